@@ -1,0 +1,1 @@
+"""One site: its Flower ClientApp, key store, local training, data and deletion agent."""

@@ -1,0 +1,110 @@
+"""From K retrieved entries to the members of a packed ensemble: one function for each aggregation of the paper.
+
+MUNKEY reads the K nearest entries either in one pass each, averaging the probabilities (*ensemble*, the paper's main
+form), or in a single pass over a softmax- or rank-weighted token. All three become members with weights here, so the
+model has one way of predicting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from common.settings import AggregationName
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """What B queries found in a bank.
+
+    Attributes
+    ----------
+    exemplars : Tensor
+        (B, K, E) exemplar tokens, nearest first.
+    similarities : Tensor
+        (B, K) cosine similarities of query and key.
+    present : Tensor
+        (B, K) boolean; False where the bank held fewer than K entries.
+    """
+
+    exemplars: Tensor
+    similarities: Tensor
+    present: Tensor
+
+
+@dataclass(frozen=True)
+class Members:
+    """Members of a packed ensemble.
+
+    Attributes
+    ----------
+    exemplars : Tensor
+        (B, M, E) exemplar tokens.
+    null_memory : Tensor
+        (B, M) boolean; True where the learned null token stands in for the exemplar token.
+    weights : Tensor
+        (B, M) shares of each member's vote; each row sums to 1.
+    """
+
+    exemplars: Tensor
+    null_memory: Tensor
+    weights: Tensor
+
+
+def _ensemble(found: Retrieved, temperature: float) -> Members:
+    """Let every retrieved entry vote alone; absent ones have no vote, unless none is present at all."""
+    weights = found.present.float()
+    return Members(found.exemplars, ~found.present, torch.where(weights.any(1, keepdim=True), weights, 1.0))
+
+
+def _softmax(found: Retrieved, temperature: float) -> Members:
+    """Blend the entries with weights exp(similarity / temperature)."""
+    scores = (found.similarities / temperature).masked_fill(~found.present, -torch.inf)
+    return _blend(found, torch.softmax(scores, dim=1).nan_to_num(0.0))
+
+
+def _rank(found: Retrieved, temperature: float) -> Members:
+    """Blend the entries with weights 1 / rank, the nearest having rank 1."""
+    ranks = torch.arange(1, found.similarities.shape[1] + 1, device=found.similarities.device)
+    scores = found.present / ranks
+    return _blend(found, scores / scores.sum(1, keepdim=True).clamp_min(1e-12))
+
+
+def _blend(found: Retrieved, shares: Tensor) -> Members:
+    token = (found.exemplars * shares[..., None]).sum(1, keepdim=True)
+    return Members(token, ~found.present.any(1, keepdim=True), torch.ones_like(token[..., 0]))
+
+
+_AGGREGATIONS: dict[AggregationName, Callable[[Retrieved, float], Members]] = {
+    AggregationName.ENSEMBLE: _ensemble,
+    AggregationName.SOFTMAX: _softmax,
+    AggregationName.RANK: _rank,
+}
+
+
+def aggregate(name: AggregationName, found: Retrieved, *, temperature: float = 0.1, image_vote: bool = False) -> Members:
+    """Turn what was retrieved into ensemble members.
+
+    Parameters
+    ----------
+    name : AggregationName
+        Which aggregation.
+    found : Retrieved
+        Entries of B queries.
+    temperature : float
+        Temperature of the softmax aggregation, in units of cosine similarity.
+    image_vote : bool
+        Whether a member with null memory, the image alone, votes as one more member.
+    """
+    members = _AGGREGATIONS[name](found, temperature)
+    if image_vote:
+        last = torch.zeros_like(members.exemplars[:, :1])
+        members = Members(
+            torch.cat([members.exemplars, last], dim=1),
+            torch.cat([members.null_memory, torch.ones_like(members.null_memory[:, :1])], dim=1),
+            torch.cat([members.weights, torch.ones_like(members.weights[:, :1])], dim=1),
+        )
+    return Members(members.exemplars, members.null_memory, members.weights / members.weights.sum(1, keepdim=True))

@@ -1,0 +1,223 @@
+"""The words of a deletion: what is asked for, what a site is told, what it answers, and the states in between.
+
+Identities never appear here. Records and subjects are named by references (`common.references`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from common.errors import InvalidDeletion
+from common.guarantees import Guarantee
+from common.references import REFERENCE_BYTES
+
+
+@dataclass(frozen=True)
+class Records:
+    """Some records, at one site or wherever they are held.
+
+    Attributes
+    ----------
+    references : frozenset of bytes
+        32-byte record references, at least one.
+    site : str
+        The site that holds them; empty addresses every site.
+    """
+
+    references: frozenset[bytes]
+    site: str = ""
+
+    def __post_init__(self) -> None:
+        """Check that there is at least one reference and that each has the right length."""
+        if not self.references:
+            raise InvalidDeletion("a request for records names no record; give at least one")
+        _check_references(self.references)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Every record of one subject, at every site."""
+
+    reference: bytes
+
+    def __post_init__(self) -> None:
+        """Check the length of the reference."""
+        _check_references({self.reference})
+
+
+@dataclass(frozen=True)
+class WholeSite:
+    """Everything that one site holds."""
+
+    site: str
+
+    def __post_init__(self) -> None:
+        """Check that a site is named."""
+        if not self.site:
+            raise InvalidDeletion("a request for a whole site names no site")
+
+
+Target = Records | Subject | WholeSite
+
+
+def _check_references(references: set[bytes] | frozenset[bytes]) -> None:
+    wrong = next((len(reference) for reference in references if len(reference) != REFERENCE_BYTES), None)
+    if wrong is not None:
+        raise InvalidDeletion(f"a reference has {wrong} bytes; it must have {REFERENCE_BYTES} (HMAC-SHA256)")
+
+
+class SiteState(StrEnum):
+    """How far one site is with one request."""
+
+    PENDING = "pending"
+    ERASED = "erased"
+    NOTHING_HELD = "nothing-held"
+    REFUSED = "refused"
+
+    @property
+    def final(self) -> bool:
+        """Whether the site has answered."""
+        return self is not SiteState.PENDING
+
+
+class RequestState(StrEnum):
+    """How far a request is, over all sites that it addresses."""
+
+    DISPATCHED = "dispatched"
+    COMPLETED = "completed"
+    PARTIAL = "partial"
+    REFUSED = "refused"
+
+    @classmethod
+    def of(cls, sites: list[SiteState]) -> RequestState:
+        """Derive a request's state from its sites': completed only when every addressed site has answered."""
+        if not all(state.final for state in sites):
+            return cls.DISPATCHED
+        refused = sum(state is SiteState.REFUSED for state in sites)
+        return cls.COMPLETED if not refused else cls.REFUSED if refused == len(sites) else cls.PARTIAL
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more will come of the request by itself."""
+        return self is not RequestState.DISPATCHED
+
+
+@dataclass(frozen=True)
+class DeletionRequest:
+    """What a requester asks for.
+
+    Attributes
+    ----------
+    request_id : str
+        Chosen by the requester; a second request with the same id is the same request.
+    requester : str
+        Who asks: a site's name, or `data-protection-officer`.
+    target : Target
+        What is to be forgotten.
+    """
+
+    request_id: str
+    requester: str
+    target: Target
+
+    def __post_init__(self) -> None:
+        """Check that the request and its requester have names."""
+        if not self.request_id or not self.requester:
+            raise InvalidDeletion("a deletion request needs a request id and a requester")
+
+
+@dataclass(frozen=True)
+class DeletionOrder:
+    """What one site receives for one request.
+
+    Attributes
+    ----------
+    number : int
+        Position in the site's stream of orders, from 1 without gaps.
+    site : str
+        The site addressed.
+    request : DeletionRequest
+        The request as the requester made it.
+    """
+
+    number: int
+    site: str
+    request: DeletionRequest
+
+
+@dataclass(frozen=True)
+class Acknowledgement:
+    """What a site answers once an order is carried out.
+
+    Attributes
+    ----------
+    number, site, request_id
+        Which order.
+    state : SiteState
+        `ERASED`, `NOTHING_HELD` or `REFUSED`.
+    records : int
+        Records that were erased.
+    entries : int
+        Bank entries among them (held-out records have none).
+    guarantee : Guarantee
+        What the deletion means for the shared weights.
+    seconds : float
+        From the beginning of the site's transaction to the moment when no file holds the erased bytes.
+    reason : str
+        Why an order was refused; empty otherwise.
+    """
+
+    number: int
+    site: str
+    request_id: str
+    state: SiteState
+    records: int
+    entries: int
+    guarantee: Guarantee
+    seconds: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class SiteProgress:
+    """One site's part in a request's status."""
+
+    site: str
+    number: int
+    state: SiteState
+    acknowledgement: Acknowledgement | None = None
+    acknowledged_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class RequestStatus:
+    """A request and what has become of it at each site."""
+
+    request: DeletionRequest
+    submitted_at: datetime
+    sites: tuple[SiteProgress, ...] = field(default=())
+
+    @property
+    def state(self) -> RequestState:
+        """The request's state, derived from its sites."""
+        return RequestState.of([progress.state for progress in self.sites])
+
+    @property
+    def erased(self) -> int:
+        """Records erased so far, over all sites."""
+        return sum(progress.acknowledgement.records for progress in self.sites if progress.acknowledgement)
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds from submission to the last acknowledgement; None while a site has not answered."""
+        times = [progress.acknowledged_at for progress in self.sites]
+        if not times or None in times:
+            return None
+        return max((time - self.submitted_at).total_seconds() for time in times if time is not None)
+
+
+def utc_now() -> datetime:
+    """Return the time of the system clock, in UTC."""
+    return datetime.now(UTC)

@@ -1,0 +1,9 @@
+"""Frozen key encoders, by name.
+
+`make_encoder` is the way in. To add an encoder, add a file with a subclass of `Encoder` and register it here.
+"""
+
+from common.encoders.encoder import Encoder, Encoding
+from common.encoders.registry import encoder_names, feature_shape, is_pretrained, make_encoder
+
+__all__ = ["Encoder", "Encoding", "encoder_names", "feature_shape", "is_pretrained", "make_encoder"]

@@ -1,0 +1,70 @@
+"""What a key encoder is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What a frozen encoder makes of N images.
+
+    Attributes
+    ----------
+    keys : Tensor
+        (N, key_size) float32 of unit Euclidean length, so that a dot product is the cosine similarity.
+    features : Tensor
+        (N, tokens, size) float32: the last feature map, pooled to a few tokens.
+    """
+
+    keys: Tensor
+    features: Tensor
+
+
+class Encoder(ABC):
+    """A frozen function from images to keys and features, never trained on any site's data.
+
+    An encoder uses fixed normalisation constants only and looks at each image by itself.
+    """
+
+    key_size: int
+    """Numbers in a key."""
+
+    feature_shape: tuple[int, int]
+    """Feature tokens of one image and numbers in each."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Name, preprocessing and weights in one short text; equal exactly if keys are comparable."""
+
+    @abstractmethod
+    def encode_batch(self, images: Tensor) -> Encoding:
+        """Encode (N, C, H, W) uint8 images, C being 1 or 3."""
+
+    def encode(self, images: Tensor, *, batch_size: int = 64) -> Encoding:
+        """Encode any number of (N, C, H, W) uint8 images; the result lies on the CPU.
+
+        Raises
+        ------
+        ValueError
+            If `images` is not four-dimensional uint8 with 1 or 3 channels.
+        """
+        batches = list(self.encode_in_batches(images, batch_size=batch_size))
+        if not batches:
+            return Encoding(torch.empty(0, self.key_size), torch.empty(0, *self.feature_shape))
+        return Encoding(torch.cat([b.keys for b in batches]), torch.cat([b.features for b in batches]))
+
+    @torch.inference_mode()
+    def encode_in_batches(self, images: Tensor, *, batch_size: int = 64) -> Iterator[Encoding]:
+        """Encode batch by batch, so that a caller can store results and show progress as they come."""
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise ValueError(f"images must be (N, 1 or 3, H, W) uint8, not {tuple(images.shape)} {images.dtype}")
+        for batch in images.split(batch_size):
+            encoding = self.encode_batch(batch)
+            yield Encoding(encoding.keys.float().cpu(), encoding.features.float().cpu())

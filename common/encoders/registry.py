@@ -1,0 +1,86 @@
+"""Encoders by name."""
+
+from __future__ import annotations
+
+import difflib
+
+import torch
+
+from common.encoders.descriptor import DescriptorEncoder, descriptor_feature_shape
+from common.encoders.encoder import Encoder
+from common.encoders.torchvision_models import (
+    TorchvisionEncoder,
+    encoder_size,
+    torchvision_feature_shape,
+    torchvision_names,
+)
+from common.errors import InvalidSetting
+from common.settings import ImageShape
+
+DESCRIPTOR = "descriptor"
+
+
+def encoder_names() -> list[str]:
+    """Return every name that `make_encoder` takes."""
+    return [DESCRIPTOR, *torchvision_names()]
+
+
+def is_pretrained(name: str) -> bool:
+    """Say whether an encoder has learned weights."""
+    return name != DESCRIPTOR
+
+
+def feature_shape(name: str, image: ImageShape, *, size: int = 0) -> tuple[int, int]:
+    """Return tokens and numbers in each of an encoder's features, without loading weights.
+
+    Raises
+    ------
+    InvalidSetting
+        If there is no encoder of that name.
+    """
+    _check_name(name)
+    if name == DESCRIPTOR:
+        return descriptor_feature_shape(image[0])
+    return torchvision_feature_shape(name, encoder_size(name, size, max(image[1:])))
+
+
+def make_encoder(
+    name: str, image: ImageShape, *, weights: str = "", size: int = 0, device: torch.device | None = None
+) -> Encoder:
+    """Build an encoder.
+
+    Parameters
+    ----------
+    name : str
+        `descriptor`, or a torchvision model such as `vit_b_16`.
+    image : ImageShape
+        Channels, height and width of the images that it will see.
+    weights : str
+        File with its weights; empty takes torchvision's own. The descriptor has none.
+    size : int
+        Side in pixels to which images are resized; 0 chooses.
+    device : torch.device, optional
+        Where it runs; the CPU by default.
+
+    Raises
+    ------
+    InvalidSetting
+        If there is no encoder of that name, or the weights file does not exist.
+    InvalidWeights
+        If the weights cannot be read, cannot be downloaded, or belong to another model.
+    """
+    _check_name(name)
+    if name == DESCRIPTOR:
+        if weights:
+            raise InvalidSetting(f"encoder-weights = {weights}: the descriptor has no weights; name another encoder")
+        return DescriptorEncoder(image[0])
+    side = encoder_size(name, size, max(image[1:]))
+    return TorchvisionEncoder(name, weights=weights, size=side, device=device or torch.device("cpu"))
+
+
+def _check_name(name: str) -> None:
+    names = encoder_names()
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"use {DESCRIPTOR} or a torchvision classification model"
+        raise InvalidSetting(f"encoder = {name}: unknown; {hint}")

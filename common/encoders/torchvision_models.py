@@ -1,0 +1,193 @@
+"""Key encoders from torchvision's classification models, weights from a file or torchvision's own download."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from common.encoders.encoder import Encoder, Encoding
+from common.errors import InvalidSetting, InvalidWeights
+from common.torchvision_import import import_torchvision
+
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+_SMALL_IMAGE = 64
+
+
+def torchvision_names() -> list[str]:
+    """Return the names of torchvision's classification models that serve as encoders."""
+    models = import_torchvision().models
+    return [name for name in models.list_models(module=models) if name.startswith(_FAMILIES)]
+
+
+def encoder_size(name: str, asked: int, image_side: int) -> int:
+    """Return the side to which images are resized: what is asked for, or 224, or 112 for small images.
+
+    A convolutional encoder sees an image of at most 64 pixels as well at 112 as at 224, in a quarter of the time. A
+    vision transformer has one size only.
+    """
+    if name.startswith("vit_"):
+        return asked or 224
+    return asked or (112 if image_side <= _SMALL_IMAGE else 224)
+
+
+def torchvision_feature_shape(name: str, size: int) -> tuple[int, int]:
+    """Return tokens and numbers in each without loading weights, by a pass of a shapeless image."""
+    with torch.device("meta"):
+        model = _build(name, size)
+        pooled = _pooled(name, model, torch.empty(1, 3, size, size))
+    return int(pooled.shape[1]), int(pooled.shape[2])
+
+
+class TorchvisionEncoder(Encoder):
+    """A torchvision classification model without its classifier.
+
+    Features are two tokens: mean and maximum over space of the last feature map, or class token and mean of the patch
+    tokens of a vision transformer. The key is both features, or the class token, scaled to unit length.
+
+    Parameters
+    ----------
+    name : str
+        A name of `torchvision_names`.
+    weights : str
+        File with a state dict (`.pth`, `.pt` or `.safetensors`), or empty for torchvision's own download.
+    size : int
+        Side in pixels to which images are resized (bilinear).
+    device : torch.device
+        Where the model runs.
+    """
+
+    def __init__(self, name: str, *, weights: str, size: int, device: torch.device) -> None:
+        self.name = name
+        self.size = size
+        self.device = device
+        model = _build(name, size)
+        state = _read(Path(weights)) if weights else _download(name)
+        _load(model, state, name, weights)
+        self._fingerprint = f"{name}:{size}:{_digest(state)}"
+        self._model = model.eval().requires_grad_(False).to(device)
+        self._mean = torch.tensor(_MEAN, device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(_STD, device=device).view(1, 3, 1, 1)
+        self.feature_shape = torchvision_feature_shape(name, size)
+        self.key_size = self.feature_shape[1] * (1 if name.startswith("vit_") else 2)
+
+    @property
+    def fingerprint(self) -> str:
+        """Name, input size and a digest of the weights."""
+        return self._fingerprint
+
+    def encode_batch(self, images: Tensor) -> Encoding:
+        """Encode (N, 1 or 3, H, W) uint8 images; grey is repeated over the three channels."""
+        pixels = images.to(self.device).float() / 255
+        pixels = F.interpolate(pixels, size=(self.size, self.size), mode="bilinear", antialias=True)
+        pixels = (pixels.expand(-1, 3, -1, -1) - self._mean) / self._std
+        features = _pooled(self.name, self._model, pixels)
+        key = features[:, 0] if self.name.startswith("vit_") else features.flatten(1)
+        return Encoding(F.normalize(key, dim=1), features)
+
+
+def _build(name: str, size: int) -> nn.Module:
+    models = import_torchvision().models
+    options: dict[str, Any] = {"weights": None}
+    if name.startswith("vit_"):
+        options["image_size"] = size
+    model: nn.Module = models.get_model(name, **options)
+    return model
+
+
+def _pooled(name: str, model: Any, pixels: Tensor) -> Tensor:
+    """Return (N, 2, size) feature tokens of normalised images."""
+    family = next(family for family in _FAMILIES if name.startswith(family))
+    return _READERS[family](model, pixels)
+
+
+def _read_transformer(model: Any, pixels: Tensor) -> Tensor:
+    tokens = model._process_input(pixels)
+    tokens = model.encoder(torch.cat([model.class_token.expand(len(tokens), -1, -1), tokens], dim=1))
+    return torch.stack([tokens[:, 0], tokens[:, 1:].mean(1)], dim=1)
+
+
+def _read_resnet(model: Any, pixels: Tensor) -> Tensor:
+    maps = model.maxpool(model.relu(model.bn1(model.conv1(pixels))))
+    return _mean_and_maximum(model.layer4(model.layer3(model.layer2(model.layer1(maps)))))
+
+
+def _read_features(model: Any, pixels: Tensor) -> Tensor:
+    return _mean_and_maximum(model.features(pixels))
+
+
+def _read_densenet(model: Any, pixels: Tensor) -> Tensor:
+    return _mean_and_maximum(F.relu(model.features(pixels)))
+
+
+def _mean_and_maximum(maps: Tensor) -> Tensor:
+    return torch.stack([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
+
+
+_READERS: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "vit_": _read_transformer,
+    "resnet": _read_resnet,
+    "resnext": _read_resnet,
+    "wide_resnet": _read_resnet,
+    "densenet": _read_densenet,
+    "alexnet": _read_features,
+    "convnext_": _read_features,
+    "efficientnet_": _read_features,
+    "mobilenet_": _read_features,
+    "squeezenet": _read_features,
+    "vgg": _read_features,
+}
+_FAMILIES = tuple(_READERS)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InvalidSetting(f"encoder-weights = {path}: there is no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InvalidWeights(f"encoder-weights = {path}: not a readable state dict ({type(error).__name__})") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InvalidWeights(f"encoder-weights = {path}: not a state dict of tensors; save model.state_dict()")
+    return state
+
+
+def _download(name: str) -> dict[str, Tensor]:
+    weights = import_torchvision().models.get_model_weights(name).DEFAULT
+    try:
+        state: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
+    except OSError as error:
+        raise InvalidWeights(
+            f"encoder = {name}: its weights could not be downloaded ({type(error).__name__}); "
+            "give a file with encoder-weights"
+        ) from None
+    return state
+
+
+def _load(model: nn.Module, state: dict[str, Tensor], name: str, source: str) -> None:
+    """Load a state dict of exactly this model, classifier included."""
+    own = model.state_dict()
+    wrong = sorted(own.keys() ^ state.keys()) or sorted(k for k in own if own[k].shape != state[k].shape)
+    if wrong:
+        raise InvalidWeights(
+            f"encoder-weights = {source or 'torchvision'}: not weights of {name} (first difference: {wrong[0]}); "
+            "name the encoder that they belong to"
+        )
+    model.load_state_dict(state)
+
+
+def _digest(state: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,53 @@
+"""The exceptions that fedmunkey raises on purpose.
+
+    FedmunkeyError
+    ├── InvalidInput              a value that a person gave cannot be used
+    │   ├── InvalidSetting
+    │   ├── InvalidDataset
+    │   ├── InvalidWeights
+    │   └── InvalidDeletion
+    ├── KeyStoreError             a site's key store cannot be used as it is
+    │   └── BankChanged           entries were deleted while a step was under way
+    └── ServiceUnavailable        the deletion service did not answer in time
+
+Every message is one line that names the value and the way out, and holds no patient's id. Command lines print it and
+exit with `EXIT_CODE`.
+"""
+
+EXIT_CODE = 2
+
+
+class FedmunkeyError(Exception):
+    """Base of all errors whose message is meant for the person at the keyboard."""
+
+
+class InvalidInput(FedmunkeyError):
+    """A value that a person gave cannot be used."""
+
+
+class InvalidSetting(InvalidInput):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class InvalidDataset(InvalidInput):
+    """A data set is unknown, unreadable or does not fit together."""
+
+
+class InvalidWeights(InvalidInput):
+    """A weights file cannot be read or belongs to another model."""
+
+
+class InvalidDeletion(InvalidInput):
+    """A deletion request or a plan of deletions cannot be carried out as written."""
+
+
+class KeyStoreError(FedmunkeyError):
+    """A site's key store is missing, of another schema version or does not fit the data."""
+
+
+class BankChanged(KeyStoreError):
+    """Entries were deleted since the bank was loaded, so what was computed from it must not be kept."""
+
+
+class ServiceUnavailable(FedmunkeyError):
+    """The deletion service could not be reached within the time that the caller was willing to wait."""

@@ -1,0 +1,221 @@
+"""MUNKEY: a vision transformer that reads exemplar tokens from a memory bank beside the image (arXiv 2603.15033).
+
+The model holds the shared weights only. Keys and exemplar tokens belong to a site's bank and are handed in. An exemplar
+token is the label embedding of its entry's class, which is shared, plus the entry's own learned offset, which never
+leaves the site: `Munkey.exemplars`. See `docs/decisions/0002-exemplar-tokens-are-offsets.md`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.aggregation import Members, Retrieved, aggregate
+from common.errors import InvalidSetting
+from common.settings import ImagePath, ImageShape, Settings
+from common.transformer import MEMBER_TOKENS, Block, FeatureEmbedding, PatchEmbedding, packed_mask, position_embedding
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Everything that fixes the names and shapes of the shared weights.
+
+    Attributes
+    ----------
+    image_path : ImagePath
+        `patches` or `frozen`.
+    input_shape : tuple of int
+        (C, H, W) of images on the `patches` path, (tokens, size) of features on the `frozen` path.
+    patch_size : int
+        Side of a patch in pixels; 0 on the `frozen` path.
+    num_classes, width, depth, heads, exemplar_size : int
+        As in `Settings`.
+    """
+
+    image_path: ImagePath
+    input_shape: tuple[int, ...]
+    patch_size: int
+    num_classes: int
+    width: int
+    depth: int
+    heads: int
+    exemplar_size: int
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, feature_shape: tuple[int, int], pretrained: bool) -> ModelShape:
+        """Choose the shape that the settings ask for.
+
+        Parameters
+        ----------
+        settings : Settings
+            The federation's settings.
+        feature_shape : tuple of int
+            Tokens and size of the encoder's features.
+        pretrained : bool
+            Whether the encoder has learned weights; `auto` then takes the `frozen` path.
+
+        Raises
+        ------
+        InvalidSetting
+            If the patch size does not divide the image.
+        """
+        path = settings.image_path
+        if path is ImagePath.AUTO:
+            path = ImagePath.FROZEN if pretrained else ImagePath.PATCHES
+        patch = 0 if path is ImagePath.FROZEN else _patch_size(settings.patch_size, settings.image_shape)
+        return cls(
+            image_path=path,
+            input_shape=feature_shape if path is ImagePath.FROZEN else tuple(settings.image_shape),
+            patch_size=patch,
+            num_classes=settings.num_classes,
+            width=settings.width,
+            depth=settings.depth,
+            heads=settings.heads,
+            exemplar_size=settings.exemplar_size,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary."""
+        return {**asdict(self), "image_path": self.image_path.value, "input_shape": list(self.input_shape)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> ModelShape:
+        """Read what `to_json` wrote."""
+        known = {**values, "image_path": ImagePath(values["image_path"]), "input_shape": tuple(values["input_shape"])}
+        return cls(**known)
+
+
+def _patch_size(asked: int, image: ImageShape) -> int:
+    """Return the side of a patch; without one asked for, about 16 to 200 patches an image."""
+    _, height, width = image
+    side = asked or (2 if min(height, width) < 16 else 4 if min(height, width) < 96 else 16)
+    if height % side or width % side:
+        raise InvalidSetting(f"patch-size = {side} does not divide images of {height}x{width} pixels; set another")
+    return side
+
+
+class Munkey(nn.Module):
+    """The shared weights.
+
+    Image tokens attend to image tokens only. A *member* is a pair of class token and exemplar token that attends to the
+    image tokens and to itself, so that any number of members share one pass over the image (a packed ensemble).
+
+    Parameters
+    ----------
+    shape : ModelShape
+        Image path and sizes.
+    """
+
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.image: PatchEmbedding | FeatureEmbedding
+        if shape.image_path is ImagePath.PATCHES:
+            channels, height, width = shape.input_shape
+            self.image = PatchEmbedding((channels, height, width), shape.patch_size, shape.width)
+        else:
+            tokens, size = shape.input_shape
+            self.image = FeatureEmbedding((tokens, size), shape.width)
+        self.image_tokens = self.image.tokens
+        self.position = position_embedding(self.image_tokens, shape.width)
+        self.null_image = nn.Parameter(torch.randn(1, 1, shape.width) * 0.02)
+        self.null_memory = nn.Parameter(torch.randn(shape.exemplar_size) * 0.02)
+        self.label_embedding = nn.Parameter(torch.randn(shape.num_classes, shape.exemplar_size) * 0.5)
+        self.exemplar_project = nn.Linear(shape.exemplar_size, shape.width)
+        self.class_token = nn.Parameter(torch.randn(1, 1, shape.width) * 0.02)
+        self.blocks = nn.ModuleList(Block(shape.width, shape.heads) for _ in range(shape.depth))
+        self.norm = nn.LayerNorm(shape.width)
+        self.head = nn.Linear(shape.width, shape.num_classes)
+
+    def exemplars(self, labels: Tensor, offsets: Tensor) -> Tensor:
+        """Return exemplar tokens: the label embedding plus each entry's own offset.
+
+        Parameters
+        ----------
+        labels : Tensor
+            (...) class indices.
+        offsets : Tensor
+            (..., E); zero for an entry that has not been trained.
+        """
+        return self.label_embedding[labels] + offsets
+
+    def forward(
+        self, inputs: Tensor, exemplars: Tensor, *, null_memory: Tensor | None = None, null_image: Tensor | None = None
+    ) -> Tensor:
+        """Compute every member's class logits in one pass.
+
+        Parameters
+        ----------
+        inputs : Tensor
+            (B, C, H, W) uint8 images on the `patches` path, (B, tokens, size) features on the `frozen` path.
+        exemplars : Tensor
+            (B, M, E) exemplar tokens.
+        null_memory : Tensor, optional
+            (B, M) boolean; True replaces the exemplar token with the learned null token.
+        null_image : Tensor, optional
+            (B,) boolean; True replaces the image with the learned null token.
+
+        Returns
+        -------
+        Tensor
+            (B, M, num_classes) logits.
+
+        Raises
+        ------
+        ValueError
+            If a tensor does not have the shape above.
+        """
+        self._check(inputs, exemplars, null_memory, null_image)
+        batch, members, _ = exemplars.shape
+        image = self.image(inputs)
+        if null_image is not None:
+            image = torch.where(null_image[:, None, None], self.null_image, image)
+        if null_memory is not None:
+            exemplars = torch.where(null_memory[..., None], self.null_memory, exemplars)
+        pair = torch.stack([self.class_token.expand(batch, members, -1), self.exemplar_project(exemplars)], dim=2)
+        tokens = torch.cat([image + self.position, pair.flatten(1, 2)], dim=1)
+        mask = packed_mask(self.image_tokens, members, tokens.device)
+        for block in self.blocks[:-1]:
+            tokens = block(tokens, mask)
+        read = self.blocks[-1](tokens, mask, first=self.image_tokens)
+        logits: Tensor = self.head(self.norm(read[:, ::MEMBER_TOKENS]))
+        return logits
+
+    def predict(self, inputs: Tensor, members: Members, *, null_image: Tensor | None = None) -> Tensor:
+        """Return (B, num_classes) probabilities: the members' weighted average."""
+        logits = self(inputs, members.exemplars, null_memory=members.null_memory, null_image=null_image)
+        return (logits.softmax(-1) * members.weights[..., None]).sum(1)
+
+    def classify(self, inputs: Tensor, found: Retrieved, settings: Settings) -> Tensor:
+        """Return (B, num_classes) probabilities for retrieved entries, aggregated as the settings say."""
+        return self.predict(
+            inputs,
+            aggregate(
+                settings.aggregation, found, temperature=settings.temperature, image_vote=settings.image_vote
+            ),
+        )
+
+    def image_only(self, inputs: Tensor) -> Tensor:
+        """Return (B, num_classes) probabilities of the image path alone, with null memory."""
+        batch = len(inputs)
+        nothing = self.null_memory.new_zeros(batch, 1, self.shape.exemplar_size)
+        always = torch.ones(batch, 1, dtype=torch.bool, device=nothing.device)
+        return self.predict(inputs, Members(nothing, always, torch.ones_like(nothing[..., 0])))
+
+    def _check(self, inputs: Tensor, exemplars: Tensor, null_memory: Tensor | None, null_image: Tensor | None) -> None:
+        if inputs.ndim != 1 + len(self.shape.input_shape) or tuple(inputs.shape[1:]) != self.shape.input_shape:
+            raise ValueError(f"inputs must be (B, {_sizes(self.shape.input_shape)}), not {tuple(inputs.shape)}")
+        batch, size = len(inputs), self.shape.exemplar_size
+        if exemplars.ndim != 3 or len(exemplars) != batch or exemplars.shape[2] != size or not exemplars.shape[1]:
+            raise ValueError(f"exemplars must be ({batch}, M, {size}) with M >= 1, not {tuple(exemplars.shape)}")
+        if null_memory is not None and null_memory.shape != exemplars.shape[:2]:
+            raise ValueError(f"null_memory must be {tuple(exemplars.shape[:2])}, not {tuple(null_memory.shape)}")
+        if null_image is not None and null_image.shape != (batch,):
+            raise ValueError(f"null_image must be ({batch},), not {tuple(null_image.shape)}")
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return ", ".join(str(size) for size in shape)

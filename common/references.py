@@ -1,0 +1,76 @@
+"""References that stand for patients and records outside a hospital's walls.
+
+The coordinator sees `HMAC-SHA256(federation secret, id)` and never the id itself. The secret is shared by sites and
+requesters only, so the coordinator cannot try ids out.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from common.errors import InvalidInput
+
+REFERENCE_BYTES = 32
+_SECRET_BYTES = 32
+
+
+class FederationSecret:
+    """The key that sites and requesters share.
+
+    Parameters
+    ----------
+    key : bytes
+        At least 16 bytes.
+
+    Raises
+    ------
+    InvalidInput
+        If the key is shorter.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) < 16:
+            raise InvalidInput(f"the federation secret has {len(key)} bytes; it must have at least 16")
+        self._key = key
+
+    def __repr__(self) -> str:
+        return "FederationSecret(...)"
+
+    def reference(self, identifier: str) -> bytes:
+        """Return the 32-byte reference of a `subject_id` or a `record_id`."""
+        return hmac.digest(self._key, identifier.encode(), "sha256")
+
+    @classmethod
+    def generate(cls) -> FederationSecret:
+        """Make a new random secret."""
+        return cls(secrets.token_bytes(_SECRET_BYTES))
+
+    @classmethod
+    def read(cls, path: Path) -> FederationSecret:
+        """Read a secret that `write` wrote.
+
+        Raises
+        ------
+        InvalidInput
+            If the file cannot be read or does not hold a secret.
+        """
+        try:
+            return cls(bytes.fromhex(path.read_text().strip()))
+        except OSError:
+            raise InvalidInput(f"the federation secret {path} cannot be read; name the file with --secret") from None
+        except ValueError:
+            raise InvalidInput(f"{path} does not hold a federation secret (hexadecimal digits)") from None
+
+    def write(self, path: Path) -> None:
+        """Write the secret to a new file that only its owner can read.
+
+        Raises
+        ------
+        FileExistsError
+            If the file is there already: a secret is never overwritten.
+        """
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(self._key.hex() + "\n")

@@ -1,0 +1,248 @@
+"""The settings of a federation: one typed, validated place for what `[tool.flwr.app.config]` and `--run-config` may say.
+
+Flower hands every app a flat dictionary with kebab-case keys. `Settings.parse` turns it into a frozen object or raises
+`InvalidSetting` with one line; `Settings.to_config` goes the other way.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from common.errors import InvalidSetting
+from common.guarantees import Guarantee
+
+ConfigValue = bool | int | float | str
+
+
+class ImagePath(StrEnum):
+    """Where the model's image tokens come from (DESIGN.md, section 4)."""
+
+    AUTO = "auto"
+    PATCHES = "patches"
+    FROZEN = "frozen"
+
+
+class StrategyName(StrEnum):
+    """Flower strategies that the coordinator can be told to use."""
+
+    FEDAVG = "fedavg"
+    FEDAVGM = "fedavgm"
+    FEDPROX = "fedprox"
+    FEDADAM = "fedadam"
+    FEDADAGRAD = "fedadagrad"
+    FEDYOGI = "fedyogi"
+    FEDMEDIAN = "fedmedian"
+    FEDTRIMMEDAVG = "fedtrimmedavg"
+
+
+class AggregationName(StrEnum):
+    """How the K retrieved exemplar tokens become one prediction."""
+
+    ENSEMBLE = "ensemble"
+    SOFTMAX = "softmax"
+    RANK = "rank"
+
+
+class DeviceName(StrEnum):
+    """Where tensors live; `auto` takes CUDA where there is one."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class ImageShape(tuple[int, int, int]):
+    """Channels, height and width of an image, written as `3x224x224`."""
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read `CxHxW` or a sequence of three numbers.
+
+        Raises
+        ------
+        ValueError
+            If there are not three positive whole numbers, or the channels are neither 1 nor 3.
+        """
+        parts = value.lower().split("x") if isinstance(value, str) else value
+        try:
+            numbers = tuple(int(part) for part in parts)  # type: ignore[attr-defined]
+        except (TypeError, ValueError):
+            numbers = ()
+        if len(numbers) != 3 or min(numbers) < 1 or numbers[0] not in (1, 3):
+            raise ValueError("must be channels x height x width with 1 or 3 channels, such as 3x224x224")
+        return cls(numbers)
+
+    def __str__(self) -> str:
+        return "x".join(str(number) for number in self)
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise ValueError("must be host:port, such as 127.0.0.1:9440")
+    return value
+
+
+class Settings(BaseModel):
+    """Everything that a federation agrees on before it trains.
+
+    Field descriptions are the documentation: `docs/settings.md` is generated from them.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=_kebab, populate_by_name=True, arbitrary_types_allowed=True
+    )
+
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random choice; the same seed gives the same run.")
+    num_rounds: int = Field(20, ge=1, le=100_000, description="Rounds of training and evaluation.")
+
+    strategy: StrategyName = Field(StrategyName.FEDAVG, description="Flower strategy that averages the shared weights.")
+    fraction_train: float = Field(1.0, gt=0, le=1, description="Share of the sites that train in a round.")
+    fraction_evaluate: float = Field(1.0, ge=0, le=1, description="Share of the sites that evaluate after a round.")
+    proximal_mu: float = Field(0.01, ge=0, le=100, description="Weight of FedProx's proximal term.")
+    server_learning_rate: float = Field(
+        0.01, gt=0, le=10, description="Server step of fedadam, fedadagrad and fedyogi; fedavgm always takes whole steps."
+    )
+
+    num_classes: int = Field(10, ge=2, le=10_000, description="Number of classes.")
+    image_shape: Annotated[ImageShape, BeforeValidator(ImageShape.parse)] = Field(
+        ImageShape((1, 8, 8)), description="Channels x height x width of the images."
+    )
+
+    encoder: str = Field("descriptor", description="Frozen key encoder: `descriptor`, or the name of a torchvision model.")
+    encoder_weights: str = Field("", description="File with the encoder's weights; empty takes torchvision's own.")
+    encoder_size: int = Field(
+        0, ge=0, le=2048, description="Side in pixels to which images are resized for the encoder; 0 chooses."
+    )
+    image_path: ImagePath = Field(
+        ImagePath.AUTO, description="`patches` (trained), `frozen` (the encoder's features), or `auto`."
+    )
+
+    patch_size: int = Field(0, ge=0, le=64, description="Side of a patch in pixels; 0 chooses.")
+    width: int = Field(64, ge=8, le=4096, description="Width of the transformer.")
+    depth: int = Field(2, ge=1, le=48, description="Number of transformer blocks.")
+    heads: int = Field(4, ge=1, le=64, description="Attention heads; must divide the width.")
+    exemplar_size: int = Field(128, ge=1, le=4096, description="Numbers in one exemplar token.")
+
+    neighbours: int = Field(4, ge=1, le=64, description="K: how many keys are retrieved for a prediction.")
+    aggregation: AggregationName = Field(
+        AggregationName.ENSEMBLE, description="How the retrieved exemplar tokens become one prediction."
+    )
+    temperature: float = Field(0.1, gt=0, le=100, description="Temperature of the softmax aggregation.")
+    image_vote: bool = Field(
+        True, description="Whether the image alone (null memory) votes beside the retrieved members."
+    )
+
+    local_epochs: int = Field(3, ge=1, le=1000, description="Epochs over a site's records in one round.")
+    batch_size: int = Field(32, ge=1, le=65_536, description="Records in one training step.")
+    learning_rate: float = Field(2e-3, gt=0, le=10, description="Peak learning rate of the shared weights.")
+    weight_decay: float = Field(0.05, ge=0, le=10, description="Weight decay of the shared weights.")
+    exemplar_learning_rate: float = Field(1e-2, ge=0, le=10, description="Learning rate of the exemplar tokens.")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Label smoothing of the training loss.")
+    training_members: int = Field(2, ge=1, le=64, description="Members of the packed ensemble in a training step.")
+    self_retrieval: float = Field(
+        0.8, ge=0, le=1, description="Share of training steps in which a record's own entry is retrieved."
+    )
+    image_dropout: float = Field(0.4, ge=0, lt=1, description="Share of training steps without the image.")
+    memory_dropout: float = Field(0.4, ge=0, lt=1, description="Share of members without their exemplar token.")
+
+    guarantee: Guarantee = Field(
+        Guarantee.EMPIRICAL, description="What a deletion means for the shared weights; this version has `empirical`."
+    )
+
+    device: DeviceName = Field(DeviceName.AUTO, description="`cpu`, `cuda`, or `auto`.")
+    threads: int = Field(1, ge=0, le=256, description="Threads of one training step; 0 leaves torch's own choice.")
+    sites_dir: str = Field(
+        "sites", description="Simulation: the folder that holds one folder per site, hospital-1 and so on."
+    )
+    output_dir: str = Field("output", description="Where the coordinator writes weights and round metrics.")
+    deletion_service: Annotated[str, AfterValidator(_address)] = Field(
+        "127.0.0.1:9440", description="Address of the deletion service, host:port."
+    )
+    deletion_patience: float = Field(
+        60.0, ge=0, le=86_400, description="Seconds to wait for an unreachable deletion service before stopping."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width = {self.width} is not a multiple of heads = {self.heads}; change one of them")
+        if self.guarantee is not Guarantee.EMPIRICAL:
+            raise ValueError(f"guarantee = {self.guarantee} is not available in this version; use empirical")
+        return self
+
+    @classmethod
+    def parse(cls, config: Mapping[str, Any]) -> Self:
+        """Validate a flat configuration with kebab-case keys.
+
+        Raises
+        ------
+        InvalidSetting
+            If a key is unknown, a value has the wrong type or is out of range, or values do not fit together. The
+            message names the first such key, its value and what is allowed.
+        """
+        try:
+            return cls.model_validate(dict(config))
+        except ValidationError as error:
+            raise InvalidSetting(_explain(error.errors()[0], cls.keys())) from None
+
+    @classmethod
+    def keys(cls) -> list[str]:
+        """Return every setting's name as users write it, in the order of this class."""
+        return [_kebab(name) for name in cls.model_fields]
+
+    def replace(self, **changes: Any) -> Self:
+        """Return validated settings with some fields changed, named as Python attributes."""
+        return self.parse({**self.to_config(), **{_kebab(name): value for name, value in changes.items()}})
+
+    def to_config(self) -> dict[str, ConfigValue]:
+        """Return the flat kebab-case dictionary that Flower carries."""
+        return {key: str(value) if isinstance(value, tuple) else value for key, value in self._items()}
+
+    def _items(self) -> list[tuple[str, ConfigValue]]:
+        values = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return [(_kebab(name), value.value if isinstance(value, StrEnum) else value) for name, value in values]
+
+
+def _explain(error: ErrorDetails, known: list[str]) -> str:
+    """Turn the first pydantic error into one line: the key, the value and what is allowed."""
+    key = str(error["loc"][0]) if error["loc"] else ""
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else "see docs/settings.md for all settings"
+        return f"unknown setting {key}: {hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    if not key:
+        return message
+    return f"{key} = {error['input']}: {message.removeprefix('Input ')}"
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, ConfigValue]:
+    """Read `key=value` words as a command line gives them; values are TOML, or else plain strings.
+
+    Raises
+    ------
+    InvalidSetting
+        If a word has no `=`.
+    """
+    config: dict[str, ConfigValue] = {}
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator or not key:
+            raise InvalidSetting(f"{assignment!r} is not of the form key=value")
+        try:
+            config[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            config[key.strip()] = text
+    return config

@@ -1,0 +1,191 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Guarantee(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GUARANTEE_UNSPECIFIED: _ClassVar[Guarantee]
+    GUARANTEE_EXACT: _ClassVar[Guarantee]
+    GUARANTEE_CERTIFIED: _ClassVar[Guarantee]
+    GUARANTEE_EMPIRICAL: _ClassVar[Guarantee]
+
+class SiteState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SITE_STATE_UNSPECIFIED: _ClassVar[SiteState]
+    SITE_STATE_PENDING: _ClassVar[SiteState]
+    SITE_STATE_ERASED: _ClassVar[SiteState]
+    SITE_STATE_NOTHING_HELD: _ClassVar[SiteState]
+    SITE_STATE_REFUSED: _ClassVar[SiteState]
+GUARANTEE_UNSPECIFIED: Guarantee
+GUARANTEE_EXACT: Guarantee
+GUARANTEE_CERTIFIED: Guarantee
+GUARANTEE_EMPIRICAL: Guarantee
+SITE_STATE_UNSPECIFIED: SiteState
+SITE_STATE_PENDING: SiteState
+SITE_STATE_ERASED: SiteState
+SITE_STATE_NOTHING_HELD: SiteState
+SITE_STATE_REFUSED: SiteState
+
+class Records(_message.Message):
+    __slots__ = ("references", "site")
+    REFERENCES_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    references: _containers.RepeatedScalarFieldContainer[bytes]
+    site: str
+    def __init__(self, references: _Optional[_Iterable[bytes]] = ..., site: _Optional[str] = ...) -> None: ...
+
+class DeletionRequest(_message.Message):
+    __slots__ = ("request_id", "requester", "records", "subject_reference", "site")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUESTER_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    requester: str
+    records: Records
+    subject_reference: bytes
+    site: str
+    def __init__(self, request_id: _Optional[str] = ..., requester: _Optional[str] = ..., records: _Optional[_Union[Records, _Mapping]] = ..., subject_reference: _Optional[bytes] = ..., site: _Optional[str] = ...) -> None: ...
+
+class DeletionOrder(_message.Message):
+    __slots__ = ("number", "site", "request")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    site: str
+    request: DeletionRequest
+    def __init__(self, number: _Optional[int] = ..., site: _Optional[str] = ..., request: _Optional[_Union[DeletionRequest, _Mapping]] = ...) -> None: ...
+
+class Acknowledgement(_message.Message):
+    __slots__ = ("number", "site", "request_id", "state", "records", "entries", "guarantee", "seconds", "reason")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    GUARANTEE_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    site: str
+    request_id: str
+    state: SiteState
+    records: int
+    entries: int
+    guarantee: Guarantee
+    seconds: float
+    reason: str
+    def __init__(self, number: _Optional[int] = ..., site: _Optional[str] = ..., request_id: _Optional[str] = ..., state: _Optional[_Union[SiteState, str]] = ..., records: _Optional[int] = ..., entries: _Optional[int] = ..., guarantee: _Optional[_Union[Guarantee, str]] = ..., seconds: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class SiteProgress(_message.Message):
+    __slots__ = ("site", "number", "state", "acknowledgement", "acknowledged_at")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGEMENT_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_AT_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    number: int
+    state: SiteState
+    acknowledgement: Acknowledgement
+    acknowledged_at: _timestamp_pb2.Timestamp
+    def __init__(self, site: _Optional[str] = ..., number: _Optional[int] = ..., state: _Optional[_Union[SiteState, str]] = ..., acknowledgement: _Optional[_Union[Acknowledgement, _Mapping]] = ..., acknowledged_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class RequestStatus(_message.Message):
+    __slots__ = ("request", "submitted_at", "sites")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    SUBMITTED_AT_FIELD_NUMBER: _ClassVar[int]
+    SITES_FIELD_NUMBER: _ClassVar[int]
+    request: DeletionRequest
+    submitted_at: _timestamp_pb2.Timestamp
+    sites: _containers.RepeatedCompositeFieldContainer[SiteProgress]
+    def __init__(self, request: _Optional[_Union[DeletionRequest, _Mapping]] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sites: _Optional[_Iterable[_Union[SiteProgress, _Mapping]]] = ...) -> None: ...
+
+class SubmitRequest(_message.Message):
+    __slots__ = ("request",)
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    request: DeletionRequest
+    def __init__(self, request: _Optional[_Union[DeletionRequest, _Mapping]] = ...) -> None: ...
+
+class SubmitResponse(_message.Message):
+    __slots__ = ("status",)
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    status: RequestStatus
+    def __init__(self, status: _Optional[_Union[RequestStatus, _Mapping]] = ...) -> None: ...
+
+class GetRequest(_message.Message):
+    __slots__ = ("request_id",)
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+
+class GetResponse(_message.Message):
+    __slots__ = ("status",)
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    status: RequestStatus
+    def __init__(self, status: _Optional[_Union[RequestStatus, _Mapping]] = ...) -> None: ...
+
+class ListRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListResponse(_message.Message):
+    __slots__ = ("statuses", "next_page_token")
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    statuses: _containers.RepeatedCompositeFieldContainer[RequestStatus]
+    next_page_token: str
+    def __init__(self, statuses: _Optional[_Iterable[_Union[RequestStatus, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class WatchRequest(_message.Message):
+    __slots__ = ("site", "after", "follow")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    after: int
+    follow: bool
+    def __init__(self, site: _Optional[str] = ..., after: _Optional[int] = ..., follow: bool = ...) -> None: ...
+
+class WatchResponse(_message.Message):
+    __slots__ = ("order",)
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    order: DeletionOrder
+    def __init__(self, order: _Optional[_Union[DeletionOrder, _Mapping]] = ...) -> None: ...
+
+class AcknowledgeRequest(_message.Message):
+    __slots__ = ("acknowledgement",)
+    ACKNOWLEDGEMENT_FIELD_NUMBER: _ClassVar[int]
+    acknowledgement: Acknowledgement
+    def __init__(self, acknowledgement: _Optional[_Union[Acknowledgement, _Mapping]] = ...) -> None: ...
+
+class AcknowledgeResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class OpenRoundRequest(_message.Message):
+    __slots__ = ("round",)
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    def __init__(self, round: _Optional[int] = ...) -> None: ...
+
+class OpenRoundResponse(_message.Message):
+    __slots__ = ("pending_orders",)
+    PENDING_ORDERS_FIELD_NUMBER: _ClassVar[int]
+    pending_orders: int
+    def __init__(self, pending_orders: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""The coordinator: its Flower ServerApp, deletion service and ledger."""
