@@ -54,7 +54,7 @@ class Members:
     weights: Tensor
 
 
-def _ensemble(found: Retrieved, temperature: float) -> Members:
+def _ensemble(found: Retrieved, _temperature: float) -> Members:
     """Let every retrieved entry vote alone; absent ones have no vote, unless none is present at all."""
     weights = found.present.float()
     return Members(found.exemplars, ~found.present, torch.where(weights.any(1, keepdim=True), weights, 1.0))
@@ -66,7 +66,7 @@ def _softmax(found: Retrieved, temperature: float) -> Members:
     return _blend(found, torch.softmax(scores, dim=1).nan_to_num(0.0))
 
 
-def _rank(found: Retrieved, temperature: float) -> Members:
+def _rank(found: Retrieved, _temperature: float) -> Members:
     """Blend the entries with weights 1 / rank, the nearest having rank 1."""
     ranks = torch.arange(1, found.similarities.shape[1] + 1, device=found.similarities.device)
     scores = found.present / ranks
@@ -85,7 +85,9 @@ _AGGREGATIONS: dict[AggregationName, Callable[[Retrieved, float], Members]] = {
 }
 
 
-def aggregate(name: AggregationName, found: Retrieved, *, temperature: float = 0.1, image_vote: bool = False) -> Members:
+def aggregate(
+    name: AggregationName, found: Retrieved, *, temperature: float = 0.1, image_vote: bool = False
+) -> Members:
     """Turn what was retrieved into ensemble members.
 
     Parameters

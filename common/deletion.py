@@ -13,6 +13,9 @@ from common.errors import InvalidDeletion
 from common.guarantees import Guarantee
 from common.references import REFERENCE_BYTES
 
+DATA_PROTECTION_OFFICER = "data-protection-officer"
+"""The one requester that is not a site; no site can have its name."""
+
 
 @dataclass(frozen=True)
 class Records:
@@ -92,8 +95,8 @@ class RequestState(StrEnum):
 
     @classmethod
     def of(cls, sites: list[SiteState]) -> RequestState:
-        """Derive a request's state from its sites': completed only when every addressed site has answered."""
-        if not all(state.final for state in sites):
+        """Derive a request's state from its sites': final when there are any and every one has answered."""
+        if not sites or not all(state.final for state in sites):
             return cls.DISPATCHED
         refused = sum(state is SiteState.REFUSED for state in sites)
         return cls.COMPLETED if not refused else cls.REFUSED if refused == len(sites) else cls.PARTIAL

@@ -8,7 +8,8 @@
     │   └── InvalidDeletion
     ├── KeyStoreError             a site's key store cannot be used as it is
     │   └── BankChanged           entries were deleted while a step was under way
-    └── ServiceUnavailable        the deletion service did not answer in time
+    ├── ServiceUnavailable        the deletion service did not answer in time
+    └── FederationStopped         training cannot go on
 
 Every message is one line that names the value and the way out, and holds no patient's id. Command lines print it and
 exit with `EXIT_CODE`.
@@ -21,7 +22,7 @@ class FedmunkeyError(Exception):
     """Base of all errors whose message is meant for the person at the keyboard."""
 
 
-class InvalidInput(FedmunkeyError):
+class InvalidInput(FedmunkeyError):  # noqa: N818
     """A value that a person gave cannot be used."""
 
 
@@ -45,9 +46,13 @@ class KeyStoreError(FedmunkeyError):
     """A site's key store is missing, of another schema version or does not fit the data."""
 
 
-class BankChanged(KeyStoreError):
+class BankChanged(KeyStoreError):  # noqa: N818
     """Entries were deleted since the bank was loaded, so what was computed from it must not be kept."""
 
 
-class ServiceUnavailable(FedmunkeyError):
+class ServiceUnavailable(FedmunkeyError):  # noqa: N818
     """The deletion service could not be reached within the time that the caller was willing to wait."""
+
+
+class FederationStopped(FedmunkeyError):  # noqa: N818
+    """Training cannot go on, for the reason that the message gives."""

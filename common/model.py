@@ -140,7 +140,8 @@ class Munkey(nn.Module):
         offsets : Tensor
             (..., E); zero for an entry that has not been trained.
         """
-        return self.label_embedding[labels] + offsets
+        tokens: Tensor = self.label_embedding[labels] + offsets
+        return tokens
 
     def forward(
         self, inputs: Tensor, exemplars: Tensor, *, null_memory: Tensor | None = None, null_image: Tensor | None = None
@@ -186,17 +187,17 @@ class Munkey(nn.Module):
 
     def predict(self, inputs: Tensor, members: Members, *, null_image: Tensor | None = None) -> Tensor:
         """Return (B, num_classes) probabilities: the members' weighted average."""
-        logits = self(inputs, members.exemplars, null_memory=members.null_memory, null_image=null_image)
+        logits: Tensor = self(inputs, members.exemplars, null_memory=members.null_memory, null_image=null_image)
         return (logits.softmax(-1) * members.weights[..., None]).sum(1)
 
-    def classify(self, inputs: Tensor, found: Retrieved, settings: Settings) -> Tensor:
+    def classify(
+        self, inputs: Tensor, found: Retrieved, settings: Settings, *, null_image: Tensor | None = None
+    ) -> Tensor:
         """Return (B, num_classes) probabilities for retrieved entries, aggregated as the settings say."""
-        return self.predict(
-            inputs,
-            aggregate(
-                settings.aggregation, found, temperature=settings.temperature, image_vote=settings.image_vote
-            ),
+        members = aggregate(
+            settings.aggregation, found, temperature=settings.temperature, image_vote=settings.image_vote
         )
+        return self.predict(inputs, members, null_image=null_image)
 
     def image_only(self, inputs: Tensor) -> Tensor:
         """Return (B, num_classes) probabilities of the image path alone, with null memory."""

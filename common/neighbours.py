@@ -1,7 +1,8 @@
 """Exact nearest neighbours of keys, in chunks that fit memory, and lists of them that are patched instead of rebuilt.
 
 Keys have unit length, so similarity is a dot product. Equal similarities are ordered by position, the earlier first, so
-that a list is a function of the keys and their order alone.
+that a list is a function of the keys and their order alone, but for rounding: the matrix product may take another path
+for a single row, and a similarity then differs in its last bit.
 """
 
 from __future__ import annotations

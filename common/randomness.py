@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import torch
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
     """Return a 63-bit seed for the stream with the given names; different names give independent streams."""
-    text = "/".join([str(seed), *(str(name) for name in names)])
+    text = json.dumps([str(seed), *(str(name) for name in names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 

@@ -1,4 +1,4 @@
-"""The settings of a federation: one typed, validated place for what `[tool.flwr.app.config]` and `--run-config` may say.
+"""The settings of a federation: one typed, validated place for what `[tool.flwr.app.config]` and `--run-config` say.
 
 Flower hands every app a flat dictionary with kebab-case keys. `Settings.parse` turns it into a frozen object or raises
 `InvalidSetting` with one line; `Settings.to_config` goes the other way.
@@ -72,7 +72,8 @@ class ImageShape(tuple[int, int, int]):
         """
         parts = value.lower().split("x") if isinstance(value, str) else value
         try:
-            numbers = tuple(int(part) for part in parts)  # type: ignore[attr-defined]
+            # Through text, because int() cuts 8.9 down to 8 without a word.
+            numbers = tuple(int(str(part)) for part in parts)  # type: ignore[attr-defined]
         except (TypeError, ValueError):
             numbers = ()
         if len(numbers) != 3 or min(numbers) < 1 or numbers[0] not in (1, 3):
@@ -108,11 +109,18 @@ class Settings(BaseModel):
     num_rounds: int = Field(20, ge=1, le=100_000, description="Rounds of training and evaluation.")
 
     strategy: StrategyName = Field(StrategyName.FEDAVG, description="Flower strategy that averages the shared weights.")
+    min_sites: int = Field(2, ge=1, le=100_000, description="Sites that must be connected before a round begins.")
+    initial_weights: str = Field(
+        "", description="Shared weights (.safetensors) from which training starts; empty starts from new ones."
+    )
     fraction_train: float = Field(1.0, gt=0, le=1, description="Share of the sites that train in a round.")
     fraction_evaluate: float = Field(1.0, ge=0, le=1, description="Share of the sites that evaluate after a round.")
     proximal_mu: float = Field(0.01, ge=0, le=100, description="Weight of FedProx's proximal term.")
     server_learning_rate: float = Field(
-        0.01, gt=0, le=10, description="Server step of fedadam, fedadagrad and fedyogi; fedavgm always takes whole steps."
+        0.01,
+        gt=0,
+        le=10,
+        description="Server step of fedadam, fedadagrad and fedyogi; fedavgm always takes whole steps.",
     )
 
     num_classes: int = Field(10, ge=2, le=10_000, description="Number of classes.")
@@ -120,7 +128,9 @@ class Settings(BaseModel):
         ImageShape((1, 8, 8)), description="Channels x height x width of the images."
     )
 
-    encoder: str = Field("descriptor", description="Frozen key encoder: `descriptor`, or the name of a torchvision model.")
+    encoder: str = Field(
+        "descriptor", description="Frozen key encoder: `descriptor`, or the name of a torchvision model."
+    )
     encoder_weights: str = Field("", description="File with the encoder's weights; empty takes torchvision's own.")
     encoder_size: int = Field(
         0, ge=0, le=2048, description="Side in pixels to which images are resized for the encoder; 0 chooses."
@@ -139,7 +149,7 @@ class Settings(BaseModel):
     aggregation: AggregationName = Field(
         AggregationName.ENSEMBLE, description="How the retrieved exemplar tokens become one prediction."
     )
-    temperature: float = Field(0.1, gt=0, le=100, description="Temperature of the softmax aggregation.")
+    temperature: float = Field(0.1, ge=1e-6, le=100, description="Temperature of the softmax aggregation.")
     image_vote: bool = Field(
         True, description="Whether the image alone (null memory) votes beside the retrieved members."
     )
@@ -195,7 +205,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(dict(config))
         except ValidationError as error:
-            raise InvalidSetting(_explain(error.errors()[0], cls.keys())) from None
+            raise InvalidSetting(" ".join(_explain(error.errors()[0], cls.keys()).split())) from None
 
     @classmethod
     def keys(cls) -> list[str]:
@@ -229,20 +239,27 @@ def _explain(error: ErrorDetails, known: list[str]) -> str:
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, ConfigValue]:
-    """Read `key=value` words as a command line gives them; values are TOML, or else plain strings.
+    """Read `key=value` words as a command line gives them; values are TOML booleans, numbers or strings, or plain text.
 
     Raises
     ------
     InvalidSetting
-        If a word has no `=`.
+        If a word has no `=`, or nothing before it.
     """
     config: dict[str, ConfigValue] = {}
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
-        if not separator or not key:
+        if not separator or not key.strip():
             raise InvalidSetting(f"{assignment!r} is not of the form key=value")
-        try:
-            config[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            config[key.strip()] = text
+        config[key.strip()] = _value(text)
     return config
+
+
+def _value(text: str) -> ConfigValue:
+    try:
+        read = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    value = read.pop("value")
+    # A folder may be named like a TOML date, and a second line would be a second key.
+    return value if isinstance(value, bool | int | float | str) and not read else text

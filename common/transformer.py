@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 MEMBER_TOKENS = 2
 """Tokens of one ensemble member: its class token and its exemplar token."""
@@ -70,11 +70,14 @@ class Block(nn.Module):
         batch, count, width = tokens.shape
         normed = self.attention_norm(tokens)
         updated = tokens[:, first:]
-        query = self.query(normed[:, first:]).view(batch, count - first, self.heads, -1).transpose(1, 2)
-        key, value = self.key_value(normed).view(batch, count, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=None if mask is None else mask[first:])
+        query = self.query(normed[:, first:]).view(batch, count - first, self.heads, width // self.heads).transpose(1, 2)
+        key, value = self.key_value(normed).view(batch, count, 2, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=None if mask is None else mask[first:]
+        )
         updated = updated + self.attention_out(attended.transpose(1, 2).reshape(batch, count - first, width))
-        return updated + self.mlp(self.mlp_norm(updated))
+        output: Tensor = updated + self.mlp(self.mlp_norm(updated))
+        return output
 
 
 class PatchEmbedding(nn.Module):
@@ -103,7 +106,9 @@ class PatchEmbedding(nn.Module):
         batch, channels, _, _ = pixels.shape
         side = self.patch
         grid = pixels.view(batch, channels, self.height // side, side, self.width // side, side)
-        return self.project(grid.permute(0, 2, 4, 1, 3, 5).reshape(batch, self.tokens, channels * side * side))
+        flat = grid.permute(0, 2, 4, 1, 3, 5).reshape(batch, self.tokens, channels * side * side)
+        projected: Tensor = self.project(flat)
+        return projected
 
 
 class FeatureEmbedding(nn.Module):
@@ -125,7 +130,8 @@ class FeatureEmbedding(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Turn (B, tokens, size) floating-point features into (B, tokens, width)."""
-        return self.project(self.norm(features.float()))
+        projected: Tensor = self.project(self.norm(features.float()))
+        return projected
 
 
 def position_embedding(tokens: int, width: int) -> nn.Parameter:

@@ -1,7 +1,7 @@
 """A descriptor without parameters, for small images and for trying things out without any weights.
 
 Each image becomes a coarse grid of grey or colour values and a grid of histograms of oriented gradients (Dalal and
-Triggs 2005: gradients, orientation bins with linear interpolation, cells, normalisation), with constants that are fixed.
+Triggs 2005: gradients, orientation bins with linear interpolation, cells, normalisation), with fixed constants.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from common.encoders.encoder import Encoder, Encoding
 
@@ -40,14 +40,15 @@ class DescriptorEncoder(Encoder):
 
     def encode_batch(self, images: Tensor) -> Encoding:
         """Encode (N, C, H, W) uint8 images."""
-        pixels = images.float() / 255
-        grid = F.adaptive_avg_pool2d(pixels, _PIXELS)
-        gradients = F.adaptive_avg_pool2d(_oriented_gradients(pixels.mean(1, keepdim=True)), _CELLS)
-        parts = [F.normalize(grid.flatten(1), dim=1), F.normalize(gradients.flatten(1), dim=1)]
+        # One grey level up, so that a black image has a direction too and its key unit length.
+        pixels = (images.float() + 1) / 256
+        grid = functional.adaptive_avg_pool2d(pixels, _PIXELS)
+        gradients = functional.adaptive_avg_pool2d(_oriented_gradients(pixels.mean(1, keepdim=True)), _CELLS)
+        parts = [functional.normalize(grid.flatten(1), dim=1), functional.normalize(gradients.flatten(1), dim=1)]
         side = _PIXELS // _CELLS
-        patches = F.unfold(grid, side, stride=side)
+        patches = functional.unfold(grid, side, stride=side)
         features = torch.cat([patches, gradients.flatten(2)], dim=1).transpose(1, 2)
-        return Encoding(F.normalize(torch.cat(parts, dim=1), dim=1), features)
+        return Encoding(functional.normalize(torch.cat(parts, dim=1), dim=1), features)
 
 
 def descriptor_feature_shape(channels: int) -> tuple[int, int]:
@@ -59,7 +60,7 @@ def _oriented_gradients(grey: Tensor) -> Tensor:
     """Spread gradient magnitudes over orientation bins: (N, 1, H, W) to (N, orientations, H, W)."""
     sobel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 4
     kernels = torch.stack([sobel, sobel.T])[:, None].to(grey)
-    horizontal, vertical = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), kernels).unbind(1)
+    horizontal, vertical = functional.conv2d(functional.pad(grey, (1, 1, 1, 1), mode="replicate"), kernels).unbind(1)
     position = (torch.atan2(vertical, horizontal) + math.pi) / (2 * math.pi) * _ORIENTATIONS
     bins = torch.arange(_ORIENTATIONS, device=grey.device)[None, :, None, None]
     half = _ORIENTATIONS / 2

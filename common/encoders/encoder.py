@@ -60,11 +60,13 @@ class Encoder(ABC):
             return Encoding(torch.empty(0, self.key_size), torch.empty(0, *self.feature_shape))
         return Encoding(torch.cat([b.keys for b in batches]), torch.cat([b.features for b in batches]))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_in_batches(self, images: Tensor, *, batch_size: int = 64) -> Iterator[Encoding]:
         """Encode batch by batch, so that a caller can store results and show progress as they come."""
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
             raise ValueError(f"images must be (N, 1 or 3, H, W) uint8, not {tuple(images.shape)} {images.dtype}")
-        for batch in images.split(batch_size):
+        if not len(images):
+            return
+        for batch in torch.split(images, batch_size):
             encoding = self.encode_batch(batch)
             yield Encoding(encoding.keys.float().cpu(), encoding.features.float().cpu())

@@ -36,7 +36,7 @@ def feature_shape(name: str, image: ImageShape, *, size: int = 0) -> tuple[int, 
     Raises
     ------
     InvalidSetting
-        If there is no encoder of that name.
+        If there is no encoder of that name, or it cannot take images of that size.
     """
     _check_name(name)
     if name == DESCRIPTOR:
@@ -65,7 +65,7 @@ def make_encoder(
     Raises
     ------
     InvalidSetting
-        If there is no encoder of that name, or the weights file does not exist.
+        If there is no encoder of that name, it cannot take images of that size or the weights file does not exist.
     InvalidWeights
         If the weights cannot be read, cannot be downloaded, or belong to another model.
     """

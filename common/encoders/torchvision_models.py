@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from common.encoders.encoder import Encoder, Encoding
 from common.errors import InvalidSetting, InvalidWeights
@@ -31,18 +31,27 @@ def encoder_size(name: str, asked: int, image_side: int) -> int:
     """Return the side to which images are resized: what is asked for, or 224, or 112 for small images.
 
     A convolutional encoder sees an image of at most 64 pixels as well at 112 as at 224, in a quarter of the time. A
-    vision transformer has one size only.
+    vision transformer's weights fit one size only, so without one asked for it is that of torchvision's weights.
     """
-    if name.startswith("vit_"):
-        return asked or 224
+    if name.startswith("vit_") and not asked:
+        return int(import_torchvision().models.get_model_weights(name).DEFAULT.meta["min_size"][0])
     return asked or (112 if image_side <= _SMALL_IMAGE else 224)
 
 
 def torchvision_feature_shape(name: str, size: int) -> tuple[int, int]:
-    """Return tokens and numbers in each without loading weights, by a pass of a shapeless image."""
-    with torch.device("meta"):
-        model = _build(name, size)
-        pooled = _pooled(name, model, torch.empty(1, 3, size, size))
+    """Return tokens and numbers in each without loading weights, by a pass over an image without data.
+
+    Raises
+    ------
+    InvalidSetting
+        If the model cannot take images of that size.
+    """
+    try:
+        with torch.device("meta"):
+            model = _build(name, size)
+            pooled = _pooled(name, model, torch.empty(1, 3, size, size))
+    except (AssertionError, RuntimeError):
+        raise InvalidSetting(f"encoder-size = {size}: {name} takes no images of that size; set 0 or another") from None
     return int(pooled.shape[1]), int(pooled.shape[2])
 
 
@@ -68,6 +77,7 @@ class TorchvisionEncoder(Encoder):
         self.name = name
         self.size = size
         self.device = device
+        self.feature_shape = torchvision_feature_shape(name, size)
         model = _build(name, size)
         state = _read(Path(weights)) if weights else _download(name)
         _load(model, state, name, weights)
@@ -75,7 +85,6 @@ class TorchvisionEncoder(Encoder):
         self._model = model.eval().requires_grad_(False).to(device)
         self._mean = torch.tensor(_MEAN, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(_STD, device=device).view(1, 3, 1, 1)
-        self.feature_shape = torchvision_feature_shape(name, size)
         self.key_size = self.feature_shape[1] * (1 if name.startswith("vit_") else 2)
 
     @property
@@ -86,11 +95,11 @@ class TorchvisionEncoder(Encoder):
     def encode_batch(self, images: Tensor) -> Encoding:
         """Encode (N, 1 or 3, H, W) uint8 images; grey is repeated over the three channels."""
         pixels = images.to(self.device).float() / 255
-        pixels = F.interpolate(pixels, size=(self.size, self.size), mode="bilinear", antialias=True)
+        pixels = functional.interpolate(pixels, size=(self.size, self.size), mode="bilinear", antialias=True)
         pixels = (pixels.expand(-1, 3, -1, -1) - self._mean) / self._std
         features = _pooled(self.name, self._model, pixels)
         key = features[:, 0] if self.name.startswith("vit_") else features.flatten(1)
-        return Encoding(F.normalize(key, dim=1), features)
+        return Encoding(functional.normalize(key, dim=1), features)
 
 
 def _build(name: str, size: int) -> nn.Module:
@@ -124,7 +133,7 @@ def _read_features(model: Any, pixels: Tensor) -> Tensor:
 
 
 def _read_densenet(model: Any, pixels: Tensor) -> Tensor:
-    return _mean_and_maximum(F.relu(model.features(pixels)))
+    return _mean_and_maximum(functional.relu(model.features(pixels)))
 
 
 def _mean_and_maximum(maps: Tensor) -> Tensor:
@@ -165,7 +174,7 @@ def _download(name: str) -> dict[str, Tensor]:
     weights = import_torchvision().models.get_model_weights(name).DEFAULT
     try:
         state: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
-    except OSError as error:
+    except Exception as error:
         raise InvalidWeights(
             f"encoder = {name}: its weights could not be downloaded ({type(error).__name__}); "
             "give a file with encoder-weights"
@@ -189,5 +198,5 @@ def _digest(state: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())
-        digest.update(state[name].contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(state[name].detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

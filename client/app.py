@@ -1,0 +1,156 @@
+"""The Flower ClientApp of a site: it catches up with deletions, then trains or evaluates.
+
+What a reply holds is decided here and nowhere else: the shared weights, numbers about the whole site, its name.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from client.bank import Bank, read_bank, read_held_out
+from client.dataset import Split
+from client.evaluation import evaluate
+from client.key_store import KeyStore
+from client.orders import catch_up_patiently
+from client.site import SiteFolder, model_shape
+from client.training import train
+from common.deletion_channel import DeletionChannel
+from common.errors import BankChanged, FedmunkeyError, InvalidWeights
+from common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE
+from common.model import Munkey
+from common.model_choice import choose_device
+from common.randomness import generator
+from common.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_ERROR_CODE = 1000
+"""Flower leaves error codes from 1000 on to apps."""
+
+_CHECK_EVERY = 16
+"""Training steps between two looks at the key store's generation."""
+
+app = ClientApp()
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """What a site needs to answer one message."""
+
+    message: Message
+    settings: Settings
+    store: KeyStore
+
+    @property
+    def round_number(self) -> int:
+        return int(str(self._config[ROUND]))
+
+    @property
+    def proximal_mu(self) -> float:
+        return float(str(self._config.get("proximal-mu", 0.0)))
+
+    @property
+    def _config(self) -> ConfigRecord:
+        return self.message.content.config_records[CONFIG]
+
+    def load_model(self) -> Munkey:
+        """Return a model with the shared weights that came with the message."""
+        model = Munkey(model_shape(self.settings, self.store.description))
+        state = self.message.content.array_records[ARRAYS].to_torch_state_dict()
+        try:
+            model.load_state_dict(state)
+        except RuntimeError:
+            raise InvalidWeights("the coordinator sent weights of another model; check the site's settings") from None
+        return model.to(choose_device(self.settings.device))
+
+    def reply(self, metrics: dict[str, float | int], model: Munkey | None = None) -> Message:
+        """Return the reply: metrics, the site's name and, after training, the shared weights."""
+        site = self.store.description.site
+        content = RecordDict({METRICS: MetricRecord(dict(metrics)), SITE: ConfigRecord({SITE: site})})
+        if model is not None:
+            content[ARRAYS] = ArrayRecord(model.cpu().state_dict())
+        return Message(content=content, reply_to=self.message)
+
+
+@app.train()
+def train_site(message: Message, context: Context) -> Message:
+    """Train on the site's bank, from the shared weights of the message."""
+    return _answer(message, context, _train)
+
+
+@app.evaluate()
+def evaluate_site(message: Message, context: Context) -> Message:
+    """Evaluate the shared weights of the message with the site's bank on its held-out records."""
+    return _answer(message, context, _evaluate)
+
+
+def _answer(message: Message, context: Context, act: Callable[[_Turn], Message]) -> Message:
+    """Catch up with deletions, then act; where that fails for a known reason, reply with an error that says why."""
+    try:
+        settings = Settings.parse(context.run_config)
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        with SiteFolder.locate(context.node_config, settings).open() as store:
+            with DeletionChannel(settings.deletion_service) as service:
+                catch_up_patiently(store, service, settings.guarantee, patience=settings.deletion_patience)
+            return act(_Turn(message, settings, store))
+    except FedmunkeyError as error:
+        logger.error("%s", error)
+        return Message(Error(code=_ERROR_CODE, reason=str(error)), reply_to=message)
+
+
+def _train(turn: _Turn) -> Message:
+    """Train until no deletion came in between, so that nothing that is sent was made with a deleted entry."""
+    settings, store = turn.settings, turn.store
+    site = store.description.site
+    while True:
+        model = turn.load_model()
+        bank = read_bank(store, settings.neighbours)
+        try:
+            trained = train(
+                model,
+                bank,
+                settings,
+                round_number=turn.round_number,
+                generator=generator(settings.seed, site, turn.round_number),
+                proximal_mu=turn.proximal_mu,
+                after_step=_stop_if_changed(store, bank),
+            )
+            store.write_tokens(bank.generation, bank.entries, bank.tokens)
+        except BankChanged:
+            logger.warning("%s: entries were deleted during training; this round's training starts again", site)
+            continue
+        logger.info("%s: round %d, loss %.4f on %d entries", site, turn.round_number, trained.loss, trained.examples)
+        reply = turn.reply({"num-examples": trained.examples, "train-loss": trained.loss}, model)
+        if store.generation == bank.generation:
+            return reply
+
+
+def _evaluate(turn: _Turn) -> Message:
+    model = turn.load_model()
+    while True:
+        bank = read_bank(turn.store, turn.settings.neighbours)
+        try:
+            splits = {s: read_held_out(turn.store, s, bank, turn.settings.neighbours) for s in (Split.VAL, Split.TEST)}
+        except BankChanged:
+            continue
+        break
+    metrics: dict[str, float | int] = {"entries": len(bank)}
+    for split, held_out in splits.items():
+        results = asdict(evaluate(model, bank, held_out, turn.settings))
+        metrics |= {f"{split}-{name.replace('_', '-')}": value for name, value in results.items()}
+    return turn.reply({**metrics, "num-examples": len(splits[Split.TEST].labels)})
+
+
+def _stop_if_changed(store: KeyStore, bank: Bank) -> Callable[[int, int], None]:
+    def check(done: int, total: int) -> None:  # noqa: ARG001 (the signature of a progress callback)
+        if done % _CHECK_EVERY == 0 and store.generation != bank.generation:
+            raise BankChanged("entries were deleted during training")
+
+    return check

@@ -1,0 +1,106 @@
+"""How a model does on a site's records, with its two pathways and without a model at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from client.bank import Bank, HeldOut, retrieve
+from common.metrics import accuracy, macro_f1
+from common.model import Munkey
+from common.neighbours import NONE, NeighbourLists
+from common.pathways import pathway_sensitivity
+from common.settings import Settings
+
+_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Results on one held-out split.
+
+    Attributes
+    ----------
+    examples : int
+        Records evaluated.
+    loss : float
+        Mean negative log-likelihood of the labels, in nats.
+    accuracy, macro_f1 : float
+        Of the whole model.
+    image_accuracy, memory_accuracy : float
+        Of each pathway alone.
+    sensitivity : float
+        Pathway sensitivity score (`common.pathways`).
+    neighbour_accuracy : float
+        Of a majority vote of the K nearest entries' labels, without any model.
+    """
+
+    examples: int
+    loss: float
+    accuracy: float
+    macro_f1: float
+    image_accuracy: float
+    memory_accuracy: float
+    sensitivity: float
+    neighbour_accuracy: float
+
+
+def evaluate(model: Munkey, bank: Bank, held_out: HeldOut, settings: Settings) -> Evaluation:
+    """Evaluate a model with a site's bank on records that are not in it."""
+    labels = held_out.labels
+    full = predict(model, bank, held_out.inputs, held_out.lists, settings)
+    image = predict_image_only(model, held_out.inputs)
+    memory = predict(model, bank, held_out.inputs, held_out.lists, settings, image=False)
+    votes = neighbour_votes(bank, held_out.lists, settings)
+    image_accuracy, memory_accuracy = accuracy(image, labels), accuracy(memory, labels)
+    return Evaluation(
+        examples=len(labels),
+        loss=float(F.nll_loss(full.clamp_min(1e-12).log(), labels)),
+        accuracy=accuracy(full, labels),
+        macro_f1=macro_f1(full, labels),
+        image_accuracy=image_accuracy,
+        memory_accuracy=memory_accuracy,
+        sensitivity=pathway_sensitivity(image_accuracy, memory_accuracy),
+        neighbour_accuracy=accuracy(votes, labels),
+    )
+
+
+@torch.inference_mode()
+def predict(
+    model: Munkey, bank: Bank, inputs: Tensor, lists: NeighbourLists, settings: Settings, *, image: bool = True
+) -> Tensor:
+    """Return (n, num_classes) probabilities on the CPU; without `image`, those of the memory pathway alone."""
+    device = model.label_embedding.device
+    parts = [torch.empty(0, model.shape.num_classes)]
+    hidden = None if image else torch.ones(len(inputs), dtype=torch.bool, device=device)
+    asked = settings if image else settings.replace(image_vote=False)
+    for rows in torch.arange(len(inputs)).split(_BATCH):
+        found = retrieve(
+            model, bank, NeighbourLists(lists.indices[rows], lists.similarities[rows]), settings.neighbours
+        )
+        null_image = None if hidden is None else hidden[rows]
+        parts.append(model.classify(inputs[rows].to(device), found, asked, null_image=null_image).cpu())
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def predict_image_only(model: Munkey, inputs: Tensor) -> Tensor:
+    """Return (n, num_classes) probabilities of the image pathway alone, on the CPU."""
+    device = model.label_embedding.device
+    parts = [model.image_only(part.to(device)).cpu() for part in inputs.split(_BATCH) if len(part)]
+    return torch.cat([torch.empty(0, model.shape.num_classes), *parts])
+
+
+def neighbour_votes(bank: Bank, lists: NeighbourLists, settings: Settings) -> Tensor:
+    """Return (n, num_classes) shares of the K nearest entries' labels; the nearest breaks a tie."""
+    indices = lists.indices[:, : settings.neighbours]
+    votes = torch.zeros(len(indices), settings.num_classes)
+    if not len(bank):
+        return votes
+    weights = (indices != NONE).float()
+    weights[:, 0] *= 1 + 1e-3
+    votes.scatter_add_(1, bank.labels[indices.clamp_min(0)], weights)
+    return votes / votes.sum(1, keepdim=True).clamp_min(1e-12)

@@ -1,0 +1,41 @@
+"""Adam for exemplar tokens, one row at a time: a row moves when its entry takes part in a step, and only then."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from client.key_store import Tokens
+
+_BETAS = (0.9, 0.999)
+_EPSILON = 1e-8
+
+
+def step_rows(tokens: Tokens, rows: Tensor, gradients: Tensor, learning_rate: float) -> None:
+    """Take one Adam step (Kingma and Ba 2015, algorithm 1) on some offsets, in place.
+
+    Moments and step counts belong to the row, so that deleting an entry deletes all there is about it.
+
+    Parameters
+    ----------
+    tokens : Tokens
+        The bank's tokens.
+    rows : Tensor
+        (r,) positions, repetitions allowed; gradients of the same row are added up.
+    gradients : Tensor
+        (r, E).
+    learning_rate : float
+        Size of a step.
+    """
+    unique, place = rows.unique(return_inverse=True)
+    summed = torch.zeros(len(unique), gradients.shape[1]).index_add_(0, place, gradients)
+    steps = tokens.steps[unique] + 1
+    first = torch.lerp(summed, tokens.first_moments[unique], _BETAS[0])
+    second = torch.lerp(summed.square(), tokens.second_moments[unique], _BETAS[1])
+    count = steps[:, None].float()
+    unbiased = first / (1 - _BETAS[0] ** count)
+    scale = (second / (1 - _BETAS[1] ** count)).sqrt() + _EPSILON
+    tokens.offsets[unique] -= learning_rate * unbiased / scale
+    tokens.first_moments[unique] = first
+    tokens.second_moments[unique] = second
+    tokens.steps[unique] = steps

@@ -1,0 +1,144 @@
+"""Carrying out a deletion order: one transaction, and then no file that holds the bytes."""
+
+from __future__ import annotations
+
+import hmac
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+
+from common.deletion import Acknowledgement, DeletionOrder, Records, SiteState, Subject, Target
+from common.errors import KeyStoreError
+from common.guarantees import Guarantee
+
+
+def apply_order(
+    connection: sqlite3.Connection, order: DeletionOrder, guarantee: Guarantee, tombstone_key: bytes
+) -> Acknowledgement:
+    """Delete what an order names, leave tombstones, and empty the write-ahead log.
+
+    Parameters
+    ----------
+    connection : sqlite3.Connection
+        A key store's connection, outside of a transaction.
+    order : DeletionOrder
+        What is to be deleted.
+    guarantee : Guarantee
+        What the deletion means for the shared weights.
+    tombstone_key : bytes
+        The store's key for tombstones.
+
+    Returns
+    -------
+    Acknowledgement
+        The one that was stored, if the order had been applied before.
+
+    Raises
+    ------
+    KeyStoreError
+        If another process keeps the log from being emptied.
+    """
+    start = time.perf_counter()
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if not _is_applied(connection, order.number):
+            _delete(connection, order, guarantee, tombstone_key)
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+    _finish(connection, order.number, start)
+    return next(read_acknowledgements(connection, order.site, f"number = {order.number}"))
+
+
+def finish_interrupted(connection: sqlite3.Connection) -> None:
+    """Empty the log after deletions that were committed and then interrupted."""
+    unfinished = connection.execute("SELECT number FROM applied_orders WHERE finished = 0").fetchall()
+    for (number,) in unfinished:
+        _finish(connection, number, time.perf_counter())
+
+
+def read_acknowledgements(connection: sqlite3.Connection, site: str, condition: str) -> Iterator[Acknowledgement]:
+    """Yield the answers to applied orders that meet a condition in SQL, oldest first."""
+    columns = "number, request_id, state, records, entries, guarantee, seconds, reason"
+    query = f"SELECT {columns} FROM applied_orders WHERE {condition} ORDER BY number"  # noqa: S608 (callers' constants)
+    for number, request_id, state, records, entries, guarantee, seconds, reason in connection.execute(query).fetchall():
+        yield Acknowledgement(
+            number=number,
+            site=site,
+            request_id=request_id,
+            state=SiteState(state),
+            records=records,
+            entries=entries,
+            guarantee=Guarantee(guarantee),
+            seconds=seconds,
+            reason=reason,
+        )
+
+
+def _finish(connection: sqlite3.Connection, number: int, start: float) -> None:
+    """Empty the log and fix the answer; whoever comes first fixes it, and the others find it so."""
+    _checkpoint(connection)
+    elapsed = time.perf_counter() - start
+    connection.execute(
+        "UPDATE applied_orders SET seconds = ?, finished = 1 WHERE number = ? AND finished = 0", (elapsed, number)
+    )
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    """Move the write-ahead log into the database, where deleted content is zeroed, and truncate the log.
+
+    Raises
+    ------
+    KeyStoreError
+        If a reader in another process is in the way for longer than the connection waits.
+    """
+    (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise KeyStoreError("another process keeps reading the key store, so its log cannot be emptied; try again")
+
+
+def tombstones_of(key: bytes, *, records: Iterable[bytes] = (), subjects: Iterable[bytes] = ()) -> list[bytes]:
+    """Return the keyed hashes that stand for deleted records and subjects."""
+    hashes = [hmac.digest(key, b"record" + reference, "sha256") for reference in records]
+    return hashes + [hmac.digest(key, b"subject" + reference, "sha256") for reference in subjects]
+
+
+def _delete(connection: sqlite3.Connection, order: DeletionOrder, guarantee: Guarantee, tombstone_key: bytes) -> None:
+    target = order.request.target
+    found = _select(connection, target)
+    asked = target.references if isinstance(target, Records) else frozenset[bytes]()
+    hashes = tombstones_of(
+        tombstone_key,
+        records=asked.union(reference for _, reference, _ in found),
+        subjects=[target.reference] if isinstance(target, Subject) else [],
+    )
+    connection.executemany("INSERT OR IGNORE INTO tombstones (hash) VALUES (?)", [(hash_,) for hash_ in hashes])
+    connection.executemany("DELETE FROM records WHERE entry = ?", [(entry,) for entry, _, _ in found])
+    state = SiteState.ERASED if found else SiteState.NOTHING_HELD
+    entries = sum(split == "train" for _, _, split in found)
+    connection.execute(
+        "INSERT INTO applied_orders (number, request_id, state, records, entries, guarantee, seconds, reason) "
+        "VALUES (?, ?, ?, ?, ?, ?, 0, '')",
+        (order.number, order.request.request_id, state.value, len(found), entries, guarantee.value),
+    )
+    if entries:
+        connection.execute("UPDATE description SET generation = generation + 1")
+
+
+def _select(connection: sqlite3.Connection, target: Target) -> list[tuple[int, bytes, str]]:
+    """Return entry, reference and split of every record that a target names."""
+    columns = "SELECT entry, record_reference, split FROM records"
+    if isinstance(target, Records):
+        queries = (
+            connection.execute(f"{columns} WHERE record_reference = ?", (reference,)).fetchone()
+            for reference in sorted(target.references)
+        )
+        return [row for row in queries if row is not None]
+    if isinstance(target, Subject):
+        return connection.execute(f"{columns} WHERE subject_reference = ?", (target.reference,)).fetchall()
+    return connection.execute(columns).fetchall()
+
+
+def _is_applied(connection: sqlite3.Connection, number: int) -> bool:
+    return connection.execute("SELECT 1 FROM applied_orders WHERE number = ?", (number,)).fetchone() is not None

@@ -1,0 +1,131 @@
+"""Tables of a key store, how a connection to one is set up, and the version of both."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from common.errors import KeyStoreError
+
+SCHEMA_VERSION = 1
+"""Written to `PRAGMA user_version`; raised with every change of the tables."""
+
+_BUSY_SECONDS = 30.0
+
+_TABLES = """
+CREATE TABLE description (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    site TEXT NOT NULL,
+    encoder TEXT NOT NULL,
+    key_size INTEGER NOT NULL,
+    input_kind TEXT NOT NULL CHECK (input_kind IN ('patches', 'frozen')),
+    input_shape TEXT NOT NULL,
+    exemplar_size INTEGER NOT NULL,
+    list_length INTEGER NOT NULL,
+    tombstone_key BLOB NOT NULL,
+    generation INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- AUTOINCREMENT: the number of a deleted entry is never given to another record.
+CREATE TABLE records (
+    entry INTEGER PRIMARY KEY AUTOINCREMENT,
+    record_id TEXT NOT NULL UNIQUE,
+    record_reference BLOB NOT NULL UNIQUE,
+    subject_id TEXT NOT NULL,
+    subject_reference BLOB NOT NULL,
+    label INTEGER NOT NULL,
+    split TEXT NOT NULL CHECK (split IN ('train', 'val', 'test')),
+    consent TEXT NOT NULL CHECK (consent IN ('revocable', 'permanent')),
+    listed INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX records_by_subject ON records (subject_reference);
+CREATE INDEX records_by_split ON records (split, entry);
+CREATE INDEX records_without_list ON records (entry) WHERE listed = 0;
+
+CREATE TABLE keys (
+    entry INTEGER PRIMARY KEY REFERENCES records ON DELETE CASCADE,
+    key BLOB NOT NULL
+) STRICT;
+
+-- What the image path reads: an image, or a frozen encoder's feature tokens.
+CREATE TABLE inputs (
+    entry INTEGER PRIMARY KEY REFERENCES records ON DELETE CASCADE,
+    input BLOB NOT NULL
+) STRICT;
+
+-- An entry without a row has not been trained: its offset and its optimiser state are zero.
+CREATE TABLE tokens (
+    entry INTEGER PRIMARY KEY REFERENCES records ON DELETE CASCADE,
+    offset BLOB NOT NULL,
+    first_moment BLOB NOT NULL,
+    second_moment BLOB NOT NULL,
+    steps INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE neighbours (
+    entry INTEGER NOT NULL REFERENCES records ON DELETE CASCADE,
+    neighbour INTEGER NOT NULL REFERENCES records ON DELETE CASCADE,
+    similarity REAL NOT NULL,
+    PRIMARY KEY (entry, neighbour)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX neighbours_of ON neighbours (neighbour);
+
+-- Keyed hashes of what was deleted; they name nobody, and refuse the same record if it is enrolled again.
+CREATE TABLE tombstones (
+    hash BLOB PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
+-- `finished`: the log is empty as well; from then on the row is the site's answer and does not change.
+CREATE TABLE applied_orders (
+    number INTEGER PRIMARY KEY,
+    request_id TEXT NOT NULL,
+    state TEXT NOT NULL,
+    records INTEGER NOT NULL,
+    entries INTEGER NOT NULL,
+    guarantee TEXT NOT NULL,
+    seconds REAL NOT NULL,
+    reason TEXT NOT NULL,
+    finished INTEGER NOT NULL DEFAULT 0,
+    acknowledged INTEGER NOT NULL DEFAULT 0
+) STRICT;
+"""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a connection with the pragmas that deletion depends on.
+
+    Deleted content is overwritten with zeros (`secure_delete`), nothing derived spills into temporary files, and a
+    commit is on the disk before it returns.
+    """
+    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "secure_delete = ON",
+        "temp_store = MEMORY",
+        f"cache_size = {-64 * 1024}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def create_tables(connection: sqlite3.Connection) -> None:
+    """Make the tables of an empty store and set its version."""
+    connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+
+def check_version(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file that is no key store or has other tables than this version knows.
+
+    Raises
+    ------
+    KeyStoreError
+        With the version found and the way out.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version != SCHEMA_VERSION:
+        raise KeyStoreError(
+            f"{path} has key store schema {version}, this version reads {SCHEMA_VERSION}; "
+            "open it with the version that wrote it, or enrol the records into a new store"
+        )

@@ -1,0 +1,261 @@
+"""Read image data sets in the MedMNIST layout: one `.npz` file with arrays for each split (Yang et al. 2023).
+
+Beside MedMNIST's own `{split}_images` and `{split}_labels` a file may hold `{split}_subjects` (which patient a record
+is about), `{split}_consents` (values of `Consent`), `{split}_ids` (record ids) and `class_names`.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.dataset import Consent, Dataset, Split
+from common.errors import InvalidDataset
+
+# NotImplementedError and RuntimeError are zipfile's answers to compressions and encryptions that it does not know.
+_UNREADABLE = (
+    EOFError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def read_npz(path: Path) -> Dataset:
+    """Read a data set from a file in the MedMNIST layout.
+
+    Parameters
+    ----------
+    path : Path
+        An `.npz` file with `train_images`, `train_labels`, `test_images` and `test_labels`; the `val` arrays may be
+        missing. Images are (N, H, W), (N, H, W, 1) or (N, H, W, 3) uint8, labels (N,) or (N, 1) whole numbers, subjects
+        (N,) whole numbers or strings, consents and ids (N,) strings, class names (C,) strings.
+
+    Returns
+    -------
+    Dataset
+        The splits one after the other. A record without an id is called `{split}-{row}`, a subject with the number 7
+        `subject-7` in whichever split it appears, and a record without a subject is its own. Without `{split}_consents`
+        every consent is revocable; without `class_names` classes are called by their numbers.
+
+    Raises
+    ------
+    InvalidDataset
+        If the file is absent or damaged, an array is missing or has the wrong type or shape, arrays differ in number,
+        records have more than one label, there is no training record, or ids come twice.
+
+    Notes
+    -----
+    Arrays are read one at a time and never unpickled. At most all images and one split's are in memory together.
+    """
+    if not path.is_file():
+        raise InvalidDataset(f"{path}: there is no such file; check the path of the data set")
+    try:
+        archive = zipfile.ZipFile(path)
+    except PermissionError:
+        raise InvalidDataset(f"{path}: the file may not be read; change its permissions") from None
+    except _UNREADABLE:
+        raise InvalidDataset(f"{path}: not an .npz file, or one that was cut short; fetch or write it again") from None
+    with archive:
+        return _File(path, archive).dataset()
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Everything about one split's N records but their images."""
+
+    split: Split
+    labels: NDArray[np.int64]
+    record_ids: NDArray[np.str_]
+    subject_ids: NDArray[np.str_]
+    consents: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class _File:
+    """An open `.npz` file and the path that its faults are reported under."""
+
+    path: Path
+    archive: zipfile.ZipFile
+
+    def dataset(self) -> Dataset:
+        """Read all splits."""
+        wanted = [split for split in Split if split is not Split.VAL or self._has_split(split)]
+        splits = [self._columns(split) for split in wanted]
+        if not len(splits[0]):
+            raise self._fault("holds no training record; a data set needs at least one")
+        labels = np.concatenate([columns.labels for columns in splits])
+        class_names = self._class_names(labels)
+        images = self._images(splits)
+        try:
+            return Dataset(
+                images=images,
+                labels=labels,
+                record_ids=np.concatenate([columns.record_ids for columns in splits]),
+                subject_ids=np.concatenate([columns.subject_ids for columns in splits]),
+                splits=np.repeat([columns.split.value for columns in splits], [len(columns) for columns in splits]),
+                consents=np.concatenate([columns.consents for columns in splits]),
+                class_names=class_names,
+            )
+        except InvalidDataset as error:
+            raise self._fault(str(error)) from None
+
+    def _has_split(self, split: Split) -> bool:
+        return self._has(f"{split}_images") or self._has(f"{split}_labels")
+
+    def _columns(self, split: Split) -> _Columns:
+        labels = self._labels(f"{split}_labels")
+        count = len(labels)
+        record_ids = self._strings(f"{split}_ids", count)
+        if record_ids is None:
+            record_ids = np.array([f"{split}-{row}" for row in range(count)], dtype=np.str_)
+        subject_ids = self._subjects(f"{split}_subjects", count)
+        return _Columns(
+            split,
+            labels,
+            record_ids,
+            record_ids if subject_ids is None else subject_ids,
+            self._consents(f"{split}_consents", count),
+        )
+
+    def _labels(self, name: str) -> NDArray[np.int64]:
+        labels = self._read(name)
+        if labels.dtype.kind not in "iu":
+            raise self._fault(f"{name} are {labels.dtype}; labels must be whole numbers, one class index a record")
+        if labels.ndim == 2 and labels.shape[1] != 1:
+            raise self._fault(
+                f"{name} give {labels.shape[1]} labels to each record; choose a data set with one label a record"
+            )
+        if labels.ndim not in (1, 2):
+            raise self._fault(f"{name} have the shape {labels.shape}; it must be (N,) or (N, 1)")
+        return labels.reshape(len(labels)).astype(np.int64)
+
+    def _subjects(self, name: str, count: int) -> NDArray[np.str_] | None:
+        if not self._has(name):
+            return None
+        subjects = self._read(name)
+        if subjects.dtype.kind not in "iu":
+            return self._strings(name, count)
+        subjects = self._column(name, subjects, count)
+        return np.array([f"subject-{number}" for number in subjects.tolist()], dtype=np.str_)
+
+    def _consents(self, name: str, count: int) -> NDArray[np.str_]:
+        consents = self._strings(name, count)
+        if consents is None:
+            return np.full(count, Consent.REVOCABLE.value)
+        known = [consent.value for consent in Consent]
+        unknown = consents[~np.isin(consents, known)]
+        if len(unknown):
+            raise self._fault(f"{name} hold {str(unknown[0])!r}; a consent is one of {', '.join(known)}")
+        return consents
+
+    def _class_names(self, labels: NDArray[np.int64]) -> tuple[str, ...]:
+        names = self._strings("class_names")
+        if names is not None:
+            return tuple(names.tolist())
+        largest = int(labels.max())
+        if largest >= len(labels):
+            raise self._fault(
+                f"label {largest} is no class index among {len(labels)} records; "
+                "number the classes from 0 or add class_names"
+            )
+        return tuple(str(label) for label in range(largest + 1))
+
+    def _strings(self, name: str, count: int | None = None) -> NDArray[np.str_] | None:
+        """Return a column of strings, none of them empty, or None where the file has no such array."""
+        if not self._has(name):
+            return None
+        strings = self._read(name)
+        if strings.dtype.kind != "U":
+            raise self._fault(f"{name} are {strings.dtype}; write them as an array of strings")
+        strings = self._column(name, strings, count)
+        # One empty subject would make a single patient of everyone whose subject is unknown.
+        if (strings == "").any():
+            raise self._fault(f"{name} are empty in row {int(np.argmax(strings == ''))}; give every row a value")
+        return strings
+
+    def _column(self, name: str, values: NDArray[Any], count: int | None) -> NDArray[Any]:
+        if values.ndim == 2 and values.shape[1] == 1:
+            values = values[:, 0]
+        if values.ndim != 1:
+            raise self._fault(f"{name} have the shape {values.shape}; it must be (N,)")
+        if count is not None and len(values) != count:
+            raise self._fault(f"there are {len(values)} {name} for {count} labels; give one to each record")
+        return values
+
+    def _images(self, splits: list[_Columns]) -> NDArray[np.uint8]:
+        """Read all images into one (N, C, H, W) array, one split at a time."""
+        images: NDArray[np.uint8] | None = None
+        start = 0
+        for columns in splits:
+            part = self._split_images(f"{columns.split}_images", len(columns))
+            if images is None:
+                images = np.empty((sum(map(len, splits)), *part.shape[1:]), dtype=np.uint8)
+            if len(part) and part.shape[1:] != images.shape[1:]:
+                raise self._fault(
+                    f"{columns.split}_images are {_size(part)}, but the first split's are {_size(images)}; "
+                    "bring all images to one size"
+                )
+            stop = start + len(part)
+            if len(part):
+                images[start:stop] = part
+            start = stop
+        assert images is not None  # noqa: S101 - train is always among the splits
+        return images
+
+    def _split_images(self, name: str, count: int) -> NDArray[np.uint8]:
+        images = self._read(name)
+        if images.dtype != np.uint8:
+            raise self._fault(f"{name} are {images.dtype}; images must be uint8, from 0 to 255")
+        if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+            raise self._fault(
+                f"{name} have the shape {images.shape}; it must be (N, H, W) or (N, H, W, 3), volumes are not supported"
+            )
+        if len(images) != count:
+            raise self._fault(f"there are {len(images)} {name} for {count} labels; give one label to each image")
+        if count and not images.size:
+            raise self._fault(f"{name} have the shape {images.shape}; an image needs at least one pixel")
+        return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+
+    def _has(self, name: str) -> bool:
+        return f"{name}.npy" in self.archive.NameToInfo
+
+    def _read(self, name: str) -> NDArray[Any]:
+        if not self._has(name):
+            raise self._fault(f"lacks the array {name}; see the MedMNIST layout for the arrays that a data set needs")
+        try:
+            with self.archive.open(f"{name}.npy") as member:
+                values: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
+                # zipfile compares checksums at the end of a member only, which read_array stops just short of.
+                if member.read(1):
+                    raise ValueError("bytes after the end of the array")
+        except _UNREADABLE as error:
+            if "allow_pickle" in str(error):
+                raise self._fault(f"{name} are Python objects; write them as an array of numbers or strings") from None
+            raise self._fault(f"the array {name} is damaged ({_first_line(error)}); fetch or write it again") from None
+        return values
+
+    def _fault(self, text: str) -> InvalidDataset:
+        return InvalidDataset(f"{self.path}: {text}")
+
+
+def _size(images: NDArray[np.uint8]) -> str:
+    return "x".join(str(number) for number in images.shape[1:])
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

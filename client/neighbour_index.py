@@ -1,0 +1,142 @@
+"""Keeping the neighbour lists in a key store true: built once, patched when entries arrive, searched again when short.
+
+Keys are read here and nowhere else. A deletion needs no search: it takes the deleted entries out of all lists, and
+lists are some entries longer than K.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from client.dataset import Split
+from client.key_store import KeyStore
+from common.neighbours import NONE, NeighbourLists, nearest, patch_arrivals
+
+Progress = Callable[[str, int, int], None]
+
+SLACK = 8
+"""Neighbours that a list holds beyond K."""
+
+_BLOCK = 8192
+
+
+def list_arrivals(store: KeyStore, progress: Progress | None = None) -> None:
+    """Give a neighbour list to every record without one, and put new entries into the lists that there are.
+
+    Parameters
+    ----------
+    store : KeyStore
+        The site's key store; the lists are written to it.
+    progress : callable, optional
+        Called with what is being done, and how many lists of how many are.
+
+    Raises
+    ------
+    BankChanged
+        If entries were deleted meanwhile. What was written before is true, and another call finishes the rest.
+    """
+    generation = store.generation
+    unlisted = store.read_unlisted()
+    if not len(unlisted):
+        return
+    bank, _ = store.read_entries(Split.TRAIN)
+    everyone = np.concatenate([bank, *(store.read_entries(split)[0] for split in (Split.VAL, Split.TEST))])
+    listed = np.setdiff1d(everyone, unlisted)
+    arrived = np.intersect1d(bank, unlisted)
+    if len(arrived):
+        count = _counter("patching neighbour lists", len(listed), progress)
+        for part in _blocks(listed):
+            _patch(store, generation, part, arrived, bank)
+            count(len(part))
+    _search(store, generation, unlisted, bank, progress)
+
+
+def read_lists(store: KeyStore, entries: NDArray[np.int64], bank: NDArray[np.int64], neighbours: int) -> NeighbourLists:
+    """Return the lists of some entries as positions in the bank, searching again where deletions left fewer than K.
+
+    Parameters
+    ----------
+    store : KeyStore
+        The site's key store; lists that are searched again are written to it.
+    entries, bank : ndarray
+        Ascending entry numbers.
+    neighbours : int
+        K.
+
+    Raises
+    ------
+    BankChanged
+        If entries were deleted meanwhile.
+    """
+    generation = store.generation
+    lists = store.read_neighbours(entries, bank)
+    possible = len(bank) - np.isin(entries, bank)
+    short = entries[lists.lengths.numpy() < np.minimum(possible, neighbours)]
+    if not len(short):
+        return lists
+    _search(store, generation, short, bank, None)
+    return store.read_neighbours(entries, bank)
+
+
+def _patch(
+    store: KeyStore,
+    generation: int,
+    listed: NDArray[np.int64],
+    arrived: NDArray[np.int64],
+    bank: NDArray[np.int64],
+) -> None:
+    """Put newly arrived entries into some of the lists that there are."""
+    lists = store.read_neighbours(listed, bank)
+    found = nearest(store.read_keys(listed), store.read_keys(arrived), store.description.list_length)
+    places = torch.from_numpy(np.searchsorted(bank, arrived))
+    positions = torch.where(found.indices == NONE, NONE, places[found.indices.clamp_min(0)])
+    # An interrupted call may have put some of the arrivals into this list already.
+    repeated = (positions[:, :, None] == lists.indices[:, None, :]).any(2)
+    arrivals = NeighbourLists(
+        torch.where(repeated, NONE, positions), torch.where(repeated, -torch.inf, found.similarities)
+    )
+    before = np.setdiff1d(bank, arrived)
+    held = torch.isin(lists.indices, torch.from_numpy(np.searchsorted(bank, before))).sum(1)
+    possible = torch.from_numpy(len(before) - np.isin(listed, before).astype(np.int64))
+    known = torch.where(held >= possible, 0, len(bank) + lists.indices.shape[1])
+    patched = patch_arrivals(lists, arrivals, known)
+    rows = (patched.indices != lists.indices).any(1).nonzero().squeeze(1)
+    changed = NeighbourLists(patched.indices[rows], patched.similarities[rows])
+    store.write_neighbours(generation, listed[rows.numpy()], changed, bank)
+
+
+def _search(
+    store: KeyStore,
+    generation: int,
+    entries: NDArray[np.int64],
+    bank: NDArray[np.int64],
+    progress: Progress | None,
+) -> None:
+    """Search the whole bank for some entries, block by block."""
+    keys = store.read_keys(bank)
+    count = _counter("searching neighbours", len(entries), progress)
+    for part in _blocks(entries):
+        own = torch.from_numpy(np.where(np.isin(part, bank), np.searchsorted(bank, part), NONE))
+        found = nearest(store.read_keys(part), keys, store.description.list_length, own=own)
+        store.write_neighbours(generation, part, found, bank)
+        count(len(part))
+
+
+def _blocks(entries: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return [entries[start : start + _BLOCK] for start in range(0, len(entries), _BLOCK)]
+
+
+def _counter(what: str, total: int, progress: Progress | None) -> Callable[[int], None]:
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress is not None:
+            progress(what, done, total)
+
+    return count

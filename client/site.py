@@ -1,0 +1,124 @@
+"""A site's folder: its key store, and the federation's secret that sites and requesters share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.key_store import KeyStore, StoreDescription
+from client.neighbour_index import SLACK
+from common.encoders import Encoder
+from common.errors import InvalidSetting, KeyStoreError
+from common.model import ModelShape
+from common.references import FederationSecret
+from common.settings import ImagePath, Settings
+
+
+@dataclass(frozen=True)
+class SiteFolder:
+    """Where everything that a site keeps lies; nothing in it leaves the site.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    """
+
+    path: Path
+
+    @classmethod
+    def locate(cls, node_config: Mapping[str, object], settings: Settings) -> SiteFolder:
+        """Return the folder of the site that a Flower node stands for.
+
+        A deployed SuperNode is started with `--node-config 'site-dir="/srv/fedmunkey"'`. A simulated node has a
+        `partition-id`, which is its place among the folders hospital-1, hospital-2, ... in `sites-dir`.
+
+        Raises
+        ------
+        InvalidSetting
+            If the node has neither.
+        """
+        if "site-dir" in node_config:
+            return cls(Path(str(node_config["site-dir"])))
+        if "partition-id" in node_config:
+            return cls(Path(settings.sites_dir) / hospital_name(int(str(node_config["partition-id"])) + 1))
+        raise InvalidSetting("this node has no site-dir; start it with --node-config 'site-dir=\"FOLDER\"'")
+
+    @property
+    def key_store(self) -> Path:
+        """The key store's file."""
+        return self.path / "keystore.sqlite"
+
+    @property
+    def secret(self) -> Path:
+        """The federation's secret."""
+        return self.path / "federation.secret"
+
+    def create(self, site: str, settings: Settings, encoder: Encoder, shape: ModelShape) -> KeyStore:
+        """Make the folder and an empty key store for a site.
+
+        Raises
+        ------
+        KeyStoreError
+            If the folder has a key store already.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.chmod(0o700)
+        return KeyStore.create(self.key_store, describe_store(site, settings, encoder, shape))
+
+    def open(self) -> KeyStore:
+        """Open the site's key store; raises `KeyStoreError` if there is none or it cannot be used."""
+        return KeyStore.open(self.key_store)
+
+    def read_secret(self) -> FederationSecret:
+        """Return the federation's secret; raises `InvalidInput` if the file is missing or damaged."""
+        return FederationSecret.read(self.secret)
+
+
+def hospital_name(number: int) -> str:
+    """Return the name of a simulated site, numbered from 1."""
+    return f"hospital-{number}"
+
+
+def describe_store(site: str, settings: Settings, encoder: Encoder, shape: ModelShape) -> StoreDescription:
+    """Return what a key store for these settings must look like."""
+    return StoreDescription(
+        site=site,
+        encoder=encoder.fingerprint,
+        key_size=encoder.key_size,
+        image_path=shape.image_path,
+        input_shape=shape.input_shape,
+        exemplar_size=shape.exemplar_size,
+        list_length=settings.neighbours + SLACK,
+    )
+
+
+def model_shape(settings: Settings, description: StoreDescription) -> ModelShape:
+    """Return the shape of the model that the settings ask for, on what this site's key store holds.
+
+    Raises
+    ------
+    KeyStoreError
+        If the store was made for other settings.
+    """
+    patches = description.image_path is ImagePath.PATCHES
+    if patches and tuple(settings.image_shape) != description.input_shape:
+        held = "x".join(str(size) for size in description.input_shape)
+        raise KeyStoreError(
+            f"the key store holds images of {held}, the federation has image-shape = {settings.image_shape}"
+        )
+    if settings.exemplar_size != description.exemplar_size:
+        raise KeyStoreError(
+            f"the key store has exemplar tokens of {description.exemplar_size} numbers, the federation has "
+            f"exemplar-size = {settings.exemplar_size}; enrol the records into a new store"
+        )
+    if settings.neighbours > description.list_length:
+        raise KeyStoreError(
+            f"the key store keeps {description.list_length} neighbours of a record, the federation has "
+            f"neighbours = {settings.neighbours}; enrol the records into a new store"
+        )
+    features = (0, 0) if patches else (description.input_shape[0], description.input_shape[1])
+    return ModelShape.from_settings(
+        settings.replace(image_path=description.image_path.value), feature_shape=features, pretrained=not patches
+    )

@@ -1,0 +1,128 @@
+"""Shared weights on disk: a safetensors file, and beside it a small JSON that says which model they belong to."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from common.errors import InvalidWeights
+from common.model import ModelShape, Munkey
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Shared weights and what is known about them.
+
+    Attributes
+    ----------
+    weights : Mapping of str to Tensor
+        State dict of a `Munkey`.
+    shape : ModelShape
+        The model that they belong to.
+    encoder : str
+        Name of the key encoder that the model was trained with.
+    about : dict
+        JSON-ready facts: the round, its metrics, the guarantee.
+    """
+
+    weights: Mapping[str, Tensor]
+    shape: ModelShape
+    encoder: str
+    about: dict[str, Any]
+
+    def model(self) -> Munkey:
+        """Return a model with these weights."""
+        model = Munkey(self.shape)
+        model.load_state_dict(self.weights)
+        return model.eval()
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write `path` (.safetensors) and the JSON beside it; a reader finds the old files or the new ones, never half."""
+    content = {
+        "format": _FORMAT,
+        "model": checkpoint.shape.to_json(),
+        "encoder": checkpoint.encoder,
+        "about": checkpoint.about,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = {name: weight.contiguous().cpu() for name, weight in checkpoint.weights.items()}
+    _replace(path, save(weights))
+    _replace(_beside(path), (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+
+
+def read_checkpoint(path: Path, *, expected: ModelShape | None = None, encoder: str | None = None) -> Checkpoint:
+    """Read what `write_checkpoint` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The .safetensors file.
+    expected : ModelShape, optional
+        The model that the weights are for.
+    encoder : str, optional
+        Name of the key encoder in use.
+
+    Raises
+    ------
+    InvalidWeights
+        If a file is missing or damaged, or the weights belong to another model or encoder.
+    """
+    content, weights = _read_both(path)
+    try:
+        shape = ModelShape.from_json(content["model"])
+        found = Checkpoint(weights, shape, str(content["encoder"]), dict(content["about"]))
+    except (KeyError, TypeError, ValueError):
+        raise InvalidWeights(f"{_beside(path)} does not describe a model; take the file written with it") from None
+    wanted, other = expected or shape, encoder or found.encoder
+    if wanted != shape:
+        key, mine, theirs = next(
+            (name, value, found.shape.to_json()[name])
+            for name, value in wanted.to_json().items()
+            if value != found.shape.to_json()[name]
+        )
+        raise InvalidWeights(f"{path} holds weights of another model: {key} is {theirs}, the settings ask for {mine}")
+    if other != found.encoder:
+        raise InvalidWeights(f"{path} was trained with the encoder {found.encoder}, this site's keys are from {other}")
+    with torch.device("meta"):
+        own = {name: value.shape for name, value in Munkey(shape).state_dict().items()}
+    if own != {name: value.shape for name, value in weights.items()}:
+        raise InvalidWeights(f"{path} does not hold the weights that {_beside(path)} describes; take both from one run")
+    return found
+
+
+def _read_both(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        content = json.loads(_beside(path).read_bytes())
+        weights = load(path.read_bytes())
+    except OSError as error:
+        raise InvalidWeights(f"{error.filename}: weights cannot be read; name a .safetensors with its .json") from None
+    except (SafetensorError, ValueError):
+        raise InvalidWeights(f"{path} or its .json is damaged; write it again") from None
+    if not isinstance(content, dict):
+        raise InvalidWeights(f"{_beside(path)} does not describe a model; take the file written with it")
+    return content, weights
+
+
+def _beside(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,215 @@
+"""The deletion service over gRPC, as sites and requesters use it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+
+from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, RequestStatus
+from common.deletion_service import DeletionService, StatusPage
+from common.errors import FedmunkeyError, InvalidDeletion, InvalidSetting, ServiceUnavailable
+from common.wire import (
+    MESSAGE_BYTES,
+    acknowledgement_to_wire,
+    check_page_size,
+    order_from_wire,
+    request_to_wire,
+    status_from_wire,
+    writing,
+)
+from protos import deletion_pb2
+from protos.deletion_pb2_grpc import DeletionStub
+
+KEEPALIVE_SECONDS = 30
+"""A peer on an open stream that answers no ping for this long, and a third of it more, is taken for dead."""
+
+MESSAGE_OPTIONS = [
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_SECONDS * 1000 // 3),
+    # Without these, a stream on which no order comes would be pinged twice and then no more.
+    ("grpc.http2.max_pings_without_data", 0),
+]
+"""Options that the service and its users must agree on."""
+
+_CHANNEL_OPTIONS = [
+    *MESSAGE_OPTIONS,
+    # A service that was down is tried again within seconds, not minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    # Channels to one address would otherwise share a connection and its waiting time after a failure.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+_REFUSALS = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.ALREADY_EXISTS,
+}
+
+_Answer = TypeVar("_Answer")
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Split `host:port`; an IPv6 host keeps its brackets, and port 0 lets a server choose.
+
+    Raises
+    ------
+    InvalidSetting
+        If there is no host, or no port from 0 to 65535.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise InvalidSetting(f"{address!r} is not an address: write host:port, such as 127.0.0.1:9440")
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host can only be reached from its own machine."""
+    return host in ("localhost", "[::1]") or host.startswith("127.")
+
+
+class DeletionChannel(DeletionService):
+    """A connection to the deletion service; one may be shared by several threads.
+
+    Nothing is sent before the first call, and a lost connection is made again by the next one.
+
+    Parameters
+    ----------
+    address : str
+        `host:port` of the service.
+    timeout : float
+        Seconds that one call may take. Following a stream of orders has no such limit.
+
+    Raises
+    ------
+    InvalidSetting
+        If the address is not of the form `host:port`.
+    """
+
+    def __init__(self, address: str, timeout: float = 30.0) -> None:
+        host, _ = split_address(address)
+        # A proxy for the outside world cannot reach a service on this machine.
+        proxy = [("grpc.enable_http_proxy", 0)] if is_loopback(host) else []
+        self._address = address
+        self._timeout = timeout
+        self._closed = threading.Event()
+        self._channel = grpc.insecure_channel(address, options=[*_CHANNEL_OPTIONS, *proxy])
+        self._stub = DeletionStub(self._channel)  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exception: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection, from any thread.
+
+        Streams that are being read in other threads end without an error, calls under way raise `ServiceUnavailable`,
+        and so does every later call.
+        """
+        self._closed.set()
+        self._channel.close()
+
+    def submit(self, request: DeletionRequest) -> RequestStatus:
+        """Submit a request; see `DeletionService.submit`."""
+        message = deletion_pb2.SubmitRequest(request=request_to_wire(request))
+        return status_from_wire(self._call(self._stub.Submit, message).status)
+
+    def get(self, request_id: str) -> RequestStatus:
+        """Return one request's status; see `DeletionService.get`."""
+        with writing("a request id"):
+            message = deletion_pb2.GetRequest(request_id=request_id)
+        return status_from_wire(self._call(self._stub.Get, message).status)
+
+    def page(self, page: str = "", size: int = 100) -> StatusPage:
+        """Return up to `size` requests, fewer if they would not fit into one message; see `DeletionService.page`."""
+        check_page_size(size)
+        with writing("a page"):
+            message = deletion_pb2.ListRequest(page_size=size, page_token=page)
+        answer = self._call(self._stub.List, message)
+        return StatusPage(tuple(status_from_wire(status) for status in answer.statuses), answer.next_page_token)
+
+    def watch(self, site: str, after: int, *, follow: bool = False) -> Iterator[DeletionOrder]:
+        """Yield a site's orders with numbers above `after`; see `DeletionService.watch`.
+
+        The call is made when the first order is asked for. Without `follow`, all orders are then read within the
+        timeout, so that the time taken to carry one out does not count. With `follow`, the iterator ends only after
+        `close`; a service that stops, or is lost, raises `ServiceUnavailable`, and the reader may watch again from the
+        last number it has applied.
+        """
+        with writing("a request for orders"):
+            message = deletion_pb2.WatchRequest(site=site, after=after, follow=follow)
+        return self._follow(message) if follow else self._backlog(message)
+
+    def acknowledge(self, acknowledgement: Acknowledgement) -> None:
+        """Give a site's answer to one order; see `DeletionService.acknowledge`."""
+        message = deletion_pb2.AcknowledgeRequest(acknowledgement=acknowledgement_to_wire(acknowledgement))
+        self._call(self._stub.Acknowledge, message)
+
+    def open_round(self, number: int) -> int:
+        """Announce a round; see `DeletionService.open_round`."""
+        with writing("a round"):
+            message = deletion_pb2.OpenRoundRequest(round=number)
+        return int(self._call(self._stub.OpenRound, message).pending_orders)
+
+    def _backlog(self, message: deletion_pb2.WatchRequest) -> Iterator[DeletionOrder]:
+        def read(message: deletion_pb2.WatchRequest, timeout: float) -> list[deletion_pb2.WatchResponse]:
+            return list(self._stub.Watch(message, timeout=timeout))
+
+        for answer in self._call(read, message):
+            yield order_from_wire(answer.order)
+
+    def _follow(self, message: deletion_pb2.WatchRequest) -> Iterator[DeletionOrder]:
+        try:
+            stream = self._stub.Watch(message)
+        except ValueError:
+            raise self._is_closed() from None
+        try:
+            for answer in stream:
+                yield order_from_wire(answer.order)
+        except grpc.RpcError as error:
+            if self._closed.is_set():
+                return
+            raise self._explain(error) from None
+        finally:
+            stream.cancel()
+        raise ServiceUnavailable(f"the deletion service at {self._address} ended the stream of orders; watch it again")
+
+    def _call(self, method: Callable[..., _Answer], message: Any) -> _Answer:
+        try:
+            return method(message, timeout=self._timeout)
+        except grpc.RpcError as error:
+            raise (self._is_closed() if self._closed.is_set() else self._explain(error)) from None
+        except ValueError:
+            # gRPC's answer to a call on a channel that is closed.
+            raise self._is_closed() from None
+
+    def _is_closed(self) -> FedmunkeyError:
+        return ServiceUnavailable(f"the connection to the deletion service at {self._address} is closed; open another")
+
+    def _explain(self, error: Any) -> FedmunkeyError:
+        """Turn gRPC's status into the next step of the person at the keyboard."""
+        code, details = error.code(), " ".join((error.details() or "").split())
+        if code in _REFUSALS:
+            return InvalidDeletion(details or f"the deletion service refused the call ({code.name})")
+        if code is grpc.StatusCode.UNAVAILABLE:
+            fault = "cannot be reached"
+        elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            fault = f"did not answer within {self._timeout:g} seconds"
+        else:
+            fault = f"failed ({code.name}: {details})"
+        return ServiceUnavailable(
+            f"the deletion service at {self._address} {fault}: "
+            "start it with munkey-server serve, or name another with deletion-service"
+        )

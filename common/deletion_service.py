@@ -1,0 +1,94 @@
+"""What the deletion service does, as its users see it.
+
+The coordinator implements it over its ledger (`server.deletion_service`); everyone else reaches that over gRPC
+(`common.deletion_channel`). Tests put in a service that fails.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, RequestStatus
+
+
+@dataclass(frozen=True)
+class StatusPage:
+    """One page of requests; `next_page` is empty on the last one."""
+
+    statuses: tuple[RequestStatus, ...]
+    next_page: str
+
+
+class DeletionService(ABC):
+    """Requests to forget, one numbered stream of orders for each site, and the sites' answers.
+
+    Every method raises `InvalidDeletion` for what the service refuses, and `ServiceUnavailable` if it cannot be
+    reached.
+    """
+
+    @abstractmethod
+    def submit(self, request: DeletionRequest) -> RequestStatus:
+        """Enter a request in the ledger, then dispatch one order to each site that it addresses.
+
+        A request id that is known already changes nothing if the request is the same one, and is refused otherwise.
+
+        Raises
+        ------
+        InvalidDeletion
+            If the request names a site that is not registered, the requester may not ask for its target, or the
+            request id stands for another request.
+        """
+
+    @abstractmethod
+    def get(self, request_id: str) -> RequestStatus:
+        """Return one request's status.
+
+        Raises
+        ------
+        InvalidDeletion
+            If there is no such request.
+        """
+
+    @abstractmethod
+    def page(self, page: str = "", size: int = 100) -> StatusPage:
+        """Return up to `size` requests in the order of their submission, from the page that the last answer named."""
+
+    @abstractmethod
+    def watch(self, site: str, after: int, *, follow: bool = False) -> Iterator[DeletionOrder]:
+        """Yield a site's orders with numbers above `after`, oldest first.
+
+        Parameters
+        ----------
+        site : str
+            A registered site.
+        after : int
+            The last number that the site has applied; 0 for none.
+        follow : bool
+            Whether to wait for orders to come instead of ending after the last one.
+        """
+
+    @abstractmethod
+    def acknowledge(self, acknowledgement: Acknowledgement) -> None:
+        """Record a site's answer to one order; the same answer may be given any number of times.
+
+        Raises
+        ------
+        InvalidDeletion
+            If there is no such order, or it was answered differently before.
+        """
+
+    @abstractmethod
+    def open_round(self, number: int) -> int:
+        """Announce that a round of training begins; return how many orders no site has acknowledged yet."""
+
+    def requests(self) -> Iterator[RequestStatus]:
+        """Yield every request in the order of its submission, page after page."""
+        page = ""
+        while True:
+            answer = self.page(page)
+            yield from answer.statuses
+            page = answer.next_page
+            if not page:
+                return

@@ -1,0 +1,40 @@
+"""What predictions are judged by."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import f1_score, roc_auc_score
+from torch import Tensor
+
+
+def accuracy(probabilities: Tensor, labels: Tensor) -> float:
+    """Return the share of (n, C) predictions whose largest probability is the label's; NaN without any."""
+    if not len(labels):
+        return math.nan
+    return float((probabilities.argmax(1) == labels).float().mean())
+
+
+def macro_f1(probabilities: Tensor, labels: Tensor) -> float:
+    """Return the F1 score averaged over the classes that are predicted or present; NaN without any prediction."""
+    if not len(labels):
+        return math.nan
+    return float(f1_score(labels.numpy(), probabilities.argmax(1).numpy(), average="macro", zero_division=0.0))
+
+
+def confidence(probabilities: Tensor, labels: Tensor) -> NDArray[np.float64]:
+    """Return the (n,) probabilities that were given to the true labels."""
+    return np.asarray(probabilities.gather(1, labels[:, None]).squeeze(1).double().numpy())
+
+
+def membership_auroc(members: NDArray[np.float64], others: NDArray[np.float64]) -> float:
+    """Return the AUROC of telling members from others by their confidence (Yeom et al. 2018): 0.5 is chance.
+
+    NaN if one of the two is empty.
+    """
+    if not len(members) or not len(others):
+        return math.nan
+    truth = np.concatenate([np.ones(len(members)), np.zeros(len(others))])
+    return float(roc_auc_score(truth, np.concatenate([members, others])))

@@ -1,0 +1,58 @@
+"""From settings to a model, in the same way at the coordinator and at every site."""
+
+from __future__ import annotations
+
+import torch
+
+from common.encoders import Encoder, feature_shape, is_pretrained, make_encoder
+from common.model import ModelShape, Munkey
+from common.randomness import derive_seed
+from common.settings import DeviceName, Settings
+
+
+def choose_shape(settings: Settings) -> ModelShape:
+    """Return the shape of the shared weights, without loading any encoder's weights.
+
+    Raises
+    ------
+    InvalidSetting
+        If there is no such encoder, or a patch size does not divide the image.
+    """
+    return ModelShape.from_settings(
+        settings,
+        feature_shape=feature_shape(settings.encoder, settings.image_shape, size=settings.encoder_size),
+        pretrained=is_pretrained(settings.encoder),
+    )
+
+
+def choose_encoder(settings: Settings) -> Encoder:
+    """Return the key encoder, with its weights.
+
+    Raises
+    ------
+    InvalidSetting
+        If there is no such encoder or weights file.
+    InvalidWeights
+        If the weights cannot be used.
+    """
+    return make_encoder(
+        settings.encoder,
+        settings.image_shape,
+        weights=settings.encoder_weights,
+        size=settings.encoder_size,
+        device=choose_device(settings.device),
+    )
+
+
+def choose_device(name: DeviceName) -> torch.device:
+    """Return the device that a name stands for; `auto` takes CUDA where there is one."""
+    if name is DeviceName.AUTO:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name.value)
+
+
+def initial_model(shape: ModelShape, seed: int) -> Munkey:
+    """Return a model with the weights from which a federation of this seed starts."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "initial weights"))
+        return Munkey(shape)

@@ -1,0 +1,59 @@
+"""Waiting for a deletion service that cannot be reached: a federation that cannot hear deletions must not learn."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from common.errors import ServiceUnavailable
+
+logger = logging.getLogger(__name__)
+
+Wait = Callable[[float], object]
+"""Waits for some seconds, or less; `time.sleep` and `threading.Event().wait` are such functions."""
+
+_FIRST_PAUSE = 0.25
+_LONGEST_PAUSE = 15.0
+
+T = TypeVar("T")
+
+
+def pauses() -> Iterator[float]:
+    """Yield the seconds to wait between attempts: each twice the one before, up to a limit."""
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def wait_for_service(attempt: Callable[[], T], *, patience: float, wait: Wait = time.sleep) -> T:
+    """Try until the deletion service answers, saying so while it does not.
+
+    Parameters
+    ----------
+    attempt : callable
+        What is to be done; raises `ServiceUnavailable` where the service cannot be reached.
+    patience : float
+        Seconds after which to give up.
+    wait : callable
+        Waits between two attempts.
+
+    Raises
+    ------
+    ServiceUnavailable
+        If the service is still out of reach after `patience` seconds.
+    """
+    waited = 0.0
+    for pause in pauses():
+        try:
+            return attempt()
+        except ServiceUnavailable as error:
+            if waited >= patience:
+                raise
+            logger.warning("%s; no training until it answers (waited %.0f of %.0f s)", error, waited, patience)
+        seconds = min(pause, patience - waited)
+        wait(seconds)
+        waited += seconds
+    raise AssertionError("pauses never end")

@@ -1,0 +1,227 @@
+"""Between the words of a deletion (`common.deletion`) and the messages that carry them (`protos/deletion.proto`).
+
+`..._to_wire` raises `InvalidDeletion` for what a message cannot carry, `..._from_wire` for a message that says nothing
+this version understands: neither side may guess what is to be forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from common.deletion import (
+    Acknowledgement,
+    DeletionOrder,
+    DeletionRequest,
+    Records,
+    RequestStatus,
+    SiteProgress,
+    SiteState,
+    Subject,
+    WholeSite,
+)
+from common.errors import InvalidDeletion
+from common.guarantees import Guarantee
+from protos import deletion_pb2
+
+MESSAGE_BYTES = 64 * 2**20
+"""Size of the largest message that either side accepts."""
+
+MAXIMUM_REFERENCES = 1_000_000
+"""Records that one request may name; each takes 34 bytes, so an order or a status always fits into one message."""
+
+MAXIMUM_PAGE = 1000
+"""Requests that one page may have."""
+
+_GUARANTEES = {
+    Guarantee.EXACT: deletion_pb2.GUARANTEE_EXACT,
+    Guarantee.CERTIFIED: deletion_pb2.GUARANTEE_CERTIFIED,
+    Guarantee.EMPIRICAL: deletion_pb2.GUARANTEE_EMPIRICAL,
+}
+_GUARANTEES_FROM_WIRE = {int(number): guarantee for guarantee, number in _GUARANTEES.items()}
+
+_STATES = {
+    SiteState.PENDING: deletion_pb2.SITE_STATE_PENDING,
+    SiteState.ERASED: deletion_pb2.SITE_STATE_ERASED,
+    SiteState.NOTHING_HELD: deletion_pb2.SITE_STATE_NOTHING_HELD,
+    SiteState.REFUSED: deletion_pb2.SITE_STATE_REFUSED,
+}
+_STATES_FROM_WIRE = {int(number): state for state, number in _STATES.items()}
+
+
+def check_fits_into_message(request: DeletionRequest) -> None:
+    """Check that a request can be carried to the sites.
+
+    Raises
+    ------
+    InvalidDeletion
+        If it names more than `MAXIMUM_REFERENCES` records.
+    """
+    if isinstance(request.target, Records) and len(request.target.references) > MAXIMUM_REFERENCES:
+        raise InvalidDeletion(
+            f"a request names {len(request.target.references)} records; "
+            f"split it into requests of at most {MAXIMUM_REFERENCES}"
+        )
+
+
+def check_page_size(size: int) -> None:
+    """Check the size of a page of requests; raises `InvalidDeletion` if it is not from 1 to `MAXIMUM_PAGE`."""
+    if not 1 <= size <= MAXIMUM_PAGE:
+        raise InvalidDeletion(f"a page of {size} requests is not possible; ask for 1 to {MAXIMUM_PAGE}")
+
+
+def request_to_wire(request: DeletionRequest) -> deletion_pb2.DeletionRequest:
+    """Write a request; the references of records are in ascending order, so equal requests have equal bytes."""
+    check_fits_into_message(request)
+    with writing("a deletion request"):
+        message = deletion_pb2.DeletionRequest(request_id=request.request_id, requester=request.requester)
+        match request.target:
+            case Records(references, site):
+                message.records.references.extend(sorted(references))
+                message.records.site = site
+            case Subject(reference):
+                message.subject_reference = reference
+            case WholeSite(site):
+                message.site = site
+        return message
+
+
+def request_from_wire(message: deletion_pb2.DeletionRequest) -> DeletionRequest:
+    """Read a request.
+
+    Raises
+    ------
+    InvalidDeletion
+        If it has no target, or a part of it is missing or of the wrong length.
+    """
+    kind = message.WhichOneof("target")
+    target: Records | Subject | WholeSite
+    if kind == "records":
+        target = Records(frozenset(message.records.references), message.records.site)
+    elif kind == "subject_reference":
+        target = Subject(message.subject_reference)
+    elif kind == "site":
+        target = WholeSite(message.site)
+    else:
+        raise InvalidDeletion("a deletion request names no target that this version knows")
+    return DeletionRequest(message.request_id, message.requester, target)
+
+
+def order_to_wire(order: DeletionOrder) -> deletion_pb2.DeletionOrder:
+    """Write an order."""
+    with writing("a deletion order"):
+        return deletion_pb2.DeletionOrder(number=order.number, site=order.site, request=request_to_wire(order.request))
+
+
+def order_from_wire(message: deletion_pb2.DeletionOrder) -> DeletionOrder:
+    """Read an order; raises `InvalidDeletion` as `request_from_wire` does."""
+    return DeletionOrder(message.number, message.site, request_from_wire(message.request))
+
+
+def acknowledgement_to_wire(acknowledgement: Acknowledgement) -> deletion_pb2.Acknowledgement:
+    """Write a site's answer."""
+    with writing("an acknowledgement"):
+        return deletion_pb2.Acknowledgement(
+            number=acknowledgement.number,
+            site=acknowledgement.site,
+            request_id=acknowledgement.request_id,
+            state=_STATES[acknowledgement.state],
+            records=acknowledgement.records,
+            entries=acknowledgement.entries,
+            guarantee=_GUARANTEES[acknowledgement.guarantee],
+            seconds=acknowledgement.seconds,
+            reason=acknowledgement.reason,
+        )
+
+
+def acknowledgement_from_wire(message: deletion_pb2.Acknowledgement) -> Acknowledgement:
+    """Read a site's answer.
+
+    Raises
+    ------
+    InvalidDeletion
+        If its state or guarantee is missing, or one that this version does not know.
+    """
+    guarantee = _GUARANTEES_FROM_WIRE.get(message.guarantee)
+    if guarantee is None:
+        raise InvalidDeletion(f"an acknowledgement has an unknown guarantee ({int(message.guarantee)})")
+    return Acknowledgement(
+        number=message.number,
+        site=message.site,
+        request_id=message.request_id,
+        state=_state_from_wire(message.state),
+        records=message.records,
+        entries=message.entries,
+        guarantee=guarantee,
+        seconds=message.seconds,
+        reason=message.reason,
+    )
+
+
+def progress_to_wire(progress: SiteProgress) -> deletion_pb2.SiteProgress:
+    """Write one site's part in a request's status."""
+    with writing("a site's progress"):
+        message = deletion_pb2.SiteProgress(site=progress.site, number=progress.number, state=_STATES[progress.state])
+        if progress.acknowledgement is not None:
+            message.acknowledgement.CopyFrom(acknowledgement_to_wire(progress.acknowledgement))
+        if progress.acknowledged_at is not None:
+            message.acknowledged_at.FromDatetime(progress.acknowledged_at)
+        return message
+
+
+def progress_from_wire(message: deletion_pb2.SiteProgress) -> SiteProgress:
+    """Read one site's part in a request's status; raises `InvalidDeletion` for an unknown state, guarantee or time."""
+    return SiteProgress(
+        site=message.site,
+        number=message.number,
+        state=_state_from_wire(message.state),
+        acknowledgement=(
+            acknowledgement_from_wire(message.acknowledgement) if message.HasField("acknowledgement") else None
+        ),
+        acknowledged_at=_time_from_wire(message.acknowledged_at) if message.HasField("acknowledged_at") else None,
+    )
+
+
+def status_to_wire(status: RequestStatus) -> deletion_pb2.RequestStatus:
+    """Write a request and what has become of it; times are to the microsecond, in UTC."""
+    with writing("a request's status"):
+        message = deletion_pb2.RequestStatus(
+            request=request_to_wire(status.request), sites=[progress_to_wire(progress) for progress in status.sites]
+        )
+        message.submitted_at.FromDatetime(status.submitted_at)
+        return message
+
+
+def status_from_wire(message: deletion_pb2.RequestStatus) -> RequestStatus:
+    """Read a request's status; raises `InvalidDeletion` if any part of it cannot be read."""
+    return RequestStatus(
+        request=request_from_wire(message.request),
+        submitted_at=_time_from_wire(message.submitted_at),
+        sites=tuple(progress_from_wire(progress) for progress in message.sites),
+    )
+
+
+def _state_from_wire(number: int) -> SiteState:
+    state = _STATES_FROM_WIRE.get(number)
+    if state is None:
+        raise InvalidDeletion(f"a site's answer has an unknown state ({int(number)})")
+    return state
+
+
+def _time_from_wire(message: Any) -> datetime:
+    try:
+        time: datetime = message.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise InvalidDeletion(f"a time of {message.seconds} seconds is out of range") from None
+    return time
+
+
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Turn protobuf's complaints (a negative number, text that is not UTF-8) into one line of `InvalidDeletion`."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise InvalidDeletion(f"{what} cannot be sent: {error}") from None

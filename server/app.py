@@ -1,0 +1,67 @@
+"""The Flower ServerApp of the coordinator."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch  # noqa: F401 (Flower turns arrays into torch tensors only where torch was imported before)
+from flwr.app import ArrayRecord, Context
+from flwr.serverapp import Grid, ServerApp
+
+from common.checkpoints import read_checkpoint
+from common.deletion_channel import DeletionChannel
+from common.errors import FedmunkeyError
+from common.model import ModelShape, Munkey
+from common.model_choice import choose_shape, initial_model
+from common.settings import Settings
+from common.waiting import wait_for_service
+from server.forgetting_strategy import ForgettingStrategy
+from server.run_record import RunRecord
+from server.strategies import make_strategy
+
+logger = logging.getLogger(__name__)
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the federation that the run's configuration describes."""
+    run_federation(grid, Settings.parse(context.run_config))
+
+
+def run_federation(grid: Grid, settings: Settings) -> None:
+    """Train for all rounds, opening each with the deletion service, and leave events and weights in `output-dir`.
+
+    Raises
+    ------
+    FedmunkeyError
+        If the settings do not fit together, the deletion service stays out of reach or no site can train; the reason is
+        in the events as well.
+    """
+    shape = choose_shape(settings)
+    model = _first_model(settings, shape)
+    facts = {"guarantee": settings.guarantee.value, "settings": settings.to_config()}
+    record = RunRecord(Path(settings.output_dir), shape, settings.encoder, facts)
+    with DeletionChannel(settings.deletion_service) as service:
+        strategy = ForgettingStrategy(
+            make_strategy(settings),
+            open_round=lambda number: wait_for_service(
+                lambda: service.open_round(number), patience=settings.deletion_patience
+            ),
+            record=record,
+        )
+        try:
+            strategy.start(grid, ArrayRecord(model.state_dict()), num_rounds=settings.num_rounds)
+        except FedmunkeyError as error:
+            logger.error("%s", error)
+            record.note_stopped(str(error))
+            raise
+    record.note_finished()
+
+
+def _first_model(settings: Settings, shape: ModelShape) -> Munkey:
+    if not settings.initial_weights:
+        return initial_model(shape, settings.seed)
+    return read_checkpoint(Path(settings.initial_weights), expected=shape, encoder=settings.encoder).model()

@@ -1,0 +1,141 @@
+"""Any Flower strategy, with what a federation that forgets adds to it.
+
+Before a round the deletion service must answer, or nobody trains. Replies are taken in the order of the sites' names,
+so that a run is the same whichever site answers first. After a round its metrics and weights are written down.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from common.errors import FederationStopped
+from common.federation import ARRAYS, METRICS, SITE
+from server.run_record import RoundRecord, RunRecord
+
+logger = logging.getLogger(__name__)
+
+
+class ForgettingStrategy(Strategy):
+    """Wraps a strategy.
+
+    Parameters
+    ----------
+    strategy : Strategy
+        Samples sites and averages their weights.
+    open_round : callable
+        Called with the round's number before it begins; raises to stop the federation.
+    record : RunRecord
+        Where rounds are written down.
+    clock : callable
+        Returns seconds.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        *,
+        open_round: Callable[[int], object],
+        record: RunRecord,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._strategy = strategy
+        self._open_round = open_round
+        self._record = record
+        self._clock = clock
+        self._round = RoundRecord(0)
+        self._arrays = ArrayRecord()
+        self._start = 0.0
+
+    def summary(self) -> None:
+        """Log the wrapped strategy's configuration."""
+        self._strategy.summary()
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Wait for the deletion service, then ask the sites to train."""
+        self._start = self._clock()
+        self._open_round(server_round)
+        self._arrays = arrays
+        messages = list(self._strategy.configure_train(server_round, arrays, config, grid))
+        self._round = RoundRecord(server_round, bytes_down=len(messages) * _size(arrays))
+        return messages
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Average the sites' weights.
+
+        Raises
+        ------
+        FederationStopped
+            If no site could train.
+        """
+        answers = self._sort(replies)
+        self._round = replace(self._round, training=_metrics_of(answers), bytes_up=sum(_sent(a) for a in answers))
+        if not answers:
+            reasons = "; ".join(sorted(set(self._round.failures.values()))) or "no site answered"
+            raise FederationStopped(f"round {server_round}: no site could train: {reasons}")
+        trained = [answer for answer in answers if answer.content[METRICS]["num-examples"]]
+        if not trained:
+            raise FederationStopped(f"round {server_round}: no site has a record left to train on")
+        arrays, metrics = self._strategy.aggregate_train(server_round, trained)
+        self._arrays = arrays if arrays is not None else self._arrays
+        return arrays, metrics
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask the sites to evaluate."""
+        messages = list(self._strategy.configure_evaluate(server_round, arrays, config, grid))
+        self._round = replace(self._round, bytes_down=self._round.bytes_down + len(messages) * _size(arrays))
+        return messages
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Average the sites' metrics, and write the round down."""
+        answers = self._sort(replies)
+        metrics = self._strategy.aggregate_evaluate(server_round, answers) if answers else None
+        self._round = replace(
+            self._round,
+            evaluation=_metrics_of(answers),
+            mean={name: float(value) for name, value in (metrics or {}).items()},  # type: ignore[arg-type]
+            seconds=self._clock() - self._start,
+        )
+        self._record.note_round(self._round, self._arrays.to_torch_state_dict())
+        return metrics
+
+    def _sort(self, replies: Iterable[Message]) -> list[Message]:
+        """Return the replies with content by site, noting and logging the reasons of the others."""
+        answers, failures = [], dict(self._round.failures)
+        for reply in replies:
+            if reply.has_error():
+                failures[str(reply.metadata.src_node_id)] = reply.error.reason or "unknown reason"
+                logger.error("a site could not take part: %s", reply.error.reason)
+            else:
+                answers.append(reply)
+        self._round = replace(self._round, failures=failures)
+        return sorted(answers, key=_site)
+
+
+def _site(reply: Message) -> str:
+    return str(reply.content.config_records[SITE][SITE])
+
+
+def _metrics_of(replies: list[Message]) -> dict[str, dict[str, float]]:
+    records = {_site(reply): reply.content.metric_records[METRICS] for reply in replies}
+    return {site: {name: float(value) for name, value in metrics.items()} for site, metrics in records.items()}  # type: ignore[arg-type]
+
+
+def _size(arrays: ArrayRecord) -> int:
+    return sum(len(array.data) for array in arrays.values())
+
+
+def _sent(reply: Message) -> int:
+    return _size(reply.content.array_records[ARRAYS])

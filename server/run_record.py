@@ -1,0 +1,101 @@
+"""What a run leaves behind: one JSON line for each event, and the best and last shared weights."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from common.checkpoints import Checkpoint, write_checkpoint
+from common.model import ModelShape
+
+EVENTS = "events.jsonl"
+LAST = "last.safetensors"
+BEST = "best.safetensors"
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One finished round.
+
+    Attributes
+    ----------
+    number : int
+        From 1.
+    training, evaluation : dict
+        For each site, its metrics.
+    failures : dict
+        For each node that answered with an error, the reason.
+    mean : dict
+        Evaluation metrics averaged over sites.
+    bytes_down, bytes_up : int
+        Shared weights sent to the sites and received from them.
+    seconds : float
+        From the round's opening to its end.
+    """
+
+    number: int
+    training: dict[str, dict[str, float]] = field(default_factory=dict)
+    evaluation: dict[str, dict[str, float]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    mean: dict[str, float] = field(default_factory=dict)
+    bytes_down: int = 0
+    bytes_up: int = 0
+    seconds: float = 0.0
+
+
+class RunRecord:
+    """Writes a run's events and weights into a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is not there; events of an earlier run in it are replaced.
+    shape : ModelShape
+        Of the shared weights.
+    facts : dict
+        JSON-ready facts that go beside the weights.
+    encoder : str
+        The key encoder's name in the settings.
+    """
+
+    def __init__(self, folder: Path, shape: ModelShape, encoder: str, facts: dict[str, Any]) -> None:
+        self._folder = folder
+        self._shape = shape
+        self._encoder = encoder
+        self._facts = facts
+        self._best = -math.inf
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / EVENTS).write_text("")
+
+    def note_round(self, record: RoundRecord, weights: Mapping[str, Tensor]) -> None:
+        """Write a round's metrics and weights; the best have the highest mean validation accuracy so far."""
+        mean = record.mean
+        score = mean.get("val-accuracy", mean.get("test-accuracy", -math.inf))
+        about = {**self._facts, "round": record.number, "mean": mean}
+        checkpoint = Checkpoint(weights, self._shape, self._encoder, about)
+        write_checkpoint(self._folder / LAST, checkpoint)
+        if score > self._best:
+            self._best = score
+            write_checkpoint(self._folder / BEST, checkpoint)
+        self._append({"event": "round", **asdict(record)})
+
+    def note_finished(self) -> None:
+        """Write that the run came to its end."""
+        self._append({"event": "finished"})
+
+    def note_stopped(self, reason: str) -> None:
+        """Write why the run stopped before its end."""
+        self._append({"event": "stopped", "reason": reason})
+
+    def _append(self, event: dict[str, Any]) -> None:
+        with (self._folder / EVENTS).open("a") as file:
+            file.write(json.dumps(event) + "\n")
+            file.flush()
+            os.fsync(file.fileno())

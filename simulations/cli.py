@@ -1,0 +1,96 @@
+"""`munkey-sim`: hospitals on one machine."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from common import command_line
+from common.settings import parse_assignments
+from simulations.baselines import Baseline
+from simulations.plots import ACCURACY, FORGOTTEN, plot_accuracy, plot_forgotten
+from simulations.progress import Progress
+from simulations.run import Experiment, simulate, usable_cores
+
+app = command_line.application("Simulate hospitals that learn together and forget on request.")
+
+
+@app.callback()
+def _munkey_sim() -> None:
+    """Keep `run` a command of its own while it is the only one."""
+
+
+@app.command()
+def run(
+    data: Annotated[
+        str, typer.Option(help="digits, a MedMNIST-layout .npz by path, or a MedMNIST name (downloads it).")
+    ] = "digits",
+    hospitals: Annotated[int, typer.Option(min=1, help="How many hospitals.")] = 5,
+    delete: Annotated[
+        list[str] | None,
+        typer.Option(help="What is forgotten before which round: records:5%@3, subjects:10@4, site:2@5. Repeatable."),
+    ] = None,
+    alpha: Annotated[
+        float, typer.Option(help="How alike hospitals are (Dirichlet over labels): 0.1 very different, inf the same.")
+    ] = 1.0,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", help="A setting as key=value, see docs/settings.md. Repeatable."),
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="Short for --set num-rounds=N.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Short for --set seed=N.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Short for --set encoder=NAME.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Short for --set encoder-weights=FILE.")] = None,
+    baseline: Annotated[list[Baseline] | None, typer.Option(help="What to compare with. Repeatable.")] = None,
+    no_baselines: Annotated[bool, typer.Option("--no-baselines", help="Compare with nothing.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Folder of this run; runs/DATA-TIME by default.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where downloaded data sets lie.")] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="Hospitals that train at the same time.")] = None,
+    deletion_service: Annotated[
+        str, typer.Option(help="Address of a running deletion service that knows the hospitals; starts one if empty.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of tables.")] = False,
+) -> None:
+    """Train a federation of simulated hospitals, delete while it trains, and report what was known before and after.
+
+    Example: munkey-sim run --hospitals 5 --delete records:5%@3 --delete subjects:10@4 --delete site:2@5
+    """
+    shorthands = {"num-rounds": rounds, "seed": seed, "encoder": encoder, "encoder-weights": weights}
+    overrides = parse_assignments(setting or [])
+    overrides |= {name: value for name, value in shorthands.items() if value is not None}
+    default = Path("runs") / f"{Path(data).stem}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    standard = [Baseline.PLAIN_VIT, Baseline.ORACLE, Baseline.NEIGHBOURS]
+    experiment = Experiment(
+        data=data,
+        data_dir=data_dir,
+        hospitals=hospitals,
+        alpha=alpha,
+        deletions=delete or [],
+        overrides=overrides,
+        baselines=[] if no_baselines else baseline or standard,
+        output=output or default,
+        cores=cores or usable_cores(),
+        deletion_service=deletion_service,
+    )
+    report = simulate(experiment, Progress.quiet() if as_json else Progress(Console(stderr=True)))
+    path = report.write(experiment.output)
+    plot_accuracy(report.document, experiment.output / ACCURACY)
+    plot_forgotten(report.deletions, experiment.output / FORGOTTEN)
+    if as_json:
+        command_line.print_json(report.document)
+        return
+    command_line.print_table(report.accuracy_table())
+    if report.deletions:
+        command_line.print_table(report.deletion_table())
+        sys.stdout.write(f"{report.closing_line}\n")
+    sys.stdout.write(f"report: {path}, pictures beside it\n")
+
+
+def main() -> None:
+    """Run `munkey-sim`."""
+    command_line.run(app)

@@ -1,0 +1,214 @@
+"""Carrying out a plan of deletions while the federation trains: real requests over gRPC to the hospitals' agents."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.bank import read_bank
+from client.orders import DeletionAgent
+from common.checkpoints import read_checkpoint
+from common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    DeletionRequest,
+    Records,
+    RequestState,
+    RequestStatus,
+    Subject,
+    Target,
+    WholeSite,
+)
+from common.deletion_channel import DeletionChannel
+from common.deletion_service import DeletionService
+from common.errors import FederationStopped
+from common.model import Munkey
+from common.references import FederationSecret
+from common.settings import Settings
+from server.run_record import LAST
+from simulations.hospitals import Hospital
+from simulations.measurement import HospitalBank, Measurement, measure
+from simulations.plan import DeletionKind, ResolvedDeletion, forget_rows
+
+_ANSWER_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class CarriedOut:
+    """One deletion of the plan and what became of it.
+
+    Attributes
+    ----------
+    deletion : ResolvedDeletion
+        What was to be forgotten.
+    statuses : tuple of RequestStatus
+        The requests that it took, completed.
+    seconds : float
+        From the first submission until every site had answered every request.
+    before, after : Measurement
+        Of the same shared weights, with the banks just before and just after.
+    """
+
+    deletion: ResolvedDeletion
+    statuses: tuple[RequestStatus, ...]
+    seconds: float
+    before: Measurement
+    after: Measurement
+
+    @property
+    def records(self) -> int:
+        """Records erased, over all sites; held-out ones count too."""
+        return sum(status.erased for status in self.statuses)
+
+    @property
+    def entries(self) -> int:
+        """Bank entries erased, over all sites."""
+        answers = [site.acknowledgement for status in self.statuses for site in status.sites]
+        return sum(answer.entries for answer in answers if answer is not None)
+
+    @property
+    def slowest_site(self) -> float:
+        """Seconds that the slowest site's transaction took."""
+        answers = [site.acknowledgement for status in self.statuses for site in status.sites]
+        return max((answer.seconds for answer in answers if answer is not None), default=0.0)
+
+
+class DeletionDriver:
+    """Sends each planned deletion when its round opens, and measures what the model knew before and after.
+
+    Parameters
+    ----------
+    plan : sequence of ResolvedDeletion
+        What is to be forgotten and when.
+    hospitals : sequence of Hospital
+        All hospitals.
+    settings : Settings
+        The federation's; `deletion-service` is where requests go.
+    secret : FederationSecret
+        Makes the references in the requests.
+    first_model : Munkey
+        The shared weights before any training.
+    on_deletion : callable, optional
+        Called with each deletion that was carried out.
+    """
+
+    def __init__(
+        self,
+        plan: Sequence[ResolvedDeletion],
+        hospitals: Sequence[Hospital],
+        settings: Settings,
+        secret: FederationSecret,
+        first_model: Munkey,
+        on_deletion: Callable[[CarriedOut], None] | None = None,
+    ) -> None:
+        self._plan = plan
+        self._hospitals = hospitals
+        self._settings = settings
+        self._secret = secret
+        self._first_model = first_model
+        self._on_deletion = on_deletion
+        self._lock = threading.Lock()
+        self.done: list[CarriedOut] = []
+
+    def open_round(self, number: int) -> None:
+        """Carry out the deletions of a round; a second call for the same round finds nothing left to do."""
+        with self._lock:
+            while len(self.done) < len(self._plan) and self._plan[len(self.done)].planned.round <= number:
+                carried_out = self._carry_out(self._plan[len(self.done)])
+                self.done.append(carried_out)
+                if self._on_deletion is not None:
+                    self._on_deletion(carried_out)
+
+    def measure_now(self, model: Munkey) -> Measurement:
+        """Measure a model with the banks as they are, on everything that has been forgotten."""
+        gone = self._rows(self._plan[: len(self.done)])
+        return self._measure(model, gone, gone)
+
+    def _carry_out(self, deletion: ResolvedDeletion) -> CarriedOut:
+        model = self._model()
+        position = len(self.done)
+        forgotten = self._rows([deletion])
+        gone = self._rows(self._plan[: position + 1])
+        before = self._measure(model, forgotten, gone)
+        requests = list(self._requests(deletion, position))
+        with DeletionChannel(self._settings.deletion_service) as service:
+            start = time.perf_counter()
+            for request in requests:
+                service.submit(request)
+            statuses = tuple(_wait_for(service, request.request_id) for request in requests)
+            seconds = time.perf_counter() - start
+        return CarriedOut(deletion, statuses, seconds, before, self._measure(model, forgotten, gone))
+
+    def _requests(self, deletion: ResolvedDeletion, position: int) -> Iterator[DeletionRequest]:
+        """Yield one request for each hospital whose records go, each subject, or the site."""
+        name = f"simulation-{position + 1}"
+        if deletion.planned.kind is DeletionKind.SITE:
+            site = self._hospitals[(deletion.planned.hospital or 0) - 1].name
+            yield DeletionRequest(f"{name}-{site}", site, WholeSite(site))
+        elif deletion.planned.kind is DeletionKind.SUBJECTS:
+            for count, subject in enumerate(deletion.subjects, start=1):
+                target: Target = Subject(self._secret.reference(subject))
+                yield DeletionRequest(f"{name}-subject-{count}", DATA_PROTECTION_OFFICER, target)
+        else:
+            for hospital, rows in zip(self._hospitals, deletion.rows, strict=True):
+                if len(rows):
+                    ids = hospital.given.records.record_ids[rows].tolist()
+                    references = frozenset(self._secret.reference(record) for record in ids)
+                    yield DeletionRequest(f"{name}-{hospital.name}", hospital.name, Records(references, hospital.name))
+
+    def _rows(self, deletions: Sequence[ResolvedDeletion]) -> dict[str, NDArray[np.int64]]:
+        rows = forget_rows(deletions, len(self._hospitals))
+        return dict(zip((hospital.name for hospital in self._hospitals), rows, strict=True))
+
+    def _model(self) -> Munkey:
+        path = Path(self._settings.output_dir) / LAST
+        return read_checkpoint(path).model() if path.exists() else self._first_model
+
+    def _measure(
+        self, model: Munkey, forgotten: dict[str, NDArray[np.int64]], gone: dict[str, NDArray[np.int64]]
+    ) -> Measurement:
+        banks = {hospital.name: _read(hospital, self._settings) for hospital in self._hospitals}
+        return measure(model, self._hospitals, banks, forgotten, gone, self._settings)
+
+
+@contextlib.contextmanager
+def running_agents(hospitals: Sequence[Hospital], settings: Settings) -> Iterator[None]:
+    """Run one deletion agent for each hospital, each with a key store connection and a channel of its own."""
+    stop = threading.Event()
+    with contextlib.ExitStack() as stack:
+        for hospital in hospitals:
+            store = stack.enter_context(hospital.folder.open())
+            service = DeletionChannel(settings.deletion_service)
+            agent = DeletionAgent(store, service, settings.guarantee)
+            thread = threading.Thread(target=agent.run, args=(stop,), name=f"agent-{hospital.name}", daemon=True)
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(service.close)
+        stack.callback(stop.set)
+        yield
+
+
+def _read(hospital: Hospital, settings: Settings) -> HospitalBank:
+    with hospital.folder.open() as store:
+        bank = read_bank(store, settings.neighbours)
+        return HospitalBank(bank, store.read_keys(bank.entries))
+
+
+def _wait_for(service: DeletionService, request_id: str) -> RequestStatus:
+    """Ask until every addressed site has answered."""
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    while True:
+        status = service.get(request_id)
+        if status.state.final:
+            if status.state is not RequestState.COMPLETED:
+                raise FederationStopped(f"deletion request {request_id} is {status.state}; see the ledger")
+            return status
+        if time.monotonic() > deadline:
+            raise FederationStopped(f"deletion request {request_id} had no answer in {_ANSWER_SECONDS:.0f} s")
+        time.sleep(0.002)

@@ -1,0 +1,169 @@
+"""The federation on Flower's simulation runtime: an own SuperLink, one `flwr run`, one Ray actor for each core.
+
+The apps are this installation's `server.app` and `client.app`; the app folder that `flwr run` is given holds nothing
+but the settings. SuperLink, Flower's home and Ray's files live in a folder of their own and are gone afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+from common.errors import FederationStopped
+from common.settings import Settings
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 20.0
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def app_manifest(settings: Settings) -> str:
+    """Return the `pyproject.toml` of a Flower app that runs this installation's apps with the given settings."""
+    values = "\n".join(f"{name} = {json.dumps(value)}" for name, value in settings.to_config().items())
+    return f"""[project]
+name = "fedmunkey-simulation"
+version = "1.0.0"
+license = "Apache-2.0"
+
+[tool.flwr.app]
+publisher = "fedmunkey"
+
+[tool.flwr.app.components]
+serverapp = "server.app:app"
+clientapp = "client.app:app"
+
+[tool.flwr.app.config]
+{values}
+"""
+
+
+@contextlib.contextmanager
+def running_federation(settings: Settings, *, sites: int, cores: int, logs: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a federation of simulated sites; the process that is yielded ends when the run does.
+
+    Parameters
+    ----------
+    settings : Settings
+        Given to both apps.
+    sites : int
+        Number of simulated nodes.
+    cores : int
+        Sites that train at the same time.
+    logs : Path
+        Folder for Flower's output.
+
+    Raises
+    ------
+    FederationStopped
+        If the SuperLink does not start.
+    """
+    # Ray's socket paths must fit into 107 characters, so its files cannot lie in the run's folder.
+    home = Path(tempfile.mkdtemp(prefix="munkey-"))
+    port = _free_port()
+    environment = _environment(home, port)
+    logs.mkdir(parents=True, exist_ok=True)
+    app = home / "app"
+    app.mkdir()
+    (app / "pyproject.toml").write_text(app_manifest(settings))
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, home, ignore_errors=True)
+        superlink_log = stack.enter_context((logs / "superlink.log").open("wb"))
+        superlink = _start(_superlink_command(port), environment, superlink_log)
+        stack.callback(_stop, superlink)
+        _wait_until_healthy(superlink, port, logs)
+        federation = f"num-supernodes={sites} client-resources-num-cpus=1 init-args-num-cpus={cores}"
+        run_log = stack.enter_context((logs / "run.log").open("wb"))
+        command = [*_flower("flwr"), "run", str(app), "local", "--federation-config", federation, "--stream"]
+        run = _start(command, environment, run_log)
+        stack.callback(_stop, run)
+        yield run
+
+
+def _superlink_command(port: int) -> list[str]:
+    return [
+        *_flower("flower-superlink"),
+        "--insecure",
+        "--simulation",
+        "--isolation",
+        "subprocess",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--disable-runtime-dependency-installation",
+    ]
+
+
+def _flower(command: str) -> list[str]:
+    """Return a command of Flower's from the environment that this interpreter belongs to."""
+    return [str(Path(sys.executable).with_name(command))]
+
+
+def _environment(home: Path, port: int) -> dict[str, str]:
+    (home / "config.toml").write_text(
+        f'[superlink]\ndefault = "local"\n\n[superlink.local]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
+    )
+    path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {
+        **os.environ,
+        "PATH": programs,
+        "PYTHONPATH": path,
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TMPDIR": str(home),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def _start(command: list[str], environment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 (Flower's own commands)
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Interrupt a process that was started here, and end its group if it does not stop."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _wait_until_healthy(superlink: subprocess.Popen[bytes], port: int, logs: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and superlink.poll() is None:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"http://127.0.0.1:{port}/health", timeout=1).is_success:
+                return
+        time.sleep(0.1)
+    raise FederationStopped(f"Flower's SuperLink did not start; see {logs / 'superlink.log'}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

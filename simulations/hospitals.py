@@ -1,0 +1,130 @@
+"""Simulated hospitals: each gets a folder with a key store of its own, filled as a real site's is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from client.bank import Bank, HeldOut
+from client.dataset import Dataset, Split
+from client.enrolment import encode, enrol
+from client.key_store import Tokens
+from client.neighbour_index import SLACK, list_arrivals
+from client.site import SiteFolder, hospital_name
+from common.encoders import Encoder, Encoding
+from common.model import ModelShape
+from common.neighbours import nearest
+from common.references import FederationSecret
+from common.settings import ImagePath, Settings
+
+_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """N records with what the encoder made of their images, in the same order."""
+
+    records: Dataset
+    encoding: Encoding
+
+    def select(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Encoded:
+        """Return some of the records, by position or by mask."""
+        chosen = torch.from_numpy(rows)
+        return Encoded(self.records.select(rows), Encoding(self.encoding.keys[chosen], self.encoding.features[chosen]))
+
+    def split(self, split: Split) -> Encoded:
+        """Return the records of one split."""
+        return self.select(self.records.splits == split.value)
+
+    def inputs(self, shape: ModelShape) -> Tensor:
+        """Return what the image path reads: (N, C, H, W) images or (N, tokens, size) features."""
+        if shape.image_path is ImagePath.PATCHES:
+            return torch.from_numpy(self.records.images)
+        return self.encoding.features
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """A simulated site and, for measuring only, the records that it was given.
+
+    Attributes
+    ----------
+    name : str
+        The site's name.
+    folder : SiteFolder
+        Where its key store lies.
+    given : Encoded
+        Every record that the hospital began with; a measurement needs those that it has forgotten.
+    """
+
+    name: str
+    folder: SiteFolder
+    given: Encoded
+
+
+def encode_all(encoder: Encoder, dataset: Dataset, progress: Callable[[int], None] | None = None) -> Encoded:
+    """Encode a data set once, for all hospitals."""
+    parts = []
+    for batch, encoding in encode(encoder, dataset):
+        parts.append(encoding)
+        if progress is not None:
+            progress(len(batch))
+    return Encoded(dataset, Encoding(torch.cat([p.keys for p in parts]), torch.cat([p.features for p in parts])))
+
+
+def give(everything: Encoded, parts: Sequence[Dataset], sites_dir: Path) -> list[Hospital]:
+    """Return the hospitals to which the parts of a data set belong; nothing is written."""
+    row_of = {record: row for row, record in enumerate(everything.records.record_ids.tolist())}
+    hospitals = []
+    for number, part in enumerate(parts, start=1):
+        rows = np.array([row_of[record] for record in part.record_ids.tolist()], dtype=np.int64)
+        name = hospital_name(number)
+        hospitals.append(Hospital(name, SiteFolder(sites_dir / name), everything.select(rows)))
+    return hospitals
+
+
+def open_hospital(
+    hospital: Hospital,
+    settings: Settings,
+    encoder: Encoder,
+    shape: ModelShape,
+    secret: FederationSecret,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Make a hospital's folder, enrol its records and list their neighbours."""
+    with hospital.folder.create(hospital.name, settings, encoder, shape) as store:
+        secret.write(hospital.folder.secret)
+        enrol(store, _batches(hospital.given), secret, progress=progress)
+        list_arrivals(store)
+
+
+def bank_of(records: Encoded, settings: Settings, shape: ModelShape) -> Bank:
+    """Return an untrained bank of records, without any key store: for baselines and the oracle."""
+    count = len(records.records)
+    keys = records.encoding.keys
+    return Bank(
+        generation=0,
+        entries=np.arange(count),
+        labels=torch.from_numpy(records.records.labels),
+        inputs=records.inputs(shape),
+        tokens=Tokens.zeros(count, shape.exemplar_size),
+        lists=nearest(keys, keys, settings.neighbours + SLACK, own=torch.arange(count)),
+    )
+
+
+def held_out_of(queries: Encoded, bank: Encoded, settings: Settings, shape: ModelShape) -> HeldOut:
+    """Return records with their neighbours among a bank's records."""
+    lists = nearest(queries.encoding.keys, bank.encoding.keys, settings.neighbours + SLACK)
+    return HeldOut(queries.inputs(shape), torch.from_numpy(queries.records.labels), lists)
+
+
+def _batches(records: Encoded) -> Iterator[tuple[Dataset, Encoding]]:
+    for start in range(0, len(records.records), _BATCH):
+        part = records.select(np.arange(start, min(start + _BATCH, len(records.records))))
+        yield part.records, part.encoding

@@ -1,0 +1,239 @@
+"""One simulation from data to report: prepare, open the hospitals, train and forget, compare, write down."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.checkpoints import read_checkpoint
+from common.encoders import Encoder
+from common.errors import FederationStopped, InvalidDeletion, InvalidSetting
+from common.model import ModelShape
+from common.model_choice import choose_encoder, choose_shape, initial_model
+from common.references import FederationSecret
+from common.settings import ConfigValue, Settings
+from server.deletion_server import DeletionServer
+from server.deletion_service import LedgerService
+from server.ledger import Ledger
+from server.run_record import EVENTS, LAST
+from simulations.baselines import Baseline, Comparison, run_baselines
+from simulations.deletions import DeletionDriver, running_agents
+from simulations.flower_runtime import running_federation
+from simulations.hospitals import Hospital, encode_all, give, open_hospital
+from simulations.partition import partition
+from simulations.plan import ResolvedDeletion, forget_rows, parse_plan, resolve
+from simulations.progress import Progress
+from simulations.report import Report
+from simulations.sources import load_dataset
+
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a simulation is asked to do.
+
+    Attributes
+    ----------
+    data : str
+        `digits`, a path to a MedMNIST-layout .npz, or a name that the `medmnist` package knows.
+    data_dir : Path or None
+        Where downloaded data sets lie.
+    hospitals : int
+        How many there are.
+    alpha : float
+        Concentration of the Dirichlet distribution that splits the labels.
+    deletions : sequence of str
+        The plan, such as `records:5%@3`.
+    overrides : dict
+        Settings that differ from the defaults.
+    baselines : sequence of Baseline
+        What the federation is compared with afterwards.
+    output : Path
+        Folder of the run; must be absent or empty.
+    cores : int
+        Hospitals that train at the same time.
+    deletion_service : str
+        Address of a running service; empty starts one.
+    """
+
+    data: str
+    data_dir: Path | None
+    hospitals: int
+    alpha: float
+    deletions: Sequence[str]
+    overrides: dict[str, ConfigValue]
+    baselines: Sequence[Baseline]
+    output: Path
+    cores: int
+    deletion_service: str = ""
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """Everything that is known and checked before anything is written."""
+
+    settings: Settings
+    shape: ModelShape
+    encoder: Encoder
+    hospitals: list[Hospital]
+    plan: tuple[ResolvedDeletion, ...]
+
+
+def simulate(experiment: Experiment, progress: Progress) -> Report:
+    """Run a simulation.
+
+    Raises
+    ------
+    FedmunkeyError
+        If something that was asked for cannot be used, before anything is written; or if the federation stopped.
+    """
+    start = time.perf_counter()
+    prepared = _prepare(experiment, progress)
+    settings = prepared.settings
+    secret = FederationSecret.generate()
+    experiment.output.mkdir(parents=True, exist_ok=True)
+    with progress.counting("enrolling records", sum(len(h.given.records) for h in prepared.hospitals)) as count:
+        for hospital in prepared.hospitals:
+            open_hospital(hospital, settings, prepared.encoder, prepared.shape, secret, count)
+    prepared_seconds = time.perf_counter() - start
+    names = [hospital.name for hospital in prepared.hospitals]
+    with contextlib.ExitStack() as stack:
+        ledger = stack.enter_context(Ledger(experiment.output / "ledger.sqlite"))
+        for name in names:
+            ledger.register(name)
+        settings, driver = stack.enter_context(_served(experiment, prepared, ledger, secret, progress))
+        stack.enter_context(running_agents(prepared.hospitals, settings))
+        training_start = time.perf_counter()
+        rounds = _train(experiment, settings, progress)
+        training_seconds = time.perf_counter() - training_start
+        final = driver.measure_now(read_checkpoint(Path(settings.output_dir) / LAST).model())
+    forgotten = dict(zip(names, forget_rows(prepared.plan, len(names)), strict=True))
+    comparison = Comparison(prepared.hospitals, forgotten, settings, prepared.shape)
+    with progress.counting("comparing with " + ", ".join(experiment.baselines), len(experiment.baselines)) as count:
+        baselines = run_baselines(experiment.baselines, comparison, processes=experiment.cores, done=lambda _: count(1))
+    return Report.collect(
+        experiment=experiment,
+        settings=settings,
+        hospitals=prepared.hospitals,
+        rounds=rounds,
+        deletions=driver.done,
+        final=final,
+        baselines=baselines,
+        preparation_seconds=prepared_seconds,
+        training_seconds=training_seconds,
+    )
+
+
+def _prepare(experiment: Experiment, progress: Progress) -> _Prepared:
+    """Read and check everything; nothing is written."""
+    output = experiment.output
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InvalidSetting(f"{output} is there already and not empty; name another folder with --output")
+    settings = Settings.parse(experiment.overrides)
+    plan = parse_plan(experiment.deletions, hospitals=experiment.hospitals, num_rounds=settings.num_rounds)
+    if plan and experiment.deletion_service:
+        raise InvalidDeletion("a plan of deletions needs the simulation's own deletion service; leave one of them out")
+    dataset = load_dataset(experiment.data, data_dir=experiment.data_dir, seed=settings.seed)
+    settings = settings.replace(
+        num_classes=dataset.num_classes,
+        image_shape=str(dataset.image_shape),
+        min_sites=experiment.hospitals,
+        sites_dir=str((output / "sites").resolve()),
+        output_dir=str((output / "coordinator").resolve()),
+        encoder_weights=str(Path(settings.encoder_weights).resolve()) if settings.encoder_weights else "",
+        initial_weights=str(Path(settings.initial_weights).resolve()) if settings.initial_weights else "",
+    )
+    shape = choose_shape(settings)
+    if settings.initial_weights:
+        read_checkpoint(Path(settings.initial_weights), expected=shape, encoder=settings.encoder)
+    encoder = choose_encoder(settings)
+    parts = partition(dataset, experiment.hospitals, alpha=experiment.alpha, seed=settings.seed)
+    resolved = resolve(plan, parts, settings.seed)
+    with progress.counting("encoding images", len(dataset)) as count:
+        everything = encode_all(encoder, dataset, count)
+    return _Prepared(settings, shape, encoder, give(everything, parts, Path(settings.sites_dir)), resolved)
+
+
+@contextlib.contextmanager
+def _served(
+    experiment: Experiment, prepared: _Prepared, ledger: Ledger, secret: FederationSecret, progress: Progress
+) -> Iterator[tuple[Settings, DeletionDriver]]:
+    """Serve deletions, and yield the settings that name the address and the driver that carries out the plan."""
+
+    def driver_for(settings: Settings) -> DeletionDriver:
+        return DeletionDriver(
+            prepared.plan,
+            prepared.hospitals,
+            settings,
+            secret,
+            initial_model(prepared.shape, settings.seed),
+            on_deletion=progress.deletion,
+        )
+
+    if experiment.deletion_service:
+        settings = prepared.settings.replace(deletion_service=experiment.deletion_service)
+        yield settings, driver_for(settings)
+        return
+    drivers: list[DeletionDriver] = []
+    service = LedgerService(ledger, on_round=lambda number: drivers[0].open_round(number))
+    with contextlib.closing(service), DeletionServer(service) as server:
+        settings = prepared.settings.replace(deletion_service=server.address)
+        drivers.append(driver_for(settings))
+        yield settings, drivers[0]
+
+
+def _train(experiment: Experiment, settings: Settings, progress: Progress) -> list[dict[str, Any]]:
+    """Run the federation on Flower and return its rounds."""
+    logs = experiment.output / "logs"
+    events = Path(settings.output_dir) / EVENTS
+    cores = min(experiment.cores, experiment.hospitals)
+    with (
+        progress.counting("training", settings.num_rounds) as count,
+        running_federation(settings, sites=experiment.hospitals, cores=cores, logs=logs) as run,
+    ):
+        seen: list[dict[str, Any]] = []
+        for event in _follow(events, run):
+            seen.append(event)
+            if event["event"] == "round":
+                count(1)
+                progress.round(event)
+    last = seen[-1] if seen else {"event": "none"}
+    if last["event"] == "stopped":
+        raise FederationStopped(last["reason"])
+    if last["event"] != "finished":
+        raise FederationStopped(f"the federation ended before its last round; see {logs / 'run.log'}")
+    return [event for event in seen if event["event"] == "round"]
+
+
+def _follow(events: Path, run: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
+    """Yield events as they are written, until the run is over."""
+    position = 0
+    while True:
+        ended = run.poll() is not None
+        if events.exists():
+            with events.open() as file:
+                file.seek(position)
+                for line in file:
+                    if not line.endswith("\n"):
+                        break
+                    position += len(line.encode())
+                    event = json.loads(line)
+                    yield event
+                    if event["event"] != "round":
+                        return
+        if ended:
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.encoders import encoder_names, feature_shape, is_pretrained, make_encoder
+from common.encoders.descriptor import DescriptorEncoder
+from common.encoders.torchvision_models import TorchvisionEncoder
+from common.errors import InvalidSetting, InvalidWeights
+from common.settings import ImageShape, Settings
+from common.torchvision_import import import_torchvision
+
+SMALL = ImageShape((1, 28, 28))
+COLOUR = ImageShape((3, 224, 160))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("weights") / "squeezenet1_0.pth"
+    torch.manual_seed(0)
+    torch.save(import_torchvision().models.squeezenet1_0(weights=None).state_dict(), path)
+    return str(path)
+
+
+def test_default_encoder_needs_no_weights() -> None:
+    settings = Settings()
+    encoder = make_encoder(settings.encoder, settings.image_shape, weights=settings.encoder_weights)
+
+    assert isinstance(encoder, DescriptorEncoder)
+    assert not is_pretrained(settings.encoder)
+
+
+def test_torchvision_encoders_are_pretrained() -> None:
+    assert [name for name in encoder_names() if not is_pretrained(name)] == ["descriptor"]
+    assert "vit_b_16" in encoder_names()
+    assert len(set(encoder_names())) == len(encoder_names())
+
+
+@pytest.mark.parametrize(("image", "size", "expected"), [(SMALL, 0, 112), (COLOUR, 0, 224), (COLOUR, 64, 64)])
+def test_torchvision_encoder_takes_its_size_from_the_images(
+    weights: str, image: ImageShape, size: int, expected: int
+) -> None:
+    encoder = make_encoder("squeezenet1_0", image, weights=weights, size=size)
+
+    assert isinstance(encoder, TorchvisionEncoder)
+    assert encoder.size == expected
+
+
+@pytest.mark.parametrize("image", [SMALL, COLOUR])
+def test_feature_shape_is_known_before_the_encoder_is_built(weights: str, image: ImageShape) -> None:
+    for name, file in (("descriptor", ""), ("squeezenet1_0", weights)):
+        encoder = make_encoder(name, image, weights=file, size=64)
+        encoding = encoder.encode(torch.zeros(1, *image, dtype=torch.uint8))
+
+        assert feature_shape(name, image, size=64) == encoder.feature_shape == tuple(encoding.features.shape[1:])
+
+
+def test_feature_shape_of_a_large_encoder_needs_no_weights() -> None:
+    assert feature_shape("vit_b_16", COLOUR) == (2, 768)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("vit_b16", "did you mean vit_b_16?"),
+        ("descriptors", "did you mean descriptor?"),
+        ("", "use descriptor or a torchvision classification model"),
+        ("qqq", "use descriptor or a torchvision classification model"),
+    ],
+)
+def test_unknown_encoder_is_refused_with_a_suggestion(name: str, hint: str) -> None:
+    for use in (make_encoder, feature_shape):
+        with pytest.raises(InvalidSetting) as caught:
+            use(name, SMALL)
+        assert str(caught.value) == f"encoder = {name}: unknown; {hint}"
+
+
+def test_weights_for_the_descriptor_are_refused(weights: str) -> None:
+    with pytest.raises(InvalidSetting, match="the descriptor has no weights; name another encoder"):
+        make_encoder("descriptor", SMALL, weights=weights)
+
+
+def test_weights_that_do_not_fit_or_exist_are_refused(weights: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidWeights, match="not weights of squeezenet1_1"):
+        make_encoder("squeezenet1_1", SMALL, weights=weights)
+    with pytest.raises(InvalidSetting, match="there is no such file"):
+        make_encoder("squeezenet1_0", SMALL, weights=str(tmp_path / "absent.pth"))
+
+
+def test_size_that_the_encoder_cannot_take_is_refused() -> None:
+    with pytest.raises(InvalidSetting, match="encoder-size = 100: vit_b_16 takes no images of that size"):
+        feature_shape("vit_b_16", COLOUR, size=100)

@@ -1,0 +1,339 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from common.encoders import torchvision_models
+from common.encoders.torchvision_models import (
+    TorchvisionEncoder,
+    encoder_size,
+    torchvision_feature_shape,
+    torchvision_names,
+)
+from common.errors import InvalidSetting, InvalidWeights
+from common.torchvision_import import import_torchvision
+
+CPU = torch.device("cpu")
+CLOSE = 1e-5
+SIZE = 64
+
+
+def fresh(name: str, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    model: nn.Module = import_torchvision().models.get_model(name, weights=None)
+    return model
+
+
+def images(count: int, channels: int = 3, side: int = 28) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, channels, side, side), dtype=torch.uint8, generator=generator)
+
+
+def encoder(name: str, weights: Path, size: int = SIZE) -> TorchvisionEncoder:
+    return TorchvisionEncoder(name, weights=str(weights), size=size, device=CPU)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give randomly initialised weights of two small models, as `.pth` and as `.safetensors`."""
+    path = tmp_path_factory.mktemp("weights")
+    for name in ("squeezenet1_0", "resnet18"):
+        state = fresh(name).state_dict()
+        torch.save(state, path / f"{name}.pth")
+        save_file(state, path / f"{name}.safetensors")
+    return path
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_0", "resnet18"])
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_keys_have_unit_length_and_the_promised_sizes(folder: Path, name: str, ending: str, channels: int) -> None:
+    some = encoder(name, folder / f"{name}.{ending}")
+    encoding = some.encode(images(3, channels))
+
+    assert encoding.keys.shape == (3, some.key_size) == (3, 1024)
+    assert encoding.features.shape == (3, *some.feature_shape) == (3, 2, 512)
+    assert encoding.keys.dtype == encoding.features.dtype == torch.float32
+    assert torch.allclose(encoding.keys.norm(dim=1), torch.ones(3), atol=CLOSE)
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_0", "resnet18"])
+def test_each_image_is_encoded_by_itself(folder: Path, name: str) -> None:
+    some, batch = encoder(name, folder / f"{name}.pth"), images(5)
+    whole = some.encode(batch)
+
+    for size in (1, 2):
+        parts = some.encode(batch, batch_size=size)
+        assert torch.allclose(parts.keys, whole.keys, atol=CLOSE)
+        assert torch.allclose(parts.features, whole.features, atol=CLOSE * float(whole.features.abs().max()))
+
+
+def test_features_are_mean_and_maximum_of_the_last_feature_map(folder: Path) -> None:
+    model = fresh("squeezenet1_0").eval()
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    batch = images(2, side=SIZE)
+    with torch.no_grad():
+        maps = model.features((batch / 255 - mean.view(3, 1, 1)) / deviation.view(3, 1, 1))  # type: ignore[operator]
+
+    features = encoder("squeezenet1_0", folder / "squeezenet1_0.pth").encode(batch).features
+
+    assert torch.allclose(features[:, 0], maps.mean((2, 3)), atol=1e-4)
+    assert torch.allclose(features[:, 1], maps.amax((2, 3)), atol=1e-4)
+
+
+def test_resnet_features_are_what_its_classifier_reads(folder: Path) -> None:
+    model, batch = fresh("resnet18").eval(), images(2, side=SIZE)
+    some = encoder("resnet18", folder / "resnet18.pth")
+    seen: list[Tensor] = []
+    model.get_submodule("avgpool").register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    with torch.no_grad():
+        model((batch / 255 - some._mean) / some._std)
+
+    assert torch.allclose(some.encode(batch).features[:, 0], seen[0].flatten(1), atol=1e-4)
+
+
+def test_no_images_give_an_empty_encoding(folder: Path) -> None:
+    encoding = encoder("squeezenet1_0", folder / "squeezenet1_0.pth").encode(images(0))
+
+    assert encoding.keys.shape == (0, 1024)
+    assert encoding.features.shape == (0, 2, 512)
+
+
+def test_grey_image_is_encoded_like_its_colour_copy(folder: Path) -> None:
+    some, grey = encoder("squeezenet1_0", folder / "squeezenet1_0.pth"), images(2, channels=1)
+
+    assert torch.allclose(some.encode(grey).keys, some.encode(grey.expand(-1, 3, -1, -1)).keys, atol=CLOSE)
+
+
+def test_encoder_is_frozen(folder: Path) -> None:
+    some = encoder("resnet18", folder / "resnet18.pth")
+    before = some.encode(images(2)).keys
+
+    assert not before.requires_grad
+    assert not any(parameter.requires_grad for parameter in some._model.parameters())
+    # Batch normalisation would update its running statistics here if it were not in evaluation mode.
+    some.encode(images(8).flip(0))
+    assert torch.equal(some.encode(images(2)).keys, before)
+
+
+def test_features_of_a_batch_can_be_trained_on(folder: Path) -> None:
+    layer = nn.LayerNorm(512)
+    for encoding in encoder("squeezenet1_0", folder / "squeezenet1_0.pth").encode_in_batches(images(2)):
+        layer(encoding.features).sum().backward()
+
+    assert layer.weight.grad is not None
+
+
+def test_fingerprint_is_that_of_the_weights_not_of_their_file(folder: Path) -> None:
+    first = encoder("squeezenet1_0", folder / "squeezenet1_0.pth")
+    second = encoder("squeezenet1_0", folder / "squeezenet1_0.safetensors")
+
+    assert first.fingerprint == second.fingerprint
+
+
+def test_fingerprint_changes_with_weights_and_size(folder: Path, tmp_path: Path) -> None:
+    state = fresh("squeezenet1_0").state_dict()
+    state["classifier.1.bias"][0] += 1e-3
+    torch.save(state, tmp_path / "other.pth")
+
+    fingerprints = {
+        encoder("squeezenet1_0", folder / "squeezenet1_0.pth").fingerprint,
+        encoder("squeezenet1_0", folder / "squeezenet1_0.pth", size=48).fingerprint,
+        encoder("squeezenet1_0", tmp_path / "other.pth").fingerprint,
+    }
+
+    assert len(fingerprints) == 3
+
+
+def test_weights_saved_as_parameters_are_read_too(folder: Path, tmp_path: Path) -> None:
+    torch.save(dict(fresh("squeezenet1_0").named_parameters()), tmp_path / "parameters.pth")
+
+    expected = encoder("squeezenet1_0", folder / "squeezenet1_0.pth").fingerprint
+    assert encoder("squeezenet1_0", tmp_path / "parameters.pth").fingerprint == expected
+
+
+@pytest.mark.parametrize(("name", "other"), [("squeezenet1_0", "resnet18"), ("squeezenet1_1", "squeezenet1_0")])
+def test_weights_of_another_model_are_refused(folder: Path, name: str, other: str) -> None:
+    with pytest.raises(
+        InvalidWeights, match=rf"{other}\.pth: not weights of {name} \(first difference: .+\); name the"
+    ):
+        encoder(name, folder / f"{other}.pth")
+
+
+def test_weights_without_the_classifier_are_refused(tmp_path: Path) -> None:
+    state = {name: value for name, value in fresh("squeezenet1_0").state_dict().items() if "classifier" not in name}
+    torch.save(state, tmp_path / "headless.pth")
+
+    with pytest.raises(InvalidWeights, match=r"first difference: classifier\.1\.bias"):
+        encoder("squeezenet1_0", tmp_path / "headless.pth")
+
+
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_truncated_file_is_refused(folder: Path, tmp_path: Path, ending: str, share: float) -> None:
+    content = (folder / f"squeezenet1_0.{ending}").read_bytes()
+    broken = tmp_path / f"broken.{ending}"
+    broken.write_bytes(content[: int(len(content) * share)])
+
+    with pytest.raises(InvalidWeights, match=rf"broken\.{ending}: not a readable state dict \(\w+\)$"):
+        encoder("squeezenet1_0", broken)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {"state_dict": {"a": torch.zeros(1)}}])
+def test_file_with_something_else_in_it_is_refused(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "other.pth")
+
+    with pytest.raises(InvalidWeights, match=r"not a state dict of tensors; save model\.state_dict\(\)"):
+        encoder("squeezenet1_0", tmp_path / "other.pth")
+
+
+def test_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    torch.save(fresh("squeezenet1_0"), tmp_path / "pickled.pth")
+
+    with pytest.raises(InvalidWeights, match="not a readable state dict"):
+        encoder("squeezenet1_0", tmp_path / "pickled.pth")
+
+
+def test_absent_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match=r"encoder-weights = .*absent\.pth: there is no such file"):
+        encoder("squeezenet1_0", tmp_path / "absent.pth")
+
+
+Download = Callable[..., None]
+
+
+@pytest.fixture
+def download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Download], None]:
+    """Put something in the place of torch's download, with an empty cache."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+
+    def put(instead: Download) -> None:
+        monkeypatch.setattr(torch.hub, "download_url_to_file", instead)
+
+    return put
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [URLError("no route to host"), TimeoutError("timed out"), RuntimeError("invalid hash value\nexpected ...")],
+)
+def test_failed_download_is_one_clear_line(download: Callable[[Download], None], failure: Exception) -> None:
+    def fail(*_args: object, **_options: object) -> None:
+        raise failure
+
+    download(fail)
+
+    with pytest.raises(InvalidWeights) as caught:
+        TorchvisionEncoder("squeezenet1_0", weights="", size=SIZE, device=CPU)
+    assert str(caught.value) == (
+        f"encoder = squeezenet1_0: its weights could not be downloaded ({type(failure).__name__}); "
+        "give a file with encoder-weights"
+    )
+
+
+def test_downloaded_weights_are_those_of_a_file(download: Callable[[Download], None], folder: Path) -> None:
+    def copy(_url: str, target: str, *_args: object, **_options: object) -> None:
+        Path(target).write_bytes((folder / "squeezenet1_0.pth").read_bytes())
+
+    download(copy)
+    downloaded = TorchvisionEncoder("squeezenet1_0", weights="", size=SIZE, device=CPU)
+
+    assert downloaded.fingerprint == encoder("squeezenet1_0", folder / "squeezenet1_0.pth").fingerprint
+
+
+def test_downloaded_weights_that_do_not_fit_are_refused(download: Callable[[Download], None], folder: Path) -> None:
+    def copy(_url: str, target: str, *_args: object, **_options: object) -> None:
+        Path(target).write_bytes((folder / "resnet18.pth").read_bytes())
+
+    download(copy)
+
+    with pytest.raises(InvalidWeights, match="encoder-weights = torchvision: not weights of squeezenet1_0"):
+        TorchvisionEncoder("squeezenet1_0", weights="", size=SIZE, device=CPU)
+
+
+def test_transformer_key_is_its_class_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def small(_name: str, size: int) -> nn.Module:
+        torch.manual_seed(0)
+        model: nn.Module = import_torchvision().models.VisionTransformer(size, 16, 2, 2, 24, 48)
+        return model
+
+    # The smallest vision transformer that torchvision names has weights of 330 MB.
+    monkeypatch.setattr(torchvision_models, "_build", small)
+    model = small("", 32)
+    torch.save(model.state_dict(), tmp_path / "small.pth")
+    seen: list[Tensor] = []
+    model.get_submodule("encoder").register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+
+    some = encoder("vit_b_16", tmp_path / "small.pth", size=32)
+    encoding = some.encode(images(3, side=32))
+    with torch.no_grad():
+        model.eval()((images(3, side=32) / 255 - some._mean) / some._std)
+
+    assert some.key_size == 24
+    assert some.feature_shape == (2, 24)
+    assert torch.allclose(encoding.features[:, 0], seen[0][:, 0], atol=CLOSE)
+    assert torch.allclose(encoding.features[:, 1], seen[0][:, 1:].mean(1), atol=CLOSE)
+    assert torch.allclose(
+        encoding.keys, encoding.features[:, 0] / encoding.features[:, 0].norm(dim=1)[:, None], atol=CLOSE
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("alexnet", 256),
+        ("convnext_tiny", 768),
+        ("densenet121", 1024),
+        ("efficientnet_b0", 1280),
+        ("mobilenet_v2", 1280),
+        ("mobilenet_v3_small", 576),
+        ("resnet50", 2048),
+        ("resnext50_32x4d", 2048),
+        ("squeezenet1_1", 512),
+        ("vgg11_bn", 512),
+        ("vit_b_16", 768),
+        ("wide_resnet50_2", 2048),
+    ],
+)
+def test_every_family_has_two_feature_tokens(name: str, size: int) -> None:
+    assert torchvision_feature_shape(name, 224) == (2, size)
+
+
+def test_every_name_belongs_to_a_torchvision_model() -> None:
+    names = torchvision_names()
+    models = import_torchvision().models
+
+    assert {"vit_b_16", "resnet18", "squeezenet1_0"} <= set(names) <= set(models.list_models(module=models))
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "side", "expected"),
+    [
+        ("resnet18", 0, 28, 112),
+        ("resnet18", 0, 64, 112),
+        ("resnet18", 0, 65, 224),
+        ("resnet18", 96, 28, 96),
+        ("vit_b_16", 0, 28, 224),
+        ("vit_b_16", 384, 28, 384),
+        ("vit_h_14", 0, 28, 518),
+    ],
+)
+def test_size_is_the_asked_or_a_fitting_one(name: str, asked: int, side: int, expected: int) -> None:
+    assert encoder_size(name, asked, side) == expected
+
+
+@pytest.mark.parametrize(("name", "size"), [("vit_b_16", 100), ("squeezenet1_0", 4), ("alexnet", 32)])
+def test_size_that_the_model_cannot_take_is_refused(tmp_path: Path, name: str, size: int) -> None:
+    message = rf"encoder-size = {size}: {name} takes no images of that size; set 0 or another"
+
+    with pytest.raises(InvalidSetting, match=message):
+        torchvision_feature_shape(name, size)
+    with pytest.raises(InvalidSetting, match=message):
+        encoder(name, tmp_path / "unread.pth", size=size)

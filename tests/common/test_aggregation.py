@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from common.aggregation import Retrieved, aggregate
+from common.settings import AggregationName
+
+BLENDS = [AggregationName.SOFTMAX, AggregationName.RANK]
+
+
+def retrieved(similarities: list[list[float]], present: list[list[bool]] | None = None, size: int = 5) -> Retrieved:
+    scores = torch.tensor(similarities)
+    exemplars = torch.randn(*scores.shape, size, generator=torch.Generator().manual_seed(0))
+    there = torch.ones_like(scores, dtype=torch.bool) if present is None else torch.tensor(present)
+    return Retrieved(exemplars, scores, there)
+
+
+def blended(exemplars: Tensor, shares: list[float]) -> Tensor:
+    return (exemplars * torch.tensor(shares)[:, None]).sum(0)
+
+
+def test_ensemble_gives_every_entry_the_same_vote() -> None:
+    found = retrieved([[0.9, 0.5, 0.1], [0.2, 0.1, 0.0]])
+    members = aggregate(AggregationName.ENSEMBLE, found)
+
+    assert torch.equal(members.exemplars, found.exemplars)
+    assert not members.null_memory.any()
+    assert torch.allclose(members.weights, torch.full((2, 3), 1 / 3))
+
+
+def test_absent_entries_of_an_ensemble_have_no_vote() -> None:
+    members = aggregate(AggregationName.ENSEMBLE, retrieved([[0.9, 0.5, 0.1]], [[True, True, False]]))
+
+    assert members.weights.tolist() == [[0.5, 0.5, 0.0]]
+    assert members.null_memory.tolist() == [[False, False, True]]
+
+
+def test_softmax_weighs_entries_by_similarity_over_temperature() -> None:
+    found = retrieved([[0.9, 0.5, 0.1]])
+    members = aggregate(AggregationName.SOFTMAX, found, temperature=0.4)
+    shares = torch.softmax(torch.tensor([0.9, 0.5, 0.1]) / 0.4, dim=0).tolist()
+
+    assert members.exemplars.shape == (1, 1, 5)
+    assert torch.allclose(members.exemplars[0, 0], blended(found.exemplars[0], shares), atol=1e-6)
+    assert members.weights.tolist() == [[1.0]]
+
+
+def test_softmax_at_the_lowest_temperature_reads_the_nearest_entry() -> None:
+    found = retrieved([[0.9, 0.899, -0.5], [-0.2, -0.3, -0.4]])
+    members = aggregate(AggregationName.SOFTMAX, found, temperature=1e-6)
+
+    assert torch.allclose(members.exemplars[:, 0], found.exemplars[:, 0], atol=1e-6)
+
+
+def test_softmax_at_a_high_temperature_reads_the_mean() -> None:
+    found = retrieved([[0.9, 0.5, 0.1]])
+    members = aggregate(AggregationName.SOFTMAX, found, temperature=100.0)
+
+    assert torch.allclose(members.exemplars[0, 0], found.exemplars[0].mean(0), atol=1e-2)
+
+
+def test_rank_weighs_entries_by_one_over_rank() -> None:
+    found = retrieved([[0.9, 0.5, 0.1]])
+    members = aggregate(AggregationName.RANK, found)
+    total = 1 + 1 / 2 + 1 / 3
+
+    expected = blended(found.exemplars[0], [1 / total, 1 / 2 / total, 1 / 3 / total])
+    assert torch.allclose(members.exemplars[0, 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", BLENDS)
+def test_absent_entries_have_no_part_in_a_blend(name: AggregationName) -> None:
+    found = retrieved([[0.9, 0.5, -torch.inf]], [[True, True, False]])
+    fewer = Retrieved(found.exemplars[:, :2], found.similarities[:, :2], found.present[:, :2])
+
+    with_absent, without = aggregate(name, found), aggregate(name, fewer)
+
+    assert torch.allclose(with_absent.exemplars, without.exemplars, atol=1e-6)
+    assert not with_absent.null_memory.any()
+
+
+@pytest.mark.parametrize("name", AggregationName)
+def test_empty_bank_leaves_null_memory_with_a_whole_vote(name: AggregationName) -> None:
+    members = aggregate(name, retrieved([[-torch.inf, -torch.inf]], [[False, False]]))
+
+    assert members.null_memory.all()
+    assert members.exemplars.isfinite().all()
+    assert members.weights.sum().item() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", AggregationName)
+@pytest.mark.parametrize("image_vote", [False, True])
+def test_weights_of_every_query_sum_to_one(name: AggregationName, image_vote: bool) -> None:
+    found = retrieved(
+        [[0.9, 0.5, 0.1], [0.9, 0.5, -torch.inf], [-torch.inf] * 3],
+        [[True, True, True], [True, True, False], [False, False, False]],
+    )
+    members = aggregate(name, found, image_vote=image_vote)
+
+    assert torch.allclose(members.weights.sum(1), torch.ones(3))
+    assert members.weights.shape == members.null_memory.shape == members.exemplars.shape[:2]
+
+
+@pytest.mark.parametrize(("name", "count"), [(AggregationName.ENSEMBLE, 3), *((name, 1) for name in BLENDS)])
+def test_image_vote_adds_one_null_member_with_an_equal_vote(name: AggregationName, count: int) -> None:
+    found = retrieved([[0.9, 0.5, 0.1]])
+    plain, voting = aggregate(name, found), aggregate(name, found, image_vote=True)
+
+    assert voting.null_memory.tolist() == [[False] * count + [True]]
+    assert torch.allclose(voting.weights, torch.full((1, count + 1), 1 / (count + 1)))
+    assert torch.equal(voting.exemplars[:, :-1], plain.exemplars)
+
+
+@pytest.mark.parametrize("name", AggregationName)
+def test_gradient_reaches_the_exemplar_tokens(name: AggregationName) -> None:
+    found = retrieved([[0.9, 0.5]])
+    exemplars = found.exemplars.requires_grad_()
+
+    (gradient,) = torch.autograd.grad(aggregate(name, found).exemplars.sum(), [exemplars])
+
+    assert gradient.abs().min() > 0

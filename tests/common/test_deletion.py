@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from common.deletion import (
+    Acknowledgement,
+    DeletionRequest,
+    Records,
+    RequestState,
+    RequestStatus,
+    SiteProgress,
+    SiteState,
+    Subject,
+    WholeSite,
+    utc_now,
+)
+from common.errors import InvalidDeletion
+from common.guarantees import Guarantee
+from common.references import REFERENCE_BYTES
+
+REFERENCE = bytes(REFERENCE_BYTES)
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+REQUEST = DeletionRequest("request-1", "data-protection-officer", Subject(REFERENCE))
+
+PENDING, ERASED, NOTHING_HELD, REFUSED = SiteState
+
+
+def progress(site: str, state: SiteState, *, records: int = 0, after: float | None = None) -> SiteProgress:
+    if after is None:
+        return SiteProgress(site, 1, state)
+    answer = Acknowledgement(1, site, "request-1", state, records, records, Guarantee.EMPIRICAL, 0.5)
+    return SiteProgress(site, 1, state, answer, NOON + timedelta(seconds=after))
+
+
+@pytest.mark.parametrize("length", [0, 31, 33])
+def test_reference_of_the_wrong_length_is_refused(length: int) -> None:
+    with pytest.raises(InvalidDeletion, match=f"a reference has {length} bytes; it must have 32"):
+        Subject(bytes(length))
+    with pytest.raises(InvalidDeletion, match=f"a reference has {length} bytes"):
+        Records(frozenset({REFERENCE, bytes(length)}))
+
+
+def test_targets_without_content_are_refused() -> None:
+    with pytest.raises(InvalidDeletion, match="names no record"):
+        Records(frozenset())
+    with pytest.raises(InvalidDeletion, match="names no site"):
+        WholeSite("")
+
+
+def test_records_address_every_site_unless_one_is_named() -> None:
+    assert Records(frozenset({REFERENCE})).site == ""
+    assert Records(frozenset({REFERENCE}), "north").site == "north"
+
+
+@pytest.mark.parametrize(("request_id", "requester"), [("", "north"), ("request-1", "")])
+def test_request_needs_an_id_and_a_requester(request_id: str, requester: str) -> None:
+    with pytest.raises(InvalidDeletion, match="needs a request id and a requester"):
+        DeletionRequest(request_id, requester, WholeSite("north"))
+
+
+def test_requests_with_the_same_content_are_equal() -> None:
+    same = DeletionRequest("request-1", "data-protection-officer", Subject(bytes(REFERENCE_BYTES)))
+
+    assert same == REQUEST
+    assert DeletionRequest("request-1", "north", Subject(REFERENCE)) != REQUEST
+
+
+def test_only_pending_sites_have_not_answered() -> None:
+    assert [state for state in SiteState if not state.final] == [PENDING]
+
+
+@pytest.mark.parametrize(
+    ("sites", "expected"),
+    [
+        ([], RequestState.DISPATCHED),
+        ([PENDING], RequestState.DISPATCHED),
+        ([ERASED, PENDING], RequestState.DISPATCHED),
+        ([REFUSED, PENDING], RequestState.DISPATCHED),
+        ([ERASED], RequestState.COMPLETED),
+        ([NOTHING_HELD, NOTHING_HELD], RequestState.COMPLETED),
+        ([ERASED, NOTHING_HELD], RequestState.COMPLETED),
+        ([ERASED, REFUSED], RequestState.PARTIAL),
+        ([REFUSED, NOTHING_HELD], RequestState.PARTIAL),
+        ([REFUSED], RequestState.REFUSED),
+        ([REFUSED, REFUSED], RequestState.REFUSED),
+    ],
+)
+def test_request_state_follows_from_its_sites(sites: list[SiteState], expected: RequestState) -> None:
+    assert RequestState.of(sites) is expected
+
+
+@pytest.mark.parametrize("sites", list(itertools.combinations_with_replacement(SiteState, 3)))
+def test_request_is_final_exactly_if_every_site_has_answered(sites: tuple[SiteState, ...]) -> None:
+    assert RequestState.of(list(sites)).final is (PENDING not in sites)
+
+
+def test_status_without_sites_claims_nothing() -> None:
+    status = RequestStatus(REQUEST, NOON)
+
+    assert status.state is RequestState.DISPATCHED
+    assert status.erased == 0
+    assert status.seconds is None
+
+
+def test_status_counts_erased_records_while_sites_are_pending() -> None:
+    sites = (progress("north", ERASED, records=3, after=2), progress("south", PENDING))
+    status = RequestStatus(REQUEST, NOON, sites)
+
+    assert status.state is RequestState.DISPATCHED
+    assert status.erased == 3
+    assert status.seconds is None
+
+
+def test_finished_status_lasts_until_its_last_acknowledgement() -> None:
+    sites = (
+        progress("north", ERASED, records=3, after=9.5),
+        progress("south", NOTHING_HELD, after=2),
+        progress("west", ERASED, records=4, after=0.25),
+    )
+    status = RequestStatus(REQUEST, NOON, sites)
+
+    assert status.state is RequestState.COMPLETED
+    assert status.erased == 7
+    assert status.seconds == pytest.approx(9.5)
+
+
+def test_refusal_leaves_the_request_partial() -> None:
+    sites = (progress("north", ERASED, records=1, after=1), progress("south", REFUSED, after=2))
+
+    assert RequestStatus(REQUEST, NOON, sites).state is RequestState.PARTIAL
+
+
+def test_clock_is_in_utc() -> None:
+    assert utc_now().utcoffset() == timedelta(0)
+    assert abs(utc_now() - datetime.now(UTC)) < timedelta(minutes=1)

@@ -1,0 +1,228 @@
+"""What a user of the deletion service sees when something is wrong on the way to it."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+
+from common.deletion import Acknowledgement, DeletionRequest, SiteState, WholeSite
+from common.deletion_channel import DeletionChannel, is_loopback, split_address
+from common.errors import InvalidDeletion, InvalidSetting, ServiceUnavailable
+from common.guarantees import Guarantee
+from protos import deletion_pb2
+from protos.deletion_pb2_grpc import DeletionServicer, add_DeletionServicer_to_server
+
+PATIENCE = 20.0
+REQUEST = DeletionRequest("request-1", "hospital-1", WholeSite("hospital-1"))
+
+
+class FaultyService(DeletionServicer):
+    """Fails as it is told: with a status, by never answering, or by ending a stream early."""
+
+    def __init__(self) -> None:
+        self.status: grpc.StatusCode | None = None
+        self.details = ""
+        self.released = threading.Event()
+
+    def Get(self, message: deletion_pb2.GetRequest, context: Any) -> deletion_pb2.GetResponse:  # noqa: N802
+        if self.status is not None:
+            context.abort(self.status, self.details)
+        self.released.wait(PATIENCE)
+        return deletion_pb2.GetResponse()
+
+    def Watch(  # noqa: N802
+        self, message: deletion_pb2.WatchRequest, context: Any
+    ) -> Iterator[deletion_pb2.WatchResponse]:
+        order = deletion_pb2.DeletionOrder(number=1, site=message.site)
+        order.request.request_id, order.request.requester, order.request.site = "request-1", "officer", message.site
+        yield deletion_pb2.WatchResponse(order=order)
+        if self.status is not None:
+            context.abort(self.status, self.details)
+        if message.site == "waits":
+            context.add_callback(self.released.set)
+            self.released.wait(PATIENCE)
+
+
+@pytest.fixture
+def faulty() -> Iterator[FaultyService]:
+    yield FaultyService()
+
+
+@pytest.fixture
+def address(faulty: FaultyService) -> Iterator[str]:
+    with ThreadPoolExecutor(4) as pool:
+        server = grpc.server(pool)
+        add_DeletionServicer_to_server(faulty, server)  # type: ignore[no-untyped-call]
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        yield f"127.0.0.1:{port}"
+        faulty.released.set()
+        server.stop(None).wait()
+
+
+@pytest.fixture
+def channel(address: str) -> Iterator[DeletionChannel]:
+    with DeletionChannel(address, timeout=PATIENCE) as channel:
+        yield channel
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.ALREADY_EXISTS,
+    ],
+)
+def test_refusal_says_what_the_service_said(
+    channel: DeletionChannel, faulty: FaultyService, status: grpc.StatusCode
+) -> None:
+    faulty.status, faulty.details = status, "no such\nrequest"
+
+    with pytest.raises(InvalidDeletion, match="^no such request$"):
+        channel.get("request-1")
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.CANCELLED,
+    ],
+)
+def test_failure_names_the_address_and_the_way_out(
+    channel: DeletionChannel, faulty: FaultyService, address: str, status: grpc.StatusCode
+) -> None:
+    faulty.status = status
+
+    with pytest.raises(ServiceUnavailable, match=f"{address} .*munkey-server serve.*deletion-service") as caught:
+        channel.get("request-1")
+
+    assert "\n" not in str(caught.value)
+
+
+def test_unreachable_service_is_noticed_quickly() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    began = time.monotonic()
+
+    with (
+        DeletionChannel(f"127.0.0.1:{port}", timeout=PATIENCE) as channel,
+        pytest.raises(ServiceUnavailable, match=f"127.0.0.1:{port} cannot be reached"),
+    ):
+        channel.submit(REQUEST)
+
+    assert time.monotonic() - began < PATIENCE / 2
+
+
+def test_service_that_does_not_answer_is_given_up(address: str) -> None:
+    with (
+        DeletionChannel(address, timeout=0.1) as channel,
+        pytest.raises(ServiceUnavailable, match=r"did not answer within 0\.1 seconds"),
+    ):
+        channel.get("request-1")
+
+
+def test_backlog_survives_a_slow_reader(address: str) -> None:
+    with DeletionChannel(address, timeout=PATIENCE) as channel:
+        orders = channel.watch("hospital-1", 0)
+        first = next(orders)
+
+    # The connection is closed by here: the orders had been read before the first was handed out.
+    assert first.number == 1
+    assert list(orders) == []
+
+
+def test_stream_that_fails_raises(channel: DeletionChannel, faulty: FaultyService) -> None:
+    faulty.status = grpc.StatusCode.UNAVAILABLE
+    orders = channel.watch("hospital-1", 0, follow=True)
+
+    assert next(orders).number == 1
+    with pytest.raises(ServiceUnavailable, match="cannot be reached"):
+        next(orders)
+
+
+def test_stream_that_the_service_ends_raises(channel: DeletionChannel) -> None:
+    orders = channel.watch("hospital-1", 0, follow=True)
+
+    assert next(orders).number == 1
+    with pytest.raises(ServiceUnavailable, match="ended the stream"):
+        next(orders)
+
+
+def test_closing_from_another_thread_ends_a_stream(channel: DeletionChannel) -> None:
+    received: queue.Queue[int | None] = queue.Queue()
+
+    def read() -> None:
+        for order in channel.watch("waits", 0, follow=True):
+            received.put(order.number)
+        received.put(None)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert received.get(timeout=PATIENCE) == 1
+
+    channel.close()
+
+    assert received.get(timeout=PATIENCE) is None
+    reader.join(PATIENCE)
+
+
+def test_reader_that_leaves_a_stream_ends_it_at_the_service(channel: DeletionChannel, faulty: FaultyService) -> None:
+    orders = channel.watch("waits", 0, follow=True)
+    next(orders)
+
+    orders.close()  # type: ignore[attr-defined]
+
+    assert faulty.released.wait(PATIENCE)
+
+
+def test_closed_channel_answers_no_call(channel: DeletionChannel) -> None:
+    channel.close()
+    channel.close()
+
+    with pytest.raises(ServiceUnavailable, match="closed"):
+        channel.get("request-1")
+    with pytest.raises(ServiceUnavailable, match="closed"):
+        list(channel.watch("hospital-1", 0))
+    with pytest.raises(ServiceUnavailable, match="closed"):
+        list(channel.watch("hospital-1", 0, follow=True))
+
+
+def test_what_no_message_can_carry_is_refused(channel: DeletionChannel) -> None:
+    answer = Acknowledgement(-1, "hospital-1", "request-1", SiteState.ERASED, 1, 1, Guarantee.EMPIRICAL, 0.5)
+
+    with pytest.raises(InvalidDeletion):
+        channel.acknowledge(answer)
+    with pytest.raises(InvalidDeletion):
+        channel.watch("hospital-1", -1)
+    with pytest.raises(InvalidDeletion):
+        channel.get("\udcff")
+
+
+@pytest.mark.parametrize("address", ["", "localhost", ":9440", "localhost:", "localhost:port", "localhost:65536"])
+def test_malformed_address_is_refused(address: str) -> None:
+    with pytest.raises(InvalidSetting, match="host:port"):
+        DeletionChannel(address)
+
+
+def test_address_is_split_at_its_last_colon() -> None:
+    assert split_address("[::1]:9440") == ("[::1]", 9440)
+
+
+def test_only_this_machine_is_loopback() -> None:
+    assert all(is_loopback(host) for host in ("localhost", "127.0.0.1", "[::1]"))
+    assert not any(is_loopback(host) for host in ("0.0.0.0", "[::]", "example.org"))  # noqa: S104

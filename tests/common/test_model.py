@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from common.aggregation import Members, Retrieved
+from common.errors import InvalidSetting
+from common.model import ModelShape, Munkey
+from common.settings import AggregationName, ImagePath, ImageShape, Settings
+
+PATCHES = ModelShape(ImagePath.PATCHES, (3, 8, 12), 4, num_classes=5, width=16, depth=3, heads=4, exemplar_size=6)
+FROZEN = replace(PATCHES, image_path=ImagePath.FROZEN, input_shape=(2, 24), patch_size=0)
+SHAPES = [pytest.param(PATCHES, id="patches"), pytest.param(FROZEN, id="frozen")]
+CLOSE = 1e-5
+
+
+def munkey(shape: ModelShape) -> Munkey:
+    """Build a model whose null tokens and head are large enough for every test to see them."""
+    torch.manual_seed(0)
+    model = Munkey(shape)
+    with torch.no_grad():
+        for parameter in (model.null_image, model.null_memory, model.class_token):
+            parameter.normal_()
+    return model
+
+
+def inputs(shape: ModelShape, batch: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    if shape.image_path is ImagePath.PATCHES:
+        return torch.randint(0, 256, (batch, *shape.input_shape), generator=generator, dtype=torch.uint8)
+    return torch.randn(batch, *shape.input_shape, generator=generator)
+
+
+def exemplars(shape: ModelShape, batch: int, members: int) -> Tensor:
+    return torch.randn(batch, members, shape.exemplar_size, generator=torch.Generator().manual_seed(2))
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("members", [1, 2, 5])
+def test_packed_ensemble_equals_separate_passes(shape: ModelShape, members: int) -> None:
+    model, images, tokens = munkey(shape), inputs(shape, 3), exemplars(shape, 3, members)
+    null_memory = torch.rand(3, members, generator=torch.Generator().manual_seed(3)) < 0.4
+    null_image = torch.tensor([False, True, False])
+
+    packed = model(images, tokens, null_memory=null_memory, null_image=null_image)
+    separate = torch.cat(
+        [
+            model(images, tokens[:, m : m + 1], null_memory=null_memory[:, m : m + 1], null_image=null_image)
+            for m in range(members)
+        ],
+        dim=1,
+    )
+
+    assert packed.shape == (3, members, shape.num_classes)
+    assert torch.allclose(packed, separate, atol=CLOSE, rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_packed_ensemble_has_the_gradients_of_separate_passes(shape: ModelShape) -> None:
+    model, images = munkey(shape), inputs(shape, 3)
+    tokens = exemplars(shape, 3, 4).requires_grad_()
+    labels = torch.tensor([0, 1, 2])
+    null_memory = torch.zeros(3, 4, dtype=torch.bool)
+    null_memory[:, 2] = True
+
+    packed = model(images, tokens, null_memory=null_memory)
+    functional.cross_entropy(packed.flatten(0, 1), labels.repeat_interleave(4)).backward()
+    packed_gradients, packed_token_gradient = gradients(model), tokens.grad
+    model.zero_grad()
+    tokens.grad = None
+    for m in range(4):
+        alone = model(images, tokens[:, m : m + 1], null_memory=null_memory[:, m : m + 1])
+        (functional.cross_entropy(alone[:, 0], labels) / 4).backward()
+
+    separate = gradients(model)
+    assert packed_gradients.keys() == separate.keys()
+    assert set(separate) == {name for name, _ in model.named_parameters()} - {"null_image", "label_embedding"}
+    assert all(torch.allclose(packed_gradients[name], separate[name], atol=CLOSE) for name in separate)
+    assert packed_token_gradient is not None
+    assert tokens.grad is not None
+    assert torch.allclose(packed_token_gradient, tokens.grad, atol=CLOSE)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_members_do_not_see_each_other(shape: ModelShape) -> None:
+    model, images, tokens = munkey(shape), inputs(shape, 2), exemplars(shape, 2, 3)
+    changed = tokens.clone()
+    changed[:, 1] += 1.0
+
+    difference = (model(images, tokens) - model(images, changed)).abs().amax((0, 2))
+
+    assert difference[[0, 2]].max() < CLOSE
+    assert difference[1] > 10 * CLOSE
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_records_of_a_batch_do_not_see_each_other(shape: ModelShape) -> None:
+    model, images, tokens = munkey(shape), inputs(shape, 4), exemplars(shape, 4, 2)
+
+    alone = torch.cat([model(images[i : i + 1], tokens[i : i + 1]) for i in range(4)])
+
+    assert torch.allclose(model(images, tokens), alone, atol=CLOSE)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_null_memory_hides_the_exemplar_token(shape: ModelShape) -> None:
+    model, images, tokens = munkey(shape), inputs(shape, 2), exemplars(shape, 2, 2)
+    hidden = torch.tensor([[True, False], [False, False]])
+    changed = tokens + 1.0
+
+    before, after = (model(images, some, null_memory=hidden) for some in (tokens, changed))
+    null = model.null_memory.detach().expand(2, 2, -1)
+
+    assert torch.allclose(before[0, 0], after[0, 0], atol=CLOSE)
+    assert not torch.allclose(before[0, 1], after[0, 1], atol=CLOSE)
+    assert torch.allclose(before[0, 0], model(images, null)[0, 0], atol=CLOSE)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_null_image_hides_the_image_of_its_record_only(shape: ModelShape) -> None:
+    model, tokens = munkey(shape), exemplars(shape, 2, 1)
+    images = inputs(shape, 2)
+    changed = images.flip(-1)
+    hidden = torch.tensor([True, False])
+
+    before, after = (model(some, tokens, null_image=hidden) for some in (images, changed))
+
+    assert torch.allclose(before[0], after[0], atol=CLOSE)
+    assert not torch.allclose(before[1], after[1], atol=CLOSE)
+    assert torch.allclose(before[1], model(images, tokens)[1], atol=CLOSE)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_null_tokens_are_learned(shape: ModelShape) -> None:
+    model = munkey(shape)
+    everything = torch.ones(2, 1, dtype=torch.bool)
+
+    logits = model(inputs(shape, 2), exemplars(shape, 2, 1), null_memory=everything, null_image=everything[:, 0])
+    logits.square().sum().backward()
+
+    assert model.null_memory.grad is not None
+    assert model.null_image.grad is not None
+    assert model.null_memory.grad.abs().sum() > 0
+    assert model.null_image.grad.abs().sum() > 0
+
+
+def test_exemplar_token_is_the_label_embedding_plus_its_offset() -> None:
+    model = munkey(FROZEN)
+    labels = torch.tensor([[0, 4], [1, 1]])
+    offsets = exemplars(FROZEN, 2, 2)
+
+    assert torch.equal(model.exemplars(labels, torch.zeros_like(offsets)), model.label_embedding[labels])
+    assert torch.equal(model.exemplars(labels, offsets), model.label_embedding[labels] + offsets)
+
+
+def test_state_has_no_running_statistics() -> None:
+    model = munkey(PATCHES)
+
+    assert not list(model.buffers())
+    assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_ensemble_prediction_is_the_mean_of_separate_softmaxes(shape: ModelShape) -> None:
+    model, images, tokens = munkey(shape), inputs(shape, 2), exemplars(shape, 2, 4)
+    found = Retrieved(tokens, torch.rand(2, 4), torch.ones(2, 4, dtype=torch.bool))
+    settings = Settings(aggregation=AggregationName.ENSEMBLE, image_vote=False)
+
+    separate = [model(images, tokens[:, k : k + 1])[:, 0].softmax(-1) for k in range(4)]
+
+    assert torch.allclose(model.classify(images, found, settings), torch.stack(separate).mean(0), atol=CLOSE)
+
+
+def test_image_vote_averages_the_image_alone_with_the_retrieved() -> None:
+    model, images, tokens = munkey(FROZEN), inputs(FROZEN, 2), exemplars(FROZEN, 2, 1)
+    found = Retrieved(tokens, torch.ones(2, 1), torch.ones(2, 1, dtype=torch.bool))
+    settings = Settings(aggregation=AggregationName.SOFTMAX, image_vote=True)
+
+    expected = (model(images, tokens)[:, 0].softmax(-1) + model.image_only(images)) / 2
+
+    assert torch.allclose(model.classify(images, found, settings), expected, atol=CLOSE)
+
+
+@pytest.mark.parametrize("name", AggregationName)
+@pytest.mark.parametrize("image_vote", [False, True])
+def test_empty_bank_predicts_from_the_image_alone(name: AggregationName, image_vote: bool) -> None:
+    model, images = munkey(PATCHES), inputs(PATCHES, 2)
+    found = Retrieved(exemplars(PATCHES, 2, 3), torch.full((2, 3), -torch.inf), torch.zeros(2, 3, dtype=torch.bool))
+    settings = Settings(aggregation=name, image_vote=image_vote)
+
+    assert torch.allclose(model.classify(images, found, settings), model.image_only(images), atol=CLOSE)
+
+
+def test_temperature_of_the_settings_is_used() -> None:
+    model, images, tokens = munkey(FROZEN), inputs(FROZEN, 1), exemplars(FROZEN, 1, 2)
+    found = Retrieved(tokens, torch.tensor([[0.9, 0.8]]), torch.ones(1, 2, dtype=torch.bool))
+    settings = Settings(aggregation=AggregationName.SOFTMAX, image_vote=False, temperature=1e-4)
+
+    assert torch.allclose(
+        model.classify(images, found, settings), model(images, tokens[:, :1])[:, 0].softmax(-1), atol=CLOSE
+    )
+
+
+def test_prediction_weighs_members_and_can_hide_the_image() -> None:
+    model, images, tokens = munkey(FROZEN), inputs(FROZEN, 2), exemplars(FROZEN, 2, 2)
+    members = Members(tokens, torch.zeros(2, 2, dtype=torch.bool), torch.tensor([[0.75, 0.25], [0.0, 1.0]]))
+    hidden = torch.ones(2, dtype=torch.bool)
+
+    votes = model(images, tokens, null_image=hidden).softmax(-1)
+    predicted = model.predict(images, members, null_image=hidden)
+
+    assert torch.allclose(predicted[0], 0.75 * votes[0, 0] + 0.25 * votes[0, 1], atol=CLOSE)
+    assert torch.allclose(predicted[1], votes[1, 1], atol=CLOSE)
+    assert torch.allclose(predicted.sum(1), torch.ones(2), atol=CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("images", "tokens", "null_memory", "null_image", "message"),
+    [
+        ((2, 2, 25), (2, 3, 6), None, None, r"inputs must be \(B, 2, 24\), not \(2, 2, 25\)"),
+        ((2, 24), (2, 3, 6), None, None, r"inputs must be \(B, 2, 24\)"),
+        ((2, 2, 24), (3, 3, 6), None, None, r"exemplars must be \(2, M, 6\) with M >= 1, not \(3, 3, 6\)"),
+        ((2, 2, 24), (2, 3, 7), None, None, "exemplars must be"),
+        ((2, 2, 24), (2, 0, 6), None, None, "exemplars must be"),
+        ((2, 2, 24), (2, 6), None, None, "exemplars must be"),
+        ((2, 2, 24), (2, 3, 6), (2, 1), None, r"null_memory must be \(2, 3\), not \(2, 1\)"),
+        ((2, 2, 24), (2, 3, 6), None, (2, 1), r"null_image must be \(2,\), not \(2, 1\)"),
+    ],
+)
+def test_tensor_of_the_wrong_shape_is_named(
+    images: tuple[int, ...],
+    tokens: tuple[int, ...],
+    null_memory: tuple[int, ...] | None,
+    null_image: tuple[int, ...] | None,
+    message: str,
+) -> None:
+    masks = [None if size is None else torch.zeros(size, dtype=torch.bool) for size in (null_memory, null_image)]
+
+    with pytest.raises(ValueError, match=message):
+        munkey(FROZEN)(torch.zeros(images), torch.zeros(tokens), null_memory=masks[0], null_image=masks[1])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_shape_survives_json(shape: ModelShape) -> None:
+    assert ModelShape.from_json(json.loads(json.dumps(shape.to_json()))) == shape
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_models_of_one_shape_exchange_their_weights(shape: ModelShape) -> None:
+    model, other = Munkey(shape), Munkey(ModelShape.from_json(shape.to_json()))
+    other.load_state_dict(model.state_dict())
+
+    images, tokens = inputs(shape, 2), exemplars(shape, 2, 2)
+    assert torch.equal(model(images, tokens), other(images, tokens))
+
+
+@pytest.mark.parametrize(
+    ("asked", "pretrained", "expected"),
+    [
+        (ImagePath.AUTO, True, ImagePath.FROZEN),
+        (ImagePath.AUTO, False, ImagePath.PATCHES),
+        (ImagePath.PATCHES, True, ImagePath.PATCHES),
+        (ImagePath.FROZEN, False, ImagePath.FROZEN),
+    ],
+)
+def test_auto_takes_the_frozen_path_of_a_pretrained_encoder(
+    asked: ImagePath, pretrained: bool, expected: ImagePath
+) -> None:
+    settings = Settings(image_path=asked, image_shape=ImageShape((3, 28, 28)))
+    shape = ModelShape.from_settings(settings, feature_shape=(2, 512), pretrained=pretrained)
+
+    assert shape.image_path is expected
+    assert shape.input_shape == ((2, 512) if expected is ImagePath.FROZEN else (3, 28, 28))
+    assert (shape.patch_size == 0) is (expected is ImagePath.FROZEN)
+
+
+def test_shape_takes_its_sizes_from_the_settings() -> None:
+    settings = Settings(num_classes=7, width=24, depth=5, heads=3, exemplar_size=9)
+    shape = ModelShape.from_settings(settings, feature_shape=(16, 12), pretrained=False)
+
+    assert (shape.num_classes, shape.width, shape.depth, shape.heads, shape.exemplar_size) == (7, 24, 5, 3, 9)
+    assert len(Munkey(shape).blocks) == 5
+
+
+@pytest.mark.parametrize(("asked", "side", "expected"), [(0, 8, 2), (0, 28, 4), (0, 32, 4), (0, 224, 16), (7, 28, 7)])
+def test_patch_size_is_the_asked_or_a_fitting_one(asked: int, side: int, expected: int) -> None:
+    settings = Settings(patch_size=asked, image_shape=ImageShape((1, side, side)))
+    shape = ModelShape.from_settings(settings, feature_shape=(16, 12), pretrained=False)
+
+    assert shape.patch_size == expected
+    assert 16 <= Munkey(shape).image_tokens <= 200
+
+
+@pytest.mark.parametrize(("asked", "image"), [(5, (1, 28, 28)), (0, (1, 100, 100)), (4, (1, 28, 30))])
+def test_patch_size_that_does_not_divide_the_image_is_refused(asked: int, image: tuple[int, int, int]) -> None:
+    settings = Settings(patch_size=asked, image_shape=ImageShape(image))
+
+    with pytest.raises(InvalidSetting, match=rf"patch-size = \d+ does not divide images of {image[1]}x{image[2]}"):
+        ModelShape.from_settings(settings, feature_shape=(16, 12), pretrained=False)

@@ -1,0 +1,164 @@
+"""What is sent is what arrives, and what cannot be understood is refused."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common import wire
+from common.deletion import (
+    Acknowledgement,
+    DeletionOrder,
+    DeletionRequest,
+    Records,
+    RequestStatus,
+    SiteProgress,
+    SiteState,
+    Subject,
+    WholeSite,
+)
+from common.errors import InvalidDeletion
+from common.guarantees import Guarantee
+from protos import deletion_pb2
+
+# Protobuf text is UTF-8, which has no lone surrogates.
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+names = text.filter(bool)
+numbers = st.integers(0, 2**64 - 1)
+references = st.binary(min_size=32, max_size=32)
+times = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC))
+targets = st.one_of(
+    st.builds(Records, st.frozensets(references, min_size=1, max_size=5), text),
+    st.builds(Subject, references),
+    st.builds(WholeSite, names),
+)
+requests = st.builds(DeletionRequest, names, names, targets)
+orders = st.builds(DeletionOrder, numbers, names, requests)
+acknowledgements = st.builds(
+    Acknowledgement,
+    numbers,
+    names,
+    names,
+    st.sampled_from(SiteState),
+    numbers,
+    numbers,
+    st.sampled_from(Guarantee),
+    st.floats(allow_nan=False),
+    text,
+)
+progress = st.builds(
+    SiteProgress, names, numbers, st.sampled_from(SiteState), st.none() | acknowledgements, st.none() | times
+)
+statuses = st.builds(RequestStatus, requests, times, st.lists(progress, max_size=3).map(tuple))
+
+REQUEST = DeletionRequest("request-1", "hospital-1", WholeSite("hospital-1"))
+ANSWER = Acknowledgement(1, "hospital-1", "request-1", SiteState.ERASED, 2, 1, Guarantee.EMPIRICAL, 0.5)
+
+
+@given(requests)
+def test_request_arrives_as_it_was_sent(request: DeletionRequest) -> None:
+    message = deletion_pb2.DeletionRequest.FromString(wire.request_to_wire(request).SerializeToString())
+
+    assert wire.request_from_wire(message) == request
+
+
+@given(orders)
+def test_order_arrives_as_it_was_sent(order: DeletionOrder) -> None:
+    message = deletion_pb2.DeletionOrder.FromString(wire.order_to_wire(order).SerializeToString())
+
+    assert wire.order_from_wire(message) == order
+
+
+@given(acknowledgements)
+def test_acknowledgement_arrives_as_it_was_sent(answer: Acknowledgement) -> None:
+    message = deletion_pb2.Acknowledgement.FromString(wire.acknowledgement_to_wire(answer).SerializeToString())
+
+    assert wire.acknowledgement_from_wire(message) == answer
+
+
+@given(statuses)
+def test_status_arrives_as_it_was_sent(status: RequestStatus) -> None:
+    message = deletion_pb2.RequestStatus.FromString(wire.status_to_wire(status).SerializeToString())
+
+    assert wire.status_from_wire(message) == status
+
+
+@given(progress)
+def test_progress_arrives_as_it_was_sent(part: SiteProgress) -> None:
+    message = deletion_pb2.SiteProgress.FromString(wire.progress_to_wire(part).SerializeToString())
+
+    assert wire.progress_from_wire(message) == part
+
+
+def test_equal_requests_have_equal_bytes() -> None:
+    several = [bytes([number]) * 32 for number in range(100)]
+    one = DeletionRequest("request-1", "hospital-1", Records(frozenset(several)))
+    other = DeletionRequest("request-1", "hospital-1", Records(frozenset(reversed(several))))
+
+    assert wire.request_to_wire(one).SerializeToString() == wire.request_to_wire(other).SerializeToString()
+
+
+def test_request_without_a_target_is_refused() -> None:
+    message = deletion_pb2.DeletionRequest(request_id="request-1", requester="hospital-1")
+
+    with pytest.raises(InvalidDeletion, match="names no target"):
+        wire.request_from_wire(message)
+
+
+def test_request_with_a_short_reference_is_refused() -> None:
+    message = deletion_pb2.DeletionRequest(request_id="request-1", requester="hospital-1", subject_reference=b"short")
+
+    with pytest.raises(InvalidDeletion, match="5 bytes"):
+        wire.request_from_wire(message)
+
+
+@pytest.mark.parametrize("number", [0, 99])
+def test_unknown_state_is_refused(number: int) -> None:
+    message = wire.acknowledgement_to_wire(ANSWER)
+    message.state = number  # type: ignore[assignment]
+
+    with pytest.raises(InvalidDeletion, match=f"unknown state \\({number}\\)"):
+        wire.acknowledgement_from_wire(message)
+
+
+@pytest.mark.parametrize("number", [0, 99])
+def test_unknown_guarantee_is_refused(number: int) -> None:
+    message = wire.acknowledgement_to_wire(ANSWER)
+    message.guarantee = number  # type: ignore[assignment]
+
+    with pytest.raises(InvalidDeletion, match=f"unknown guarantee \\({number}\\)"):
+        wire.acknowledgement_from_wire(message)
+
+
+def test_time_that_no_calendar_has_is_refused() -> None:
+    message = wire.status_to_wire(RequestStatus(REQUEST, datetime(2030, 1, 1, tzinfo=UTC)))
+    message.submitted_at.seconds = 2**62
+
+    with pytest.raises(InvalidDeletion, match="out of range"):
+        wire.status_from_wire(message)
+
+
+def test_negative_number_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(InvalidDeletion, match="cannot be sent"):
+        wire.order_to_wire(DeletionOrder(-1, "hospital-1", REQUEST))
+
+
+def test_text_that_is_not_utf8_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(InvalidDeletion, match="cannot be sent"):
+        wire.request_to_wire(DeletionRequest("\udcff", "hospital-1", WholeSite("hospital-1")))
+
+
+def test_request_with_more_records_than_a_message_carries_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MAXIMUM_REFERENCES", 2)
+    several = frozenset(bytes([number]) * 32 for number in range(3))
+
+    with pytest.raises(InvalidDeletion, match="at most 2"):
+        wire.request_to_wire(DeletionRequest("request-1", "hospital-1", Records(several, "hospital-1")))
+
+
+def test_largest_request_fits_into_a_message() -> None:
+    # A repeated field of 32 bytes: its tag, its length and itself.
+    assert wire.MAXIMUM_REFERENCES * 34 < wire.MESSAGE_BYTES

@@ -1,0 +1,248 @@
+"""`munkey-server` as a person uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import typer
+
+from common import command_line
+from common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    Acknowledgement,
+    DeletionRequest,
+    RequestStatus,
+    SiteState,
+    Subject,
+    WholeSite,
+)
+from common.deletion_channel import DeletionChannel
+from common.errors import EXIT_CODE, InvalidSetting
+from common.guarantees import Guarantee
+from server.cli import app, main
+from server.deletion_server import DeletionServer
+from server.deletion_service import LedgerService
+from server.ledger import Ledger
+
+LONG_ID = "request-" + "0123456789" * 12
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `munkey-server` with some words; return its exit code, stdout and stderr."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["munkey-server", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[str]:
+    """The address of a service with one request that is half answered and one that is not."""
+    with ExitStack() as stack:
+        ledger = stack.enter_context(Ledger(tmp_path / "ledger.sqlite"))
+        for site in ("hospital-1", "hospital-2"):
+            ledger.register(site)
+        served = LedgerService(ledger)
+        served.submit(DeletionRequest(LONG_ID, DATA_PROTECTION_OFFICER, Subject(bytes(32))))
+        served.submit(DeletionRequest("[red]second", "hospital-2", WholeSite("hospital-2")))
+        served.acknowledge(Acknowledgement(1, "hospital-1", LONG_ID, SiteState.ERASED, 3, 2, Guarantee.CERTIFIED, 0.25))
+        yield stack.enter_context(DeletionServer(served)).address
+
+
+def commands() -> list[str]:
+    return [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_has_help_with_an_example(run: Run, command: str) -> None:
+    code, out, _ = run(command, "--help")
+
+    assert code == 0
+    assert f"Example: munkey-server {command}" in out
+
+
+def test_sites_are_registered_and_listed(run: Run, tmp_path: Path) -> None:
+    ledger = str(tmp_path / "ledger.sqlite")
+    run("sites", "--ledger", ledger, "--add", "hospital-2", "--add", "hospital-1")
+
+    code, out, _ = run("sites", "--ledger", ledger, "--add", "hospital-1", "--json")
+
+    assert code == 0
+    assert [(site["site"], site["orders"], site["pending"]) for site in json.loads(out)] == [
+        ("hospital-1", 0, 0),
+        ("hospital-2", 0, 0),
+    ]
+
+
+def test_requests_show_their_ids_in_full(run: Run, service: str) -> None:
+    code, out, _ = run("requests", "--service", service)
+
+    assert code == 0
+    assert LONG_ID in out
+    assert "[red]second" in out
+    assert "certified" in out
+    assert "1/2" in out
+
+
+def test_requests_as_json(run: Run, service: str) -> None:
+    _, out, _ = run("requests", "--service", service, "--json")
+
+    first, second = json.loads(out)
+    assert first["request_id"] == LONG_ID
+    assert first["target"] == {"kind": "subject", "reference": "00" * 32}
+    assert (first["state"], first["records"], first["guarantee"]) == ("dispatched", 3, "certified")
+    assert second["target"] == {"kind": "site", "site": "hospital-2"}
+    assert second["guarantee"] is None
+
+
+def test_one_request_shows_each_site(run: Run, service: str) -> None:
+    _, out, _ = run("request", LONG_ID, "--service", service)
+
+    assert LONG_ID in out
+    first, second = (line.split() for line in out.splitlines() if line.startswith("hospital-"))
+    assert first[:3] == ["hospital-1", "erased", "certified"]
+    assert first[-4:] == ["1", "3", "2", "0.250"]
+    assert second == ["hospital-2", "pending", "1"]
+
+
+def test_one_request_as_json(run: Run, service: str) -> None:
+    _, out, _ = run("request", LONG_ID, "--service", service, "--json")
+
+    first, second = json.loads(out)["sites"]
+    assert (first["site"], first["state"], first["entries"], first["seconds"]) == ("hospital-1", "erased", 2, 0.25)
+    assert (second["site"], second["state"], second["guarantee"]) == ("hospital-2", "pending", None)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["request", "request-9", "--service", "{service}"], "there is no request 'request-9'"),
+        (["requests", "--service", "nowhere"], "host:port"),
+        (["requests", "--service", "127.0.0.1:1"], "munkey-server serve"),
+        (["sites", "--ledger", "unknown://host/name"], "--ledger"),
+        (["serve", "--ledger", "{folder}/other.sqlite", "--address", "{service}"], "in use"),
+        (["serve", "--ledger", "{folder}/other.sqlite", "--site", DATA_PROTECTION_OFFICER], "cannot be a site's name"),
+        (["request"], "munkey-server request --help"),
+        (["forget"], "munkey-server --help"),
+    ],
+)
+def test_mistake_is_one_line(run: Run, service: str, tmp_path: Path, words: list[str], message: str) -> None:
+    code, out, err = run(*(word.format(service=service, folder=tmp_path) for word in words))
+
+    assert code == EXIT_CODE
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_no_words_at_all_show_the_help(run: Run) -> None:
+    code, out, err = run()
+
+    assert code == EXIT_CODE
+    assert "munkey-server [OPTIONS] COMMAND" in out + err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"), [(KeyboardInterrupt(), command_line.INTERRUPTED), (InvalidSetting("two\nlines"), EXIT_CODE)]
+)
+def test_command_line_ends_with_the_code_of_what_was_raised(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], raised: BaseException, code: int
+) -> None:
+    failing = command_line.application("Fails.")
+
+    @failing.callback(invoke_without_command=True)
+    def fail() -> None:
+        raise raised
+
+    monkeypatch.setattr(sys, "argv", ["munkey-test"])
+    with pytest.raises(SystemExit) as ended:
+        command_line.run(failing)
+
+    assert ended.value.code == code
+    assert capsys.readouterr().err == ("error: two lines\n" if code == EXIT_CODE else "")
+
+
+def test_exit_code_of_a_command_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaving = command_line.application("Leaves.")
+
+    @leaving.callback(invoke_without_command=True)
+    def leave() -> None:
+        raise typer.Exit(3)
+
+    monkeypatch.setattr(sys, "argv", ["munkey-test"])
+    with pytest.raises(SystemExit) as ended:
+        command_line.run(leaving)
+
+    assert ended.value.code == 3
+
+
+def test_request_claims_the_weakest_guarantee_of_its_sites(service: str) -> None:
+    with DeletionChannel(service) as channel:
+        channel.acknowledge(
+            Acknowledgement(1, "hospital-2", LONG_ID, SiteState.ERASED, 1, 1, Guarantee.EMPIRICAL, 0.25)
+        )
+        status: RequestStatus = channel.get(LONG_ID)
+
+    assert command_line.weakest_guarantee(status) is Guarantee.EMPIRICAL
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_served_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-c", "from server.cli import main; main()", "serve"]
+    options = ["--ledger", str(tmp_path / "ledger.sqlite"), "--address", "127.0.0.1:0", "--site", "hospital-1"]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(  # noqa: S603
+        [*command, *options],
+        cwd=root,
+        env={**os.environ, "PYTHONWARNINGS": "default"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        address = line.removeprefix("deletion service at ").partition(",")[0]
+        with DeletionChannel(address) as channel:
+            channel.submit(DeletionRequest("request-1", "hospital-1", WholeSite("hospital-1")))
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+
+    assert (process.returncode, out) == (0, "")
+    assert "Traceback" not in err
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert ledger.status("request-1").request.requester == "hospital-1"
+
+
+@pytest.mark.processes
+def test_serving_beyond_this_machine_warns(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from server.cli import main; main()", "serve"]
+    options = ["--ledger", str(tmp_path / "ledger.sqlite"), "--address", "0.0.0.0:0"]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(  # noqa: S603
+        [*command, *options], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.terminate()
+        _, err = process.communicate(timeout=30)
+
+    assert process.returncode == 0
+    assert "neither encrypted nor authenticated" in err

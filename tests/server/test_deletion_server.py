@@ -1,0 +1,296 @@
+"""The deletion service as a server: addresses, health, reflection, stopping and starting again."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from common import wire
+from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, WholeSite
+from common.deletion_channel import DeletionChannel
+from common.errors import FedmunkeyError, InvalidDeletion, InvalidSetting, ServiceUnavailable
+from protos import deletion_pb2, deletion_pb2_grpc
+from server import deletion_server
+from server.deletion_server import SERVICE_NAME, DeletionServer
+from server.deletion_service import LedgerService
+from server.ledger import Ledger
+
+PATIENCE = 20.0
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+def own_site(request_id: str) -> DeletionRequest:
+    return DeletionRequest(request_id, "hospital-1", WholeSite("hospital-1"))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.register("hospital-1")
+        yield ledger
+
+
+@pytest.fixture
+def server(ledger: Ledger) -> Iterator[DeletionServer]:
+    with DeletionServer(LedgerService(ledger)) as server:
+        yield server
+
+
+@pytest.fixture
+def raw(server: DeletionServer) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(server.address) as channel:
+        yield channel
+
+
+@pytest.mark.parametrize("name", ["", SERVICE_NAME])
+def test_health_is_serving(raw: grpc.Channel, name: str) -> None:
+    answer = health_pb2_grpc.HealthStub(raw).Check(health_pb2.HealthCheckRequest(service=name), timeout=PATIENCE)
+
+    assert answer.status == SERVING
+
+
+def test_reflection_lists_the_services(raw: grpc.Channel) -> None:
+    stub = reflection_pb2_grpc.ServerReflectionStub(raw)
+    question = reflection_pb2.ServerReflectionRequest(list_services="")
+
+    (answer,) = stub.ServerReflectionInfo(iter([question]), timeout=PATIENCE)
+
+    names = {service.name for service in answer.list_services_response.service}
+    assert {SERVICE_NAME, "grpc.health.v1.Health"} <= names
+
+
+@pytest.mark.parametrize(
+    ("method", "message", "status"),
+    [
+        ("Get", deletion_pb2.GetRequest(request_id="request-9"), grpc.StatusCode.NOT_FOUND),
+        ("Submit", deletion_pb2.SubmitRequest(), grpc.StatusCode.INVALID_ARGUMENT),
+        ("Acknowledge", deletion_pb2.AcknowledgeRequest(), grpc.StatusCode.INVALID_ARGUMENT),
+        ("List", deletion_pb2.ListRequest(page_size=1001), grpc.StatusCode.INVALID_ARGUMENT),
+        (
+            "Submit",
+            deletion_pb2.SubmitRequest(
+                request=deletion_pb2.DeletionRequest(request_id="request-1", requester="hospital-9", site="hospital-9")
+            ),
+            grpc.StatusCode.PERMISSION_DENIED,
+        ),
+        (
+            "Submit",
+            deletion_pb2.SubmitRequest(
+                request=deletion_pb2.DeletionRequest(
+                    request_id="known", requester=DATA_PROTECTION_OFFICER, site="hospital-1"
+                )
+            ),
+            grpc.StatusCode.ALREADY_EXISTS,
+        ),
+    ],
+)
+def test_refusal_has_the_status_that_other_languages_expect(
+    server: DeletionServer, ledger: Ledger, raw: grpc.Channel, method: str, message: object, status: grpc.StatusCode
+) -> None:
+    ledger.enter(own_site("known"), ["hospital-1"])
+    stub = deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
+
+    with pytest.raises(grpc.RpcError) as caught:
+        getattr(stub, method)(message, timeout=PATIENCE)
+
+    assert caught.value.code() is status
+
+
+def test_watch_ahead_of_the_ledger_is_a_failed_precondition(server: DeletionServer, raw: grpc.Channel) -> None:
+    stub = deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
+
+    with pytest.raises(grpc.RpcError) as caught:
+        list(stub.Watch(deletion_pb2.WatchRequest(site="hospital-1", after=9), timeout=PATIENCE))
+
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+def test_page_size_is_optional(server: DeletionServer, ledger: Ledger, raw: grpc.Channel) -> None:
+    ledger.enter(own_site("request-1"), ["hospital-1"])
+    stub = deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
+
+    assert len(stub.List(deletion_pb2.ListRequest(), timeout=PATIENCE).statuses) == 1
+
+
+def test_address_in_use_is_refused(server: DeletionServer, ledger: Ledger) -> None:
+    other = DeletionServer(LedgerService(ledger), server.address)
+
+    with pytest.raises(InvalidSetting, match=f"{server.address} .*in use.*--address"):
+        other.start()
+
+
+def test_address_taken_at_the_last_moment_is_refused(
+    server: DeletionServer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deletion_server, "_check_free", lambda *_: None)
+    other = DeletionServer(LedgerService(ledger), server.address)
+
+    with pytest.raises(InvalidSetting, match="in use"):
+        other.start()
+
+
+def test_host_of_another_machine_is_refused(ledger: Ledger) -> None:
+    # 192.0.2.0/24 is kept for documentation: no machine has such an address.
+    with pytest.raises(InvalidSetting, match=r"192\.0\.2\.1:0"):
+        DeletionServer(LedgerService(ledger), "192.0.2.1:0").start()
+
+
+def test_server_can_be_stopped_twice_and_started_again(ledger: Ledger) -> None:
+    server = DeletionServer(LedgerService(ledger))
+    server.stop()
+    first = server.start()
+    server.stop()
+    server.stop()
+
+    again = server.start()
+
+    with DeletionChannel(server.address) as channel:
+        assert channel.open_round(1) == 0
+    server.stop()
+    assert again == first
+
+
+def test_restart_on_the_same_ledger_keeps_everything(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with ExitStack() as stack:
+        ledger = stack.enter_context(Ledger(path))
+        ledger.register("hospital-1")
+        server = stack.enter_context(DeletionServer(LedgerService(ledger)))
+        channel = stack.enter_context(DeletionChannel(server.address))
+        before = channel.submit(own_site("request-1"))
+
+    with ExitStack() as stack:
+        ledger = stack.enter_context(Ledger(path))
+        server = stack.enter_context(DeletionServer(LedgerService(ledger)))
+        channel = stack.enter_context(DeletionChannel(server.address))
+
+        assert channel.get("request-1") == before
+        assert channel.submit(own_site("request-1")) == before
+        channel.submit(own_site("request-2"))
+        assert [order.number for order in channel.watch("hospital-1", 0)] == [1, 2]
+
+
+def test_channel_finds_a_service_that_was_started_again(ledger: Ledger) -> None:
+    server = DeletionServer(LedgerService(ledger))
+    server.start()
+    with DeletionChannel(server.address, timeout=PATIENCE) as channel:
+        channel.submit(own_site("request-1"))
+        server.stop()
+        with pytest.raises(ServiceUnavailable):
+            channel.get("request-1")
+        with server:
+            found = wait_for(lambda: channel.get("request-1").request)
+
+    assert found == own_site("request-1")
+
+
+def wait_for(ask: object) -> object:
+    """Ask again while the service is out of reach, for as long as a channel may wait to connect again."""
+    never = threading.Event()
+    for _ in range(200):
+        try:
+            return ask()  # type: ignore[operator]
+        except ServiceUnavailable:
+            never.wait(0.1)
+    raise AssertionError("the service did not come back")
+
+
+def test_stopping_ends_streams_that_are_followed(ledger: Ledger) -> None:
+    ended: queue.Queue[FedmunkeyError | int] = queue.Queue()
+    server = DeletionServer(LedgerService(ledger))
+    server.start()
+    with DeletionChannel(server.address) as channel:
+        channel.submit(own_site("request-1"))
+
+        def read() -> None:
+            try:
+                for order in channel.watch("hospital-1", 0, follow=True):
+                    ended.put(order.number)
+            except FedmunkeyError as error:
+                ended.put(error)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        assert ended.get(timeout=PATIENCE) == 1
+
+        server.stop(grace=PATIENCE)
+
+        assert isinstance(ended.get(timeout=PATIENCE), ServiceUnavailable)
+        reader.join(PATIENCE)
+    assert not [thread for thread in threading.enumerate() if thread.name == "deletion-server"]
+
+
+def test_many_sites_follow_at_once(ledger: Ledger) -> None:
+    sites = [f"site-{number}" for number in range(100)]
+    for site in sites:
+        ledger.register(site)
+    with DeletionServer(LedgerService(ledger)) as server, DeletionChannel(server.address, timeout=PATIENCE) as channel:
+        streams = [channel.watch(site, 0, follow=True) for site in sites]
+        for site in sites:
+            channel.submit(DeletionRequest(f"request-{site}", site, WholeSite(site)))
+
+        assert [next(stream).request.requester for stream in streams] == sites
+
+
+def test_page_that_is_too_large_for_a_message_is_split(
+    server: DeletionServer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deletion_server, "MESSAGE_BYTES", 3000)
+    for number in range(5):
+        references = frozenset(bytes([number, record]) * 16 for record in range(40))
+        ledger.enter(
+            DeletionRequest(f"request-{number}", "hospital-1", Records(references, "hospital-1")), ["hospital-1"]
+        )
+
+    with DeletionChannel(server.address) as channel:
+        assert len(channel.page().statuses) == 2 - 1
+        assert [status.request.request_id for status in channel.requests()] == [f"request-{n}" for n in range(5)]
+
+
+def test_request_larger_than_grpcs_usual_limit_is_carried(server: DeletionServer) -> None:
+    references = frozenset(number.to_bytes(32, "big") for number in range(150_000))
+    request = DeletionRequest("request-1", "hospital-1", Records(references, "hospital-1"))
+    assert wire.request_to_wire(request).ByteSize() > 4 * 2**20
+
+    with DeletionChannel(server.address) as channel:
+        channel.submit(request)
+        (order,) = channel.watch("hospital-1", 0)
+
+    assert order.request == request
+
+
+def test_refusal_of_the_round_hook_reaches_the_caller(ledger: Ledger) -> None:
+    def refuse(number: int) -> None:
+        raise InvalidDeletion(f"round {number} cannot be planned")
+
+    with (
+        DeletionServer(LedgerService(ledger, refuse)) as server,
+        DeletionChannel(server.address) as channel,
+        pytest.raises(InvalidDeletion, match="round 7 cannot be planned"),
+    ):
+        channel.open_round(7)
+
+
+def test_fault_inside_the_service_is_logged_and_not_told(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: int) -> None:
+        raise RuntimeError("a private detail")
+
+    with (
+        caplog.at_level(logging.ERROR, logger="server.deletion_server"),
+        DeletionServer(LedgerService(ledger, fail)) as server,
+        DeletionChannel(server.address) as channel,
+        pytest.raises(ServiceUnavailable, match="its log says why") as caught,
+    ):
+        channel.open_round(1)
+
+    assert "a private detail" not in str(caught.value)
+    assert "a private detail" in caplog.text

@@ -1,0 +1,375 @@
+"""What every deletion service keeps to, in process and over gRPC."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    Acknowledgement,
+    DeletionOrder,
+    DeletionRequest,
+    Records,
+    RequestState,
+    SiteState,
+    Subject,
+    Target,
+    WholeSite,
+)
+from common.deletion_channel import DeletionChannel
+from common.deletion_service import DeletionService
+from common.errors import InvalidDeletion
+from common.guarantees import Guarantee
+from server.deletion_server import DeletionServer
+from server.deletion_service import LedgerService
+from server.ledger import Ledger
+
+PATIENCE = 20.0
+REFERENCE = bytes(range(32))
+SUBJECT = DeletionRequest("subject-1", DATA_PROTECTION_OFFICER, Subject(REFERENCE))
+
+
+def own_site(request_id: str, site: str = "hospital-1") -> DeletionRequest:
+    return DeletionRequest(request_id, site, WholeSite(site))
+
+
+def erased(order: DeletionOrder, records: int = 3) -> Acknowledgement:
+    return Acknowledgement(
+        order.number, order.site, order.request.request_id, SiteState.ERASED, records, 2, Guarantee.EMPIRICAL, 0.25
+    )
+
+
+class Follower:
+    """Reads a stream in a thread of its own; `orders` gives what came, then None at the end."""
+
+    def __init__(self, stream: Iterator[DeletionOrder]) -> None:
+        self.orders: queue.Queue[DeletionOrder | None] = queue.Queue()
+        self.thread = threading.Thread(target=self._read, args=(stream,))
+        self.thread.start()
+
+    def _read(self, stream: Iterator[DeletionOrder]) -> None:
+        for order in stream:
+            self.orders.put(order)
+        self.orders.put(None)
+
+    def next(self) -> DeletionOrder | None:
+        return self.orders.get(timeout=PATIENCE)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.register("hospital-1")
+        ledger.register("hospital-2")
+        yield ledger
+
+
+@pytest.fixture
+def rounds() -> list[int]:
+    """What the round hook was called with."""
+    return []
+
+
+class DeletionServiceContract(ABC):
+    @pytest.fixture
+    @abstractmethod
+    def service(self, ledger: Ledger, rounds: list[int]) -> Iterator[DeletionService]:
+        """Give a service over the ledger that calls `rounds.append` on a round."""
+
+    @abstractmethod
+    def close(self, service: DeletionService) -> None:
+        """End the service as its reader would."""
+
+    def test_request_addresses_every_site(self, service: DeletionService) -> None:
+        status = service.submit(SUBJECT)
+
+        assert status.request == SUBJECT
+        assert status.state is RequestState.DISPATCHED
+        assert [(part.site, part.number, part.state) for part in status.sites] == [
+            ("hospital-1", 1, SiteState.PENDING),
+            ("hospital-2", 1, SiteState.PENDING),
+        ]
+        assert service.get("subject-1") == status
+
+    @pytest.mark.parametrize(
+        ("target", "sites"),
+        [
+            (Records(frozenset({REFERENCE})), ["hospital-1", "hospital-2"]),
+            (Records(frozenset({REFERENCE}), "hospital-2"), ["hospital-2"]),
+            (Subject(REFERENCE), ["hospital-1", "hospital-2"]),
+            (WholeSite("hospital-2"), ["hospital-2"]),
+        ],
+    )
+    def test_officer_may_ask_for_everything(self, service: DeletionService, target: Target, sites: list[str]) -> None:
+        status = service.submit(DeletionRequest("request-1", DATA_PROTECTION_OFFICER, target))
+
+        assert status.request.target == target
+        assert [part.site for part in status.sites] == sites
+
+    @pytest.mark.parametrize(
+        "target", [Records(frozenset({REFERENCE}), "hospital-1"), Subject(REFERENCE), WholeSite("hospital-1")]
+    )
+    def test_site_may_ask_for_what_it_holds_itself(self, service: DeletionService, target: Target) -> None:
+        status = service.submit(DeletionRequest("request-1", "hospital-1", target))
+
+        assert [part.site for part in status.sites] == ["hospital-1"]
+        assert list(service.watch("hospital-2", 0)) == []
+
+    @pytest.mark.parametrize(
+        ("requester", "target"),
+        [
+            ("hospital-1", Records(frozenset({REFERENCE}), "hospital-2")),
+            ("hospital-1", Records(frozenset({REFERENCE}))),
+            ("hospital-1", WholeSite("hospital-2")),
+            ("coordinator", Subject(REFERENCE)),
+            ("hospital-9", WholeSite("hospital-9")),
+        ],
+    )
+    def test_others_may_not_ask(self, service: DeletionService, requester: str, target: Target) -> None:
+        with pytest.raises(InvalidDeletion, match=f"{requester}.*may not ask"):
+            service.submit(DeletionRequest("request-1", requester, target))
+
+        assert list(service.requests()) == []
+
+    def test_unregistered_site_cannot_be_addressed(self, service: DeletionService) -> None:
+        with pytest.raises(InvalidDeletion, match="'hospital-9' is not registered"):
+            service.submit(DeletionRequest("request-1", DATA_PROTECTION_OFFICER, WholeSite("hospital-9")))
+
+    def test_request_id_that_would_spoil_a_terminal_is_refused(self, service: DeletionService) -> None:
+        with pytest.raises(InvalidDeletion, match="printable"):
+            service.submit(own_site("\x1b[2J"))
+
+    def test_same_request_again_changes_nothing(self, service: DeletionService) -> None:
+        first = service.submit(SUBJECT)
+
+        again = service.submit(SUBJECT)
+
+        assert again == first
+        assert len(list(service.watch("hospital-1", 0))) == 1
+
+    def test_other_request_under_the_same_id_is_refused(self, service: DeletionService) -> None:
+        first = service.submit(SUBJECT)
+
+        with pytest.raises(InvalidDeletion, match="another request already"):
+            service.submit(own_site("subject-1"))
+
+        assert service.get("subject-1") == first
+
+    def test_unknown_request_is_refused(self, service: DeletionService) -> None:
+        with pytest.raises(InvalidDeletion, match="no request 'request-9'"):
+            service.get("request-9")
+
+    def test_concurrent_requests_are_numbered_without_gaps(self, service: DeletionService) -> None:
+        def submit(number: int) -> None:
+            site = f"hospital-{number % 2 + 1}"
+            service.submit(own_site(f"own-{number}", site))
+            service.submit(DeletionRequest(f"all-{number}", DATA_PROTECTION_OFFICER, Subject(REFERENCE)))
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(submit, range(20)))
+
+        for site in ("hospital-1", "hospital-2"):
+            orders = list(service.watch(site, 0))
+            assert [order.number for order in orders] == list(range(1, 31))
+            assert len({order.request.request_id for order in orders}) == 30
+
+    def test_watch_goes_on_after_the_last_number(self, service: DeletionService) -> None:
+        for number in range(1, 4):
+            service.submit(own_site(f"request-{number}"))
+
+        orders = list(service.watch("hospital-1", 2))
+
+        assert orders == [DeletionOrder(3, "hospital-1", own_site("request-3"))]
+        assert list(service.watch("hospital-1", 3)) == []
+
+    def test_unregistered_site_cannot_watch(self, service: DeletionService) -> None:
+        with pytest.raises(InvalidDeletion, match="'hospital-9' is not registered"):
+            list(service.watch("hospital-9", 0))
+
+    def test_site_ahead_of_the_ledger_is_told_so(self, service: DeletionService) -> None:
+        with pytest.raises(InvalidDeletion, match="another ledger or an older copy"):
+            list(service.watch("hospital-1", 1))
+
+    def test_follower_receives_old_orders_and_those_to_come(self, service: DeletionService) -> None:
+        service.submit(own_site("request-1"))
+        follower = Follower(service.watch("hospital-1", 0, follow=True))
+        assert follower.next() == DeletionOrder(1, "hospital-1", own_site("request-1"))
+
+        service.submit(own_site("request-2", "hospital-2"))
+        service.submit(own_site("request-3"))
+
+        assert follower.next() == DeletionOrder(2, "hospital-1", own_site("request-3"))
+        self.close(service)
+        assert follower.next() is None
+        follower.thread.join(PATIENCE)
+        assert not follower.thread.is_alive()
+
+    def test_request_is_complete_when_every_site_has_answered(self, service: DeletionService) -> None:
+        service.submit(SUBJECT)
+        (first,) = service.watch("hospital-1", 0)
+        (second,) = service.watch("hospital-2", 0)
+        nothing = replace(erased(second), state=SiteState.NOTHING_HELD, records=0, entries=0)
+
+        service.acknowledge(erased(first))
+        assert service.get("subject-1").state is RequestState.DISPATCHED
+        service.acknowledge(nothing)
+
+        status = service.get("subject-1")
+        assert status.state is RequestState.COMPLETED
+        assert status.erased == 3
+        assert status.seconds is not None
+        assert [part.acknowledgement for part in status.sites] == [erased(first), nothing]
+
+    def test_same_answer_may_be_given_again(self, service: DeletionService) -> None:
+        service.submit(own_site("request-1"))
+        (order,) = service.watch("hospital-1", 0)
+        service.acknowledge(erased(order))
+        before = service.get("request-1")
+
+        service.acknowledge(erased(order))
+        service.acknowledge(replace(erased(order), seconds=9.0))
+
+        assert service.get("request-1") == before
+
+    def test_different_answer_is_refused(self, service: DeletionService) -> None:
+        service.submit(own_site("request-1"))
+        (order,) = service.watch("hospital-1", 0)
+        service.acknowledge(erased(order))
+
+        with pytest.raises(InvalidDeletion, match="cannot be changed"):
+            service.acknowledge(erased(order, records=4))
+
+        assert service.get("request-1").erased == 3
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"number": 2},
+            {"request_id": "request-2"},
+            {"site": "hospital-2"},
+            {"state": SiteState.PENDING},
+            {"state": SiteState.REFUSED},
+            {"records": 1},
+            {"number": 2**64 - 1},
+            {"seconds": float("nan")},
+            {"seconds": -1.0},
+            {"reason": "two\nlines"},
+        ],
+    )
+    def test_answer_that_cannot_be_is_refused(self, service: DeletionService, changes: dict[str, object]) -> None:
+        service.submit(own_site("request-1"))
+        (order,) = service.watch("hospital-1", 0)
+
+        with pytest.raises(InvalidDeletion):
+            service.acknowledge(replace(erased(order), **changes))  # type: ignore[arg-type]
+
+        assert service.get("request-1").sites[0].state is SiteState.PENDING
+
+    def test_round_is_announced_and_pending_orders_are_counted(
+        self, service: DeletionService, rounds: list[int], ledger: Ledger
+    ) -> None:
+        service.submit(SUBJECT)
+        (order,) = service.watch("hospital-1", 0)
+
+        assert service.open_round(1) == 2
+        service.acknowledge(erased(order))
+        assert service.open_round(2) == 1
+
+        assert rounds == [1, 2]
+        assert [number for number, _ in ledger.rounds()] == [1, 2]
+
+    def test_negative_round_is_refused(self, service: DeletionService) -> None:
+        with pytest.raises(InvalidDeletion, match="round"):
+            service.open_round(-1)
+
+    def test_requests_come_page_by_page(self, service: DeletionService) -> None:
+        submitted = [service.submit(own_site(f"request-{number}")) for number in range(5)]
+
+        first = service.page(size=2)
+        second = service.page(first.next_page, size=2)
+        third = service.page(second.next_page, size=2)
+
+        assert [*first.statuses, *second.statuses, *third.statuses] == submitted
+        assert third.next_page == ""
+        assert list(service.requests()) == submitted
+
+    @pytest.mark.parametrize(("page", "size"), [("", 0), ("", 1001), ("", -1), ("second", 10), ("9" * 30, 10)])
+    def test_page_that_cannot_be_is_refused(self, service: DeletionService, page: str, size: int) -> None:
+        with pytest.raises(InvalidDeletion, match="page"):
+            service.page(page, size)
+
+
+class TestLedgerService(DeletionServiceContract):
+    @pytest.fixture
+    def service(self, ledger: Ledger, rounds: list[int]) -> Iterator[DeletionService]:
+        with closing(LedgerService(ledger, rounds.append)) as service:
+            yield service
+
+    def close(self, service: DeletionService) -> None:
+        assert isinstance(service, LedgerService)
+        service.close()
+
+
+class TestServedDeletionService(DeletionServiceContract):
+    @pytest.fixture
+    def service(self, ledger: Ledger, rounds: list[int]) -> Iterator[DeletionService]:
+        with ExitStack() as stack:
+            server = stack.enter_context(DeletionServer(LedgerService(ledger, rounds.append)))
+            yield stack.enter_context(DeletionChannel(server.address, timeout=PATIENCE))
+
+    def close(self, service: DeletionService) -> None:
+        assert isinstance(service, DeletionChannel)
+        service.close()
+
+
+def test_request_is_in_the_ledger_before_anyone_is_woken(ledger: Ledger) -> None:
+    service = LedgerService(ledger)
+    seen: list[RequestState] = []
+
+    with service.following("hospital-1", lambda: seen.append(ledger.status("subject-1").state)):
+        service.submit(SUBJECT)
+
+    assert seen == [RequestState.DISPATCHED]
+
+
+def test_only_followers_of_addressed_sites_are_woken(ledger: Ledger) -> None:
+    service = LedgerService(ledger)
+    woken: list[str] = []
+
+    def wake(site: str) -> Callable[[], None]:
+        return lambda: woken.append(site)
+
+    with service.following("hospital-1", wake("hospital-1")), service.following("hospital-2", wake("hospital-2")):
+        service.submit(own_site("request-1", "hospital-2"))
+
+    assert woken == ["hospital-2"]
+
+
+def test_round_hook_may_submit_requests(ledger: Ledger) -> None:
+    service = LedgerService(ledger, lambda number: service.submit(own_site(f"planned-{number}")) and None)
+
+    assert service.open_round(1) == 1
+    assert service.open_round(1) == 1
+    assert [status.request.request_id for status in service.requests()] == ["planned-1"]
+
+
+def test_federation_without_sites_takes_no_requests(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "empty.sqlite") as ledger, pytest.raises(InvalidDeletion, match="no site is registered"):
+        LedgerService(ledger).submit(SUBJECT)
+
+
+def test_closed_service_has_no_more_orders_to_follow(ledger: Ledger) -> None:
+    service = LedgerService(ledger)
+    service.submit(SUBJECT)
+    service.close()
+
+    assert list(service.watch("hospital-1", 0, follow=True)) == []

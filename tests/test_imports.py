@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+MAY_IMPORT = {
+    "protos": {"protos"},
+    "common": {"common", "protos"},
+    "client": {"client", "common", "protos"},
+    "server": {"server", "common", "protos"},
+    "simulations": {"simulations", "server", "client", "common", "protos"},
+}
+OURS = {*MAY_IMPORT, "tests"}
+
+
+def wrong_imports(root: Path) -> list[str]:
+    """Name every import, wherever it stands in a file, that runs against the direction of `MAY_IMPORT`."""
+    wrong = []
+    for package, allowed in MAY_IMPORT.items():
+        for path in sorted((root / package).rglob("*.py")):
+            where = path.relative_to(root)
+            for line, module in imported_modules(ast.parse(path.read_text()), where):
+                if module.partition(".")[0] in OURS - allowed:
+                    wrong.append(f"{where}:{line} imports {module}")
+    return wrong
+
+
+def imported_modules(tree: ast.AST, path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and absolute name of each module that a file imports, by statement or by literal name."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import():
+                yield from ((node.lineno, alias.name) for alias in node.names)
+            case ast.ImportFrom(level=0, module=str(module)):
+                yield node.lineno, module
+            case ast.ImportFrom():
+                above = path.parent.parts[: len(path.parent.parts) - node.level + 1]
+                yield from ((node.lineno, ".".join([*above, node.module or alias.name])) for alias in node.names)
+            case ast.Call(
+                func=ast.Name(id="import_module" | "__import__") | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=str(module)), *_],
+            ):
+                yield node.lineno, module
+
+
+def test_imports_run_one_way() -> None:
+    assert wrong_imports(ROOT) == []
+
+
+def test_all_five_packages_are_checked() -> None:
+    assert all(list((ROOT / package).rglob("*.py")) for package in MAY_IMPORT)
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("server/app.py", "import client.dataset"),
+        ("server/app.py", "from client import dataset"),
+        ("client/app.py", "from server.ledger import Ledger"),
+        ("client/app.py", "def run():\n    import simulations"),
+        ("client/app.py", "from tests.common import test_model"),
+        ("common/model.py", "if True:\n    from client.dataset import Dataset"),
+        ("common/encoders/registry.py", "import torch, server"),
+        ("protos/wire.py", "from common.errors import FedmunkeyError"),
+        ("server/app.py", "import importlib\nimportlib.import_module('client.dataset')"),
+        ("server/app.py", "from .. import client"),
+        ("simulations/cli.py", "import tests"),
+    ],
+)
+def test_checker_finds_an_import_against_the_direction(tmp_path: Path, path: str, source: str) -> None:
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text(source)
+
+    wrong = wrong_imports(tmp_path)
+
+    assert len(wrong) == 1
+    assert wrong[0].startswith(f"{path}:")
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("simulations/cli.py", "import server, client\nfrom common import model\nfrom protos import deletion_pb2"),
+        ("client/app.py", "from common.model import Munkey\nfrom . import dataset\nimport torch"),
+        ("common/encoders/registry.py", "from ..settings import Settings\nimport clientele"),
+        ("protos/deletion_pb2_grpc.py", "from protos import deletion_pb2"),
+    ],
+)
+def test_checker_passes_imports_along_the_direction(tmp_path: Path, path: str, source: str) -> None:
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text(source)
+
+    assert wrong_imports(tmp_path) == []
