@@ -27,7 +27,7 @@ class Consent(StrEnum):
     PERMANENT = "permanent"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """N records, one array for each of their properties.
 

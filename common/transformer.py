@@ -70,8 +70,12 @@ class Block(nn.Module):
         batch, count, width = tokens.shape
         normed = self.attention_norm(tokens)
         updated = tokens[:, first:]
-        query = self.query(normed[:, first:]).view(batch, count - first, self.heads, width // self.heads).transpose(1, 2)
-        key, value = self.key_value(normed).view(batch, count, 2, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        query = (
+            self.query(normed[:, first:]).view(batch, count - first, self.heads, width // self.heads).transpose(1, 2)
+        )
+        key, value = (
+            self.key_value(normed).view(batch, count, 2, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        )
         attended = functional.scaled_dot_product_attention(
             query, key, value, attn_mask=None if mask is None else mask[first:]
         )

@@ -22,6 +22,9 @@ from server.strategies import make_strategy
 
 logger = logging.getLogger(__name__)
 
+_ROUND_SECONDS = 3600.0
+"""How long opening a round may take: a simulation measures then. A service that is gone is noticed at once."""
+
 app = ServerApp()
 
 
@@ -44,7 +47,7 @@ def run_federation(grid: Grid, settings: Settings) -> None:
     model = _first_model(settings, shape)
     facts = {"guarantee": settings.guarantee.value, "settings": settings.to_config()}
     record = RunRecord(Path(settings.output_dir), shape, settings.encoder, facts)
-    with DeletionChannel(settings.deletion_service) as service:
+    with DeletionChannel(settings.deletion_service, timeout=_ROUND_SECONDS) as service:
         strategy = ForgettingStrategy(
             make_strategy(settings),
             open_round=lambda number: wait_for_service(

@@ -197,13 +197,11 @@ class Ledger:
             self._engine = _engine(url)
             with self._engine.execution_options(write=True).begin() as connection:
                 _check_schema(connection, self.name)
-        except (ArgumentError, ImportError, OSError) as error:
+        except (ArgumentError, ImportError, OSError, DBAPIError) as error:
+            # The driver's own words: SQLAlchemy would add the statement and a link.
+            fault = error.orig if isinstance(error, DBAPIError) else error
             raise InvalidSetting(
-                f"the ledger {self.name} cannot be opened ({error}); name another with --ledger"
-            ) from None
-        except DBAPIError as error:
-            raise InvalidSetting(
-                f"the ledger {self.name} cannot be opened ({error.orig}); name another with --ledger"
+                f"the ledger {self.name} cannot be opened ({fault}); name another with --ledger"
             ) from None
 
     def __enter__(self) -> Self:

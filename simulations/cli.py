@@ -77,7 +77,8 @@ def run(
         cores=cores or usable_cores(),
         deletion_service=deletion_service,
     )
-    report = simulate(experiment, Progress.quiet() if as_json else Progress(Console(stderr=True)))
+    with Progress.quiet() if as_json else Progress(Console(stderr=True)) as progress:
+        report = simulate(experiment, progress)
     path = report.write(experiment.output)
     plot_accuracy(report.document, experiment.output / ACCURACY)
     plot_forgotten(report.deletions, experiment.output / FORGOTTEN)

@@ -37,6 +37,7 @@ from simulations.measurement import HospitalBank, Measurement, measure
 from simulations.plan import DeletionKind, ResolvedDeletion, forget_rows
 
 _ANSWER_SECONDS = 120.0
+_POLL_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,12 @@ class CarriedOut:
         What was to be forgotten.
     statuses : tuple of RequestStatus
         The requests that it took, completed.
-    seconds : float
-        From the first submission until every site had answered every request.
     before, after : Measurement
         Of the same shared weights, with the banks just before and just after.
     """
 
     deletion: ResolvedDeletion
     statuses: tuple[RequestStatus, ...]
-    seconds: float
     before: Measurement
     after: Measurement
 
@@ -71,6 +69,11 @@ class CarriedOut:
         """Bank entries erased, over all sites."""
         answers = [site.acknowledgement for status in self.statuses for site in status.sites]
         return sum(answer.entries for answer in answers if answer is not None)
+
+    @property
+    def seconds(self) -> tuple[float, ...]:
+        """For each request, the seconds from its submission until the last site's answer was in the ledger."""
+        return tuple(status.seconds or 0.0 for status in self.statuses)
 
     @property
     def slowest_site(self) -> float:
@@ -138,12 +141,8 @@ class DeletionDriver:
         before = self._measure(model, forgotten, gone)
         requests = list(self._requests(deletion, position))
         with DeletionChannel(self._settings.deletion_service) as service:
-            start = time.perf_counter()
-            for request in requests:
-                service.submit(request)
-            statuses = tuple(_wait_for(service, request.request_id) for request in requests)
-            seconds = time.perf_counter() - start
-        return CarriedOut(deletion, statuses, seconds, before, self._measure(model, forgotten, gone))
+            statuses = tuple(_carry_out(service, request) for request in requests)
+        return CarriedOut(deletion, statuses, before, self._measure(model, forgotten, gone))
 
     def _requests(self, deletion: ResolvedDeletion, position: int) -> Iterator[DeletionRequest]:
         """Yield one request for each hospital whose records go, each subject, or the site."""
@@ -200,10 +199,13 @@ def _read(hospital: Hospital, settings: Settings) -> HospitalBank:
         return HospitalBank(bank, store.read_keys(bank.entries))
 
 
-def _wait_for(service: DeletionService, request_id: str) -> RequestStatus:
-    """Ask until every addressed site has answered."""
+def _carry_out(service: DeletionService, request: DeletionRequest) -> RequestStatus:
+    """Submit a request and ask until every addressed site has answered."""
     deadline = time.monotonic() + _ANSWER_SECONDS
+    request_id = request.request_id
+    service.submit(request)
     while True:
+        time.sleep(_POLL_SECONDS)
         status = service.get(request_id)
         if status.state.final:
             if status.state is not RequestState.COMPLETED:
@@ -211,4 +213,3 @@ def _wait_for(service: DeletionService, request_id: str) -> RequestStatus:
             return status
         if time.monotonic() > deadline:
             raise FederationStopped(f"deletion request {request_id} had no answer in {_ANSWER_SECONDS:.0f} s")
-        time.sleep(0.002)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
 from simulations.deletions import CarriedOut
@@ -32,7 +33,16 @@ class Progress:
             TextColumn("{task.fields[note]}"),
             console=console,
         )
-        self._current = None
+        self._current = TaskID(0)
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
 
     @classmethod
     def quiet(cls) -> Progress:
@@ -42,9 +52,9 @@ class Progress:
     @contextlib.contextmanager
     def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
         """Show a bar; the function that is yielded takes the number of steps done since its last call."""
-        with self._bars as bars:
-            self._current = bars.add_task(what, total=total, note="")
-            yield lambda more: bars.update(self._current, advance=more)
+        task = self._bars.add_task(what, total=total, note="")
+        self._current = task
+        yield lambda more: self._bars.update(task, advance=more)
 
     def round(self, event: dict[str, Any]) -> None:
         """Show how a round ended."""
@@ -56,10 +66,10 @@ class Progress:
 
     def deletion(self, done: CarriedOut) -> None:
         """Show a deletion that was carried out."""
-        requests = len(done.statuses)
+        requests = f"{len(done.statuses)} request{'s' if len(done.statuses) > 1 else ''}"
         self._console.print(
             f"before round {done.deletion.planned.round}: {done.deletion.planned} over gRPC: "
-            f"{requests} request{'s' if requests > 1 else ''}, {done.entries} entries gone in {done.seconds:.2f} s",
+            f"{requests}, {done.entries} entries gone in {sum(done.seconds):.2f} s",
             markup=False,
             highlight=False,
         )

@@ -120,7 +120,7 @@ class Report:
             table.add_column(heading, justify="left" if heading in ("deletion", "") else "right")
         for done in self.document["deletions"]:
             speed = f"{done['times_faster']:,.0f}x" if done["times_faster"] else "-"
-            first = (done["plan"], str(done["entries"]), f"{done['seconds_per_request']:.3f}", speed)
+            first = (done["plan"], str(done["entries"]), f"{done['seconds']['median']:.3f}", speed)
             table.add_row(*first, "before", *_four(done["before"]))
             table.add_row("", "", "", "", "after", *_four(done["after"]), end_section=True)
         table.add_row("all, at the end", "", "", "", "after", *_four(self.document["final"]["measurement"]))
@@ -157,7 +157,7 @@ def _describe(hospital: Hospital) -> dict[str, Any]:
 
 
 def _describe_deletion(done: CarriedOut, oracle: BaselineResult | None) -> dict[str, Any]:
-    seconds = done.seconds / len(done.statuses)
+    seconds = float(np.median(done.seconds))
     return {
         "plan": str(done.deletion.planned),
         "round": done.deletion.planned.round,
@@ -165,8 +165,7 @@ def _describe_deletion(done: CarriedOut, oracle: BaselineResult | None) -> dict[
         "expected": list(done.deletion.expected),
         "records": done.records,
         "entries": done.entries,
-        "seconds": done.seconds,
-        "seconds_per_request": seconds,
+        "seconds": {"median": seconds, "slowest": max(done.seconds), "total": sum(done.seconds)},
         "slowest_site_seconds": done.slowest_site,
         "times_faster": oracle.seconds / seconds if oracle else None,
         "before": _figures(done.before),

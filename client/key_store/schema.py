@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import KeyStoreError
@@ -108,6 +110,16 @@ def connect(path: Path) -> sqlite3.Connection:
     ):
         connection.execute(f"PRAGMA {pragma}")
     return connection
+
+
+@contextmanager
+def not_waiting_for_disk(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let commits return before they are on the disk, for notes that are made again if they are lost."""
+    connection.execute("PRAGMA synchronous = NORMAL")
+    try:
+        yield
+    finally:
+        connection.execute("PRAGMA synchronous = FULL")
 
 
 def create_tables(connection: sqlite3.Connection) -> None:

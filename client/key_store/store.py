@@ -22,7 +22,7 @@ from torch import Tensor
 
 from client.dataset import Dataset, Split
 from client.key_store.deletion import apply_order, finish_interrupted, read_acknowledgements, tombstones_of
-from client.key_store.schema import check_version, connect, create_tables
+from client.key_store.schema import check_version, connect, create_tables, not_waiting_for_disk
 from common.deletion import Acknowledgement, DeletionOrder
 from common.encoders import Encoding
 from common.errors import BankChanged, KeyStoreError
@@ -389,7 +389,7 @@ class KeyStore:
 
     def mark_acknowledged(self, number: int) -> None:
         """Note that the deletion service has this site's answer to an order."""
-        with self._writing() as connection:
+        with not_waiting_for_disk(self._connection), self._writing() as connection:
             connection.execute("UPDATE applied_orders SET acknowledged = 1 WHERE number = ?", (number,))
 
     def _read_description(self) -> tuple[StoreDescription, bytes]:

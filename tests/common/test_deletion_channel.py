@@ -32,7 +32,7 @@ class FaultyService(DeletionServicer):
         self.details = ""
         self.released = threading.Event()
 
-    def Get(self, message: deletion_pb2.GetRequest, context: Any) -> deletion_pb2.GetResponse:  # noqa: N802
+    def Get(self, _message: deletion_pb2.GetRequest, context: Any) -> deletion_pb2.GetResponse:  # noqa: N802
         if self.status is not None:
             context.abort(self.status, self.details)
         self.released.wait(PATIENCE)
@@ -47,13 +47,15 @@ class FaultyService(DeletionServicer):
         if self.status is not None:
             context.abort(self.status, self.details)
         if message.site == "waits":
-            context.add_callback(self.released.set)
-            self.released.wait(PATIENCE)
+            # The reader may have left before this line.
+            if context.add_callback(self.released.set):
+                self.released.wait(PATIENCE)
+            self.released.set()
 
 
 @pytest.fixture
-def faulty() -> Iterator[FaultyService]:
-    yield FaultyService()
+def faulty() -> FaultyService:
+    return FaultyService()
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def test_refusal_says_what_the_service_said(
 ) -> None:
     faulty.status, faulty.details = status, "no such\nrequest"
 
-    with pytest.raises(InvalidDeletion, match="^no such request$"):
+    with pytest.raises(InvalidDeletion, match=r"^no such request$"):
         channel.get("request-1")
 
 

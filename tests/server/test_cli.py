@@ -167,11 +167,14 @@ def test_command_line_ends_with_the_code_of_what_was_raised(
 ) -> None:
     failing = command_line.application("Fails.")
 
-    @failing.callback(invoke_without_command=True)
+    @failing.callback()
+    def nothing() -> None: ...
+
+    @failing.command()
     def fail() -> None:
         raise raised
 
-    monkeypatch.setattr(sys, "argv", ["munkey-test"])
+    monkeypatch.setattr(sys, "argv", ["munkey-test", "fail"])
     with pytest.raises(SystemExit) as ended:
         command_line.run(failing)
 
@@ -182,11 +185,14 @@ def test_command_line_ends_with_the_code_of_what_was_raised(
 def test_exit_code_of_a_command_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     leaving = command_line.application("Leaves.")
 
-    @leaving.callback(invoke_without_command=True)
+    @leaving.callback()
+    def nothing() -> None: ...
+
+    @leaving.command()
     def leave() -> None:
         raise typer.Exit(3)
 
-    monkeypatch.setattr(sys, "argv", ["munkey-test"])
+    monkeypatch.setattr(sys, "argv", ["munkey-test", "leave"])
     with pytest.raises(SystemExit) as ended:
         command_line.run(leaving)
 

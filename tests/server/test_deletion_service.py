@@ -355,7 +355,10 @@ def test_only_followers_of_addressed_sites_are_woken(ledger: Ledger) -> None:
 
 
 def test_round_hook_may_submit_requests(ledger: Ledger) -> None:
-    service = LedgerService(ledger, lambda number: service.submit(own_site(f"planned-{number}")) and None)
+    def plan(number: int) -> None:
+        service.submit(own_site(f"planned-{number}"))
+
+    service = LedgerService(ledger, plan)
 
     assert service.open_round(1) == 1
     assert service.open_round(1) == 1
