@@ -43,14 +43,15 @@ class FaultyService(DeletionServicer):
     ) -> Iterator[deletion_pb2.WatchResponse]:
         order = deletion_pb2.DeletionOrder(number=1, site=message.site)
         order.request.request_id, order.request.requester, order.request.site = "request-1", "officer", message.site
+        waits = message.site == "waits"
+        if waits:
+            # Before the first order: a reader that leaves with it keeps gRPC from coming back for the rest.
+            context.add_callback(self.released.set)
         yield deletion_pb2.WatchResponse(order=order)
         if self.status is not None:
             context.abort(self.status, self.details)
-        if message.site == "waits":
-            # The reader may have left before this line.
-            if context.add_callback(self.released.set):
-                self.released.wait(PATIENCE)
-            self.released.set()
+        if waits:
+            self.released.wait(PATIENCE)
 
 
 @pytest.fixture
