@@ -117,7 +117,7 @@ def simulate(experiment: Experiment, progress: Progress) -> Report:
         final = driver.measure_now(read_checkpoint(Path(settings.output_dir) / LAST).model())
     forgotten = dict(zip(names, forget_rows(prepared.plan, len(names)), strict=True))
     comparison = Comparison(prepared.hospitals, forgotten, settings, prepared.shape)
-    with progress.counting("comparing with " + ", ".join(experiment.baselines), len(experiment.baselines)) as count:
+    with progress.counting("training the baselines", len(experiment.baselines)) as count:
         baselines = run_baselines(experiment.baselines, comparison, processes=experiment.cores, done=lambda _: count(1))
     return Report.collect(
         experiment=experiment,

@@ -1,0 +1,52 @@
+# What a contributor types. Every target sets up .venv first, so a fresh machine needs Python 3.11 and make only.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SHARED := ../shared
+MEDICAL := $(if $(wildcard $(SHARED)/data),--data-folder $(SHARED)/data --weights $(SHARED)/weights/squeezenet1_0_imagenet.pth)
+PROTOS := protos/deletion_pb2.py protos/deletion_pb2.pyi protos/deletion_pb2_grpc.py
+
+.PHONY: demo test check format bench protos docs clean
+
+demo: $(VENV)/.installed  ## Five hospitals learn digits together and forget on the way.
+	$(BIN)/munkey-sim run --hospitals 5 --delete records:5%@3 --delete subjects:10@4 --delete site:2@5
+
+test: $(VENV)/.installed-dev  ## All tests, with line coverage of common, client and server.
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --quiet
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+check: $(VENV)/.installed-dev  ## ruff and mypy.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev  ## Put the code into ruff's form.
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/.installed-dev  ## Every figure as a ratio measured in one run, into bench.json.
+	$(BIN)/munkey-sim bench $(MEDICAL) --output bench.json
+
+protos: $(VENV)/.installed-dev  ## The code generated from protos/*.proto.
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. protos/deletion.proto
+
+docs: $(VENV)/.installed  ## The reference of the settings.
+	$(BIN)/python -m common.settings_reference > docs/settings.md
+
+clean:
+	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) --editable '.[dev]'
+	touch $@
