@@ -28,13 +28,17 @@ from common.model_choice import choose_device
 from common.randomness import generator
 from common.settings import Settings
 
-logger = logging.getLogger(__name__)
+# Flower shows what the children of its own logger say.
+logger = logging.getLogger(f"flwr.{__name__}")
 
 _ERROR_CODE = 1000
 """Flower leaves error codes from 1000 on to apps."""
 
 _CHECK_EVERY = 16
 """Training steps between two looks at the key store's generation."""
+
+_SHOWN = 4
+"""How often local training says how far it is."""
 
 app = ClientApp()
 
@@ -120,7 +124,7 @@ def _train(turn: _Turn) -> Message:
                 round_number=turn.round_number,
                 generator=generator(settings.seed, site, turn.round_number),
                 proximal_mu=turn.proximal_mu,
-                after_step=_stop_if_changed(store, bank),
+                after_step=_watch(store, bank, turn.round_number),
             )
             store.write_tokens(bank.generation, bank.entries, bank.tokens)
         except BankChanged:
@@ -148,9 +152,14 @@ def _evaluate(turn: _Turn) -> Message:
     return turn.reply({**metrics, "num-examples": len(splits[Split.TEST].labels)})
 
 
-def _stop_if_changed(store: KeyStore, bank: Bank) -> Callable[[int, int], None]:
-    def check(done: int, total: int) -> None:  # noqa: ARG001 (the signature of a progress callback)
+def _watch(store: KeyStore, bank: Bank, round_number: int) -> Callable[[int, int], None]:
+    """Return what looks at training after each step: it shows how far it is, and stops it when entries are deleted."""
+    site = store.description.site
+
+    def look(done: int, total: int) -> None:
         if done % _CHECK_EVERY == 0 and store.generation != bank.generation:
             raise BankChanged("entries were deleted during training")
+        if done * _SHOWN // total > (done - 1) * _SHOWN // total:
+            logger.info("%s: round %d, %d of %d steps", site, round_number, done, total)
 
-    return check
+    return look

@@ -28,7 +28,13 @@ def pauses() -> Iterator[float]:
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def wait_for_service(attempt: Callable[[], T], *, patience: float, wait: Wait = time.sleep) -> T:
+def wait_for_service(
+    attempt: Callable[[], T],
+    *,
+    patience: float,
+    wait: Wait = time.sleep,
+    on_wait: Callable[[str], object] | None = None,
+) -> T:
     """Try until the deletion service answers, saying so while it does not.
 
     Parameters
@@ -39,6 +45,8 @@ def wait_for_service(attempt: Callable[[], T], *, patience: float, wait: Wait = 
         Seconds after which to give up.
     wait : callable
         Waits between two attempts.
+    on_wait : callable, optional
+        Called before each wait with one line that says why and how long it has been.
 
     Raises
     ------
@@ -52,7 +60,10 @@ def wait_for_service(attempt: Callable[[], T], *, patience: float, wait: Wait = 
         except ServiceUnavailable as error:
             if waited >= patience:
                 raise
-            logger.warning("%s; no training until it answers (waited %.0f of %.0f s)", error, waited, patience)
+            reason = f"{error}; no training until it answers (waited {waited:.0f} of {patience:.0f} s)"
+        logger.warning("%s", reason)
+        if on_wait is not None:
+            on_wait(reason)
         seconds = min(pause, patience - waited)
         wait(seconds)
         waited += seconds

@@ -20,7 +20,8 @@ from server.forgetting_strategy import ForgettingStrategy
 from server.run_record import RunRecord
 from server.strategies import make_strategy
 
-logger = logging.getLogger(__name__)
+# Flower shows what the children of its own logger say.
+logger = logging.getLogger(f"flwr.{__name__}")
 
 _ROUND_SECONDS = 3600.0
 """How long opening a round may take: a simulation measures then. A service that is gone is noticed at once."""
@@ -40,8 +41,8 @@ def run_federation(grid: Grid, settings: Settings) -> None:
     Raises
     ------
     FedmunkeyError
-        If the settings do not fit together, the deletion service stays out of reach or no site can train; the reason is
-        in the events as well.
+        If the settings or the first weights do not fit together, before anything is written; or if the deletion service
+        stays out of reach or no site can train, and then the reason is in the events as well.
     """
     shape = choose_shape(settings)
     model = _first_model(settings, shape)
@@ -51,7 +52,7 @@ def run_federation(grid: Grid, settings: Settings) -> None:
         strategy = ForgettingStrategy(
             make_strategy(settings),
             open_round=lambda number: wait_for_service(
-                lambda: service.open_round(number), patience=settings.deletion_patience
+                lambda: service.open_round(number), patience=settings.deletion_patience, on_wait=record.note_waiting
             ),
             record=record,
         )

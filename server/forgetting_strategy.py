@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
@@ -19,7 +19,8 @@ from common.errors import FederationStopped
 from common.federation import ARRAYS, METRICS, SITE
 from server.run_record import RoundRecord, RunRecord
 
-logger = logging.getLogger(__name__)
+# Flower shows what the children of its own logger say.
+logger = logging.getLogger(f"flwr.{__name__}")
 
 
 class ForgettingStrategy(Strategy):
@@ -51,6 +52,7 @@ class ForgettingStrategy(Strategy):
         self._clock = clock
         self._round = RoundRecord(0)
         self._arrays = ArrayRecord()
+        self._names: dict[int, str] = {}
         self._start = 0.0
 
     def summary(self) -> None:
@@ -87,7 +89,8 @@ class ForgettingStrategy(Strategy):
         if not trained:
             raise FederationStopped(f"round {server_round}: no site has a record left to train on")
         arrays, metrics = self._strategy.aggregate_train(server_round, trained)
-        self._arrays = arrays if arrays is not None else self._arrays
+        if arrays is not None:
+            self._arrays = arrays = _as_sent(arrays, self._arrays)
         return arrays, metrics
 
     def configure_evaluate(
@@ -113,15 +116,19 @@ class ForgettingStrategy(Strategy):
 
     def _sort(self, replies: Iterable[Message]) -> list[Message]:
         """Return the replies with content by site, noting and logging the reasons of the others."""
-        answers, failures = [], dict(self._round.failures)
-        for reply in replies:
+        everyone = list(replies)
+        answers = sorted((reply for reply in everyone if not reply.has_error()), key=_site)
+        # An error has no room for the site's name, but the node that sends it may have answered before.
+        self._names |= {answer.metadata.src_node_id: _site(answer) for answer in answers}
+        failures = dict(self._round.failures)
+        for reply in everyone:
             if reply.has_error():
-                failures[str(reply.metadata.src_node_id)] = reply.error.reason or "unknown reason"
-                logger.error("a site could not take part: %s", reply.error.reason)
-            else:
-                answers.append(reply)
+                node = reply.metadata.src_node_id
+                name, reason = self._names.get(node, f"node {node}"), reply.error.reason or "unknown reason"
+                failures[name] = reason
+                logger.error("%s could not take part: %s", name, reason)
         self._round = replace(self._round, failures=failures)
-        return sorted(answers, key=_site)
+        return answers
 
 
 def _site(reply: Message) -> str:
@@ -131,6 +138,16 @@ def _site(reply: Message) -> str:
 def _metrics_of(replies: list[Message]) -> dict[str, dict[str, float]]:
     records = {_site(reply): reply.content.metric_records[METRICS] for reply in replies}
     return {site: {name: float(value) for name, value in metrics.items()} for site, metrics in records.items()}  # type: ignore[arg-type]
+
+
+def _as_sent(arrays: ArrayRecord, sent: ArrayRecord) -> ArrayRecord:
+    """Return averaged weights in the precision of those sent to the sites; Flower's FedAdam makes them double."""
+    return ArrayRecord(
+        {
+            name: array if array.dtype == sent[name].dtype else Array(array.numpy().astype(sent[name].dtype))
+            for name, array in arrays.items()
+        }
+    )
 
 
 def _size(arrays: ArrayRecord) -> int:

@@ -16,6 +16,10 @@ from common.checkpoints import Checkpoint, write_checkpoint
 from common.model import ModelShape
 
 EVENTS = "events.jsonl"
+ROUND = "round"
+WAITING = "waiting"
+FINISHED = "finished"
+STOPPED = "stopped"
 LAST = "last.safetensors"
 BEST = "best.safetensors"
 
@@ -29,9 +33,9 @@ class RoundRecord:
     number : int
         From 1.
     training, evaluation : dict
-        For each site, its metrics.
+        For each site, its metrics; what is not a number, such as the loss of a site without records, becomes null.
     failures : dict
-        For each node that answered with an error, the reason.
+        For each site that answered with an error, the reason; one that never answered otherwise has its node's number.
     mean : dict
         Evaluation metrics averaged over sites.
     bytes_down, bytes_up : int
@@ -78,24 +82,36 @@ class RunRecord:
         """Write a round's metrics and weights; the best have the highest mean validation accuracy so far."""
         mean = record.mean
         score = mean.get("val-accuracy", mean.get("test-accuracy", -math.inf))
-        about = {**self._facts, "round": record.number, "mean": mean}
+        about = {**self._facts, "round": record.number, "mean": _finite(mean)}
         checkpoint = Checkpoint(weights, self._shape, self._encoder, about)
         write_checkpoint(self._folder / LAST, checkpoint)
         if score > self._best:
             self._best = score
             write_checkpoint(self._folder / BEST, checkpoint)
-        self._append({"event": "round", **asdict(record)})
+        self._append(ROUND, asdict(record))
+
+    def note_waiting(self, reason: str) -> None:
+        """Write that training waits, and for what; a later event says how the waiting ended."""
+        self._append(WAITING, {"reason": reason})
 
     def note_finished(self) -> None:
         """Write that the run came to its end."""
-        self._append({"event": "finished"})
+        self._append(FINISHED, {})
 
     def note_stopped(self, reason: str) -> None:
         """Write why the run stopped before its end."""
-        self._append({"event": "stopped", "reason": reason})
+        self._append(STOPPED, {"reason": reason})
 
-    def _append(self, event: dict[str, Any]) -> None:
+    def _append(self, event: str, content: dict[str, Any]) -> None:
+        line = json.dumps({"event": event, **_finite(content)}, allow_nan=False)
         with (self._folder / EVENTS).open("a") as file:
-            file.write(json.dumps(event) + "\n")
+            file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _finite(value: Any) -> Any:
+    """Replace numbers that JSON has no word for by None."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -13,6 +13,7 @@ from rich.console import Console
 from common import command_line
 from common.settings import parse_assignments
 from simulations.baselines import Baseline
+from simulations.bench.command import bench
 from simulations.plots import ACCURACY, FORGOTTEN, plot_accuracy, plot_forgotten
 from simulations.progress import Progress
 from simulations.run import Experiment, simulate, usable_cores
@@ -90,6 +91,9 @@ def run(
         command_line.print_table(report.deletion_table())
         sys.stdout.write(f"{report.closing_line}\n")
     sys.stdout.write(f"report: {path}, pictures beside it\n")
+
+
+app.command()(bench)
 
 
 def main() -> None:

@@ -32,7 +32,9 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 def app_manifest(settings: Settings) -> str:
     """Return the `pyproject.toml` of a Flower app that runs this installation's apps with the given settings."""
-    values = "\n".join(f"{name} = {json.dumps(value)}" for name, value in settings.to_config().items())
+    values = "\n".join(
+        f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in settings.to_config().items()
+    )
     return f"""[project]
 name = "fedmunkey-simulation"
 version = "1.0.0"
@@ -77,7 +79,7 @@ def running_federation(settings: Settings, *, sites: int, cores: int, logs: Path
     logs.mkdir(parents=True, exist_ok=True)
     app = home / "app"
     app.mkdir()
-    (app / "pyproject.toml").write_text(app_manifest(settings))
+    (app / "pyproject.toml").write_text(app_manifest(settings), encoding="utf-8")
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, home, ignore_errors=True)
         superlink_log = stack.enter_context((logs / "superlink.log").open("wb"))

@@ -21,11 +21,10 @@ def plot_accuracy(document: dict[str, Any], path: Path) -> None:
     axes = figure.add_subplot()
     rounds = document["rounds"]
     for hospital in document["hospitals"]:
-        points = [(e["number"], e["evaluation"].get(hospital["name"], {}).get("test-accuracy")) for e in rounds]
-        known = [(number, 100 * value) for number, value in points if value is not None]
-        axes.plot(*zip(*known, strict=True), linewidth=1, alpha=0.7, label=hospital["name"])
-    means = [(event["number"], 100 * event["mean"]["test-accuracy"]) for event in rounds]
-    axes.plot(*zip(*means, strict=True), color="black", linewidth=2, label="mean")
+        found = [(event["number"], event["evaluation"].get(hospital["name"], {})) for event in rounds]
+        axes.plot(*_accuracies(found), linewidth=1, alpha=0.7, label=hospital["name"])
+    means = [(event["number"], event["mean"]) for event in rounds]
+    axes.plot(*_accuracies(means), color="black", linewidth=2, label="mean")
     for deletion in document["deletions"]:
         axes.axvline(deletion["round"] - 0.5, color="firebrick", linestyle="--", linewidth=1)
         label = f" {deletion['plan']}"
@@ -46,3 +45,9 @@ def plot_forgotten(deletions: Sequence[CarriedOut], path: Path) -> None:
         axes.set(title=str(done.deletion.planned), xlabel="probability of the record's label", ylabel="records")
         axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)
+
+
+def _accuracies(rounds: Sequence[tuple[int, dict[str, Any]]]) -> tuple[list[int], list[float]]:
+    """Return the rounds after which there was a test accuracy, and that accuracy in percent."""
+    known = [(number, found["test-accuracy"]) for number, found in rounds if found.get("test-accuracy") is not None]
+    return [number for number, _ in known], [100 * value for _, value in known]

@@ -36,13 +36,14 @@ class Progress:
         self._current = TaskID(0)
 
     def __enter__(self) -> Self:
-        self._bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        # Where nothing was shown, rich would still end it with an empty line.
+        if self._bars.tasks:
+            self._bars.stop()
 
     @classmethod
     def quiet(cls) -> Progress:
@@ -52,6 +53,7 @@ class Progress:
     @contextlib.contextmanager
     def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
         """Show a bar; the function that is yielded takes the number of steps done since its last call."""
+        self._bars.start()
         task = self._bars.add_task(what, total=total, note="")
         self._current = task
         yield lambda more: self._bars.update(task, advance=more)
@@ -61,15 +63,21 @@ class Progress:
         mean = event["mean"]
         note = f"test accuracy {100 * mean.get('test-accuracy', float('nan')):.1f}%"
         self._bars.update(self._current, note=note)
-        for reason in event["failures"].values():
-            self._console.print(f"round {event['number']}: {reason}", markup=False)
+        for site, reason in event["failures"].items():
+            self._print(f"round {event['number']}: {site} could not take part: {reason}")
+
+    def waiting(self, event: dict[str, Any]) -> None:
+        """Show that training waits, and for what."""
+        self._print(f"waiting: {event['reason']}")
 
     def deletion(self, done: CarriedOut) -> None:
         """Show a deletion that was carried out."""
         requests = f"{len(done.statuses)} request{'s' if len(done.statuses) > 1 else ''}"
-        self._console.print(
+        self._print(
             f"before round {done.deletion.planned.round}: {done.deletion.planned} over gRPC: "
-            f"{requests}, {done.entries} entries gone in {sum(done.seconds):.2f} s",
-            markup=False,
-            highlight=False,
+            f"{requests}, {done.entries} entries gone in {sum(done.seconds):.2f} s"
         )
+
+    def _print(self, line: str) -> None:
+        # Where lines end is left to the terminal: a path or an address that is broken in two cannot be copied.
+        self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -78,9 +78,9 @@ class Report:
             "rounds": list(rounds),
             "deletions": [_describe_deletion(done, oracle) for done in deletions],
             "final": {
-                "test_accuracy": 100 * last["mean"]["test-accuracy"],
-                "test_macro_f1": 100 * last["mean"]["test-macro-f1"],
-                "per_hospital": {site: 100 * found["test-accuracy"] for site, found in last["evaluation"].items()},
+                "test_accuracy": _percent(last["mean"].get("test-accuracy")),
+                "test_macro_f1": _percent(last["mean"].get("test-macro-f1")),
+                "per_hospital": {site: _percent(found["test-accuracy"]) for site, found in last["evaluation"].items()},
                 "measurement": _figures(final),
                 "average_gap": final.gap(oracle.measurement) if oracle and oracle.measurement else None,
             },
@@ -88,7 +88,6 @@ class Report:
             "bytes": {
                 "weights_down": sum(event["bytes_down"] for event in rounds),
                 "weights_up": sum(event["bytes_up"] for event in rounds),
-                "records": 0,
             },
             "seconds": {"preparation": preparation_seconds, "training": training_seconds},
         }
@@ -199,6 +198,11 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _percent(share: float | None) -> float | None:
+    """Return a share in percent; None where no site could evaluate."""
+    return None if share is None else 100 * share
 
 
 def _four(figures: dict[str, Any]) -> tuple[str, str, str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import time
@@ -22,7 +23,7 @@ from common.settings import ConfigValue, Settings
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import Ledger
-from server.run_record import EVENTS, LAST
+from server.run_record import EVENTS, FINISHED, LAST, ROUND, STOPPED, WAITING
 from simulations.baselines import Baseline, Comparison, run_baselines
 from simulations.deletions import DeletionDriver, running_agents
 from simulations.flower_runtime import running_federation
@@ -33,6 +34,7 @@ from simulations.progress import Progress
 from simulations.report import Report
 from simulations.sources import load_dataset
 
+LOGS = "logs"
 _POLL_SECONDS = 0.1
 
 
@@ -99,7 +101,7 @@ def simulate(experiment: Experiment, progress: Progress) -> Report:
     prepared = _prepare(experiment, progress)
     settings = prepared.settings
     secret = FederationSecret.generate()
-    experiment.output.mkdir(parents=True, exist_ok=True)
+    _make_folder(experiment.output)
     with progress.counting("enrolling records", sum(len(h.given.records) for h in prepared.hospitals)) as count:
         for hospital in prepared.hospitals:
             open_hospital(hospital, settings, prepared.encoder, prepared.shape, secret, count)
@@ -110,6 +112,7 @@ def simulate(experiment: Experiment, progress: Progress) -> Report:
         for name in names:
             ledger.register(name)
         settings, driver = stack.enter_context(_served(experiment, prepared, ledger, secret, progress))
+        stack.enter_context(_logged(experiment.output / LOGS / "simulation.log"))
         stack.enter_context(running_agents(prepared.hospitals, settings))
         training_start = time.perf_counter()
         rounds = _train(experiment, settings, progress)
@@ -138,6 +141,8 @@ def _prepare(experiment: Experiment, progress: Progress) -> _Prepared:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InvalidSetting(f"{output} is there already and not empty; name another folder with --output")
     settings = Settings.parse(experiment.overrides)
+    if experiment.deletion_service:
+        settings = settings.replace(deletion_service=experiment.deletion_service)
     plan = parse_plan(experiment.deletions, hospitals=experiment.hospitals, num_rounds=settings.num_rounds)
     if plan and experiment.deletion_service:
         raise InvalidDeletion("a plan of deletions needs the simulation's own deletion service; leave one of them out")
@@ -162,6 +167,27 @@ def _prepare(experiment: Experiment, progress: Progress) -> _Prepared:
     return _Prepared(settings, shape, encoder, give(everything, parts, Path(settings.sites_dir)), resolved)
 
 
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidSetting(f"{path} cannot be made ({error.strerror}); name another folder with --output") from None
+
+
+@contextlib.contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Keep what the agents and the deletion service log in a file: the terminal is for progress and results."""
+    path.parent.mkdir(exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(threadName)s %(levelname)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
 @contextlib.contextmanager
 def _served(
     experiment: Experiment, prepared: _Prepared, ledger: Ledger, secret: FederationSecret, progress: Progress
@@ -179,8 +205,7 @@ def _served(
         )
 
     if experiment.deletion_service:
-        settings = prepared.settings.replace(deletion_service=experiment.deletion_service)
-        yield settings, driver_for(settings)
+        yield prepared.settings, driver_for(prepared.settings)
         return
     drivers: list[DeletionDriver] = []
     service = LedgerService(ledger, on_round=lambda number: drivers[0].open_round(number))
@@ -192,7 +217,7 @@ def _served(
 
 def _train(experiment: Experiment, settings: Settings, progress: Progress) -> list[dict[str, Any]]:
     """Run the federation on Flower and return its rounds."""
-    logs = experiment.output / "logs"
+    logs = experiment.output / LOGS
     events = Path(settings.output_dir) / EVENTS
     cores = min(experiment.cores, experiment.hospitals)
     with (
@@ -202,15 +227,17 @@ def _train(experiment: Experiment, settings: Settings, progress: Progress) -> li
         seen: list[dict[str, Any]] = []
         for event in _follow(events, run):
             seen.append(event)
-            if event["event"] == "round":
+            if event["event"] == ROUND:
                 count(1)
                 progress.round(event)
+            elif event["event"] == WAITING:
+                progress.waiting(event)
     last = seen[-1] if seen else {"event": "none"}
-    if last["event"] == "stopped":
+    if last["event"] == STOPPED:
         raise FederationStopped(last["reason"])
-    if last["event"] != "finished":
+    if last["event"] != FINISHED:
         raise FederationStopped(f"the federation ended before its last round; see {logs / 'run.log'}")
-    return [event for event in seen if event["event"] == "round"]
+    return [event for event in seen if event["event"] == ROUND]
 
 
 def _follow(events: Path, run: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
@@ -227,7 +254,7 @@ def _follow(events: Path, run: subprocess.Popen[bytes]) -> Iterator[dict[str, An
                     position += len(line.encode())
                     event = json.loads(line)
                     yield event
-                    if event["event"] != "round":
+                    if event["event"] in (FINISHED, STOPPED):
                         return
         if ended:
             return

@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 
-from client.key_store.schema import not_waiting_for_disk
+from client.key_store.schema import explaining_locks, not_waiting_for_disk
 from common.deletion import Acknowledgement, DeletionOrder, Records, SiteState, Subject, Target, WholeSite
 from common.errors import KeyStoreError
 from common.guarantees import Guarantee
@@ -16,7 +16,7 @@ from common.guarantees import Guarantee
 def apply_order(
     connection: sqlite3.Connection, order: DeletionOrder, guarantee: Guarantee, tombstone_key: bytes
 ) -> Acknowledgement:
-    """Delete what an order names, leave tombstones, and empty the write-ahead log.
+    """Delete what an order names, leave tombstones, and rewrite the files without it.
 
     Parameters
     ----------
@@ -37,26 +37,28 @@ def apply_order(
     Raises
     ------
     KeyStoreError
-        If another process keeps the log from being emptied.
+        If another process keeps the store from being written or the log from being emptied.
     """
     start = time.perf_counter()
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        if not _is_applied(connection, order.number):
-            _delete(connection, order, guarantee, tombstone_key)
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-    _finish(connection, order.number, start)
+    with explaining_locks():
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if not _is_applied(connection, order.number):
+                _delete(connection, order, guarantee, tombstone_key)
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+        _finish(connection, order.number, start)
     return next(read_acknowledgements(connection, order.site, f"number = {order.number}"))
 
 
 def finish_interrupted(connection: sqlite3.Connection) -> None:
-    """Empty the log after deletions that were committed and then interrupted."""
+    """Rewrite the files after deletions that were committed and then interrupted; raises as `apply_order` does."""
     unfinished = connection.execute("SELECT number FROM applied_orders WHERE finished = 0").fetchall()
     for (number,) in unfinished:
-        _finish(connection, number, time.perf_counter())
+        with explaining_locks():
+            _finish(connection, number, time.perf_counter())
 
 
 def read_acknowledgements(connection: sqlite3.Connection, site: str, condition: str) -> Iterator[Acknowledgement]:
@@ -78,7 +80,7 @@ def read_acknowledgements(connection: sqlite3.Connection, site: str, condition: 
 
 
 def _finish(connection: sqlite3.Connection, number: int, start: float) -> None:
-    """Empty the log and fix the answer; whoever comes first fixes it, and the others find it so."""
+    """Rewrite the files and fix the answer; whoever comes first fixes it, and the others find it so."""
     (records,) = connection.execute("SELECT records FROM applied_orders WHERE number = ?", (number,)).fetchone()
     if records:
         _checkpoint(connection)
@@ -90,13 +92,17 @@ def _finish(connection: sqlite3.Connection, number: int, start: float) -> None:
 
 
 def _checkpoint(connection: sqlite3.Connection) -> None:
-    """Move the write-ahead log into the database, where deleted content is zeroed, and truncate the log.
+    """Write the database anew from the rows that are left, and truncate the write-ahead log.
+
+    Zeroing deleted rows (`secure_delete`) is not enough: where SQLite moved a row between pages while it was still
+    there, a copy stays in the unused part of a page, which only writing the page anew removes.
 
     Raises
     ------
     KeyStoreError
         If a reader in another process is in the way for longer than the connection waits.
     """
+    connection.execute("VACUUM")
     (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy:
         raise KeyStoreError("another process keeps reading the key store, so its log cannot be emptied; try again")

@@ -122,6 +122,18 @@ def not_waiting_for_disk(connection: sqlite3.Connection) -> Iterator[None]:
         connection.execute("PRAGMA synchronous = FULL")
 
 
+@contextmanager
+def explaining_locks() -> Iterator[None]:
+    """Turn what keeps SQLite from writing (another process that writes, a full disk) into `KeyStoreError`."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise KeyStoreError(
+            f"the key store cannot be written ({error}); try again when no other process is busy with it, "
+            "and check the free space on its disk"
+        ) from None
+
+
 def create_tables(connection: sqlite3.Connection) -> None:
     """Make the tables of an empty store and set its version."""
     connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")

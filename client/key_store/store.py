@@ -6,6 +6,7 @@ computed from a bank that deletions have changed since is refused (`BankChanged`
 
 from __future__ import annotations
 
+import hmac
 import secrets
 import sqlite3
 from collections.abc import Iterator
@@ -20,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.dataset import Dataset, Split
+from client.dataset import Consent, Dataset, Split
 from client.key_store.deletion import apply_order, finish_interrupted, read_acknowledgements, tombstones_of
-from client.key_store.schema import check_version, connect, create_tables, not_waiting_for_disk
+from client.key_store.schema import check_version, connect, create_tables, explaining_locks, not_waiting_for_disk
 from common.deletion import Acknowledgement, DeletionOrder
 from common.encoders import Encoding
 from common.errors import BankChanged, KeyStoreError
@@ -162,7 +163,7 @@ class KeyStore:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open a store, finishing the erasure of a deletion that a crash interrupted.
+        """Open a store.
 
         Raises
         ------
@@ -171,13 +172,17 @@ class KeyStore:
         """
         if not path.is_file():
             raise KeyStoreError(f"there is no key store {path}; enrol the site's records first (munkey-client enrol)")
+        connection: sqlite3.Connection | None = None
         try:
             connection = connect(path)
             check_version(connection, path)
-            store = cls(path, connection)
-        except sqlite3.DatabaseError as error:
+            return cls(path, connection)
+        except (sqlite3.DatabaseError, KeyStoreError) as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, KeyStoreError):
+                raise
             raise KeyStoreError(f"{path} is not a readable key store ({error}); restore it from a backup") from None
-        return store
 
     def __enter__(self) -> Self:
         return self
@@ -270,6 +275,32 @@ class KeyStore:
         lists.similarities.numpy()[row, place] = found["similarity"]
         return lists
 
+    def count_consents(self) -> dict[Consent, int]:
+        """Return how many records, of any split, there are with each consent."""
+        rows = self._connection.execute("SELECT consent, count(*) FROM records GROUP BY consent")
+        return {Consent(consent): count for consent, count in rows.fetchall()}
+
+    def count_trained(self) -> int:
+        """Return how many entries have an exemplar token that has been trained."""
+        return int(self._connection.execute("SELECT count(*) FROM tokens").fetchone()[0])
+
+    def holds(self, reference: bytes) -> bool:
+        """Return whether a record is here."""
+        return self._is_known(reference)
+
+    def has_deleted(self, reference: bytes) -> bool:
+        """Return whether a record was named by a deletion order, and not enrolled with new consent since."""
+        return self._is_tombstoned(reference, reference)
+
+    def agrees_with(self, secret: FederationSecret) -> bool:
+        """Return whether a secret is the one that made the references here; any is, while there is no record."""
+        row = self._connection.execute("SELECT record_id, record_reference FROM records LIMIT 1").fetchone()
+        return row is None or hmac.compare_digest(secret.reference(row[0]), row[1])
+
+    def read_applied(self) -> list[Acknowledgement]:
+        """Return the answers to every order that this site has applied, oldest first."""
+        return list(read_acknowledgements(self._connection, self.description.site, "TRUE"))
+
     # What changes it.
 
     def enrol(
@@ -329,10 +360,14 @@ class KeyStore:
         with self._writing(generation) as connection:
             numbers = [(entry,) for entry in entries.tolist()]
             connection.executemany("DELETE FROM neighbours WHERE entry = ?", numbers)
-            connection.executemany(
-                "INSERT INTO neighbours (entry, neighbour, similarity) VALUES (?, ?, ?)",
-                zip(sources, targets, lists.similarities.numpy()[places].tolist(), strict=True),
-            )
+            try:
+                connection.executemany(
+                    "INSERT INTO neighbours (entry, neighbour, similarity) VALUES (?, ?, ?)",
+                    zip(sources, targets, lists.similarities.numpy()[places].tolist(), strict=True),
+                )
+            except sqlite3.IntegrityError:
+                # A held-out record's deletion leaves the generation as it was.
+                raise BankChanged("a record was deleted while its neighbours were being searched") from None
             connection.executemany("UPDATE records SET listed = 1 WHERE entry = ?", numbers)
 
     def write_tokens(self, generation: int, entries: NDArray[np.int64], tokens: Tokens) -> None:
@@ -407,15 +442,16 @@ class KeyStore:
     @contextmanager
     def _writing(self, generation: int | None = None) -> Iterator[sqlite3.Connection]:
         """Open a write transaction, after checking that the bank is still the one of `generation`."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            if generation is not None and generation != self.generation:
-                raise BankChanged("entries were deleted while they were in use; what was computed from them is dropped")
-            yield self._connection
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+        with explaining_locks():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                if generation is not None and generation != self.generation:
+                    raise BankChanged("entries were deleted while in use; what was computed from them is dropped")
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
 
     def _read_blobs(
         self, table: str, column: str, entries: NDArray[np.int64], shape: tuple[int, ...], kind: np.dtype[np.generic]

@@ -1,0 +1,20 @@
+"""`munkey-client`: one site's records and the deletions of them, and how to ask for deletions."""
+
+from __future__ import annotations
+
+from client.commands.enrol import enrol
+from client.commands.forget import forget
+from client.commands.orders import agent, catch_up
+from client.commands.secret import secret
+from client.commands.status import status
+from common import command_line
+
+app = command_line.application("A site of the federation: its records, its deletion agent, and requests to forget.")
+
+for _command in (secret, enrol, agent, catch_up, forget, status):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Run `munkey-client`."""
+    command_line.run(app)

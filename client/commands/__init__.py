@@ -1,0 +1,1 @@
+"""The commands of `munkey-client`, one file for each of its subjects."""

@@ -1,0 +1,65 @@
+"""How `munkey-client` shows things: progress bars on stderr, tables and JSON of orders on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from common.deletion import Acknowledgement
+
+
+def progress_bars(*, quiet: bool) -> Progress:
+    """Return bars on stderr, which show nothing if `quiet` or if nobody watches."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description:<26}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=quiet or not console.is_terminal,
+    )
+
+
+def plain_table(*words: str, numbers: tuple[str, ...] = ()) -> Table:
+    """Return an empty table with columns of words, then columns of numbers; nothing in it is ever wrapped."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in words:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, no_wrap=True, justify="right")
+    return table
+
+
+def orders_table(answers: Iterable[Acknowledgement]) -> Table:
+    """Return applied orders as a table."""
+    table = plain_table("request", "state", "guarantee", numbers=("order", "records", "entries", "seconds"))
+    for answer in answers:
+        table.add_row(
+            answer.request_id,
+            answer.state.value,
+            answer.guarantee.value,
+            str(answer.number),
+            str(answer.records),
+            str(answer.entries),
+            f"{answer.seconds:.3f}",
+        )
+    return table
+
+
+def order_document(answer: Acknowledgement) -> dict[str, Any]:
+    """Return an applied order as the JSON that `--json` prints."""
+    return {
+        "order": answer.number,
+        "request_id": answer.request_id,
+        "state": answer.state.value,
+        "records": answer.records,
+        "entries": answer.entries,
+        "guarantee": answer.guarantee.value,
+        "seconds": answer.seconds,
+        "reason": answer.reason,
+    }

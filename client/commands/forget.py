@@ -1,0 +1,233 @@
+"""`munkey-client forget`: ask the federation to forget."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from rich.progress import Progress
+
+from client.commands.display import plain_table, progress_bars
+from client.commands.faults import faults_explained
+from client.commands.options import DEFAULT_SERVICE, JsonOption, ServiceOption, read_ids
+from client.site import SiteFolder
+from common import command_line
+from common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    DeletionRequest,
+    Records,
+    RequestStatus,
+    Subject,
+    Target,
+    WholeSite,
+)
+from common.deletion_channel import DeletionChannel
+from common.deletion_service import DeletionService
+from common.errors import InvalidDeletion, ServiceUnavailable
+from common.references import FederationSecret
+from common.waiting import Wait
+
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 2.0
+
+
+@faults_explained()
+def forget(
+    record: Annotated[list[str] | None, typer.Option(help="A record's id. Repeatable.")] = None,
+    records_file: Annotated[Path | None, typer.Option(help="A file with record ids, one a line.")] = None,
+    subject: Annotated[str | None, typer.Option(help="A patient's id: every record about that patient.")] = None,
+    everything: Annotated[bool, typer.Option("--everything", help="Everything that one site holds.")] = False,
+    service: ServiceOption = DEFAULT_SERVICE,
+    site_dir: Annotated[
+        Path | None, typer.Option(help="Ask as a site, whose folder this is, for what that site holds.")
+    ] = None,
+    requester: Annotated[
+        str | None, typer.Option(help=f"Ask without a site's folder: {DATA_PROTECTION_OFFICER} may.")
+    ] = None,
+    secret: Annotated[Path | None, typer.Option(help="The federation secret; with --requester.")] = None,
+    site: Annotated[
+        str | None, typer.Option(help="The only site to ask, with --requester; every site if left out.")
+    ] = None,
+    request_id: Annotated[
+        str | None,
+        typer.Option(help="The request's id, a random one by default; the same id again is the same request."),
+    ] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the sites' answers; 0 does not wait.")] = 60.0,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether --everything is meant.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask for records, a patient or a whole site to be forgotten, and show what became of it.
+
+    A site asks for what it holds itself: --site-dir.
+    The data-protection officer asks for anything, anywhere: --requester and --secret.
+    Ids stay here; the service receives references made with the federation secret.
+    A request that not every site has answered in time stays in the ledger until every one has.
+
+    Example: munkey-client forget --subject patient-17 --site-dir hospital-1 --service 127.0.0.1:9440
+    """
+    wanted = _read_wanted(record, records_file, subject, everything)
+    with DeletionChannel(service) as channel:
+        if site_dir is not None:
+            if requester is not None or secret is not None or site is not None:
+                raise InvalidDeletion("--site-dir asks as that site; leave --requester, --secret and --site out")
+            asker, target = _ask_as_site(SiteFolder(site_dir), wanted)
+        else:
+            asker, target = _ask_as_officer(requester, secret, site, wanted)
+        if isinstance(target, WholeSite) and not yes:
+            _confirm(target.site)
+        request = DeletionRequest(str(uuid.uuid4()) if request_id is None else request_id, asker, target)
+        status = _submit(channel, request)
+        with progress_bars(quiet=as_json) as bars:
+            status = await_answers(channel, status, wait, _show_answers(bars, status))
+    _show(status, service, as_json)
+
+
+def await_answers(
+    service: DeletionService,
+    status: RequestStatus,
+    seconds: float,
+    on_status: Callable[[RequestStatus], object],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Wait = time.sleep,
+) -> RequestStatus:
+    """Return a request's status once every site has answered, or the last that was seen within some seconds.
+
+    A service that cannot be reached meanwhile is asked again: the request is in its ledger.
+    """
+    end = clock() + seconds
+    between = _FIRST_PAUSE
+    while not status.state.final and (left := end - clock()) > 0:
+        pause(min(between, left))
+        between = min(2 * between, _LONGEST_PAUSE)
+        try:
+            status = service.get(status.request.request_id)
+        except ServiceUnavailable:
+            continue
+        on_status(status)
+    return status
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is to be forgotten, still by its ids; with neither records nor a subject, everything."""
+
+    records: tuple[str, ...] = ()
+    subject: str = ""
+
+
+def _read_wanted(record: list[str] | None, records_file: Path | None, subject: str | None, everything: bool) -> _Wanted:
+    given = [bool(record), records_file is not None, subject is not None, everything]
+    if sum(given) != 1:
+        raise InvalidDeletion("say what to forget by one of --record, --records-file, --subject and --everything")
+    records = tuple(read_ids(records_file)) if records_file is not None else tuple(record or ())
+    if subject == "" or "" in records:
+        raise InvalidDeletion("an id is empty; give the id that the record was enrolled with")
+    return _Wanted(records, subject or "")
+
+
+def _target(wanted: _Wanted, secret: FederationSecret, site: str) -> Records | Subject:
+    if wanted.records:
+        return Records(frozenset(map(secret.reference, wanted.records)), site)
+    return Subject(secret.reference(wanted.subject))
+
+
+def _ask_as_site(folder: SiteFolder, wanted: _Wanted) -> tuple[str, Target]:
+    with folder.open() as store:
+        site = store.description.site
+        if wanted == _Wanted():
+            return site, WholeSite(site)
+        secret = folder.read_secret()
+        references = [secret.reference(record) for record in wanted.records]
+        strangers = [not (store.holds(reference) or store.has_deleted(reference)) for reference in references]
+    if any(strangers):
+        # The place stands for the id, which no error may hold.
+        raise InvalidDeletion(
+            f"{site} has never held {sum(strangers)} of the {len(strangers)} records, the first of them is number "
+            f"{strangers.index(True) + 1}; correct the ids, nothing was asked for"
+        )
+    return site, _target(wanted, secret, site)
+
+
+def _ask_as_officer(
+    requester: str | None, secret: Path | None, site: str | None, wanted: _Wanted
+) -> tuple[str, Target]:
+    if requester is None:
+        raise InvalidDeletion(
+            f"say who asks: a site with --site-dir, or --requester {DATA_PROTECTION_OFFICER} with --secret"
+        )
+    if requester != DATA_PROTECTION_OFFICER:
+        raise InvalidDeletion(
+            f"--requester {requester!r} may not ask; it is {DATA_PROTECTION_OFFICER}, or a site with --site-dir"
+        )
+    if wanted == _Wanted():
+        if not site:
+            raise InvalidDeletion("--everything is about one site; name it with --site")
+        return requester, WholeSite(site)
+    if wanted.subject and site is not None:
+        raise InvalidDeletion("a subject is forgotten at every site; leave --site out, or ask with --site-dir")
+    if site == "":
+        raise InvalidDeletion("--site is empty; name a site, or leave it out to ask every site")
+    if secret is None:
+        raise InvalidDeletion("ids become references with the federation secret; name its file with --secret")
+    return requester, _target(wanted, FederationSecret.read(secret), site or "")
+
+
+def _confirm(site: str) -> None:
+    try:
+        sure = typer.confirm(f"Forget everything that {site} holds? This cannot be undone", err=True)
+    except click.Abort:
+        sure = False
+    if not sure:
+        raise InvalidDeletion("not confirmed, so nothing was asked for; --yes leaves the question out")
+
+
+def _submit(service: DeletionService, request: DeletionRequest) -> RequestStatus:
+    try:
+        return service.submit(request)
+    except ServiceUnavailable as error:
+        # The request may have arrived and only the answer been lost; with its id, asking again is asking once.
+        raise ServiceUnavailable(f"{error}; then ask again with --request-id {request.request_id}") from None
+
+
+def _show_answers(bars: Progress, status: RequestStatus) -> Callable[[RequestStatus], None]:
+    task = bars.add_task("waiting for the sites", total=len(status.sites))
+
+    def show(status: RequestStatus) -> None:
+        bars.update(task, completed=sum(progress.state.final for progress in status.sites))
+
+    show(status)
+    return show
+
+
+def _show(status: RequestStatus, service: str, as_json: bool) -> None:
+    guarantee = command_line.weakest_guarantee(status)
+    if as_json:
+        remains = guarantee.remains if guarantee else None
+        command_line.print_json({**command_line.status_document(status), "remains": remains})
+        return
+    name = status.request.request_id
+    typer.echo(f"request {name}: {status.state}, {status.erased} records erased")
+    table = plain_table("site", "state", "guarantee", "reason", numbers=("order", "records", "entries", "seconds"))
+    for progress in status.sites:
+        answer = progress.acknowledgement
+        table.add_row(
+            progress.site,
+            progress.state.value,
+            answer.guarantee.value if answer else "",
+            answer.reason if answer else "",
+            str(progress.number),
+            *((str(answer.records), str(answer.entries), f"{answer.seconds:.3f}") if answer else ()),
+        )
+    command_line.print_table(table)
+    if guarantee:
+        typer.echo(f"guarantee {guarantee}: {guarantee.remains}")
+    if pending := [progress.site for progress in status.sites if not progress.state.final]:
+        typer.echo(f"pending at {', '.join(pending)}: the request stays in the ledger until every site has answered")
+        typer.echo(f"look it up with: munkey-server request {name} --service {service}")

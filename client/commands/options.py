@@ -1,0 +1,50 @@
+"""Options that several commands of `munkey-client` share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.errors import InvalidInput
+from common.guarantees import Guarantee
+from common.settings import Settings
+
+SiteDirOption = Annotated[
+    Path, typer.Option("--site-dir", help="The site's folder: its key store and its copy of the federation secret.")
+]
+ServiceOption = Annotated[str, typer.Option("--service", help="Address of the deletion service, host:port.")]
+GuaranteeOption = Annotated[
+    Guarantee, typer.Option("--guarantee", help="What a deletion means for the federation's shared weights.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+DEFAULT_SERVICE: str = Settings.model_fields["deletion_service"].default
+DEFAULT_GUARANTEE: Guarantee = Settings.model_fields["guarantee"].default
+DEFAULT_PATIENCE: float = Settings.model_fields["deletion_patience"].default
+
+
+def check_guarantee(guarantee: Guarantee) -> Guarantee:
+    """Return a guarantee that this version can give; raises `InvalidSetting` for the others."""
+    return Settings.parse({"guarantee": guarantee.value}).guarantee
+
+
+def read_ids(path: Path) -> list[str]:
+    """Read ids from a text file, one a line; empty lines and spaces around an id do not count.
+
+    Raises
+    ------
+    InvalidInput
+        If the file cannot be read as text, or holds no id.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read ({error.strerror}); name a text file with one id a line") from None
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{path} is not a UTF-8 text file; write one id a line") from None
+    ids = [line.strip() for line in lines if line.strip()]
+    if not ids:
+        raise InvalidInput(f"{path} holds no id; write one a line")
+    return ids

@@ -1,0 +1,115 @@
+"""`munkey-client agent` and `munkey-client catch-up`: a site carries out deletion orders."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Annotated
+
+import typer
+
+from client.commands.display import order_document, orders_table
+from client.commands.faults import faults_explained
+from client.commands.options import (
+    DEFAULT_GUARANTEE,
+    DEFAULT_PATIENCE,
+    DEFAULT_SERVICE,
+    GuaranteeOption,
+    JsonOption,
+    ServiceOption,
+    SiteDirOption,
+    check_guarantee,
+)
+from client.orders import DeletionAgent, catch_up_patiently
+from client.site import SiteFolder
+from common import command_line
+from common.deletion import Acknowledgement
+from common.deletion_channel import DeletionChannel
+
+
+@faults_explained()
+def agent(
+    site_dir: SiteDirOption, service: ServiceOption = DEFAULT_SERVICE, guarantee: GuaranteeOption = DEFAULT_GUARANTEE
+) -> None:
+    """Carry out deletion orders as they come, until SIGINT or SIGTERM.
+
+    It begins with the orders that came while it was off, and waits for a service that cannot be reached.
+    The site may train meanwhile.
+
+    Example: munkey-client agent --site-dir hospital-1 --service 127.0.0.1:9440
+    """
+    guarantee = check_guarantee(guarantee)
+    _log_to_stderr()
+    with (
+        SiteFolder(site_dir).open() as store,
+        DeletionChannel(service) as channel,
+        _stopped_by_signals(channel) as stop,
+    ):
+        typer.echo(f"deletion agent of {store.description.site}: orders after {store.last_order} from {service}")
+        DeletionAgent(store, channel, guarantee, on_order=_show_order).run(stop)
+
+
+@faults_explained()
+def catch_up(
+    site_dir: SiteDirOption,
+    service: ServiceOption = DEFAULT_SERVICE,
+    patience: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for a service that cannot be reached.")
+    ] = DEFAULT_PATIENCE,
+    guarantee: GuaranteeOption = DEFAULT_GUARANTEE,
+    as_json: JsonOption = False,
+) -> None:
+    """Carry out the orders that are outstanding, once.
+
+    Example: munkey-client catch-up --site-dir hospital-1 --service 127.0.0.1:9440
+    """
+    guarantee = check_guarantee(guarantee)
+    _log_to_stderr()
+    with SiteFolder(site_dir).open() as store, DeletionChannel(service) as channel:
+        applied = catch_up_patiently(store, channel, guarantee, patience=patience)
+        site, last = store.description.site, store.last_order
+    if as_json:
+        command_line.print_json([order_document(answer) for answer in applied])
+    elif applied:
+        command_line.print_table(orders_table(applied))
+    else:
+        typer.echo(f"nothing was outstanding; the last order that {site} has applied is number {last}")
+
+
+def _show_order(answer: Acknowledgement) -> None:
+    typer.echo(
+        f"order {answer.number}: {answer.state}, {answer.records} records, {answer.entries} entries, "
+        f"{answer.seconds:.3f} s ({answer.guarantee})"
+    )
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+
+
+@contextmanager
+def _stopped_by_signals(channel: DeletionChannel) -> Iterator[threading.Event]:
+    """Give an event that is set, and have the channel closed, once SIGINT or SIGTERM comes or the context ends."""
+    stop = threading.Event()
+    # A signal handler may interrupt the main thread while it holds an event's lock; only this queue is safe there.
+    asked: SimpleQueue[None] = SimpleQueue()
+
+    def end() -> None:
+        asked.get()
+        stop.set()
+        channel.close()
+
+    before = {number: signal.signal(number, lambda *_: asked.put(None)) for number in (signal.SIGINT, signal.SIGTERM)}
+    ending = threading.Thread(target=end, name="stop-signals")
+    ending.start()
+    try:
+        yield stop
+    finally:
+        asked.put(None)
+        ending.join()
+        for number, handler in before.items():
+            signal.signal(number, handler)

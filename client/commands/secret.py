@@ -1,0 +1,33 @@
+"""`munkey-client secret`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.commands.faults import faults_explained
+from common.errors import InvalidInput
+from common.references import FederationSecret
+
+
+@faults_explained()
+def secret(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.", show_default=False)],
+) -> None:
+    """Make the secret that sites and requesters share.
+
+    A federation has one: with it, ids become references that the coordinator cannot read.
+    Hand it to sites and requesters only, for whoever has it can try ids out.
+    An existing file is left alone.
+
+    Example: munkey-client secret federation.secret
+    """
+    try:
+        FederationSecret.generate().write(path)
+    except FileExistsError:
+        raise InvalidInput(
+            f"{path} is there already; a federation keeps its secret, for no other finds the records that it named"
+        ) from None
+    typer.echo(f"wrote {path}: hand it to sites and requesters, never to the coordinator")

@@ -1,0 +1,72 @@
+"""`munkey-client status`: what a site holds and which orders it has carried out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from client.commands.display import order_document, orders_table, plain_table
+from client.commands.faults import faults_explained
+from client.commands.options import JsonOption, SiteDirOption
+from client.dataset import Split
+from client.key_store import KeyStore
+from client.site import SiteFolder
+from common import command_line
+from common.deletion import Acknowledgement
+
+
+@faults_explained()
+def status(site_dir: SiteDirOption, as_json: JsonOption = False) -> None:
+    """Show what a site holds and which orders it has carried out.
+
+    Example: munkey-client status --site-dir hospital-1
+    """
+    with SiteFolder(site_dir).open() as store:
+        holdings = _Holdings.of(store)
+    if as_json:
+        orders = [order_document(answer) for answer in holdings.orders]
+        command_line.print_json({**holdings.facts, "orders": orders})
+        return
+    table = plain_table("", "")
+    table.show_header = False
+    for name, value in holdings.facts.items():
+        table.add_row(name.replace("_", " "), _words(value))
+    command_line.print_table(table)
+    if holdings.orders:
+        command_line.print_table(orders_table(holdings.orders))
+
+
+@dataclass(frozen=True)
+class _Holdings:
+    """Counts and names only: nothing here stands for a patient."""
+
+    facts: dict[str, Any]
+    orders: list[Acknowledgement]
+
+    @classmethod
+    def of(cls, store: KeyStore) -> _Holdings:
+        held = store.description
+        records = {split.value: store.count(split) for split in Split}
+        facts = {
+            "site": held.site,
+            "records": records,
+            "entries": records[Split.TRAIN.value],
+            "consents": {consent.value: count for consent, count in sorted(store.count_consents().items())},
+            "classes": {str(label): count for label, count in sorted(store.count_labels().items())},
+            "trained_tokens": store.count_trained(),
+            "exemplar_size": held.exemplar_size,
+            "neighbours_listed": held.list_length,
+            "last_order": store.last_order,
+            "generation": store.generation,
+            "encoder": held.encoder,
+            "image_path": held.image_path.value,
+            "input_shape": "x".join(str(size) for size in held.input_shape),
+            "bytes": store.path.stat().st_size,
+        }
+        return cls(facts, store.read_applied())
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {count}" for name, count in value.items()) or "none"
+    return str(value)

@@ -1,0 +1,63 @@
+"""`munkey-sim bench`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from common import command_line
+from common.errors import InvalidSetting
+from simulations.bench.document import closing_lines, describe, group_table, result_table
+from simulations.bench.figure import Bench, Result
+from simulations.bench.registry import choose
+from simulations.progress import Progress
+
+
+def bench(
+    only: Annotated[list[str] | None, typer.Option(help="A group of figures, see --list. Repeatable.")] = None,
+    list_figures: Annotated[bool, typer.Option("--list", help="List the figures and measure nothing.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: seconds, but no target is judged.")] = False,
+    data_folder: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Folder with breastmnist.npz and bccd_cells_28.npz."),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="State dict of torchvision's squeezenet1_0, for these images."),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Where the figures are written.")] = Path("bench.json"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the document as JSON instead of a table.")] = False,
+) -> None:
+    """Measure speed, memory and accuracy on this machine, each as a ratio within one run or as a reported size.
+
+    Example: munkey-sim bench --only packed-ensemble --only neighbour-search
+    """
+    groups = choose(only or [])
+    if list_figures:
+        command_line.print_table(group_table(groups))
+        return
+    if output.is_dir() or not output.parent.is_dir():
+        raise InvalidSetting(f"--output {output}: must be a file in a folder that is there")
+    results: list[Result] = []
+    seconds = {}
+    with Progress.quiet() if as_json else Progress(Console(stderr=True)) as progress:
+        context = Bench(progress, quick, data_folder, weights)
+        # Files that cannot be used are found before anything is measured, not minutes later.
+        obstacles = [group.obstacle(context) for group in groups]
+        for group, reason in zip(groups, obstacles, strict=True):
+            start = time.perf_counter()
+            results += group.run(context, reason)
+            seconds[group.name] = time.perf_counter() - start
+    document = describe(results, seconds, quick=quick)
+    output.write_text(json.dumps(document, indent=2) + "\n")
+    if as_json:
+        command_line.print_json(document)
+        return
+    command_line.print_table(result_table(results, quick=quick))
+    sys.stdout.writelines(f"{line}\n" for line in [*closing_lines(results), f"figures: {output}"])

@@ -1,0 +1,85 @@
+"""The packed ensemble against separate passes and against the same transformer without a memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from common.model import ModelShape, Munkey
+from common.settings import ImagePath, Settings
+from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.timing import alternate, ratio, torch_threads
+from simulations.plain_vit import PlainViT
+
+_DIFFERENCE = Figure(
+    "packed-difference",
+    "packed ensemble, K = 4: largest difference of a logit to separate passes",
+    "",
+    Target(Relation.AT_MOST, 1e-5),
+)
+_PACKED = Figure(
+    "packed-time",
+    "packed ensemble, K = 4: one pass over one plain ViT pass",
+    "x",
+    Target(Relation.AT_MOST, 1.3),
+)
+_VOTING = Figure(
+    "packed-time-image-vote", "packed ensemble, K = 4 and the image's own vote, over one plain ViT pass", "x"
+)
+_SEPARATE = Figure("separate-time", "4 separate passes over one plain ViT pass", "x")
+
+_MEMBERS = 4
+_BATCHES = (64, 128, 256)
+
+
+def _measure(bench: Bench) -> Iterator[Result]:
+    """Time passes of the default transformer on 28x28 images in 4x4 patches, one thread, and keep the worst batch."""
+    batches = _BATCHES[:1] if bench.quick else _BATCHES
+    repetitions = 3 if bench.quick else 40
+    shape = ModelShape.from_settings(
+        Settings(image_shape="1x28x28", patch_size=4, image_path=ImagePath.PATCHES),
+        feature_shape=(0, 0),
+        pretrained=False,
+    )
+    torch.manual_seed(0)
+    model, plain = Munkey(shape).eval(), PlainViT(shape).eval()
+    differences, ratios = [], {}
+    with torch_threads(1), torch.inference_mode(), bench.progress.counting("packed ensemble", len(batches)) as count:
+        for batch in batches:
+            images = torch.randint(0, 256, (batch, *shape.input_shape), dtype=torch.uint8)
+            exemplars = torch.randn(batch, _MEMBERS + 1, shape.exemplar_size)
+            passes = _passes(model, plain, images, exemplars)
+            differences.append(float((passes[0]() - passes[2]()).abs().max()))
+            seconds = alternate(passes, repetitions, clock=time.process_time)
+            ratios[batch] = [ratio(seconds, of, 3) for of in range(3)]
+            count(1)
+    sizes = f"batches of {', '.join(map(str, batches))}, 1 thread, processor time"
+    yield bench.result(_DIFFERENCE, max(differences), sizes)
+    for figure, place in ((_PACKED, 0), (_VOTING, 1), (_SEPARATE, 2)):
+        found = {str(batch): row[place] for batch, row in ratios.items()}
+        worst = max(one.median for one in found.values())
+        details = {batch: one.to_json() for batch, one in found.items()}
+        yield bench.result(figure, worst, f"{sizes}; the largest is given", by_batch=details)
+
+
+def _passes(model: Munkey, plain: PlainViT, images: Tensor, exemplars: Tensor) -> list[Callable[[], Tensor]]:
+    """Return the packed pass, the one with the image's vote, the separate passes and the plain one."""
+    members = exemplars[:, :_MEMBERS].contiguous()
+    image_vote = torch.zeros(exemplars.shape[:2], dtype=torch.bool)
+    image_vote[:, _MEMBERS] = True
+
+    def separate() -> Tensor:
+        return torch.cat([model(images, member) for member in members.split(1, dim=1)], dim=1)
+
+    return [
+        lambda: model(images, members),
+        lambda: model(images, exemplars, null_memory=image_vote),
+        separate,
+        lambda: plain(images),
+    ]
+
+
+GROUP = Group("packed-ensemble", (_DIFFERENCE, _PACKED, _VOTING, _SEPARATE), _measure)

@@ -1,0 +1,50 @@
+"""Every group of figures by name: to add one is to add a file and its line here."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from common.errors import InvalidSetting
+from simulations.bench import (
+    bccd,
+    breastmnist,
+    deletion_growth,
+    deletion_speed,
+    neighbour_search,
+    packed_ensemble,
+    serving,
+    site_memory,
+    training_epoch,
+)
+from simulations.bench.figure import Group
+
+GROUPS: tuple[Group, ...] = (
+    packed_ensemble.GROUP,
+    training_epoch.GROUP,
+    neighbour_search.GROUP,
+    serving.GROUP,
+    site_memory.GROUP,
+    deletion_growth.GROUP,
+    deletion_speed.GROUP,
+    breastmnist.GROUP,
+    bccd.GROUP,
+)
+"""In the order in which they are measured."""
+
+
+def choose(names: Sequence[str]) -> list[Group]:
+    """Return the groups with some names, in the order of `GROUPS`; all of them where none is named.
+
+    Raises
+    ------
+    InvalidSetting
+        If there is no group of that name.
+    """
+    known = [group.name for group in GROUPS]
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
+            raise InvalidSetting(f"--only {name}: there are no such figures; {hint}")
+    return [group for group in GROUPS if group.name in names or not names]

@@ -1,0 +1,90 @@
+"""Timing things side by side, so that what else the machine does falls on all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times longer one thing took than another.
+
+    Attributes
+    ----------
+    median : float
+        Over the repetitions.
+    low, high : float
+        Quartiles over the repetitions: how much the machine's noise moved them.
+    """
+
+    median: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float]:
+        """Return a JSON-ready dictionary."""
+        return asdict(self)
+
+
+def alternate(
+    actions: Sequence[Callable[[], object]],
+    repetitions: int,
+    progress: Callable[[int], None] | None = None,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+) -> NDArray[np.float64]:
+    """Time actions in turn, after one turn that is not timed.
+
+    Every other turn goes backwards, so that none always follows the same one.
+
+    Parameters
+    ----------
+    actions : sequence of callable
+        What is timed.
+    repetitions : int
+        Turns.
+    progress : callable, optional
+        Called with 1 after each turn.
+    clock : callable
+        Returns seconds. `time.process_time` leaves out what other processes take; it suits one thread only.
+
+    Returns
+    -------
+    ndarray
+        (repetitions, actions) seconds.
+    """
+    seconds = np.empty((repetitions, len(actions)))
+    for action in actions:
+        action()
+    for turn in range(repetitions):
+        for place in list(range(len(actions)))[:: -1 if turn % 2 else 1]:
+            start = clock()
+            actions[place]()
+            seconds[turn, place] = clock() - start
+        if progress is not None:
+            progress(1)
+    return seconds
+
+
+def ratio(seconds: NDArray[np.float64], of: int = 0, to: int = 1) -> Ratio:
+    """Compare two columns of `alternate`, turn by turn."""
+    low, median, high = np.quantile(seconds[:, of] / seconds[:, to], (0.25, 0.5, 0.75)).tolist()
+    return Ratio(median, low, high)
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch compute with so many threads, and with as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

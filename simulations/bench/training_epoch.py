@@ -1,0 +1,67 @@
+"""One local training epoch of a site against the same epoch of a transformer without a memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from client.bank import Bank
+from client.key_store import Tokens
+from client.neighbour_index import SLACK
+from client.training import train
+from common.model import ModelShape, Munkey
+from common.neighbours import nearest
+from common.settings import ImagePath, Settings
+from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.timing import Ratio, alternate, ratio, torch_threads
+from simulations.plain_vit import PlainViT, train_plain
+
+_TARGET = Target(Relation.AT_MOST, 1.6)
+_SMALL = Figure("epoch-8x8", "training epoch, 8x8 images in 2x2 patches, over the plain ViT's", "x", _TARGET)
+_LARGE = Figure("epoch-28x28", "training epoch, 28x28 images in 4x4 patches, over the plain ViT's", "x", _TARGET)
+_SIDES = {_SMALL: "1x8x8", _LARGE: "1x28x28"}
+
+
+def _measure(bench: Bench) -> Iterator[Result]:
+    """Time epochs with the default settings."""
+    records, repetitions = (128, 2) if bench.quick else (512, 15)
+    with bench.progress.counting("training epochs", repetitions * len(_SIDES)) as count:
+        for figure, image_shape in _SIDES.items():
+            settings = Settings(image_shape=image_shape, image_path=ImagePath.PATCHES, local_epochs=1)
+            found = _compare(settings, records, repetitions, count)
+            note = f"{records} records, batches of {settings.batch_size}, 1 thread, processor time"
+            yield bench.result(figure, found.median, note, **found.to_json())
+
+
+def _compare(settings: Settings, records: int, repetitions: int, count: Callable[[int], None]) -> Ratio:
+    shape = ModelShape.from_settings(settings, feature_shape=(0, 0), pretrained=False)
+    torch.manual_seed(0)
+    model, plain = Munkey(shape), PlainViT(shape)
+    bank = _bank(records, settings, shape)
+    draws = torch.Generator().manual_seed(0)
+    actions: list[Callable[[], object]] = [
+        lambda: train(model, bank, settings, round_number=1, generator=draws),
+        lambda: train_plain(plain, bank.inputs, bank.labels, settings, 1, draws),
+    ]
+    with torch_threads(1):
+        return ratio(alternate(actions, repetitions, count, clock=time.process_time))
+
+
+def _bank(records: int, settings: Settings, shape: ModelShape) -> Bank:
+    """Return a bank of random images, whose neighbours are found by their pixels."""
+    images = torch.randint(0, 256, (records, *shape.input_shape), dtype=torch.uint8)
+    keys = torch.nn.functional.normalize(images.flatten(1).float() - 127.5, dim=1)
+    return Bank(
+        generation=0,
+        entries=np.arange(records),
+        labels=torch.randint(0, settings.num_classes, (records,)),
+        inputs=images,
+        tokens=Tokens.zeros(records, shape.exemplar_size),
+        lists=nearest(keys, keys, settings.neighbours + SLACK, own=torch.arange(records)),
+    )
+
+
+GROUP = Group("training-epoch", (_SMALL, _LARGE), _measure)

@@ -1,0 +1,151 @@
+"""`munkey-client` as a person types it, on a site with records, beside a deletion service in this process."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from client.cli import main
+from client.commands.enrol import enrol
+from client.site import SiteFolder
+from common.deletion import (
+    Acknowledgement,
+    SiteState,
+)
+from common.errors import EXIT_CODE
+from common.guarantees import Guarantee
+from common.references import FederationSecret
+from server.deletion_server import DeletionServer
+from server.deletion_service import LedgerService
+from server.ledger import Ledger
+
+SITE = "hospital-1"
+OTHER = "hospital-2"
+TRAIN = 70
+TEST = 6
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> str:
+        """The one line of an error."""
+        assert (self.code, self.out) == (EXIT_CODE, "")
+        assert self.err.startswith("error: ")
+        assert self.err.count("\n") == 1
+        return self.err.removeprefix("error: ")
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `munkey-client` with some words, and perhaps with something on its stdin."""
+
+    def run(*words: object, stdin: str = "") -> Ended:
+        monkeypatch.setattr(sys, "argv", ["munkey-client", *map(str, words)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Ended(ended.value.code, captured.out, captured.err)
+
+    return run
+
+
+def write_records(
+    path: Path, name: str = "scan", train: int = TRAIN, changes: Mapping[str, NDArray[Any]] | None = None
+) -> Path:
+    """Write a data set of two classes; of each subject there are two training records."""
+    random = np.random.default_rng(len(name))
+    arrays: dict[str, Any] = {
+        "train_images": random.integers(0, 256, (train, 8, 8), dtype=np.uint8),
+        "train_labels": np.arange(train) % 2,
+        "train_ids": np.array([f"{name}-{row}" for row in range(train)]),
+        "train_subjects": np.array([f"{name}-patient-{row // 2}" for row in range(train)]),
+        "test_images": random.integers(0, 256, (TEST, 8, 8), dtype=np.uint8),
+        "test_labels": np.arange(TEST) % 2,
+        "test_ids": np.array([f"{name}-test-{row}" for row in range(TEST)]),
+        **(changes or {}),
+    }
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture(scope="session")
+def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a secret, a data set and a site that has enrolled it; tests work on copies."""
+    made = tmp_path_factory.mktemp("enrolled")
+    secret = made / "federation.secret"
+    FederationSecret.generate().write(secret)
+    enrol(site_dir=made / SITE, site=SITE, data=write_records(made / "scans.npz"), secret=secret)
+    return made
+
+
+@pytest.fixture
+def secret(enrolled: Path, tmp_path: Path) -> Path:
+    """The federation secret."""
+    return Path(shutil.copy2(enrolled / "federation.secret", tmp_path))
+
+
+@pytest.fixture
+def enrolment(enrolled: Path, tmp_path: Path, secret: Path) -> list[object]:
+    """The words that enrol the records of a site."""
+    data = shutil.copy2(enrolled / "scans.npz", tmp_path)
+    return ["enrol", "--site-dir", tmp_path / SITE, "--site", SITE, "--data", data, "--secret", secret]
+
+
+@pytest.fixture
+def folder(enrolled: Path, tmp_path: Path) -> SiteFolder:
+    """The folder of a site that has enrolled them."""
+    return SiteFolder(Path(shutil.copytree(enrolled / SITE, tmp_path / SITE)))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[LedgerService]:
+    """The deletion service of a federation of two sites."""
+    with Ledger(tmp_path / "ledger.sqlite") as opened:
+        opened.register(SITE)
+        opened.register(OTHER)
+        service = LedgerService(opened)
+        yield service
+        service.close()
+
+
+@pytest.fixture
+def service(ledger: LedgerService) -> Iterator[str]:
+    """The address at which that service is served."""
+    with DeletionServer(ledger) as server:
+        yield server.address
+
+
+def carry_out(ledger: LedgerService, site: str, *, state: SiteState = SiteState.ERASED, records: int = 1) -> None:
+    """Answer a site's orders, as its agent would."""
+    for order in ledger.watch(site, 0):
+        done = Acknowledgement(
+            order.number, site, order.request.request_id, state, records, records, Guarantee.EMPIRICAL, 0.25
+        )
+        ledger.acknowledge(done)

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client.commands import enrol
+from client.dataset import Split
+from client.enrolment import encode
+from client.neighbour_index import list_arrivals
+from client.site import SiteFolder
+from common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    DeletionOrder,
+    DeletionRequest,
+    Subject,
+)
+from common.errors import BankChanged
+from common.guarantees import Guarantee
+from common.references import FederationSecret
+
+from .conftest import OTHER, SITE, TEST, TRAIN, Run, write_records
+
+
+def test_first_enrolment_makes_the_sites_folder(run: Run, tmp_path: Path, enrolment: list[object]) -> None:
+    shown = run(*enrolment, "--json").json
+
+    folder = SiteFolder(tmp_path / SITE)
+    assert shown == {
+        "site": SITE,
+        "added": TRAIN + TEST,
+        "known": 0,
+        "refused": 0,
+        "records": {"train": TRAIN, "val": 0, "test": TEST},
+    }
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+    assert folder.secret.stat().st_mode & 0o777 == 0o600
+    assert folder.key_store.stat().st_mode & 0o777 == 0o600
+    assert {path.name for path in folder.path.iterdir()} == {"keystore.sqlite", "federation.secret"}
+    with folder.open() as store:
+        assert store.description.site == SITE
+        assert len(store.read_unlisted()) == 0
+
+
+def test_later_enrolment_adds_what_is_not_known(run: Run, folder: SiteFolder, tmp_path: Path) -> None:
+    more = write_records(tmp_path / "more.npz", name="later", train=4)
+
+    ended = run("enrol", "--site-dir", folder.path, "--site", SITE, "--data", more)
+    again = run("enrol", "--site-dir", folder.path, "--site", SITE, "--data", more, "--json")
+
+    assert ended.code == 0
+    assert ended.out.splitlines()[-1].split() == [SITE, "10", "0", "0", "74", "0", "12"]
+    assert (again.json["added"], again.json["known"]) == (0, 10)
+    with folder.open() as store:
+        assert len(store.read_unlisted()) == 0
+
+
+def test_interrupted_enrolment_goes_on_where_it_was(
+    run: Run, enrolment: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def interrupted(*arguments: Any) -> Iterator[Any]:
+        yield next(encode(*arguments))
+        raise KeyboardInterrupt
+
+    encoded: list[int] = []
+
+    def counted(encoder: Any, dataset: Any) -> Iterator[Any]:
+        encoded.append(len(dataset))
+        return encode(encoder, dataset)
+
+    monkeypatch.setattr(enrol, "encode", interrupted)
+    stopped = run(*enrolment, "--json")
+    monkeypatch.setattr(enrol, "encode", counted)
+    shown = run(*enrolment, "--json").json
+
+    assert stopped.code == 130
+    assert shown["known"] > 0
+    assert encoded == [shown["added"]]
+    assert shown["added"] + shown["known"] == TRAIN + TEST
+
+
+def test_folder_without_a_key_store_is_completed(
+    run: Run, tmp_path: Path, secret: Path, enrolment: list[object]
+) -> None:
+    (tmp_path / SITE).mkdir()
+    FederationSecret.read(secret).write(tmp_path / SITE / "federation.secret")
+
+    assert run(*enrolment, "--json").json["added"] == TRAIN + TEST
+
+
+def test_lost_copy_of_the_secret_is_made_again(run: Run, folder: SiteFolder, enrolment: list[object]) -> None:
+    folder.secret.unlink()
+
+    assert run(*enrolment, "--json").json["known"] == TRAIN + TEST
+    assert folder.secret.stat().st_mode & 0o777 == 0o600
+
+
+def test_neighbours_are_listed_though_a_deletion_comes_in_between(
+    run: Run, enrolment: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter([BankChanged("entries were deleted")])
+
+    def changed_once(*arguments: Any) -> None:
+        for error in calls:
+            raise error
+        list_arrivals(*arguments)
+
+    monkeypatch.setattr(enrol, "list_arrivals", changed_once)
+
+    assert run(*enrolment).code == 0
+
+
+def test_deleted_records_are_refused_until_there_is_new_consent(
+    run: Run, folder: SiteFolder, secret: Path, enrolment: list[object], tmp_path: Path
+) -> None:
+    reference = FederationSecret.read(secret).reference("scan-patient-0")
+    request = DeletionRequest("request-1", SITE, Subject(reference))
+    with folder.open() as store:
+        store.apply(DeletionOrder(1, SITE, request), Guarantee.EMPIRICAL)
+    consents = tmp_path / "consents.txt"
+    consents.write_text("scan-1\n\n")
+
+    refused = run(*enrolment)
+    anew = run(*enrolment, "--new-consent", consents, "--json").json
+
+    assert "2 refused" in refused.out
+    assert "--new-consent" in refused.out
+    assert (anew["added"], anew["refused"]) == (1, 1)
+
+
+def test_classes_may_be_more_than_the_site_has(run: Run, enrolment: list[object]) -> None:
+    assert run(*enrolment, "--set", "num-classes=7").code == 0
+
+
+def test_site_with_one_class_only_can_enrol(run: Run, enrolment: list[object], tmp_path: Path) -> None:
+    labels = {"train_labels": np.zeros(TRAIN, int), "test_labels": np.zeros(TEST, int)}
+    write_records(tmp_path / "scans.npz", changes=labels)
+
+    assert run(*enrolment).code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "{tmp}/absent.npz"], "no such file"),
+        (["--site", DATA_PROTECTION_OFFICER], "cannot be a site's name"),
+        (["--site", " "], "cannot be a site's name"),
+        (["--secret", "{tmp}/absent.secret"], "absent.secret cannot be read"),
+        (["--set", "image-shape=3x8x8"], "the images are 1x8x8"),
+        (["--set", "neighbors=2"], "did you mean neighbours?"),
+        (["--set", "width"], "key=value"),
+        (["--encoder", "descriptr"], "did you mean descriptor?"),
+        (["--weights", "{tmp}/weights.pth"], "the descriptor has no weights"),
+        (["--new-consent", "{tmp}/absent.txt"], "absent.txt cannot be read"),
+        (["--new-consent", "{tmp}/strangers.txt"], "1 of the 2 record ids"),
+        (["--new-consent", "{tmp}/empty.txt"], "holds no id"),
+        (["--new-consent", "{tmp}/latin.txt"], "not a UTF-8 text file"),
+    ],
+)
+def test_mistake_in_an_enrolment_writes_nothing(
+    run: Run, enrolment: list[object], tmp_path: Path, words: list[str], message: str
+) -> None:
+    (tmp_path / "strangers.txt").write_text("scan-1\nstranger-1\n")
+    (tmp_path / "empty.txt").write_text("\n \n")
+    (tmp_path / "latin.txt").write_bytes("Händel".encode("latin-1"))
+
+    assert message in run(*enrolment, *(word.format(tmp=tmp_path) for word in words)).error
+    assert not (tmp_path / SITE).exists()
+
+
+def test_fewer_classes_than_the_data_have_are_refused(run: Run, enrolment: list[object], tmp_path: Path) -> None:
+    write_records(tmp_path / "scans.npz", changes={"train_labels": np.arange(TRAIN) % 5})
+
+    assert "the data have 5 classes" in run(*enrolment, "--set", "num-classes=3").error
+
+
+def test_first_enrolment_needs_the_secret(run: Run, enrolment: list[object]) -> None:
+    assert "munkey-client secret" in run(*enrolment[:-2]).error
+
+
+def test_enrolment_into_a_file_is_one_line(run: Run, enrolment: list[object], tmp_path: Path) -> None:
+    (tmp_path / SITE).write_text("in the way")
+
+    assert SITE in run(*enrolment).error
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--site", OTHER], "belongs to site 'hospital-1'"),
+        (["--secret", "{tmp}/other.secret"], "another secret"),
+        (["--data", "{tmp}/colour.npz"], "--encoder"),
+        (["--data", "{tmp}/large.npz"], "images of 1x8x8"),
+        (["--set", "image-path=frozen"], "--set image-path=patches"),
+        (["--set", "exemplar-size=16"], "exemplar-size = 16"),
+        (["--set", "neighbours=40"], "neighbours = 40"),
+    ],
+)
+def test_what_does_not_fit_the_key_store_is_not_written(
+    run: Run, folder: SiteFolder, enrolment: list[object], tmp_path: Path, words: list[str], message: str
+) -> None:
+    FederationSecret.generate().write(tmp_path / "other.secret")
+    for name, size in (("colour", (8, 8, 3)), ("large", (16, 16))):
+        images = {f"{split}_images": np.zeros((n, *size), np.uint8) for split, n in (("train", TRAIN), ("test", TEST))}
+        write_records(tmp_path / f"{name}.npz", name, changes=images)
+
+    assert message in run(*enrolment, *(word.format(tmp=tmp_path) for word in words)).error
+    with folder.open() as store:
+        assert store.count(Split.TRAIN) == TRAIN
+
+
+def test_secret_that_did_not_make_the_references_is_refused(
+    run: Run, folder: SiteFolder, enrolment: list[object], tmp_path: Path
+) -> None:
+    folder.secret.unlink()
+    FederationSecret.generate().write(tmp_path / "other.secret")
+
+    assert "another federation secret" in run(*enrolment, "--secret", tmp_path / "other.secret").error
+    assert not folder.secret.exists()

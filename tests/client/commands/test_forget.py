@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from client.commands.forget import await_answers
+from client.site import SiteFolder
+from common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    DeletionRequest,
+    Records,
+    RequestState,
+    RequestStatus,
+    SiteState,
+    Subject,
+    WholeSite,
+)
+from common.deletion_channel import DeletionChannel
+from common.errors import EXIT_CODE, ServiceUnavailable
+from common.guarantees import Guarantee
+from common.references import FederationSecret
+from server.deletion_service import LedgerService
+
+from .conftest import OTHER, SITE, Run, carry_out
+
+
+def test_site_forgets_its_own_subject(
+    run: Run, folder: SiteFolder, ledger: LedgerService, service: str, secret: Path
+) -> None:
+    words = ["forget", "--subject", "scan-patient-3", "--site-dir", folder.path, "--service", service]
+
+    run(*words, "--wait", 0, "--request-id", "request-1")
+    run("catch-up", "--site-dir", folder.path, "--service", service)
+    shown = run(*words, "--request-id", "request-1", "--json").json
+
+    assert ledger.get("request-1").request == DeletionRequest(
+        "request-1", SITE, Subject(FederationSecret.read(secret).reference("scan-patient-3"))
+    )
+    assert (shown["state"], shown["records"], shown["guarantee"]) == ("completed", 2, "empirical")
+    assert shown["remains"] == Guarantee.EMPIRICAL.remains
+    assert [progress["site"] for progress in shown["sites"]] == [SITE]
+
+
+def test_sites_records_are_addressed_to_itself(
+    run: Run, folder: SiteFolder, ledger: LedgerService, service: str, secret: Path, tmp_path: Path
+) -> None:
+    reference = FederationSecret.read(secret).reference
+    (tmp_path / "ids.txt").write_text("scan-3\nscan-test-1\n")
+    asking = ["forget", "--site-dir", folder.path, "--service", service, "--wait", 0]
+
+    run(*asking, "--record", "scan-1", "--record", "scan-2", "--request-id", "request-1")
+    run(*asking, "--records-file", tmp_path / "ids.txt", "--request-id", "request-2")
+
+    first, second = (ledger.get(name).request.target for name in ("request-1", "request-2"))
+    assert first == Records(frozenset(map(reference, ["scan-1", "scan-2"])), SITE)
+    assert second == Records(frozenset(map(reference, ["scan-3", "scan-test-1"])), SITE)
+
+
+def test_deleted_record_may_be_named_again(run: Run, folder: SiteFolder, service: str) -> None:
+    words = ["forget", "--record", "scan-1", "--site-dir", folder.path, "--service", service, "--json"]
+
+    first = run(*words, "--wait", 0).json
+    run("catch-up", "--site-dir", folder.path, "--service", service)
+    second = run(*words, "--wait", 0).json
+
+    assert first["request_id"] != second["request_id"]
+    assert second["state"] == "dispatched"
+
+
+def test_unknown_record_is_one_line_without_its_id(
+    run: Run, folder: SiteFolder, ledger: LedgerService, service: str
+) -> None:
+    error = run(
+        "forget", "--record", "scan-1", "--record", "stranger", "--site-dir", folder.path, "--service", service
+    ).error
+
+    assert "1 of the 2 records" in error
+    assert "number 2" in error
+    assert "stranger" not in error
+    assert not ledger.page().statuses
+
+
+def test_site_forgets_everything_after_a_question(
+    run: Run, folder: SiteFolder, ledger: LedgerService, service: str
+) -> None:
+    words = ["forget", "--everything", "--site-dir", folder.path, "--service", service, "--wait", 0]
+
+    declined = run(*words, stdin="n\n")
+    unanswered = run(*words, stdin="")
+    nothing_yet = ledger.page().statuses
+    agreed = run(*words, stdin="y\n")
+
+    assert (declined.code, unanswered.code, agreed.code) == (EXIT_CODE, EXIT_CODE, 0)
+    assert SITE in declined.err
+    assert "--yes" in unanswered.err
+    assert not nothing_yet
+    assert ledger.page().statuses[0].request.target == WholeSite(SITE)
+
+
+def test_officer_asks_every_site_about_a_subject(run: Run, ledger: LedgerService, service: str, secret: Path) -> None:
+    words = ["forget", "--subject", "patient-1", "--request-id", "request-1", "--service", service]
+    officer = ["--requester", DATA_PROTECTION_OFFICER, "--secret", secret]
+    asked = threading.Thread(target=answer_when_asked, args=(ledger, "request-1"))
+    asked.start()
+
+    ended = run(*words, *officer)
+    asked.join()
+
+    assert ended.code == 0
+    assert "request request-1: completed, 3 records erased" in ended.out
+    rows = [line.split() for line in ended.out.splitlines() if line.startswith("hospital-")]
+    assert rows == [
+        [SITE, "erased", "empirical", "1", "3", "3", "0.250"],
+        [OTHER, "nothing-held", "empirical", "1", "0", "0", "0.250"],
+    ]
+    assert f"guarantee empirical: {Guarantee.EMPIRICAL.remains}" in ended.out
+    assert ledger.get("request-1").request.requester == DATA_PROTECTION_OFFICER
+
+
+def answer_when_asked(ledger: LedgerService, request_id: str) -> None:
+    for order in ledger.watch(SITE, 0, follow=True):
+        assert order.request.request_id == request_id
+        break
+    carry_out(ledger, SITE, records=3)
+    carry_out(ledger, OTHER, state=SiteState.NOTHING_HELD, records=0)
+
+
+@pytest.mark.parametrize(
+    ("words", "target"),
+    [
+        (["--everything", "--yes", "--site", OTHER], WholeSite(OTHER)),
+        (["--record", "scan-1", "--site", OTHER, "--secret", "{secret}"], OTHER),
+        (["--record", "scan-1", "--secret", "{secret}"], ""),
+    ],
+)
+def test_officer_asks_one_site_or_all(
+    run: Run, ledger: LedgerService, service: str, secret: Path, words: list[str], target: WholeSite | str
+) -> None:
+    officer = ["--requester", DATA_PROTECTION_OFFICER, "--service", service, "--wait", "0"]
+    expected = (
+        Records(frozenset([FederationSecret.read(secret).reference("scan-1")]), target)
+        if isinstance(target, str)
+        else target
+    )
+
+    ended = run("forget", *(word.format(secret=secret) for word in words), *officer)
+
+    assert ended.code == 0
+    assert ledger.page().statuses[0].request.target == expected
+
+
+def test_request_that_is_not_answered_in_time_can_be_looked_up(run: Run, service: str, secret: Path) -> None:
+    officer = ["--requester", DATA_PROTECTION_OFFICER, "--secret", secret, "--service", service]
+
+    ended = run("forget", "--subject", "patient-1", *officer, "--request-id", "request-1", "--wait", "0.01")
+    document = run("forget", "--subject", "patient-1", *officer, "--wait", 0, "--json").json
+
+    assert ended.code == 0
+    assert f"pending at {SITE}, {OTHER}" in ended.out
+    assert f"munkey-server request request-1 --service {service}" in ended.out
+    assert "guarantee empirical" not in ended.out
+    assert (document["state"], document["remains"]) == ("dispatched", None)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "--record, --records-file, --subject and --everything"),
+        (["--record", "a", "--subject", "b"], "by one of"),
+        (["--subject", ""], "an id is empty"),
+        (["--record", "a", "--record", ""], "an id is empty"),
+        (["--subject", "a"], "say who asks"),
+        (["--subject", "a", "--secret", "{secret}"], "say who asks"),
+        (["--subject", "a", "--requester", "coordinator"], "may not ask"),
+        (["--subject", "a", "--requester", DATA_PROTECTION_OFFICER], "--secret"),
+        (["--subject", "a", "--requester", DATA_PROTECTION_OFFICER, "--site", OTHER], "leave --site out"),
+        (["--record", "a", "--requester", DATA_PROTECTION_OFFICER, "--site", ""], "--site is empty"),
+        (["--everything", "--requester", DATA_PROTECTION_OFFICER], "name it with --site"),
+        (["--subject", "a", "--site-dir", "{tmp}", "--secret", "{secret}"], "leave --requester"),
+        (["--subject", "a", "--site-dir", "{tmp}"], "munkey-client enrol"),
+        (["--subject", "a", "--requester", DATA_PROTECTION_OFFICER, "--secret", "{tmp}/none"], "cannot be read"),
+        (["--records-file", "{tmp}/none"], "cannot be read"),
+        (["--subject", "a", "--service", "nowhere"], "host:port"),
+    ],
+)
+def test_mistake_in_a_request_is_one_line(
+    run: Run, tmp_path: Path, secret: Path, words: list[str], message: str
+) -> None:
+    assert message in run("forget", *(word.format(tmp=tmp_path, secret=secret) for word in words)).error
+
+
+def test_refusal_of_the_service_is_one_line(run: Run, service: str) -> None:
+    officer = ["--requester", DATA_PROTECTION_OFFICER, "--service", service, "--yes"]
+
+    assert "'hospital-9' is not registered" in run("forget", "--everything", "--site", "hospital-9", *officer).error
+
+
+def test_request_that_may_have_been_lost_is_asked_again_by_its_id(run: Run, secret: Path) -> None:
+    officer = ["--requester", DATA_PROTECTION_OFFICER, "--secret", secret, "--service", "127.0.0.1:1"]
+
+    error = run("forget", "--subject", "a", *officer, "--request-id", "request-1").error
+
+    assert "cannot be reached" in error
+    assert "--request-id request-1" in error
+
+
+def test_waiting_outlasts_a_service_that_is_away(
+    ledger: LedgerService, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = ledger.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
+    now = 0.0
+    pauses: list[float] = []
+    seen: list[RequestStatus] = []
+
+    def pause(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            carry_out(ledger, SITE)
+
+    with DeletionChannel(service) as channel:
+        get = channel.get
+        away = iter([ServiceUnavailable("away")])
+
+        def get_or_fail(request_id: str) -> RequestStatus:
+            for error in away:
+                raise error
+            return get(request_id)
+
+        monkeypatch.setattr(channel, "get", get_or_fail)
+        answered = await_answers(channel, status, 60, seen.append, clock=lambda: now, pause=pause)
+
+    assert answered.state is RequestState.COMPLETED
+    assert pauses == pytest.approx([0.1, 0.2, 0.4])
+    assert [status.state for status in seen] == [RequestState.DISPATCHED, RequestState.COMPLETED]

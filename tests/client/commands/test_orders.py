@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from client.dataset import Split
+from client.key_store import schema
+from client.site import SiteFolder
+from common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    DeletionRequest,
+    RequestState,
+    Subject,
+    WholeSite,
+)
+from common.errors import EXIT_CODE
+from common.references import FederationSecret
+from server.deletion_service import LedgerService
+
+from .conftest import SITE, TEST, TRAIN, Run
+
+SECONDS = 30.0
+"""The longest that anything here may take."""
+
+
+def test_outstanding_orders_are_carried_out_once(
+    run: Run, folder: SiteFolder, ledger: LedgerService, service: str, secret: Path
+) -> None:
+    reference = FederationSecret.read(secret).reference("scan-patient-3")
+    ledger.submit(DeletionRequest("request-1", DATA_PROTECTION_OFFICER, Subject(reference)))
+    ledger.submit(DeletionRequest("request-2", SITE, Subject(bytes(32))))
+
+    applied = run("catch-up", "--site-dir", folder.path, "--service", service, "--json").json
+    again = run("catch-up", "--site-dir", folder.path, "--service", service)
+
+    assert [(order["order"], order["state"], order["records"], order["guarantee"]) for order in applied] == [
+        (1, "erased", 2, "empirical"),
+        (2, "nothing-held", 0, "empirical"),
+    ]
+    assert "number 2" in again.out
+    assert ledger.get("request-2").state is RequestState.COMPLETED
+    with folder.open() as store:
+        assert store.count(Split.TRAIN) == TRAIN - 2
+
+
+def test_caught_up_orders_as_a_table(run: Run, folder: SiteFolder, ledger: LedgerService, service: str) -> None:
+    ledger.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
+
+    shown = run("catch-up", "--site-dir", folder.path, "--service", service).out
+
+    assert shown.splitlines()[-1].split()[:6] == [
+        "request-1",
+        "erased",
+        "empirical",
+        "1",
+        str(TRAIN + TEST),
+        str(TRAIN),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--service", "127.0.0.1:1", "--patience", "0"], "cannot be reached"),
+        (["--service", "nowhere"], "host:port"),
+        (["--patience", "-1"], "--patience"),
+        (["--guarantee", "exact"], "not available"),
+    ],
+)
+def test_mistake_in_catching_up_is_one_line(run: Run, folder: SiteFolder, words: list[str], message: str) -> None:
+    assert message in run("catch-up", "--site-dir", folder.path, *words).error
+
+
+def test_locked_key_store_is_one_line(
+    run: Run,
+    folder: SiteFolder,
+    ledger: LedgerService,
+    service: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(schema, "_BUSY_SECONDS", 0.0)
+    ledger.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
+    other = sqlite3.connect(folder.key_store, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    ended = run("catch-up", "--site-dir", folder.path, "--service", service)
+    other.close()
+
+    assert "(database is locked)" in ended.error
+    assert "try again" in ended.error
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_agent_carries_out_orders_until_a_signal(
+    run: Run, folder: SiteFolder, ledger: LedgerService, service: str, number: signal.Signals
+) -> None:
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    ledger.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
+
+    with stopping_when(lambda: ledger.get("request-1").state.final, number):
+        ended = run("agent", "--site-dir", folder.path, "--service", service)
+
+    greeting, line = ended.out.splitlines()
+    assert (ended.code, ended.err) == (0, "")
+    assert f"agent of {SITE}: orders after 0 from {service}" in greeting
+    assert line.startswith(f"order 1: erased, {TRAIN + TEST} records, {TRAIN} entries, ")
+    assert line.endswith(" s (empirical)")
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+
+
+def test_agent_waits_for_a_service_that_cannot_be_reached(
+    run: Run, folder: SiteFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    with stopping_when(lambda: "trying again" in caplog.text, signal.SIGTERM):
+        ended = run("agent", "--site-dir", folder.path, "--service", "127.0.0.1:1")
+
+    assert ended.code == 0
+    assert "cannot be reached" in caplog.text
+
+
+def test_agent_tries_again_when_the_key_store_is_locked(
+    run: Run,
+    folder: SiteFolder,
+    ledger: LedgerService,
+    service: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(schema, "_BUSY_SECONDS", 0.0)
+    ledger.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
+    other = sqlite3.connect(folder.key_store, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+
+    def unlocked_and_answered() -> bool:
+        if other.in_transaction and "trying again" in caplog.text:
+            other.rollback()
+        return ledger.get("request-1").state.final
+
+    with stopping_when(unlocked_and_answered, signal.SIGTERM):
+        ended = run("agent", "--site-dir", folder.path, "--service", service)
+    other.close()
+
+    assert ended.code == 0
+    assert "database is locked" in caplog.text
+    assert f"order 1: erased, {TRAIN + TEST} records" in ended.out
+
+
+def test_agent_of_a_site_that_is_not_registered_ends_with_one_line(
+    run: Run, tmp_path: Path, enrolment: list[object], service: str
+) -> None:
+    run(*enrolment, "--site", "hospital-9")
+
+    ended = run("agent", "--site-dir", tmp_path / SITE, "--service", service)
+
+    assert ended.code == EXIT_CODE
+    assert ended.err.startswith("error: ")
+    assert "hospital-9" in ended.err
+
+
+class stopping_when:  # noqa: N801 (reads as a statement)
+    """Send this process a signal once something is so, while the body runs; fails if it is not so in time."""
+
+    def __init__(self, so: Callable[[], bool], number: signal.Signals) -> None:
+        self._so = so
+        self._number = number
+        self._seen = False
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        assert self._seen
+
+    def _watch(self) -> None:
+        deadline = time.monotonic() + SECONDS
+        while not self._over.wait(0.01):
+            self._seen = self._so()
+            if self._seen or time.monotonic() > deadline:
+                os.kill(os.getpid(), self._number)
+                return

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from client.dataset import Split
+from client.key_store import KeyStore, Tokens
+from client.site import SiteFolder
+from common.deletion import (
+    DeletionOrder,
+    DeletionRequest,
+    Records,
+)
+from common.guarantees import Guarantee
+
+from .conftest import SITE, TEST, TRAIN, Run
+
+
+def test_status_as_json(run: Run, folder: SiteFolder) -> None:
+    with folder.open() as store:
+        entries, _ = store.read_entries(Split.TRAIN)
+        store.write_tokens(store.generation, entries[:5], Tokens.zeros(5, store.description.exemplar_size))
+        apply_order(store, "request-1")
+
+    shown = run("status", "--site-dir", folder.path, "--json").json
+
+    assert (shown["site"], shown["entries"], shown["last_order"], shown["generation"]) == (SITE, TRAIN, 1, 0)
+    assert shown["records"] == {"train": TRAIN, "val": 0, "test": TEST}
+    assert shown["consents"] == {"revocable": TRAIN + TEST}
+    assert shown["classes"] == {"0": TRAIN // 2, "1": TRAIN // 2}
+    assert (shown["trained_tokens"], shown["neighbours_listed"]) == (5, 12)
+    assert shown["encoder"].startswith("descriptor")
+    assert shown["bytes"] > 0
+    assert [(order["order"], order["request_id"], order["state"]) for order in shown["orders"]] == [
+        (1, "request-1", "nothing-held")
+    ]
+
+
+def test_status_as_tables(run: Run, folder: SiteFolder) -> None:
+    without_orders = run("status", "--site-dir", folder.path).out
+    with folder.open() as store:
+        apply_order(store, "request-1")
+    with_orders = run("status", "--site-dir", folder.path).out
+
+    assert "classes" in without_orders
+    assert f"train {TRAIN}, val 0, test {TEST}" in without_orders
+    assert "request" not in without_orders
+    assert with_orders.splitlines()[-1].split()[:6] == ["request-1", "nothing-held", "empirical", "1", "0", "0"]
+
+
+def test_status_without_a_key_store_is_one_line(run: Run, tmp_path: Path) -> None:
+    assert "munkey-client enrol" in run("status", "--site-dir", tmp_path / "absent").error
+
+
+def apply_order(store: KeyStore, request_id: str) -> None:
+    request = DeletionRequest(request_id, SITE, Records(frozenset([bytes(32)]), SITE))
+    store.apply(DeletionOrder(store.last_order + 1, SITE, request), Guarantee.EMPIRICAL)

@@ -1,0 +1,184 @@
+"""Small records, encodings, key stores and orders, as the tests of one site need them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from client.dataset import Consent, Dataset, Split
+from client.key_store import KeyStore, StoreDescription
+from common.deletion import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite
+from common.encoders import Encoding
+from common.references import FederationSecret
+from common.settings import ImagePath, Settings
+
+SITE = "hospital-1"
+CLASSES = 4
+IMAGE = (1, 8, 8)
+FEATURES = (4, 6)
+KEY = 16
+EXEMPLAR = 8
+DESCRIPTION = StoreDescription(SITE, "encoder-1", KEY, ImagePath.PATCHES, IMAGE, EXEMPLAR, 12)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    # Models this small lose by threads, far more so where other processes run.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _logging_reaches_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Flower's logger keeps its records to itself.
+    monkeypatch.setattr(logging.getLogger("flwr"), "propagate", True)
+
+
+@pytest.fixture
+def secret() -> FederationSecret:
+    return FederationSecret(b"a secret that sites share")
+
+
+def record_id(number: int) -> str:
+    # Lengths differ, so that SQLite has to move rows about as it does with real ones.
+    return f"examination-{number:06d}-of-the-chest{'-again' * (number % 4)}"
+
+
+def subject_id(number: int) -> str:
+    return f"patient-{number:06d}-in-the-register"
+
+
+@pytest.fixture
+def make_records() -> Callable[..., Dataset]:
+    """Return records by number: a number always stands for the same record, and each is its own subject by default."""
+
+    def make(
+        numbers: Sequence[int],
+        *,
+        split: Split = Split.TRAIN,
+        subjects: Sequence[int] | None = None,
+        labels: Sequence[int] | None = None,
+    ) -> Dataset:
+        numbers = list(numbers)
+        images = [np.random.default_rng(n).integers(0, 256, IMAGE, dtype=np.uint8) for n in numbers]
+        return Dataset(
+            images=np.array(images, dtype=np.uint8).reshape(-1, *IMAGE),
+            labels=np.array([n % CLASSES for n in numbers] if labels is None else labels, dtype=np.int64),
+            record_ids=np.array([record_id(n) for n in numbers], dtype=np.str_),
+            subject_ids=np.array([subject_id(n) for n in (subjects or numbers)], dtype=np.str_),
+            splits=np.full(len(numbers), split.value),
+            consents=np.full(len(numbers), Consent.REVOCABLE.value),
+            class_names=tuple(f"class {c}" for c in range(CLASSES)),
+        )
+
+    return make
+
+
+@pytest.fixture
+def encode_records() -> Callable[[Dataset], Encoding]:
+    """Return a key and features for each record, drawn from its image alone."""
+
+    def encode(records: Dataset) -> Encoding:
+        keys, features = [], []
+        for image in records.images:
+            draw = np.random.default_rng(image.ravel().tolist())
+            key = draw.normal(size=KEY).astype(np.float32)
+            keys.append(key / np.linalg.norm(key))
+            features.append(draw.normal(size=FEATURES).astype(np.float32))
+        return Encoding(
+            torch.from_numpy(np.array(keys, dtype=np.float32).reshape(-1, KEY)),
+            torch.from_numpy(np.array(features, dtype=np.float32).reshape(-1, *FEATURES)),
+        )
+
+    return encode
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> Iterator[Callable[..., KeyStore]]:
+    """Return a function that makes an empty key store in a folder of its own; all are closed at the end."""
+    with ExitStack() as stack:
+        folders = count(1)
+
+        def make(**changes: object) -> KeyStore:
+            folder = tmp_path / f"store-{next(folders)}"
+            folder.mkdir()
+            description = replace(DESCRIPTION, **changes)  # type: ignore[arg-type]
+            return stack.enter_context(KeyStore.create(folder / "keystore.sqlite", description))
+
+        yield make
+
+
+@pytest.fixture
+def store(make_store: Callable[..., KeyStore]) -> KeyStore:
+    return make_store()
+
+
+@pytest.fixture
+def reopen() -> Iterator[Callable[[KeyStore], KeyStore]]:
+    """Return a function that opens one more connection to a store, as another process would."""
+    with ExitStack() as stack:
+        yield lambda store: stack.enter_context(KeyStore.open(store.path))
+
+
+@pytest.fixture
+def fill(
+    make_records: Callable[..., Dataset], encode_records: Callable[[Dataset], Encoding], secret: FederationSecret
+) -> Callable[..., Dataset]:
+    """Return a function that enrols records by number, and returns them."""
+
+    def fill(store: KeyStore, numbers: Sequence[int], **properties: object) -> Dataset:
+        records = make_records(numbers, **properties)
+        store.enrol(records, encode_records(records), secret)
+        return records
+
+    return fill
+
+
+@pytest.fixture
+def records_target(secret: FederationSecret) -> Callable[..., Records]:
+    """Return a function that names records by number."""
+    return lambda *numbers: Records(frozenset(secret.reference(record_id(n)) for n in numbers), SITE)
+
+
+@pytest.fixture
+def subject_target(secret: FederationSecret) -> Callable[[int], Subject]:
+    """Return a function that names a subject by number."""
+    return lambda number: Subject(secret.reference(subject_id(number)))
+
+
+@pytest.fixture
+def order(records_target: Callable[..., Records]) -> Callable[..., DeletionOrder]:
+    """Return a function that makes an order for some records by number, or for another target."""
+
+    def order(number: int, *numbers: int, target: Target | None = None, site: str = SITE) -> DeletionOrder:
+        target = target or (records_target(*numbers) if numbers else WholeSite(site))
+        return DeletionOrder(number, site, DeletionRequest(f"request-{number}", site, target))
+
+    return order
+
+
+@pytest.fixture
+def small_settings() -> Settings:
+    """Settings of a model that is quick to train on the records of these tests."""
+    return Settings().replace(
+        num_classes=CLASSES,
+        width=16,
+        depth=1,
+        heads=2,
+        exemplar_size=EXEMPLAR,
+        neighbours=3,
+        local_epochs=1,
+        batch_size=8,
+        num_rounds=4,
+        device="cpu",
+    )

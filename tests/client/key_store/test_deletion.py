@@ -1,0 +1,482 @@
+"""Carrying out deletion orders: all of it or nothing, once, and no file holds the bytes afterwards."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from client.dataset import Dataset, Split
+from client.key_store import KeyStore, Tokens
+from client.neighbour_index import list_arrivals
+from common.deletion import DeletionOrder, SiteState, Subject
+from common.encoders import Encoding
+from common.errors import KeyStoreError
+from common.guarantees import Guarantee
+from common.references import FederationSecret
+from common.settings import ImagePath
+
+Fill = Callable[..., Dataset]
+Make = Callable[..., KeyStore]
+Order = Callable[..., DeletionOrder]
+Reopen = Callable[[KeyStore], KeyStore]
+
+EMPIRICAL = Guarantee.EMPIRICAL
+_TABLES = ("records", "keys", "inputs", "tokens", "neighbours", "tombstones", "applied_orders", "description")
+
+
+def rows(store: KeyStore) -> dict[str, list[tuple[object, ...]]]:
+    """Return everything in a store, read over a connection of its own."""
+    connection = sqlite3.connect(store.path)
+    found = {table: sorted(connection.execute(f"SELECT * FROM {table}")) for table in _TABLES}  # noqa: S608
+    connection.close()
+    return found
+
+
+def entries_named(store: KeyStore) -> dict[str, set[object]]:
+    """Return the entry numbers that each table names."""
+    found = rows(store)
+    return {
+        **{table: {row[0] for row in found[table]} for table in ("records", "keys", "inputs", "tokens")},
+        "neighbours": {number for row in found["neighbours"] for number in row[:2]},
+    }
+
+
+def write_random_tokens(store: KeyStore, seed: int = 0) -> dict[int, list[bytes]]:
+    """Train every entry, so to say; return the bytes of each entry's token."""
+    entries, _ = store.read_entries(Split.TRAIN)
+    draw = np.random.default_rng(seed)
+    arrays = [draw.normal(size=(len(entries), store.description.exemplar_size)).astype(np.float32) for _ in range(3)]
+    tensors = [torch.from_numpy(array) for array in arrays]
+    store.write_tokens(store.generation, entries, Tokens(*tensors, torch.full((len(entries),), seed + 1)))
+    return {entry: [array[row].tobytes() for array in arrays] for row, entry in enumerate(entries.tolist())}
+
+
+@pytest.fixture
+def trained(store: KeyStore, fill: Fill) -> KeyStore:
+    """A store with six entries, of which 4 and 5 are one subject's, two held-out records, tokens and lists."""
+    fill(store, range(6), subjects=[1, 2, 3, 4, 5, 5])
+    fill(store, [6, 7], split=Split.TEST, subjects=[5, 7])
+    list_arrivals(store)
+    write_random_tokens(store)
+    return store
+
+
+# What goes, and what comes.
+
+
+def test_deleted_records_are_gone_from_every_table(trained: KeyStore, order: Order) -> None:
+    answer = trained.apply(order(1, 1, 3), EMPIRICAL)
+
+    assert (answer.number, answer.site, answer.request_id) == (1, "hospital-1", "request-1")
+    assert (answer.state, answer.records, answer.entries) == (SiteState.ERASED, 2, 2)
+    assert answer.guarantee is EMPIRICAL
+    assert answer.seconds > 0
+    assert entries_named(trained) == {
+        "records": {1, 3, 5, 6, 7, 8},
+        "keys": {1, 3, 5, 6, 7, 8},
+        "inputs": {1, 3, 5, 6, 7, 8},
+        "tokens": {1, 3, 5, 6},
+        "neighbours": {1, 3, 5, 6, 7, 8},
+    }
+
+
+def test_deleted_subject_takes_its_held_out_records_along(
+    trained: KeyStore, order: Order, subject_target: Callable[[int], Subject]
+) -> None:
+    answer = trained.apply(order(1, target=subject_target(5)), EMPIRICAL)
+
+    assert (answer.records, answer.entries) == (3, 2)
+    assert [trained.count(split) for split in Split] == [4, 0, 1]
+    assert entries_named(trained)["neighbours"] == {1, 2, 3, 4, 8}
+
+
+def test_emptied_site_holds_tombstones_and_answers_only(trained: KeyStore, order: Order) -> None:
+    answer = trained.apply(order(1), EMPIRICAL)
+
+    found = rows(trained)
+    assert (answer.records, answer.entries) == (8, 6)
+    assert {table: len(content) for table, content in found.items() if content} == {
+        "tombstones": 8,
+        "applied_orders": 1,
+        "description": 1,
+    }
+
+
+def test_order_for_what_is_not_here_says_so(trained: KeyStore, order: Order) -> None:
+    before = rows(trained)
+
+    answer = trained.apply(order(1, 100), EMPIRICAL)
+
+    after = rows(trained)
+    assert (answer.state, answer.records, answer.entries) == (SiteState.NOTHING_HELD, 0, 0)
+    assert {table for table in after if after[table] != before[table]} == {"tombstones", "applied_orders"}
+
+
+def test_tombstones_name_nobody(trained: KeyStore, order: Order, secret: FederationSecret, make_store: Make) -> None:
+    other = make_store()
+    for store in (trained, other):
+        store.apply(order(1, 1), EMPIRICAL)
+
+    ours, theirs = rows(trained)["tombstones"], rows(other)["tombstones"]
+
+    assert len(ours) == len(theirs) == 1
+    # The hash is keyed by a secret of the store alone, so neither the id nor its reference can be tried out.
+    assert ours != theirs
+
+
+def test_only_deleted_entries_raise_the_generation(trained: KeyStore, order: Order) -> None:
+    before = trained.generation
+
+    trained.apply(order(1, 7), EMPIRICAL)
+    trained.apply(order(2, 100), EMPIRICAL)
+    assert trained.generation == before
+
+    trained.apply(order(3, 0), EMPIRICAL)
+    assert trained.generation == before + 1
+
+
+def test_entry_numbers_are_never_given_again(trained: KeyStore, order: Order, fill: Fill, reopen: Reopen) -> None:
+    trained.apply(order(1), EMPIRICAL)
+
+    again = reopen(trained)
+    fill(again, [100])
+
+    assert again.read_entries(Split.TRAIN)[0].tolist() == [9]
+
+
+# All or nothing, once.
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "INSERT ON tombstones",
+        "DELETE ON records",
+        "DELETE ON keys",
+        "DELETE ON inputs",
+        "DELETE ON tokens",
+        "DELETE ON neighbours",
+        "INSERT ON applied_orders",
+        "UPDATE ON description",
+    ],
+)
+@pytest.mark.parametrize("target", ["records", "subject", "everything"])
+def test_deletion_that_fails_half_way_changes_nothing(
+    trained: KeyStore, order: Order, subject_target: Callable[[int], Subject], event: str, target: str
+) -> None:
+    orders = {
+        "records": order(1, 0, 1, 2),
+        "subject": order(1, target=subject_target(5)),
+        "everything": order(1),
+    }
+    other = sqlite3.connect(trained.path)
+    # AFTER: a part of the deletion has been done by then.
+    other.execute(f"CREATE TRIGGER fault AFTER {event} BEGIN SELECT RAISE(ABORT, 'fault'); END")
+    before = rows(trained)
+
+    with pytest.raises(sqlite3.IntegrityError, match="fault"):
+        trained.apply(orders[target], EMPIRICAL)
+
+    assert rows(trained) == before
+    assert trained.last_order == 0
+    other.execute("DROP TRIGGER fault")
+    other.close()
+    assert trained.apply(orders[target], EMPIRICAL).state is SiteState.ERASED
+
+
+def test_order_is_applied_once(trained: KeyStore, order: Order, fill: Fill, reopen: Reopen) -> None:
+    first = trained.apply(order(1, 1), EMPIRICAL)
+    before = rows(trained)
+
+    assert trained.apply(order(1, 1), EMPIRICAL) == first
+    assert reopen(trained).apply(order(1, 1), EMPIRICAL) == first
+    assert rows(trained) == before
+
+
+def test_order_that_was_applied_can_come_again_after_others(trained: KeyStore, order: Order) -> None:
+    first = trained.apply(order(1, 1), EMPIRICAL)
+    trained.apply(order(2, 2), EMPIRICAL)
+
+    assert trained.apply(order(1, 1), EMPIRICAL) == first
+    assert trained.last_order == 2
+
+
+def test_order_that_skips_one_is_refused(trained: KeyStore, order: Order) -> None:
+    trained.apply(order(1, 1), EMPIRICAL)
+
+    with pytest.raises(KeyStoreError, match="order 3 came before order 2; watch the stream from the start"):
+        trained.apply(order(3, 2), EMPIRICAL)
+
+    assert trained.last_order == 1
+
+
+def test_order_for_another_site_is_refused(trained: KeyStore, order: Order) -> None:
+    with pytest.raises(KeyStoreError, match="order 1 is for hospital-2, this key store belongs to hospital-1"):
+        trained.apply(order(1, site="hospital-2"), EMPIRICAL)
+
+    assert trained.count(Split.TRAIN) == 6
+
+
+def test_two_processes_that_apply_the_same_order_give_one_answer(
+    trained: KeyStore, order: Order, reopen: Reopen
+) -> None:
+    both = [trained, reopen(trained)]
+    begin = threading.Barrier(2)
+
+    def apply(store: KeyStore) -> object:
+        begin.wait(20)
+        return store.apply(order(1, 1, 2), EMPIRICAL)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(apply, both)
+
+    assert first == second
+    assert len(rows(trained)["applied_orders"]) == 1
+    assert trained.generation == 1
+
+
+def test_answers_wait_until_the_service_has_them(trained: KeyStore, order: Order, reopen: Reopen) -> None:
+    answers = [trained.apply(order(number, number), EMPIRICAL) for number in (1, 2)]
+    assert trained.read_unacknowledged() == answers
+
+    trained.mark_acknowledged(1)
+
+    assert reopen(trained).read_unacknowledged() == answers[1:]
+    assert trained.read_applied() == answers
+
+
+# The bytes.
+
+
+def fragments(content: bytes) -> Iterator[bytes]:
+    """Yield parts of some bytes: a copy that was overwritten in part, or that lies on two pages, is a copy."""
+    width = 16
+    for start in {0, (len(content) - width) // 2, len(content) - width}:
+        yield content[max(start, 0) : max(start, 0) + width]
+
+
+class Traces:
+    """What every record has ever put into a store."""
+
+    def __init__(self, store: KeyStore, fill: Fill, encode: Callable[[Dataset], Encoding], secret: FederationSecret):
+        self._store, self._fill, self._encode, self._secret = store, fill, encode, secret
+        self._of: dict[int, list[bytes]] = {}
+        self._entry: dict[int, int] = {}
+
+    def enrol(self, numbers: range) -> None:
+        records = self._fill(self._store, numbers)
+        encoding = self._encode(records)
+        patches = self._store.description.image_path is ImagePath.PATCHES
+        inputs = records.images if patches else encoding.features.numpy()
+        last = int(self._store.read_entries(Split.TRAIN)[0].max())
+        for row, number in enumerate(numbers):
+            identifiers = (records.record_ids[row], records.subject_ids[row])
+            self._entry[number] = last - len(numbers) + 1 + row
+            self._of[number] = [
+                *(identifier.encode() for identifier in identifiers),
+                *(self._secret.reference(identifier) for identifier in identifiers),
+                encoding.keys[row].numpy().tobytes(),
+                inputs[row].tobytes(),
+            ]
+
+    def train(self, seed: int) -> None:
+        tokens = write_random_tokens(self._store, seed)
+        for number, entry in self._entry.items():
+            self._of[number] += tokens.get(entry, [])
+
+    def on_disk(self, number: int) -> list[bytes]:
+        raw = [file.read_bytes() for file in self._store.path.parent.iterdir()]
+        # Ids of these tests begin and end alike, so they are looked for as a whole.
+        return [
+            trace
+            for place, trace in enumerate(self._of[number])
+            for part in ([trace] if place < 2 else fragments(trace))
+            if any(part in content for content in raw)
+        ]
+
+
+@pytest.fixture
+def make_traces(
+    fill: Fill, encode_records: Callable[[Dataset], Encoding], secret: FederationSecret
+) -> Callable[[KeyStore], Traces]:
+    return lambda store: Traces(store, fill, encode_records, secret)
+
+
+@pytest.fixture(params=[ImagePath.PATCHES, ImagePath.FROZEN])
+def any_store(make_store: Make, request: pytest.FixtureRequest) -> KeyStore:
+    shape = (1, 8, 8) if request.param is ImagePath.PATCHES else (4, 6)
+    return make_store(image_path=request.param, input_shape=shape)
+
+
+def test_no_file_holds_the_bytes_of_a_deleted_record(
+    any_store: KeyStore, make_traces: Callable[[KeyStore], Traces], order: Order
+) -> None:
+    traces = make_traces(any_store)
+    traces.enrol(range(30))
+    list_arrivals(any_store)
+    for seed in range(3):
+        traces.train(seed)
+    assert len(traces.on_disk(7)) > 6
+
+    any_store.apply(order(1, 7), EMPIRICAL)
+
+    assert traces.on_disk(7) == []
+    assert len(traces.on_disk(8)) > 6
+
+
+def test_no_file_holds_the_bytes_while_another_process_has_the_store_open(
+    store: KeyStore, make_traces: Callable[[KeyStore], Traces], order: Order, reopen: Reopen
+) -> None:
+    other = reopen(store)
+    traces = make_traces(store)
+    traces.enrol(range(30))
+    traces.train(0)
+    entries, _ = other.read_entries(Split.TRAIN)
+    other.read_keys(entries)
+
+    store.apply(order(1, 7), EMPIRICAL)
+    # What the other process had read is not written again with the rest of its pages.
+    write_random_tokens(other, seed=5)
+
+    assert traces.on_disk(7) == []
+
+
+def test_no_file_holds_copies_that_were_made_when_rows_moved(
+    any_store: KeyStore, make_traces: Callable[[KeyStore], Traces], order: Order
+) -> None:
+    traces = make_traces(any_store)
+    deleted: list[int] = []
+    draw = np.random.default_rng(0)
+    held: list[int] = []
+    for number in range(1, 9):
+        first = 1000 * number
+        traces.enrol(range(first, first + 60))
+        held += range(first, first + 60)
+        traces.train(number)
+        chosen = draw.choice(held, len(held) // 2, replace=False).tolist()
+        any_store.apply(order(number, *chosen), EMPIRICAL)
+        deleted += chosen
+        held = [record for record in held if record not in chosen]
+
+    assert {record: found for record in deleted if (found := traces.on_disk(record))} == {}
+
+
+@pytest.mark.parametrize("what", ["subject", "everything"])
+def test_no_file_holds_the_bytes_of_a_subject_or_a_site(
+    store: KeyStore,
+    make_traces: Callable[[KeyStore], Traces],
+    order: Order,
+    subject_target: Callable[[int], Subject],
+    what: str,
+) -> None:
+    traces = make_traces(store)
+    traces.enrol(range(20))
+    traces.train(0)
+
+    store.apply(order(1, target=subject_target(7) if what == "subject" else None), EMPIRICAL)
+
+    assert traces.on_disk(7) == []
+    assert bool(traces.on_disk(8)) is (what == "subject")
+
+
+# Crashes and other processes.
+
+
+def test_erasure_that_a_crash_interrupted_is_finished_before_it_is_acknowledged(
+    store: KeyStore,
+    make_traces: Callable[[KeyStore], Traces],
+    order: Order,
+    reopen: Reopen,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class PowerCut(Exception): ...
+
+    def fail(_connection: sqlite3.Connection) -> None:
+        raise PowerCut
+
+    traces = make_traces(store)
+    traces.enrol(range(20))
+    with monkeypatch.context() as patched, pytest.raises(PowerCut):
+        patched.setattr("client.key_store.deletion._checkpoint", fail)
+        store.apply(order(1, 7), EMPIRICAL)
+    assert store.last_order == 1
+    assert traces.on_disk(7) != []
+
+    after = reopen(store)
+    (answer,) = after.read_unacknowledged()
+
+    assert (answer.number, answer.state, answer.records) == (1, SiteState.ERASED, 1)
+    assert answer.seconds > 0
+    assert traces.on_disk(7) == []
+    assert after.read_unacknowledged() == [answer]
+    assert after.apply(order(1, 7), EMPIRICAL) == answer
+
+
+def test_reader_that_stays_keeps_an_order_from_being_answered_but_not_for_good(
+    make_store: Make,
+    make_traces: Callable[[KeyStore], Traces],
+    order: Order,
+    reopen: Reopen,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("client.key_store.schema._BUSY_SECONDS", 0.01)
+    store = make_store()
+    traces = make_traces(store)
+    traces.enrol(range(20))
+    reader = sqlite3.connect(store.path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM records").fetchone()
+
+    for _ in range(2):
+        with pytest.raises(KeyStoreError, match="another process keeps reading the key store.*try again"):
+            store.apply(order(1, 7), EMPIRICAL)
+    with pytest.raises(KeyStoreError, match="keeps reading"):
+        store.read_unacknowledged()
+    assert store.count(Split.TRAIN) == 19
+
+    reader.execute("ROLLBACK")
+    reader.close()
+    answer = store.apply(order(1, 7), EMPIRICAL)
+
+    assert answer.records == 1
+    assert traces.on_disk(7) == []
+    assert store.read_unacknowledged() == [answer]
+
+
+def test_writer_that_stays_keeps_an_order_from_being_applied_but_not_for_good(
+    make_store: Make, fill: Fill, order: Order, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.key_store.schema._BUSY_SECONDS", 0.01)
+    store = make_store()
+    fill(store, range(3))
+
+    with reopen(store)._writing(), pytest.raises(KeyStoreError, match="database is locked.*try again"):
+        store.apply(order(1, 1), EMPIRICAL)
+    assert store.last_order == 0
+
+    assert store.apply(order(1, 1), EMPIRICAL).records == 1
+
+
+def test_log_is_empty_after_a_deletion(trained: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    log = Path(f"{trained.path}-wal")
+    checkpoint = "client.key_store.deletion._checkpoint"
+    from client.key_store import deletion
+
+    original = deletion._checkpoint
+
+    def measured(connection: sqlite3.Connection) -> None:
+        original(connection)
+        sizes.append(log.stat().st_size)
+
+    monkeypatch.setattr(checkpoint, measured)
+    trained.apply(order(1, 1), EMPIRICAL)
+
+    assert sizes == [0]

@@ -1,0 +1,108 @@
+"""What the deletion of a record depends on, before any is deleted: tables and connections."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client.key_store.schema import (
+    SCHEMA_VERSION,
+    check_version,
+    connect,
+    create_tables,
+    explaining_locks,
+    not_waiting_for_disk,
+)
+from common.errors import KeyStoreError
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    connection = connect(tmp_path / "keystore.sqlite")
+    create_tables(connection)
+    yield connection
+    connection.close()
+
+
+def pragma(connection: sqlite3.Connection, name: str) -> object:
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+def tables(connection: sqlite3.Connection) -> list[str]:
+    found = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    return sorted(name for (name,) in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("secure_delete", 1), ("temp_store", 2)],
+)
+def test_connection_overwrites_what_it_deletes_and_keeps_nothing_elsewhere(
+    connection: sqlite3.Connection, name: str, value: object
+) -> None:
+    assert pragma(connection, name) == value
+
+
+def test_everything_about_a_record_goes_with_it(connection: sqlite3.Connection) -> None:
+    about_records = [table for table in tables(connection) if "entry" in columns(connection, table)]
+
+    assert about_records == ["inputs", "keys", "neighbours", "records", "tokens"]
+    for table in about_records:
+        keys = connection.execute(f"PRAGMA foreign_key_list({table})").fetchall()
+        linked = {column for _, _, parent, column, _, _, on_delete, _ in keys if (parent, on_delete) == DELETED}
+        assert linked == ({"entry", "neighbour"} & columns(connection, table) if table != "records" else set())
+
+
+DELETED = ("records", "CASCADE")
+
+
+def columns(connection: sqlite3.Connection, table: str) -> set[str]:
+    return {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+
+
+def test_version_is_that_of_the_tables(connection: sqlite3.Connection, tmp_path: Path) -> None:
+    check_version(connection, tmp_path)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+
+    with pytest.raises(KeyStoreError, match=rf"schema {SCHEMA_VERSION + 1}, this version reads {SCHEMA_VERSION};"):
+        check_version(connection, tmp_path)
+
+
+def test_tables_are_made_all_or_none(tmp_path: Path) -> None:
+    connection = connect(tmp_path / "keystore.sqlite")
+    connection.execute("CREATE TABLE applied_orders (number INTEGER)")
+
+    with pytest.raises(sqlite3.OperationalError):
+        create_tables(connection)
+    connection.execute("ROLLBACK")
+
+    assert tables(connection) == ["applied_orders"]
+    assert pragma(connection, "user_version") == 0
+    connection.close()
+
+
+def test_next_commit_waits_for_the_disk_again(connection: sqlite3.Connection) -> None:
+    with not_waiting_for_disk(connection):
+        assert pragma(connection, "synchronous") == 1
+    assert pragma(connection, "synchronous") == 2
+
+    with pytest.raises(RuntimeError), not_waiting_for_disk(connection):
+        raise RuntimeError
+    assert pragma(connection, "synchronous") == 2
+
+
+def test_lock_of_another_process_is_explained(
+    connection: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.key_store.schema._BUSY_SECONDS", 0.01)
+    other = connect(tmp_path / "keystore.sqlite")
+    connection.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(KeyStoreError, match=r"cannot be written \(database is locked\); try again"), explaining_locks():
+        other.execute("BEGIN IMMEDIATE")
+
+    connection.execute("ROLLBACK")
+    other.close()

@@ -1,0 +1,394 @@
+"""Opening a key store, enrolling records into it, and writing back what training changed."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from client.dataset import Consent, Dataset, Split
+from client.key_store import Enrolled, KeyStore, StoreDescription, Tokens
+from client.neighbour_index import list_arrivals
+from common.deletion import DeletionOrder, Records, Subject
+from common.encoders import Encoding
+from common.errors import BankChanged, KeyStoreError
+from common.guarantees import Guarantee
+from common.neighbours import NeighbourLists
+from common.references import FederationSecret
+from common.settings import ImagePath
+
+Fill = Callable[..., Dataset]
+Make = Callable[..., KeyStore]
+Order = Callable[..., DeletionOrder]
+MakeRecords = Callable[..., Dataset]
+Encode = Callable[[Dataset], Encoding]
+
+
+def random_tokens(count: int, size: int, seed: int = 0) -> Tokens:
+    draw = torch.Generator().manual_seed(seed)
+    rows = [torch.randn(count, size, generator=draw) for _ in range(3)]
+    return Tokens(rows[0], rows[1], rows[2], torch.arange(1, count + 1))
+
+
+def equal(left: Tokens, right: Tokens) -> bool:
+    names = ("offsets", "first_moments", "second_moments", "steps")
+    return all(torch.equal(getattr(left, name), getattr(right, name)) for name in names)
+
+
+# Creating and opening.
+
+
+def test_store_can_be_read_by_its_owner_only(store: KeyStore, fill: Fill) -> None:
+    fill(store, range(3))
+
+    files = list(store.path.parent.iterdir())
+
+    assert {file.name for file in files} == {"keystore.sqlite", "keystore.sqlite-wal", "keystore.sqlite-shm"}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+def test_description_survives_reopening(make_store: Make, reopen: Callable[[KeyStore], KeyStore]) -> None:
+    store = make_store(image_path=ImagePath.FROZEN, input_shape=(4, 6), list_length=5)
+
+    assert reopen(store).description == store.description
+    assert store.description.input_shape == (4, 6)
+
+
+def test_second_store_at_the_same_place_is_refused(store: KeyStore) -> None:
+    with pytest.raises(KeyStoreError, match=r"keystore\.sqlite is there already; open it, or choose another folder"):
+        KeyStore.create(store.path, store.description)
+
+
+def test_absent_store_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(KeyStoreError, match=r"no key store .*absent\.sqlite; .*munkey-client enrol"):
+        KeyStore.open(tmp_path / "absent.sqlite")
+
+
+@pytest.mark.parametrize("content", [b"not a database at all, however long it may be" * 100, b""])
+def test_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "keystore.sqlite"
+    path.write_bytes(content)
+
+    with pytest.raises(KeyStoreError, match=r"keystore\.sqlite (is not a readable key store|has key store schema 0)"):
+        KeyStore.open(path)
+
+
+def test_store_of_another_version_is_refused(store: KeyStore) -> None:
+    store.close()
+    connection = sqlite3.connect(store.path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+
+    with pytest.raises(KeyStoreError, match="schema 99, this version reads 1; open it with the version that wrote it"):
+        KeyStore.open(store.path)
+
+
+def test_store_whose_creation_was_cut_short_is_refused(store: KeyStore) -> None:
+    store.close()
+    connection = sqlite3.connect(store.path)
+    connection.execute("DELETE FROM description")
+    connection.commit()
+    connection.close()
+
+    with pytest.raises(KeyStoreError, match="not finished when it was made; remove it and enrol the records again"):
+        KeyStore.open(store.path)
+
+
+def test_refused_file_is_not_kept_open(store: KeyStore) -> None:
+    store.close()
+    connection = sqlite3.connect(store.path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+
+    with pytest.raises(KeyStoreError):
+        KeyStore.open(store.path)
+
+    # The last connection to a database removes its log; it would stay beside one that is still open.
+    assert [file.name for file in store.path.parent.iterdir()] == ["keystore.sqlite"]
+
+
+# Enrolling.
+
+
+@pytest.mark.parametrize("path", [ImagePath.PATCHES, ImagePath.FROZEN])
+def test_arrays_come_back_bit_for_bit(
+    make_store: Make,
+    make_records: MakeRecords,
+    encode_records: Encode,
+    secret: FederationSecret,
+    reopen: Callable[[KeyStore], KeyStore],
+    path: ImagePath,
+) -> None:
+    store = make_store(image_path=path, input_shape=(1, 8, 8) if path is ImagePath.PATCHES else (4, 6))
+    records = make_records(range(5))
+    encoding = encode_records(records)
+
+    enrolled = store.enrol(records, encoding, secret)
+
+    again = reopen(store)
+    entries, labels = again.read_entries(Split.TRAIN)
+    inputs = again.read_inputs(entries)
+    expected = torch.from_numpy(records.images) if path is ImagePath.PATCHES else encoding.features
+    assert enrolled == Enrolled(added=5)
+    assert labels.tolist() == records.labels.tolist()
+    assert torch.equal(again.read_keys(entries), encoding.keys)
+    assert inputs.dtype == expected.dtype
+    assert torch.equal(inputs, expected)
+
+
+def test_held_out_records_are_not_in_the_bank(store: KeyStore, fill: Fill) -> None:
+    fill(store, range(3))
+    fill(store, range(3, 5), split=Split.VAL)
+    fill(store, [5], split=Split.TEST, labels=[3])
+
+    assert [store.count(split) for split in Split] == [3, 2, 1]
+    assert [store.read_entries(split)[0].tolist() for split in Split] == [[1, 2, 3], [4, 5], [6]]
+    assert store.read_entries(Split.TEST)[1].tolist() == [3]
+    assert store.count_labels() == {0: 1, 1: 1, 2: 1}
+    assert store.count_consents() == {Consent.REVOCABLE: 6}
+
+
+def test_record_that_is_known_is_left_as_it_was(
+    store: KeyStore, make_records: MakeRecords, encode_records: Encode, secret: FederationSecret, fill: Fill
+) -> None:
+    first = fill(store, range(3))
+    changed = make_records(range(5), labels=[3] * 5)
+    changed.images[:] = 0
+
+    enrolled = store.enrol(changed, encode_records(changed), secret)
+
+    entries, labels = store.read_entries(Split.TRAIN)
+    assert enrolled == Enrolled(added=2, known=3)
+    assert labels.tolist() == [0, 1, 2, 3, 3]
+    assert torch.equal(store.read_inputs(entries[:3]), torch.from_numpy(first.images))
+
+
+def test_failing_enrolment_adds_nothing(
+    store: KeyStore, make_records: MakeRecords, encode_records: Encode, secret: FederationSecret
+) -> None:
+    records = make_records(range(3))
+    records.splits[2] = "none"
+
+    with pytest.raises(sqlite3.IntegrityError):
+        store.enrol(records, encode_records(records), secret)
+
+    assert store.count(Split.TRAIN) == 0
+
+
+def test_counts_of_batches_add_up() -> None:
+    assert Enrolled(1, 2, 3) + Enrolled(10, 20, 30) == Enrolled(11, 22, 33)
+
+
+class TestReimport:
+    """What was deleted stays out, whichever way it comes back."""
+
+    @pytest.fixture(autouse=True)
+    def _collaborators(
+        self, store: KeyStore, make_records: MakeRecords, encode_records: Encode, secret: FederationSecret, order: Order
+    ) -> None:
+        self.store, self.make_records, self.encode, self.secret, self.order = (
+            store,
+            make_records,
+            encode_records,
+            secret,
+            order,
+        )
+
+    def enrol(self, *numbers: int, consented: tuple[int, ...] = (), subjects: tuple[int, ...] | None = None) -> Enrolled:
+        records = self.make_records(numbers, subjects=subjects)
+        given = frozenset(self.make_records(consented).record_ids.tolist())
+        return self.store.enrol(records, self.encode(records), self.secret, new_consent=given)
+
+    def apply(self, number: int, *records: int, target: Records | Subject | None = None) -> None:
+        self.store.apply(self.order(number, *records, target=target), Guarantee.EMPIRICAL)
+
+    def test_deleted_record_is_refused(self) -> None:
+        self.enrol(1, 2)
+        self.apply(1, 1)
+
+        assert self.enrol(1, 2, 3) == Enrolled(added=1, known=1, refused=1)
+
+    def test_records_of_a_deleted_subject_are_refused_even_if_they_never_were_here(
+        self, subject_target: Callable[[int], Subject]
+    ) -> None:
+        self.enrol(1, 2, subjects=(7, 8))
+        self.apply(1, target=subject_target(7))
+
+        assert self.enrol(1, 2, 3, 4, subjects=(7, 8, 7, 8)) == Enrolled(added=1, known=1, refused=2)
+
+    def test_record_that_was_named_before_it_arrived_is_refused(self) -> None:
+        self.apply(1, 5)
+
+        assert self.enrol(5, 6) == Enrolled(added=1, refused=1)
+
+    def test_records_of_an_emptied_site_are_refused(self) -> None:
+        self.enrol(1, 2)
+        self.apply(1)
+
+        assert self.enrol(1, 2, 3) == Enrolled(added=1, refused=2)
+
+    def test_new_consent_lets_a_record_in(self) -> None:
+        self.enrol(1, 2)
+        self.apply(1, 1, 2)
+
+        assert self.enrol(1, 2, consented=(1,)) == Enrolled(added=1, refused=1)
+        assert self.enrol(1, 2) == Enrolled(known=1, refused=1)
+
+    def test_new_consent_for_one_record_does_not_let_in_its_subjects_others(
+        self, subject_target: Callable[[int], Subject]
+    ) -> None:
+        self.enrol(1, 2, subjects=(7, 7))
+        self.apply(1, target=subject_target(7))
+
+        assert self.enrol(1, 2, subjects=(7, 7), consented=(1,)) == Enrolled(added=1, refused=1)
+        assert self.enrol(2, 3, subjects=(7, 7)) == Enrolled(refused=2)
+
+    def test_record_with_new_consent_can_be_deleted_again(self) -> None:
+        self.enrol(1)
+        self.apply(1, 1)
+        self.enrol(1, consented=(1,))
+        self.apply(2, 1)
+
+        assert self.enrol(1) == Enrolled(refused=1)
+
+    def test_refusal_survives_reopening(self, reopen: Callable[[KeyStore], KeyStore]) -> None:
+        self.enrol(1)
+        self.apply(1, 1)
+
+        self.store = reopen(self.store)
+
+        assert self.enrol(1) == Enrolled(refused=1)
+        assert self.store.has_deleted(self.secret.reference(self.make_records([1]).record_ids[0]))
+
+
+# Tokens and lists.
+
+
+def test_untrained_tokens_are_zero(store: KeyStore, fill: Fill) -> None:
+    fill(store, range(3))
+    entries, _ = store.read_entries(Split.TRAIN)
+
+    assert equal(store.read_tokens(entries), Tokens.zeros(3, 8))
+    assert store.count_trained() == 0
+
+
+def test_tokens_come_back_bit_for_bit(
+    store: KeyStore, fill: Fill, reopen: Callable[[KeyStore], KeyStore]
+) -> None:
+    fill(store, range(5))
+    entries, _ = store.read_entries(Split.TRAIN)
+    first, second = random_tokens(5, 8), random_tokens(5, 8, seed=1)
+
+    store.write_tokens(store.generation, entries, first)
+    store.write_tokens(store.generation, entries, second)
+
+    assert equal(reopen(store).read_tokens(entries), second)
+    assert store.count_trained() == 5
+
+
+def test_tokens_are_read_in_the_order_asked_for(store: KeyStore, fill: Fill) -> None:
+    fill(store, range(5))
+    entries, _ = store.read_entries(Split.TRAIN)
+    tokens = random_tokens(5, 8)
+    store.write_tokens(store.generation, entries, tokens)
+
+    some = store.read_tokens(entries[[1, 4]])
+
+    assert torch.equal(some.offsets, tokens.offsets[[1, 4]])
+    assert some.steps.tolist() == [2, 5]
+
+
+@pytest.mark.parametrize("what", ["tokens", "neighbours"])
+def test_nothing_that_was_computed_with_a_deleted_entry_is_written(
+    store: KeyStore, fill: Fill, order: Order, reopen: Callable[[KeyStore], KeyStore], what: str
+) -> None:
+    fill(store, range(5))
+    list_arrivals(store)
+    generation = store.generation
+    entries, _ = store.read_entries(Split.TRAIN)
+    reopen(store).apply(order(1, 2), Guarantee.EMPIRICAL)
+    kept = entries[[0, 1, 3, 4]]
+    before = store.read_neighbours(kept, kept)
+
+    with pytest.raises(BankChanged):
+        if what == "tokens":
+            store.write_tokens(generation, entries, random_tokens(5, 8))
+        else:
+            store.write_neighbours(generation, entries, NeighbourLists.empty(5, 12), entries)
+
+    assert store.count_trained() == 0
+    assert torch.equal(store.read_neighbours(kept, kept).indices, before.indices)
+
+
+def test_list_of_a_held_out_record_that_was_deleted_is_not_written(
+    store: KeyStore, fill: Fill, order: Order
+) -> None:
+    fill(store, range(3))
+    fill(store, [3], split=Split.TEST)
+    generation = store.generation
+    bank, held_out = store.read_entries(Split.TRAIN)[0], store.read_entries(Split.TEST)[0]
+    store.apply(order(1, 3), Guarantee.EMPIRICAL)
+    lists = NeighbourLists(torch.tensor([[0]]), torch.tensor([[0.5]]))
+
+    with pytest.raises(BankChanged, match="deleted while its neighbours were being searched"):
+        store.write_neighbours(generation, held_out, lists, bank)
+
+
+@pytest.mark.parametrize("read", [KeyStore.read_keys, KeyStore.read_inputs])
+def test_reading_an_entry_that_was_deleted_says_that_the_bank_changed(
+    store: KeyStore, fill: Fill, order: Order, read: Callable[[KeyStore, object], object]
+) -> None:
+    fill(store, range(3))
+    entries, _ = store.read_entries(Split.TRAIN)
+    store.apply(order(1, 0), Guarantee.EMPIRICAL)
+
+    with pytest.raises(BankChanged):
+        read(store, entries)
+
+
+def test_neighbours_come_back_nearest_first_as_positions(store: KeyStore, fill: Fill) -> None:
+    fill(store, range(4))
+    entries, _ = store.read_entries(Split.TRAIN)
+    lists = NeighbourLists(torch.tensor([[3, 1], [2, -1]]), torch.tensor([[0.9, 0.1], [0.5, -torch.inf]]))
+    store.write_neighbours(store.generation, entries[[0, 1]], lists, entries)
+
+    found = store.read_neighbours(entries, entries)
+    among_some = store.read_neighbours(entries[[0]], entries[[0, 3]])
+
+    assert found.indices.shape == (4, 12)
+    assert found.indices[:, :2].tolist() == [[3, 1], [2, -1], [-1, -1], [-1, -1]]
+    assert torch.equal(found.similarities[:2, :2], lists.similarities)
+    assert among_some.indices[0, :2].tolist() == [1, -1]
+    assert len(store.read_neighbours(np.empty(0, dtype=np.int64), entries).indices) == 0
+
+
+def test_writer_that_holds_the_store_is_named(
+    make_store: Make, fill: Fill, reopen: Callable[[KeyStore], KeyStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.key_store.schema._BUSY_SECONDS", 0.01)
+    store = make_store()
+    fill(store, range(2))
+    entries, _ = store.read_entries(Split.TRAIN)
+
+    with reopen(store)._writing(), pytest.raises(KeyStoreError, match="database is locked.*try again"):
+        store.write_tokens(store.generation, entries, random_tokens(2, 8))
+
+    store.write_tokens(store.generation, entries, random_tokens(2, 8))
+    assert store.count_trained() == 2
+
+
+def test_another_secret_is_noticed(store: KeyStore, fill: Fill, secret: FederationSecret) -> None:
+    other = FederationSecret(b"a secret of another federation")
+    assert store.agrees_with(other)
+    fill(store, [1])
+
+    assert store.agrees_with(secret)
+    assert not store.agrees_with(other)
+
+

@@ -1,0 +1,214 @@
+"""Any sequence of enrolments, deletions and write-backs leaves a key store as a plain model of it says."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from client.dataset import Consent, Dataset, Split
+from client.key_store import Enrolled, KeyStore, StoreDescription, Tokens
+from client.neighbour_index import list_arrivals, read_lists
+from common.deletion import DeletionOrder, DeletionRequest, Records, SiteState, Subject, Target, WholeSite
+from common.encoders import Encoding
+from common.guarantees import Guarantee
+from common.references import FederationSecret
+from common.settings import ImagePath
+
+SITE = "hospital-1"
+SECRET = FederationSecret(b"a secret that sites share")
+LENGTH = 3
+RECORDS = st.integers(0, 11)
+DESCRIPTION = StoreDescription(SITE, "encoder-1", 3, ImagePath.PATCHES, (1, 2, 2), 2, LENGTH)
+
+
+def subject_of(record: int) -> int:
+    return record // 3
+
+
+def split_of(record: int) -> Split:
+    return Split.TEST if record % 4 == 3 else Split.TRAIN
+
+
+def reference(kind: str, number: int) -> bytes:
+    return SECRET.reference(f"{kind}-{number}")
+
+
+def to_dataset(numbers: list[int], label: int) -> Dataset:
+    return Dataset(
+        images=np.array(numbers, dtype=np.uint8).repeat(4).reshape(-1, 1, 2, 2),
+        labels=np.full(len(numbers), label),
+        record_ids=np.array([f"record-{n}" for n in numbers], dtype=np.str_),
+        subject_ids=np.array([f"subject-{subject_of(n)}" for n in numbers], dtype=np.str_),
+        splits=np.array([split_of(n).value for n in numbers], dtype=np.str_),
+        consents=np.full(len(numbers), Consent.REVOCABLE.value),
+        class_names=("a", "b", "c"),
+    )
+
+
+def to_encoding(numbers: list[int]) -> Encoding:
+    keys = torch.tensor([[n % 3, n % 5, 1] for n in numbers], dtype=torch.float32).reshape(-1, 3)
+    return Encoding(keys, torch.zeros(len(numbers), 1, 1))
+
+
+@dataclass
+class Model:
+    """What a store should hold."""
+
+    labels: dict[int, int] = field(default_factory=dict)
+    tokens: dict[int, tuple[float, int]] = field(default_factory=dict)
+    refused_records: set[int] = field(default_factory=set)
+    refused_subjects: set[int] = field(default_factory=set)
+    generation: int = 0
+    order: int = 0
+
+    def enrol(self, numbers: list[int], label: int, consented: set[int]) -> Enrolled:
+        added = known = refused = 0
+        for number in numbers:
+            if number in self.labels:
+                known += 1
+            elif self._refuses(number) and number not in consented:
+                refused += 1
+            else:
+                self.refused_records.discard(number)
+                self.labels[number] = label
+                added += 1
+        return Enrolled(added, known, refused)
+
+    def delete(self, numbers: Iterable[int]) -> int:
+        gone = [number for number in numbers if number in self.labels]
+        for number in gone:
+            del self.labels[number]
+            self.tokens.pop(number, None)
+        self.refused_records |= set(gone)
+        self.generation += any(split_of(number) is Split.TRAIN for number in gone)
+        return len(gone)
+
+    def _refuses(self, number: int) -> bool:
+        return number in self.refused_records or subject_of(number) in self.refused_subjects
+
+
+class StoreAgainstModel(RuleBasedStateMachine):
+    """Does the same to a key store and to a model of it, and compares them after every step."""
+
+    @initialize()
+    def create(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "keystore.sqlite"
+        self.store = KeyStore.create(self.path, DESCRIPTION)
+        self.model = Model()
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.store.close()
+            self.folder.cleanup()
+
+    @rule(numbers=st.lists(RECORDS, unique=True, max_size=6), label=st.integers(0, 2), consented=st.sets(RECORDS))
+    def enrol(self, numbers: list[int], label: int, consented: set[int]) -> None:
+        consent = frozenset(f"record-{n}" for n in consented)
+        enrolled = self.store.enrol(to_dataset(numbers, label), to_encoding(numbers), SECRET, new_consent=consent)
+
+        assert enrolled == self.model.enrol(numbers, label, consented)
+
+    @rule(numbers=st.sets(RECORDS, min_size=1, max_size=4))
+    def delete_records(self, numbers: set[int]) -> None:
+        self._apply(Records(frozenset(reference("record", n) for n in numbers), SITE), sorted(numbers))
+        self.model.refused_records |= numbers
+
+    @rule(subject=st.integers(0, 3))
+    def delete_subject(self, subject: int) -> None:
+        self._apply(
+            Subject(reference("subject", subject)), [n for n in self.model.labels if subject_of(n) == subject]
+        )
+        self.model.refused_subjects.add(subject)
+
+    @rule()
+    def delete_everything(self) -> None:
+        self._apply(WholeSite(SITE), list(self.model.labels))
+
+    @rule(value=st.floats(-1, 1, width=32))
+    def write_tokens(self, value: float) -> None:
+        entries, _ = self.store.read_entries(Split.TRAIN)
+        arrays = torch.full((len(entries), 2), value)
+        steps = self.store.read_tokens(entries).steps + 1
+        self.store.write_tokens(self.store.generation, entries, Tokens(arrays, arrays, arrays, steps))
+        for number in self._held(Split.TRAIN):
+            self.model.tokens[number] = (value, self.model.tokens.get(number, (0.0, 0))[1] + 1)
+
+    @rule()
+    def list_neighbours(self) -> None:
+        list_arrivals(self.store)
+
+    @precondition(lambda self: self.model.order)
+    @rule()
+    def apply_the_last_order_again(self) -> None:
+        last = self.store.read_applied()[-1]
+        again = DeletionOrder(last.number, SITE, DeletionRequest(last.request_id, SITE, WholeSite(SITE)))
+
+        assert self.store.apply(again, Guarantee.EMPIRICAL) == last
+
+    @rule()
+    def reopen(self) -> None:
+        self.store.close()
+        self.store = KeyStore.open(self.path)
+
+    @invariant()
+    def holds_the_same(self) -> None:
+        assert {split: self.store.count(split) for split in Split} == {
+            split: len(self._held(split)) for split in Split
+        }
+        assert self.store.generation == self.model.generation
+        assert self.store.last_order == self.model.order
+        entries, labels = self.store.read_entries(Split.TRAIN)
+        tokens = self.store.read_tokens(entries)
+        held = self.store.read_inputs(entries)[:, 0, 0, 0].tolist()
+        found = dict(zip(held, zip(labels.tolist(), tokens.offsets[:, 0].tolist(), tokens.steps.tolist()), strict=True))
+        assert found == {
+            number: (self.model.labels[number], *self.model.tokens.get(number, (0.0, 0)))
+            for number in self._held(Split.TRAIN)
+        }
+
+    @invariant()
+    def no_row_is_about_a_deleted_entry(self) -> None:
+        connection = sqlite3.connect(self.path)
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        held_out = connection.execute(
+            "SELECT count(*) FROM neighbours JOIN records ON records.entry = neighbour WHERE split != 'train'"
+        )
+        assert held_out.fetchone() == (0,)
+        connection.close()
+
+    @invariant()
+    def every_listed_record_has_the_neighbours_that_it_can_have(self) -> None:
+        bank, _ = self.store.read_entries(Split.TRAIN)
+        listed = np.setdiff1d(bank, self.store.read_unlisted())
+        if len(listed) < len(bank):
+            return
+        lists = read_lists(self.store, bank, bank, LENGTH - 1)
+        assert (lists.lengths >= min(LENGTH - 1, max(len(bank) - 1, 0))).all()
+
+    def _held(self, split: Split) -> list[int]:
+        return [number for number in self.model.labels if split_of(number) is split]
+
+    def _apply(self, target: Target, numbers: list[int]) -> None:
+        self.model.order += 1
+        request = DeletionRequest(f"request-{self.model.order}", SITE, target)
+        answer = self.store.apply(DeletionOrder(self.model.order, SITE, request), Guarantee.EMPIRICAL)
+        entries = len([n for n in numbers if n in self.model.labels and split_of(n) is Split.TRAIN])
+        records = self.model.delete(numbers)
+
+        state = SiteState.ERASED if records else SiteState.NOTHING_HELD
+        assert (answer.state, answer.records, answer.entries) == (state, records, entries)
+
+
+StoreAgainstModel.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+TestStoreAgainstModel = StoreAgainstModel.TestCase

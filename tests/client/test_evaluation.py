@@ -1,0 +1,158 @@
+"""Judging a model with a bank, and what is left of it without its image, its memory or any model."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from client.bank import Bank, HeldOut
+from client.evaluation import evaluate, neighbour_votes, predict, predict_image_only
+from client.key_store import Tokens
+from common.model import ModelShape, Munkey
+from common.neighbours import NONE, NeighbourLists
+from common.settings import ImagePath, Settings
+
+CLASSES = 4
+
+
+@pytest.fixture
+def model() -> Munkey:
+    torch.manual_seed(0)
+    return Munkey(ModelShape(ImagePath.PATCHES, (1, 8, 8), 2, CLASSES, 16, 1, 2, 8)).eval()
+
+
+def bank_of(labels: list[int]) -> Bank:
+    count = len(labels)
+    tokens = Tokens.zeros(count, 8)
+    tokens.offsets[:] = torch.randn(count, 8, generator=torch.Generator().manual_seed(1))
+    inputs = torch.zeros(count, 1, 8, 8, dtype=torch.uint8)
+    return Bank(0, np.arange(count), torch.tensor(labels, dtype=torch.int64), inputs, tokens, lists_of([[]] * count))
+
+
+def lists_of(rows: list[list[int]], length: int = 6) -> NeighbourLists:
+    lists = NeighbourLists.empty(len(rows), length)
+    for index, row in enumerate(rows):
+        lists.indices[index, : len(row)] = torch.tensor(row, dtype=torch.int64)
+        lists.similarities[index, : len(row)] = torch.linspace(1, 0.5, len(row))
+    return lists
+
+
+def held_out_of(rows: list[list[int]], labels: list[int]) -> HeldOut:
+    draw = torch.Generator().manual_seed(2)
+    inputs = torch.randint(0, 256, (len(rows), 1, 8, 8), generator=draw, dtype=torch.uint8)
+    return HeldOut(inputs, torch.tensor(labels, dtype=torch.int64), lists_of(rows))
+
+
+def test_neighbours_vote_with_their_labels(small_settings: Settings) -> None:
+    bank = bank_of([0, 1, 1, 2, 3])
+
+    votes = neighbour_votes(bank, lists_of([[0, 1, 2, 3], [3, 0, 1], [4], []]), small_settings)
+
+    # The first two neighbours of the second row disagree with the third: the nearest breaks the tie.
+    assert votes.argmax(1)[:3].tolist() == [1, 2, 3]
+    assert torch.allclose(votes[:3].sum(1), torch.ones(3))
+    assert votes[3].tolist() == [0.0] * CLASSES
+
+
+def test_only_the_first_k_neighbours_vote(small_settings: Settings) -> None:
+    bank = bank_of([0, 1, 1, 2, 2, 2])
+
+    votes = neighbour_votes(bank, lists_of([[1, 2, 0, 3, 4, 5]]), small_settings)
+
+    assert votes[0, 2] == 0
+    assert votes.argmax(1).tolist() == [1]
+
+
+def test_empty_bank_has_no_votes(small_settings: Settings) -> None:
+    assert not neighbour_votes(bank_of([]), lists_of([[], []]), small_settings).any()
+
+
+def test_results_are_those_of_the_predictions(model: Munkey, small_settings: Settings) -> None:
+    bank = bank_of([0, 1, 2, 3, 0])
+    held_out = held_out_of([[0, 1, 2], [4, 0, 1], [3, 2, 1], [2, 3, 4]], [0, 0, 3, 1])
+
+    results = evaluate(model, bank, held_out, small_settings)
+
+    full = predict(model, bank, held_out.inputs, held_out.lists, small_settings)
+    image = predict_image_only(model, held_out.inputs)
+    memory = predict(model, bank, held_out.inputs, held_out.lists, small_settings, image=False)
+    right = [(p.argmax(1) == held_out.labels).float().mean().item() for p in (full, image, memory)]
+    assert [results.accuracy, results.image_accuracy, results.memory_accuracy] == right
+    assert results.loss == pytest.approx(-full[range(4), held_out.labels].log().mean().item())
+    assert results.neighbour_accuracy == 0.75
+    assert results.examples == 4
+    assert torch.allclose(full.sum(1), torch.ones(4))
+
+
+def test_memory_alone_does_not_see_the_image(model: Munkey, small_settings: Settings) -> None:
+    bank = bank_of([0, 1, 2, 3])
+    rows = [[0, 1, 2], [3, 1, 0]]
+    held_out, other = held_out_of(rows, [0, 3]), held_out_of(rows, [0, 3])
+    other.inputs[:] = 255 - other.inputs
+
+    def predictions(records: HeldOut, *, image: bool) -> torch.Tensor:
+        return predict(model, bank, records.inputs, records.lists, small_settings, image=image)
+
+    assert torch.equal(predictions(held_out, image=False), predictions(other, image=False))
+    assert not torch.equal(predictions(held_out, image=True), predictions(other, image=True))
+    assert not torch.allclose(predictions(held_out, image=True), predictions(held_out, image=False))
+
+
+def test_image_alone_does_not_see_the_memory(model: Munkey, small_settings: Settings) -> None:
+    held_out = held_out_of([[0], [0]], [0, 1])
+
+    with_bank = evaluate(model, bank_of([0, 1]), held_out, small_settings).image_accuracy
+    without = evaluate(model, bank_of([]), held_out_of([[], []], [0, 1]), small_settings).image_accuracy
+
+    assert with_bank == without
+
+
+def test_empty_bank_predicts_from_the_image(model: Munkey, small_settings: Settings) -> None:
+    held_out = held_out_of([[], [], []], [0, 1, 2])
+
+    full = predict(model, bank_of([]), held_out.inputs, held_out.lists, small_settings)
+
+    assert torch.allclose(full, predict_image_only(model, held_out.inputs), atol=1e-6)
+    assert evaluate(model, bank_of([]), held_out, small_settings).examples == 3
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2], []])
+def test_nothing_held_out_gives_no_number(model: Munkey, small_settings: Settings, labels: list[int]) -> None:
+    results = dataclasses.asdict(evaluate(model, bank_of(labels), held_out_of([], []), small_settings))
+
+    assert results.pop("examples") == 0
+    assert [name for name, value in results.items() if not math.isnan(value)] == []
+
+
+def test_batches_do_not_change_predictions(
+    model: Munkey, small_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = bank_of([0, 1, 2, 3])
+    held_out = held_out_of([[n % 4, (n + 1) % 4] for n in range(7)], [0] * 7)
+
+    def predictions() -> list[torch.Tensor]:
+        whole = predict(model, bank, held_out.inputs, held_out.lists, small_settings)
+        memory = predict(model, bank, held_out.inputs, held_out.lists, small_settings, image=False)
+        return [whole, memory, predict_image_only(model, held_out.inputs)]
+
+    at_once = predictions()
+    monkeypatch.setattr("client.evaluation._BATCH", 3)
+
+    for whole, parts in zip(at_once, predictions(), strict=True):
+        assert torch.allclose(whole, parts, atol=1e-6)
+
+
+def test_absent_places_of_lists_are_not_read(model: Munkey, small_settings: Settings) -> None:
+    bank = bank_of([0, 1])
+    held_out = held_out_of([[1]], [0])
+    assert held_out.lists.indices[0, 1] == NONE
+
+    before = predict(model, bank, held_out.inputs, held_out.lists, small_settings)
+    bank.tokens.offsets[0] += 5
+    after = predict(model, bank, held_out.inputs, held_out.lists, small_settings)
+
+    assert torch.equal(before, after)

@@ -1,0 +1,301 @@
+"""Neighbour lists in a key store stay true, whatever arrives and goes, and are not searched without need."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from client import neighbour_index
+from client.bank import read_bank
+from client.dataset import Consent, Dataset, Split
+from client.key_store import KeyStore, StoreDescription
+from client.neighbour_index import SLACK, list_arrivals, read_lists
+from client.site import describe_store
+from common.deletion import DeletionOrder, DeletionRequest, Records
+from common.encoders import Encoding
+from common.encoders.descriptor import DescriptorEncoder
+from common.errors import BankChanged
+from common.guarantees import Guarantee
+from common.model import ModelShape
+from common.neighbours import NONE, NeighbourLists, nearest
+from common.references import FederationSecret
+from common.settings import ImagePath, Settings
+
+SITE = "hospital-1"
+SECRET = FederationSecret(b"a secret that sites share")
+K = 2
+LENGTH = 4
+
+# Small whole numbers make every dot product exact, so that a list does not depend on how it was computed.
+keys_of_arrivals = st.lists(st.tuples(*[st.integers(-2, 2)] * 3), min_size=1, max_size=6)
+arrivals = st.tuples(st.just("arrive"), keys_of_arrivals, st.sampled_from([Split.TRAIN, Split.TRAIN, Split.TEST]))
+departures = st.tuples(st.just("leave"), st.sets(st.integers(0, 30), min_size=1, max_size=5), st.none())
+interruptions = st.tuples(st.just("interrupt"), st.integers(0, 4), st.none())
+readings = st.tuples(st.just("read"), st.none(), st.none())
+
+
+class Site:
+    """A key store whose keys the test chooses, and what is in it."""
+
+    def __init__(self, folder: str, length: int = LENGTH) -> None:
+        description = StoreDescription(SITE, "encoder-1", 3, ImagePath.PATCHES, (1, 1, 1), 2, length)
+        self.store = KeyStore.create(Path(folder) / "keystore.sqlite", description)
+        self.keys: dict[int, list[float]] = {}
+        self.splits: dict[int, Split] = {}
+        self._numbers = count(1)
+
+    def arrive(self, keys: list[tuple[int, ...]], split: Split = Split.TRAIN) -> None:
+        first = len(self.keys) + 1
+        numbers = [next(self._numbers) for _ in keys]
+        assert numbers[0] == first
+        names = np.array([f"record-{n}" for n in numbers])
+        self.store.enrol(
+            Dataset(
+                np.zeros((len(keys), 1, 1, 1), dtype=np.uint8),
+                np.zeros(len(keys), dtype=np.int64),
+                names,
+                names,
+                np.full(len(keys), split.value),
+                np.full(len(keys), Consent.REVOCABLE.value),
+                ("a",),
+            ),
+            Encoding(torch.tensor(keys, dtype=torch.float32), torch.zeros(len(keys), 1, 1)),
+            SECRET,
+        )
+        self.keys |= {number: [float(x) for x in key] for number, key in zip(numbers, keys, strict=True)}
+        self.splits |= dict.fromkeys(numbers, split)
+
+    def leave(self, numbers: set[int]) -> None:
+        numbers = numbers & self.splits.keys()
+        if not numbers:
+            return
+        references = frozenset(SECRET.reference(f"record-{n}") for n in numbers)
+        number = self.store.last_order + 1
+        request = DeletionRequest(f"request-{number}", SITE, Records(references, SITE))
+        self.store.apply(DeletionOrder(number, SITE, request), Guarantee.EMPIRICAL)
+        for gone in numbers:
+            del self.splits[gone]
+
+    def ranking(self, entry: int) -> list[int]:
+        """Rank the bank by brute force: falling similarity, the earlier first among equals, without the entry."""
+        bank = [other for other, split in sorted(self.splits.items()) if split is Split.TRAIN and other != entry]
+        return sorted(bank, key=lambda other: (-np.dot(self.keys[entry], self.keys[other]), other))
+
+    def check(self) -> None:
+        bank, _ = self.store.read_entries(Split.TRAIN)
+        for split in (Split.TRAIN, Split.TEST):
+            entries, _ = self.store.read_entries(split)
+            lists = read_lists(self.store, entries, bank, K)
+            for row, entry in enumerate(entries.tolist()):
+                found = [int(bank[place]) for place in lists.indices[row].tolist() if place != NONE]
+                expected = self.ranking(entry)
+                assert len(found) >= min(K, len(expected))
+                assert found == expected[: len(found)]
+                similarities = [np.dot(self.keys[entry], self.keys[other]) for other in found]
+                assert lists.similarities[row, : len(found)].tolist() == similarities
+
+
+class Interrupted(Exception): ...
+
+
+def interrupt_after(writes: int) -> Callable[[str, int, int], None]:
+    """Return a progress callback that ends the work after some blocks have been written."""
+    left = count(writes, -1)
+
+    def progress(_what: str, _done: int, _total: int) -> None:
+        if not next(left):
+            raise Interrupted
+
+    return progress
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=st.lists(st.one_of(arrivals, departures, interruptions, readings), max_size=14))
+def test_lists_are_true_after_any_sequence_of_arrivals_and_deletions(steps: list[Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbour_index, "_BLOCK", 2)
+        site = Site(folder)
+        for what, value, split in steps:
+            if what == "arrive":
+                site.arrive(value, split)
+            elif what == "leave":
+                site.leave(value)
+            elif what == "interrupt":
+                try:
+                    list_arrivals(site.store, interrupt_after(value))
+                except Interrupted:
+                    continue
+            else:
+                list_arrivals(site.store)
+                site.check()
+        list_arrivals(site.store)
+        assert len(site.store.read_unlisted()) == 0
+        site.check()
+        site.store.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(str(tmp_path))
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Note each search: how many queries among how many keys."""
+    noted: list[tuple[int, int]] = []
+
+    def counted(queries: torch.Tensor, keys: torch.Tensor, *rest: Any, **named: Any) -> NeighbourLists:
+        noted.append((len(queries), len(keys)))
+        return nearest(queries, keys, *rest, **named)
+
+    monkeypatch.setattr(neighbour_index, "nearest", counted)
+    return noted
+
+
+def various(number: int) -> list[tuple[int, int, int]]:
+    """Return keys that point in many directions."""
+    return [(n, n * n % 17, n % 5 - 2) for n in range(1, number + 1)]
+
+
+def test_nothing_is_searched_where_nothing_changed(site: Site, searches: list[tuple[int, int]]) -> None:
+    site.arrive(various(8))
+    site.arrive(various(2), Split.TEST)
+    read_bank(site.store, K)
+    assert searches == [(10, 8)]
+
+    read_bank(site.store, K)
+    site.check()
+
+    assert len(searches) == 1
+
+
+def test_deletion_needs_no_search_while_lists_are_long_enough(site: Site, searches: list[tuple[int, int]]) -> None:
+    site.arrive(various(8))
+    list_arrivals(site.store)
+
+    site.leave({3, 5})
+    list_arrivals(site.store)
+    site.check()
+
+    assert len(searches) == 1
+
+
+def test_only_lists_that_became_too_short_are_searched_again(site: Site, searches: list[tuple[int, int]]) -> None:
+    # Two groups that do not know each other: each entry's list is its own group's.
+    site.arrive([(1, 0, n) for n in range(1, 6)] + [(-1, 0, -n) for n in range(1, 7)])
+    list_arrivals(site.store)
+    searches.clear()
+
+    site.leave({1, 2, 3})
+    site.check()
+
+    assert searches == [(2, 8)]
+
+
+def test_arrivals_are_patched_into_the_lists_that_there_are(site: Site, searches: list[tuple[int, int]]) -> None:
+    site.arrive(various(8))
+    list_arrivals(site.store)
+    searches.clear()
+
+    site.arrive(various(10)[8:])
+    list_arrivals(site.store)
+
+    # The eight old lists meet the two arrivals only; the arrivals meet everything.
+    assert searches == [(8, 2), (2, 10)]
+    site.check()
+
+
+def test_held_out_arrivals_change_no_list_of_the_bank(site: Site, searches: list[tuple[int, int]]) -> None:
+    site.arrive(various(8))
+    list_arrivals(site.store)
+    searches.clear()
+
+    site.arrive(various(3), Split.TEST)
+    list_arrivals(site.store)
+
+    assert searches == [(3, 8)]
+    site.check()
+
+
+@pytest.mark.parametrize("writes", range(1, 8))
+def test_interrupted_listing_goes_on_where_it_stopped(
+    site: Site, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    monkeypatch.setattr(neighbour_index, "_BLOCK", 2)
+    site.arrive(various(6))
+    list_arrivals(site.store)
+    site.arrive([(7, -1, 3), (0, 5, -2), (1, 1, 1), (-4, 2, 0), (2, 2, 2), (3, 0, -3), (5, 5, 0), (0, 0, 1)])
+
+    with pytest.raises(Interrupted):
+        list_arrivals(site.store, interrupt_after(writes - 1))
+    unlisted = len(site.store.read_unlisted())
+    list_arrivals(site.store)
+
+    # Three blocks are patched before the first arrival's own list is written.
+    assert unlisted == 8 - 2 * max(writes - 3, 0)
+    assert len(site.store.read_unlisted()) == 0
+    site.check()
+
+
+def test_progress_counts_lists(site: Site) -> None:
+    reports: list[tuple[str, int, int]] = []
+    site.arrive(various(3))
+    list_arrivals(site.store)
+    site.arrive(various(5)[3:])
+
+    list_arrivals(site.store, lambda *report: reports.append(report))
+
+    assert reports == [("patching neighbour lists", 3, 3), ("searching neighbours", 2, 2)]
+
+
+def test_deletion_in_between_stops_the_listing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbour_index, "_BLOCK", 2)
+    site.arrive(various(6))
+
+    with pytest.raises(BankChanged):
+        list_arrivals(site.store, lambda *_: site.leave({6}))
+
+    list_arrivals(site.store)
+    site.check()
+
+
+def test_empty_store_has_no_lists(site: Site) -> None:
+    list_arrivals(site.store)
+    site.arrive(various(2), Split.TEST)
+    list_arrivals(site.store)
+
+    lists = read_lists(site.store, np.array([1, 2]), np.empty(0, dtype=np.int64), K)
+
+    assert lists.lengths.tolist() == [0, 0]
+
+
+def test_lists_are_longer_than_k_by_the_slack() -> None:
+    chosen = Settings(neighbours=5)
+    encoder = DescriptorEncoder(1)
+    shape = ModelShape.from_settings(chosen, feature_shape=encoder.feature_shape, pretrained=False)
+
+    assert SLACK > 0
+    assert describe_store(SITE, chosen, encoder, shape).list_length == 5 + SLACK
+
+
+def test_slack_is_the_number_of_deletions_that_need_no_search(tmp_path: Path, searches: list[tuple[int, int]]) -> None:
+    site = Site(str(tmp_path), length=K + SLACK)
+    site.arrive(various(40))
+    read_bank(site.store, K)
+    searches.clear()
+
+    for gone in range(1, SLACK + 1):
+        site.leave({gone * 4})
+        read_bank(site.store, K)
+
+    assert searches == []
+    site.check()

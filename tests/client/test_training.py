@@ -1,0 +1,292 @@
+"""Local training on a bank that is made here, without a key store."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from client.bank import Bank
+from client.dataset import Dataset
+from client.key_store import Tokens
+from client.training import Trained, train
+from common.encoders import Encoding
+from common.model import ModelShape, Munkey
+from common.neighbours import NeighbourLists, nearest
+from common.randomness import generator
+from common.settings import ImagePath, Settings
+
+MakeBank = Callable[..., Bank]
+LENGTH = 6
+
+
+@pytest.fixture
+def make_bank(
+    make_records: Callable[..., Dataset], encode_records: Callable[[Dataset], Encoding]
+) -> Callable[..., Bank]:
+    """Return a function that makes a bank of some records, untrained."""
+
+    def make(count: int, *, own: bool = False) -> Bank:
+        records = make_records(range(count))
+        # A record's class can be seen in its image.
+        records.images[:] = records.images // 8 + (records.labels * 50).astype(np.uint8)[:, None, None, None]
+        keys = encode_records(records).keys
+        without = torch.full((count,), -1) if own else torch.arange(count)
+        lists = nearest(keys, keys, LENGTH, own=without) if count else NeighbourLists.empty(0, LENGTH)
+        return Bank(
+            0,
+            np.arange(1, count + 1),
+            torch.from_numpy(records.labels),
+            torch.from_numpy(records.images),
+            Tokens.zeros(count, 8),
+            lists,
+        )
+
+    return make
+
+
+@pytest.fixture
+def model() -> Munkey:
+    torch.manual_seed(0)
+    return Munkey(ModelShape(ImagePath.PATCHES, (1, 8, 8), 2, 4, 16, 1, 2, 8))
+
+
+def run(model: Munkey, bank: Bank, settings: Settings, *, seed: int = 0, **options: object) -> Trained:
+    chosen = {"round_number": 1, "generator": generator(seed), **options}
+    return train(model, bank, settings, **chosen)  # type: ignore[arg-type]
+
+
+def changed(model: Munkey, before: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
+
+
+def test_loss_falls(make_bank: MakeBank, model: Munkey, small_settings: Settings) -> None:
+    bank = make_bank(32)
+    settings = small_settings.replace(learning_rate=0.01, label_smoothing=0.0)
+
+    losses = [run(model, bank, settings, seed=seed).loss for seed in range(8)]
+
+    assert losses[0] > 1
+    assert losses[-1] < losses[0] / 2
+
+
+def test_every_shared_weight_learns(make_bank: MakeBank, model: Munkey, small_settings: Settings) -> None:
+    before = copy.deepcopy(model.state_dict())
+
+    trained = run(model, make_bank(32), small_settings.replace(local_epochs=3))
+
+    assert trained.examples == 32
+    assert changed(model, before) == set(before)
+    assert not model.training
+
+
+def test_same_seed_gives_the_same_weights_and_tokens(
+    make_bank: MakeBank, model: Munkey, small_settings: Settings
+) -> None:
+    results = []
+    for seed in (3, 3, 4):
+        bank, local = make_bank(20), copy.deepcopy(model)
+        loss = run(local, bank, small_settings, seed=seed).loss
+        results.append((loss, local.head.weight, bank.tokens.offsets))
+
+    first, second, other = results
+    assert first[0] == second[0]
+    assert torch.equal(first[1], second[1])
+    assert torch.equal(first[2], second[2])
+    assert first[0] != other[0]
+    assert not torch.equal(first[2], other[2])
+
+
+def test_bank_without_entries_is_no_training(make_bank: MakeBank, model: Munkey, small_settings: Settings) -> None:
+    before = copy.deepcopy(model.state_dict())
+
+    trained = run(model, make_bank(0), small_settings)
+
+    assert trained.examples == 0
+    assert math.isnan(trained.loss)
+    assert changed(model, before) == set()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_bank_may_be_smaller_than_k(
+    make_bank: MakeBank, model: Munkey, small_settings: Settings, count: int
+) -> None:
+    settings = small_settings.replace(neighbours=5, training_members=4, local_epochs=4, memory_dropout=0.0)
+    bank = make_bank(count)
+
+    trained = run(model, bank, settings)
+
+    assert math.isfinite(trained.loss)
+    assert trained.examples == count
+    assert (bank.tokens.steps > 0).all()
+
+
+def test_learning_rates_fall_along_a_half_cosine_over_the_rounds(
+    make_bank: MakeBank, model: Munkey, small_settings: Settings
+) -> None:
+    # The first step of Adam is as long as its learning rate, whatever the gradient.
+    settings = small_settings.replace(num_rounds=3, batch_size=64, weight_decay=0.0)
+    lengths = []
+    for round_number in (1, 2, 3):
+        bank, local = make_bank(20), copy.deepcopy(model)
+        run(local, bank, settings, round_number=round_number)
+        lengths.append(
+            [
+                float((local.head.bias - model.head.bias).abs().max()) / settings.learning_rate,
+                float(bank.tokens.offsets.abs().max()) / settings.exemplar_learning_rate,
+            ]
+        )
+
+    expected = [[0.5 * (1 + math.cos(math.pi * done / 3))] * 2 for done in range(3)]
+    assert np.allclose(lengths, expected, rtol=0.01)
+
+
+# Tokens.
+
+
+def test_only_tokens_that_were_read_change(make_bank: MakeBank, model: Munkey, small_settings: Settings) -> None:
+    bank = make_bank(40)
+    settings = small_settings.replace(neighbours=1, training_members=1, self_retrieval=0.0, memory_dropout=0.0)
+    neighbours = set(bank.lists.indices[:, 0].tolist())
+    assert 1 < len(neighbours) < 40
+
+    run(model, bank, settings)
+
+    moved = {row for row in range(40) if bank.tokens.offsets[row].any()}
+    assert moved == neighbours
+    assert set(bank.tokens.steps.nonzero().flatten().tolist()) == neighbours
+
+
+def test_own_entry_is_read_in_every_step_if_asked(
+    make_bank: MakeBank, model: Munkey, small_settings: Settings
+) -> None:
+    bank = make_bank(20)
+    settings = small_settings.replace(training_members=1, self_retrieval=1.0, memory_dropout=0.0, local_epochs=3)
+
+    run(model, bank, settings)
+
+    assert bank.tokens.steps.tolist() == [3] * 20
+
+
+def test_own_entry_is_never_read_if_not_asked(make_bank: MakeBank, model: Munkey, small_settings: Settings) -> None:
+    bank = make_bank(1)
+
+    run(model, bank, small_settings.replace(self_retrieval=0.0, memory_dropout=0.0))
+
+    assert bank.tokens.steps.tolist() == [0]
+
+
+def test_dropped_memory_leaves_tokens_alone(make_bank: MakeBank, model: Munkey, small_settings: Settings) -> None:
+    bank = make_bank(20)
+
+    run(model, bank, small_settings.replace(memory_dropout=0.999))
+
+    assert bank.tokens.steps.tolist() == [0] * 20
+
+
+def test_members_of_one_record_are_different_entries(
+    make_bank: MakeBank, model: Munkey, small_settings: Settings
+) -> None:
+    # Three entries, so two neighbours each: with two members, every entry is read by both others in every step.
+    bank = make_bank(3)
+    read: list[torch.Tensor] = []
+    model.exemplars = lambda labels, offsets: read.append(labels) or model.label_embedding[labels] + offsets  # type: ignore[method-assign,func-returns-value]
+
+    run(model, bank, small_settings.replace(training_members=2, self_retrieval=0.0, local_epochs=5))
+
+    assert all(len(set(row)) == 2 for labels in read for row in labels.tolist())
+
+
+def test_tokens_stay_where_their_learning_rate_is_zero(
+    make_bank: MakeBank, model: Munkey, small_settings: Settings
+) -> None:
+    bank = make_bank(20)
+
+    run(model, bank, small_settings.replace(exemplar_learning_rate=0.0))
+
+    assert not bank.tokens.offsets.any()
+    assert not bank.tokens.steps.any()
+
+
+# The proximal term.
+
+
+def test_proximal_gradient_is_that_of_the_term_in_the_loss(
+    make_bank: MakeBank, model: Munkey, small_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mu, start = 0.7, [weight.detach().clone() for weight in model.parameters()]
+    steps: list[float] = []
+    seen: dict[float, list[list[torch.Tensor]]] = {0.0: [], mu: []}
+    original = torch.optim.AdamW.step
+
+    for weight in (0.0, mu):
+        local, bank = copy.deepcopy(model), make_bank(8)
+
+        def away(self: torch.optim.AdamW, local: Munkey = local, weight: float = weight) -> None:
+            # Gradients are noted, then the weights are put somewhere that both runs share.
+            seen[weight].append([parameter.grad.clone() for parameter in local.parameters() if parameter.grad is not None])
+            with torch.no_grad():
+                for parameter, before in zip(local.parameters(), start, strict=True):
+                    parameter.copy_(before + 0.01 * len(seen[weight]))
+            steps.append(weight)
+
+        monkeypatch.setattr(torch.optim.AdamW, "step", away)
+        settings = small_settings.replace(local_epochs=3, exemplar_learning_rate=0.0)
+        run(local, bank, settings, proximal_mu=weight)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", original)
+    assert len(seen[mu]) == 3
+    for done, (plain, proximal) in enumerate(zip(seen[0.0], seen[mu], strict=True)):
+        weights = [(before + 0.01 * done).requires_grad_() for before in start]
+        term = mu / 2 * sum(((w - before) ** 2).sum() for w, before in zip(weights, start, strict=True))
+        term.backward()
+        for without, with_term, weight in zip(plain, proximal, weights, strict=True):
+            assert weight.grad is not None
+            assert torch.allclose(with_term - without, weight.grad, atol=1e-5)
+
+
+def test_strong_proximal_term_keeps_weights_close(make_bank: MakeBank, model: Munkey, small_settings: Settings) -> None:
+    distances = []
+    for mu in (0.0, 100.0):
+        local = copy.deepcopy(model)
+        run(local, make_bank(32), small_settings.replace(local_epochs=5), proximal_mu=mu)
+        pairs = zip(local.parameters(), model.parameters(), strict=True)
+        distances.append(math.sqrt(sum(float((a - b).square().sum()) for a, b in pairs)))
+
+    assert distances[1] < distances[0] / 2
+
+
+# Looking on.
+
+
+def test_steps_are_counted_over_all_epochs(make_bank: MakeBank, model: Munkey, small_settings: Settings) -> None:
+    steps: list[tuple[int, int]] = []
+
+    run(
+        model,
+        make_bank(20),
+        small_settings.replace(local_epochs=2),
+        after_step=lambda done, total: steps.append((done, total)),
+    )
+
+    assert steps == [(done, 6) for done in range(1, 7)]
+
+
+def test_training_can_be_stopped_after_a_step(make_bank: MakeBank, model: Munkey, small_settings: Settings) -> None:
+    class Stopped(Exception): ...
+
+    steps: list[int] = []
+
+    def stop(done: int, _total: int) -> None:
+        steps.append(done)
+        if done == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run(model, make_bank(32), small_settings, after_step=stop)
+
+    assert steps == [1, 2]

@@ -1,0 +1,237 @@
+"""The coordinator's Flower app, from its settings to what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from common.errors import InvalidSetting, InvalidWeights, ServiceUnavailable
+from common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE
+from common.model import Munkey
+from common.model_choice import choose_shape, initial_model
+from common.settings import Settings
+from server.app import app, run_federation
+from server.deletion_server import DeletionServer
+from server.deletion_service import LedgerService
+from server.ledger import Ledger
+from server.run_record import BEST, EVENTS, LAST
+
+Weights = dict[str, torch.Tensor]
+
+
+class SitesInProcess(Grid):
+    """Two sites that answer at once; training adds one to every weight."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[str, int, Weights]] = []
+
+    def set_run(self, run: Run) -> None:
+        raise NotImplementedError
+
+    @property
+    def run(self) -> Run:
+        raise NotImplementedError
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        raise NotImplementedError
+
+    def get_node_ids(self) -> Iterable[int]:
+        return [1, 2]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        raise NotImplementedError
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        raise NotImplementedError
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        del timeout
+        return [self._answer(message) for message in messages]
+
+    def _answer(self, message: Message) -> Message:
+        kind = message.metadata.message_type
+        weights = message.content.array_records[ARRAYS].to_torch_state_dict()
+        number = message.content.config_records[CONFIG][ROUND]
+        assert isinstance(number, int)
+        self.received.append((kind, number, weights))
+        metrics: dict[str, int | float] = {"num-examples": 10, "train-loss": 0.5}
+        if kind == "evaluate":
+            metrics = {"num-examples": 10, "val-accuracy": 1 / number, "test-accuracy": 0.5}
+        content = RecordDict({METRICS: MetricRecord(dict(metrics))})
+        content[SITE] = ConfigRecord({SITE: f"hospital-{message.metadata.dst_node_id}"})
+        if kind == "train":
+            content[ARRAYS] = ArrayRecord({name: weight + 1 for name, weight in weights.items()})
+        return Message(content=content, reply_to=message)
+
+
+@pytest.fixture(autouse=True)
+def _within_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Flower makes messages only within a run.
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def settings(tmp_path: Path, ledger: Ledger) -> Iterator[Settings]:
+    """Settings of a small federation with a deletion service that answers."""
+    with DeletionServer(LedgerService(ledger)) as server:
+        yield small(tmp_path, deletion_service=server.address)
+
+
+def small(folder: Path, **changes: Any) -> Settings:
+    sizes = {"width": 8, "depth": 1, "heads": 1, "exemplar_size": 4}
+    return Settings().replace(num_rounds=2, output_dir=str(folder / "output"), **sizes, **changes)
+
+
+def events(settings: Settings) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (Path(settings.output_dir) / EVENTS).read_text().splitlines()]
+
+
+def first_weights(settings: Settings) -> Weights:
+    return initial_model(choose_shape(settings), settings.seed).state_dict()
+
+
+def plus(weights: Weights, more: float) -> Weights:
+    return {name: weight + more for name, weight in weights.items()}
+
+
+def same(left: Weights, right: Weights) -> bool:
+    return left.keys() == right.keys() and all(torch.allclose(left[name], right[name], atol=1e-5) for name in left)
+
+
+def run_main(grid: Grid, settings: Settings) -> None:
+    """Run the app as Flower does, from a flat configuration."""
+    app(grid, Context(1, 1, {}, RecordDict(), settings.to_config()))
+
+
+@pytest.mark.parametrize("run", [run_federation, run_main])
+def test_federation_trains_for_all_rounds_and_leaves_weights_and_events(
+    settings: Settings, ledger: Ledger, run: Callable[[Grid, Settings], None]
+) -> None:
+    grid = SitesInProcess()
+
+    run(grid, settings)
+
+    first = first_weights(settings)
+    assert [(kind, number) for kind, number, _ in grid.received] == [
+        (kind, number) for number in (1, 2) for kind in ("train", "train", "evaluate", "evaluate")
+    ]
+    assert same(grid.received[0][2], first)
+    assert same(grid.received[-1][2], plus(first, 2))
+    kept = {
+        name: read_checkpoint(Path(settings.output_dir) / name, expected=choose_shape(settings), encoder="descriptor")
+        for name in (LAST, BEST)
+    }
+    assert same(dict(kept[LAST].weights), plus(first, 2))
+    assert same(dict(kept[BEST].weights), plus(first, 1))
+    assert kept[LAST].about["guarantee"] == "empirical"
+    assert Settings.parse(kept[LAST].about["settings"]) == settings
+    assert [(event["event"], event.get("number")) for event in events(settings)] == [
+        ("round", 1),
+        ("round", 2),
+        ("finished", None),
+    ]
+    assert [number for number, _ in ledger.rounds()] == [1, 2]
+
+
+def test_training_goes_on_from_the_weights_that_are_named(settings: Settings, tmp_path: Path) -> None:
+    shape = choose_shape(settings)
+    start = tmp_path / "start.safetensors"
+    write_checkpoint(start, Checkpoint(Munkey(shape).state_dict(), shape, settings.encoder, {}))
+    grid = SitesInProcess()
+
+    run_federation(grid, settings.replace(initial_weights=str(start)))
+
+    assert same(grid.received[0][2], dict(read_checkpoint(start).weights))
+
+
+def test_same_seed_starts_from_the_same_weights(settings: Settings) -> None:
+    assert same(first_weights(settings), first_weights(settings))
+    assert not same(first_weights(settings), first_weights(settings.replace(seed=1)))
+
+
+@pytest.mark.parametrize(("change", "fault"), [({"width": 16}, "width is 8"), ({"encoder": "resnet18"}, "resnet18")])
+def test_weights_of_another_model_are_refused_before_anything_is_written(
+    tmp_path: Path, change: dict[str, Any], fault: str
+) -> None:
+    settings = small(tmp_path, image_path="patches")
+    shape = choose_shape(settings)
+    start = tmp_path / "start.safetensors"
+    write_checkpoint(start, Checkpoint(Munkey(shape).state_dict(), shape, settings.encoder, {}))
+
+    with pytest.raises(InvalidWeights, match=fault):
+        run_federation(SitesInProcess(), settings.replace(initial_weights=str(start), **change))
+
+    assert not Path(settings.output_dir).exists()
+
+
+def test_unknown_setting_is_refused(tmp_path: Path) -> None:
+    context = Context(1, 1, {}, RecordDict(), {**small(tmp_path).to_config(), "num-round": 3})
+
+    with pytest.raises(InvalidSetting, match=r"unknown setting num-round: did you mean num-rounds\?"):
+        app(SitesInProcess(), context)
+
+    assert not (tmp_path / "output").exists()
+
+
+def test_without_a_deletion_service_nobody_trains_and_the_federation_stops_with_the_way_out(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        # Bound and not listening: nobody else can take the port, and nobody answers there.
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+        settings = small(tmp_path, deletion_service=address, deletion_patience=0.3)
+        grid, start = SitesInProcess(), time.monotonic()
+
+        with pytest.raises(ServiceUnavailable) as stopped:
+            run_federation(grid, settings)
+
+    assert time.monotonic() - start >= 0.3
+    assert grid.received == []
+    reason = str(stopped.value)
+    assert reason == (
+        f"the deletion service at {address} cannot be reached: "
+        "start it with munkey-server serve, or name another with deletion-service"
+    )
+    *waiting, last = events(settings)
+    assert last == {"event": "stopped", "reason": reason}
+    assert {event["event"] for event in waiting} == {"waiting"}
+    assert waiting[0]["reason"].startswith(f"{reason}; no training until it answers (waited 0 of ")
+
+
+def test_training_goes_on_once_the_deletion_service_answers(tmp_path: Path, ledger: Ledger) -> None:
+    with DeletionServer(LedgerService(ledger)) as server:
+        address = server.address
+    settings = small(tmp_path, deletion_service=address, deletion_patience=60)
+    late = DeletionServer(LedgerService(ledger), address)
+    start = threading.Timer(0.3, late.start)
+    start.start()
+    try:
+        run_federation(SitesInProcess(), settings)
+    finally:
+        start.join()
+        late.stop()
+
+    found = [event["event"] for event in events(settings)]
+    assert found[0] == "waiting"
+    assert found[-3:] == ["round", "round", "finished"]

@@ -1,0 +1,276 @@
+"""What a federation that forgets adds to a Flower strategy."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+from unittest.mock import create_autospec
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+from numpy.typing import NDArray
+
+from common.checkpoints import read_checkpoint
+from common.errors import FederationStopped, ServiceUnavailable
+from common.federation import ARRAYS, METRICS, SITE
+from common.model import ModelShape, Munkey
+from common.settings import ImagePath, Settings, StrategyName
+from server.forgetting_strategy import ForgettingStrategy
+from server.run_record import EVENTS, LAST, RunRecord
+from server.strategies import make_strategy
+
+SHAPE = ModelShape(ImagePath.FROZEN, (1, 4), 0, num_classes=2, width=8, depth=1, heads=1, exemplar_size=2)
+NODES = {11: "hospital-1", 12: "hospital-2", 13: "hospital-3"}
+
+
+class Federation:
+    """A strategy around one of Flower's, on a grid of three nodes that the test plays."""
+
+    def __init__(self, folder: Path, open_round: Callable[[int], object], name: StrategyName) -> None:
+        self.folder = folder
+        self.grid = create_autospec(Grid, instance=True)
+        self.grid.get_node_ids.return_value = list(NODES)
+        ticks = itertools.count()
+        self.strategy = ForgettingStrategy(
+            make_strategy(Settings(strategy=name, min_sites=3)),
+            open_round=open_round,
+            record=RunRecord(folder, SHAPE, "descriptor", {}),
+            clock=lambda: float(next(ticks)),
+        )
+
+    def ask(self, number: int = 1, arrays: ArrayRecord | None = None) -> dict[str, Message]:
+        """Begin a round; return the message to each site."""
+        grid = cast(Grid, self.grid)
+        messages = self.strategy.configure_train(number, arrays or weights(0), ConfigRecord(), grid)
+        return {NODES[message.metadata.dst_node_id]: message for message in messages}
+
+    def evaluate(self, number: int = 1) -> dict[str, Message]:
+        grid = cast(Grid, self.grid)
+        messages = self.strategy.configure_evaluate(number, weights(0), ConfigRecord(), grid)
+        return {NODES[message.metadata.dst_node_id]: message for message in messages}
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / EVENTS).read_text().splitlines()]
+
+
+Federate = Callable[..., Federation]
+
+
+@pytest.fixture(autouse=True)
+def _within_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Flower makes messages only within a run.
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+@pytest.fixture
+def federate(tmp_path: Path) -> Federate:
+    def make(
+        open_round: Callable[[int], object] = lambda _: None, name: StrategyName = StrategyName.FEDAVG
+    ) -> Federation:
+        return Federation(tmp_path / "run", open_round, name)
+
+    return make
+
+
+def weights(value: float) -> ArrayRecord:
+    return ArrayRecord({name: torch.full_like(weight, value) for name, weight in Munkey(SHAPE).state_dict().items()})
+
+
+def trained(message: Message, value: float, examples: int = 10) -> Message:
+    metrics = MetricRecord({"num-examples": examples, "train-loss": value})
+    return reply(message, RecordDict({METRICS: metrics, ARRAYS: weights(value)}))
+
+
+def evaluated(message: Message, accuracy: float) -> Message:
+    return reply(message, RecordDict({METRICS: MetricRecord({"num-examples": 5, "test-accuracy": accuracy})}))
+
+
+def reply(message: Message, content: RecordDict) -> Message:
+    content[SITE] = ConfigRecord({SITE: NODES[message.metadata.dst_node_id]})
+    return Message(content=content, reply_to=message)
+
+
+def failed(message: Message, reason: str | None) -> Message:
+    return Message(Error(code=1000, reason=reason), reply_to=message)
+
+
+def npy_size(array: NDArray[np.float32]) -> int:
+    """Return how many bytes an array takes in NumPy's format, in which Flower sends it."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return len(file.getvalue())
+
+
+def value_of(arrays: ArrayRecord | None) -> float:
+    assert arrays is not None
+    return float(next(iter(arrays.values())).numpy().flat[0])
+
+
+def test_round_is_opened_before_any_message_is_made(federate: Federate) -> None:
+    asked_when_opened: list[tuple[int, bool]] = []
+
+    def note(number: int) -> None:
+        asked_when_opened.append((number, federation.grid.get_node_ids.called))
+
+    federation = federate(note)
+
+    messages = federation.ask(3)
+
+    assert asked_when_opened == [(3, False)]
+    assert sorted(messages) == list(NODES.values())
+
+
+def test_nobody_is_asked_to_train_if_the_round_cannot_be_opened(federate: Federate) -> None:
+    def refuse(number: int) -> None:
+        raise ServiceUnavailable(f"round {number} cannot be opened")
+
+    federation = federate(refuse)
+
+    with pytest.raises(ServiceUnavailable, match="round 1 cannot be opened"):
+        federation.strategy.start(cast(Grid, federation.grid), weights(0), num_rounds=3)
+    federation.grid.send_and_receive.assert_not_called()
+    federation.grid.push_messages.assert_not_called()
+
+
+def test_average_does_not_depend_on_who_answers_first(federate: Federate) -> None:
+    values = {"hospital-1": 1e8, "hospital-2": 1.0, "hospital-3": -1e8}
+    averages = set()
+    for order in itertools.permutations(values):
+        federation = federate()
+        messages = federation.ask()
+        arrays, _ = federation.strategy.aggregate_train(1, [trained(messages[site], values[site]) for site in order])
+        averages.add(value_of(arrays))
+
+    # In single precision the sum of these three depends on their order.
+    assert len(averages) == 1
+
+
+def test_site_without_examples_does_not_count(federate: Federate) -> None:
+    federation = federate(name=StrategyName.FEDMEDIAN)
+    messages = federation.ask()
+
+    arrays, _ = federation.strategy.aggregate_train(
+        1,
+        [
+            trained(messages["hospital-1"], 0.0, examples=0),
+            trained(messages["hospital-2"], 2.0),
+            trained(messages["hospital-3"], 4.0),
+        ],
+    )
+
+    assert value_of(arrays) == 3.0
+
+
+def test_federation_stops_when_no_site_has_a_record_left(federate: Federate) -> None:
+    federation = federate()
+    replies = [trained(message, 1.0, examples=0) for message in federation.ask().values()]
+
+    with pytest.raises(FederationStopped, match="round 1: no site has a record left to train on"):
+        federation.strategy.aggregate_train(1, replies)
+
+
+def test_federation_stops_with_the_reasons_when_no_site_could_train(federate: Federate) -> None:
+    federation = federate()
+    reasons = ["no key store", "no key store", "another model"]
+    replies = [failed(message, reason) for message, reason in zip(federation.ask(4).values(), reasons, strict=True)]
+
+    with pytest.raises(FederationStopped) as stopped:
+        federation.strategy.aggregate_train(4, replies)
+
+    assert str(stopped.value) == "round 4: no site could train: another model; no key store"
+
+
+def test_federation_stops_when_nobody_answers(federate: Federate) -> None:
+    federation = federate()
+    federation.ask()
+
+    with pytest.raises(FederationStopped, match="no site could train: no site answered"):
+        federation.strategy.aggregate_train(1, [])
+
+
+def test_site_that_fails_is_named_with_its_reason_and_the_others_go_on(federate: Federate) -> None:
+    federation = federate()
+    messages = federation.ask(1)
+    federation.strategy.aggregate_train(1, [trained(message, 1.0) for message in messages.values()])
+    messages = federation.ask(2)
+    replies = [trained(messages[site], 3.0) for site in ("hospital-1", "hospital-3")]
+
+    arrays, _ = federation.strategy.aggregate_train(2, [*replies, failed(messages["hospital-2"], "no key store")])
+    federation.strategy.aggregate_evaluate(2, [failed(messages["hospital-3"], None)])
+
+    assert value_of(arrays) == 3.0
+    (event,) = federation.events()
+    assert event["failures"] == {"hospital-2": "no key store", "hospital-3": "unknown reason"}
+    assert sorted(event["training"]) == ["hospital-1", "hospital-3"]
+
+
+def test_site_that_fails_before_it_ever_answered_is_named_by_its_node(federate: Federate) -> None:
+    federation = federate()
+    messages = federation.ask()
+    replies = [trained(messages["hospital-1"], 1.0), failed(messages["hospital-2"], "no key store")]
+    federation.strategy.aggregate_train(1, replies)
+    federation.strategy.aggregate_evaluate(1, [evaluated(messages["hospital-1"], 0.5)])
+
+    assert federation.events()[0]["failures"] == {"node 12": "no key store"}
+
+
+def test_round_is_written_down_with_its_metrics_bytes_time_and_weights(federate: Federate) -> None:
+    federation = federate()
+    size = sum(npy_size(weight.numpy()) for weight in Munkey(SHAPE).state_dict().values())
+    messages = federation.ask(1)
+    replies = [trained(messages[site], 2.0) for site in ("hospital-1", "hospital-2")]
+    federation.strategy.aggregate_train(1, [*replies, failed(messages["hospital-3"], "no key store")])
+    questions = federation.evaluate(1)
+    federation.strategy.aggregate_evaluate(
+        1, [evaluated(questions[site], accuracy) for site, accuracy in (("hospital-1", 0.5), ("hospital-2", 1.0))]
+    )
+
+    (event,) = federation.events()
+
+    assert event["number"] == 1
+    assert event["training"]["hospital-2"] == {"num-examples": 10.0, "train-loss": 2.0}
+    assert {site: found["test-accuracy"] for site, found in event["evaluation"].items()} == {
+        "hospital-1": 0.5,
+        "hospital-2": 1.0,
+    }
+    assert event["mean"]["test-accuracy"] == 0.75
+    # Three sites were asked to train and three to evaluate; two sent weights back.
+    assert (event["bytes_down"], event["bytes_up"]) == (6 * size, 2 * size)
+    assert event["seconds"] == 1.0
+    kept = read_checkpoint(federation.folder / LAST, expected=SHAPE).weights
+    assert {float(weight.flatten()[0]) for weight in kept.values()} == {2.0}
+
+
+def test_failures_of_one_round_are_not_those_of_the_next(federate: Federate) -> None:
+    federation = federate()
+    for number, reason in ((1, "no key store"), (2, None)):
+        messages = federation.ask(number)
+        replies = [trained(messages["hospital-1"], 1.0)]
+        federation.strategy.aggregate_train(
+            number, [*replies, failed(messages["hospital-2"], reason)] if reason else replies
+        )
+        federation.strategy.aggregate_evaluate(number, [evaluated(messages["hospital-1"], 0.5)])
+
+    assert [event["failures"] for event in federation.events()] == [{"node 12": "no key store"}, {}]
+
+
+@pytest.mark.parametrize("name", StrategyName)
+def test_weights_stay_in_the_precision_in_which_sites_have_them(federate: Federate, name: StrategyName) -> None:
+    federation = federate(name=name)
+    arrays = weights(0)
+    for number in (1, 2):
+        messages = federation.ask(number, arrays)
+        averaged, _ = federation.strategy.aggregate_train(number, [trained(m, 1.0) for m in messages.values()])
+        assert averaged is not None
+        arrays = averaged
+
+    assert {array.numpy().dtype for array in arrays.values()} == {np.dtype(np.float32)}

@@ -1,0 +1,133 @@
+"""What a run leaves behind in its folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from common.checkpoints import read_checkpoint
+from common.model import ModelShape, Munkey
+from common.settings import ImagePath
+from server.run_record import BEST, EVENTS, LAST, RoundRecord, RunRecord
+
+SHAPE = ModelShape(ImagePath.FROZEN, (1, 4), 0, num_classes=2, width=8, depth=1, heads=1, exemplar_size=2)
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> RunRecord:
+    return RunRecord(tmp_path / "run", SHAPE, "descriptor", {"guarantee": "empirical"})
+
+
+def weights(value: float) -> Mapping[str, Tensor]:
+    return {name: torch.full_like(weight, value) for name, weight in Munkey(SHAPE).state_dict().items()}
+
+
+def value(path: Path) -> float:
+    found = {float(weight.flatten()[0]) for weight in read_checkpoint(path, expected=SHAPE).weights.values()}
+    assert len(found) == 1
+    return found.pop()
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in (folder / EVENTS).read_text().splitlines()]
+
+
+def round_with(number: int, **mean: float) -> RoundRecord:
+    return RoundRecord(number, mean={name.replace("_", "-"): value for name, value in mean.items()})
+
+
+def test_every_event_is_one_line_of_json(record: RunRecord, tmp_path: Path) -> None:
+    done = RoundRecord(
+        1,
+        training={"hospital-1": {"train-loss": 0.5, "num-examples": 7.0}},
+        evaluation={"hospital-1": {"test-accuracy": 0.25}},
+        failures={"hospital-2": "there is no key store"},
+        mean={"test-accuracy": 0.25},
+        bytes_down=20,
+        bytes_up=10,
+        seconds=1.5,
+    )
+    record.note_round(done, weights(1))
+    record.note_waiting("the deletion service cannot be reached")
+    record.note_stopped("it stayed away")
+    record.note_finished()
+
+    first, *others = events(tmp_path / "run")
+
+    assert first == {
+        "event": "round",
+        "number": 1,
+        "training": {"hospital-1": {"train-loss": 0.5, "num-examples": 7.0}},
+        "evaluation": {"hospital-1": {"test-accuracy": 0.25}},
+        "failures": {"hospital-2": "there is no key store"},
+        "mean": {"test-accuracy": 0.25},
+        "bytes_down": 20,
+        "bytes_up": 10,
+        "seconds": 1.5,
+    }
+    assert others == [
+        {"event": "waiting", "reason": "the deletion service cannot be reached"},
+        {"event": "stopped", "reason": "it stayed away"},
+        {"event": "finished"},
+    ]
+
+
+def test_metric_that_is_not_a_number_is_written_as_null(record: RunRecord, tmp_path: Path) -> None:
+    training = {"hospital-1": {"train-loss": math.nan, "num-examples": 0.0}}
+    done = RoundRecord(1, training=training, mean={"train-loss": math.inf})
+
+    record.note_round(done, weights(1))
+
+    (event,) = events(tmp_path / "run")
+    assert event["training"] == {"hospital-1": {"train-loss": None, "num-examples": 0.0}}
+    assert event["mean"] == {"train-loss": None}
+    assert read_checkpoint(tmp_path / "run" / LAST).about["mean"] == {"train-loss": None}
+
+
+def test_last_weights_are_those_of_the_last_round_and_best_those_of_the_highest_validation_accuracy(
+    record: RunRecord, tmp_path: Path
+) -> None:
+    for number, accuracy in enumerate((0.5, 0.75, 0.75, 0.25), start=1):
+        record.note_round(round_with(number, val_accuracy=accuracy, test_accuracy=1 - accuracy), weights(number))
+
+    assert value(tmp_path / "run" / LAST) == 4
+    assert value(tmp_path / "run" / BEST) == 2
+
+
+def test_test_accuracy_decides_where_no_record_is_kept_for_validation(record: RunRecord, tmp_path: Path) -> None:
+    for number, accuracy in enumerate((0.5, 0.75, 0.25), start=1):
+        record.note_round(round_with(number, test_accuracy=accuracy), weights(number))
+
+    assert value(tmp_path / "run" / BEST) == 2
+
+
+def test_without_evaluation_there_are_last_weights_only(record: RunRecord, tmp_path: Path) -> None:
+    record.note_round(RoundRecord(1), weights(1))
+
+    assert (tmp_path / "run" / LAST).is_file()
+    assert not (tmp_path / "run" / BEST).exists()
+
+
+def test_weights_say_which_round_they_are_from(record: RunRecord, tmp_path: Path) -> None:
+    record.note_round(round_with(3, val_accuracy=0.5), weights(1))
+
+    checkpoint = read_checkpoint(tmp_path / "run" / LAST, expected=SHAPE, encoder="descriptor")
+    assert checkpoint.about == {"guarantee": "empirical", "round": 3, "mean": {"val-accuracy": 0.5}}
+
+
+def test_events_of_an_earlier_run_in_the_folder_are_replaced(record: RunRecord, tmp_path: Path) -> None:
+    record.note_finished()
+
+    RunRecord(tmp_path / "run", SHAPE, "descriptor", {})
+
+    assert events(tmp_path / "run") == []

@@ -1,0 +1,121 @@
+"""Three small hospitals with real key stores, as the simulation's tests need them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from client.dataset import Dataset, Split
+from common.encoders import Encoder
+from common.model import ModelShape
+from common.model_choice import choose_encoder, choose_shape
+from common.references import FederationSecret
+from common.settings import Settings
+from simulations.hospitals import Encoded, Hospital, encode_all, give, open_hospital
+from simulations.partition import partition
+from simulations.sources import load_dataset
+
+_RECORDS = {Split.TRAIN: 60, Split.VAL: 6, Split.TEST: 20}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    # Models this small lose by threads, far more so where other processes run.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def few_digits() -> Dataset:
+    """Some digits of each split; two records each make a subject."""
+    digits = load_dataset("digits", data_dir=None, seed=0)
+    rows = np.concatenate([np.flatnonzero(digits.splits == split.value)[:n] for split, n in _RECORDS.items()])
+    few = digits.select(np.sort(rows))
+    subjects = np.empty(len(few), dtype="<U20")
+    for split in Split:
+        own = np.flatnonzero(few.splits == split.value)
+        subjects[own] = [f"{split}-subject-{place // 2}" for place in range(len(own))]
+    return Dataset(few.images, few.labels, few.record_ids, subjects, few.splits, few.consents, few.class_names)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of a federation that is quick to train."""
+    return Settings().replace(
+        num_rounds=3,
+        min_sites=3,
+        width=16,
+        depth=1,
+        heads=2,
+        exemplar_size=8,
+        neighbours=3,
+        local_epochs=1,
+        batch_size=16,
+        sites_dir=str(tmp_path / "sites"),
+        output_dir=str(tmp_path / "coordinator"),
+        deletion_patience=5,
+    )
+
+
+@pytest.fixture
+def encoder(settings: Settings) -> Encoder:
+    return choose_encoder(settings)
+
+
+@pytest.fixture
+def shape(settings: Settings) -> ModelShape:
+    return choose_shape(settings)
+
+
+@pytest.fixture
+def secret() -> FederationSecret:
+    return FederationSecret(bytes(range(32)))
+
+
+@pytest.fixture
+def everything(few_digits: Dataset, encoder: Encoder) -> Encoded:
+    return encode_all(encoder, few_digits)
+
+
+@pytest.fixture
+def hospitals(everything: Encoded, settings: Settings) -> list[Hospital]:
+    """Three hospitals without key stores."""
+    parts = partition(everything.records, 3, alpha=1.0, seed=0)
+    return give(everything, parts, Path(settings.sites_dir))
+
+
+@pytest.fixture
+def open_hospitals(
+    hospitals: list[Hospital], settings: Settings, encoder: Encoder, shape: ModelShape, secret: FederationSecret
+) -> list[Hospital]:
+    """Three hospitals with key stores that hold what they were given."""
+    for hospital in hospitals:
+        open_hospital(hospital, settings, encoder, shape, secret)
+    return hospitals
+
+
+@pytest.fixture(scope="session")
+def marked_processes() -> Callable[[str], list[str]]:
+    """Return the commands of the running processes that were started with a word in their environment.
+
+    Unlike a process group, the environment is also inherited by those that start a session of their own, as Ray's do.
+    """
+
+    def find(mark: str) -> list[str]:
+        found = []
+        for process in Path("/proc").iterdir():
+            try:
+                if process.name.isdecimal() and mark.encode() in (process / "environ").read_bytes():
+                    found.append((process / "cmdline").read_text().replace("\0", " "))
+            except OSError:
+                # It ended while we looked, or is another user's.
+                continue
+        return found
+
+    return find

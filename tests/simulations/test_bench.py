@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from client.dataset import Split
+from client.key_store import KeyStore, StoreDescription
+from common.command_line import application
+from common.errors import InvalidSetting, InvalidWeights
+from common.references import FederationSecret
+from common.settings import ImagePath
+from common.torchvision_import import import_torchvision
+from simulations.bench.command import bench
+from simulations.bench.document import closing_lines, result_table
+from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.memory import peak_memory, resident_memory
+from simulations.bench.registry import GROUPS, choose
+from simulations.bench.synthetic_store import SITE, SyntheticStore
+from simulations.bench.timing import alternate, ratio, torch_threads
+from simulations.progress import Progress
+
+FIGURE = Figure("speed", "how fast it is", "x", Target(Relation.AT_MOST, 1.3))
+SECRET = FederationSecret(bytes(range(32)))
+FIGURES = {group.name: [figure.name for figure in group.figures] for group in GROUPS}
+MEDICAL = ["breastmnist", "bccd"]
+MEDICAL_FILES = ["breastmnist.npz", "bccd_cells_28.npz"]
+CHILD_PROCESSES = ["site-memory"]
+HERE = [name for name in FIGURES if name not in MEDICAL + CHILD_PROCESSES]
+
+
+def run(*arguments: str) -> str:
+    app = application("")
+    app.command()(bench)
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def groups(names: list[str]) -> list[str]:
+    return [word for name in names for word in ("--only", name)]
+
+
+def measure(value: float, *, judged: bool = True) -> Result:
+    return Result(FIGURE, value, judged=judged)
+
+
+@pytest.mark.parametrize(
+    ("relation", "below", "equal", "above"),
+    [
+        (Relation.AT_MOST, True, True, False),
+        (Relation.AT_LEAST, False, True, True),
+        (Relation.BELOW, True, False, False),
+        (Relation.ABOVE, False, False, True),
+    ],
+)
+def test_target_compares_with_its_bound(relation: Relation, below: bool, equal: bool, above: bool) -> None:
+    target = Target(relation, 2.0)
+
+    assert [target.met_by(value) for value in (1.9, 2.0, 2.1)] == [below, equal, above]
+    assert not target.met_by(math.nan)
+
+
+def test_target_is_written_as_a_comparison() -> None:
+    assert str(Target(Relation.AT_MOST, 1e-5)) == "<= 1e-05"
+    assert str(Target(Relation.AT_LEAST, 1000.0)) == ">= 1,000"
+
+
+def test_only_a_judged_value_meets_or_misses_a_target() -> None:
+    assert measure(1.2).met is True
+    assert measure(1.4).met is False
+    assert measure(1.2, judged=False).met is None
+    assert Result(Figure("size", "how large it is", "bytes"), 5.0).met is None
+    assert Result.missing(FIGURE, "no such machine").met is None
+
+
+def test_missing_figure_is_null_in_the_document_and_says_why() -> None:
+    found = Result.missing(FIGURE, "no such machine").to_json()
+
+    assert found["measured"] is None
+    assert found["met"] is None
+    assert found["note"] == "not measured: no such machine"
+
+
+def test_closing_lines_name_what_missed_its_target_and_what_was_not_measured() -> None:
+    lines = closing_lines([measure(1.2), measure(1.4), Result.missing(FIGURE, "no such machine")])
+
+    assert lines == ["not measured: no such machine: speed", "1 of 2 targets met", "missed: speed"]
+
+
+def test_table_shows_whether_targets_are_met() -> None:
+    table = result_table([measure(1.2), measure(1.4), Result.missing(FIGURE, "")], quick=False)
+
+    assert list(table.columns[1].cells) == ["1.2", "1.4", "-"]
+    assert list(table.columns[-1].cells) == ["yes", "no", "-"]
+
+
+def test_figure_names_are_unique() -> None:
+    names = [figure.name for group in GROUPS for figure in group.figures]
+
+    assert len(set(names)) == len(names)
+
+
+def test_groups_are_chosen_by_name_in_their_own_order() -> None:
+    assert [group.name for group in choose(["serving", "packed-ensemble"])] == ["packed-ensemble", "serving"]
+    assert choose([]) == list(GROUPS)
+    with pytest.raises(InvalidSetting, match="did you mean serving"):
+        choose(["servin"])
+
+
+def test_group_that_cannot_be_measured_says_so_of_every_figure() -> None:
+    def measure_nothing(_: Bench) -> Iterator[Result]:
+        raise AssertionError
+
+    found = Group("fast", (FIGURE,), measure_nothing).run(Bench(Progress.quiet()), "no such machine")
+
+    assert [result.note for result in found] == ["not measured: no such machine"]
+
+
+def test_actions_take_turns_and_every_other_turn_goes_backwards() -> None:
+    seen: list[str] = []
+
+    seconds = alternate([lambda: seen.append("a"), lambda: seen.append("b")], 2)
+
+    assert "".join(seen) == "ab" + "ab" + "ba"
+    assert seconds.shape == (2, 2)
+
+
+def test_ratio_compares_turn_by_turn() -> None:
+    found = ratio(np.array([[2.0, 1.0], [30.0, 10.0], [400.0, 100.0]]))
+
+    assert (found.low, found.median, found.high) == (2.5, 3.0, 3.5)
+
+
+def test_threads_are_put_back() -> None:
+    before = torch.get_num_threads()
+    with torch_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+
+    assert torch.get_num_threads() == before
+
+
+def test_peak_memory_includes_what_was_given_back() -> None:
+    size = 64 * 2**20
+    before = resident_memory()
+    block = np.ones(size, dtype=np.uint8)
+    del block
+
+    assert peak_memory() >= before + size // 2
+
+
+def test_synthetic_store_reads_as_an_enrolled_one(tmp_path: Path) -> None:
+    description = StoreDescription(SITE, "synthetic", 8, ImagePath.FROZEN, (2, 3), 5, 12)
+    SyntheticStore(description, records=50, subjects=10).write(tmp_path / "store.sqlite", SECRET)
+
+    with KeyStore.open(tmp_path / "store.sqlite") as store:
+        entries, labels = store.read_entries(Split.TRAIN)
+        keys = store.read_keys(entries)
+        lists = store.read_neighbours(entries, entries)
+        assert len(labels) == 50
+        assert store.read_inputs(entries).shape == (50, 2, 3)
+        assert store.read_tokens(entries).steps.tolist() == [1] * 50
+        assert not len(store.read_unlisted())
+    torch.testing.assert_close(keys.norm(dim=1), torch.ones(50))
+    assert lists.lengths.tolist() == [12] * 50
+    assert not (lists.indices == torch.arange(50)[:, None]).any()
+
+
+def test_quick_figures_have_the_structure_of_the_document(tmp_path: Path) -> None:
+    output = tmp_path / "bench.json"
+
+    run("--quick", *groups(HERE), "--output", str(output))
+
+    document = json.loads(output.read_text())
+    figures = {figure["name"]: figure for figure in document["figures"]}
+    assert list(figures) == [name for group in HERE for name in FIGURES[group]]
+    assert all({"name", "measured", "unit", "target", "met"} <= set(figure) for figure in figures.values())
+    assert all(figure["measured"] > 0 for figure in figures.values())
+    assert document["quick"]
+    assert document["machine"]["cores"] >= 1
+    # Small sizes are not those of the targets.
+    assert all(figure["met"] is None for figure in figures.values())
+
+
+@pytest.mark.processes
+def test_memory_is_that_of_a_child_process(tmp_path: Path) -> None:
+    output = tmp_path / "bench.json"
+
+    run("--quick", *groups(CHILD_PROCESSES), "--output", str(output))
+
+    figures = {figure["name"]: figure["measured"] for figure in json.loads(output.read_text())["figures"]}
+    assert list(figures) == FIGURES["site-memory"]
+    assert figures["site-memory-peak"] > figures["list-memory"] > 0
+
+
+def test_medical_images_are_not_measured_without_the_folder_and_weights(tmp_path: Path) -> None:
+    printed = run(*groups(MEDICAL), "--json", "--output", str(tmp_path / "bench.json"))
+
+    figures = json.loads(printed)["figures"]
+    assert [figure["name"] for figure in figures] == [name for group in MEDICAL for name in FIGURES[group]]
+    assert {figure["note"] for figure in figures} == {"not measured: give --data-folder and --weights"}
+    assert {figure["measured"] for figure in figures} == {None}
+
+
+def test_folder_without_the_images_is_named(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pth"
+    weights.touch()
+
+    options = ("--data-folder", str(tmp_path), "--weights", str(weights), "--output", str(tmp_path / "bench.json"))
+    printed = run("--only", "bccd", *options)
+
+    assert f"not measured: {tmp_path} has no bccd_cells_28.npz" in printed
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path) -> Path:
+    """Random images under the names of the medical ones."""
+    draws = np.random.default_rng(0)
+    counts = {Split.TRAIN: 48, Split.VAL: 2, Split.TEST: 6}
+    arrays: dict[str, Any] = {
+        f"{split}_images": draws.integers(0, 256, (count, 28, 28), np.uint8) for split, count in counts.items()
+    }
+    arrays |= {f"{split}_labels": (np.arange(count) % 2)[:, None].astype(np.uint8) for split, count in counts.items()}
+    for name in MEDICAL_FILES:
+        np.savez(tmp_path / name, **arrays)
+    return tmp_path
+
+
+def test_medical_images_are_measured_with_the_folder_and_weights(data_folder: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pth"
+    torch.save(import_torchvision().models.squeezenet1_0(weights=None).state_dict(), weights)
+
+    options = ("--data-folder", str(data_folder), "--weights", str(weights), "--output", str(tmp_path / "bench.json"))
+    document = json.loads(run("--quick", *groups(MEDICAL), "--json", *options))
+
+    figures = {figure["name"]: figure["measured"] for figure in document["figures"]}
+    assert list(figures) == [name for group in MEDICAL for name in FIGURES[group]]
+    assert all(
+        0 <= value <= 100 for name, value in figures.items() if name.startswith(("breastmnist-accuracy", "bccd"))
+    )
+
+
+def test_weights_of_another_model_are_refused_before_anything_is_measured(data_folder: Path, tmp_path: Path) -> None:
+    weights, output = tmp_path / "weights.pth", tmp_path / "bench.json"
+    torch.save({"head": torch.zeros(3)}, weights)
+
+    with pytest.raises(InvalidWeights):
+        run("--data-folder", str(data_folder), "--weights", str(weights), "--output", str(output))
+
+    assert not output.exists()
+
+
+def test_list_names_every_figure_and_measures_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    printed = run("--list")
+
+    assert all(figure.name in printed for group in GROUPS for figure in group.figures)
+    assert not list(tmp_path.iterdir())
+
+
+def test_output_in_a_folder_that_is_not_there_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match="must be a file in a folder that is there"):
+        run("--output", str(tmp_path / "nowhere" / "bench.json"))

@@ -1,0 +1,225 @@
+"""`munkey-sim` as a person uses it: what cannot be done is said in one line, before anything is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from common.checkpoints import Checkpoint, write_checkpoint
+from common.errors import EXIT_CODE
+from common.model import Munkey
+from common.model_choice import choose_shape
+from common.settings import Settings
+from simulations.cli import main
+
+ROOT = Path(__file__).parents[2]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run `munkey-sim` with some words in an empty folder; return its exit code, stdout and stderr."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["munkey-sim", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def refused(run: Run) -> Callable[..., str]:
+    """Run a simulation that must be refused; return the one line that says why."""
+
+    def refused(*words: str) -> str:
+        code, out, err = run("run", *words)
+        assert code == EXIT_CODE
+        assert out == ""
+        (line,) = err.splitlines()
+        assert line.startswith("error: ")
+        assert list(Path.cwd().iterdir()) == []
+        return line
+
+    return refused
+
+
+def npz(path: Path, **changes: Any) -> Path:
+    """Write a MedMNIST-layout file with some arrays changed, or left out where the change is None."""
+    content: dict[str, Any] = {}
+    for split, count in {"train": 12, "val": 2, "test": 4}.items():
+        content[f"{split}_images"] = np.zeros((count, 8, 8), dtype=np.uint8)
+        content[f"{split}_labels"] = (np.arange(count, dtype=np.uint8) % 2)[:, None]
+    content |= changes
+    np.savez(path, **{name: array for name, array in content.items() if array is not None})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--data", "digit"], "'digit'"),
+        (["--data", "absent.npz"], "absent.npz"),
+        (["--encoder", "squeezenet1_9"], "encoder = squeezenet1_9"),
+        (["--set", "strategy=fedsgd"], "strategy = fedsgd"),
+        (["--set", "num-round=3"], "num-round: did you mean num-rounds?"),
+        (["--set", "width"], "'width'"),
+        (["--set", "learning-rate=-1"], "learning-rate = -1"),
+        (["--set", "width=30"], "width = 30"),
+        (["--set", "guarantee=exact"], "guarantee = exact"),
+        (["--set", "patch-size=3"], "patch-size = 3"),
+        (["--set", "encoder-size=many"], "encoder-size = many"),
+        (["--rounds", "0"], "num-rounds = 0"),
+        (["--rounds", "two"], "'two'"),
+        (["--seed", "-1"], "seed = -1"),
+        (["--hospitals", "0"], "0"),
+        (["--hospitals", "5000"], "5000 hospitals"),
+        (["--alpha", "0"], "alpha = 0.0"),
+        (["--baseline", "centralised"], "'centralised'"),
+        (["--weights", "absent.pth"], "encoder-weights = "),
+        (["--set", "initial-weights=absent.safetensors"], "absent."),
+        (["--delete", "records:5%"], "'records:5%'"),
+        (["--delete", "patients:5@2"], "'patients:5@2'"),
+        (["--delete", "site:6@2"], "names hospital 6, but there are 5"),
+        (["--delete", "records:5@4", "--rounds", "3"], "there is no round 4"),
+        (["--delete", "records:5@0"], "there is no round 0"),
+        (["--delete", "records:1348@2"], "records:1348@2: asks for 1348 records, but only 1347 are left"),
+        (["--delete", "subjects:1348@2"], "subjects:1348@2: asks for 1348 subjects"),
+        (["--delete", "records:101%@2"], "101%"),
+        (["--delete", "records:100%@2"], "records:100%@2"),
+        (["--delete", "site:2@2", "--delete", "site:2@3"], "site:2@3"),
+        (["--deletion-service", "nowhere"], "nowhere"),
+        (["--deletion-service", "127.0.0.1:9440", "--delete", "site:2@2"], "plan of deletions"),
+        (["--number", "3"], "--number"),
+    ],
+)
+def test_what_cannot_be_used_is_named_in_one_line(refused: Callable[..., str], words: list[str], named: str) -> None:
+    assert named in refused(*words)
+
+
+def test_truncated_file_is_named(refused: Callable[..., str], tmp_path: Path) -> None:
+    path = npz(tmp_path / "set.npz")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    assert str(path) in refused("--data", str(path))
+
+
+def test_array_that_is_lacking_is_named(refused: Callable[..., str], tmp_path: Path) -> None:
+    line = refused("--data", str(npz(tmp_path / "set.npz", val_labels=None)))
+
+    assert "set.npz" in line
+    assert "val_labels" in line
+
+
+def test_images_and_labels_that_differ_in_number_are_counted(refused: Callable[..., str], tmp_path: Path) -> None:
+    path = npz(tmp_path / "set.npz", train_labels=np.zeros((11, 1), dtype=np.uint8))
+
+    line = refused("--data", str(path))
+
+    assert str(path) in line
+    assert "12" in line
+    assert "11" in line
+
+
+def test_encoder_weights_of_another_model_are_named(refused: Callable[..., str], tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pth"
+    torch.save({"fc.weight": torch.zeros(3, 3)}, weights)
+
+    line = refused("--encoder", "squeezenet1_0", "--weights", str(weights))
+
+    assert str(weights) in line
+
+
+@pytest.mark.parametrize(
+    ("change", "named"), [({"width": 32}, "width is 32"), ({"num_classes": 9}, "num_classes is 9")]
+)
+def test_first_weights_of_another_model_are_named(
+    refused: Callable[..., str], tmp_path: Path, change: dict[str, Any], named: str
+) -> None:
+    settings = Settings().replace(**change)
+    path, shape = tmp_path / "start.safetensors", choose_shape(settings)
+    write_checkpoint(path, Checkpoint(Munkey(shape).state_dict(), shape, settings.encoder, {}))
+
+    line = refused("-s", f"initial-weights={path}")
+
+    assert str(path) in line
+    assert named in line
+
+
+def test_folder_that_holds_something_is_not_written_to(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "earlier"
+    folder.mkdir()
+    (folder / "report.json").write_text("{}")
+
+    code, out, err = run("run", "--output", str(folder))
+
+    assert (code, out) == (EXIT_CODE, "")
+    assert err == f"error: {folder} is there already and not empty; name another folder with --output\n"
+    assert [path.name for path in folder.iterdir()] == ["report.json"]
+
+
+def test_folder_that_cannot_be_made_is_named(run: Run, tmp_path: Path) -> None:
+    data = npz(tmp_path / "set.npz")
+    folder = data / "run"
+
+    code, _, err = run("run", "--data", str(data), "--hospitals", "2", "--output", str(folder))
+
+    assert code == EXIT_CODE
+    assert (
+        err.splitlines()[-1] == f"error: {folder} cannot be made (Not a directory); name another folder with --output"
+    )
+
+
+def test_help_shows_an_example(run: Run) -> None:
+    code, out, _ = run("run", "--help")
+
+    assert code == 0
+    assert "Example: munkey-sim run" in out
+
+
+@pytest.mark.flower
+def test_federation_that_cannot_hear_deletions_waits_says_so_and_stops_with_the_way_out(tmp_path: Path) -> None:
+    sizes = ["width=8", "depth=1", "heads=1", "exemplar-size=4", "deletion-patience=1"]
+    words = ["--data", str(npz(tmp_path / "set.npz")), "--hospitals", "2", "--output", str(tmp_path / "run")]
+    words += [word for size in sizes for word in ("-s", size)]
+    words += ["--no-baselines", "--deletion-service", "127.0.0.1:1"]
+
+    ended = subprocess.run(  # noqa: S603 (this interpreter)
+        [sys.executable, "-c", "from simulations.cli import main; main()", "run", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+    reason = (
+        "the deletion service at 127.0.0.1:1 cannot be reached: "
+        "start it with munkey-server serve, or name another with deletion-service"
+    )
+    lines = ended.stderr.splitlines()
+    waiting = [line for line in lines if line.startswith("waiting: ")]
+    assert waiting[0] == f"waiting: {reason}; no training until it answers (waited 0 of 1 s)"
+    assert [line for line in lines if line.startswith("error: ")] == [f"error: {reason}"] == lines[-1:]
+    # Else there are bars, which end in how long something has taken.
+    assert [line for line in lines if line not in waiting and "0:00:" not in line] == lines[-1:]
+    assert (ended.returncode, ended.stdout) == (EXIT_CODE, "")
+    events = [json.loads(line) for line in (tmp_path / "run/coordinator/events.jsonl").read_text().splitlines()]
+    assert {event["event"] for event in events[:-1]} == {"waiting"}
+    assert events[-1] == {"event": "stopped", "reason": reason}
+    assert not (tmp_path / "run/report.json").exists()
+    assert "cannot be reached" in (tmp_path / "run/logs/simulation.log").read_text()

@@ -1,0 +1,271 @@
+"""The plan of deletions, carried out over gRPC against hospitals with agents and key stores of their own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from client.dataset import Split
+from common.checkpoints import Checkpoint, write_checkpoint
+from common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    Acknowledgement,
+    DeletionRequest,
+    Records,
+    RequestState,
+    SiteState,
+    Subject,
+    WholeSite,
+)
+from common.errors import FederationStopped
+from common.guarantees import Guarantee
+from common.model import ModelShape, Munkey
+from common.model_choice import initial_model
+from common.references import FederationSecret
+from common.settings import Settings
+from server.deletion_server import DeletionServer
+from server.deletion_service import LedgerService
+from server.ledger import Ledger
+from server.run_record import LAST
+from simulations import deletions
+from simulations.deletions import CarriedOut, DeletionDriver, running_agents
+from simulations.hospitals import Hospital
+from simulations.measurement import Measurement, measure
+from simulations.plan import ResolvedDeletion, parse_plan, resolve
+
+MakeDriver = Callable[..., DeletionDriver]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        for number in (1, 2, 3):
+            ledger.register(f"hospital-{number}")
+        yield ledger
+
+
+@pytest.fixture
+def service(ledger: Ledger) -> LedgerService:
+    return LedgerService(ledger)
+
+
+@pytest.fixture
+def served(service: LedgerService, settings: Settings) -> Iterator[Settings]:
+    with DeletionServer(service) as server:
+        yield settings.replace(deletion_service=server.address)
+
+
+@pytest.fixture
+def agents(open_hospitals: list[Hospital], served: Settings) -> Iterator[None]:
+    with running_agents(open_hospitals, served):
+        yield
+
+
+@pytest.fixture
+def make_driver(
+    open_hospitals: list[Hospital], served: Settings, shape: ModelShape, secret: FederationSecret
+) -> MakeDriver:
+    def make(*plan: str, on_deletion: Callable[[CarriedOut], None] | None = None) -> DeletionDriver:
+        first = initial_model(shape, served.seed)
+        return DeletionDriver(resolved(plan, open_hospitals), open_hospitals, served, secret, first, on_deletion)
+
+    return make
+
+
+def resolved(plan: Sequence[str], hospitals: Sequence[Hospital]) -> tuple[ResolvedDeletion, ...]:
+    return resolve(parse_plan(plan, hospitals=3, num_rounds=3), [h.given.records for h in hospitals], seed=0)
+
+
+def forgotten_references(deletion: ResolvedDeletion, hospital: Hospital, secret: FederationSecret) -> set[bytes]:
+    rows = deletion.rows[int(hospital.name.removeprefix("hospital-")) - 1]
+    return {secret.reference(str(record)) for record in hospital.given.records.record_ids[rows]}
+
+
+def held(hospital: Hospital, secret: FederationSecret) -> set[bytes]:
+    """Return references of the given training records that the key store still holds."""
+    references = [secret.reference(str(r)) for r in hospital.given.split(Split.TRAIN).records.record_ids]
+    with hospital.folder.open() as store:
+        return {reference for reference in references if store.holds(reference)}
+
+
+@pytest.mark.usefixtures("agents")
+def test_records_are_asked_for_by_their_own_hospital_and_are_gone(
+    make_driver: MakeDriver, open_hospitals: list[Hospital], secret: FederationSecret
+) -> None:
+    driver = make_driver("records:30%@1")
+
+    driver.open_round(1)
+
+    (done,) = driver.done
+    asking = [h for h, rows in zip(open_hospitals, done.deletion.rows, strict=True) if len(rows)]
+    assert [status.request.requester for status in done.statuses] == [hospital.name for hospital in asking]
+    for hospital, status in zip(asking, done.statuses, strict=True):
+        references = forgotten_references(done.deletion, hospital, secret)
+        assert status.request.target == Records(frozenset(references), hospital.name)
+        assert [progress.site for progress in status.sites] == [hospital.name]
+        assert held(hospital, secret).isdisjoint(references)
+        assert len(held(hospital, secret)) == len(hospital.given.split(Split.TRAIN).records) - len(references)
+    assert {status.state for status in done.statuses} == {RequestState.COMPLETED}
+    assert done.entries == done.records == sum(done.deletion.expected) == 18
+
+
+@pytest.mark.usefixtures("agents")
+def test_subjects_are_asked_for_by_the_data_protection_officer_at_every_hospital(
+    make_driver: MakeDriver, secret: FederationSecret
+) -> None:
+    driver = make_driver("subjects:4@1")
+
+    driver.open_round(1)
+
+    (done,) = driver.done
+    assert [status.request.target for status in done.statuses] == [
+        Subject(secret.reference(subject)) for subject in done.deletion.subjects
+    ]
+    for status in done.statuses:
+        assert status.request.requester == DATA_PROTECTION_OFFICER
+        assert [progress.site for progress in status.sites] == ["hospital-1", "hospital-2", "hospital-3"]
+        answers = sorted(progress.state.value for progress in status.sites)
+        assert answers == ["erased", "nothing-held", "nothing-held"]
+    assert done.entries == sum(done.deletion.expected) == 8
+
+
+@pytest.mark.usefixtures("agents")
+def test_site_asks_for_itself_and_holds_nothing_afterwards(
+    make_driver: MakeDriver, open_hospitals: list[Hospital], secret: FederationSecret
+) -> None:
+    driver = make_driver("site:2@1")
+
+    driver.open_round(1)
+
+    (done,) = driver.done
+    (status,) = done.statuses
+    assert (status.request.requester, status.request.target) == ("hospital-2", WholeSite("hospital-2"))
+    with open_hospitals[1].folder.open() as store:
+        assert [store.count(split) for split in Split] == [0, 0, 0]
+    assert done.entries == len(open_hospitals[1].given.split(Split.TRAIN).records)
+    assert done.records == len(open_hospitals[1].given.records)
+    assert len(held(open_hospitals[0], secret)) == len(open_hospitals[0].given.split(Split.TRAIN).records)
+
+
+@pytest.mark.usefixtures("agents")
+def test_deletions_come_with_their_round_and_once(make_driver: MakeDriver, ledger: Ledger) -> None:
+    told: list[CarriedOut] = []
+    driver = make_driver("records:2@2", "subjects:1@2", "records:1@3", on_deletion=told.append)
+
+    driver.open_round(1)
+    after_first = len(driver.done)
+    driver.open_round(2)
+    requests = len(ledger.page().statuses)
+    driver.open_round(2)
+
+    assert after_first == 0
+    assert [str(done.deletion.planned) for done in driver.done] == ["records:2@2", "subjects:1@2"]
+    assert len(ledger.page().statuses) == requests
+    assert told == driver.done
+    driver.open_round(3)
+    assert len(driver.done) == 3
+
+
+@pytest.mark.usefixtures("agents")
+def test_rounds_that_were_not_announced_are_made_up_for(make_driver: MakeDriver) -> None:
+    driver = make_driver("records:2@1", "records:2@2")
+
+    driver.open_round(3)
+
+    assert len(driver.done) == 2
+
+
+@pytest.mark.usefixtures("agents")
+def test_same_model_is_measured_with_the_banks_before_and_after(
+    make_driver: MakeDriver, served: Settings, shape: ModelShape
+) -> None:
+    driver = make_driver("records:30%@1", "subjects:2@1")
+
+    driver.open_round(1)
+
+    records, subjects = driver.done
+    for done in driver.done:
+        assert len(done.before.forget_confidence) == len(done.after.forget_confidence) == sum(done.deletion.expected)
+    # What the second deletion finds is what the first one left: same weights, same banks.
+    assert subjects.before.test_accuracy == records.after.test_accuracy
+    # Without its own entry to read, a record's prediction is another one.
+    assert records.before.forget_confidence != records.after.forget_confidence
+    at_the_end = driver.measure_now(initial_model(shape, served.seed))
+    assert len(at_the_end.forget_confidence) == records.entries + subjects.entries
+
+
+@pytest.mark.usefixtures("agents")
+def test_first_weights_are_measured_before_the_first_round_and_later_those_of_the_last(
+    make_driver: MakeDriver, served: Settings, shape: ModelShape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[torch.Tensor] = []
+
+    def note(model: Munkey, *others: Any) -> Measurement:
+        measured.append(model.head.weight.detach())
+        return measure(model, *others)
+
+    monkeypatch.setattr(deletions, "measure", note)
+    driver = make_driver("records:5@1", "records:5@2")
+    first, last = (initial_model(shape, seed) for seed in (served.seed, served.seed + 1))
+
+    driver.open_round(1)
+    write_checkpoint(Path(served.output_dir) / LAST, Checkpoint(last.state_dict(), shape, served.encoder, {}))
+    driver.open_round(2)
+
+    expected = [first, first, last, last]
+    assert [torch.equal(found, model.head.weight) for found, model in zip(measured, expected, strict=True)] == [
+        True
+    ] * 4
+
+
+@pytest.mark.usefixtures("agents")
+def test_times_are_known_once_a_deletion_is_carried_out(make_driver: MakeDriver) -> None:
+    driver = make_driver("records:30%@1")
+
+    driver.open_round(1)
+
+    (done,) = driver.done
+    assert len(done.seconds) == len(done.statuses)
+    assert all(0 < seconds < 60 for seconds in done.seconds)
+    assert 0 < done.slowest_site <= max(done.seconds)
+
+
+def test_deletion_that_a_site_refuses_stops_the_federation(
+    make_driver: MakeDriver, service: LedgerService, secret: FederationSecret, open_hospitals: list[Hospital]
+) -> None:
+    driver = make_driver("site:1@1")
+    request = DeletionRequest("simulation-1-hospital-1", "hospital-1", WholeSite("hospital-1"))
+    (progress,) = service.submit(request).sites
+    refusal = ("hospital-1", request.request_id, SiteState.REFUSED, 0, 0)
+    service.acknowledge(Acknowledgement(progress.number, *refusal, Guarantee.EMPIRICAL, 0.1, "not trusted"))
+
+    with pytest.raises(FederationStopped, match="deletion request simulation-1-hospital-1 is refused; see the ledger"):
+        driver.open_round(1)
+
+    assert driver.done == []
+    assert len(held(open_hospitals[0], secret)) == len(open_hospitals[0].given.split(Split.TRAIN).records)
+
+
+def test_deletion_that_nobody_answers_stops_the_federation(
+    make_driver: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deletions, "_ANSWER_SECONDS", 0.05)
+
+    with pytest.raises(FederationStopped, match="deletion request simulation-1-hospital-3 had no answer"):
+        make_driver("site:3@1").open_round(1)
+
+
+def test_every_hospital_has_an_agent_until_the_end(open_hospitals: list[Hospital], served: Settings) -> None:
+    def agents() -> set[str]:
+        return {thread.name for thread in threading.enumerate() if thread.name.startswith("agent-")}
+
+    with running_agents(open_hospitals, served):
+        running = agents()
+
+    assert running == {"agent-hospital-1", "agent-hospital-2", "agent-hospital-3"}
+    assert agents() == set()

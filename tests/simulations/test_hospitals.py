@@ -1,0 +1,142 @@
+"""What a simulated hospital is given, and what its key store then holds."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from client.bank import Bank, HeldOut, read_bank, read_held_out
+from client.dataset import Split
+from common.encoders import Encoder
+from common.errors import KeyStoreError
+from common.model import ModelShape
+from common.model_choice import choose_shape
+from common.neighbours import NeighbourLists
+from common.references import FederationSecret
+from common.settings import ImagePath, Settings
+from simulations.hospitals import Encoded, Hospital, bank_of, encode_all, held_out_of, open_hospital
+
+
+def same_lists(left: NeighbourLists, right: NeighbourLists) -> bool:
+    # Blocks of other sizes round similarities differently, and equally near neighbours may then swap places.
+    return torch.allclose(left.similarities, right.similarities, atol=1e-5)
+
+
+def test_records_are_encoded_in_their_order(everything: Encoded, encoder: Encoder) -> None:
+    alone = encoder.encode(torch.from_numpy(everything.records.images[70:71]))
+
+    assert torch.allclose(everything.encoding.keys[70:71], alone.keys, atol=1e-6)
+    assert len(everything.encoding.keys) == len(everything.encoding.features) == len(everything.records)
+
+
+def test_progress_counts_every_record(everything: Encoded, encoder: Encoder) -> None:
+    counted: list[int] = []
+
+    encode_all(encoder, everything.records, counted.append)
+
+    assert sum(counted) == len(everything.records)
+
+
+def test_part_keeps_each_record_with_its_key(everything: Encoded) -> None:
+    part = everything.split(Split.TEST)
+
+    rows = np.flatnonzero(everything.records.splits == "test")
+    assert part.records.record_ids.tolist() == everything.records.record_ids[rows].tolist()
+    assert torch.equal(part.encoding.keys, everything.encoding.keys[torch.from_numpy(rows)])
+
+
+def test_image_path_decides_what_is_read(everything: Encoded, settings: Settings) -> None:
+    patches = everything.inputs(choose_shape(settings.replace(image_path="patches")))
+    frozen = everything.inputs(choose_shape(settings.replace(image_path="frozen")))
+
+    assert torch.equal(patches, torch.from_numpy(everything.records.images))
+    assert torch.equal(frozen, everything.encoding.features)
+
+
+def test_hospitals_have_folders_of_their_own_and_share_all_training_records(
+    hospitals: list[Hospital], everything: Encoded, settings: Settings
+) -> None:
+    assert [hospital.name for hospital in hospitals] == ["hospital-1", "hospital-2", "hospital-3"]
+    assert [hospital.folder.path for hospital in hospitals] == [
+        Path(settings.sites_dir) / hospital.name for hospital in hospitals
+    ]
+    assert not Path(settings.sites_dir).exists()
+    given = [name for hospital in hospitals for name in hospital.given.split(Split.TRAIN).records.record_ids]
+    assert sorted(given) == sorted(everything.split(Split.TRAIN).records.record_ids)
+
+
+def test_hospital_gets_the_keys_of_its_own_records(hospitals: list[Hospital], encoder: Encoder) -> None:
+    for hospital in hospitals:
+        keys = encoder.encode(torch.from_numpy(hospital.given.records.images)).keys
+        assert torch.allclose(hospital.given.encoding.keys, keys, atol=1e-6)
+
+
+def test_key_store_holds_what_the_hospital_was_given(open_hospitals: list[Hospital], secret: FederationSecret) -> None:
+    for hospital in open_hospitals:
+        with hospital.folder.open() as store:
+            for split in Split:
+                given = hospital.given.split(split)
+                entries, labels = store.read_entries(split)
+                assert labels.tolist() == given.records.labels.tolist()
+                assert torch.equal(store.read_keys(entries), given.encoding.keys)
+            assert len(store.read_unlisted()) == 0
+            assert store.agrees_with(secret)
+        assert stat.S_IMODE(hospital.folder.path.stat().st_mode) == 0o700
+        assert stat.S_IMODE(hospital.folder.secret.stat().st_mode) == 0o600
+
+
+def test_enrolling_more_records_than_one_batch_counts_each(
+    hospitals: list[Hospital],
+    settings: Settings,
+    encoder: Encoder,
+    shape: ModelShape,
+    secret: FederationSecret,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("simulations.hospitals._BATCH", 7)
+    counted: list[int] = []
+
+    open_hospital(hospitals[0], settings, encoder, shape, secret, counted.append)
+
+    assert sum(counted) == len(hospitals[0].given.records)
+    assert max(counted) == 7
+
+
+def test_hospital_is_not_opened_twice(
+    open_hospitals: list[Hospital], settings: Settings, encoder: Encoder, shape: ModelShape, secret: FederationSecret
+) -> None:
+    with pytest.raises(KeyStoreError, match="is there already"):
+        open_hospital(open_hospitals[0], settings, encoder, shape, secret)
+
+
+@pytest.mark.parametrize("path", [ImagePath.PATCHES, ImagePath.FROZEN])
+def test_bank_without_a_key_store_equals_the_key_stores(
+    hospitals: list[Hospital], settings: Settings, encoder: Encoder, secret: FederationSecret, path: ImagePath
+) -> None:
+    hospital, settings = hospitals[0], settings.replace(image_path=path.value)
+    shape = choose_shape(settings)
+    open_hospital(hospital, settings, encoder, shape, secret)
+    train, test = hospital.given.split(Split.TRAIN), hospital.given.split(Split.TEST)
+
+    bank, held_out = bank_of(train, settings, shape), held_out_of(test, train, settings, shape)
+
+    with hospital.folder.open() as store:
+        real: Bank = read_bank(store, settings.neighbours)
+        real_held_out: HeldOut = read_held_out(store, Split.TEST, real, settings.neighbours)
+    assert torch.equal(bank.labels, real.labels)
+    assert torch.equal(bank.inputs, real.inputs)
+    assert torch.equal(bank.tokens.offsets, real.tokens.offsets)
+    assert same_lists(bank.lists, real.lists)
+    assert torch.equal(held_out.inputs, real_held_out.inputs)
+    assert torch.equal(held_out.labels, real_held_out.labels)
+    assert same_lists(held_out.lists, real_held_out.lists)
+
+
+def test_entry_is_not_its_own_neighbour(hospitals: list[Hospital], settings: Settings, shape: ModelShape) -> None:
+    bank = bank_of(hospitals[0].given.split(Split.TRAIN), settings, shape)
+
+    assert not (bank.lists.indices == torch.arange(len(bank))[:, None]).any()

@@ -1,0 +1,203 @@
+"""TA, RA, FA and MIA on hand-made cases: each image says what the model answers to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from client.bank import Bank
+from client.dataset import Consent, Dataset, Split
+from client.key_store import Tokens
+from client.site import SiteFolder
+from common.encoders import Encoding
+from common.model import ModelShape, Munkey
+from common.neighbours import NeighbourLists
+from common.settings import ImagePath, Settings
+from simulations import measurement
+from simulations.hospitals import Encoded, Hospital
+from simulations.measurement import HospitalBank, Measurement, measure
+
+SHAPE = ModelShape(ImagePath.PATCHES, (1, 1, 2), 1, num_classes=2, width=8, depth=1, heads=1, exemplar_size=2)
+SETTINGS = Settings(num_classes=2, neighbours=2)
+NOTHING: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
+Record = tuple[Split, int, int]
+"""A record's split, its label (0 or 1) and the percentage that the model gives to class 1."""
+
+
+def hospital(name: str, records: Sequence[Record]) -> Hospital:
+    count = len(records)
+    ids = np.array([f"{name}-{row}" for row in range(count)])
+    given = Dataset(
+        images=np.array([[[[share, 0]]] for _, _, share in records], dtype=np.uint8),
+        labels=np.array([label for _, label, _ in records], dtype=np.int64),
+        record_ids=ids,
+        subject_ids=ids,
+        splits=np.array([split.value for split, _, _ in records]),
+        consents=np.full(count, Consent.REVOCABLE.value),
+        class_names=("benign", "malignant"),
+    )
+    keys = torch.nn.functional.one_hot(torch.arange(count), 16).float()
+    return Hospital(name, SiteFolder(Path(name)), Encoded(given, Encoding(keys, torch.zeros(count, 1, 1))))
+
+
+def bank_with(place: Hospital, rows: Sequence[int]) -> HospitalBank:
+    count = len(rows)
+    chosen = place.given.select(np.array(rows, dtype=np.int64))
+    bank = Bank(
+        0,
+        np.array(rows, dtype=np.int64),
+        torch.from_numpy(chosen.records.labels),
+        torch.from_numpy(chosen.records.images),
+        Tokens.zeros(count, 2),
+        NeighbourLists.empty(count, 2),
+    )
+    return HospitalBank(bank, chosen.encoding.keys)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Bank, NeighbourLists]]:
+    """Let images answer in place of the model; note which bank was asked, and with which neighbours."""
+    asked: list[tuple[Bank, NeighbourLists]] = []
+
+    def answer(model: Munkey, bank: Bank, inputs: Tensor, lists: NeighbourLists, settings: Settings) -> Tensor:
+        del model, settings
+        asked.append((bank, lists))
+        share = inputs[:, 0, 0, :1].float() / 100
+        return torch.cat([1 - share, share], dim=1)
+
+    monkeypatch.setattr(measurement, "predict", answer)
+    return asked
+
+
+def found(
+    hospitals: Sequence[Hospital],
+    forgotten: Mapping[str, Sequence[int]],
+    *,
+    gone: Mapping[str, Sequence[int]] | None = None,
+    banks: Mapping[str, HospitalBank] | None = None,
+) -> Measurement:
+    def rows(chosen: Mapping[str, Sequence[int]]) -> dict[str, NDArray[np.int64]]:
+        return {h.name: np.array(chosen.get(h.name, NOTHING), dtype=np.int64) for h in hospitals}
+
+    def trained(place: Hospital) -> list[int]:
+        return np.flatnonzero(place.given.records.splits == Split.TRAIN.value).tolist()
+
+    banks = banks or {h.name: bank_with(h, trained(h)) for h in hospitals}
+    return measure(Munkey(SHAPE), hospitals, banks, rows(forgotten), rows(gone or forgotten), SETTINGS)
+
+
+FIRST = hospital(
+    "first",
+    [
+        (Split.TEST, 1, 80),  # right
+        (Split.TEST, 0, 60),  # wrong
+        (Split.VAL, 0, 99),  # neither tested nor trained on
+        (Split.TRAIN, 1, 90),  # right
+        (Split.TRAIN, 0, 70),  # wrong
+        (Split.TRAIN, 0, 10),  # right
+    ],
+)
+SECOND = hospital("second", [(Split.TEST, 0, 0), (Split.TRAIN, 1, 30), (Split.TRAIN, 1, 100)])
+
+
+@pytest.mark.usefixtures("asked")
+def test_test_accuracy_counts_each_hospital_once() -> None:
+    # One of two at the first, one of one at the second: 75, not the 67 of all three together.
+    assert found([FIRST, SECOND], {}).test_accuracy == 75
+
+
+@pytest.mark.usefixtures("asked")
+def test_macro_f1_is_averaged_over_hospitals() -> None:
+    # At the first both answers are class 1: F1 2/3 for class 1 and 0 for class 0.
+    assert found([FIRST, SECOND], {}).test_macro_f1 == pytest.approx(100 * (1 / 3 + 1) / 2)
+
+
+@pytest.mark.usefixtures("asked")
+def test_forget_accuracy_is_over_the_forgotten_records_and_retain_accuracy_over_the_others() -> None:
+    measured = found([FIRST, SECOND], {"first": [3], "second": [1]})
+
+    assert measured.forget_accuracy == 50
+    assert measured.retain_accuracy == pytest.approx(100 * 2 / 3)
+    assert measured.forget_confidence == pytest.approx((0.9, 0.3))
+
+
+@pytest.mark.usefixtures("asked")
+def test_records_that_went_before_are_neither_retained_nor_in_the_forget_set() -> None:
+    measured = found([FIRST], {"first": [3]}, gone={"first": [3, 4]})
+
+    assert measured.forget_accuracy == 100
+    assert measured.retain_accuracy == 100
+
+
+@pytest.mark.usefixtures("asked")
+def test_membership_compares_forgotten_records_with_test_records_of_their_hospital() -> None:
+    # Forgotten: 0.9; tested there: 0.8 and 0.4. The second hospital's test record, 1.0, has nobody to be compared with.
+    assert found([FIRST, SECOND], {"first": [3]}).membership == 100
+    # Forgotten: 0.3 is below both.
+    assert found([FIRST], {"first": [4]}).membership == 0
+    # Forgotten: 0.9 and 1.0; tested: 0.8, 0.4 and 1.0. Of six pairs four are in order, and one is equal.
+    assert found([FIRST, SECOND], {"first": [3], "second": [2]}).membership == pytest.approx(100 * 4.5 / 6)
+
+
+@pytest.mark.usefixtures("asked")
+def test_nothing_forgotten_leaves_nothing_to_say_about_it() -> None:
+    measured = found([FIRST, SECOND], {})
+
+    assert math.isnan(measured.forget_accuracy)
+    assert math.isnan(measured.membership)
+    assert measured.forget_confidence == ()
+
+
+def test_every_record_is_asked_at_its_own_hospital(asked: list[tuple[Bank, NeighbourLists]]) -> None:
+    banks = {"first": bank_with(FIRST, [3, 5]), "second": bank_with(SECOND, [1, 2])}
+
+    found([FIRST, SECOND], {"first": [4]}, banks=banks)
+
+    assert [bank for bank, _ in asked] == [banks["first"].bank] * 3 + [banks["second"].bank] * 2
+
+
+def test_record_in_the_bank_finds_itself_and_a_deleted_one_does_not(asked: list[tuple[Bank, NeighbourLists]]) -> None:
+    found([FIRST], {"first": [4]}, banks={"first": bank_with(FIRST, [3, 5])})
+
+    _, (_, retained), (_, forgotten) = asked
+    assert (retained.similarities[:, 0] == 1).all()
+    assert (forgotten.similarities < 1).all()
+
+
+@pytest.mark.usefixtures("asked")
+def test_hospital_without_entries_does_not_count_as_tested() -> None:
+    banks = {"first": bank_with(FIRST, [3, 4, 5]), "second": bank_with(SECOND, [])}
+
+    measured = found([FIRST, SECOND], {"second": [1, 2]}, banks=banks)
+
+    assert measured.test_accuracy == 50
+    assert measured.forget_accuracy == 50
+
+
+def test_many_retained_records_are_thinned_evenly(
+    asked: list[tuple[Bank, NeighbourLists]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measurement, "_RETAINED", 4)
+    records = [(Split.TEST, 0, 0), *[(Split.TRAIN, row % 2, 0) for row in range(10)]]
+
+    measured = found([hospital("first", records)], {})
+
+    assert len(asked[1][1].indices) == 4
+    # Every third record of labels 0, 1, 0, 1, ...: rows 0, 3, 6 and 9.
+    assert measured.retain_accuracy == 50
+
+
+def test_gap_is_the_mean_absolute_difference_of_the_four() -> None:
+    ours = Measurement(90, 95, 80, 55, test_macro_f1=10)
+    oracle = Measurement(92, 94, 70, 50, test_macro_f1=99)
+
+    assert ours.gap(oracle) == pytest.approx((2 + 1 + 10 + 5) / 4)
+    assert ours.gap(ours) == 0

@@ -1,0 +1,221 @@
+"""The report says what was found, in JSON that any program reads and in tables that people read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from client.dataset import Split
+from common.deletion import (
+    Acknowledgement,
+    DeletionRequest,
+    RequestStatus,
+    SiteProgress,
+    SiteState,
+    WholeSite,
+)
+from common.guarantees import Guarantee
+from common.settings import Settings
+from simulations.baselines import Baseline, BaselineResult
+from simulations.deletions import CarriedOut
+from simulations.hospitals import Hospital
+from simulations.measurement import Measurement
+from simulations.plan import DeletionKind, PlannedDeletion, ResolvedDeletion
+from simulations.report import REPORT, Report
+from simulations.run import Experiment
+
+NOON = datetime(2030, 5, 17, 12, tzinfo=UTC)
+BEFORE = Measurement(90, 95, 100, 70, 88, (0.9, 0.8))
+AFTER = Measurement(90, 94, 50, 55, 88, (0.5, 0.4))
+FINAL = Measurement(91, 96, 50, 52, 89, (0.5, 0.4))
+ORACLE = Measurement(93, 97, 60, 50, 92, (0.4, 0.3))
+
+
+def carried_out(*seconds: float) -> CarriedOut:
+    """Return a deletion of hospital 2, in as many requests as there are times."""
+    planned = PlannedDeletion(DeletionKind.SITE, 2, hospital=2)
+    rows = tuple(np.arange(count) for count in (0, 2, 0))
+    return CarriedOut(ResolvedDeletion(planned, rows), tuple(map(status, seconds)), BEFORE, AFTER)
+
+
+def status(seconds: float) -> RequestStatus:
+    request = DeletionRequest("simulation-1", "hospital-2", WholeSite("hospital-2"))
+    answer = Acknowledgement(1, "hospital-2", "simulation-1", SiteState.ERASED, 3, 2, Guarantee.EMPIRICAL, seconds / 2)
+    progress = SiteProgress("hospital-2", 1, SiteState.ERASED, answer, NOON + timedelta(seconds=seconds))
+    return RequestStatus(request, NOON, (progress,))
+
+
+def round_event(number: int, accuracy: float | None = 0.5) -> dict[str, Any]:
+    evaluation = {"hospital-1": {"test-accuracy": accuracy}, "hospital-2": {"test-accuracy": None}}
+    mean = {} if accuracy is None else {"test-accuracy": accuracy, "test-macro-f1": accuracy / 2}
+    return {
+        "event": "round",
+        "number": number,
+        "evaluation": evaluation,
+        "failures": {},
+        "mean": mean,
+        "bytes_down": 40,
+        "bytes_up": 20,
+    }
+
+
+@pytest.fixture
+def found(hospitals: list[Hospital], settings: Settings, tmp_path: Path) -> dict[str, Any]:
+    """What the parts of a simulation found."""
+    experiment = Experiment("digits", None, 3, math.inf, ["site:2@2"], {}, [Baseline.ORACLE], tmp_path, 2)
+    oracle = BaselineResult(Baseline.ORACLE, 30.0, 93, 92, {}, ORACLE)
+    neighbours = BaselineResult(Baseline.NEIGHBOURS, 0.5, 80, 79, {"hospital-1": 80.0})
+    return {
+        "experiment": experiment,
+        "settings": settings,
+        "hospitals": hospitals,
+        "rounds": [round_event(1, 0.25), round_event(2, 0.75)],
+        "deletions": [carried_out(0.02, 0.01, 0.06)],
+        "final": FINAL,
+        "baselines": {Baseline.ORACLE: oracle, Baseline.NEIGHBOURS: neighbours},
+        "preparation_seconds": 1.5,
+        "training_seconds": 20.0,
+    }
+
+
+def text(table: Table) -> list[str]:
+    console = Console(file=StringIO(), width=200)
+    console.print(table)
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def row(lines: list[str], beginning: str) -> list[str]:
+    line = next(line for line in lines if beginning in line)
+    return [cell.strip() for cell in line.strip("│ ").split("│")]
+
+
+def test_document_is_strict_json_and_is_written(found: dict[str, Any], tmp_path: Path) -> None:
+    report = Report.collect(**found)
+
+    path = report.write(tmp_path)
+
+    assert path == tmp_path / REPORT
+    assert json.loads(path.read_text()) == report.document
+    # The concentration of the split is infinite, which JSON has no word for.
+    assert report.document["alpha"] is None
+
+
+def test_run_can_be_repeated_from_the_document(found: dict[str, Any], settings: Settings) -> None:
+    document = Report.collect(**found).document
+
+    assert Settings.parse(document["settings"]) == settings
+    assert document["seed"] == settings.seed
+    assert document["data"] == "digits"
+    assert {"python", "torch", "flwr", "numpy"} <= document["versions"].keys()
+    assert document["machine"]["cores"] >= 1
+    assert document["guarantee"] == {"name": "empirical", "remains": Guarantee.EMPIRICAL.remains}
+
+
+def test_hospitals_are_described_by_numbers_only(found: dict[str, Any], hospitals: list[Hospital]) -> None:
+    report = Report.collect(**found)
+
+    for described, hospital in zip(report.document["hospitals"], hospitals, strict=True):
+        train = hospital.given.split(Split.TRAIN).records
+        assert described["name"] == hospital.name
+        assert described["records"] == {"train": len(train), "val": 6, "test": 20}
+        assert described["subjects"] == len(set(train.subject_ids))
+        assert sum(described["classes"].values()) == len(train)
+    text = json.dumps(report.document)
+    assert not any(str(record) in text for record in hospitals[0].given.records.record_ids)
+    assert "subject-1" not in text
+
+
+def test_deletion_is_compared_with_retraining(found: dict[str, Any]) -> None:
+    (deletion,) = Report.collect(**found).document["deletions"]
+
+    assert deletion["plan"] == "site:2@2"
+    assert (deletion["round"], deletion["requests"], deletion["expected"]) == (2, 3, [0, 2, 0])
+    # Each of the three answers says 3 records, 2 of them entries.
+    assert (deletion["records"], deletion["entries"]) == (9, 6)
+    assert deletion["seconds"] == pytest.approx({"median": 0.02, "slowest": 0.06, "total": 0.09})
+    assert deletion["slowest_site_seconds"] == pytest.approx(0.03)
+    assert deletion["times_faster"] == pytest.approx(30.0 / 0.02)
+    assert deletion["before"]["forget_accuracy"] == 100
+    assert deletion["after"]["forget_accuracy"] == 50
+    assert "forget_confidence" not in deletion["before"]
+
+
+def test_final_figures_are_those_of_the_last_round(found: dict[str, Any]) -> None:
+    document = Report.collect(**found).document
+
+    assert document["final"]["test_accuracy"] == 75
+    assert document["final"]["test_macro_f1"] == 37.5
+    assert document["final"]["per_hospital"] == {"hospital-1": 75, "hospital-2": None}
+    assert document["final"]["average_gap"] == pytest.approx((2 + 1 + 10 + 2) / 4)
+    assert document["bytes"] == {"weights_down": 80, "weights_up": 40}
+    assert document["seconds"] == {"preparation": 1.5, "training": 20.0}
+
+
+def test_without_an_oracle_nothing_is_compared_with_it(found: dict[str, Any]) -> None:
+    report = Report.collect(**{**found, "baselines": {}})
+
+    assert report.document["final"]["average_gap"] is None
+    assert report.document["deletions"][0]["times_faster"] is None
+    assert row(text(report.deletion_table()), "site:2@2")[3] == "-"
+    assert not any("oracle" in line for line in text(report.deletion_table()))
+
+
+def test_last_round_that_no_site_evaluated_leaves_a_gap(found: dict[str, Any]) -> None:
+    report = Report.collect(**{**found, "rounds": [round_event(1), round_event(2, None)]})
+
+    assert report.document["final"]["test_accuracy"] is None
+    assert row(text(report.accuracy_table()), "MUNKEY, federated") == ["MUNKEY, federated", "-", "-", "20.0"]
+
+
+def test_accuracy_table_has_the_federation_and_every_baseline(found: dict[str, Any]) -> None:
+    lines = text(Report.collect(**found).accuracy_table())
+
+    assert row(lines, "MUNKEY, federated")[1:] == ["75.0", "37.5", "20.0"]
+    assert row(lines, "(oracle)")[1:] == ["93.0", "92.0", "30.0"]
+    assert row(lines, "nearest neighbours")[1:] == ["80.0", "79.0", "0.5"]
+
+
+def test_every_baseline_has_a_name_in_the_table(found: dict[str, Any]) -> None:
+    results = {name: BaselineResult(name, 1.0, 50, 50, {}, None) for name in Baseline}
+
+    lines = text(Report.collect(**{**found, "baselines": results, "deletions": []}).accuracy_table())
+
+    assert len([line for line in lines if "50.0" in line]) == len(Baseline)
+
+
+def test_deletion_table_shows_before_after_and_oracle(found: dict[str, Any]) -> None:
+    lines = text(Report.collect(**found).deletion_table())
+
+    assert "Deletions (empirical)" in lines[0]
+    assert row(lines, "site:2@2") == [
+        "site:2@2", "6", "0.020", "1,500x", "before", "90.0", "95.0", "100.0", "70.0"
+    ]  # fmt: skip
+    after, at_the_end = (row([line], "after")[-5:] for line in lines if "after" in line)
+    assert after == ["after", "90.0", "94.0", "50.0", "55.0"]
+    assert at_the_end == ["after", "91.0", "96.0", "50.0", "52.0"]
+    assert row(lines, "oracle")[-5:] == ["oracle", "93.0", "97.0", "60.0", "50.0"]
+
+
+def test_measure_that_does_not_exist_is_null_and_a_dash(found: dict[str, Any]) -> None:
+    nothing = dataclasses.replace(FINAL, forget_accuracy=math.nan, membership=math.nan)
+
+    report = Report.collect(**{**found, "final": nothing})
+
+    assert report.document["final"]["measurement"]["forget_accuracy"] is None
+    assert report.document["final"]["average_gap"] is None
+    assert row(text(report.deletion_table()), "all, at the end")[-2:] == ["-", "-"]
+
+
+def test_closing_line_says_what_the_guarantee_means(found: dict[str, Any]) -> None:
+    assert Report.collect(**found).closing_line == f"A deletion here is empirical: {Guarantee.EMPIRICAL.remains}."
