@@ -92,21 +92,20 @@ class DeletionAgent:
         self._service = service
         self._guarantee = guarantee
         self._on_order = on_order
+        self._pauses = pauses()
 
     def run(self, stop: threading.Event) -> None:
         """Serve until `stop` is set and the stream ends; a service that cannot be reached is tried again and again.
 
         Whoever sets `stop` also closes the service, which ends the stream.
         """
-        pause = pauses()
         while not stop.is_set():
             try:
                 self._follow()
-                pause = pauses()
             except (ServiceUnavailable, KeyStoreError) as error:
                 if stop.is_set():
                     return
-                seconds = next(pause)
+                seconds = next(self._pauses)
                 logger.warning("%s; trying again in %.1f s", error, seconds)
                 stop.wait(seconds)
 
@@ -115,6 +114,7 @@ class DeletionAgent:
         for order in self._service.watch(self._store.description.site, self._store.last_order, follow=True):
             acknowledgement = self._store.apply(order, self._guarantee)
             _acknowledge(self._store, self._service)
+            self._pauses = pauses()
             if self._on_order is not None:
                 self._on_order(acknowledgement)
 

@@ -83,7 +83,9 @@ def read_checkpoint(path: Path, *, expected: ModelShape | None = None, encoder: 
     try:
         shape = ModelShape.from_json(content["model"])
         found = Checkpoint(weights, shape, str(content["encoder"]), dict(content["about"]))
-    except (KeyError, TypeError, ValueError):
+        with torch.device("meta"):
+            own = {name: value.shape for name, value in Munkey(shape).state_dict().items()}
+    except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError):
         raise InvalidWeights(f"{_beside(path)} does not describe a model; take the file written with it") from None
     wanted, other = expected or shape, encoder or found.encoder
     if wanted != shape:
@@ -95,8 +97,6 @@ def read_checkpoint(path: Path, *, expected: ModelShape | None = None, encoder: 
         raise InvalidWeights(f"{path} holds weights of another model: {key} is {theirs}, the settings ask for {mine}")
     if other != found.encoder:
         raise InvalidWeights(f"{path} was trained with the encoder {found.encoder}, this site's keys are from {other}")
-    with torch.device("meta"):
-        own = {name: value.shape for name, value in Munkey(shape).state_dict().items()}
     if own != {name: value.shape for name, value in weights.items()}:
         raise InvalidWeights(f"{path} does not hold the weights that {_beside(path)} describes; take both from one run")
     return found

@@ -113,7 +113,12 @@ class Settings(BaseModel):
     initial_weights: str = Field(
         "", description="Shared weights (.safetensors) from which training starts; empty starts from new ones."
     )
-    fraction_train: float = Field(1.0, gt=0, le=1, description="Share of the sites that train in a round.")
+    fraction_train: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the sites that train in a round; below 1, each run draws others.",
+    )
     fraction_evaluate: float = Field(1.0, ge=0, le=1, description="Share of the sites that evaluate after a round.")
     proximal_mu: float = Field(0.01, ge=0, le=100, description="Weight of FedProx's proximal term.")
     server_learning_rate: float = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ from common.deletion import (
 )
 from common.deletion_channel import DeletionChannel
 from common.deletion_service import DeletionService
-from common.errors import FederationStopped
+from common.errors import FederationStopped, FedmunkeyError
 from common.model import Munkey
 from common.references import FederationSecret
 from common.settings import Settings
@@ -35,6 +36,8 @@ from server.run_record import LAST
 from simulations.hospitals import Hospital
 from simulations.measurement import HospitalBank, Measurement, measure
 from simulations.plan import DeletionKind, ResolvedDeletion, forget_rows
+
+logger = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 120.0
 _POLL_SECONDS = 0.01
@@ -185,12 +188,20 @@ def running_agents(hospitals: Sequence[Hospital], settings: Settings) -> Iterato
             store = stack.enter_context(hospital.folder.open())
             service = DeletionChannel(settings.deletion_service)
             agent = DeletionAgent(store, service, settings.guarantee)
-            thread = threading.Thread(target=agent.run, args=(stop,), name=f"agent-{hospital.name}", daemon=True)
+            thread = threading.Thread(target=_run, args=(agent, stop), name=f"agent-{hospital.name}", daemon=True)
             thread.start()
             stack.callback(thread.join)
             stack.callback(service.close)
         stack.callback(stop.set)
         yield
+
+
+def _run(agent: DeletionAgent, stop: threading.Event) -> None:
+    """Run an agent until it is stopped or the service refuses the site; the site's next round says why, too."""
+    try:
+        agent.run(stop)
+    except FedmunkeyError as error:
+        logger.error("%s", error)
 
 
 def _read(hospital: Hospital, settings: Settings) -> HospitalBank:

@@ -37,6 +37,16 @@ from simulations.sources import load_dataset
 LOGS = "logs"
 _POLL_SECONDS = 0.1
 
+_OWN = {
+    "deletion-service": "use --deletion-service",
+    "image-shape": "it comes from --data",
+    "min-sites": "use --hospitals",
+    "num-classes": "it comes from --data",
+    "output-dir": "use --output",
+    "sites-dir": "use --output",
+}
+"""Settings that follow from what a simulation is asked to do, and where to ask."""
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -140,6 +150,9 @@ def _prepare(experiment: Experiment, progress: Progress) -> _Prepared:
     output = experiment.output
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InvalidSetting(f"{output} is there already and not empty; name another folder with --output")
+    own = next((name for name in experiment.overrides if name in _OWN), None)
+    if own is not None:
+        raise InvalidSetting(f"{own} = {experiment.overrides[own]}: a simulation sets this itself; {_OWN[own]}")
     settings = Settings.parse(experiment.overrides)
     if experiment.deletion_service:
         settings = settings.replace(deletion_service=experiment.deletion_service)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hmac
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from client.key_store.schema import explaining_locks, not_waiting_for_disk
+from client.key_store.identities import ReferenceHashes
+from client.key_store.schema import CONTENTS, explaining_locks, not_waiting_for_disk
 from common.deletion import Acknowledgement, DeletionOrder, Records, SiteState, Subject, Target, WholeSite
 from common.errors import KeyStoreError
 from common.guarantees import Guarantee
 
 
 def apply_order(
-    connection: sqlite3.Connection, order: DeletionOrder, guarantee: Guarantee, tombstone_key: bytes
+    connection: sqlite3.Connection, order: DeletionOrder, guarantee: Guarantee, hashes: ReferenceHashes
 ) -> Acknowledgement:
-    """Delete what an order names, leave tombstones, and rewrite the files without it.
+    """Delete what an order names, leave tombstones, and empty the write-ahead log.
 
     Parameters
     ----------
@@ -26,8 +26,8 @@ def apply_order(
         What is to be deleted.
     guarantee : Guarantee
         What the deletion means for the shared weights.
-    tombstone_key : bytes
-        The store's key for tombstones.
+    hashes : ReferenceHashes
+        The store's own.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def apply_order(
         connection.execute("BEGIN IMMEDIATE")
         try:
             if not _is_applied(connection, order.number):
-                _delete(connection, order, guarantee, tombstone_key)
+                _delete(connection, order, guarantee, hashes)
         except BaseException:
             connection.execute("ROLLBACK")
             raise
@@ -54,7 +54,7 @@ def apply_order(
 
 
 def finish_interrupted(connection: sqlite3.Connection) -> None:
-    """Rewrite the files after deletions that were committed and then interrupted; raises as `apply_order` does."""
+    """Empty the log after deletions that were committed and then interrupted; raises as `apply_order` does."""
     unfinished = connection.execute("SELECT number FROM applied_orders WHERE finished = 0").fetchall()
     for (number,) in unfinished:
         with explaining_locks():
@@ -80,7 +80,7 @@ def read_acknowledgements(connection: sqlite3.Connection, site: str, condition: 
 
 
 def _finish(connection: sqlite3.Connection, number: int, start: float) -> None:
-    """Rewrite the files and fix the answer; whoever comes first fixes it, and the others find it so."""
+    """Empty the log and fix the answer; whoever comes first fixes it, and the others find it so."""
     (records,) = connection.execute("SELECT records FROM applied_orders WHERE number = ?", (number,)).fetchone()
     if records:
         _checkpoint(connection)
@@ -92,44 +92,38 @@ def _finish(connection: sqlite3.Connection, number: int, start: float) -> None:
 
 
 def _checkpoint(connection: sqlite3.Connection) -> None:
-    """Write the database anew from the rows that are left, and truncate the write-ahead log.
-
-    Zeroing deleted rows (`secure_delete`) is not enough: where SQLite moved a row between pages while it was still
-    there, a copy stays in the unused part of a page, which only writing the page anew removes.
+    """Move the write-ahead log into the database, where deleted content is zeroed, and truncate the log.
 
     Raises
     ------
     KeyStoreError
         If a reader in another process is in the way for longer than the connection waits.
     """
-    connection.execute("VACUUM")
     (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy:
         raise KeyStoreError("another process keeps reading the key store, so its log cannot be emptied; try again")
 
 
-def tombstones_of(key: bytes, *, records: Iterable[bytes] = (), subjects: Iterable[bytes] = ()) -> list[bytes]:
-    """Return the keyed hashes that stand for deleted records and subjects."""
-    hashes = [hmac.digest(key, b"record" + reference, "sha256") for reference in records]
-    return hashes + [hmac.digest(key, b"subject" + reference, "sha256") for reference in subjects]
-
-
-def _delete(connection: sqlite3.Connection, order: DeletionOrder, guarantee: Guarantee, tombstone_key: bytes) -> None:
+def _delete(
+    connection: sqlite3.Connection, order: DeletionOrder, guarantee: Guarantee, hashes: ReferenceHashes
+) -> None:
     target = order.request.target
-    found = _select(connection, target)
-    asked = target.references if isinstance(target, Records) else frozenset[bytes]()
-    hashes = tombstones_of(
-        tombstone_key,
-        records=asked.union(reference for _, reference, _ in found),
-        subjects=[target.reference] if isinstance(target, Subject) else [],
-    )
-    connection.executemany("INSERT OR IGNORE INTO tombstones (hash) VALUES (?)", [(hash_,) for hash_ in hashes])
+    found = _select(connection, target, hashes)
+    buried = {record_hash for _, record_hash, _ in found}
+    if isinstance(target, Records):
+        buried.update(map(hashes.record, target.references))
+    elif isinstance(target, Subject):
+        buried.add(hashes.subject(target.reference))
+    connection.executemany("INSERT OR IGNORE INTO tombstones (hash) VALUES (?)", [(hash_,) for hash_ in sorted(buried)])
     if isinstance(target, WholeSite):
-        # Emptying the dependent tables first spares a look into each of them for every record.
-        for table in ("neighbours", "tokens", "inputs", "keys", "records"):
-            connection.execute(f"DELETE FROM {table}")  # noqa: S608 (names from this line only)
+        for table in ("neighbours", *CONTENTS, "records"):
+            connection.execute(f"DELETE FROM {table}")  # noqa: S608 (names of tables)
     else:
-        connection.executemany("DELETE FROM records WHERE entry = ?", [(entry,) for entry, _, _ in found])
+        numbers = [(entry,) for entry, _, _ in found]
+        for table in CONTENTS:
+            overwrite = f"UPDATE {table} SET content = zeroblob(length(content)) WHERE entry = ?"  # noqa: S608
+            connection.executemany(overwrite, numbers)
+        connection.executemany("DELETE FROM records WHERE entry = ?", numbers)
     state = SiteState.ERASED if found else SiteState.NOTHING_HELD
     entries = sum(split == "train" for _, _, split in found)
     connection.execute(
@@ -141,17 +135,17 @@ def _delete(connection: sqlite3.Connection, order: DeletionOrder, guarantee: Gua
         connection.execute("UPDATE description SET generation = generation + 1")
 
 
-def _select(connection: sqlite3.Connection, target: Target) -> list[tuple[int, bytes, str]]:
-    """Return entry, reference and split of every record that a target names."""
-    columns = "SELECT entry, record_reference, split FROM records"
+def _select(connection: sqlite3.Connection, target: Target, hashes: ReferenceHashes) -> list[tuple[int, bytes, str]]:
+    """Return entry, hash and split of every record that a target names."""
+    columns = "SELECT entry, record_hash, split FROM records"
     if isinstance(target, Records):
         queries = (
-            connection.execute(f"{columns} WHERE record_reference = ?", (reference,)).fetchone()
+            connection.execute(f"{columns} WHERE record_hash = ?", (hashes.record(reference),)).fetchone()
             for reference in sorted(target.references)
         )
         return [row for row in queries if row is not None]
     if isinstance(target, Subject):
-        return connection.execute(f"{columns} WHERE subject_reference = ?", (target.reference,)).fetchall()
+        return connection.execute(f"{columns} WHERE subject_hash = ?", (hashes.subject(target.reference),)).fetchall()
     return connection.execute(columns).fetchall()
 
 

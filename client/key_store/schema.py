@@ -12,6 +12,9 @@ from common.errors import KeyStoreError
 SCHEMA_VERSION = 1
 """Written to `PRAGMA user_version`; raised with every change of the tables."""
 
+CONTENTS = ("secrets", "keys", "inputs", "tokens")
+"""The tables whose rows a deletion overwrites instead of removing."""
+
 _BUSY_SECONDS = 30.0
 
 _TABLES = """
@@ -24,45 +27,33 @@ CREATE TABLE description (
     input_shape TEXT NOT NULL,
     exemplar_size INTEGER NOT NULL,
     list_length INTEGER NOT NULL,
-    tombstone_key BLOB NOT NULL,
+    hash_key BLOB NOT NULL,
     generation INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- AUTOINCREMENT: the number of a deleted entry is never given to another record.
+-- `identity` is the record's and the subject's id, encrypted under the entry's secret; the two hashes find them again.
 CREATE TABLE records (
     entry INTEGER PRIMARY KEY AUTOINCREMENT,
-    record_id TEXT NOT NULL UNIQUE,
-    record_reference BLOB NOT NULL UNIQUE,
-    subject_id TEXT NOT NULL,
-    subject_reference BLOB NOT NULL,
+    record_hash BLOB NOT NULL UNIQUE,
+    subject_hash BLOB NOT NULL,
+    identity BLOB NOT NULL,
     label INTEGER NOT NULL,
     split TEXT NOT NULL CHECK (split IN ('train', 'val', 'test')),
     consent TEXT NOT NULL CHECK (consent IN ('revocable', 'permanent')),
     listed INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE INDEX records_by_subject ON records (subject_reference);
+CREATE INDEX records_by_subject ON records (subject_hash);
 CREATE INDEX records_by_split ON records (split, entry);
 CREATE INDEX records_without_list ON records (entry) WHERE listed = 0;
 
-CREATE TABLE keys (
-    entry INTEGER PRIMARY KEY REFERENCES records ON DELETE CASCADE,
-    key BLOB NOT NULL
-) STRICT;
-
--- What the image path reads: an image, or a frozen encoder's feature tokens.
-CREATE TABLE inputs (
-    entry INTEGER PRIMARY KEY REFERENCES records ON DELETE CASCADE,
-    input BLOB NOT NULL
-) STRICT;
-
--- An entry without a row has not been trained: its offset and its optimiser state are zero.
-CREATE TABLE tokens (
-    entry INTEGER PRIMARY KEY REFERENCES records ON DELETE CASCADE,
-    offset BLOB NOT NULL,
-    first_moment BLOB NOT NULL,
-    second_moment BLOB NOT NULL,
-    steps INTEGER NOT NULL
-) STRICT;
+-- The contents of entries: rows are added at the end, changed in place and never removed while others remain, so that
+-- SQLite never moves one and no copy of it is left behind. A deletion overwrites them with zeros.
+-- An input is what the image path reads: an image, or a frozen encoder's feature tokens.
+CREATE TABLE secrets (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
+CREATE TABLE keys (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
+CREATE TABLE inputs (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
+CREATE TABLE tokens (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 
 CREATE TABLE neighbours (
     entry INTEGER NOT NULL REFERENCES records ON DELETE CASCADE,
@@ -72,7 +63,7 @@ CREATE TABLE neighbours (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX neighbours_of ON neighbours (neighbour);
 
--- Keyed hashes of what was deleted; they name nobody, and refuse the same record if it is enrolled again.
+-- The hashes of what was deleted; they name nobody, and refuse the same record if it is enrolled again.
 CREATE TABLE tombstones (
     hash BLOB PRIMARY KEY
 ) STRICT, WITHOUT ROWID;

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from client.dataset import Consent, Dataset, Split
-from client.key_store.deletion import apply_order, finish_interrupted, read_acknowledgements, tombstones_of
+from client.key_store.deletion import apply_order, finish_interrupted, read_acknowledgements
+from client.key_store.identities import SECRET_BYTES, ReferenceHashes, decrypt_identity, encrypt_identity
 from client.key_store.schema import check_version, connect, create_tables, explaining_locks, not_waiting_for_disk
 from common.deletion import Acknowledgement, DeletionOrder
 from common.encoders import Encoding
@@ -103,6 +104,25 @@ class Tokens:
     second_moments: Tensor
     steps: Tensor
 
+    def pack(self) -> Iterator[bytes]:
+        """Yield each entry's row as bytes of one length: steps, offset, first and second moment."""
+        arrays = (self.offsets.numpy(), self.first_moments.numpy(), self.second_moments.numpy())
+        for steps, *parts in zip(self.steps.numpy(), *arrays, strict=True):
+            yield steps.tobytes() + b"".join(part.tobytes() for part in parts)
+
+    def unpack(self, row: int, content: bytes) -> None:
+        """Set one entry's row from what `pack` yielded."""
+        size = self.offsets.shape[1]
+        self.steps[row] = int(np.frombuffer(content, np.int64, 1)[0])
+        parts = np.frombuffer(content, np.float32, 3 * size, offset=8).reshape(3, size)
+        for tensor, part in zip((self.offsets, self.first_moments, self.second_moments), parts, strict=True):
+            tensor.numpy()[row] = part
+
+    @staticmethod
+    def packed_size(size: int) -> int:
+        """Return how many bytes a row of E-number tokens takes."""
+        return 8 + 3 * 4 * size
+
     @classmethod
     def zeros(cls, count: int, size: int) -> Tokens:
         """Return the tokens of entries that have not been trained."""
@@ -128,7 +148,7 @@ class KeyStore:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
-        self.description, self._tombstone_key = self._read_description()
+        self.description, self.hashes = self._read_description()
 
     @classmethod
     def create(cls, path: Path, description: StoreDescription) -> Self:
@@ -147,7 +167,7 @@ class KeyStore:
         create_tables(connection)
         connection.execute(
             "INSERT INTO description (only, site, encoder, key_size, input_kind, input_shape, exemplar_size, "
-            "list_length, tombstone_key) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "list_length, hash_key) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 description.site,
                 description.encoder,
@@ -234,26 +254,20 @@ class KeyStore:
         BankChanged
             If one of the entries is not there.
         """
-        return self._read_blobs("keys", "key", entries, (self.description.key_size,), np.dtype(np.float32))
+        return self._read_contents("keys", entries, (self.description.key_size,), np.dtype(np.float32))
 
     def read_inputs(self, entries: NDArray[np.int64]) -> Tensor:
         """Return (n, *input_shape) inputs of some entries; raises `BankChanged` if one is not there."""
         kind = np.dtype(np.uint8 if self.description.image_path is ImagePath.PATCHES else np.float32)
-        return self._read_blobs("inputs", "input", entries, self.description.input_shape, kind)
+        return self._read_contents("inputs", entries, self.description.input_shape, kind)
 
     def read_tokens(self, entries: NDArray[np.int64]) -> Tokens:
-        """Return the tokens of some entries, which are sorted; zeros for those that have not been trained."""
+        """Return the tokens of some entries; zeros for those that have not been trained."""
         tokens = Tokens.zeros(len(entries), self.description.exemplar_size)
-        arrays = [t.numpy() for t in (tokens.offsets, tokens.first_moments, tokens.second_moments)]
         position = {int(entry): row for row, entry in enumerate(entries)}
-        columns = "SELECT entry, steps, offset, first_moment, second_moment FROM tokens"
-        for entry, steps, *blobs in self._connection.execute(columns):
-            row = position.get(entry)
-            if row is None:
-                continue
-            tokens.steps[row] = steps
-            for array, blob in zip(arrays, blobs, strict=True):
-                array[row] = np.frombuffer(blob, dtype=np.float32)
+        for entry, content in self._connection.execute("SELECT entry, content FROM tokens"):
+            if entry in position:
+                tokens.unpack(position[entry], content)
         return tokens
 
     def read_neighbours(self, entries: NDArray[np.int64], bank: NDArray[np.int64]) -> NeighbourLists:
@@ -282,7 +296,8 @@ class KeyStore:
 
     def count_trained(self) -> int:
         """Return how many entries have an exemplar token that has been trained."""
-        return int(self._connection.execute("SELECT count(*) FROM tokens").fetchone()[0])
+        query = "SELECT count(*) FROM tokens JOIN records USING (entry) WHERE substr(content, 1, 8) <> zeroblob(8)"
+        return int(self._connection.execute(query).fetchone()[0])
 
     def holds(self, reference: bytes) -> bool:
         """Return whether a record is here."""
@@ -294,8 +309,13 @@ class KeyStore:
 
     def agrees_with(self, secret: FederationSecret) -> bool:
         """Return whether a secret is the one that made the references here; any is, while there is no record."""
-        row = self._connection.execute("SELECT record_id, record_reference FROM records LIMIT 1").fetchone()
-        return row is None or hmac.compare_digest(secret.reference(row[0]), row[1])
+        row = self._connection.execute(
+            "SELECT content, identity, record_hash FROM records JOIN secrets USING (entry) LIMIT 1"
+        ).fetchone()
+        if row is None:
+            return True
+        record_id, _ = decrypt_identity(row[0], row[1])
+        return hmac.compare_digest(self.hashes.record(secret.reference(record_id)), row[2])
 
     def read_applied(self) -> list[Acknowledgement]:
         """Return the answers to every order that this site has applied, oldest first."""
@@ -330,7 +350,7 @@ class KeyStore:
         inputs = records.images if patches else encoding.features.numpy().astype(np.float32)
         keys = encoding.keys.numpy().astype(np.float32)
         added = known = refused = 0
-        with self._writing() as connection:
+        with self._writing():
             for row, (reference, subject) in enumerate(zip(references, subjects, strict=True)):
                 if self._is_known(reference):
                     known += 1
@@ -339,8 +359,8 @@ class KeyStore:
                     if str(records.record_ids[row]) not in new_consent:
                         refused += 1
                         continue
-                    self._lift_tombstones(reference)
-                self._insert(connection, records, row, (reference, subject), (keys[row], inputs[row]))
+                    self._lift_tombstone(reference)
+                self._insert(records, row, (reference, subject), (keys[row], inputs[row]))
                 added += 1
         return Enrolled(added, known, refused)
 
@@ -378,13 +398,9 @@ class KeyStore:
         BankChanged
             If entries were deleted since `generation`; nothing is written.
         """
-        arrays = (tokens.offsets, tokens.first_moments, tokens.second_moments)
-        blobs = [(row.tobytes() for row in array.numpy()) for array in arrays]
         with self._writing(generation) as connection:
             connection.executemany(
-                "INSERT OR REPLACE INTO tokens (entry, offset, first_moment, second_moment, steps) "
-                "VALUES (?, ?, ?, ?, ?)",
-                zip(entries.tolist(), *blobs, tokens.steps.tolist(), strict=True),
+                "UPDATE tokens SET content = ? WHERE entry = ?", zip(tokens.pack(), entries.tolist(), strict=True)
             )
 
     # Deletion orders.
@@ -411,7 +427,7 @@ class KeyStore:
         expected = self.last_order + 1
         if order.number > expected:
             raise KeyStoreError(f"order {order.number} came before order {expected}; watch the stream from the start")
-        return apply_order(self._connection, order, guarantee, self._tombstone_key)
+        return apply_order(self._connection, order, guarantee, self.hashes)
 
     def read_unacknowledged(self) -> list[Acknowledgement]:
         """Return the answers that the deletion service has not been told yet, oldest first.
@@ -427,17 +443,17 @@ class KeyStore:
         with not_waiting_for_disk(self._connection), self._writing() as connection:
             connection.execute("UPDATE applied_orders SET acknowledged = 1 WHERE number = ?", (number,))
 
-    def _read_description(self) -> tuple[StoreDescription, bytes]:
+    def _read_description(self) -> tuple[StoreDescription, ReferenceHashes]:
         row = self._connection.execute(
-            "SELECT site, encoder, key_size, input_kind, input_shape, exemplar_size, list_length, tombstone_key "
+            "SELECT site, encoder, key_size, input_kind, input_shape, exemplar_size, list_length, hash_key "
             "FROM description"
         ).fetchone()
         if row is None:
             raise KeyStoreError(f"{self.path} was not finished when it was made; remove it and enrol the records again")
-        site, encoder, key_size, kind, shape, exemplar_size, list_length, tombstone_key = row
+        site, encoder, key_size, kind, shape, exemplar_size, list_length, hash_key = row
         sizes = tuple(int(size) for size in shape.split("x"))
         found = StoreDescription(site, encoder, key_size, ImagePath(kind), sizes, exemplar_size, list_length)
-        return found, tombstone_key
+        return found, ReferenceHashes(hash_key)
 
     @contextmanager
     def _writing(self, generation: int | None = None) -> Iterator[sqlite3.Connection]:
@@ -453,11 +469,11 @@ class KeyStore:
                 raise
             self._connection.execute("COMMIT")
 
-    def _read_blobs(
-        self, table: str, column: str, entries: NDArray[np.int64], shape: tuple[int, ...], kind: np.dtype[np.generic]
+    def _read_contents(
+        self, table: str, entries: NDArray[np.int64], shape: tuple[int, ...], kind: np.dtype[np.generic]
     ) -> Tensor:
         array = np.empty((len(entries), *shape), dtype=kind)
-        query = f"SELECT {column} FROM {table} WHERE entry = ?"  # noqa: S608 (names from this file only)
+        query = f"SELECT content FROM {table} JOIN records USING (entry) WHERE entry = ?"  # noqa: S608 (a table's name)
         for row, entry in enumerate(entries.tolist()):
             found = self._connection.execute(query, (entry,)).fetchone()
             if found is None:
@@ -466,39 +482,41 @@ class KeyStore:
         return torch.from_numpy(array)
 
     def _is_known(self, reference: bytes) -> bool:
-        query = "SELECT 1 FROM records WHERE record_reference = ?"
-        return self._connection.execute(query, (reference,)).fetchone() is not None
+        query = "SELECT 1 FROM records WHERE record_hash = ?"
+        return self._connection.execute(query, (self.hashes.record(reference),)).fetchone() is not None
 
     def _is_tombstoned(self, record: bytes, subject: bytes) -> bool:
-        hashes = tombstones_of(self._tombstone_key, records=[record], subjects=[subject])
+        hashes = (self.hashes.record(record), self.hashes.subject(subject))
         query = "SELECT 1 FROM tombstones WHERE hash IN (?, ?)"
         return self._connection.execute(query, hashes).fetchone() is not None
 
-    def _lift_tombstones(self, record: bytes) -> None:
+    def _lift_tombstone(self, record: bytes) -> None:
         """Forget that a record was deleted; its subject's other deleted records stay refused."""
-        hashes = tombstones_of(self._tombstone_key, records=[record])
-        self._connection.execute("DELETE FROM tombstones WHERE hash = ?", hashes)
+        self._connection.execute("DELETE FROM tombstones WHERE hash = ?", (self.hashes.record(record),))
 
-    @staticmethod
     def _insert(
-        connection: sqlite3.Connection,
+        self,
         records: Dataset,
         row: int,
         references: tuple[bytes, bytes],
         arrays: tuple[NDArray[np.float32], NDArray[np.generic]],
     ) -> None:
-        entry = connection.execute(
-            "INSERT INTO records (record_id, record_reference, subject_id, subject_reference, label, split, consent) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        secret = secrets.token_bytes(SECRET_BYTES)
+        split = str(records.splits[row])
+        entry = self._connection.execute(
+            "INSERT INTO records (record_hash, subject_hash, identity, label, split, consent) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
             (
-                str(records.record_ids[row]),
-                references[0],
-                str(records.subject_ids[row]),
-                references[1],
+                self.hashes.record(references[0]),
+                self.hashes.subject(references[1]),
+                encrypt_identity(secret, str(records.record_ids[row]), str(records.subject_ids[row])),
                 int(records.labels[row]),
-                str(records.splits[row]),
+                split,
                 str(records.consents[row]),
             ),
         ).lastrowid
-        connection.execute("INSERT INTO keys (entry, key) VALUES (?, ?)", (entry, arrays[0].tobytes()))
-        connection.execute("INSERT INTO inputs (entry, input) VALUES (?, ?)", (entry, arrays[1].tobytes()))
+        contents = {"secrets": secret, "keys": arrays[0].tobytes(), "inputs": arrays[1].tobytes()}
+        if split == Split.TRAIN:
+            contents["tokens"] = bytes(Tokens.packed_size(self.description.exemplar_size))
+        for table, content in contents.items():
+            self._connection.execute(f"INSERT INTO {table} (entry, content) VALUES (?, ?)", (entry, content))  # noqa: S608

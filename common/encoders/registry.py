@@ -79,6 +79,9 @@ def make_encoder(
 
 
 def _check_name(name: str) -> None:
+    if name == DESCRIPTOR:
+        # The others' names come from torchvision, whose import takes seconds.
+        return
     names = encoder_names()
     if name not in names:
         close = difflib.get_close_matches(name, names, n=1)

@@ -54,8 +54,9 @@ def bench(
             start = time.perf_counter()
             results += group.run(context, reason)
             seconds[group.name] = time.perf_counter() - start
-    document = describe(results, seconds, quick=quick)
-    output.write_text(json.dumps(document, indent=2) + "\n")
+            # After each group, so that nothing is lost if a later one is interrupted.
+            document = describe(results, seconds, quick=quick)
+            output.write_text(json.dumps(document, indent=2) + "\n")
     if as_json:
         command_line.print_json(document)
         return

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from client.dataset import Consent, Split
-from client.key_store import KeyStore, StoreDescription
+from client.key_store import KeyStore, StoreDescription, Tokens
+from client.key_store.identities import SECRET_BYTES, ReferenceHashes, encrypt_identity
 from client.key_store.schema import connect
 from common.references import FederationSecret
 from common.settings import ImagePath
@@ -25,10 +27,11 @@ CLASSES = 10
 
 _BLOCK = 4096
 _TABLES = {
-    "records": "entry, record_id, record_reference, subject_id, subject_reference, label, split, consent, listed",
-    "keys": "entry, key",
-    "inputs": "entry, input",
-    "tokens": "entry, offset, first_moment, second_moment, steps",
+    "records": "entry, record_hash, subject_hash, identity, label, split, consent, listed",
+    "secrets": "entry, content",
+    "keys": "entry, content",
+    "inputs": "entry, content",
+    "tokens": "entry, content",
     "neighbours": "entry, neighbour, similarity",
 }
 
@@ -69,7 +72,8 @@ class SyntheticStore:
         progress : callable, optional
             Called with the number of records finished since the last call.
         """
-        KeyStore.create(path, self.description).close()
+        with KeyStore.create(path, self.description) as store:
+            hashes = store.hashes
         connection = connect(path)
         # Lists name entries that come later, and a crash may ruin the file: it is a benchmark's.
         for pragma in ("foreign_keys = OFF", "journal_mode = OFF", "synchronous = OFF", "temp_store = FILE"):
@@ -78,18 +82,23 @@ class SyntheticStore:
         statements = dict(indices.fetchall())
         for name in statements:
             connection.execute(f"DROP INDEX {name}")
-        self._fill(connection, secret, progress or (lambda _: None))
+        self._fill(connection, secret, hashes, progress or (lambda _: None))
         for statement in statements.values():
             connection.execute(statement)
         connection.close()
 
-    def _fill(self, connection: sqlite3.Connection, secret: FederationSecret, progress: Callable[[int], None]) -> None:
+    def _fill(
+        self,
+        connection: sqlite3.Connection,
+        secret: FederationSecret,
+        hashes: ReferenceHashes,
+        progress: Callable[[int], None],
+    ) -> None:
         draws = np.random.default_rng(self.records)
-        subjects = [secret.reference(subject_name(number)) for number in range(self.subjects)]
         connection.execute("BEGIN")
         for first in range(1, self.records + 1, _BLOCK):
             entries = np.arange(first, min(first + _BLOCK, self.records + 1))
-            for table, rows in self._rows(entries, draws, secret, subjects).items():
+            for table, rows in self._rows(entries, draws, secret, hashes).items():
                 places = ", ".join("?" for _ in _TABLES[table].split(","))
                 statement = f"INSERT INTO {table} ({_TABLES[table]}) VALUES ({places})"  # noqa: S608 (names from here)
                 connection.executemany(statement, rows)
@@ -97,7 +106,7 @@ class SyntheticStore:
         connection.execute("COMMIT")
 
     def _rows(
-        self, entries: NDArray[np.int64], draws: np.random.Generator, secret: FederationSecret, subjects: list[bytes]
+        self, entries: NDArray[np.int64], draws: np.random.Generator, secret: FederationSecret, hashes: ReferenceHashes
     ) -> dict[str, Iterator[tuple[object, ...]]]:
         count, numbers, sizes = len(entries), entries.tolist(), self.description
         keys = draws.standard_normal((count, sizes.key_size), dtype=np.float32)
@@ -106,28 +115,31 @@ class SyntheticStore:
         patches = sizes.image_path is ImagePath.PATCHES
         inputs = draws.integers(0, 256, shape, np.uint8) if patches else draws.standard_normal(shape, dtype=np.float32)
         rows: dict[str, Iterator[tuple[object, ...]]] = {
-            "records": self._records(entries, draws, secret, subjects),
+            "records": self._records(entries, draws, secret, hashes),
+            "secrets": ((entry, _entry_secret(entry)) for entry in numbers),
             "keys": zip(numbers, (key.tobytes() for key in keys), strict=True),
             "inputs": zip(numbers, (one.tobytes() for one in inputs), strict=True),
         }
+        tokens = Tokens.zeros(count, sizes.exemplar_size)
         if self.tokens:
-            token = draws.standard_normal((3, count, sizes.exemplar_size), dtype=np.float32)
-            blobs = ((row.tobytes() for row in part) for part in token)
-            rows["tokens"] = zip(numbers, *blobs, (1 for _ in numbers), strict=True)
+            for part in (tokens.offsets, tokens.first_moments, tokens.second_moments):
+                part.copy_(torch.from_numpy(draws.standard_normal(part.shape, dtype=np.float32)))
+            tokens.steps.fill_(1)
+        rows["tokens"] = zip(numbers, tokens.pack(), strict=True)
         if self.lists:
             rows["neighbours"] = self._neighbours(entries, draws)
         return rows
 
     def _records(
-        self, entries: NDArray[np.int64], draws: np.random.Generator, secret: FederationSecret, subjects: list[bytes]
+        self, entries: NDArray[np.int64], draws: np.random.Generator, secret: FederationSecret, hashes: ReferenceHashes
     ) -> Iterator[tuple[object, ...]]:
         labels = draws.integers(0, CLASSES, len(entries)).tolist()
         consent, listed = Consent.REVOCABLE.value, int(self.lists)
         for entry, label in zip(entries.tolist(), labels, strict=True):
-            name, subject = record_name(entry), entry % self.subjects
-            reference = secret.reference(name)
-            owner = subject_name(subject), subjects[subject]
-            yield entry, name, reference, *owner, label, Split.TRAIN.value, consent, listed
+            name, subject = record_name(entry), subject_name(entry % self.subjects)
+            found_by = hashes.record(secret.reference(name)), hashes.subject(secret.reference(subject))
+            identity = encrypt_identity(_entry_secret(entry), name, subject)
+            yield entry, *found_by, identity, label, Split.TRAIN.value, consent, listed
 
     def _neighbours(self, entries: NDArray[np.int64], draws: np.random.Generator) -> Iterator[tuple[object, ...]]:
         """Yield lists of different random entries, by entry and neighbour: the order in which the table keeps them."""
@@ -148,3 +160,8 @@ def record_name(entry: int) -> str:
 def subject_name(number: int) -> str:
     """Return the id of a synthetic subject, numbered from 0."""
     return f"subject-{number}"
+
+
+def _entry_secret(entry: int) -> bytes:
+    """Return a secret of the right length; nobody needs this one kept."""
+    return entry.to_bytes(SECRET_BYTES, "big")

@@ -18,7 +18,9 @@ from .conftest import SITE, TEST, TRAIN, Run
 def test_status_as_json(run: Run, folder: SiteFolder) -> None:
     with folder.open() as store:
         entries, _ = store.read_entries(Split.TRAIN)
-        store.write_tokens(store.generation, entries[:5], Tokens.zeros(5, store.description.exemplar_size))
+        tokens = Tokens.zeros(5, store.description.exemplar_size)
+        tokens.steps.fill_(1)
+        store.write_tokens(store.generation, entries[:5], tokens)
         apply_order(store, "request-1")
 
     shown = run("status", "--site-dir", folder.path, "--json").json

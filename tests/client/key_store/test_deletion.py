@@ -14,6 +14,7 @@ import torch
 
 from client.dataset import Dataset, Split
 from client.key_store import KeyStore, Tokens
+from client.key_store.schema import CONTENTS
 from client.neighbour_index import list_arrivals
 from common.deletion import DeletionOrder, SiteState, Subject
 from common.encoders import Encoding
@@ -28,7 +29,7 @@ Order = Callable[..., DeletionOrder]
 Reopen = Callable[[KeyStore], KeyStore]
 
 EMPIRICAL = Guarantee.EMPIRICAL
-_TABLES = ("records", "keys", "inputs", "tokens", "neighbours", "tombstones", "applied_orders", "description")
+_TABLES = ("records", *CONTENTS, "neighbours", "tombstones", "applied_orders", "description")
 
 
 def rows(store: KeyStore) -> dict[str, list[tuple[object, ...]]]:
@@ -40,10 +41,11 @@ def rows(store: KeyStore) -> dict[str, list[tuple[object, ...]]]:
 
 
 def entries_named(store: KeyStore) -> dict[str, set[object]]:
-    """Return the entry numbers that each table names."""
+    """Return the entry numbers of which each table still has something."""
     found = rows(store)
     return {
-        **{table: {row[0] for row in found[table]} for table in ("records", "keys", "inputs", "tokens")},
+        "records": {row[0] for row in found["records"]},
+        **{table: {entry for entry, content in found[table] if any(content)} for table in CONTENTS},  # type: ignore[call-overload]
         "neighbours": {number for row in found["neighbours"] for number in row[:2]},
     }
 
@@ -80,6 +82,7 @@ def test_deleted_records_are_gone_from_every_table(trained: KeyStore, order: Ord
     assert answer.seconds > 0
     assert entries_named(trained) == {
         "records": {1, 3, 5, 6, 7, 8},
+        "secrets": {1, 3, 5, 6, 7, 8},
         "keys": {1, 3, 5, 6, 7, 8},
         "inputs": {1, 3, 5, 6, 7, 8},
         "tokens": {1, 3, 5, 6},
@@ -159,9 +162,10 @@ def test_entry_numbers_are_never_given_again(trained: KeyStore, order: Order, fi
     [
         "INSERT ON tombstones",
         "DELETE ON records",
-        "DELETE ON keys",
-        "DELETE ON inputs",
-        "DELETE ON tokens",
+        "{erased} ON secrets",
+        "{erased} ON keys",
+        "{erased} ON inputs",
+        "{erased} ON tokens",
         "DELETE ON neighbours",
         "INSERT ON applied_orders",
         "UPDATE ON description",
@@ -177,6 +181,7 @@ def test_deletion_that_fails_half_way_changes_nothing(
         "everything": order(1),
     }
     other = sqlite3.connect(trained.path)
+    event = event.format(erased="DELETE" if target == "everything" else "UPDATE")
     # AFTER: a part of the deletion has been done by then.
     other.execute(f"CREATE TRIGGER fault AFTER {event} BEGIN SELECT RAISE(ABORT, 'fault'); END")
     before = rows(trained)

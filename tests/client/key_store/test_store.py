@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import stat
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 import torch
 
 from client.dataset import Consent, Dataset, Split
-from client.key_store import Enrolled, KeyStore, StoreDescription, Tokens
+from client.key_store import Enrolled, KeyStore, Tokens
 from client.neighbour_index import list_arrivals
 from common.deletion import DeletionOrder, Records, Subject
 from common.encoders import Encoding

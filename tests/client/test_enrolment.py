@@ -1,0 +1,97 @@
+"""From images to a key store: encoded once, in batches, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from client import enrolment
+from client.dataset import Dataset, Split
+from client.enrolment import encode, enrol
+from client.key_store import Enrolled, KeyStore
+from common.deletion import DeletionOrder
+from common.encoders.descriptor import DescriptorEncoder
+from common.guarantees import Guarantee
+from common.references import FederationSecret
+
+MakeRecords = Callable[..., Dataset]
+
+
+@pytest.fixture
+def encoder() -> DescriptorEncoder:
+    return DescriptorEncoder(1)
+
+
+@pytest.fixture
+def store(make_store: Callable[..., KeyStore], encoder: DescriptorEncoder) -> KeyStore:
+    return make_store(encoder=encoder.fingerprint, key_size=encoder.key_size)
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enrolment, "_BATCH", 3)
+
+
+def test_batches_hold_every_record_with_its_own_encoding(make_records: MakeRecords, encoder: DescriptorEncoder) -> None:
+    records = make_records(range(7))
+
+    batches = list(encode(encoder, records))
+
+    whole = encoder.encode(torch.from_numpy(records.images))
+    assert [len(batch) for batch, _ in batches] == [3, 3, 1]
+    assert [name for batch, _ in batches for name in batch.record_ids] == records.record_ids.tolist()
+    assert torch.allclose(torch.cat([encoding.keys for _, encoding in batches]), whole.keys)
+    assert torch.allclose(torch.cat([encoding.features for _, encoding in batches]), whole.features)
+
+
+def test_no_records_are_no_batches(make_records: MakeRecords, encoder: DescriptorEncoder) -> None:
+    assert list(encode(encoder, make_records([]))) == []
+
+
+def test_enrolled_records_are_in_the_store(
+    store: KeyStore, make_records: MakeRecords, encoder: DescriptorEncoder, secret: FederationSecret
+) -> None:
+    records, finished = make_records(range(7)), list[int]()
+
+    enrolled = enrol(store, encode(encoder, records), secret, progress=finished.append)
+
+    entries, labels = store.read_entries(Split.TRAIN)
+    assert enrolled == Enrolled(added=7)
+    assert finished == [3, 3, 1]
+    assert labels.tolist() == records.labels.tolist()
+    assert torch.equal(store.read_inputs(entries), torch.from_numpy(records.images))
+    assert torch.allclose(store.read_keys(entries), encoder.encode(torch.from_numpy(records.images)).keys)
+
+
+def test_counts_are_those_of_all_batches(
+    store: KeyStore,
+    make_records: MakeRecords,
+    encoder: DescriptorEncoder,
+    secret: FederationSecret,
+    order: Callable[..., DeletionOrder],
+) -> None:
+    enrol(store, encode(encoder, make_records(range(4))), secret)
+    store.apply(order(1, 0, 3), Guarantee.EMPIRICAL)
+    records = make_records(range(7))
+    consented = frozenset({str(records.record_ids[3])})
+
+    enrolled = enrol(store, encode(encoder, records), secret, new_consent=consented)
+
+    assert enrolled == Enrolled(added=4, known=2, refused=1)
+
+
+def test_enrolment_that_stops_can_be_repeated(
+    store: KeyStore, make_records: MakeRecords, encoder: DescriptorEncoder, secret: FederationSecret
+) -> None:
+    class Stopped(Exception): ...
+
+    def stop(_done: int) -> None:
+        raise Stopped
+
+    records = make_records(range(7))
+    with pytest.raises(Stopped):
+        enrol(store, encode(encoder, records), secret, progress=stop)
+
+    assert enrol(store, encode(encoder, records), secret) == Enrolled(added=4, known=3)

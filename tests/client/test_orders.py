@@ -1,0 +1,311 @@
+"""Hearing deletion orders: before a round, and all the time; from a service that fails as it is told."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+
+import pytest
+
+from client.dataset import Dataset, Split
+from client.key_store import KeyStore
+from client.orders import DeletionAgent, catch_up, catch_up_patiently
+from common import waiting
+from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, RequestStatus, SiteState
+from common.deletion_service import DeletionService, StatusPage
+from common.errors import KeyStoreError, ServiceUnavailable
+from common.guarantees import Guarantee
+
+Order = Callable[..., DeletionOrder]
+EMPIRICAL = Guarantee.EMPIRICAL
+PATIENCE = 20.0
+
+
+class FakeService(DeletionService):
+    """A stream of orders; calls fail while `failures` says so."""
+
+    def __init__(self, *orders: DeletionOrder) -> None:
+        self.orders = list(orders)
+        self.answers: dict[int, Acknowledgement] = {}
+        self.failures: dict[str, int] = {}
+        self.watched: list[int] = []
+        self._arrived: SimpleQueue[DeletionOrder | None] = SimpleQueue()
+
+    def send(self, order: DeletionOrder) -> None:
+        self.orders.append(order)
+        self._arrived.put(order)
+
+    def lose_connection(self) -> None:
+        self._arrived.put(None)
+
+    def watch(self, site: str, after: int, *, follow: bool = False) -> Iterator[DeletionOrder]:
+        self._fail("watch")
+        self.watched.append(after)
+        yield from [order for order in self.orders if order.site == site and order.number > after]
+        while follow:
+            order = self._arrived.get(timeout=PATIENCE)
+            if order is None:
+                raise ServiceUnavailable("the connection is lost")
+            # A real service would not send again what came with the backlog.
+            if order.number > after:
+                yield order
+
+    def acknowledge(self, acknowledgement: Acknowledgement) -> None:
+        self._fail("acknowledge")
+        assert self.answers.setdefault(acknowledgement.number, acknowledgement) == acknowledgement
+
+    def submit(self, request: DeletionRequest) -> RequestStatus:
+        raise NotImplementedError
+
+    def get(self, request_id: str) -> RequestStatus:
+        raise NotImplementedError
+
+    def page(self, page: str = "", size: int = 100) -> StatusPage:
+        raise NotImplementedError
+
+    def open_round(self, number: int) -> int:
+        raise NotImplementedError
+
+    def _fail(self, call: str) -> None:
+        if self.failures.get(call, 0) > 0:
+            self.failures[call] -= 1
+            raise ServiceUnavailable("the deletion service cannot be reached")
+
+
+@pytest.fixture
+def held(store: KeyStore, fill: Callable[..., Dataset]) -> KeyStore:
+    """A store with six entries."""
+    fill(store, range(6))
+    return store
+
+
+# Catching up.
+
+
+def test_outstanding_orders_are_applied_and_acknowledged(held: KeyStore, order: Order) -> None:
+    service = FakeService(order(1, 0), order(2, 100), order(3, 1, 2))
+
+    applied = catch_up(held, service, EMPIRICAL)
+
+    assert [answer.state for answer in applied] == [SiteState.ERASED, SiteState.NOTHING_HELD, SiteState.ERASED]
+    assert list(service.answers.values()) == applied
+    assert held.count(Split.TRAIN) == 3
+    assert held.read_unacknowledged() == []
+
+
+def test_only_what_follows_the_last_order_is_asked_for(held: KeyStore, order: Order) -> None:
+    service = FakeService(order(1, 0))
+    catch_up(held, service, EMPIRICAL)
+    service.send(order(2, 1))
+
+    assert [answer.number for answer in catch_up(held, service, EMPIRICAL)] == [2]
+    assert catch_up(held, service, EMPIRICAL) == []
+    assert service.watched == [0, 1, 2]
+
+
+def test_orders_for_other_sites_are_not_heard(held: KeyStore, order: Order) -> None:
+    assert catch_up(held, FakeService(order(1, site="hospital-2")), EMPIRICAL) == []
+
+
+def test_answer_that_was_not_given_is_given_before_the_next_order(held: KeyStore, order: Order) -> None:
+    service = FakeService(order(1, 0), order(2, 1))
+    service.failures["acknowledge"] = 1
+
+    with pytest.raises(ServiceUnavailable):
+        catch_up(held, service, EMPIRICAL)
+    assert held.last_order == 1
+    assert service.answers == {}
+
+    assert [answer.number for answer in catch_up(held, service, EMPIRICAL)] == [2]
+    assert list(service.answers) == [1, 2]
+    assert service.answers[1].records == 1
+
+
+def test_answer_that_was_given_before_a_crash_is_given_again_unchanged(
+    held: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Crash(Exception): ...
+
+    def crash(*_: object) -> None:
+        raise Crash
+
+    service = FakeService(order(1, 0))
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(KeyStore, "mark_acknowledged", crash)
+        catch_up(held, service, EMPIRICAL)
+    assert list(service.answers) == [1]
+
+    catch_up(held, service, EMPIRICAL)
+
+    assert held.read_unacknowledged() == []
+
+
+def test_unreachable_service_is_waited_for_and_named(
+    held: KeyStore, order: Order, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = FakeService(order(1, 0))
+    service.failures["watch"] = 2
+    waits: list[float] = []
+
+    with caplog.at_level(logging.WARNING):
+        applied = catch_up_patiently(held, service, EMPIRICAL, patience=60, wait=waits.append)
+
+    assert len(applied) == 1
+    assert waits == [0.25, 0.5]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the deletion service cannot be reached; no training until it answers (waited {waited} of 60 s)"
+        for waited in (0, 0)
+    ]
+
+
+def test_patience_ends(held: KeyStore, order: Order) -> None:
+    service = FakeService(order(1, 0))
+    service.failures["watch"] = 1000
+    waits: list[float] = []
+
+    with pytest.raises(ServiceUnavailable, match="cannot be reached"):
+        catch_up_patiently(held, service, EMPIRICAL, patience=2, wait=waits.append)
+
+    assert sum(waits) == 2
+    assert held.last_order == 0
+
+
+# The agent.
+
+
+@pytest.fixture
+def run_agent(
+    held: KeyStore, reopen: Callable[[KeyStore], KeyStore], short_pauses: None
+) -> Iterator[Callable[..., SimpleQueue[int]]]:
+    """Return a function that starts an agent, and gives the numbers of the orders that it has carried out."""
+    stop, started = threading.Event(), list[tuple[threading.Thread, FakeService]]()
+
+    def run(service: FakeService) -> SimpleQueue[int]:
+        done: SimpleQueue[int] = SimpleQueue()
+        agent = DeletionAgent(reopen(held), service, EMPIRICAL, on_order=lambda answer: done.put(answer.number))
+        thread = threading.Thread(target=agent.run, args=(stop,))
+        thread.start()
+        started.append((thread, service))
+        return done
+
+    yield run
+    stop.set()
+    for thread, service in started:
+        service.lose_connection()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(waiting, "_LONGEST_PAUSE", 0.001)
+
+
+def test_agent_carries_out_orders_as_they_come(
+    held: KeyStore, order: Order, run_agent: Callable[..., SimpleQueue[int]]
+) -> None:
+    service = FakeService(order(1, 0))
+    done = run_agent(service)
+    assert done.get(timeout=PATIENCE) == 1
+    assert held.count(Split.TRAIN) == 5
+
+    service.send(order(2, 1))
+
+    assert done.get(timeout=PATIENCE) == 2
+    assert held.count(Split.TRAIN) == 4
+    assert sorted(service.answers) == [1, 2]
+
+
+def test_agent_comes_back_after_the_connection_was_lost(
+    held: KeyStore, order: Order, run_agent: Callable[..., SimpleQueue[int]], caplog: pytest.LogCaptureFixture
+) -> None:
+    service = FakeService(order(1, 0))
+    service.failures = {"watch": 1, "acknowledge": 1}
+    done = run_agent(service)
+
+    service.send(order(2, 1))
+    service.lose_connection()
+    service.send(order(3, 2))
+
+    while done.get(timeout=PATIENCE) != 3:
+        pass
+    assert sorted(service.answers) == [1, 2, 3]
+    assert held.count(Split.TRAIN) == 3
+    assert any("trying again in 0.0 s" in record.getMessage() for record in caplog.records)
+
+
+def test_agent_tries_again_where_the_store_is_busy(
+    held: KeyStore, order: Order, run_agent: Callable[..., SimpleQueue[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply, faults = KeyStore.apply, iter([KeyStoreError("another process keeps reading the key store")])
+
+    def busy_once(self: KeyStore, order: DeletionOrder, guarantee: Guarantee) -> Acknowledgement:
+        for fault in faults:
+            raise fault
+        return apply(self, order, guarantee)
+
+    monkeypatch.setattr(KeyStore, "apply", busy_once)
+
+    assert run_agent(FakeService(order(1, 0))).get(timeout=PATIENCE) == 1
+
+
+def test_agent_stops_cleanly_while_it_waits_for_the_service(
+    held: KeyStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop = threading.Event()
+    service = FakeService()
+    service.failures["watch"] = 1000
+
+    def wait(_seconds: float) -> bool:
+        if service.failures["watch"] <= 995:
+            stop.set()
+        return True
+
+    monkeypatch.setattr(stop, "wait", wait)
+    DeletionAgent(held, service, EMPIRICAL).run(stop)
+
+    assert service.failures["watch"] == 995
+    assert len(caplog.records) == 5
+
+
+def test_agent_waits_longer_each_time_until_an_order_came(
+    held: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, waits = threading.Event(), list[float]()
+    service = FakeService()
+    service.failures["watch"] = 3
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            service.send(order(1, 0))
+            service.lose_connection()
+        elif len(waits) == 5:
+            stop.set()
+        elif len(waits) == 4:
+            service.failures["watch"] = 1
+
+    monkeypatch.setattr(stop, "wait", wait)
+    DeletionAgent(held, service, EMPIRICAL).run(stop)
+
+    assert waits == [0.25, 0.5, 1.0, 0.25, 0.5]
+
+
+def test_agent_that_is_stopped_does_not_complain_of_the_closed_connection(
+    held: KeyStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop = threading.Event()
+
+    class Stopping(FakeService):
+        def watch(self, site: str, after: int, *, follow: bool = False) -> Iterator[DeletionOrder]:
+            stop.set()
+            return super().watch(site, after, follow=follow)
+
+    service = Stopping()
+    service.lose_connection()
+    DeletionAgent(held, service, EMPIRICAL).run(stop)
+
+    assert caplog.records == []

@@ -1,0 +1,123 @@
+"""A site's folder, and whether what is in it fits the federation."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from client.key_store import StoreDescription
+from client.neighbour_index import SLACK
+from client.site import SiteFolder, describe_store, hospital_name, model_shape
+from common.encoders.descriptor import DescriptorEncoder
+from common.errors import InvalidInput, InvalidSetting, KeyStoreError
+from common.model import ModelShape
+from common.references import FederationSecret
+from common.settings import ImagePath, ImageShape, Settings
+
+ENCODER = DescriptorEncoder(1)
+
+
+def shape_of(settings: Settings) -> ModelShape:
+    return ModelShape.from_settings(settings, feature_shape=ENCODER.feature_shape, pretrained=False)
+
+
+def described(**settings: object) -> StoreDescription:
+    chosen = Settings().replace(**settings)
+    return describe_store("hospital-1", chosen, ENCODER, shape_of(chosen))
+
+
+def test_deployed_node_names_its_folder() -> None:
+    folder = SiteFolder.locate({"site-dir": "/srv/site", "partition-id": 3}, Settings())
+
+    assert folder == SiteFolder(Path("/srv/site"))
+    assert folder.key_store == Path("/srv/site/keystore.sqlite")
+    assert folder.secret == Path("/srv/site/federation.secret")
+
+
+@pytest.mark.parametrize("partition", [0, "0"])
+def test_simulated_node_has_the_folder_of_its_partition(partition: object) -> None:
+    settings = Settings(sites_dir="run/sites")
+
+    assert SiteFolder.locate({"partition-id": partition}, settings).path == Path("run/sites") / hospital_name(1)
+
+
+def test_node_without_a_folder_says_how_to_give_it_one() -> None:
+    with pytest.raises(InvalidSetting, match="no site-dir; start it with --node-config 'site-dir="):
+        SiteFolder.locate({}, Settings())
+
+
+def test_folder_is_its_owners_alone(tmp_path: Path, small_settings: Settings) -> None:
+    folder = SiteFolder(tmp_path / "sites" / "hospital-1")
+    folder.path.mkdir(parents=True, mode=0o755)
+
+    with folder.create("hospital-1", small_settings, ENCODER, shape_of(small_settings)) as store:
+        assert store.description.site == "hospital-1"
+
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+    with folder.open() as store:
+        assert store.description.key_size == ENCODER.key_size
+
+
+def test_folder_without_a_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyStoreError, match="no key store"):
+        SiteFolder(tmp_path).open()
+
+
+def test_secret_is_read_from_the_folder(tmp_path: Path) -> None:
+    folder, secret = SiteFolder(tmp_path), FederationSecret.generate()
+    with pytest.raises(InvalidInput, match=r"federation\.secret cannot be read"):
+        folder.read_secret()
+
+    secret.write(folder.secret)
+
+    assert folder.read_secret().reference("a") == secret.reference("a")
+
+
+@pytest.mark.parametrize("path", [ImagePath.PATCHES, ImagePath.FROZEN])
+def test_store_fits_the_settings_that_it_was_made_for(path: ImagePath) -> None:
+    settings = Settings(image_path=path, neighbours=5)
+    description = describe_store("hospital-1", settings, ENCODER, shape_of(settings))
+
+    assert description == StoreDescription(
+        site="hospital-1",
+        encoder=ENCODER.fingerprint,
+        key_size=ENCODER.key_size,
+        image_path=path,
+        input_shape=(1, 8, 8) if path is ImagePath.PATCHES else ENCODER.feature_shape,
+        exemplar_size=128,
+        list_length=5 + SLACK,
+    )
+    assert model_shape(settings, description) == shape_of(settings)
+
+
+@pytest.mark.parametrize("path", [ImagePath.PATCHES, ImagePath.FROZEN])
+def test_auto_means_what_the_store_holds(path: ImagePath) -> None:
+    assert model_shape(Settings(), described(image_path=path)).image_path is path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"image_shape": ImageShape((1, 16, 16))},
+            "the key store holds images of 1x8x8, the federation has image-shape = 1x16x16",
+        ),
+        ({"exemplar_size": 64}, "exemplar tokens of 128 numbers, the federation has exemplar-size = 64; enrol"),
+        ({"neighbours": 4 + SLACK + 1}, f"keeps {4 + SLACK} neighbours .* neighbours = {4 + SLACK + 1}; enrol"),
+    ],
+)
+def test_store_that_was_made_for_other_settings_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(KeyStoreError, match=message):
+        model_shape(Settings().replace(**changes), described())
+
+
+def test_lists_are_long_enough_for_a_larger_k() -> None:
+    assert model_shape(Settings(neighbours=4 + SLACK), described()).exemplar_size == 128
+
+
+def test_frozen_features_do_not_depend_on_the_size_of_images() -> None:
+    settings = Settings(image_shape=ImageShape((1, 16, 16)))
+
+    assert model_shape(settings, described(image_path=ImagePath.FROZEN)).input_shape == ENCODER.feature_shape

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from common.encoders.descriptor import DescriptorEncoder
+from common.errors import InvalidSetting
+from common.model_choice import choose_device, choose_encoder, choose_shape, initial_model
+from common.settings import DeviceName, ImagePath, ImageShape, Settings
+
+
+def test_shape_is_that_of_the_settings() -> None:
+    shape = choose_shape(Settings(num_classes=5, width=32, image_shape=ImageShape((3, 16, 16))))
+
+    assert (shape.image_path, shape.input_shape, shape.num_classes, shape.width) == (
+        ImagePath.PATCHES,
+        (3, 16, 16),
+        5,
+        32,
+    )
+
+
+def test_frozen_path_takes_the_features_of_the_encoder() -> None:
+    settings = Settings(image_path=ImagePath.FROZEN)
+
+    assert choose_shape(settings).input_shape == choose_encoder(settings).feature_shape
+
+
+@pytest.mark.parametrize("choose", [choose_shape, choose_encoder])
+def test_unknown_encoder_is_refused(choose: object) -> None:
+    assert callable(choose)
+    with pytest.raises(InvalidSetting, match="encoder = descripter: unknown; did you mean descriptor"):
+        choose(Settings(encoder="descripter"))
+
+
+def test_encoder_fits_the_images() -> None:
+    encoder = choose_encoder(Settings(image_shape=ImageShape((3, 16, 16))))
+
+    assert isinstance(encoder, DescriptorEncoder)
+    assert encoder.channels == 3
+
+
+def test_device_by_name() -> None:
+    assert choose_device(DeviceName.CPU) == torch.device("cpu")
+    assert choose_device(DeviceName.CUDA) == torch.device("cuda")
+
+
+@pytest.mark.parametrize(("there", "expected"), [(True, "cuda"), (False, "cpu")])
+def test_auto_takes_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch, there: bool, expected: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+
+    assert choose_device(DeviceName.AUTO) == torch.device(expected)
+
+
+def test_everyone_starts_from_the_same_weights() -> None:
+    shape = choose_shape(Settings())
+    torch.manual_seed(1)
+    first = initial_model(shape, 7)
+    torch.manual_seed(2)
+    second, other = initial_model(shape, 7), initial_model(shape, 8)
+
+    assert torch.equal(first.head.weight, second.head.weight)
+    assert torch.equal(first.null_image, second.null_image)
+    assert not torch.equal(first.head.weight, other.head.weight)
+
+
+def test_first_weights_leave_other_random_choices_alone() -> None:
+    shape = choose_shape(Settings())
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+
+    torch.manual_seed(1)
+    initial_model(shape, 7)
+
+    assert torch.equal(torch.rand(3), expected)
