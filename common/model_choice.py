@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+from common.checkpoints import read_checkpoint
 from common.encoders import Encoder, feature_shape, is_pretrained, make_encoder
 from common.model import ModelShape, Munkey
 from common.randomness import derive_seed
@@ -56,3 +59,16 @@ def initial_model(shape: ModelShape, seed: int) -> Munkey:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "initial weights"))
         return Munkey(shape)
+
+
+def first_model(settings: Settings, shape: ModelShape) -> Munkey:
+    """Return the model from which training starts: `initial-weights`, or new weights of the seed.
+
+    Raises
+    ------
+    InvalidWeights
+        If the weights cannot be read or belong to another model.
+    """
+    if not settings.initial_weights:
+        return initial_model(shape, settings.seed)
+    return read_checkpoint(Path(settings.initial_weights), expected=shape, encoder=settings.encoder).model()

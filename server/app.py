@@ -9,11 +9,9 @@ import torch  # noqa: F401 (Flower turns arrays into torch tensors only where to
 from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from common.checkpoints import read_checkpoint
 from common.deletion_channel import DeletionChannel
 from common.errors import FedmunkeyError
-from common.model import ModelShape, Munkey
-from common.model_choice import choose_shape, initial_model
+from common.model_choice import choose_shape, first_model
 from common.settings import Settings
 from common.waiting import wait_for_service
 from server.forgetting_strategy import ForgettingStrategy
@@ -45,7 +43,7 @@ def run_federation(grid: Grid, settings: Settings) -> None:
         stays out of reach or no site can train, and then the reason is in the events as well.
     """
     shape = choose_shape(settings)
-    model = _first_model(settings, shape)
+    model = first_model(settings, shape)
     facts = {"guarantee": settings.guarantee.value, "settings": settings.to_config()}
     record = RunRecord(Path(settings.output_dir), shape, settings.encoder, facts)
     with DeletionChannel(settings.deletion_service, timeout=_ROUND_SECONDS) as service:
@@ -63,9 +61,3 @@ def run_federation(grid: Grid, settings: Settings) -> None:
             record.note_stopped(str(error))
             raise
     record.note_finished()
-
-
-def _first_model(settings: Settings, shape: ModelShape) -> Munkey:
-    if not settings.initial_weights:
-        return initial_model(shape, settings.seed)
-    return read_checkpoint(Path(settings.initial_weights), expected=shape, encoder=settings.encoder).model()

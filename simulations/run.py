@@ -16,8 +16,8 @@ from typing import Any
 from common.checkpoints import read_checkpoint
 from common.encoders import Encoder
 from common.errors import FederationStopped, InvalidDeletion, InvalidSetting
-from common.model import ModelShape
-from common.model_choice import choose_encoder, choose_shape, initial_model
+from common.model import ModelShape, Munkey
+from common.model_choice import choose_encoder, choose_shape, first_model
 from common.references import FederationSecret
 from common.settings import ConfigValue, Settings
 from server.deletion_server import DeletionServer
@@ -94,6 +94,7 @@ class _Prepared:
 
     settings: Settings
     shape: ModelShape
+    first_model: Munkey
     encoder: Encoder
     hospitals: list[Hospital]
     plan: tuple[ResolvedDeletion, ...]
@@ -170,14 +171,14 @@ def _prepare(experiment: Experiment, progress: Progress) -> _Prepared:
         initial_weights=str(Path(settings.initial_weights).resolve()) if settings.initial_weights else "",
     )
     shape = choose_shape(settings)
-    if settings.initial_weights:
-        read_checkpoint(Path(settings.initial_weights), expected=shape, encoder=settings.encoder)
+    model = first_model(settings, shape)
     encoder = choose_encoder(settings)
     parts = partition(dataset, experiment.hospitals, alpha=experiment.alpha, seed=settings.seed)
     resolved = resolve(plan, parts, settings.seed)
     with progress.counting("encoding images", len(dataset)) as count:
         everything = encode_all(encoder, dataset, count)
-    return _Prepared(settings, shape, encoder, give(everything, parts, Path(settings.sites_dir)), resolved)
+    hospitals = give(everything, parts, Path(settings.sites_dir))
+    return _Prepared(settings, shape, model, encoder, hospitals, resolved)
 
 
 def _make_folder(path: Path) -> None:
@@ -213,7 +214,7 @@ def _served(
             prepared.hospitals,
             settings,
             secret,
-            initial_model(prepared.shape, settings.seed),
+            prepared.first_model,
             on_deletion=progress.deletion,
         )
 

@@ -82,7 +82,7 @@ def _synthetic(records: int, *, lists: bool) -> SyntheticStore:
         exemplar_size=settings.exemplar_size,
         list_length=settings.neighbours + SLACK,
     )
-    return SyntheticStore(description, records, subjects=records, lists=lists, tokens=lists)
+    return SyntheticStore(description, records, subjects=records, lists=lists)
 
 
 GROUP = Group("site-memory", (_RECORD, _LINEAR, _PEAK, _LISTS), _measure)
