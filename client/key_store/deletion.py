@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 from client.key_store.identities import ReferenceHashes
-from client.key_store.schema import CONTENTS, explaining_locks, not_waiting_for_disk
+from client.key_store.schema import CONTENTS, explaining_locks, not_following_references, not_waiting_for_disk
 from common.deletion import Acknowledgement, DeletionOrder, Records, SiteState, Subject, Target, WholeSite
 from common.errors import KeyStoreError
 from common.guarantees import Guarantee
@@ -40,7 +41,8 @@ def apply_order(
         If another process keeps the store from being written or the log from being emptied.
     """
     start = time.perf_counter()
-    with explaining_locks():
+    everything = isinstance(order.request.target, WholeSite)
+    with explaining_locks(), not_following_references(connection) if everything else nullcontext():
         connection.execute("BEGIN IMMEDIATE")
         try:
             if not _is_applied(connection, order.number):
