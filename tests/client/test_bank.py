@@ -31,7 +31,7 @@ def model() -> Munkey:
 def test_bank_is_what_the_store_holds(store: KeyStore, fill: Fill) -> None:
     records = fill(store, range(5))
     fill(store, [9], split=Split.TEST)
-    tokens = Tokens(*(torch.randn(5, 8) for _ in range(3)), torch.arange(5))
+    tokens = Tokens(torch.randn(5, 8), torch.randn(5, 8), torch.rand(5, 8), torch.arange(5))
     store.write_tokens(0, store.read_entries(Split.TRAIN)[0], tokens)
 
     bank = read_bank(store, 3)
@@ -58,13 +58,14 @@ def test_bank_without_an_entry_has_lists_without_it(store: KeyStore, fill: Fill,
     assert set(after.lists.indices.flatten().tolist()) == {NONE, 0, 1, 2, 3, 4}
 
 
-def test_bank_is_read_again_if_entries_go_meanwhile(
-    store: KeyStore, fill: Fill, order: Order, reopen: Reopen
-) -> None:
+def test_bank_is_read_again_if_entries_go_meanwhile(store: KeyStore, fill: Fill, order: Order, reopen: Reopen) -> None:
     fill(store, range(6))
     other = reopen(store)
 
-    bank = read_bank(store, 3, progress=lambda *_: other.apply(order(1, 0), Guarantee.EMPIRICAL) and None)
+    def delete(*_: object) -> None:
+        other.apply(order(1, 0), Guarantee.EMPIRICAL)
+
+    bank = read_bank(store, 3, progress=delete)
 
     assert bank.entries.tolist() == [2, 3, 4, 5, 6]
     assert bank.generation == store.generation == 1
@@ -78,14 +79,14 @@ def test_bank_is_read_again_if_entries_go_at_the_last_moment(
     read_tokens = KeyStore.read_tokens
 
     def delete_and_read(self: KeyStore, entries: object) -> Tokens:
-        monkeypatch.undo()
+        patched.undo()
         found = read_tokens(self, entries)  # type: ignore[arg-type]
         other.apply(order(1, 0), Guarantee.EMPIRICAL)
         return found
 
-    monkeypatch.setattr(KeyStore, "read_tokens", delete_and_read)
-
-    bank = read_bank(store, 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(KeyStore, "read_tokens", delete_and_read)
+        bank = read_bank(store, 3)
 
     assert bank.entries.tolist() == [2, 3, 4, 5, 6]
     assert len(bank.tokens.offsets) == len(bank.lists.indices) == 5
@@ -105,9 +106,7 @@ def test_held_out_records_have_their_neighbours_in_the_bank(store: KeyStore, fil
     assert len(read_held_out(store, Split.VAL, bank, 3).labels) == 0
 
 
-def test_held_out_records_of_another_bank_are_refused(
-    store: KeyStore, fill: Fill, order: Order
-) -> None:
+def test_held_out_records_of_another_bank_are_refused(store: KeyStore, fill: Fill, order: Order) -> None:
     fill(store, range(5))
     fill(store, [10], split=Split.TEST)
     bank = read_bank(store, 3)

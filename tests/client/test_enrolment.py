@@ -85,13 +85,13 @@ def test_counts_are_those_of_all_batches(
 def test_enrolment_that_stops_can_be_repeated(
     store: KeyStore, make_records: MakeRecords, encoder: DescriptorEncoder, secret: FederationSecret
 ) -> None:
-    class Stopped(Exception): ...
+    class StoppedError(Exception): ...
 
     def stop(_done: int) -> None:
-        raise Stopped
+        raise StoppedError
 
     records = make_records(range(7))
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         enrol(store, encode(encoder, records), secret, progress=stop)
 
     assert enrol(store, encode(encoder, records), secret) == Enrolled(added=4, known=3)

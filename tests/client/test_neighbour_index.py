@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ K = 2
 LENGTH = 4
 
 # Small whole numbers make every dot product exact, so that a list does not depend on how it was computed.
-keys_of_arrivals = st.lists(st.tuples(*[st.integers(-2, 2)] * 3), min_size=1, max_size=6)
+keys_of_arrivals = st.lists(st.tuples(*[st.integers(-2, 2)] * 3), min_size=1, max_size=10)
 arrivals = st.tuples(st.just("arrive"), keys_of_arrivals, st.sampled_from([Split.TRAIN, Split.TRAIN, Split.TEST]))
 departures = st.tuples(st.just("leave"), st.sets(st.integers(0, 30), min_size=1, max_size=5), st.none())
 interruptions = st.tuples(st.just("interrupt"), st.integers(0, 4), st.none())
@@ -53,7 +53,7 @@ class Site:
         self.splits: dict[int, Split] = {}
         self._numbers = count(1)
 
-    def arrive(self, keys: list[tuple[int, ...]], split: Split = Split.TRAIN) -> None:
+    def arrive(self, keys: Sequence[tuple[int, ...]], split: Split = Split.TRAIN) -> None:
         first = len(self.keys) + 1
         numbers = [next(self._numbers) for _ in keys]
         assert numbers[0] == first
@@ -104,7 +104,7 @@ class Site:
                 assert lists.similarities[row, : len(found)].tolist() == similarities
 
 
-class Interrupted(Exception): ...
+class StoppedError(Exception): ...
 
 
 def interrupt_after(writes: int) -> Callable[[str, int, int], None]:
@@ -113,7 +113,7 @@ def interrupt_after(writes: int) -> Callable[[str, int, int], None]:
 
     def progress(_what: str, _done: int, _total: int) -> None:
         if not next(left):
-            raise Interrupted
+            raise StoppedError
 
     return progress
 
@@ -132,7 +132,7 @@ def test_lists_are_true_after_any_sequence_of_arrivals_and_deletions(steps: list
             elif what == "interrupt":
                 try:
                     list_arrivals(site.store, interrupt_after(value))
-                except Interrupted:
+                except StoppedError:
                     continue
             else:
                 list_arrivals(site.store)
@@ -214,6 +214,17 @@ def test_arrivals_are_patched_into_the_lists_that_there_are(site: Site, searches
     site.check()
 
 
+def test_arrival_is_not_put_below_neighbours_that_a_shortened_list_does_not_know(site: Site) -> None:
+    site.arrive([(n, 1, 0) for n in range(1, 9)])
+    list_arrivals(site.store)
+    site.leave({7, 8})
+    # Every list has two places free, and each of the others is nearer than this.
+    site.arrive([(-9, 0, 0)])
+    list_arrivals(site.store)
+
+    site.check()
+
+
 def test_held_out_arrivals_change_no_list_of_the_bank(site: Site, searches: list[tuple[int, int]]) -> None:
     site.arrive(various(8))
     list_arrivals(site.store)
@@ -227,15 +238,13 @@ def test_held_out_arrivals_change_no_list_of_the_bank(site: Site, searches: list
 
 
 @pytest.mark.parametrize("writes", range(1, 8))
-def test_interrupted_listing_goes_on_where_it_stopped(
-    site: Site, monkeypatch: pytest.MonkeyPatch, writes: int
-) -> None:
+def test_interrupted_listing_goes_on_where_it_stopped(site: Site, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
     monkeypatch.setattr(neighbour_index, "_BLOCK", 2)
     site.arrive(various(6))
     list_arrivals(site.store)
     site.arrive([(7, -1, 3), (0, 5, -2), (1, 1, 1), (-4, 2, 0), (2, 2, 2), (3, 0, -3), (5, 5, 0), (0, 0, 1)])
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(StoppedError):
         list_arrivals(site.store, interrupt_after(writes - 1))
     unlisted = len(site.store.read_unlisted())
     list_arrivals(site.store)

@@ -126,15 +126,16 @@ def test_answer_that_was_not_given_is_given_before_the_next_order(held: KeyStore
 def test_answer_that_was_given_before_a_crash_is_given_again_unchanged(
     held: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Crash(Exception): ...
+    class CrashError(Exception): ...
 
     def crash(*_: object) -> None:
-        raise Crash
+        raise CrashError
 
     service = FakeService(order(1, 0))
-    with monkeypatch.context() as patch, pytest.raises(Crash):
-        patch.setattr(KeyStore, "mark_acknowledged", crash)
-        catch_up(held, service, EMPIRICAL)
+    with monkeypatch.context() as patched:
+        patched.setattr(KeyStore, "mark_acknowledged", crash)
+        with pytest.raises(CrashError):
+            catch_up(held, service, EMPIRICAL)
     assert list(service.answers) == [1]
 
     catch_up(held, service, EMPIRICAL)
@@ -177,9 +178,10 @@ def test_patience_ends(held: KeyStore, order: Order) -> None:
 
 @pytest.fixture
 def run_agent(
-    held: KeyStore, reopen: Callable[[KeyStore], KeyStore], short_pauses: None
+    held: KeyStore, reopen: Callable[[KeyStore], KeyStore], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., SimpleQueue[int]]]:
     """Return a function that starts an agent, and gives the numbers of the orders that it has carried out."""
+    monkeypatch.setattr(waiting, "_FIRST_PAUSE", 0.001)
     stop, started = threading.Event(), list[tuple[threading.Thread, FakeService]]()
 
     def run(service: FakeService) -> SimpleQueue[int]:
@@ -196,12 +198,6 @@ def run_agent(
         service.lose_connection()
         thread.join(PATIENCE)
         assert not thread.is_alive()
-
-
-@pytest.fixture
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "_FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(waiting, "_LONGEST_PAUSE", 0.001)
 
 
 def test_agent_carries_out_orders_as_they_come(
@@ -238,7 +234,7 @@ def test_agent_comes_back_after_the_connection_was_lost(
 
 
 def test_agent_tries_again_where_the_store_is_busy(
-    held: KeyStore, order: Order, run_agent: Callable[..., SimpleQueue[int]], monkeypatch: pytest.MonkeyPatch
+    order: Order, run_agent: Callable[..., SimpleQueue[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply, faults = KeyStore.apply, iter([KeyStoreError("another process keeps reading the key store")])
 

@@ -112,9 +112,7 @@ def test_bank_without_entries_is_no_training(make_bank: MakeBank, model: Munkey,
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_bank_may_be_smaller_than_k(
-    make_bank: MakeBank, model: Munkey, small_settings: Settings, count: int
-) -> None:
+def test_bank_may_be_smaller_than_k(make_bank: MakeBank, model: Munkey, small_settings: Settings, count: int) -> None:
     settings = small_settings.replace(neighbours=5, training_members=4, local_epochs=4, memory_dropout=0.0)
     bank = make_bank(count)
 
@@ -161,9 +159,7 @@ def test_only_tokens_that_were_read_change(make_bank: MakeBank, model: Munkey, s
     assert set(bank.tokens.steps.nonzero().flatten().tolist()) == neighbours
 
 
-def test_own_entry_is_read_in_every_step_if_asked(
-    make_bank: MakeBank, model: Munkey, small_settings: Settings
-) -> None:
+def test_own_entry_is_read_in_every_step_if_asked(make_bank: MakeBank, model: Munkey, small_settings: Settings) -> None:
     bank = make_bank(20)
     settings = small_settings.replace(training_members=1, self_retrieval=1.0, memory_dropout=0.0, local_epochs=3)
 
@@ -226,9 +222,11 @@ def test_proximal_gradient_is_that_of_the_term_in_the_loss(
     for weight in (0.0, mu):
         local, bank = copy.deepcopy(model), make_bank(8)
 
-        def away(self: torch.optim.AdamW, local: Munkey = local, weight: float = weight) -> None:
+        def away(_optimiser: torch.optim.AdamW, local: Munkey = local, weight: float = weight) -> None:
             # Gradients are noted, then the weights are put somewhere that both runs share.
-            seen[weight].append([parameter.grad.clone() for parameter in local.parameters() if parameter.grad is not None])
+            seen[weight].append(
+                [parameter.grad.clone() for parameter in local.parameters() if parameter.grad is not None]
+            )
             with torch.no_grad():
                 for parameter, before in zip(local.parameters(), start, strict=True):
                     parameter.copy_(before + 0.01 * len(seen[weight]))
@@ -241,12 +239,13 @@ def test_proximal_gradient_is_that_of_the_term_in_the_loss(
     monkeypatch.setattr(torch.optim.AdamW, "step", original)
     assert len(seen[mu]) == 3
     for done, (plain, proximal) in enumerate(zip(seen[0.0], seen[mu], strict=True)):
-        weights = [(before + 0.01 * done).requires_grad_() for before in start]
-        term = mu / 2 * sum(((w - before) ** 2).sum() for w, before in zip(weights, start, strict=True))
+        weights: list[torch.Tensor] = [(before + 0.01 * done).requires_grad_() for before in start]
+        squares = [((weight - before) ** 2).sum() for weight, before in zip(weights, start, strict=True)]
+        term = mu / 2 * torch.stack(squares).sum()
         term.backward()
-        for without, with_term, weight in zip(plain, proximal, weights, strict=True):
-            assert weight.grad is not None
-            assert torch.allclose(with_term - without, weight.grad, atol=1e-5)
+        for without, with_term, moved in zip(plain, proximal, weights, strict=True):
+            assert moved.grad is not None
+            assert torch.allclose(with_term - without, moved.grad, atol=1e-5)
 
 
 def test_strong_proximal_term_keeps_weights_close(make_bank: MakeBank, model: Munkey, small_settings: Settings) -> None:
@@ -277,16 +276,16 @@ def test_steps_are_counted_over_all_epochs(make_bank: MakeBank, model: Munkey, s
 
 
 def test_training_can_be_stopped_after_a_step(make_bank: MakeBank, model: Munkey, small_settings: Settings) -> None:
-    class Stopped(Exception): ...
+    class StoppedError(Exception): ...
 
     steps: list[int] = []
 
     def stop(done: int, _total: int) -> None:
         steps.append(done)
         if done == 2:
-            raise Stopped
+            raise StoppedError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         run(model, make_bank(32), small_settings, after_step=stop)
 
     assert steps == [1, 2]

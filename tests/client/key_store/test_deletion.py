@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ EMPIRICAL = Guarantee.EMPIRICAL
 _TABLES = ("records", *CONTENTS, "neighbours", "tombstones", "applied_orders", "description")
 
 
-def rows(store: KeyStore) -> dict[str, list[tuple[object, ...]]]:
+def rows(store: KeyStore) -> dict[str, list[tuple[Any, ...]]]:
     """Return everything in a store, read over a connection of its own."""
     connection = sqlite3.connect(store.path)
     found = {table: sorted(connection.execute(f"SELECT * FROM {table}")) for table in _TABLES}  # noqa: S608
@@ -45,7 +46,7 @@ def entries_named(store: KeyStore) -> dict[str, set[object]]:
     found = rows(store)
     return {
         "records": {row[0] for row in found["records"]},
-        **{table: {entry for entry, content in found[table] if any(content)} for table in CONTENTS},  # type: ignore[call-overload]
+        **{table: {entry for entry, content in found[table] if any(content)} for table in CONTENTS},
         "neighbours": {number for row in found["neighbours"] for number in row[:2]},
     }
 
@@ -55,8 +56,9 @@ def write_random_tokens(store: KeyStore, seed: int = 0) -> dict[int, list[bytes]
     entries, _ = store.read_entries(Split.TRAIN)
     draw = np.random.default_rng(seed)
     arrays = [draw.normal(size=(len(entries), store.description.exemplar_size)).astype(np.float32) for _ in range(3)]
-    tensors = [torch.from_numpy(array) for array in arrays]
-    store.write_tokens(store.generation, entries, Tokens(*tensors, torch.full((len(entries),), seed + 1)))
+    offsets, first, second = (torch.from_numpy(array) for array in arrays)
+    steps = torch.full((len(entries),), seed + 1)
+    store.write_tokens(store.generation, entries, Tokens(offsets, first, second, steps))
     return {entry: [array[row].tobytes() for array in arrays] for row, entry in enumerate(entries.tolist())}
 
 
@@ -122,7 +124,7 @@ def test_order_for_what_is_not_here_says_so(trained: KeyStore, order: Order) -> 
     assert {table for table in after if after[table] != before[table]} == {"tombstones", "applied_orders"}
 
 
-def test_tombstones_name_nobody(trained: KeyStore, order: Order, secret: FederationSecret, make_store: Make) -> None:
+def test_tombstones_name_nobody(trained: KeyStore, order: Order, make_store: Make) -> None:
     other = make_store()
     for store in (trained, other):
         store.apply(order(1, 1), EMPIRICAL)
@@ -196,7 +198,7 @@ def test_deletion_that_fails_half_way_changes_nothing(
     assert trained.apply(orders[target], EMPIRICAL).state is SiteState.ERASED
 
 
-def test_order_is_applied_once(trained: KeyStore, order: Order, fill: Fill, reopen: Reopen) -> None:
+def test_order_is_applied_once(trained: KeyStore, order: Order, reopen: Reopen) -> None:
     first = trained.apply(order(1, 1), EMPIRICAL)
     before = rows(trained)
 
@@ -353,17 +355,19 @@ def test_no_file_holds_the_bytes_while_another_process_has_the_store_open(
     assert traces.on_disk(7) == []
 
 
+# Whether rows that move leave a copy behind depends on how pages fill up, so there is more than one attempt.
+@pytest.mark.parametrize("seed", [0, 1])
 def test_no_file_holds_copies_that_were_made_when_rows_moved(
-    any_store: KeyStore, make_traces: Callable[[KeyStore], Traces], order: Order
+    any_store: KeyStore, make_traces: Callable[[KeyStore], Traces], order: Order, seed: int
 ) -> None:
     traces = make_traces(any_store)
     deleted: list[int] = []
-    draw = np.random.default_rng(0)
+    draw = np.random.default_rng(seed)
     held: list[int] = []
     for number in range(1, 9):
         first = 1000 * number
-        traces.enrol(range(first, first + 60))
-        held += range(first, first + 60)
+        traces.enrol(range(first, first + 37))
+        held += range(first, first + 37)
         traces.train(number)
         chosen = draw.choice(held, len(held) // 2, replace=False).tolist()
         any_store.apply(order(number, *chosen), EMPIRICAL)
@@ -401,16 +405,17 @@ def test_erasure_that_a_crash_interrupted_is_finished_before_it_is_acknowledged(
     reopen: Reopen,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class PowerCut(Exception): ...
+    class PowerCutError(Exception): ...
 
     def fail(_connection: sqlite3.Connection) -> None:
-        raise PowerCut
+        raise PowerCutError
 
     traces = make_traces(store)
     traces.enrol(range(20))
-    with monkeypatch.context() as patched, pytest.raises(PowerCut):
+    with monkeypatch.context() as patched:
         patched.setattr("client.key_store.deletion._checkpoint", fail)
-        store.apply(order(1, 7), EMPIRICAL)
+        with pytest.raises(PowerCutError):
+            store.apply(order(1, 7), EMPIRICAL)
     assert store.last_order == 1
     assert traces.on_disk(7) != []
 
@@ -428,7 +433,6 @@ def test_reader_that_stays_keeps_an_order_from_being_answered_but_not_for_good(
     make_store: Make,
     make_traces: Callable[[KeyStore], Traces],
     order: Order,
-    reopen: Reopen,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("client.key_store.schema._BUSY_SECONDS", 0.01)
@@ -440,7 +444,7 @@ def test_reader_that_stays_keeps_an_order_from_being_answered_but_not_for_good(
     reader.execute("SELECT count(*) FROM records").fetchone()
 
     for _ in range(2):
-        with pytest.raises(KeyStoreError, match="another process keeps reading the key store.*try again"):
+        with pytest.raises(KeyStoreError, match=r"another process keeps reading the key store.*try again"):
             store.apply(order(1, 7), EMPIRICAL)
     with pytest.raises(KeyStoreError, match="keeps reading"):
         store.read_unacknowledged()
@@ -462,7 +466,7 @@ def test_writer_that_stays_keeps_an_order_from_being_applied_but_not_for_good(
     store = make_store()
     fill(store, range(3))
 
-    with reopen(store)._writing(), pytest.raises(KeyStoreError, match="database is locked.*try again"):
+    with reopen(store)._writing(), pytest.raises(KeyStoreError, match=r"database is locked.*try again"):
         store.apply(order(1, 1), EMPIRICAL)
     assert store.last_order == 0
 

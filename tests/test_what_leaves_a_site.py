@@ -1,0 +1,308 @@
+"""A whole federation is listened to: no byte of a record, a key or an exemplar token leaves its hospital."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Context, Message, RecordDict
+from flwr.common.serde import message_to_proto
+from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.task_identity import TaskIdentity
+from sklearn.datasets import load_digits
+
+from client import app as client_app
+from client.app import app
+from client.dataset import Consent, Dataset, Split
+from client.enrolment import encode, enrol
+from client.key_store import KeyStore, Tokens
+from client.site import SiteFolder, hospital_name
+from common import deletion_channel
+from common.deletion import DATA_PROTECTION_OFFICER, Acknowledgement, DeletionRequest, RequestState, Subject
+from common.deletion_channel import DeletionChannel
+from common.encoders.descriptor import DescriptorEncoder
+from common.federation import SITE
+from common.model import ModelShape
+from common.references import FederationSecret
+from common.settings import Settings
+from protos.deletion_pb2_grpc import DeletionStub
+from server.app import run_federation
+from server.deletion_server import DeletionServer
+from server.deletion_service import LedgerService
+from server.ledger import Ledger
+
+HOSPITALS = 3
+TRAIN, TEST = 16, 4
+SECRET = FederationSecret(b"a secret that sites share")
+ENCODER = DescriptorEncoder(1)
+KINDS = {"record id", "subject id", "key", "image", "image as floats", "labels", "offset", "moment"}
+
+
+class Heard:
+    """Every byte that left a site or came to it."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.deletions: list[bytes] = []
+
+
+@dataclass
+class Private:
+    """Bytes that must stay at their site, by what they are."""
+
+    rows: dict[str, set[bytes]] = field(default_factory=dict)
+
+    def add(self, kind: str, *rows: bytes) -> None:
+        # A token that has not been trained is zero, and so is much else.
+        self.rows.setdefault(kind, set()).update(row for row in rows if any(row))
+
+    def add_records(self, records: Dataset, keys: torch.Tensor) -> None:
+        self.add("record id", *(name.encode() for name in records.record_ids.tolist()))
+        self.add("subject id", *(name.encode() for name in records.subject_ids.tolist()))
+        self.add("key", *(key.tobytes() for key in keys.numpy()))
+        self.add("image", *(image.tobytes() for image in records.images))
+        self.add(
+            "image as floats", *((image / np.float32(255)).tobytes() for image in records.images.astype(np.float32))
+        )
+        for split in (Split.TRAIN, Split.TEST):
+            labels = records.split(split).labels
+            self.add("labels", *(labels.astype(kind).tobytes() for kind in (np.int64, np.int32, np.float32)))
+
+    def add_tokens(self, tokens: Tokens) -> None:
+        self.add("offset", *(row.tobytes() for row in tokens.offsets.numpy()))
+        for moments in (tokens.first_moments, tokens.second_moments):
+            self.add("moment", *(row.tobytes() for row in moments.numpy()))
+
+    def found_in(self, heard: Iterable[bytes]) -> set[str]:
+        """Name what can be found in some bytes."""
+        everything = b"\0|\0".join(heard)
+        return {kind for kind, rows in self.rows.items() if any(row in everything for row in rows)}
+
+
+class ListenedGrid(Grid):
+    """Runs the ClientApp in this process on what Flower would send over the network, byte for byte."""
+
+    def __init__(self, settings: Settings, heard: Heard) -> None:
+        self._settings = settings
+        self._heard = heard
+
+    def get_node_ids(self) -> Iterable[int]:
+        return range(1, HOSPITALS + 1)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        del timeout
+        return [self._send(self._run(self._send(message))) for message in messages]
+
+    def _run(self, message: Message) -> Message:
+        node = message.metadata.dst_node_id
+        config = dict(self._settings.to_config())
+        context = Context(1, node, {"partition-id": node - 1, "num-partitions": HOSPITALS}, RecordDict(), config)
+        return app(message, context)
+
+    def _send(self, message: Message) -> Message:
+        """Take a message apart into the objects that Flower stores and sends, and put it together again."""
+        identity = message.object_id
+        message.metadata.__dict__["_message_id"] = identity
+        contents = {name: part.deflate() for name, part in get_all_nested_objects(message).items()}
+        self._heard.messages += [message_to_proto(message).SerializeToString(), *contents.values()]
+        received = cast(Message, inflate_object_from_contents(identity, contents))
+        received.metadata.__dict__["_message_id"] = identity
+        return received
+
+    def set_run(self, run: Any) -> None:
+        raise NotImplementedError
+
+    @property
+    def run(self) -> Any:
+        raise NotImplementedError
+
+    def create_message(self, *args: Any, **options: Any) -> Message:
+        raise NotImplementedError
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        raise NotImplementedError
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        raise NotImplementedError
+
+
+class ListenedChannel:
+    """A gRPC channel that notes the bytes of every request and every answer."""
+
+    def __init__(self, channel: Any, heard: Heard) -> None:
+        self._channel = channel
+        self._heard = heard
+
+    def unary_unary(self, method: str, **options: Any) -> Any:
+        return self._channel.unary_unary(method, **self._listening(**options))
+
+    def unary_stream(self, method: str, **options: Any) -> Any:
+        return self._channel.unary_stream(method, **self._listening(**options))
+
+    def _listening(self, request_serializer: Any, response_deserializer: Any, **options: Any) -> dict[str, Any]:
+        def serialise(message: Any) -> bytes:
+            content: bytes = request_serializer(message)
+            self._heard.deletions.append(content)
+            return content
+
+        def deserialise(content: bytes) -> Any:
+            self._heard.deletions.append(content)
+            return response_deserializer(content)
+
+        return {**options, "request_serializer": serialise, "response_deserializer": deserialise}
+
+
+def records_of(hospital: int) -> Dataset:
+    """Return a hospital's digits; the first record of each is of the same subject."""
+    count = TRAIN + TEST
+    digits = load_digits()
+    rows = slice(hospital * count, (hospital + 1) * count)
+    subjects = [f"subject-{hospital}-{row:04d}-kept-by-its-hospital" for row in range(count)]
+    subjects[0] = "subject-of-all-the-hospitals"
+    return Dataset(
+        images=np.rint(digits.images[rows] * 15).astype(np.uint8)[:, None],
+        labels=digits.target[rows].astype(np.int64),
+        record_ids=np.array([f"record-{hospital}-{row:04d}-kept-by-its-hospital" for row in range(count)]),
+        subject_ids=np.array(subjects),
+        splits=np.array([Split.TRAIN.value] * TRAIN + [Split.TEST.value] * TEST),
+        consents=np.full(count, Consent.REVOCABLE.value),
+        class_names=tuple(str(name) for name in range(10)),
+    )
+
+
+@dataclass
+class Listened:
+    """A federation that has run, what was heard of it, and what should not have been."""
+
+    heard: Heard
+    private: Private
+    coordinator: Path
+    state: RequestState
+    erased: int
+
+    def files(self) -> Iterator[bytes]:
+        """Yield the content of every file that the coordinator has."""
+        yield from (file.read_bytes() for file in self.coordinator.rglob("*") if file.is_file())
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Listened]:
+    """Return a function that runs a federation of two rounds with a deletion in between."""
+    heard, private, coordinator = Heard(), Private(), tmp_path / "coordinator"
+    coordinator.mkdir()
+    settings = Settings().replace(
+        num_rounds=2,
+        min_sites=HOSPITALS,
+        width=8,
+        depth=1,
+        heads=2,
+        exemplar_size=16,
+        neighbours=3,
+        local_epochs=2,
+        batch_size=8,
+        device="cpu",
+        sites_dir=str(tmp_path / "sites"),
+        output_dir=str(coordinator / "output"),
+    )
+    shape = ModelShape.from_settings(settings, feature_shape=ENCODER.feature_shape, pretrained=False)
+    for hospital in range(HOSPITALS):
+        records, name = records_of(hospital), hospital_name(hospital + 1)
+        with SiteFolder(tmp_path / "sites" / name).create(name, settings, ENCODER, shape) as store:
+            enrol(store, encode(ENCODER, records), SECRET)
+        private.add_records(records, ENCODER.encode(torch.from_numpy(records.images)).keys)
+    # Flower makes messages for the task that its process runs.
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    monkeypatch.setattr(
+        deletion_channel,
+        "DeletionStub",
+        lambda channel: DeletionStub(ListenedChannel(channel, heard)),  # type: ignore[no-untyped-call]
+    )
+    write = KeyStore.write_tokens
+
+    def note_and_write(self: KeyStore, generation: int, entries: Any, tokens: Tokens) -> None:
+        private.add_tokens(tokens)
+        write(self, generation, entries, tokens)
+
+    monkeypatch.setattr(KeyStore, "write_tokens", note_and_write)
+
+    def run() -> Listened:
+        with Ledger(coordinator / "ledger.sqlite") as ledger:
+            for hospital in range(HOSPITALS):
+                ledger.register(hospital_name(hospital + 1))
+            with DeletionServer(LedgerService(ledger, on_round=ask)) as server:
+                addresses.append(server.address)
+                chosen = settings.replace(deletion_service=server.address)
+                run_federation(ListenedGrid(chosen, heard), chosen)
+                with DeletionChannel(server.address) as requester:
+                    status = requester.get("request-1")
+        return Listened(heard, private, coordinator, status.state, status.erased)
+
+    addresses: list[str] = []
+
+    def ask(number: int) -> None:
+        if number == 2:
+            target = Subject(SECRET.reference("subject-of-all-the-hospitals"))
+            with DeletionChannel(addresses[0]) as requester:
+                requester.submit(DeletionRequest("request-1", DATA_PROTECTION_OFFICER, target))
+
+    return run
+
+
+def test_no_byte_of_a_record_or_its_memory_leaves_a_hospital(run: Callable[[], Listened]) -> None:
+    listened = run()
+
+    # Without these, silence would say nothing.
+    assert (listened.state, listened.erased) == (RequestState.COMPLETED, HOSPITALS)
+    assert set(listened.private.rows) == KINDS
+    assert all(len(rows) >= HOSPITALS for rows in listened.private.rows.values())
+    assert sum(map(len, listened.heard.messages)) > 2 * 2 * HOSPITALS * 10_000
+    assert SECRET.reference("subject-of-all-the-hospitals") in b"".join(listened.heard.deletions)
+    assert listened.private.found_in(listened.heard.messages) == set()
+    assert listened.private.found_in(listened.heard.deletions) == set()
+    assert listened.private.found_in(listened.files()) == set()
+
+
+def test_listening_hears_a_leak_of_every_kind(run: Callable[[], Listened], monkeypatch: pytest.MonkeyPatch) -> None:
+    reply = client_app._Turn.reply
+
+    def leak(self: Any, *content: Any) -> Message:
+        message = reply(self, *content)
+        entries, labels = self.store.read_entries(Split.TRAIN)
+        tokens, image = self.store.read_tokens(entries), self.store.read_inputs(entries)[0].numpy()
+        known = records_of(int(self.store.description.site.rpartition("-")[2]) - 1)
+        message.content.config_records[SITE].update(
+            {
+                "record": str(known.record_ids[1]),
+                "subject": str(known.subject_ids[1]),
+                "key": self.store.read_keys(entries)[0].numpy().tobytes(),
+                "image": image.tobytes(),
+                "floats": (image.astype(np.float32) / np.float32(255)).tobytes(),
+                # The bank has lost a record by the second round, but not by the first.
+                "labels": labels.numpy().tobytes(),
+                "offset": tokens.offsets[tokens.steps.argmax()].numpy().tobytes(),
+                "moment": tokens.second_moments[tokens.steps.argmax()].numpy().tobytes(),
+            }
+        )
+        return message
+
+    acknowledge = DeletionChannel.acknowledge
+
+    def gossip(self: DeletionChannel, answer: Acknowledgement) -> None:
+        acknowledge(self, replace(answer, reason="erased record-0-0000-kept-by-its-hospital"))
+
+    monkeypatch.setattr(client_app._Turn, "reply", leak)
+    monkeypatch.setattr(DeletionChannel, "acknowledge", gossip)
+
+    listened = run()
+
+    assert listened.private.found_in(listened.heard.messages) == KINDS
+    assert listened.private.found_in(listened.heard.deletions) == {"record id"}
+    assert listened.private.found_in(listened.files()) == {"record id"}
