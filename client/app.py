@@ -21,7 +21,7 @@ from client.orders import catch_up_patiently
 from client.site import SiteFolder, model_shape
 from client.training import train
 from common.deletion_channel import DeletionChannel
-from common.errors import BankChanged, FedmunkeyError, InvalidWeights
+from common.errors import BankChanged, FedmunkeyError, InvalidSetting, InvalidWeights
 from common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE
 from common.model import Munkey
 from common.model_choice import choose_device
@@ -103,10 +103,19 @@ def _answer(message: Message, context: Context, act: Callable[[_Turn], Message])
         with SiteFolder.locate(context.node_config, settings).open() as store:
             with DeletionChannel(settings.deletion_service) as service:
                 catch_up_patiently(store, service, settings.guarantee, patience=settings.deletion_patience)
+            _check_labels(store, settings)
             return act(_Turn(message, settings, store))
     except FedmunkeyError as error:
         logger.error("%s", error)
         return Message(Error(code=_ERROR_CODE, reason=str(error)), reply_to=message)
+
+
+def _check_labels(store: KeyStore, settings: Settings) -> None:
+    largest = store.largest_label()
+    if largest is not None and largest >= settings.num_classes:
+        raise InvalidSetting(
+            f"num-classes = {settings.num_classes}: this site has records of class {largest}; set it to {largest + 1}"
+        )
 
 
 def _train(turn: _Turn) -> Message:

@@ -180,9 +180,10 @@ class Munkey(nn.Module):
         tokens = torch.cat([image + self.position, pair.flatten(1, 2)], dim=1)
         mask = packed_mask(self.image_tokens, members, tokens.device)
         for block in self.blocks[:-1]:
-            tokens = block(tokens, mask)
-        read = self.blocks[-1](tokens, mask, first=self.image_tokens)
-        logits: Tensor = self.head(self.norm(read[:, ::MEMBER_TOKENS]))
+            tokens = block(tokens, mask, shared=self.image_tokens)
+        class_tokens = slice(self.image_tokens, None, MEMBER_TOKENS)
+        read = self.blocks[-1](tokens, mask, shared=self.image_tokens, rows=class_tokens)
+        logits: Tensor = self.head(self.norm(read))
         return logits
 
     def predict(self, inputs: Tensor, members: Members, *, null_image: Tensor | None = None) -> Tensor:

@@ -50,8 +50,10 @@ class Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None, first: int = 0) -> Tensor:
-        """Update the tokens from position `first` on; those before it serve as keys and values only.
+    def forward(
+        self, tokens: Tensor, mask: Tensor | None = None, *, shared: int = 0, rows: slice = slice(None)
+    ) -> Tensor:
+        """Update some tokens; the others serve as keys and values only.
 
         Parameters
         ----------
@@ -59,29 +61,41 @@ class Block(nn.Module):
             (B, T, width).
         mask : Tensor, optional
             Boolean (T, T), True where attention is allowed; without it all tokens see all tokens.
-        first : int
-            First token to compute. A last block sets it to skip what nothing reads.
+        shared : int
+            How many tokens at the beginning attend to each other and to nothing else, as the mask must say, too: they
+            are spared the mask, which makes attention slow.
+        rows : slice
+            Which tokens to update. A last block leaves out what nothing reads.
 
         Returns
         -------
         Tensor
-            (B, T - first, width).
+            (B, updated tokens, width).
         """
-        batch, count, width = tokens.shape
         normed = self.attention_norm(tokens)
-        updated = tokens[:, first:]
-        query = (
-            self.query(normed[:, first:]).view(batch, count - first, self.heads, width // self.heads).transpose(1, 2)
-        )
-        key, value = (
-            self.key_value(normed).view(batch, count, 2, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        )
-        attended = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=None if mask is None else mask[first:]
-        )
-        updated = updated + self.attention_out(attended.transpose(1, 2).reshape(batch, count - first, width))
+        updated = tokens[:, rows]
+        query = self._heads(self.query(normed[:, rows]))
+        key, value = (self._heads(part) for part in self.key_value(normed).chunk(2, dim=-1))
+        alone = len(range(shared)[rows])
+        parts = []
+        if alone:
+            parts.append(_attend(query[:, :, :alone], key[:, :, :shared], value[:, :, :shared]))
+        if alone < query.shape[2]:
+            allowed = None if mask is None else mask[rows][alone:]
+            parts.append(_attend(query[:, :, alone:], key, value, allowed))
+        attended = torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
+        updated = updated + self.attention_out(attended.transpose(1, 2).flatten(2))
         output: Tensor = updated + self.mlp(self.mlp_norm(updated))
         return output
+
+    def _heads(self, tokens: Tensor) -> Tensor:
+        """Turn (B, T, width) into (B, heads, T, width / heads)."""
+        split: Tensor = tokens.unflatten(-1, (self.heads, -1))
+        return split.transpose(1, 2)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
 class PatchEmbedding(nn.Module):

@@ -45,7 +45,7 @@ class PlainViT(nn.Module):
         tokens = torch.cat([image, self.class_token.expand(len(image), -1, -1)], dim=1)
         for block in self.blocks[:-1]:
             tokens = block(tokens)
-        read = self.blocks[-1](tokens, first=self.image.tokens)
+        read = self.blocks[-1](tokens, rows=slice(self.image.tokens, None))
         logits: Tensor = self.head(self.norm(read[:, 0]))
         return logits
 

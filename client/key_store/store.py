@@ -233,6 +233,11 @@ class KeyStore:
         rows = self._connection.execute("SELECT label, count(*) FROM records WHERE split = 'train' GROUP BY label")
         return dict(rows.fetchall())
 
+    def largest_label(self) -> int | None:
+        """Return the largest class index of any record; None without records."""
+        found: int | None = self._connection.execute("SELECT max(label) FROM records").fetchone()[0]
+        return found
+
     def read_entries(self, split: Split) -> tuple[NDArray[np.int64], Tensor]:
         """Return the (n,) entry numbers of a split in order, and their (n,) int64 labels."""
         rows = self._connection.execute(

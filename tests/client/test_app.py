@@ -370,6 +370,12 @@ def test_weights_of_another_model_are_refused(federation: Federation, what: str)
     assert reason == "the coordinator sent weights of another model; check the site's settings"
 
 
+def test_site_with_more_classes_than_the_federation_says_so(federation: Federation) -> None:
+    federation.settings = federation.settings.replace(num_classes=5)
+
+    assert "num-classes = 5: this site has records of class 9" in reason_of(federation.ask(MessageType.TRAIN))
+
+
 def test_site_without_a_key_store_says_so(federation: Federation) -> None:
     federation.folder = SiteFolder(federation.folder.path / "elsewhere")
 

@@ -41,13 +41,16 @@ def test_block_without_mask_lets_all_tokens_see_all_tokens() -> None:
     assert torch.allclose(block(tokens), block(tokens, torch.ones(5, 5, dtype=torch.bool)), atol=CLOSE)
 
 
-def test_block_computes_the_same_with_or_without_the_tokens_before_first() -> None:
+@pytest.mark.parametrize("shared", [0, 2])
+@pytest.mark.parametrize(
+    "rows", [slice(None), slice(2, None), slice(2, None, 2), slice(1, None), slice(0, 1), slice(0, 2)], ids=str
+)
+def test_block_computes_the_same_whichever_tokens_it_updates(rows: slice, shared: int) -> None:
     block, tokens, mask = Block(8, 2), torch.randn(3, 6, 8), packed_mask(2, 2)
 
-    late = block(tokens, mask, first=2)
+    some = block(tokens, mask, shared=shared, rows=rows)
 
-    assert late.shape == (3, 4, 8)
-    assert torch.allclose(late, block(tokens, mask)[:, 2:], atol=CLOSE)
+    assert torch.allclose(some, block(tokens, mask)[:, rows], atol=CLOSE)
 
 
 def test_masked_token_does_not_reach_the_others() -> None:
