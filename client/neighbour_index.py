@@ -18,7 +18,7 @@ from common.neighbours import NONE, NeighbourLists, nearest, patch_arrivals
 
 Progress = Callable[[str, int, int], None]
 
-SLACK = 8
+SLACK = 4
 """Neighbours that a list holds beyond K."""
 
 _BLOCK = 8192

@@ -21,11 +21,6 @@ from simulations.run import Experiment, simulate, usable_cores
 app = command_line.application("Simulate hospitals that learn together and forget on request.")
 
 
-@app.callback()
-def _munkey_sim() -> None:
-    """Keep `run` a command of its own while it is the only one."""
-
-
 @app.command()
 def run(
     data: Annotated[

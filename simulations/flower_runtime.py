@@ -27,6 +27,7 @@ from common.settings import Settings
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
+_PAUSE_SECONDS = 0.1
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -82,6 +83,7 @@ def running_federation(settings: Settings, *, sites: int, cores: int, logs: Path
     (app / "pyproject.toml").write_text(app_manifest(settings), encoding="utf-8")
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, home, ignore_errors=True)
+        stack.callback(_end_descendants, home)
         superlink_log = stack.enter_context((logs / "superlink.log").open("wb"))
         superlink = _start(_superlink_command(port), environment, superlink_log)
         stack.callback(_stop, superlink)
@@ -155,13 +157,42 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def _end_descendants(home: Path) -> None:
+    """Wait for what Ray started in sessions of its own, which ends by itself when Ray is gone; end what does not."""
+    deadline = time.monotonic() + _STOP_SECONDS
+    while left := _descendants(home):
+        if time.monotonic() > deadline:
+            for process in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _descendants(home: Path) -> list[int]:
+    """Return the processes that have files in this Flower home open; none on a system without /proc.
+
+    What a process was started with does not tell: Ray's processes write their titles over it.
+    """
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        # It may end while we look, or be another user's.
+        with contextlib.suppress(OSError):
+            if int(process.name) != os.getpid() and any(_lies_in(link, home) for link in (process / "fd").iterdir()):
+                found.append(int(process.name))
+    return found
+
+
+def _lies_in(link: Path, home: Path) -> bool:
+    return str(link.readlink()).startswith(f"{home}/")
+
+
 def _wait_until_healthy(superlink: subprocess.Popen[bytes], port: int, logs: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and superlink.poll() is None:
         with contextlib.suppress(httpx.TransportError):
             if httpx.get(f"http://127.0.0.1:{port}/health", timeout=1).is_success:
                 return
-        time.sleep(0.1)
+        time.sleep(_PAUSE_SECONDS)
     raise FederationStopped(f"Flower's SuperLink did not start; see {logs / 'superlink.log'}")
 
 

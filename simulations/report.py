@@ -126,6 +126,8 @@ class Report:
         oracle = self.document["baselines"].get(Baseline.ORACLE.value)
         if oracle:
             table.add_row("", "", "", "", "oracle", *_four(oracle["measurement"]))
+            gap = _one(self.document["final"]["average_gap"])
+            table.caption = f"Average Gap to the oracle at the end: {gap} points"
         return table
 
     @property

@@ -35,7 +35,7 @@ _QUICK_SIZES = (200, 400)
 
 def _measure(bench: Bench) -> Iterator[Result]:
     """Delete one subject after another, from each of the stores in turn."""
-    sizes, subjects = (_QUICK_SIZES, 4) if bench.quick else (_SIZES, 30)
+    sizes, subjects = (_QUICK_SIZES, 4) if bench.quick else (_SIZES, 21)
     secret = FederationSecret.generate()
     with tempfile.TemporaryDirectory(prefix="fedmunkey-bench-") as folder, ExitStack() as stack:
         stores = []

@@ -16,7 +16,7 @@ from common.model import ModelShape, Munkey
 from common.neighbours import nearest
 from common.settings import ImagePath, Settings
 from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
-from simulations.bench.timing import Ratio, alternate, ratio, torch_threads
+from simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio, torch_threads
 from simulations.plain_vit import PlainViT, train_plain
 
 _TARGET = Target(Relation.AT_MOST, 1.6)
@@ -27,6 +27,7 @@ _SIDES = {_SMALL: "1x8x8", _LARGE: "1x28x28"}
 
 def _measure(bench: Bench) -> Iterator[Result]:
     """Time epochs with the default settings."""
+    keep_freed_memory()
     records, repetitions = (128, 2) if bench.quick else (512, 15)
     with bench.progress.counting("training epochs", repetitions * len(_SIDES)) as count:
         for figure, image_shape in _SIDES.items():

@@ -29,7 +29,7 @@ def test_status_as_json(run: Run, folder: SiteFolder) -> None:
     assert shown["records"] == {"train": TRAIN, "val": 0, "test": TEST}
     assert shown["consents"] == {"revocable": TRAIN + TEST}
     assert shown["classes"] == {"0": TRAIN // 2, "1": TRAIN // 2}
-    assert (shown["trained_tokens"], shown["neighbours_listed"]) == (5, 12)
+    assert (shown["trained_tokens"], shown["neighbours_listed"]) == (5, 8)
     assert shown["encoder"].startswith("descriptor")
     assert shown["bytes"] > 0
     assert [(order["order"], order["request_id"], order["state"]) for order in shown["orders"]] == [
