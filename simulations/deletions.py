@@ -79,10 +79,12 @@ class CarriedOut:
         return tuple(status.seconds or 0.0 for status in self.statuses)
 
     @property
-    def slowest_site(self) -> float:
-        """Seconds that the slowest site's transaction took."""
-        answers = [site.acknowledgement for status in self.statuses for site in status.sites]
-        return max((answer.seconds for answer in answers if answer is not None), default=0.0)
+    def site_seconds(self) -> tuple[float, ...]:
+        """For each request, the seconds that the slowest site took to erase: no file holds the bytes afterwards."""
+        return tuple(
+            max((site.acknowledgement.seconds for site in status.sites if site.acknowledgement), default=0.0)
+            for status in self.statuses
+        )
 
 
 class DeletionDriver:

@@ -27,6 +27,7 @@ from common.settings import Settings
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
+_GRACE_SECONDS = 2.0
 _PAUSE_SECONDS = 0.1
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -159,7 +160,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _end_descendants(home: Path) -> None:
     """Wait for what Ray started in sessions of its own, which ends by itself when Ray is gone; end what does not."""
-    deadline = time.monotonic() + _STOP_SECONDS
+    deadline = time.monotonic() + _GRACE_SECONDS
     while left := _descendants(home):
         if time.monotonic() > deadline:
             for process in left:
