@@ -1,0 +1,112 @@
+"""What a key store is made for, what it answers, and the rows that training changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.settings import ImagePath
+
+
+@dataclass(frozen=True)
+class StoreDescription:
+    """What fixes the contents of a key store.
+
+    Attributes
+    ----------
+    site : str
+        The site's name.
+    encoder : str
+        Fingerprint of the key encoder; keys of another encoder cannot be compared with these.
+    key_size : int
+        Numbers in a key.
+    image_path : ImagePath
+        `PATCHES`: inputs are uint8 images. `FROZEN`: inputs are float32 feature tokens.
+    input_shape : tuple of int
+        Shape of one record's input.
+    exemplar_size : int
+        Numbers in an exemplar token.
+    list_length : int
+        Neighbours kept for each record: K, and some more so that deletions seldom empty a list.
+    """
+
+    site: str
+    encoder: str
+    key_size: int
+    image_path: ImagePath
+    input_shape: tuple[int, ...]
+    exemplar_size: int
+    list_length: int
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """What became of the records that were to be enrolled, as counts.
+
+    Attributes
+    ----------
+    added : int
+        Records that the store holds now.
+    known : int
+        Records that it held before; they are left as they were.
+    refused : int
+        Records that were deleted before, or whose subject was; new consent lets them in.
+    """
+
+    added: int = 0
+    known: int = 0
+    refused: int = 0
+
+    def __add__(self, other: Enrolled) -> Enrolled:
+        return Enrolled(self.added + other.added, self.known + other.known, self.refused + other.refused)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What training changes of n entries: offsets and their optimiser state.
+
+    Attributes
+    ----------
+    offsets, first_moments, second_moments : Tensor
+        (n, E) float32.
+    steps : Tensor
+        (n,) int64: optimiser steps that each offset has taken.
+    """
+
+    offsets: Tensor
+    first_moments: Tensor
+    second_moments: Tensor
+    steps: Tensor
+
+    def pack(self) -> Iterator[bytes]:
+        """Yield each entry's row as bytes of one length: steps, offset, first and second moment."""
+        arrays = (self.offsets.numpy(), self.first_moments.numpy(), self.second_moments.numpy())
+        for steps, *parts in zip(self.steps.numpy(), *arrays, strict=True):
+            yield steps.tobytes() + b"".join(part.tobytes() for part in parts)
+
+    def unpack(self, row: int, content: bytes) -> None:
+        """Set one entry's row from what `pack` yielded."""
+        size = self.offsets.shape[1]
+        self.steps[row] = int(np.frombuffer(content, np.int64, 1)[0])
+        parts = np.frombuffer(content, np.float32, 3 * size, offset=8).reshape(3, size)
+        for tensor, part in zip((self.offsets, self.first_moments, self.second_moments), parts, strict=True):
+            tensor.numpy()[row] = part
+
+    @staticmethod
+    def packed_size(size: int) -> int:
+        """Return how many bytes a row of E-number tokens takes."""
+        return 8 + 3 * 4 * size
+
+    @classmethod
+    def zeros(cls, count: int, size: int) -> Tokens:
+        """Return the tokens of entries that have not been trained."""
+        return cls(
+            torch.zeros(count, size),
+            torch.zeros(count, size),
+            torch.zeros(count, size),
+            torch.zeros(count, dtype=torch.int64),
+        )
