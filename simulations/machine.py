@@ -1,9 +1,11 @@
-"""Which machine a figure was measured on."""
+"""Which machine and which versions a figure was measured with."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -19,6 +21,17 @@ def describe_machine() -> dict[str, str | int]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }
+
+
+def describe_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return Python's version and those of some packages, by name; `not installed` where there is none."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
 
 
 def _processor() -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,7 +19,7 @@ from common.settings import Settings
 from simulations.baselines import Baseline, BaselineResult
 from simulations.deletions import CarriedOut
 from simulations.hospitals import Hospital
-from simulations.machine import describe_machine
+from simulations.machine import describe_machine, describe_versions
 from simulations.measurement import Measurement
 
 if TYPE_CHECKING:
@@ -67,7 +65,7 @@ class Report:
         document = {
             "format": _FORMAT,
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": _versions(),
+            "versions": describe_versions(_PACKAGES),
             "machine": describe_machine(),
             "data": experiment.data,
             "hospitals": [_describe(hospital) for hospital in hospitals],
@@ -179,16 +177,6 @@ def _describe_baseline(result: BaselineResult) -> dict[str, Any]:
 
 def _figures(found: Measurement) -> dict[str, Any]:
     return {name: value for name, value in asdict(found).items() if name != "forget_confidence"}
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 def _without_nan(value: Any) -> Any:

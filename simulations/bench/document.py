@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from simulations.bench.figure import Group, Result, number
-from simulations.machine import describe_machine
+from simulations.machine import describe_machine, describe_versions
 
 _FORMAT = 1
 _PACKAGES = ("fedmunkey", "torch", "numpy", "faiss-cpu", "flwr", "grpcio")
@@ -35,7 +33,7 @@ def describe(results: Sequence[Result], seconds: Mapping[str, float], *, quick: 
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "quick": quick,
         "machine": describe_machine(),
-        "versions": _versions(),
+        "versions": describe_versions(_PACKAGES),
         "figures": [result.to_json() for result in results],
         "seconds": dict(seconds),
     }
@@ -83,13 +81,3 @@ def closing_lines(results: Sequence[Result]) -> list[str]:
     if missed:
         lines.append(f"missed: {', '.join(missed)}")
     return lines
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
