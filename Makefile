@@ -11,7 +11,7 @@ PROTOS := protos/deletion_pb2.py protos/deletion_pb2.pyi protos/deletion_pb2_grp
 .PHONY: demo test check format bench protos docs clean
 
 demo: $(VENV)/.installed  ## Five hospitals learn digits together and forget on the way.
-	$(BIN)/munkey-sim run --hospitals 5 --delete records:5%@3 --delete subjects:10@4 --delete site:2@5
+	$(BIN)/munkey-sim run --guarantee empirical --hospitals 5 --delete records:5%@3 --delete subjects:10@4 --delete site:2@5
 
 test: $(VENV)/.installed-dev  ## All tests, with line coverage of common, client and server.
 	$(BIN)/coverage erase

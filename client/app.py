@@ -6,6 +6,7 @@ What a reply holds is decided here and nowhere else: the shared weights, numbers
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -13,16 +14,21 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.bank import Bank, read_bank, read_held_out
+from client.bank import Bank, read_bank, read_held_out, read_permanent_bank, read_permanent_held_out
 from client.dataset import Split
-from client.evaluation import evaluate
+from client.evaluation import Evaluation, evaluate
+from client.exemplar_tokens import own_tokens
+from client.gradient_routes import GradientRoute
 from client.key_store import KeyStore
+from client.noisy_step import spending_of_round
 from client.orders import catch_up_patiently
-from client.site import SiteFolder, model_shape
+from client.secret_noise import SecretNoise
+from client.site import SiteFolder, check_promise, model_shape
 from client.training import train
 from common.deletion_channel import DeletionChannel
 from common.errors import BankChanged, FedmunkeyError, InvalidSetting, InvalidWeights
 from common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE
+from common.guarantees import Guarantee
 from common.model import Munkey
 from common.model_choice import choose_device
 from common.randomness import generator
@@ -49,6 +55,7 @@ class _Turn:
 
     message: Message
     settings: Settings
+    folder: SiteFolder
     store: KeyStore
 
     @property
@@ -100,11 +107,13 @@ def _answer(message: Message, context: Context, act: Callable[[_Turn], Message])
         settings = Settings.parse(context.run_config)
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        with SiteFolder.locate(context.node_config, settings).open() as store:
+        folder = SiteFolder.locate(context.node_config, settings)
+        with folder.open() as store:
             with DeletionChannel(settings.deletion_service) as service:
-                catch_up_patiently(store, service, settings.guarantee, patience=settings.deletion_patience)
+                catch_up_patiently(store, service, patience=settings.deletion_patience)
+            check_promise(settings, store.description)
             _check_labels(store, settings)
-            return act(_Turn(message, settings, store))
+            return act(_Turn(message, settings, folder, store))
     except FedmunkeyError as error:
         logger.error("%s", error)
         return Message(Error(code=_ERROR_CODE, reason=str(error)), reply_to=message)
@@ -121,10 +130,12 @@ def _check_labels(store: KeyStore, settings: Settings) -> None:
 def _train(turn: _Turn) -> Message:
     """Train until no deletion came in between, so that nothing that is sent was made with a deleted entry."""
     settings, store = turn.settings, turn.store
-    site = store.description.site
+    site, route = store.description.site, GradientRoute.of(settings, model_shape(settings, store.description))
+    read = read_permanent_bank if route.permanent_only else read_bank
     while True:
         model = turn.load_model()
-        bank = read_bank(store, settings.neighbours)
+        bank = read(store, settings.neighbours)
+        training, secret = _begin_noise(turn, bank) if route.noisy else (None, None)
         try:
             trained = train(
                 model,
@@ -132,33 +143,92 @@ def _train(turn: _Turn) -> Message:
                 settings,
                 round_number=turn.round_number,
                 generator=generator(settings.seed, site, turn.round_number),
+                secret=secret,
                 proximal_mu=turn.proximal_mu,
                 after_step=_watch(store, bank, turn.round_number),
             )
-            store.write_tokens(bank.generation, bank.entries, bank.tokens)
+            # Other tokens than jointly trained ones follow from the averaged weights, when those come.
+            kept = bank if route.joint_tokens else bank.none()
+            store.write_tokens(
+                bank.generation,
+                kept.entries,
+                kept.tokens,
+                used=route.influence,
+                used_entries=bank.entries,
+                training=training,
+            )
         except BankChanged:
             logger.warning("%s: entries were deleted during training; this round's training starts again", site)
             continue
         logger.info("%s: round %d, loss %.4f on %d entries", site, turn.round_number, trained.loss, trained.examples)
-        reply = turn.reply({"num-examples": trained.examples, "train-loss": trained.loss}, model)
+        # A loss is a number about the records that the noise does not cover.
+        metrics = {"num-examples": trained.examples, "train-loss": math.nan if route.noisy else trained.loss}
+        reply = turn.reply({**metrics, **_privacy(turn)}, model)
         if store.generation == bank.generation:
             return reply
 
 
+def _begin_noise(turn: _Turn, bank: Bank) -> tuple[int | None, SecretNoise | None]:
+    """Enter what the round's noisy steps will spend; without any entry nothing is spent."""
+    if not len(bank):
+        return None, None
+    training = turn.store.begin_training(spending_of_round(turn.settings), turn.round_number)
+    return training, SecretNoise(turn.store.noise_key, "training", training)
+
+
+def _privacy(turn: _Turn) -> dict[str, float]:
+    """Return what a certified federation hears of the privacy loss so far; no number where none was promised.
+
+    Flower wants the same names from every site, so it is the federation's guarantee that chooses them.
+    """
+    if turn.settings.guarantee is not Guarantee.CERTIFIED:
+        return {}
+    if turn.store.description.guarantee is not Guarantee.CERTIFIED:
+        return {"epsilon": math.nan, "delta": math.nan}
+    loss = turn.store.privacy_loss()
+    return {"epsilon": loss.epsilon, "delta": loss.delta}
+
+
 def _evaluate(turn: _Turn) -> Message:
-    model = turn.load_model()
+    """Take over the shared weights of the message, and evaluate them with the bank on the held-out records."""
+    settings, store = turn.settings, turn.store
+    route = GradientRoute.of(settings, model_shape(settings, store.description))
     while True:
-        bank = read_bank(turn.store, turn.settings.neighbours)
+        model = turn.load_model()
+        bank = read_bank(store, settings.neighbours)
         try:
-            splits = {s: read_held_out(turn.store, s, bank, turn.settings.neighbours) for s in (Split.VAL, Split.TEST)}
+            if not route.joint_tokens:
+                bank.tokens.copy_(own_tokens(model, bank.inputs))
+                store.write_tokens(bank.generation, bank.entries, bank.tokens)
+            splits = {s: read_held_out(store, s, bank, settings.neighbours) for s in (Split.VAL, Split.TEST)}
+            found = {split: evaluate(model, bank, held_out, settings) for split, held_out in splits.items()}
+            selection = _selection_accuracy(turn, model, found)
         except BankChanged:
             continue
-        break
-    metrics: dict[str, float | int] = {"entries": len(bank)}
-    for split, held_out in splits.items():
-        results = asdict(evaluate(model, bank, held_out, turn.settings))
-        metrics |= {f"{split}-{name.replace('_', '-')}": value for name, value in results.items()}
-    return turn.reply({**metrics, "num-examples": len(splits[Split.TEST].labels)})
+        if store.generation == bank.generation:
+            break
+    turn.folder.write_shared_weights(model, settings)
+    metrics: dict[str, float | int] = {"entries": len(bank), "selection-accuracy": selection}
+    for split, results in found.items():
+        metrics |= {f"{split}-{name.replace('_', '-')}": value for name, value in asdict(results).items()}
+    return turn.reply({**metrics, **_privacy(turn), "num-examples": len(splits[Split.TEST].labels)})
+
+
+def _selection_accuracy(turn: _Turn, model: Munkey, found: dict[Split, Evaluation]) -> float:
+    """Return the accuracy by which the best round may be chosen: of permanent records only under `exact`.
+
+    Choosing by others would let them influence the chosen weights. Under `certified` there is nothing to choose by, as
+    the accountant knows of training only.
+    """
+    settings, store = turn.settings, turn.store
+    if settings.guarantee is Guarantee.CERTIFIED:
+        return math.nan
+    if settings.guarantee is Guarantee.EMPIRICAL:
+        return found[Split.VAL if found[Split.VAL].examples else Split.TEST].accuracy
+    bank = read_permanent_bank(store, settings.neighbours)
+    bank.tokens.copy_(own_tokens(model, bank.inputs))
+    held_out = read_permanent_held_out(store, Split.VAL, bank, settings.neighbours)
+    return evaluate(model, bank, held_out, settings).accuracy
 
 
 def _watch(store: KeyStore, bank: Bank, round_number: int) -> Callable[[int, int], None]:

@@ -15,7 +15,7 @@ from client.neighbour_index import Progress, list_arrivals, read_lists
 from common.aggregation import Retrieved
 from common.errors import BankChanged
 from common.model import Munkey
-from common.neighbours import NONE, NeighbourLists
+from common.neighbours import NONE, NeighbourLists, nearest
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Bank:
         Offsets and their optimiser state; training updates them in place.
     lists : NeighbourLists
         (n, L) positions in this bank, without the entry itself.
+    permanent : Tensor
+        (n,) boolean: the record's consent cannot be withdrawn.
     """
 
     generation: int
@@ -44,9 +46,27 @@ class Bank:
     inputs: Tensor
     tokens: Tokens
     lists: NeighbourLists
+    permanent: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def select(self, rows: NDArray[np.int64], lists: NeighbourLists) -> Bank:
+        """Return some of the entries, by position, with neighbour lists among them."""
+        chosen = torch.from_numpy(rows)
+        return Bank(
+            self.generation,
+            self.entries[rows],
+            self.labels[chosen],
+            self.inputs[chosen],
+            self.tokens.select(chosen),
+            lists,
+            self.permanent[chosen],
+        )
+
+    def none(self) -> Bank:
+        """Return the same bank without any entry."""
+        return self.select(np.empty(0, dtype=np.int64), NeighbourLists.empty(0, self.lists.indices.shape[1]))
 
 
 @dataclass(frozen=True)
@@ -82,11 +102,49 @@ def read_bank(store: KeyStore, neighbours: int, progress: Progress | None = None
                 store.read_inputs(entries),
                 store.read_tokens(entries),
                 read_lists(store, entries, entries, neighbours),
+                torch.from_numpy(store.read_permanent(entries)),
             )
         except BankChanged:
             continue
         if store.generation == generation:
             return bank
+
+
+def read_permanent_bank(store: KeyStore, neighbours: int) -> Bank:
+    """Read the part of the bank whose consent cannot be withdrawn, with neighbours among itself.
+
+    It is a function of the permanent records alone: nothing of it depends on which others there are.
+    """
+    while True:
+        generation = store.generation
+        try:
+            everyone, all_labels = store.read_entries(Split.TRAIN)
+            chosen = store.read_permanent(everyone)
+            entries, labels = everyone[chosen], all_labels[torch.from_numpy(chosen)]
+            keys = store.read_keys(entries)
+            lists = nearest(keys, keys, neighbours, own=torch.arange(len(entries)))
+            tokens = Tokens.zeros(len(entries), store.description.exemplar_size)
+            permanent = torch.ones(len(entries), dtype=torch.bool)
+            bank = Bank(generation, entries, labels, store.read_inputs(entries), tokens, lists, permanent)
+        except BankChanged:
+            continue
+        if store.generation == generation:
+            return bank
+
+
+def read_permanent_held_out(store: KeyStore, split: Split, bank: Bank, neighbours: int) -> HeldOut:
+    """Read the held-out records whose consent cannot be withdrawn, with their neighbours in a permanent bank.
+
+    Raises
+    ------
+    BankChanged
+        If an entry of the bank was deleted since.
+    """
+    everyone, all_labels = store.read_entries(split)
+    chosen = store.read_permanent(everyone)
+    entries, labels = everyone[chosen], all_labels[torch.from_numpy(chosen)]
+    lists = nearest(store.read_keys(entries), store.read_keys(bank.entries), neighbours)
+    return HeldOut(store.read_inputs(entries), labels, lists)
 
 
 def read_held_out(store: KeyStore, split: Split, bank: Bank, neighbours: int) -> HeldOut:

@@ -7,11 +7,12 @@ from client.commands.forget import forget
 from client.commands.orders import agent, catch_up
 from client.commands.secret import secret
 from client.commands.status import status
+from client.commands.verify_exact import verify_exact
 from common import command_line
 
 app = command_line.application("A site of the federation: its records, its deletion agent, and requests to forget.")
 
-for _command in (secret, enrol, agent, catch_up, forget, status):
+for _command in (secret, enrol, agent, catch_up, forget, status, verify_exact):
     app.command()(_command)
 
 

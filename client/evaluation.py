@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from client.bank import Bank, HeldOut, retrieve
+from common.aggregation import vote_weights
 from common.metrics import accuracy, macro_f1
 from common.model import Munkey
 from common.neighbours import NONE, NeighbourLists
@@ -95,12 +96,10 @@ def predict_image_only(model: Munkey, inputs: Tensor) -> Tensor:
 
 
 def neighbour_votes(bank: Bank, lists: NeighbourLists, settings: Settings) -> Tensor:
-    """Return (n, num_classes) shares of the K nearest entries' labels; the nearest breaks a tie."""
+    """Return (n, num_classes) shares of the K nearest entries' labels; the nearest of a tie's entries breaks it."""
     indices = lists.indices[:, : settings.neighbours]
     votes = torch.zeros(len(indices), settings.num_classes)
     if not len(bank):
         return votes
-    weights = (indices != NONE).float()
-    weights[:, 0] *= 1 + 1e-3
-    votes.scatter_add_(1, bank.labels[indices.clamp_min(0)], weights)
+    votes.scatter_add_(1, bank.labels[indices.clamp_min(0)], vote_weights(indices != NONE))
     return votes / votes.sum(1, keepdim=True).clamp_min(1e-12)

@@ -32,7 +32,7 @@ _UNREADABLE = (
 )
 
 
-def read_npz(path: Path) -> Dataset:
+def read_npz(path: Path, *, consent: Consent = Consent.REVOCABLE) -> Dataset:
     """Read a data set from a file in the MedMNIST layout.
 
     Parameters
@@ -41,13 +41,15 @@ def read_npz(path: Path) -> Dataset:
         An `.npz` file with `train_images`, `train_labels`, `test_images` and `test_labels`; the `val` arrays may be
         missing. Images are (N, H, W), (N, H, W, 1) or (N, H, W, 3) uint8, labels (N,) or (N, 1) whole numbers, subjects
         (N,) whole numbers or strings, consents and ids (N,) strings, class names (C,) strings.
+    consent : Consent
+        What the records of a split without `{split}_consents` have.
 
     Returns
     -------
     Dataset
         The splits one after the other. A record without an id is called `{split}-{row}`, a subject with the number 7
-        `subject-7` in whichever split it appears, and a record without a subject is its own. Without `{split}_consents`
-        every consent is revocable; without `class_names` classes are called by their numbers.
+        `subject-7` in whichever split it appears, and a record without a subject is its own. Without `class_names`
+        classes are called by their numbers.
 
     Raises
     ------
@@ -68,7 +70,7 @@ def read_npz(path: Path) -> Dataset:
     except _UNREADABLE:
         raise InvalidDataset(f"{path}: not an .npz file, or one that was cut short; fetch or write it again") from None
     with archive:
-        return _File(path, archive).dataset()
+        return _File(path, archive, consent).dataset()
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,11 @@ class _Columns:
 
 @dataclass(frozen=True)
 class _File:
-    """An open `.npz` file and the path that its faults are reported under."""
+    """An open `.npz` file, the path that its faults are reported under, and the consent that it does not name."""
 
     path: Path
     archive: zipfile.ZipFile
+    consent: Consent
 
     def dataset(self) -> Dataset:
         """Read all splits."""
@@ -156,7 +159,7 @@ class _File:
     def _consents(self, name: str, count: int) -> NDArray[np.str_]:
         consents = self._strings(name, count)
         if consents is None:
-            return np.full(count, Consent.REVOCABLE.value)
+            return np.full(count, self.consent.value)
         known = [consent.value for consent in Consent]
         unknown = consents[~np.isin(consents, known)]
         if len(unknown):

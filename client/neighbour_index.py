@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from client.dataset import Split
 from client.key_store import KeyStore
+from common.errors import BankChanged
 from common.neighbours import NONE, NeighbourLists, nearest, patch_arrivals
 
 Progress = Callable[[str, int, int], None]
@@ -70,7 +71,7 @@ def read_lists(store: KeyStore, entries: NDArray[np.int64], bank: NDArray[np.int
     Raises
     ------
     BankChanged
-        If entries were deleted meanwhile.
+        If entries were deleted meanwhile, or records of the bank arrived that `list_arrivals` has not seen.
     """
     generation = store.generation
     lists = store.read_neighbours(entries, bank)
@@ -78,6 +79,9 @@ def read_lists(store: KeyStore, entries: NDArray[np.int64], bank: NDArray[np.int
     short = entries[lists.lengths.numpy() < np.minimum(possible, neighbours)]
     if not len(short):
         return lists
+    if np.isin(np.intersect1d(short, store.read_unlisted()), bank).any():
+        # A list of its own would make it look as if it had been put into the others' lists too.
+        raise BankChanged("records were enrolled while the bank was being read; read it again")
     _search(store, generation, short, bank, None)
     return store.read_neighbours(entries, bank)
 

@@ -11,13 +11,12 @@ from client.key_store import KeyStore
 from common.deletion import Acknowledgement
 from common.deletion_service import DeletionService
 from common.errors import KeyStoreError, ServiceUnavailable
-from common.guarantees import Guarantee
 from common.waiting import Wait, pauses, wait_for_service
 
 logger = logging.getLogger(__name__)
 
 
-def catch_up(store: KeyStore, service: DeletionService, guarantee: Guarantee) -> list[Acknowledgement]:
+def catch_up(store: KeyStore, service: DeletionService) -> list[Acknowledgement]:
     """Apply every order that this site has not applied, and give every answer that the service does not have.
 
     Returns
@@ -33,7 +32,7 @@ def catch_up(store: KeyStore, service: DeletionService, guarantee: Guarantee) ->
     _acknowledge(store, service)
     applied = []
     for order in service.watch(store.description.site, store.last_order):
-        applied.append(store.apply(order, guarantee))
+        applied.append(store.apply(order))
         _acknowledge(store, service)
     return applied
 
@@ -41,7 +40,6 @@ def catch_up(store: KeyStore, service: DeletionService, guarantee: Guarantee) ->
 def catch_up_patiently(
     store: KeyStore,
     service: DeletionService,
-    guarantee: Guarantee,
     *,
     patience: float,
     wait: Wait = time.sleep,
@@ -50,7 +48,7 @@ def catch_up_patiently(
 
     Parameters
     ----------
-    store, service, guarantee
+    store, service
         As for `catch_up`.
     patience : float
         Seconds after which to give up: a site that cannot hear deletions must not go on learning.
@@ -62,7 +60,7 @@ def catch_up_patiently(
     ServiceUnavailable
         If the service is still out of reach after `patience` seconds.
     """
-    return wait_for_service(lambda: catch_up(store, service, guarantee), patience=patience, wait=wait)
+    return wait_for_service(lambda: catch_up(store, service), patience=patience, wait=wait)
 
 
 class DeletionAgent:
@@ -74,8 +72,6 @@ class DeletionAgent:
         The site's key store; the agent has a connection of its own to it.
     service : DeletionService
         Where orders come from.
-    guarantee : Guarantee
-        What a deletion means for the shared weights of this federation.
     on_order : callable, optional
         Called with each answer, after the service has it.
     """
@@ -84,13 +80,11 @@ class DeletionAgent:
         self,
         store: KeyStore,
         service: DeletionService,
-        guarantee: Guarantee,
         *,
         on_order: Callable[[Acknowledgement], None] | None = None,
     ) -> None:
         self._store = store
         self._service = service
-        self._guarantee = guarantee
         self._on_order = on_order
         self._pauses = pauses()
 
@@ -112,7 +106,7 @@ class DeletionAgent:
     def _follow(self) -> None:
         _acknowledge(self._store, self._service)
         for order in self._service.watch(self._store.description.site, self._store.last_order, follow=True):
-            acknowledgement = self._store.apply(order, self._guarantee)
+            acknowledgement = self._store.apply(order)
             _acknowledge(self._store, self._service)
             self._pauses = pauses()
             if self._on_order is not None:

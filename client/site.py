@@ -8,11 +8,15 @@ from pathlib import Path
 
 from client.key_store import KeyStore, StoreDescription
 from client.neighbour_index import SLACK
+from common.checkpoints import Checkpoint, write_checkpoint
 from common.encoders import Encoder
 from common.errors import InvalidSetting, KeyStoreError
-from common.model import ModelShape
+from common.guarantees import Guarantee
+from common.model import ModelShape, Munkey
 from common.references import FederationSecret
 from common.settings import ImagePath, Settings
+
+_ASK = "train as promised, or ask the patients and enrol their records into a new store"
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,29 @@ class SiteFolder:
         """The federation's secret."""
         return self.path / "federation.secret"
 
-    def create(self, site: str, settings: Settings, encoder: Encoder, shape: ModelShape) -> KeyStore:
+    @property
+    def shared_weights(self) -> Path:
+        """The shared weights that the site has last taken over."""
+        return self.path / "shared.safetensors"
+
+    def write_shared_weights(self, model: Munkey, settings: Settings) -> None:
+        """Keep the shared weights from which the site's own exemplar tokens were computed."""
+        about = {"guarantee": settings.guarantee.value}
+        write_checkpoint(self.shared_weights, Checkpoint(model.state_dict(), model.shape, settings.encoder, about))
+
+    def create(
+        self, site: str, settings: Settings, encoder: Encoder, shape: ModelShape, *, noise_key: bytes | None = None
+    ) -> KeyStore:
         """Make the folder and an empty key store for a site.
+
+        Parameters
+        ----------
+        site : str
+            The site's name.
+        settings, encoder, shape
+            What the store is made for.
+        noise_key : bytes, optional
+            As for `KeyStore.create`.
 
         Raises
         ------
@@ -65,7 +90,7 @@ class SiteFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         self.path.chmod(0o700)
-        return KeyStore.create(self.key_store, describe_store(site, settings, encoder, shape))
+        return KeyStore.create(self.key_store, describe_store(site, settings, encoder, shape), noise_key=noise_key)
 
     def open(self) -> KeyStore:
         """Open the site's key store; raises `KeyStoreError` if there is none or it cannot be used."""
@@ -91,7 +116,37 @@ def describe_store(site: str, settings: Settings, encoder: Encoder, shape: Model
         input_shape=shape.input_shape,
         exemplar_size=shape.exemplar_size,
         list_length=settings.neighbours + SLACK,
+        guarantee=settings.guarantee,
+        epsilon=settings.epsilon,
+        delta=settings.delta,
     )
+
+
+def check_promise(settings: Settings, description: StoreDescription) -> None:
+    """Check that training as the settings say keeps what the site has promised its patients.
+
+    Raises
+    ------
+    KeyStoreError
+        If the federation's guarantee is weaker than the site's, or both are `CERTIFIED` and its budget is larger.
+    """
+    held = description.guarantee
+    if Guarantee.weakest([held, settings.guarantee]) is not held:
+        raise KeyStoreError(
+            f"the site has promised its patients guarantee = {held}, the federation has guarantee = "
+            f"{settings.guarantee}, which is weaker; {_ASK}"
+        )
+    if held is not Guarantee.CERTIFIED or settings.guarantee is not Guarantee.CERTIFIED:
+        return
+    for name, promised, wanted in (
+        ("epsilon", description.epsilon, settings.epsilon),
+        ("delta", description.delta, settings.delta),
+    ):
+        if wanted > promised:
+            raise KeyStoreError(
+                f"the site has promised its patients at most {name} = {promised:g}, the federation has {name} = "
+                f"{wanted:g}, which is more; {_ASK}"
+            )
 
 
 def model_shape(settings: Settings, description: StoreDescription) -> ModelShape:

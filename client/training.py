@@ -1,21 +1,29 @@
-"""Local training: some epochs over a site's bank, which changes the shared weights and the bank's own tokens."""
+"""Local training: steps over a site's bank along the gradient route of the federation's guarantee."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from client.bank import Bank
 from client.exemplar_optimiser import step_rows
+from client.exemplar_tokens import own_tokens
+from client.gradient_routes import GradientRoute
+from client.noisy_step import FEW_STEPS, noisy_gradients, spending_of_round
+from client.secret_noise import SecretNoise
+from common.errors import ConsentMissing
 from common.model import Munkey
 from common.neighbours import NONE
 from common.pathways import PathwayDropout
-from common.settings import Settings
+from common.settings import ImagePath, Settings
+
+_TOGETHER = 512
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,7 @@ def train(
     *,
     round_number: int,
     generator: torch.Generator,
+    secret: SecretNoise | None = None,
     proximal_mu: float = 0.0,
     after_step: Callable[[int, int], None] | None = None,
 ) -> Trained:
@@ -51,13 +60,15 @@ def train(
     model : Munkey
         Starts from the federation's shared weights.
     bank : Bank
-        The site's entries.
+        The entries that may train shared weights under the federation's guarantee, with neighbours among them alone.
     settings : Settings
-        Epochs, rates, members, dropout.
+        Guarantee, epochs, rates, members, dropout.
     round_number : int
         From 1; the learning rates fall along a half cosine over all rounds.
     generator : torch.Generator
-        Where all random choices come from.
+        Where random choices come from that need not be secret.
+    secret : SecretNoise, optional
+        Where samples and noise of `certified` training come from.
     proximal_mu : float
         Weight of FedProx's term, mu / 2 * ||w - w_start||^2 (Li et al. 2020, eq. 2).
     after_step : callable, optional
@@ -67,36 +78,172 @@ def train(
     -------
     Trained
         Loss and number of examples.
+
+    Raises
+    ------
+    ConsentMissing
+        Under `exact`, if the bank holds an entry whose consent may be withdrawn; nothing is trained.
+    ValueError
+        Under `certified`, if there is no `secret`.
     """
+    route = GradientRoute.of(settings, model.shape)
+    _check_consent(bank, route)
     if not len(bank):
         return Trained(math.nan, 0)
+    if not (route.joint_tokens or route.linear_only or route.noisy):
+        # Nothing but these entries is read in training, so their tokens may be computed side by side.
+        bank.tokens.copy_(own_tokens(model, bank.inputs, together=_TOGETHER))
     fraction = 0.5 * (1 + math.cos(math.pi * (round_number - 1) / settings.num_rounds))
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate * fraction, weight_decay=settings.weight_decay
-    )
-    start = [weight.detach().clone() for weight in model.parameters()] if proximal_mu else []
-    batches = math.ceil(len(bank) / settings.batch_size)
-    done, loss_sum = 0, 0.0
+    trained = {
+        name: weight for name, weight in model.named_parameters() if not route.linear_only or name.startswith("linear.")
+    }
+    learner: _Learner
+    if route.noisy:
+        learner = _Noisy(model, bank, settings, trained, fraction, secret)
+    else:
+        learner = _Plain(model, bank, settings, trained, fraction, generator, route)
+    start = {name: weight.detach().clone() for name, weight in trained.items()} if proximal_mu else {}
     model.train()
-    for _ in range(settings.local_epochs):
-        loss_sum = 0.0
-        for rows in torch.randperm(len(bank), generator=generator).split(settings.batch_size):
-            step = _Step.draw(bank, rows, settings, generator)
-            loss, gradients = step.run(model, bank, settings)
-            if proximal_mu:
-                _add_proximal_gradient(model, start, proximal_mu)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-            if settings.exemplar_learning_rate:
-                used = step.present.flatten()
-                learning_rate = settings.exemplar_learning_rate * fraction
-                step_rows(bank.tokens, step.members.flatten()[used], gradients.flatten(0, 1)[used], learning_rate)
-            loss_sum += loss * len(rows)
-            done += 1
-            if after_step is not None:
-                after_step(done, batches * settings.local_epochs)
+    for done in range(1, learner.steps + 1):
+        learner.find_gradients()
+        for name, before in start.items():
+            _add_proximal_gradient(trained[name], before, proximal_mu)
+        learner.move()
+        if after_step is not None:
+            after_step(done, learner.steps)
     model.eval()
-    return Trained(loss_sum / len(bank), len(bank))
+    return Trained(learner.loss, len(bank))
+
+
+def _check_consent(bank: Bank, route: GradientRoute) -> None:
+    revocable = int((~bank.permanent).sum())
+    if route.permanent_only and revocable:
+        raise ConsentMissing(
+            f"{revocable} of {len(bank)} records may have their consent withdrawn, and under guarantee = exact only "
+            "permanent records train shared weights; leave them out, or choose certified or empirical"
+        )
+
+
+class _Learner(Protocol):
+    """Finds gradients of the shared weights, and moves what is trained."""
+
+    steps: int
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of the latest examples."""
+
+    def find_gradients(self) -> None:
+        """Leave gradients in the shared weights."""
+
+    def move(self) -> None:
+        """Take one step."""
+
+
+class _Plain:
+    """Mini-batches with AdamW; exemplar tokens move along where they are trained jointly."""
+
+    def __init__(
+        self,
+        model: Munkey,
+        bank: Bank,
+        settings: Settings,
+        trained: dict[str, nn.Parameter],
+        fraction: float,
+        generator: torch.Generator,
+        route: GradientRoute,
+    ) -> None:
+        self._model, self._bank, self._settings, self._generator = model, bank, settings, generator
+        self._optimiser = torch.optim.AdamW(
+            trained.values(),
+            lr=(settings.linear_learning_rate if route.linear_only else settings.learning_rate) * fraction,
+            weight_decay=settings.weight_decay,
+        )
+        self._token_rate = settings.exemplar_learning_rate * fraction if route.joint_tokens else 0.0
+        self._linear_only = route.linear_only
+        few = model.shape.image_path is ImagePath.FROZEN
+        batches = math.ceil(len(bank) / settings.batch_size)
+        self.steps = settings.local_steps or (FEW_STEPS if few else batches * settings.local_epochs)
+        self._queue: list[Tensor] = []
+        self._loss_sum, self._seen = 0.0, 0
+        self._step: _Step | None = None
+        self._gradients = torch.empty(0)
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over the records seen in the last epoch."""
+        return self._loss_sum / max(self._seen, 1)
+
+    def find_gradients(self) -> None:
+        """Draw the next mini-batch and run it; an epoch begins with a fresh order."""
+        if not self._queue:
+            order = torch.randperm(len(self._bank), generator=self._generator)
+            self._queue = list(order.split(self._settings.batch_size))
+            self._loss_sum, self._seen = 0.0, 0
+        rows = self._queue.pop(0)
+        self._optimiser.zero_grad(set_to_none=True)
+        self._step = _Step.draw(self._bank, rows, self._settings, self._generator, memory=not self._linear_only)
+        loss, self._gradients = self._step.run(self._model, self._bank, self._settings)
+        self._loss_sum += loss * len(rows)
+        self._seen += len(rows)
+
+    def move(self) -> None:
+        """Step the shared weights and, where they learn, the tokens that the batch has read."""
+        self._optimiser.step()
+        if self._token_rate and self._step is not None:
+            used = self._step.present.flatten()
+            rows, gradients = self._step.members.flatten()[used], self._gradients.flatten(0, 1)[used]
+            step_rows(self._bank.tokens, rows, gradients, self._token_rate)
+
+
+class _Noisy:
+    """DP-SGD: a noisy gradient over a Poisson sample, and a plain step along it."""
+
+    def __init__(
+        self,
+        model: Munkey,
+        bank: Bank,
+        settings: Settings,
+        trained: dict[str, nn.Parameter],
+        fraction: float,
+        secret: SecretNoise | None,
+    ) -> None:
+        if secret is None:
+            raise ValueError("certified training needs secret noise")
+        self._model, self._settings, self._trained, self._secret = model, settings, trained, secret
+        device = model.label_embedding.device
+        self._inputs, self._labels = bank.inputs.to(device), bank.labels.to(device)
+        self._spending = spending_of_round(settings)
+        self._rate = settings.noisy_learning_rate * fraction
+        self.steps = self._spending.steps
+        self._loss = math.nan
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of the latest sample."""
+        return self._loss
+
+    def find_gradients(self) -> None:
+        """Draw a sample and noise."""
+        weights = {name: weight.detach() for name, weight in self._trained.items()}
+        gradients, self._loss = noisy_gradients(
+            self._model,
+            weights,
+            self._inputs,
+            self._labels,
+            spending=self._spending,
+            settings=self._settings,
+            secret=self._secret,
+        )
+        for name, gradient in gradients.items():
+            self._trained[name].grad = gradient
+
+    def move(self) -> None:
+        """Step the shared weights; weight decay would only add to what the noise does."""
+        with torch.no_grad():
+            for weight in self._trained.values():
+                weight.sub_(cast(Tensor, weight.grad), alpha=self._rate)
+                weight.grad = None
 
 
 @dataclass(frozen=True)
@@ -110,8 +257,16 @@ class _Step:
     null_image: Tensor
 
     @classmethod
-    def draw(cls, bank: Bank, rows: Tensor, settings: Settings, generator: torch.Generator) -> _Step:
-        """Draw M different entries of each record's K nearest, its own instead of the first in some, and dropout."""
+    def draw(
+        cls, bank: Bank, rows: Tensor, settings: Settings, generator: torch.Generator, *, memory: bool = True
+    ) -> _Step:
+        """Draw M different entries of each record's K nearest, its own instead of the first in some, and dropout.
+
+        Without `memory` each record is alone with its image.
+        """
+        if not memory:
+            nothing = torch.zeros(len(rows), 1, dtype=torch.bool)
+            return cls(rows, rows[:, None], nothing, ~nothing, nothing[:, 0])
         nearest = bank.lists.indices[rows, : settings.neighbours]
         members = min(settings.training_members, nearest.shape[1])
         order = torch.rand(nearest.shape, generator=generator).masked_fill_(nearest == NONE, 2.0).argsort(1)
@@ -140,7 +295,6 @@ class _Step:
         return loss.item(), offsets.grad.cpu()
 
 
-def _add_proximal_gradient(model: Munkey, start: list[Tensor], mu: float) -> None:
-    for weight, before in zip(model.parameters(), start, strict=True):
-        if weight.grad is not None:
-            weight.grad.add_(weight.detach() - before, alpha=mu)
+def _add_proximal_gradient(weight: nn.Parameter, before: Tensor, mu: float) -> None:
+    if weight.grad is not None:
+        weight.grad.add_(weight.detach() - before, alpha=mu)

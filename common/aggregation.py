@@ -15,6 +15,9 @@ from torch import Tensor
 
 from common.settings import AggregationName
 
+_TIE_BREAK = 2.0**-8
+"""What the vote of the nearest entry counts beyond 1, and that of each further entry half as much."""
+
 
 @dataclass(frozen=True)
 class Retrieved:
@@ -54,9 +57,19 @@ class Members:
     weights: Tensor
 
 
+def vote_weights(present: Tensor) -> Tensor:
+    """Return (B, K) weights of retrieved entries' votes, nearest first; absent ones have none.
+
+    The majority decides. Where several classes have as many votes as each other, the one with the nearest entry does,
+    as far as float32 tells: always for the first ten entries.
+    """
+    ranks = torch.arange(present.shape[1], device=present.device)
+    return present * (1 + _TIE_BREAK * 0.5**ranks)
+
+
 def _ensemble(found: Retrieved, _temperature: float) -> Members:
     """Let every retrieved entry vote alone; absent ones have no vote, unless none is present at all."""
-    weights = found.present.float()
+    weights = vote_weights(found.present)
     return Members(found.exemplars, ~found.present, torch.where(weights.any(1, keepdim=True), weights, 1.0))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
+from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,9 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from common.deletion import Records, RequestStatus, SiteProgress, Subject
+from common.deletion import Acknowledgement, Records, RequestStatus, SiteProgress, SiteState, Subject
 from common.errors import EXIT_CODE, FedmunkeyError
-from common.guarantees import Guarantee
+from common.guarantees import Guarantee, PrivacyLoss
 
 INTERRUPTED = 130
 
@@ -73,8 +75,55 @@ def print_table(table: Table) -> None:
 
 def weakest_guarantee(status: RequestStatus) -> Guarantee | None:
     """Return the guarantee that a request may claim as a whole, the weakest of its sites'; None before any answer."""
-    given = {progress.acknowledgement.guarantee for progress in status.sites if progress.acknowledgement}
-    return next((guarantee for guarantee in reversed(Guarantee) if guarantee in given), None)
+    given = [progress.acknowledgement.guarantee for progress in status.sites if progress.acknowledgement]
+    return Guarantee.weakest(given) if given else None
+
+
+def combined_loss(status: RequestStatus) -> PrivacyLoss | None:
+    """Return what the shared weights may tell of a subject whom several sites have forgotten.
+
+    Epsilons and deltas of the sites that erased records add up (basic composition, Dwork and Roth 2014, theorem 3.16);
+    a site with the `EXACT` guarantee adds nothing.
+
+    Returns
+    -------
+    PrivacyLoss or None
+        None if the request as a whole is not `CERTIFIED`, or no such site has erased anything.
+    """
+    if weakest_guarantee(status) is not Guarantee.CERTIFIED:
+        return None
+    answers = [progress.acknowledgement for progress in status.sites if progress.acknowledgement]
+    losses = [answer.subject_loss for answer in answers if answer.state is SiteState.ERASED and answer.subject_loss]
+    if not losses:
+        return None
+    return PrivacyLoss(
+        sum(loss.epsilon for loss in losses), sum(loss.delta for loss in losses), sum(loss.records for loss in losses)
+    )
+
+
+def epsilon_words(answer: Acknowledgement) -> str:
+    """Return what a site's answer bounds, for people: epsilon of a record, and of its subject where that is more."""
+    if answer.record_loss is None or answer.subject_loss is None:
+        return ""
+    record = f"{_epsilon(answer.record_loss)} a record"
+    return record if answer.subject_loss.records == 1 else f"{record}, {loss_words(answer.subject_loss)}"
+
+
+def loss_words(loss: PrivacyLoss | None) -> str:
+    """Return epsilon and the number of records that it is for, for people; nothing for None."""
+    return "" if loss is None else f"{_epsilon(loss)} for {loss.records} record{'s' * (loss.records != 1)}"
+
+
+def loss_document(loss: PrivacyLoss | None) -> dict[str, Any] | None:
+    """Return a privacy loss as the JSON that `--json` prints; an epsilon of null is no bound, JSON has no infinity."""
+    if loss is None:
+        return None
+    return {"epsilon": finite(loss.epsilon), "delta": loss.delta, "records": loss.records}
+
+
+def finite(number: float) -> float | None:
+    """Return a number as JSON can hold it: None if it is infinite."""
+    return number if math.isfinite(number) else None
 
 
 def status_document(status: RequestStatus) -> dict[str, Any]:
@@ -89,6 +138,7 @@ def status_document(status: RequestStatus) -> dict[str, Any]:
         "records": status.erased,
         "seconds": status.seconds,
         "guarantee": guarantee.value if guarantee else None,
+        "subject_loss": loss_document(combined_loss(status)),
         "sites": [_progress_document(progress) for progress in status.sites],
     }
 
@@ -112,10 +162,19 @@ def _progress_document(progress: SiteProgress) -> dict[str, Any]:
         "records": answer.records if answer else None,
         "entries": answer.entries if answer else None,
         "guarantee": answer.guarantee.value if answer else None,
+        "record_loss": loss_document(answer.record_loss) if answer else None,
+        "subject_loss": loss_document(answer.subject_loss) if answer else None,
         "seconds": answer.seconds if answer else None,
         "reason": answer.reason if answer else "",
         "acknowledged_at": progress.acknowledged_at.isoformat() if progress.acknowledged_at else None,
     }
+
+
+def _epsilon(loss: PrivacyLoss) -> str:
+    """Return epsilon with two decimals, rounded up: a bound must not look smaller than it is."""
+    if math.isinf(loss.epsilon):
+        return "unbounded"
+    return str(Decimal(str(loss.epsilon)).quantize(Decimal("0.01"), ROUND_CEILING))
 
 
 def _fail(message: str) -> None:

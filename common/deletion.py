@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from common.errors import InvalidDeletion
-from common.guarantees import Guarantee
+from common.guarantees import Guarantee, PrivacyLoss
 from common.references import REFERENCE_BYTES
 
 DATA_PROTECTION_OFFICER = "data-protection-officer"
@@ -170,6 +170,10 @@ class Acknowledgement:
         From the beginning of the site's transaction to the moment when no file holds the erased bytes.
     reason : str
         Why an order was refused; empty otherwise.
+    record_loss, subject_loss : PrivacyLoss, optional
+        What the shared weights that left the site before the deletion may still tell of one erased record, and of all
+        training records together that one subject of the erased records had at the site. Both are there where the
+        guarantee is `CERTIFIED`, and only there.
     """
 
     number: int
@@ -181,6 +185,8 @@ class Acknowledgement:
     guarantee: Guarantee
     seconds: float
     reason: str = ""
+    record_loss: PrivacyLoss | None = None
+    subject_loss: PrivacyLoss | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@
     │   └── InvalidDeletion
     ├── KeyStoreError             a site's key store cannot be used as it is
     │   └── BankChanged           entries were deleted while a step was under way
+    ├── ConsentMissing            a record would train what its consent does not allow
+    ├── PrivacyBudgetSpent        a site may not train further without breaking what it has promised
     ├── ServiceUnavailable        the deletion service did not answer in time
     └── FederationStopped         training cannot go on
 
@@ -48,6 +50,14 @@ class KeyStoreError(FedmunkeyError):
 
 class BankChanged(KeyStoreError):  # noqa: N818
     """Entries were deleted since the bank was loaded, so what was computed from it must not be kept."""
+
+
+class ConsentMissing(FedmunkeyError):  # noqa: N818
+    """A record whose consent may be withdrawn came into training that cannot be undone."""
+
+
+class PrivacyBudgetSpent(FedmunkeyError):  # noqa: N818
+    """Another round of training would bring a record's privacy loss over what the site has promised its patients."""
 
 
 class ServiceUnavailable(FedmunkeyError):  # noqa: N818

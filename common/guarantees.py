@@ -1,5 +1,9 @@
 """What a deletion means for the shared weights (DESIGN.md, section 5)."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -15,9 +19,53 @@ class Guarantee(StrEnum):
         """What remains of a deleted record, in words for a report."""
         return _REMAINS[self]
 
+    @classmethod
+    def weakest(cls, guarantees: Iterable[Guarantee]) -> Guarantee:
+        """Return what may be claimed where each of some guarantees holds for a part; `EXACT` for no part at all."""
+        return max(guarantees, key=list(cls).index, default=cls.EXACT)
+
 
 _REMAINS = {
     Guarantee.EXACT: "nothing: the state is the same as one built without the record",
     Guarantee.CERTIFIED: "at most what (epsilon, delta) allows",
     Guarantee.EMPIRICAL: "its entry is gone; what the shared weights still know is measured, not bounded",
 }
+
+
+class Influence(StrEnum):
+    """What the shared weights that left a site may hold of a record, least first."""
+
+    NONE = "none"
+    BOUNDED = "bounded"
+    UNBOUNDED = "unbounded"
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """The strongest guarantee that the deletion of such a record may claim."""
+        return _STRONGEST[self]
+
+
+_STRONGEST = {
+    Influence.NONE: Guarantee.EXACT,
+    Influence.BOUNDED: Guarantee.CERTIFIED,
+    Influence.UNBOUNDED: Guarantee.EMPIRICAL,
+}
+
+
+@dataclass(frozen=True)
+class PrivacyLoss:
+    """How far the shared weights may tell that some records of one subject took part (Dwork and Roth 2014, def. 2.4).
+
+    Attributes
+    ----------
+    epsilon : float
+        Bound on the logarithm of the likelihood ratio; 0 is perfect privacy, `inf` none.
+    delta : float
+        Probability with which the bound may fail.
+    records : int
+        How many records of the subject are meant together.
+    """
+
+    epsilon: float
+    delta: float
+    records: int = 1

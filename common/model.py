@@ -3,10 +3,15 @@
 The model holds the shared weights only. Keys and exemplar tokens belong to a site's bank and are handed in. An exemplar
 token is the label embedding of its entry's class, which is shared, plus the entry's own learned offset, which never
 leaves the site: `Munkey.exemplars`. See `docs/decisions/0002-exemplar-tokens-are-offsets.md`.
+
+A member's logits are a sum of three: the transformer's, which start at zero; a linear function of the image input,
+which starts at zero; and what the exemplar token says by itself, its product with the label embeddings. So the first
+weights vote as the nearest neighbours do, and training improves on that: `docs/decisions/0007-first-weights-vote.md`.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,8 +20,14 @@ from torch import Tensor, nn
 
 from common.aggregation import Members, Retrieved, aggregate
 from common.errors import InvalidSetting
-from common.settings import ImagePath, ImageShape, Settings
+from common.settings import AUTO_DEPTH, ImagePath, ImageShape, Settings
 from common.transformer import MEMBER_TOKENS, Block, FeatureEmbedding, PatchEmbedding, packed_mask, position_embedding
+
+_LABEL_SIZE = 0.5
+"""Root mean square of a label embedding's numbers in the first weights."""
+
+_FIRST_STRENGTH = 2.0
+"""What an entry says about its own class in the first weights, in nats."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,7 @@ class ModelShape:
     patch_size : int
         Side of a patch in pixels; 0 on the `frozen` path.
     num_classes, width, depth, heads, exemplar_size : int
-        As in `Settings`.
+        As in `Settings`. Without any block there is no transformer, only the linear function and the memory.
     """
 
     image_path: ImagePath
@@ -72,7 +83,7 @@ class ModelShape:
             patch_size=patch,
             num_classes=settings.num_classes,
             width=settings.width,
-            depth=settings.depth,
+            depth=_depth(settings.depth, path),
             heads=settings.heads,
             exemplar_size=settings.exemplar_size,
         )
@@ -86,6 +97,13 @@ class ModelShape:
         """Read what `to_json` wrote."""
         known = {**values, "image_path": ImagePath(values["image_path"]), "input_shape": tuple(values["input_shape"])}
         return cls(**known)
+
+
+def _depth(asked: int, path: ImagePath) -> int:
+    """Return the number of blocks; a frozen encoder's features need none unless some are asked for."""
+    if asked != AUTO_DEPTH:
+        return asked
+    return 0 if path is ImagePath.FROZEN else 2
 
 
 def _patch_size(asked: int, image: ImageShape) -> int:
@@ -112,6 +130,15 @@ class Munkey(nn.Module):
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.shape = shape
+        self.label_embedding = nn.Parameter(_label_embeddings(shape.num_classes, shape.exemplar_size))
+        self.memory_strength = nn.Parameter(torch.tensor(_FIRST_STRENGTH))
+        self.linear = _zero_linear(math.prod(shape.input_shape), shape.num_classes)
+        self.image_tokens = 0
+        if shape.depth:
+            self._add_transformer()
+
+    def _add_transformer(self) -> None:
+        shape = self.shape
         self.image: PatchEmbedding | FeatureEmbedding
         if shape.image_path is ImagePath.PATCHES:
             channels, height, width = shape.input_shape
@@ -123,12 +150,11 @@ class Munkey(nn.Module):
         self.position = position_embedding(self.image_tokens, shape.width)
         self.null_image = nn.Parameter(torch.randn(1, 1, shape.width) * 0.02)
         self.null_memory = nn.Parameter(torch.randn(shape.exemplar_size) * 0.02)
-        self.label_embedding = nn.Parameter(torch.randn(shape.num_classes, shape.exemplar_size) * 0.5)
         self.exemplar_project = nn.Linear(shape.exemplar_size, shape.width)
         self.class_token = nn.Parameter(torch.randn(1, 1, shape.width) * 0.02)
         self.blocks = nn.ModuleList(Block(shape.width, shape.heads) for _ in range(shape.depth))
         self.norm = nn.LayerNorm(shape.width)
-        self.head = nn.Linear(shape.width, shape.num_classes)
+        self.head = _zero_linear(shape.width, shape.num_classes)
 
     def exemplars(self, labels: Tensor, offsets: Tensor) -> Tensor:
         """Return exemplar tokens: the label embedding plus each entry's own offset.
@@ -170,6 +196,18 @@ class Munkey(nn.Module):
             If a tensor does not have the shape above.
         """
         self._check(inputs, exemplars, null_memory, null_image)
+        said = self.memory_logits(exemplars)
+        if null_memory is not None:
+            said = said.masked_fill(null_memory[..., None], 0.0)
+        logits = said + self.image_logits(inputs, null_image)[:, None]
+        if self.shape.depth:
+            logits = logits + self._transform(inputs, exemplars, null_memory, null_image)
+        return logits
+
+    def _transform(
+        self, inputs: Tensor, exemplars: Tensor, null_memory: Tensor | None, null_image: Tensor | None
+    ) -> Tensor:
+        """Return the transformer's part of the logits."""
         batch, members, _ = exemplars.shape
         image = self.image(inputs)
         if null_image is not None:
@@ -184,6 +222,21 @@ class Munkey(nn.Module):
         class_tokens = slice(self.image_tokens, None, MEMBER_TOKENS)
         read = self.blocks[-1](tokens, mask, shared=self.image_tokens, rows=class_tokens)
         logits: Tensor = self.head(self.norm(read))
+        return logits
+
+    def image_logits(self, inputs: Tensor, null_image: Tensor | None = None) -> Tensor:
+        """Return what the linear function makes of the image inputs, (B, num_classes): only its bias for no image."""
+        embedding = PatchEmbedding if self.shape.image_path is ImagePath.PATCHES else FeatureEmbedding
+        flat = embedding.normalise(inputs).flatten(1)
+        if null_image is not None:
+            flat = flat.masked_fill(null_image[:, None], 0.0)
+        logits: Tensor = self.linear(flat / math.sqrt(flat.shape[1]))
+        return logits
+
+    def memory_logits(self, exemplars: Tensor) -> Tensor:
+        """Return what exemplar tokens (..., E) say by themselves, (..., num_classes)."""
+        size = _LABEL_SIZE**2 * self.shape.exemplar_size
+        logits: Tensor = self.memory_strength * (exemplars @ self.label_embedding.T) / size
         return logits
 
     def predict(self, inputs: Tensor, members: Members, *, null_image: Tensor | None = None) -> Tensor:
@@ -203,7 +256,7 @@ class Munkey(nn.Module):
     def image_only(self, inputs: Tensor) -> Tensor:
         """Return (B, num_classes) probabilities of the image path alone, with null memory."""
         batch = len(inputs)
-        nothing = self.null_memory.new_zeros(batch, 1, self.shape.exemplar_size)
+        nothing = self.label_embedding.new_zeros(batch, 1, self.shape.exemplar_size)
         always = torch.ones(batch, 1, dtype=torch.bool, device=nothing.device)
         return self.predict(inputs, Members(nothing, always, torch.ones_like(nothing[..., 0])))
 
@@ -217,6 +270,22 @@ class Munkey(nn.Module):
             raise ValueError(f"null_memory must be {tuple(exemplars.shape[:2])}, not {tuple(null_memory.shape)}")
         if null_image is not None and null_image.shape != (batch,):
             raise ValueError(f"null_image must be ({batch},), not {tuple(null_image.shape)}")
+
+
+def _label_embeddings(classes: int, size: int) -> Tensor:
+    """Return (classes, size) embeddings of one length; orthogonal, where there are not more classes than numbers."""
+    length = _LABEL_SIZE * math.sqrt(size)
+    drawn = torch.randn(classes, size)
+    if classes > size:
+        return nn.functional.normalize(drawn) * length
+    return nn.init.orthogonal_(drawn, gain=length)
+
+
+def _zero_linear(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

@@ -18,6 +18,9 @@ from pydantic_core import ErrorDetails
 from common.errors import InvalidSetting
 from common.guarantees import Guarantee
 
+AUTO_DEPTH = -1
+"""Leaves the number of transformer blocks to the image path."""
+
 ConfigValue = bool | int | float | str
 
 
@@ -48,6 +51,22 @@ class AggregationName(StrEnum):
     ENSEMBLE = "ensemble"
     SOFTMAX = "softmax"
     RANK = "rank"
+
+
+class ExemplarTokens(StrEnum):
+    """Where exemplar tokens come from; `auto` takes `joint` where they are trained along, `own` otherwise."""
+
+    AUTO = "auto"
+    JOINT = "joint"
+    OWN = "own"
+
+
+class TrainedWeights(StrEnum):
+    """Which shared weights are trained; `auto` takes `linear` without a transformer and under `certified`."""
+
+    AUTO = "auto"
+    ALL = "all"
+    LINEAR = "linear"
 
 
 class DeviceName(StrEnum):
@@ -146,7 +165,13 @@ class Settings(BaseModel):
 
     patch_size: int = Field(0, ge=0, le=64, description="Side of a patch in pixels; 0 chooses.")
     width: int = Field(64, ge=8, le=4096, description="Width of the transformer.")
-    depth: int = Field(2, ge=1, le=48, description="Number of transformer blocks.")
+    depth: int = Field(
+        AUTO_DEPTH,
+        ge=AUTO_DEPTH,
+        le=48,
+        description="Number of transformer blocks; 0 leaves a linear function and the memory; -1 chooses 0 on the "
+        "`frozen` path, 2 on `patches`.",
+    )
     heads: int = Field(4, ge=1, le=64, description="Attention heads; must divide the width.")
     exemplar_size: int = Field(128, ge=1, le=4096, description="Numbers in one exemplar token.")
 
@@ -159,7 +184,16 @@ class Settings(BaseModel):
         True, description="Whether the image alone (null memory) votes beside the retrieved members."
     )
 
-    local_epochs: int = Field(3, ge=1, le=1000, description="Epochs over a site's records in one round.")
+    local_steps: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="Training steps of a site in one round; 0 chooses: 3 on the `frozen` path and under `certified`, "
+        "`local-epochs` otherwise.",
+    )
+    local_epochs: int = Field(
+        3, ge=1, le=1000, description="Epochs over a site's records in one round, where `local-steps` has no say."
+    )
     batch_size: int = Field(32, ge=1, le=65_536, description="Records in one training step.")
     learning_rate: float = Field(2e-3, gt=0, le=10, description="Peak learning rate of the shared weights.")
     weight_decay: float = Field(0.05, ge=0, le=10, description="Weight decay of the shared weights.")
@@ -170,10 +204,38 @@ class Settings(BaseModel):
         0.8, ge=0, le=1, description="Share of training steps in which a record's own entry is retrieved."
     )
     image_dropout: float = Field(0.4, ge=0, lt=1, description="Share of training steps without the image.")
-    memory_dropout: float = Field(0.4, ge=0, lt=1, description="Share of members without their exemplar token.")
+    memory_dropout: float = Field(0.4, ge=0, le=1, description="Share of members without their exemplar token.")
 
-    guarantee: Guarantee = Field(
-        Guarantee.EMPIRICAL, description="What a deletion means for the shared weights; this version has `empirical`."
+    guarantee: Guarantee = Field(Guarantee.EXACT, description="What a deletion means for the shared weights.")
+    exemplar_tokens: ExemplarTokens = Field(
+        ExemplarTokens.AUTO,
+        description="`joint` (trained with the shared weights), `own` (computed from their own record), or `auto`.",
+    )
+    trained_weights: TrainedWeights = Field(
+        TrainedWeights.AUTO,
+        description="`all` shared weights, `linear` (only the linear function of the image), or `auto`.",
+    )
+    fewest_permanent: int = Field(
+        50,
+        ge=0,
+        description="`exact`: permanent records of all sites below which shared weights stay untrained: they then vote "
+        "as nearest neighbours.",
+    )
+    epsilon: float = Field(
+        3.0, gt=0, description="`certified`: budget of a record's privacy loss over all training; `inf` adds no noise."
+    )
+    delta: float = Field(1e-5, gt=0, lt=1, description="`certified`: probability with which epsilon may fail.")
+    clipping_norm: float = Field(
+        1.0, gt=0, le=1e6, description="`certified`: largest Euclidean norm of one record's gradient."
+    )
+    sampling_rate: float = Field(
+        1.0, gt=0, le=1, description="`certified`: probability with which a record takes part in a noisy step."
+    )
+    linear_learning_rate: float = Field(
+        0.03, gt=0, le=10, description="Peak learning rate where only the linear function is trained."
+    )
+    noisy_learning_rate: float = Field(
+        16.0, gt=0, le=1e6, description="`certified`: peak learning rate of the noisy steps."
     )
 
     device: DeviceName = Field(DeviceName.AUTO, description="`cpu`, `cuda`, or `auto`.")
@@ -193,8 +255,11 @@ class Settings(BaseModel):
     def _fits_together(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"width = {self.width} is not a multiple of heads = {self.heads}; change one of them")
-        if self.guarantee is not Guarantee.EMPIRICAL:
-            raise ValueError(f"guarantee = {self.guarantee} is not available in this version; use empirical")
+        if self.guarantee is not Guarantee.EMPIRICAL and self.exemplar_tokens is ExemplarTokens.JOINT:
+            raise ValueError(
+                f"exemplar-tokens = joint: guarantee = {self.guarantee} needs tokens of their own record only; "
+                "set own or auto"
+            )
         return self
 
     @classmethod

@@ -19,7 +19,7 @@ _SECTIONS = {
     "encoder": "Encoder and image path",
     "patch-size": "Transformer",
     "neighbours": "Retrieval and aggregation",
-    "local-epochs": "Local training",
+    "local-steps": "Local training",
     "guarantee": "Guarantee",
     "device": "Machines, folders and addresses",
 }

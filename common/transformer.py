@@ -120,13 +120,18 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Turn (B, C, H, W) uint8 images into (B, tokens, width)."""
-        pixels = images.float().div(127.5).sub(1.0)
+        pixels = self.normalise(images)
         batch, channels, _, _ = pixels.shape
         side = self.patch
         grid = pixels.view(batch, channels, self.height // side, side, self.width // side, side)
         flat = grid.permute(0, 2, 4, 1, 3, 5).reshape(batch, self.tokens, channels * side * side)
         projected: Tensor = self.project(flat)
         return projected
+
+    @staticmethod
+    def normalise(images: Tensor) -> Tensor:
+        """Return images with pixels from -1 to 1."""
+        return images.float().div(127.5).sub(1.0)
 
 
 class FeatureEmbedding(nn.Module):
@@ -150,6 +155,11 @@ class FeatureEmbedding(nn.Module):
         """Turn (B, tokens, size) floating-point features into (B, tokens, width)."""
         projected: Tensor = self.project(self.norm(features.float()))
         return projected
+
+    @staticmethod
+    def normalise(features: Tensor) -> Tensor:
+        """Return feature tokens with mean 0 and variance 1 each."""
+        return functional.layer_norm(features.float(), features.shape[-1:])
 
 
 def position_embedding(tokens: int, width: int) -> nn.Parameter:

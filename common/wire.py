@@ -23,7 +23,7 @@ from common.deletion import (
     WholeSite,
 )
 from common.errors import InvalidDeletion
-from common.guarantees import Guarantee
+from common.guarantees import Guarantee, PrivacyLoss
 from protos import deletion_pb2
 
 MESSAGE_BYTES = 64 * 2**20
@@ -122,6 +122,7 @@ def order_from_wire(message: deletion_pb2.DeletionOrder) -> DeletionOrder:
 
 def acknowledgement_to_wire(acknowledgement: Acknowledgement) -> deletion_pb2.Acknowledgement:
     """Write a site's answer."""
+    _check_losses(acknowledgement)
     with writing("an acknowledgement"):
         return deletion_pb2.Acknowledgement(
             number=acknowledgement.number,
@@ -133,6 +134,8 @@ def acknowledgement_to_wire(acknowledgement: Acknowledgement) -> deletion_pb2.Ac
             guarantee=_GUARANTEES[acknowledgement.guarantee],
             seconds=acknowledgement.seconds,
             reason=acknowledgement.reason,
+            record_loss=_loss_to_wire(acknowledgement.record_loss),
+            subject_loss=_loss_to_wire(acknowledgement.subject_loss),
         )
 
 
@@ -142,12 +145,13 @@ def acknowledgement_from_wire(message: deletion_pb2.Acknowledgement) -> Acknowle
     Raises
     ------
     InvalidDeletion
-        If its state or guarantee is missing, or one that this version does not know.
+        If its state or guarantee is missing, or one that this version does not know; if it is certified and does not
+        say what remains, or says it and is not certified.
     """
     guarantee = _GUARANTEES_FROM_WIRE.get(message.guarantee)
     if guarantee is None:
         raise InvalidDeletion(f"an acknowledgement has an unknown guarantee ({int(message.guarantee)})")
-    return Acknowledgement(
+    acknowledgement = Acknowledgement(
         number=message.number,
         site=message.site,
         request_id=message.request_id,
@@ -157,7 +161,11 @@ def acknowledgement_from_wire(message: deletion_pb2.Acknowledgement) -> Acknowle
         guarantee=guarantee,
         seconds=message.seconds,
         reason=message.reason,
+        record_loss=_loss_from_wire(message.record_loss) if message.HasField("record_loss") else None,
+        subject_loss=_loss_from_wire(message.subject_loss) if message.HasField("subject_loss") else None,
     )
+    _check_losses(acknowledgement)
+    return acknowledgement
 
 
 def progress_to_wire(progress: SiteProgress) -> deletion_pb2.SiteProgress:
@@ -201,6 +209,38 @@ def status_from_wire(message: deletion_pb2.RequestStatus) -> RequestStatus:
         submitted_at=_time_from_wire(message.submitted_at),
         sites=tuple(progress_from_wire(progress) for progress in message.sites),
     )
+
+
+def _loss_to_wire(loss: PrivacyLoss | None) -> deletion_pb2.PrivacyLoss | None:
+    if loss is None:
+        return None
+    return deletion_pb2.PrivacyLoss(epsilon=loss.epsilon, delta=loss.delta, records=loss.records)
+
+
+def _loss_from_wire(message: deletion_pb2.PrivacyLoss) -> PrivacyLoss:
+    return PrivacyLoss(message.epsilon, message.delta, message.records)
+
+
+def _check_losses(acknowledgement: Acknowledgement) -> None:
+    """Check that an answer bounds what remains if, and only if, it is certified; raises `InvalidDeletion` if not."""
+    losses = [loss for loss in (acknowledgement.record_loss, acknowledgement.subject_loss) if loss is not None]
+    certified = acknowledgement.guarantee is Guarantee.CERTIFIED
+    if len(losses) != (2 if certified else 0):
+        raise InvalidDeletion(
+            f"an acknowledgement is {acknowledgement.guarantee} and has {len(losses)} privacy losses; a certified one "
+            "has those of a record and of a subject, others have none"
+        )
+    for loss in losses:
+        # Not a number is not at least 0 either.
+        if not loss.epsilon >= 0 or not 0 <= loss.delta < 1 or loss.records < 1:
+            raise InvalidDeletion(
+                f"an acknowledgement has a privacy loss of epsilon = {loss.epsilon}, delta = {loss.delta} for "
+                f"{loss.records} records; epsilon is at least 0, delta from 0 to below 1, records at least 1"
+            )
+    if certified and losses[0].records != 1:
+        raise InvalidDeletion(
+            f"an acknowledgement gives the privacy loss of {losses[0].records} records as that of one"
+        )
 
 
 def _state_from_wire(number: int) -> SiteState:

@@ -66,8 +66,18 @@ class DeletionOrder(_message.Message):
     request: DeletionRequest
     def __init__(self, number: _Optional[int] = ..., site: _Optional[str] = ..., request: _Optional[_Union[DeletionRequest, _Mapping]] = ...) -> None: ...
 
+class PrivacyLoss(_message.Message):
+    __slots__ = ("epsilon", "delta", "records")
+    EPSILON_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    epsilon: float
+    delta: float
+    records: int
+    def __init__(self, epsilon: _Optional[float] = ..., delta: _Optional[float] = ..., records: _Optional[int] = ...) -> None: ...
+
 class Acknowledgement(_message.Message):
-    __slots__ = ("number", "site", "request_id", "state", "records", "entries", "guarantee", "seconds", "reason")
+    __slots__ = ("number", "site", "request_id", "state", "records", "entries", "guarantee", "seconds", "reason", "record_loss", "subject_loss")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -77,6 +87,8 @@ class Acknowledgement(_message.Message):
     GUARANTEE_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    RECORD_LOSS_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_LOSS_FIELD_NUMBER: _ClassVar[int]
     number: int
     site: str
     request_id: str
@@ -86,7 +98,9 @@ class Acknowledgement(_message.Message):
     guarantee: Guarantee
     seconds: float
     reason: str
-    def __init__(self, number: _Optional[int] = ..., site: _Optional[str] = ..., request_id: _Optional[str] = ..., state: _Optional[_Union[SiteState, str]] = ..., records: _Optional[int] = ..., entries: _Optional[int] = ..., guarantee: _Optional[_Union[Guarantee, str]] = ..., seconds: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
+    record_loss: PrivacyLoss
+    subject_loss: PrivacyLoss
+    def __init__(self, number: _Optional[int] = ..., site: _Optional[str] = ..., request_id: _Optional[str] = ..., state: _Optional[_Union[SiteState, str]] = ..., records: _Optional[int] = ..., entries: _Optional[int] = ..., guarantee: _Optional[_Union[Guarantee, str]] = ..., seconds: _Optional[float] = ..., reason: _Optional[str] = ..., record_loss: _Optional[_Union[PrivacyLoss, _Mapping]] = ..., subject_loss: _Optional[_Union[PrivacyLoss, _Mapping]] = ...) -> None: ...
 
 class SiteProgress(_message.Message):
     __slots__ = ("site", "number", "state", "acknowledgement", "acknowledged_at")

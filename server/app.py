@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 
 import torch  # noqa: F401 (Flower turns arrays into torch tensors only where torch was imported before)
@@ -11,6 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from common.deletion_channel import DeletionChannel
 from common.errors import FedmunkeyError
+from common.guarantees import Guarantee
 from common.model_choice import choose_shape, first_model
 from common.settings import Settings
 from common.waiting import wait_for_service
@@ -44,7 +46,9 @@ def run_federation(grid: Grid, settings: Settings) -> None:
     """
     shape = choose_shape(settings)
     model = first_model(settings, shape)
-    facts = {"guarantee": settings.guarantee.value, "settings": settings.to_config()}
+    # JSON has no infinity, which is an epsilon that adds no noise.
+    config = {name: str(value) if value == math.inf else value for name, value in settings.to_config().items()}
+    facts = {"guarantee": settings.guarantee.value, "settings": config}
     record = RunRecord(Path(settings.output_dir), shape, settings.encoder, facts)
     with DeletionChannel(settings.deletion_service, timeout=_ROUND_SECONDS) as service:
         strategy = ForgettingStrategy(
@@ -53,6 +57,7 @@ def run_federation(grid: Grid, settings: Settings) -> None:
                 lambda: service.open_round(number), patience=settings.deletion_patience, on_wait=record.note_waiting
             ),
             record=record,
+            fewest_examples=settings.fewest_permanent if settings.guarantee is Guarantee.EXACT else 0,
         )
         try:
             strategy.start(grid, ArrayRecord(model.state_dict()), num_rounds=settings.num_rounds)

@@ -106,7 +106,9 @@ def requests(service: _ServiceOption = DEFAULT_ADDRESS, as_json: _JsonOption = F
     if as_json:
         command_line.print_json([command_line.status_document(status) for status in statuses])
         return
-    table = _table("request", "requester", "target", "submitted", "state", "guarantee", numbers=_REQUEST_NUMBERS)
+    table = _table(
+        "request", "requester", "target", "submitted", "state", "guarantee", "epsilon", numbers=_REQUEST_NUMBERS
+    )
     for status in statuses:
         _add_request(table, status)
     command_line.print_table(table)
@@ -127,11 +129,19 @@ def request(
     if as_json:
         command_line.print_json(command_line.status_document(status))
         return
-    table = _table("request", "requester", "target", "submitted", "state", "guarantee", numbers=_REQUEST_NUMBERS)
+    table = _table(
+        "request", "requester", "target", "submitted", "state", "guarantee", "epsilon", numbers=_REQUEST_NUMBERS
+    )
     _add_request(table, status)
     command_line.print_table(table)
     table = _table(
-        "site", "state", "guarantee", "answered", "reason", numbers=("order", "records", "entries", "seconds")
+        "site",
+        "state",
+        "guarantee",
+        "epsilon",
+        "answered",
+        "reason",
+        numbers=("order", "records", "entries", "seconds"),
     )
     for progress in status.sites:
         answer = progress.acknowledgement
@@ -139,6 +149,7 @@ def request(
             progress.site,
             progress.state.value,
             answer.guarantee.value if answer else "",
+            command_line.epsilon_words(answer) if answer else "",
             _time(progress.acknowledged_at) if progress.acknowledged_at else "",
             answer.reason if answer else "",
             str(progress.number),
@@ -174,6 +185,7 @@ def _add_request(table: Table, status: RequestStatus) -> None:
         _time(status.submitted_at),
         status.state.value,
         guarantee.value if guarantee else "",
+        command_line.loss_words(command_line.combined_loss(status)),
         f"{answered}/{len(status.sites)}",
         str(status.erased),
         "" if status.seconds is None else f"{status.seconds:.3f}",

@@ -34,6 +34,8 @@ class ForgettingStrategy(Strategy):
         Called with the round's number before it begins; raises to stop the federation.
     record : RunRecord
         Where rounds are written down.
+    fewest_examples : int
+        A round in which fewer records than this were trained on leaves the weights as they are.
     clock : callable
         Returns seconds.
     """
@@ -44,11 +46,13 @@ class ForgettingStrategy(Strategy):
         *,
         open_round: Callable[[int], object],
         record: RunRecord,
+        fewest_examples: int = 0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._strategy = strategy
         self._open_round = open_round
         self._record = record
+        self._fewest_examples = fewest_examples
         self._clock = clock
         self._round = RoundRecord(0)
         self._arrays = ArrayRecord()
@@ -86,6 +90,15 @@ class ForgettingStrategy(Strategy):
             reasons = "; ".join(sorted(set(self._round.failures.values()))) or "no site answered"
             raise FederationStopped(f"round {server_round}: no site could train: {reasons}")
         trained = [answer for answer in answers if answer.content[METRICS]["num-examples"]]
+        examples = sum(int(str(answer.content[METRICS]["num-examples"])) for answer in trained)
+        if examples < self._fewest_examples:
+            logger.warning(
+                "round %d: %d records may train the shared weights, fewer than %d; the weights stay as they are",
+                server_round,
+                examples,
+                self._fewest_examples,
+            )
+            return self._arrays, None
         if not trained:
             raise FederationStopped(f"round {server_round}: no site has a record left to train on")
         arrays, metrics = self._strategy.aggregate_train(server_round, trained)

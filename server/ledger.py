@@ -35,7 +35,7 @@ from common.deletion import (
 )
 from common.deletion_service import StatusPage
 from common.errors import InvalidDeletion, InvalidSetting, ServiceUnavailable
-from common.guarantees import Guarantee
+from common.guarantees import Guarantee, PrivacyLoss
 from common.references import REFERENCE_BYTES
 from common.wire import MAXIMUM_REFERENCES, check_page_size
 from server.ledger_tables import (
@@ -427,16 +427,28 @@ def _progress(order: OrderRow, answer: AcknowledgementRow | None, request_id: st
         guarantee=Guarantee(answer.guarantee),
         seconds=answer.seconds,
         reason=answer.reason,
+        record_loss=_loss(answer.record_epsilon, answer.record_delta, 1),
+        subject_loss=_loss(answer.subject_epsilon, answer.subject_delta, answer.subject_records),
     )
     return SiteProgress(order.site, order.number, acknowledgement.state, acknowledgement, answer.acknowledged_at)
 
 
-def _claims(answer: Acknowledgement) -> dict[str, str | int]:
+def _loss(epsilon: float | None, delta: float | None, records: int | None) -> PrivacyLoss | None:
+    return None if epsilon is None or delta is None or records is None else PrivacyLoss(epsilon, delta, records)
+
+
+def _claims(answer: Acknowledgement) -> dict[str, str | float | None]:
     """Return what an answer says about the deletion, as the table's columns hold it."""
+    record, subject = answer.record_loss, answer.subject_loss
     return {
         "state": answer.state.value,
         "records": answer.records,
         "entries": answer.entries,
         "guarantee": answer.guarantee.value,
         "reason": answer.reason,
+        "record_epsilon": record.epsilon if record else None,
+        "record_delta": record.delta if record else None,
+        "subject_epsilon": subject.epsilon if subject else None,
+        "subject_delta": subject.delta if subject else None,
+        "subject_records": subject.records if subject else None,
     }

@@ -39,7 +39,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from common.errors import InvalidSetting
 from common.references import REFERENCE_BYTES
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 NAME_CHARACTERS = 100
 REQUEST_ID_CHARACTERS = 200
 BLOCK = 1000
@@ -127,6 +127,12 @@ class AcknowledgementRow(Base):
     guarantee: Mapped[str] = mapped_column(String(20))
     seconds: Mapped[float]
     reason: Mapped[str] = mapped_column(Text)
+    # Filled where the guarantee is `certified`; a record's loss is that of one record.
+    record_epsilon: Mapped[float | None]
+    record_delta: Mapped[float | None]
+    subject_epsilon: Mapped[float | None]
+    subject_delta: Mapped[float | None]
+    subject_records: Mapped[int | None] = mapped_column(BigInteger)
     acknowledged_at: Mapped[datetime]
 
 

@@ -79,14 +79,18 @@ class RunRecord:
         (folder / EVENTS).write_text("")
 
     def note_round(self, record: RoundRecord, weights: Mapping[str, Tensor]) -> None:
-        """Write a round's metrics and weights; the best have the highest mean validation accuracy so far."""
+        """Write a round's metrics and weights.
+
+        The best have the highest selection accuracy so far, averaged over sites. Where sites send none, since nothing
+        may be chosen by, the last are the best.
+        """
         mean = record.mean
-        score = mean.get("val-accuracy", mean.get("test-accuracy", -math.inf))
+        score = mean.get("selection-accuracy")
         about = {**self._facts, "round": record.number, "mean": _finite(mean)}
         checkpoint = Checkpoint(weights, self._shape, self._encoder, about)
         write_checkpoint(self._folder / LAST, checkpoint)
-        if score > self._best:
-            self._best = score
+        if score is None or score > self._best:
+            self._best = -math.inf if score is None else score
             write_checkpoint(self._folder / BEST, checkpoint)
         self._append(ROUND, asdict(record))
 

@@ -17,10 +17,9 @@ from client.dataset import Split
 from client.evaluation import evaluate, neighbour_votes
 from common.metrics import accuracy, macro_f1
 from common.model import ModelShape
-from common.model_choice import initial_model
 from common.randomness import derive_seed
 from common.settings import Settings
-from simulations.federated_loop import average_rounds, munkey_site
+from simulations.federated_loop import average_rounds, learn
 from simulations.hospitals import Encoded, Hospital, bank_of, held_out_of
 from simulations.measurement import HospitalBank, Measurement, measure
 from simulations.plain_vit import PlainViT, plain_site
@@ -119,12 +118,10 @@ def _oracle(comparison: Comparison) -> BaselineResult:
     settings, shape = comparison.settings, comparison.shape
     kept = {h.name: comparison.train_records(h, without_forgotten=True) for h in comparison.hospitals}
     start = time.perf_counter()
-    banks = {name: bank_of(records, settings, shape) for name, records in kept.items()}
-    sites = [munkey_site(name, bank, settings) for name, bank in banks.items() if len(bank)]
-    model = average_rounds(initial_model(shape, settings.seed), sites, settings.num_rounds)
+    learned = learn(kept, settings, shape)
     seconds = time.perf_counter() - start
-    places = {name: HospitalBank(bank, kept[name].encoding.keys) for name, bank in banks.items()}
-    found = measure(model, comparison.hospitals, places, comparison.forgotten, comparison.forgotten, settings)
+    places = {name: HospitalBank(bank, kept[name].encoding.keys) for name, bank in learned.banks.items()}
+    found = measure(learned.model, comparison.hospitals, places, comparison.forgotten, comparison.forgotten, settings)
     return BaselineResult(Baseline.ORACLE, seconds, found.test_accuracy, found.test_macro_f1, {}, found)
 
 
@@ -171,11 +168,9 @@ def _alone(comparison: Comparison) -> BaselineResult:
     accuracies, f1s = {}, []
     for hospital in comparison.hospitals:
         train = comparison.train_records(hospital)
-        bank = bank_of(train, settings, shape)
-        site = munkey_site(hospital.name, bank, settings)
-        model = average_rounds(initial_model(shape, settings.seed), [site], settings.num_rounds)
+        learned = learn({hospital.name: train}, settings, shape)
         held_out = held_out_of(hospital.given.split(Split.TEST), train, settings, shape)
-        found = evaluate(model, bank, held_out, settings)
+        found = evaluate(learned.model, learned.banks[hospital.name], held_out, settings)
         accuracies[hospital.name] = 100 * found.accuracy
         f1s.append(100 * found.macro_f1)
     seconds = time.perf_counter() - start

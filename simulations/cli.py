@@ -11,12 +11,17 @@ import typer
 from rich.console import Console
 
 from common import command_line
-from common.settings import parse_assignments
+from common.guarantees import Guarantee
+from common.settings import ConfigValue, parse_assignments
 from simulations.baselines import Baseline
 from simulations.bench.command import bench
+from simulations.consent import parse_share
+from simulations.guarantee_command import guarantees
+from simulations.machine import usable_cores
 from simulations.plots import ACCURACY, FORGOTTEN, plot_accuracy, plot_forgotten
 from simulations.progress import Progress
-from simulations.run import Experiment, simulate, usable_cores
+from simulations.recipes import recipes
+from simulations.run import Experiment, simulate
 
 app = command_line.application("Simulate hospitals that learn together and forget on request.")
 
@@ -34,6 +39,12 @@ def run(
     alpha: Annotated[
         float, typer.Option(help="How alike hospitals are (Dirichlet over labels): 0.1 very different, inf the same.")
     ] = 1.0,
+    permanent: Annotated[
+        str | None,
+        typer.Option(help="Share of records given for good; under exact 30% where the data have none."),
+    ] = None,
+    guarantee: Annotated[Guarantee | None, typer.Option(help="Short for --set guarantee=NAME.")] = None,
+    epsilon: Annotated[float | None, typer.Option(help="Short for --set epsilon=NUMBER, for certified.")] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", "-s", help="A setting as key=value, see docs/settings.md. Repeatable."),
@@ -56,7 +67,14 @@ def run(
 
     Example: munkey-sim run --hospitals 5 --delete records:5%@3 --delete subjects:10@4 --delete site:2@5
     """
-    shorthands = {"num-rounds": rounds, "seed": seed, "encoder": encoder, "encoder-weights": weights}
+    shorthands: dict[str, ConfigValue | None] = {
+        "guarantee": guarantee.value if guarantee else None,
+        "epsilon": epsilon,
+        "num-rounds": rounds,
+        "seed": seed,
+        "encoder": encoder,
+        "encoder-weights": weights,
+    }
     overrides = parse_assignments(setting or [])
     overrides |= {name: value for name, value in shorthands.items() if value is not None}
     default = Path("runs") / f"{Path(data).stem}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
@@ -66,6 +84,7 @@ def run(
         data_dir=data_dir,
         hospitals=hospitals,
         alpha=alpha,
+        permanent=None if permanent is None else parse_share(permanent),
         deletions=delete or [],
         overrides=overrides,
         baselines=[] if no_baselines else baseline or standard,
@@ -88,6 +107,8 @@ def run(
     sys.stdout.write(f"report: {path}, pictures beside it\n")
 
 
+app.command()(guarantees)
+app.command()(recipes)
 app.command()(bench)
 
 

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from client.bank import read_bank
 from client.orders import DeletionAgent
 from common.checkpoints import read_checkpoint
+from common.command_line import combined_loss, weakest_guarantee
 from common.deletion import (
     DATA_PROTECTION_OFFICER,
+    Acknowledgement,
     DeletionRequest,
     Records,
     RequestState,
     RequestStatus,
+    SiteState,
     Subject,
     Target,
     WholeSite,
@@ -29,6 +32,7 @@ from common.deletion import (
 from common.deletion_channel import DeletionChannel
 from common.deletion_service import DeletionService
 from common.errors import FederationStopped, FedmunkeyError
+from common.guarantees import Guarantee, PrivacyLoss
 from common.model import Munkey
 from common.references import FederationSecret
 from common.settings import Settings
@@ -70,8 +74,35 @@ class CarriedOut:
     @property
     def entries(self) -> int:
         """Bank entries erased, over all sites."""
-        answers = [site.acknowledgement for status in self.statuses for site in status.sites]
-        return sum(answer.entries for answer in answers if answer is not None)
+        return sum(answer.entries for answer in self._erased)
+
+    @property
+    def guarantee(self) -> Guarantee | None:
+        """What may be claimed of the deletion as a whole, the weakest of all answers; None before any answer."""
+        given = [found for status in self.statuses if (found := weakest_guarantee(status)) is not None]
+        return Guarantee.weakest(given) if given else None
+
+    @property
+    def record_loss(self) -> PrivacyLoss | None:
+        """What the shared weights may tell of one erased record, the most of all; None unless `CERTIFIED`."""
+        return self._worst(answer.record_loss for answer in self._erased)
+
+    @property
+    def subject_loss(self) -> PrivacyLoss | None:
+        """What they may tell of one subject, over all sites that held it, the most of all; None unless `CERTIFIED`."""
+        return self._worst(combined_loss(status) for status in self.statuses)
+
+    @property
+    def _erased(self) -> Iterator[Acknowledgement]:
+        for status in self.statuses:
+            answers = (site.acknowledgement for site in status.sites)
+            yield from (answer for answer in answers if answer is not None and answer.state is SiteState.ERASED)
+
+    def _worst(self, losses: Iterable[PrivacyLoss | None]) -> PrivacyLoss | None:
+        known = [loss for loss in losses if loss is not None]
+        if self.guarantee is not Guarantee.CERTIFIED or not known:
+            return None
+        return max(known, key=lambda loss: (loss.epsilon, loss.delta))
 
     @property
     def seconds(self) -> tuple[float, ...]:
@@ -189,7 +220,7 @@ def running_agents(hospitals: Sequence[Hospital], settings: Settings) -> Iterato
         for hospital in hospitals:
             store = stack.enter_context(hospital.folder.open())
             service = DeletionChannel(settings.deletion_service)
-            agent = DeletionAgent(store, service, settings.guarantee)
+            agent = DeletionAgent(store, service)
             thread = threading.Thread(target=_run, args=(agent, stop), name=f"agent-{hospital.name}", daemon=True)
             thread.start()
             stack.callback(thread.join)

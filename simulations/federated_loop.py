@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import nn
 
 from client.bank import Bank
+from client.exemplar_tokens import own_tokens
+from client.gradient_routes import GradientRoute
+from client.secret_noise import SecretNoise
 from client.training import train
-from common.model import Munkey
+from common.model import ModelShape, Munkey
+from common.model_choice import first_model
 from common.randomness import generator
 from common.settings import Settings
+from simulations.hospitals import Encoded, bank_of, noise_key, permanent_of
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -47,10 +53,74 @@ def average_rounds(model: Model, sites: Sequence[LocalTraining[Model]], num_roun
 
 
 def munkey_site(name: str, bank: Bank, settings: Settings) -> LocalTraining[Munkey]:
-    """Return the local training of a MUNKEY site, with the random choices that the real site of that name makes."""
+    """Return the local training of a MUNKEY site, with the random choices that the real site of that name makes.
+
+    Parameters
+    ----------
+    name : str
+        The site's name.
+    bank : Bank
+        The entries that may train shared weights; its tokens are updated in place.
+    settings : Settings
+        The federation's.
+    """
 
     def train_locally(model: Munkey, number: int) -> int:
         draws = generator(settings.seed, name, number)
-        return train(model, bank, settings, round_number=number, generator=draws).examples
+        secret = SecretNoise(noise_key(settings, name), "training", number)
+        return train(model, bank, settings, round_number=number, generator=draws, secret=secret).examples
+
+    return train_locally
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a federation has learned: shared weights, and each site's whole bank with the tokens that go with them."""
+
+    model: Munkey
+    banks: dict[str, Bank]
+
+
+def learn(
+    records: Mapping[str, Encoded],
+    settings: Settings,
+    shape: ModelShape,
+    *,
+    trained: Callable[[int], None] = lambda _: None,
+) -> Learned:
+    """Train a federation on its sites' training records as the guarantee in the settings has it.
+
+    Parameters
+    ----------
+    records : mapping
+        For each site, its training records; one without any does not take part.
+    settings : Settings
+        The federation's.
+    shape : ModelShape
+        Of its model.
+    trained : callable
+        Called with 1 after each site's local training.
+    """
+    route = GradientRoute.of(settings, shape)
+    banks = {name: bank_of(some, settings, shape) for name, some in records.items()}
+    training = banks
+    if route.permanent_only:
+        training = {name: bank_of(permanent_of(some), settings, shape) for name, some in records.items()}
+    sites = [_counted(munkey_site(name, bank, settings), trained) for name, bank in training.items() if len(bank)]
+    model = first_model(settings, shape)
+    examples = sum(len(bank) for bank in training.values())
+    if examples >= max(1, settings.fewest_permanent if route.permanent_only else 0):
+        model = average_rounds(model, sites, settings.num_rounds)
+    if not route.joint_tokens:
+        for bank in banks.values():
+            bank.tokens.copy_(own_tokens(model, bank.inputs))
+    return Learned(model.eval(), banks)
+
+
+def _counted(site: LocalTraining[Munkey], trained: Callable[[int], None]) -> LocalTraining[Munkey]:
+    def train_locally(model: Munkey, number: int) -> int:
+        examples = site(model, number)
+        trained(1)
+        return examples
 
     return train_locally

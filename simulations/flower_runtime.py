@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -23,7 +24,7 @@ from typing import IO
 import httpx
 
 from common.errors import FederationStopped
-from common.settings import Settings
+from common.settings import ConfigValue, Settings
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
@@ -34,9 +35,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 def app_manifest(settings: Settings) -> str:
     """Return the `pyproject.toml` of a Flower app that runs this installation's apps with the given settings."""
-    values = "\n".join(
-        f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in settings.to_config().items()
-    )
+    values = "\n".join(f"{name} = {_toml(value)}" for name, value in settings.to_config().items())
     return f"""[project]
 name = "fedmunkey-simulation"
 version = "1.0.0"
@@ -52,6 +51,13 @@ clientapp = "client.app:app"
 [tool.flwr.app.config]
 {values}
 """
+
+
+def _toml(value: ConfigValue) -> str:
+    """Write a value as TOML, which is as JSON but for infinity."""
+    if isinstance(value, float) and math.isinf(value):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from client.bank import Bank, HeldOut
-from client.dataset import Dataset, Split
+from client.dataset import Consent, Dataset, Split
 from client.enrolment import encode, enrol
 from client.key_store import Tokens
 from client.neighbour_index import SLACK, list_arrivals
@@ -20,6 +21,7 @@ from client.site import SiteFolder, hospital_name
 from common.encoders import Encoder, Encoding
 from common.model import ModelShape
 from common.neighbours import nearest
+from common.randomness import derive_seed
 from common.references import FederationSecret
 from common.settings import ImagePath, Settings
 
@@ -98,10 +100,21 @@ def open_hospital(
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Make a hospital's folder, enrol its records and list their neighbours."""
-    with hospital.folder.create(hospital.name, settings, encoder, shape) as store:
+    key = noise_key(settings, hospital.name)
+    with hospital.folder.create(hospital.name, settings, encoder, shape, noise_key=key) as store:
         secret.write(hospital.folder.secret)
         enrol(store, _batches(hospital.given), secret, progress=progress)
         list_arrivals(store)
+
+
+def permanent_of(records: Encoded) -> Encoded:
+    """Return the records whose consent cannot be withdrawn."""
+    return records.select(records.records.consents == Consent.PERMANENT.value)
+
+
+def noise_key(settings: Settings, site: str) -> bytes:
+    """Return the noise key that a simulated site gets, so that a simulation can be repeated; real ones draw theirs."""
+    return hashlib.sha256(f"noise {derive_seed(settings.seed, 'noise', site)}".encode()).digest()
 
 
 def bank_of(records: Encoded, settings: Settings, shape: ModelShape) -> Bank:
@@ -115,6 +128,7 @@ def bank_of(records: Encoded, settings: Settings, shape: ModelShape) -> Bank:
         inputs=records.inputs(shape),
         tokens=Tokens.zeros(count, shape.exemplar_size),
         lists=nearest(keys, keys, settings.neighbours + SLACK, own=torch.arange(count)),
+        permanent=torch.from_numpy(records.records.consents == Consent.PERMANENT.value),
     )
 
 

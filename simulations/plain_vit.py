@@ -14,6 +14,9 @@ from common.settings import ImagePath, Settings
 from common.transformer import Block, FeatureEmbedding, PatchEmbedding, position_embedding
 from simulations.federated_loop import LocalTraining
 
+_DEPTH = 2
+"""Blocks where the `Munkey` has none."""
+
 
 class PlainViT(nn.Module):
     """Vision transformer (Dosovitskiy et al. 2021) with the image path, blocks and head of a `Munkey`.
@@ -35,7 +38,7 @@ class PlainViT(nn.Module):
             self.image = FeatureEmbedding((tokens, size), shape.width)
         self.position = position_embedding(self.image.tokens, shape.width)
         self.class_token = nn.Parameter(torch.randn(1, 1, shape.width) * 0.02)
-        self.blocks = nn.ModuleList(Block(shape.width, shape.heads) for _ in range(shape.depth))
+        self.blocks = nn.ModuleList(Block(shape.width, shape.heads) for _ in range(shape.depth or _DEPTH))
         self.norm = nn.LayerNorm(shape.width)
         self.head = nn.Linear(shape.width, shape.num_classes)
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from client.dataset import Dataset, Split
+from client.dataset import Consent, Dataset, Split
 from common.errors import InvalidDeletion
 from common.randomness import derive_seed
 
@@ -114,7 +114,8 @@ def resolve(plan: Sequence[PlannedDeletion], hospitals: Sequence[Dataset], seed:
     """Draw the records that each deletion erases.
 
     Deletions are resolved in the order of their rounds. Records and subjects are drawn uniformly from those that are
-    left over all hospitals together; a percentage is of those that there were at the beginning, rounded.
+    left over all hospitals together and whose consent may be withdrawn; a percentage is of all records, or of all
+    subjects with such consent, that there were at the beginning, rounded. A whole site goes whatever the consent.
 
     Parameters
     ----------
@@ -184,6 +185,7 @@ class _Remaining:
     def __init__(self, hospitals: Sequence[Dataset]) -> None:
         self._hospitals = hospitals
         self._left = [hospital.splits == Split.TRAIN.value for hospital in hospitals]
+        self._revocable = [hospital.consents == Consent.REVOCABLE.value for hospital in hospitals]
         self._totals = {DeletionKind.RECORDS: self._records(), DeletionKind.SUBJECTS: len(self._subjects())}
 
     def draw(self, planned: PlannedDeletion, generator: np.random.Generator) -> ResolvedDeletion:
@@ -204,13 +206,14 @@ class _Remaining:
                 self._where([np.isin(hospital.subject_ids, chosen) for hospital in self._hospitals]),
                 tuple(chosen.tolist()),
             )
-        places = generator.choice(self._records(), self._number(planned, self._records()), replace=False)
-        drawn = np.zeros(self._records(), dtype=np.bool_)
+        withdrawable = self._withdrawable()
+        sizes = [int(rows.sum()) for rows in withdrawable]
+        places = generator.choice(sum(sizes), self._number(planned, sum(sizes)), replace=False)
+        drawn = np.zeros(sum(sizes), dtype=np.bool_)
         drawn[places] = True
-        ends = np.cumsum([left.sum() for left in self._left])[:-1]
-        parts = np.split(drawn, ends)
+        parts = np.split(drawn, np.cumsum(sizes)[:-1])
         return ResolvedDeletion(
-            planned, tuple(np.flatnonzero(left)[part] for left, part in zip(self._left, parts, strict=True))
+            planned, tuple(np.flatnonzero(rows)[part] for rows, part in zip(withdrawable, parts, strict=True))
         )
 
     def erase(self, planned: PlannedDeletion, rows: tuple[NDArray[np.int64], ...]) -> None:
@@ -224,14 +227,19 @@ class _Remaining:
         return int(sum(left.sum() for left in self._left))
 
     def _subjects(self) -> NDArray[np.str_]:
-        held = [hospital.subject_ids[left] for hospital, left in zip(self._hospitals, self._left, strict=True)]
-        return np.unique(np.concatenate(held))
+        held = zip(self._hospitals, self._withdrawable(), strict=True)
+        return np.unique(np.concatenate([hospital.subject_ids[rows] for hospital, rows in held]))
+
+    def _withdrawable(self) -> list[NDArray[np.bool_]]:
+        """Return, for each hospital, which of the records that are left may be withdrawn."""
+        return [left & revocable for left, revocable in zip(self._left, self._revocable, strict=True)]
 
     def _number(self, planned: PlannedDeletion, left: int) -> int:
         number = planned.number_of(self._totals[planned.kind])
         if number > left:
             raise InvalidDeletion(
-                f"{planned}: asks for {number} {planned.kind}, but only {left} are left; ask for fewer"
+                f"{planned}: asks for {number} {planned.kind}, but only {left} are left that may be withdrawn; "
+                "ask for fewer"
             )
         return number
 

@@ -73,9 +73,10 @@ class Progress:
     def deletion(self, done: CarriedOut) -> None:
         """Show a deletion that was carried out."""
         requests = f"{len(done.statuses)} request{'s' if len(done.statuses) > 1 else ''}"
+        guarantee = f" ({done.guarantee})" if done.guarantee else ""
         self._print(
             f"before round {done.deletion.planned.round}: {done.deletion.planned} over gRPC: "
-            f"{requests}, {done.entries} entries gone in {sum(done.seconds):.2f} s"
+            f"{requests}, {done.entries} entries gone in {sum(done.seconds):.2f} s{guarantee}"
         )
 
     def _print(self, line: str) -> None:

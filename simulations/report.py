@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
-from client.dataset import Split
-from common.guarantees import Guarantee
+from client.dataset import Consent, Split
+from common.command_line import loss_document, loss_words
+from common.guarantees import Guarantee, PrivacyLoss
 from common.settings import Settings
 from simulations.baselines import Baseline, BaselineResult
 from simulations.deletions import CarriedOut
 from simulations.hospitals import Hospital
+from simulations.json_values import finite_only, settings_values
 from simulations.machine import describe_machine, describe_versions
 from simulations.measurement import Measurement
 
@@ -71,8 +73,13 @@ class Report:
             "hospitals": [_describe(hospital) for hospital in hospitals],
             "alpha": experiment.alpha,
             "seed": settings.seed,
-            "settings": settings.to_config(),
-            "guarantee": {"name": settings.guarantee.value, "remains": settings.guarantee.remains},
+            "settings": settings_values(settings),
+            "guarantee": {
+                "name": settings.guarantee.value,
+                "remains": settings.guarantee.remains,
+                "permanent": _permanent_share(hospitals),
+                "privacy_loss": loss_document(_privacy_loss(settings, rounds)),
+            },
             "rounds": list(rounds),
             "deletions": [_describe_deletion(done, oracle) for done in deletions],
             "final": {
@@ -89,7 +96,7 @@ class Report:
             },
             "seconds": {"preparation": preparation_seconds, "training": training_seconds},
         }
-        return cls(_without_nan(document), tuple(deletions))
+        return cls(finite_only(document), tuple(deletions))
 
     def write(self, folder: Path) -> Path:
         """Write the document into a folder and return its path."""
@@ -110,28 +117,61 @@ class Report:
         return table
 
     def deletion_table(self) -> Table:
-        """Return what was forgotten, how fast, and what the model knew before and after."""
-        table = Table(title=f"Deletions ({self.document['guarantee']['name']})", title_justify="left")
-        headings = ("deletion", "entries", "took", "vs retraining", "", "TA %", "RA %", "FA %", "MIA %")
+        """Return what was forgotten, with which guarantee, how fast, and what the model knew before and after."""
+        claims = [self._claim(guarantee) for guarantee in self._guarantees]
+        table = Table(title=f"Deletions ({'; '.join(claims)})", title_justify="left")
+        headings = ("deletion", "guarantee", "entries", "took", "vs retraining", "", "TA %", "RA %", "FA %", "MIA %")
         for heading in headings:
-            table.add_column(heading, justify="left" if heading in ("deletion", "") else "right")
-        for done in self.document["deletions"]:
-            first = (done["plan"], str(done["entries"]), *_speed(done, "site", "at a site"))
+            table.add_column(heading, justify="left" if heading in ("deletion", "guarantee", "") else "right")
+        for done, carried_out in zip(self.document["deletions"], self.deletions, strict=True):
+            first = (done["plan"], done["guarantee"] or "-", str(done["entries"]), *_speed(done, "site", "at a site"))
             table.add_row(*first, "before", *_four(done["before"]))
-            table.add_row("", "", *_speed(done, "request", "in all"), "after", *_four(done["after"]), end_section=True)
-        table.add_row("all, at the end", "", "", "", "after", *_four(self.document["final"]["measurement"]))
+            second = ("", _bounds(carried_out), "", *_speed(done, "request", "in all"))
+            table.add_row(*second, "after", *_four(done["after"]), end_section=True)
+        nothing = ("",) * 4
+        table.add_row("all, at the end", *nothing, "after", *_four(self.document["final"]["measurement"]))
         oracle = self.document["baselines"].get(Baseline.ORACLE.value)
         if oracle:
-            table.add_row("", "", "", "", "oracle", *_four(oracle["measurement"]))
+            table.add_row("", *nothing, "oracle", *_four(oracle["measurement"]))
             gap = _one(self.document["final"]["average_gap"])
             table.caption = f"Average Gap to the oracle at the end: {gap} points"
         return table
 
     @property
     def closing_line(self) -> str:
-        """What the guarantee of these deletions means, in one line."""
-        guarantee = Guarantee(self.document["guarantee"]["name"])
-        return f"A deletion here is {guarantee}: {guarantee.remains}."
+        """What the guarantee of these deletions means, in one line; where some have a weaker one, they are named."""
+        first, *others = self._guarantees
+        claims = [f"A deletion here is {first}: {first.remains}{self._bound(first)}."]
+        claims += [
+            f"But {', '.join(self._plans(weaker))} is {weaker}: {weaker.remains}{self._bound(weaker)}."
+            for weaker in others
+        ]
+        return " ".join(claims)
+
+    @property
+    def _guarantees(self) -> list[Guarantee]:
+        """Those that deletions have, strongest first; the federation's where nothing was deleted."""
+        given = {done.guarantee for done in self.deletions if done.guarantee is not None}
+        return [one for one in Guarantee if one in given] or [Guarantee(self.document["guarantee"]["name"])]
+
+    def _with(self, guarantee: Guarantee) -> list[CarriedOut]:
+        return [done for done in self.deletions if done.guarantee is guarantee]
+
+    def _plans(self, guarantee: Guarantee) -> list[str]:
+        return [str(done.deletion.planned) for done in self._with(guarantee)]
+
+    def _claim(self, guarantee: Guarantee) -> str:
+        """Return a guarantee with its bound, and the deletions that have it where others have another."""
+        whose = f"{', '.join(self._plans(guarantee))} " if guarantee is not self._guarantees[0] else ""
+        return f"{whose}{guarantee}{self._bound(guarantee)}"
+
+    def _bound(self, guarantee: Guarantee) -> str:
+        """Return the largest privacy loss of a record in the deletions that have a guarantee, if it is `CERTIFIED`."""
+        losses = [done.record_loss for done in self._with(guarantee) if done.record_loss is not None]
+        if not losses:
+            return ""
+        worst = max(losses, key=lambda loss: loss.epsilon)
+        return f", epsilon = {loss_words(worst)}, delta = {worst.delta:.3g}"
 
 
 _LABELS = {
@@ -163,6 +203,9 @@ def _describe_deletion(done: CarriedOut, oracle: BaselineResult | None) -> dict[
         "expected": list(done.deletion.expected),
         "records": done.records,
         "entries": done.entries,
+        "guarantee": done.guarantee.value if done.guarantee else None,
+        "record_loss": loss_document(done.record_loss),
+        "subject_loss": loss_document(done.subject_loss),
         "seconds": {**seconds, "slowest_request": max(done.seconds)},
         "times_faster": {what: oracle.seconds / took for what, took in seconds.items()} if oracle else None,
         "before": _figures(done.before),
@@ -179,13 +222,33 @@ def _figures(found: Measurement) -> dict[str, Any]:
     return {name: value for name, value in asdict(found).items() if name != "forget_confidence"}
 
 
-def _without_nan(value: Any) -> Any:
-    """Replace what is not a number by None, which JSON can say."""
-    if isinstance(value, dict):
-        return {name: _without_nan(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _permanent_share(hospitals: Sequence[Hospital]) -> float:
+    """Return the share of all training records that were given for good."""
+    consents = np.concatenate([hospital.given.split(Split.TRAIN).records.consents for hospital in hospitals])
+    return float(np.mean(consents == Consent.PERMANENT.value))
+
+
+def _privacy_loss(settings: Settings, rounds: Sequence[dict[str, Any]]) -> PrivacyLoss | None:
+    """Return the largest privacy loss of a record that any site has reported; None unless `CERTIFIED`."""
+    if settings.guarantee is not Guarantee.CERTIFIED:
+        return None
+    answers = [found for event in rounds for part in ("training", "evaluation") for found in event[part].values()]
+    # An event has no word for infinity, which is what null stands for here.
+    losses = [
+        PrivacyLoss(math.inf if found["epsilon"] is None else found["epsilon"], found["delta"])
+        for found in answers
+        if "epsilon" in found
+    ]
+    return max(losses, key=lambda loss: loss.epsilon, default=PrivacyLoss(0.0, settings.delta))
+
+
+def _bounds(done: CarriedOut) -> str:
+    """Return epsilon of a record, and of a subject where that is more, for people."""
+    losses = [done.record_loss]
+    if done.subject_loss is not None and done.subject_loss.records > 1:
+        losses.append(done.subject_loss)
+    words = [loss_words(loss) for loss in losses if loss is not None]
+    return f"epsilon {', '.join(words)}" if words else ""
 
 
 def _speed(done: dict[str, Any], what: str, where: str) -> tuple[str, str]:

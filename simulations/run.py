@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from server.deletion_service import LedgerService
 from server.ledger import Ledger
 from server.run_record import EVENTS, FINISHED, LAST, ROUND, STOPPED, WAITING
 from simulations.baselines import Baseline, Comparison, run_baselines
+from simulations.consent import donate, usual_share
 from simulations.deletions import DeletionDriver, running_agents
 from simulations.flower_runtime import running_federation
 from simulations.hospitals import Hospital, encode_all, give, open_hospital
@@ -62,6 +62,9 @@ class Experiment:
         How many there are.
     alpha : float
         Concentration of the Dirichlet distribution that splits the labels.
+    permanent : float or None
+        Share of the records that are given for good, from 0 to 1. None leaves consents as the data have them, and gives
+        `USUAL_SHARE` under `exact` where no record is permanent.
     deletions : sequence of str
         The plan, such as `records:5%@3`.
     overrides : dict
@@ -80,6 +83,7 @@ class Experiment:
     data_dir: Path | None
     hospitals: int
     alpha: float
+    permanent: float | None
     deletions: Sequence[str]
     overrides: dict[str, ConfigValue]
     baselines: Sequence[Baseline]
@@ -161,6 +165,10 @@ def _prepare(experiment: Experiment, progress: Progress) -> _Prepared:
     if plan and experiment.deletion_service:
         raise InvalidDeletion("a plan of deletions needs the simulation's own deletion service; leave one of them out")
     dataset = load_dataset(experiment.data, data_dir=experiment.data_dir, seed=settings.seed)
+    share = experiment.permanent
+    if share is None:
+        share = usual_share(dataset, settings.guarantee)
+    dataset = donate(dataset, share, settings.seed)
     settings = settings.replace(
         num_classes=dataset.num_classes,
         image_shape=str(dataset.image_shape),
@@ -273,8 +281,3 @@ def _follow(events: Path, run: subprocess.Popen[bytes]) -> Iterator[dict[str, An
         if ended:
             return
         time.sleep(_POLL_SECONDS)
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))

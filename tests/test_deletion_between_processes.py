@@ -213,7 +213,7 @@ def test_subject_is_forgotten_wherever_its_records_are(federation: Federation) -
 
     assert (shown["state"], shown["records"]) == ("completed", 4)
     assert shown["remains"]
-    assert (status["state"], status["guarantee"]) == ("completed", "empirical")
+    assert (status["state"], status["guarantee"]) == ("completed", "exact")
     assert [(site["site"], site["state"], site["entries"]) for site in status["sites"]] == [
         (site, "erased", 2) for site in SITES
     ]

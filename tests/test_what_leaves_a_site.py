@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,14 +23,24 @@ from client import app as client_app
 from client.app import app
 from client.dataset import Consent, Dataset, Split
 from client.enrolment import encode, enrol
+from client.evaluation import Evaluation
 from client.key_store import KeyStore, Tokens
 from client.site import SiteFolder, hospital_name
 from common import deletion_channel
-from common.deletion import DATA_PROTECTION_OFFICER, Acknowledgement, DeletionRequest, RequestState, Subject
+from common.command_line import weakest_guarantee
+from common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    Acknowledgement,
+    DeletionRequest,
+    RequestState,
+    RequestStatus,
+    Subject,
+)
 from common.deletion_channel import DeletionChannel
 from common.encoders.descriptor import DescriptorEncoder
-from common.federation import SITE
-from common.model import ModelShape
+from common.federation import ARRAYS, METRICS, SITE
+from common.guarantees import Guarantee
+from common.model import ModelShape, Munkey
 from common.references import FederationSecret
 from common.settings import Settings
 from protos.deletion_pb2_grpc import DeletionStub
@@ -42,15 +53,16 @@ HOSPITALS = 3
 TRAIN, TEST = 16, 4
 SECRET = FederationSecret(b"a secret that sites share")
 ENCODER = DescriptorEncoder(1)
-KINDS = {"record id", "subject id", "key", "image", "image as floats", "labels", "offset", "moment"}
+KINDS = {"record id", "subject id", "key", "image", "image as floats", "labels", "offset", "moment", "noise key"}
 
 
 class Heard:
-    """Every byte that left a site or came to it."""
+    """Every byte that left a site or came to it, and what the sites replied to the coordinator."""
 
     def __init__(self) -> None:
         self.messages: list[bytes] = []
         self.deletions: list[bytes] = []
+        self.replies: list[RecordDict] = []
 
 
 @dataclass
@@ -98,7 +110,9 @@ class ListenedGrid(Grid):
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         del timeout
-        return [self._send(self._run(self._send(message))) for message in messages]
+        replies = [self._send(self._run(self._send(message))) for message in messages]
+        self._heard.replies += [reply.content for reply in replies]
+        return replies
 
     def _run(self, message: Message) -> Message:
         node = message.metadata.dst_node_id
@@ -160,7 +174,7 @@ class ListenedChannel:
 
 
 def records_of(hospital: int) -> Dataset:
-    """Return a hospital's digits; the first record of each is of the same subject."""
+    """Return a hospital's digits; the first record of each is of the same subject, and every other one permanent."""
     count = TRAIN + TEST
     digits = load_digits()
     rows = slice(hospital * count, (hospital + 1) * count)
@@ -172,7 +186,7 @@ def records_of(hospital: int) -> Dataset:
         record_ids=np.array([f"record-{hospital}-{row:04d}-kept-by-its-hospital" for row in range(count)]),
         subject_ids=np.array(subjects),
         splits=np.array([Split.TRAIN.value] * TRAIN + [Split.TEST.value] * TEST),
-        consents=np.full(count, Consent.REVOCABLE.value),
+        consents=np.array([(Consent.REVOCABLE, Consent.PERMANENT)[row % 2].value for row in range(count)]),
         class_names=tuple(str(name) for name in range(10)),
     )
 
@@ -184,8 +198,8 @@ class Listened:
     heard: Heard
     private: Private
     coordinator: Path
-    state: RequestState
-    erased: int
+    shape: ModelShape
+    status: RequestStatus
 
     def files(self) -> Iterator[bytes]:
         """Yield the content of every file that the coordinator has."""
@@ -193,11 +207,18 @@ class Listened:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Listened]:
+def guarantee() -> Guarantee:
+    return Guarantee.EMPIRICAL
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guarantee: Guarantee) -> Callable[[], Listened]:
     """Return a function that runs a federation of two rounds with a deletion in between."""
     heard, private, coordinator = Heard(), Private(), tmp_path / "coordinator"
     coordinator.mkdir()
     settings = Settings().replace(
+        guarantee=guarantee.value,
+        fewest_permanent=10,
         num_rounds=2,
         min_sites=HOSPITALS,
         width=8,
@@ -216,6 +237,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Listene
         records, name = records_of(hospital), hospital_name(hospital + 1)
         with SiteFolder(tmp_path / "sites" / name).create(name, settings, ENCODER, shape) as store:
             enrol(store, encode(ENCODER, records), SECRET)
+            private.add("noise key", store.noise_key)
         private.add_records(records, ENCODER.encode(torch.from_numpy(records.images)).keys)
     # Flower makes messages for the task that its process runs.
     for name in ("_run_id", "_node_id", "_task_id"):
@@ -227,9 +249,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Listene
     )
     write = KeyStore.write_tokens
 
-    def note_and_write(self: KeyStore, generation: int, entries: Any, tokens: Tokens) -> None:
+    def note_and_write(self: KeyStore, generation: int, entries: Any, tokens: Tokens, **used: Any) -> None:
         private.add_tokens(tokens)
-        write(self, generation, entries, tokens)
+        write(self, generation, entries, tokens, **used)
 
     monkeypatch.setattr(KeyStore, "write_tokens", note_and_write)
 
@@ -243,7 +265,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Listene
                 run_federation(ListenedGrid(chosen, heard), chosen)
                 with DeletionChannel(server.address) as requester:
                     status = requester.get("request-1")
-        return Listened(heard, private, coordinator, status.state, status.erased)
+        return Listened(heard, private, coordinator, shape, status)
 
     addresses: list[str] = []
 
@@ -256,18 +278,51 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Listene
     return run
 
 
-def test_no_byte_of_a_record_or_its_memory_leaves_a_hospital(run: Callable[[], Listened]) -> None:
+@pytest.mark.parametrize("guarantee", Guarantee)
+def test_no_byte_of_a_record_or_its_memory_leaves_a_hospital(run: Callable[[], Listened], guarantee: Guarantee) -> None:
     listened = run()
 
     # Without these, silence would say nothing.
-    assert (listened.state, listened.erased) == (RequestState.COMPLETED, HOSPITALS)
+    assert (listened.status.state, listened.status.erased) == (RequestState.COMPLETED, HOSPITALS)
+    assert weakest_guarantee(listened.status) is guarantee
+    # Tokens that are computed from their own record have no optimiser.
     assert set(listened.private.rows) == KINDS
-    assert all(len(rows) >= HOSPITALS for rows in listened.private.rows.values())
+    expected = KINDS if guarantee is Guarantee.EMPIRICAL else KINDS - {"moment"}
+    assert {kind for kind, rows in listened.private.rows.items() if len(rows) >= HOSPITALS} == expected
     assert sum(map(len, listened.heard.messages)) > 2 * 2 * HOSPITALS * 10_000
     assert SECRET.reference("subject-of-all-the-hospitals") in b"".join(listened.heard.deletions)
     assert listened.private.found_in(listened.heard.messages) == set()
     assert listened.private.found_in(listened.heard.deletions) == set()
     assert listened.private.found_in(listened.files()) == set()
+
+
+@pytest.mark.parametrize("guarantee", Guarantee)
+def test_hospitals_reply_with_shared_weights_numbers_about_all_records_and_their_name(
+    run: Callable[[], Listened], guarantee: Guarantee
+) -> None:
+    listened = run()
+
+    weights = {name: tuple(weight.shape) for name, weight in Munkey(listened.shape).state_dict().items()}
+    numbers = {"num-examples", "entries", "selection-accuracy"}
+    numbers |= {f"{split}-{one.name.replace('_', '-')}" for split in ("val", "test") for one in fields(Evaluation)}
+    if guarantee is Guarantee.CERTIFIED:
+        numbers |= {"epsilon", "delta"}
+    assert len(listened.heard.replies) == 2 * 2 * HOSPITALS
+    for reply in listened.heard.replies:
+        trained = {ARRAYS} & reply.keys()
+        assert reply.keys() == {METRICS, SITE} | trained
+        assert reply[SITE] == {SITE: f"hospital-{str(reply[SITE][SITE])[-1]}"}
+        assert set(reply[METRICS]) <= numbers | ({"train-loss"} if trained else set())
+        if trained:
+            sent = reply.array_records[ARRAYS].to_torch_state_dict()
+            assert {name: tuple(weight.shape) for name, weight in sent.items()} == weights
+
+
+@pytest.mark.parametrize("guarantee", [Guarantee.CERTIFIED])
+def test_certified_training_tells_no_loss(run: Callable[[], Listened]) -> None:
+    losses = [reply.metric_records[METRICS].get("train-loss", math.nan) for reply in run().heard.replies]
+
+    assert all(isinstance(loss, float) and math.isnan(loss) for loss in losses)
 
 
 def test_listening_hears_a_leak_of_every_kind(run: Callable[[], Listened], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,6 +342,7 @@ def test_listening_hears_a_leak_of_every_kind(run: Callable[[], Listened], monke
                 "floats": (image.astype(np.float32) / np.float32(255)).tobytes(),
                 # The bank has lost a record by the second round, but not by the first.
                 "labels": labels.numpy().tobytes(),
+                "noise": self.store.noise_key,
                 "offset": tokens.offsets[tokens.steps.argmax()].numpy().tobytes(),
                 "moment": tokens.second_moments[tokens.steps.argmax()].numpy().tobytes(),
             }

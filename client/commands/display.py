@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from common import command_line
 from common.deletion import Acknowledgement
 
 
@@ -37,12 +38,13 @@ def plain_table(*words: str, numbers: tuple[str, ...] = ()) -> Table:
 
 def orders_table(answers: Iterable[Acknowledgement]) -> Table:
     """Return applied orders as a table."""
-    table = plain_table("request", "state", "guarantee", numbers=("order", "records", "entries", "seconds"))
+    table = plain_table("request", "state", "guarantee", "epsilon", numbers=("order", "records", "entries", "seconds"))
     for answer in answers:
         table.add_row(
             answer.request_id,
             answer.state.value,
             answer.guarantee.value,
+            command_line.epsilon_words(answer),
             str(answer.number),
             str(answer.records),
             str(answer.entries),
@@ -60,6 +62,8 @@ def order_document(answer: Acknowledgement) -> dict[str, Any]:
         "records": answer.records,
         "entries": answer.entries,
         "guarantee": answer.guarantee.value,
+        "record_loss": command_line.loss_document(answer.record_loss),
+        "subject_loss": command_line.loss_document(answer.subject_loss),
         "seconds": answer.seconds,
         "reason": answer.reason,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,10 +16,11 @@ from rich.progress import Progress, TaskID
 from client.commands.display import plain_table, progress_bars
 from client.commands.faults import faults_explained
 from client.commands.options import JsonOption, SiteDirOption, read_ids
-from client.dataset import Dataset, Split
+from client.dataset import Consent, Dataset, Split
 from client.enrolment import encode
 from client.enrolment import enrol as enrol_batches
-from client.key_store import Enrolled, KeyStore
+from client.exact_state import read_shared_model, refresh_tokens
+from client.key_store import Enrolled, KeyStore, StoreDescription
 from client.medmnist_files import read_npz
 from client.neighbour_index import list_arrivals
 from client.site import SiteFolder, describe_store, model_shape
@@ -26,6 +28,7 @@ from common import command_line
 from common.deletion import DATA_PROTECTION_OFFICER
 from common.encoders import Encoder
 from common.errors import BankChanged, InvalidDataset, InvalidInput, InvalidSetting, KeyStoreError
+from common.guarantees import Guarantee
 from common.model import ModelShape
 from common.model_choice import choose_encoder, choose_shape
 from common.references import FederationSecret
@@ -50,6 +53,19 @@ def enrol(
     ] = None,
     encoder: Annotated[str | None, typer.Option(help="Short for --set encoder=NAME.")] = None,
     weights: Annotated[str | None, typer.Option(help="Short for --set encoder-weights=FILE.")] = None,
+    guarantee: Annotated[
+        Guarantee | None,
+        typer.Option(help="What the site promises its patients a deletion means; short for --set guarantee=NAME."),
+    ] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help="With certified, the promised budget; short for --set epsilon=NUMBER.")
+    ] = None,
+    delta: Annotated[
+        float | None, typer.Option(help="With certified, how often it may fail; short for --set delta=NUMBER.")
+    ] = None,
+    consent: Annotated[
+        Consent, typer.Option(help="Consent of the records of this file, unless the file says it for each of them.")
+    ] = Consent.REVOCABLE,
     new_consent: Annotated[
         Path | None,
         typer.Option(help="Record ids, one a line, that were deleted and for which consent was given anew."),
@@ -59,32 +75,44 @@ def enrol(
     """Add records to a site's key store, and make the site's folder the first time.
 
     Give the settings that the federation trains with; image shape and number of classes come from the data.
+    Guarantee, epsilon and delta are promised to the patients the first time, and cannot be changed later.
     If it is interrupted, run it again: it goes on where it was.
 
     Example: munkey-client enrol --site-dir hospital-1 --site hospital-1 --data scans.npz --secret federation.secret
     """
     _check_site(site)
-    dataset = read_npz(data)
+    dataset = read_npz(data, consent=consent)
     consents = _read_consents(new_consent, dataset, data)
     overrides = parse_assignments(setting or [])
-    shorthands = {"encoder": encoder, "encoder-weights": weights}
-    overrides |= {name: value for name, value in shorthands.items() if value is not None}
+    shorthands = {
+        "encoder": encoder,
+        "encoder-weights": weights,
+        "guarantee": guarantee,
+        "epsilon": epsilon,
+        "delta": delta,
+    }
+    overrides |= {
+        name: value.value if isinstance(value, StrEnum) else value
+        for name, value in shorthands.items()
+        if value is not None
+    }
     settings = _fit_to_data(overrides, dataset)
     folder = SiteFolder(site_dir)
     shared = _read_secret(folder, secret)
     shape = choose_shape(settings)
-    enrolment = _Enrolment(folder, site, settings, choose_encoder(settings), shape, shared)
+    enrolment = _Enrolment(folder, site, settings, choose_encoder(settings), shape, shared, frozenset(overrides))
     enrolment.check()
     with enrolment.open() as store, progress_bars(quiet=as_json) as bars:
         enrolled = enrolment.add(store, dataset, consents, bars)
         _list_neighbours(store, bars)
+        _compute_tokens(folder, store, bars)
         totals = {split.value: store.count(split) for split in Split}
     _show(site, enrolled, totals, as_json)
 
 
 @dataclass(frozen=True)
 class _Enrolment:
-    """Everything that was chosen for an enrolment but the records."""
+    """Everything that was chosen for an enrolment but the records; `asked` names the settings that a person gave."""
 
     folder: SiteFolder
     site: str
@@ -92,6 +120,7 @@ class _Enrolment:
     encoder: Encoder
     shape: ModelShape
     secret: FederationSecret
+    asked: frozenset[str]
 
     def check(self) -> None:
         """Check that what is to be enrolled fits the key store, if there is one.
@@ -121,9 +150,23 @@ class _Enrolment:
                     f"add --set image-path={held.image_path}, or choose another --site-dir"
                 )
             model_shape(self.settings, held)
+            self._check_promise(held)
             if not store.agrees_with(self.secret):
                 raise KeyStoreError(
                     f"the records in {self.folder.path} were enrolled with another federation secret; give that one"
+                )
+
+    def _check_promise(self, held: StoreDescription) -> None:
+        """Check that no other promise was asked for than the one that the store's patients were given."""
+        for name, promised, wanted in (
+            ("guarantee", held.guarantee, self.settings.guarantee),
+            ("epsilon", held.epsilon, self.settings.epsilon),
+            ("delta", held.delta, self.settings.delta),
+        ):
+            if name in self.asked and wanted != promised:
+                raise KeyStoreError(
+                    f"the site has promised its patients {name} = {promised}, not {wanted}; leave --{name} out to add "
+                    "records under that promise, or choose another --site-dir"
                 )
 
     def open(self) -> KeyStore:
@@ -218,6 +261,14 @@ def _list_neighbours(store: KeyStore, bars: Progress) -> None:
         except BankChanged:
             # The site's agent carried out a deletion meanwhile; what is left to list is listed without it.
             continue
+
+
+def _compute_tokens(folder: SiteFolder, store: KeyStore, bars: Progress) -> None:
+    """Give arrivals the tokens that follow from the site's shared weights, where tokens are not trained."""
+    model = read_shared_model(folder)
+    if model is not None and store.description.guarantee is not Guarantee.EMPIRICAL:
+        task = bars.add_task("computing exemplar tokens", total=store.count(Split.TRAIN))
+        refresh_tokens(store, model, lambda more: bars.update(task, advance=more))
 
 
 def _show(site: str, enrolled: Enrolled, totals: dict[str, int], as_json: bool) -> None:

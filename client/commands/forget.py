@@ -214,13 +214,16 @@ def _show(status: RequestStatus, service: str, as_json: bool) -> None:
         return
     name = status.request.request_id
     typer.echo(f"request {name}: {status.state}, {status.erased} records erased")
-    table = plain_table("site", "state", "guarantee", "reason", numbers=("order", "records", "entries", "seconds"))
+    table = plain_table(
+        "site", "state", "guarantee", "epsilon", "reason", numbers=("order", "records", "entries", "seconds")
+    )
     for progress in status.sites:
         answer = progress.acknowledgement
         table.add_row(
             progress.site,
             progress.state.value,
             answer.guarantee.value if answer else "",
+            command_line.epsilon_words(answer) if answer else "",
             answer.reason if answer else "",
             str(progress.number),
             *((str(answer.records), str(answer.entries), f"{answer.seconds:.3f}") if answer else ()),
@@ -228,6 +231,8 @@ def _show(status: RequestStatus, service: str, as_json: bool) -> None:
     command_line.print_table(table)
     if guarantee:
         typer.echo(f"guarantee {guarantee}: {guarantee.remains}")
+    if loss := command_line.combined_loss(status):
+        typer.echo(f"epsilon {command_line.loss_words(loss)} of one subject, delta {loss.delta:g}")
     if pending := [progress.site for progress in status.sites if not progress.state.final]:
         typer.echo(f"pending at {', '.join(pending)}: the request stays in the ledger until every site has answered")
         typer.echo(f"look it up with: munkey-server request {name} --service {service}")

@@ -8,26 +8,16 @@ from typing import Annotated
 import typer
 
 from common.errors import InvalidInput
-from common.guarantees import Guarantee
 from common.settings import Settings
 
 SiteDirOption = Annotated[
     Path, typer.Option("--site-dir", help="The site's folder: its key store and its copy of the federation secret.")
 ]
 ServiceOption = Annotated[str, typer.Option("--service", help="Address of the deletion service, host:port.")]
-GuaranteeOption = Annotated[
-    Guarantee, typer.Option("--guarantee", help="What a deletion means for the federation's shared weights.")
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 DEFAULT_SERVICE: str = Settings.model_fields["deletion_service"].default
-DEFAULT_GUARANTEE: Guarantee = Settings.model_fields["guarantee"].default
 DEFAULT_PATIENCE: float = Settings.model_fields["deletion_patience"].default
-
-
-def check_guarantee(guarantee: Guarantee) -> Guarantee:
-    """Return a guarantee that this version can give; raises `InvalidSetting` for the others."""
-    return Settings.parse({"guarantee": guarantee.value}).guarantee
 
 
 def read_ids(path: Path) -> list[str]:

@@ -15,14 +15,11 @@ import typer
 from client.commands.display import order_document, orders_table
 from client.commands.faults import faults_explained
 from client.commands.options import (
-    DEFAULT_GUARANTEE,
     DEFAULT_PATIENCE,
     DEFAULT_SERVICE,
-    GuaranteeOption,
     JsonOption,
     ServiceOption,
     SiteDirOption,
-    check_guarantee,
 )
 from client.orders import DeletionAgent, catch_up_patiently
 from client.site import SiteFolder
@@ -32,9 +29,7 @@ from common.deletion_channel import DeletionChannel
 
 
 @faults_explained()
-def agent(
-    site_dir: SiteDirOption, service: ServiceOption = DEFAULT_SERVICE, guarantee: GuaranteeOption = DEFAULT_GUARANTEE
-) -> None:
+def agent(site_dir: SiteDirOption, service: ServiceOption = DEFAULT_SERVICE) -> None:
     """Carry out deletion orders as they come, until SIGINT or SIGTERM.
 
     It begins with the orders that came while it was off, and waits for a service that cannot be reached.
@@ -42,7 +37,6 @@ def agent(
 
     Example: munkey-client agent --site-dir hospital-1 --service 127.0.0.1:9440
     """
-    guarantee = check_guarantee(guarantee)
     _log_to_stderr()
     with (
         SiteFolder(site_dir).open() as store,
@@ -50,7 +44,7 @@ def agent(
         _stopped_by_signals(channel) as stop,
     ):
         typer.echo(f"deletion agent of {store.description.site}: orders after {store.last_order} from {service}")
-        DeletionAgent(store, channel, guarantee, on_order=_show_order).run(stop)
+        DeletionAgent(store, channel, on_order=_show_order).run(stop)
 
 
 @faults_explained()
@@ -60,17 +54,15 @@ def catch_up(
     patience: Annotated[
         float, typer.Option(min=0, help="Seconds to wait for a service that cannot be reached.")
     ] = DEFAULT_PATIENCE,
-    guarantee: GuaranteeOption = DEFAULT_GUARANTEE,
     as_json: JsonOption = False,
 ) -> None:
     """Carry out the orders that are outstanding, once.
 
     Example: munkey-client catch-up --site-dir hospital-1 --service 127.0.0.1:9440
     """
-    guarantee = check_guarantee(guarantee)
     _log_to_stderr()
     with SiteFolder(site_dir).open() as store, DeletionChannel(service) as channel:
-        applied = catch_up_patiently(store, channel, guarantee, patience=patience)
+        applied = catch_up_patiently(store, channel, patience=patience)
         site, last = store.description.site, store.last_order
     if as_json:
         command_line.print_json([order_document(answer) for answer in applied])
@@ -81,9 +73,10 @@ def catch_up(
 
 
 def _show_order(answer: Acknowledgement) -> None:
+    epsilon = command_line.epsilon_words(answer)
     typer.echo(
         f"order {answer.number}: {answer.state}, {answer.records} records, {answer.entries} entries, "
-        f"{answer.seconds:.3f} s ({answer.guarantee})"
+        f"{answer.seconds:.3f} s ({answer.guarantee}{', epsilon ' * bool(epsilon)}{epsilon})"
     )
 
 

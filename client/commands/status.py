@@ -13,6 +13,7 @@ from client.key_store import KeyStore
 from client.site import SiteFolder
 from common import command_line
 from common.deletion import Acknowledgement
+from common.guarantees import Guarantee
 
 
 @faults_explained()
@@ -47,11 +48,18 @@ class _Holdings:
     def of(cls, store: KeyStore) -> _Holdings:
         held = store.description
         records = {split.value: store.count(split) for split in Split}
+        certified = held.guarantee is Guarantee.CERTIFIED
         facts = {
             "site": held.site,
             "records": records,
             "entries": records[Split.TRAIN.value],
             "consents": {consent.value: count for consent, count in sorted(store.count_consents().items())},
+            "guarantee": held.guarantee.value,
+            "budget": {"epsilon": command_line.finite(held.epsilon), "delta": held.delta} if certified else None,
+            # Where training is allowed to go without noise, what was spent on noise bounds nothing.
+            "spent": command_line.loss_document(store.privacy_loss()) if certified else None,
+            "noisy_rounds": len(store.spent()),
+            "influences": {influence.value: count for influence, count in sorted(store.count_influences().items())},
             "classes": {str(label): count for label, count in sorted(store.count_labels().items())},
             "trained_tokens": store.count_trained(),
             "exemplar_size": held.exemplar_size,
@@ -68,5 +76,9 @@ class _Holdings:
 
 def _words(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {count}" for name, count in value.items()) or "none"
-    return str(value)
+        return ", ".join(f"{name} {_number(number)}" for name, number in value.items()) or "none"
+    return "none" if value is None else str(value)
+
+
+def _number(number: float | None) -> str:
+    return "unbounded" if number is None else f"{number:g}" if isinstance(number, float) else str(number)

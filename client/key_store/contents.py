@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.guarantees import Guarantee
 from common.settings import ImagePath
 
 
@@ -32,6 +33,11 @@ class StoreDescription:
         Numbers in an exemplar token.
     list_length : int
         Neighbours kept for each record: K, and some more so that deletions seldom empty a list.
+    guarantee : Guarantee
+        What a deletion means for the shared weights, as the site has promised its patients.
+    epsilon, delta : float
+        The budget of a record's privacy loss over all training that the site has promised, where the guarantee is
+        `CERTIFIED`; an epsilon of `inf` is no bound.
     """
 
     site: str
@@ -41,6 +47,9 @@ class StoreDescription:
     input_shape: tuple[int, ...]
     exemplar_size: int
     list_length: int
+    guarantee: Guarantee
+    epsilon: float
+    delta: float
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,17 @@ class Tokens:
     first_moments: Tensor
     second_moments: Tensor
     steps: Tensor
+
+    def select(self, rows: Tensor) -> Tokens:
+        """Return some of the rows."""
+        return Tokens(self.offsets[rows], self.first_moments[rows], self.second_moments[rows], self.steps[rows])
+
+    def copy_(self, other: Tokens) -> None:
+        """Take over another's rows, in place."""
+        self.offsets.copy_(other.offsets)
+        self.first_moments.copy_(other.first_moments)
+        self.second_moments.copy_(other.second_moments)
+        self.steps.copy_(other.steps)
 
     def pack(self) -> Iterator[bytes]:
         """Yield each entry's row as bytes of one length: steps, offset, first and second moment."""

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from typing import NamedTuple
 
+from client.key_store.contents import StoreDescription
+from client.key_store.description import Identity
 from client.key_store.identities import ReferenceHashes
-from client.key_store.schema import CONTENTS, explaining_locks, not_following_references, not_waiting_for_disk
+from client.key_store.influence import bury, count_largest_subject, recall
+from client.key_store.privacy import PrivacyAccount
+from client.key_store.schema import (
+    CONTENTS,
+    explaining_locks,
+    not_following_references,
+    not_waiting_for_disk,
+    writing,
+)
 from common.deletion import Acknowledgement, DeletionOrder, Records, SiteState, Subject, Target, WholeSite
 from common.errors import KeyStoreError
-from common.guarantees import Guarantee
+from common.guarantees import Guarantee, Influence, PrivacyLoss
 
 
 def apply_order(
-    connection: sqlite3.Connection, order: DeletionOrder, guarantee: Guarantee, hashes: ReferenceHashes
+    connection: sqlite3.Connection, order: DeletionOrder, identity: Identity, privacy: PrivacyAccount
 ) -> Acknowledgement:
     """Delete what an order names, leave tombstones, and empty the write-ahead log.
 
@@ -25,9 +36,9 @@ def apply_order(
         A key store's connection, outside of a transaction.
     order : DeletionOrder
         What is to be deleted.
-    guarantee : Guarantee
-        What the deletion means for the shared weights.
-    hashes : ReferenceHashes
+    identity : Identity
+        The store's own.
+    privacy : PrivacyAccount
         The store's own.
 
     Returns
@@ -43,34 +54,35 @@ def apply_order(
     start = time.perf_counter()
     everything = isinstance(order.request.target, WholeSite)
     with explaining_locks(), not_following_references(connection) if everything else nullcontext():
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with writing(connection):
             if not _is_applied(connection, order.number):
-                _delete(connection, order, guarantee, hashes)
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
-        _finish(connection, order.number, start)
-    return next(read_acknowledgements(connection, order.site, f"number = {order.number}"))
+                _delete(connection, order, identity, privacy)
+        _finish(connection, order.number, start, privacy)
+    return next(read_acknowledgements(connection, identity.description, f"number = {order.number}"))
 
 
-def finish_interrupted(connection: sqlite3.Connection) -> None:
-    """Empty the log after deletions that were committed and then interrupted; raises as `apply_order` does."""
+def finish_interrupted(connection: sqlite3.Connection, privacy: PrivacyAccount) -> None:
+    """Finish deletions that were committed and then interrupted; raises as `apply_order` does."""
     unfinished = connection.execute("SELECT number FROM applied_orders WHERE finished = 0").fetchall()
     for (number,) in unfinished:
         with explaining_locks():
-            _finish(connection, number, time.perf_counter())
+            _finish(connection, number, time.perf_counter(), privacy)
 
 
-def read_acknowledgements(connection: sqlite3.Connection, site: str, condition: str) -> Iterator[Acknowledgement]:
+def read_acknowledgements(
+    connection: sqlite3.Connection, description: StoreDescription, condition: str
+) -> Iterator[Acknowledgement]:
     """Yield the answers to applied orders that meet a condition in SQL, oldest first."""
-    columns = "number, request_id, state, records, entries, guarantee, seconds, reason"
+    columns = (
+        "number, request_id, state, records, entries, guarantee, seconds, reason, subject_records, "
+        "record_epsilon, subject_epsilon"
+    )
     query = f"SELECT {columns} FROM applied_orders WHERE {condition} ORDER BY number"  # noqa: S608 (callers' constants)
-    for number, request_id, state, records, entries, guarantee, seconds, reason in connection.execute(query).fetchall():
+    for row in connection.execute(query).fetchall():
+        number, request_id, state, records, entries, guarantee, seconds, reason, size, record, subject = row
         yield Acknowledgement(
             number=number,
-            site=site,
+            site=description.site,
             request_id=request_id,
             state=SiteState(state),
             records=records,
@@ -78,19 +90,38 @@ def read_acknowledgements(connection: sqlite3.Connection, site: str, condition: 
             guarantee=Guarantee(guarantee),
             seconds=seconds,
             reason=reason,
+            record_loss=None if record is None else PrivacyLoss(record, description.delta),
+            subject_loss=None if subject is None else PrivacyLoss(subject, description.delta, size),
         )
 
 
-def _finish(connection: sqlite3.Connection, number: int, start: float) -> None:
+def _finish(connection: sqlite3.Connection, number: int, start: float, privacy: PrivacyAccount) -> None:
     """Empty the log and fix the answer; whoever comes first fixes it, and the others find it so."""
     (records,) = connection.execute("SELECT records FROM applied_orders WHERE number = ?", (number,)).fetchone()
     if records:
         _checkpoint(connection)
     elapsed = time.perf_counter() - start
+    epsilons = _epsilons(connection, number, privacy)
     with not_waiting_for_disk(connection):
         connection.execute(
-            "UPDATE applied_orders SET seconds = ?, finished = 1 WHERE number = ? AND finished = 0", (elapsed, number)
+            "UPDATE applied_orders SET seconds = ?, record_epsilon = ?, subject_epsilon = ?, finished = 1 "
+            "WHERE number = ? AND finished = 0",
+            (elapsed, *epsilons, number),
         )
+
+
+def _epsilons(
+    connection: sqlite3.Connection, number: int, privacy: PrivacyAccount
+) -> tuple[float, float] | tuple[None, None]:
+    """Return epsilon of a record and of a subject by what had been released when an order was committed.
+
+    What was released later was made without the deleted records.
+    """
+    query = "SELECT guarantee, finished, last_training, subject_records FROM applied_orders WHERE number = ?"
+    guarantee, finished, last_training, size = connection.execute(query, (number,)).fetchone()
+    if finished or guarantee != Guarantee.CERTIFIED:
+        return None, None
+    return privacy.loss(1, last_training).epsilon, privacy.loss(size, last_training).epsilon
 
 
 def _checkpoint(connection: sqlite3.Connection) -> None:
@@ -106,49 +137,97 @@ def _checkpoint(connection: sqlite3.Connection) -> None:
         raise KeyStoreError("another process keeps reading the key store, so its log cannot be emptied; try again")
 
 
-def _delete(
-    connection: sqlite3.Connection, order: DeletionOrder, guarantee: Guarantee, hashes: ReferenceHashes
-) -> None:
-    target = order.request.target
+class _Held(NamedTuple):
+    """A record that an order names."""
+
+    entry: int
+    record_hash: bytes
+    subject_hash: bytes
+    split: str
+    influence: str
+
+
+def _delete(connection: sqlite3.Connection, order: DeletionOrder, identity: Identity, privacy: PrivacyAccount) -> None:
+    target, hashes = order.request.target, identity.hashes
     found = _select(connection, target, hashes)
-    buried = {record_hash for _, record_hash, _ in found}
-    if isinstance(target, Records):
-        buried.update(map(hashes.record, target.references))
-    elif isinstance(target, Subject):
-        buried.add(hashes.subject(target.reference))
-    connection.executemany("INSERT OR IGNORE INTO tombstones (hash) VALUES (?)", [(hash_,) for hash_ in sorted(buried)])
+    named = _named(target, hashes)
+    answer = _answer(connection, order, found, recall(connection, named), identity.description, privacy)
+    # A subject's tombstone remembers the most that was held of any of its records.
+    influences = [Influence(held.influence) for held in found]
+    strongest = max(influences, key=list(Influence).index, default=Influence.NONE)
+    buried = dict.fromkeys(named, strongest if isinstance(target, Subject) else Influence.NONE)
+    buried |= {held.record_hash: Influence(held.influence) for held in found}
+    bury(connection, buried)
     if isinstance(target, WholeSite):
         for table in ("neighbours", *CONTENTS, "records"):
             connection.execute(f"DELETE FROM {table}")  # noqa: S608 (names of tables)
     else:
-        numbers = [(entry,) for entry, _, _ in found]
+        numbers = [(held.entry,) for held in found]
         for table in CONTENTS:
             overwrite = f"UPDATE {table} SET content = zeroblob(length(content)) WHERE entry = ?"  # noqa: S608
             connection.executemany(overwrite, numbers)
         connection.executemany("DELETE FROM records WHERE entry = ?", numbers)
-    state = SiteState.ERASED if found else SiteState.NOTHING_HELD
-    entries = sum(split == "train" for _, _, split in found)
     connection.execute(
-        "INSERT INTO applied_orders (number, request_id, state, records, entries, guarantee, seconds, reason) "
-        "VALUES (?, ?, ?, ?, ?, ?, 0, '')",
-        (order.number, order.request.request_id, state.value, len(found), entries, guarantee.value),
+        "INSERT INTO applied_orders (number, request_id, state, records, entries, guarantee, seconds, reason, "
+        "last_training, subject_records) VALUES (?, ?, ?, ?, ?, ?, 0, '', ?, ?)",
+        answer,
     )
-    if entries:
+    if _entries(found):
         connection.execute("UPDATE description SET generation = generation + 1")
 
 
-def _select(connection: sqlite3.Connection, target: Target, hashes: ReferenceHashes) -> list[tuple[int, bytes, str]]:
-    """Return entry, hash and split of every record that a target names."""
-    columns = "SELECT entry, record_hash, split FROM records"
+def _answer(
+    connection: sqlite3.Connection,
+    order: DeletionOrder,
+    found: Sequence[_Held],
+    remembered: set[Influence],
+    description: StoreDescription,
+    privacy: PrivacyAccount,
+) -> tuple[object, ...]:
+    """Return what `applied_orders` holds of an order, from what the store says before anything is deleted.
+
+    What an earlier order has deleted may be in the shared weights still, so its tombstones count as well.
+    """
+    influences = remembered | {Influence(held.influence) for held in found}
+    everything = isinstance(order.request.target, WholeSite)
+    subjects = None if everything else {held.subject_hash for held in found}
+    return (
+        order.number,
+        order.request.request_id,
+        (SiteState.ERASED if found else SiteState.NOTHING_HELD).value,
+        len(found),
+        _entries(found),
+        Guarantee.weakest([description.guarantee, *(influence.guarantee for influence in influences)]).value,
+        privacy.last_training,
+        max(count_largest_subject(connection, subjects), 1),
+    )
+
+
+def _entries(found: Sequence[_Held]) -> int:
+    return sum(held.split == "train" for held in found)
+
+
+def _named(target: Target, hashes: ReferenceHashes) -> list[bytes]:
+    """Return the hashes of what a target names, whether it is here or not."""
+    if isinstance(target, Records):
+        return [hashes.record(reference) for reference in target.references]
+    return [hashes.subject(target.reference)] if isinstance(target, Subject) else []
+
+
+def _select(connection: sqlite3.Connection, target: Target, hashes: ReferenceHashes) -> list[_Held]:
+    """Return every record that a target names."""
+    columns = "SELECT entry, record_hash, subject_hash, split, influence FROM records"
     if isinstance(target, Records):
         queries = (
             connection.execute(f"{columns} WHERE record_hash = ?", (hashes.record(reference),)).fetchone()
             for reference in sorted(target.references)
         )
-        return [row for row in queries if row is not None]
+        return [_Held(*row) for row in queries if row is not None]
     if isinstance(target, Subject):
-        return connection.execute(f"{columns} WHERE subject_hash = ?", (hashes.subject(target.reference),)).fetchall()
-    return connection.execute(columns).fetchall()
+        rows = connection.execute(f"{columns} WHERE subject_hash = ?", (hashes.subject(target.reference),))
+    else:
+        rows = connection.execute(columns)
+    return [_Held(*row) for row in rows.fetchall()]
 
 
 def _is_applied(connection: sqlite3.Connection, number: int) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from common.errors import KeyStoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Written to `PRAGMA user_version`; raised with every change of the tables."""
 
 CONTENTS = ("secrets", "keys", "inputs", "tokens")
@@ -27,12 +27,17 @@ CREATE TABLE description (
     input_shape TEXT NOT NULL,
     exemplar_size INTEGER NOT NULL,
     list_length INTEGER NOT NULL,
+    guarantee TEXT NOT NULL CHECK (guarantee IN ('exact', 'certified', 'empirical')),
+    epsilon REAL NOT NULL,
+    delta REAL NOT NULL,
     hash_key BLOB NOT NULL,
+    noise_key BLOB NOT NULL,
     generation INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- AUTOINCREMENT: the number of a deleted entry is never given to another record.
 -- `identity` is the record's and the subject's id, encrypted under the entry's secret; the two hashes find them again.
+-- `influence`: what shared weights that left the site may hold of the record.
 CREATE TABLE records (
     entry INTEGER PRIMARY KEY AUTOINCREMENT,
     record_hash BLOB NOT NULL UNIQUE,
@@ -41,6 +46,7 @@ CREATE TABLE records (
     label INTEGER NOT NULL,
     split TEXT NOT NULL CHECK (split IN ('train', 'val', 'test')),
     consent TEXT NOT NULL CHECK (consent IN ('revocable', 'permanent')),
+    influence TEXT NOT NULL DEFAULT 'none' CHECK (influence IN ('none', 'bounded', 'unbounded')),
     listed INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX records_by_subject ON records (subject_hash);
@@ -64,11 +70,34 @@ CREATE TABLE neighbours (
 CREATE INDEX neighbours_of ON neighbours (neighbour);
 
 -- The hashes of what was deleted; they name nobody, and refuse the same record if it is enrolled again.
+-- `influence`: that of the deleted record, which the same record begins with if new consent lets it in.
 CREATE TABLE tombstones (
-    hash BLOB PRIMARY KEY
+    hash BLOB PRIMARY KEY,
+    influence TEXT NOT NULL DEFAULT 'none' CHECK (influence IN ('none', 'bounded', 'unbounded'))
+) STRICT, WITHOUT ROWID;
+
+-- Training with noise. `released`: what it made may have left the site; a row without it stands for nothing spent.
+CREATE TABLE noisy_training (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    round INTEGER NOT NULL,
+    steps INTEGER NOT NULL,
+    sampling_rate REAL NOT NULL,
+    noise_multiplier REAL NOT NULL,
+    released INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- The epsilons of the training up to a row above, kept because computing one takes up to a second.
+CREATE TABLE privacy_losses (
+    last_training INTEGER NOT NULL,
+    delta REAL NOT NULL,
+    records INTEGER NOT NULL,
+    epsilon REAL NOT NULL,
+    PRIMARY KEY (last_training, delta, records)
 ) STRICT, WITHOUT ROWID;
 
 -- `finished`: the log is empty as well; from then on the row is the site's answer and does not change.
+-- `last_training` and `subject_records` are as they were when the deletion was committed. Where the guarantee is
+-- `certified`, the epsilons are computed from them before the row is finished.
 CREATE TABLE applied_orders (
     number INTEGER PRIMARY KEY,
     request_id TEXT NOT NULL,
@@ -78,6 +107,10 @@ CREATE TABLE applied_orders (
     guarantee TEXT NOT NULL,
     seconds REAL NOT NULL,
     reason TEXT NOT NULL,
+    last_training INTEGER NOT NULL,
+    subject_records INTEGER NOT NULL,
+    record_epsilon REAL,
+    subject_epsilon REAL,
     finished INTEGER NOT NULL DEFAULT 0,
     acknowledged INTEGER NOT NULL DEFAULT 0
 ) STRICT;
@@ -135,6 +168,25 @@ def explaining_locks() -> Iterator[None]:
             f"the key store cannot be written ({error}); try again when no other process is busy with it, "
             "and check the free space on its disk"
         ) from None
+
+
+@contextmanager
+def writing(connection: sqlite3.Connection) -> Iterator[None]:
+    """Open a write transaction that is committed at its end, and taken back if anything is raised in it.
+
+    Raises
+    ------
+    KeyStoreError
+        If another process writes for longer than the connection waits, or the disk is full.
+    """
+    with explaining_locks():
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
 
 
 def create_tables(connection: sqlite3.Connection) -> None:

@@ -7,7 +7,6 @@ computed from a bank that deletions have changed since is refused (`BankChanged`
 from __future__ import annotations
 
 import hmac
-import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,13 +22,19 @@ from torch import Tensor
 from client.dataset import Consent, Dataset, Split
 from client.key_store.contents import Enrolled, StoreDescription, Tokens
 from client.key_store.deletion import apply_order, finish_interrupted, read_acknowledgements
-from client.key_store.identities import SECRET_BYTES, ReferenceHashes, decrypt_identity, encrypt_identity
-from client.key_store.schema import check_version, connect, create_tables, explaining_locks, not_waiting_for_disk
+from client.key_store.description import Identity, check_noise_key, read_identity, write_description
+from client.key_store.enrolment import Arrivals, add_records, is_known, is_tombstoned
+from client.key_store.identities import ReferenceHashes, decrypt_identity
+from client.key_store.influence import count_influences, count_largest_subject, raise_influence
+from client.key_store.neighbour_rows import read_lists, write_lists
+from client.key_store.privacy import PrivacyAccount
+from client.key_store.schema import check_version, connect, create_tables, not_waiting_for_disk, writing
 from common.deletion import Acknowledgement, DeletionOrder
 from common.encoders import Encoding
 from common.errors import BankChanged, KeyStoreError
-from common.guarantees import Guarantee
-from common.neighbours import NONE, NeighbourLists
+from common.guarantees import Influence, PrivacyLoss
+from common.neighbours import NeighbourLists
+from common.noisy_steps import NoisySteps
 from common.references import FederationSecret
 from common.settings import ImagePath
 
@@ -48,37 +53,35 @@ class KeyStore:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
-        self.description, self.hashes = self._read_description()
+        self._identity: Identity = read_identity(connection, path)
+        self._privacy = PrivacyAccount(connection, self.description)
 
     @classmethod
-    def create(cls, path: Path, description: StoreDescription) -> Self:
-        """Make a new, empty store that only its owner can read.
+    def create(cls, path: Path, description: StoreDescription, *, noise_key: bytes | None = None) -> Self:
+        """Make an empty store that only its owner can read.
+
+        Parameters
+        ----------
+        path : Path
+            A file that does not exist.
+        description : StoreDescription
+            What fixes the store's contents.
+        noise_key : bytes, optional
+            32 bytes, where a simulation is to be repeatable; random by default, as it must be at a hospital.
 
         Raises
         ------
         KeyStoreError
-            If the file is there already.
+            If the file is there already, or the noise key has another length.
         """
+        check_noise_key(noise_key)
         try:
             path.touch(mode=0o600, exist_ok=False)
         except FileExistsError:
             raise KeyStoreError(f"{path} is there already; open it, or choose another folder") from None
         connection = connect(path)
         create_tables(connection)
-        connection.execute(
-            "INSERT INTO description (only, site, encoder, key_size, input_kind, input_shape, exemplar_size, "
-            "list_length, hash_key) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                description.site,
-                description.encoder,
-                description.key_size,
-                description.image_path.value,
-                "x".join(str(size) for size in description.input_shape),
-                description.exemplar_size,
-                description.list_length,
-                secrets.token_bytes(32),
-            ),
-        )
+        write_description(connection, description, noise_key)
         return cls(path, connection)
 
     @classmethod
@@ -116,6 +119,21 @@ class KeyStore:
         """Close the connection."""
         self._connection.close()
 
+    @property
+    def description(self) -> StoreDescription:
+        """What fixes the store's contents, and what the site has promised its patients."""
+        return self._identity.description
+
+    @property
+    def hashes(self) -> ReferenceHashes:
+        """Names records and subjects within the store."""
+        return self._identity.hashes
+
+    @property
+    def noise_key(self) -> bytes:
+        """32 bytes, the seed of privacy noise; they must never leave the site, and no log may hold them."""
+        return self._identity.noise_key
+
     # What the store holds.
 
     @property
@@ -151,6 +169,26 @@ class KeyStore:
         rows = self._connection.execute("SELECT entry FROM records WHERE listed = 0 ORDER BY entry").fetchall()
         return np.array(rows, dtype=np.int64).reshape(-1)
 
+    def read_permanent(self, entries: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return (n,) whether the consent of each of some entries is permanent; raises `BankChanged` as `read_keys`."""
+        rows = self._connection.execute("SELECT entry, consent FROM records").fetchall()
+        permanent = {entry: consent == Consent.PERMANENT for entry, consent in rows}
+        try:
+            return np.array([permanent[entry] for entry in entries.tolist()], dtype=np.bool_)
+        except KeyError:
+            raise _missing_entry() from None
+
+    def read_identities(self, entries: NDArray[np.int64]) -> list[tuple[str, str]]:
+        """Return the record's and the subject's id of each of some entries; raises `BankChanged` as `read_keys`."""
+        query = "SELECT content, identity FROM records JOIN secrets USING (entry) WHERE entry = ?"
+        identities = []
+        for entry in entries.tolist():
+            row = self._connection.execute(query, (entry,)).fetchone()
+            if row is None:
+                raise _missing_entry()
+            identities.append(decrypt_identity(*row))
+        return identities
+
     def read_keys(self, entries: NDArray[np.int64]) -> Tensor:
         """Return (n, key_size) float32 keys of some entries.
 
@@ -177,22 +215,7 @@ class KeyStore:
 
     def read_neighbours(self, entries: NDArray[np.int64], bank: NDArray[np.int64]) -> NeighbourLists:
         """Return the neighbour lists of some entries as positions in `bank`; both are sorted entry numbers."""
-        length = self.description.list_length
-        lists = NeighbourLists.empty(len(entries), length)
-        if not len(entries):
-            return lists
-        rows = self._connection.execute(
-            "SELECT entry, neighbour, similarity FROM neighbours WHERE entry BETWEEN ? AND ?",
-            (int(entries[0]), int(entries[-1])),
-        )
-        found = np.fromiter(rows, dtype=[("entry", np.int64), ("neighbour", np.int64), ("similarity", np.float32)])
-        found = found[np.isin(found["entry"], entries) & np.isin(found["neighbour"], bank)]
-        found = found[np.lexsort((found["neighbour"], -found["similarity"], found["entry"]))]
-        row = np.searchsorted(entries, found["entry"])
-        place = np.arange(len(row)) - np.searchsorted(row, row)
-        lists.indices.numpy()[row, place] = np.searchsorted(bank, found["neighbour"])
-        lists.similarities.numpy()[row, place] = found["similarity"]
-        return lists
+        return read_lists(self._connection, self.description.list_length, entries, bank)
 
     def count_consents(self) -> dict[Consent, int]:
         """Return how many records, of any split, there are with each consent."""
@@ -206,11 +229,11 @@ class KeyStore:
 
     def holds(self, reference: bytes) -> bool:
         """Return whether a record is here."""
-        return self._is_known(reference)
+        return is_known(self._connection, self.hashes, reference)
 
     def has_deleted(self, reference: bytes) -> bool:
         """Return whether a record was named by a deletion order, and not enrolled with new consent since."""
-        return self._is_tombstoned(reference, reference)
+        return is_tombstoned(self._connection, self.hashes, reference, reference)
 
     def agrees_with(self, secret: FederationSecret) -> bool:
         """Return whether a secret is the one that made the references here; any is, while there is no record."""
@@ -224,7 +247,7 @@ class KeyStore:
 
     def read_applied(self) -> list[Acknowledgement]:
         """Return the answers to every order that this site has applied, oldest first."""
-        return list(read_acknowledgements(self._connection, self.description.site, "TRUE"))
+        return list(read_acknowledgements(self._connection, self.description, "TRUE"))
 
     # What changes it.
 
@@ -249,25 +272,9 @@ class KeyStore:
         new_consent : frozenset of str
             Record ids for which consent was given anew after a deletion.
         """
-        references = [secret.reference(identifier) for identifier in records.record_ids]
-        subjects = [secret.reference(identifier) for identifier in records.subject_ids]
-        patches = self.description.image_path is ImagePath.PATCHES
-        inputs = records.images if patches else encoding.features.numpy().astype(np.float32)
-        keys = encoding.keys.numpy().astype(np.float32)
-        added = known = refused = 0
-        with self._writing():
-            for row, (reference, subject) in enumerate(zip(references, subjects, strict=True)):
-                if self._is_known(reference):
-                    known += 1
-                    continue
-                if self._is_tombstoned(reference, subject):
-                    if str(records.record_ids[row]) not in new_consent:
-                        refused += 1
-                        continue
-                    self._lift_tombstone(reference)
-                self._insert(records, row, (reference, subject), (keys[row], inputs[row]))
-                added += 1
-        return Enrolled(added, known, refused)
+        arrivals = Arrivals.of(records, encoding, secret, self.description)
+        with self._writing() as connection:
+            return add_records(connection, self._identity, arrivals, new_consent)
 
     def write_neighbours(
         self, generation: int, entries: NDArray[np.int64], lists: NeighbourLists, bank: NDArray[np.int64]
@@ -279,34 +286,82 @@ class KeyStore:
         BankChanged
             If entries were deleted since `generation`; nothing is written.
         """
-        places = (lists.indices != NONE).numpy()
-        sources = np.repeat(entries, places.sum(1)).tolist()
-        targets = bank[lists.indices.numpy()[places]].tolist()
         with self._writing(generation) as connection:
-            numbers = [(entry,) for entry in entries.tolist()]
-            connection.executemany("DELETE FROM neighbours WHERE entry = ?", numbers)
-            try:
-                connection.executemany(
-                    "INSERT INTO neighbours (entry, neighbour, similarity) VALUES (?, ?, ?)",
-                    zip(sources, targets, lists.similarities.numpy()[places].tolist(), strict=True),
-                )
-            except sqlite3.IntegrityError:
-                # A held-out record's deletion leaves the generation as it was.
-                raise BankChanged("a record was deleted while its neighbours were being searched") from None
-            connection.executemany("UPDATE records SET listed = 1 WHERE entry = ?", numbers)
+            write_lists(connection, entries, lists, bank)
 
-    def write_tokens(self, generation: int, entries: NDArray[np.int64], tokens: Tokens) -> None:
-        """Write trained tokens back in one transaction.
+    def write_tokens(
+        self,
+        generation: int,
+        entries: NDArray[np.int64],
+        tokens: Tokens,
+        *,
+        used: Influence = Influence.NONE,
+        used_entries: NDArray[np.int64] | None = None,
+        training: int | None = None,
+    ) -> None:
+        """Write trained tokens back in one transaction, after which the shared weights trained here may leave the site.
+
+        Parameters
+        ----------
+        generation : int
+            Of the bank that was trained on.
+        entries : ndarray
+            (n,) entries of the tokens.
+        tokens : Tokens
+            Their n rows.
+        used : Influence
+            What the shared weights may hold of the records that they were trained on; an influence never falls.
+        used_entries : ndarray, optional
+            (m,) entries that the shared weights were trained on; all of `entries` by default.
+        training : int, optional
+            The number that `begin_training` gave; the training counts as spent from here on.
 
         Raises
         ------
         BankChanged
-            If entries were deleted since `generation`; nothing is written.
+            If entries were deleted since `generation`, or another process has begun training; nothing is written.
         """
         with self._writing(generation) as connection:
+            if training is not None:
+                self._privacy.release(training)
+            raise_influence(connection, entries if used_entries is None else used_entries, used)
             connection.executemany(
                 "UPDATE tokens SET content = ? WHERE entry = ?", zip(tokens.pack(), entries.tolist(), strict=True)
             )
+
+    # What training spends of the patients' privacy.
+
+    def begin_training(self, training: NoisySteps, round_number: int) -> int:
+        """Enter a training with noise that is about to begin, and return its number for `write_tokens`.
+
+        Trainings that were begun before and not released are struck out: whoever began them was stopped before
+        anything left the site, or is overtaken and cannot release.
+
+        Raises
+        ------
+        PrivacyBudgetSpent
+            If with it the privacy loss of a record would exceed what the site has promised; nothing is written.
+        """
+        return self._privacy.begin(training, round_number)
+
+    def spent(self) -> list[NoisySteps]:
+        """Return every training with noise whose weights may have left the site, oldest first."""
+        return self._privacy.spent()
+
+    def privacy_loss(self, records: int = 1) -> PrivacyLoss:
+        """Return what the weights that may have left the site can tell of some records of one subject.
+
+        It takes up to seconds the first time after each training.
+        """
+        return self._privacy.loss(records)
+
+    def largest_subject(self) -> int:
+        """Return the most training records that one subject has here; 0 without records."""
+        return count_largest_subject(self._connection)
+
+    def count_influences(self) -> dict[Influence, int]:
+        """Return how many records, of any split, there are of each influence."""
+        return count_influences(self._connection)
 
     # Deletion orders.
 
@@ -315,8 +370,11 @@ class KeyStore:
         """The number of the last order that this site has applied; 0 before the first."""
         return int(self._connection.execute("SELECT coalesce(max(number), 0) FROM applied_orders").fetchone()[0])
 
-    def apply(self, order: DeletionOrder, guarantee: Guarantee) -> Acknowledgement:
+    def apply(self, order: DeletionOrder) -> Acknowledgement:
         """Carry out a deletion order, once; a second time it returns the same answer.
+
+        The answer's guarantee is the site's promise, or less where shared weights that left the site may hold more of
+        a deleted record than the promise allows.
 
         When this returns, neither the database nor its write-ahead log holds the bytes of what was deleted.
 
@@ -332,47 +390,28 @@ class KeyStore:
         expected = self.last_order + 1
         if order.number > expected:
             raise KeyStoreError(f"order {order.number} came before order {expected}; watch the stream from the start")
-        return apply_order(self._connection, order, guarantee, self.hashes)
+        return apply_order(self._connection, order, self._identity, self._privacy)
 
     def read_unacknowledged(self) -> list[Acknowledgement]:
         """Return the answers that the deletion service has not been told yet, oldest first.
 
         A deletion whose erasure a crash interrupted is finished first.
         """
-        finish_interrupted(self._connection)
-        site = self.description.site
-        return list(read_acknowledgements(self._connection, site, "acknowledged = 0"))
+        finish_interrupted(self._connection, self._privacy)
+        return list(read_acknowledgements(self._connection, self.description, "acknowledged = 0"))
 
     def mark_acknowledged(self, number: int) -> None:
         """Note that the deletion service has this site's answer to an order."""
         with not_waiting_for_disk(self._connection), self._writing() as connection:
             connection.execute("UPDATE applied_orders SET acknowledged = 1 WHERE number = ?", (number,))
 
-    def _read_description(self) -> tuple[StoreDescription, ReferenceHashes]:
-        row = self._connection.execute(
-            "SELECT site, encoder, key_size, input_kind, input_shape, exemplar_size, list_length, hash_key "
-            "FROM description"
-        ).fetchone()
-        if row is None:
-            raise KeyStoreError(f"{self.path} was not finished when it was made; remove it and enrol the records again")
-        site, encoder, key_size, kind, shape, exemplar_size, list_length, hash_key = row
-        sizes = tuple(int(size) for size in shape.split("x"))
-        found = StoreDescription(site, encoder, key_size, ImagePath(kind), sizes, exemplar_size, list_length)
-        return found, ReferenceHashes(hash_key)
-
     @contextmanager
     def _writing(self, generation: int | None = None) -> Iterator[sqlite3.Connection]:
         """Open a write transaction, after checking that the bank is still the one of `generation`."""
-        with explaining_locks():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                if generation is not None and generation != self.generation:
-                    raise BankChanged("entries were deleted while in use; what was computed from them is dropped")
-                yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+        with writing(self._connection):
+            if generation is not None and generation != self.generation:
+                raise BankChanged("entries were deleted while in use; what was computed from them is dropped")
+            yield self._connection
 
     def _read_contents(
         self, table: str, entries: NDArray[np.int64], shape: tuple[int, ...], kind: np.dtype[np.generic]
@@ -382,46 +421,10 @@ class KeyStore:
         for row, entry in enumerate(entries.tolist()):
             found = self._connection.execute(query, (entry,)).fetchone()
             if found is None:
-                raise BankChanged("an entry was deleted while the bank was being read; read it again")
+                raise _missing_entry()
             array[row] = np.frombuffer(found[0], dtype=kind).reshape(shape)
         return torch.from_numpy(array)
 
-    def _is_known(self, reference: bytes) -> bool:
-        query = "SELECT 1 FROM records WHERE record_hash = ?"
-        return self._connection.execute(query, (self.hashes.record(reference),)).fetchone() is not None
 
-    def _is_tombstoned(self, record: bytes, subject: bytes) -> bool:
-        hashes = (self.hashes.record(record), self.hashes.subject(subject))
-        query = "SELECT 1 FROM tombstones WHERE hash IN (?, ?)"
-        return self._connection.execute(query, hashes).fetchone() is not None
-
-    def _lift_tombstone(self, record: bytes) -> None:
-        """Forget that a record was deleted; its subject's other deleted records stay refused."""
-        self._connection.execute("DELETE FROM tombstones WHERE hash = ?", (self.hashes.record(record),))
-
-    def _insert(
-        self,
-        records: Dataset,
-        row: int,
-        references: tuple[bytes, bytes],
-        arrays: tuple[NDArray[np.float32], NDArray[np.generic]],
-    ) -> None:
-        secret = secrets.token_bytes(SECRET_BYTES)
-        split = str(records.splits[row])
-        entry = self._connection.execute(
-            "INSERT INTO records (record_hash, subject_hash, identity, label, split, consent) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                self.hashes.record(references[0]),
-                self.hashes.subject(references[1]),
-                encrypt_identity(secret, str(records.record_ids[row]), str(records.subject_ids[row])),
-                int(records.labels[row]),
-                split,
-                str(records.consents[row]),
-            ),
-        ).lastrowid
-        contents = {"secrets": secret, "keys": arrays[0].tobytes(), "inputs": arrays[1].tobytes()}
-        if split == Split.TRAIN:
-            contents["tokens"] = bytes(Tokens.packed_size(self.description.exemplar_size))
-        for table, content in contents.items():
-            self._connection.execute(f"INSERT INTO {table} (entry, content) VALUES (?, ?)", (entry, content))  # noqa: S608
+def _missing_entry() -> BankChanged:
+    return BankChanged("an entry was deleted while the bank was being read; read it again")

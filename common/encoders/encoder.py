@@ -29,7 +29,9 @@ class Encoding:
 class Encoder(ABC):
     """A frozen function from images to keys and features, never trained on any site's data.
 
-    An encoder uses fixed normalisation constants only and looks at each image by itself.
+    An encoder uses fixed normalisation constants only and looks at each image by itself: an image's key and features
+    have the same bits whatever is encoded with it, in whatever order and by however many threads, so that a key store
+    does not tell what else it has ever held.
     """
 
     key_size: int
@@ -45,7 +47,7 @@ class Encoder(ABC):
 
     @abstractmethod
     def encode_batch(self, images: Tensor) -> Encoding:
-        """Encode (N, C, H, W) uint8 images, C being 1 or 3."""
+        """Encode (N, C, H, W) uint8 images, C being 1 or 3; no bit of one image's result may depend on another's."""
 
     def encode(self, images: Tensor, *, batch_size: int = 64) -> Encoding:
         """Encode any number of (N, C, H, W) uint8 images; the result lies on the CPU.

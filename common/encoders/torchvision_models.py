@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,10 @@ class TorchvisionEncoder(Encoder):
     Features are two tokens: mean and maximum over space of the last feature map, or class token and mean of the patch
     tokens of a vision transformer. The key is both features, or the class token, scaled to unit length.
 
+    The order in which convolutions and matrix products add depends on the images in a batch and on the threads that
+    share it. So each image is a batch of its own, on any device, and has one thread; a CPU's other threads take other
+    images. Another processor, device or version of PyTorch may give other bits.
+
     Parameters
     ----------
     name : str
@@ -94,12 +99,31 @@ class TorchvisionEncoder(Encoder):
 
     def encode_batch(self, images: Tensor) -> Encoding:
         """Encode (N, 1 or 3, H, W) uint8 images; grey is repeated over the three channels."""
-        pixels = images.to(self.device).float() / 255
+        workers = torch.get_num_threads() if self.device.type == "cpu" else 1
+        encodings = _map_alone(self._encode_one, images, workers)
+        return Encoding(torch.cat([e.keys for e in encodings]), torch.cat([e.features for e in encodings]))
+
+    @torch.no_grad()
+    def _encode_one(self, image: Tensor) -> Encoding:
+        """Encode (1, 1 or 3, H, W)."""
+        # The strides that an image comes with would choose among algorithms too.
+        pixels = image.clone(memory_format=torch.contiguous_format).to(self.device).float() / 255
         pixels = functional.interpolate(pixels, size=(self.size, self.size), mode="bilinear", antialias=True)
         pixels = (pixels.expand(-1, 3, -1, -1) - self._mean) / self._std
         features = _pooled(self.name, self._model, pixels)
         key = features[:, 0] if self.name.startswith("vit_") else features.flatten(1)
         return Encoding(functional.normalize(key, dim=1), features)
+
+
+def _map_alone(function: Callable[[Tensor], Encoding], images: Tensor, workers: int) -> list[Encoding]:
+    """Apply a function to each image alone, each in one of some threads that PyTorch does not share out further."""
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(function, images.split(1)))
+    finally:
+        # A thread's number is also that with which later ones begin.
+        torch.set_num_threads(threads)
 
 
 def _build(name: str, size: int) -> nn.Module:

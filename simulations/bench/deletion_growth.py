@@ -13,7 +13,6 @@ import numpy as np
 from client.key_store import KeyStore, StoreDescription
 from client.neighbour_index import SLACK
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
-from common.guarantees import Guarantee
 from common.references import FederationSecret
 from common.settings import ImagePath, Settings
 from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
@@ -69,6 +68,9 @@ def _synthetic(records: int) -> SyntheticStore:
         input_shape=tuple(settings.image_shape),
         exemplar_size=settings.exemplar_size,
         list_length=settings.neighbours + SLACK,
+        guarantee=settings.guarantee,
+        epsilon=settings.epsilon,
+        delta=settings.delta,
     )
     return SyntheticStore(description, records, subjects=records // _RECORDS_OF_A_SUBJECT)
 
@@ -82,7 +84,7 @@ def _delete(stores: Sequence[KeyStore], number: int, secret: FederationSecret) -
     for store in stores:
         order = DeletionOrder(number, SITE, request)
         start = time.perf_counter()
-        answer = store.apply(order, Guarantee.EMPIRICAL)
+        answer = store.apply(order)
         seconds.append(time.perf_counter() - start)
         if answer.entries != _RECORDS_OF_A_SUBJECT:
             raise AssertionError(f"{answer.entries} entries were deleted")

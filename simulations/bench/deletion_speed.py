@@ -16,6 +16,7 @@ from client.dataset import Split
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Subject
 from common.deletion_channel import DeletionChannel
 from common.errors import FederationStopped
+from common.guarantees import Guarantee
 from common.model_choice import choose_encoder, choose_shape
 from common.references import FederationSecret
 from common.settings import Settings
@@ -51,7 +52,9 @@ _POLL_SECONDS = 0.1
 def _measure(bench: Bench) -> Iterator[Result]:
     """Delete subjects before and after the federation is trained again without them, each request by itself."""
     requests = 2 if bench.quick else 20
-    settings = Settings(num_rounds=1, local_epochs=1) if bench.quick else Settings()
+    settings = Settings(guarantee=Guarantee.EMPIRICAL)
+    if bench.quick:
+        settings = settings.replace(num_rounds=1, local_epochs=1)
     secret = FederationSecret.generate()
     with tempfile.TemporaryDirectory(prefix="fedmunkey-bench-") as folder:
         settings, hospitals = _hospitals(settings, Path(folder), secret)

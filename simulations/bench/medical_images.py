@@ -10,13 +10,14 @@ import numpy as np
 
 from client.dataset import Dataset, Split
 from client.evaluation import evaluate
-from common.model import ModelShape, Munkey
-from common.model_choice import choose_encoder, choose_shape, initial_model
+from common.guarantees import Guarantee
+from common.model import ModelShape
+from common.model_choice import choose_encoder, choose_shape
 from common.settings import Settings
 from simulations.baselines import Comparison
 from simulations.bench.figure import Bench
-from simulations.federated_loop import LocalTraining, average_rounds, munkey_site
-from simulations.hospitals import Encoded, bank_of, encode_all, give, held_out_of
+from simulations.federated_loop import learn
+from simulations.hospitals import Encoded, encode_all, give, held_out_of
 from simulations.partition import partition
 from simulations.sources import load_dataset
 
@@ -94,13 +95,11 @@ def train_federation(comparison: Comparison, trained: Callable[[int], None]) -> 
     """
     settings, shape = comparison.settings, comparison.shape
     train = {hospital.name: comparison.train_records(hospital) for hospital in comparison.hospitals}
-    banks = {name: bank_of(records, settings, shape) for name, records in train.items()}
-    sites = [_counted(munkey_site(name, bank, settings), trained) for name, bank in banks.items()]
-    model = average_rounds(initial_model(shape, settings.seed), sites, settings.num_rounds)
+    learned = learn(train, settings, shape, trained=trained)
     found = {}
     for hospital in comparison.hospitals:
         held_out = held_out_of(hospital.given.split(Split.TEST), train[hospital.name], settings, shape)
-        found[hospital.name] = evaluate(model, banks[hospital.name], held_out, settings)
+        found[hospital.name] = evaluate(learned.model, learned.banks[hospital.name], held_out, settings)
     return Federated(
         {name: 100 * one.accuracy for name, one in found.items()},
         100 * float(np.mean([one.macro_f1 for one in found.values()])),
@@ -110,18 +109,10 @@ def train_federation(comparison: Comparison, trained: Callable[[int], None]) -> 
 def _read(bench: Bench, file: str) -> tuple[Dataset, Settings]:
     dataset = load_dataset(str((bench.data_folder or Path()) / file), data_dir=None, seed=0)
     settings = Settings(
+        guarantee=Guarantee.EMPIRICAL,
         num_classes=dataset.num_classes,
         image_shape=str(dataset.image_shape),
         encoder=_ENCODER,
         encoder_weights=str(bench.weights),
     )
     return dataset, settings
-
-
-def _counted(site: LocalTraining[Munkey], trained: Callable[[int], None]) -> LocalTraining[Munkey]:
-    def train_locally(model: Munkey, number: int) -> int:
-        examples = site(model, number)
-        trained(1)
-        return examples
-
-    return train_locally

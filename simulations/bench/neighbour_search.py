@@ -15,7 +15,7 @@ from common.neighbours import nearest
 from common.settings import Settings
 from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
 from simulations.bench.timing import alternate, ratio, torch_threads
-from simulations.run import usable_cores
+from simulations.machine import usable_cores
 
 _TIME = Figure(
     "search-time",

@@ -49,6 +49,8 @@ def _measure(bench: Bench) -> Iterator[Result]:
     keep_freed_memory()
     torch.manual_seed(0)
     model, plain = Munkey(shape).eval(), PlainViT(shape).eval()
+    # A head of zeros would make every member the same.
+    torch.nn.init.normal_(model.head.weight, std=0.1)
     differences: list[float] = []
     times: dict[int, NDArray[np.float64]] = {}
     with torch_threads(1), torch.inference_mode(), bench.progress.counting("packed ensemble", len(batches)) as count:

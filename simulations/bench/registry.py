@@ -12,6 +12,7 @@ from simulations.bench import (
     deletion_growth,
     deletion_speed,
     neighbour_search,
+    noisy_training,
     packed_ensemble,
     serving,
     site_memory,
@@ -22,6 +23,7 @@ from simulations.bench.figure import Group
 GROUPS: tuple[Group, ...] = (
     packed_ensemble.GROUP,
     training_epoch.GROUP,
+    noisy_training.GROUP,
     neighbour_search.GROUP,
     serving.GROUP,
     site_memory.GROUP,

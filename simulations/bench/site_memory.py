@@ -81,6 +81,9 @@ def _synthetic(records: int, *, lists: bool) -> SyntheticStore:
         input_shape=_FEATURES,
         exemplar_size=settings.exemplar_size,
         list_length=settings.neighbours + SLACK,
+        guarantee=settings.guarantee,
+        epsilon=settings.epsilon,
+        delta=settings.delta,
     )
     return SyntheticStore(description, records, subjects=records, lists=lists)
 

@@ -13,6 +13,7 @@ from client.key_store import KeyStore
 from client.neighbour_index import list_arrivals
 from client.site import model_shape
 from client.training import train
+from common.guarantees import Guarantee
 from common.model import Munkey
 from common.settings import Settings
 from simulations.bench.memory import peak_memory, resident_memory
@@ -28,7 +29,7 @@ class _EnoughSteps(Exception):  # noqa: N818
 
 def train_site(path: Path, _progress: Callable[[int], None]) -> int:
     """Do what a site does in a round, cut short, and return this process's peak in bytes."""
-    settings = Settings(num_classes=CLASSES)
+    settings = Settings(num_classes=CLASSES, guarantee=Guarantee.EMPIRICAL)
     torch.set_num_threads(1)
     with KeyStore.open(path) as store:
         model = Munkey(model_shape(settings, store.description))

@@ -17,6 +17,7 @@ from client.dataset import Consent, Dataset, Split
 from client.key_store import KeyStore, StoreDescription
 from common.deletion import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite
 from common.encoders import Encoding
+from common.guarantees import Guarantee
 from common.references import FederationSecret
 from common.settings import ImagePath, Settings
 
@@ -26,7 +27,9 @@ IMAGE = (1, 8, 8)
 FEATURES = (4, 6)
 KEY = 16
 EXEMPLAR = 8
-DESCRIPTION = StoreDescription(SITE, "encoder-1", KEY, ImagePath.PATCHES, IMAGE, EXEMPLAR, 12)
+DESCRIPTION = StoreDescription(
+    SITE, "encoder-1", KEY, ImagePath.PATCHES, IMAGE, EXEMPLAR, 12, Guarantee.EMPIRICAL, epsilon=3.0, delta=1e-5
+)
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +71,7 @@ def make_records() -> Callable[..., Dataset]:
         split: Split = Split.TRAIN,
         subjects: Sequence[int] | None = None,
         labels: Sequence[int] | None = None,
+        consent: Consent = Consent.REVOCABLE,
     ) -> Dataset:
         numbers = list(numbers)
         images = [np.random.default_rng(n).integers(0, 256, IMAGE, dtype=np.uint8) for n in numbers]
@@ -77,7 +81,7 @@ def make_records() -> Callable[..., Dataset]:
             record_ids=np.array([record_id(n) for n in numbers], dtype=np.str_),
             subject_ids=np.array([subject_id(n) for n in (subjects or numbers)], dtype=np.str_),
             splits=np.full(len(numbers), split.value),
-            consents=np.full(len(numbers), Consent.REVOCABLE.value),
+            consents=np.full(len(numbers), consent.value),
             class_names=tuple(f"class {c}" for c in range(CLASSES)),
         )
 
@@ -171,6 +175,7 @@ def order(records_target: Callable[..., Records]) -> Callable[..., DeletionOrder
 def small_settings() -> Settings:
     """Settings of a model that is quick to train on the records of these tests."""
     return Settings().replace(
+        guarantee="empirical",
         num_classes=CLASSES,
         width=16,
         depth=1,

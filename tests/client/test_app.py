@@ -5,144 +5,50 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
-from sklearn.datasets import load_digits
+from flwr.app import MessageType
 
 from client import app as client_app
-from client.app import app
 from client.bank import read_bank, read_held_out
-from client.dataset import Consent, Dataset, Split
 from client.enrolment import encode, enrol
 from client.key_store import KeyStore
 from client.site import SiteFolder
 from client.training import train
-from common.deletion import DeletionRequest, Records
-from common.encoders.descriptor import DescriptorEncoder
-from common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE
+from common.federation import ARRAYS, METRICS, SITE
 from common.guarantees import Guarantee
 from common.model import ModelShape, Munkey
 from common.randomness import generator
-from common.references import FederationSecret
-from common.settings import Settings
-from server.deletion_server import DeletionServer
-from server.deletion_service import LedgerService
-from server.ledger import Ledger
-
-NAME = "hospital-1"
-SECRET = FederationSecret(b"a secret that sites share")
-TRAIN, VAL, TEST = 24, 4, 8
-ENCODER = DescriptorEncoder(1)
-
-
-def digits() -> Dataset:
-    """Return a few digits of each split."""
-    count = TRAIN + VAL + TEST
-    found = load_digits()
-    names = np.array([f"digit-{row}" for row in range(count)])
-    splits = [Split.TRAIN] * TRAIN + [Split.VAL] * VAL + [Split.TEST] * TEST
-    return Dataset(
-        images=np.rint(found.images[:count] * 15).astype(np.uint8)[:, None],
-        labels=found.target[:count].astype(np.int64),
-        record_ids=names,
-        subject_ids=names,
-        splits=np.array([split.value for split in splits]),
-        consents=np.full(count, Consent.REVOCABLE.value),
-        class_names=tuple(str(name) for name in range(10)),
-    )
-
-
-@dataclass
-class Federation:
-    """One site beside a deletion service, and a coordinator that asks it."""
-
-    settings: Settings
-    folder: SiteFolder
-    service: LedgerService
-    model: Munkey
-
-    def ask(self, what: str, *, model: Munkey | None = None, **config: int | float) -> Message:
-        """Send the site a message, and return its reply."""
-        content = RecordDict(
-            {
-                ARRAYS: ArrayRecord((model or self.model).state_dict()),
-                CONFIG: ConfigRecord({ROUND: 1, **{key.replace("_", "-"): value for key, value in config.items()}}),
-            }
-        )
-        context = Context(0, 1, {"site-dir": str(self.folder.path)}, RecordDict(), dict(self.settings.to_config()))
-        return app(Message(content, dst_node_id=1, message_type=what), context)
-
-    def order_deletion(self, *records: int) -> None:
-        """Ask the deletion service for a deletion; the site has not heard of it when this returns."""
-        references = frozenset(SECRET.reference(f"digit-{row}") for row in records)
-        self.service.submit(DeletionRequest(f"request-{min(records)}", NAME, Records(references, NAME)))
-
-
-@pytest.fixture(autouse=True)
-def _task(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Flower makes messages for the task that its process runs.
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
+from tests.client.one_site import (
+    ENCODER,
+    NAME,
+    SECRET,
+    TEST,
+    TRAIN,
+    VAL,
+    Federation,
+    delete_during_training,
+    deletion_service,
+    digits,
+    reason_of,
+    same,
+    tokens_of,
+    weights_of,
+)
 
 
 @pytest.fixture
-def make_federation(tmp_path: Path) -> Iterator[Callable[..., Federation]]:
-    """Return a function that makes a site with digits, all of them with the same deletion service."""
-    settings = Settings().replace(
-        width=16,
-        depth=1,
-        heads=2,
-        exemplar_size=8,
-        neighbours=3,
-        local_epochs=8,
-        batch_size=8,
-        num_rounds=4,
-        device="cpu",
-        deletion_patience=0.0,
-    )
-    shape = ModelShape.from_settings(settings, feature_shape=ENCODER.feature_shape, pretrained=False)
-    torch.manual_seed(0)
-    model = Munkey(shape)
-    with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ledger.register(NAME)
-        service = LedgerService(ledger)
-        with DeletionServer(service) as server:
-            settings = settings.replace(deletion_service=server.address)
-
-            def make(folder: str = NAME, records: Dataset | None = None) -> Federation:
-                site = SiteFolder(tmp_path / folder)
-                with site.create(NAME, settings, ENCODER, shape) as store:
-                    enrol(store, encode(ENCODER, digits() if records is None else records), SECRET)
-                return Federation(settings, site, service, model)
-
-            yield make
+def make_federation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Federation]]:
+    with deletion_service(tmp_path, monkeypatch) as make:
+        yield make
 
 
 @pytest.fixture
 def federation(make_federation: Callable[..., Federation]) -> Federation:
     return make_federation()
-
-
-def weights_of(reply: Message) -> dict[str, torch.Tensor]:
-    assert reply.has_content(), reply.error.reason
-    return dict(reply.content.array_records[ARRAYS].to_torch_state_dict())
-
-
-def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
-
-
-def reason_of(reply: Message) -> str:
-    assert reply.has_error()
-    assert reply.error.code == 1000
-    assert "\n" not in (reply.error.reason or "")
-    return reply.error.reason or ""
 
 
 # What a reply holds.
@@ -204,7 +110,12 @@ def test_evaluation_replies_with_numbers_and_a_name_only(federation: Federation)
     }
     metrics = reply.content.metric_records[METRICS]
     assert set(reply.content) == {METRICS, SITE}
-    assert set(metrics) == {"entries", "num-examples"} | {f"{split}-{n}" for split in ("val", "test") for n in names}
+    assert set(metrics) == {
+        "entries",
+        "num-examples",
+        "selection-accuracy",
+        *(f"{split}-{name}" for split in ("val", "test") for name in names),
+    }
     assert (metrics["entries"], metrics["num-examples"], metrics["val-examples"]) == (TRAIN, TEST, VAL)
     assert all(isinstance(value, int | float) for value in metrics.values())
 
@@ -217,6 +128,23 @@ def test_site_without_records_replies_that_it_has_none(make_federation: Callable
     assert reply.content.metric_records[METRICS]["num-examples"] == 0
     assert same(weights_of(reply), dict(federation.model.state_dict()))
     assert federation.ask(MessageType.EVALUATE).content.metric_records[METRICS]["entries"] == 0
+
+
+@pytest.mark.parametrize("what", [MessageType.TRAIN, MessageType.EVALUATE])
+def test_federation_that_would_break_the_sites_promise_is_refused_after_deletions_were_heard(
+    federation: Federation, tmp_path: Path, what: str
+) -> None:
+    shape = ModelShape.from_settings(federation.settings, feature_shape=ENCODER.feature_shape, pretrained=False)
+    folder = SiteFolder(tmp_path / "promised")
+    with folder.create(NAME, federation.settings.replace(guarantee="exact"), ENCODER, shape) as store:
+        enrol(store, encode(ENCODER, digits()), SECRET)
+    federation.order_deletion(3)
+    promised = Federation(federation.settings, folder, federation.service, federation.model)
+
+    refusal = reason_of(promised.ask(what))
+
+    assert "promised its patients guarantee = exact, the federation has guarantee = empirical" in refusal
+    assert federation.service.get("request-3").state.final
 
 
 # Deletions.
@@ -234,31 +162,6 @@ def test_site_forgets_before_it_does_anything_else(federation: Federation, what:
     assert progress.acknowledgement is not None
     assert progress.acknowledgement.records == 2
     assert progress.acknowledgement.guarantee is Guarantee.EMPIRICAL
-
-
-def delete_during_training(
-    federation: Federation, monkeypatch: pytest.MonkeyPatch, records: list[int], at: Callable[[int, int], bool]
-) -> list[int]:
-    """Let an agent delete a record after the step of the first training that `at` names; return all steps."""
-    steps: list[int] = []
-    watch = client_app._watch
-
-    def watched(store: KeyStore, *rest: object) -> Callable[[int, int], None]:
-        look = watch(store, *rest)  # type: ignore[arg-type]
-
-        def step(done: int, total: int) -> None:
-            steps.append(done)
-            if at(done, total) and store.last_order == 0:
-                federation.order_deletion(*records)
-                with federation.folder.open() as agent:
-                    for order in federation.service.watch(NAME, 0):
-                        agent.apply(order, Guarantee.EMPIRICAL)
-            look(done, total)
-
-        return step
-
-    monkeypatch.setattr(client_app, "_watch", watched)
-    return steps
 
 
 @pytest.mark.parametrize("place", ["early", "last"])
@@ -297,25 +200,19 @@ def with_folder(federation: Federation, name: str) -> Federation:
     )
 
 
-def tokens_of(federation: Federation) -> list[list[float]]:
-    with federation.folder.open() as store:
-        found: list[list[float]] = read_bank(store, 3).tokens.offsets.tolist()
-        return found
-
-
 def test_deletion_after_tokens_were_written_is_not_replied_to_with_the_record(
     make_federation: Callable[..., Federation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     federation = make_federation()
     write = KeyStore.write_tokens
 
-    def write_and_delete(self: KeyStore, generation: int, entries: object, tokens: object) -> None:
+    def write_and_delete(self: KeyStore, generation: int, entries: object, tokens: object, **used: object) -> None:
         patched.undo()
-        write(self, generation, entries, tokens)  # type: ignore[arg-type]
+        write(self, generation, entries, tokens, **used)  # type: ignore[arg-type]
         federation.order_deletion(3)
         with federation.folder.open() as agent:
             for order in federation.service.watch(NAME, 0):
-                agent.apply(order, Guarantee.EMPIRICAL)
+                agent.apply(order)
 
     with monkeypatch.context() as patched:
         patched.setattr(KeyStore, "write_tokens", write_and_delete)
@@ -333,7 +230,7 @@ def test_deletion_while_held_out_records_are_read_starts_the_evaluation_again(
         federation.order_deletion(3)
         with federation.folder.open() as agent:
             for order in federation.service.watch(NAME, 0):
-                agent.apply(order, Guarantee.EMPIRICAL)
+                agent.apply(order)
         return read_held_out(store, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:

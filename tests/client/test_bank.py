@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
-from client.bank import Bank, read_bank, read_held_out, retrieve
-from client.dataset import Dataset, Split
+from client.bank import Bank, read_bank, read_held_out, read_permanent_bank, read_permanent_held_out, retrieve
+from client.dataset import Consent, Dataset, Split
 from client.key_store import KeyStore, Tokens
 from common.deletion import DeletionOrder
 from common.errors import BankChanged
-from common.guarantees import Guarantee
 from common.model import ModelShape, Munkey
 from common.neighbours import NONE, NeighbourLists
 from common.settings import ImagePath
@@ -28,10 +28,14 @@ def model() -> Munkey:
     return Munkey(ModelShape(ImagePath.PATCHES, (1, 8, 8), 2, 4, 16, 1, 2, 8))
 
 
+def trained_tokens(count: int) -> Tokens:
+    return Tokens(torch.randn(count, 8), torch.randn(count, 8), torch.rand(count, 8), torch.arange(count))
+
+
 def test_bank_is_what_the_store_holds(store: KeyStore, fill: Fill) -> None:
     records = fill(store, range(5))
     fill(store, [9], split=Split.TEST)
-    tokens = Tokens(torch.randn(5, 8), torch.randn(5, 8), torch.rand(5, 8), torch.arange(5))
+    tokens = trained_tokens(5)
     store.write_tokens(0, store.read_entries(Split.TRAIN)[0], tokens)
 
     bank = read_bank(store, 3)
@@ -48,7 +52,7 @@ def test_bank_is_what_the_store_holds(store: KeyStore, fill: Fill) -> None:
 def test_bank_without_an_entry_has_lists_without_it(store: KeyStore, fill: Fill, order: Order) -> None:
     fill(store, range(6))
     before = read_bank(store, 3)
-    store.apply(order(1, 2), Guarantee.EMPIRICAL)
+    store.apply(order(1, 2))
 
     after = read_bank(store, 3)
 
@@ -63,7 +67,7 @@ def test_bank_is_read_again_if_entries_go_meanwhile(store: KeyStore, fill: Fill,
     other = reopen(store)
 
     def delete(*_: object) -> None:
-        other.apply(order(1, 0), Guarantee.EMPIRICAL)
+        other.apply(order(1, 0))
 
     bank = read_bank(store, 3, progress=delete)
 
@@ -81,7 +85,7 @@ def test_bank_is_read_again_if_entries_go_at_the_last_moment(
     def delete_and_read(self: KeyStore, entries: object) -> Tokens:
         patched.undo()
         found = read_tokens(self, entries)  # type: ignore[arg-type]
-        other.apply(order(1, 0), Guarantee.EMPIRICAL)
+        other.apply(order(1, 0))
         return found
 
     with monkeypatch.context() as patched:
@@ -90,6 +94,40 @@ def test_bank_is_read_again_if_entries_go_at_the_last_moment(
 
     assert bank.entries.tolist() == [2, 3, 4, 5, 6]
     assert len(bank.tokens.offsets) == len(bank.lists.indices) == 5
+
+
+def test_bank_knows_whose_consent_cannot_be_withdrawn(store: KeyStore, fill: Fill) -> None:
+    fill(store, range(3))
+    fill(store, range(3, 5), consent=Consent.PERMANENT)
+
+    assert read_bank(store, 3).permanent.tolist() == [False, False, False, True, True]
+
+
+def test_chosen_entries_of_a_bank_come_with_all_that_belongs_to_them(store: KeyStore, fill: Fill) -> None:
+    records = fill(store, range(5))
+    fill(store, [5], consent=Consent.PERMANENT)
+    store.write_tokens(0, store.read_entries(Split.TRAIN)[0], trained_tokens(6))
+    bank, lists = read_bank(store, 3), NeighbourLists.empty(3, 2)
+
+    some = bank.select(np.array([4, 0, 5]), lists)
+
+    assert some.generation == bank.generation
+    assert some.entries.tolist() == [5, 1, 6]
+    assert some.labels[:2].tolist() == records.labels[[4, 0]].tolist()
+    assert torch.equal(some.inputs[:2], torch.from_numpy(records.images[[4, 0]]))
+    assert torch.equal(some.tokens.second_moments, bank.tokens.second_moments[[4, 0, 5]])
+    assert some.tokens.steps.tolist() == [4, 0, 5]
+    assert some.lists is lists
+    assert some.permanent.tolist() == [False, False, True]
+
+
+def test_bank_without_any_entry_can_be_made_of_one_with_some(store: KeyStore, fill: Fill, model: Munkey) -> None:
+    fill(store, range(5))
+
+    nothing = read_bank(store, 3).none()
+
+    assert len(nothing) == len(nothing.entries) == len(nothing.inputs) == len(nothing.tokens.steps) == 0
+    assert retrieve(model, nothing, NeighbourLists.empty(2, 12), 3).exemplars.shape == (2, 3, 8)
 
 
 def test_held_out_records_have_their_neighbours_in_the_bank(store: KeyStore, fill: Fill) -> None:
@@ -110,7 +148,7 @@ def test_held_out_records_of_another_bank_are_refused(store: KeyStore, fill: Fil
     fill(store, range(5))
     fill(store, [10], split=Split.TEST)
     bank = read_bank(store, 3)
-    store.apply(order(1, 0), Guarantee.EMPIRICAL)
+    store.apply(order(1, 0))
 
     with pytest.raises(BankChanged):
         read_held_out(store, Split.TEST, bank, 3)
@@ -147,3 +185,109 @@ def test_empty_bank_retrieves_nothing(store: KeyStore, model: Munkey) -> None:
     assert len(bank) == 0
     assert not found.present.any()
     assert found.exemplars.shape == (2, 3, 8)
+
+
+# The permanent part.
+
+
+def mixed(store: KeyStore, fill: Fill, *, revocable: bool) -> None:
+    """Enrol permanent records of numbers 0 to 9, and revocable ones before, between and after them if asked."""
+    for numbers in (range(4), range(4, 10)):
+        if revocable:
+            fill(store, range(100 + numbers[0], 103 + numbers[0]))
+        fill(store, numbers, consent=Consent.PERMANENT)
+    fill(store, [20, 21], split=Split.VAL, consent=Consent.PERMANENT)
+    if revocable:
+        fill(store, range(200, 205))
+        fill(store, [30, 31], split=Split.VAL)
+
+
+def test_permanent_bank_is_that_of_a_store_without_the_other_records(
+    make_store: Callable[[], KeyStore], fill: Fill
+) -> None:
+    everything, permanent_only = make_store(), make_store()
+    mixed(everything, fill, revocable=True)
+    mixed(permanent_only, fill, revocable=False)
+
+    bank, expected = (read_permanent_bank(store, 3) for store in (everything, permanent_only))
+
+    assert len(bank) == 10
+    assert bank.permanent.all()
+    assert everything.read_permanent(bank.entries).all()
+    assert bank.labels.tolist() == expected.labels.tolist()
+    assert torch.equal(bank.inputs, expected.inputs)
+    assert torch.equal(bank.lists.indices, expected.lists.indices)
+    assert torch.equal(bank.lists.similarities, expected.lists.similarities)
+    # The neighbours are the nearest of the permanent ones, but for the entry itself.
+    similarities = everything.read_keys(bank.entries) @ everything.read_keys(bank.entries).T
+    assert torch.equal(bank.lists.indices, similarities.fill_diagonal_(-2).topk(3).indices)
+
+
+def test_permanent_bank_does_not_read_tokens_that_have_been_trained(store: KeyStore, fill: Fill) -> None:
+    mixed(store, fill, revocable=True)
+    entries, _ = store.read_entries(Split.TRAIN)
+    store.write_tokens(0, entries, trained_tokens(len(entries)))
+
+    tokens = read_permanent_bank(store, 3).tokens
+
+    assert not any(part.any() for part in (tokens.offsets, tokens.first_moments, tokens.second_moments, tokens.steps))
+
+
+def test_permanent_bank_is_read_again_if_entries_go_meanwhile(
+    store: KeyStore, fill: Fill, order: Order, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed(store, fill, revocable=True)
+    other, read_inputs = reopen(store), KeyStore.read_inputs
+
+    def delete_and_read(self: KeyStore, entries: object) -> torch.Tensor:
+        patched.undo()
+        found = read_inputs(self, entries)  # type: ignore[arg-type]
+        other.apply(order(1, 2))
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(KeyStore, "read_inputs", delete_and_read)
+        bank = read_permanent_bank(store, 3)
+
+    assert len(bank) == 9
+    assert bank.generation == store.generation == 1
+
+
+def test_permanent_held_out_records_have_their_neighbours_in_the_permanent_bank(
+    make_store: Callable[[], KeyStore], fill: Fill
+) -> None:
+    everything, permanent_only = make_store(), make_store()
+    mixed(everything, fill, revocable=True)
+    mixed(permanent_only, fill, revocable=False)
+
+    held_out, expected = (
+        read_permanent_held_out(store, Split.VAL, read_permanent_bank(store, 3), 3)
+        for store in (everything, permanent_only)
+    )
+
+    assert held_out.labels.tolist() == expected.labels.tolist() == [20 % 4, 21 % 4]
+    assert torch.equal(held_out.inputs, expected.inputs)
+    assert torch.equal(held_out.lists.indices, expected.lists.indices)
+    assert torch.equal(held_out.lists.similarities, expected.lists.similarities)
+
+
+def test_permanent_held_out_records_of_a_bank_that_has_changed_are_refused(
+    store: KeyStore, fill: Fill, order: Order
+) -> None:
+    mixed(store, fill, revocable=True)
+    bank = read_permanent_bank(store, 3)
+    store.apply(order(1, 2))
+
+    with pytest.raises(BankChanged):
+        read_permanent_held_out(store, Split.VAL, bank, 3)
+
+
+@pytest.mark.parametrize("records", [0, 5])
+def test_store_without_permanent_records_has_an_empty_permanent_bank(store: KeyStore, fill: Fill, records: int) -> None:
+    fill(store, range(records))
+    fill(store, [10], split=Split.VAL)
+
+    bank = read_permanent_bank(store, 3)
+
+    assert len(bank) == 0
+    assert len(read_permanent_held_out(store, Split.VAL, bank, 3).labels) == 0

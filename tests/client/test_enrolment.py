@@ -13,7 +13,6 @@ from client.enrolment import encode, enrol
 from client.key_store import Enrolled, KeyStore
 from common.deletion import DeletionOrder
 from common.encoders.descriptor import DescriptorEncoder
-from common.guarantees import Guarantee
 from common.references import FederationSecret
 
 MakeRecords = Callable[..., Dataset]
@@ -73,7 +72,7 @@ def test_counts_are_those_of_all_batches(
     order: Callable[..., DeletionOrder],
 ) -> None:
     enrol(store, encode(encoder, make_records(range(4))), secret)
-    store.apply(order(1, 0, 3), Guarantee.EMPIRICAL)
+    store.apply(order(1, 0, 3))
     records = make_records(range(7))
     consented = frozenset({str(records.record_ids[3])})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -20,17 +21,25 @@ CLASSES = 4
 
 
 @pytest.fixture
-def model() -> Munkey:
+def model(opinionated: Callable[[Munkey], Munkey]) -> Munkey:
     torch.manual_seed(0)
-    return Munkey(ModelShape(ImagePath.PATCHES, (1, 8, 8), 2, CLASSES, 16, 1, 2, 8)).eval()
+    return opinionated(Munkey(ModelShape(ImagePath.PATCHES, (1, 8, 8), 2, CLASSES, 16, 1, 2, 8))).eval()
 
 
-def bank_of(labels: list[int]) -> Bank:
+def bank_of(labels: list[int], size: int = 8) -> Bank:
     count = len(labels)
-    tokens = Tokens.zeros(count, 8)
-    tokens.offsets[:] = torch.randn(count, 8, generator=torch.Generator().manual_seed(1))
+    tokens = Tokens.zeros(count, size)
+    tokens.offsets[:] = torch.randn(count, size, generator=torch.Generator().manual_seed(1))
     inputs = torch.zeros(count, 1, 8, 8, dtype=torch.uint8)
-    return Bank(0, np.arange(count), torch.tensor(labels, dtype=torch.int64), inputs, tokens, lists_of([[]] * count))
+    return Bank(
+        0,
+        np.arange(count),
+        torch.tensor(labels, dtype=torch.int64),
+        inputs,
+        tokens,
+        lists_of([[]] * count),
+        torch.zeros(count, dtype=torch.bool),
+    )
 
 
 def lists_of(rows: list[list[int]], length: int = 6) -> NeighbourLists:
@@ -65,6 +74,42 @@ def test_only_the_first_k_neighbours_vote(small_settings: Settings) -> None:
 
     assert votes[0, 2] == 0
     assert votes.argmax(1).tolist() == [1]
+
+
+def test_nearest_entry_of_the_classes_that_are_tied_breaks_the_tie(small_settings: Settings) -> None:
+    bank = bank_of([0, 1, 1, 2, 2])
+    settings = small_settings.replace(neighbours=5)
+
+    votes = neighbour_votes(bank, lists_of([[0, 3, 1, 2, 4], [0, 1, 3, 4, 2], [3, 1, 2, 4, 0]]), settings)
+
+    # The nearest entry of the first two rows is of a class with fewer votes than the two that are tied.
+    assert votes.argmax(1).tolist() == [2, 1, 2]
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+@pytest.mark.parametrize(("classes", "size"), [(2, 8), (3, 8), (10, 16), (100, 128)])
+@pytest.mark.parametrize("neighbours", [1, 2, 3, 4, 8])
+def test_first_weights_answer_as_the_nearest_neighbours_vote(
+    small_settings: Settings, classes: int, size: int, neighbours: int, depth: int
+) -> None:
+    settings = small_settings.replace(num_classes=classes, neighbours=neighbours)
+    draws = torch.Generator().manual_seed(neighbours)
+    bank, rows = bank_of([row % classes for row in range(200)], size), 300
+    bank.tokens.offsets.zero_()
+    lists = NeighbourLists(torch.randint(0, 200, (rows, neighbours), generator=draws), torch.ones(rows, neighbours))
+    # Some lists are short.
+    lists.indices[::5, neighbours // 2 + 1 :] = NONE
+    inputs = torch.randint(0, 256, (rows, 1, 8, 8), generator=draws, dtype=torch.uint8)
+    torch.manual_seed(0)
+    model = Munkey(ModelShape(ImagePath.PATCHES, (1, 8, 8), 4, classes, 16, depth, 2, size)).eval()
+
+    votes = neighbour_votes(bank, lists, settings)
+
+    tied = votes.topk(2).values.diff().abs() < 0.01
+    assert tied.any() == (neighbours > 1)
+    for image_vote in (False, True):
+        answers = predict(model, bank, inputs, lists, settings.replace(image_vote=image_vote))
+        assert torch.equal(answers.argmax(1), votes.argmax(1))
 
 
 def test_empty_bank_has_no_votes(small_settings: Settings) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.dataset import Split
+from client.dataset import Consent, Split
 from client.medmnist_files import read_npz
 from common.errors import InvalidDataset
 
@@ -80,6 +80,15 @@ def test_same_number_in_two_splits_is_the_same_subject(tmp_path: Path) -> None:
     assert dataset.split(Split.TRAIN).subject_ids[0] == "subject-7"
     assert dataset.split(Split.TEST).subject_ids.tolist() == ["subject-9", "subject-7", "subject-1"]
     assert dataset.split(Split.VAL).subject_ids.tolist() == ["val-0", "val-1"]
+
+
+def test_consent_may_be_given_for_a_whole_file(tmp_path: Path) -> None:
+    path = write(tmp_path, **arrays(train_consents=np.array(["revocable", *["permanent"] * 5])))
+
+    dataset = read_npz(path, consent=Consent.PERMANENT)
+
+    assert dataset.split(Split.TRAIN).consents.tolist() == ["revocable", *["permanent"] * 5]
+    assert set(dataset.split(Split.TEST).consents) == {"permanent"}
 
 
 def test_names_in_the_file_are_kept(tmp_path: Path) -> None:

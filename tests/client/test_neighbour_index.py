@@ -47,7 +47,9 @@ class Site:
     """A key store whose keys the test chooses, and what is in it."""
 
     def __init__(self, folder: str, length: int = LENGTH) -> None:
-        description = StoreDescription(SITE, "encoder-1", 3, ImagePath.PATCHES, (1, 1, 1), 2, length)
+        description = StoreDescription(
+            SITE, "encoder-1", 3, ImagePath.PATCHES, (1, 1, 1), 2, length, Guarantee.EMPIRICAL, 3.0, 1e-5
+        )
         self.store = KeyStore.create(Path(folder) / "keystore.sqlite", description)
         self.keys: dict[int, list[float]] = {}
         self.splits: dict[int, Split] = {}
@@ -81,7 +83,7 @@ class Site:
         references = frozenset(SECRET.reference(f"record-{n}") for n in numbers)
         number = self.store.last_order + 1
         request = DeletionRequest(f"request-{number}", SITE, Records(references, SITE))
-        self.store.apply(DeletionOrder(number, SITE, request), Guarantee.EMPIRICAL)
+        self.store.apply(DeletionOrder(number, SITE, request))
         for gone in numbers:
             del self.splits[gone]
 
@@ -274,6 +276,16 @@ def test_deletion_in_between_stops_the_listing(site: Site, monkeypatch: pytest.M
         list_arrivals(site.store, lambda *_: site.leave({6}))
 
     list_arrivals(site.store)
+    site.check()
+
+
+def test_arrival_while_the_bank_is_read_is_put_into_all_lists(site: Site) -> None:
+    site.arrive(various(6))
+    late = [various(12)[6:]]
+
+    bank = read_bank(site.store, K, lambda *_: site.arrive(late.pop()) if late else None)
+
+    assert len(bank) == 12
     site.check()
 
 

@@ -16,10 +16,8 @@ from common import waiting
 from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, RequestStatus, SiteState
 from common.deletion_service import DeletionService, StatusPage
 from common.errors import KeyStoreError, ServiceUnavailable
-from common.guarantees import Guarantee
 
 Order = Callable[..., DeletionOrder]
-EMPIRICAL = Guarantee.EMPIRICAL
 PATIENCE = 20.0
 
 
@@ -87,7 +85,7 @@ def held(store: KeyStore, fill: Callable[..., Dataset]) -> KeyStore:
 def test_outstanding_orders_are_applied_and_acknowledged(held: KeyStore, order: Order) -> None:
     service = FakeService(order(1, 0), order(2, 100), order(3, 1, 2))
 
-    applied = catch_up(held, service, EMPIRICAL)
+    applied = catch_up(held, service)
 
     assert [answer.state for answer in applied] == [SiteState.ERASED, SiteState.NOTHING_HELD, SiteState.ERASED]
     assert list(service.answers.values()) == applied
@@ -97,16 +95,16 @@ def test_outstanding_orders_are_applied_and_acknowledged(held: KeyStore, order: 
 
 def test_only_what_follows_the_last_order_is_asked_for(held: KeyStore, order: Order) -> None:
     service = FakeService(order(1, 0))
-    catch_up(held, service, EMPIRICAL)
+    catch_up(held, service)
     service.send(order(2, 1))
 
-    assert [answer.number for answer in catch_up(held, service, EMPIRICAL)] == [2]
-    assert catch_up(held, service, EMPIRICAL) == []
+    assert [answer.number for answer in catch_up(held, service)] == [2]
+    assert catch_up(held, service) == []
     assert service.watched == [0, 1, 2]
 
 
 def test_orders_for_other_sites_are_not_heard(held: KeyStore, order: Order) -> None:
-    assert catch_up(held, FakeService(order(1, site="hospital-2")), EMPIRICAL) == []
+    assert catch_up(held, FakeService(order(1, site="hospital-2"))) == []
 
 
 def test_answer_that_was_not_given_is_given_before_the_next_order(held: KeyStore, order: Order) -> None:
@@ -114,11 +112,11 @@ def test_answer_that_was_not_given_is_given_before_the_next_order(held: KeyStore
     service.failures["acknowledge"] = 1
 
     with pytest.raises(ServiceUnavailable):
-        catch_up(held, service, EMPIRICAL)
+        catch_up(held, service)
     assert held.last_order == 1
     assert service.answers == {}
 
-    assert [answer.number for answer in catch_up(held, service, EMPIRICAL)] == [2]
+    assert [answer.number for answer in catch_up(held, service)] == [2]
     assert list(service.answers) == [1, 2]
     assert service.answers[1].records == 1
 
@@ -135,10 +133,10 @@ def test_answer_that_was_given_before_a_crash_is_given_again_unchanged(
     with monkeypatch.context() as patched:
         patched.setattr(KeyStore, "mark_acknowledged", crash)
         with pytest.raises(CrashError):
-            catch_up(held, service, EMPIRICAL)
+            catch_up(held, service)
     assert list(service.answers) == [1]
 
-    catch_up(held, service, EMPIRICAL)
+    catch_up(held, service)
 
     assert held.read_unacknowledged() == []
 
@@ -151,7 +149,7 @@ def test_unreachable_service_is_waited_for_and_named(
     waits: list[float] = []
 
     with caplog.at_level(logging.WARNING):
-        applied = catch_up_patiently(held, service, EMPIRICAL, patience=60, wait=waits.append)
+        applied = catch_up_patiently(held, service, patience=60, wait=waits.append)
 
     assert len(applied) == 1
     assert waits == [0.25, 0.5]
@@ -167,7 +165,7 @@ def test_patience_ends(held: KeyStore, order: Order) -> None:
     waits: list[float] = []
 
     with pytest.raises(ServiceUnavailable, match="cannot be reached"):
-        catch_up_patiently(held, service, EMPIRICAL, patience=2, wait=waits.append)
+        catch_up_patiently(held, service, patience=2, wait=waits.append)
 
     assert sum(waits) == 2
     assert held.last_order == 0
@@ -186,7 +184,7 @@ def run_agent(
 
     def run(service: FakeService) -> SimpleQueue[int]:
         done: SimpleQueue[int] = SimpleQueue()
-        agent = DeletionAgent(reopen(held), service, EMPIRICAL, on_order=lambda answer: done.put(answer.number))
+        agent = DeletionAgent(reopen(held), service, on_order=lambda answer: done.put(answer.number))
         thread = threading.Thread(target=agent.run, args=(stop,))
         thread.start()
         started.append((thread, service))
@@ -238,10 +236,10 @@ def test_agent_tries_again_where_the_store_is_busy(
 ) -> None:
     apply, faults = KeyStore.apply, iter([KeyStoreError("another process keeps reading the key store")])
 
-    def busy_once(self: KeyStore, order: DeletionOrder, guarantee: Guarantee) -> Acknowledgement:
+    def busy_once(self: KeyStore, order: DeletionOrder) -> Acknowledgement:
         for fault in faults:
             raise fault
-        return apply(self, order, guarantee)
+        return apply(self, order)
 
     monkeypatch.setattr(KeyStore, "apply", busy_once)
 
@@ -261,7 +259,7 @@ def test_agent_stops_cleanly_while_it_waits_for_the_service(
         return True
 
     monkeypatch.setattr(stop, "wait", wait)
-    DeletionAgent(held, service, EMPIRICAL).run(stop)
+    DeletionAgent(held, service).run(stop)
 
     assert service.failures["watch"] == 995
     assert len(caplog.records) == 5
@@ -285,7 +283,7 @@ def test_agent_waits_longer_each_time_until_an_order_came(
             service.failures["watch"] = 1
 
     monkeypatch.setattr(stop, "wait", wait)
-    DeletionAgent(held, service, EMPIRICAL).run(stop)
+    DeletionAgent(held, service).run(stop)
 
     assert waits == [0.25, 0.5, 1.0, 0.25, 0.5]
 
@@ -302,6 +300,6 @@ def test_agent_that_is_stopped_does_not_complain_of_the_closed_connection(
 
     service = Stopping()
     service.lose_connection()
-    DeletionAgent(held, service, EMPIRICAL).run(stop)
+    DeletionAgent(held, service).run(stop)
 
     assert caplog.records == []

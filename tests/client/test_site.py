@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import stat
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 
 from client.key_store import StoreDescription
 from client.neighbour_index import SLACK
-from client.site import SiteFolder, describe_store, hospital_name, model_shape
+from client.site import SiteFolder, check_promise, describe_store, hospital_name, model_shape
 from common.encoders.descriptor import DescriptorEncoder
 from common.errors import InvalidInput, InvalidSetting, KeyStoreError
+from common.guarantees import Guarantee
 from common.model import ModelShape
 from common.references import FederationSecret
 from common.settings import ImagePath, ImageShape, Settings
@@ -75,6 +77,15 @@ def test_secret_is_read_from_the_folder(tmp_path: Path) -> None:
     assert folder.read_secret().reference("a") == secret.reference("a")
 
 
+def test_noise_key_may_be_fixed_for_a_simulation(tmp_path: Path, small_settings: Settings) -> None:
+    folder, key = SiteFolder(tmp_path / "hospital-1"), bytes(range(32))
+
+    folder.create("hospital-1", small_settings, ENCODER, shape_of(small_settings), noise_key=key).close()
+
+    with folder.open() as store:
+        assert store.noise_key == key
+
+
 @pytest.mark.parametrize("path", [ImagePath.PATCHES, ImagePath.FROZEN])
 def test_store_fits_the_settings_that_it_was_made_for(path: ImagePath) -> None:
     settings = Settings(image_path=path, neighbours=5)
@@ -88,6 +99,9 @@ def test_store_fits_the_settings_that_it_was_made_for(path: ImagePath) -> None:
         input_shape=(1, 8, 8) if path is ImagePath.PATCHES else ENCODER.feature_shape,
         exemplar_size=128,
         list_length=5 + SLACK,
+        guarantee=settings.guarantee,
+        epsilon=settings.epsilon,
+        delta=settings.delta,
     )
     assert model_shape(settings, description) == shape_of(settings)
 
@@ -121,3 +135,54 @@ def test_frozen_features_do_not_depend_on_the_size_of_images() -> None:
     settings = Settings(image_shape=ImageShape((1, 16, 16)))
 
     assert model_shape(settings, described(image_path=ImagePath.FROZEN)).input_shape == ENCODER.feature_shape
+
+
+def test_promise_is_what_the_settings_say() -> None:
+    promised = described(guarantee="certified", epsilon=2.0, delta=1e-6)
+
+    assert (promised.guarantee, promised.epsilon, promised.delta) == (Guarantee.CERTIFIED, 2.0, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("promised", "trained"),
+    [
+        *((guarantee, {"guarantee": guarantee}) for guarantee in Guarantee),
+        (Guarantee.CERTIFIED, {"guarantee": "exact", "epsilon": 9.0}),
+        (Guarantee.EMPIRICAL, {"guarantee": "exact"}),
+        (Guarantee.EMPIRICAL, {"guarantee": "certified", "epsilon": 9.0, "delta": 0.1}),
+        (Guarantee.CERTIFIED, {"guarantee": "certified", "epsilon": 1.0, "delta": 1e-9}),
+    ],
+)
+def test_training_that_keeps_the_promise_is_let_through(promised: Guarantee, trained: dict[str, object]) -> None:
+    check_promise(Settings().replace(**trained), described(guarantee=promised.value))
+
+
+@pytest.mark.parametrize(
+    ("promised", "trained", "message"),
+    [
+        ("exact", {"guarantee": "certified"}, "guarantee = exact, the federation has guarantee = certified"),
+        ("exact", {"guarantee": "empirical"}, "guarantee = exact, the federation has guarantee = empirical"),
+        ("certified", {"guarantee": "empirical"}, "guarantee = certified, the federation has guarantee = empirical"),
+        (
+            "certified",
+            {"guarantee": "certified", "epsilon": 3.5},
+            "at most epsilon = 3, the federation has epsilon = 3.5",
+        ),
+        (
+            "certified",
+            {"guarantee": "certified", "epsilon": math.inf},
+            "at most epsilon = 3, the federation has epsilon = inf",
+        ),
+        (
+            "certified",
+            {"guarantee": "certified", "delta": 1e-4},
+            "at most delta = 1e-05, the federation has delta = 0.0001",
+        ),
+    ],
+)
+def test_training_that_breaks_the_promise_is_refused(promised: str, trained: dict[str, object], message: str) -> None:
+    with pytest.raises(KeyStoreError, match=message) as refused:
+        check_promise(Settings().replace(**trained), described(guarantee=promised))
+
+    assert "ask the patients and enrol their records into a new store" in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable
 
@@ -11,12 +12,17 @@ import pytest
 import torch
 
 from client.bank import Bank
-from client.dataset import Dataset
+from client.dataset import Consent, Dataset
+from client.exemplar_tokens import own_tokens
 from client.key_store import Tokens
+from client.noisy_step import noisy_gradients
+from client.secret_noise import SecretNoise
 from client.training import Trained, train
 from common.encoders import Encoding
+from common.errors import ConsentMissing
 from common.model import ModelShape, Munkey
 from common.neighbours import NeighbourLists, nearest
+from common.noisy_steps import NoisySteps
 from common.randomness import generator
 from common.settings import ImagePath, Settings
 
@@ -30,8 +36,8 @@ def make_bank(
 ) -> Callable[..., Bank]:
     """Return a function that makes a bank of some records, untrained."""
 
-    def make(count: int, *, own: bool = False) -> Bank:
-        records = make_records(range(count))
+    def make(count: int, *, own: bool = False, permanent: bool = False) -> Bank:
+        records = make_records(range(count), consent=Consent.PERMANENT if permanent else Consent.REVOCABLE)
         # A record's class can be seen in its image.
         records.images[:] = records.images // 8 + (records.labels * 50).astype(np.uint8)[:, None, None, None]
         keys = encode_records(records).keys
@@ -44,6 +50,7 @@ def make_bank(
             torch.from_numpy(records.images),
             Tokens.zeros(count, 8),
             lists,
+            torch.from_numpy(records.consents == Consent.PERMANENT.value),
         )
 
     return make
@@ -51,8 +58,12 @@ def make_bank(
 
 @pytest.fixture
 def model() -> Munkey:
+    return make_model(depth=1)
+
+
+def make_model(depth: int) -> Munkey:
     torch.manual_seed(0)
-    return Munkey(ModelShape(ImagePath.PATCHES, (1, 8, 8), 2, 4, 16, 1, 2, 8))
+    return Munkey(ModelShape(ImagePath.PATCHES, (1, 8, 8), 2, 4, 16, depth, 2, 8))
 
 
 def run(model: Munkey, bank: Bank, settings: Settings, *, seed: int = 0, **options: object) -> Trained:
@@ -257,6 +268,205 @@ def test_strong_proximal_term_keeps_weights_close(make_bank: MakeBank, model: Mu
         distances.append(math.sqrt(sum(float((a - b).detach().square().sum()) for a, b in pairs)))
 
     assert distances[1] < 0.5 * distances[0]
+
+
+# Exact.
+
+
+def test_record_whose_consent_may_be_withdrawn_is_not_trained_on_under_exact(
+    make_bank: MakeBank, model: Munkey, small_settings: Settings
+) -> None:
+    bank, before = make_bank(20, permanent=True), copy.deepcopy(model.state_dict())
+    bank.permanent[[3, 7]] = False
+
+    with pytest.raises(ConsentMissing) as refused:
+        run(model, bank, small_settings.replace(guarantee="exact"))
+
+    assert str(refused.value) == (
+        "2 of 20 records may have their consent withdrawn, and under guarantee = exact only permanent records train "
+        "shared weights; leave them out, or choose certified or empirical"
+    )
+    assert changed(model, before) == set()
+    assert not bank.tokens.offsets.any()
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_exact_training_leaves_tokens_to_their_own_records(
+    make_bank: MakeBank, small_settings: Settings, depth: int
+) -> None:
+    bank = make_bank(20, permanent=True)
+    model, before = make_model(depth), make_model(depth).state_dict()
+
+    trained = run(model, bank, small_settings.replace(guarantee="exact", local_epochs=3))
+
+    assert trained.examples == 20
+    assert changed(model, before) == (set(before) if depth else {"linear.weight", "linear.bias"})
+    assert not bank.tokens.steps.any()
+
+
+def test_exact_training_reads_the_tokens_that_go_with_the_weights_it_starts_from(
+    make_bank: MakeBank, small_settings: Settings
+) -> None:
+    results = []
+    for noise in (0.0, 1.0):
+        bank, model = make_bank(20, permanent=True), make_model(1)
+        bank.tokens.offsets[:] = noise * torch.randn(20, 8)
+        run(model, bank, small_settings.replace(guarantee="exact"))
+        results.append((model.head.weight, bank.tokens.offsets))
+
+    assert all(torch.equal(first, second) for first, second in zip(*results, strict=True))
+    assert torch.allclose(results[0][1], own_tokens(make_model(1), make_bank(20).inputs).offsets, atol=1e-5)
+
+
+# Certified.
+
+
+def noisy(small_settings: Settings, **changes: object) -> Settings:
+    return small_settings.replace(guarantee="certified", **changes)
+
+
+def secret(key: int = 0) -> SecretNoise:
+    return SecretNoise(bytes([key] * 32), "training", 1)
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_certified_training_moves_the_linear_function_only(
+    make_bank: MakeBank, small_settings: Settings, depth: int
+) -> None:
+    model, before = make_model(depth), make_model(depth).state_dict()
+
+    trained = run(model, make_bank(20), noisy(small_settings), secret=secret())
+
+    assert trained.examples == 20
+    assert changed(model, before) == {"linear.weight", "linear.bias"}
+    assert not model.training
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_certified_training_moves_everything_if_asked(
+    make_bank: MakeBank, small_settings: Settings, depth: int
+) -> None:
+    model, before = make_model(depth), make_model(depth).state_dict()
+
+    run(model, make_bank(20), noisy(small_settings, trained_weights="all"), secret=secret())
+
+    assert changed(model, before) == set(before)
+
+
+@pytest.mark.parametrize("trained_weights", ["auto", "all"])
+def test_certified_training_reads_no_neighbour_and_no_token(
+    make_bank: MakeBank, small_settings: Settings, trained_weights: str
+) -> None:
+    results = []
+    for seed in (0, 1):
+        bank, model = make_bank(20), make_model(1)
+        draws = torch.Generator().manual_seed(seed)
+        bank.tokens.offsets[:] = torch.randn(20, 8, generator=draws)
+        bank.lists.indices[:] = torch.randint(0, 20, bank.lists.indices.shape, generator=draws)
+        offsets = bank.tokens.offsets.clone()
+        run(model, bank, noisy(small_settings, trained_weights=trained_weights), secret=secret())
+        assert torch.equal(bank.tokens.offsets, offsets)
+        results.append(model.state_dict())
+
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+
+
+def test_certified_step_is_a_step_along_the_mean_of_clipped_gradients(
+    make_bank: MakeBank, small_settings: Settings
+) -> None:
+    # Without noise, so that the gradient is seen.
+    settings = noisy(
+        small_settings, epsilon=math.inf, local_steps=1, clipping_norm=0.3, noisy_learning_rate=0.5, num_rounds=3
+    )
+    bank = make_bank(20)
+    expected, _ = noisy_gradients(
+        make_model(0),
+        {name: weight.detach() for name, weight in make_model(0).named_parameters()},
+        bank.inputs,
+        bank.labels,
+        spending=NoisySteps(1, 1.0, 0.0),
+        settings=settings,
+        secret=secret(),
+    )
+    for round_number in (1, 2, 3):
+        model, rate = make_model(0), 0.25 * (1 + math.cos(math.pi * (round_number - 1) / 3))
+
+        run(model, bank, settings, secret=secret(), round_number=round_number)
+
+        for name, start in make_model(0).named_parameters():
+            step = -rate * expected[name] if name.startswith("linear.") else torch.zeros_like(start)
+            assert torch.allclose(model.state_dict()[name] - start, step, atol=1e-6), name
+    assert expected["linear.weight"].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("clip", [0.1, 1.0])
+def test_certified_step_changes_by_no_more_than_the_clipping_norm_with_a_record(
+    make_bank: MakeBank, small_settings: Settings, clip: float
+) -> None:
+    settings = noisy(small_settings, epsilon=math.inf, local_steps=1, clipping_norm=clip, noisy_learning_rate=1.0)
+
+    def summed(rows: list[int]) -> torch.Tensor:
+        bank, model = make_bank(20).select(np.array(rows), NeighbourLists.empty(len(rows), LENGTH)), make_model(0)
+        run(model, bank, settings, secret=secret())
+        start = make_model(0).linear
+        moved = [(model.linear.weight - start.weight).flatten(), model.linear.bias - start.bias]
+        return len(rows) * torch.cat(moved).detach()
+
+    whole = summed(list(range(20)))
+    for row in range(20):
+        moved = float((whole - summed([other for other in range(20) if other != row])).norm())
+        assert min(clip, 0.5) * (1 - 1e-4) < moved < clip * (1 + 1e-4)
+
+
+def test_certified_training_takes_no_noise_from_the_runs_seed(make_bank: MakeBank, small_settings: Settings) -> None:
+    def weights(key: int, seed: int) -> torch.Tensor:
+        model = make_model(0)
+        run(model, make_bank(20), noisy(small_settings, sampling_rate=0.5), seed=seed, secret=secret(key))
+        return model.linear.weight.detach()
+
+    assert torch.equal(weights(0, seed=1), weights(0, seed=2))
+    assert not torch.equal(weights(0, seed=1), weights(1, seed=1))
+
+
+def test_steps_of_one_round_have_noise_of_their_own(make_bank: MakeBank, small_settings: Settings) -> None:
+    settings = noisy(small_settings, local_steps=2, epsilon=0.01, noisy_learning_rate=1e-6)
+    model, seen = make_model(0), [make_model(0).linear.weight.detach()]
+
+    run(
+        model,
+        make_bank(20),
+        settings,
+        secret=secret(),
+        after_step=lambda *_: seen.append(model.linear.weight.detach().clone()),
+    )
+
+    first, second = (after - before for before, after in itertools.pairwise(seen))
+    assert abs(float(torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1])) < 0.3
+
+
+def test_certified_training_needs_a_secret(make_bank: MakeBank, model: Munkey, small_settings: Settings) -> None:
+    before = copy.deepcopy(model.state_dict())
+
+    with pytest.raises(ValueError, match="certified training needs secret noise"):
+        run(model, make_bank(20), noisy(small_settings))
+
+    assert changed(model, before) == set()
+
+
+# Empirical without blocks.
+
+
+def test_linear_function_alone_learns_without_neighbours_and_leaves_tokens_alone(
+    make_bank: MakeBank, small_settings: Settings
+) -> None:
+    bank, model, before = make_bank(32), make_model(0), make_model(0).state_dict()
+    settings = small_settings.replace(local_epochs=40, label_smoothing=0.0)
+
+    trained = run(model, bank, settings)
+
+    assert changed(model, before) == {"linear.weight", "linear.bias"}
+    assert not bank.tokens.offsets.any()
+    assert trained.loss < 0.5 * math.log(4)
 
 
 # Looking on.

@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.aggregation import Retrieved, aggregate
+from common.aggregation import Retrieved, aggregate, vote_weights
 from common.settings import AggregationName
 
 BLENDS = [AggregationName.SOFTMAX, AggregationName.RANK]
+NEARLY = 0.003
+"""How far votes lie from equal ones, so that the nearest can break a tie."""
 
 
 def retrieved(similarities: list[list[float]], present: list[list[bool]] | None = None, size: int = 5) -> Retrieved:
@@ -21,19 +23,30 @@ def blended(exemplars: Tensor, shares: list[float]) -> Tensor:
     return (exemplars * torch.tensor(shares)[:, None]).sum(0)
 
 
-def test_ensemble_gives_every_entry_the_same_vote() -> None:
+def test_ensemble_gives_every_entry_nearly_the_same_vote() -> None:
     found = retrieved([[0.9, 0.5, 0.1], [0.2, 0.1, 0.0]])
     members = aggregate(AggregationName.ENSEMBLE, found)
 
     assert torch.equal(members.exemplars, found.exemplars)
     assert not members.null_memory.any()
-    assert torch.allclose(members.weights, torch.full((2, 3), 1 / 3))
+    assert torch.allclose(members.weights, torch.full((2, 3), 1 / 3), atol=NEARLY)
+    assert (members.weights.diff(dim=1) < 0).all()
+
+
+@pytest.mark.parametrize("count", [2, 4, 10])
+def test_nearer_of_equally_many_entries_have_the_larger_vote_and_a_majority_has_the_largest(count: int) -> None:
+    votes = vote_weights(torch.ones(1, count, dtype=torch.bool))[0]
+
+    nearest_of = [(votes[row], votes[row + 1 :].sum() - (count - row - 2)) for row in range(count - 1)]
+    assert all(nearest > others for nearest, others in nearest_of)
+    assert votes[: count // 2].sum() < votes[-(count // 2 + 1) :].sum()
 
 
 def test_absent_entries_of_an_ensemble_have_no_vote() -> None:
     members = aggregate(AggregationName.ENSEMBLE, retrieved([[0.9, 0.5, 0.1]], [[True, True, False]]))
 
-    assert members.weights.tolist() == [[0.5, 0.5, 0.0]]
+    assert torch.allclose(members.weights, torch.tensor([[0.5, 0.5, 0.0]]), atol=NEARLY)
+    assert members.weights[0, 2] == 0
     assert members.null_memory.tolist() == [[False, False, True]]
 
 
@@ -109,7 +122,7 @@ def test_image_vote_adds_one_null_member_with_an_equal_vote(name: AggregationNam
     plain, voting = aggregate(name, found), aggregate(name, found, image_vote=True)
 
     assert voting.null_memory.tolist() == [[False] * count + [True]]
-    assert torch.allclose(voting.weights, torch.full((1, count + 1), 1 / (count + 1)))
+    assert torch.allclose(voting.weights, torch.full((1, count + 1), 1 / (count + 1)), atol=NEARLY)
     assert torch.equal(voting.exemplars[:, :-1], plain.exemplars)
 
 

@@ -8,23 +8,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from common.aggregation import Members, Retrieved
+from common.aggregation import Members, Retrieved, vote_weights
 from common.errors import InvalidSetting
 from common.model import ModelShape, Munkey
-from common.settings import AggregationName, ImagePath, ImageShape, Settings
+from common.settings import AUTO_DEPTH, AggregationName, ImagePath, ImageShape, Settings
 
 PATCHES = ModelShape(ImagePath.PATCHES, (3, 8, 12), 4, num_classes=5, width=16, depth=3, heads=4, exemplar_size=6)
 FROZEN = replace(PATCHES, image_path=ImagePath.FROZEN, input_shape=(2, 24), patch_size=0)
 SHAPES = [pytest.param(PATCHES, id="patches"), pytest.param(FROZEN, id="frozen")]
+WITHOUT_BLOCKS = [
+    pytest.param(replace(PATCHES, depth=0), id="patches-without-blocks"),
+    pytest.param(replace(FROZEN, depth=0), id="frozen-without-blocks"),
+]
 CLOSE = 1e-5
 
 
 def munkey(shape: ModelShape) -> Munkey:
-    """Build a model whose null tokens and head are large enough for every test to see them."""
+    """Build a model whose null tokens and logits, near zero or zero at first, are large enough to be seen."""
     torch.manual_seed(0)
     model = Munkey(shape)
+    null_tokens = [model.null_image, model.null_memory, model.class_token] if shape.depth else []
+    logits = [*model.linear.parameters(), *(model.head.parameters() if shape.depth else [])]
     with torch.no_grad():
-        for parameter in (model.null_image, model.null_memory, model.class_token):
+        for parameter in (*null_tokens, *logits):
             parameter.normal_()
     return model
 
@@ -44,7 +50,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, *WITHOUT_BLOCKS])
 @pytest.mark.parametrize("members", [1, 2, 5])
 def test_packed_ensemble_equals_separate_passes(shape: ModelShape, members: int) -> None:
     model, images, tokens = munkey(shape), inputs(shape, 3), exemplars(shape, 3, members)
@@ -64,7 +70,7 @@ def test_packed_ensemble_equals_separate_passes(shape: ModelShape, members: int)
     assert torch.allclose(packed, separate, atol=CLOSE, rtol=0)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, *WITHOUT_BLOCKS])
 def test_packed_ensemble_has_the_gradients_of_separate_passes(shape: ModelShape) -> None:
     model, images = munkey(shape), inputs(shape, 3)
     tokens = exemplars(shape, 3, 4).requires_grad_()
@@ -83,14 +89,14 @@ def test_packed_ensemble_has_the_gradients_of_separate_passes(shape: ModelShape)
 
     separate = gradients(model)
     assert packed_gradients.keys() == separate.keys()
-    assert set(separate) == {name for name, _ in model.named_parameters()} - {"null_image", "label_embedding"}
+    assert set(separate) == {name for name, _ in model.named_parameters()} - {"null_image"}
     assert all(torch.allclose(packed_gradients[name], separate[name], atol=CLOSE) for name in separate)
     assert packed_token_gradient is not None
     assert tokens.grad is not None
     assert torch.allclose(packed_token_gradient, tokens.grad, atol=CLOSE)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, *WITHOUT_BLOCKS])
 def test_members_do_not_see_each_other(shape: ModelShape) -> None:
     model, images, tokens = munkey(shape), inputs(shape, 2), exemplars(shape, 2, 3)
     changed = tokens.clone()
@@ -102,7 +108,7 @@ def test_members_do_not_see_each_other(shape: ModelShape) -> None:
     assert difference[1] > 10 * CLOSE
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, *WITHOUT_BLOCKS])
 def test_records_of_a_batch_do_not_see_each_other(shape: ModelShape) -> None:
     model, images, tokens = munkey(shape), inputs(shape, 4), exemplars(shape, 4, 2)
 
@@ -122,10 +128,12 @@ def test_null_memory_hides_the_exemplar_token(shape: ModelShape) -> None:
 
     assert torch.allclose(before[0, 0], after[0, 0], atol=CLOSE)
     assert not torch.allclose(before[0, 1], after[0, 1], atol=CLOSE)
-    assert torch.allclose(before[0, 0], model(images, null)[0, 0], atol=CLOSE)
+    # The null token is read, and says nothing by itself.
+    read = model(images, null) - model.memory_logits(null)
+    assert torch.allclose(before[0, 0], read[0, 0], atol=CLOSE)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, *WITHOUT_BLOCKS])
 def test_null_image_hides_the_image_of_its_record_only(shape: ModelShape) -> None:
     model, tokens = munkey(shape), exemplars(shape, 2, 1)
     images = inputs(shape, 2)
@@ -162,6 +170,77 @@ def test_exemplar_token_is_the_label_embedding_plus_its_offset() -> None:
     assert torch.equal(model.exemplars(labels, offsets), model.label_embedding[labels] + offsets)
 
 
+def test_first_weights_know_nothing_without_a_memory() -> None:
+    torch.manual_seed(0)
+
+    answers = [Munkey(shape).image_only(inputs(shape, 3)) for shape in (PATCHES, FROZEN, replace(FROZEN, depth=0))]
+
+    assert all((answer == 1 / PATCHES.num_classes).all() for answer in answers)
+
+
+def test_first_label_embeddings_are_orthogonal_so_that_a_token_speaks_for_its_own_class_only() -> None:
+    torch.manual_seed(0)
+    model = Munkey(FROZEN)
+    classes = torch.eye(FROZEN.num_classes)
+
+    said = model.memory_logits(model.label_embedding)
+
+    assert torch.allclose(said, model.memory_strength * classes, atol=CLOSE)
+    assert model.memory_strength > 1
+
+
+def test_more_classes_than_numbers_in_a_token_still_speak_for_their_own_class_most() -> None:
+    shape = replace(FROZEN, num_classes=40, exemplar_size=6, depth=0)
+    torch.manual_seed(0)
+    model = Munkey(shape)
+
+    said = model.memory_logits(model.label_embedding)
+
+    assert torch.equal(said.argmax(1), torch.arange(40))
+    assert torch.allclose(said.diag(), model.memory_strength.expand(40), atol=CLOSE)
+    assert model(inputs(shape, 2), exemplars(shape, 2, 3)).shape == (2, 3, 40)
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, *WITHOUT_BLOCKS])
+def test_no_image_leaves_the_bias_of_the_linear_function_only(shape: ModelShape) -> None:
+    model, images = munkey(shape), inputs(shape, 3)
+    hidden = torch.tensor([True, False, True])
+
+    seen = model.image_logits(images, hidden)
+
+    assert torch.equal(seen[hidden], model.linear.bias.expand(2, -1))
+    assert torch.equal(seen[1], model.image_logits(images)[1])
+    assert (seen[1] - model.linear.bias).abs().max() > 10 * CLOSE
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, *WITHOUT_BLOCKS])
+def test_linear_function_sees_inputs_of_mean_square_one(shape: ModelShape) -> None:
+    model, images = munkey(shape), inputs(shape, 3)
+    if shape.image_path is ImagePath.PATCHES:
+        scaled = images.flatten(1).float() / 127.5 - 1
+    else:
+        # Each token has mean 0 and variance 1.
+        centred = images - images.mean(2, keepdim=True)
+        scaled = (centred / centred.square().mean(2, keepdim=True).sqrt()).flatten(1)
+    number = torch.tensor(shape.input_shape).prod()
+
+    expected = scaled / number.sqrt() @ model.linear.weight.T + model.linear.bias
+
+    assert torch.allclose(model.image_logits(images), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", WITHOUT_BLOCKS)
+def test_without_blocks_there_are_a_linear_function_and_the_memory_only(shape: ModelShape) -> None:
+    model, images, tokens = munkey(shape), inputs(shape, 3), exemplars(shape, 3, 2)
+    silent = torch.tensor([[True, False]] * 3)
+
+    logits = model(images, tokens, null_memory=silent)
+
+    assert set(model.state_dict()) == {"label_embedding", "memory_strength", "linear.weight", "linear.bias"}
+    assert torch.allclose(logits[:, 0], model.image_logits(images), atol=CLOSE)
+    assert torch.allclose(logits[:, 1], model.image_logits(images) + model.memory_logits(tokens[:, 1]), atol=CLOSE)
+
+
 def test_state_has_no_running_statistics() -> None:
     model = munkey(PATCHES)
 
@@ -169,15 +248,17 @@ def test_state_has_no_running_statistics() -> None:
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_ensemble_prediction_is_the_mean_of_separate_softmaxes(shape: ModelShape) -> None:
+@pytest.mark.parametrize("shape", [*SHAPES, *WITHOUT_BLOCKS])
+def test_ensemble_prediction_is_the_weighted_mean_of_separate_softmaxes(shape: ModelShape) -> None:
     model, images, tokens = munkey(shape), inputs(shape, 2), exemplars(shape, 2, 4)
     found = Retrieved(tokens, torch.rand(2, 4), torch.ones(2, 4, dtype=torch.bool))
     settings = Settings(aggregation=AggregationName.ENSEMBLE, image_vote=False)
 
-    separate = [model(images, tokens[:, k : k + 1])[:, 0].softmax(-1) for k in range(4)]
+    separate = torch.stack([model(images, tokens[:, k : k + 1])[:, 0].softmax(-1) for k in range(4)], dim=1)
+    weights = vote_weights(found.present)
+    expected = (separate * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)
 
-    assert torch.allclose(model.classify(images, found, settings), torch.stack(separate).mean(0), atol=CLOSE)
+    assert torch.allclose(model.classify(images, found, settings), expected, atol=CLOSE)
 
 
 def test_image_vote_averages_the_image_alone_with_the_retrieved() -> None:
@@ -249,12 +330,12 @@ def test_tensor_of_the_wrong_shape_is_named(
         munkey(FROZEN)(torch.zeros(images), torch.zeros(tokens), null_memory=masks[0], null_image=masks[1])
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, *WITHOUT_BLOCKS])
 def test_shape_survives_json(shape: ModelShape) -> None:
     assert ModelShape.from_json(json.loads(json.dumps(shape.to_json()))) == shape
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, *WITHOUT_BLOCKS])
 def test_models_of_one_shape_exchange_their_weights(shape: ModelShape) -> None:
     model, other = Munkey(shape), Munkey(ModelShape.from_json(shape.to_json()))
     other.load_state_dict(model.state_dict())
@@ -281,6 +362,23 @@ def test_auto_takes_the_frozen_path_of_a_pretrained_encoder(
     assert shape.image_path is expected
     assert shape.input_shape == ((2, 512) if expected is ImagePath.FROZEN else (3, 28, 28))
     assert (shape.patch_size == 0) is (expected is ImagePath.FROZEN)
+
+
+@pytest.mark.parametrize(
+    ("asked", "path", "expected"),
+    [
+        (AUTO_DEPTH, ImagePath.FROZEN, 0),
+        (AUTO_DEPTH, ImagePath.PATCHES, 2),
+        (3, ImagePath.FROZEN, 3),
+        (0, ImagePath.PATCHES, 0),
+    ],
+)
+def test_depth_is_the_asked_or_none_on_frozen_features(asked: int, path: ImagePath, expected: int) -> None:
+    settings = Settings(image_path=path, depth=asked)
+
+    shape = ModelShape.from_settings(settings, feature_shape=(16, 12), pretrained=False)
+
+    assert shape.depth == expected
 
 
 def test_shape_takes_its_sizes_from_the_settings() -> None:

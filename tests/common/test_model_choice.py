@@ -59,9 +59,9 @@ def test_everyone_starts_from_the_same_weights() -> None:
     torch.manual_seed(2)
     second, other = initial_model(shape, 7), initial_model(shape, 8)
 
-    assert torch.equal(first.head.weight, second.head.weight)
+    assert torch.equal(first.position, second.position)
     assert torch.equal(first.null_image, second.null_image)
-    assert not torch.equal(first.head.weight, other.head.weight)
+    assert not torch.equal(first.position, other.position)
 
 
 def test_first_weights_leave_other_random_choices_alone() -> None:

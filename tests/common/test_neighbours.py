@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from common import neighbours
 from common.neighbours import NONE, NeighbourLists, nearest, patch_arrivals
 
 # Small whole numbers make every dot product exact, so that ties are frequent and the order of equals can be tested.
@@ -22,6 +25,35 @@ def matrices(columns: int, *, least: int = 0, most: int = 12) -> st.SearchStrate
 def ranking(query: Tensor, keys: Tensor, positions: list[int]) -> list[int]:
     """Rank positions by falling similarity, the earlier first among equals."""
     return sorted(positions, key=lambda position: (-float(query @ keys[position]), position))
+
+
+def similarity(query: Tensor, key: Tensor) -> float:
+    """Add products in float64, the second half of them to the first, and round once."""
+    products = [float(x) * float(y) for x, y in zip(query, key, strict=True)]
+    while len(products) > 1:
+        half = (len(products) + 1) // 2
+        products = [x + y for x, y in zip(products[:half], [*products[half:], 0.0], strict=False)]
+    return float(np.float32(products[0])) + 0.0
+
+
+def crowd(seed: int, count: int, columns: int) -> Tensor:
+    """Return unit vectors of which many are equal, or differ by what float32 scores may or may not tell apart.
+
+    Some are other orders of the same numbers: their lengths are equal, and their sums differ by rounding alone.
+    """
+    draws = np.random.default_rng(seed)
+    sources = draws.normal(size=(3, columns)).astype(np.float32)
+    keys = sources[draws.integers(0, 3, count)]
+    widths = draws.choice([0.0, 2.0**-24, 2.0**-20, columns * 2.0**-23, 0.1], count)[:, None]
+    keys = keys + (widths * draws.normal(size=keys.shape)).astype(np.float32)
+    for row in draws.choice(count, count // 4, replace=False):
+        keys[row] = draws.permutation(sources[0])
+    return torch.nn.functional.normalize(torch.from_numpy(keys), dim=1)
+
+
+def assert_same(left: NeighbourLists, right: NeighbourLists) -> None:
+    assert torch.equal(left.indices, right.indices)
+    assert left.similarities.numpy().tobytes() == right.similarities.numpy().tobytes()
 
 
 def row(lists: NeighbourLists, index: int) -> list[int]:
@@ -60,6 +92,127 @@ def test_nearest_equals_brute_force_with_ties(data: st.DataObject, columns: int,
         assert lists.similarities[index, : len(expected)].tolist() == [float(query @ keys[p]) for p in expected]
         assert (lists.indices[index, len(expected) :] == NONE).all()
         assert (lists.similarities[index, len(expected) :] == -torch.inf).all()
+
+
+crowds = st.builds(crowd, st.integers(0, 10_000), st.integers(8, 60), st.sampled_from([2, 5, 17, 64]))
+
+
+@settings(deadline=None)
+@given(keys=crowds, length=st.integers(1, 6), memory=st.sampled_from([1, 800, 5000, 2**28]))
+def test_nearest_equals_brute_force_where_keys_crowd(keys: Tensor, length: int, memory: int) -> None:
+    queries = keys[:8]
+
+    lists = nearest(queries, keys, length, own=torch.arange(8), memory=memory)
+
+    for index, query in enumerate(queries):
+        values = [similarity(query, key) for key in keys]
+        expected = sorted((p for p in range(len(keys)) if p != index), key=lambda p: (-values[p], p))[:length]
+        assert row(lists, index) == expected
+        assert lists.similarities[index, : len(expected)].tolist() == [values[p] for p in expected]
+
+
+@settings(deadline=None)
+@given(data=st.data(), keys=crowds, length=st.integers(1, 6))
+def test_list_is_the_same_whatever_is_searched_with_it(data: st.DataObject, keys: Tensor, length: int) -> None:
+    own = torch.arange(len(keys))
+    together = nearest(keys, keys, length, own=own)
+
+    order = torch.tensor(data.draw(st.permutations(range(len(keys)))))
+    shuffled = nearest(keys[order], keys, length, own=order, memory=data.draw(st.sampled_from([1, 3000, 2**20])))
+    cut = data.draw(st.integers(0, len(keys)))
+    halves = [nearest(keys[part], keys, length, own=own[part]) for part in (slice(cut), slice(cut, None))]
+    alone = [nearest(keys[n : n + 1], keys, length, own=own[n : n + 1]) for n in range(len(keys))]
+
+    back = order.argsort()
+    assert_same(NeighbourLists(shuffled.indices[back], shuffled.similarities[back]), together)
+    for parts in (halves, alone):
+        indices, similarities = zip(*((part.indices, part.similarities) for part in parts), strict=True)
+        assert_same(NeighbourLists(torch.cat(indices), torch.cat(similarities)), together)
+
+
+@settings(deadline=None)
+@given(keys=crowds, length=st.integers(1, 6), seed=st.integers(0, 1000))
+def test_scores_only_choose_candidates(keys: Tensor, length: int, seed: int) -> None:
+    """Any error of the scores within the bound of float32 arithmetic leaves the lists as they are."""
+    multiply, draws = neighbours._multiply, torch.Generator().manual_seed(seed)
+
+    def multiply_badly(queries: Tensor, some: Tensor, out: Tensor) -> None:
+        scores = out.double()
+        multiply(queries.double(), some.double(), scores)
+        if out.dtype == torch.float32:
+            # Rounding the score to float32 is one more error of 2^-24.
+            signs = torch.randint(0, 2, out.shape, generator=draws) * 2 - 1
+            scores += signs * (keys.shape[1] - 1) * 2.0**-24
+        out.copy_(scores)
+
+    whole = nearest(keys, keys, length)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbours, "_multiply", multiply_badly)
+        assert_same(nearest(keys, keys, length), whole)
+
+
+@pytest.mark.parametrize("columns", [4, 64])
+def test_similarity_of_a_pair_is_the_same_in_both_directions(columns: int) -> None:
+    keys = crowd(1, 40, columns)
+    lists = nearest(keys, keys, 40)
+
+    places = lists.indices.argsort(1)
+    square = lists.similarities.gather(1, places)
+
+    assert torch.equal(square, square.T)
+
+
+def count_calls(patch: pytest.MonkeyPatch, name: str) -> list[int]:
+    """Note how many queries each call of a function of `common.neighbours` has."""
+    noted: list[int] = []
+    function: Callable[..., NeighbourLists] = getattr(neighbours, name)
+
+    def counted(queries: Tensor, *rest: object) -> NeighbourLists:
+        noted.append(len(queries))
+        return function(queries, *rest)
+
+    patch.setattr(neighbours, name, counted)
+    return noted
+
+
+def test_equal_keys_by_the_hundred_are_ranked_by_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    crowded = count_calls(monkeypatch, "_search_in_double")
+    draws = torch.Generator().manual_seed(0)
+    keys = torch.nn.functional.normalize(torch.randn(600, 32, generator=draws), dim=1)
+    keys[100:500] = keys[100]
+
+    lists = nearest(keys, keys, 5, own=torch.arange(600))
+
+    assert lists.indices[100].tolist() == [101, 102, 103, 104, 105]
+    assert lists.indices[499].tolist() == [100, 101, 102, 103, 104]
+    assert 400 <= sum(crowded) < 600
+
+
+def test_rows_without_a_crowd_are_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    crowded = count_calls(monkeypatch, "_search_in_double")
+    draws = torch.Generator().manual_seed(0)
+    keys = torch.nn.functional.normalize(torch.randn(600, 256, generator=draws), dim=1)
+
+    nearest(keys, keys, 5, own=torch.arange(600))
+
+    assert crowded == []
+
+
+def test_zero_has_one_sign() -> None:
+    lists = nearest(torch.tensor([[1.0, 0.0]]), torch.tensor([[-0.0, 1.0], [0.0, -1.0]]), 2)
+
+    assert lists.indices.tolist() == [[0, 1]]
+    assert not lists.similarities.signbit().any()
+
+
+@pytest.mark.parametrize("scale", [2.0**-100, 2.0**-60, 2.0**40])
+def test_keys_of_any_length_are_ranked(scale: float) -> None:
+    keys = crowd(3, 40, 17)
+
+    lists, scaled = nearest(keys, keys, 5), nearest(keys, keys * scale, 5)
+
+    # A power of two moves exponents only.
+    assert_same(scaled, NeighbourLists(lists.indices, lists.similarities * scale))
 
 
 def test_lists_do_not_depend_on_the_memory_that_is_allowed() -> None:
@@ -173,6 +326,25 @@ def test_patching_full_lists_equals_a_rebuild(data: st.DataObject, columns: int,
 
     assert torch.equal(patched.indices, rebuilt.indices)
     assert torch.equal(patched.similarities, rebuilt.similarities)
+
+
+@settings(deadline=None)
+@given(keys=crowds, length=st.integers(1, 6), cut=st.integers(1, 7), deleted=st.sets(st.integers(0, 7)))
+def test_patching_a_crowd_equals_searching_anew(keys: Tensor, length: int, cut: int, deleted: set[int]) -> None:
+    count = len(keys)
+    deleted = {position for position in deleted if position < cut}
+    left = [position for position in range(count) if position not in deleted]
+    shortened = without(nearest(keys, keys[:cut], length), deleted)
+    arrivals = moved(nearest(keys, keys[cut:], length), list(range(cut, count)))
+
+    patched = patch_arrivals(shortened, arrivals, torch.full((count,), cut - len(deleted)))
+
+    anew = moved(nearest(keys, keys[left], length), left)
+    for index, held in enumerate(patched.lengths.tolist()):
+        assert patched.indices[index, :held].tolist() == anew.indices[index, :held].tolist()
+        assert patched.similarities[index, :held].tolist() == anew.similarities[index, :held].tolist()
+    if not deleted:
+        assert_same(patched, anew)
 
 
 def test_nothing_is_appended_below_the_reach_of_a_shortened_list() -> None:

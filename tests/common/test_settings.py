@@ -93,8 +93,17 @@ def test_replace_changes_some_fields_and_checks_them() -> None:
         ({"deletion-service": "localhost"}, "deletion-service = localhost: must be host:port, such as 127.0.0.1:9440"),
         ({"image-shape": "28x28"}, "image-shape = 28x28: must be channels x height x width with 1 or 3 channels"),
         ({"width": 30, "heads": 4}, "width = 30 is not a multiple of heads = 4; change one of them"),
-        ({"guarantee": "exact"}, "guarantee = exact is not available in this version; use empirical"),
-        ({"guarantee": "certified"}, "guarantee = certified is not available in this version; use empirical"),
+        (
+            {"guarantee": "exact", "exemplar-tokens": "joint"},
+            "exemplar-tokens = joint: guarantee = exact needs tokens of their own record only; set own or auto",
+        ),
+        (
+            {"guarantee": "certified", "exemplar-tokens": "joint"},
+            "exemplar-tokens = joint: guarantee = certified needs tokens of their own record only; set own or auto",
+        ),
+        ({"epsilon": 0}, "epsilon = 0: should be greater than 0"),
+        ({"delta": 1}, "delta = 1: should be less than 1"),
+        ({"sampling-rate": 0}, "sampling-rate = 0: should be greater than 0"),
         ({"guarantee": "none"}, "guarantee = none: should be 'exact', 'certified' or 'empirical'"),
     ],
 )
@@ -188,8 +197,14 @@ def test_address_without_host_or_port_is_refused(value: str) -> None:
         Settings.parse({"deletion-service": value})
 
 
-def test_only_the_empirical_guarantee_is_available() -> None:
-    assert Settings().guarantee is Guarantee.EMPIRICAL
+def test_strongest_guarantee_is_the_default() -> None:
+    assert Settings().guarantee is Guarantee.EXACT
+
+
+def test_unbounded_epsilon_survives_a_configuration() -> None:
+    settings = Settings(epsilon=math.inf)
+
+    assert Settings.parse(settings.to_config()).epsilon == math.inf
 
 
 def test_assignments_are_toml_values_or_plain_text() -> None:

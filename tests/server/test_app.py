@@ -33,9 +33,10 @@ Weights = dict[str, torch.Tensor]
 
 
 class SitesInProcess(Grid):
-    """Two sites that answer at once; training adds one to every weight."""
+    """Two sites with some examples each that answer at once; training adds one to every weight."""
 
-    def __init__(self) -> None:
+    def __init__(self, examples: int = 10) -> None:
+        self.examples = examples
         self.received: list[tuple[str, int, Weights]] = []
 
     def set_run(self, run: Run) -> None:
@@ -69,9 +70,9 @@ class SitesInProcess(Grid):
         number = message.content.config_records[CONFIG][ROUND]
         assert isinstance(number, int)
         self.received.append((kind, number, weights))
-        metrics: dict[str, int | float] = {"num-examples": 10, "train-loss": 0.5}
+        metrics: dict[str, int | float] = {"num-examples": self.examples, "train-loss": 0.5}
         if kind == "evaluate":
-            metrics = {"num-examples": 10, "val-accuracy": 1 / number, "test-accuracy": 0.5}
+            metrics = {"num-examples": 10, "selection-accuracy": 1 / number, "test-accuracy": 0.5}
         content = RecordDict({METRICS: MetricRecord(dict(metrics))})
         content[SITE] = ConfigRecord({SITE: f"hospital-{message.metadata.dst_node_id}"})
         if kind == "train":
@@ -100,8 +101,8 @@ def settings(tmp_path: Path, ledger: Ledger) -> Iterator[Settings]:
 
 
 def small(folder: Path, **changes: Any) -> Settings:
-    sizes = {"width": 8, "depth": 1, "heads": 1, "exemplar_size": 4}
-    return Settings().replace(num_rounds=2, output_dir=str(folder / "output"), **sizes, **changes)
+    sizes = {"guarantee": "empirical", "width": 8, "depth": 1, "heads": 1, "exemplar_size": 4}
+    return Settings().replace(num_rounds=2, output_dir=str(folder / "output"), **{**sizes, **changes})
 
 
 def events(settings: Settings) -> list[dict[str, Any]]:
@@ -153,6 +154,29 @@ def test_federation_trains_for_all_rounds_and_leaves_weights_and_events(
         ("finished", None),
     ]
     assert [number for number, _ in ledger.rounds()] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("guarantee", "fewest", "trains"),
+    [("exact", 21, False), ("exact", 20, True), ("certified", 21, True), ("empirical", 21, True)],
+)
+def test_weights_stay_as_they_are_only_where_too_few_records_are_permanent(
+    settings: Settings, guarantee: str, fewest: int, trains: bool
+) -> None:
+    grid = SitesInProcess(examples=10)
+    asked = settings.replace(guarantee=guarantee, fewest_permanent=fewest)
+
+    run_federation(grid, asked)
+
+    first, last = first_weights(asked), read_checkpoint(Path(settings.output_dir) / LAST).weights
+    assert [(kind, number) for kind, number, _ in grid.received[::2]] == [
+        (kind, number) for number in (1, 2) for kind in ("train", "evaluate")
+    ]
+    if trains:
+        assert same(dict(last), plus(first, 2))
+    else:
+        assert all(torch.equal(weight, first[name]) for name, weight in last.items())
+    assert events(settings)[-1] == {"event": "finished"}
 
 
 def test_training_goes_on_from_the_weights_that_are_named(settings: Settings, tmp_path: Path) -> None:

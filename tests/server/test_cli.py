@@ -26,13 +26,25 @@ from common.deletion import (
 )
 from common.deletion_channel import DeletionChannel
 from common.errors import EXIT_CODE, InvalidSetting
-from common.guarantees import Guarantee
+from common.guarantees import Guarantee, PrivacyLoss
 from server.cli import app, main
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import Ledger
 
 LONG_ID = "request-" + "0123456789" * 12
+CERTIFIED = Acknowledgement(
+    number=1,
+    site="hospital-1",
+    request_id=LONG_ID,
+    state=SiteState.ERASED,
+    records=3,
+    entries=2,
+    guarantee=Guarantee.CERTIFIED,
+    seconds=0.25,
+    record_loss=PrivacyLoss(1.9, 1e-5),
+    subject_loss=PrivacyLoss(4.1, 1e-5, 2),
+)
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -61,7 +73,7 @@ def service(tmp_path: Path) -> Iterator[str]:
         served = LedgerService(ledger)
         served.submit(DeletionRequest(LONG_ID, DATA_PROTECTION_OFFICER, Subject(bytes(32))))
         served.submit(DeletionRequest("[red]second", "hospital-2", WholeSite("hospital-2")))
-        served.acknowledge(Acknowledgement(1, "hospital-1", LONG_ID, SiteState.ERASED, 3, 2, Guarantee.CERTIFIED, 0.25))
+        served.acknowledge(CERTIFIED)
         yield stack.enter_context(DeletionServer(served)).address
 
 
@@ -97,6 +109,7 @@ def test_requests_show_their_ids_in_full(run: Run, service: str) -> None:
     assert LONG_ID in out
     assert "[red]second" in out
     assert "certified" in out
+    assert "4.10 for 2 records" in out
     assert "1/2" in out
 
 
@@ -107,8 +120,9 @@ def test_requests_as_json(run: Run, service: str) -> None:
     assert first["request_id"] == LONG_ID
     assert first["target"] == {"kind": "subject", "reference": "00" * 32}
     assert (first["state"], first["records"], first["guarantee"]) == ("dispatched", 3, "certified")
+    assert first["subject_loss"] == {"epsilon": 4.1, "delta": 1e-5, "records": 2}
     assert second["target"] == {"kind": "site", "site": "hospital-2"}
-    assert second["guarantee"] is None
+    assert (second["guarantee"], second["subject_loss"]) == (None, None)
 
 
 def test_one_request_shows_each_site(run: Run, service: str) -> None:
@@ -116,7 +130,7 @@ def test_one_request_shows_each_site(run: Run, service: str) -> None:
 
     assert LONG_ID in out
     first, second = (line.split() for line in out.splitlines() if line.startswith("hospital-"))
-    assert first[:3] == ["hospital-1", "erased", "certified"]
+    assert first[:10] == ["hospital-1", "erased", "certified", "1.90", "a", "record,", "4.10", "for", "2", "records"]
     assert first[-4:] == ["1", "3", "2", "0.250"]
     assert second == ["hospital-2", "pending", "1"]
 
@@ -126,7 +140,10 @@ def test_one_request_as_json(run: Run, service: str) -> None:
 
     first, second = json.loads(out)["sites"]
     assert (first["site"], first["state"], first["entries"], first["seconds"]) == ("hospital-1", "erased", 2, 0.25)
+    assert first["record_loss"] == {"epsilon": 1.9, "delta": 1e-5, "records": 1}
+    assert first["subject_loss"] == {"epsilon": 4.1, "delta": 1e-5, "records": 2}
     assert (second["site"], second["state"], second["guarantee"]) == ("hospital-2", "pending", None)
+    assert (second["record_loss"], second["subject_loss"]) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -207,6 +224,7 @@ def test_request_claims_the_weakest_guarantee_of_its_sites(service: str) -> None
         status: RequestStatus = channel.get(LONG_ID)
 
     assert command_line.weakest_guarantee(status) is Guarantee.EMPIRICAL
+    assert command_line.combined_loss(status) is None
 
 
 @pytest.mark.processes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -34,7 +35,7 @@ NODES = {11: "hospital-1", 12: "hospital-2", 13: "hospital-3"}
 class Federation:
     """A strategy around one of Flower's, on a grid of three nodes that the test plays."""
 
-    def __init__(self, folder: Path, open_round: Callable[[int], object], name: StrategyName) -> None:
+    def __init__(self, folder: Path, open_round: Callable[[int], object], name: StrategyName, fewest: int) -> None:
         self.folder = folder
         self.grid = create_autospec(Grid, instance=True)
         self.grid.get_node_ids.return_value = list(NODES)
@@ -43,6 +44,7 @@ class Federation:
             make_strategy(Settings(strategy=name, min_sites=3)),
             open_round=open_round,
             record=RunRecord(folder, SHAPE, "descriptor", {}),
+            fewest_examples=fewest,
             clock=lambda: float(next(ticks)),
         )
 
@@ -74,9 +76,11 @@ def _within_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def federate(tmp_path: Path) -> Federate:
     def make(
-        open_round: Callable[[int], object] = lambda _: None, name: StrategyName = StrategyName.FEDAVG
+        open_round: Callable[[int], object] = lambda _: None,
+        name: StrategyName = StrategyName.FEDAVG,
+        fewest: int = 0,
     ) -> Federation:
-        return Federation(tmp_path / "run", open_round, name)
+        return Federation(tmp_path / "run", open_round, name, fewest)
 
     return make
 
@@ -175,6 +179,47 @@ def test_federation_stops_when_no_site_has_a_record_left(federate: Federate) -> 
     replies = [trained(message, 1.0, examples=0) for message in federation.ask().values()]
 
     with pytest.raises(FederationStopped, match="round 1: no site has a record left to train on"):
+        federation.strategy.aggregate_train(1, replies)
+
+
+@pytest.mark.parametrize("examples", [[0, 0, 0], [0, 12, 17]])
+def test_round_with_too_few_examples_leaves_the_weights_as_they_are_and_training_goes_on(
+    federate: Federate, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, examples: list[int]
+) -> None:
+    monkeypatch.setattr(logging.getLogger("flwr"), "propagate", True)
+    federation = federate(name=StrategyName.FEDADAM, fewest=30)
+    arrays = weights(0.1)
+    before = {name: array.data for name, array in arrays.items()}
+    for number in (1, 2):
+        messages = federation.ask(number, arrays)
+        replies = [trained(m, 5.0, examples=count) for m, count in zip(messages.values(), examples, strict=True)]
+
+        kept, metrics = federation.strategy.aggregate_train(number, replies)
+
+        assert kept is not None
+        assert metrics is None
+        assert {name: array.data for name, array in kept.items()} == before
+        assert f"round {number}: {sum(examples)} records may train the shared weights, fewer than 30" in caplog.text
+        federation.strategy.aggregate_evaluate(number, [evaluated(messages["hospital-1"], 0.5)])
+    assert [event["number"] for event in federation.events()] == [1, 2]
+    written = read_checkpoint(federation.folder / LAST, expected=SHAPE).weights
+    assert {float(weight) for weights in written.values() for weight in weights.flatten()} == {float(np.float32(0.1))}
+
+
+def test_as_many_examples_as_are_needed_train_the_weights(federate: Federate) -> None:
+    federation = federate(fewest=30)
+    replies = [trained(message, 5.0) for message in federation.ask().values()]
+
+    arrays, _ = federation.strategy.aggregate_train(1, replies)
+
+    assert value_of(arrays) == 5.0
+
+
+def test_federation_stops_when_no_site_could_train_however_few_are_needed(federate: Federate) -> None:
+    federation = federate(fewest=30)
+    replies = [failed(message, "no key store") for message in federation.ask().values()]
+
+    with pytest.raises(FederationStopped, match="round 1: no site could train: no key store"):
         federation.strategy.aggregate_train(1, replies)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -26,13 +28,19 @@ from common.deletion import (
     WholeSite,
 )
 from common.errors import InvalidDeletion, InvalidSetting, ServiceUnavailable
-from common.guarantees import Guarantee
+from common.guarantees import Guarantee, PrivacyLoss
 from server import ledger as ledger_module
 from server.ledger import SCHEMA_VERSION, DeletionConflict, DeletionExists, Ledger, UnknownDeletion
 
 NOON = datetime(2030, 5, 17, 12, tzinfo=UTC)
 REQUEST = DeletionRequest("request-1", DATA_PROTECTION_OFFICER, Subject(bytes(range(32))))
 ANSWER = Acknowledgement(1, "hospital-1", "request-1", SiteState.ERASED, 3, 2, Guarantee.EMPIRICAL, 0.25)
+CERTIFIED = replace(
+    ANSWER,
+    guarantee=Guarantee.CERTIFIED,
+    record_loss=PrivacyLoss(1.9, 1e-5),
+    subject_loss=PrivacyLoss(4.1, 2e-5, 2),
+)
 
 
 class Clock:
@@ -188,6 +196,39 @@ def test_answer_that_differs_is_refused(ledger: Ledger) -> None:
             ledger.acknowledge(replace(ANSWER, **change))
 
     assert ledger.status("request-1").sites[0].acknowledgement == ANSWER
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 4.1, math.inf])
+def test_what_a_certified_answer_leaves_is_kept(path: Path, ledger: Ledger, epsilon: float) -> None:
+    answer = replace(CERTIFIED, subject_loss=PrivacyLoss(epsilon, 2e-5, 2))
+    ledger.enter(REQUEST, ["hospital-1"])
+    ledger.acknowledge(answer)
+    ledger.acknowledge(replace(answer, seconds=9.0))
+    ledger.close()
+
+    with Ledger(path) as again:
+        assert again.status("request-1").sites[0].acknowledgement == answer
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"record_loss": PrivacyLoss(1.8, 1e-5)},
+        {"record_loss": PrivacyLoss(1.9, 1e-6)},
+        {"subject_loss": PrivacyLoss(math.inf, 2e-5, 2)},
+        {"subject_loss": PrivacyLoss(4.1, 1e-5, 2)},
+        {"subject_loss": PrivacyLoss(4.1, 2e-5, 3)},
+        {"guarantee": Guarantee.EXACT, "record_loss": None, "subject_loss": None},
+    ],
+)
+def test_answer_that_leaves_something_else_is_refused(ledger: Ledger, change: dict[str, Any]) -> None:
+    ledger.enter(REQUEST, ["hospital-1"])
+    ledger.acknowledge(CERTIFIED)
+
+    with pytest.raises(DeletionConflict, match="cannot be changed"):
+        ledger.acknowledge(replace(CERTIFIED, **change))
+
+    assert ledger.status("request-1").sites[0].acknowledgement == CERTIFIED
 
 
 def test_answer_to_another_request_is_refused(ledger: Ledger) -> None:

@@ -94,28 +94,30 @@ def test_metric_that_is_not_a_number_is_written_as_null(record: RunRecord, tmp_p
     assert read_checkpoint(tmp_path / "run" / LAST).about["mean"] == {"train-loss": None}
 
 
-def test_last_weights_are_those_of_the_last_round_and_best_those_of_the_highest_validation_accuracy(
+def test_last_weights_are_those_of_the_last_round_and_best_those_of_the_highest_selection_accuracy(
     record: RunRecord, tmp_path: Path
 ) -> None:
     for number, accuracy in enumerate((0.5, 0.75, 0.75, 0.25), start=1):
-        record.note_round(round_with(number, val_accuracy=accuracy, test_accuracy=1 - accuracy), weights(number))
+        others = {"val_accuracy": 1 - accuracy, "test_accuracy": 1 - accuracy}
+        record.note_round(round_with(number, selection_accuracy=accuracy, **others), weights(number))
 
     assert value(tmp_path / "run" / LAST) == 4
     assert value(tmp_path / "run" / BEST) == 2
 
 
-def test_test_accuracy_decides_where_no_record_is_kept_for_validation(record: RunRecord, tmp_path: Path) -> None:
+def test_last_weights_are_the_best_where_nothing_may_be_chosen_by(record: RunRecord, tmp_path: Path) -> None:
     for number, accuracy in enumerate((0.5, 0.75, 0.25), start=1):
-        record.note_round(round_with(number, test_accuracy=accuracy), weights(number))
+        record.note_round(round_with(number, val_accuracy=accuracy, test_accuracy=accuracy), weights(number))
+
+        assert value(tmp_path / "run" / LAST) == value(tmp_path / "run" / BEST) == number
+
+
+def test_round_without_selection_accuracy_does_not_outlast_one_that_has_it(record: RunRecord, tmp_path: Path) -> None:
+    record.note_round(RoundRecord(1), weights(1))
+    record.note_round(round_with(2, selection_accuracy=0.0), weights(2))
+    record.note_round(round_with(3, selection_accuracy=0.0), weights(3))
 
     assert value(tmp_path / "run" / BEST) == 2
-
-
-def test_without_evaluation_there_are_last_weights_only(record: RunRecord, tmp_path: Path) -> None:
-    record.note_round(RoundRecord(1), weights(1))
-
-    assert (tmp_path / "run" / LAST).is_file()
-    assert not (tmp_path / "run" / BEST).exists()
 
 
 def test_weights_say_which_round_they_are_from(record: RunRecord, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
@@ -18,6 +20,10 @@ from common.settings import Settings
 from simulations.hospitals import Encoded, Hospital, encode_all, give, open_hospital
 from simulations.partition import partition
 from simulations.sources import load_dataset
+
+if TYPE_CHECKING:
+    from flwr.app import Message
+    from flwr.serverapp import Grid
 
 _RECORDS = {Split.TRAIN: 60, Split.VAL: 6, Split.TEST: 20}
 
@@ -48,6 +54,7 @@ def few_digits() -> Dataset:
 def settings(tmp_path: Path) -> Settings:
     """Settings of a federation that is quick to train."""
     return Settings().replace(
+        guarantee="empirical",
         num_rounds=3,
         min_sites=3,
         width=16,
@@ -98,6 +105,39 @@ def open_hospitals(
     for hospital in hospitals:
         open_hospital(hospital, settings, encoder, shape, secret)
     return hospitals
+
+
+@pytest.fixture
+def make_grid(monkeypatch: pytest.MonkeyPatch) -> Callable[[Settings, int], Grid]:
+    """Return a function that makes nodes in this process, which run the sites' Flower app; the last answers first."""
+    # Flower takes seconds to import, and few tests need it.
+    from flwr.app import Context, RecordDict
+    from flwr.serverapp import Grid
+    from flwr.supercore.task_identity import TaskIdentity
+
+    from client.app import app
+
+    # Flower makes messages only within a run.
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+    def make(settings: Settings, sites: int) -> Grid:
+        contexts = {
+            100 + place: Context(1, 100 + place, {"partition-id": place}, RecordDict(), settings.to_config())
+            for place in range(sites)
+        }
+
+        def answer(messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+            del timeout
+            asked = sorted(messages, key=lambda message: -message.metadata.dst_node_id)
+            return [app(message, contexts[message.metadata.dst_node_id]) for message in asked]
+
+        grid = create_autospec(Grid, instance=True)
+        grid.get_node_ids.return_value = list(contexts)
+        grid.send_and_receive.side_effect = answer
+        return cast(Grid, grid)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from client.dataset import Split
 from common.encoders import Encoding
 from common.model import ModelShape
 from common.settings import Settings
-from simulations import baselines
+from simulations import baselines, federated_loop
 from simulations.baselines import Baseline, Comparison, run_baseline, run_baselines
 from simulations.federated_loop import LocalTraining, average_rounds
 from simulations.hospitals import Encoded, Hospital
@@ -45,7 +45,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
         models.append(model.state_dict())
         return model
 
-    monkeypatch.setattr(baselines, "average_rounds", collect)
+    for module in (baselines, federated_loop):
+        monkeypatch.setattr(module, "average_rounds", collect)
     return models
 
 

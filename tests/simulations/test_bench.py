@@ -11,13 +11,19 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from client.bank import Bank
 from client.dataset import Split
 from client.key_store import KeyStore, StoreDescription
+from client.noisy_step import FEW_STEPS
+from client.training import Trained, train
 from common.command_line import application
 from common.errors import InvalidSetting, InvalidWeights
+from common.guarantees import Guarantee
+from common.model import Munkey
 from common.references import FederationSecret
-from common.settings import ImagePath
+from common.settings import ImagePath, Settings
 from common.torchvision_import import import_torchvision
+from simulations.bench import noisy_training
 from simulations.bench.command import bench
 from simulations.bench.document import closing_lines, result_table
 from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
@@ -157,7 +163,9 @@ def test_peak_memory_includes_what_was_given_back() -> None:
 
 
 def test_synthetic_store_reads_as_an_enrolled_one(tmp_path: Path) -> None:
-    description = StoreDescription(SITE, "synthetic", 8, ImagePath.FROZEN, (2, 3), 5, 12)
+    description = StoreDescription(
+        SITE, "synthetic", 8, ImagePath.FROZEN, (2, 3), 5, 12, Guarantee.EMPIRICAL, 3.0, 1e-5
+    )
     SyntheticStore(description, records=50, subjects=10).write(tmp_path / "store.sqlite", SECRET)
 
     with KeyStore.open(tmp_path / "store.sqlite") as store:
@@ -187,6 +195,32 @@ def test_quick_figures_have_the_structure_of_the_document(tmp_path: Path) -> Non
     assert document["machine"]["cores"] >= 1
     # Small sizes are not those of the targets.
     assert all(figure["met"] is None for figure in figures.values())
+
+
+def test_noisy_training_is_compared_with_as_many_steps_on_all_records_and_the_same_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps: dict[Guarantee, list[int]] = {}
+    moved: dict[Guarantee, set[str]] = {}
+
+    def watched(model: Munkey, bank: Bank, settings: Settings, **options: Any) -> Trained:
+        before = {name: weight.clone() for name, weight in model.state_dict().items()}
+        seen = steps.setdefault(settings.guarantee, [])
+        found = train(model, bank, settings, after_step=lambda _, total: seen.append(total), **options)
+        assert settings.batch_size == len(bank) or settings.guarantee is Guarantee.CERTIFIED
+        moved[settings.guarantee] = {
+            n for n, weight in model.state_dict().items() if not torch.equal(weight, before[n])
+        }
+        return found
+
+    monkeypatch.setattr(noisy_training, "train", watched)
+
+    results = noisy_training.GROUP.run(Bench(Progress.quiet(), quick=True))
+
+    assert steps[Guarantee.CERTIFIED] == steps[Guarantee.EMPIRICAL]
+    assert set(steps[Guarantee.CERTIFIED]) == {FEW_STEPS}
+    assert moved[Guarantee.CERTIFIED] == moved[Guarantee.EMPIRICAL] == {"linear.weight", "linear.bias"}
+    assert all(result.value > 0 for result in results)
 
 
 @pytest.mark.processes

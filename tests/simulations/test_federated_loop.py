@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
-from unittest.mock import create_autospec
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from client.app import app as client_app
-from client.dataset import Split
+from client.dataset import Consent, Split
 from client.key_store import KeyStore
-from common.checkpoints import read_checkpoint
+from common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from common.errors import FederationStopped
+from common.guarantees import Guarantee
 from common.model import ModelShape
 from common.model_choice import initial_model
 from common.settings import Settings
@@ -28,8 +28,9 @@ from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import Ledger
 from server.run_record import EVENTS, LAST
-from simulations.federated_loop import average_rounds, munkey_site
-from simulations.hospitals import Hospital, bank_of
+from simulations.consent import donate
+from simulations.federated_loop import average_rounds, learn
+from simulations.hospitals import Encoded, Hospital
 
 
 class Number(nn.Module):
@@ -54,6 +55,22 @@ def adds(amount: float, examples: int, seen: list[float] | None = None) -> Calla
 
 
 @pytest.fixture
+def guarantee() -> Guarantee:
+    return Guarantee.EMPIRICAL
+
+
+@pytest.fixture
+def settings(settings: Settings, guarantee: Guarantee) -> Settings:
+    return settings.replace(guarantee=guarantee.value, fewest_permanent=10, delta=1e-3)
+
+
+@pytest.fixture
+def everything(everything: Encoded) -> Encoded:
+    """Records of which half are permanent."""
+    return replace(everything, records=donate(everything.records, 0.5, seed=0))
+
+
+@pytest.fixture
 def service(tmp_path: Path, settings: Settings) -> Iterator[Settings]:
     """Settings of a federation whose deletion service knows the three hospitals."""
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
@@ -64,25 +81,19 @@ def service(tmp_path: Path, settings: Settings) -> Iterator[Settings]:
 
 
 @pytest.fixture
-def grid(service: Settings, monkeypatch: pytest.MonkeyPatch) -> Grid:
-    """Three nodes in this process that run the sites' Flower app; the last one answers first."""
-    # Flower makes messages only within a run.
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
-    contexts = {
-        100 + place: Context(1, 100 + place, {"partition-id": place}, RecordDict(), service.to_config())
-        for place in range(3)
-    }
+def grid(service: Settings, make_grid: Callable[[Settings, int], Grid]) -> Grid:
+    return make_grid(service, 3)
 
-    def answer(messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        del timeout
-        asked = sorted(messages, key=lambda message: -message.metadata.dst_node_id)
-        return [client_app(message, contexts[message.metadata.dst_node_id]) for message in asked]
 
-    grid = create_autospec(Grid, instance=True)
-    grid.get_node_ids.return_value = list(contexts)
-    grid.send_and_receive.side_effect = answer
-    return cast(Grid, grid)
+def largest_difference(left: Mapping[str, Tensor], right: Mapping[str, Tensor], shape: ModelShape) -> float:
+    """Compare two models' weights, but for the biases on the keys of attention.
+
+    These change no output, so their gradient is rounding, which Adam makes large.
+    """
+    assert left.keys() == right.keys()
+    free = {name: shape.width if name.endswith("key_value.bias") else 0 for name in left}
+    differences = [(left[name] - right[name]).abs().flatten()[free[name] :] for name in left]
+    return float(torch.cat(differences).max())
 
 
 def rounds(settings: Settings) -> list[dict[str, Any]]:
@@ -112,23 +123,38 @@ def test_model_is_ready_to_be_evaluated() -> None:
     assert not average_rounds(Number(0.0).train(), [adds(1, 1)], 1).training
 
 
+@pytest.mark.parametrize("guarantee", Guarantee)
 def test_loop_gives_the_weights_that_flowers_apps_give(
-    open_hospitals: list[Hospital], service: Settings, shape: ModelShape, grid: Grid
+    open_hospitals: list[Hospital], service: Settings, shape: ModelShape, grid: Grid, guarantee: Guarantee
 ) -> None:
-    sites = [
-        munkey_site(hospital.name, bank_of(hospital.given.split(Split.TRAIN), service, shape), service)
-        for hospital in open_hospitals
-    ]
-
     run_federation(grid, service)
-    model = average_rounds(initial_model(shape, service.seed), sites, service.num_rounds)
+    learned = learn({h.name: h.given.split(Split.TRAIN) for h in open_hospitals}, service, shape)
 
-    real, start = read_checkpoint(Path(service.output_dir) / LAST).weights, initial_model(shape, service.seed)
-    for name, weight in model.state_dict().items():
-        # A bias on the keys of attention changes no output, so its gradient is rounding, which Adam makes large.
-        free = shape.width if name.endswith("key_value.bias") else 0
-        assert torch.allclose(weight[free:], real[name][free:], atol=1e-4), name
-    assert (start.head.weight - real["head.weight"]).abs().max() > 2e-3
+    real = read_checkpoint(Path(service.output_dir) / LAST).weights
+    assert largest_difference(learned.model.state_dict(), real, shape) < 1e-4
+    assert largest_difference(initial_model(shape, service.seed).state_dict(), real, shape) > 2e-3
+    if guarantee is Guarantee.EMPIRICAL:
+        return
+    for hospital in open_hospitals:
+        with hospital.folder.open() as store:
+            entries, _ = store.read_entries(Split.TRAIN)
+            offsets = store.read_tokens(entries).offsets
+        assert torch.allclose(offsets, learned.banks[hospital.name].tokens.offsets, atol=1e-4)
+        assert offsets.any()
+
+
+def test_loop_starts_from_the_weights_that_flowers_apps_start_from(
+    open_hospitals: list[Hospital], service: Settings, shape: ModelShape, grid: Grid, tmp_path: Path
+) -> None:
+    path = tmp_path / "start.safetensors"
+    write_checkpoint(path, Checkpoint(initial_model(shape, 5).state_dict(), shape, service.encoder, {}))
+    settings = service.replace(initial_weights=str(path))
+
+    run_federation(grid, settings)
+    learned = learn({h.name: h.given.split(Split.TRAIN) for h in open_hospitals}, settings, shape)
+
+    real = read_checkpoint(Path(service.output_dir) / LAST).weights
+    assert largest_difference(learned.model.state_dict(), real, shape) < 1e-4
 
 
 def test_federation_goes_on_without_a_site_that_has_no_key_store(
@@ -176,3 +202,50 @@ def test_federation_stops_with_the_reasons_if_no_site_can_train(
 
     with pytest.raises(FederationStopped, match="round 1: no site could train: there is no key store"):
         run_federation(grid, service)
+
+
+# Forgetting what may be withdrawn.
+
+
+def without(sites: Mapping[str, Encoded], rows: Mapping[str, NDArray[np.int64]]) -> dict[str, Encoded]:
+    return {name: some.select(np.setdiff1d(np.arange(len(some.records)), rows[name])) for name, some in sites.items()}
+
+
+@pytest.mark.parametrize("guarantee", [Guarantee.EXACT])
+@pytest.mark.parametrize("depth", [0, 1])
+@pytest.mark.parametrize("consent", Consent)
+def test_exact_federation_is_that_which_never_had_the_forgotten_records_as_long_as_they_were_revocable(
+    hospitals: list[Hospital], settings: Settings, shape: ModelShape, depth: int, consent: Consent
+) -> None:
+    shape = replace(shape, depth=depth)
+    sites = {h.name: h.given.split(Split.TRAIN) for h in hospitals}
+    forgotten = {name: np.flatnonzero(some.records.consents == consent.value)[::3] for name, some in sites.items()}
+    assert all(len(rows) for rows in forgotten.values())
+
+    everything, fewer = learn(sites, settings, shape), learn(without(sites, forgotten), settings, shape)
+
+    left, right = everything.model.state_dict(), fewer.model.state_dict()
+    same = all(torch.equal(left[name], right[name]) for name in left)
+    assert same is (consent is Consent.REVOCABLE)
+    for name, bank in everything.banks.items():
+        kept = np.setdiff1d(np.arange(len(bank)), forgotten[name])
+        assert torch.equal(bank.tokens.offsets[kept], fewer.banks[name].tokens.offsets) is same
+    # Those weights did learn something.
+    assert largest_difference(initial_model(shape, settings.seed).state_dict(), left, shape) > 1e-3
+
+
+@pytest.mark.parametrize("guarantee", [Guarantee.EXACT])
+@pytest.mark.parametrize("fewest", [0, 50])
+def test_exact_federation_without_permanent_records_keeps_the_first_weights(
+    hospitals: list[Hospital], settings: Settings, shape: ModelShape, fewest: int
+) -> None:
+    sites = {
+        h.name: (train := h.given.split(Split.TRAIN)).select(train.records.consents == Consent.REVOCABLE.value)
+        for h in hospitals
+    }
+
+    learned = learn(sites, settings.replace(fewest_permanent=fewest), shape)
+
+    first = initial_model(shape, settings.seed).state_dict()
+    assert all(torch.equal(weight, first[name]) for name, weight in learned.model.state_dict().items())
+    assert all(len(bank) and bank.tokens.offsets.any() for bank in learned.banks.values())

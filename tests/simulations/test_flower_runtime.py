@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import tempfile
@@ -42,6 +43,14 @@ def test_manifest_gives_both_apps_exactly_the_settings(folder: str) -> None:
     assert app["config"] == settings.to_config()
     assert Settings.parse(app["config"]) == settings
     assert app["components"] == {"serverapp": "server.app:app", "clientapp": "client.app:app"}
+
+
+def test_manifest_can_say_that_there_is_no_bound() -> None:
+    settings = Settings().replace(guarantee="certified", epsilon=math.inf)
+
+    config = tomllib.loads(app_manifest(settings))["tool"]["flwr"]["app"]["config"]
+
+    assert Settings.parse(config) == settings
 
 
 def test_superlink_that_does_not_start_is_said_with_its_log_and_leaves_nothing(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import stat
 from pathlib import Path
 
@@ -18,7 +20,19 @@ from common.model_choice import choose_shape
 from common.neighbours import NeighbourLists
 from common.references import FederationSecret
 from common.settings import ImagePath, Settings
-from simulations.hospitals import Encoded, Hospital, bank_of, encode_all, held_out_of, open_hospital
+from simulations.consent import donate
+from simulations.hospitals import (
+    Encoded,
+    Hospital,
+    bank_of,
+    encode_all,
+    give,
+    held_out_of,
+    noise_key,
+    open_hospital,
+    permanent_of,
+)
+from simulations.partition import partition
 
 
 def same_lists(left: NeighbourLists, right: NeighbourLists) -> bool:
@@ -87,6 +101,33 @@ def test_key_store_holds_what_the_hospital_was_given(open_hospitals: list[Hospit
             assert store.agrees_with(secret)
         assert stat.S_IMODE(hospital.folder.path.stat().st_mode) == 0o700
         assert stat.S_IMODE(hospital.folder.secret.stat().st_mode) == 0o600
+
+
+def test_key_store_gets_the_consents_and_a_noise_key_that_can_be_drawn_again(
+    everything: Encoded, settings: Settings, encoder: Encoder, shape: ModelShape, secret: FederationSecret
+) -> None:
+    donated = dataclasses.replace(everything, records=donate(everything.records, 0.5, seed=0))
+    hospitals = give(donated, partition(donated.records, 2, alpha=math.inf, seed=0), Path(settings.sites_dir))
+    for hospital in hospitals:
+        open_hospital(hospital, settings, encoder, shape, secret)
+
+    for hospital in hospitals:
+        given = hospital.given.split(Split.TRAIN)
+        permanent = permanent_of(given)
+        assert 0 < len(permanent.records) < len(given.records)
+        assert set(permanent.records.consents) == {"permanent"}
+        with hospital.folder.open() as store:
+            bank = read_bank(store, settings.neighbours)
+            assert store.noise_key == noise_key(settings, hospital.name)
+        assert bank.permanent.tolist() == (given.records.consents == "permanent").tolist()
+        assert torch.equal(bank.permanent, bank_of(given, settings, shape).permanent)
+
+
+def test_noise_key_is_another_for_each_seed_and_site(settings: Settings) -> None:
+    keys = [noise_key(settings.replace(seed=seed), f"hospital-{number}") for seed in (0, 1) for number in (1, 2)]
+
+    assert {len(key) for key in keys} == {32}
+    assert len(set(keys)) == 4
 
 
 def test_enrolling_more_records_than_one_batch_counts_each(

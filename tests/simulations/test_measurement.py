@@ -58,6 +58,7 @@ def bank_with(place: Hospital, rows: Sequence[int]) -> HospitalBank:
         torch.from_numpy(chosen.records.images),
         Tokens.zeros(count, 2),
         NeighbourLists.empty(count, 2),
+        torch.zeros(count, dtype=torch.bool),
     )
     return HospitalBank(bank, chosen.encoding.keys)
 

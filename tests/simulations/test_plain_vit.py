@@ -1,4 +1,4 @@
-"""The vision transformer without a memory is a MUNKEY model with the memory taken away, and nothing else."""
+"""The vision transformer without a memory is the transformer of a MUNKEY model with the memory taken away."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ PATCHES = ModelShape(ImagePath.PATCHES, (1, 8, 8), 4, num_classes=3, width=16, d
 FROZEN = replace(PATCHES, image_path=ImagePath.FROZEN, input_shape=(2, 12), patch_size=0)
 SHAPES = [pytest.param(PATCHES, id="patches"), pytest.param(FROZEN, id="frozen")]
 SETTINGS = Settings(num_rounds=4, local_epochs=5, batch_size=8, learning_rate=5e-3, num_classes=3)
-MEMORY = {"null_image", "null_memory", "label_embedding", "exemplar_project.weight", "exemplar_project.bias"}
+MEMORY = {
+    "null_image",
+    "null_memory",
+    "label_embedding",
+    "memory_strength",
+    "exemplar_project.weight",
+    "exemplar_project.bias",
+}
+LINEAR = {"linear.weight", "linear.bias"}
 
 
 def inputs(shape: ModelShape, count: int) -> Tensor:
@@ -50,11 +58,18 @@ def largest_change(shape: ModelShape, after: dict[str, Tensor]) -> float:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_it_has_the_weights_of_a_munkey_model_but_for_the_memory(shape: ModelShape) -> None:
+def test_it_has_the_weights_of_a_munkey_models_transformer_but_for_the_memory(shape: ModelShape) -> None:
     munkey = sizes(Munkey(shape))
 
-    assert sizes(plain(shape)) == {name: size for name, size in munkey.items() if name not in MEMORY}
-    assert munkey.keys() >= MEMORY
+    assert sizes(plain(shape)) == {name: size for name, size in munkey.items() if name not in MEMORY | LINEAR}
+    assert munkey.keys() >= MEMORY | LINEAR
+
+
+def test_it_has_blocks_where_the_munkey_model_has_none() -> None:
+    model = plain(replace(FROZEN, depth=0))
+
+    assert sizes(model) == sizes(plain(replace(FROZEN, depth=2)))
+    assert model(inputs(FROZEN, 2)).shape == (2, 3)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -29,6 +29,15 @@ def federation(*counts: int) -> list[Dataset]:
     ]
 
 
+def partly_permanent(*counts: int) -> list[Dataset]:
+    """Return a federation in which every other subject has given the records for good."""
+    hospitals = federation(*counts)
+    for dataset in hospitals:
+        given = [int(subject.partition("-")[2]) % 2 == 1 for subject in dataset.subject_ids.tolist()]
+        dataset.consents[given] = Consent.PERMANENT.value
+    return hospitals
+
+
 def drawn(texts: list[str], hospitals: list[Dataset], seed: int = 0) -> tuple[ResolvedDeletion, ...]:
     return resolve(parse_plan(texts, hospitals=len(hospitals), num_rounds=9), hospitals, seed)
 
@@ -187,6 +196,51 @@ def test_site_loses_all_training_records_that_it_still_has() -> None:
 
     assert site.expected == (0, 28 - records.expected[1])
     assert sorted([*records.rows[1], *site.rows[1]]) == list(range(2, 30))
+
+
+@pytest.mark.parametrize("texts", [["records:10@1"], ["subjects:5@1"], ["records:25%@1"]])
+def test_only_what_may_be_withdrawn_is_drawn(texts: list[str]) -> None:
+    hospitals = partly_permanent(12, 28)
+
+    for seed in range(20):
+        (deletion,) = drawn(texts, hospitals, seed)
+        assert sum(deletion.expected) == 10
+        for dataset, rows in zip(hospitals, deletion.rows, strict=True):
+            assert set(dataset.consents[rows]) <= {Consent.REVOCABLE.value}
+
+
+def test_percentage_of_records_is_of_all_and_that_of_subjects_is_of_those_that_may_be_withdrawn() -> None:
+    records, subjects = (drawn([text], partly_permanent(12, 28))[0] for text in ("records:25%@1", "subjects:50%@1"))
+
+    assert sum(records.expected) == 10
+    assert len(subjects.subjects) == 5
+
+
+def test_subject_with_a_permanent_record_goes_whole() -> None:
+    dataset = hospital("h1", ["mixed", "mixed", "given", "given"], held_out=0)
+    dataset.consents[1:] = Consent.PERMANENT.value
+
+    (deletion,) = drawn(["subjects:1@1"], [dataset])
+
+    assert deletion.subjects == ("mixed",)
+    assert deletion.rows[0].tolist() == [0, 1]
+
+
+def test_asking_for_more_than_may_be_withdrawn_says_how_many_may() -> None:
+    hospitals = partly_permanent(12, 28)
+
+    assert refused(["records:21@1"], hospitals).startswith("records:21@1: asks for 21 records, but only 20 are left")
+    assert refused(["subjects:11@1"], hospitals).startswith("subjects:11@1: asks for 11 subjects, but only 10")
+    assert "asks for 24 records, but only 20" in refused(["records:60%@1"], hospitals)
+
+
+def test_site_goes_whole_whatever_the_consent() -> None:
+    hospitals = partly_permanent(12, 28)
+
+    (site,) = drawn(["site:2@1"], hospitals)
+
+    assert site.expected == (0, 28)
+    assert set(hospitals[1].consents[site.rows[1]]) == {"revocable", "permanent"}
 
 
 def test_same_seed_draws_the_same_records_and_another_seed_others() -> None:

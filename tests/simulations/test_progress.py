@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
 
@@ -9,11 +10,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from common.deletion import Acknowledgement, DeletionRequest, RequestStatus, SiteProgress, SiteState, WholeSite
+from common.guarantees import Guarantee
 from simulations.deletions import CarriedOut
 from simulations.measurement import Measurement
 from simulations.plan import DeletionKind, PlannedDeletion, ResolvedDeletion
 from simulations.progress import Progress
 
+NOON = datetime(2030, 5, 17, 12, tzinfo=UTC)
 MEASURED = Measurement(90, 90, 90, 50, 90)
 
 
@@ -80,6 +84,20 @@ def test_deletion_is_told_with_its_round(console: Console, requests: int, words:
     assert line.startswith("before round 4: subjects:2@4 over gRPC: ")
     assert words in line
     assert line.endswith(f"0 entries gone in {0.25 * requests:.2f} s")
+
+
+def test_deletion_names_its_guarantee(console: Console) -> None:
+    console.width = 120
+    planned = PlannedDeletion(DeletionKind.SITE, 4, hospital=1)
+    answer = Acknowledgement(1, "hospital-1", "simulation-1", SiteState.ERASED, 3, 2, Guarantee.EXACT, 0.1)
+    progress = SiteProgress("hospital-1", 1, SiteState.ERASED, answer)
+    status = RequestStatus(DeletionRequest("simulation-1", "hospital-1", WholeSite("hospital-1")), NOON, (progress,))
+
+    with Progress(console) as shows:
+        shows.deletion(CarriedOut(ResolvedDeletion(planned, (np.arange(2),)), (status,), MEASURED, MEASURED))
+
+    (line,) = [line for line in shown(console) if line]
+    assert line == "before round 4: site:1@4 over gRPC: 1 request, 2 entries gone in 0.00 s (exact)"
 
 
 class _Status:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -24,11 +25,12 @@ from common.deletion import (
     SiteState,
     WholeSite,
 )
-from common.guarantees import Guarantee
+from common.guarantees import Guarantee, PrivacyLoss
 from common.settings import Settings
 from simulations.baselines import Baseline, BaselineResult
+from simulations.consent import donate
 from simulations.deletions import CarriedOut
-from simulations.hospitals import Hospital
+from simulations.hospitals import Encoded, Hospital
 from simulations.measurement import Measurement
 from simulations.plan import DeletionKind, PlannedDeletion, ResolvedDeletion
 from simulations.report import REPORT, Report
@@ -38,29 +40,54 @@ NOON = datetime(2030, 5, 17, 12, tzinfo=UTC)
 BEFORE = Measurement(90, 95, 100, 70, 88, (0.9, 0.8))
 AFTER = Measurement(90, 94, 50, 55, 88, (0.5, 0.4))
 FINAL = Measurement(91, 96, 50, 52, 89, (0.5, 0.4))
+DELTA = 2e-5
 ORACLE = Measurement(93, 97, 60, 50, 92, (0.4, 0.3))
 
 
 def carried_out(*seconds: float) -> CarriedOut:
     """Return a deletion of hospital 2, in as many requests as there are times."""
-    planned = PlannedDeletion(DeletionKind.SITE, 2, hospital=2)
+    return deletion(*(status(answer(Guarantee.EMPIRICAL, seconds=each / 2), seconds=each) for each in seconds))
+
+
+def deletion(*statuses: RequestStatus, hospital: int = 2) -> CarriedOut:
+    planned = PlannedDeletion(DeletionKind.SITE, 2, hospital=hospital)
     rows = tuple(np.arange(count) for count in (0, 2, 0))
-    return CarriedOut(ResolvedDeletion(planned, rows), tuple(map(status, seconds)), BEFORE, AFTER)
+    return CarriedOut(ResolvedDeletion(planned, rows), statuses, BEFORE, AFTER)
 
 
-def status(seconds: float) -> RequestStatus:
+def answer(guarantee: Guarantee, *, seconds: float = 0.1, **losses: PrivacyLoss | None) -> Acknowledgement:
+    return Acknowledgement(
+        1,
+        "hospital-2",
+        "simulation-1",
+        SiteState.ERASED,
+        3,
+        2,
+        guarantee,
+        seconds,
+        **losses,  # type: ignore[arg-type]
+    )
+
+
+def certified(epsilon: float, records: int = 1) -> Acknowledgement:
+    """Return a site's answer that bounds one record by epsilon, and so many of a subject by so many times that."""
+    losses = PrivacyLoss(epsilon, DELTA), PrivacyLoss(records * epsilon, DELTA, records)
+    return answer(Guarantee.CERTIFIED, record_loss=losses[0], subject_loss=losses[1])
+
+
+def status(*answers: Acknowledgement, seconds: float = 0.1) -> RequestStatus:
     request = DeletionRequest("simulation-1", "hospital-2", WholeSite("hospital-2"))
-    answer = Acknowledgement(1, "hospital-2", "simulation-1", SiteState.ERASED, 3, 2, Guarantee.EMPIRICAL, seconds / 2)
-    progress = SiteProgress("hospital-2", 1, SiteState.ERASED, answer, NOON + timedelta(seconds=seconds))
-    return RequestStatus(request, NOON, (progress,))
+    at = NOON + timedelta(seconds=seconds)
+    return RequestStatus(request, NOON, tuple(SiteProgress(one.site, 1, one.state, one, at) for one in answers))
 
 
-def round_event(number: int, accuracy: float | None = 0.5) -> dict[str, Any]:
+def round_event(number: int, accuracy: float | None = 0.5, training: dict[str, Any] | None = None) -> dict[str, Any]:
     evaluation = {"hospital-1": {"test-accuracy": accuracy}, "hospital-2": {"test-accuracy": None}}
     mean = {} if accuracy is None else {"test-accuracy": accuracy, "test-macro-f1": accuracy / 2}
     return {
         "event": "round",
         "number": number,
+        "training": training or {},
         "evaluation": evaluation,
         "failures": {},
         "mean": mean,
@@ -72,7 +99,7 @@ def round_event(number: int, accuracy: float | None = 0.5) -> dict[str, Any]:
 @pytest.fixture
 def found(hospitals: list[Hospital], settings: Settings, tmp_path: Path) -> dict[str, Any]:
     """What the parts of a simulation found."""
-    experiment = Experiment("digits", None, 3, math.inf, ["site:2@2"], {}, [Baseline.ORACLE], tmp_path, 2)
+    experiment = Experiment("digits", None, 3, math.inf, 0.3, ["site:2@2"], {}, [Baseline.ORACLE], tmp_path, 2)
     oracle = BaselineResult(Baseline.ORACLE, 30.0, 93, 92, {}, ORACLE)
     neighbours = BaselineResult(Baseline.NEIGHBOURS, 0.5, 80, 79, {"hospital-1": 80.0})
     return {
@@ -119,7 +146,14 @@ def test_run_can_be_repeated_from_the_document(found: dict[str, Any], settings: 
     assert document["data"] == "digits"
     assert {"python", "torch", "flwr", "numpy"} <= document["versions"].keys()
     assert document["machine"]["cores"] >= 1
-    assert document["guarantee"] == {"name": "empirical", "remains": Guarantee.EMPIRICAL.remains}
+
+
+def test_settings_without_a_bound_can_be_read_back(found: dict[str, Any], settings: Settings) -> None:
+    unbounded = settings.replace(guarantee="certified", epsilon=math.inf)
+
+    document = json.loads(json.dumps(Report.collect(**{**found, "settings": unbounded}).document, allow_nan=False))
+
+    assert Settings.parse(document["settings"]) == unbounded
 
 
 def test_hospitals_are_described_by_numbers_only(found: dict[str, Any], hospitals: list[Hospital]) -> None:
@@ -166,7 +200,7 @@ def test_without_an_oracle_nothing_is_compared_with_it(found: dict[str, Any]) ->
 
     assert report.document["final"]["average_gap"] is None
     assert report.document["deletions"][0]["times_faster"] is None
-    assert row(text(report.deletion_table()), "site:2@2")[3] == "-"
+    assert row(text(report.deletion_table()), "site:2@2")[4] == "-"
     assert not any("oracle" in line for line in text(report.deletion_table()))
 
 
@@ -198,7 +232,7 @@ def test_deletion_table_shows_before_after_and_oracle(found: dict[str, Any]) -> 
 
     assert "Deletions (empirical)" in lines[0]
     assert row(lines, "site:2@2") == [
-        "site:2@2", "6", "10 ms at a site", "3,000x", "before", "90.0", "95.0", "100.0", "70.0"
+        "site:2@2", "empirical", "6", "10 ms at a site", "3,000x", "before", "90.0", "95.0", "100.0", "70.0"
     ]  # fmt: skip
     assert any("20 ms in all" in line and "1,500x" in line for line in lines)
     after, at_the_end = (row([line], "after")[-5:] for line in lines if "after" in line)
@@ -217,5 +251,131 @@ def test_measure_that_does_not_exist_is_null_and_a_dash(found: dict[str, Any]) -
     assert row(text(report.deletion_table()), "all, at the end")[-2:] == ["-", "-"]
 
 
-def test_closing_line_says_what_the_guarantee_means(found: dict[str, Any]) -> None:
-    assert Report.collect(**found).closing_line == f"A deletion here is empirical: {Guarantee.EMPIRICAL.remains}."
+# What may be claimed of the deletions.
+
+
+@pytest.fixture
+def collect(found: dict[str, Any], settings: Settings) -> Callable[..., Report]:
+    """Put together the report of a federation with a guarantee and some deletions."""
+
+    def collect(guarantee: Guarantee, *deletions: CarriedOut, **changes: Any) -> Report:
+        promised = settings.replace(guarantee=guarantee.value, delta=DELTA)
+        return Report.collect(**{**found, "settings": promised, "deletions": deletions, **changes})
+
+    return collect
+
+
+@pytest.mark.parametrize("guarantee", [Guarantee.EXACT, Guarantee.EMPIRICAL])
+def test_report_names_the_guarantee_and_the_share_of_permanent_records(
+    collect: Callable[..., Report], hospitals: list[Hospital], guarantee: Guarantee
+) -> None:
+    donated = [
+        dataclasses.replace(each, given=Encoded(donate(each.given.records, 0.5, seed=0), each.given.encoding))
+        for each in hospitals
+    ]
+
+    found = collect(guarantee, hospitals=donated).document["guarantee"]
+
+    assert found.pop("permanent") == pytest.approx(0.5, abs=0.05)
+    assert found == {"name": guarantee.value, "remains": guarantee.remains, "privacy_loss": None}
+
+
+def test_privacy_loss_is_the_largest_that_any_site_reports(collect: Callable[..., Report]) -> None:
+    rounds = [
+        round_event(number, 0.5, {name: {"epsilon": epsilon, "delta": DELTA} for name, epsilon in sites.items()})
+        for number, sites in enumerate([{"hospital-1": 1.0, "hospital-2": 2.5}, {"hospital-1": 2.0}], start=1)
+    ]
+
+    document = collect(Guarantee.CERTIFIED, rounds=rounds).document
+
+    assert document["guarantee"]["privacy_loss"] == {"epsilon": 2.5, "delta": DELTA, "records": 1}
+
+
+def test_loss_without_a_bound_is_null(collect: Callable[..., Report]) -> None:
+    rounds = [round_event(1, 0.5, {"hospital-1": {"epsilon": epsilon, "delta": DELTA}}) for epsilon in (1.0, None)]
+
+    loss = collect(Guarantee.CERTIFIED, rounds=rounds).document["guarantee"]["privacy_loss"]
+
+    assert loss == {"epsilon": None, "delta": DELTA, "records": 1}
+
+
+def test_deletion_names_the_weakest_guarantee_of_its_answers(collect: Callable[..., Report]) -> None:
+    mixed = deletion(status(answer(Guarantee.EXACT)), status(answer(Guarantee.EXACT), answer(Guarantee.EMPIRICAL)))
+
+    described = collect(Guarantee.EXACT, mixed, deletion(status(answer(Guarantee.EXACT)))).document["deletions"]
+
+    assert [one["guarantee"] for one in described] == ["empirical", "exact"]
+    assert {one["record_loss"] for one in described} == {one["subject_loss"] for one in described} == {None}
+
+
+def test_certified_deletion_has_the_largest_loss_of_a_record_and_the_combined_loss_of_a_subject(
+    collect: Callable[..., Report],
+) -> None:
+    # A subject whom two sites have forgotten: their losses add up. Another whom one site had with three records.
+    two_sites, one_site = status(certified(1.5), certified(1.25, 2)), status(certified(1.0, 3))
+
+    (described,) = collect(Guarantee.CERTIFIED, deletion(two_sites, one_site)).document["deletions"]
+
+    assert described["guarantee"] == "certified"
+    assert described["record_loss"] == {"epsilon": 1.5, "delta": DELTA, "records": 1}
+    assert described["subject_loss"] == {"epsilon": 4.0, "delta": 2 * DELTA, "records": 3}
+
+
+def test_loss_of_a_deletion_without_a_bound_is_null(collect: Callable[..., Report]) -> None:
+    (described,) = collect(Guarantee.CERTIFIED, deletion(status(certified(math.inf)))).document["deletions"]
+
+    assert described["record_loss"] == {"epsilon": None, "delta": DELTA, "records": 1}
+
+
+def test_one_weaker_answer_leaves_no_bound_to_claim(collect: Callable[..., Report]) -> None:
+    mixed = deletion(status(certified(1.5)), status(answer(Guarantee.EMPIRICAL)))
+
+    report = collect(Guarantee.CERTIFIED, mixed)
+
+    assert report.document["deletions"][0]["record_loss"] is None
+    assert report.closing_line == f"A deletion here is empirical: {Guarantee.EMPIRICAL.remains}."
+
+
+@pytest.mark.parametrize("guarantee", [Guarantee.EXACT, Guarantee.EMPIRICAL])
+def test_closing_line_and_title_say_what_the_guarantee_means(
+    collect: Callable[..., Report], guarantee: Guarantee
+) -> None:
+    report = collect(guarantee, deletion(status(answer(guarantee))))
+
+    assert report.closing_line == f"A deletion here is {guarantee}: {guarantee.remains}."
+    assert report.deletion_table().title == f"Deletions ({guarantee})"
+
+
+def test_closing_line_and_title_of_certified_deletions_have_the_largest_epsilon_rounded_up(
+    collect: Callable[..., Report],
+) -> None:
+    report = collect(Guarantee.CERTIFIED, *(deletion(status(certified(each))) for each in (1.0, 2.901, 2.0)))
+
+    bound = "epsilon = 2.91 for 1 record, delta = 2e-05"
+    assert report.closing_line == f"A deletion here is certified: at most what (epsilon, delta) allows, {bound}."
+    assert report.deletion_table().title == f"Deletions (certified, {bound})"
+
+
+def test_deletion_with_a_weaker_guarantee_than_the_others_is_named(collect: Callable[..., Report]) -> None:
+    exact = deletion(status(answer(Guarantee.EXACT)), hospital=1)
+    weaker = deletion(status(answer(Guarantee.EMPIRICAL)), hospital=3)
+
+    report = collect(Guarantee.EXACT, exact, weaker)
+
+    first, second = report.closing_line.split(" But ")
+    assert first == f"A deletion here is exact: {Guarantee.EXACT.remains}."
+    assert second == f"site:3@2 is empirical: {Guarantee.EMPIRICAL.remains}."
+    assert report.deletion_table().title == "Deletions (exact; site:3@2 empirical)"
+    _, *lines = text(report.deletion_table())
+    assert [row(lines, plan)[1] for plan in ("site:1@2", "site:3@2")] == ["exact", "empirical"]
+
+
+def test_deletion_table_shows_the_loss_of_a_record_and_of_a_subject_that_had_more(
+    collect: Callable[..., Report],
+) -> None:
+    lines = text(collect(Guarantee.CERTIFIED, deletion(status(certified(1.501, 2)))).deletion_table())
+
+    assert row(lines, "site:2@2")[1] == "certified"
+    assert row(lines, "in all")[0] == "epsilon 1.51 for 1 record, 3.01 for 2 records"
+    lines = text(collect(Guarantee.CERTIFIED, deletion(status(certified(1.501)))).deletion_table())
+    assert row(lines, "in all")[0] == "epsilon 1.51 for 1 record"

@@ -30,7 +30,15 @@ pytestmark = pytest.mark.flower
 
 ROOT = Path(__file__).parents[2]
 PLAN = ["records:5%@2", "subjects:3@2", "site:2@3"]
-SIZES = ["width=16", "depth=1", "heads=2", "exemplar-size=16", "local-epochs=1", "batch-size=128"]
+SIZES = [
+    "guarantee=empirical",
+    "width=16",
+    "depth=1",
+    "heads=2",
+    "exemplar-size=16",
+    "local-epochs=1",
+    "batch-size=128",
+]
 SEED = 3
 FOUR = {"test_accuracy", "retain_accuracy", "forget_accuracy", "membership"}
 

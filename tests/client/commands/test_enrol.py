@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from client.commands import enrol
-from client.dataset import Split
+from client.dataset import Consent, Split
 from client.enrolment import encode
 from client.neighbour_index import list_arrivals
 from client.site import SiteFolder
@@ -120,7 +120,7 @@ def test_deleted_records_are_refused_until_there_is_new_consent(
     reference = FederationSecret.read(secret).reference("scan-patient-0")
     request = DeletionRequest("request-1", SITE, Subject(reference))
     with folder.open() as store:
-        store.apply(DeletionOrder(1, SITE, request), Guarantee.EMPIRICAL)
+        store.apply(DeletionOrder(1, SITE, request))
     consents = tmp_path / "consents.txt"
     consents.write_text("scan-1\n\n")
 
@@ -144,8 +144,49 @@ def test_site_with_one_class_only_can_enrol(run: Run, enrolment: list[object], t
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ["--guarantee", "certified", "--epsilon", "2", "--delta", "1e-6"],
+        ["--set", "guarantee=certified", "--set", "epsilon=2", "--set", "delta=1e-6"],
+    ],
+)
+def test_first_enrolment_is_the_promise_to_the_patients(
+    run: Run, enrolment: list[object], tmp_path: Path, words: list[str]
+) -> None:
+    first = run(*enrolment, *words)
+    again = run(*enrolment, *words)
+    without_asking = run(*enrolment)
+
+    assert (first.code, again.code, without_asking.code) == (0, 0, 0)
+    with SiteFolder(tmp_path / SITE).open() as store:
+        promised = store.description
+    assert (promised.guarantee, promised.epsilon, promised.delta) == (Guarantee.CERTIFIED, 2.0, 1e-6)
+
+
+def test_consent_is_that_of_the_whole_file_unless_the_file_says_it(
+    run: Run, enrolment: list[object], tmp_path: Path
+) -> None:
+    one_is_public = np.array(["permanent"] + ["revocable"] * (TRAIN - 1))
+    said = write_records(tmp_path / "said.npz", name="said", changes={"train_consents": one_is_public})
+
+    run(*enrolment, "--consent", "permanent")
+    with SiteFolder(tmp_path / SITE).open() as store:
+        donated = store.count_consents()
+    run(*enrolment, "--data", said, "--consent", "permanent")
+
+    with SiteFolder(tmp_path / SITE).open() as store:
+        both = store.count_consents()
+    assert donated == {Consent.PERMANENT: TRAIN + TEST}
+    assert both == {Consent.PERMANENT: TRAIN + TEST + 1 + TEST, Consent.REVOCABLE: TRAIN - 1}
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--guarantee", "sworn"], "sworn"),
+        (["--epsilon", "0"], "epsilon = 0"),
+        (["--delta", "1"], "delta = 1"),
+        (["--consent", "perhaps"], "perhaps"),
         (["--data", "{tmp}/absent.npz"], "no such file"),
         (["--site", DATA_PROTECTION_OFFICER], "cannot be a site's name"),
         (["--site", " "], "cannot be a site's name"),
@@ -198,6 +239,13 @@ def test_enrolment_into_a_file_is_one_line(run: Run, enrolment: list[object], tm
         (["--set", "image-path=frozen"], "--set image-path=patches"),
         (["--set", "exemplar-size=16"], "exemplar-size = 16"),
         (["--set", "neighbours=40"], "neighbours = 40"),
+        (
+            ["--guarantee", "empirical"],
+            "promised its patients guarantee = exact, not empirical; leave --guarantee out",
+        ),
+        (["--set", "guarantee=certified"], "promised its patients guarantee = exact, not certified"),
+        (["--epsilon", "2.5"], "promised its patients epsilon = 3.0, not 2.5; leave --epsilon out"),
+        (["--delta", "1e-6"], "promised its patients delta = 1e-05, not 1e-06; leave --delta out"),
     ],
 )
 def test_what_does_not_fit_the_key_store_is_not_written(

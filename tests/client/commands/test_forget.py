@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from client.commands.forget import await_answers
 from client.site import SiteFolder
 from common.deletion import (
     DATA_PROTECTION_OFFICER,
+    Acknowledgement,
     DeletionRequest,
     Records,
     RequestState,
@@ -19,7 +21,7 @@ from common.deletion import (
 )
 from common.deletion_channel import DeletionChannel
 from common.errors import EXIT_CODE, ServiceUnavailable
-from common.guarantees import Guarantee
+from common.guarantees import Guarantee, PrivacyLoss
 from common.references import FederationSecret
 from server.deletion_service import LedgerService
 
@@ -38,8 +40,8 @@ def test_site_forgets_its_own_subject(
     assert ledger.get("request-1").request == DeletionRequest(
         "request-1", SITE, Subject(FederationSecret.read(secret).reference("scan-patient-3"))
     )
-    assert (shown["state"], shown["records"], shown["guarantee"]) == ("completed", 2, "empirical")
-    assert shown["remains"] == Guarantee.EMPIRICAL.remains
+    assert (shown["state"], shown["records"], shown["guarantee"]) == ("completed", 2, "exact")
+    assert shown["remains"] == Guarantee.EXACT.remains
     assert [progress["site"] for progress in shown["sites"]] == [SITE]
 
 
@@ -117,6 +119,36 @@ def test_officer_asks_every_site_about_a_subject(run: Run, ledger: LedgerService
     ]
     assert f"guarantee empirical: {Guarantee.EMPIRICAL.remains}" in ended.out
     assert ledger.get("request-1").request.requester == DATA_PROTECTION_OFFICER
+
+
+def test_officer_reads_what_certified_sites_leave_together(
+    run: Run, ledger: LedgerService, service: str, secret: Path
+) -> None:
+    words = ["forget", "--subject", "patient-1", "--request-id", "request-1", "--service", service, "--wait", "0.01"]
+    officer = ["--requester", DATA_PROTECTION_OFFICER, "--secret", secret]
+    run(*words, *officer)
+    for site, losses in ((SITE, (1.0, 2.0)), (OTHER, (0.5, 0.5))):
+        record, subject = losses
+        answer = Acknowledgement(1, site, "request-1", SiteState.ERASED, 1, 1, Guarantee.CERTIFIED, 0.25)
+        ledger.acknowledge(
+            replace(
+                answer,
+                record_loss=PrivacyLoss(record, 1e-5),
+                subject_loss=PrivacyLoss(subject, 1e-5, 1 if record == subject else 2),
+            )
+        )
+
+    shown = run(*words, *officer)
+    document = run(*words, *officer, "--json").json
+
+    rows = [" ".join(line.split()) for line in shown.out.splitlines() if line.startswith("hospital-")]
+    assert rows == [
+        f"{SITE} erased certified 1.00 a record, 2.00 for 2 records 1 1 1 0.250",
+        f"{OTHER} erased certified 0.50 a record 1 1 1 0.250",
+    ]
+    assert f"guarantee certified: {Guarantee.CERTIFIED.remains}" in shown.out
+    assert "epsilon 2.50 for 3 records of one subject, delta 2e-05" in shown.out
+    assert document["subject_loss"] == {"epsilon": 2.5, "delta": 2e-5, "records": 3}
 
 
 def answer_when_asked(ledger: LedgerService, request_id: str) -> None:

@@ -41,8 +41,8 @@ def test_outstanding_orders_are_carried_out_once(
     again = run("catch-up", "--site-dir", folder.path, "--service", service)
 
     assert [(order["order"], order["state"], order["records"], order["guarantee"]) for order in applied] == [
-        (1, "erased", 2, "empirical"),
-        (2, "nothing-held", 0, "empirical"),
+        (1, "erased", 2, "exact"),
+        (2, "nothing-held", 0, "exact"),
     ]
     assert "number 2" in again.out
     assert ledger.get("request-2").state is RequestState.COMPLETED
@@ -58,7 +58,7 @@ def test_caught_up_orders_as_a_table(run: Run, folder: SiteFolder, ledger: Ledge
     assert shown.splitlines()[-1].split()[:6] == [
         "request-1",
         "erased",
-        "empirical",
+        "exact",
         "1",
         str(TRAIN + TEST),
         str(TRAIN),
@@ -71,7 +71,7 @@ def test_caught_up_orders_as_a_table(run: Run, folder: SiteFolder, ledger: Ledge
         (["--service", "127.0.0.1:1", "--patience", "0"], "cannot be reached"),
         (["--service", "nowhere"], "host:port"),
         (["--patience", "-1"], "--patience"),
-        (["--guarantee", "exact"], "not available"),
+        (["--guarantee", "exact"], "No such option: --guarantee"),
     ],
 )
 def test_mistake_in_catching_up_is_one_line(run: Run, folder: SiteFolder, words: list[str], message: str) -> None:
@@ -97,6 +97,28 @@ def test_locked_key_store_is_one_line(
     assert "try again" in ended.error
 
 
+def test_certified_site_says_what_its_deletions_leave(
+    run: Run, enrolment: list[object], tmp_path: Path, ledger: LedgerService, service: str
+) -> None:
+    run(*enrolment, "--guarantee", "certified")
+    ledger.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
+
+    with stopping_when(lambda: ledger.get("request-1").state.final, signal.SIGTERM):
+        agent = run("agent", "--site-dir", tmp_path / SITE, "--service", service)
+    ledger.submit(DeletionRequest("request-2", SITE, WholeSite(SITE)))
+    applied = run("catch-up", "--site-dir", tmp_path / SITE, "--service", service, "--json").json
+    ledger.submit(DeletionRequest("request-3", SITE, WholeSite(SITE)))
+    shown = run("catch-up", "--site-dir", tmp_path / SITE, "--service", service).out
+
+    assert agent.out.splitlines()[-1].endswith(" s (certified, epsilon 0.00 a record, 0.00 for 2 records)")
+    assert (applied[0]["guarantee"], applied[0]["record_loss"], applied[0]["subject_loss"]) == (
+        "certified",
+        *[{"epsilon": 0.0, "delta": 1e-5, "records": 1}] * 2,
+    )
+    assert shown.splitlines()[0].split()[:4] == ["request", "state", "guarantee", "epsilon"]
+    assert shown.splitlines()[-1].split()[:6] == ["request-3", "nothing-held", "certified", "0.00", "a", "record"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_agent_carries_out_orders_until_a_signal(
     run: Run, folder: SiteFolder, ledger: LedgerService, service: str, number: signal.Signals
@@ -111,7 +133,7 @@ def test_agent_carries_out_orders_until_a_signal(
     assert (ended.code, ended.err) == (0, "")
     assert f"agent of {SITE}: orders after 0 from {service}" in greeting
     assert line.startswith(f"order 1: erased, {TRAIN + TEST} records, {TRAIN} entries, ")
-    assert line.endswith(" s (empirical)")
+    assert line.endswith(" s (exact)")
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from client.dataset import Split
 from client.key_store import KeyStore, Tokens
 from client.site import SiteFolder
@@ -10,7 +12,8 @@ from common.deletion import (
     DeletionRequest,
     Records,
 )
-from common.guarantees import Guarantee
+from common.guarantees import Influence
+from common.noisy_steps import NoisySteps
 
 from .conftest import SITE, TEST, TRAIN, Run
 
@@ -46,7 +49,51 @@ def test_status_as_tables(run: Run, folder: SiteFolder) -> None:
     assert "classes" in without_orders
     assert f"train {TRAIN}, val 0, test {TEST}" in without_orders
     assert "request" not in without_orders
-    assert with_orders.splitlines()[-1].split()[:6] == ["request-1", "nothing-held", "empirical", "1", "0", "0"]
+    assert with_orders.splitlines()[-1].split()[:6] == ["request-1", "nothing-held", "exact", "1", "0", "0"]
+
+
+def test_status_shows_what_was_promised_and_what_is_spent(
+    run: Run, enrolment: list[object], folder_of: SiteFolder
+) -> None:
+    run(*enrolment, "--guarantee", "certified", "--epsilon", 8, "--delta", "1e-6")
+    with folder_of.open() as store:
+        entries, _ = store.read_entries(Split.TRAIN)
+        training = store.begin_training(NoisySteps(1, 1.0, 4.0), 1)
+        tokens = Tokens.zeros(5, store.description.exemplar_size)
+        store.write_tokens(store.generation, entries[:5], tokens, used=Influence.BOUNDED, training=training)
+        spent = store.privacy_loss().epsilon
+
+    shown = run("status", "--site-dir", folder_of.path, "--json").json
+    table = run("status", "--site-dir", folder_of.path).out
+
+    assert shown["guarantee"] == "certified"
+    assert shown["budget"] == {"epsilon": 8.0, "delta": 1e-6}
+    assert shown["spent"] == {"epsilon": spent, "delta": 1e-6, "records": 1}
+    assert shown["noisy_rounds"] == 1
+    assert shown["influences"] == {"bounded": 5, "none": TRAIN + TEST - 5}
+    assert "epsilon 8, delta 1e-06" in table
+    assert f"epsilon {spent:g}, delta 1e-06, records 1" in table
+    assert f"bounded 5, none {TRAIN + TEST - 5}" in table
+
+
+def test_status_of_a_budget_without_bound_is_json(run: Run, enrolment: list[object], folder_of: SiteFolder) -> None:
+    run(*enrolment, "--guarantee", "certified", "--epsilon", "inf")
+
+    assert run("status", "--site-dir", folder_of.path, "--json").json["budget"]["epsilon"] is None
+    assert "epsilon unbounded, delta 1e-05" in run("status", "--site-dir", folder_of.path).out
+
+
+def test_site_that_promised_no_bound_shows_none(run: Run, folder: SiteFolder) -> None:
+    shown = run("status", "--site-dir", folder.path, "--json").json
+
+    assert (shown["guarantee"], shown["budget"], shown["spent"]) == ("exact", None, None)
+    assert shown["noisy_rounds"] == 0
+
+
+@pytest.fixture
+def folder_of(tmp_path: Path) -> SiteFolder:
+    """The folder that enrolling makes."""
+    return SiteFolder(tmp_path / SITE)
 
 
 def test_status_without_a_key_store_is_one_line(run: Run, tmp_path: Path) -> None:
@@ -55,4 +102,4 @@ def test_status_without_a_key_store_is_one_line(run: Run, tmp_path: Path) -> Non
 
 def apply_order(store: KeyStore, request_id: str) -> None:
     request = DeletionRequest(request_id, SITE, Records(frozenset([bytes(32)]), SITE))
-    store.apply(DeletionOrder(store.last_order + 1, SITE, request), Guarantee.EMPIRICAL)
+    store.apply(DeletionOrder(store.last_order + 1, SITE, request))

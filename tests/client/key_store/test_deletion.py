@@ -29,7 +29,6 @@ Make = Callable[..., KeyStore]
 Order = Callable[..., DeletionOrder]
 Reopen = Callable[[KeyStore], KeyStore]
 
-EMPIRICAL = Guarantee.EMPIRICAL
 _TABLES = ("records", *CONTENTS, "neighbours", "tombstones", "applied_orders", "description")
 
 
@@ -76,11 +75,11 @@ def trained(store: KeyStore, fill: Fill) -> KeyStore:
 
 
 def test_deleted_records_are_gone_from_every_table(trained: KeyStore, order: Order) -> None:
-    answer = trained.apply(order(1, 1, 3), EMPIRICAL)
+    answer = trained.apply(order(1, 1, 3))
 
     assert (answer.number, answer.site, answer.request_id) == (1, "hospital-1", "request-1")
     assert (answer.state, answer.records, answer.entries) == (SiteState.ERASED, 2, 2)
-    assert answer.guarantee is EMPIRICAL
+    assert answer.guarantee is Guarantee.EMPIRICAL
     assert answer.seconds > 0
     assert entries_named(trained) == {
         "records": {1, 3, 5, 6, 7, 8},
@@ -95,7 +94,7 @@ def test_deleted_records_are_gone_from_every_table(trained: KeyStore, order: Ord
 def test_deleted_subject_takes_its_held_out_records_along(
     trained: KeyStore, order: Order, subject_target: Callable[[int], Subject]
 ) -> None:
-    answer = trained.apply(order(1, target=subject_target(5)), EMPIRICAL)
+    answer = trained.apply(order(1, target=subject_target(5)))
 
     assert (answer.records, answer.entries) == (3, 2)
     assert [trained.count(split) for split in Split] == [4, 0, 1]
@@ -103,7 +102,7 @@ def test_deleted_subject_takes_its_held_out_records_along(
 
 
 def test_emptied_site_holds_tombstones_and_answers_only(trained: KeyStore, order: Order) -> None:
-    answer = trained.apply(order(1), EMPIRICAL)
+    answer = trained.apply(order(1))
 
     found = rows(trained)
     assert (answer.records, answer.entries) == (8, 6)
@@ -117,7 +116,7 @@ def test_emptied_site_holds_tombstones_and_answers_only(trained: KeyStore, order
 def test_order_for_what_is_not_here_says_so(trained: KeyStore, order: Order) -> None:
     before = rows(trained)
 
-    answer = trained.apply(order(1, 100), EMPIRICAL)
+    answer = trained.apply(order(1, 100))
 
     after = rows(trained)
     assert (answer.state, answer.records, answer.entries) == (SiteState.NOTHING_HELD, 0, 0)
@@ -127,7 +126,7 @@ def test_order_for_what_is_not_here_says_so(trained: KeyStore, order: Order) -> 
 def test_tombstones_name_nobody(trained: KeyStore, order: Order, make_store: Make) -> None:
     other = make_store()
     for store in (trained, other):
-        store.apply(order(1, 1), EMPIRICAL)
+        store.apply(order(1, 1))
 
     ours, theirs = rows(trained)["tombstones"], rows(other)["tombstones"]
 
@@ -139,16 +138,16 @@ def test_tombstones_name_nobody(trained: KeyStore, order: Order, make_store: Mak
 def test_only_deleted_entries_raise_the_generation(trained: KeyStore, order: Order) -> None:
     before = trained.generation
 
-    trained.apply(order(1, 7), EMPIRICAL)
-    trained.apply(order(2, 100), EMPIRICAL)
+    trained.apply(order(1, 7))
+    trained.apply(order(2, 100))
     assert trained.generation == before
 
-    trained.apply(order(3, 0), EMPIRICAL)
+    trained.apply(order(3, 0))
     assert trained.generation == before + 1
 
 
 def test_entry_numbers_are_never_given_again(trained: KeyStore, order: Order, fill: Fill, reopen: Reopen) -> None:
-    trained.apply(order(1), EMPIRICAL)
+    trained.apply(order(1))
 
     again = reopen(trained)
     fill(again, [100])
@@ -189,44 +188,44 @@ def test_deletion_that_fails_half_way_changes_nothing(
     before = rows(trained)
 
     with pytest.raises(sqlite3.IntegrityError, match="fault"):
-        trained.apply(orders[target], EMPIRICAL)
+        trained.apply(orders[target])
 
     assert rows(trained) == before
     assert trained.last_order == 0
     other.execute("DROP TRIGGER fault")
     other.close()
-    assert trained.apply(orders[target], EMPIRICAL).state is SiteState.ERASED
+    assert trained.apply(orders[target]).state is SiteState.ERASED
 
 
 def test_order_is_applied_once(trained: KeyStore, order: Order, reopen: Reopen) -> None:
-    first = trained.apply(order(1, 1), EMPIRICAL)
+    first = trained.apply(order(1, 1))
     before = rows(trained)
 
-    assert trained.apply(order(1, 1), EMPIRICAL) == first
-    assert reopen(trained).apply(order(1, 1), EMPIRICAL) == first
+    assert trained.apply(order(1, 1)) == first
+    assert reopen(trained).apply(order(1, 1)) == first
     assert rows(trained) == before
 
 
 def test_order_that_was_applied_can_come_again_after_others(trained: KeyStore, order: Order) -> None:
-    first = trained.apply(order(1, 1), EMPIRICAL)
-    trained.apply(order(2, 2), EMPIRICAL)
+    first = trained.apply(order(1, 1))
+    trained.apply(order(2, 2))
 
-    assert trained.apply(order(1, 1), EMPIRICAL) == first
+    assert trained.apply(order(1, 1)) == first
     assert trained.last_order == 2
 
 
 def test_order_that_skips_one_is_refused(trained: KeyStore, order: Order) -> None:
-    trained.apply(order(1, 1), EMPIRICAL)
+    trained.apply(order(1, 1))
 
     with pytest.raises(KeyStoreError, match="order 3 came before order 2; watch the stream from the start"):
-        trained.apply(order(3, 2), EMPIRICAL)
+        trained.apply(order(3, 2))
 
     assert trained.last_order == 1
 
 
 def test_order_for_another_site_is_refused(trained: KeyStore, order: Order) -> None:
     with pytest.raises(KeyStoreError, match="order 1 is for hospital-2, this key store belongs to hospital-1"):
-        trained.apply(order(1, site="hospital-2"), EMPIRICAL)
+        trained.apply(order(1, site="hospital-2"))
 
     assert trained.count(Split.TRAIN) == 6
 
@@ -239,7 +238,7 @@ def test_two_processes_that_apply_the_same_order_give_one_answer(
 
     def apply(store: KeyStore) -> object:
         begin.wait(20)
-        return store.apply(order(1, 1, 2), EMPIRICAL)
+        return store.apply(order(1, 1, 2))
 
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(apply, both)
@@ -250,7 +249,7 @@ def test_two_processes_that_apply_the_same_order_give_one_answer(
 
 
 def test_answers_wait_until_the_service_has_them(trained: KeyStore, order: Order, reopen: Reopen) -> None:
-    answers = [trained.apply(order(number, number), EMPIRICAL) for number in (1, 2)]
+    answers = [trained.apply(order(number, number)) for number in (1, 2)]
     assert trained.read_unacknowledged() == answers
 
     trained.mark_acknowledged(1)
@@ -332,7 +331,7 @@ def test_no_file_holds_the_bytes_of_a_deleted_record(
         traces.train(seed)
     assert len(traces.on_disk(7)) > 6
 
-    any_store.apply(order(1, 7), EMPIRICAL)
+    any_store.apply(order(1, 7))
 
     assert traces.on_disk(7) == []
     assert len(traces.on_disk(8)) > 6
@@ -348,7 +347,7 @@ def test_no_file_holds_the_bytes_while_another_process_has_the_store_open(
     entries, _ = other.read_entries(Split.TRAIN)
     other.read_keys(entries)
 
-    store.apply(order(1, 7), EMPIRICAL)
+    store.apply(order(1, 7))
     # What the other process had read is not written again with the rest of its pages.
     write_random_tokens(other, seed=5)
 
@@ -370,7 +369,7 @@ def test_no_file_holds_copies_that_were_made_when_rows_moved(
         held += range(first, first + 37)
         traces.train(number)
         chosen = draw.choice(held, len(held) // 2, replace=False).tolist()
-        any_store.apply(order(number, *chosen), EMPIRICAL)
+        any_store.apply(order(number, *chosen))
         deleted += chosen
         held = [record for record in held if record not in chosen]
 
@@ -389,7 +388,7 @@ def test_no_file_holds_the_bytes_of_a_subject_or_a_site(
     traces.enrol(range(20))
     traces.train(0)
 
-    store.apply(order(1, target=subject_target(7) if what == "subject" else None), EMPIRICAL)
+    store.apply(order(1, target=subject_target(7) if what == "subject" else None))
 
     assert traces.on_disk(7) == []
     assert bool(traces.on_disk(8)) is (what == "subject")
@@ -415,7 +414,7 @@ def test_erasure_that_a_crash_interrupted_is_finished_before_it_is_acknowledged(
     with monkeypatch.context() as patched:
         patched.setattr("client.key_store.deletion._checkpoint", fail)
         with pytest.raises(PowerCutError):
-            store.apply(order(1, 7), EMPIRICAL)
+            store.apply(order(1, 7))
     assert store.last_order == 1
     assert traces.on_disk(7) != []
 
@@ -426,7 +425,7 @@ def test_erasure_that_a_crash_interrupted_is_finished_before_it_is_acknowledged(
     assert answer.seconds > 0
     assert traces.on_disk(7) == []
     assert after.read_unacknowledged() == [answer]
-    assert after.apply(order(1, 7), EMPIRICAL) == answer
+    assert after.apply(order(1, 7)) == answer
 
 
 def test_reader_that_stays_keeps_an_order_from_being_answered_but_not_for_good(
@@ -445,14 +444,14 @@ def test_reader_that_stays_keeps_an_order_from_being_answered_but_not_for_good(
 
     for _ in range(2):
         with pytest.raises(KeyStoreError, match=r"another process keeps reading the key store.*try again"):
-            store.apply(order(1, 7), EMPIRICAL)
+            store.apply(order(1, 7))
     with pytest.raises(KeyStoreError, match="keeps reading"):
         store.read_unacknowledged()
     assert store.count(Split.TRAIN) == 19
 
     reader.execute("ROLLBACK")
     reader.close()
-    answer = store.apply(order(1, 7), EMPIRICAL)
+    answer = store.apply(order(1, 7))
 
     assert answer.records == 1
     assert traces.on_disk(7) == []
@@ -467,10 +466,10 @@ def test_writer_that_stays_keeps_an_order_from_being_applied_but_not_for_good(
     fill(store, range(3))
 
     with reopen(store)._writing(), pytest.raises(KeyStoreError, match=r"database is locked.*try again"):
-        store.apply(order(1, 1), EMPIRICAL)
+        store.apply(order(1, 1))
     assert store.last_order == 0
 
-    assert store.apply(order(1, 1), EMPIRICAL).records == 1
+    assert store.apply(order(1, 1)).records == 1
 
 
 def test_log_is_empty_after_a_deletion(trained: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -486,6 +485,6 @@ def test_log_is_empty_after_a_deletion(trained: KeyStore, order: Order, monkeypa
         sizes.append(log.stat().st_size)
 
     monkeypatch.setattr(checkpoint, measured)
-    trained.apply(order(1, 1), EMPIRICAL)
+    trained.apply(order(1, 1))
 
     assert sizes == [0]

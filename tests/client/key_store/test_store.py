@@ -17,7 +17,6 @@ from client.neighbour_index import list_arrivals
 from common.deletion import DeletionOrder, Records, Subject
 from common.encoders import Encoding
 from common.errors import BankChanged, KeyStoreError
-from common.guarantees import Guarantee
 from common.neighbours import NeighbourLists
 from common.references import FederationSecret
 from common.settings import ImagePath
@@ -84,7 +83,7 @@ def test_store_of_another_version_is_refused(store: KeyStore) -> None:
     connection.execute("PRAGMA user_version = 99")
     connection.close()
 
-    with pytest.raises(KeyStoreError, match="schema 99, this version reads 1; open it with the version that wrote it"):
+    with pytest.raises(KeyStoreError, match="schema 99, this version reads 2; open it with the version that wrote it"):
         KeyStore.open(store.path)
 
 
@@ -207,7 +206,7 @@ class TestReimport:
         return self.store.enrol(records, self.encode(records), self.secret, new_consent=given)
 
     def apply(self, number: int, *records: int, target: Records | Subject | None = None) -> None:
-        self.store.apply(self.order(number, *records, target=target), Guarantee.EMPIRICAL)
+        self.store.apply(self.order(number, *records, target=target))
 
     def test_deleted_record_is_refused(self) -> None:
         self.enrol(1, 2)
@@ -311,7 +310,7 @@ def test_nothing_that_was_computed_with_a_deleted_entry_is_written(
     list_arrivals(store)
     generation = store.generation
     entries, _ = store.read_entries(Split.TRAIN)
-    reopen(store).apply(order(1, 2), Guarantee.EMPIRICAL)
+    reopen(store).apply(order(1, 2))
     kept = entries[[0, 1, 3, 4]]
     before = store.read_neighbours(kept, kept)
 
@@ -333,7 +332,7 @@ def test_list_of_a_held_out_record_that_was_deleted_is_not_written(store: KeySto
     fill(store, [3], split=Split.TEST)
     generation = store.generation
     bank, held_out = store.read_entries(Split.TRAIN)[0], store.read_entries(Split.TEST)[0]
-    store.apply(order(1, 3), Guarantee.EMPIRICAL)
+    store.apply(order(1, 3))
     lists = NeighbourLists(torch.tensor([[0]]), torch.tensor([[0.5]]))
 
     with pytest.raises(BankChanged, match="deleted while its neighbours were being searched"):
@@ -346,7 +345,7 @@ def test_reading_an_entry_that_was_deleted_says_that_the_bank_changed(
 ) -> None:
     fill(store, range(3))
     entries, _ = store.read_entries(Split.TRAIN)
-    store.apply(order(1, 0), Guarantee.EMPIRICAL)
+    store.apply(order(1, 0))
 
     with pytest.raises(BankChanged):
         read(store, entries)

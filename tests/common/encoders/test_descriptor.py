@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from common.encoders.descriptor import DescriptorEncoder, descriptor_feature_shape
+from common.encoders import Encoding
+from common.encoders.descriptor import DescriptorEncoder, _angles, descriptor_feature_shape
 
 CLOSE = 1e-5
 ORIENTATIONS = 8
@@ -35,14 +39,45 @@ def test_plain_image_has_a_key_of_unit_length_too(level: int) -> None:
     assert keys.norm().item() == pytest.approx(1.0)
 
 
-def test_each_image_is_encoded_by_itself() -> None:
-    encoder, batch = DescriptorEncoder(3), images(7, 3, 28, 28)
+def assert_same(left: Encoding, right: Encoding) -> None:
+    assert torch.equal(left.keys, right.keys)
+    assert torch.equal(left.features, right.features)
+
+
+# Sides that are no multiple of a processor's vectors, so that numbers stand in other places of a batch than alone.
+@settings(deadline=None, max_examples=30)
+@given(data=st.data(), channels=st.sampled_from([1, 3]), height=st.integers(1, 21), width=st.integers(1, 21))
+def test_image_has_the_same_bits_whatever_is_encoded_with_it(
+    data: st.DataObject, channels: int, height: int, width: int
+) -> None:
+    encoder, batch = DescriptorEncoder(channels), images(9, channels, height, width)
     whole = encoder.encode(batch)
 
-    for size in (1, 3):
-        parts = encoder.encode(batch, batch_size=size)
-        assert torch.allclose(parts.keys, whole.keys, atol=CLOSE)
-        assert torch.allclose(parts.features, whole.features, atol=CLOSE)
+    order = torch.tensor(data.draw(st.permutations(range(9))))
+    assert_same(encoder.encode(batch[order], batch_size=4), Encoding(whole.keys[order], whole.features[order]))
+    assert_same(encoder.encode(batch, batch_size=1), whole)
+    assert_same(encoder.encode(batch.contiguous(memory_format=torch.channels_last)), whole)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_do_not_change_the_bits(threads: int) -> None:
+    encoder, batch = DescriptorEncoder(3), images(5, 3, 119, 101)
+    whole = encoder.encode(batch)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        assert_same(encoder.encode(batch), whole)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_angles_are_arc_tangents() -> None:
+    x, y = np.random.default_rng(0).integers(-40, 41, (2, 500)).astype(np.float64)
+
+    difference = np.abs(_angles(x, y) - (np.arctan2(y, x) + np.pi))[(x != 0) | (y != 0)]
+
+    # Half a turn to either side is the same direction.
+    assert np.minimum(difference, 2 * np.pi - difference).max() < 3e-8
 
 
 def test_batches_come_one_after_the_other() -> None:

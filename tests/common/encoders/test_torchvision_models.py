@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from common.encoders import torchvision_models
+from common.encoders import Encoding, torchvision_models
 from common.encoders.torchvision_models import (
     TorchvisionEncoder,
     encoder_size,
@@ -64,15 +64,50 @@ def test_keys_have_unit_length_and_the_promised_sizes(folder: Path, name: str, e
     assert torch.allclose(encoding.keys.norm(dim=1), torch.ones(3), atol=CLOSE)
 
 
+def assert_same(left: Encoding, right: Encoding) -> None:
+    assert torch.equal(left.keys, right.keys)
+    assert torch.equal(left.features, right.features)
+
+
+@pytest.fixture
+def set_threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("name", ["squeezenet1_0", "resnet18"])
-def test_each_image_is_encoded_by_itself(folder: Path, name: str) -> None:
+def test_image_has_the_same_bits_whatever_is_encoded_with_it(folder: Path, name: str) -> None:
     some, batch = encoder(name, folder / f"{name}.pth"), images(5)
     whole = some.encode(batch)
 
-    for size in (1, 2):
-        parts = some.encode(batch, batch_size=size)
-        assert torch.allclose(parts.keys, whole.keys, atol=CLOSE)
-        assert torch.allclose(parts.features, whole.features, atol=CLOSE * float(whole.features.abs().max()))
+    order = torch.tensor([3, 0, 4, 1, 2])
+    assert_same(some.encode(batch[order]), Encoding(whole.keys[order], whole.features[order]))
+    assert_same(some.encode(batch, batch_size=2), whole)
+    assert_same(some.encode(batch[2:3]), Encoding(whole.keys[2:3], whole.features[2:3]))
+    assert_same(some.encode(batch.contiguous(memory_format=torch.channels_last)), whole)
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_0", "resnet18"])
+def test_threads_do_not_change_the_bits(folder: Path, name: str, set_threads: Callable[[int], None]) -> None:
+    some, batch = encoder(name, folder / f"{name}.pth"), images(4)
+    set_threads(1)
+    whole = some.encode(batch)
+
+    for threads in (2, 3):
+        set_threads(threads)
+        assert_same(some.encode(batch), whole)
+        assert torch.get_num_threads() == threads
+
+
+def test_threads_are_given_back_after_a_failure(folder: Path, set_threads: Callable[[int], None]) -> None:
+    some = encoder("squeezenet1_0", folder / "squeezenet1_0.pth")
+    set_threads(3)
+
+    with pytest.raises(RuntimeError):
+        some.encode_batch(torch.zeros(2, 5, 28, 28, dtype=torch.uint8))
+
+    assert torch.get_num_threads() == 3
 
 
 def test_features_are_mean_and_maximum_of_the_last_feature_map(folder: Path) -> None:

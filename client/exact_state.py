@@ -1,0 +1,166 @@
+"""Building a site's state anew from what is left, to see that deletions have left nothing behind.
+
+Under `exact` the state after deletions has the same bytes as one that was built without the deleted records. Here the
+second one is really built, in a folder of its own, and the digests of both are compared.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from client.dataset import Consent, Dataset, Split
+from client.exemplar_tokens import own_tokens
+from client.key_store import KeyStore
+from client.neighbour_index import SLACK, list_arrivals
+from client.site import SiteFolder
+from client.state_digest import state_digest
+from common.checkpoints import read_checkpoint
+from common.encoders import Encoding
+from common.errors import BankChanged, KeyStoreError
+from common.guarantees import Guarantee
+from common.model import Munkey
+from common.references import FederationSecret
+from common.settings import ImagePath
+
+_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A site's state and the one that was built anew.
+
+    Attributes
+    ----------
+    records : int
+        Records in both, of all splits.
+    deleted : int
+        Records of the files that were left out since the site has deleted them.
+    state, built : str
+        Hexadecimal SHA-256 digests.
+    """
+
+    records: int
+    deleted: int
+    state: str
+    built: str
+
+    @property
+    def identical(self) -> bool:
+        """Whether nothing is left of what was deleted."""
+        return self.state == self.built
+
+
+def read_shared_model(folder: SiteFolder) -> Munkey | None:
+    """Return a model with the shared weights that the site has last taken over; None before the first."""
+    return read_checkpoint(folder.shared_weights).model() if folder.shared_weights.exists() else None
+
+
+def refresh_tokens(store: KeyStore, model: Munkey, progress: Callable[[int], None] | None = None) -> None:
+    """Compute all exemplar tokens of a store; not for sites where tokens are trained together with the weights."""
+    while True:
+        generation = store.generation
+        entries, _ = store.read_entries(Split.TRAIN)
+        try:
+            tokens = own_tokens(model, store.read_inputs(entries), progress=progress)
+            store.write_tokens(generation, entries, tokens)
+        except BankChanged:
+            continue
+        return
+
+
+def compare_with_rebuilt(
+    folder: SiteFolder,
+    batches: Iterable[tuple[Dataset, Encoding]] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Comparison:
+    """Build a site's state anew and compare digests; the site's own store is only read, and its lists are completed.
+
+    Parameters
+    ----------
+    folder : SiteFolder
+        The site.
+    batches : iterable, optional
+        The site's records as they were enrolled, in the same order, encoded again; those that the site has deleted are
+        left out. Without them, the records that the store holds are enrolled again, with their keys and inputs.
+    progress : callable, optional
+        Called with the number of records finished since the last call.
+
+    Raises
+    ------
+    KeyStoreError
+        If the site has not promised `exact`.
+    """
+    secret = folder.read_secret()
+    model = read_shared_model(folder)
+    with folder.open() as store, tempfile.TemporaryDirectory(prefix=".verifying-", dir=folder.path) as aside:
+        promised = store.description.guarantee
+        if promised is not Guarantee.EXACT:
+            raise KeyStoreError(
+                f"{store.description.site} has promised {promised}: only under exact is the state that of never "
+                "having held a record, so there is nothing to compare"
+            )
+        list_arrivals(store)
+        neighbours = store.description.list_length - SLACK
+        with KeyStore.create(Path(aside) / "keystore.sqlite", store.description) as built:
+            deleted = 0
+            for records, encoding in batches if batches is not None else _held(store):
+                kept = ~_deleted(store, records, secret)
+                deleted += int((~kept).sum())
+                chosen = torch.from_numpy(kept)
+                some = Encoding(encoding.keys[chosen], encoding.features[chosen])
+                built.enrol(records.select(kept), some, secret)
+                if progress is not None:
+                    progress(len(records))
+            list_arrivals(built)
+            if model is not None:
+                refresh_tokens(built, model)
+            count = sum(store.count(split) for split in Split)
+            return Comparison(count, deleted, state_digest(store, neighbours), state_digest(built, neighbours))
+
+
+def _deleted(store: KeyStore, records: Dataset, secret: FederationSecret) -> NDArray[np.bool_]:
+    """Say which records the site has deleted, by themselves or with their subject."""
+    pairs = zip(records.record_ids.tolist(), records.subject_ids.tolist(), strict=True)
+    references = [(secret.reference(record), secret.reference(subject)) for record, subject in pairs]
+    gone = [
+        store.has_deleted(record) or (store.has_deleted(subject) and not store.holds(record))
+        for record, subject in references
+    ]
+    return np.array(gone, dtype=np.bool_)
+
+
+def _held(store: KeyStore) -> Iterator[tuple[Dataset, Encoding]]:
+    """Yield the records of a store as they were enrolled, in the order of their entries."""
+    described = [(split, *store.read_entries(split)) for split in Split]
+    entries = np.concatenate([some for _, some, _ in described])
+    order = np.argsort(entries)
+    labels = np.concatenate([some.numpy() for _, _, some in described])[order]
+    splits = np.concatenate([np.full(len(some), split.value) for split, some, _ in described])[order]
+    names = tuple(str(label) for label in range(int(labels.max(initial=0)) + 1))
+    patches = store.description.image_path is ImagePath.PATCHES
+    for rows in np.array_split(order, math.ceil(len(order) / _BLOCK) or 1):
+        part = entries[rows]
+        inputs, keys = store.read_inputs(part), store.read_keys(part)
+        ids = np.array(store.read_identities(part), dtype=np.str_).reshape(len(part), 2)
+        permanent = store.read_permanent(part)
+        # On the frozen path a store holds no image, and enrolling needs none.
+        images = inputs.numpy() if patches else np.zeros((len(part), 1, 1, 1), dtype=np.uint8)
+        place = np.searchsorted(entries[order], part)
+        records = Dataset(
+            images=images,
+            labels=labels[place],
+            record_ids=ids[:, 0],
+            subject_ids=ids[:, 1],
+            splits=splits[place],
+            consents=np.where(permanent, Consent.PERMANENT.value, Consent.REVOCABLE.value),
+            class_names=names,
+        )
+        yield records, Encoding(keys, torch.empty(len(part), 0) if patches else inputs)

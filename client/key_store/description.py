@@ -1,0 +1,94 @@
+"""The row of a key store that says what it was made for, and the keys that only this store has."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from client.key_store.contents import StoreDescription
+from client.key_store.identities import ReferenceHashes
+from common.errors import KeyStoreError
+from common.guarantees import Guarantee
+from common.settings import ImagePath
+
+_KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A key store's description and its own keys, which never leave the site.
+
+    Attributes
+    ----------
+    description : StoreDescription
+        What fixes the store's contents.
+    hashes : ReferenceHashes
+        Names records and subjects within the store.
+    noise_key : bytes
+        32 bytes, the seed of privacy noise: who has it can take the noise away again.
+    """
+
+    description: StoreDescription
+    hashes: ReferenceHashes = field(repr=False)
+    noise_key: bytes = field(repr=False)
+
+
+def write_description(connection: sqlite3.Connection, description: StoreDescription, noise_key: bytes | None) -> None:
+    """Write the description of an empty store, with random keys where none is given."""
+    connection.execute(
+        "INSERT INTO description (only, site, encoder, key_size, input_kind, input_shape, exemplar_size, "
+        "list_length, guarantee, epsilon, delta, hash_key, noise_key) "
+        "VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            description.site,
+            description.encoder,
+            description.key_size,
+            description.image_path.value,
+            "x".join(str(size) for size in description.input_shape),
+            description.exemplar_size,
+            description.list_length,
+            description.guarantee.value,
+            description.epsilon,
+            description.delta,
+            secrets.token_bytes(_KEY_BYTES),
+            secrets.token_bytes(_KEY_BYTES) if noise_key is None else noise_key,
+        ),
+    )
+
+
+def check_noise_key(noise_key: bytes | None) -> None:
+    """Check the length of a noise key that is given; raises `KeyStoreError` without showing the key."""
+    if noise_key is not None and len(noise_key) != _KEY_BYTES:
+        raise KeyStoreError(f"a noise key has {len(noise_key)} bytes; it must have {_KEY_BYTES}, or be left out")
+
+
+def read_identity(connection: sqlite3.Connection, path: Path) -> Identity:
+    """Return a store's description and keys.
+
+    Raises
+    ------
+    KeyStoreError
+        If the store at `path` was not finished when it was made.
+    """
+    row = connection.execute(
+        "SELECT site, encoder, key_size, input_kind, input_shape, exemplar_size, list_length, guarantee, epsilon, "
+        "delta, hash_key, noise_key FROM description"
+    ).fetchone()
+    if row is None:
+        raise KeyStoreError(f"{path} was not finished when it was made; remove it and enrol the records again")
+    site, encoder, key_size, kind, shape, exemplar_size, list_length, guarantee, epsilon, delta, *keys = row
+    description = StoreDescription(
+        site=site,
+        encoder=encoder,
+        key_size=key_size,
+        image_path=ImagePath(kind),
+        input_shape=tuple(int(size) for size in shape.split("x")),
+        exemplar_size=exemplar_size,
+        list_length=list_length,
+        guarantee=Guarantee(guarantee),
+        epsilon=epsilon,
+        delta=delta,
+    )
+    return Identity(description, ReferenceHashes(keys[0]), keys[1])

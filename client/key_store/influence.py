@@ -1,0 +1,79 @@
+"""What shared weights that left the site may hold of each record: it rises with training and never falls."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.guarantees import Influence
+
+
+def raise_influence(connection: sqlite3.Connection, entries: NDArray[np.int64], influence: Influence) -> None:
+    """Give some entries at least an influence, within the caller's transaction."""
+    if influence is Influence.NONE or not len(entries):
+        return
+    # The numbers are one value, so that this is one statement: one for each entry takes several times as long.
+    connection.execute(
+        f"UPDATE records SET influence = ? WHERE influence IN {_weaker(influence)} "  # noqa: S608 (constants)
+        "AND entry IN (SELECT value FROM json_each(?))",
+        (influence.value, json.dumps(entries.tolist())),
+    )
+
+
+def bury(connection: sqlite3.Connection, influences: Mapping[bytes, Influence]) -> None:
+    """Leave tombstones that remember influences, within the caller's transaction; of two the stronger is kept."""
+    for influence in set(influences.values()):
+        stronger = f"influence = excluded.influence WHERE influence IN {_weaker(influence)}"
+        insert = f"INSERT INTO tombstones VALUES (?, ?) ON CONFLICT (hash) DO UPDATE SET {stronger}"  # noqa: S608
+        hashes = sorted(hash_ for hash_, found in influences.items() if found is influence)
+        connection.executemany(insert, [(hash_, influence.value) for hash_ in hashes])
+
+
+def lift(connection: sqlite3.Connection, hash_: bytes) -> Influence:
+    """Remove a record's tombstone, within the caller's transaction, and return the influence that it remembered.
+
+    The tombstones of its subject and of its subject's other records stay.
+    """
+    found = connection.execute("DELETE FROM tombstones WHERE hash = ? RETURNING influence", (hash_,)).fetchone()
+    return Influence(found[0]) if found else Influence.NONE
+
+
+def recall(connection: sqlite3.Connection, hashes: Iterable[bytes]) -> set[Influence]:
+    """Return the influences that some tombstones remember."""
+    query = "SELECT influence FROM tombstones WHERE hash = ?"
+    rows = (connection.execute(query, (hash_,)).fetchone() for hash_ in hashes)
+    return {Influence(row[0]) for row in rows if row is not None}
+
+
+def count_influences(connection: sqlite3.Connection) -> dict[Influence, int]:
+    """Return how many records, of any split, there are of each influence."""
+    rows = connection.execute("SELECT influence, count(*) FROM records GROUP BY influence")
+    return {Influence(influence): count for influence, count in rows.fetchall()}
+
+
+def count_largest_subject(connection: sqlite3.Connection, subjects: Iterable[bytes] | None = None) -> int:
+    """Return the most records that training uses, or has used, of one subject.
+
+    Parameters
+    ----------
+    connection : sqlite3.Connection
+        A key store's connection.
+    subjects : iterable of bytes, optional
+        The subjects' hashes; all by default.
+    """
+    trained = "SELECT count(*) AS trained FROM records WHERE (split = 'train' OR influence <> 'none')"
+    if subjects is None:
+        query = f"SELECT max(trained) FROM ({trained} GROUP BY subject_hash)"  # noqa: S608 (constants)
+        return connection.execute(query).fetchone()[0] or 0
+    counts = (connection.execute(f"{trained} AND subject_hash = ?", (subject,)).fetchone()[0] for subject in subjects)
+    return max(counts, default=0)
+
+
+def _weaker(influence: Influence) -> str:
+    """Return the weaker influences as a list in SQL."""
+    ordered = list(Influence)
+    return "(" + ", ".join(f"'{weaker}'" for weaker in ordered[: ordered.index(influence)]) + ")"

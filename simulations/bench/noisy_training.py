@@ -1,0 +1,95 @@
+"""Local training with a bound on what it tells of a record, against the same steps without one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from client.bank import Bank
+from client.key_store import Tokens
+from client.noisy_step import FEW_STEPS, spending_of_round
+from client.secret_noise import SecretNoise
+from client.training import train
+from common.guarantees import Guarantee
+from common.model import ModelShape, Munkey
+from common.neighbours import NeighbourLists
+from common.settings import ImagePath, Settings, TrainedWeights
+from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio, torch_threads
+
+_TRAINING = Figure(
+    "noisy-training-time",
+    "local training under certified, frozen path, over the same steps without noise and clipping",
+    "x",
+    Target(Relation.AT_MOST, 2.0),
+)
+_CALIBRATION = Figure("noise-calibration", "finding the noise that keeps all rounds within (epsilon, delta), once", "s")
+
+_FEATURES = (2, 512)
+_KEY = bytes(range(32))
+_SAMPLING_RATE = 0.1
+
+
+def _measure(bench: Bench) -> Iterator[Result]:
+    """Train on random features of two tokens of 512 numbers, with one thread."""
+    records, repetitions = (100, 3) if bench.quick else (1_000, 40)
+    noisy = Settings(guarantee=Guarantee.CERTIFIED, image_path=ImagePath.FROZEN, local_steps=FEW_STEPS)
+    calibration = _calibrate(noisy)
+    plain = noisy.replace(
+        guarantee=Guarantee.EMPIRICAL.value, trained_weights=TrainedWeights.LINEAR.value, batch_size=records
+    )
+    keep_freed_memory()
+    with torch_threads(1), bench.progress.counting("noisy training", repetitions) as count:
+        found = _compare(noisy, plain, records, repetitions, count)
+    note = f"{records:,} records, {FEW_STEPS} steps on all of them, 1 thread, processor time"
+    yield bench.result(_TRAINING, found.median, note, **found.to_json())
+    sampled = _calibrate(noisy.replace(sampling_rate=_SAMPLING_RATE))
+    steps = f"{noisy.num_rounds * FEW_STEPS} steps, epsilon = {noisy.epsilon:g}, delta = {noisy.delta:g}"
+    note = f"{steps}, sampling rate 1; {sampled:.2g} s at sampling rate {_SAMPLING_RATE:g}"
+    yield bench.result(_CALIBRATION, calibration, note, sampled_seconds=sampled)
+
+
+def _calibrate(settings: Settings) -> float:
+    """Return the seconds that it takes to find the noise; later calls for the same settings look it up."""
+    # What the accountant is made of takes seconds to import, once.
+    import common.privacy  # noqa: F401
+
+    start = time.perf_counter()
+    spending_of_round(settings)
+    return time.perf_counter() - start
+
+
+def _compare(noisy: Settings, plain: Settings, records: int, repetitions: int, count: Callable[[int], None]) -> Ratio:
+    shape = ModelShape.from_settings(noisy, feature_shape=_FEATURES, pretrained=True)
+    torch.manual_seed(0)
+    model, other = Munkey(shape), Munkey(shape)
+    bank = _bank(records, shape)
+    draws = torch.Generator().manual_seed(0)
+
+    def secret() -> SecretNoise:
+        return SecretNoise(_KEY, "training", 1)
+
+    actions: list[Callable[[], object]] = [
+        lambda: train(model, bank, noisy, round_number=1, generator=draws, secret=secret()),
+        lambda: train(other, bank, plain, round_number=1, generator=draws),
+    ]
+    return ratio(alternate(actions, repetitions, count, clock=time.process_time))
+
+
+def _bank(records: int, shape: ModelShape) -> Bank:
+    """Return a bank of random features; neither training reads a neighbour."""
+    return Bank(
+        generation=0,
+        entries=np.arange(records),
+        labels=torch.randint(0, shape.num_classes, (records,)),
+        inputs=torch.randn(records, *shape.input_shape),
+        tokens=Tokens.zeros(records, shape.exemplar_size),
+        lists=NeighbourLists.empty(records, 1),
+        permanent=torch.zeros(records, dtype=torch.bool),
+    )
+
+
+GROUP = Group("noisy-training", (_TRAINING, _CALIBRATION), _measure)

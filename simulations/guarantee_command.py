@@ -1,0 +1,113 @@
+"""`munkey-sim guarantees`: what each guarantee would cost on a data set."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from client.dataset import Split
+from common import command_line
+from common.errors import InvalidSetting
+from common.guarantees import Guarantee
+from common.model_choice import choose_encoder
+from common.settings import ConfigValue, Settings, parse_assignments
+from simulations.bench.timing import torch_threads
+from simulations.consent import parse_share
+from simulations.guarantee_table import Findings
+from simulations.guarantees import Question, compare
+from simulations.hospitals import encode_all
+from simulations.json_values import settings_values
+from simulations.machine import usable_cores
+from simulations.progress import Progress
+from simulations.sources import load_dataset
+
+_OWN = {
+    "guarantee": "all are tried here; choose with --only",
+    "image-shape": "a comparison sets this itself; it comes from --data",
+    "num-classes": "a comparison sets this itself; it comes from --data",
+}
+"""Settings that follow from what a comparison is asked to do."""
+
+
+def guarantees(
+    data: Annotated[
+        str, typer.Option(help="digits, a MedMNIST-layout .npz by path, or a MedMNIST name (downloads it).")
+    ],
+    hospitals: Annotated[int, typer.Option(min=1, help="How many hospitals.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="How often everything is repeated, each time divided anew.")] = 5,
+    forget: Annotated[str, typer.Option(help="Share of the training records that is forgotten.")] = "10%",
+    permanent: Annotated[str, typer.Option(help="Share of records that were given for good, for exact.")] = "30%",
+    epsilon: Annotated[float | None, typer.Option(help="Short for --set epsilon=NUMBER, for certified.")] = None,
+    only: Annotated[list[Guarantee] | None, typer.Option(help="Try this guarantee only. Repeatable.")] = None,
+    alpha: Annotated[
+        float, typer.Option(help="How alike hospitals are (Dirichlet over labels): 0.1 very different, inf the same.")
+    ] = float("inf"),
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", help="A setting as key=value, see docs/settings.md. Repeatable."),
+    ] = None,
+    encoder: Annotated[str | None, typer.Option(help="Short for --set encoder=NAME.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Short for --set encoder-weights=FILE.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where downloaded data sets lie.")] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="Trials at the same time.")] = None,
+    output: Annotated[Path | None, typer.Option(help="File for everything that was measured, as JSON.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+) -> None:
+    """Train under each guarantee, forget, and show accuracy, Average Gap, epsilon, time and bytes side by side.
+
+    delta is 1 / (10 N) for N training records, unless it is set.
+
+    Example: munkey-sim guarantees --data cells.npz --encoder squeezenet1_0 --weights squeezenet1_0.pth --epsilon 3
+    """
+    if output is not None and (output.is_dir() or not output.parent.is_dir()):
+        raise InvalidSetting(f"--output {output}: must be a file in a folder that is there")
+    shorthands = {"encoder": encoder, "encoder-weights": weights, "epsilon": epsilon}
+    overrides = parse_assignments(setting or [])
+    overrides |= {name: value for name, value in shorthands.items() if value is not None}
+    asked = _check(overrides)
+    shares = parse_share(permanent), parse_share(forget)
+    dataset = load_dataset(data, data_dir=data_dir, seed=asked.seed)
+    found: dict[str, ConfigValue] = {"num-classes": dataset.num_classes, "image-shape": str(dataset.image_shape)}
+    if "delta" not in overrides:
+        found["delta"] = 1 / (10 * int((dataset.splits == Split.TRAIN.value).sum()))
+    settings = Settings.parse({**overrides, **found})
+    tried = [guarantee for guarantee in Guarantee if not only or guarantee in only]
+    with Progress.quiet() if as_json else Progress(Console(stderr=True)) as progress:
+        images_encoder = choose_encoder(settings)
+        with torch_threads(usable_cores()), progress.counting("encoding images", len(dataset)) as count:
+            images = encode_all(images_encoder, dataset, count)
+        question = Question(images, settings, hospitals, alpha, *shares)
+        with progress.counting("trying guarantees", seeds * len(tried)) as count:
+            trials = compare(
+                question,
+                tried,
+                [settings.seed + number for number in range(seeds)],
+                processes=cores or usable_cores(),
+                done=lambda _: count(1),
+            )
+    findings = Findings(trials)
+    document = {"data": data, "hospitals": hospitals, "permanent": shares[0], "forget": shares[1], "alpha": str(alpha)}
+    document |= {"settings": settings_values(settings), **findings.document()}
+    if output is not None:
+        output.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    if as_json:
+        command_line.print_json(document)
+        return
+    command_line.print_table(findings.table())
+    sys.stdout.write(f"{findings.advice_line}\n")
+
+
+def _check(overrides: dict[str, ConfigValue]) -> Settings:
+    own = next((name for name in overrides if name in _OWN), None)
+    if own is not None:
+        raise InvalidSetting(f"{own} = {overrides[own]}: {_OWN[own]}")
+    settings = Settings.parse(overrides)
+    if math.isinf(settings.epsilon):
+        raise InvalidSetting("epsilon = inf: bounds nothing; give a number, training without noise is shown beside it")
+    return settings

@@ -1,0 +1,111 @@
+"""The search for the `empirical` recipe that forgets best: `munkey-sim recipes` makes the table in docs/recipes.md.
+
+Every recipe is tried on every data set and seed as `munkey-sim guarantees` tries a guarantee, and judged by its Average
+Gap to its own oracle beside the gap between two oracles.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from common.errors import InvalidDataset
+from common.guarantees import Guarantee
+from common.model_choice import choose_encoder
+from common.settings import ConfigValue, Settings
+from simulations.bench.timing import torch_threads
+from simulations.guarantee_table import Findings
+from simulations.guarantees import Question, compare
+from simulations.hospitals import Encoded, encode_all
+from simulations.machine import usable_cores
+from simulations.progress import Progress
+from simulations.sources import load_dataset
+
+_LINEAR: dict[str, ConfigValue] = {"depth": 0}
+_TRANSFORMER: dict[str, ConfigValue] = {"depth": 1, "image-dropout": 0.6, "memory-dropout": 0.3, "local-steps": 3}
+_LONG: dict[str, ConfigValue] = {"depth": 2, "local-steps": 12}
+
+RECIPES: Mapping[str, dict[str, ConfigValue]] = {
+    "linear, 3 steps a round": _LINEAR,
+    "linear, 1 step": {**_LINEAR, "local-steps": 1},
+    "linear, 6 steps": {**_LINEAR, "local-steps": 6},
+    "linear, 24 steps": {**_LINEAR, "local-steps": 24},
+    "linear, weight decay 1": {**_LINEAR, "weight-decay": 1.0},
+    "linear, no label smoothing": {**_LINEAR, "label-smoothing": 0.0},
+    "linear, label smoothing 0.3": {**_LINEAR, "label-smoothing": 0.3},
+    "transformer, 1 block": _TRANSFORMER,
+    "transformer, own tokens": {**_TRANSFORMER, "exemplar-tokens": "own"},
+    "transformer, own entry never": {**_TRANSFORMER, "self-retrieval": 0.0},
+    "transformer, own entry always": {**_TRANSFORMER, "self-retrieval": 1.0},
+    "transformer, image never dropped": {**_TRANSFORMER, "image-dropout": 0.0},
+    "transformer, 8 wide": {**_TRANSFORMER, "width": 8},
+    "transformer, 2 blocks, 12 steps, as published": {**_LONG, "image-dropout": 0.4, "memory-dropout": 0.4},
+    "transformer on patches, 12 steps": {**_LONG, "image-path": "patches", "trained-weights": "all"},
+}
+"""What is tried, by name; each differs from the defaults as it says."""
+
+
+def recipes(
+    data: Annotated[list[Path], typer.Option(help="A MedMNIST-layout .npz. Repeatable.")],
+    encoder: Annotated[str, typer.Option(help="The frozen encoder.")],
+    weights: Annotated[Path, typer.Option(help="Its weights.")],
+    hospitals: Annotated[int, typer.Option(min=1, help="How many hospitals.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="How often each recipe is tried on each data set.")] = 3,
+) -> None:
+    """Try recipes of empirical training, and print as Markdown how well each forgets.
+
+    Example: munkey-sim recipes --data a.npz --data b.npz --encoder squeezenet1_0 --weights squeezenet1_0.pth
+    """
+    missing = next((path for path in data if not path.is_file()), None)
+    if missing is not None:
+        raise InvalidDataset(f"{missing}: there is no such file; check the path of the data set")
+    with Progress(Console(stderr=True)) as progress:
+        for line in _table(data, encoder, weights, hospitals, seeds, progress):
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+
+
+def _table(
+    data: list[Path], encoder: str, weights: Path, hospitals: int, seeds: int, progress: Progress
+) -> Iterator[str]:
+    """Yield the table's lines as they are found."""
+    sets = [_encode(path, encoder, weights, progress) for path in data]
+    names = [path.stem for path in data]
+    yield f"| recipe | {' | '.join(f'{name}: TA | gap (by chance)' for name in names)} |"
+    yield f"| --- |{' ---: | ---: |' * len(names)}"
+    with progress.counting("trying recipes", len(RECIPES) * len(sets) * seeds) as count:
+        for name, changes in RECIPES.items():
+            cells = []
+            for images, settings in sets:
+                changed = Settings.parse({**settings.to_config(), **changes})
+                question = Question(images, changed, hospitals, np.inf, 0.0, 0.1)
+                trials = compare(
+                    question,
+                    [Guarantee.EMPIRICAL],
+                    range(seeds),
+                    processes=usable_cores(),
+                    done=lambda _: count(1),
+                )
+                found = Findings(trials)
+                shown = (found.interval(Guarantee.EMPIRICAL, column) for column in ("TA %", "Average Gap", "by chance"))
+                accuracy, gap, chance = (interval.mean for interval in shown)
+                cells.append(f"{accuracy:.1f} | {gap:.2f} ({chance:.2f})")
+            yield f"| {name} | {' | '.join(cells)} |"
+
+
+def _encode(path: Path, encoder: str, weights: Path, progress: Progress) -> tuple[Encoded, Settings]:
+    dataset = load_dataset(str(path), data_dir=None, seed=0)
+    settings = Settings(
+        num_classes=dataset.num_classes,
+        image_shape=str(dataset.image_shape),
+        encoder=encoder,
+        encoder_weights=str(weights),
+    )
+    with torch_threads(usable_cores()), progress.counting(f"encoding {path.stem}", len(dataset)) as count:
+        return encode_all(choose_encoder(settings), dataset, count), settings

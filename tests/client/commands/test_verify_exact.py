@@ -1,0 +1,152 @@
+"""`munkey-client verify-exact` on a site that has trained, deleted and taken records in again."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from client.exact_state import read_shared_model, refresh_tokens
+from client.key_store import KeyStore
+from client.site import SiteFolder, model_shape
+from common.model import Munkey
+from common.settings import Settings
+
+from .conftest import SITE, TEST, TRAIN, Run, write_records
+
+ALL = TRAIN + TEST
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The file that the site has enrolled."""
+    return write_records(tmp_path / "scans.npz")
+
+
+@pytest.fixture
+def trained(folder: SiteFolder) -> SiteFolder:
+    """A site that has taken over shared weights, as an evaluation does."""
+    settings = Settings(num_classes=2, width=8, depth=1, heads=1)
+    with folder.open() as store:
+        torch.manual_seed(0)
+        model = Munkey(model_shape(settings, store.description))
+        torch.nn.init.normal_(model.linear.weight)
+        folder.write_shared_weights(model, settings)
+        refresh_tokens(store, model)
+    return folder
+
+
+def forget(run: Run, folder: SiteFolder, service: str, *what: object) -> None:
+    """Ask for a deletion as the site, and carry it out."""
+    run("forget", "--site-dir", folder.path, *what, "--service", service, "--wait", 0)
+    run("catch-up", "--site-dir", folder.path, "--service", service)
+
+
+def test_state_after_deletions_is_that_of_a_site_that_never_held_the_records(
+    run: Run, trained: SiteFolder, service: str, data: Path
+) -> None:
+    forget(run, trained, service, "--record", "scan-3")
+    forget(run, trained, service, "--subject", "scan-patient-10")
+
+    rebuilt = run("verify-exact", "--site-dir", trained.path, "--json").json
+    encoded = run("verify-exact", "--site-dir", trained.path, "--data", data, "--json").json
+
+    assert (rebuilt["identical"], encoded["identical"]) == (True, True)
+    assert (rebuilt["records"], encoded["records"]) == (ALL - 3, ALL - 3)
+    assert (rebuilt["deleted"], encoded["deleted"]) == (0, 3)
+    assert rebuilt["state"] == rebuilt["built"] == encoded["built"]
+
+
+def test_withdrawn_record_with_new_consent_gives_the_state_of_one_that_never_left(
+    run: Run, trained: SiteFolder, service: str, data: Path, tmp_path: Path
+) -> None:
+    last = f"scan-test-{TEST - 1}"
+    before = run("verify-exact", "--site-dir", trained.path, "--json").json["state"]
+    forget(run, trained, service, "--record", last)
+    without = run("verify-exact", "--site-dir", trained.path, "--json").json["state"]
+    (tmp_path / "again.txt").write_text(f"{last}\n")
+
+    refused = run("enrol", "--site-dir", trained.path, "--site", SITE, "--data", data, "--json").json
+    words = ["enrol", "--site-dir", trained.path, "--site", SITE, "--data", data]
+    added = run(*words, "--new-consent", tmp_path / "again.txt", "--json").json
+    after = run("verify-exact", "--site-dir", trained.path, "--json").json
+
+    assert (refused["refused"], added["added"]) == (1, 1)
+    assert before == after["state"] != without
+    assert after["identical"]
+
+
+def test_arrival_has_the_token_that_follows_from_the_sites_weights(
+    run: Run, trained: SiteFolder, tmp_path: Path
+) -> None:
+    more = write_records(tmp_path / "more.npz", name="later", train=5)
+
+    run("enrol", "--site-dir", trained.path, "--site", SITE, "--data", more)
+
+    shown = run("verify-exact", "--site-dir", trained.path, "--json").json
+    assert (shown["identical"], shown["records"]) == (True, ALL + 5 + TEST)
+
+
+def test_trace_of_something_else_is_found(run: Run, trained: SiteFolder) -> None:
+    with sqlite3.connect(trained.key_store) as connection:
+        (content,) = connection.execute("SELECT content FROM tokens WHERE entry = 5").fetchone()
+        changed = np.frombuffer(content, np.uint8).copy()
+        changed[8] ^= 1
+        connection.execute("UPDATE tokens SET content = ? WHERE entry = 5", (changed.tobytes(),))
+
+    ended = run("verify-exact", "--site-dir", trained.path)
+
+    assert ended.code == 1
+    assert "DIFFERENT" in ended.out
+
+
+def test_missing_record_is_found_from_files_only(run: Run, trained: SiteFolder, data: Path) -> None:
+    with sqlite3.connect(trained.key_store) as connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("DELETE FROM records WHERE entry = 5")
+
+    assert run("verify-exact", "--site-dir", trained.path).code == 0
+    assert run("verify-exact", "--site-dir", trained.path, "--data", data).code == 1
+
+
+def test_verification_changes_nothing_and_leaves_nothing_behind(run: Run, trained: SiteFolder) -> None:
+    before = sorted(path.name for path in trained.path.iterdir())
+    with KeyStore.open(trained.key_store) as store:
+        generation = store.generation
+
+    run("verify-exact", "--site-dir", trained.path)
+
+    assert sorted(path.name for path in trained.path.iterdir() if "-wal" not in path.name and "-shm" not in path.name)
+    assert {path.name for path in trained.path.iterdir()} <= {*before, "keystore.sqlite-wal", "keystore.sqlite-shm"}
+    with KeyStore.open(trained.key_store) as store:
+        assert store.generation == generation
+    assert read_shared_model(trained) is not None
+
+
+def test_table_says_what_was_compared(run: Run, folder: SiteFolder, data: Path) -> None:
+    ended = run("verify-exact", "--site-dir", folder.path, "--data", data)
+
+    assert ended.code == 0
+    assert "the same, byte for byte (from files, without 0 deleted)" in ended.out
+
+
+@pytest.mark.parametrize("promise", ["certified", "empirical"])
+def test_other_promises_cannot_be_verified(run: Run, data: Path, tmp_path: Path, secret: Path, promise: str) -> None:
+    words = ["--site-dir", tmp_path / "site", "--site", SITE, "--data", data, "--secret", secret]
+    run("enrol", *words, "--guarantee", promise)
+
+    error = run("verify-exact", "--site-dir", tmp_path / "site").error
+
+    assert f"{SITE} has promised {promise}: only under exact" in error
+
+
+def test_other_encoder_is_refused(run: Run, folder: SiteFolder, data: Path) -> None:
+    with sqlite3.connect(folder.key_store) as connection:
+        connection.execute("UPDATE description SET encoder = 'another'")
+
+    error = run("verify-exact", "--site-dir", folder.path, "--data", data).error
+
+    assert "the key store's keys are of encoder another" in error

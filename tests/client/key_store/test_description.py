@@ -1,0 +1,57 @@
+"""What a store was made for, what its site has promised, and the keys that only it has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from client.key_store import KeyStore
+from common.errors import KeyStoreError
+from common.guarantees import Guarantee
+
+Make = Callable[..., KeyStore]
+Reopen = Callable[[KeyStore], KeyStore]
+
+
+@pytest.mark.parametrize("guarantee", Guarantee)
+@pytest.mark.parametrize("epsilon", [0.1, 3.0, math.inf])
+def test_promise_survives_reopening(make_store: Make, reopen: Reopen, guarantee: Guarantee, epsilon: float) -> None:
+    store = make_store(guarantee=guarantee, epsilon=epsilon, delta=1e-7)
+
+    promised = reopen(store).description
+
+    assert promised == store.description
+    assert (promised.guarantee, promised.epsilon, promised.delta) == (guarantee, epsilon, 1e-7)
+
+
+def test_every_store_has_a_noise_key_of_its_own(make_store: Make, reopen: Reopen) -> None:
+    stores = [make_store() for _ in range(3)]
+
+    keys = {store.noise_key for store in stores}
+
+    assert len(keys) == 3
+    assert {len(key) for key in keys} == {32}
+    assert reopen(stores[0]).noise_key == stores[0].noise_key
+
+
+def test_noise_key_may_be_fixed(store: KeyStore, tmp_path: Path, reopen: Reopen) -> None:
+    with KeyStore.create(tmp_path / "keystore.sqlite", store.description, noise_key=bytes(range(32))) as fixed:
+        assert fixed.noise_key == reopen(fixed).noise_key == bytes(range(32))
+
+
+def test_noise_key_of_another_length_is_refused_and_not_shown(store: KeyStore, tmp_path: Path) -> None:
+    with pytest.raises(KeyStoreError, match="a noise key has 9 bytes; it must have 32") as refused:
+        KeyStore.create(tmp_path / "keystore.sqlite", store.description, noise_key=b"too short")
+
+    assert "too short" not in str(refused.value)
+    assert not (tmp_path / "keystore.sqlite").exists()
+
+
+def test_keys_are_not_shown(store: KeyStore) -> None:
+    shown = repr(store._identity)
+
+    assert repr(store.noise_key) not in shown
+    assert repr(store.hashes.key) not in shown

@@ -1,0 +1,358 @@
+"""What a site spends of its patients' privacy is counted once, is never more than promised, and survives any crash."""
+
+from __future__ import annotations
+
+import math
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.dataset import Dataset, Split
+from client.key_store import KeyStore, Tokens, privacy
+from common.deletion import DeletionOrder
+from common.errors import BankChanged, PrivacyBudgetSpent
+from common.guarantees import Guarantee, Influence, PrivacyLoss
+from common.noisy_steps import NoisySteps
+from common.privacy import epsilon_of
+
+Fill = Callable[..., Dataset]
+Make = Callable[..., KeyStore]
+Order = Callable[..., DeletionOrder]
+Reopen = Callable[[KeyStore], KeyStore]
+
+# Every record takes part in every step, for which epsilon has a closed form.
+TRAINING = NoisySteps(1, 1.0, 4.0)
+DELTA = 1e-5
+
+
+@pytest.fixture
+def certified(make_store: Make, fill: Fill) -> KeyStore:
+    """A store with four entries and a budget for three trainings."""
+    store = make_store(guarantee=Guarantee.CERTIFIED, epsilon=epsilon_of([TRAINING] * 3, DELTA), delta=DELTA)
+    fill(store, range(4))
+    return store
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """How many trainings and records each epsilon was for that was computed."""
+    calls: list[tuple[int, int]] = []
+
+    def counted(spent: list[NoisySteps], delta: float, *, records: int = 1) -> float:
+        calls.append((len(spent), records))
+        return epsilon_of(spent, delta, records=records)
+
+    monkeypatch.setattr(privacy, "epsilon_of", counted)
+    return calls
+
+
+def release(store: KeyStore, training: int | None, *, generation: int | None = None) -> None:
+    entries, _ = store.read_entries(Split.TRAIN)
+    tokens = Tokens.zeros(len(entries), store.description.exemplar_size)
+    tokens.steps.fill_(1)
+    store.write_tokens(
+        store.generation if generation is None else generation,
+        entries,
+        tokens,
+        used=Influence.BOUNDED,
+        training=training,
+    )
+
+
+def train(store: KeyStore, round_number: int = 1) -> int:
+    number = store.begin_training(TRAINING, round_number)
+    release(store, number)
+    return number
+
+
+def trainings(store: KeyStore) -> list[tuple[Any, ...]]:
+    connection = sqlite3.connect(store.path)
+    rows = connection.execute("SELECT round, released FROM noisy_training ORDER BY id").fetchall()
+    connection.close()
+    return rows
+
+
+# Counting.
+
+
+def test_nothing_is_spent_before_the_first_release(certified: KeyStore) -> None:
+    before = (certified.spent(), certified.privacy_loss(), certified.privacy_loss(5))
+
+    certified.begin_training(TRAINING, 1)
+
+    assert before == ([], PrivacyLoss(0.0, DELTA), PrivacyLoss(0.0, DELTA, 5))
+    assert (certified.spent(), certified.privacy_loss()) == before[:2]
+
+
+def test_what_was_released_is_spent(certified: KeyStore, reopen: Reopen) -> None:
+    train(certified, 1)
+    train(certified, 2)
+
+    assert certified.spent() == [TRAINING, TRAINING]
+    assert certified.privacy_loss() == PrivacyLoss(epsilon_of([TRAINING] * 2, DELTA), DELTA)
+    assert certified.privacy_loss(3) == PrivacyLoss(epsilon_of([TRAINING] * 2, DELTA, records=3), DELTA, 3)
+    assert reopen(certified).privacy_loss(3) == certified.privacy_loss(3)
+    assert trainings(certified) == [(1, 1), (2, 1)]
+
+
+def test_numbers_of_trainings_are_never_given_again(certified: KeyStore) -> None:
+    numbers = [certified.begin_training(TRAINING, 1) for _ in range(3)]
+
+    assert numbers == sorted(set(numbers))
+    assert trainings(certified) == [(1, 0)]
+
+
+def test_training_without_noise_is_unbounded(make_store: Make, fill: Fill) -> None:
+    store = make_store(guarantee=Guarantee.CERTIFIED, epsilon=math.inf)
+    fill(store, range(2))
+
+    release(store, store.begin_training(NoisySteps(1, 1.0, 0.0), 1))
+
+    assert store.privacy_loss().epsilon == math.inf
+    assert KeyStore.open(store.path).privacy_loss().epsilon == math.inf
+
+
+def test_epsilon_is_computed_once_for_each_training(
+    certified: KeyStore, reopen: Reopen, computed: list[tuple[int, int]]
+) -> None:
+    train(certified)
+    for store in (certified, reopen(certified)):
+        for records in (1, 2):
+            store.privacy_loss(records)
+
+    # The budget's check knows a record's loss already.
+    assert computed == [(1, 1), (1, 2)]
+
+
+def test_epsilon_of_a_training_that_was_not_released_is_not_kept_for_the_next(certified: KeyStore) -> None:
+    certified.begin_training(NoisySteps(1, 1.0, 50.0), 1)
+    train(certified)
+
+    assert certified.privacy_loss().epsilon == epsilon_of([TRAINING], DELTA)
+
+
+def test_epsilon_is_told_though_another_process_writes(
+    certified: KeyStore, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(certified)
+    monkeypatch.setattr("client.key_store.schema._BUSY_SECONDS", 0.01)
+
+    with certified._writing():
+        loss = reopen(certified).privacy_loss(2)
+
+    assert loss == PrivacyLoss(epsilon_of([TRAINING], DELTA, records=2), DELTA, 2)
+
+
+# The budget.
+
+
+def test_training_over_the_budget_is_refused_and_writes_nothing(certified: KeyStore) -> None:
+    for round_number in (1, 2, 3):
+        train(certified, round_number)
+    before = trainings(certified)
+    spent, reached = (epsilon_of([TRAINING] * count, DELTA) for count in (3, 4))
+
+    with pytest.raises(PrivacyBudgetSpent) as refused:
+        certified.begin_training(TRAINING, 4)
+
+    assert "\n" not in str(refused.value)
+    assert f"epsilon is {spent:.4g} of the {spent:g}" in str(refused.value)
+    assert f"to {reached:.4g}; stop training, the model trained so far stays usable" in str(refused.value)
+    assert "enrol their records into a new store with a larger budget" in str(refused.value)
+    assert trainings(certified) == before
+    assert certified.privacy_loss().epsilon <= certified.description.epsilon
+
+
+def test_refused_training_leaves_one_that_is_under_way_alone(certified: KeyStore) -> None:
+    under_way = certified.begin_training(TRAINING, 1)
+
+    with pytest.raises(PrivacyBudgetSpent, match=r"epsilon is 0 of the .* bring it to inf"):
+        certified.begin_training(NoisySteps(1, 1.0, 0.0), 2)
+    release(certified, under_way)
+
+    assert trainings(certified) == [(1, 1)]
+
+
+def test_smaller_training_still_fits_into_what_is_left(certified: KeyStore) -> None:
+    for _ in range(2):
+        train(certified)
+
+    with pytest.raises(PrivacyBudgetSpent):
+        certified.begin_training(NoisySteps(5, 1.0, 4.0), 3)
+    train(certified, 3)
+
+    assert len(certified.spent()) == 3
+
+
+@pytest.mark.parametrize(
+    "promise", [{"guarantee": Guarantee.EMPIRICAL, "epsilon": 1e-3}, {"guarantee": Guarantee.CERTIFIED}]
+)
+def test_store_that_promised_no_bound_has_no_budget(
+    make_store: Make, computed: list[tuple[int, int]], promise: dict[str, Any]
+) -> None:
+    store = make_store(**{"epsilon": math.inf, **promise})
+
+    for round_number in range(3):
+        train(store, round_number)
+
+    assert len(store.spent()) == 3
+    assert computed == []
+
+
+def test_training_that_another_process_releases_meanwhile_is_part_of_the_budget(
+    certified: KeyStore, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = reopen(certified)
+    train(certified)
+    train(certified)
+
+    def released_meanwhile(spent: list[NoisySteps], delta: float, *, records: int = 1) -> float:
+        monkeypatch.setattr(privacy, "epsilon_of", epsilon_of)
+        train(other)
+        return epsilon_of(spent, delta, records=records)
+
+    monkeypatch.setattr(privacy, "epsilon_of", released_meanwhile)
+
+    with pytest.raises(PrivacyBudgetSpent):
+        certified.begin_training(TRAINING, 3)
+
+    assert len(certified.spent()) == 3
+
+
+# Taking over, and being stopped.
+
+
+def test_overtaken_training_cannot_be_released(certified: KeyStore, reopen: Reopen) -> None:
+    overtaken = certified.begin_training(TRAINING, 1)
+    other = reopen(certified)
+    current = other.begin_training(TRAINING, 1)
+
+    with pytest.raises(BankChanged, match="another process took over"):
+        release(certified, overtaken)
+
+    assert certified.count_trained() == 0
+    assert certified.count_influences() == {Influence.NONE: 4}
+    release(other, current)
+    assert certified.spent() == [TRAINING]
+
+
+def test_training_is_released_once(certified: KeyStore) -> None:
+    number = train(certified)
+
+    with pytest.raises(BankChanged, match="took over"):
+        release(certified, number)
+
+    assert certified.spent() == [TRAINING]
+
+
+def test_training_that_a_deletion_overtook_is_not_spent(certified: KeyStore, order: Order, reopen: Reopen) -> None:
+    number, generation = certified.begin_training(TRAINING, 1), certified.generation
+    reopen(certified).apply(order(1, 2))
+
+    with pytest.raises(BankChanged, match="entries were deleted"):
+        release(certified, number, generation=generation)
+
+    assert certified.spent() == []
+    release(certified, number)
+    assert certified.spent() == [TRAINING]
+
+
+def test_failing_write_does_not_release(certified: KeyStore) -> None:
+    number = certified.begin_training(TRAINING, 1)
+    entries, _ = certified.read_entries(Split.TRAIN)
+
+    with pytest.raises(ValueError, match="zip"):
+        certified.write_tokens(
+            certified.generation, entries, Tokens.zeros(1, 8), used=Influence.BOUNDED, training=number
+        )
+
+    assert certified.spent() == []
+    assert certified.count_influences() == {Influence.NONE: 4}
+
+
+def test_of_trainings_that_begin_at_once_one_can_be_released(certified: KeyStore, reopen: Reopen) -> None:
+    stores = [certified, *(reopen(certified) for _ in range(3))]
+    begin = threading.Barrier(len(stores))
+
+    def attempt(store: KeyStore) -> bool:
+        begin.wait(20)
+        number = store.begin_training(TRAINING, 1)
+        begin.wait(20)
+        try:
+            release(store, number)
+        except BankChanged:
+            return False
+        return True
+
+    with ThreadPoolExecutor(len(stores)) as pool:
+        released = list(pool.map(attempt, stores))
+
+    assert sum(released) == 1
+    assert certified.spent() == [TRAINING]
+
+
+_CHILD = """
+import sys
+from pathlib import Path
+
+from client.key_store import KeyStore
+from common.noisy_steps import NoisySteps
+
+store = KeyStore.open(Path(sys.argv[1]))
+number = store.begin_training(NoisySteps(1, 1.0, 4.0), 7)
+if sys.argv[2] == "release":
+    from tests.client.key_store.test_privacy import release
+
+    release(store, number)
+print(number, flush=True)
+sys.stdin.read()
+"""
+
+
+def killed(store: KeyStore, what: str) -> int:
+    """Begin a training in another process, kill that process, and return the training's number."""
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", _CHILD, str(store.path), what],
+        cwd=Path(__file__).parents[3],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        number = int(child.stdout.readline())
+        child.send_signal(signal.SIGKILL)
+        assert child.wait(30) == -signal.SIGKILL
+    return number
+
+
+@pytest.mark.processes
+def test_process_that_is_killed_before_it_releases_has_spent_nothing(certified: KeyStore) -> None:
+    number = killed(certified, "begin")
+    assert trainings(certified) == [(7, 0)]
+    assert certified.spent() == []
+
+    train(certified, 7)
+
+    assert trainings(certified) == [(7, 1)]
+    with pytest.raises(BankChanged):
+        release(certified, number)
+    assert certified.privacy_loss().epsilon == epsilon_of([TRAINING], DELTA)
+
+
+@pytest.mark.processes
+def test_process_that_is_killed_after_it_released_has_spent(certified: KeyStore) -> None:
+    killed(certified, "release")
+
+    assert trainings(certified) == [(7, 1)]
+    assert certified.count_influences() == {Influence.BOUNDED: 4}
+    assert certified.spent() == [TRAINING]
+    train(certified, 8)
+    assert certified.privacy_loss().epsilon == epsilon_of([TRAINING] * 2, DELTA)

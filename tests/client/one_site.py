@@ -1,0 +1,187 @@
+"""One site beside a deletion service, and a coordinator that asks it, for the tests of the site's Flower app."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+from sklearn.datasets import load_digits
+
+from client import app as client_app
+from client.app import app
+from client.bank import read_bank
+from client.dataset import Consent, Dataset, Split
+from client.enrolment import encode, enrol
+from client.key_store import KeyStore
+from client.site import SiteFolder
+from common.deletion import DeletionRequest, Records
+from common.encoders.descriptor import DescriptorEncoder
+from common.federation import ARRAYS, CONFIG, ROUND
+from common.model import ModelShape, Munkey
+from common.references import FederationSecret
+from common.settings import Settings
+from server.deletion_server import DeletionServer
+from server.deletion_service import LedgerService
+from server.ledger import Ledger
+
+NAME = "hospital-1"
+SECRET = FederationSecret(b"a secret that sites share")
+TRAIN, VAL, TEST = 24, 4, 8
+ENCODER = DescriptorEncoder(1)
+
+
+def digits() -> Dataset:
+    """Return a few digits of each split."""
+    count = TRAIN + VAL + TEST
+    found = load_digits()
+    names = np.array([f"digit-{row}" for row in range(count)])
+    splits = [Split.TRAIN] * TRAIN + [Split.VAL] * VAL + [Split.TEST] * TEST
+    return Dataset(
+        images=np.rint(found.images[:count] * 15).astype(np.uint8)[:, None],
+        labels=found.target[:count].astype(np.int64),
+        record_ids=names,
+        subject_ids=names,
+        splits=np.array([split.value for split in splits]),
+        consents=np.full(count, Consent.REVOCABLE.value),
+        class_names=tuple(str(name) for name in range(10)),
+    )
+
+
+@dataclass
+class Federation:
+    """One site beside a deletion service, and a coordinator that asks it."""
+
+    settings: Settings
+    folder: SiteFolder
+    service: LedgerService
+    model: Munkey
+
+    def ask(self, what: str, *, model: Munkey | None = None, **config: int | float) -> Message:
+        """Send the site a message, and return its reply."""
+        content = RecordDict(
+            {
+                ARRAYS: ArrayRecord((model or self.model).state_dict()),
+                CONFIG: ConfigRecord({ROUND: 1, **{key.replace("_", "-"): value for key, value in config.items()}}),
+            }
+        )
+        context = Context(0, 1, {"site-dir": str(self.folder.path)}, RecordDict(), dict(self.settings.to_config()))
+        return app(Message(content, dst_node_id=1, message_type=what), context)
+
+    def order_deletion(self, *records: int) -> None:
+        """Ask the deletion service for a deletion; the site has not heard of it when this returns."""
+        references = frozenset(SECRET.reference(f"digit-{row}") for row in records)
+        self.service.submit(DeletionRequest(f"request-{min(records)}", NAME, Records(references, NAME)))
+
+
+@contextmanager
+def deletion_service(parent: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Federation]]:
+    """Yield a function that makes a site with digits, all of them with the same deletion service."""
+    # Flower makes messages for the task that its process runs.
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    settings = Settings().replace(
+        guarantee="empirical",
+        width=16,
+        depth=1,
+        heads=2,
+        exemplar_size=8,
+        neighbours=3,
+        local_epochs=8,
+        batch_size=8,
+        num_rounds=4,
+        device="cpu",
+        deletion_patience=0.0,
+    )
+    shape = ModelShape.from_settings(settings, feature_shape=ENCODER.feature_shape, pretrained=False)
+    torch.manual_seed(0)
+    model = Munkey(shape)
+    with Ledger(parent / "ledger.sqlite") as ledger:
+        ledger.register(NAME)
+        service = LedgerService(ledger)
+        with DeletionServer(service) as server:
+            settings = settings.replace(deletion_service=server.address)
+
+            def make(
+                folder: str = NAME,
+                records: Dataset | None = None,
+                *,
+                promised: str | None = None,
+                noise_key: bytes | None = None,
+                **changes: object,
+            ) -> Federation:
+                """Make a site that promises what the federation of the changed settings guarantees, or something else.
+
+                Parameters
+                ----------
+                folder : str
+                    Its name.
+                records : Dataset, optional
+                    What it holds; some digits of each split by default.
+                promised : str, optional
+                    Its guarantee.
+                noise_key : bytes, optional
+                    Its noise key; random by default.
+                changes : object
+                    Settings of the federation.
+                """
+                chosen, site = settings.replace(**changes), SiteFolder(parent / folder)
+                promise = chosen if promised is None else chosen.replace(guarantee=promised)
+                with site.create(NAME, promise, ENCODER, shape, noise_key=noise_key) as store:
+                    enrol(store, encode(ENCODER, digits() if records is None else records), SECRET)
+                return Federation(chosen, site, service, model)
+
+            yield make
+
+
+def weights_of(reply: Message) -> dict[str, torch.Tensor]:
+    assert reply.has_content(), reply.error.reason
+    return dict(reply.content.array_records[ARRAYS].to_torch_state_dict())
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def reason_of(reply: Message) -> str:
+    assert reply.has_error()
+    assert reply.error.code == 1000
+    assert "\n" not in (reply.error.reason or "")
+    return reply.error.reason or ""
+
+
+def tokens_of(federation: Federation) -> list[list[float]]:
+    with federation.folder.open() as store:
+        found: list[list[float]] = read_bank(store, 3).tokens.offsets.tolist()
+        return found
+
+
+def delete_during_training(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch, records: list[int], at: Callable[[int, int], bool]
+) -> list[int]:
+    """Let an agent delete a record after the step of the first training that `at` names; return all steps."""
+    steps: list[int] = []
+    watch = client_app._watch
+
+    def watched(store: KeyStore, *rest: object) -> Callable[[int, int], None]:
+        look = watch(store, *rest)  # type: ignore[arg-type]
+
+        def step(done: int, total: int) -> None:
+            steps.append(done)
+            if at(done, total) and store.last_order == 0:
+                federation.order_deletion(*records)
+                with federation.folder.open() as agent:
+                    for order in federation.service.watch(NAME, 0):
+                        agent.apply(order)
+            look(done, total)
+
+        return step
+
+    monkeypatch.setattr(client_app, "_watch", watched)
+    return steps

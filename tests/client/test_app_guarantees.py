@@ -1,0 +1,366 @@
+"""What the site's Flower app trains, tells and keeps under each guarantee."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import MessageType
+from numpy.typing import NDArray
+
+from client import app as client_app
+from client.bank import Bank, read_bank
+from client.dataset import Consent, Dataset, Split
+from client.evaluation import Evaluation, evaluate
+from client.exemplar_tokens import own_tokens
+from client.noisy_step import spending_of_round
+from common.checkpoints import read_checkpoint
+from common.federation import METRICS
+from common.guarantees import Guarantee, Influence
+from common.model import Munkey
+from common.noisy_steps import NoisySteps
+from tests.client.one_site import (
+    NAME,
+    TEST,
+    TRAIN,
+    VAL,
+    Federation,
+    delete_during_training,
+    deletion_service,
+    digits,
+    reason_of,
+    same,
+    tokens_of,
+    weights_of,
+)
+
+
+@pytest.fixture
+def make_federation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Federation]]:
+    with deletion_service(tmp_path, monkeypatch) as make:
+        yield make
+
+
+# Shared weights and tokens that follow from them.
+
+
+def opinions(model: Munkey, opinionated: Callable[[Munkey], Munkey]) -> Munkey:
+    """Return a model of the same shape that is not the first one."""
+    return opinionated(Munkey(model.shape))
+
+
+@pytest.mark.parametrize("guarantee", Guarantee)
+def test_evaluated_weights_are_kept_beside_the_key_store(
+    make_federation: Callable[..., Federation], opinionated: Callable[[Munkey], Munkey], guarantee: str
+) -> None:
+    federation = make_federation(guarantee=guarantee)
+    model = opinions(federation.model, opinionated)
+    federation.ask(MessageType.TRAIN)
+    assert not federation.folder.shared_weights.exists()
+
+    federation.ask(MessageType.EVALUATE)
+    federation.ask(MessageType.EVALUATE, model=model)
+
+    kept = read_checkpoint(federation.folder.shared_weights, expected=model.shape, encoder="descriptor")
+    assert same(dict(kept.weights), dict(model.state_dict()))
+    assert kept.about == {"guarantee": guarantee}
+
+
+@pytest.mark.parametrize("guarantee", ["exact", "certified"])
+def test_tokens_follow_from_the_weights_that_came_last_and_are_those_that_are_evaluated(
+    make_federation: Callable[..., Federation],
+    opinionated: Callable[[Munkey], Munkey],
+    monkeypatch: pytest.MonkeyPatch,
+    guarantee: str,
+) -> None:
+    federation = make_federation(records=donated(), guarantee=guarantee)
+    model, read = opinions(federation.model, opinionated), []
+
+    def note_and_evaluate(model: Munkey, bank: Bank, *rest: Any) -> Evaluation:
+        read.append((len(bank), bank.tokens.offsets.clone()))
+        return evaluate(model, bank, *rest)
+
+    monkeypatch.setattr(client_app, "evaluate", note_and_evaluate)
+    for round_number, weights in enumerate((federation.model, model), start=1):
+        before = tokens_of(federation)
+        federation.ask(MessageType.TRAIN, model=weights, server_round=round_number)
+        assert tokens_of(federation) == before
+
+        federation.ask(MessageType.EVALUATE, model=weights, server_round=round_number)
+
+        with federation.folder.open() as store:
+            inputs = read_bank(store, 3).inputs
+        expected = own_tokens(weights, inputs).offsets
+        assert tokens_of(federation) == expected.tolist() != before
+        assert all(torch.equal(tokens, expected) for count, tokens in read if count == TRAIN)
+        read.clear()
+
+
+def test_jointly_trained_tokens_are_left_alone_by_an_evaluation(make_federation: Callable[..., Federation]) -> None:
+    federation = make_federation()
+    federation.ask(MessageType.TRAIN)
+    before = tokens_of(federation)
+
+    federation.ask(MessageType.EVALUATE)
+
+    assert tokens_of(federation) == before
+
+
+# Which accuracy may choose the best round.
+
+
+def selection_accuracy(federation: Federation) -> float:
+    reply = federation.ask(MessageType.EVALUATE)
+    assert reply.has_content(), reply.error.reason
+    return float(str(reply.content.metric_records[METRICS]["selection-accuracy"]))
+
+
+def test_empirical_selection_accuracy_is_that_of_validation_or_else_of_the_test(
+    make_federation: Callable[..., Federation],
+) -> None:
+    federation = make_federation()
+    without = make_federation("without", digits().select(digits().splits != Split.VAL.value))
+
+    for site, split in ((federation, "val"), (without, "test")):
+        metrics = site.ask(MessageType.EVALUATE).content.metric_records[METRICS]
+        assert metrics["selection-accuracy"] == metrics[f"{split}-accuracy"]
+
+
+def test_certified_selection_accuracy_is_no_number(make_federation: Callable[..., Federation]) -> None:
+    assert math.isnan(selection_accuracy(make_federation(records=donated(), guarantee="certified")))
+
+
+def test_exact_selection_accuracy_depends_on_permanent_records_only(
+    make_federation: Callable[..., Federation],
+) -> None:
+    records = donated()
+    records = replace(records, splits=np.where(records.splits == Split.TRAIN.value, Split.TRAIN.value, Split.VAL.value))
+    permanent = records.consents == Consent.PERMANENT.value
+
+    def accuracy(name: str, spoiled: NDArray[np.bool_]) -> float:
+        labels = np.where(spoiled, (records.labels + 1) % 10, records.labels)
+        return selection_accuracy(make_federation(name, replace(records, labels=labels), guarantee="exact"))
+
+    accuracies = {
+        "clean": accuracy("clean", np.zeros(len(records), dtype=np.bool_)),
+        "revocable": accuracy("revocable", ~permanent),
+        "permanent": accuracy("permanent", permanent & (records.splits == Split.VAL.value)),
+        "bank": accuracy("bank", permanent & (records.splits == Split.TRAIN.value)),
+    }
+
+    assert 0 < accuracies["clean"] == accuracies["revocable"]
+    assert accuracies["permanent"] != accuracies["clean"] != accuracies["bank"]
+
+
+def test_exact_selection_accuracy_is_no_number_without_permanent_records(
+    make_federation: Callable[..., Federation],
+) -> None:
+    assert math.isnan(selection_accuracy(make_federation(guarantee="exact")))
+
+
+# Exact.
+
+
+def donated() -> Dataset:
+    """Return the digits, every other of which is permanent."""
+    records = digits()
+    even = np.arange(len(records)) % 2 == 0
+    return replace(records, consents=np.where(even, Consent.PERMANENT.value, Consent.REVOCABLE.value))
+
+
+def only_permanent(records: Dataset) -> Dataset:
+    return records.select(records.consents == Consent.PERMANENT.value)
+
+
+def test_exact_site_answers_with_its_permanent_records(make_federation: Callable[..., Federation]) -> None:
+    federation = make_federation(records=donated(), guarantee="exact")
+
+    reply = federation.ask(MessageType.TRAIN)
+
+    assert reply.content.metric_records[METRICS]["num-examples"] == TRAIN // 2
+    assert set(reply.content.metric_records[METRICS]) == {"num-examples", "train-loss"}
+    assert not same(weights_of(reply), dict(federation.model.state_dict()))
+
+
+def test_exact_weights_are_those_of_a_site_that_never_had_the_revocable_records(
+    make_federation: Callable[..., Federation],
+) -> None:
+    everything = make_federation("everything", donated(), guarantee="exact")
+    fewer = make_federation("fewer", only_permanent(donated()), guarantee="exact")
+    model = everything.model
+
+    for number in (1, 2):
+        replies = [site.ask(MessageType.TRAIN, model=model, server_round=number) for site in (everything, fewer)]
+        left, right = map(weights_of, replies)
+        assert same(left, right)
+        losses = [reply.content.metric_records[METRICS]["train-loss"] for reply in replies]
+        assert losses[0] == losses[1]
+        model = Munkey(everything.model.shape)
+        model.load_state_dict(left)
+        for site in (everything, fewer):
+            site.ask(MessageType.EVALUATE, model=model, server_round=number)
+
+
+def test_exact_site_without_permanent_records_trains_nothing(make_federation: Callable[..., Federation]) -> None:
+    federation = make_federation(guarantee="exact")
+
+    reply = federation.ask(MessageType.TRAIN)
+
+    assert reply.content.metric_records[METRICS]["num-examples"] == 0
+    assert same(weights_of(reply), dict(federation.model.state_dict()))
+
+
+# Certified.
+
+
+def certified(make_federation: Callable[..., Federation], folder: str = NAME, **changes: Any) -> Federation:
+    return make_federation(folder, **{"guarantee": "certified", "num_rounds": 2, "local_steps": 2, **changes})
+
+
+def spent_by(federation: Federation) -> list[NoisySteps]:
+    with federation.folder.open() as store:
+        return store.spent()
+
+
+def test_certified_round_is_entered_in_the_key_store_and_told_without_a_loss(
+    make_federation: Callable[..., Federation],
+) -> None:
+    federation = certified(make_federation, epsilon=2.0, delta=1e-4)
+
+    for number in (1, 2):
+        trained = federation.ask(MessageType.TRAIN, server_round=number)
+        evaluated = federation.ask(MessageType.EVALUATE, server_round=number)
+
+        assert spent_by(federation) == [spending_of_round(federation.settings)] * number
+        with federation.folder.open() as store:
+            loss = store.privacy_loss()
+        metrics = trained.content.metric_records[METRICS]
+        assert set(metrics) == {"num-examples", "train-loss", "epsilon", "delta"}
+        assert math.isnan(float(str(metrics["train-loss"])))
+        for reply in (trained, evaluated):
+            told = reply.content.metric_records[METRICS]
+            assert (told["epsilon"], told["delta"]) == (loss.epsilon, 1e-4)
+
+    assert 1.99 < loss.epsilon <= 2.0
+
+
+def test_second_run_past_the_budget_is_refused_and_nothing_is_sent_or_spent(
+    make_federation: Callable[..., Federation],
+) -> None:
+    federation = certified(make_federation, epsilon=2.0)
+    for number in (1, 2):
+        federation.ask(MessageType.TRAIN, server_round=number)
+
+    refused = federation.ask(MessageType.TRAIN, server_round=1)
+
+    assert reason_of(refused).startswith("the privacy budget is spent: epsilon is 2 of the 2 that this site has")
+    assert len(spent_by(federation)) == 2
+    # What is there can still be used.
+    assert federation.ask(MessageType.EVALUATE).has_content()
+
+
+def test_certified_site_without_entries_spends_nothing(make_federation: Callable[..., Federation]) -> None:
+    federation = certified(make_federation, records=digits().select(digits().splits != Split.TRAIN.value))
+
+    reply = federation.ask(MessageType.TRAIN)
+
+    metrics = reply.content.metric_records[METRICS]
+    assert (metrics["num-examples"], metrics["epsilon"]) == (0, 0)
+    assert spent_by(federation) == []
+
+
+def test_training_that_a_deletion_interrupts_is_spent_once(
+    make_federation: Callable[..., Federation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = certified(make_federation)
+    steps = delete_during_training(federation, monkeypatch, [3], lambda done, _: done == 1)
+
+    reply = federation.ask(MessageType.TRAIN)
+
+    assert steps == [1, 2, 1, 2]
+    assert reply.content.metric_records[METRICS]["num-examples"] == TRAIN - 1
+    assert spent_by(federation) == [spending_of_round(federation.settings)]
+
+
+def test_noise_is_that_of_the_sites_own_key_and_of_the_round(make_federation: Callable[..., Federation]) -> None:
+    keys = {"first": bytes(32), "same": bytes(32), "other": bytes(range(32))}
+    sites = {name: certified(make_federation, name, noise_key=key) for name, key in keys.items()}
+
+    once = {name: weights_of(site.ask(MessageType.TRAIN)) for name, site in sites.items()}
+    again = weights_of(sites["first"].ask(MessageType.TRAIN))
+
+    assert same(once["first"], once["same"])
+    assert not same(once["first"], once["other"])
+    # The same round from the same weights, asked for twice: were the noise the same, the difference would have none.
+    assert not same(once["first"], again)
+
+
+def test_site_that_has_promised_no_bound_names_the_same_metrics_without_a_number(
+    make_federation: Callable[..., Federation],
+) -> None:
+    promised, other = certified(make_federation), certified(make_federation, "other", promised="empirical")
+
+    for what in (MessageType.TRAIN, MessageType.EVALUATE):
+        told, silent = (site.ask(what).content.metric_records[METRICS] for site in (promised, other))
+        # Flower refuses to average replies that do not have the same names.
+        assert set(told) == set(silent)
+        assert math.isnan(float(str(silent["epsilon"])))
+
+
+def test_site_that_has_promised_more_than_the_federation_names_the_same_metrics_as_the_others(
+    make_federation: Callable[..., Federation],
+) -> None:
+    sites = [
+        make_federation(promised, donated(), guarantee="exact", promised=promised)
+        for promised in ("exact", "certified", "empirical")
+    ]
+
+    for what in (MessageType.TRAIN, MessageType.EVALUATE):
+        names = [set(site.ask(what).content.metric_records[METRICS]) for site in sites]
+        assert names[0] == names[1] == names[2]
+
+
+# What the weights that were sent may hold of each record.
+
+
+@pytest.mark.parametrize(
+    ("guarantee", "expected"),
+    [
+        ("exact", {Influence.UNBOUNDED: TRAIN // 2, Influence.NONE: TRAIN // 2 + VAL + TEST}),
+        ("certified", {Influence.BOUNDED: TRAIN, Influence.NONE: VAL + TEST}),
+        ("empirical", {Influence.UNBOUNDED: TRAIN, Influence.NONE: VAL + TEST}),
+    ],
+)
+def test_records_are_marked_with_the_influence_of_their_training(
+    make_federation: Callable[..., Federation], guarantee: str, expected: dict[Influence, int]
+) -> None:
+    federation = make_federation(records=donated(), guarantee=guarantee)
+
+    federation.ask(MessageType.EVALUATE)
+    with federation.folder.open() as store:
+        assert store.count_influences() == {Influence.NONE: TRAIN + VAL + TEST}
+
+    federation.ask(MessageType.TRAIN)
+    with federation.folder.open() as store:
+        assert store.count_influences() == expected
+
+
+def test_exact_deletion_of_a_record_is_exact_only_where_it_has_not_trained(
+    make_federation: Callable[..., Federation],
+) -> None:
+    federation = make_federation(records=donated(), guarantee="exact")
+    federation.ask(MessageType.TRAIN)
+    # The even digits are permanent.
+    federation.order_deletion(3)
+    federation.order_deletion(4)
+
+    federation.ask(MessageType.EVALUATE)
+
+    answers = [federation.service.get(f"request-{row}").sites[0].acknowledgement for row in (3, 4)]
+    assert [answer.guarantee for answer in answers if answer] == [Guarantee.EXACT, Guarantee.EMPIRICAL]

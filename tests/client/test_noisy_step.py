@@ -1,0 +1,327 @@
+"""One step of DP-SGD: whose gradients it adds up, how long they may be, and what noise is on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy import stats
+from torch import Tensor
+
+from client import noisy_step
+from client.noisy_step import FEW_STEPS, noisy_gradients, spending_of_round
+from client.secret_noise import SecretNoise
+from common.model import ModelShape, Munkey
+from common.noisy_steps import NoisySteps
+from common.privacy import epsilon_of
+from common.settings import ImagePath, Settings
+
+PATCHES = ModelShape(ImagePath.PATCHES, (1, 8, 8), 4, num_classes=4, width=16, depth=2, heads=2, exemplar_size=8)
+FROZEN = replace(PATCHES, image_path=ImagePath.FROZEN, input_shape=(2, 12), patch_size=0)
+SHAPES = [
+    pytest.param(PATCHES, id="patches"),
+    pytest.param(FROZEN, id="frozen"),
+    pytest.param(replace(FROZEN, depth=0), id="without-blocks"),
+]
+ALL, LINEAR = "", "linear."
+SILENT = NoisySteps(1, 1.0, 0.0)
+KEY = bytes(range(32))
+UNLIKELY = 1e-3
+
+MakeModel = Callable[[ModelShape], Munkey]
+
+
+@pytest.fixture
+def make_model(opinionated: Callable[[Munkey], Munkey]) -> MakeModel:
+    def make(shape: ModelShape) -> Munkey:
+        torch.manual_seed(0)
+        return opinionated(Munkey(shape)).eval()
+
+    return make
+
+
+def records(shape: ModelShape, count: int) -> tuple[Tensor, Tensor]:
+    draws = torch.Generator().manual_seed(1)
+    labels = torch.arange(count) % shape.num_classes
+    if shape.image_path is ImagePath.PATCHES:
+        return torch.randint(0, 256, (count, *shape.input_shape), generator=draws, dtype=torch.uint8), labels
+    return torch.randn(count, *shape.input_shape, generator=draws), labels
+
+
+def weights_of(model: Munkey, prefix: str) -> dict[str, Tensor]:
+    return {name: weight.detach() for name, weight in model.named_parameters() if name.startswith(prefix)}
+
+
+def settings_with(**changes: object) -> Settings:
+    return Settings().replace(guarantee="certified", num_classes=4, **changes)
+
+
+def sums(
+    model: Munkey,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    prefix: str = ALL,
+    clip: float = 1e6,
+    spending: NoisySteps = SILENT,
+    secret: SecretNoise | None = None,
+) -> dict[str, Tensor]:
+    """Return the noisy sum of clipped gradients, which a step divides by the expected size of its sample."""
+    means, _ = noisy_gradients(
+        model,
+        weights_of(model, prefix),
+        inputs,
+        labels,
+        spending=spending,
+        settings=settings_with(clipping_norm=clip),
+        secret=secret or SecretNoise(KEY, "test"),
+    )
+    return {name: mean * spending.sampling_rate * len(labels) for name, mean in means.items()}
+
+
+def flat(parts: dict[str, Tensor]) -> Tensor:
+    return torch.cat([part.flatten() for part in parts.values()])
+
+
+def own_gradients(model: Munkey, inputs: Tensor, labels: Tensor, prefix: str) -> list[dict[str, Tensor]]:
+    """Return each record's gradient as autograd finds it, one record at a time."""
+    found = []
+    for row in range(len(labels)):
+        model.zero_grad()
+        logits = model(inputs[row : row + 1], torch.zeros(1, 1, 8), null_memory=torch.ones(1, 1, dtype=torch.bool))
+        F.cross_entropy(logits[0], labels[row : row + 1], label_smoothing=settings_with().label_smoothing).backward()
+        named = {name: weight for name, weight in model.named_parameters() if name.startswith(prefix)}
+        found.append({n: torch.zeros_like(w) if w.grad is None else w.grad.clone() for n, w in named.items()})
+    return found
+
+
+# Gradients.
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("prefix", [ALL, LINEAR])
+def test_gradients_are_those_of_each_records_own_loss(shape: ModelShape, prefix: str, make_model: MakeModel) -> None:
+    model, (inputs, labels) = make_model(shape), records(shape, 6)
+
+    own = torch.stack([flat(gradient) for gradient in own_gradients(model, inputs, labels, prefix)])
+
+    assert torch.allclose(flat(sums(model, inputs, labels, prefix=prefix)), own.sum(0), atol=1e-4)
+    assert own.norm(dim=1).min() > 0.05
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("prefix", [ALL, LINEAR])
+def test_long_gradients_are_cut_to_the_clipping_norm_and_short_ones_stay(
+    shape: ModelShape, prefix: str, make_model: MakeModel
+) -> None:
+    model, (inputs, labels) = make_model(shape), records(shape, 8)
+    own = [flat(gradient) for gradient in own_gradients(model, inputs, labels, prefix)]
+    clip = float(torch.stack([gradient.norm() for gradient in own]).median()) * 1.01
+
+    clipped = [flat(sums(model, inputs[r : r + 1], labels[r : r + 1], prefix=prefix, clip=clip)) for r in range(8)]
+
+    longer = [float(gradient.norm()) > clip for gradient in own]
+    assert 0 < sum(longer) < 8
+    for gradient, cut, long in zip(own, clipped, longer, strict=True):
+        assert torch.allclose(cut, gradient * (clip / gradient.norm() if long else 1), rtol=1e-4, atol=1e-5)
+        assert cut.norm() <= clip * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_one_record_moves_the_sum_by_its_own_clipped_gradient_only(shape: ModelShape, make_model: MakeModel) -> None:
+    model, (inputs, labels) = make_model(shape), records(shape, 9)
+    clip = 0.5
+
+    whole = flat(sums(model, inputs, labels, clip=clip))
+    for row in range(9):
+        others = torch.arange(9) != row
+        moved = whole - flat(sums(model, inputs[others], labels[others], clip=clip))
+
+        alone = flat(sums(model, inputs[~others], labels[~others], clip=clip))
+        assert torch.allclose(moved, alone, atol=1e-5)
+        assert 0 < moved.norm() <= clip * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("fault", [math.inf, math.nan])
+def test_record_whose_gradient_is_not_finite_counts_for_nothing(fault: float, make_model: MakeModel) -> None:
+    model = make_model(replace(FROZEN, depth=0))
+    inputs, labels = records(FROZEN, 5)
+    broken = inputs.clone()
+    broken[2, 0, 0] = fault
+
+    with_it = flat(sums(model, broken, labels, clip=0.5))
+
+    rest = torch.arange(5) != 2
+    assert torch.allclose(with_it, flat(sums(model, inputs[rest], labels[rest], clip=0.5)), atol=1e-6)
+
+
+def test_records_in_memory_together_do_not_change_the_sum(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, (inputs, labels) = make_model(FROZEN), records(FROZEN, 9)
+    at_once = flat(sums(model, inputs, labels, clip=0.5))
+
+    monkeypatch.setattr(noisy_step, "_CHUNK", 4)
+
+    assert torch.allclose(flat(sums(model, inputs, labels, clip=0.5)), at_once, atol=1e-5)
+
+
+def test_nothing_is_kept_for_a_second_differentiation(make_model: MakeModel) -> None:
+    model, (inputs, labels) = make_model(FROZEN), records(FROZEN, 4)
+
+    found = sums(model, inputs, labels)
+
+    assert not any(total.requires_grad for total in found.values())
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_mean_is_over_the_expected_size_of_the_sample_and_not_over_its_size(make_model: MakeModel) -> None:
+    model, (inputs, labels) = make_model(FROZEN), records(FROZEN, 1)
+    inputs, labels = inputs.repeat(10, 1, 1), labels.repeat(10)
+    spending = NoisySteps(1, 0.3, 0.0)
+
+    (own,) = own_gradients(model, inputs[:1], labels[:1], LINEAR)
+    means = [
+        noisy_gradients(
+            model,
+            weights_of(model, LINEAR),
+            inputs,
+            labels,
+            spending=spending,
+            settings=settings_with(clipping_norm=1e6),
+            secret=SecretNoise(KEY, number),
+        )[0]["linear.weight"]
+        for number in range(20)
+    ]
+
+    taken = [float((mean * 3 / own["linear.weight"]).median()) for mean in means]
+    assert taken == pytest.approx([round(count) for count in taken], abs=1e-3)
+    assert len({round(count) for count in taken}) > 3
+
+
+# Samples.
+
+
+def taken_in(draws: int, rate: float, count: int = 40) -> Tensor:
+    """Return (draws, count) which records a step has sampled: each is of a class of its own, whose bias tells."""
+    shape = replace(FROZEN, num_classes=count + 1, depth=0)
+    torch.manual_seed(0)
+    model = Munkey(shape)
+    inputs, labels = torch.zeros(count, *shape.input_shape), torch.arange(count)
+    found = []
+    for number in range(draws):
+        secret = SecretNoise(KEY, "sample", number)
+        total = sums(model, inputs, labels, prefix=LINEAR, spending=NoisySteps(1, rate, 0.0), secret=secret)
+        bias = total["linear.bias"]
+        found.append((bias[-1] - bias[:-1]) / (1 - settings_with().label_smoothing))
+    return torch.stack(found).round().bool()
+
+
+def test_sizes_of_samples_are_binomial() -> None:
+    rate, draws = 0.3, 400
+
+    sizes = taken_in(draws, rate).sum(1)
+
+    observed = torch.bincount(sizes, minlength=41).numpy()
+    groups = [slice(0, 9), *(slice(size, size + 1) for size in range(9, 16)), slice(16, 41)]
+    expected = [draws * stats.binom.pmf(range(41)[group], 40, rate).sum() for group in groups]
+    assert stats.chisquare([observed[group].sum() for group in groups], expected).pvalue > UNLIKELY
+
+
+def test_records_are_sampled_alike_and_whatever_the_others_do() -> None:
+    rate, draws = 0.3, 400
+
+    taken = taken_in(draws, rate).double()
+
+    deviation = math.sqrt(rate * (1 - rate) / draws)
+    assert (taken.mean(0) - rate).abs().max() < 4.5 * deviation
+    assert (taken.T.corrcoef() - torch.eye(40)).abs().max() < 4.5 / math.sqrt(draws)
+    # Nor what the sample of the step before was.
+    assert abs(float(torch.corrcoef(torch.stack([taken[:-1].flatten(), taken[1:].flatten()]))[0, 1])) < 0.03
+
+
+def test_every_record_takes_part_at_a_rate_of_one() -> None:
+    assert taken_in(3, 1.0).all()
+
+
+def test_empty_sample_is_noise_only(make_model: MakeModel) -> None:
+    model, (inputs, labels) = make_model(FROZEN), records(FROZEN, 2)
+    spending = NoisySteps(1, 1e-9, 1.0)
+
+    means, loss = noisy_gradients(
+        model,
+        weights_of(model, LINEAR),
+        inputs,
+        labels,
+        spending=spending,
+        settings=settings_with(),
+        secret=SecretNoise(KEY),
+    )
+
+    assert all(mean.isfinite().all() and mean.any() for mean in means.values())
+    assert loss == 0
+
+
+# Noise.
+
+
+@pytest.mark.parametrize(("clip", "multiplier"), [(1.0, 2.0), (0.25, 0.5)])
+@pytest.mark.parametrize("prefix", [ALL, LINEAR])
+def test_noise_is_gaussian_with_the_multiplied_clipping_norm_as_its_deviation(
+    clip: float, multiplier: float, prefix: str, make_model: MakeModel
+) -> None:
+    model, (inputs, labels) = make_model(PATCHES), records(PATCHES, 5)
+    without = sums(model, inputs, labels, prefix=prefix, clip=clip)
+
+    def noise(number: int) -> Tensor:
+        secret, spending = SecretNoise(KEY, "noise", number), NoisySteps(1, 1.0, multiplier)
+        noisy = sums(model, inputs, labels, prefix=prefix, clip=clip, spending=spending, secret=secret)
+        return flat({name: noisy[name] - without[name] for name in noisy})
+
+    numbers = torch.cat([noise(number) for number in range(20)]) / (multiplier * clip)
+
+    assert stats.kstest(numbers.double().numpy(), "norm").pvalue > UNLIKELY
+    assert float(numbers.std()) == pytest.approx(1, abs=4.5 / math.sqrt(2 * len(numbers)))
+
+
+def test_every_weight_has_noise_of_its_own(make_model: MakeModel) -> None:
+    model, (inputs, labels) = make_model(FROZEN), records(FROZEN, 5)
+    noisy = sums(model, inputs, labels, spending=NoisySteps(1, 1.0, 100.0))
+
+    numbers = flat(noisy) - flat(sums(model, inputs, labels))
+
+    assert len(noisy) == len(list(model.parameters()))
+    assert len(set(numbers.round(decimals=3).tolist())) > 0.95 * len(numbers)
+
+
+def test_steps_with_one_secret_have_different_noise_and_samples(make_model: MakeModel) -> None:
+    model, (inputs, labels), secret = make_model(FROZEN), records(FROZEN, 5), SecretNoise(KEY)
+    spending = NoisySteps(2, 1.0, 10.0)
+
+    first, second = (flat(sums(model, inputs, labels, spending=spending, secret=secret)) for _ in range(2))
+
+    # Were the noise the same, the difference would be zero.
+    assert (first - second).std() == pytest.approx(10 * 1e6 * math.sqrt(2), rel=0.1)
+
+
+# What a round spends.
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.2])
+@pytest.mark.parametrize("local_steps", [0, 5])
+def test_all_rounds_together_spend_the_budget_and_no_more(rate: float, local_steps: int) -> None:
+    settings = settings_with(epsilon=2.0, delta=1e-4, num_rounds=7, local_steps=local_steps, sampling_rate=rate)
+
+    spending = spending_of_round(settings)
+
+    assert spending.steps == (local_steps or FEW_STEPS)
+    assert spending.sampling_rate == rate
+    assert 1.99 < epsilon_of([spending] * 7, 1e-4) <= 2.0
+
+
+def test_infinite_budget_needs_no_noise() -> None:
+    assert spending_of_round(settings_with(epsilon=math.inf)).noise_multiplier == 0

@@ -1,0 +1,397 @@
+"""A site's state after deletions has the digest of one in which the deleted records never were."""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from client import enrolment, state_digest
+from client.bank import read_bank, read_held_out
+from client.dataset import Consent, Dataset, Split
+from client.enrolment import encode, enrol
+from client.key_store import KeyStore, StoreDescription, Tokens
+from client.neighbour_index import list_arrivals
+from client.site import describe_store
+from common.deletion import DeletionOrder, DeletionRequest, Records, Subject, Target
+from common.encoders import Encoder
+from common.encoders.descriptor import DescriptorEncoder
+from common.encoders.torchvision_models import TorchvisionEncoder
+from common.errors import BankChanged
+from common.model import ModelShape
+from common.references import FederationSecret
+from common.settings import ImagePath, ImageShape, Settings
+from common.torchvision_import import import_torchvision
+
+SITE = "hospital-1"
+SECRET = FederationSecret(b"a secret that sites share")
+K = 2
+SIDE = 6
+
+digest_of = state_digest.state_digest
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A record to be; equal patterns are equal images, and neighbouring ones differ by little."""
+
+    pattern: int
+    label: int
+    subject: int
+    split: Split
+    consent: Consent
+
+
+def images(patterns: Sequence[int]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    some = [np.random.default_rng(pattern // 3).integers(0, 256, (1, SIDE, SIDE)) for pattern in patterns]
+    for image, pattern in zip(some, patterns, strict=True):
+        image[0, 0, 0] = pattern % 3
+    return np.array(some, dtype=np.uint8).reshape(-1, 1, SIDE, SIDE)
+
+
+def to_dataset(numbered: Iterable[tuple[int, Record]]) -> Dataset:
+    numbers, records = zip(*numbered, strict=True)
+    return Dataset(
+        images([record.pattern for record in records]),
+        np.array([record.label for record in records], dtype=np.int64),
+        np.array([f"record-{number}" for number in numbers]),
+        np.array([f"subject-{record.subject}" for record in records]),
+        np.array([record.split.value for record in records]),
+        np.array([record.consent.value for record in records]),
+        ("a", "b", "c"),
+    )
+
+
+def describe(encoder: Encoder, image_path: ImagePath = ImagePath.PATCHES) -> StoreDescription:
+    chosen = Settings(neighbours=K, image_path=image_path, image_shape=ImageShape((1, SIDE, SIDE)))
+    shape = ModelShape.from_settings(chosen, feature_shape=encoder.feature_shape, pretrained=False)
+    # Lists with one place to spare are often searched again.
+    return dataclasses.replace(describe_store(SITE, chosen, encoder, shape), list_length=K + 1)
+
+
+class Site:
+    """A key store, and the records that should be in it, in order."""
+
+    def __init__(self, stack: ExitStack, encoder: Encoder, image_path: ImagePath = ImagePath.PATCHES) -> None:
+        self.stack, self.encoder, self.image_path = stack, encoder, image_path
+        self.store = self._empty()
+        self.held: dict[int, Record] = {}
+        self.deleted: dict[int, Record] = {}
+        self.refused_numbers: set[int] = set()
+        self.refused_subjects: set[int] = set()
+        self.orders: list[DeletionOrder] = []
+        self._count = 0
+
+    def _empty(self) -> KeyStore:
+        path = Path(self.stack.enter_context(tempfile.TemporaryDirectory())) / "keystore.sqlite"
+        return self.stack.enter_context(KeyStore.create(path, describe(self.encoder, self.image_path)))
+
+    def arrive(self, records: Sequence[Record]) -> None:
+        numbered = dict(enumerate(records, self._count))
+        self._count += len(records)
+        self._enrol(numbered, frozenset())
+        self.held |= {
+            n: record
+            for n, record in numbered.items()
+            if n not in self.refused_numbers and record.subject not in self.refused_subjects
+        }
+
+    def come_back(self, places: set[int]) -> None:
+        """Enrol deleted records again, with new consent."""
+        chosen = {n: record for place, (n, record) in enumerate(self.deleted.items()) if place in places}
+        if chosen:
+            self._enrol(chosen, frozenset(f"record-{n}" for n in chosen))
+            self.held |= chosen
+            self.deleted = {n: record for n, record in self.deleted.items() if n not in chosen}
+
+    def _enrol(self, numbered: dict[int, Record], new_consent: frozenset[str]) -> None:
+        batches = encode(self.encoder, to_dataset(numbered.items()))
+        enrol(self.store, batches, SECRET, new_consent=new_consent)
+
+    def leave(self, numbers: set[int]) -> None:
+        self._apply(Records(frozenset(SECRET.reference(f"record-{n}") for n in numbers), SITE))
+        # An order may name a record before it arrives.
+        self.refused_numbers |= numbers
+        self._forget({n: record for n, record in self.held.items() if n in numbers})
+
+    def leave_subject(self, subject: int) -> None:
+        self._apply(Subject(SECRET.reference(f"subject-{subject}")))
+        self.refused_subjects.add(subject)
+        self._forget({n: record for n, record in self.held.items() if record.subject == subject})
+
+    def _apply(self, target: Target) -> None:
+        number = len(self.orders) + 1
+        self.orders.append(DeletionOrder(number, SITE, DeletionRequest(f"request-{number}", SITE, target)))
+        self.store.apply(self.orders[-1])
+
+    def _forget(self, gone: dict[int, Record]) -> None:
+        self.deleted |= gone
+        self.held = {n: record for n, record in self.held.items() if n not in gone}
+
+    def use(self) -> None:
+        """Read what training and evaluation read; it searches lists again that deletions made short."""
+        bank = read_bank(self.store, K)
+        read_held_out(self.store, Split.TEST, bank, K)
+
+    def built_anew(self) -> KeyStore:
+        store = self._empty()
+        if self.held:
+            everything = to_dataset(self.held.items())
+            enrol(store, [(everything, self.encoder.encode(torch.from_numpy(everything.images)))], SECRET)
+        return store
+
+
+def own_tokens(store: KeyStore) -> None:
+    """Give every entry the token that its own input makes."""
+    entries, _ = store.read_entries(Split.TRAIN)
+    inputs = store.read_inputs(entries).flatten(1).float()
+    size = store.description.exemplar_size
+    tokens = Tokens.zeros(len(entries), size)
+    tokens.offsets[:] = inputs.amax(1, keepdim=True) / (1 + torch.arange(size))
+    tokens.steps[:] = inputs[:, 0].long()
+    store.write_tokens(store.generation, entries, tokens)
+
+
+records = st.builds(
+    Record,
+    st.integers(0, 11),
+    st.integers(0, 2),
+    st.integers(0, 5),
+    st.sampled_from([Split.TRAIN, Split.TRAIN, Split.TRAIN, Split.VAL, Split.TEST]),
+    st.sampled_from(Consent),
+)
+numbers = st.integers(0, 20)
+steps = st.one_of(
+    st.tuples(st.just("arrive"), st.lists(records, min_size=1, max_size=9)),
+    st.tuples(st.just("arrive"), st.lists(records, min_size=1, max_size=9)),
+    st.tuples(st.just("leave"), st.sets(numbers, min_size=1, max_size=6)),
+    st.tuples(st.just("leave_subject"), st.integers(0, 5)),
+    st.tuples(st.just("come_back"), st.sets(st.integers(0, 5), min_size=1, max_size=3)),
+    st.tuples(st.just("apply_again"), st.none()),
+    st.tuples(st.just("list"), st.none()),
+    st.tuples(st.just("use"), st.none()),
+    st.tuples(st.just("train"), st.none()),
+)
+
+
+def take(site: Site, what: str, value: Any) -> None:
+    if what == "apply_again":
+        for order in site.orders:
+            site.store.apply(order)
+    elif what == "list":
+        list_arrivals(site.store)
+    elif what == "use":
+        site.use()
+    elif what == "train":
+        own_tokens(site.store)
+    else:
+        getattr(site, what)(value)
+
+
+@settings(max_examples=30, deadline=None)
+@given(first=st.lists(records, min_size=6, max_size=12), steps=st.lists(steps, max_size=12))
+def test_deletions_leave_the_state_of_a_store_without_the_records(first: list[Record], steps: list[Any]) -> None:
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(enrolment, "_BATCH", 4)
+        site = Site(stack, DescriptorEncoder(1))
+        site.arrive(first)
+        for what, value in steps:
+            take(site, what, value)
+        anew = site.built_anew()
+        for store in (site.store, anew):
+            own_tokens(store)
+
+        assert digest_of(site.store, K) == digest_of(anew, K)
+        # What reading the state has written leaves it as it was.
+        assert digest_of(site.store, K) == digest_of(anew, K)
+
+
+def test_convolutions_leave_no_trace_of_what_was_encoded_with_a_record(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.save(import_torchvision().models.squeezenet1_1(weights=None).state_dict(), tmp_path / "weights.pth")
+    encoder = TorchvisionEncoder(
+        "squeezenet1_1", weights=str(tmp_path / "weights.pth"), size=48, device=torch.device("cpu")
+    )
+    some = [Record(n % 12, n % 3, n, Split.TEST if n % 5 == 4 else Split.TRAIN, Consent.REVOCABLE) for n in range(14)]
+    with ExitStack() as stack:
+        site = Site(stack, encoder, ImagePath.FROZEN)
+        site.arrive(some[:9])
+        site.use()
+        site.leave({0, 3, 4, 7})
+        site.arrive(some[9:])
+        site.leave_subject(10)
+        torch.set_num_threads(2)
+
+        anew = site.built_anew()
+
+        assert digest_of(site.store, K) == digest_of(anew, K)
+        assert anew.count(Split.TRAIN) == 8
+
+
+# A site's own digest, and what changes it.
+
+
+@pytest.fixture
+def filled(store: KeyStore, fill: Callable[..., Dataset]) -> KeyStore:
+    fill(store, range(8))
+    fill(store, range(8, 10), split=Split.TEST)
+    digest_of(store, K)
+    return store
+
+
+def change(store: KeyStore, statement: str) -> None:
+    connection = sqlite3.connect(store.path)
+    with connection:
+        assert connection.execute(statement).rowcount
+    connection.close()
+
+
+def flip_a_bit(store: KeyStore, table: str) -> None:
+    connection = sqlite3.connect(store.path)
+    with connection:
+        blob = connection.blobopen(table, "content", 3)
+        blob.seek(-1, 2)
+        byte = blob.read(1)[0]
+        blob.seek(-1, 2)
+        blob.write(bytes([byte ^ 1]))
+        blob.close()
+    connection.close()
+
+
+@pytest.mark.parametrize("table", ["keys", "inputs", "tokens"])
+def test_every_bit_of_key_input_and_token_counts(filled: KeyStore, table: str) -> None:
+    before = digest_of(filled, K)
+
+    flip_a_bit(filled, table)
+
+    assert digest_of(filled, K) != before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE records SET label = label + 1 WHERE entry = 3",
+        "UPDATE records SET consent = 'permanent' WHERE entry = 3",
+        "UPDATE records SET split = 'val' WHERE entry = 9",
+        "UPDATE description SET site = 'hospital-2'",
+        "UPDATE description SET encoder = 'encoder-2'",
+        "UPDATE description SET guarantee = 'exact'",
+        # The nearest of one entry, and of a held-out record.
+        "UPDATE neighbours SET similarity = similarity + 0.0001 WHERE entry = 3 AND similarity = "
+        "(SELECT max(similarity) FROM neighbours WHERE entry = 3)",
+        "UPDATE neighbours SET similarity = 1 WHERE entry = 9 AND similarity = "
+        "(SELECT min(similarity) FROM neighbours WHERE entry = 9)",
+    ],
+)
+def test_every_property_of_a_record_counts(
+    filled: KeyStore, reopen: Callable[[KeyStore], KeyStore], statement: str
+) -> None:
+    before = digest_of(filled, K)
+
+    change(filled, statement)
+
+    assert digest_of(reopen(filled), K) != before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE description SET generation = generation + 1",
+        "UPDATE description SET noise_key = zeroblob(32)",
+        "UPDATE description SET hash_key = zeroblob(32)",
+        "UPDATE records SET influence = 'unbounded'",
+        "INSERT INTO tombstones (hash) VALUES (x'00')",
+        "UPDATE neighbours SET similarity = similarity - 0.0001 WHERE entry = 3 AND similarity = "
+        "(SELECT min(similarity) FROM neighbours WHERE entry = 3)",
+    ],
+)
+def test_what_no_prediction_depends_on_does_not_count(
+    filled: KeyStore, reopen: Callable[[KeyStore], KeyStore], statement: str
+) -> None:
+    before = digest_of(filled, K)
+
+    change(filled, statement)
+
+    assert digest_of(reopen(filled), K) == before
+
+
+@pytest.mark.parametrize(
+    ("order", "subjects", "labels"),
+    [([1, 0, 2], None, [1, 0, 2]), ([0, 1, 3], None, None), ([0, 1, 2], [0, 1, 1], None), ([0, 1], None, None)],
+)
+def test_records_and_their_order_count(
+    make_store: Callable[..., KeyStore],
+    fill: Callable[..., Dataset],
+    order: list[int],
+    subjects: list[int] | None,
+    labels: list[int] | None,
+) -> None:
+    first, second, third = make_store(), make_store(), make_store()
+    for store in (first, second):
+        fill(store, [0, 1, 2])
+    fill(third, order, subjects=subjects, labels=labels)
+
+    assert digest_of(first, K) == digest_of(second, K)
+    assert digest_of(first, K) != digest_of(third, K)
+
+
+def test_neighbours_that_count_are_k(filled: KeyStore) -> None:
+    assert digest_of(filled, K) != digest_of(filled, K + 1)
+
+
+def test_empty_stores_have_one_digest(make_store: Callable[..., KeyStore]) -> None:
+    assert digest_of(make_store(), K) == digest_of(make_store(), K)
+    assert digest_of(make_store(), K) != digest_of(make_store(exemplar_size=9), K)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_digest_does_not_depend_on_how_many_records_are_read_at_a_time(
+    filled: KeyStore, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    before = digest_of(filled, K)
+
+    monkeypatch.setattr(state_digest, "_ROWS", rows)
+
+    assert digest_of(filled, K) == before
+
+
+def test_deletion_meanwhile_leads_to_the_state_without_the_record(
+    filled: KeyStore,
+    make_store: Callable[..., KeyStore],
+    fill: Callable[..., Dataset],
+    order: Callable[..., DeletionOrder],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    anew, orders = make_store(), [order(1, 7)]
+    fill(anew, range(7))
+    fill(anew, range(8, 10), split=Split.TEST)
+    read_inputs = filled.read_inputs
+
+    def delete_and_read(entries: np.ndarray[Any, np.dtype[np.int64]]) -> torch.Tensor:
+        while orders:
+            filled.apply(orders.pop())
+        return read_inputs(entries)
+
+    monkeypatch.setattr(filled, "read_inputs", delete_and_read)
+
+    assert digest_of(filled, K) == digest_of(anew, K)
+
+
+def test_identities_are_those_that_were_enrolled(filled: KeyStore, make_records: Callable[..., Dataset]) -> None:
+    enrolled = make_records([2, 5])
+
+    identities = filled.read_identities(np.array([3, 6]))
+
+    assert identities == list(zip(enrolled.record_ids.tolist(), enrolled.subject_ids.tolist(), strict=True))
+    with pytest.raises(BankChanged, match="an entry was deleted"):
+        filled.read_identities(np.array([3, 99]))

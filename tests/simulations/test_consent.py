@@ -1,0 +1,170 @@
+"""Simulated patients give their records for good: whole subjects, as many records as asked, the same for a seed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from client.dataset import Consent, Dataset, Split
+from common.errors import InvalidSetting
+from common.guarantees import Guarantee
+from simulations.consent import USUAL_SHARE, donate, parse_share, usual_share
+
+LARGEST = 4
+
+
+def patients(train: int = 60, val: int = 0, test: int = 20, *, size: int = 2) -> Dataset:
+    """Return records of which each `size` that follow each other in a split are one subject's."""
+    counts = {Split.TRAIN: train, Split.VAL: val, Split.TEST: test}
+    splits = [split.value for split, count in counts.items() for _ in range(count)]
+    subjects = [f"{split}-{place // size}" for split, count in counts.items() for place in range(count)]
+    count = len(splits)
+    return Dataset(
+        images=np.zeros((count, 1, 1, 1), dtype=np.uint8),
+        labels=np.zeros(count, dtype=np.int64),
+        record_ids=np.array([f"record-{row}" for row in range(count)]),
+        subject_ids=np.array(subjects),
+        splits=np.array(splits),
+        consents=np.full(count, Consent.REVOCABLE.value),
+        class_names=("only",),
+    )
+
+
+def is_permanent(dataset: Dataset) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = dataset.consents == Consent.PERMANENT.value
+    return found
+
+
+def permanent_subjects(dataset: Dataset) -> set[str]:
+    return set(dataset.subject_ids[is_permanent(dataset)].tolist())
+
+
+def counts(dataset: Dataset) -> dict[Split, int]:
+    return {split: int(is_permanent(dataset)[dataset.splits == split.value].sum()) for split in Split}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 1.0])
+def test_share_of_each_split_becomes_permanent(share: float) -> None:
+    given = donate(patients(60, 10, 20), share, seed=0)
+
+    assert counts(given) == {Split.TRAIN: 60 * share, Split.VAL: 10 * share + 10 * share % 2, Split.TEST: 20 * share}
+
+
+@settings(deadline=None)
+@given(st.floats(0, 1), st.integers(0, 1000), st.integers(1, LARGEST))
+def test_share_is_exceeded_by_part_of_one_subject_at_most(share: float, seed: int, size: int) -> None:
+    dataset = patients(30, 7, 20, size=size)
+
+    found = counts(donate(dataset, share, seed))
+
+    for split in Split:
+        wanted = round(share * int((dataset.splits == split.value).sum()))
+        assert wanted <= found[split] < wanted + size
+
+
+def test_subject_has_one_consent_in_all_its_records() -> None:
+    given = donate(patients(size=3), 0.3, seed=0)
+
+    revocable = set(given.subject_ids[~is_permanent(given)].tolist())
+    assert permanent_subjects(given)
+    assert not permanent_subjects(given) & revocable
+
+
+def test_subject_in_two_splits_has_one_consent() -> None:
+    both = np.array([f"patient-{row % 40}" for row in range(80)])
+    dataset = replace(patients(40, 0, 40), subject_ids=both)
+
+    given = donate(dataset, 0.3, seed=0)
+
+    assert counts(given) == {Split.TRAIN: 12, Split.VAL: 0, Split.TEST: 12}
+    assert len(permanent_subjects(given)) == 12
+
+
+def test_share_too_small_for_any_record_changes_nothing() -> None:
+    assert counts(donate(patients(), 0.001, seed=0))[Split.TRAIN] == 0
+
+
+def test_no_share_changes_nothing() -> None:
+    dataset = patients()
+
+    assert donate(dataset, 0.0, seed=0).consents.tolist() == dataset.consents.tolist()
+
+
+def test_everything_but_consents_stays_as_it_was_and_what_was_passed_in_too() -> None:
+    dataset = patients()
+
+    given = donate(dataset, 0.5, seed=0)
+
+    assert set(dataset.consents) == {"revocable"}
+    assert set(given.consents) == {"revocable", "permanent"}
+    for name in ("images", "labels", "record_ids", "subject_ids", "splits"):
+        assert np.array_equal(getattr(given, name), getattr(dataset, name))
+
+
+def test_records_that_are_permanent_already_stay_so_and_count() -> None:
+    dataset = patients(60, 0, 0, size=2)
+    dataset.consents[:20] = "permanent"
+
+    given = donate(dataset, 0.5, seed=0)
+
+    assert is_permanent(given)[:20].all()
+    assert counts(given)[Split.TRAIN] == 30
+    assert np.array_equal(donate(dataset, 0.1, seed=0).consents, dataset.consents)
+
+
+def test_same_seed_asks_the_same_subjects_and_another_seed_others() -> None:
+    first, same, other = (donate(patients(), 0.3, seed) for seed in (0, 0, 1))
+
+    assert permanent_subjects(first) == permanent_subjects(same)
+    assert permanent_subjects(first) != permanent_subjects(other)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_share_out_of_range_is_refused(share: float) -> None:
+    with pytest.raises(InvalidSetting, match="give from 0% to 100%"):
+        donate(patients(), share, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("guarantee", "share"), [(Guarantee.EXACT, USUAL_SHARE), (Guarantee.CERTIFIED, 0.0), (Guarantee.EMPIRICAL, 0.0)]
+)
+def test_where_nobody_says_some_give_their_records_only_if_exact_would_have_none_to_train_on(
+    guarantee: Guarantee, share: float
+) -> None:
+    dataset = patients()
+
+    assert usual_share(dataset, guarantee) == share
+    assert usual_share(donate(dataset, 0.05, seed=0), guarantee) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("30%", 0.3), ("0.3", 0.3), ("0", 0), ("0%", 0), ("100%", 1), ("1", 1), ("2.5%", 0.025)]
+)
+def test_share_is_read_as_a_percentage_or_a_number(text: str, share: float) -> None:
+    assert parse_share(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("many", "'many' is not a share; write for example 30%"),
+        ("", "'' is not a share; write for example 30%"),
+        ("%", "'%' is not a share; write for example 30%"),
+        ("30%%", "'30%%' is not a share; write for example 30%"),
+        ("30", "30 is out of range; give from 0% to 100%"),
+        ("101%", "101% is out of range; give from 0% to 100%"),
+        ("-1%", "-1% is out of range; give from 0% to 100%"),
+        ("nan", "nan is out of range; give from 0% to 100%"),
+        ("inf", "inf is out of range; give from 0% to 100%"),
+    ],
+)
+def test_what_is_no_share_is_refused_in_one_line(text: str, reason: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        parse_share(text)
+
+    assert str(caught.value) == reason
