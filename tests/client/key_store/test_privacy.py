@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from client.dataset import Dataset, Split
-from client.key_store import KeyStore, Tokens, privacy
+from client.key_store import KeyStore, Tokens
 from common.deletion import DeletionOrder
 from common.errors import BankChanged, PrivacyBudgetSpent
 from common.guarantees import Guarantee, Influence, PrivacyLoss
@@ -50,7 +50,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         calls.append((len(spent), records))
         return epsilon_of(spent, delta, records=records)
 
-    monkeypatch.setattr(privacy, "epsilon_of", counted)
+    monkeypatch.setattr("common.privacy.epsilon_of", counted)
     return calls
 
 
@@ -215,11 +215,11 @@ def test_training_that_another_process_releases_meanwhile_is_part_of_the_budget(
     train(certified)
 
     def released_meanwhile(spent: list[NoisySteps], delta: float, *, records: int = 1) -> float:
-        monkeypatch.setattr(privacy, "epsilon_of", epsilon_of)
+        monkeypatch.setattr("common.privacy.epsilon_of", epsilon_of)
         train(other)
         return epsilon_of(spent, delta, records=records)
 
-    monkeypatch.setattr(privacy, "epsilon_of", released_meanwhile)
+    monkeypatch.setattr("common.privacy.epsilon_of", released_meanwhile)
 
     with pytest.raises(PrivacyBudgetSpent):
         certified.begin_training(TRAINING, 3)
