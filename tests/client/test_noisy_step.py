@@ -132,51 +132,61 @@ def test_long_gradients_are_cut_to_the_clipping_norm_and_short_ones_stay(
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_one_record_moves_the_sum_by_its_own_clipped_gradient_only(shape: ModelShape, make_model: MakeModel) -> None:
+@pytest.mark.parametrize("prefix", [ALL, LINEAR])
+def test_one_record_moves_the_sum_by_its_own_clipped_gradient_only(
+    shape: ModelShape, prefix: str, make_model: MakeModel
+) -> None:
     model, (inputs, labels) = make_model(shape), records(shape, 9)
     clip = 0.5
 
-    whole = flat(sums(model, inputs, labels, clip=clip))
+    whole = flat(sums(model, inputs, labels, prefix=prefix, clip=clip))
     for row in range(9):
         others = torch.arange(9) != row
-        moved = whole - flat(sums(model, inputs[others], labels[others], clip=clip))
+        moved = whole - flat(sums(model, inputs[others], labels[others], prefix=prefix, clip=clip))
 
-        alone = flat(sums(model, inputs[~others], labels[~others], clip=clip))
+        alone = flat(sums(model, inputs[~others], labels[~others], prefix=prefix, clip=clip))
         assert torch.allclose(moved, alone, atol=1e-5)
         assert 0 < moved.norm() <= clip * (1 + 1e-4)
 
 
 @pytest.mark.parametrize("fault", [math.inf, math.nan])
-def test_record_whose_gradient_is_not_finite_counts_for_nothing(fault: float, make_model: MakeModel) -> None:
+@pytest.mark.parametrize("prefix", [ALL, LINEAR])
+def test_record_whose_gradient_is_not_finite_counts_for_nothing(
+    fault: float, prefix: str, make_model: MakeModel
+) -> None:
     model = make_model(replace(FROZEN, depth=0))
     inputs, labels = records(FROZEN, 5)
     broken = inputs.clone()
     broken[2, 0, 0] = fault
 
-    with_it = flat(sums(model, broken, labels, clip=0.5))
+    with_it = flat(sums(model, broken, labels, prefix=prefix, clip=0.5))
 
     rest = torch.arange(5) != 2
-    assert torch.allclose(with_it, flat(sums(model, inputs[rest], labels[rest], clip=0.5)), atol=1e-6)
+    without = flat(sums(model, inputs[rest], labels[rest], prefix=prefix, clip=0.5))
+    assert torch.allclose(with_it, without, atol=1e-6)
 
 
+@pytest.mark.parametrize("prefix", [ALL, LINEAR])
 def test_records_in_memory_together_do_not_change_the_sum(
-    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+    prefix: str, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, (inputs, labels) = make_model(FROZEN), records(FROZEN, 9)
-    at_once = flat(sums(model, inputs, labels, clip=0.5))
+    at_once = flat(sums(model, inputs, labels, prefix=prefix, clip=0.5))
 
     monkeypatch.setattr(noisy_step, "_CHUNK", 4)
 
-    assert torch.allclose(flat(sums(model, inputs, labels, clip=0.5)), at_once, atol=1e-5)
+    assert torch.allclose(flat(sums(model, inputs, labels, prefix=prefix, clip=0.5)), at_once, atol=1e-5)
 
 
-def test_nothing_is_kept_for_a_second_differentiation(make_model: MakeModel) -> None:
+@pytest.mark.parametrize("prefix", [ALL, LINEAR])
+def test_nothing_of_the_records_is_kept_in_the_model_or_the_sums(prefix: str, make_model: MakeModel) -> None:
     model, (inputs, labels) = make_model(FROZEN), records(FROZEN, 4)
 
-    found = sums(model, inputs, labels)
+    found = sums(model, inputs, labels, prefix=prefix)
 
     assert not any(total.requires_grad for total in found.values())
     assert all(weight.grad is None for weight in model.parameters())
+    assert not any(part._forward_pre_hooks for part in model.modules())
 
 
 def test_mean_is_over_the_expected_size_of_the_sample_and_not_over_its_size(make_model: MakeModel) -> None:
