@@ -173,7 +173,7 @@ def _begin_noise(turn: _Turn, bank: Bank) -> tuple[int | None, SecretNoise | Non
     if not len(bank):
         return None, None
     training = turn.store.begin_training(spending_of_round(turn.settings), turn.round_number)
-    return training, SecretNoise(turn.store.noise_key, "training", training)
+    return training, SecretNoise(turn.store.draw_noise_key(), "training", training)
 
 
 def _privacy(turn: _Turn) -> dict[str, float]:

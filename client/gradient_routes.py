@@ -13,6 +13,9 @@ from common.guarantees import Guarantee, Influence
 from common.model import ModelShape
 from common.settings import ExemplarTokens, Settings, TrainedWeights
 
+_UNREAD = ("label_embedding", "memory_strength", "null_image")
+"""Shared weights that have a part only where a memory is read or the image is left out."""
+
 
 @dataclass(frozen=True)
 class GradientRoute:
@@ -38,6 +41,15 @@ class GradientRoute:
     joint_tokens: bool
     linear_only: bool
     influence: Influence
+
+    def trains(self, name: str) -> bool:
+        """Return whether the shared weights of a name are trained.
+
+        Noise without any gradient would only spoil those that an image without a memory never reads.
+        """
+        if self.linear_only:
+            return name.startswith("linear.")
+        return not (self.noisy and name in _UNREAD)
 
     @classmethod
     def of(cls, settings: Settings, shape: ModelShape) -> GradientRoute:

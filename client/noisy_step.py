@@ -110,12 +110,10 @@ def _add_clipped(
     sums: dict[str, Tensor],
 ) -> float:
     """Add some records' clipped gradients to sums, in place; return the sum of their losses."""
-    alone = inputs.new_zeros(1, 1, model.shape.exemplar_size, dtype=torch.float32)
-    always = torch.ones(1, 1, dtype=torch.bool, device=inputs.device)
 
     def loss_of(trained: dict[str, Tensor], one: Tensor, label: Tensor) -> Tensor:
-        logits: Tensor = functional_call(model, trained, (one[None], alone), {"null_memory": always})
-        return F.cross_entropy(logits[0], label[None], label_smoothing=settings.label_smoothing)
+        logits = _image_logits(model, trained, one[None])
+        return F.cross_entropy(logits, label[None], label_smoothing=settings.label_smoothing)
 
     # The other ways to compute attention go record by record under vmap.
     with sdpa_kernel(SDPBackend.MATH):
@@ -141,12 +139,10 @@ def _add_clipped_linear(
     A record's gradient is then the outer product of its residual, probabilities minus targets, and what the linear
     function reads of it, and its norm the product of theirs (Goodfellow 2015, arXiv 1510.01799): none is written out.
     """
-    alone = inputs.new_zeros(len(inputs), 1, model.shape.exemplar_size, dtype=torch.float32)
-    always = torch.ones(len(inputs), 1, dtype=torch.bool, device=inputs.device)
     seen: list[Tensor] = []
     hook = model.linear.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     try:
-        logits = functional_call(model, weights, (inputs, alone), {"null_memory": always})[:, 0]
+        logits = _image_logits(model, weights, inputs)
     finally:
         hook.remove()
     (read,) = seen
@@ -161,6 +157,14 @@ def _add_clipped_linear(
     sums["linear.weight"] += clipped.T @ read.nan_to_num()
     sums["linear.bias"] += clipped.sum(0)
     return float(-(targets * logarithms).sum())
+
+
+def _image_logits(model: Munkey, weights: dict[str, Tensor], inputs: Tensor) -> Tensor:
+    """Return (n, num_classes) logits of the image path alone, with some of the weights replaced."""
+    nothing = inputs.new_zeros(len(inputs), 1, model.shape.exemplar_size, dtype=torch.float32)
+    always = torch.ones(len(inputs), 1, dtype=torch.bool, device=inputs.device)
+    logits: Tensor = functional_call(model, weights, (inputs, nothing), {"null_memory": always})
+    return logits[:, 0]
 
 
 def _factors(norms: Tensor, settings: Settings) -> Tensor:

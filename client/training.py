@@ -94,9 +94,7 @@ def train(
         # Nothing but these entries is read in training, so their tokens may be computed side by side.
         bank.tokens.copy_(own_tokens(model, bank.inputs, together=_TOGETHER))
     fraction = 0.5 * (1 + math.cos(math.pi * (round_number - 1) / settings.num_rounds))
-    trained = {
-        name: weight for name, weight in model.named_parameters() if not route.linear_only or name.startswith("linear.")
-    }
+    trained = {name: weight for name, weight in model.named_parameters() if route.trains(name)}
     learner: _Learner
     if route.noisy:
         learner = _Noisy(model, bank, settings, trained, fraction, secret)

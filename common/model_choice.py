@@ -8,6 +8,8 @@ import torch
 
 from common.checkpoints import read_checkpoint
 from common.encoders import Encoder, feature_shape, is_pretrained, make_encoder
+from common.errors import InvalidWeights
+from common.guarantees import Guarantee
 from common.model import ModelShape, Munkey
 from common.randomness import derive_seed
 from common.settings import DeviceName, Settings
@@ -67,8 +69,18 @@ def first_model(settings: Settings, shape: ModelShape) -> Munkey:
     Raises
     ------
     InvalidWeights
-        If the weights cannot be read or belong to another model.
+        If the weights cannot be read, belong to another model, or were trained under a weaker guarantee, so that more
+        of a record could be in them than this one allows.
     """
     if not settings.initial_weights:
         return initial_model(shape, settings.seed)
-    return read_checkpoint(Path(settings.initial_weights), expected=shape, encoder=settings.encoder).model()
+    path = Path(settings.initial_weights)
+    checkpoint = read_checkpoint(path, expected=shape, encoder=settings.encoder)
+    given = str(checkpoint.about.get("guarantee", Guarantee.EMPIRICAL))
+    known = Guarantee(given) if given in set(Guarantee) else Guarantee.EMPIRICAL
+    if Guarantee.weakest([known, settings.guarantee]) is not settings.guarantee:
+        raise InvalidWeights(
+            f"{path} was trained under guarantee = {known}, weaker than {settings.guarantee}; start from other "
+            f"weights, or train with guarantee={known}"
+        )
+    return checkpoint.model()

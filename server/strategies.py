@@ -59,12 +59,18 @@ def average_over_sites(replies: list[RecordDict], weighted_by: str) -> MetricRec
     return _average(replies, lambda _: 1.0)
 
 
+_WORST = ("epsilon", "delta")
+"""Bounds, of which the largest holds for every site."""
+
+
 def _average(replies: list[RecordDict], weight: Callable[[Any], float]) -> MetricRecord:
     records = [next(iter(reply.metric_records.values())) for reply in replies]
     average = MetricRecord()
     for name in records[0]:
         pairs = [(float(record[name]), weight(record)) for record in records]  # type: ignore[arg-type]
         known = [(value, share) for value, share in pairs if not math.isnan(value) and share > 0]
-        if known:
+        if known and name in _WORST:
+            average[name] = max(value for value, _ in known)
+        elif known:
             average[name] = sum(value * share for value, share in known) / sum(share for _, share in known)
     return average

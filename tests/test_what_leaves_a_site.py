@@ -48,6 +48,7 @@ from server.app import run_federation
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import Ledger
+from simulations.hospitals import noise_key
 
 HOSPITALS = 3
 TRAIN, TEST = 16, 4
@@ -235,9 +236,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guarantee: Guarantee) -
     shape = ModelShape.from_settings(settings, feature_shape=ENCODER.feature_shape, pretrained=False)
     for hospital in range(HOSPITALS):
         records, name = records_of(hospital), hospital_name(hospital + 1)
-        with SiteFolder(tmp_path / "sites" / name).create(name, settings, ENCODER, shape) as store:
+        with SiteFolder(tmp_path / "sites" / name).create(
+            name, settings, ENCODER, shape, noise_key=noise_key(settings, name)
+        ) as store:
             enrol(store, encode(ENCODER, records), SECRET)
-            private.add("noise key", store.noise_key)
+            private.add("noise key", store.draw_noise_key())
         private.add_records(records, ENCODER.encode(torch.from_numpy(records.images)).keys)
     # Flower makes messages for the task that its process runs.
     for name in ("_run_id", "_node_id", "_task_id"):
@@ -342,7 +345,7 @@ def test_listening_hears_a_leak_of_every_kind(run: Callable[[], Listened], monke
                 "floats": (image.astype(np.float32) / np.float32(255)).tobytes(),
                 # The bank has lost a record by the second round, but not by the first.
                 "labels": labels.numpy().tobytes(),
-                "noise": self.store.noise_key,
+                "noise": self.store.draw_noise_key(),
                 "offset": tokens.offsets[tokens.steps.argmax()].numpy().tobytes(),
                 "moment": tokens.second_moments[tokens.steps.argmax()].numpy().tobytes(),
             }

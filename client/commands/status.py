@@ -46,6 +46,7 @@ class _Holdings:
 
     @classmethod
     def of(cls, store: KeyStore) -> _Holdings:
+        """Count what a store holds."""
         held = store.description
         records = {split.value: store.count(split) for split in Split}
         certified = held.guarantee is Guarantee.CERTIFIED

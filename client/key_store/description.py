@@ -26,17 +26,21 @@ class Identity:
         What fixes the store's contents.
     hashes : ReferenceHashes
         Names records and subjects within the store.
-    noise_key : bytes
-        32 bytes, the seed of privacy noise: who has it can take the noise away again.
+    fixed_noise_key : bytes or None
+        32 bytes, the seed of a simulated site's privacy noise, so that it can be repeated. A real site has none.
     """
 
     description: StoreDescription
     hashes: ReferenceHashes = field(repr=False)
-    noise_key: bytes = field(repr=False)
+    fixed_noise_key: bytes | None = field(repr=False)
+
+    def draw_noise_key(self) -> bytes:
+        """Return 32 bytes for one training: fresh ones, so that no restored backup gives the same noise twice."""
+        return secrets.token_bytes(_KEY_BYTES) if self.fixed_noise_key is None else self.fixed_noise_key
 
 
 def write_description(connection: sqlite3.Connection, description: StoreDescription, noise_key: bytes | None) -> None:
-    """Write the description of an empty store, with random keys where none is given."""
+    """Write the description of an empty store, with a random key for its hashes."""
     connection.execute(
         "INSERT INTO description (only, site, encoder, key_size, input_kind, input_shape, exemplar_size, "
         "list_length, guarantee, epsilon, delta, hash_key, noise_key) "
@@ -53,7 +57,7 @@ def write_description(connection: sqlite3.Connection, description: StoreDescript
             description.epsilon,
             description.delta,
             secrets.token_bytes(_KEY_BYTES),
-            secrets.token_bytes(_KEY_BYTES) if noise_key is None else noise_key,
+            noise_key,
         ),
     )
 

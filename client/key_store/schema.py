@@ -9,7 +9,7 @@ from pathlib import Path
 
 from common.errors import KeyStoreError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Written to `PRAGMA user_version`; raised with every change of the tables."""
 
 CONTENTS = ("secrets", "keys", "inputs", "tokens")
@@ -31,7 +31,7 @@ CREATE TABLE description (
     epsilon REAL NOT NULL,
     delta REAL NOT NULL,
     hash_key BLOB NOT NULL,
-    noise_key BLOB NOT NULL,
+    noise_key BLOB,
     generation INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 

@@ -67,7 +67,7 @@ class KeyStore:
         description : StoreDescription
             What fixes the store's contents.
         noise_key : bytes, optional
-            32 bytes, where a simulation is to be repeatable; random by default, as it must be at a hospital.
+            32 bytes, where a simulation is to be repeatable. By default there is none, as it must be at a hospital.
 
         Raises
         ------
@@ -129,10 +129,12 @@ class KeyStore:
         """Names records and subjects within the store."""
         return self._identity.hashes
 
-    @property
-    def noise_key(self) -> bytes:
-        """32 bytes, the seed of privacy noise; they must never leave the site, and no log may hold them."""
-        return self._identity.noise_key
+    def draw_noise_key(self) -> bytes:
+        """Return 32 bytes, the seed of one training's privacy noise; they must never be written down or leave the site.
+
+        They are fresh at every call, unless the store was made for a simulation that is to be repeatable.
+        """
+        return self._identity.draw_noise_key()
 
     # What the store holds.
 

@@ -83,7 +83,7 @@ def test_noise_key_may_be_fixed_for_a_simulation(tmp_path: Path, small_settings:
     folder.create("hospital-1", small_settings, ENCODER, shape_of(small_settings), noise_key=key).close()
 
     with folder.open() as store:
-        assert store.noise_key == key
+        assert store.draw_noise_key() == key
 
 
 @pytest.mark.parametrize("path", [ImagePath.PATCHES, ImagePath.FROZEN])

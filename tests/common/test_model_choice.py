@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from common.checkpoints import Checkpoint, write_checkpoint
 from common.encoders.descriptor import DescriptorEncoder
-from common.errors import InvalidSetting
-from common.model_choice import choose_device, choose_encoder, choose_shape, initial_model
+from common.errors import InvalidSetting, InvalidWeights
+from common.guarantees import Guarantee
+from common.model_choice import choose_device, choose_encoder, choose_shape, first_model, initial_model
 from common.settings import DeviceName, ImagePath, ImageShape, Settings
 
 
@@ -73,3 +77,33 @@ def test_first_weights_leave_other_random_choices_alone() -> None:
     initial_model(shape, 7)
 
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    ("trained", "asked", "allowed"),
+    [
+        ("exact", "exact", True),
+        ("exact", "certified", True),
+        ("certified", "certified", True),
+        ("certified", "exact", False),
+        ("empirical", "certified", False),
+        ("empirical", "exact", False),
+        ("empirical", "empirical", True),
+        (None, "exact", False),
+        (None, "empirical", True),
+    ],
+)
+def test_first_weights_are_of_no_weaker_guarantee(
+    tmp_path: Path, trained: str | None, asked: str, allowed: bool
+) -> None:
+    path = tmp_path / "first.safetensors"
+    settings = Settings(guarantee=Guarantee(asked), initial_weights=str(path))
+    shape = choose_shape(settings)
+    about = {} if trained is None else {"guarantee": trained}
+    write_checkpoint(path, Checkpoint(initial_model(shape, 5).state_dict(), shape, settings.encoder, about))
+
+    if allowed:
+        assert torch.equal(first_model(settings, shape).position, initial_model(shape, 5).position)
+    else:
+        with pytest.raises(InvalidWeights, match=f"trained under guarantee = {trained or 'empirical'}, weaker than"):
+            first_model(settings, shape)

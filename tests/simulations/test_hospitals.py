@@ -118,7 +118,7 @@ def test_key_store_gets_the_consents_and_a_noise_key_that_can_be_drawn_again(
         assert set(permanent.records.consents) == {"permanent"}
         with hospital.folder.open() as store:
             bank = read_bank(store, settings.neighbours)
-            assert store.noise_key == noise_key(settings, hospital.name)
+            assert store.draw_noise_key() == noise_key(settings, hospital.name)
         assert bank.permanent.tolist() == (given.records.consents == "permanent").tolist()
         assert torch.equal(bank.permanent, bank_of(given, settings, shape).permanent)
 
