@@ -38,3 +38,16 @@ def membership_auroc(members: NDArray[np.float64], others: NDArray[np.float64]) 
         return math.nan
     truth = np.concatenate([np.ones(len(members)), np.zeros(len(others))])
     return float(roc_auc_score(truth, np.concatenate([members, others])))
+
+
+def true_positives(members: NDArray[np.float64], others: NDArray[np.float64], false_positives: float) -> float:
+    """Return the largest share of members above a threshold that at most a given share of the others exceeds.
+
+    Carlini et al. (2022, arXiv 2112.03570) ask for it at few false positives, where an AUROC is blind. NaN if one of
+    the two is empty.
+    """
+    if not len(members) or not len(others):
+        return math.nan
+    allowed = math.floor(false_positives * len(others))
+    threshold = np.sort(others)[::-1][allowed] if allowed < len(others) else -math.inf
+    return float((members > threshold).mean())

@@ -19,9 +19,10 @@ from common.metrics import accuracy, macro_f1
 from common.model import ModelShape
 from common.randomness import derive_seed
 from common.settings import Settings
+from simulations.answers import HospitalBank, MunkeyAnswers
 from simulations.federated_loop import average_rounds, learn
 from simulations.hospitals import Encoded, Hospital, bank_of, held_out_of
-from simulations.measurement import HospitalBank, Measurement, measure
+from simulations.measurement import Measurement, measure
 from simulations.plain_vit import PlainViT, plain_site
 
 
@@ -121,7 +122,8 @@ def _oracle(comparison: Comparison) -> BaselineResult:
     learned = learn(kept, settings, shape)
     seconds = time.perf_counter() - start
     places = {name: HospitalBank(bank, kept[name].encoding.keys) for name, bank in learned.banks.items()}
-    found = measure(learned.model, comparison.hospitals, places, comparison.forgotten, comparison.forgotten, settings)
+    answers = MunkeyAnswers(learned.model, places, settings)
+    found = measure(answers, comparison.hospitals, comparison.forgotten, comparison.forgotten)
     return BaselineResult(Baseline.ORACLE, seconds, found.test_accuracy, found.test_macro_f1, {}, found)
 
 

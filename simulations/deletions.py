@@ -37,8 +37,9 @@ from common.model import Munkey
 from common.references import FederationSecret
 from common.settings import Settings
 from server.run_record import LAST
+from simulations.answers import HospitalBank, MunkeyAnswers
 from simulations.hospitals import Hospital
-from simulations.measurement import HospitalBank, Measurement, measure
+from simulations.measurement import Measurement, measure
 from simulations.plan import DeletionKind, ResolvedDeletion, forget_rows
 
 logger = logging.getLogger(__name__)
@@ -209,7 +210,7 @@ class DeletionDriver:
         self, model: Munkey, forgotten: dict[str, NDArray[np.int64]], gone: dict[str, NDArray[np.int64]]
     ) -> Measurement:
         banks = {hospital.name: _read(hospital, self._settings) for hospital in self._hospitals}
-        return measure(model, self._hospitals, banks, forgotten, gone, self._settings)
+        return measure(MunkeyAnswers(model, banks, self._settings), self._hospitals, forgotten, gone)
 
 
 @contextlib.contextmanager

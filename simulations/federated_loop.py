@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
@@ -27,7 +27,38 @@ LocalTraining = Callable[[Model, int], int]
 """Trains a model in place in a round, from 1; returns the number of examples."""
 
 
-def average_rounds(model: Model, sites: Sequence[LocalTraining[Model]], num_rounds: int) -> Model:
+@dataclass(frozen=True)
+class Averaged(Generic[Model]):
+    """One round of averaging, as a server that keeps everything sees it.
+
+    Attributes
+    ----------
+    number : int
+        Which round, from 1.
+    before : dict
+        The weights that the sites got.
+    sent : tuple of dict
+        The weights that each site sent back, in the order of the sites.
+    examples : tuple of int
+        How many examples each trained on.
+    model : Module
+        With the average.
+    """
+
+    number: int
+    before: dict[str, torch.Tensor]
+    sent: tuple[dict[str, torch.Tensor], ...]
+    examples: tuple[int, ...]
+    model: Model
+
+
+def average_rounds(
+    model: Model,
+    sites: Sequence[LocalTraining[Model]],
+    num_rounds: int,
+    *,
+    after_round: Callable[[Averaged[Model]], None] | None = None,
+) -> Model:
     """Train a model in rounds (FedAvg, McMahan et al. 2017, algorithm 1); the model that is passed in is changed.
 
     Parameters
@@ -38,18 +69,31 @@ def average_rounds(model: Model, sites: Sequence[LocalTraining[Model]], num_roun
         Local training of each site.
     num_rounds : int
         Rounds; all sites take part in each.
+    after_round : callable, optional
+        Called with each round; it must not change what it is given.
     """
     for number in range(1, num_rounds + 1):
-        total: dict[str, torch.Tensor] = {}
-        examples = 0
+        sent, examples = [], []
         for site in sites:
             local = copy.deepcopy(model)
-            count = site(local, number)
-            examples += count
-            for name, weight in local.state_dict().items():
-                total[name] = total.get(name, torch.zeros_like(weight)) + weight * count
-        model.load_state_dict({name: weight / examples for name, weight in total.items()})
+            examples.append(site(local, number))
+            sent.append(local.state_dict())
+        before = {name: weight.clone() for name, weight in model.state_dict().items()} if after_round else {}
+        model.load_state_dict(average(sent, examples))
+        if after_round is not None:
+            after_round(Averaged(number, before, tuple(sent), tuple(examples), model))
     return model.eval()
+
+
+def average(sent: Sequence[Mapping[str, torch.Tensor]], examples: Sequence[int]) -> dict[str, torch.Tensor]:
+    """Return the average of several models' weights, each counted with its number of examples."""
+    averaged = {}
+    for name in sent[0]:
+        total = torch.zeros_like(sent[0][name])
+        for weights, count in zip(sent, examples, strict=True):
+            total = total + weights[name] * count
+        averaged[name] = total / sum(examples)
+    return averaged
 
 
 def munkey_site(name: str, bank: Bank, settings: Settings) -> LocalTraining[Munkey]:
@@ -87,6 +131,7 @@ def learn(
     shape: ModelShape,
     *,
     trained: Callable[[int], None] = lambda _: None,
+    after_round: Callable[[int, Learned], None] | None = None,
 ) -> Learned:
     """Train a federation on its sites' training records as the guarantee in the settings has it.
 
@@ -100,6 +145,8 @@ def learn(
         Of its model.
     trained : callable
         Called with 1 after each site's local training.
+    after_round : callable, optional
+        Called after each round, from 1, with what has been learned so far, which changes afterwards.
     """
     route = GradientRoute.of(settings, shape)
     banks = {name: bank_of(some, settings, shape) for name, some in records.items()}
@@ -108,13 +155,21 @@ def learn(
         training = {name: bank_of(permanent_of(some), settings, shape) for name, some in records.items()}
     sites = [_counted(munkey_site(name, bank, settings), trained) for name, bank in training.items() if len(bank)]
     model = first_model(settings, shape)
+
+    def finish(model: Munkey) -> Learned:
+        if not route.joint_tokens:
+            for bank in banks.values():
+                bank.tokens.copy_(own_tokens(model, bank.inputs))
+        return Learned(model.eval(), banks)
+
+    def tell(averaged: Averaged[Munkey]) -> None:
+        if after_round is not None:
+            after_round(averaged.number, finish(averaged.model))
+
     examples = sum(len(bank) for bank in training.values())
     if examples >= max(1, settings.fewest_permanent if route.permanent_only else 0):
-        model = average_rounds(model, sites, settings.num_rounds)
-    if not route.joint_tokens:
-        for bank in banks.values():
-            bank.tokens.copy_(own_tokens(model, bank.inputs))
-    return Learned(model.eval(), banks)
+        model = average_rounds(model, sites, settings.num_rounds, after_round=tell if after_round else None)
+    return finish(model)
 
 
 def _counted(site: LocalTraining[Munkey], trained: Callable[[int], None]) -> LocalTraining[Munkey]:

@@ -25,15 +25,15 @@ from client.noisy_step import spending_of_round
 from common.errors import InvalidDeletion
 from common.guarantees import Guarantee
 from common.model_choice import choose_shape
-from common.neighbours import nearest
 from common.noisy_steps import NoisySteps
 from common.privacy import epsilon_of
 from common.randomness import derive_seed
 from common.settings import Settings
+from simulations.answers import HospitalBank, MunkeyAnswers
 from simulations.consent import donate
 from simulations.federated_loop import Learned, learn
 from simulations.hospitals import Encoded, Hospital, give
-from simulations.measurement import HospitalBank, Measurement, measure
+from simulations.measurement import Measurement, measure
 from simulations.partition import partition
 
 _OTHER_SEED = 1_000_003
@@ -159,7 +159,8 @@ def attempt(question: Question, guarantee: Guarantee, seed: int) -> Trial:
         seconds = time.perf_counter() - start
         places = {h.name: _after_deletion(h, records[h.name], learned, kept[h.name], asked) for h in hospitals}
         left = Learned(learned.model, {name: place.bank for name, place in places.items()})
-        return _Answer(left, measure(left.model, hospitals, places, forgotten, forgotten, asked), seconds)
+        answers = MunkeyAnswers(left.model, places, asked)
+        return _Answer(left, measure(answers, hospitals, forgotten, forgotten), seconds)
 
     mine, oracle = ask(everything, settings), ask(retained, settings)
     other = ask(retained, settings.replace(seed=(seed + _OTHER_SEED) % 2**31))
@@ -236,12 +237,10 @@ def _train_records(hospital: Hospital) -> Encoded:
 def _after_deletion(
     hospital: Hospital, records: Encoded, learned: Learned, kept: NDArray[np.bool_], settings: Settings
 ) -> HospitalBank:
-    """Return a hospital's bank without the forgotten entries: deletion takes rows out and computes nothing."""
-    retained = set(hospital.given.records.record_ids[kept].tolist())
-    rows = np.array([row for row, name in enumerate(records.records.record_ids.tolist()) if name in retained], np.int64)
-    keys = records.encoding.keys[torch.from_numpy(rows)]
-    lists = nearest(keys, keys, settings.neighbours, own=torch.arange(len(rows)))
-    return HospitalBank(learned.banks[hospital.name].select(rows, lists), keys)
+    """Return a hospital's bank without the forgotten entries."""
+    retained = hospital.given.records.record_ids[kept]
+    gone = torch.from_numpy(~np.isin(records.records.record_ids, retained))
+    return HospitalBank(learned.banks[hospital.name], records.encoding.keys).without(gone, settings.neighbours)
 
 
 def _identical(mine: Learned, its: Learned) -> bool:

@@ -9,17 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from client.bank import Bank
 from client.dataset import Split
-from client.evaluation import predict
-from common.metrics import accuracy, confidence, macro_f1, membership_auroc
-from common.model import Munkey
-from common.neighbours import nearest
-from common.settings import Settings
+from common.metrics import accuracy, confidence, macro_f1, membership_auroc, true_positives
+from simulations.answers import Answering
 from simulations.hospitals import Encoded, Hospital
 
 _RETAINED = 2000
+_FALSE_POSITIVES = 0.01
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,14 @@ class Measurement:
         MIA: AUROC, in percent, of telling forgotten records from test records by the confidence in their labels.
     test_macro_f1 : float
         Mean over hospitals, in percent.
-    forget_confidence : tuple of float
-        The probability that each forgotten record's label got.
+    forget_confidence, test_confidence : tuple of float
+        The probability that each forgotten record's label got, and each test record's where records are forgotten.
+    membership_tpr : float
+        True positives, in percent, of the same attack where 1% of the test records are taken for forgotten ones.
+    weights_membership : float
+        The same AUROC where only the shared weights are asked, no bank.
+    canary_recall : float
+        Share, in percent, of the canaries whose wrong label is the answer; NaN without any.
     """
 
     test_accuracy: float
@@ -48,6 +52,10 @@ class Measurement:
     membership: float
     test_macro_f1: float
     forget_confidence: tuple[float, ...] = ()
+    test_confidence: tuple[float, ...] = ()
+    membership_tpr: float = math.nan
+    weights_membership: float = math.nan
+    canary_recall: float = math.nan
 
     def gap(self, oracle: Measurement) -> float:
         """Average Gap: the mean absolute difference of TA, RA, FA and MIA, in points."""
@@ -59,73 +67,92 @@ class Measurement:
         return self.test_accuracy, self.retain_accuracy, self.forget_accuracy, self.membership
 
 
-@dataclass(frozen=True)
-class HospitalBank:
-    """A hospital's bank together with its keys, which only a simulation holds side by side."""
-
-    bank: Bank
-    keys: torch.Tensor
-
-
 def measure(
-    model: Munkey,
+    answers: Answering,
     hospitals: Sequence[Hospital],
-    banks: Mapping[str, HospitalBank],
     forgotten: Mapping[str, NDArray[np.int64]],
     gone: Mapping[str, NDArray[np.int64]],
-    settings: Settings,
+    canaries: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> Measurement:
-    """Measure a model.
+    """Measure what a federation knows.
 
     Parameters
     ----------
-    model : Munkey
-        With the shared weights.
+    answers : Answering
+        The federation at this moment.
     hospitals : sequence of Hospital
         All of them.
-    banks : mapping
-        The hospitals' banks as they are at this moment, by name.
     forgotten : mapping
         For each hospital, positions among its records of the forget set.
     gone : mapping
         For each hospital, positions of all records that do not count as retained, the forget set among them.
-    settings : Settings
-        How neighbours are read.
+    canaries : mapping, optional
+        For each hospital, positions of those of the forget set that were learned with a wrong label. They have figures
+        of their own and count in no other.
     """
     tests, f1s = [], []
-    retained, forget_hits, forget_confidence, test_confidence = [], [], [], []
+    retained, planted = [], []
+    asked = _Asked([], [], [], [], [])
     for hospital in hospitals:
-        place = banks[hospital.name]
         given = hospital.given
-        test, test_labels = _ask(model, place, given.split(Split.TEST), settings)
-        if len(place.bank):
-            tests.append(accuracy(test, test_labels))
-            f1s.append(macro_f1(test, test_labels))
+        test = given.split(Split.TEST)
+        about_test = answers.answer(hospital.name, test)
+        if hospital.name in answers.sites:
+            tests.append(accuracy(about_test, _labels(test)))
+            f1s.append(macro_f1(about_test, _labels(test)))
         kept = np.setdiff1d(np.flatnonzero(given.records.splits == Split.TRAIN.value), gone[hospital.name])
-        kept = kept[:: math.ceil(len(kept) / _RETAINED) or 1]
-        probabilities, labels = _ask(model, place, given.select(kept), settings)
-        retained.append((probabilities.argmax(1) == labels).numpy())
-        if len(forgotten[hospital.name]):
-            probabilities, labels = _ask(model, place, given.select(forgotten[hospital.name]), settings)
-            forget_hits.append((probabilities.argmax(1) == labels).numpy())
-            forget_confidence.append(confidence(probabilities, labels))
-            test_confidence.append(confidence(test, test_labels))
-    members = _join(forget_confidence)
+        retained.append(_hits(answers, hospital, kept[:: math.ceil(len(kept) / _RETAINED) or 1]))
+        wrong = canaries[hospital.name] if canaries is not None else np.empty(0, dtype=np.int64)
+        planted.append(_hits(answers, hospital, wrong))
+        rows = np.setdiff1d(forgotten[hospital.name], wrong)
+        if len(rows):
+            asked.add(answers, hospital.name, given.select(rows), test, about_test)
+    members, others = _join(asked.members), _join(asked.others)
     return Measurement(
         test_accuracy=_percent(tests),
         retain_accuracy=_percent(_join(retained)),
-        forget_accuracy=_percent(_join(forget_hits)),
-        membership=100 * membership_auroc(members, _join(test_confidence)),
+        forget_accuracy=_percent(_join(asked.hits)),
+        membership=100 * membership_auroc(members, others),
         test_macro_f1=_percent(f1s),
+        membership_tpr=100 * true_positives(members, others, _FALSE_POSITIVES),
+        weights_membership=100 * membership_auroc(_join(asked.weights_members), _join(asked.weights_others)),
+        canary_recall=_percent(_join(planted)),
         forget_confidence=tuple(members.tolist()),
+        test_confidence=tuple(others.tolist()),
     )
 
 
-def _ask(model: Munkey, place: HospitalBank, records: Encoded, settings: Settings) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (n, C) probabilities for records looked up in a bank, and their labels; own entries count as any other."""
-    lists = nearest(records.encoding.keys, place.keys, settings.neighbours)
-    labels = torch.from_numpy(records.records.labels)
-    return predict(model, place.bank, records.inputs(model.shape), lists, settings), labels
+@dataclass(frozen=True)
+class _Asked:
+    """What hospitals said of their forgotten records and, where there are any, of test records."""
+
+    hits: list[NDArray[np.float64]]
+    members: list[NDArray[np.float64]]
+    others: list[NDArray[np.float64]]
+    weights_members: list[NDArray[np.float64]]
+    weights_others: list[NDArray[np.float64]]
+
+    def add(self, answers: Answering, site: str, forgotten: Encoded, test: Encoded, about_test: Tensor) -> None:
+        """Ask one hospital."""
+        labels, test_labels = _labels(forgotten), _labels(test)
+        said = answers.answer(site, forgotten)
+        self.hits.append((said.argmax(1) == labels).double().numpy())
+        self.members.append(confidence(said, labels))
+        self.others.append(confidence(about_test, test_labels))
+        self.weights_members.append(confidence(answers.weights_alone(site, forgotten), labels))
+        self.weights_others.append(confidence(answers.weights_alone(site, test), test_labels))
+
+
+def _hits(answers: Answering, hospital: Hospital, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return for each record whether its hospital gives the label that it came with."""
+    if not len(rows):
+        return np.empty(0)
+    records = hospital.given.select(rows)
+    return (answers.answer(hospital.name, records).argmax(1) == _labels(records)).double().numpy()
+
+
+def _labels(records: Encoded) -> Tensor:
+    return torch.from_numpy(records.records.labels)
 
 
 def _join(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -29,6 +29,7 @@ class PlainViT(nn.Module):
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
+        self.shape = shape
         self.image: PatchEmbedding | FeatureEmbedding
         if shape.image_path is ImagePath.PATCHES:
             channels, height, width = shape.input_shape

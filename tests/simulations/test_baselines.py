@@ -40,8 +40,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
     """Collect the weights of every model that a baseline trains."""
     models: list[dict[str, Tensor]] = []
 
-    def collect(model: nn.Module, sites: Sequence[LocalTraining[Any]], num_rounds: int) -> nn.Module:
-        average_rounds(model, sites, num_rounds)
+    def collect(model: nn.Module, sites: Sequence[LocalTraining[Any]], num_rounds: int, **more: Any) -> nn.Module:
+        average_rounds(model, sites, num_rounds, **more)
         models.append(model.state_dict())
         return model
 

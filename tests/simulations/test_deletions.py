@@ -24,7 +24,7 @@ from common.deletion import (
 )
 from common.errors import FederationStopped
 from common.guarantees import Guarantee
-from common.model import ModelShape, Munkey
+from common.model import ModelShape
 from common.model_choice import initial_model
 from common.references import FederationSecret
 from common.settings import Settings
@@ -33,6 +33,7 @@ from server.deletion_service import LedgerService
 from server.ledger import Ledger
 from server.run_record import LAST
 from simulations import deletions
+from simulations.answers import MunkeyAnswers
 from simulations.deletions import CarriedOut, DeletionDriver, running_agents
 from simulations.hospitals import Hospital
 from simulations.measurement import Measurement, measure
@@ -205,9 +206,9 @@ def test_first_weights_are_measured_before_the_first_round_and_later_those_of_th
 ) -> None:
     measured: list[torch.Tensor] = []
 
-    def note(model: Munkey, *others: Any) -> Measurement:
-        measured.append(model.head.weight.detach())
-        return measure(model, *others)
+    def note(asked: MunkeyAnswers, *others: Any) -> Measurement:
+        measured.append(asked.model.head.weight.detach())
+        return measure(asked, *others)
 
     monkeypatch.setattr(deletions, "measure", note)
     driver = make_driver("records:5@1", "records:5@2")

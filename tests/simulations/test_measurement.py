@@ -20,9 +20,10 @@ from common.encoders import Encoding
 from common.model import ModelShape, Munkey
 from common.neighbours import NeighbourLists
 from common.settings import ImagePath, Settings
-from simulations import measurement
+from simulations import answers, measurement
+from simulations.answers import HospitalBank, MunkeyAnswers
 from simulations.hospitals import Encoded, Hospital
-from simulations.measurement import HospitalBank, Measurement, measure
+from simulations.measurement import Measurement, measure
 
 SHAPE = ModelShape(ImagePath.PATCHES, (1, 1, 2), 1, num_classes=2, width=8, depth=1, heads=1, exemplar_size=2)
 SETTINGS = Settings(num_classes=2, neighbours=2)
@@ -69,12 +70,17 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Bank, NeighbourLists]]:
     asked: list[tuple[Bank, NeighbourLists]] = []
 
     def answer(model: Munkey, bank: Bank, inputs: Tensor, lists: NeighbourLists, settings: Settings) -> Tensor:
-        del model, settings
+        del settings
         asked.append((bank, lists))
+        return said(model, inputs)
+
+    def said(model: Munkey, inputs: Tensor) -> Tensor:
+        del model
         share = inputs[:, 0, 0, :1].float() / 100
         return torch.cat([1 - share, share], dim=1)
 
-    monkeypatch.setattr(measurement, "predict", answer)
+    monkeypatch.setattr(answers, "predict", answer)
+    monkeypatch.setattr(answers, "predict_image_only", said)
     return asked
 
 
@@ -92,7 +98,7 @@ def found(
         return np.flatnonzero(place.given.records.splits == Split.TRAIN.value).tolist()
 
     banks = banks or {h.name: bank_with(h, trained(h)) for h in hospitals}
-    return measure(Munkey(SHAPE), hospitals, banks, rows(forgotten), rows(gone or forgotten), SETTINGS)
+    return measure(MunkeyAnswers(Munkey(SHAPE), banks, SETTINGS), hospitals, rows(forgotten), rows(gone or forgotten))
 
 
 FIRST = hospital(

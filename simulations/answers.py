@@ -1,0 +1,84 @@
+"""A federation that has learned, seen from outside: what each hospital answers when asked about images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from client.bank import Bank
+from client.evaluation import predict, predict_image_only
+from common.model import Munkey
+from common.neighbours import nearest
+from common.settings import Settings
+from simulations.hospitals import Encoded
+
+
+class Answering(Protocol):
+    """A trained federation as those see it who may ask it: probabilities, not weights."""
+
+    @property
+    def sites(self) -> frozenset[str]:
+        """The hospitals that still hold training records, and so count when accuracy is averaged."""
+
+    def answer(self, site: str, records: Encoded) -> Tensor:
+        """Return (n, num_classes) probabilities that a hospital gives for records; its own are asked as any others."""
+
+    def weights_alone(self, site: str, records: Encoded) -> Tensor:
+        """Return (n, num_classes) probabilities of what is shared, without anything that a hospital keeps to itself."""
+
+
+@dataclass(frozen=True)
+class HospitalBank:
+    """A hospital's bank together with its keys, which only a simulation holds side by side."""
+
+    bank: Bank
+    keys: Tensor
+
+    def without(self, rows: Tensor, neighbours: int) -> HospitalBank:
+        """Return the bank without the entries of some rows (boolean, n): deletion computes nothing else anew.
+
+        Neighbour lists are `neighbours` long afterwards, as a deletion's patches leave them.
+        """
+        left = (~rows).nonzero()[:, 0]
+        keys = self.keys[left]
+        lists = nearest(keys, keys, neighbours, own=torch.arange(len(left)))
+        return HospitalBank(self.bank.select(left.numpy(), lists), keys)
+
+
+@dataclass(frozen=True)
+class MunkeyAnswers:
+    """Shared weights and the hospitals' banks.
+
+    Attributes
+    ----------
+    model : Munkey
+        With the shared weights.
+    places : mapping of str to HospitalBank
+        Each hospital's bank as it is now, by name.
+    settings : Settings
+        How neighbours are read.
+    """
+
+    model: Munkey
+    places: Mapping[str, HospitalBank]
+    settings: Settings
+
+    @property
+    def sites(self) -> frozenset[str]:
+        """Hospitals whose bank holds something."""
+        return frozenset(name for name, place in self.places.items() if len(place.bank))
+
+    def answer(self, site: str, records: Encoded) -> Tensor:
+        """Look records up in a hospital's bank and let the members vote."""
+        place = self.places[site]
+        lists = nearest(records.encoding.keys, place.keys, self.settings.neighbours)
+        return predict(self.model, place.bank, records.inputs(self.model.shape), lists, self.settings)
+
+    def weights_alone(self, site: str, records: Encoded) -> Tensor:
+        """Ask the image path with null memory."""
+        del site
+        return predict_image_only(self.model, records.inputs(self.model.shape))

@@ -1,0 +1,23 @@
+"""Doing nothing: what forgetting has to be better than."""
+
+from __future__ import annotations
+
+from simulations.case import Case
+from simulations.unlearning.method import Budget, Forgotten, Method
+from simulations.unlearning.plain_vit import PlainFamily, PlainFederation
+
+
+class Nothing(Method[PlainFederation]):
+    """Leave the trained federation as it is."""
+
+    name = "nothing"
+    title = "plain ViT, nothing done"
+    paper = "Dosovitskiy et al. 2021, arXiv 2010.11929; McMahan et al. 2017, arXiv 1602.05629"
+    family = PlainFamily()
+    needs_data = False
+    retrains = False
+
+    def forget(self, trained: PlainFederation, case: Case, budget: Budget) -> Forgotten:
+        """Return what was trained."""
+        del case, budget
+        return Forgotten(trained, 0)

@@ -1,0 +1,34 @@
+"""Retraining without the forgotten records: the oracle of each family."""
+
+from __future__ import annotations
+
+from simulations.case import Case
+from simulations.unlearning.method import Budget, Forgotten, Method
+from simulations.unlearning.plain_vit import PlainFamily, PlainFederation, weights_bytes
+
+_OTHER_SEED = 1_000_003
+"""Added to the seed, so that retraining is compared with an oracle that made other random choices."""
+
+
+class Retraining(Method[PlainFederation]):
+    """Train a plain ViT again from other first weights: exact, and as dear as training was."""
+
+    name = "retraining"
+    title = "plain ViT, retrained"
+    paper = "Cao and Yang 2015, IEEE S&P"
+    family = PlainFamily()
+    needs_data = True
+    retrains = True
+
+    def forget(self, trained: PlainFederation, case: Case, budget: Budget) -> Forgotten:
+        """Train on what is retained, for all rounds whatever the budget."""
+        del budget
+        retained = case.retained()
+        other = other_choices(case)
+        again = self.family.train(retained, other.settings, case.shape)
+        return Forgotten(again, 2 * weights_bytes(trained.model) * case.settings.num_rounds * len(again.sites))
+
+
+def other_choices(case: Case) -> Case:
+    """Return the same question with other first weights and random choices."""
+    return case.with_seed((case.settings.seed + _OTHER_SEED) % 2**31)
