@@ -11,28 +11,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from client.dataset import Split
 from common import command_line
 from common.errors import InvalidSetting
 from common.guarantees import Guarantee
-from common.model_choice import choose_encoder
 from common.settings import ConfigValue, Settings, parse_assignments
-from simulations.bench.timing import torch_threads
 from simulations.consent import parse_share
+from simulations.encoded_set import load_encoded
 from simulations.guarantee_table import Findings
 from simulations.guarantees import Question, compare
-from simulations.hospitals import encode_all
 from simulations.json_values import settings_values
 from simulations.machine import usable_cores
 from simulations.progress import Progress
-from simulations.sources import load_dataset
-
-_OWN = {
-    "guarantee": "all are tried here; choose with --only",
-    "image-shape": "a comparison sets this itself; it comes from --data",
-    "num-classes": "a comparison sets this itself; it comes from --data",
-}
-"""Settings that follow from what a comparison is asked to do."""
 
 
 def guarantees(
@@ -70,19 +59,13 @@ def guarantees(
     shorthands = {"encoder": encoder, "encoder-weights": weights, "epsilon": epsilon}
     overrides = parse_assignments(setting or [])
     overrides |= {name: value for name, value in shorthands.items() if value is not None}
-    asked = _check(overrides)
+    _check(overrides)
     shares = parse_share(permanent), parse_share(forget)
-    dataset = load_dataset(data, data_dir=data_dir, seed=asked.seed)
-    found: dict[str, ConfigValue] = {"num-classes": dataset.num_classes, "image-shape": str(dataset.image_shape)}
-    if "delta" not in overrides:
-        found["delta"] = 1 / (10 * int((dataset.splits == Split.TRAIN.value).sum()))
-    settings = Settings.parse({**overrides, **found})
     tried = [guarantee for guarantee in Guarantee if not only or guarantee in only]
     with Progress.quiet() if as_json else Progress(Console(stderr=True)) as progress:
-        images_encoder = choose_encoder(settings)
-        with torch_threads(usable_cores()), progress.counting("encoding images", len(dataset)) as count:
-            images = encode_all(images_encoder, dataset, count)
-        question = Question(images, settings, hospitals, alpha, *shares)
+        encoded = load_encoded(data, overrides, data_dir, progress)
+        settings = encoded.settings
+        question = Question(encoded.images, settings, hospitals, alpha, *shares)
         with progress.counting("trying guarantees", seeds * len(tried)) as count:
             trials = compare(
                 question,
@@ -103,11 +86,8 @@ def guarantees(
     sys.stdout.write(f"{findings.advice_line}\n")
 
 
-def _check(overrides: dict[str, ConfigValue]) -> Settings:
-    own = next((name for name in overrides if name in _OWN), None)
-    if own is not None:
-        raise InvalidSetting(f"{own} = {overrides[own]}: {_OWN[own]}")
-    settings = Settings.parse(overrides)
-    if math.isinf(settings.epsilon):
+def _check(overrides: dict[str, ConfigValue]) -> None:
+    if "guarantee" in overrides:
+        raise InvalidSetting(f"guarantee = {overrides['guarantee']}: all are tried here; choose with --only")
+    if math.isinf(Settings.parse(overrides).epsilon):
         raise InvalidSetting("epsilon = inf: bounds nothing; give a number, training without noise is shown beside it")
-    return settings

@@ -12,9 +12,8 @@ import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,11 +29,9 @@ from common.privacy import epsilon_of
 from common.randomness import derive_seed
 from common.settings import Settings
 from simulations.answers import HospitalBank, MunkeyAnswers
-from simulations.consent import donate
 from simulations.federated_loop import Learned, learn
-from simulations.hospitals import Encoded, Hospital, give
+from simulations.hospitals import Encoded, Hospital, divide
 from simulations.measurement import Measurement, measure
-from simulations.partition import partition
 
 _OTHER_SEED = 1_000_003
 """Added to the seed of the second oracle."""
@@ -193,10 +190,9 @@ class _Answer:
 
 def _divide(question: Question, seed: int) -> tuple[list[Hospital], dict[str, NDArray[np.int64]]]:
     """Divide the records among hospitals and draw what is forgotten at each."""
-    dataset = donate(question.images.records, question.permanent, seed)
-    parts = partition(dataset, question.hospitals, alpha=question.alpha, seed=seed)
-    # These hospitals have no key stores, so no folder is made.
-    hospitals = give(replace(question.images, records=dataset), parts, Path())
+    hospitals = divide(
+        question.images, question.hospitals, alpha=question.alpha, permanent=question.permanent, seed=seed
+    )
     forgotten = {hospital.name: _draw_forgotten(hospital, question.forget, seed) for hospital in hospitals}
     if not any(map(len, forgotten.values())):
         raise InvalidDeletion(f"{question.forget:.3g} of the records is none at any hospital; forget a larger share")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,8 @@ from common.neighbours import nearest
 from common.randomness import derive_seed
 from common.references import FederationSecret
 from common.settings import ImagePath, Settings
+from simulations.consent import donate
+from simulations.partition import partition
 
 _BATCH = 512
 
@@ -89,6 +91,13 @@ def give(everything: Encoded, parts: Sequence[Dataset], sites_dir: Path) -> list
         name = hospital_name(number)
         hospitals.append(Hospital(name, SiteFolder(sites_dir / name), everything.select(rows)))
     return hospitals
+
+
+def divide(images: Encoded, hospitals: int, *, alpha: float, permanent: float, seed: int) -> list[Hospital]:
+    """Divide records among hospitals without key stores, some of them given for good; each seed divides another way."""
+    dataset = donate(images.records, permanent, seed)
+    parts = partition(dataset, hospitals, alpha=alpha, seed=seed)
+    return give(replace(images, records=dataset), parts, Path())
 
 
 def open_hospital(

@@ -17,15 +17,12 @@ from rich.console import Console
 
 from common.errors import InvalidDataset
 from common.guarantees import Guarantee
-from common.model_choice import choose_encoder
 from common.settings import ConfigValue, Settings
-from simulations.bench.timing import torch_threads
+from simulations.encoded_set import load_encoded
 from simulations.guarantee_table import Findings
 from simulations.guarantees import Question, compare
-from simulations.hospitals import Encoded, encode_all
 from simulations.machine import usable_cores
 from simulations.progress import Progress
-from simulations.sources import load_dataset
 
 _LINEAR: dict[str, ConfigValue] = {"depth": 0}
 _TRANSFORMER: dict[str, ConfigValue] = {"depth": 1, "image-dropout": 0.6, "memory-dropout": 0.3, "local-steps": 3}
@@ -39,6 +36,11 @@ RECIPES: Mapping[str, dict[str, ConfigValue]] = {
     "linear, weight decay 1": {**_LINEAR, "weight-decay": 1.0},
     "linear, no label smoothing": {**_LINEAR, "label-smoothing": 0.0},
     "linear, label smoothing 0.3": {**_LINEAR, "label-smoothing": 0.3},
+    "linear, weight decay 3, no label smoothing": {**_LINEAR, "weight-decay": 3.0, "label-smoothing": 0.0},
+    "linear, rate 0.01": {**_LINEAR, "linear-learning-rate": 0.01},
+    "linear, rate 0.01, no label smoothing": {**_LINEAR, "linear-learning-rate": 0.01, "label-smoothing": 0.0},
+    "linear, all records in a step": {**_LINEAR, "batch-size": 1000},
+    "linear, 8 records in a step": {**_LINEAR, "batch-size": 8},
     "transformer, 1 block": _TRANSFORMER,
     "transformer, own tokens": {**_TRANSFORMER, "exemplar-tokens": "own"},
     "transformer, own entry never": {**_TRANSFORMER, "self-retrieval": 0.0},
@@ -75,16 +77,17 @@ def _table(
     data: list[Path], encoder: str, weights: Path, hospitals: int, seeds: int, progress: Progress
 ) -> Iterator[str]:
     """Yield the table's lines as they are found."""
-    sets = [_encode(path, encoder, weights, progress) for path in data]
-    names = [path.stem for path in data]
+    asked: dict[str, ConfigValue] = {"encoder": encoder, "encoder-weights": str(weights)}
+    sets = [load_encoded(str(path), asked, None, progress) for path in data]
+    names = [one.name for one in sets]
     yield f"| recipe | {' | '.join(f'{name}: TA | gap (by chance)' for name in names)} |"
     yield f"| --- |{' ---: | ---: |' * len(names)}"
     with progress.counting("trying recipes", len(RECIPES) * len(sets) * seeds) as count:
         for name, changes in RECIPES.items():
             cells = []
-            for images, settings in sets:
-                changed = Settings.parse({**settings.to_config(), **changes})
-                question = Question(images, changed, hospitals, np.inf, 0.0, 0.1)
+            for one in sets:
+                changed = Settings.parse({**one.settings.to_config(), **changes})
+                question = Question(one.images, changed, hospitals, np.inf, 0.0, 0.1)
                 trials = compare(
                     question,
                     [Guarantee.EMPIRICAL],
@@ -97,15 +100,3 @@ def _table(
                 accuracy, gap, chance = (interval.mean for interval in shown)
                 cells.append(f"{accuracy:.1f} | {gap:.2f} ({chance:.2f})")
             yield f"| {name} | {' | '.join(cells)} |"
-
-
-def _encode(path: Path, encoder: str, weights: Path, progress: Progress) -> tuple[Encoded, Settings]:
-    dataset = load_dataset(str(path), data_dir=None, seed=0)
-    settings = Settings(
-        num_classes=dataset.num_classes,
-        image_shape=str(dataset.image_shape),
-        encoder=encoder,
-        encoder_weights=str(weights),
-    )
-    with torch_threads(usable_cores()), progress.counting(f"encoding {path.stem}", len(dataset)) as count:
-        return encode_all(choose_encoder(settings), dataset, count), settings

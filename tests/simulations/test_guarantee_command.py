@@ -15,7 +15,7 @@ from client.dataset import Dataset, Split
 from common.errors import EXIT_CODE
 from common.guarantees import Guarantee
 from common.settings import Settings
-from simulations import guarantee_command
+from simulations import encoded_set, guarantee_command
 from simulations.cli import main
 from simulations.guarantees import Question, Trial, attempt
 
@@ -77,7 +77,7 @@ def run(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 @pytest.fixture
 def refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Run it with words that must be refused before anything is computed; return the one line that says why."""
-    monkeypatch.setattr(guarantee_command, "encode_all", None)
+    monkeypatch.setattr(encoded_set, "encode_all", None)
     monkeypatch.setattr(guarantee_command, "compare", None)
 
     def refused(*words: str) -> str:
@@ -158,7 +158,7 @@ def test_output_holds_what_json_prints(run: Run, asked: list[Question], tmp_path
     [
         (["--set", "guarantee=exact"], "guarantee = exact: all are tried here; choose with --only"),
         (["--set", "guarantee=absolute"], "guarantee = absolute: all are tried here; choose with --only"),
-        (["--set", "num-classes=3"], "num-classes = 3: a comparison sets this itself; it comes from --data"),
+        (["--set", "num-classes=3"], "num-classes = 3: comes from the data set; leave it out"),
         (["--only", "absolute"], "'absolute' is not one of 'exact', 'certified', 'empirical'"),
         (["--forget", "some"], "'some' is not a share; write for example 30%"),
         (["--forget", "101%"], "101% is out of range; give from 0% to 100%"),

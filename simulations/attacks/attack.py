@@ -1,0 +1,109 @@
+"""What every attack has in common: it scores records, and members should score higher than others."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_curve
+
+from common.metrics import membership_auroc, true_positives
+from simulations.answers import Answering
+from simulations.case import Case
+
+FALSE_POSITIVES = 0.01
+"""At which share of false positives true positives are counted."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is attacked.
+
+    Attributes
+    ----------
+    state : Answering
+        The federation that may be asked.
+    before : Answering
+        The same federation before anything was forgotten.
+    """
+
+    state: Answering
+    before: Answering
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """A federation that the attacker has trained, to see how answers about members and others differ.
+
+    Attributes
+    ----------
+    trained, deleted : Answering
+        With the members that were drawn, and after these were forgotten again.
+    members : mapping
+        For each hospital, the record ids of those candidates that it was trained with.
+    """
+
+    trained: Answering
+    deleted: Answering
+    members: Mapping[str, frozenset[str]]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What an attack says: the higher, the surer it is that a record was learned from.
+
+    Attributes
+    ----------
+    members, others : ndarray
+        Scores of forgotten records, without canaries, and of records that were never learned from.
+    """
+
+    members: NDArray[np.float64]
+    others: NDArray[np.float64]
+
+    @property
+    def auroc(self) -> float:
+        """0.5 is chance."""
+        return membership_auroc(self.members, self.others)
+
+    @property
+    def true_positives(self) -> float:
+        """Share of members found at `FALSE_POSITIVES`."""
+        return true_positives(self.members, self.others, FALSE_POSITIVES)
+
+    def curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return false and true positives along all thresholds, each ascending from 0 to 1."""
+        truth = np.concatenate([np.ones(len(self.members)), np.zeros(len(self.others))])
+        false, true, _ = roc_curve(truth, np.concatenate([self.members, self.others]))
+        return false, true
+
+
+class Attack(ABC):
+    """A way to tell who was there.
+
+    Attributes
+    ----------
+    name : str
+        As users write it.
+    title : str
+        As a table shows it.
+    question : str
+        What it tries to find out, in plain words.
+    paper : str
+        Where it comes from.
+    shadows : bool
+        Whether it needs shadow federations.
+    """
+
+    name: str
+    title: str
+    question: str
+    paper: str
+    shadows: bool = False
+
+    @abstractmethod
+    def score(self, target: Target, case: Case, shadows: Sequence[Shadow]) -> Scores:
+        """Score forgotten records and others."""

@@ -1,0 +1,95 @@
+"""A data set by name, encoded once, with the settings that follow from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from client.dataset import Dataset, Split
+from common.errors import InvalidSetting
+from common.model_choice import choose_encoder
+from common.settings import ConfigValue, Settings
+from simulations.bench.timing import torch_threads
+from simulations.hospitals import Encoded, encode_all
+from simulations.machine import usable_cores
+from simulations.progress import Progress
+from simulations.sources import load_dataset
+
+_FROM_DATA = "comes from the data set; leave it out"
+FROM_DATA = {"image-shape": _FROM_DATA, "num-classes": _FROM_DATA}
+"""Settings that follow from the data set, and what to say to who gives them."""
+
+
+@dataclass(frozen=True)
+class EncodedSet:
+    """Records with what the frozen encoder makes of them.
+
+    Attributes
+    ----------
+    name : str
+        The data set's, without its folder.
+    images : Encoded
+        All records.
+    settings : Settings
+        What was asked for, with the data set's image shape and classes, and delta = 1 / (10 N) for N training records
+        unless it was asked for.
+    """
+
+    name: str
+    images: Encoded
+    settings: Settings
+
+    def describe(self) -> dict[str, Any]:
+        """Return the name, counts, classes and a digest of the images and labels, JSON-ready."""
+        records = self.images.records
+        counts = {f"{split.value}": int((records.splits == split.value).sum()) for split in (Split.TRAIN, Split.TEST)}
+        classes = list(records.class_names)
+        return {"name": self.name, "records": len(records), **counts, "classes": classes, "digest": _digest(records)}
+
+
+def load_encoded(
+    data: str, overrides: Mapping[str, ConfigValue], data_dir: Path | None, progress: Progress
+) -> EncodedSet:
+    """Load a data set and encode its images with all cores.
+
+    Parameters
+    ----------
+    data : str
+        As `load_dataset` reads it.
+    overrides : mapping
+        Settings that differ from the defaults.
+    data_dir : Path or None
+        Where downloaded data sets lie.
+    progress : Progress
+        Shows a bar.
+
+    Raises
+    ------
+    InvalidSetting
+        If a setting is unknown or out of range, or follows from the data set.
+    InvalidDataset
+        If the data set cannot be used.
+    """
+    own = next((name for name in overrides if name in FROM_DATA), None)
+    if own is not None:
+        raise InvalidSetting(f"{own} = {overrides[own]}: {FROM_DATA[own]}")
+    seed = Settings.parse(overrides).seed
+    dataset = load_dataset(data, data_dir=data_dir, seed=seed)
+    found: dict[str, ConfigValue] = {"num-classes": dataset.num_classes, "image-shape": str(dataset.image_shape)}
+    if "delta" not in overrides:
+        found["delta"] = 1 / (10 * int((dataset.splits == Split.TRAIN.value).sum()))
+    settings = Settings.parse({**overrides, **found})
+    encoder = choose_encoder(settings)
+    name = Path(data).stem
+    with torch_threads(usable_cores()), progress.counting(f"encoding {name}", len(dataset)) as count:
+        return EncodedSet(name, encode_all(encoder, dataset, count), settings)
+
+
+def _digest(records: Dataset) -> str:
+    digest = hashlib.sha256(str(records.images.shape).encode())
+    for column in (records.images, records.labels):
+        digest.update(column.tobytes())
+    return digest.hexdigest()

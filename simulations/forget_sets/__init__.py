@@ -1,0 +1,1 @@
+"""What an audit lets a federation forget. One file each."""
