@@ -134,7 +134,7 @@ def _train(turn: _Turn) -> Message:
     read = read_permanent_bank if route.permanent_only else read_bank
     while True:
         model = turn.load_model()
-        bank = read(store, settings.neighbours)
+        bank = read(store, settings.retrieved)
         training, secret = _begin_noise(turn, bank) if route.noisy else (None, None)
         try:
             trained = train(
@@ -195,12 +195,12 @@ def _evaluate(turn: _Turn) -> Message:
     route = GradientRoute.of(settings, model_shape(settings, store.description))
     while True:
         model = turn.load_model()
-        bank = read_bank(store, settings.neighbours)
+        bank = read_bank(store, settings.retrieved)
         try:
             if not route.joint_tokens:
                 bank.tokens.copy_(own_tokens(model, bank.inputs))
                 store.write_tokens(bank.generation, bank.entries, bank.tokens)
-            splits = {s: read_held_out(store, s, bank, settings.neighbours) for s in (Split.VAL, Split.TEST)}
+            splits = {s: read_held_out(store, s, bank, settings.retrieved) for s in (Split.VAL, Split.TEST)}
             found = {split: evaluate(model, bank, held_out, settings) for split, held_out in splits.items()}
             selection = _selection_accuracy(turn, model, found)
         except BankChanged:
@@ -225,9 +225,9 @@ def _selection_accuracy(turn: _Turn, model: Munkey, found: dict[Split, Evaluatio
         return math.nan
     if settings.guarantee is Guarantee.EMPIRICAL:
         return found[Split.VAL if found[Split.VAL].examples else Split.TEST].accuracy
-    bank = read_permanent_bank(store, settings.neighbours)
+    bank = read_permanent_bank(store, settings.retrieved)
     bank.tokens.copy_(own_tokens(model, bank.inputs))
-    held_out = read_permanent_held_out(store, Split.VAL, bank, settings.neighbours)
+    held_out = read_permanent_held_out(store, Split.VAL, bank, settings.retrieved)
     return evaluate(model, bank, held_out, settings).accuracy
 
 

@@ -79,9 +79,7 @@ def predict(
     hidden = None if image else torch.ones(len(inputs), dtype=torch.bool, device=device)
     asked = settings if image else settings.replace(image_vote=False)
     for rows in torch.arange(len(inputs)).split(_BATCH):
-        found = retrieve(
-            model, bank, NeighbourLists(lists.indices[rows], lists.similarities[rows]), settings.neighbours
-        )
+        found = retrieve(model, bank, NeighbourLists(lists.indices[rows], lists.similarities[rows]), settings.retrieved)
         null_image = None if hidden is None else hidden[rows]
         parts.append(model.classify(inputs[rows].to(device), found, asked, null_image=null_image).cpu())
     return torch.cat(parts)
@@ -97,7 +95,7 @@ def predict_image_only(model: Munkey, inputs: Tensor) -> Tensor:
 
 def neighbour_votes(bank: Bank, lists: NeighbourLists, settings: Settings) -> Tensor:
     """Return (n, num_classes) shares of the K nearest entries' labels; the nearest of a tie's entries breaks it."""
-    indices = lists.indices[:, : settings.neighbours]
+    indices = lists.indices[:, : settings.retrieved]
     votes = torch.zeros(len(indices), settings.num_classes)
     if not len(bank):
         return votes

@@ -115,7 +115,7 @@ def describe_store(site: str, settings: Settings, encoder: Encoder, shape: Model
         image_path=shape.image_path,
         input_shape=shape.input_shape,
         exemplar_size=shape.exemplar_size,
-        list_length=settings.neighbours + SLACK,
+        list_length=settings.retrieved + SLACK,
         guarantee=settings.guarantee,
         epsilon=settings.epsilon,
         delta=settings.delta,
@@ -168,10 +168,10 @@ def model_shape(settings: Settings, description: StoreDescription) -> ModelShape
             f"the key store has exemplar tokens of {description.exemplar_size} numbers, the federation has "
             f"exemplar-size = {settings.exemplar_size}; enrol the records into a new store"
         )
-    if settings.neighbours > description.list_length:
+    if settings.retrieved > description.list_length:
         raise KeyStoreError(
             f"the key store keeps {description.list_length} neighbours of a record, the federation has "
-            f"neighbours = {settings.neighbours}; enrol the records into a new store"
+            f"neighbours = {settings.retrieved}; enrol the records into a new store"
         )
     features = (0, 0) if patches else (description.input_shape[0], description.input_shape[1])
     return ModelShape.from_settings(

@@ -265,7 +265,7 @@ class _Step:
         if not memory:
             nothing = torch.zeros(len(rows), 1, dtype=torch.bool)
             return cls(rows, rows[:, None], nothing, ~nothing, nothing[:, 0])
-        nearest = bank.lists.indices[rows, : settings.neighbours]
+        nearest = bank.lists.indices[rows, : settings.retrieved]
         members = min(settings.training_members, nearest.shape[1])
         order = torch.rand(nearest.shape, generator=generator).masked_fill_(nearest == NONE, 2.0).argsort(1)
         chosen = nearest.gather(1, order[:, :members])

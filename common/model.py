@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from common.aggregation import Members, Retrieved, aggregate
 from common.errors import InvalidSetting
-from common.settings import AUTO_DEPTH, ImagePath, ImageShape, Settings
+from common.settings import AUTO_DEPTH, AggregationName, ImagePath, ImageShape, Settings
 from common.transformer import MEMBER_TOKENS, Block, FeatureEmbedding, PatchEmbedding, packed_mask, position_embedding
 
 _LABEL_SIZE = 0.5
@@ -248,9 +248,12 @@ class Munkey(nn.Module):
         self, inputs: Tensor, found: Retrieved, settings: Settings, *, null_image: Tensor | None = None
     ) -> Tensor:
         """Return (B, num_classes) probabilities for retrieved entries, aggregated as the settings say."""
-        members = aggregate(
-            settings.aggregation, found, temperature=settings.temperature, image_vote=settings.image_vote
-        )
+        chosen, vote = settings.aggregation, settings.image_vote
+        if chosen is AggregationName.AUTO:
+            # A linear image path speaks in every blended member, and needs no vote of its own.
+            chosen = AggregationName.SOFTMAX if settings.linear else AggregationName.ENSEMBLE
+            vote = vote and not settings.linear
+        members = aggregate(chosen, found, temperature=settings.temperature, image_vote=vote)
         return self.predict(inputs, members, null_image=null_image)
 
     def image_only(self, inputs: Tensor) -> Tensor:

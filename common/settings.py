@@ -21,6 +21,12 @@ from common.guarantees import Guarantee
 AUTO_DEPTH = -1
 """Leaves the number of transformer blocks to the image path."""
 
+DESCRIPTOR = "descriptor"
+"""The encoder without learned weights."""
+
+_BLENDED, _VOTING = 16, 4
+"""K where entries are blended by their similarity, and where each is a member of an ensemble."""
+
 ConfigValue = bool | int | float | str
 
 
@@ -48,6 +54,7 @@ class StrategyName(StrEnum):
 class AggregationName(StrEnum):
     """How the K retrieved exemplar tokens become one prediction."""
 
+    AUTO = "auto"
     ENSEMBLE = "ensemble"
     SOFTMAX = "softmax"
     RANK = "rank"
@@ -177,13 +184,25 @@ class Settings(BaseModel):
     heads: int = Field(4, ge=1, le=64, description="Attention heads; must divide the width.")
     exemplar_size: int = Field(128, ge=1, le=4096, description="Numbers in one exemplar token.")
 
-    neighbours: int = Field(4, ge=1, le=64, description="K: how many keys are retrieved for a prediction.")
-    aggregation: AggregationName = Field(
-        AggregationName.ENSEMBLE, description="How the retrieved exemplar tokens become one prediction."
+    neighbours: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="K: how many keys are retrieved for a prediction; 0 chooses 16 on the `frozen` path without a "
+        "transformer, 4 otherwise.",
     )
-    temperature: float = Field(0.1, ge=1e-6, le=100, description="Temperature of the softmax aggregation.")
+    aggregation: AggregationName = Field(
+        AggregationName.AUTO,
+        description="How the retrieved exemplar tokens become one prediction: `ensemble`, `softmax`, `rank`, or "
+        "`auto`, which takes `softmax` on the `frozen` path without a transformer, `ensemble` otherwise.",
+    )
+    temperature: float = Field(
+        0.02, ge=1e-6, le=100, description="Temperature of the softmax aggregation, in cosine similarity."
+    )
     image_vote: bool = Field(
-        True, description="Whether the image alone (null memory) votes beside the retrieved members."
+        True,
+        description="Whether the image alone (null memory) votes beside the retrieved members; never where "
+        "`auto` takes `softmax`.",
     )
 
     local_steps: int = Field(
@@ -252,6 +271,18 @@ class Settings(BaseModel):
     deletion_patience: float = Field(
         60.0, ge=0, le=86_400, description="Seconds to wait for an unreachable deletion service before stopping."
     )
+
+    @property
+    def linear(self) -> bool:
+        """Whether the model is a linear function of frozen features and the memory, without a transformer."""
+        frozen = self.image_path is ImagePath.FROZEN
+        frozen = frozen or (self.image_path is ImagePath.AUTO and self.encoder != DESCRIPTOR)
+        return frozen and self.depth in (AUTO_DEPTH, 0)
+
+    @property
+    def retrieved(self) -> int:
+        """K: how many keys are retrieved for a prediction."""
+        return self.neighbours or (_BLENDED if self.linear else _VOTING)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.metrics import accuracy, confidence, macro_f1, membership_auroc
+from common.metrics import accuracy, confidence, macro_f1, membership_auroc, true_positives
 
 
 def sure(classes: list[int], count: int = 3) -> Tensor:
@@ -64,3 +64,42 @@ def test_auroc_is_the_chance_that_a_member_is_more_confident(
 def test_auroc_needs_both_sides() -> None:
     assert math.isnan(membership_auroc(np.array([]), np.array([0.5])))
     assert math.isnan(membership_auroc(np.array([0.5]), np.array([])))
+
+
+def hundred(*highest: float) -> list[float]:
+    """Return a hundred others, of which all but some are at zero."""
+    return [*highest, *[0.0] * (100 - len(highest))]
+
+
+@pytest.mark.parametrize(
+    ("members", "others", "allowed", "expected"),
+    [
+        # One of a hundred may be taken for a member: the threshold is the second highest.
+        ([0.8, 0.6, 0.4, 0.2], hundred(0.9, 0.5), 0.01, 0.5),
+        ([0.8, 0.6, 0.4, 0.2], hundred(0.9, 0.7, 0.5), 0.02, 0.5),
+        # Fewer than a hundred: not one may.
+        ([0.8, 0.6, 0.4, 0.95], hundred(0.9, 0.5)[:99], 0.01, 0.25),
+        ([0.8], [0.9], 0.01, 0.0),
+        # 1.9 of 190 others are one.
+        ([0.6], [0.9, 0.7, *[0.0] * 188], 0.01, 0.0),
+        # Members as high as the threshold cannot be told from the others there.
+        ([0.5, 0.5, 0.6], hundred(0.9, 0.5), 0.01, 1 / 3),
+        ([0.5] * 3, [0.5] * 200, 0.01, 0.0),
+        # Two others share the highest place; letting in one lets in both.
+        ([0.9, 0.95], hundred(0.9, 0.9), 0.01, 0.5),
+        ([0.1, 0.2], [0.5, 0.6], 0.0, 0.0),
+        ([0.1, 0.2], [0.5, 0.6], 1.0, 1.0),
+    ],
+)
+def test_true_positives_are_members_above_all_but_few_others(
+    members: list[float], others: list[float], allowed: float, expected: float
+) -> None:
+    found = true_positives(np.array(members, dtype=float), np.array(others, dtype=float), allowed)
+
+    assert found == pytest.approx(expected)
+    assert found == true_positives(np.array(members[::-1], dtype=float), np.array(others[::-1], dtype=float), allowed)
+
+
+def test_true_positives_need_both_sides() -> None:
+    assert math.isnan(true_positives(np.array([]), np.array([0.5]), 0.01))
+    assert math.isnan(true_positives(np.array([0.5]), np.array([]), 0.01))

@@ -140,7 +140,7 @@ def test_any_configuration_is_read_or_refused_in_one_line(config: dict[str, Any]
         ("fraction-train", 1.01),
         ("fraction-evaluate", -0.1),
         ("num-classes", 1),
-        ("neighbours", 0),
+        ("neighbours", -1),
         ("neighbours", 65),
         ("temperature", 0.0),
         ("temperature", math.nan),
@@ -162,7 +162,13 @@ def test_value_out_of_range_is_refused(key: str, value: float) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("fraction-evaluate", 0.0), ("self-retrieval", 1.0), ("image-dropout", 0.0), ("neighbours", 64), ("threads", 0)],
+    [
+        ("fraction-evaluate", 0.0),
+        ("self-retrieval", 1.0),
+        ("image-dropout", 0.0),
+        ("neighbours", 0),
+        ("neighbours", 64),
+    ],
 )
 def test_ends_of_a_range_are_allowed(key: str, value: float) -> None:
     assert Settings.parse({key: value}).to_config()[key] == value
