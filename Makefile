@@ -8,7 +8,7 @@ SHARED := ../shared
 MEDICAL := $(if $(wildcard $(SHARED)/data),--data-folder $(SHARED)/data --weights $(SHARED)/weights/squeezenet1_0_imagenet.pth)
 PROTOS := protos/deletion_pb2.py protos/deletion_pb2.pyi protos/deletion_pb2_grpc.py
 
-.PHONY: demo test check format bench protos docs clean
+.PHONY: demo test check format bench protos docs browser clean
 
 demo: $(VENV)/.installed  ## Five hospitals learn digits together and forget on the way.
 	$(BIN)/munkey-sim run --guarantee empirical --hospitals 5 --delete records:5%@3 --delete subjects:10@4 --delete site:2@5
@@ -33,6 +33,11 @@ bench: $(VENV)/.installed-dev  ## Every figure as a ratio measured in one run, i
 
 protos: $(VENV)/.installed-dev  ## The code generated from protos/*.proto.
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. protos/deletion.proto
+
+browser:  ## Chromium for the tests of report pages, where apt-get can install it; without it they are skipped.
+	@command -v chromium >/dev/null \
+		|| { apt-get update && apt-get install --yes --no-install-recommends chromium; } >/dev/null 2>&1 \
+		|| echo "no Chromium: tests in a browser are skipped"
 
 docs: $(VENV)/.installed  ## The reference of the settings.
 	$(BIN)/python -m common.settings_reference > docs/settings.md

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -29,6 +29,14 @@ class Answering(Protocol):
 
     def weights_alone(self, site: str, records: Encoded) -> Tensor:
         """Return (n, num_classes) probabilities of what is shared, without anything that a hospital keeps to itself."""
+
+
+@runtime_checkable
+class Banked(Protocol):
+    """A federation whose hospitals keep keys."""
+
+    def keys_of(self, site: str) -> Tensor:
+        """Return (n, key_size) keys that a hospital holds."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +80,14 @@ class MunkeyAnswers:
         """Hospitals whose bank holds something."""
         return frozenset(name for name, place in self.places.items() if len(place.bank))
 
+    def keys_of(self, site: str) -> Tensor:
+        """Return the keys of a hospital's bank."""
+        return self.places[site].keys
+
     def answer(self, site: str, records: Encoded) -> Tensor:
         """Look records up in a hospital's bank and let the members vote."""
         place = self.places[site]
-        lists = nearest(records.encoding.keys, place.keys, self.settings.neighbours)
+        lists = nearest(records.encoding.keys, place.keys, self.settings.retrieved)
         return predict(self.model, place.bank, records.inputs(self.model.shape), lists, self.settings)
 
     def weights_alone(self, site: str, records: Encoded) -> Tensor:

@@ -13,14 +13,17 @@ from rich.console import Console
 from common import command_line
 from common.guarantees import Guarantee
 from common.settings import ConfigValue, parse_assignments
+from simulations.audit.command import audit
 from simulations.baselines import Baseline
 from simulations.bench.command import bench
+from simulations.comparison.command import compare
 from simulations.consent import parse_share
 from simulations.guarantee_command import guarantees
 from simulations.machine import usable_cores
 from simulations.plots import ACCURACY, FORGOTTEN, plot_accuracy, plot_forgotten
 from simulations.progress import Progress
 from simulations.recipes import recipes
+from simulations.reporting.command import report
 from simulations.run import Experiment, simulate
 
 app = command_line.application("Simulate hospitals that learn together and forget on request.")
@@ -109,6 +112,9 @@ def run(
 
 app.command()(guarantees)
 app.command()(recipes)
+app.command()(audit)
+app.command()(compare)
+app.command()(report)
 app.command()(bench)
 
 

@@ -240,7 +240,7 @@ def _run(agent: DeletionAgent, stop: threading.Event) -> None:
 
 def _read(hospital: Hospital, settings: Settings) -> HospitalBank:
     with hospital.folder.open() as store:
-        bank = read_bank(store, settings.neighbours)
+        bank = read_bank(store, settings.retrieved)
         return HospitalBank(bank, store.read_keys(bank.entries))
 
 

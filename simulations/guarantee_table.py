@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,25 +22,31 @@ TOLERANCE = 2.0
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds, and half the width of its 95% interval (Student's t); NaN from one seed."""
+    """A mean over seeds, half the width of its 95% interval (Student's t; NaN from one seed), and the values."""
 
     mean: float
     half: float
+    values: tuple[float, ...] = field(default=(), compare=False)
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Interval:
         """Summarise one value for each seed."""
         count = len(values)
         if count < 2 or not np.isfinite(values).all():
-            return cls(float(np.mean(values)) if count else math.nan, math.nan)
+            return cls(float(np.mean(values)) if count else math.nan, math.nan, tuple(values))
         half = stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count)
-        return cls(float(np.mean(values)), float(half))
+        return cls(float(np.mean(values)), float(half), tuple(values))
 
     def __str__(self) -> str:
         """Return the mean and the interval with one decimal."""
+        return self.text(1)
+
+    def text(self, digits: int) -> str:
+        """Return the mean and the interval with some decimals."""
         if math.isnan(self.mean):
             return "-"
-        return f"{self.mean:.1f}" if math.isnan(self.half) else f"{self.mean:.1f} ± {self.half:.1f}"
+        mean = f"{self.mean:.{digits}f}"
+        return mean if math.isnan(self.half) else f"{mean} ± {self.half:.{digits}f}"
 
 
 _COLUMNS: dict[str, Callable[[Trial], float]] = {

@@ -171,7 +171,7 @@ def attempt(question: Question, guarantee: Guarantee, seed: int) -> Trial:
         oracle.found,
         other.found,
         quiet.found.test_accuracy if quiet else math.nan,
-        _epsilon(settings),
+        epsilon_of_settings(settings),
         settings.delta if noisy else 0.0,
         _identical(mine.learned, oracle.learned),
         mine.seconds,
@@ -236,7 +236,7 @@ def _after_deletion(
     """Return a hospital's bank without the forgotten entries."""
     retained = hospital.given.records.record_ids[kept]
     gone = torch.from_numpy(~np.isin(records.records.record_ids, retained))
-    return HospitalBank(learned.banks[hospital.name], records.encoding.keys).without(gone, settings.neighbours)
+    return HospitalBank(learned.banks[hospital.name], records.encoding.keys).without(gone, settings.retrieved)
 
 
 def _identical(mine: Learned, its: Learned) -> bool:
@@ -246,7 +246,7 @@ def _identical(mine: Learned, its: Learned) -> bool:
     return all(torch.equal(bank.tokens.offsets, its.banks[name].tokens.offsets) for name, bank in mine.banks.items())
 
 
-def _epsilon(settings: Settings) -> float:
+def epsilon_of_settings(settings: Settings) -> float:
     """Return a record's privacy loss over all rounds; every site adds the same noise, and a record has one site."""
     if settings.guarantee is Guarantee.EXACT:
         return 0.0

@@ -136,14 +136,14 @@ def bank_of(records: Encoded, settings: Settings, shape: ModelShape) -> Bank:
         labels=torch.from_numpy(records.records.labels),
         inputs=records.inputs(shape),
         tokens=Tokens.zeros(count, shape.exemplar_size),
-        lists=nearest(keys, keys, settings.neighbours + SLACK, own=torch.arange(count)),
+        lists=nearest(keys, keys, settings.retrieved + SLACK, own=torch.arange(count)),
         permanent=torch.from_numpy(records.records.consents == Consent.PERMANENT.value),
     )
 
 
 def held_out_of(queries: Encoded, bank: Encoded, settings: Settings, shape: ModelShape) -> HeldOut:
     """Return records with their neighbours among a bank's records."""
-    lists = nearest(queries.encoding.keys, bank.encoding.keys, settings.neighbours + SLACK)
+    lists = nearest(queries.encoding.keys, bank.encoding.keys, settings.retrieved + SLACK)
     return HeldOut(queries.inputs(shape), torch.from_numpy(queries.records.labels), lists)
 
 

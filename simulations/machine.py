@@ -10,6 +10,9 @@ from pathlib import Path
 
 import torch
 
+PACKAGES = ("fedmunkey", "torch", "flwr", "ray", "grpcio", "numpy", "scikit-learn")
+"""Whose versions a report names."""
+
 
 def describe_machine() -> dict[str, str | int]:
     """Return the processor, cores, memory in GiB, operating system and accelerator."""

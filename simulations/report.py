@@ -21,7 +21,7 @@ from simulations.baselines import Baseline, BaselineResult
 from simulations.deletions import CarriedOut
 from simulations.hospitals import Hospital
 from simulations.json_values import finite_only, settings_values
-from simulations.machine import describe_machine, describe_versions
+from simulations.machine import PACKAGES, describe_machine, describe_versions
 from simulations.measurement import Measurement
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 REPORT = "report.json"
 _FORMAT = 1
-_PACKAGES = ("fedmunkey", "torch", "flwr", "ray", "grpcio", "numpy", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Report:
         document = {
             "format": _FORMAT,
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": describe_versions(_PACKAGES),
+            "versions": describe_versions(PACKAGES),
             "machine": describe_machine(),
             "data": experiment.data,
             "hospitals": [_describe(hospital) for hospital in hospitals],

@@ -27,7 +27,7 @@ class Target:
     state : Answering
         The federation that may be asked.
     before : Answering
-        The same federation before anything was forgotten.
+        The same federation before anything was forgotten; the same object as `state` if this is what is attacked.
     """
 
     state: Answering
@@ -58,7 +58,8 @@ class Scores:
     Attributes
     ----------
     members, others : ndarray
-        Scores of forgotten records, without canaries, and of records that were never learned from.
+        Scores of forgotten records, without canaries, and of those that they are to be told from: records that were
+        never learned from or, where the question is who left, records that stay. Either is empty where there are none.
     """
 
     members: NDArray[np.float64]
@@ -106,4 +107,14 @@ class Attack(ABC):
 
     @abstractmethod
     def score(self, target: Target, case: Case, shadows: Sequence[Shadow]) -> Scores:
-        """Score forgotten records and others."""
+        """Score forgotten records and others.
+
+        Parameters
+        ----------
+        target : Target
+            What may be asked.
+        case : Case
+            What it learned and forgot.
+        shadows : sequence of Shadow
+            Those of the same case, where `shadows` says that they are needed.
+        """

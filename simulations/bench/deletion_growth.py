@@ -67,7 +67,7 @@ def _synthetic(records: int) -> SyntheticStore:
         image_path=ImagePath.PATCHES,
         input_shape=tuple(settings.image_shape),
         exemplar_size=settings.exemplar_size,
-        list_length=settings.neighbours + SLACK,
+        list_length=settings.retrieved + SLACK,
         guarantee=settings.guarantee,
         epsilon=settings.epsilon,
         delta=settings.delta,

@@ -96,7 +96,7 @@ def _hospitals(settings: Settings, folder: Path, secret: FederationSecret) -> tu
     for hospital in hospitals:
         open_hospital(hospital, settings, encoder, shape, secret)
         with hospital.folder.open() as store:
-            bank = read_bank(store, settings.neighbours)
+            bank = read_bank(store, settings.retrieved)
             store.write_tokens(bank.generation, bank.entries, bank.tokens)
     return settings, hospitals
 

@@ -37,7 +37,7 @@ def _measure(bench: Bench) -> Iterator[Result]:
 
     keys_count, size, queries_count, repetitions = (2_000, 64, 128, 3) if bench.quick else (50_000, 1_024, 4_096, 7)
     threads = usable_cores()
-    length = Settings().neighbours + SLACK
+    length = Settings().retrieved + SLACK
     draws = np.random.default_rng(0)
     keys = draws.standard_normal((keys_count, size), dtype=np.float32)
     keys /= np.linalg.norm(keys, axis=1, keepdims=True)

@@ -34,12 +34,12 @@ def _measure(bench: Bench) -> Iterator[Result]:
     keys = torch.nn.functional.normalize(torch.randn(entries, features.numel()), dim=1)
     query = torch.nn.functional.normalize(features.flatten(1), dim=1)
     found = Retrieved(
-        torch.randn(1, settings.neighbours, shape.exemplar_size),
-        torch.ones(1, settings.neighbours),
-        torch.ones(1, settings.neighbours, dtype=torch.bool),
+        torch.randn(1, settings.retrieved, shape.exemplar_size),
+        torch.ones(1, settings.retrieved),
+        torch.ones(1, settings.retrieved, dtype=torch.bool),
     )
     actions: list[Callable[[], object]] = [
-        lambda: nearest(query, keys, settings.neighbours),
+        lambda: nearest(query, keys, settings.retrieved),
         lambda: model.classify(features, found, settings),
     ]
     with (
@@ -49,7 +49,7 @@ def _measure(bench: Bench) -> Iterator[Result]:
         bench.progress.counting("serving", repetitions) as count,
     ):
         lookup = ratio(alternate(actions, repetitions, count, clock=time.process_time))
-    note = f"K = {settings.neighbours} and the image's vote, 1 thread, processor time; the encoder's pass is left out"
+    note = f"K = {settings.retrieved} and the image's vote, 1 thread, processor time; the encoder's pass is left out"
     yield bench.result(_LOOKUP, lookup.median, note, **lookup.to_json())
     weights = sum(weight.nbytes for weight in model.state_dict().values())
     each = features.nbytes

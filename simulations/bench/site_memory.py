@@ -80,7 +80,7 @@ def _synthetic(records: int, *, lists: bool) -> SyntheticStore:
         image_path=ImagePath.FROZEN,
         input_shape=_FEATURES,
         exemplar_size=settings.exemplar_size,
-        list_length=settings.neighbours + SLACK,
+        list_length=settings.retrieved + SLACK,
         guarantee=settings.guarantee,
         epsilon=settings.epsilon,
         delta=settings.delta,

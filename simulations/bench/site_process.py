@@ -33,7 +33,7 @@ def train_site(path: Path, _progress: Callable[[int], None]) -> int:
     torch.set_num_threads(1)
     with KeyStore.open(path) as store:
         model = Munkey(model_shape(settings, store.description))
-        bank = read_bank(store, settings.neighbours)
+        bank = read_bank(store, settings.retrieved)
         with suppress(_EnoughSteps):
             train(model, bank, settings, round_number=1, generator=torch.Generator(), after_step=_stop)
         store.write_tokens(bank.generation, bank.entries, bank.tokens)

@@ -64,7 +64,7 @@ def _bank(records: int, settings: Settings, shape: ModelShape) -> Bank:
         labels=torch.randint(0, settings.num_classes, (records,)),
         inputs=images,
         tokens=Tokens.zeros(records, shape.exemplar_size),
-        lists=nearest(keys, keys, settings.neighbours + SLACK, own=torch.arange(records)),
+        lists=nearest(keys, keys, settings.retrieved + SLACK, own=torch.arange(records)),
         permanent=torch.zeros(records, dtype=torch.bool),
     )
 

@@ -39,7 +39,7 @@ class MunkeyFederation(MunkeyAnswers):
         places, left = {}, {}
         for name, place in self.places.items():
             rows = np.isin(self.record_ids[name], list(gone.get(name, frozenset())))
-            places[name] = place.without(torch.from_numpy(rows), self.settings.neighbours)
+            places[name] = place.without(torch.from_numpy(rows), self.settings.retrieved)
             left[name] = self.record_ids[name][~rows]
         return replace(self, places=places, record_ids=left)
 

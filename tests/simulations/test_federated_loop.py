@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from client.dataset import Consent, Split
+from client.exemplar_tokens import own_tokens
+from client.gradient_routes import GradientRoute
 from client.key_store import KeyStore
 from common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from common.errors import FederationStopped
@@ -29,7 +31,7 @@ from server.deletion_service import LedgerService
 from server.ledger import Ledger
 from server.run_record import EVENTS, LAST
 from simulations.consent import donate
-from simulations.federated_loop import average_rounds, learn
+from simulations.federated_loop import Averaged, Learned, average, average_rounds, learn
 from simulations.hospitals import Encoded, Hospital
 
 
@@ -121,6 +123,73 @@ def test_one_site_alone_trains_as_without_a_federation() -> None:
 
 def test_model_is_ready_to_be_evaluated() -> None:
     assert not average_rounds(Number(0.0).train(), [adds(1, 1)], 1).training
+
+
+def test_average_counts_each_model_with_its_examples() -> None:
+    sent = [
+        {"a": torch.tensor([0.0, 4.0]), "b": torch.tensor(1.0)},
+        {"a": torch.tensor([8.0, 0.0]), "b": torch.ones(())},
+    ]
+
+    averaged = average(sent, [3, 1])
+
+    assert averaged["a"].tolist() == [2, 3]
+    assert averaged["b"] == 1
+    assert sent[0]["a"].tolist() == [0, 4]
+
+
+def test_after_each_round_it_is_told_what_was_sent_and_the_average() -> None:
+    told: list[tuple[int, float, list[float], tuple[int, ...], float]] = []
+
+    def note(averaged: Averaged[Number]) -> None:
+        before, sent = averaged.before["value"], [weights["value"].item() for weights in averaged.sent]
+        told.append((averaged.number, before.item(), sent, averaged.examples, averaged.model.value.item()))
+
+    average_rounds(Number(10.0), [adds(1, 30), adds(5, 10)], 2, after_round=note)
+
+    assert told == [(1, 10, [11, 15], (30, 10), 12), (2, 12, [14, 22], (30, 10), 16)]
+
+
+def test_what_was_told_of_a_round_stays_as_it_was_in_later_ones() -> None:
+    told: list[Averaged[Number]] = []
+
+    average_rounds(Number(0.0), [adds(1, 1)], 3, after_round=told.append)
+
+    assert [averaged.before["value"].item() for averaged in told] == [0, 1, 3]
+    assert [averaged.sent[0]["value"].item() for averaged in told] == [1, 3, 6]
+
+
+@pytest.mark.parametrize("guarantee", Guarantee)
+def test_after_each_round_every_token_goes_with_the_weights_of_that_round(
+    hospitals: list[Hospital], settings: Settings, shape: ModelShape
+) -> None:
+    sites = {h.name: h.given.split(Split.TRAIN) for h in hospitals}
+    joint = GradientRoute.of(settings, shape).joint_tokens
+    numbers: list[int] = []
+    offsets: list[Tensor] = []
+    weights: list[Tensor] = []
+
+    def note(number: int, learned: Learned) -> None:
+        numbers.append(number)
+        for name, bank in learned.banks.items():
+            assert len(bank) == len(sites[name].records)
+            assert joint or torch.equal(bank.tokens.offsets, own_tokens(learned.model, bank.inputs).offsets)
+        offsets.append(torch.cat([bank.tokens.offsets.clone() for bank in learned.banks.values()]))
+        weights.append(torch.cat([weight.flatten() for weight in learned.model.state_dict().values()]))
+        assert not learned.model.training
+
+    watched = learn(sites, settings, shape, after_round=note)
+
+    assert numbers == [1, 2, 3]
+    assert len({one.numpy().tobytes() for one in offsets}) == len({one.numpy().tobytes() for one in weights}) == 3
+    assert torch.equal(offsets[-1], torch.cat([bank.tokens.offsets for bank in watched.banks.values()]))
+    # Looking changes nothing.
+    alone = learn(sites, settings, shape)
+    left, right = watched.model.state_dict(), alone.model.state_dict()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+    assert all(
+        torch.equal(bank.tokens.offsets, alone.banks[name].tokens.offsets) for name, bank in watched.banks.items()
+    )
 
 
 @pytest.mark.parametrize("guarantee", Guarantee)

@@ -45,7 +45,7 @@ def hospital(name: str, records: Sequence[Record]) -> Hospital:
         consents=np.full(count, Consent.REVOCABLE.value),
         class_names=("benign", "malignant"),
     )
-    keys = torch.nn.functional.one_hot(torch.arange(count), 16).float()
+    keys = torch.nn.functional.one_hot(torch.arange(count), 128).float()
     return Hospital(name, SiteFolder(Path(name)), Encoded(given, Encoding(keys, torch.zeros(count, 1, 1))))
 
 
@@ -90,6 +90,7 @@ def found(
     *,
     gone: Mapping[str, Sequence[int]] | None = None,
     banks: Mapping[str, HospitalBank] | None = None,
+    canaries: Mapping[str, Sequence[int]] | None = None,
 ) -> Measurement:
     def rows(chosen: Mapping[str, Sequence[int]]) -> dict[str, NDArray[np.int64]]:
         return {h.name: np.array(chosen.get(h.name, NOTHING), dtype=np.int64) for h in hospitals}
@@ -98,7 +99,13 @@ def found(
         return np.flatnonzero(place.given.records.splits == Split.TRAIN.value).tolist()
 
     banks = banks or {h.name: bank_with(h, trained(h)) for h in hospitals}
-    return measure(MunkeyAnswers(Munkey(SHAPE), banks, SETTINGS), hospitals, rows(forgotten), rows(gone or forgotten))
+    return measure(
+        MunkeyAnswers(Munkey(SHAPE), banks, SETTINGS),
+        hospitals,
+        rows(forgotten),
+        rows(gone or forgotten),
+        None if canaries is None else rows(canaries),
+    )
 
 
 FIRST = hospital(
@@ -161,6 +168,70 @@ def test_nothing_forgotten_leaves_nothing_to_say_about_it() -> None:
     assert math.isnan(measured.forget_accuracy)
     assert math.isnan(measured.membership)
     assert measured.forget_confidence == ()
+
+
+@pytest.mark.usefixtures("asked")
+def test_canary_is_remembered_where_its_wrong_label_is_the_answer() -> None:
+    # Of rows 3, 4 and 5 the model repeats the labels of the first and the last.
+    assert found([FIRST], {"first": [3, 4]}, canaries={"first": [3, 4]}).canary_recall == 50
+    both = found([FIRST, SECOND], {"first": [3, 4, 5], "second": [2]}, canaries={"first": [4, 5], "second": [2]})
+    assert both.canary_recall == pytest.approx(100 * 2 / 3)
+
+
+@pytest.mark.usefixtures("asked")
+def test_canaries_count_in_no_other_figure() -> None:
+    forgotten = {"first": [3, 4], "second": [1]}
+
+    with_canary = found([FIRST, SECOND], forgotten, canaries={"first": [4]})
+
+    honest = found([FIRST, SECOND], {"first": [3], "second": [1]}, gone=forgotten)
+    assert (with_canary.four, with_canary.forget_confidence) == (honest.four, honest.forget_confidence)
+    assert with_canary.membership_tpr == honest.membership_tpr
+    assert with_canary.weights_membership == honest.weights_membership
+    # It would have.
+    assert with_canary.forget_accuracy != found([FIRST, SECOND], forgotten).forget_accuracy
+
+
+@pytest.mark.usefixtures("asked")
+def test_no_canaries_have_no_recall_and_canaries_alone_leave_nothing_to_tell_apart() -> None:
+    assert math.isnan(found([FIRST], {"first": [3]}).canary_recall)
+    assert math.isnan(found([FIRST], {"first": [3]}, canaries={}).canary_recall)
+
+    alone = found([FIRST], {"first": [3, 4]}, canaries={"first": [3, 4]})
+
+    assert all(
+        math.isnan(figure)
+        for figure in (alone.forget_accuracy, alone.membership, alone.membership_tpr, alone.weights_membership)
+    )
+    assert alone.forget_confidence == alone.test_confidence == ()
+
+
+@pytest.mark.usefixtures("asked")
+def test_true_positives_are_those_above_all_but_one_in_a_hundred_test_records() -> None:
+    # With two test records, 0.8 and 0.4, none may be taken for a forgotten one: 0.9 of 0.9 and 0.3 is found.
+    assert found([FIRST], {"first": [3, 4]}).membership_tpr == 50
+    # With a hundred, the surest may: 0.9 is then found behind a test record that is as sure as can be.
+    records = [(Split.TEST, 1, 100), *[(Split.TEST, 1, 50)] * 99, (Split.TRAIN, 1, 90), (Split.TRAIN, 1, 40)]
+    assert found([hospital("first", records)], {"first": [100, 101]}).membership_tpr == 50
+    assert found([hospital("first", records[:99] + records[100:])], {"first": [99, 100]}).membership_tpr == 0
+
+
+def test_shared_weights_are_asked_without_a_bank(
+    asked: list[tuple[Bank, NeighbourLists]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reversed_share(model: Munkey, inputs: Tensor) -> Tensor:
+        del model
+        share = inputs[:, 0, 0, :1].float() / 100
+        return torch.cat([share, 1 - share], dim=1)
+
+    monkeypatch.setattr(answers, "predict_image_only", reversed_share)
+
+    measured = found([FIRST], {"first": [3]})
+
+    # With the bank 0.9 lies above 0.8 and 0.4; the weights alone say 0.1, below 0.2 and 0.6.
+    assert measured.membership == 100
+    assert measured.weights_membership == 0
+    assert len(asked) == 3
 
 
 def test_every_record_is_asked_at_its_own_hospital(asked: list[tuple[Bank, NeighbourLists]]) -> None:

@@ -1,0 +1,144 @@
+"""Federations that an attacker trains himself, to see how answers about members differ from those about others.
+
+Carlini et al. 2022, arXiv 2112.03570, and with the deletion afterwards Hayes et al. 2024, arXiv 2403.01218.
+The attacker knows the retained records and which records might have been forgotten, which is the worst case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.dataset import Consent, Split
+from common.errors import InvalidSetting
+from common.randomness import derive_seed
+from simulations.attacks.attack import Shadow
+from simulations.attacks.candidates import candidates
+from simulations.attacks.remembered import remember
+from simulations.case import Case
+from simulations.hospitals import Encoded
+from simulations.unlearning.method import Budget, Family, Method, Trained
+
+FEWEST_SHADOWS = 4
+
+
+def shadow_case(case: Case, number: int, count: int) -> Case:
+    """Return what a shadow learns and forgets: the retained records, half of the candidates, and all canaries.
+
+    Candidates and canaries are forgotten again. Canaries are learned because they move the attacked federation's
+    weights as well: next to shadows without them every record's answers look strange.
+
+    Shadows 0 and 1, 2 and 3, and so on have complementary halves, drawn at each hospital, so that each candidate is in
+    half of all shadows. Each has first weights and random choices of its own. Held-out candidates that a shadow learns
+    from become revocable training records of their hospital; forgotten ones that it does not learn from are gone.
+
+    Parameters
+    ----------
+    case : Case
+        The one under attack.
+    number : int
+        Which shadow, from 0.
+    count : int
+        How many there are; even, at least `FEWEST_SHADOWS`.
+
+    Raises
+    ------
+    InvalidSetting
+        If the count is odd or too small.
+    """
+    if count < FEWEST_SHADOWS or count % 2:
+        raise InvalidSetting(
+            f"{count} shadows: each record must be in half of them and twice at least; "
+            f"give an even number of at least {FEWEST_SHADOWS}"
+        )
+    asked = candidates(case)
+    hospitals, deletion, canaries = [], {}, {}
+    for hospital in case.hospitals:
+        name, wrong = hospital.name, case.canaries[hospital.name]
+        half = _half(asked.rows(name), number, derive_seed(case.settings.seed, "shadows", name))
+        chosen = np.union1d(half, wrong)
+        stays = np.setdiff1d(np.arange(len(hospital.given.records)), np.setdiff1d(case.forgotten[name], chosen))
+        hospitals.append(replace(hospital, given=_as_training(hospital.given, chosen).select(stays)))
+        deletion[name] = np.flatnonzero(np.isin(stays, chosen))
+        canaries[name] = np.flatnonzero(np.isin(stays, wrong))
+    question = replace(case, hospitals=hospitals, deletions=[deletion], canaries=canaries)
+    return question.with_seed(derive_seed(case.settings.seed, "shadow", number) % 2**31)
+
+
+def train_shadow(
+    case: Case, family: Family[Trained], method: Method[Trained], number: int, count: int, *, budget: Budget
+) -> Shadow:
+    """Train one shadow federation, and let it forget all candidates that it learned from, and the canaries.
+
+    Parameters
+    ----------
+    case : Case
+        The one under attack.
+    family : Family
+        What is attacked.
+    method : Method
+        How it forgets.
+    number, count : int
+        Which shadow, from 0, of how many.
+    budget : Budget
+        What the method may use, as in the federation under attack.
+
+    Raises
+    ------
+    InvalidSetting
+        If the count is odd or too small.
+    """
+    question = shadow_case(case, number, count)
+    trained = family.train(question.everything(), question.settings, question.shape)
+    return forget_in_shadow(case, question, trained, method, budget=budget)
+
+
+def forget_in_shadow(
+    case: Case, question: Case, trained: Trained, method: Method[Trained], *, budget: Budget
+) -> Shadow:
+    """Let a shadow that is trained already forget: several methods may share the training of their family.
+
+    Parameters
+    ----------
+    case : Case
+        The one under attack.
+    question : Case
+        What `shadow_case` made of it.
+    trained : Answering
+        The family's answer to that question.
+    method : Method
+        How it forgets.
+    budget : Budget
+        What the method may use.
+    """
+    asked = candidates(case)
+    records = {h.name: h.given.select(asked.rows(h.name)) for h in case.hospitals}
+    deleted = method.forget(trained, question, budget).answers
+    members = {
+        name: frozenset(learned.records.record_ids.tolist()) & frozenset(records[name].records.record_ids.tolist())
+        for name, learned in question.forget_records().items()
+    }
+    return Shadow(remember(trained, records), remember(deleted, records), members)
+
+
+def train_shadows(
+    case: Case, family: Family[Trained], method: Method[Trained], count: int, *, budget: Budget
+) -> list[Shadow]:
+    """Train all shadows, one after the other; see `train_shadow`."""
+    return [train_shadow(case, family, method, number, count, budget=budget) for number in range(count)]
+
+
+def _half(rows: NDArray[np.int64], number: int, seed: int) -> NDArray[np.int64]:
+    """Return half of the candidates, the other half for the next shadow."""
+    order = np.random.default_rng(derive_seed(seed, number // 2)).permutation(rows)
+    halves = order[: len(rows) // 2], order[len(rows) // 2 :]
+    return np.sort(halves[number % 2])
+
+
+def _as_training(given: Encoded, chosen: NDArray[np.int64]) -> Encoded:
+    """Return records of which the chosen ones are revocable training records."""
+    splits, consents = given.records.splits.copy(), given.records.consents.copy()
+    splits[chosen], consents[chosen] = Split.TRAIN.value, Consent.REVOCABLE.value
+    return replace(given, records=replace(given.records, splits=splits, consents=consents))

@@ -1,0 +1,26 @@
+"""What the shared weights still know when every hospital's bank is taken away.
+
+A deleted entry cannot answer any more, so whatever this attack finds was learned by the weights and outlives deletion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from simulations.attacks.attack import Attack, Scores, Shadow, Target
+from simulations.attacks.loss_threshold import score_by_loss
+from simulations.case import Case
+
+
+class WeightsOnly(Attack):
+    """The loss threshold of Yeom et al., asked of the shared weights alone."""
+
+    name = "weights-only"
+    title = "loss threshold, weights alone"
+    question = "Without any bank, are the shared weights surer of forgotten records than of records they never saw?"
+    paper = "Yeom et al. 2018, arXiv 1709.01604"
+
+    def score(self, target: Target, case: Case, shadows: Sequence[Shadow]) -> Scores:
+        """Score by the log-probability that the shared weights give to the label."""
+        del shadows
+        return score_by_loss(target.state.weights_alone, case)

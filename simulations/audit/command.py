@@ -1,0 +1,147 @@
+"""`munkey-sim audit`: what a federation still knows of what it has forgotten."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from common import command_line
+from common.errors import InvalidSetting
+from common.guarantees import Guarantee
+from common.settings import parse_assignments
+from simulations.attacks.shadows import FEWEST_SHADOWS
+from simulations.audit.document import audit_document
+from simulations.audit.trial import Trial, attempt
+from simulations.consent import parse_share
+from simulations.encoded_set import load_encoded
+from simulations.forget_sets.registry import FORGET_SETS
+from simulations.guarantee_table import Interval
+from simulations.machine import usable_cores
+from simulations.progress import Progress
+from simulations.question import Question
+from simulations.ray_tasks import run_tasks
+from simulations.reporting.files import write_report
+from simulations.unlearning.method import Budget
+from simulations.unlearning.registry import METHODS
+
+
+def audit(
+    data: Annotated[
+        str, typer.Option(help="digits, a MedMNIST-layout .npz by path, or a MedMNIST name (downloads it).")
+    ],
+    guarantee: Annotated[Guarantee, typer.Option(help="What deletions claim.")] = Guarantee.EXACT,
+    method: Annotated[str, typer.Option(help="Audit another way to forget, such as ssd, in place of MUNKEY.")] = "",
+    forget_set: Annotated[str, typer.Option(help=f"What is forgotten: {', '.join(FORGET_SETS)}.")] = "random+canaries",
+    forget: Annotated[str, typer.Option(help="Share of the training records that is forgotten.")] = "10%",
+    hospitals: Annotated[int, typer.Option(min=1, help="How many hospitals.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="How often everything is repeated, each time divided anew.")] = 3,
+    shadows: Annotated[
+        int, typer.Option(min=0, help="Federations that the attacker trains for each seed; 0 leaves that attack out.")
+    ] = 8,
+    permanent: Annotated[
+        str | None, typer.Option(help="Share of records given for good; 30% under exact, none otherwise.")
+    ] = None,
+    epsilon: Annotated[float | None, typer.Option(help="Short for --set epsilon=NUMBER, for certified.")] = None,
+    budget: Annotated[int, typer.Option(min=1, help="Rounds that a method may train in order to forget.")] = 2,
+    alpha: Annotated[
+        float, typer.Option(help="How alike hospitals are (Dirichlet over labels): 0.1 very different, inf the same.")
+    ] = float("inf"),
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", help="A setting as key=value, see docs/settings.md. Repeatable."),
+    ] = None,
+    encoder: Annotated[str | None, typer.Option(help="Short for --set encoder=NAME.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Short for --set encoder-weights=FILE.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where downloaded data sets lie.")] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="Seeds at the same time.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("audit"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Train, forget, train the oracle, attack all of them, and write a report of what is still known.
+
+    Example: munkey-sim audit --data cells.npz --guarantee exact --encoder squeezenet1_0 --weights squeezenet1_0.pth
+    """
+    method = method or f"munkey-{guarantee}"
+    _check(method, METHODS, "--method")
+    _check(forget_set, FORGET_SETS, "--forget-set")
+    if shadows and (shadows < FEWEST_SHADOWS or shadows % 2):
+        raise InvalidSetting(f"--shadows {shadows}: give 0, or an even number of at least {FEWEST_SHADOWS}")
+    if output.exists() and not output.is_dir():
+        raise InvalidSetting(f"--output {output}: is a file; give a folder")
+    usual = "30%" if method == f"munkey-{Guarantee.EXACT}" else "0%"
+    given, share = parse_share(permanent or usual), parse_share(forget)
+    shorthands = {"encoder": encoder, "encoder-weights": weights, "epsilon": epsilon}
+    overrides = parse_assignments(setting or [])
+    overrides |= {name: value for name, value in shorthands.items() if value is not None}
+    if "guarantee" in overrides:
+        raise InvalidSetting(f"guarantee = {overrides['guarantee']}: give it with --guarantee")
+    with Progress.quiet() if as_json else Progress(Console(stderr=True)) as progress:
+        encoded = load_encoded(data, overrides, data_dir, progress)
+        question = Question(encoded.settings, hospitals, alpha, given, share, forget_set, Budget(budget))
+        numbers = [encoded.settings.seed + number for number in range(seeds)]
+        # What cannot be asked for is refused before anything is trained.
+        question.case(encoded.images, numbers[0])
+        trials: dict[int, Trial] = {}
+        with progress.counting("auditing", seeds) as count:
+
+            def done(seed: int, trial: Trial) -> None:
+                trials[seed] = trial
+                count(1)
+
+            run_tasks(
+                attempt,
+                numbers,
+                lambda seed: (question, encoded.images, method, shadows, seed),
+                cores=cores or usable_cores(),
+                done=done,
+            )
+    found = [trials[seed] for seed in numbers]
+    document = audit_document(encoded, question, method, shadows, found, command=command_line.typed())
+    paths = write_report(document, output)
+    if as_json:
+        command_line.print_json(document)
+        return
+    command_line.print_table(_measures(document))
+    command_line.print_table(_verdicts(document))
+    sys.stdout.write(f"{document['headline']['sentence']}\nreport: {paths['html']}\n")
+
+
+def _check(name: str, known: Any, option: str) -> None:
+    if name not in known:
+        raise InvalidSetting(f"{option} {name}: is unknown; choose from {', '.join(known)}")
+
+
+def _measures(document: dict[str, Any]) -> Table:
+    question = document["question"]
+    title = f"{question['method']}, {question['forgotten']} records forgotten, mean of {len(question['seeds'])} seeds"
+    table = Table(title=title, title_justify="left")
+    for heading in ("", "before", "after", "oracle", "gap", "by chance"):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for row in document["measures"]:
+        states = [_shown(row.get(state)) for state in ("before", "after", "oracle")]
+        table.add_row(f"{row['name']} {row['unit']}", *states, _shown(row["gap"]), _shown(row["chance"]))
+    for attack in document["attacks"]:
+        states = [_shown(attack["states"].get(state, {}).get("auroc"), 3) for state in ("before", "after", "oracle")]
+        table.add_row(f"{attack['title']}, AUROC", *states, "", "")
+    return table
+
+
+def _verdicts(document: dict[str, Any]) -> Table:
+    table = Table(title="Verdicts", title_justify="left")
+    for heading in ("", "checked", "found"):
+        table.add_column(heading)
+    for verdict in document["verdicts"]:
+        table.add_row("passed" if verdict["passed"] else "FLAGGED", verdict["title"], verdict["sentence"])
+    return table
+
+
+def _shown(interval: dict[str, Any] | None, digits: int = 1) -> str:
+    if interval is None or interval["mean"] is None:
+        return "-"
+    half = float("nan") if interval["half"] is None else interval["half"]
+    return Interval(interval["mean"], half).text(digits)

@@ -1,0 +1,66 @@
+"""Deletion as hospitals do it: orders applied to real key stores, in place of taking rows out of memory."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from client.bank import read_bank
+from client.dataset import Split
+from client.key_store import KeyStore
+from client.site import SiteFolder
+from common.deletion import DeletionOrder, DeletionRequest, Records
+from common.encoders import Encoder
+from common.references import FederationSecret
+from simulations.answers import HospitalBank
+from simulations.case import Case
+from simulations.hospitals import Hospital, open_hospital
+from simulations.unlearning.munkey import MunkeyFederation
+
+
+def delete_in_key_stores(
+    trained: MunkeyFederation, case: Case, encoder: Encoder, folder: Path
+) -> tuple[MunkeyFederation, float]:
+    """Fill a key store for each hospital, apply the case's deletions as orders, and read back what is left.
+
+    Parameters
+    ----------
+    trained : MunkeyFederation
+        Its banks are in the order of the hospitals' training records.
+    case : Case
+        What is forgotten.
+    encoder : Encoder
+        The one that made the keys.
+    folder : Path
+        For the key stores; empty.
+
+    Returns
+    -------
+    MunkeyFederation, float
+        With the banks that the key stores hold, and the seconds that the slowest hospital took for all its orders.
+    """
+    secret = FederationSecret.generate()
+    places, ids, seconds = {}, {}, []
+    for hospital in case.hospitals:
+        held = Hospital(hospital.name, SiteFolder(folder / hospital.name), hospital.given.split(Split.TRAIN))
+        open_hospital(held, trained.settings, encoder, case.shape, secret)
+        with held.folder.open() as store:
+            bank = read_bank(store, trained.settings.retrieved)
+            store.write_tokens(bank.generation, bank.entries, trained.places[hospital.name].bank.tokens)
+            start = time.perf_counter()
+            _apply(store, hospital, case, secret)
+            seconds.append(time.perf_counter() - start)
+            left = read_bank(store, trained.settings.retrieved)
+            places[hospital.name] = HospitalBank(left, store.read_keys(left.entries))
+            ids[hospital.name] = np.array([record for record, _ in store.read_identities(left.entries)], dtype=np.str_)
+    return MunkeyFederation(trained.model, places, trained.settings, ids), max(seconds)
+
+
+def _apply(store: KeyStore, hospital: Hospital, case: Case, secret: FederationSecret) -> None:
+    for number, deletion in enumerate(case.deletions, start=1):
+        records = hospital.given.records.record_ids[deletion[hospital.name]].tolist()
+        target = Records(frozenset(secret.reference(record) for record in records), hospital.name)
+        request = DeletionRequest(f"audit-{number}-{hospital.name}", hospital.name, target)
+        store.apply(DeletionOrder(number, hospital.name, request))

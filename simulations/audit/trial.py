@@ -1,0 +1,240 @@
+"""One trial of an audit: a federation, its deletion, two oracles and every attack, with one seed."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.encoders import Encoder
+from common.model_choice import choose_encoder
+from simulations.answers import Answering, Banked
+from simulations.attacks.asking import honest_records
+from simulations.attacks.attack import Scores, Target
+from simulations.attacks.registry import ATTACKS
+from simulations.attacks.shadows import train_shadow
+from simulations.audit.key_stores import delete_in_key_stores
+from simulations.case import Case, seen_although_forgotten
+from simulations.hospitals import Encoded
+from simulations.measurement import Measurement, measure
+from simulations.question import Question
+from simulations.unlearning.method import Budget, Forgotten, Method
+from simulations.unlearning.munkey import MunkeyFederation
+from simulations.unlearning.plain_vit import weights_bytes
+from simulations.unlearning.registry import METHODS
+from simulations.unlearning.retraining import other_choices
+
+STATES = ("before", "after", "oracle", "other_oracle")
+"""Before forgetting, afterwards, and two federations that never saw the records."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The federation after some of several deletions: accuracies in percent, the second on all that is forgotten."""
+
+    test_accuracy: float
+    forget_accuracy: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one seed showed.
+
+    Attributes
+    ----------
+    seed : int
+        Which division, forget set, first weights and random choices.
+    forgotten, canaries, deletions : int
+        Records that were forgotten, those of them with wrong labels, and in how many deletions.
+    known : mapping of str to Measurement
+        For each of `STATES`.
+    scores : mapping
+        For each attack, by name, and each of `STATES`, its scores; empty if all that is forgotten are canaries.
+    seen : int
+        Forgotten records that an oracle learned from.
+    kept : int or None
+        Forgotten records whose key a bank still holds; None without banks.
+    identical : bool or None
+        Whether the state after deletion has the same bytes as the oracle's; None without banks.
+    rounds : tuple of float
+        Test accuracy, in percent, after each round of training.
+    steps : tuple of Step
+        After each deletion, where there are several.
+    forget_seconds, retrain_seconds : float
+        The slowest hospital's, or all of the method's training; and training the oracle, with one thread.
+    forget_bytes, retrain_bytes : int
+        Sent to and from all hospitals.
+    """
+
+    seed: int
+    forgotten: int
+    canaries: int
+    deletions: int
+    known: Mapping[str, Measurement]
+    scores: Mapping[str, Mapping[str, Scores]]
+    seen: int
+    kept: int | None
+    identical: bool | None
+    rounds: tuple[float, ...]
+    steps: tuple[Step, ...]
+    forget_seconds: float
+    retrain_seconds: float
+    forget_bytes: int
+    retrain_bytes: int
+
+
+def attempt(question: Question, images: Encoded, method: str, shadows: int, seed: int) -> Trial:
+    """Audit a method with one seed, in this process, with one thread.
+
+    Parameters
+    ----------
+    question : Question
+        What is learned and forgotten.
+    images : Encoded
+        The data set.
+    method : str
+        How it is forgotten.
+    shadows : int
+        Federations that the attacker trains; with 0, attacks that need them are left out.
+    seed : int
+        Of the case.
+    """
+    torch.set_num_threads(1)
+    return audit_case(question.case(images, seed), METHODS[method], shadows, question.budget)
+
+
+def audit_case(case: Case, method: Method[Any], shadows: int, budget: Budget) -> Trial:
+    """Train, forget, train two oracles, and attack them all; parameters as for `attempt`."""
+    family, retained = method.family, retained_for_oracle(case)
+    rounds: list[float] = []
+    nothing = {name: rows[:0] for name, rows in case.forgotten.items()}
+
+    def note(number: int, answers: Answering) -> None:
+        del number
+        rounds.append(measure(answers, case.hospitals, nothing, case.forgotten).test_accuracy)
+
+    trained = family.train(case.everything(), case.settings, case.shape, after_round=note)
+    forgotten, forget_seconds = _forget(trained, case, method, budget)
+    start = time.perf_counter()
+    oracle = family.train(retained, case.settings, case.shape)
+    retrain_seconds = time.perf_counter() - start
+    states = {
+        "before": trained,
+        "after": forgotten.answers,
+        "oracle": oracle,
+        "other_oracle": family.train(retained, other_choices(case).settings, case.shape),
+    }
+    return Trial(
+        seed=case.settings.seed,
+        forgotten=sum(map(len, case.forgotten.values())),
+        canaries=sum(map(len, case.canaries.values())),
+        deletions=len(case.deletions),
+        known={name: known(state, case) for name, state in states.items()},
+        scores=_attack(states, case, method, shadows, budget),
+        seen=seen_although_forgotten(case, retained),
+        kept=count_kept(forgotten.answers, case),
+        identical=_identical(forgotten.answers, oracle),
+        rounds=tuple(rounds),
+        steps=_steps(trained, case, method, budget),
+        forget_seconds=forget_seconds,
+        retrain_seconds=retrain_seconds,
+        forget_bytes=forgotten.bytes_sent,
+        retrain_bytes=_retrain_bytes(oracle, case),
+    )
+
+
+def retained_for_oracle(case: Case) -> dict[str, Encoded]:
+    """Return what oracles learn from; `seen_although_forgotten` checks it against the case."""
+    return case.retained()
+
+
+def known(answers: Answering, case: Case) -> Measurement:
+    """Measure a federation on what the case forgets."""
+    return measure(answers, case.hospitals, case.forgotten, case.forgotten, case.canaries)
+
+
+def count_kept(answers: Answering, case: Case) -> int | None:
+    """Count forgotten records whose key a hospital still holds; one that a retained record shares does not count."""
+    if not isinstance(answers, Banked):
+        return None
+    retained, kept = case.retained(), 0
+    for name, gone in case.forget_records().items():
+        held, stays = _rows(answers.keys_of(name)), _rows(retained[name].encoding.keys)
+        kept += sum(key in held and key not in stays for key in _rows_in_order(gone.encoding.keys))
+    return kept
+
+
+def _forget(trained: Any, case: Case, method: Method[Any], budget: Budget) -> tuple[Forgotten, float]:
+    """Forget and return the seconds that it took; MUNKEY's deletion goes through real key stores."""
+    if isinstance(trained, MunkeyFederation):
+        encoder: Encoder = choose_encoder(case.settings)
+        with tempfile.TemporaryDirectory(prefix="munkey-audit-") as folder:
+            after, seconds = delete_in_key_stores(trained, case, encoder, Path(folder))
+        return Forgotten(after, 0), seconds
+    start = time.perf_counter()
+    forgotten = method.forget(trained, case, budget)
+    return forgotten, time.perf_counter() - start
+
+
+def _attack(
+    states: Mapping[str, Answering], case: Case, method: Method[Any], shadows: int, budget: Budget
+) -> dict[str, dict[str, Scores]]:
+    if not honest_records(case):
+        return {}
+    trained = [train_shadow(case, method.family, method, n, shadows, budget=budget) for n in range(shadows)]
+    return {
+        name: {
+            state: attack.score(Target(answers, states["before"]), case, trained) for state, answers in states.items()
+        }
+        for name, attack in ATTACKS.items()
+        if shadows or not attack.shadows
+    }
+
+
+def _steps(trained: Any, case: Case, method: Method[Any], budget: Budget) -> tuple[Step, ...]:
+    """Measure after each of several deletions."""
+    if len(case.deletions) < 2:
+        return ()
+    found = []
+    for count in range(1, len(case.deletions) + 1):
+        part = replace(case, deletions=case.deletions[:count])
+        part = replace(part, canaries=_within(case.canaries, part))
+        measured = known(method.forget(trained, part, budget).answers, part)
+        found.append(Step(measured.test_accuracy, measured.forget_accuracy))
+    return tuple(found)
+
+
+def _within(canaries: Mapping[str, Any], part: Case) -> dict[str, Any]:
+    return {name: rows[[row in part.forgotten[name] for row in rows.tolist()]] for name, rows in canaries.items()}
+
+
+def _identical(after: Answering, oracle: Answering) -> bool | None:
+    """Compare shared weights, keys and exemplar tokens byte by byte."""
+    if not (isinstance(after, MunkeyFederation) and isinstance(oracle, MunkeyFederation)):
+        return None
+    mine, its = after.model.state_dict(), oracle.model.state_dict()
+    return all(torch.equal(weight, its[name]) for name, weight in mine.items()) and all(
+        torch.equal(place.keys, oracle.places[name].keys)
+        and torch.equal(place.bank.tokens.offsets, oracle.places[name].bank.tokens.offsets)
+        for name, place in after.places.items()
+    )
+
+
+def _retrain_bytes(oracle: Answering, case: Case) -> int:
+    model = getattr(oracle, "model", None)
+    if not isinstance(model, torch.nn.Module):
+        return 0
+    return 2 * weights_bytes(model) * case.settings.num_rounds * len(oracle.sites)
+
+
+def _rows(keys: torch.Tensor) -> frozenset[bytes]:
+    return frozenset(_rows_in_order(keys))
+
+
+def _rows_in_order(keys: torch.Tensor) -> Sequence[bytes]:
+    return [key.tobytes() for key in keys.numpy()]

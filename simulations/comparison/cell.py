@@ -1,0 +1,143 @@
+"""One cell of the comparison: one family on one data set with one seed, and all of its methods."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+import torch
+
+from simulations.answers import Answering
+from simulations.case import Case, seen_although_forgotten
+from simulations.hospitals import Encoded
+from simulations.json_values import finite_only
+from simulations.measurement import Measurement, measure
+from simulations.question import Question
+from simulations.unlearning.method import Budget, Method
+from simulations.unlearning.registry import METHODS
+from simulations.unlearning.retraining import other_choices
+
+Trained = TypeVar("Trained", bound=Answering)
+
+_STATES = ("before", "after", "oracle")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one method did with one seed.
+
+    Attributes
+    ----------
+    method : str
+        Its name.
+    seed : int
+        Which division, forget set, first weights and random choices.
+    before, after, oracle : Measurement
+        Before forgetting, afterwards, and of the same family without the forgotten records.
+    chance : float
+        Average Gap between two oracles of the family, in points.
+    train_seconds, forget_seconds : float
+        With one thread.
+    bytes_sent : int
+        In order to forget.
+    """
+
+    method: str
+    seed: int
+    before: Measurement
+    after: Measurement
+    oracle: Measurement
+    chance: float
+    train_seconds: float
+    forget_seconds: float
+    bytes_sent: int
+
+    @property
+    def gap(self) -> float:
+        """Average Gap to the family's oracle, in points."""
+        return self.after.gap(self.oracle)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome without single records' confidences; numbers that are not known are None."""
+        document = asdict(self)
+        for state in _STATES:
+            del document[state]["forget_confidence"], document[state]["test_confidence"]
+        unknown: dict[str, Any] = finite_only(document)
+        return unknown
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Outcome:
+        """Read what `to_json` wrote."""
+        return cls(**{**_known(document), **{state: Measurement(**_known(document[state])) for state in _STATES}})
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: math.nan if value is None else value for name, value in values.items()}
+
+
+def run_cell(question: Question, images: Encoded, methods: Sequence[str], seed: int) -> list[Outcome]:
+    """Train one family, its oracle and another oracle, and let each of some of its methods forget.
+
+    Parameters
+    ----------
+    question : Question
+        What is asked.
+    images : Encoded
+        The data set.
+    methods : sequence of str
+        Names of methods of one family.
+    seed : int
+        Of the case.
+
+    Raises
+    ------
+    ValueError
+        If methods of several families are given.
+    AssertionError
+        If the oracle has seen a forgotten record.
+    """
+    torch.set_num_threads(1)
+    chosen = [METHODS[name] for name in methods]
+    if len({method.family.name for method in chosen}) != 1:
+        raise ValueError(f"{', '.join(methods)} are not of one family")
+    return _outcomes(question.case(images, seed), chosen, question.budget)
+
+
+def _outcomes(case: Case, methods: Sequence[Method[Trained]], budget: Budget) -> list[Outcome]:
+    family, retained = methods[0].family, case.retained()
+    seen = seen_although_forgotten(case, retained)
+    if seen:
+        raise AssertionError(f"the oracle would learn from {seen} records that are to be forgotten")
+
+    def known(answers: Answering) -> Measurement:
+        return measure(answers, case.hospitals, case.forgotten, case.forgotten, case.canaries)
+
+    start = time.perf_counter()
+    trained = family.train(case.everything(), case.settings, case.shape)
+    train_seconds = time.perf_counter() - start
+    before = known(trained)
+    oracle = known(family.train(retained, case.settings, case.shape))
+    other = known(family.train(retained, other_choices(case).settings, case.shape))
+    outcomes = []
+    for method in methods:
+        start = time.perf_counter()
+        forgotten = method.forget(trained, case, budget)
+        seconds = time.perf_counter() - start
+        after = known(forgotten.answers)
+        outcomes.append(
+            Outcome(
+                method.name,
+                case.settings.seed,
+                before,
+                after,
+                oracle,
+                other.gap(oracle),
+                train_seconds,
+                seconds,
+                forgotten.bytes_sent,
+            )
+        )
+    return outcomes

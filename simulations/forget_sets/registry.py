@@ -1,0 +1,36 @@
+"""All forget sets by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from common.model import ModelShape
+from common.settings import Settings
+from simulations.forget_sets.canaries import Canaries
+from simulations.forget_sets.forget_set import ForgetSet
+from simulations.forget_sets.most_memorised import MostMemorised
+from simulations.forget_sets.random_records import RandomRecords
+from simulations.forget_sets.random_with_canaries import RandomWithCanaries
+from simulations.forget_sets.ten_deletions import TenDeletions
+from simulations.forget_sets.whole_site import WholeSite
+from simulations.forget_sets.whole_subjects import WholeSubjects
+
+MakeForgetSet = Callable[[Settings, ModelShape], ForgetSet]
+"""Settings and shape are those of the federation that is audited; most forget sets need neither."""
+
+
+def _regardless(forget_set: ForgetSet) -> MakeForgetSet:
+    def make(settings: Settings, shape: ModelShape) -> ForgetSet:
+        del settings, shape
+        return forget_set
+
+    return make
+
+
+_UNTRAINED = (RandomRecords(), WholeSubjects(), Canaries(), WholeSite(), TenDeletions(), RandomWithCanaries())
+
+FORGET_SETS: Mapping[str, MakeForgetSet] = MappingProxyType(
+    {one.name: _regardless(one) for one in _UNTRAINED} | {MostMemorised.name: MostMemorised}
+)
+"""The one that trains models, to find out what they memorise, comes last."""

@@ -1,0 +1,51 @@
+"""What a comparison or an audit asks: how hospitals are made, and what they are to forget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from common.model_choice import choose_shape
+from common.settings import Settings
+from simulations.case import Case
+from simulations.forget_sets.registry import FORGET_SETS
+from simulations.hospitals import Encoded, divide
+from simulations.unlearning.method import Budget
+
+
+@dataclass(frozen=True)
+class Question:
+    """What every method is asked.
+
+    Attributes
+    ----------
+    settings : Settings
+        Of the federation, with the data set's classes and image shape.
+    hospitals : int
+        How many there are.
+    alpha : float
+        How alike they are; infinity for the same share of each class.
+    permanent : float
+        Share of the records that were given for good; only under `exact` does it matter.
+    forget : float
+        Share of all training records that is forgotten.
+    forget_set : str
+        How they are chosen.
+    budget : Budget
+        What methods that train again may use.
+    """
+
+    settings: Settings
+    hospitals: int
+    alpha: float
+    permanent: float
+    forget: float
+    forget_set: str
+    budget: Budget
+
+    def case(self, images: Encoded, seed: int) -> Case:
+        """Divide the records, and draw what is forgotten; the same for every family."""
+        settings = self.settings.replace(seed=seed)
+        shape = choose_shape(settings)
+        hospitals = divide(images, self.hospitals, alpha=self.alpha, permanent=self.permanent, seed=seed)
+        drawn = FORGET_SETS[self.forget_set](settings, shape).draw(hospitals, self.forget, seed)
+        return Case(drawn.hospitals, drawn.deletions, drawn.canaries, settings, shape)

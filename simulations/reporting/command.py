@@ -1,0 +1,27 @@
+"""`munkey-sim report`: the pages of a report, made again from its JSON."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from simulations.reporting.document import read_document
+from simulations.reporting.files import write_pages
+
+
+def report(
+    file: Annotated[Path, typer.Argument(help="The report.json of an audit or a comparison.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for report.html and report.md; that of the file by default.")
+    ] = None,
+) -> None:
+    """Make the HTML page and the Markdown of an audit or a comparison again, from its report.json alone.
+
+    Example: munkey-sim report runs/audit/report.json --output pages
+    """
+    paths = write_pages(read_document(file), output or file.parent)
+    for path in paths.values():
+        sys.stdout.write(f"{path}\n")

@@ -1,0 +1,83 @@
+"""What a report says in plain words: guarantees, epsilon, and the words that measures are made of."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from common.command_line import loss_words
+from common.guarantees import PrivacyLoss
+
+_MEANS = {
+    "exact": (
+        "What the hospitals share never learned from a record that may be withdrawn, and every entry in a memory bank "
+        "depends on its own record only. After a deletion the federation is not merely similar to one that never had "
+        "the record: it has the same bytes."
+    ),
+    "certified": (
+        "What the hospitals share did learn from the record, but every record's contribution was limited and covered "
+        "with noise. How much anyone can still find out about a deleted record is bounded by mathematics, whatever "
+        "they do and whatever else they know."
+    ),
+    "empirical": (
+        "Nothing bounds what the shared weights still know of a deleted record. It is measured instead: this report "
+        "attacks the federation and compares it with oracles, which never saw the record. A better attack may find "
+        "more."
+    ),
+}
+
+WORDS = {
+    "Oracle": "The same federation, trained from the start without the forgotten records: what perfect forgetting is.",
+    "TA": "Test accuracy: how often the model is right about records that nobody trained with.",
+    "RA": "Retain accuracy: the same for training records that were not forgotten.",
+    "FA": "Forget accuracy: the same for forgotten records. It should be as high as the oracle's, not as low as "
+    "can be.",
+    "MIA": "Membership-inference attack: how well forgotten records can be told from ones that were never learned "
+    "from. 50% is guessing.",
+    "AUROC": "How well an attack tells the two apart over all thresholds: 0.5 is guessing, 1 is always right. Far "
+    "below 0.5 is a trace as well.",
+    "TPR at 1% FPR": "Share of forgotten records that an attack finds if it may wrongly accuse one other record in a "
+    "hundred. 1% is guessing.",
+    "Average Gap": "Mean absolute difference to the oracle in TA, RA, FA and MIA.",
+    "By chance": "The same difference between two oracles with different seeds: smaller than that cannot be told "
+    "from luck.",
+    "Canary": "A record that was given a wrong label before training. A model that still answers with that label "
+    "remembers it.",
+    "±": "Half of the 95% interval of the mean over seeds (Student's t).",
+}
+"""Terms of the field, for readers from outside of it."""
+
+
+def guarantee_words(name: str) -> str:
+    """Return what a guarantee means, for a reader who knows nothing of machine learning."""
+    return _MEANS[name]
+
+
+def epsilon_words(guarantee: dict[str, Any]) -> str:
+    """Return what (epsilon, delta) lets anyone find out; nothing where the guarantee has no epsilon.
+
+    Under (epsilon, 0) differential privacy the odds of any hypothesis about one record change by a factor of
+    exp(epsilon) at most (Dwork and Roth 2014, section 2.3.3), so even odds become a probability
+    of 1 / (1 + exp(-epsilon)).
+    """
+    epsilon, delta = guarantee["epsilon"], guarantee["delta"]
+    if epsilon is None:
+        return ""
+    if epsilon == "inf":
+        return "Epsilon is infinite: nothing is bounded."
+    # Rounded up: a bound must not look smaller than it is.
+    surest = math.ceil(1000 / (1 + math.exp(-epsilon))) / 10
+    failing = f", save for a probability of delta = {delta:.3g}" if delta else ""
+    return (
+        f"Epsilon is {loss_words(PrivacyLoss(epsilon, delta or 0.0))}: whoever held it for as likely as not that the "
+        f"record took part can be at most {surest:g}% sure of it from what the hospitals share{failing}."
+    )
+
+
+def identical_words(identical: bool | None) -> str:
+    """Return what came of comparing the state after deletion with the oracle's, byte by byte."""
+    if identical is None:
+        return "The state after deletion was not compared with the oracle's byte by byte."
+    if identical:
+        return "Checked: after deletion the state has the same bytes as the oracle's."
+    return "After deletion the state does not have the same bytes as the oracle's."

@@ -1,0 +1,39 @@
+"""Fine-tuning: train on with what is retained, and hope that the rest fades (catastrophic forgetting).
+
+Golatkar et al. 2020, "Eternal Sunshine of the Spotless Net", arXiv 1911.04933, compare with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+
+from simulations.case import Case
+from simulations.unlearning.local_epochs import Epoch, Loss, Share, shares_of, task_loss, unlearn
+from simulations.unlearning.method import Budget, Forgotten, Method
+from simulations.unlearning.plain_vit import PlainFamily, PlainFederation
+
+
+class FineTuning(Method[PlainFederation]):
+    """Train the trained model on, on what hospitals retain; forgotten records are not needed."""
+
+    name = "fine-tuning"
+    title = "fine-tuning"
+    paper = "Golatkar et al. 2020, arXiv 1911.04933"
+    family = PlainFamily()
+    needs_data = True
+    retrains = False
+
+    def forget(self, trained: PlainFederation, case: Case, budget: Budget) -> Forgotten:
+        """Train on for the budget's rounds; a hospital that retains nothing has no part."""
+        settings = case.settings
+
+        def steps(share: Share, epoch: Epoch, draws: torch.Generator) -> Iterator[Loss]:
+            del epoch
+            for batch in share.retained.batches(settings.batch_size, draws):
+                yield partial(task_loss, records=batch, settings=settings)
+
+        shares = {name: share.without_forgotten() for name, share in shares_of(case).items()}
+        return unlearn(trained, shares, settings, budget, self.name, steps)

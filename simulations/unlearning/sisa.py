@@ -1,0 +1,173 @@
+"""SISA: several models, each of which has seen one shard of the records; forgetting trains those models again.
+
+Bourtoule et al. 2021, "Machine Unlearning", IEEE S&P, arXiv 1912.03817.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.model import ModelShape
+from common.randomness import derive_seed
+from common.settings import Settings
+from simulations.case import Case
+from simulations.federated_loop import LocalTraining, average_rounds
+from simulations.hospitals import Encoded
+from simulations.plain_vit import PlainViT, plain_site
+from simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method
+from simulations.unlearning.plain_vit import PlainFederation, first_plain, weights_bytes
+
+SHARDS = 4
+"""How many there are. A number that followed from how many records there are would change with a deletion."""
+
+
+@dataclass(frozen=True)
+class SisaFederation:
+    """A trained federation of several models.
+
+    Attributes
+    ----------
+    models : mapping of int to PlainViT
+        The model of each shard in which some hospital has records.
+    sites : frozenset of str
+        Hospitals with training records.
+    num_classes : int
+        How many classes there are.
+    """
+
+    models: Mapping[int, PlainViT]
+    sites: frozenset[str]
+    num_classes: int
+
+    def answer(self, site: str, records: Encoded) -> Tensor:
+        """Return (n, num_classes) means of the models' probabilities; uniform ones where there is no model."""
+        if not self.models:
+            return torch.full((len(records.records), self.num_classes), 1 / self.num_classes)
+        votes = [PlainFederation(model, self.sites).answer(site, records) for model in self.models.values()]
+        return torch.stack(votes).mean(0)
+
+    def weights_alone(self, site: str, records: Encoded) -> Tensor:
+        """Return what `answer` does: everything is in the shared weights."""
+        return self.answer(site, records)
+
+
+class SisaFamily(Family[SisaFederation]):
+    """Federated averaging of one plain ViT for each shard; a shard is a part of every hospital's records.
+
+    The paper's slices, which keep a shard's model at several points of its training, are left out.
+    """
+
+    name = "sisa"
+
+    def train(
+        self,
+        records: Mapping[str, Encoded],
+        settings: Settings,
+        shape: ModelShape,
+        *,
+        after_round: AfterRound | None = None,
+    ) -> SisaFederation:
+        """Train all shards' models, round by round."""
+        sites = frozenset(name for name, some in records.items() if len(some.records))
+
+        def tell(number: int, models: Mapping[int, PlainViT]) -> None:
+            if after_round is not None:
+                after_round(number, SisaFederation(models, sites, shape.num_classes))
+
+        parts = shards_of(records, settings.seed)
+        return SisaFederation(train_shards(parts, settings, shape, after_round=tell), sites, shape.num_classes)
+
+
+class Sisa(Method[SisaFederation]):
+    """Train again, from their first weights, the models of the shards that lose a record.
+
+    What comes out is byte for byte the federation that never had the forgotten records. Deletions that are asked for
+    one after the other are carried out together.
+    """
+
+    name = "sisa"
+    title = "SISA"
+    paper = "Bourtoule et al. 2021, arXiv 1912.03817"
+    family = SisaFamily()
+    needs_data = True
+    retrains = True
+
+    def forget(self, trained: SisaFederation, case: Case, budget: Budget) -> Forgotten:
+        """Train the shards that lose a record for all rounds whatever the budget."""
+        del budget
+        settings, retained = case.settings, case.retained()
+        lose = shards_of(case.forget_records(), settings.seed)
+        parts = {shard: part for shard, part in shards_of(retained, settings.seed).items() if shard in lose}
+        again = train_shards(parts, settings, case.shape)
+        stay = {shard: model for shard, model in trained.models.items() if shard not in lose}
+        sites = frozenset(name for name, some in retained.items() if len(some.records))
+        answers = SisaFederation(dict(sorted({**stay, **again}.items())), sites, case.shape.num_classes)
+        messages = 2 * settings.num_rounds * sum(len(part) for part in parts.values())
+        return Forgotten(answers, messages * _message(trained.models.values()))
+
+
+def shard_of(record_id: str, seed: int) -> int:
+    """Return a record's shard, which depends on no other record."""
+    return derive_seed(seed, "shard of a record", record_id) % SHARDS
+
+
+def shards_of(records: Mapping[str, Encoded], seed: int) -> dict[int, dict[str, Encoded]]:
+    """Return the records of each shard at each hospital; shards and hospitals without any are left out."""
+    places = {
+        name: np.array([shard_of(record, seed) for record in some.records.record_ids.tolist()], dtype=np.int64)
+        for name, some in records.items()
+    }
+    parts = {
+        shard: {name: some.select(places[name] == shard) for name, some in records.items() if shard in places[name]}
+        for shard in range(SHARDS)
+    }
+    return {shard: part for shard, part in parts.items() if part}
+
+
+def train_shards(
+    parts: Mapping[int, Mapping[str, Encoded]],
+    settings: Settings,
+    shape: ModelShape,
+    *,
+    after_round: Callable[[int, Mapping[int, PlainViT]], None] | None = None,
+) -> dict[int, PlainViT]:
+    """Train some shards' models, each from first weights and with random choices of its own.
+
+    Parameters
+    ----------
+    parts : mapping
+        For each shard, each hospital's records of it.
+    settings : Settings
+        Rounds, local epochs, rates, seed.
+    shape : ModelShape
+        Of each model.
+    after_round : callable, optional
+        Called after each round, from 1, with the models as they are then, which change afterwards.
+    """
+    models, sites = {}, {}
+    for shard, part in parts.items():
+        own = settings.replace(seed=derive_seed(settings.seed, "shard", shard) % 2**31)
+        models[shard] = first_plain(shape, own.seed).eval()
+        sites[shard] = [
+            plain_site(name, some.inputs(shape), torch.from_numpy(some.records.labels), own)
+            for name, some in part.items()
+        ]
+    for number in range(1, settings.num_rounds + 1):
+        for shard, model in models.items():
+            average_rounds(model, [_in_round(site, number) for site in sites[shard]], 1)
+        if after_round is not None:
+            after_round(number, models)
+    return models
+
+
+def _in_round(site: LocalTraining[PlainViT], number: int) -> LocalTraining[PlainViT]:
+    return lambda model, _: site(model, number)
+
+
+def _message(models: Iterable[PlainViT]) -> int:
+    return max(map(weights_bytes, models), default=0)

@@ -1,0 +1,80 @@
+"""A small case, and federations that answer as they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from client.dataset import Split
+from common.model import ModelShape
+from common.settings import Settings
+from simulations.answers import Answering
+from simulations.case import Case
+from simulations.hospitals import Encoded, Hospital
+
+
+@dataclass(frozen=True)
+class Told:
+    """Gives each record's label the probability that the record's id has, and the rest to the next class."""
+
+    sure: Mapping[str, float]
+    weights: Mapping[str, float] = field(default_factory=dict)
+    otherwise: float = 0.5
+    sites: frozenset[str] = frozenset()
+
+    def answer(self, site: str, records: Encoded) -> Tensor:
+        del site
+        return self._say(self.sure, records)
+
+    def weights_alone(self, site: str, records: Encoded) -> Tensor:
+        del site
+        return self._say(self.weights, records)
+
+    def _say(self, sure: Mapping[str, float], records: Encoded) -> Tensor:
+        said = torch.zeros(len(records.records), records.records.num_classes)
+        rows = np.arange(len(records.records))
+        labels = records.records.labels
+        given = torch.tensor([sure.get(record, self.otherwise) for record in records.records.record_ids.tolist()])
+        said[rows, labels] = given
+        said[rows, (labels + 1) % records.records.num_classes] = 1 - given
+        return said
+
+
+@pytest.fixture
+def told() -> Callable[..., Answering]:
+    """Return a function that makes a federation from probabilities by record id, with banks and of weights alone."""
+    return Told
+
+
+@pytest.fixture
+def case(hospitals: list[Hospital], settings: Settings, shape: ModelShape) -> Case:
+    """Three records of the first hospital and two of the second are forgotten; the first's first is a canary."""
+    train = {h.name: np.flatnonzero(h.given.records.splits == Split.TRAIN.value) for h in hospitals}
+    first, second, third = (hospital.name for hospital in hospitals)
+    none = np.empty(0, dtype=np.int64)
+    deletion = {first: train[first][:3], second: train[second][:2], third: none}
+    canaries = {first: train[first][:1], second: none, third: none}
+    return Case(hospitals, [deletion], canaries, settings, shape)
+
+
+@pytest.fixture
+def honest(case: Case) -> list[str]:
+    """The record ids of the four forgotten records that are no canaries, hospital by hospital."""
+    return [
+        str(record)
+        for hospital in case.hospitals
+        for record in hospital.given.records.record_ids[
+            np.setdiff1d(case.forgotten[hospital.name], case.canaries[hospital.name])
+        ]
+    ]
+
+
+@pytest.fixture
+def canary(case: Case) -> str:
+    hospital = case.hospitals[0]
+    return str(hospital.given.records.record_ids[case.canaries[hospital.name][0]])

@@ -1,0 +1,204 @@
+"""Shadow federations: half of the candidates each, and no other record that the attacked one never saw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from client.dataset import Consent, Split
+from common.errors import InvalidSetting
+from common.guarantees import Guarantee
+from simulations.answers import Answering
+from simulations.attacks.attack import Target
+from simulations.attacks.candidates import Candidates, candidates
+from simulations.attacks.likelihood_ratio import LikelihoodRatio
+from simulations.attacks.shadows import forget_in_shadow, shadow_case, train_shadow, train_shadows
+from simulations.case import Case
+from simulations.hospitals import Hospital
+from simulations.unlearning.method import Budget
+from simulations.unlearning.munkey import KeyDeletion, MunkeyFederation
+from simulations.unlearning.nothing import Nothing
+
+COUNT = 4
+BUDGET = Budget(rounds=1)
+
+
+@pytest.fixture
+def asked(case: Case) -> Candidates:
+    return candidates(case)
+
+
+@pytest.fixture
+def questions(case: Case) -> list[Case]:
+    return [shadow_case(case, number, COUNT) for number in range(COUNT)]
+
+
+def candidate_ids(case: Case, asked: Candidates, name: str) -> set[str]:
+    given = next(hospital.given for hospital in case.hospitals if hospital.name == name)
+    return set(given.records.record_ids[asked.rows(name)].tolist())
+
+
+def learned(question: Case, name: str) -> set[str]:
+    return set(question.everything()[name].records.record_ids.tolist())
+
+
+def test_each_candidate_is_in_half_of_the_shadows_and_in_one_of_each_pair(
+    case: Case, asked: Candidates, questions: list[Case]
+) -> None:
+    for hospital in case.hospitals:
+        among = candidate_ids(case, asked, hospital.name)
+        drawn = [learned(question, hospital.name) & among for question in questions]
+        assert drawn[0] | drawn[1] == drawn[2] | drawn[3] == among
+        assert not drawn[0] & drawn[1]
+        assert not drawn[2] & drawn[3]
+
+
+def test_other_pairs_draw_other_halves(case: Case) -> None:
+    drawn = {frozenset(learned(shadow_case(case, pair, 40), case.hospitals[0].name)) for pair in range(0, 40, 2)}
+
+    assert len(drawn) > 1
+
+
+def test_shadow_learns_from_retained_records_candidates_and_canaries_only(
+    case: Case, asked: Candidates, questions: list[Case], canary: str
+) -> None:
+    for hospital in case.hospitals:
+        stays = set(case.retained()[hospital.name].records.record_ids.tolist())
+        planted = {canary} if len(case.canaries[hospital.name]) else set()
+        for question in questions:
+            assert stays | planted <= learned(question, hospital.name)
+            among = candidate_ids(case, asked, hospital.name)
+            assert learned(question, hospital.name) <= stays | planted | among
+            assert set(question.retained()[hospital.name].records.record_ids.tolist()) == stays
+
+
+def test_canaries_are_canaries_in_shadows_too_and_no_members(case: Case, questions: list[Case], canary: str) -> None:
+    for question in questions:
+        ids = [h.given.records.record_ids[question.canaries[h.name]].tolist() for h in question.hospitals]
+        assert ids == [[canary], [], []]
+
+    shadow = forget_in_shadow(
+        case,
+        questions[0],
+        Nothing.family.train(questions[0].everything(), questions[0].settings.replace(num_rounds=1), case.shape),
+        Nothing(),
+        budget=BUDGET,
+    )
+    assert not any(canary in members for members in shadow.members.values())
+
+
+def test_shadow_forgets_what_it_learned_beside_the_retained_records(case: Case, questions: list[Case]) -> None:
+    for question in questions:
+        for name, forgotten in question.forget_records().items():
+            stays = set(case.retained()[name].records.record_ids.tolist())
+            assert set(forgotten.records.record_ids.tolist()) == learned(question, name) - stays
+
+
+def test_held_out_candidates_become_training_records_that_may_be_withdrawn(case: Case) -> None:
+    permanent = [
+        replace(h, given=replace(h.given, records=replace(h.given.records, consents=_permanent_held_out(h))))
+        for h in case.hospitals
+    ]
+    question = shadow_case(replace(case, hospitals=permanent), 0, COUNT)
+
+    for forgotten in question.forget_records().values():
+        assert set(forgotten.records.splits.tolist()) <= {Split.TRAIN.value}
+        assert set(forgotten.records.consents.tolist()) <= {Consent.REVOCABLE.value}
+    assert Consent.PERMANENT.value in question.hospitals[0].given.records.consents
+
+
+def _permanent_held_out(hospital: Hospital) -> NDArray[np.str_]:
+    train = hospital.given.records.splits == Split.TRAIN.value
+    return np.where(train, Consent.REVOCABLE.value, Consent.PERMANENT.value)
+
+
+def test_forgotten_records_that_a_shadow_does_not_learn_from_are_not_there(case: Case, questions: list[Case]) -> None:
+    gone = {name: set(records.records.record_ids.tolist()) for name, records in case.forget_records().items()}
+
+    for question in questions:
+        for hospital in question.hospitals:
+            there = set(hospital.given.records.record_ids.tolist())
+            assert there & gone[hospital.name] <= learned(question, hospital.name)
+
+
+def test_shadows_have_seeds_of_their_own(case: Case, questions: list[Case]) -> None:
+    seeds = {case.settings.seed, *(question.settings.seed for question in questions)}
+
+    assert len(seeds) == COUNT + 1
+    assert shadow_case(case, 0, COUNT).settings.seed in seeds
+
+
+@pytest.mark.parametrize("count", [0, 2, 5])
+def test_odd_or_small_count_is_refused(case: Case, count: int) -> None:
+    with pytest.raises(InvalidSetting, match=f"{count} shadows: .*; give an even number of at least 4") as caught:
+        shadow_case(case, 0, count)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_deleted_shadow_has_no_candidate_in_its_banks(case: Case, asked: Candidates) -> None:
+    method = KeyDeletion(Guarantee.EMPIRICAL)
+    question = shadow_case(case, 0, COUNT)
+    trained = method.family.train(question.everything(), question.settings, question.shape)
+
+    deleted = method.forget(trained, question, BUDGET).answers
+
+    assert isinstance(deleted, MunkeyFederation)
+    for name, held in deleted.record_ids.items():
+        among = candidate_ids(case, asked, name)
+        assert among & set(trained.record_ids[name].tolist()) == learned(question, name) & among
+        assert not among & set(held.tolist())
+        assert len(deleted.places[name].bank) == len(held)
+
+
+def test_shadow_remembers_what_the_federation_said_about_candidates(case: Case, asked: Candidates) -> None:
+    method = KeyDeletion(Guarantee.EMPIRICAL)
+    question = shadow_case(case, 1, COUNT)
+    trained = method.family.train(question.everything(), question.settings, question.shape)
+
+    shadow = forget_in_shadow(case, question, trained, method, budget=BUDGET)
+
+    deleted = method.forget(trained, question, BUDGET).answers
+    for hospital in case.hospitals:
+        records = hospital.given.select(asked.rows(hospital.name)[::-1].copy())
+        said: list[tuple[Answering, Answering]] = [(shadow.trained, trained), (shadow.deleted, deleted)]
+        for remembered, asked_again in said:
+            assert torch.allclose(
+                remembered.answer(hospital.name, records), asked_again.answer(hospital.name, records), atol=1e-6
+            )
+            assert torch.allclose(
+                remembered.weights_alone(hospital.name, records),
+                asked_again.weights_alone(hospital.name, records),
+                atol=1e-6,
+            )
+        assert shadow.members[hospital.name] == learned(question, hospital.name) & candidate_ids(
+            case, asked, hospital.name
+        )
+
+
+def test_shadow_does_not_make_up_answers(case: Case) -> None:
+    method = Nothing()
+    shadow = train_shadow(case, method.family, method, 0, COUNT, budget=BUDGET)
+    first = case.hospitals[0]
+
+    with pytest.raises(KeyError):
+        shadow.trained.answer(first.name, case.retained()[first.name])
+
+
+def test_all_shadows_can_be_used_for_an_attack(case: Case, told: Callable[..., Answering]) -> None:
+    method = Nothing()
+    quick = case.settings.replace(num_rounds=1)
+    case = Case(case.hospitals, case.deletions, case.canaries, quick, case.shape)
+
+    shadows = train_shadows(case, method.family, method, COUNT, budget=BUDGET)
+
+    scores = LikelihoodRatio().score(Target(told({}), told({})), case, shadows)
+    assert len(shadows) == COUNT
+    assert not math.isnan(scores.auroc)
+    assert np.isfinite(np.concatenate([scores.members, scores.others])).all()

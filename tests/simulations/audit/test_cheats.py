@@ -1,0 +1,197 @@
+"""Cheats that an audit has to catch: each is flagged by its own verdict, and an honest deletion by none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from client.dataset import Consent, Dataset, Split
+from common.guarantees import Guarantee
+from common.settings import Settings
+from simulations.audit import trial as trial_module
+from simulations.audit.key_stores import delete_in_key_stores
+from simulations.audit.trial import Trial, audit_case
+from simulations.audit.verdicts import Verdict, judge
+from simulations.case import Case
+from simulations.forget_sets.registry import FORGET_SETS
+from simulations.hospitals import Encoded, Hospital
+from simulations.unlearning.method import Budget, Forgotten, Method
+from simulations.unlearning.munkey import KeyDeletion, MunkeyFederation
+from simulations.unlearning.nothing import Nothing
+from simulations.unlearning.plain_vit import PlainFamily, PlainFederation
+from simulations.unlearning.retraining import Retraining
+
+BUDGET = Budget(1)
+
+
+@pytest.fixture
+def memorising(settings: Settings) -> Settings:
+    """Train for so long that every record is known by heart."""
+    return settings.replace(num_rounds=10, local_epochs=15, label_smoothing=0.0, width=32, learning_rate=5e-3)
+
+
+@pytest.fixture
+def case(hospitals: Sequence[Hospital], memorising: Settings, shape: Any) -> Case:
+    """A third of the records is forgotten, a fifth of these are canaries."""
+    drawn = FORGET_SETS["random+canaries"](memorising, shape).draw(hospitals, 0.35, 0)
+    return Case(drawn.hospitals, drawn.deletions, drawn.canaries, memorising, replace(shape, width=32))
+
+
+def flagged(trials: Sequence[Trial], guarantee: Guarantee | None = None) -> dict[str, Verdict]:
+    return {verdict.name: verdict for verdict in judge(trials, guarantee) if not verdict.passed}
+
+
+def test_deletion_that_does_nothing_is_flagged(case: Case) -> None:
+    found = audit_case(case, Nothing(), 0, BUDGET)
+
+    by_name = flagged([found])
+    assert {"confidences", "weights", "canaries"} <= by_name.keys()
+    assert "remembered" in by_name["confidences"].sentence
+
+
+def test_audit_has_power_where_records_are_memorised(case: Case) -> None:
+    found = audit_case(case, Nothing(), 0, BUDGET)
+
+    scores = found.scores["loss-threshold"]
+    assert scores["after"].auroc >= 0.65
+    assert scores["after"].auroc > scores["oracle"].auroc + 0.1
+
+
+def test_canaries_that_were_learned_by_heart_are_found(
+    hospitals: Sequence[Hospital], memorising: Settings, shape: Any
+) -> None:
+    drawn = FORGET_SETS["canaries"](memorising, shape).draw(hospitals, 0.2, 0)
+    case = Case(drawn.hospitals, drawn.deletions, drawn.canaries, memorising, replace(shape, width=32))
+
+    found = audit_case(case, Nothing(), 0, BUDGET)
+
+    assert found.known["after"].canary_recall >= 80
+    assert found.known["oracle"].canary_recall < 40
+    assert flagged([found]).keys() == {"canaries"}
+
+
+@dataclass(frozen=True)
+class Silenced:
+    """Answers as another federation does, but denies the labels of some records."""
+
+    inner: PlainFederation
+    hidden: frozenset[str]
+
+    @property
+    def sites(self) -> frozenset[str]:
+        return self.inner.sites
+
+    def answer(self, site: str, records: Encoded) -> Tensor:
+        said = self.inner.answer(site, records).clone()
+        for row, name in enumerate(records.records.record_ids.tolist()):
+            if name in self.hidden:
+                label = int(records.records.labels[row])
+                said[row] = (1 - 1e-3) / (said.shape[1] - 1)
+                said[row, label] = 1e-3
+        return said
+
+    def weights_alone(self, site: str, records: Encoded) -> Tensor:
+        return self.answer(site, records)
+
+
+class OverForgetting(Method[PlainFederation]):
+    """Lowers the forgotten records' confidence, far below what a federation has that never saw them."""
+
+    name, title, paper = "silence", "silence", "none"
+    family = PlainFamily()
+    needs_data = retrains = False
+
+    def forget(self, trained: PlainFederation, case: Case, budget: Budget) -> Forgotten:
+        del budget
+        gone = case.forget_records().values()
+        return Forgotten(Silenced(trained, frozenset(n for r in gone for n in r.records.record_ids.tolist())), 0)
+
+
+def test_over_forgetting_is_flagged(case: Case) -> None:
+    by_name = flagged([audit_case(case, OverForgetting(), 0, BUDGET)])
+
+    assert {"confidences", "weights", "attacks"} <= by_name.keys()
+    assert "over-forgotten" in by_name["confidences"].sentence
+
+
+def test_retraining_passes(case: Case) -> None:
+    assert flagged([audit_case(case, Retraining(), 0, BUDGET)]) == {}
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_oracle_that_saw_a_forgotten_record_is_flagged(
+    case: Case, monkeypatch: pytest.MonkeyPatch, renamed: bool
+) -> None:
+    honest = Case.retained
+
+    def careless(self: Case) -> dict[str, Encoded]:
+        kept = honest(self)
+        name = next(name for name, rows in self.forgotten.items() if len(rows))
+        (place,) = (h for h in self.hospitals if h.name == name)
+        train = np.flatnonzero(place.given.records.splits == Split.TRAIN.value)
+        gone = self.forgotten[name][:1]
+        some = place.given.select(np.sort(np.concatenate([np.setdiff1d(train, self.forgotten[name]), gone])))
+        if renamed:
+            ids = np.array([f"{record}-again" for record in some.records.record_ids])
+            some = Encoded(replace(some.records, record_ids=ids), some.encoding)
+        return {**kept, name: some}
+
+    # The check has its own idea of what stays, or it would believe whoever feeds the oracle.
+    monkeypatch.setattr(trial_module, "retained_for_oracle", careless)
+
+    by_name = flagged([audit_case(case, Nothing(), 0, BUDGET)])
+
+    assert by_name["oracle"].figures["seen"] == 1
+
+
+def test_bank_that_kept_an_entry_is_flagged(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = delete_in_key_stores
+
+    def careless(trained: MunkeyFederation, case: Case, *others: Any) -> tuple[MunkeyFederation, float]:
+        less = {name: rows[1:] if len(rows) else rows for name, rows in case.deletions[0].items()}
+        return honest(trained, replace(case, deletions=[less]), *others)
+
+    monkeypatch.setattr(trial_module, "delete_in_key_stores", careless)
+    places = sum(len(rows) > 0 for rows in case.forgotten.values())
+
+    by_name = flagged([audit_case(case, KeyDeletion(Guarantee.EMPIRICAL), 0, BUDGET)])
+
+    assert by_name["banks"].figures["kept"] == places
+
+
+def test_exact_deletion_passes_and_has_the_oracles_bytes(case: Case) -> None:
+    permanent = [
+        replace(h, given=Encoded(_donated(h.given.records, case.forgotten[h.name]), h.given.encoding))
+        for h in case.hospitals
+    ]
+    settings = case.settings.replace(fewest_permanent=1)
+
+    found = audit_case(replace(case, hospitals=permanent, settings=settings), KeyDeletion(Guarantee.EXACT), 0, BUDGET)
+
+    assert found.identical is True
+    assert found.kept == 0
+    assert flagged([found], Guarantee.EXACT) == {}
+    assert torch.equal(
+        torch.tensor(found.known["after"].forget_confidence), torch.tensor(found.known["oracle"].forget_confidence)
+    )
+
+
+def test_exact_claim_of_another_state_is_flagged(case: Case) -> None:
+    found = audit_case(case, KeyDeletion(Guarantee.EMPIRICAL), 0, BUDGET)
+
+    assert "bytes" in flagged([found], Guarantee.EXACT)
+
+
+def _donated(records: Dataset, forgotten: NDArray[np.int64]) -> Dataset:
+    """Make every second record permanent that is not to be forgotten."""
+    consents = records.consents.copy()
+    stays = np.setdiff1d(np.arange(len(records)), forgotten)[::2]
+    consents[stays] = Consent.PERMANENT.value
+    return replace(records, consents=consents)

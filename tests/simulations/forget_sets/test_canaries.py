@@ -1,0 +1,69 @@
+"""Wrong labels, alone and among honest records."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from common.errors import InvalidDeletion
+from simulations.forget_sets.canaries import Canaries, mislabelled
+from simulations.forget_sets.forget_set import Drawn
+from simulations.forget_sets.random_records import RandomRecords
+from simulations.forget_sets.random_with_canaries import RandomWithCanaries
+from simulations.hospitals import Hospital
+
+
+def check_labels(hospitals: list[Hospital], drawn: Drawn) -> None:
+    """Canaries have another label than they came with, and no other record has."""
+    for before, after in zip(hospitals, drawn.hospitals, strict=True):
+        changed = np.flatnonzero(before.given.records.labels != after.given.records.labels)
+        assert changed.tolist() == drawn.canaries[before.name].tolist()
+        assert 0 <= after.given.records.labels.min() <= after.given.records.labels.max() < 10
+
+
+def test_every_drawn_record_has_a_wrong_label(hospitals: list[Hospital]) -> None:
+    drawn = Canaries().draw(hospitals, 0.2, 0)
+
+    check_labels(hospitals, drawn)
+    (rows,) = drawn.deletions
+    assert {name: some.tolist() for name, some in rows.items()} == {
+        name: some.tolist() for name, some in drawn.canaries.items()
+    }
+
+
+def test_wrong_labels_are_of_all_other_classes(hospitals: list[Hospital]) -> None:
+    hospital = hospitals[0]
+    records = hospital.given.records
+    eights = np.flatnonzero(records.labels == records.labels[0])
+
+    wrong = {
+        label
+        for seed in range(60)
+        for label in mislabelled(hospital, {hospital.name: eights}, seed).given.records.labels[eights].tolist()
+    }
+
+    assert wrong == set(range(10)) - {int(records.labels[0])}
+
+
+def test_a_fifth_of_the_random_records_are_canaries(hospitals: list[Hospital]) -> None:
+    drawn = RandomWithCanaries().draw(hospitals, 0.5, 0)
+
+    check_labels(hospitals, drawn)
+    (rows,) = drawn.deletions
+    (random,) = RandomRecords().draw(hospitals, 0.5, 0).deletions
+    assert all(rows[name].tolist() == some.tolist() for name, some in random.items())
+    total = sum(map(len, rows.values()))
+    assert sum(map(len, drawn.canaries.values())) == round(total / 5)
+
+
+def test_at_least_two_are_canaries(hospitals: list[Hospital]) -> None:
+    drawn = RandomWithCanaries().draw(hospitals, 0.07, 0)
+
+    (rows,) = drawn.deletions
+    assert sum(map(len, rows.values())) == 5
+    assert sum(map(len, drawn.canaries.values())) == 2
+
+
+def test_canaries_leave_room_for_honest_records(hospitals: list[Hospital]) -> None:
+    with pytest.raises(InvalidDeletion, match=r"too few for 2 canaries .*; forget a larger share"):
+        RandomWithCanaries().draw(hospitals[:1], 0.06, 0)

@@ -1,0 +1,148 @@
+"""What holds for every forget set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from client.dataset import Consent, Split
+from common.errors import InvalidDeletion
+from common.model import ModelShape
+from common.settings import Settings
+from simulations.case import Case
+from simulations.consent import donate
+from simulations.forget_sets.forget_set import Drawn, ForgetSet
+from simulations.forget_sets.registry import FORGET_SETS
+from simulations.hospitals import Hospital
+
+SHARE = 0.2
+BY_SHARE = [name for name in FORGET_SETS if name != "site"]
+
+
+@pytest.fixture
+def quick(settings: Settings) -> Settings:
+    return settings.replace(num_rounds=1)
+
+
+def make(name: str, settings: Settings, shape: ModelShape) -> ForgetSet:
+    return FORGET_SETS[name](settings, shape)
+
+
+def ids(drawn: Drawn) -> list[list[str]]:
+    """The record ids of each deletion."""
+    return [
+        [str(r) for h in drawn.hospitals for r in h.given.records.record_ids[rows[h.name]]] for rows in drawn.deletions
+    ]
+
+
+def with_consents(hospitals: Sequence[Hospital], permanent: float) -> list[Hospital]:
+    return [replace(h, given=replace(h.given, records=donate(h.given.records, permanent, 0))) for h in hospitals]
+
+
+def test_names_are_those_that_users_write(settings: Settings, shape: ModelShape) -> None:
+    assert set(FORGET_SETS) == {"random", "subjects", "memorised", "canaries", "site", "sequence", "random+canaries"}
+    for name in FORGET_SETS:
+        forget_set = make(name, settings, shape)
+        assert forget_set.name == name
+        assert forget_set.title
+
+
+@pytest.mark.parametrize("name", FORGET_SETS)
+def test_what_is_drawn_makes_a_case(name: str, hospitals: list[Hospital], quick: Settings, shape: ModelShape) -> None:
+    drawn = make(name, quick, shape).draw(hospitals, SHARE, 0)
+
+    case = Case(drawn.hospitals, drawn.deletions, drawn.canaries, quick, shape)
+    for hospital in case.hospitals:
+        rows = case.forgotten[hospital.name]
+        assert set(hospital.given.records.splits[rows].tolist()) <= {Split.TRAIN.value}
+        assert np.isin(drawn.canaries[hospital.name], rows).all()
+
+
+@pytest.mark.parametrize("name", FORGET_SETS)
+def test_same_seed_draws_the_same_and_another_seed_others(
+    name: str, hospitals: list[Hospital], quick: Settings, shape: ModelShape
+) -> None:
+    forget_set = make(name, quick, shape)
+
+    first, same = (ids(forget_set.draw(hospitals, SHARE, 0)) for _ in range(2))
+    others = [ids(forget_set.draw(hospitals, SHARE, seed)) for seed in (1, 2)]
+
+    assert first == same
+    assert any(other != first for other in others)
+
+
+@pytest.mark.parametrize("name", [name for name in BY_SHARE if name != "subjects"])
+def test_each_hospital_forgets_its_share(
+    name: str, hospitals: list[Hospital], quick: Settings, shape: ModelShape
+) -> None:
+    drawn = make(name, quick, shape).draw(hospitals, SHARE, 0)
+
+    for hospital in hospitals:
+        train = hospital.given.records.splits == Split.TRAIN.value
+        assert sum(len(rows[hospital.name]) for rows in drawn.deletions) == round(SHARE * train.sum())
+
+
+@pytest.mark.parametrize("name", BY_SHARE)
+def test_permanent_records_stay(name: str, hospitals: list[Hospital], quick: Settings, shape: ModelShape) -> None:
+    mixed = with_consents(hospitals, 0.5)
+
+    drawn = make(name, quick, shape).draw(mixed, SHARE, 0)
+
+    for hospital in mixed:
+        for rows in drawn.deletions:
+            consents = hospital.given.records.consents[rows[hospital.name]]
+            assert set(consents.tolist()) <= {Consent.REVOCABLE.value}
+
+
+@pytest.mark.parametrize("name", BY_SHARE)
+@pytest.mark.parametrize(
+    ("share", "permanent", "reason"),
+    [
+        (0.0, 0.0, "0 of the records cannot be forgotten; give a share between 0 and 1"),
+        (1.0, 0.0, "1 of the records cannot be forgotten; give a share between 0 and 1"),
+        (0.001, 0.0, "0.001 of the records is none at any hospital; forget a larger share"),
+        (0.999, 0.0, "leaves hospital-1 no training record; forget fewer"),
+        (0.6, 0.6, "cannot be forgotten, only .* may be; forget fewer, or make fewer permanent"),
+    ],
+)
+def test_share_that_cannot_be_drawn_is_refused_before_anything_is_trained(
+    name: str,
+    share: float,
+    permanent: float,
+    reason: str,
+    hospitals: list[Hospital],
+    shape: ModelShape,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
+) -> None:
+    monkeypatch.setattr("simulations.forget_sets.most_memorised.PlainFamily", None)
+
+    with pytest.raises(InvalidDeletion, match=reason) as caught:
+        make(name, settings, shape).draw(with_consents(hospitals, permanent), share, 0)
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", FORGET_SETS)
+def test_hospitals_that_were_given_stay_as_they_are(
+    name: str, hospitals: list[Hospital], quick: Settings, shape: ModelShape
+) -> None:
+    before = [hospital.given.records.labels.copy() for hospital in hospitals]
+
+    make(name, quick, shape).draw(hospitals, SHARE, 0)
+
+    for hospital, labels in zip(hospitals, before, strict=True):
+        assert (hospital.given.records.labels == labels).all()
+
+
+@pytest.mark.parametrize("name", [name for name in FORGET_SETS if "canaries" not in name])
+def test_honest_forget_sets_plant_nothing(
+    name: str, hospitals: list[Hospital], quick: Settings, shape: ModelShape
+) -> None:
+    drawn = make(name, quick, shape).draw(hospitals, SHARE, 0)
+
+    assert drawn.hospitals is hospitals
+    assert not any(map(len, drawn.canaries.values()))

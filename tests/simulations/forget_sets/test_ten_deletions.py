@@ -1,0 +1,33 @@
+"""One deletion after the other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from common.errors import InvalidDeletion
+from simulations.forget_sets.random_records import RandomRecords
+from simulations.forget_sets.ten_deletions import TenDeletions
+from simulations.hospitals import Hospital
+
+
+def test_random_records_leave_in_ten_deletions(hospitals: list[Hospital]) -> None:
+    deletions = TenDeletions().draw(hospitals, 0.4, 0).deletions
+
+    sizes = [sum(map(len, rows.values())) for rows in deletions]
+    assert len(sizes) == 10
+    assert max(sizes) - min(sizes) <= 1
+    (random,) = RandomRecords().draw(hospitals, 0.4, 0).deletions
+    for name, rows in random.items():
+        assert np.sort(np.concatenate([one[name] for one in deletions])).tolist() == rows.tolist()
+
+
+def test_deletions_reach_across_hospitals(hospitals: list[Hospital]) -> None:
+    deletions = TenDeletions().draw(hospitals, 0.5, 0).deletions
+
+    assert any(sum(len(some) > 0 for some in rows.values()) > 1 for rows in deletions)
+
+
+def test_fewer_records_than_deletions_are_refused(hospitals: list[Hospital]) -> None:
+    with pytest.raises(InvalidDeletion, match="too few for 10 deletions; forget a larger share"):
+        TenDeletions().draw(hospitals, 0.1, 0)

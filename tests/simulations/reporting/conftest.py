@@ -1,0 +1,25 @@
+"""Example reports, one of each kind; every test gets its own to change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.simulations.reporting import examples
+
+
+@pytest.fixture
+def audit() -> dict[str, Any]:
+    return examples.audit()
+
+
+@pytest.fixture
+def comparison() -> dict[str, Any]:
+    return examples.comparison()
+
+
+@pytest.fixture(params=["audit", "comparison"])
+def document(request: pytest.FixtureRequest) -> dict[str, Any]:
+    made: dict[str, Any] = getattr(examples, request.param)()
+    return made

@@ -1,0 +1,143 @@
+"""The page in a real browser: nothing fails, nothing is loaded, nothing sticks out, and tables sort."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from simulations.reporting.files import write_report
+
+CHROMIUM = shutil.which("chromium")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-quic",
+]
+SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; `make browser` or `apt-get install chromium`"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+def open_page(browser: Browser, path: Path, size: str, scheme: Any = "light") -> tuple[Page, list[str]]:
+    """Open a file; the list fills with everything that a page should not do."""
+    width, height = SIZES[size]
+    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    faults: list[str] = []
+    page.on("console", lambda message: faults.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: faults.append(f"error: {error}"))
+    page.on("request", lambda request: faults.append(request.url) if request.url != path.as_uri() else None)
+    page.goto(path.as_uri())
+    return page, faults
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_page_fits_and_loads_nothing(
+    browser: Browser, tmp_path: Path, document: dict[str, Any], size: str, scheme: str
+) -> None:
+    path = write_report(document, tmp_path)["html"]
+
+    page, faults = open_page(browser, path, size, scheme)
+    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+    shot = page.screenshot(path=tmp_path / f"{size}-{scheme}.png", full_page=True)
+    wide = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    page.close()
+
+    assert faults == []
+    assert wide[0] <= wide[1]
+    assert len(shot) > 50_000
+    assert (max(background) < 60) == (scheme == "dark")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_smallest_text_of_a_drawing_can_be_read(
+    browser: Browser, tmp_path: Path, document: dict[str, Any], size: str
+) -> None:
+    page, _ = open_page(browser, write_report(document, tmp_path)["html"], size)
+    smallest = page.evaluate(
+        """Math.min(...Array.from(document.querySelectorAll("figure > svg text"), (text) =>
+            parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a || Infinity))"""
+    )
+    page.close()
+
+    assert smallest >= 9.5
+
+
+def test_table_sorts_by_click_and_by_keyboard(browser: Browser, tmp_path: Path, audit: dict[str, Any]) -> None:
+    page, faults = open_page(browser, write_report(audit, tmp_path)["html"], "desktop")
+    table = page.locator("#measures table.sortable").first
+    heading = table.locator("th", has=page.get_by_role("button", name="After", exact=True))
+    after = [measure["after"]["mean"] for measure in audit["measures"] if "after" in measure]
+
+    def column() -> list[float | None]:
+        found = table.locator("tbody tr td:nth-child(3)").all()
+        values = [cell.get_attribute("data-value") for cell in found]
+        return [float(value) if value else None for value in values]
+
+    assert column() == [*after, None]
+    assert heading.get_attribute("aria-sort") == "none"
+
+    heading.get_by_role("button").click()
+    assert column() == [*sorted(after), None]
+    assert heading.get_attribute("aria-sort") == "ascending"
+
+    heading.get_by_role("button").press("Enter")
+    assert column() == [*sorted(after, reverse=True), None]
+    assert heading.get_attribute("aria-sort") == "descending"
+
+    table.get_by_role("button", name="Measure").press("Space")
+    names = table.locator("tbody th").all_inner_texts()
+    assert names == sorted(names, key=str.lower)
+    assert heading.get_attribute("aria-sort") == "none"
+    page.close()
+    assert faults == []
+
+
+def test_command_is_copied_or_selected(browser: Browser, tmp_path: Path, audit: dict[str, Any]) -> None:
+    page, faults = open_page(browser, write_report(audit, tmp_path)["html"], "desktop")
+    button = page.locator("[data-copy]")
+
+    button.click()
+    page.wait_for_function("document.querySelector('[data-copy]').textContent !== 'Copy'")
+    selected = page.evaluate("window.getSelection().toString()")
+    shown = button.inner_text()
+    page.close()
+
+    assert (shown, selected) in [("Copied", ""), ("Selected", audit["command"])]
+    assert faults == []
+
+
+def test_script_in_a_name_is_not_run(browser: Browser, tmp_path: Path, audit: dict[str, Any]) -> None:
+    audit["data"]["name"] = "<script>alert(1)</script>"
+    dialogs: list[str] = []
+
+    path = write_report(audit, tmp_path)["html"]
+    page, faults = open_page(browser, path, "phone")
+    page.on("dialog", lambda dialog: dialogs.append(dialog.message))
+    page.reload()
+    shown = page.locator(".facts dd").first.inner_text()
+    page.close()
+
+    assert dialogs == faults == []
+    assert shown.startswith("<script>alert(1)</script>")

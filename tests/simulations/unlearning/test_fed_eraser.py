@@ -1,0 +1,150 @@
+"""FedEraser takes lengths from kept updates and directions from what is retained."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from client.dataset import Split
+from common.model import ModelShape
+from common.settings import Settings
+from simulations.case import Case
+from simulations.hospitals import Encoded, Hospital
+from simulations.unlearning.fed_eraser import FedEraser, calibrate
+from simulations.unlearning.method import Budget
+from simulations.unlearning.plain_vit import PlainFederation, Round, weights_bytes
+
+BUDGET = Budget(1)
+
+
+def train_rows(hospital: Hospital) -> NDArray[np.int64]:
+    return np.flatnonzero(hospital.given.records.splits == Split.TRAIN.value)
+
+
+def forgetting(hospitals: list[Hospital], settings: Settings, shape: ModelShape, *, whole: str = "") -> Case:
+    """Forget all of one hospital, or two records of the first."""
+    rows = {h.name: train_rows(h)[:0] for h in hospitals}
+    if whole:
+        rows |= {h.name: train_rows(h) for h in hospitals if h.name == whole}
+    else:
+        rows["hospital-1"] = train_rows(hospitals[0])[:2]
+    return Case(hospitals, [rows], {h.name: train_rows(h)[:0] for h in hospitals}, settings, shape)
+
+
+def spoil(hospital: Hospital) -> Hospital:
+    """Return a hospital whose training records have another label and another image."""
+    rows, records = train_rows(hospital), hospital.given.records
+    labels, images = records.labels.copy(), records.images.copy()
+    labels[rows] = (labels[rows] + 5) % 10
+    images[rows] = 255 - images[rows]
+    spoiled = Encoded(dataclasses.replace(records, labels=labels, images=images), hospital.given.encoding)
+    return dataclasses.replace(hospital, given=spoiled)
+
+
+def length(update: dict[str, torch.Tensor]) -> float:
+    return float(torch.cat([part.flatten() for part in update.values()]).norm())
+
+
+def same(left: PlainFederation, right: PlainFederation) -> bool:
+    other = right.model.state_dict()
+    return all(torch.equal(weight, other[name]) for name, weight in left.model.state_dict().items())
+
+
+@pytest.fixture
+def case(hospitals: list[Hospital], settings: Settings, shape: ModelShape) -> Case:
+    return forgetting(hospitals, settings, shape)
+
+
+@pytest.fixture
+def trained(case: Case) -> PlainFederation:
+    return FedEraser.family.train(case.everything(), case.settings, case.shape)
+
+
+def forget(trained: PlainFederation, case: Case) -> PlainFederation:
+    answers = FedEraser().forget(trained, case, BUDGET).answers
+    assert isinstance(answers, PlainFederation)
+    return answers
+
+
+def test_calibrated_update_has_the_old_length_and_the_new_direction() -> None:
+    old = {"a": torch.tensor([6.0]), "b": torch.tensor([[0.0, -8.0]])}
+    new = {"a": torch.tensor([0.0]), "b": torch.tensor([[0.3, 0.4]])}
+
+    update = calibrate(old, new)
+
+    # Lengths are 10 and 0.5, over both weights together.
+    assert update["a"].tolist() == [0.0]
+    assert torch.allclose(update["b"], torch.tensor([[6.0, 8.0]]))
+
+
+def test_update_without_direction_stays_zero() -> None:
+    assert calibrate({"a": torch.ones(2)}, {"a": torch.zeros(2)})["a"].tolist() == [0.0, 0.0]
+
+
+def test_erased_hospital_has_no_influence(hospitals: list[Hospital], settings: Settings, shape: ModelShape) -> None:
+    case = forgetting(hospitals, settings, shape, whole="hospital-2")
+    trained = FedEraser.family.train(case.everything(), settings, shape)
+    spoiled = [spoil(h) if h.name == "hospital-2" else h for h in hospitals]
+    zeros = {name: torch.zeros_like(weight) for name, weight in trained.model.state_dict().items()}
+    kept = [dataclasses.replace(r, sent={**r.sent, "hospital-2": zeros}) for r in trained.rounds]
+
+    clean = forget(trained, case)
+    poisoned = forget(dataclasses.replace(trained, rounds=tuple(kept)), dataclasses.replace(case, hospitals=spoiled))
+    others = [spoil(h) if h.name == "hospital-3" else h for h in hospitals]
+
+    assert clean.sites == {"hospital-1", "hospital-3"}
+    assert same(clean, poisoned)
+    assert not same(clean, forget(trained, dataclasses.replace(case, hospitals=others)))
+
+
+def test_single_round_is_replayed_as_it_was_except_where_something_is_forgotten(
+    case: Case, trained: PlainFederation
+) -> None:
+    first = trained.rounds[0]
+    one = dataclasses.replace(trained, rounds=(first,))
+
+    again = forget(one, case).model.state_dict()
+
+    counts = {name: len(some.records) for name, some in case.retained().items()}
+    old = {site: {name: sent[name] - first.before[name] for name in again} for site, sent in first.sent.items()}
+    # Two updates are known as they were kept; what is left over is the third.
+    third = {
+        name: (again[name] - first.before[name]) * sum(counts.values())
+        - sum((old[site][name] * counts[site] for site in ("hospital-2", "hospital-3")), torch.zeros(()))
+        for name in again
+    }
+    assert length(third) / counts["hospital-1"] == pytest.approx(length(old["hospital-1"]), rel=1e-3)
+    assert not torch.allclose(third["head.weight"] / counts["hospital-1"], old["hospital-1"]["head.weight"], atol=1e-4)
+
+
+def test_every_second_round_is_replayed_and_what_was_sent_is_counted(case: Case, trained: PlainFederation) -> None:
+    def without_second(rounds: tuple[Round, ...]) -> tuple[Round, ...]:
+        second = dataclasses.replace(rounds[1], sent={name: {} for name in rounds[1].sent})
+        return (rounds[0], second, rounds[2])
+
+    forgotten = FedEraser().forget(trained, case, BUDGET)
+    blind = forget(dataclasses.replace(trained, rounds=without_second(trained.rounds)), case)
+
+    assert isinstance(forgotten.answers, PlainFederation)
+    assert same(forgotten.answers, blind)
+    # Round 1 asks the hospital that forgets, and round 3 all three.
+    assert forgotten.bytes_sent == 2 * weights_bytes(trained.model) * (1 + 3)
+
+
+def test_same_seed_gives_the_same_bytes_and_leaves_what_was_trained(case: Case, trained: PlainFederation) -> None:
+    before = {name: weight.clone() for name, weight in trained.model.state_dict().items()}
+
+    first, second = forget(trained, case), forget(trained, case)
+
+    assert same(first, second)
+    assert not same(first, trained)
+    assert all(torch.equal(weight, before[name]) for name, weight in trained.model.state_dict().items())
+
+
+def test_federation_without_its_rounds_is_refused(case: Case, trained: PlainFederation) -> None:
+    with pytest.raises(ValueError, match="needs the rounds that the server received"):
+        FedEraser().forget(dataclasses.replace(trained, rounds=()), case, BUDGET)

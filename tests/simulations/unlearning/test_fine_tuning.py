@@ -1,0 +1,71 @@
+"""Fine-tuning is training that goes on with fewer records."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from common.randomness import generator
+from simulations.federated_loop import LocalTraining, average_rounds
+from simulations.plain_vit import PlainViT, train_plain
+from simulations.unlearning.fine_tuning import FineTuning
+from simulations.unlearning.local_epochs import RATE
+from simulations.unlearning.method import Budget
+from simulations.unlearning.plain_vit import weights_bytes
+from tests.simulations.unlearning.small_case import (
+    BUDGET,
+    SETTINGS,
+    accuracy,
+    forget,
+    same,
+    small_case,
+    trained,
+    weights,
+)
+
+
+def test_it_continues_training_on_what_is_retained() -> None:
+    case = small_case()
+    settings = SETTINGS.replace(num_rounds=BUDGET.rounds, learning_rate=SETTINGS.learning_rate * RATE)
+
+    def site(name: str) -> LocalTraining[PlainViT]:
+        records = case.retained()[name].records
+        inputs, labels = torch.from_numpy(records.images), torch.from_numpy(records.labels)
+
+        def train(model: PlainViT, number: int) -> int:
+            return train_plain(model, inputs, labels, settings, number, generator(3, "fine-tuning", name, number))
+
+        return train
+
+    sites = [site(name) for name in case.retained()]
+    continued = average_rounds(copy.deepcopy(trained().model), sites, BUDGET.rounds)
+
+    assert same(weights(forget(FineTuning(), case)), continued.state_dict())
+
+
+def test_what_is_retained_stays_known() -> None:
+    case = small_case()
+
+    assert accuracy(forget(FineTuning(), case), case.retained()) >= accuracy(trained(), case.retained()) - 0.05
+
+
+@pytest.mark.parametrize(("whole_site", "hospitals"), [(False, 3), (True, 2)])
+def test_weights_go_to_and_from_each_hospital_that_retains_something(whole_site: bool, hospitals: int) -> None:
+    done = FineTuning().forget(trained(), small_case(whole_site=whole_site), BUDGET)
+
+    assert done.bytes_sent == 2 * BUDGET.rounds * hospitals * weights_bytes(trained().model)
+    assert len(done.answers.sites) == hospitals
+
+
+def test_same_seed_gives_the_same_weights_and_leaves_the_trained_ones_alone() -> None:
+    before = weights(trained())
+
+    first, second = forget(FineTuning(), small_case(), Budget(1)), forget(FineTuning(), small_case(), Budget(1))
+    other = forget(FineTuning(), small_case().with_seed(4), Budget(1))
+
+    assert same(weights(first), weights(second))
+    assert not same(weights(first), weights(other))
+    assert same(weights(trained()), before)
+    assert not same(weights(first), before)

@@ -1,0 +1,172 @@
+"""Second-order steps on quadratic functions by hand, and retraining that sees what is retained only."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from client.dataset import Split
+from common.model import ModelShape
+from common.settings import Settings
+from simulations.case import Case
+from simulations.hospitals import Encoded, Hospital
+from simulations.unlearning.method import Budget
+from simulations.unlearning.plain_vit import PlainFederation, first_plain, weights_bytes
+from simulations.unlearning.rapid_retraining import Moments, RapidRetraining, newton_step, record_gradients
+
+BUDGET = Budget(1)
+
+MINIMUM = torch.tensor([1.0, -2.0, 0.5])
+CURVATURE = torch.tensor([4.0, 0.25, 9.0])
+"""Of the function sum of curvature (w - minimum)^2 / 2, whose gradient is curvature (w - minimum)."""
+
+
+def gradient_at(weights: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"w": CURVATURE * (weights - MINIMUM)}
+
+
+@pytest.fixture
+def case(hospitals: list[Hospital], settings: Settings, shape: ModelShape) -> Case:
+    """Forget every third training record of the first hospital, and all of the second."""
+    train = {h.name: np.flatnonzero(h.given.records.splits == Split.TRAIN.value) for h in hospitals}
+    rows = {
+        "hospital-1": train["hospital-1"][::3],
+        "hospital-2": train["hospital-2"],
+        "hospital-3": train["hospital-3"][:0],
+    }
+    nothing = {name: some[:0] for name, some in train.items()}
+    return Case(hospitals, [rows], nothing, settings.replace(num_rounds=4), shape)
+
+
+@pytest.fixture
+def trained(case: Case) -> PlainFederation:
+    return PlainFederation(first_plain(case.shape, seed=9), frozenset(h.name for h in case.hospitals))
+
+
+def forget(trained: PlainFederation, case: Case) -> dict[str, torch.Tensor]:
+    answers = RapidRetraining().forget(trained, case, BUDGET).answers
+    assert isinstance(answers, PlainFederation)
+    return dict(answers.model.state_dict())
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(weight, right[name]) for name, weight in left.items())
+
+
+def test_one_step_without_momentum_lands_at_the_minimum_of_a_separable_quadratic() -> None:
+    start = {"w": torch.tensor([3.0, 3.0, 3.0])}
+
+    after, _ = newton_step(
+        start,
+        gradient_at(start["w"]),
+        {"w": CURVATURE},
+        Moments.none(start),
+        rate=1.0,
+        betas=(0, 0),
+        power=1,
+        damping=0,
+    )
+
+    assert torch.allclose(after["w"], MINIMUM)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_damping_and_power_leave_a_known_share_of_the_way(power: float) -> None:
+    start = {"w": torch.tensor([3.0, 3.0, 3.0])}
+
+    after, _ = newton_step(
+        start,
+        gradient_at(start["w"]),
+        {"w": CURVATURE},
+        Moments.none(start),
+        rate=0.5,
+        betas=(0, 0),
+        power=power,
+        damping=1.0,
+    )
+
+    left = 1 - 0.5 * CURVATURE / (CURVATURE**power + 1)
+    assert torch.allclose(after["w"], MINIMUM + left * (start["w"] - MINIMUM))
+
+
+def test_moments_are_weighted_means_without_the_zeros_from_which_they_begin() -> None:
+    weights = {"w": torch.zeros(1)}
+    first = {"w": torch.tensor([2.0])}, {"w": torch.tensor([3.0])}
+    second = {"w": torch.tensor([4.0])}, {"w": torch.tensor([1.0])}
+
+    after, moments = newton_step(weights, *first, Moments.none(weights), rate=1.0, betas=(0.5, 0.5), power=1, damping=0)
+    assert float(after["w"]) == pytest.approx(-2 / 3)
+
+    again, moments = newton_step(after, *second, moments, rate=1.0, betas=(0.5, 0.5), power=1, damping=0)
+    # (2 + 2 * 4) / 3 for the gradient and the root of (9 + 2 * 1) / 3 for the curvature.
+    assert float(again["w"] - after["w"]) == pytest.approx(-(10 / 3) / (11 / 3) ** 0.5)
+    assert moments.steps == 2
+
+
+def test_gradients_of_records_are_those_of_batches_of_one(case: Case) -> None:
+    model = first_plain(case.shape, seed=1)
+    some = case.everything()["hospital-1"].select(np.arange(3))
+    inputs, labels = some.inputs(case.shape), torch.from_numpy(some.records.labels)
+
+    each = record_gradients(model, dict(model.state_dict()), inputs, labels, 0.1)
+
+    for row in range(3):
+        model.zero_grad()
+        F.cross_entropy(model(inputs[row, None]), labels[row, None], label_smoothing=0.1).backward()
+        for name, weight in model.named_parameters():
+            assert weight.grad is not None
+            assert torch.allclose(each[name][row], weight.grad, atol=1e-6)
+
+
+def test_forgotten_records_have_no_influence(case: Case, trained: PlainFederation) -> None:
+    def spoil(hospital: Hospital, shift: int) -> Hospital:
+        rows, records = case.forgotten[hospital.name] + shift, hospital.given.records
+        labels, images = records.labels.copy(), records.images.copy()
+        labels[rows] = (labels[rows] + 5) % 10
+        images[rows] = 255 - images[rows]
+        spoiled = Encoded(dataclasses.replace(records, labels=labels, images=images), hospital.given.encoding)
+        return dataclasses.replace(hospital, given=spoiled)
+
+    gone, kept = (
+        dataclasses.replace(case, hospitals=[spoil(h, shift) if h.name == "hospital-1" else h for h in case.hospitals])
+        for shift in (0, 1)
+    )
+
+    clean = forget(trained, case)
+    assert same(clean, forget(trained, gone))
+    assert not same(clean, forget(trained, kept))
+
+
+def test_half_of_the_rounds_and_only_hospitals_that_retain_something_are_counted(
+    case: Case, trained: PlainFederation
+) -> None:
+    forgotten = RapidRetraining().forget(trained, case, BUDGET)
+
+    assert forgotten.answers.sites == {"hospital-1", "hospital-3"}
+    assert forgotten.bytes_sent == 2 * weights_bytes(trained.model) * 2 * 2
+
+
+def test_same_seed_gives_the_same_bytes_whatever_was_trained(case: Case, trained: PlainFederation) -> None:
+    before = {name: weight.clone() for name, weight in trained.model.state_dict().items()}
+    other = PlainFederation(first_plain(case.shape, seed=10), trained.sites)
+
+    assert same(forget(trained, case), forget(other, case))
+    assert same(before, dict(trained.model.state_dict()))
+
+
+def test_steps_lower_the_loss_on_what_is_retained(case: Case, trained: PlainFederation) -> None:
+    retained = case.retained()["hospital-3"]
+    labels = torch.from_numpy(retained.records.labels)
+
+    def loss(answers: PlainFederation) -> float:
+        return float(F.nll_loss(answers.answer("hospital-3", retained).log(), labels))
+
+    first = PlainFederation(first_plain(case.shape, case.settings.seed), trained.sites)
+    answers = RapidRetraining().forget(trained, case, BUDGET).answers
+    assert isinstance(answers, PlainFederation)
+
+    assert loss(answers) < loss(first) - 0.1

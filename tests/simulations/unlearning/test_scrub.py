@@ -1,0 +1,98 @@
+"""SCRUB's student leaves its teacher on what is forgotten, and stays with it on the rest."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from simulations.answers import Answering
+from simulations.hospitals import Encoded
+from simulations.unlearning.local_epochs import Epoch
+from simulations.unlearning.method import Budget
+from simulations.unlearning.plain_vit import weights_bytes
+from simulations.unlearning.scrub import Scrub, divergence, has_max_steps
+from tests.simulations.unlearning.small_case import (
+    BUDGET,
+    accuracy,
+    forget,
+    loss,
+    probabilities,
+    same,
+    small_case,
+    trained,
+    weights,
+)
+
+
+def logits(*shares: float) -> Tensor:
+    return torch.tensor([shares]).log()
+
+
+def from_teacher(student: Answering, records: dict[str, Encoded]) -> float:
+    teacher = probabilities(trained(), records)
+    return float((teacher * (teacher / probabilities(student, records)).log()).sum(1).mean())
+
+
+def test_divergence_is_that_of_the_student_from_the_teacher() -> None:
+    # 0.5 ln(0.5 / 0.25) + 0.5 ln(0.5 / 0.75)
+    expected = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
+
+    assert divergence(logits(0.5, 0.5), logits(0.25, 0.75), 1.0).item() == pytest.approx(expected)
+
+
+def test_divergence_is_a_mean_over_records_of_softened_answers() -> None:
+    teacher = torch.cat([logits(0.5, 0.5), logits(0.2, 0.8)])
+    student = torch.cat([logits(1 / 17, 16 / 17), logits(0.2, 0.8)])
+
+    # A temperature of 2 makes 1 : 16 into 1 : 4; the second record's answers are the same.
+    expected = 4 * (0.5 * math.log(0.5 / 0.2) + 0.5 * math.log(0.5 / 0.8)) / 2
+    assert divergence(teacher, student, 2.0).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_no_step_of_the_last_third_goes_up() -> None:
+    assert [has_max_steps(Epoch(number, 6)) for number in range(1, 7)] == [True] * 4 + [False] * 2
+    assert has_max_steps(Epoch(1, 1))
+    assert not has_max_steps(Epoch(2, 2))
+
+
+def test_student_leaves_its_teacher_on_what_is_forgotten_only() -> None:
+    case = small_case()
+
+    student = forget(Scrub(), case)
+
+    assert from_teacher(student, case.forget_records()) > 5 * from_teacher(student, case.retained())
+    assert from_teacher(student, case.retained()) < 0.2
+    assert loss(student, case.forget_records()) > 3 * loss(trained(), case.forget_records())
+    assert accuracy(student, case.retained()) >= accuracy(trained(), case.retained()) - 0.05
+
+
+def test_hospital_without_anything_left_helps_with_the_max_steps_and_leaves() -> None:
+    case = small_case(whole_site=True)
+    budget = Budget(3)
+
+    done = Scrub().forget(trained(), case, budget)
+
+    assert loss(done.answers, case.forget_records()) > loss(trained(), case.forget_records())
+    # Rounds 1 and 2 of 3 have max steps.
+    assert done.bytes_sent == 2 * (3 + 3 + 2) * weights_bytes(trained().model)
+    assert len(done.answers.sites) == 2
+
+
+def test_weights_go_to_and_from_every_hospital_in_every_round() -> None:
+    done = Scrub().forget(trained(), small_case(), BUDGET)
+
+    assert done.bytes_sent == 2 * BUDGET.rounds * 3 * weights_bytes(trained().model)
+
+
+def test_same_seed_gives_the_same_weights_and_leaves_the_trained_ones_alone() -> None:
+    before = weights(trained())
+
+    first, second = forget(Scrub(), small_case(), Budget(1)), forget(Scrub(), small_case(), Budget(1))
+
+    assert same(weights(first), weights(second))
+    assert not same(weights(first), weights(forget(Scrub(), small_case().with_seed(4), Budget(1))))
+    assert same(weights(trained()), before)
+    assert all(weight.requires_grad for weight in trained().model.parameters())

@@ -1,0 +1,153 @@
+"""SISA: only shards that lose a record are trained again, and to the bytes of a federation that never had it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from client.dataset import Split
+from common.model import ModelShape
+from common.settings import Settings
+from simulations.answers import Answering
+from simulations.case import Case, Rows
+from simulations.hospitals import Encoded, Hospital
+from simulations.plain_vit import PlainViT
+from simulations.unlearning.method import Budget, Forgotten
+from simulations.unlearning.plain_vit import PlainFederation, first_plain, weights_bytes
+from simulations.unlearning.sisa import SHARDS, Sisa, SisaFamily, SisaFederation, shard_of, shards_of
+
+BUDGET = Budget(1)
+
+
+def train_rows(hospital: Hospital) -> NDArray[np.int64]:
+    return np.flatnonzero(hospital.given.records.splits == Split.TRAIN.value)
+
+
+def case_of(hospitals: list[Hospital], rows: Rows, settings: Settings, shape: ModelShape) -> Case:
+    nothing = {h.name: train_rows(h)[:0] for h in hospitals}
+    return Case(hospitals, [{**nothing, **rows}], nothing, settings, shape)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.replace(num_rounds=2)
+
+
+@pytest.fixture
+def trained(hospitals: list[Hospital], settings: Settings, shape: ModelShape) -> SisaFederation:
+    return SisaFamily().train({h.name: h.given.split(Split.TRAIN) for h in hospitals}, settings, shape)
+
+
+def federation(answers: Answering) -> SisaFederation:
+    assert isinstance(answers, SisaFederation)
+    return answers
+
+
+def weights(model: PlainViT) -> dict[str, torch.Tensor]:
+    return {name: weight.clone() for name, weight in model.state_dict().items()}
+
+
+def same(left: PlainViT, right: PlainViT) -> bool:
+    other = right.state_dict()
+    return all(torch.equal(weight, other[name]) for name, weight in left.state_dict().items())
+
+
+def in_shard(hospital: Hospital, shard: int, seed: int) -> NDArray[np.int64]:
+    rows = train_rows(hospital)
+    ids = hospital.given.records.record_ids[rows].tolist()
+    return rows[[shard_of(record, seed) == shard for record in ids]]
+
+
+def test_only_the_shard_that_loses_records_changes_and_equals_that_of_a_federation_without_them(
+    hospitals: list[Hospital], settings: Settings, shape: ModelShape, trained: SisaFederation
+) -> None:
+    case = case_of(hospitals, {"hospital-1": in_shard(hospitals[0], 2, settings.seed)[:2]}, settings, shape)
+    before = {shard: weights(model) for shard, model in trained.models.items()}
+
+    forgotten: Forgotten = Sisa().forget(trained, case, BUDGET)
+
+    after = federation(forgotten.answers)
+    oracle = SisaFamily().train(case.retained(), settings, shape)
+    assert sorted(trained.models) == sorted(after.models) == sorted(oracle.models) == list(range(SHARDS))
+    assert [same(trained.models[shard], after.models[shard]) for shard in range(SHARDS)] == [True, True, False, True]
+    assert all(same(oracle.models[shard], after.models[shard]) for shard in range(SHARDS))
+    for shard, model in trained.models.items():
+        assert all(torch.equal(weight, before[shard][name]) for name, weight in model.state_dict().items())
+    asked = case.hospitals[0].given
+    assert torch.equal(after.answer("hospital-1", asked), oracle.answer("hospital-1", asked))
+    # Both ways, two rounds, and the hospitals that still have records in that shard.
+    members = len(shards_of(case.retained(), settings.seed)[2])
+    assert forgotten.bytes_sent == 2 * 2 * members * weights_bytes(trained.models[2])
+
+
+def test_hospital_that_forgets_everything_is_left_out_and_still_answers(
+    hospitals: list[Hospital], settings: Settings, shape: ModelShape, trained: SisaFederation
+) -> None:
+    case = case_of(hospitals, {"hospital-2": train_rows(hospitals[1])}, settings, shape)
+
+    after = federation(Sisa().forget(trained, case, BUDGET).answers)
+
+    assert after.sites == {"hospital-1", "hospital-3"}
+    answers = after.answer("hospital-2", hospitals[1].given)
+    assert torch.allclose(answers.sum(1), torch.ones(len(answers)))
+
+
+def test_shard_that_loses_all_its_records_has_no_vote(
+    hospitals: list[Hospital], settings: Settings, shape: ModelShape, trained: SisaFederation
+) -> None:
+    rows = {h.name: in_shard(h, 1, settings.seed) for h in hospitals}
+
+    forgotten = Sisa().forget(trained, case_of(hospitals, rows, settings, shape), BUDGET)
+
+    assert sorted(federation(forgotten.answers).models) == [0, 2, 3]
+    assert forgotten.bytes_sent == 0
+
+
+def test_probabilities_are_the_mean_over_shards(hospitals: list[Hospital], trained: SisaFederation) -> None:
+    asked = hospitals[0].given.split(Split.TEST)
+
+    answers = trained.answer("hospital-1", asked)
+
+    each = [PlainFederation(model, trained.sites).answer("hospital-1", asked) for model in trained.models.values()]
+    assert torch.allclose(answers, sum(each, torch.zeros_like(answers)) / SHARDS)
+    assert torch.equal(trained.weights_alone("hospital-1", asked), answers)
+
+
+def test_federation_without_any_record_answers_uniformly(hospitals: list[Hospital]) -> None:
+    answers = SisaFederation({}, frozenset(), 10).answer("hospital-1", hospitals[0].given)
+
+    assert torch.equal(answers, torch.full((len(hospitals[0].given.records), 10), 0.1))
+
+
+def test_record_keeps_its_shard_whatever_else_there_is(hospitals: list[Hospital]) -> None:
+    everyone = {"hospital-1": hospitals[0].given}
+    fewer = {"hospital-1": hospitals[0].given.select(np.arange(0, len(hospitals[0].given.records), 2))}
+
+    def homes(records: dict[str, Encoded]) -> dict[str, int]:
+        parts = shards_of(records, 3)
+        return {record: shard for shard in parts for record in parts[shard]["hospital-1"].records.record_ids.tolist()}
+
+    all_of, some_of = homes(everyone), homes(fewer)
+    assert set(all_of) == set(hospitals[0].given.records.record_ids)
+    assert some_of == {record: all_of[record] for record in fewer["hospital-1"].records.record_ids}
+    assert set(all_of.values()) == set(range(SHARDS))
+
+
+def test_models_begin_from_different_weights_and_are_shown_after_each_round(
+    hospitals: list[Hospital], settings: Settings, shape: ModelShape, trained: SisaFederation
+) -> None:
+    seen: list[tuple[int, list[dict[str, torch.Tensor]]]] = []
+
+    def note(number: int, answers: Answering) -> None:
+        seen.append((number, [weights(model) for model in federation(answers).models.values()]))
+
+    records = {h.name: h.given.split(Split.TRAIN) for h in hospitals}
+    again = SisaFamily().train(records, settings, shape, after_round=note)
+
+    assert [number for number, _ in seen] == [1, 2]
+    assert not torch.equal(seen[0][1][0]["class_token"], seen[1][1][0]["class_token"])
+    assert not torch.equal(seen[1][1][0]["class_token"], seen[1][1][1]["class_token"])
+    assert all(same(model, trained.models[shard]) for shard, model in again.models.items())
+    assert not same(first_plain(shape, settings.seed), trained.models[0])
