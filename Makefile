@@ -6,9 +6,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SHARED := ../shared
 MEDICAL := $(if $(wildcard $(SHARED)/data),--data-folder $(SHARED)/data --weights $(SHARED)/weights/squeezenet1_0_imagenet.pth)
+COMPARED := $(foreach set,breastmnist pneumoniamnist bccd_cells_28,--data $(SHARED)/data/$(set).npz) --epsilon 8 --epsilon 3 --epsilon 3 \
+	--encoder squeezenet1_0 --weights $(SHARED)/weights/squeezenet1_0_imagenet.pth --seeds 5
 PROTOS := protos/deletion_pb2.py protos/deletion_pb2.pyi protos/deletion_pb2_grpc.py
 
-.PHONY: demo test check format bench protos docs browser clean
+.PHONY: demo test check format bench results protos docs browser clean
 
 demo: $(VENV)/.installed  ## Five hospitals learn digits together and forget on the way.
 	$(BIN)/munkey-sim run --guarantee empirical --hospitals 5 --delete records:5%@3 --delete subjects:10@4 --delete site:2@5
@@ -30,6 +32,10 @@ format: $(VENV)/.installed-dev  ## Put the code into ruff's form.
 
 bench: $(VENV)/.installed-dev  ## Every figure as a ratio measured in one run, into bench.json.
 	$(BIN)/munkey-sim bench $(MEDICAL) --output bench.json
+
+results: $(VENV)/.installed  ## docs/results.md: every way to forget on three medical data sets; finished cells are kept.
+	$(BIN)/munkey-sim compare $(COMPARED) --output runs/comparison
+	cp runs/comparison/report.md docs/results.md
 
 protos: $(VENV)/.installed-dev  ## The code generated from protos/*.proto.
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. protos/deletion.proto

@@ -45,6 +45,7 @@ def choose_encoder(settings: Settings) -> Encoder:
         settings.image_shape,
         weights=settings.encoder_weights,
         size=settings.encoder_size,
+        mirror=settings.encoder_mirror,
         device=choose_device(settings.device),
     )
 

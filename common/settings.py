@@ -168,6 +168,11 @@ class Settings(BaseModel):
     encoder_size: int = Field(
         0, ge=0, le=2048, description="Side in pixels to which images are resized for the encoder; 0 chooses."
     )
+    encoder_mirror: bool = Field(
+        True,
+        description="Whether a torchvision encoder reads each image and its mirror image and averages what it sees, in "
+        "twice the time.",
+    )
     image_path: ImagePath = Field(
         ImagePath.AUTO, description="`patches` (trained), `frozen` (the encoder's features), or `auto`."
     )

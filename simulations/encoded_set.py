@@ -36,18 +36,28 @@ class EncodedSet:
     settings : Settings
         What was asked for, with the data set's image shape and classes, and delta = 1 / (10 N) for N training records
         unless it was asked for.
+    encoder : str
+        The encoder's fingerprint.
     """
 
     name: str
     images: Encoded
     settings: Settings
+    encoder: str
 
     def describe(self) -> dict[str, Any]:
-        """Return the name, counts, classes and a digest of the images and labels, JSON-ready."""
+        """Return the name, counts, classes, encoder, and a digest of the images and labels, JSON-ready."""
         records = self.images.records
         counts = {f"{split.value}": int((records.splits == split.value).sum()) for split in (Split.TRAIN, Split.TEST)}
         classes = list(records.class_names)
-        return {"name": self.name, "records": len(records), **counts, "classes": classes, "digest": _digest(records)}
+        return {
+            "name": self.name,
+            "records": len(records),
+            **counts,
+            "classes": classes,
+            "encoder": self.encoder,
+            "digest": _digest(records),
+        }
 
 
 def load_encoded(
@@ -85,7 +95,7 @@ def load_encoded(
     encoder = choose_encoder(settings)
     name = Path(data).stem
     with torch_threads(usable_cores()), progress.counting(f"encoding {name}", len(dataset)) as count:
-        return EncodedSet(name, encode_all(encoder, dataset, count), settings)
+        return EncodedSet(name, encode_all(encoder, dataset, count), settings, encoder.fingerprint)
 
 
 def _digest(records: Dataset) -> str:

@@ -60,7 +60,7 @@ def train_plain(
     """Train for a round as `client.training.train` does, without memory and dropout; return the number of examples."""
     fraction = 0.5 * (1 + math.cos(math.pi * (number - 1) / settings.num_rounds))
     optimiser = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate * fraction, weight_decay=settings.weight_decay
+        model.parameters(), lr=settings.learning_rate * fraction, weight_decay=settings.weight_decay, fused=True
     )
     model.train()
     for _ in range(settings.local_epochs):

@@ -45,7 +45,13 @@ def feature_shape(name: str, image: ImageShape, *, size: int = 0) -> tuple[int, 
 
 
 def make_encoder(
-    name: str, image: ImageShape, *, weights: str = "", size: int = 0, device: torch.device | None = None
+    name: str,
+    image: ImageShape,
+    *,
+    weights: str = "",
+    size: int = 0,
+    mirror: bool = False,
+    device: torch.device | None = None,
 ) -> Encoder:
     """Build an encoder.
 
@@ -59,6 +65,8 @@ def make_encoder(
         File with its weights; empty takes torchvision's own. The descriptor has none.
     size : int
         Side in pixels to which images are resized; 0 chooses.
+    mirror : bool
+        Whether each image is read a second time, mirrored left to right; the descriptor never does.
     device : torch.device, optional
         Where it runs; the CPU by default.
 
@@ -75,7 +83,7 @@ def make_encoder(
             raise InvalidSetting(f"encoder-weights = {weights}: the descriptor has no weights; name another encoder")
         return DescriptorEncoder(image[0])
     side = encoder_size(name, size, max(image[1:]))
-    return TorchvisionEncoder(name, weights=weights, size=side, device=device or torch.device("cpu"))
+    return TorchvisionEncoder(name, weights=weights, size=side, mirror=mirror, device=device or torch.device("cpu"))
 
 
 def _check_name(name: str) -> None:

@@ -74,19 +74,23 @@ class TorchvisionEncoder(Encoder):
         File with a state dict (`.pth`, `.pt` or `.safetensors`), or empty for torchvision's own download.
     size : int
         Side in pixels to which images are resized (bilinear).
+    mirror : bool
+        Whether features are means over an image and its mirror image, left to right: keys then do not depend on which
+        side is which, and lie nearer to those of the same class.
     device : torch.device
         Where the model runs.
     """
 
-    def __init__(self, name: str, *, weights: str, size: int, device: torch.device) -> None:
+    def __init__(self, name: str, *, weights: str, size: int, mirror: bool = False, device: torch.device) -> None:
         self.name = name
         self.size = size
+        self.mirror = mirror
         self.device = device
         self.feature_shape = torchvision_feature_shape(name, size)
         model = _build(name, size)
         state = _read(Path(weights)) if weights else _download(name)
         _load(model, state, name, weights)
-        self._fingerprint = f"{name}:{size}:{_digest(state)}"
+        self._fingerprint = f"{name}:{size}:{'mirror:' * mirror}{_digest(state)}"
         self._model = model.eval().requires_grad_(False).to(device)
         self._mean = torch.tensor(_MEAN, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(_STD, device=device).view(1, 3, 1, 1)
@@ -94,7 +98,7 @@ class TorchvisionEncoder(Encoder):
 
     @property
     def fingerprint(self) -> str:
-        """Name, input size and a digest of the weights."""
+        """Name, input size, whether images are mirrored as well, and a digest of the weights."""
         return self._fingerprint
 
     def encode_batch(self, images: Tensor) -> Encoding:
@@ -111,6 +115,9 @@ class TorchvisionEncoder(Encoder):
         pixels = functional.interpolate(pixels, size=(self.size, self.size), mode="bilinear", antialias=True)
         pixels = (pixels.expand(-1, 3, -1, -1) - self._mean) / self._std
         features = _pooled(self.name, self._model, pixels)
+        if self.mirror:
+            # Not one batch of two, whose sums could be in another order than those of each alone.
+            features = (features + _pooled(self.name, self._model, pixels.flip(3))) / 2
         key = features[:, 0] if self.name.startswith("vit_") else features.flatten(1)
         return Encoding(functional.normalize(key, dim=1), features)
 

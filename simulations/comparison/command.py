@@ -165,7 +165,8 @@ class _Cells:
         question = job.question
         return {
             "data": described,
-            "settings": settings_values(question.settings.replace(seed=job.seed)),
+            # The data set's description says which weights the encoder has, wherever their file lies.
+            "settings": settings_values(question.settings.replace(seed=job.seed, encoder_weights="")),
             "question": [
                 question.hospitals,
                 str(question.alpha),

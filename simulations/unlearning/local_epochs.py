@@ -148,7 +148,10 @@ def _site(
         draws = generator(settings.seed, name, site, number)
         falling = 0.5 * (1 + math.cos(math.pi * (number - 1) / budget.rounds))
         optimiser = torch.optim.AdamW(
-            model.parameters(), lr=settings.learning_rate * RATE * falling, weight_decay=settings.weight_decay
+            model.parameters(),
+            lr=settings.learning_rate * RATE * falling,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
         stepped = False
         model.train()

@@ -22,11 +22,13 @@ class Retraining(Method[PlainFederation]):
 
     def forget(self, trained: PlainFederation, case: Case, budget: Budget) -> Forgotten:
         """Train on what is retained, for all rounds whatever the budget."""
-        del budget
-        retained = case.retained()
+        del trained, budget
         other = other_choices(case)
-        again = self.family.train(retained, other.settings, case.shape)
-        return Forgotten(again, 2 * weights_bytes(trained.model) * case.settings.num_rounds * len(again.sites))
+        return self.trained_again(self.family.train(case.retained(), other.settings, case.shape), case)
+
+    def trained_again(self, again: PlainFederation, case: Case) -> Forgotten:
+        """Return what a federation is that has been trained so already."""
+        return Forgotten(again, 2 * weights_bytes(again.model) * case.settings.num_rounds * len(again.sites))
 
 
 def other_choices(case: Case) -> Case:

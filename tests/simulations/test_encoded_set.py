@@ -12,6 +12,7 @@ import torch
 
 from client.dataset import Dataset, Split
 from common.errors import InvalidDataset, InvalidSetting
+from common.model_choice import choose_encoder
 from common.settings import ConfigValue
 from simulations import encoded_set
 from simulations.encoded_set import FROM_DATA, EncodedSet, load_encoded
@@ -88,6 +89,7 @@ def test_unknown_data_set_is_named(tmp_path: Path) -> None:
 def test_description_counts_records_and_names_classes(data: Path) -> None:
     found = load(data).describe()
 
+    assert found.pop("encoder") == choose_encoder(load(data).settings).fingerprint
     digest = found.pop("digest")
     assert found == {
         "name": "few",

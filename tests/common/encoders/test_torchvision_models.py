@@ -36,8 +36,8 @@ def images(count: int, channels: int = 3, side: int = 28) -> Tensor:
     return torch.randint(0, 256, (count, channels, side, side), dtype=torch.uint8, generator=generator)
 
 
-def encoder(name: str, weights: Path, size: int = SIZE) -> TorchvisionEncoder:
-    return TorchvisionEncoder(name, weights=str(weights), size=size, device=CPU)
+def encoder(name: str, weights: Path, size: int = SIZE, *, mirror: bool = False) -> TorchvisionEncoder:
+    return TorchvisionEncoder(name, weights=str(weights), size=size, mirror=mirror, device=CPU)
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,24 @@ def test_image_has_the_same_bits_whatever_is_encoded_with_it(folder: Path, name:
     assert_same(some.encode(batch, batch_size=2), whole)
     assert_same(some.encode(batch[2:3]), Encoding(whole.keys[2:3], whole.features[2:3]))
     assert_same(some.encode(batch.contiguous(memory_format=torch.channels_last)), whole)
+
+
+def test_mirrored_features_are_means_over_an_image_and_its_mirror_image(folder: Path) -> None:
+    batch = images(3)
+    plain = encoder("squeezenet1_0", folder / "squeezenet1_0.pth")
+    both = encoder("squeezenet1_0", folder / "squeezenet1_0.pth", mirror=True).encode(batch)
+
+    expected = (plain.encode(batch).features + plain.encode(batch.flip(3)).features) / 2
+
+    assert torch.equal(both.features, expected)
+    assert torch.allclose(both.keys, torch.nn.functional.normalize(expected.flatten(1), dim=1), atol=CLOSE)
+    assert not torch.equal(both.keys, plain.encode(batch).keys)
+
+
+def test_image_and_its_mirror_image_have_one_key(folder: Path) -> None:
+    some, batch = encoder("squeezenet1_0", folder / "squeezenet1_0.pth", mirror=True), images(3)
+
+    assert_same(some.encode(batch.flip(3)), some.encode(batch))
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_0", "resnet18"])
@@ -173,7 +191,7 @@ def test_fingerprint_is_that_of_the_weights_not_of_their_file(folder: Path) -> N
     assert first.fingerprint == second.fingerprint
 
 
-def test_fingerprint_changes_with_weights_and_size(folder: Path, tmp_path: Path) -> None:
+def test_fingerprint_changes_with_weights_size_and_mirror(folder: Path, tmp_path: Path) -> None:
     state = fresh("squeezenet1_0").state_dict()
     state["classifier.1.bias"][0] += 1e-3
     torch.save(state, tmp_path / "other.pth")
@@ -181,10 +199,11 @@ def test_fingerprint_changes_with_weights_and_size(folder: Path, tmp_path: Path)
     fingerprints = {
         encoder("squeezenet1_0", folder / "squeezenet1_0.pth").fingerprint,
         encoder("squeezenet1_0", folder / "squeezenet1_0.pth", size=48).fingerprint,
+        encoder("squeezenet1_0", folder / "squeezenet1_0.pth", mirror=True).fingerprint,
         encoder("squeezenet1_0", tmp_path / "other.pth").fingerprint,
     }
 
-    assert len(fingerprints) == 3
+    assert len(fingerprints) == 4
 
 
 def test_weights_saved_as_parameters_are_read_too(folder: Path, tmp_path: Path) -> None:

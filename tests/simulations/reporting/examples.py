@@ -123,6 +123,7 @@ def data(name: str, records: int) -> dict[str, Any]:
         "train": round(0.7 * records),
         "test": round(0.2 * records),
         "classes": ["malignant", "benign"],
+        "encoder": "squeezenet1_0:112:mirror:0123456789abcdef",
         "digest": "5e" * 32,
     }
 

@@ -1,0 +1,122 @@
+"""`munkey-sim audit` as a person uses it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import EXIT_CODE
+from simulations import encoded_set
+from simulations.audit import command
+from simulations.cli import main
+from simulations.forget_sets.registry import FORGET_SETS
+from simulations.reporting.document import validate
+
+QUICK = ["--hospitals", "2", "--seeds", "1", "--permanent", "50%", "--forget", "5%", "--budget", "1"]
+SETTINGS = ["image-path=frozen", "num-rounds=2", "fewest-permanent=10", "exemplar-size=8", "seed=7"]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_tasks(
+        work: Callable[..., Any],
+        tasks: Sequence[Any],
+        arguments: Callable[[Any], tuple[Any, ...]],
+        *,
+        cores: int,
+        done: Callable[[Any, Any], None],
+    ) -> None:
+        assert cores >= 1
+        for task in tasks:
+            done(task, work(*arguments(task)))
+
+    monkeypatch.setattr(command, "run_tasks", run_tasks)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `munkey-sim audit` on scikit-learn's digits; return its exit code, stdout and stderr."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        settings = [word for setting in SETTINGS for word in ("--set", setting)]
+        place = ["--data", "digits", "--output", str(tmp_path / "audit")]
+        monkeypatch.setattr(sys, "argv", ["munkey-sim", "audit", *place, *QUICK, *settings, *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, captured.out, captured.err
+
+    return run
+
+
+def test_exact_federation_passes_and_the_report_says_how(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("--shadows", "4")
+
+    assert code == 0, err
+    assert "FLAGGED" not in out
+    assert "Verdicts" in out
+    assert "likelihood ratio (U-LiRA), AUROC" in out
+    assert out.splitlines()[-1] == f"report: {tmp_path / 'audit' / 'report.html'}"
+    document = json.loads((tmp_path / "audit" / "report.json").read_text())
+    validate(document)
+    assert document["headline"]["passed"] is True
+    assert document["guarantee"]["identical"] is True
+    assert document["question"]["canaries"] > 0
+    assert {verdict["name"] for verdict in document["verdicts"]} >= {"oracle", "banks", "bytes", "attacks", "canaries"}
+    html = (tmp_path / "audit" / "report.html").read_text()
+    assert "What this does not show" in html
+    assert "http://" not in html.replace("http://www.w3.org", "")
+
+
+def test_nothing_done_on_a_plain_transformer_is_flagged(run: Run) -> None:
+    words = ["--set", "local-epochs=12", "--set", "num-rounds=4", "--set", "label-smoothing=0"]
+    code, out, _ = run("--method", "nothing", "--shadows", "0", "--json", "--forget-set", "canaries", *words)
+
+    assert code == 0
+    document = json.loads(out)
+    assert document["headline"]["passed"] is False
+    assert [verdict["name"] for verdict in document["verdicts"] if not verdict["passed"]] == ["canaries"]
+
+
+@pytest.mark.parametrize("name", sorted(FORGET_SETS))
+def test_every_forget_set_can_be_audited(run: Run, name: str) -> None:
+    code, out, err = run("--forget-set", name, "--shadows", "0", "--json")
+
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    validate(document)
+    assert document["question"]["forget_set"]["name"] == name
+    assert document["question"]["forgotten"] > 0
+    assert all(verdict["passed"] for verdict in document["verdicts"]), document["headline"]["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--method", "magic"], "--method magic: is unknown; choose from munkey-exact"),
+        (["--forget-set", "everyone"], "--forget-set everyone: is unknown; choose from random"),
+        (["--shadows", "3"], "--shadows 3: give 0, or an even number of at least 4"),
+        (["--guarantee", "perfect"], "'perfect' is not one of 'exact', 'certified', 'empirical'"),
+        (["--set", "guarantee=exact"], "guarantee = exact: give it with --guarantee"),
+        (["--forget", "101%"], "101% is out of range; give from 0% to 100%"),
+        (["--encoder", "squeezenet9"], "encoder = squeezenet9: unknown"),
+    ],
+)
+def test_what_cannot_be_used_is_named_before_anything_is_computed(
+    run: Run, monkeypatch: pytest.MonkeyPatch, words: list[str], reason: str, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(encoded_set, "encode_all", None)
+
+    code, out, err = run(*words)
+
+    (line,) = err.splitlines()
+    assert (code, out) == (EXIT_CODE, "")
+    assert reason in line
+    assert not (tmp_path / "audit").exists()

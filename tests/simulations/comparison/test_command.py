@@ -1,0 +1,183 @@
+"""`munkey-sim compare` as a person uses it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client.dataset import Dataset, Split
+from common.errors import EXIT_CODE
+from simulations import encoded_set
+from simulations.cli import main
+from simulations.comparison import jobs
+from simulations.reporting.document import validate
+
+QUICK = ["--hospitals", "2", "--seeds", "2", "--permanent", "50%", "--forget", "20%", "--budget", "1"]
+SETTINGS = ["image-path=frozen", "num-rounds=2", "local-epochs=1", "fewest-permanent=10", "exemplar-size=8", "seed=7"]
+METHODS = ["--method", "munkey-exact", "--method", "nothing", "--method", "fine-tuning"]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def data(few_digits: Dataset, tmp_path: Path) -> Path:
+    arrays: dict[str, Any] = {}
+    for split in Split:
+        records = few_digits.split(split)
+        arrays |= {f"{split}_images": records.images[:, 0], f"{split}_labels": records.labels[:, None]}
+    np.savez(tmp_path / "few.npz", **arrays)
+    return tmp_path / "few.npz"
+
+
+@pytest.fixture
+def cells(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Collect what is run, and run it in this process."""
+    ran: list[tuple[Any, ...]] = []
+
+    def run_tasks(
+        work: Callable[..., Any],
+        tasks: Sequence[Any],
+        arguments: Callable[[Any], tuple[Any, ...]],
+        *,
+        cores: int,
+        done: Callable[[Any, Any], None],
+    ) -> None:
+        assert cores >= 1
+        for task in tasks:
+            ran.append((task.data, task.methods, task.seed))
+            done(task, work(*arguments(task)))
+
+    monkeypatch.setattr(jobs, "run_tasks", run_tasks)
+    return ran
+
+
+@pytest.fixture
+def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `munkey-sim compare` on few digits; return its exit code, stdout and stderr."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        settings = [word for setting in SETTINGS for word in ("--set", setting)]
+        place = ["--data", str(data), "--output", str(tmp_path / "comparison")]
+        monkeypatch.setattr(sys, "argv", ["munkey-sim", "compare", *place, *QUICK, *settings, *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run it with words that must be refused before anything is computed; return the one line that says why."""
+    monkeypatch.setattr(encoded_set, "encode_all", None)
+    monkeypatch.setattr(jobs, "run_tasks", None)
+
+    def refused(*words: str) -> str:
+        code, out, err = run(*words)
+        (line,) = err.splitlines()
+        assert (code, out) == (EXIT_CODE, "")
+        return line
+
+    return refused
+
+
+def without_times(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a report without what a clock or the command line says."""
+    kept = {name: value for name, value in document.items() if name not in ("written", "command")}
+    times = {column["name"] for column in document["columns"] if column["unit"] == "s"}
+    kept["results"] = [
+        {**row, "figures": {name: found for name, found in row["figures"].items() if name not in times}}
+        for row in document["results"]
+    ]
+    return kept
+
+
+@pytest.mark.usefixtures("cells")
+def test_table_findings_and_report_are_made(run: Run, tmp_path: Path) -> None:
+    code, out, err = run(*METHODS)
+
+    assert code == 0, err
+    assert "MUNKEY, exact" in out
+    assert "few: the most accurate method is" in out
+    assert out.splitlines()[-1] == f"report: {tmp_path / 'comparison' / 'report.html'}"
+    assert "comparing" in err
+    document = json.loads((tmp_path / "comparison" / "report.json").read_text())
+    validate(document)
+    assert document["command"].startswith("munkey-sim compare --data ")
+    assert (document["finished"], document["total"]) == (4, 4)
+    (exact,) = (row for row in document["results"] if row["method"] == "munkey-exact")
+    assert exact["figures"]["Average Gap"]["values"] == [0, 0]
+
+
+def test_finished_cells_are_not_run_again(run: Run, cells: list[tuple[Any, ...]], tmp_path: Path) -> None:
+    run("--seeds", "1", *METHODS)
+    assert sorted(cells) == [("few", ("munkey-exact",), 7), ("few", ("nothing", "fine-tuning"), 7)]
+    cells.clear()
+
+    run(*METHODS)
+
+    assert {seed for _, _, seed in cells} == {8}
+    kept = sorted((tmp_path / "comparison" / "cells").iterdir())
+    assert len(kept) == 4
+    cells.clear()
+    kept[0].unlink()
+    run(*METHODS)
+    assert len(cells) == 1
+
+
+@pytest.mark.usefixtures("cells")
+def test_same_seeds_give_the_same_report_apart_from_times(run: Run, tmp_path: Path) -> None:
+    _, first, _ = run("--json", *METHODS, "--output", str(tmp_path / "first"))
+    _, second, _ = run("--json", *METHODS, "--output", str(tmp_path / "second"))
+
+    assert without_times(json.loads(first)) == without_times(json.loads(second))
+
+
+@pytest.mark.usefixtures("cells")
+def test_json_is_the_document_alone(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("--json", "--seeds", "1", *METHODS)
+
+    assert (code, err) == (0, "")
+    assert json.loads(out) == json.loads((tmp_path / "comparison" / "report.json").read_text())
+
+
+def test_quick_takes_two_seeds_of_the_first_data_set(run: Run, cells: list[tuple[Any, ...]], data: Path) -> None:
+    run("--quick", "--seeds", "5", "--data", str(data.with_name("unread.npz")), "--method", "nothing")
+
+    assert cells == [("few", ("nothing",), 7), ("few", ("nothing",), 8)]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--method", "magic"], "--method magic: is unknown; choose from munkey-exact"),
+        (["--set", "guarantee=exact"], "guarantee = exact: all are compared; choose with --method"),
+        (["--epsilon", "1", "--epsilon", "2"], "--epsilon is given 2 times for 1 data sets; give it once for each"),
+        (["--forget", "some"], "'some' is not a share"),
+        (["--seeds", "0"], "--seeds"),
+        (["--data", "nowhere.npz"], "nowhere.npz"),
+    ],
+)
+def test_what_cannot_be_used_is_named_before_anything_is_computed(
+    refused: Callable[..., str], words: list[str], reason: str
+) -> None:
+    assert reason in refused(*words)
+
+
+def test_output_that_is_a_file_is_refused(refused: Callable[..., str], data: Path) -> None:
+    assert f"--output {data}: {data} is a file; give a folder" in refused("--output", str(data))
+
+
+def test_nothing_that_cannot_be_asked_is_trained(run: Run, cells: list[tuple[Any, ...]], tmp_path: Path) -> None:
+    code, out, err = run("--forget", "0%", *METHODS)
+
+    assert (code, out, cells) == (EXIT_CODE, "", [])
+    assert err.splitlines()[-1].startswith("error: ")
+    assert not (tmp_path / "comparison" / "report.json").exists()

@@ -1,0 +1,89 @@
+"""Who wins a comparison is decided by the figures alone, and said as it is."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from simulations.comparison.cell import Outcome
+from simulations.comparison.findings import COLUMNS, SetFindings
+from tests.simulations.comparison.made_up import outcome
+
+
+def findings(*outcomes: Outcome) -> SetFindings:
+    return SetFindings("cells", outcomes)
+
+
+def test_interval_is_over_seeds_in_their_order() -> None:
+    found = findings(outcome("ssd", 1, after=84.0), outcome("ssd", 0, after=82.0), outcome("scrub", 0, after=10.0))
+
+    interval = found.interval("ssd", "TA")
+
+    assert (interval.mean, interval.values) == (83.0, (82.0, 84.0))
+    # t(0.975, 1) = 12.706 standard errors of the mean.
+    assert interval.half == pytest.approx(12.706, abs=1e-3)
+    assert found.methods == ["ssd", "scrub"]
+
+
+def test_every_column_is_found_in_an_outcome() -> None:
+    found = {column.name: column.of(outcome("ssd", 0, after=84.0, forget=88.0)) for column in COLUMNS}
+
+    assert len(found) == len(COLUMNS)
+    assert (found["TA"], found["FA"], found["oracle's FA"]) == (84.0, 88.0, 80.0)
+    assert found["Average Gap"] == pytest.approx((4 + 0 + 8 + 0) / 4)
+    assert found["MB to forget"] == 2.0
+
+
+def test_guarantee_wins_with_the_smallest_gap_near_the_best_accuracy() -> None:
+    found = findings(outcome("munkey-exact", 0, after=80.0), outcome("scrub", 0, after=80.9))
+
+    assert found.won
+    gap, accuracy = found.sentences()
+    assert "MUNKEY, exact" in gap
+    assert "smallest Average Gap of all methods that do not retrain" in gap
+    assert "0.9 points behind, within 1 point" in accuracy
+
+
+def test_guarantee_loses_if_it_is_far_less_accurate() -> None:
+    found = findings(outcome("munkey-exact", 0, after=80.0), outcome("rapid-retraining", 0, after=81.1))
+
+    assert not found.won
+    assert "1.1 points behind, not within 1 point" in found.sentences()[1]
+
+
+def test_guarantee_loses_to_a_smaller_gap_of_a_method_that_does_not_retrain() -> None:
+    found = findings(outcome("munkey-empirical", 0, forget=84.0), outcome("fine-tuning", 0, forget=82.0))
+
+    assert not found.won
+    assert "fine-tuning (0.5" in found.sentences()[0]
+    assert "smaller Average Gap than MUNKEY, empirical (1.0" in found.sentences()[0]
+
+
+def test_smaller_gap_of_a_method_that_retrains_does_not_count() -> None:
+    found = findings(outcome("munkey-empirical", 0, forget=84.0), outcome("retraining", 0))
+
+    assert found.won
+
+
+def test_tie_goes_to_the_guarantee() -> None:
+    assert findings(outcome("nearest-neighbours", 0), outcome("munkey-exact", 0)).won
+
+
+def test_the_best_of_the_guarantees_is_judged() -> None:
+    found = findings(outcome("munkey-empirical", 0, forget=90.0), outcome("munkey-exact", 0), outcome("ssd", 0))
+
+    assert found.munkey == "munkey-exact"
+
+
+def test_guarantees_alone_and_baselines_alone_are_no_contest() -> None:
+    for alone in (findings(outcome("munkey-exact", 0)), findings(outcome("ssd", 0))):
+        assert not alone.won
+        assert alone.sentences() == ["cells: no MUNKEY guarantee was compared with anything."]
+
+
+def test_method_without_a_figure_is_not_the_best() -> None:
+    found = findings(outcome("ssd", 0, after=math.nan), outcome("scrub", 0, after=70.0))
+
+    assert found.best("TA", found.methods, highest=True) == "scrub"
+    assert found.best("TA", ["ssd"], highest=True) is None
