@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from client.commands.enrol import enrol
 from client.commands.forget import forget
+from client.commands.import_ import import_
 from client.commands.orders import agent, catch_up
 from client.commands.secret import secret
 from client.commands.status import status
@@ -14,6 +15,7 @@ app = command_line.application("A site of the federation: its records, its delet
 
 for _command in (secret, enrol, agent, catch_up, forget, status, verify_exact):
     app.command()(_command)
+app.command("import")(import_)
 
 
 def main() -> None:

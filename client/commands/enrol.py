@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,7 @@ from rich.progress import Progress
 
 from client.commands.display import plain_table, progress_bars, shown_in
 from client.commands.faults import faults_explained
-from client.commands.options import JsonOption, SiteDirOption, read_ids
+from client.commands.options import JsonOption, SiteDirOption, given_settings, read_ids
 from client.dataset import Consent, Dataset, Split
 from client.enrolment import encode
 from client.enrolment import enrol as enrol_batches
@@ -25,7 +24,7 @@ from common import command_line
 from common.errors import InvalidDataset, InvalidSetting
 from common.guarantees import Guarantee
 from common.model_choice import choose_encoder, choose_shape
-from common.settings import ConfigValue, Settings, parse_assignments
+from common.settings import ConfigValue, Settings
 
 _FEWEST_CLASSES = 2
 """A site may hold one class only, a federation has at least two."""
@@ -76,19 +75,16 @@ def enrol(
     check_site_name(site)
     dataset = read_npz(data, consent=consent)
     consents = _read_consents(new_consent, dataset, data)
-    overrides = parse_assignments(setting or [])
-    shorthands = {
-        "encoder": encoder,
-        "encoder-weights": weights,
-        "guarantee": guarantee,
-        "epsilon": epsilon,
-        "delta": delta,
-    }
-    overrides |= {
-        name: value.value if isinstance(value, StrEnum) else value
-        for name, value in shorthands.items()
-        if value is not None
-    }
+    overrides = given_settings(
+        setting,
+        {
+            "encoder": encoder,
+            "encoder-weights": weights,
+            "guarantee": guarantee,
+            "epsilon": epsilon,
+            "delta": delta,
+        },
+    )
     settings = _fit_to_data(overrides, dataset)
     folder = SiteFolder(site_dir)
     shared = read_site_secret(folder, secret)
