@@ -80,5 +80,5 @@ def stretch(values: NDArray[np.floating], low: float, high: float) -> Pixels:
     """Return values as 0 to 255, `low` and what is below becoming 0, `high` and what is above 255."""
     if high <= low:
         return np.zeros(values.shape, dtype=np.uint8)
-    shown = (values.astype(np.float64) - low) * (255.0 / (high - low))
+    shown = (values.astype(np.float64) - low) / (high - low) * 255.0
     return np.rint(np.clip(shown, 0.0, 255.0)).astype(np.uint8)
