@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
@@ -15,12 +15,14 @@ from client.commands.faults import faults_explained
 from client.commands.options import JsonOption, SiteDirOption, given_settings
 from client.importing.fitting import fit
 from client.importing.pictures import Choices, UnusablePicture, read_picture
-from client.prediction import Prediction, classify
-from client.predictor import Predictor, choose_predictor
 from client.site import SiteFolder
 from common import command_line
 from common.errors import InvalidInput
 from common.settings import ImageShape
+
+if TYPE_CHECKING:
+    from client.prediction import Prediction
+    from client.predictor import Predictor
 
 _BATCH = 64
 
@@ -56,6 +58,12 @@ def predict(
 
     Example: munkey-client predict scan.png --site-dir hospital-1 --model output/best.safetensors
     """
+    # Evaluation brings scikit-learn, whose import would slow down every other command.
+
+    # Evaluation brings scikit-learn, whose import would slow down every other command.
+    from client.prediction import classify
+    from client.predictor import choose_predictor
+
     folder = SiteFolder(site_dir)
     given = given_settings(setting, {"encoder": encoder, "encoder-weights": weights})
     with folder.open() as store:

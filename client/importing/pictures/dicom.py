@@ -19,8 +19,6 @@ from pydicom.uid import UID
 
 from client.importing.pictures.picture import Choices, PictureReader, Pixels, UnusablePicture, check_size, stretch
 
-_MARK_AT, _MARK = 128, b"DICM"
-
 _NEEDED = (
     "SamplesPerPixel",
     "PhotometricInterpretation",
@@ -56,10 +54,6 @@ class DicomReader(PictureReader):
     table. Without either, 8-bit values stay as they are, and others reach from the picture's smallest to its largest.
     MONOCHROME1 is turned into bright on dark.
     """
-
-    def recognises(self, head: bytes) -> bool:
-        """Look for the mark after the preamble."""
-        return head[_MARK_AT : _MARK_AT + len(_MARK)] == _MARK
 
     def read(self, path: Path, choices: Choices) -> Pixels:
         """Decode it."""

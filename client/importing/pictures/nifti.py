@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,9 @@ from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
 from client.importing.pictures.picture import Choices, PictureReader, Pixels, UnusablePicture, check_size, stretch
+from client.importing.pictures.signatures import GZIP, HEAD, nifti_version
 
-_GZIP = b"\x1f\x8b"
-_HEAD = 512
 _SECOND = 2
-_HEADERS = {348: (1, 344, b"n+1\0"), 540: (_SECOND, 4, b"n+2\0")}
-"""By the length of a header: its version, where its magic stands, and what that is of a single file."""
-
 _UP = 2
 """The axis of nibabel's RAS+ space (right, front, up) that axial slices are stacked along."""
 
@@ -34,17 +28,12 @@ class NiftiReader(PictureReader):
     slice's smallest to its largest. What is not a number is as dark as the smallest.
     """
 
-    def recognises(self, head: bytes) -> bool:
-        """Look for the header's length and magic, within a gzip stream too."""
-        return _version(_unzipped(head) if head.startswith(_GZIP) else head) is not None
-
     def read(self, path: Path, choices: Choices) -> Pixels:
         """Decode it, by what it holds: nibabel itself would go by the name."""
         with path.open("rb") as file:
-            head = file.read(_HEAD)
-        with gzip.open(path) if head.startswith(_GZIP) else path.open("rb") as stream:
-            version = _version(_unzipped(head) if head.startswith(_GZIP) else head)
-            kind = nibabel.Nifti2Image if version == _SECOND else nibabel.Nifti1Image
+            head = file.read(HEAD)
+        with gzip.open(path) if head.startswith(GZIP) else path.open("rb") as stream:
+            kind = nibabel.Nifti2Image if nifti_version(head) == _SECOND else nibabel.Nifti1Image
             image = kind.from_stream(stream)
             _check_kind(image.get_data_dtype())
             values = _slice(image, choices)
@@ -109,20 +98,3 @@ def _shown(values: NDArray[np.float64], low: float, high: float, as_stored: bool
         return values.astype(np.uint8)
     low, high = float(known.min()), float(known.max())
     return stretch(np.nan_to_num(values, nan=low, posinf=high, neginf=low), low, high)
-
-
-def _version(head: bytes) -> int | None:
-    """Return 1 or 2 for a single NIfTI file, None for anything else."""
-    for order in "<>":
-        length = struct.unpack(f"{order}i", head[:4])[0] if len(head) >= 4 else 0
-        version, where, magic = _HEADERS.get(length, (0, 0, b""))
-        if version and head[where : where + len(magic)] == magic:
-            return version
-    return None
-
-
-def _unzipped(head: bytes) -> bytes:
-    try:
-        return zlib.decompressobj(wbits=31).decompress(head, _HEAD)
-    except zlib.error:
-        return b""

@@ -53,10 +53,6 @@ class PictureReader(ABC):
     """Reads the files of one family of formats."""
 
     @abstractmethod
-    def recognises(self, head: bytes) -> bool:
-        """Say whether a file that begins with some 512 bytes, fewer if it is shorter, is of this family."""
-
-    @abstractmethod
     def read(self, path: Path, choices: Choices) -> Pixels:
         """Read the picture in a file.
 

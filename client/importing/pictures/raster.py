@@ -9,8 +9,6 @@ from PIL import Image, ImageOps
 
 from client.importing.pictures.picture import Choices, PictureReader, Pixels, UnusablePicture, check_size, stretch
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8\xff"
 _LARGEST = 65_535
 _GREY, _DEEP, _COLOUR = ("1", "L"), ("I", "I;16", "I;16B", "I;16L"), ("P", "RGB", "YCbCr")
 _GREY_WITH_ALPHA = ("1", "L", "LA", "La")
@@ -22,10 +20,6 @@ class RasterReader(PictureReader):
 
     16 bits are brought to 8 with one scale for every file, 65535 becoming 255.
     """
-
-    def recognises(self, head: bytes) -> bool:
-        """Look for the signature of either."""
-        return head.startswith((_PNG, _JPEG))
 
     def read(self, path: Path, choices: Choices) -> Pixels:
         """Decode it."""

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from client.importing.pictures.dicom import DicomReader
-from client.importing.pictures.nifti import NiftiReader
 from client.importing.pictures.picture import Choices, PictureReader, Pixels, UnusablePicture
-from client.importing.pictures.raster import RasterReader
+from client.importing.pictures.signatures import HEAD, is_dicom, is_nifti, is_png_or_jpeg
 
-_READERS: tuple[PictureReader, ...] = (RasterReader(), DicomReader(), NiftiReader())
-_HEAD = 512
 _TALKATIVE = ("PIL", "pydicom", "nibabel", "nibabel.global")
 """Loggers of the libraries that decode files. What they say may hold what a header holds."""
 
@@ -41,7 +37,7 @@ def read_picture(path: Path, choices: Choices) -> Pixels:
     """
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            head = file.read(HEAD)
     except FileNotFoundError:
         raise UnusablePicture("there is no such file") from None
     except IsADirectoryError:
@@ -51,17 +47,45 @@ def read_picture(path: Path, choices: Choices) -> Pixels:
         raise UnusablePicture("the file cannot be read; check its permissions and its disk") from None
     if not head:
         raise UnusablePicture("the file is empty")
-    reader = next((reader for reader in _READERS if reader.recognises(head)), None)
-    if reader is None:
+    make = next((make for recognises, make in _READERS if recognises(head)), None)
+    if make is None:
         raise UnusablePicture("it is no PNG, JPEG, DICOM or NIfTI file")
     try:
         with _silenced():
-            return reader.read(path, choices)
+            return make().read(path, choices)
     except UnusablePicture:
         raise
     except Exception:
         # Decoders raise whatever a damaged file leads them to, with the file's own words in the message.
         raise UnusablePicture("the file is damaged or was cut short") from None
+
+
+# Decoders are imported when the first file of their format comes: most commands never see one.
+
+
+def _raster() -> PictureReader:
+    from client.importing.pictures.raster import RasterReader
+
+    return RasterReader()
+
+
+def _dicom() -> PictureReader:
+    from client.importing.pictures.dicom import DicomReader
+
+    return DicomReader()
+
+
+def _nifti() -> PictureReader:
+    from client.importing.pictures.nifti import NiftiReader
+
+    return NiftiReader()
+
+
+_READERS: tuple[tuple[Callable[[bytes], bool], Callable[[], PictureReader]], ...] = (
+    (is_png_or_jpeg, _raster),
+    (is_dicom, _dicom),
+    (is_nifti, _nifti),
+)
 
 
 @contextmanager
