@@ -36,12 +36,13 @@ def read_picture(path: Path, choices: Choices) -> Pixels:
         With a reason that names neither the file nor anything in it.
     """
     try:
+        if path.exists() and not path.is_file():
+            # Whoever opens a pipe waits for what may never come.
+            raise UnusablePicture("it is a folder, a pipe or a device, not a file")
         with path.open("rb") as file:
             head = file.read(HEAD)
     except FileNotFoundError:
         raise UnusablePicture("there is no such file") from None
-    except IsADirectoryError:
-        raise UnusablePicture("it is a folder, not a file") from None
     except (OSError, ValueError):
         # ValueError is what a path with a null byte raises.
         raise UnusablePicture("the file cannot be read; check its permissions and its disk") from None

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -196,6 +199,49 @@ def test_interrupted_import_goes_on_where_it_was(
     assert [path.stem for path in read] == [f"scan-{row}" for row in range(48, 80)]
     assert (shown["known"], shown["added"]) == (48, 32)
     assert len(held(folder)) == 80
+
+
+_STOPPING = """
+import sys
+from client.cli import main
+from client.importing import importer
+
+read = importer.read_picture
+
+def stopping(path, choices):
+    if path.stem == "scan-70":
+        print("reached", flush=True)
+        sys.stdin.read()
+    return read(path, choices)
+
+importer.read_picture = stopping
+main()
+"""
+
+
+@pytest.mark.processes
+def test_killed_import_goes_on_where_it_was(
+    import_scans: Import, folder: SiteFolder, images: Path, secret: Path
+) -> None:
+    many = write_manifest(images, scans(80))
+    words = ["import", many, "--site-dir", folder.path, "--site", SITE, "--secret", secret, "--image-shape", "1x8x8"]
+    command = [sys.executable, "-c", _STOPPING, *map(str, [*words, *CLASSES])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as killed:  # noqa: S603
+        assert killed.stdout is not None
+        late = threading.Timer(60, killed.kill)
+        late.start()
+        reached = killed.stdout.readline()
+        late.cancel()
+        killed.kill()
+        killed.wait(60)
+    kept = set(held(folder))
+    shown = import_scans("--json", manifest=many).json
+
+    assert reached == b"reached\n"
+    assert kept == {f"scan-{row}" for row in range(64)}
+    assert (shown["known"], shown["added"]) == (64, 16)
+    assert len(held(folder)) == 80
+    assert {path.name for path in folder.path.iterdir()} == {"keystore.sqlite", "federation.secret", "pictures.json"}
 
 
 def test_lists_that_an_interruption_left_out_are_made_by_the_next_import(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ def test_file_that_is_no_picture_is_refused(tmp_path: Path, content: bytes, reas
 def test_path_without_a_file_is_refused(tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(UnusablePicture, match=reason):
         read_picture(tmp_path / name, Choices())
+
+
+def test_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(UnusablePicture, match="a pipe or a device"):
+        read_picture(tmp_path / "pipe", Choices())
 
 
 def test_choice_of_a_slice_is_a_word_or_a_number() -> None:
