@@ -72,7 +72,8 @@ def show(result: Result, *, as_json: bool) -> None:
     counts = (result.rows, added, result.known, len(result.refusals), *result.totals.values())
     table.add_row(result.site, *map(str, counts))
     command_line.print_table(table)
-    names = ", ".join(f"{number} {name}" for number, name in enumerate(result.conventions.classes))
+    classes = enumerate(result.conventions.classes)
+    names = ", ".join(name if name == str(number) else f"{number} {name}" for number, name in classes)
     typer.echo(f"classes: {names}; every site of the federation needs them in this order")
     if result.refusals:
         command_line.print_table(_refusals(result))

@@ -59,11 +59,21 @@ class Plan:
     known: int
 
 
+@dataclass(frozen=True, slots=True)
+class HeldRecord:
+    """What a key store says of one record."""
+
+    subject_id: str
+    label: int
+    split: Split
+    consent: Consent
+
+
 @dataclass(frozen=True)
 class Held:
-    """Who is in a key store: the subject of each record, and the splits that a subject's records are in."""
+    """What is in a key store: each record by its id, and the splits that a subject's records are in."""
 
-    subjects: dict[str, str]
+    records: dict[str, HeldRecord]
     splits: dict[str, frozenset[Split]]
 
     @classmethod
@@ -77,15 +87,17 @@ class Held:
 
     @classmethod
     def _read(cls, store: KeyStore) -> Held:
-        subjects: dict[str, str] = {}
+        records: dict[str, HeldRecord] = {}
         splits: dict[str, set[Split]] = defaultdict(set)
         for split in Split:
-            entries, _ = store.read_entries(split)
-            for part in np.array_split(entries, len(entries) // 1024 + 1):
-                for record, subject in store.read_identities(part):
-                    subjects[record] = subject
+            entries, labels = store.read_entries(split)
+            permanent = store.read_permanent(entries)
+            for rows in np.array_split(np.arange(len(entries)), len(entries) // 1024 + 1):
+                for row, (record, subject) in zip(rows, store.read_identities(entries[rows]), strict=True):
+                    consent = Consent.PERMANENT if permanent[row] else Consent.REVOCABLE
+                    records[record] = HeldRecord(subject, int(labels[row]), split, consent)
                     splits[subject].add(split)
-        return cls(subjects, {subject: frozenset(found) for subject, found in splits.items()})
+        return cls(records, {subject: frozenset(found) for subject, found in splits.items()})
 
 
 class _Refused(Exception):  # noqa: N818
@@ -152,7 +164,7 @@ class Planner:
             except _Refused as refused:
                 refusals.append(Refusal(row.number, refused.reason, refused.detail))
                 continue
-            if row.record_id in self._held.subjects:
+            if row.record_id in self._held.records:
                 known += 1
             else:
                 candidates.append(candidate)
@@ -170,13 +182,15 @@ class Planner:
         consent = self._read_consent(row)
         split = self._read_split(row)
         self._check_deletion(row)
+        self._check_held(row, label, split, consent)
         path = self._manifest.path.parent / row.path
         return Candidate(row.number, path, label, row.record_id, row.subject_id, split, consent)
 
     def _check_subject(self, row: Row) -> None:
         if len(self._subjects[row.record_id]) > 1:
             raise _Refused(Reason.SUBJECT, "other rows give this record to another subject")
-        if self._held.subjects.get(row.record_id, row.subject_id) != row.subject_id:
+        held = self._held.records.get(row.record_id)
+        if held is not None and held.subject_id != row.subject_id:
             raise _Refused(Reason.SUBJECT, "the site holds this record under another subject")
         first = self._first[row.record_id]
         if first != row.number:
@@ -200,16 +214,29 @@ class Planner:
                 raise _Refused(Reason.SPLIT, f"the split is none of {', '.join(Split)}") from None
         else:
             split = self._conventions.rule.split_of(self._secret.reference(row.subject_id))
-        if row.record_id not in self._held.subjects and self._held.splits.get(row.subject_id, {split}) != {split}:
+        if row.record_id not in self._held.records and self._held.splits.get(row.subject_id, {split}) != {split}:
             raise _Refused(Reason.SPLIT, f"the site holds this subject in another split than {split}")
         return split
 
     def _check_deletion(self, row: Row) -> None:
-        if self._store is None or row.record_id in self._held.subjects or row.record_id in self._new_consent:
+        if self._store is None or row.record_id in self._held.records or row.record_id in self._new_consent:
             return
         references = (self._secret.reference(identifier) for identifier in (row.record_id, row.subject_id))
         if self._store.refuses(*references):
             raise _Refused(Reason.DELETED, DELETED)
+
+    def _check_held(self, row: Row, label: int, split: Split, consent: Consent) -> None:
+        """Refuse to pass over in silence that the site has it otherwise; what nobody says does not differ."""
+        held = self._held.records.get(row.record_id)
+        if held is None:
+            return
+        for name, differs in (
+            ("label", held.label != label),
+            ("consent", bool(row.consent) and held.consent is not consent),
+            ("split", bool(row.split) and held.split is not split),
+        ):
+            if differs:
+                raise _Refused(Reason.DIFFERS, f"the site holds this record with another {name}; it was left as it is")
 
 
 def batches(candidates: tuple[Candidate, ...], size: int) -> Iterator[tuple[Candidate, ...]]:

@@ -26,6 +26,7 @@ class Reason(StrEnum):
     SPLIT = "split"
     DUPLICATE = "duplicate"
     SUBJECT = "subject"
+    DIFFERS = "differs"
     DELETED = "deleted"
     FILE = "file"
 

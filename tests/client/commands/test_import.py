@@ -167,7 +167,7 @@ def test_dry_run_reads_everything_and_writes_nothing(import_scans: Import, folde
 def test_dry_run_leaves_an_existing_site_as_it_is(import_scans: Import, folder: SiteFolder, images: Path) -> None:
     import_scans()
     before = {path: path.read_bytes() for path in folder.path.iterdir()}
-    more = write_manifest(images, scans(20), "more.csv")
+    more = write_manifest(images, scans() + scans(20)[ROWS:], "more.csv")
 
     shown = import_scans("--dry-run", "--json", manifest=more).json
 
@@ -413,6 +413,33 @@ def test_record_that_the_site_holds_under_another_subject_is_refused(import_scan
     shown = json.loads(import_scans("--json", manifest=write_manifest(images, rows)).out)
 
     assert (shown["known"], shown["reasons"]) == (ROWS - 1, {"subject": 1})
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [({"label": "malignant"}, "label"), ({"consent": "permanent"}, "consent"), ({"split": "val"}, "split")],
+)
+def test_record_that_the_site_holds_otherwise_is_not_passed_over_in_silence(
+    import_scans: Import, folder: SiteFolder, images: Path, change: Row, name: str
+) -> None:
+    import_scans()
+    before = folder.key_store.read_bytes()
+    rows = scans()
+    for row in rows[:2]:
+        row |= change
+
+    shown = json.loads(import_scans("--json", manifest=write_manifest(images, rows)).out)
+
+    assert (shown["known"], shown["reasons"]) == (ROWS - 2, {"differs": 2})
+    assert shown["refusals"][0]["detail"] == f"the site holds this record with another {name}; it was left as it is"
+    assert folder.key_store.read_bytes() == before
+
+
+def test_what_a_later_manifest_does_not_say_does_not_differ(import_scans: Import, images: Path) -> None:
+    import_scans("--consent", "permanent")
+    silent = [row | {"split": ""} for row in scans()]
+
+    assert import_scans("--json", manifest=write_manifest(images, silent)).json["known"] == ROWS
 
 
 def test_subject_stays_in_the_split_that_the_site_holds_it_in(import_scans: Import, images: Path) -> None:

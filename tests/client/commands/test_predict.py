@@ -134,6 +134,19 @@ def test_weights_that_the_site_has_taken_over_are_used(
     assert own["weights"] == "those that hospital-1 has last taken over"
 
 
+def test_features_of_the_encoder_are_read_where_the_site_keeps_those(run: Run, imported: Path, tmp_path: Path) -> None:
+    words = ["--site-dir", tmp_path / SITE, "--site", SITE, "--secret", imported / "federation.secret"]
+    frozen = ["--image-shape", "1x16x16", "--set", "image-path=frozen"]
+    assert run("import", imported / "scans.csv", *words, *frozen).code == 0
+    images = [imported / f"{row}.png" for row in range(TRAIN, TRAIN + TEST)]
+
+    shown = run("predict", *images, "--site-dir", tmp_path / SITE, "--json").json
+
+    # Without a transformer sixteen entries are blended.
+    assert [each["retrieved"] for each in shown["predictions"]] == [16] * TEST
+    assert [each["class"] for each in shown["predictions"]] == ["lying", "upright"] * 2
+
+
 def test_deleted_entry_supports_nothing(
     answer: Callable[..., Answer], run: Run, imported: Path, tmp_path: Path
 ) -> None:
