@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from client.commands.enrol import enrol
 from client.commands.forget import forget
+from client.commands.import_ import import_
 from client.commands.orders import agent, catch_up
+from client.commands.predict import predict
 from client.commands.secret import secret
 from client.commands.status import status
 from client.commands.verify_exact import verify_exact
@@ -12,8 +14,9 @@ from common import command_line
 
 app = command_line.application("A site of the federation: its records, its deletion agent, and requests to forget.")
 
-for _command in (secret, enrol, agent, catch_up, forget, status, verify_exact):
+for _command in (secret, enrol, agent, catch_up, forget, predict, status, verify_exact):
     app.command()(_command)
+app.command("import")(import_)
 
 
 def main() -> None:

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
-from client.commands.display import plain_table, progress_bars
+from client.commands.display import plain_table, progress_bars, shown_in
 from client.commands.faults import faults_explained
-from client.commands.options import JsonOption, SiteDirOption, read_ids
+from client.commands.options import JsonOption, SiteDirOption, given_settings, read_ids
 from client.dataset import Consent, Dataset, Split
 from client.enrolment import encode
 from client.enrolment import enrol as enrol_batches
-from client.exact_state import read_shared_model, refresh_tokens
-from client.key_store import Enrolled, KeyStore, StoreDescription
+from client.key_store import Enrolled, KeyStore
 from client.medmnist_files import read_npz
-from client.neighbour_index import list_arrivals
-from client.site import SiteFolder, describe_store, model_shape
+from client.site import SiteFolder
+from client.site_enrolment import SiteEnrolment, check_site_name, complete_arrivals, read_site_secret
 from common import command_line
-from common.deletion import DATA_PROTECTION_OFFICER
-from common.encoders import Encoder
-from common.errors import BankChanged, InvalidDataset, InvalidInput, InvalidSetting, KeyStoreError
+from common.errors import InvalidDataset, InvalidSetting
 from common.guarantees import Guarantee
-from common.model import ModelShape
 from common.model_choice import choose_encoder, choose_shape
-from common.references import FederationSecret
-from common.settings import ConfigValue, Settings, parse_assignments
+from common.settings import ConfigValue, Settings
 
 _FEWEST_CLASSES = 2
 """A site may hold one class only, a federation has at least two."""
@@ -80,132 +72,47 @@ def enrol(
 
     Example: munkey-client enrol --site-dir hospital-1 --site hospital-1 --data scans.npz --secret federation.secret
     """
-    _check_site(site)
+    check_site_name(site)
     dataset = read_npz(data, consent=consent)
     consents = _read_consents(new_consent, dataset, data)
-    overrides = parse_assignments(setting or [])
-    shorthands = {
-        "encoder": encoder,
-        "encoder-weights": weights,
-        "guarantee": guarantee,
-        "epsilon": epsilon,
-        "delta": delta,
-    }
-    overrides |= {
-        name: value.value if isinstance(value, StrEnum) else value
-        for name, value in shorthands.items()
-        if value is not None
-    }
+    overrides = given_settings(
+        setting,
+        {
+            "encoder": encoder,
+            "encoder-weights": weights,
+            "guarantee": guarantee,
+            "epsilon": epsilon,
+            "delta": delta,
+        },
+    )
     settings = _fit_to_data(overrides, dataset)
     folder = SiteFolder(site_dir)
-    shared = _read_secret(folder, secret)
+    shared = read_site_secret(folder, secret)
     shape = choose_shape(settings)
-    enrolment = _Enrolment(folder, site, settings, choose_encoder(settings), shape, shared, frozenset(overrides))
+    enrolment = SiteEnrolment(folder, site, settings, choose_encoder(settings), shape, shared, frozenset(overrides))
     enrolment.check()
     with enrolment.open() as store, progress_bars(quiet=as_json) as bars:
-        enrolled = enrolment.add(store, dataset, consents, bars)
-        _list_neighbours(store, bars)
-        _compute_tokens(folder, store, bars)
+        enrolled = _add(enrolment, store, dataset, consents, bars)
+        complete_arrivals(folder, store, shown_in(bars))
         totals = {split.value: store.count(split) for split in Split}
     _show(site, enrolled, totals, as_json)
 
 
-@dataclass(frozen=True)
-class _Enrolment:
-    """Everything that was chosen for an enrolment but the records; `asked` names the settings that a person gave."""
-
-    folder: SiteFolder
-    site: str
-    settings: Settings
-    encoder: Encoder
-    shape: ModelShape
-    secret: FederationSecret
-    asked: frozenset[str]
-
-    def check(self) -> None:
-        """Check that what is to be enrolled fits the key store, if there is one.
-
-        Raises
-        ------
-        KeyStoreError
-            If the store is another site's, or was made for other settings or with another secret.
-        """
-        if not self.folder.key_store.exists():
-            return
-        wanted = describe_store(self.site, self.settings, self.encoder, self.shape)
-        with self.folder.open() as store:
-            held = store.description
-            if held.site != wanted.site:
-                raise KeyStoreError(
-                    f"{self.folder.path} belongs to site {held.site!r}, not {wanted.site!r}; choose another --site-dir"
-                )
-            if held.encoder != wanted.encoder:
-                raise KeyStoreError(
-                    f"the key store's keys are of encoder {held.encoder}, these would be of {wanted.encoder}; "
-                    "give the same --encoder and --weights, or choose another --site-dir"
-                )
-            if held.image_path is not wanted.image_path:
-                raise KeyStoreError(
-                    f"the key store was made for image-path = {held.image_path}, not {wanted.image_path}; "
-                    f"add --set image-path={held.image_path}, or choose another --site-dir"
-                )
-            model_shape(self.settings, held)
-            self._check_promise(held)
-            if not store.agrees_with(self.secret):
-                raise KeyStoreError(
-                    f"the records in {self.folder.path} were enrolled with another federation secret; give that one"
-                )
-
-    def _check_promise(self, held: StoreDescription) -> None:
-        """Check that no other promise was asked for than the one that the store's patients were given."""
-        for name, promised, wanted in (
-            ("guarantee", held.guarantee, self.settings.guarantee),
-            ("epsilon", held.epsilon, self.settings.epsilon),
-            ("delta", held.delta, self.settings.delta),
-        ):
-            if name in self.asked and wanted != promised:
-                raise KeyStoreError(
-                    f"the site has promised its patients {name} = {promised}, not {wanted}; leave --{name} out to add "
-                    "records under that promise, or choose another --site-dir"
-                )
-
-    def open(self) -> KeyStore:
-        """Open the site's key store, making what the site's folder lacks.
-
-        Each file is made aside and appears complete or not at all, so that an interrupted enrolment can go on.
-        """
-        if not (self.folder.key_store.exists() and self.folder.secret.exists()):
-            self.folder.path.mkdir(parents=True, exist_ok=True)
-            self.folder.path.chmod(0o700)
-            with tempfile.TemporaryDirectory(prefix=".enrolling-", dir=self.folder.path) as aside:
-                making = SiteFolder(Path(aside))
-                if not self.folder.secret.exists():
-                    self.secret.write(making.secret)
-                    os.link(making.secret, self.folder.secret)
-                if not self.folder.key_store.exists():
-                    making.create(self.site, self.settings, self.encoder, self.shape).close()
-                    os.link(making.key_store, self.folder.key_store)
-        return self.folder.open()
-
-    def add(self, store: KeyStore, dataset: Dataset, new_consent: frozenset[str], bars: Progress) -> Enrolled:
-        """Encode and add the records that the store does not hold yet."""
-        held = np.array([store.holds(self.secret.reference(record)) for record in dataset.record_ids], dtype=np.bool_)
-        known = int(held.sum())
-        task = bars.add_task("encoding images", total=len(dataset), completed=known)
-        return Enrolled(known=known) + enrol_batches(
-            store,
-            encode(self.encoder, dataset.select(~held)),
-            self.secret,
-            new_consent=new_consent,
-            progress=lambda more: bars.update(task, advance=more),
-        )
-
-
-def _check_site(site: str) -> None:
-    if not site or not site.isprintable() or site != site.strip():
-        raise InvalidInput(f"--site {site!r} cannot be a site's name: use printable characters")
-    if site == DATA_PROTECTION_OFFICER:
-        raise InvalidInput(f"--site {site!r} cannot be a site's name: its holder may ask for everything")
+def _add(
+    enrolment: SiteEnrolment, store: KeyStore, dataset: Dataset, new_consent: frozenset[str], bars: Progress
+) -> Enrolled:
+    """Encode and add the records that the store does not hold yet."""
+    secret = enrolment.secret
+    held = np.array([store.holds(secret.reference(record)) for record in dataset.record_ids], dtype=np.bool_)
+    known = int(held.sum())
+    task = bars.add_task("encoding images", total=len(dataset), completed=known)
+    return Enrolled(known=known) + enrol_batches(
+        store,
+        encode(enrolment.encoder, dataset.select(~held)),
+        secret,
+        new_consent=new_consent,
+        progress=lambda more: bars.update(task, advance=more),
+    )
 
 
 def _read_consents(path: Path | None, dataset: Dataset, data: Path) -> frozenset[str]:
@@ -231,44 +138,6 @@ def _fit_to_data(overrides: dict[str, ConfigValue], dataset: Dataset) -> Setting
             "give at least as many, or leave the setting out"
         )
     return settings
-
-
-def _read_secret(folder: SiteFolder, path: Path | None) -> FederationSecret:
-    if path is None:
-        if not folder.secret.exists():
-            raise InvalidInput(
-                f"{folder.path} has no federation secret yet; name it with --secret (munkey-client secret makes one)"
-            )
-        return folder.read_secret()
-    given = FederationSecret.read(path)
-    if folder.secret.exists() and folder.read_secret().reference("") != given.reference(""):
-        raise InvalidInput(f"{path} is another secret than the one in {folder.path}; leave --secret out")
-    return given
-
-
-def _list_neighbours(store: KeyStore, bars: Progress) -> None:
-    tasks: dict[str, TaskID] = {}
-
-    def show(what: str, done: int, total: int) -> None:
-        task = tasks.get(what)
-        if task is None:
-            task = tasks[what] = bars.add_task(what)
-        bars.update(task, completed=done, total=total)
-
-    while True:
-        try:
-            return list_arrivals(store, show)
-        except BankChanged:
-            # The site's agent carried out a deletion meanwhile; what is left to list is listed without it.
-            continue
-
-
-def _compute_tokens(folder: SiteFolder, store: KeyStore, bars: Progress) -> None:
-    """Give arrivals the tokens that follow from the site's shared weights, where tokens are not trained."""
-    model = read_shared_model(folder)
-    if model is not None and store.description.guarantee is not Guarantee.EMPIRICAL:
-        task = bars.add_task("computing exemplar tokens", total=store.count(Split.TRAIN))
-        refresh_tokens(store, model, lambda more: bars.update(task, advance=more))
 
 
 def _show(site: str, enrolled: Enrolled, totals: dict[str, int], as_json: bool) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from common.errors import InvalidInput
-from common.settings import Settings
+from common.settings import ConfigValue, Settings, parse_assignments
 
 SiteDirOption = Annotated[
     Path, typer.Option("--site-dir", help="The site's folder: its key store and its copy of the federation secret.")
@@ -38,3 +39,25 @@ def read_ids(path: Path) -> list[str]:
     if not ids:
         raise InvalidInput(f"{path} holds no id; write one a line")
     return ids
+
+
+def given_settings(assignments: Sequence[str] | None, shorthands: Mapping[str, object]) -> dict[str, ConfigValue]:
+    """Return the settings that a person gave, as `key=value` words or as options of their own.
+
+    Parameters
+    ----------
+    assignments : sequence of str, optional
+        The words after `--set`.
+    shorthands : mapping
+        Options by the name of their setting; None where an option was left out.
+
+    Raises
+    ------
+    InvalidSetting
+        If a word is not of the form key=value.
+    """
+    given = parse_assignments(list(assignments or []))
+    for name, value in shorthands.items():
+        if value is not None:
+            given[name] = value if isinstance(value, int | float) else str(value)
+    return given

@@ -237,6 +237,10 @@ class KeyStore:
         """Return whether a record was named by a deletion order, and not enrolled with new consent since."""
         return is_tombstoned(self._connection, self.hashes, reference, reference)
 
+    def refuses(self, record: bytes, subject: bytes) -> bool:
+        """Return whether `enrol` leaves a record out, given its reference and its subject's, unless consent is new."""
+        return is_tombstoned(self._connection, self.hashes, record, subject)
+
     def agrees_with(self, secret: FederationSecret) -> bool:
         """Return whether a secret is the one that made the references here; any is, while there is no record."""
         row = self._connection.execute(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from client import site_enrolment
 from client.commands import enrol
 from client.dataset import Consent, Split
 from client.enrolment import encode
@@ -109,7 +110,7 @@ def test_neighbours_are_listed_though_a_deletion_comes_in_between(
             raise error
         list_arrivals(*arguments)
 
-    monkeypatch.setattr(enrol, "list_arrivals", changed_once)
+    monkeypatch.setattr(site_enrolment, "list_arrivals", changed_once)
 
     assert run(*enrolment).code == 0
 

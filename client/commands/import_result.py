@@ -1,0 +1,112 @@
+"""What `munkey-client import` shows: counts, and which rows were refused for which reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+from client.commands.display import plain_table
+from client.importing.conventions import Conventions
+from client.importing.importer import Imported
+from client.importing.planning import Plan
+from client.importing.refusals import Refusal, count_reasons
+from common import command_line
+
+_ROWS_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Result:
+    """How an import has ended.
+
+    Attributes
+    ----------
+    site : str
+        The site's name.
+    dry_run : bool
+        Whether nothing was to be written.
+    rows : int
+        Rows of the manifest.
+    plan, imported
+        What became of them.
+    conventions : Conventions
+        How files were treated.
+    totals : dict
+        Records that the site holds, by split.
+    """
+
+    site: str
+    dry_run: bool
+    rows: int
+    plan: Plan
+    imported: Imported
+    conventions: Conventions
+    totals: dict[str, int]
+
+    @property
+    def refusals(self) -> list[Refusal]:
+        """Every refused row, in their order."""
+        return sorted([*self.plan.refusals, *self.imported.refusals])
+
+    @property
+    def known(self) -> int:
+        """Rows whose record the site held before."""
+        return self.plan.known + self.imported.enrolled.known
+
+    @property
+    def acceptable(self) -> int:
+        """Rows that were imported, or would be, or had been."""
+        return self.rows - len(self.refusals)
+
+
+def show(result: Result, *, as_json: bool) -> None:
+    """Print a result on stdout."""
+    if as_json:
+        command_line.print_json(_document(result))
+        return
+    added = result.acceptable - result.known if result.dry_run else result.imported.enrolled.added
+    verb = "would add" if result.dry_run else "added"
+    table = plain_table("site", numbers=("rows", verb, "known", "refused", *result.totals))
+    counts = (result.rows, added, result.known, len(result.refusals), *result.totals.values())
+    table.add_row(result.site, *map(str, counts))
+    command_line.print_table(table)
+    classes = enumerate(result.conventions.classes)
+    names = ", ".join(name if name == str(number) else f"{number} {name}" for number, name in classes)
+    typer.echo(f"classes: {names}; every site of the federation needs them in this order")
+    if result.refusals:
+        command_line.print_table(_refusals(result))
+    if not added and not result.known:
+        typer.echo("no record could be used, so nothing was written")
+
+
+def _refusals(result: Result) -> Any:
+    table = plain_table("refused because", "rows of the manifest", numbers=("rows",))
+    for (_, detail), rows in count_reasons(result.refusals).items():
+        more = ", ..." if len(rows) > _ROWS_SHOWN else ""
+        table.add_row(detail, ", ".join(map(str, rows[:_ROWS_SHOWN])) + more, str(len(rows)))
+    return table
+
+
+def _document(result: Result) -> dict[str, Any]:
+    reasons: dict[str, int] = {}
+    for refusal in result.refusals:
+        reasons[refusal.reason.value] = reasons.get(refusal.reason.value, 0) + 1
+    return {
+        "site": result.site,
+        "dry_run": result.dry_run,
+        "rows": result.rows,
+        "acceptable": result.acceptable,
+        "added": result.imported.enrolled.added,
+        "known": result.known,
+        "refused": len(result.refusals),
+        "reasons": reasons,
+        "refusals": [
+            {"row": refusal.row, "reason": refusal.reason.value, "detail": refusal.detail}
+            for refusal in result.refusals
+        ],
+        "classes": list(result.conventions.classes),
+        "image_shape": str(result.conventions.image_shape),
+        "records": result.totals,
+    }

@@ -1,0 +1,139 @@
+"""`munkey-client predict`: new images, classified with the site's bank, and how many stored entries speak for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+
+from client.commands.display import plain_table, progress_bars
+from client.commands.faults import faults_explained
+from client.commands.options import JsonOption, SiteDirOption, given_settings
+from client.importing.fitting import fit
+from client.importing.pictures import Choices, UnusablePicture, read_picture
+from client.site import SiteFolder
+from common import command_line
+from common.errors import InvalidInput
+from common.settings import ImageShape
+
+if TYPE_CHECKING:
+    from client.prediction import Prediction
+    from client.predictor import Predictor
+
+_BATCH = 64
+
+
+@faults_explained()
+def predict(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, DICOM or NIfTI files.")],
+    site_dir: SiteDirOption,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Shared weights (.safetensors) that the coordinator wrote. Without them, those that the site has last "
+            "taken over, or the first weights, with which the nearest entries vote."
+        ),
+    ] = None,
+    volume_slice: Annotated[
+        str | None,
+        typer.Option("--slice", help="Which axial slice of a NIfTI volume, if not the one that the site imports."),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", help="A setting of the federation as key=value, see docs/settings.md. Repeatable."),
+    ] = None,
+    encoder: Annotated[str | None, typer.Option(help="Short for --set encoder=NAME.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Short for --set encoder-weights=FILE.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Classify new images, and say how many of the site's entries support the answer.
+
+    Images are called by their number in the order typed: neither their names nor whose entries were read is shown.
+    Supporting entries are those of the predicted class among the nearest that the model read. How images are brought to
+    the federation's shape, and the names of the classes, are those of the site's imports.
+
+    Example: munkey-client predict scan.png --site-dir hospital-1 --model output/best.safetensors
+    """
+    # Evaluation brings scikit-learn, whose import would slow down every other command.
+
+    # Evaluation brings scikit-learn, whose import would slow down every other command.
+    from client.prediction import classify
+    from client.predictor import choose_predictor
+
+    folder = SiteFolder(site_dir)
+    given = given_settings(setting, {"encoder": encoder, "encoder-weights": weights})
+    with folder.open() as store:
+        predictor = choose_predictor(folder, store, given, model)
+        choices = _choices(volume_slice, predictor)
+        with progress_bars(quiet=as_json) as bars:
+            task = bars.add_task("reading images", total=len(images))
+            keys, inputs = [], []
+            for start in range(0, len(images), _BATCH):
+                some = images[start : start + _BATCH]
+                pictures = [
+                    _read(path, f"image {number} of {len(images)}", choices, predictor.settings.image_shape)
+                    for number, path in enumerate(some, start + 1)
+                ]
+                batch = predictor.encode(torch.from_numpy(np.stack(pictures)))
+                keys.append(batch[0])
+                inputs.append(batch[1])
+                bars.update(task, advance=len(some))
+        found = classify(predictor.model, store, torch.cat(keys), torch.cat(inputs), predictor.settings)
+    _show(found, predictor, as_json=as_json)
+
+
+def _choices(volume_slice: str | None, predictor: Predictor) -> Choices:
+    if volume_slice is None:
+        return predictor.choices
+    try:
+        return Choices.parse(volume_slice)
+    except ValueError:
+        raise InvalidInput(f"--slice {volume_slice!r} is neither middle nor a whole number") from None
+
+
+def _read(path: Path, name: str, choices: Choices, shape: ImageShape) -> NDArray[np.uint8]:
+    try:
+        return fit(read_picture(path, choices), shape)
+    except UnusablePicture as reason:
+        # A file is often called by its patient.
+        raise InvalidInput(f"{name} cannot be used: {reason}") from None
+
+
+def _show(found: list[Prediction], predictor: Predictor, *, as_json: bool) -> None:
+    if as_json:
+        documents = [_document(number, each, predictor) for number, each in enumerate(found, 1)]
+        command_line.print_json({"weights": predictor.weights, "predictions": documents})
+        return
+    table = plain_table("image", "class", "supporting entries", numbers=("probability", "nearest", "mean similarity"))
+    for number, each in enumerate(found, 1):
+        similarities = [neighbour.similarity for neighbour in each.supporting]
+        table.add_row(
+            str(number),
+            predictor.class_name(each.label),
+            f"{len(each.supporting)} of {len(each.neighbours)}",
+            f"{100 * each.probabilities[each.label]:.1f}%",
+            f"{max(similarities):.3f}" if similarities else "",
+            f"{sum(similarities) / len(similarities):.3f}" if similarities else "",
+        )
+    command_line.print_table(table)
+    typer.echo(f"weights: {predictor.weights}")
+
+
+def _document(number: int, found: Prediction, predictor: Predictor) -> dict[str, Any]:
+    return {
+        "image": number,
+        "class": predictor.class_name(found.label),
+        "label": found.label,
+        "probability": found.probabilities[found.label],
+        "probabilities": {predictor.class_name(label): value for label, value in enumerate(found.probabilities)},
+        "retrieved": len(found.neighbours),
+        "supporting": len(found.supporting),
+        "neighbours": [
+            {"class": predictor.class_name(neighbour.label), "similarity": neighbour.similarity}
+            for neighbour in found.neighbours
+        ],
+    }

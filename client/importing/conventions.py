@@ -1,0 +1,98 @@
+"""How a site turns picture files into records, kept in its folder so that every later file is treated alike."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, replace
+
+from client.importing.pictures import Choices
+from client.importing.splits import SplitRule
+from client.site import SiteFolder
+from common.errors import KeyStoreError
+from common.settings import ConfigValue, ImageShape
+
+_FILE = "pictures.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """What the first import has settled.
+
+    Attributes
+    ----------
+    image_shape : ImageShape
+        Channels, height and width that every picture is brought to.
+    classes : tuple of str
+        Names of the classes, in the order of their numbers.
+    volume_slice : str
+        What was chosen of volumes, as it was typed; empty if nothing was.
+    rule : SplitRule
+        How subjects are divided into splits.
+    settings : dict
+        The federation's settings that were given, under their kebab-case names.
+    """
+
+    image_shape: ImageShape
+    classes: tuple[str, ...]
+    volume_slice: str
+    rule: SplitRule
+    settings: dict[str, ConfigValue]
+
+    @property
+    def choices(self) -> Choices:
+        """What is taken of files that hold more than one picture."""
+        return Choices.parse(self.volume_slice)
+
+    def with_classes(self, classes: tuple[str, ...]) -> Conventions:
+        """Return the same with other classes."""
+        return replace(self, classes=classes)
+
+
+def read_conventions(folder: SiteFolder) -> Conventions | None:
+    """Return what a site's first import has settled; None before it.
+
+    Raises
+    ------
+    KeyStoreError
+        If the file is damaged.
+    """
+    path = folder.path / _FILE
+    try:
+        content = json.loads(path.read_bytes())
+        if content["format"] != _FORMAT:
+            raise ValueError("another format")
+        found = Conventions(
+            image_shape=ImageShape.parse(content["image_shape"]),
+            classes=tuple(str(name) for name in content["classes"]),
+            volume_slice=str(content["slice"]),
+            rule=SplitRule(**content["splits"]),
+            settings=dict(content["settings"]),
+        )
+        Choices.parse(found.volume_slice)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (KeyError, TypeError, ValueError):
+        raise KeyStoreError(f"{path} is damaged; restore it, or remove it and give its settings again") from None
+    return found
+
+
+def write_conventions(folder: SiteFolder, conventions: Conventions) -> None:
+    """Keep what an import has settled; a reader finds the old file or the new one, never half."""
+    path = folder.path / _FILE
+    content = {
+        "format": _FORMAT,
+        "image_shape": str(conventions.image_shape),
+        "classes": list(conventions.classes),
+        "slice": conventions.volume_slice,
+        "splits": {"seed": conventions.rule.seed, "val": conventions.rule.val, "test": conventions.rule.test},
+        "settings": conventions.settings,
+    }
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(content, file, indent=2, sort_keys=True)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,9 @@
+"""Picture files by format: what is in a file becomes grey or colour values from 0 to 255, or is refused with a reason.
+
+Nothing but pixels, and what says how to show them, is read. A reason names neither the file nor anything in it.
+"""
+
+from client.importing.pictures.picture import Choices, UnusablePicture
+from client.importing.pictures.registry import read_picture
+
+__all__ = ["Choices", "UnusablePicture", "read_picture"]

@@ -1,0 +1,80 @@
+"""What a reader of picture files is, what it gives and how it says no."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_PIXELS = 50_000_000
+"""Pixels of the largest picture that is decoded; the compressed file of a larger one may be a few bytes long."""
+
+Pixels = NDArray[np.uint8]
+"""(H, W) grey or (H, W, 3) red, green and blue, from 0 to 255."""
+
+
+class UnusablePicture(Exception):  # noqa: N818
+    """A file cannot be used as a picture; the message says why, and holds nothing that the file or its name holds."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a person chooses about files that hold more than one picture.
+
+    Attributes
+    ----------
+    volume_slice : int or None
+        Which slice of a NIfTI volume is taken, counted from 0 at the feet; negative numbers count from the head.
+    middle_slice : bool
+        Whether it is the middle one; of an even number of slices, the upper of both.
+    """
+
+    volume_slice: int | None = None
+    middle_slice: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Choices:
+        """Read `middle` or a whole number, or nothing.
+
+        Raises
+        ------
+        ValueError
+            If it is something else.
+        """
+        if not text:
+            return cls()
+        return cls(middle_slice=True) if text == "middle" else cls(volume_slice=int(text))
+
+
+class PictureReader(ABC):
+    """Reads the files of one family of formats."""
+
+    @abstractmethod
+    def read(self, path: Path, choices: Choices) -> Pixels:
+        """Read the picture in a file.
+
+        Raises
+        ------
+        UnusablePicture
+            If there is none that can be used; also any error of the library that decodes it, which the caller must not
+            show, as it may hold what the file holds.
+        """
+
+
+def check_size(*sides: int) -> None:
+    """Check the size of a picture before it is decoded; raises `UnusablePicture`."""
+    if min(sides) < 1:
+        raise UnusablePicture("the picture has no pixel")
+    if int(np.prod([int(side) for side in sides])) > MOST_PIXELS:
+        raise UnusablePicture(f"the picture has more than {MOST_PIXELS // 1_000_000} million pixels; make it smaller")
+
+
+def stretch(values: NDArray[np.floating], low: float, high: float) -> Pixels:
+    """Return values as 0 to 255, `low` and what is below becoming 0, `high` and what is above 255."""
+    if high <= low:
+        return np.zeros(values.shape, dtype=np.uint8)
+    shown = (values.astype(np.float64) - low) / (high - low) * 255.0
+    return np.rint(np.clip(shown, 0.0, 255.0)).astype(np.uint8)

@@ -1,0 +1,88 @@
+"""Rows of a manifest that are not imported: which, and why. Nothing here holds an id, a path or a label."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from common.errors import InvalidInput
+
+_HEADER = ("row", "reason", "detail")
+
+
+class Reason(StrEnum):
+    """Why a row is refused."""
+
+    FIELDS = "fields"
+    EMPTY = "empty"
+    IDENTIFIER = "identifier"
+    LABEL = "label"
+    CONSENT = "consent"
+    SPLIT = "split"
+    DUPLICATE = "duplicate"
+    SUBJECT = "subject"
+    DIFFERS = "differs"
+    DELETED = "deleted"
+    FILE = "file"
+
+
+@dataclass(frozen=True, order=True)
+class Refusal:
+    """A row that is not imported.
+
+    Attributes
+    ----------
+    row : int
+        Its place in the manifest; the header's is 1.
+    reason : Reason
+        Why.
+    detail : str
+        The same for people.
+    """
+
+    row: int
+    reason: Reason
+    detail: str
+
+
+def count_reasons(refusals: Iterable[Refusal]) -> dict[tuple[Reason, str], list[int]]:
+    """Return the rows of each reason and detail, the most frequent first."""
+    rows: dict[tuple[Reason, str], list[int]] = {}
+    for refusal in sorted(refusals):
+        rows.setdefault((refusal.reason, refusal.detail), []).append(refusal.row)
+    counts = Counter({key: len(found) for key, found in rows.items()})
+    return {key: rows[key] for key, _ in counts.most_common()}
+
+
+def check_report(path: Path, manifest: Path) -> None:
+    """Check that a report can be written where a person wants it, before hours are spent on the import.
+
+    Raises
+    ------
+    InvalidInput
+        If its folder is not there or may not be written, or the file holds something else than an earlier report.
+    """
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InvalidInput(f"--report {path}: its folder is missing or may not be written; name another file")
+    if path.exists() and (not path.is_file() or path.samefile(manifest) or not _is_report(path)):
+        raise InvalidInput(f"--report {path} holds something else than a report; name another file")
+
+
+def write_report(path: Path, refusals: Iterable[Refusal]) -> None:
+    """Write refused rows as CSV to a file that only its owner can read; it appears complete or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(_HEADER)
+        writer.writerows((refusal.row, refusal.reason.value, refusal.detail) for refusal in sorted(refusals))
+    partial.replace(path)
+
+
+def _is_report(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.readline().strip() == ",".join(_HEADER).encode()

@@ -1,0 +1,124 @@
+"""What holds for an import: what a person asks for, on top of what the site's first import has settled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from client.importing.class_names import choose_classes
+from client.importing.conventions import Conventions
+from client.importing.manifest import Manifest
+from client.importing.pictures import Choices
+from client.importing.splits import SplitRule
+from client.site import SiteFolder
+from common.errors import InvalidInput, InvalidSetting
+from common.settings import ConfigValue, ImagePath, ImageShape, Settings
+
+FEWEST_CLASSES = 2
+"""A site may hold one class only, a federation has at least two."""
+
+_SHAPE, _CLASSES, _WEIGHTS = "image-shape", "num-classes", "encoder-weights"
+_NOT_KEPT = frozenset({"guarantee", "epsilon", "delta", _SHAPE, _CLASSES})
+"""Settings that are kept elsewhere: the key store has what was promised to the patients."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person asks for; None, or nothing, leaves it as it is or takes the default.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Names of the classes.
+    volume_slice : str or None
+        `middle` or a whole number.
+    seed, val, test
+        As for `SplitRule`.
+    settings : dict
+        Settings of the federation.
+    """
+
+    classes: tuple[str, ...] = ()
+    volume_slice: str | None = None
+    seed: int | None = None
+    val: float | None = None
+    test: float | None = None
+    settings: dict[str, ConfigValue] = field(default_factory=dict)
+
+
+def settle(
+    folder: SiteFolder, manifest: Manifest, held: Conventions | None, asked: Asked
+) -> tuple[Conventions, Settings]:
+    """Return conventions and settings of an import; nothing is written.
+
+    Raises
+    ------
+    InvalidInput
+        If something is asked for that differs from what the site has settled, or cannot be.
+    """
+    merged = {**(held.settings if held else {}), **asked.settings}
+    if merged.get(_WEIGHTS):
+        # The file must be found again from wherever a later command is typed.
+        merged[_WEIGHTS] = str(Path(str(merged[_WEIGHTS])).resolve())
+    classes = choose_classes(
+        asked.classes, held.classes if held else (), [row.label for row in manifest.rows], str(manifest.path)
+    )
+    settings = Settings.parse(
+        {_CLASSES: max(len(classes), FEWEST_CLASSES), **merged, _SHAPE: _image_shape(folder, held, asked)}
+    )
+    if settings.num_classes < len(classes):
+        raise InvalidSetting(
+            f"num-classes = {settings.num_classes}: there are {len(classes)} classes; give at least as many, or leave "
+            "the setting out"
+        )
+    kept = {name: value for name, value in merged.items() if name not in _NOT_KEPT}
+    conventions = Conventions(settings.image_shape, classes, _volume_slice(held, asked), _rule(held, asked), kept)
+    return conventions, settings
+
+
+def _image_shape(folder: SiteFolder, held: Conventions | None, asked: Asked) -> str:
+    given = asked.settings.get(_SHAPE)
+    if held is not None:
+        if given is not None and str(given).lower() != str(held.image_shape):
+            raise InvalidInput(
+                f"the site's images are {held.image_shape}, not {given}; leave --image-shape out, or choose another "
+                "--site-dir"
+            )
+        return str(held.image_shape)
+    if given is not None:
+        return str(given)
+    if folder.key_store.exists():
+        with folder.open() as store:
+            if store.description.image_path is ImagePath.PATCHES:
+                channels, height, width = store.description.input_shape
+                return str(ImageShape((channels, height, width)))
+    raise InvalidInput("say what the federation's images are with --image-shape, such as --image-shape 1x28x28")
+
+
+def _volume_slice(held: Conventions | None, asked: Asked) -> str:
+    before = held.volume_slice if held else ""
+    if asked.volume_slice is None:
+        return before
+    try:
+        Choices.parse(asked.volume_slice)
+    except ValueError:
+        raise InvalidInput(f"--slice {asked.volume_slice!r} is neither middle nor a whole number") from None
+    if before and asked.volume_slice != before:
+        raise InvalidInput(f"the site takes --slice {before} of its volumes; leave --slice out")
+    return asked.volume_slice
+
+
+def _rule(held: Conventions | None, asked: Asked) -> SplitRule:
+    before = held.rule if held else None
+    start = before or SplitRule()
+    wanted = SplitRule(
+        start.seed if asked.seed is None else asked.seed,
+        start.val if asked.val is None else asked.val,
+        start.test if asked.test is None else asked.test,
+    )
+    if before is not None and wanted != before:
+        raise InvalidInput(
+            f"the site divides its subjects with --split-seed {before.seed} --val-share {before.val:g} --test-share "
+            f"{before.test:g}; leave these out"
+        )
+    return wanted

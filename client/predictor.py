@@ -1,0 +1,170 @@
+"""What classifies a site's new images: its encoder, shared weights and settings, and the words of its classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from client.importing.conventions import read_conventions
+from client.importing.pictures import Choices
+from client.key_store import KeyStore, StoreDescription
+from client.site import SiteFolder, model_shape
+from common.checkpoints import Checkpoint, read_checkpoint
+from common.encoders import Encoder
+from common.errors import InvalidInput, InvalidSetting, InvalidWeights, KeyStoreError
+from common.guarantees import Guarantee
+from common.model import ModelShape, Munkey
+from common.model_choice import choose_device, choose_encoder, initial_model
+from common.settings import ConfigValue, ImagePath, Settings
+
+_FEWEST_CLASSES = 2
+_FIRST_WEIGHTS = "first weights, with which the nearest entries vote"
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model and all that it needs, but the key store.
+
+    Attributes
+    ----------
+    model : Munkey
+        With the shared weights.
+    encoder : Encoder
+        That of the site's keys.
+    settings : Settings
+        What the model was trained with.
+    classes : tuple of str
+        Names of classes; those without one are called by their number.
+    choices : Choices
+        What the site takes of files with more than one picture.
+    weights : str
+        Which weights these are, in words.
+    """
+
+    model: Munkey
+    encoder: Encoder
+    settings: Settings
+    classes: tuple[str, ...]
+    choices: Choices
+    weights: str
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys of (n, C, H, W) uint8 images, and what the model's image path reads of them."""
+        encoding = self.encoder.encode(images)
+        patches = self.model.shape.image_path is ImagePath.PATCHES
+        return encoding.keys, images if patches else encoding.features
+
+    def class_name(self, label: int) -> str:
+        """Return what a class is called."""
+        return self.classes[label] if label < len(self.classes) else str(label)
+
+
+def choose_predictor(
+    folder: SiteFolder, store: KeyStore, given: dict[str, ConfigValue], checkpoint: Path | None
+) -> Predictor:
+    """Choose encoder, weights and settings as the site has them, and as a person asks on top.
+
+    Parameters
+    ----------
+    folder : SiteFolder
+        The site.
+    store : KeyStore
+        Its key store.
+    given : dict
+        Settings that a person gave.
+    checkpoint : Path, optional
+        Shared weights. By default those that the site has last taken over; before the first, first weights.
+
+    Raises
+    ------
+    InvalidInput
+        If settings or weights cannot be used.
+    KeyStoreError
+        If they do not fit what the site holds, or it holds nothing to vote.
+    """
+    conventions = read_conventions(folder)
+    held = store.description
+    classes = conventions.classes if conventions else ()
+    settings = Settings.parse(
+        {
+            "image-shape": str(conventions.image_shape) if conventions else _image_shape(held, given),
+            "num-classes": max(len(classes), 1 + (store.largest_label() or 0), _FEWEST_CLASSES),
+            "exemplar-size": held.exemplar_size,
+            "guarantee": held.guarantee.value,
+            **(conventions.settings if conventions else {}),
+            **given,
+            "image-path": held.image_path.value,
+        }
+    )
+    encoder = _choose_encoder(settings, held)
+    path = checkpoint or (folder.shared_weights if folder.shared_weights.exists() else None)
+    if path is None:
+        if not store.count_labels():
+            raise KeyStoreError(f"{held.site} holds no training record that could vote; import some, or name a --model")
+        # Those without any neighbour list are searched here, so lists may be as long as is asked for.
+        shape = model_shape(settings, replace(held, list_length=max(held.list_length, settings.retrieved)))
+        model, words = initial_model(shape, settings.seed), _FIRST_WEIGHTS
+    else:
+        found = read_checkpoint(path, encoder=settings.encoder)
+        _check_shape(path, found.shape, store, len(classes))
+        settings = _trained_with(settings, found)
+        model = found.model()
+        words = f"{path} ({settings.guarantee})" if checkpoint else f"those that {held.site} has last taken over"
+    choices = conventions.choices if conventions else Choices()
+    return Predictor(model.to(choose_device(settings.device)), encoder, settings, classes, choices, words)
+
+
+def _image_shape(held: StoreDescription, given: dict[str, ConfigValue]) -> str:
+    if held.image_path is ImagePath.PATCHES:
+        return "x".join(map(str, held.input_shape))
+    if "image-shape" not in given:
+        raise InvalidInput("the site has not imported any file; say what its images are with --set image-shape=CxHxW")
+    return str(given["image-shape"])
+
+
+def _choose_encoder(settings: Settings, held: StoreDescription) -> Encoder:
+    encoder = choose_encoder(settings)
+    if encoder.fingerprint != held.encoder:
+        raise KeyStoreError(
+            f"the key store's keys are of encoder {held.encoder}, these would be of {encoder.fingerprint}; "
+            "give the same --encoder, --weights and image shape as when its records came"
+        )
+    return encoder
+
+
+def _check_shape(path: Path, shape: ModelShape, store: KeyStore, classes: int) -> None:
+    held = store.description
+    for name, theirs, ours in (
+        ("image_path", shape.image_path.value, held.image_path.value),
+        ("input_shape", shape.input_shape, held.input_shape),
+        ("exemplar_size", shape.exemplar_size, held.exemplar_size),
+    ):
+        if theirs != ours:
+            raise InvalidWeights(
+                f"{path} holds weights of another model: {name} is {theirs}, the key store has {ours}; "
+                "take the weights of this site's federation"
+            )
+    least = max(classes, 1 + (store.largest_label() or 0))
+    if shape.num_classes < least:
+        raise InvalidWeights(
+            f"{path} knows {shape.num_classes} classes, the site has {least}; take the weights of its federation"
+        )
+
+
+def _trained_with(settings: Settings, found: Checkpoint) -> Settings:
+    """Return settings that agree with a checkpoint; weights of an unknown guarantee may have any record in them."""
+    shape = found.shape
+    given = str(found.about.get("guarantee", ""))
+    try:
+        return settings.replace(
+            num_classes=shape.num_classes,
+            depth=shape.depth,
+            width=shape.width,
+            heads=shape.heads,
+            exemplar_size=shape.exemplar_size,
+            guarantee=given if given in set(Guarantee) else Guarantee.EMPIRICAL.value,
+        )
+    except InvalidSetting as error:
+        raise InvalidWeights(f"the weights do not go with the settings: {error}") from None

@@ -1,0 +1,179 @@
+"""How records come into a site's folder: checks before the first byte is written, and what follows the last record."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.dataset import Split
+from client.exact_state import read_shared_model, refresh_tokens
+from client.key_store import KeyStore, StoreDescription
+from client.neighbour_index import list_arrivals
+from client.site import SiteFolder, describe_store, model_shape
+from common.deletion import DATA_PROTECTION_OFFICER
+from common.encoders import Encoder
+from common.errors import BankChanged, InvalidInput, KeyStoreError
+from common.guarantees import Guarantee
+from common.model import ModelShape
+from common.references import FederationSecret
+from common.settings import Settings
+
+
+@dataclass(frozen=True)
+class SiteEnrolment:
+    """Everything that was chosen for an enrolment but the records.
+
+    Attributes
+    ----------
+    folder : SiteFolder
+        The site's folder, which need not exist.
+    site : str
+        The site's name.
+    settings : Settings
+        What the federation trains with.
+    encoder : Encoder
+        The key encoder that the settings name.
+    shape : ModelShape
+        The model that the settings ask for.
+    secret : FederationSecret
+        Makes the references of records and subjects.
+    asked : frozenset of str
+        Names of the settings that a person gave.
+    """
+
+    folder: SiteFolder
+    site: str
+    settings: Settings
+    encoder: Encoder
+    shape: ModelShape
+    secret: FederationSecret
+    asked: frozenset[str]
+
+    def check(self) -> None:
+        """Check that what is to be enrolled fits the key store, if there is one.
+
+        Raises
+        ------
+        KeyStoreError
+            If the store is another site's, or was made for other settings or with another secret.
+        """
+        if not self.folder.key_store.exists():
+            return
+        wanted = describe_store(self.site, self.settings, self.encoder, self.shape)
+        with self.folder.open() as store:
+            held = store.description
+            if held.site != wanted.site:
+                raise KeyStoreError(
+                    f"{self.folder.path} belongs to site {held.site!r}, not {wanted.site!r}; choose another --site-dir"
+                )
+            if held.encoder != wanted.encoder:
+                raise KeyStoreError(
+                    f"the key store's keys are of encoder {held.encoder}, these would be of {wanted.encoder}; "
+                    "give the same --encoder and --weights, or choose another --site-dir"
+                )
+            if held.image_path is not wanted.image_path:
+                raise KeyStoreError(
+                    f"the key store was made for image-path = {held.image_path}, not {wanted.image_path}; "
+                    f"add --set image-path={held.image_path}, or choose another --site-dir"
+                )
+            model_shape(self.settings, held)
+            self._check_promise(held)
+            if not store.agrees_with(self.secret):
+                raise KeyStoreError(
+                    f"the records in {self.folder.path} were enrolled with another federation secret; give that one"
+                )
+
+    def _check_promise(self, held: StoreDescription) -> None:
+        """Check that no other promise was asked for than the one that the store's patients were given."""
+        for name, promised, wanted in (
+            ("guarantee", held.guarantee, self.settings.guarantee),
+            ("epsilon", held.epsilon, self.settings.epsilon),
+            ("delta", held.delta, self.settings.delta),
+        ):
+            if name in self.asked and wanted != promised:
+                raise KeyStoreError(
+                    f"the site has promised its patients {name} = {promised}, not {wanted}; leave --{name} out to add "
+                    "records under that promise, or choose another --site-dir"
+                )
+
+    def open(self) -> KeyStore:
+        """Open the site's key store, making what the site's folder lacks.
+
+        Each file is made aside and appears complete or not at all, so that an interrupted enrolment can go on.
+        """
+        if not (self.folder.key_store.exists() and self.folder.secret.exists()):
+            self.folder.path.mkdir(parents=True, exist_ok=True)
+            self.folder.path.chmod(0o700)
+            with tempfile.TemporaryDirectory(prefix=".enrolling-", dir=self.folder.path) as aside:
+                making = SiteFolder(Path(aside))
+                if not self.folder.secret.exists():
+                    self.secret.write(making.secret)
+                    os.link(making.secret, self.folder.secret)
+                if not self.folder.key_store.exists():
+                    making.create(self.site, self.settings, self.encoder, self.shape).close()
+                    os.link(making.key_store, self.folder.key_store)
+        return self.folder.open()
+
+
+def check_site_name(site: str) -> None:
+    """Check what a person gave as a site's name; raises `InvalidInput` if it cannot be one."""
+    if not site or not site.isprintable() or site != site.strip():
+        raise InvalidInput(f"--site {site!r} cannot be a site's name: use printable characters")
+    if site == DATA_PROTECTION_OFFICER:
+        raise InvalidInput(f"--site {site!r} cannot be a site's name: its holder may ask for everything")
+
+
+def read_site_secret(folder: SiteFolder, path: Path | None) -> FederationSecret:
+    """Return the federation secret from the file that a person gave, or the one that the site's folder keeps.
+
+    Raises
+    ------
+    InvalidInput
+        If there is neither, they differ, or the file does not hold a secret.
+    """
+    if path is None:
+        if not folder.secret.exists():
+            raise InvalidInput(
+                f"{folder.path} has no federation secret yet; name it with --secret (munkey-client secret makes one)"
+            )
+        return folder.read_secret()
+    given = FederationSecret.read(path)
+    if folder.secret.exists() and folder.read_secret().reference("") != given.reference(""):
+        raise InvalidInput(f"{path} is another secret than the one in {folder.path}; leave --secret out")
+    return given
+
+
+def complete_arrivals(folder: SiteFolder, store: KeyStore, show: Callable[[str, int, int], None]) -> None:
+    """Give arrivals their neighbour lists, and the tokens that follow from the site's shared weights.
+
+    Tokens are left alone where they are trained together with the weights, and before the site has any weights.
+
+    Parameters
+    ----------
+    folder : SiteFolder
+        The site.
+    store : KeyStore
+        Its key store.
+    show : callable
+        Called with what is being done, and how much of how much is.
+    """
+    while True:
+        try:
+            list_arrivals(store, show)
+        except BankChanged:
+            # The site's agent carried out a deletion meanwhile; what is left to list is listed without it.
+            continue
+        break
+    model = read_shared_model(folder)
+    if model is not None and store.description.guarantee is not Guarantee.EMPIRICAL:
+        total, done = store.count(Split.TRAIN), 0
+
+        def count(more: int) -> None:
+            nonlocal done
+            done += more
+            show("computing exemplar tokens", done, total)
+
+        refresh_tokens(store, model, count)

@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from client.bank import read_bank, read_held_out
+from client.commands.import_ import import_
+from client.dataset import Split
+from client.evaluation import predict as evaluate
+from client.exact_state import refresh_tokens
+from client.key_store import KeyStore
+from client.site import SiteFolder
+from common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from common.deletion import DeletionOrder, DeletionRequest, Records
+from common.model import Munkey
+from common.model_choice import choose_shape, initial_model
+from common.references import FederationSecret
+from common.settings import Settings
+
+from .conftest import SITE, Run
+
+TRAIN, TEST = 20, 4
+SETTINGS = Settings().replace(image_shape="1x16x16", num_classes=2)
+Answer = dict[str, Any]
+
+
+def stripes(upright: bool, shift: int) -> NDArray[np.uint8]:
+    """Return an image of one of two classes that anyone can tell apart."""
+    lines = np.tile(((np.arange(16) + shift) // 2 % 2 * 200 + 20).astype(np.uint8), (16, 1))
+    return lines if upright else np.ascontiguousarray(lines.T)
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a site that has imported upright and lying stripes, and their images."""
+    folder = tmp_path_factory.mktemp("imported")
+    FederationSecret.generate().write(folder / "federation.secret")
+    with (folder / "scans.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "label", "record_id", "subject_id", "split"])
+        for row in range(TRAIN + TEST):
+            noise = np.random.default_rng(row).integers(0, 30, (16, 16), dtype=np.uint8)
+            Image.fromarray(stripes(bool(row % 2), row) + noise).save(folder / f"{row}.png")
+            split = "train" if row < TRAIN else "test"
+            table.writerow([f"{row}.png", ("lying", "upright")[row % 2], f"PATIENT-{row}", f"PATIENT-{row}", split])
+    secret = folder / "federation.secret"
+    import_(folder / "scans.csv", folder / SITE, SITE, secret=secret, image_shape="1x16x16")
+    return folder
+
+
+@pytest.fixture
+def store(imported: Path) -> Iterator[KeyStore]:
+    with SiteFolder(imported / SITE).open() as opened:
+        yield opened
+
+
+@pytest.fixture
+def answer(run: Run, imported: Path) -> Callable[..., Answer]:
+    """Return a function that asks about images, by default the held-out ones."""
+
+    def ask(*words: object, images: list[Path] | None = None) -> Answer:
+        asked = images or [imported / f"{row}.png" for row in range(TRAIN, TRAIN + TEST)]
+        shown: Answer = run("predict", *asked, "--site-dir", imported / SITE, *words, "--json").json
+        return shown
+
+    return ask
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, opinionated: Callable[[Munkey], Munkey]) -> Path:
+    """Shared weights with an opinion, as a coordinator writes them."""
+    model = opinionated(initial_model(choose_shape(SETTINGS), 0))
+    path = tmp_path / "best.safetensors"
+    write_checkpoint(path, Checkpoint(model.state_dict(), model.shape, "descriptor", {"guarantee": "exact"}))
+    return path
+
+
+def test_first_weights_answer_as_the_nearest_entries_do(answer: Callable[..., Answer]) -> None:
+    found = answer()
+
+    assert found["weights"].startswith("first weights")
+    for number, each in enumerate(found["predictions"], 1):
+        assert each["image"] == number
+        assert each["class"] == ("lying", "upright")[(number - 1) % 2]
+        assert each["probability"] == max(each["probabilities"].values()) > 0.5
+        assert sum(each["probabilities"].values()) == pytest.approx(1)
+        assert (each["retrieved"], len(each["neighbours"])) == (4, 4)
+        votes = [neighbour["class"] for neighbour in each["neighbours"]]
+        assert each["supporting"] == votes.count(each["class"]) >= 3
+
+
+def test_answer_with_weights_is_that_of_an_evaluation(
+    answer: Callable[..., Answer], checkpoint: Path, store: KeyStore
+) -> None:
+    model = read_checkpoint(checkpoint).model()
+    found = answer("--model", checkpoint)
+    bank = read_bank(store, SETTINGS.retrieved)
+    held_out = read_held_out(store, Split.TEST, bank, SETTINGS.retrieved)
+    refresh_tokens(store, model)
+    bank = read_bank(store, SETTINGS.retrieved)
+    expected = evaluate(model, bank, held_out.inputs, held_out.lists, SETTINGS)
+
+    given = torch.tensor([list(each["probabilities"].values()) for each in found["predictions"]])
+    assert torch.allclose(given, expected, atol=1e-6)
+    # Otherwise the first weights would do as well.
+    first = torch.tensor([list(each["probabilities"].values()) for each in answer()["predictions"]])
+    assert not torch.allclose(first, expected, atol=1e-3)
+    assert found["weights"] == f"{checkpoint} (exact)"
+
+
+def test_weights_that_the_site_has_taken_over_are_used(
+    answer: Callable[..., Answer], checkpoint: Path, imported: Path
+) -> None:
+    given = answer("--model", checkpoint)
+    kept = SiteFolder(imported / SITE).shared_weights
+    write_checkpoint(kept, read_checkpoint(checkpoint))
+    try:
+        own = answer()
+    finally:
+        kept.unlink()
+        kept.with_suffix(".json").unlink()
+
+    assert own["predictions"] == given["predictions"]
+    assert own["weights"] == "those that hospital-1 has last taken over"
+
+
+def test_features_of_the_encoder_are_read_where_the_site_keeps_those(run: Run, imported: Path, tmp_path: Path) -> None:
+    words = ["--site-dir", tmp_path / SITE, "--site", SITE, "--secret", imported / "federation.secret"]
+    frozen = ["--image-shape", "1x16x16", "--set", "image-path=frozen"]
+    assert run("import", imported / "scans.csv", *words, *frozen).code == 0
+    images = [imported / f"{row}.png" for row in range(TRAIN, TRAIN + TEST)]
+
+    shown = run("predict", *images, "--site-dir", tmp_path / SITE, "--json").json
+
+    # Without a transformer sixteen entries are blended.
+    assert [each["retrieved"] for each in shown["predictions"]] == [16] * TEST
+    assert [each["class"] for each in shown["predictions"]] == ["lying", "upright"] * 2
+
+
+def test_deleted_entry_supports_nothing(
+    answer: Callable[..., Answer], run: Run, imported: Path, tmp_path: Path
+) -> None:
+    site = tmp_path / "copy"
+    site.mkdir()
+    for path in (imported / SITE).iterdir():
+        (site / path.name).write_bytes(path.read_bytes())
+    image = imported / "0.png"
+    reference = FederationSecret.read(imported / "federation.secret").reference("PATIENT-0")
+    with SiteFolder(site).open() as store:
+        store.apply(DeletionOrder(1, SITE, DeletionRequest("request-1", SITE, Records(frozenset({reference}), SITE))))
+
+    before = answer(images=[image])["predictions"][0]["neighbours"]
+    after = run("predict", image, "--site-dir", site, "--json").json["predictions"][0]["neighbours"]
+
+    assert before[0]["similarity"] == pytest.approx(1, abs=1e-6)
+    assert after[:3] == before[1:4]
+
+
+def test_number_of_neighbours_is_a_setting(answer: Callable[..., Answer]) -> None:
+    assert {each["retrieved"] for each in answer("--set", "neighbours=11")["predictions"]} == {11}
+    assert {each["retrieved"] for each in answer("--set", "neighbours=60")["predictions"]} == {TRAIN}
+
+
+def test_table_names_class_and_support_and_nobody(run: Run, imported: Path) -> None:
+    ended = run("predict", imported / f"{TRAIN}.png", imported / f"{TRAIN + 1}.png", "--site-dir", imported / SITE)
+
+    lines = [line.split() for line in ended.out.splitlines()]
+    assert [line[:2] for line in lines[1:3]] == [["1", "lying"], ["2", "upright"]]
+    assert lines[1][2:5] in (["3", "of", "4"], ["4", "of", "4"])
+    assert lines[1][5].endswith("%")
+    assert "PATIENT" not in ended.out
+    assert ".png" not in ended.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{images}/0.png", "{tmp}/PATIENT-17.png"], "image 2 of 2 cannot be used: there is no such file"),
+        (["{tmp}/text.png"], "image 1 of 1 cannot be used: it is no PNG"),
+        (["{images}/0.png", "--slice", "top"], "neither middle nor a whole number"),
+        (["{images}/0.png", "--model", "{tmp}/absent.safetensors"], "weights cannot be read"),
+        (["{images}/0.png", "--model", "{tmp}/wide.safetensors"], "exemplar_size is 64, the key store has 128"),
+        (["{images}/0.png", "--model", "{tmp}/large.safetensors"], "input_shape is (1, 8, 8), the key store has"),
+        (["{images}/0.png", "--model", "{tmp}/named.safetensors"], "trained with the encoder vit_b_16"),
+        (["{images}/0.png", "--set", "image-shape=3x16x16"], "the key store's keys are of encoder descriptor"),
+        (["{images}/0.png", "--weights", "{tmp}/absent.pth"], "the descriptor has no weights"),
+        (["{images}/0.png", "--set", "neighbors=3"], "did you mean neighbours?"),
+    ],
+)
+def test_mistake_is_one_line(run: Run, imported: Path, tmp_path: Path, words: list[str], message: str) -> None:
+    (tmp_path / "text.png").write_text("PATIENT-17")
+    shape = choose_shape(SETTINGS)
+    for name, other, encoder in (
+        ("wide", replace(shape, exemplar_size=64), "descriptor"),
+        ("large", replace(shape, input_shape=(1, 8, 8)), "descriptor"),
+        ("named", shape, "vit_b_16"),
+    ):
+        weights = initial_model(other, 0).state_dict()
+        write_checkpoint(tmp_path / f"{name}.safetensors", Checkpoint(weights, other, encoder, {}))
+    typed = [word.format(tmp=tmp_path, images=imported) for word in words]
+
+    error = run("predict", *typed, "--site-dir", imported / SITE).error
+
+    assert message in error
+    assert "PATIENT-17" not in error
+
+
+def test_weights_of_fewer_classes_than_the_site_has_are_refused(run: Run, imported: Path, tmp_path: Path) -> None:
+    site = tmp_path / "copy"
+    site.mkdir()
+    for path in (imported / SITE).iterdir():
+        (site / path.name).write_bytes(path.read_bytes())
+    names = json.loads((site / "pictures.json").read_text())
+    (site / "pictures.json").write_text(json.dumps({**names, "classes": ["lying", "upright", "crossed"]}))
+    shape = choose_shape(SETTINGS)
+    path = tmp_path / "two.safetensors"
+    write_checkpoint(path, Checkpoint(initial_model(shape, 0).state_dict(), shape, "descriptor", {}))
+
+    assert (
+        "knows 2 classes, the site has 3"
+        in run("predict", imported / "0.png", "--site-dir", site, "--model", path).error
+    )
+
+
+def test_site_that_was_enrolled_from_a_data_set_can_predict(run: Run, folder: SiteFolder, tmp_path: Path) -> None:
+    Image.fromarray(stripes(True, 0)).save(tmp_path / "image.png")
+
+    shown = run("predict", tmp_path / "image.png", "--site-dir", folder.path, "--json").json
+
+    assert set(shown["predictions"][0]["probabilities"]) == {"0", "1"}
+
+
+def test_site_without_a_training_record_is_told_so(run: Run, imported: Path, tmp_path: Path) -> None:
+    lines = (imported / "scans.csv").read_text().replace("train", "test").splitlines()
+    (imported / "held-out.csv").write_text("\n".join(lines[:5]))
+    secret = imported / "federation.secret"
+    words = ["--site-dir", tmp_path / SITE, "--site", SITE, "--secret", secret, "--image-shape", "1x16x16"]
+    assert run("import", imported / "held-out.csv", *words).code == 0
+
+    assert (
+        "no training record that could vote" in run("predict", imported / "0.png", "--site-dir", tmp_path / SITE).error
+    )

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.sequence import Sequence
+from pydicom.uid import MPEG2MPML, UID, JPEG2000Lossless, JPEGLSLossless, RLELossless
+
+from client.importing.pictures import Choices, UnusablePicture, dicom, picture, read_picture
+from client.importing.pictures.dicom import window
+
+from .conftest import GREY, WriteDicom
+
+HOUNSFIELD = np.array([[-1000, -160, 40], [240, 1000, 39]], dtype=np.int16)
+
+
+def read(path: Path) -> NDArray[np.uint8]:
+    return read_picture(path, Choices())
+
+
+def test_eight_bits_stay_as_they_are(write_dicom: WriteDicom) -> None:
+    assert np.array_equal(read(write_dicom()), GREY)
+    assert np.array_equal(read(write_dicom(RescaleSlope=1, RescaleIntercept=0)), GREY)
+
+
+def test_eight_bits_in_words_of_sixteen_stay_as_they_are(write_dicom: WriteDicom) -> None:
+    assert np.array_equal(read(write_dicom(GREY.astype(np.uint16), BitsStored=8, HighBit=7)), GREY)
+
+
+def test_monochrome1_is_turned_into_bright_on_dark(write_dicom: WriteDicom) -> None:
+    assert np.array_equal(read(write_dicom(PhotometricInterpretation="MONOCHROME1")), 255 - GREY)
+
+
+def test_rescaled_values_are_shown_through_the_window(write_dicom: WriteDicom) -> None:
+    stored = (HOUNSFIELD + 1024).astype(np.uint16)
+    path = write_dicom(stored, RescaleSlope=1, RescaleIntercept=-1024, WindowCenter=40, WindowWidth=400)
+
+    # PS3.3 C.11.2.1.2.1: ((x - (c - 0.5)) / (w - 1) + 0.5) * 255, from black to white over c - 0.5 -+ (w - 1) / 2.
+    expected = [[0, 0, round(((40 - 39.5) / 399 + 0.5) * 255)], [255, 255, round(((39 - 39.5) / 399 + 0.5) * 255)]]
+    assert read(path).tolist() == expected
+
+
+def test_slope_stretches_what_was_stored(write_dicom: WriteDicom) -> None:
+    stored = np.array([[0, 1, 2, 4]], dtype=np.uint16)
+    path = write_dicom(stored, RescaleSlope=100, RescaleIntercept=-200, WindowCenter=0.5, WindowWidth=401)
+
+    assert read(path).tolist() == [[0, 64, 128, 255]]
+
+
+def test_window_of_inverted_grey_is_inverted_afterwards(write_dicom: WriteDicom) -> None:
+    elements: dict[str, Any] = {"WindowCenter": 40, "WindowWidth": 400, "PhotometricInterpretation": "MONOCHROME1"}
+
+    assert read(write_dicom(HOUNSFIELD, **elements))[0].tolist() == [255, 255, 127]
+
+
+def test_first_of_several_windows_is_taken(write_dicom: WriteDicom) -> None:
+    one = read(write_dicom(HOUNSFIELD, WindowCenter=40, WindowWidth=400))
+    several = read(write_dicom(HOUNSFIELD, WindowCenter=[40, -600], WindowWidth=[400, 1500]))
+
+    assert np.array_equal(one, several)
+
+
+def test_values_without_a_window_reach_from_the_smallest_to_the_largest(write_dicom: WriteDicom) -> None:
+    found = read(write_dicom(HOUNSFIELD))
+
+    assert found.tolist() == [[0, 107, 133], [158, 255, 132]]
+
+
+def test_padding_does_not_count_as_the_smallest(write_dicom: WriteDicom) -> None:
+    padded = np.array([[-2000, 0], [500, 1000]], dtype=np.int16)
+
+    assert read(write_dicom(padded, PixelPaddingValue=-2000)).tolist() == [[0, 0], [128, 255]]
+
+
+def test_picture_of_one_value_is_black(write_dicom: WriteDicom) -> None:
+    assert not read(write_dicom(np.full((3, 3), 700, np.int16))).any()
+
+
+def test_table_instead_of_a_window_is_looked_up(write_dicom: WriteDicom) -> None:
+    table = Dataset()
+    table.LUTDescriptor = [4, 0, 16]
+    table.LUTData = np.array([0, 16384, 32768, 65535], dtype="<u2").tobytes()
+    path = write_dicom(np.array([[0, 1, 2, 3]], dtype=np.uint16), VOILUTSequence=Sequence([table]))
+
+    assert read(path).tolist() == [[0, 64, 128, 255]]
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        # At the centre and half a width to either side of it (PS3.3 C.11.2.1.2 and C.11.2.1.3).
+        ("LINEAR_EXACT", [0, 128, 255]),
+        ("SIGMOID", [round(255 / (1 + np.exp(2))), 128, round(255 / (1 + np.exp(-2)))]),
+    ],
+)
+def test_window_functions_are_those_of_the_standard(function: str, expected: list[int]) -> None:
+    assert window(np.array([-100.0, 0.0, 100.0]), 0.0, 200.0, function).tolist() == expected
+
+
+def test_window_of_width_one_is_a_threshold() -> None:
+    assert window(np.array([9, 10, 11]), 10.5, 1.0, "LINEAR").tolist() == [0, 0, 255]
+
+
+def test_colours_are_red_green_and_blue(write_dicom: WriteDicom) -> None:
+    colours = np.arange(60, dtype=np.uint8).reshape(4, 5, 3) * 4
+
+    assert np.array_equal(read(write_dicom(colours)), colours)
+
+
+def test_luma_and_chroma_become_colours(write_dicom: WriteDicom) -> None:
+    image = Image.new("RGB", (6, 4), (200, 30, 60))
+    path = write_dicom(np.asarray(image.convert("YCbCr")), PhotometricInterpretation="YBR_FULL")
+
+    assert np.abs(read(path).astype(int) - np.asarray(image)).max() <= 3
+
+
+def compressed(path: Path, syntax: str, content: bytes) -> Path:
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    dataset.PixelData = encapsulate([content])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(path)
+    return path
+
+
+def test_run_lengths_are_decoded(write_dicom: WriteDicom) -> None:
+    path = write_dicom()
+    dataset = pydicom.dcmread(path)
+    dataset.compress(RLELossless)
+    dataset.save_as(path)
+
+    assert np.array_equal(read(path), GREY)
+
+
+def test_jpeg_2000_is_decoded(write_dicom: WriteDicom) -> None:
+    content = io.BytesIO()
+    Image.fromarray(GREY).save(content, format="JPEG2000", irreversible=False, no_jp2=True)
+
+    assert np.array_equal(read(compressed(write_dicom(), JPEG2000Lossless, content.getvalue())), GREY)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "reason"),
+    [(JPEGLSLossless, "no decoder for the transfer syntax JPEG-LS.*pylibjpeg"), (MPEG2MPML, "export it uncompressed")],
+)
+def test_transfer_syntax_without_a_decoder_is_refused(write_dicom: WriteDicom, syntax: str, reason: str) -> None:
+    with pytest.raises(UnusablePicture, match=reason):
+        read(compressed(write_dicom(), syntax, b"\0" * 64))
+
+
+@pytest.mark.parametrize(
+    ("elements", "reason"),
+    [
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "colour model"),
+        ({"WindowCenter": 40, "WindowWidth": 0}, "window is not wide enough"),
+        ({"WindowCenter": 40, "WindowWidth": 400, "VOILUTFunction": "CUBIC"}, "function that is not known"),
+        ({"Rows": 0}, "has no pixel"),
+    ],
+)
+def test_file_that_cannot_be_shown_is_refused(write_dicom: WriteDicom, elements: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UnusablePicture, match=reason):
+        read(write_dicom(**elements))
+
+
+def test_several_frames_are_refused(write_dicom: WriteDicom) -> None:
+    with pytest.raises(UnusablePicture, match="holds 3 frames"):
+        read(write_dicom(np.stack([GREY] * 3), frames=3))
+
+
+def test_file_without_a_picture_is_refused(write_dicom: WriteDicom) -> None:
+    path = write_dicom()
+    dataset = pydicom.dcmread(path)
+    del dataset.PixelData
+    dataset.save_as(path)
+
+    with pytest.raises(UnusablePicture, match="holds no picture"):
+        read(path)
+
+
+def test_file_that_was_cut_short_is_refused(write_dicom: WriteDicom) -> None:
+    path = write_dicom()
+    path.write_bytes(path.read_bytes()[:-4])
+
+    with pytest.raises(UnusablePicture, match="damaged or was cut short"):
+        read(path)
+
+
+def test_picture_that_would_fill_the_memory_is_refused(
+    write_dicom: WriteDicom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture, "MOST_PIXELS", 19)
+
+    with pytest.raises(UnusablePicture, match="make it smaller"):
+        read(write_dicom())
+
+
+def test_who_the_patient_is_is_never_read(write_dicom: WriteDicom, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Dataset] = []
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        seen.append(pydicom.dcmread(*arguments, **options))
+        return seen[-1]
+
+    monkeypatch.setattr(dicom, "dcmread", noted)
+    path = write_dicom()
+    read(path)
+
+    everything = pydicom.dcmread(path)
+    assert "PatientID" in everything
+    assert seen
+    for dataset in seen:
+        assert "PatientID" not in dataset
+        assert "PatientName" not in dataset
+        assert "PATIENT-17" not in str(dataset)

@@ -1,0 +1,391 @@
+"""A whole run in processes, from image files to deletions and predictions: no patient's or record's id gets out.
+
+Everything that the coordinator keeps or prints, every byte between it and the site, and everything that the site's
+programs print is searched for ids in all forms that a careless line of code would give them.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+pytestmark = pytest.mark.processes
+
+ROOT = Path(__file__).parents[1]
+SECONDS = 60.0
+"""The longest that any step may take, on a machine that has much else to do."""
+
+SITE = "hospital-1"
+PATIENTS = [f"PATIENT-7f3a{number}c51e" for number in range(6)]
+RECORDS = [f"RECORD-{number}b08d44f9" for number in range(12)]
+STRANGER = "PATIENT-0dd57a9e"
+"""Somebody of whom nobody holds anything."""
+
+IDS = (*PATIENTS, *RECORDS, STRANGER)
+
+
+def forms(identifier: str) -> dict[str, bytes]:
+    """Return what to look for, by what it is: nothing depends on the id's place in a longer text."""
+    plain = identifier.encode()
+    found = {
+        "text": plain,
+        "UTF-16, little endian": identifier.encode("utf-16-le"),
+        "UTF-16, big endian": identifier.encode("utf-16-be"),
+        "hexadecimal": plain.hex().encode(),
+        "hexadecimal, capitals": plain.hex().upper().encode(),
+    }
+    for before in range(3):
+        # Characters at the edges also stand for bits of the neighbours.
+        whole = base64.b64encode(bytes(before) + plain)
+        found[f"base64 after {before} bytes"] = whole[-(-before * 4 // 3) : len(whole) - len(whole) % 4 - 4]
+    return found
+
+
+def leaks(contents: Iterable[bytes], identifiers: Iterable[str] = IDS) -> set[tuple[str, str]]:
+    """Return which ids are in some bytes, and in which form; capitals count as small letters too."""
+    everything = b"\0|\0".join(contents)
+    small = everything.lower()
+    return {
+        (identifier, name)
+        for identifier in identifiers
+        for name, form in forms(identifier).items()
+        if form in everything or (not name.startswith("base64") and form.lower() in small)
+    }
+
+
+_SESSION = """
+import json, sys
+from {package}.cli import main
+codes = []
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["{program}", *words]
+    try:
+        main()
+    except SystemExit as ended:
+        codes.append(ended.code)
+print("exit codes", *codes)
+"""
+
+
+class Program:
+    """Commands, one after the other as a person types them, in a process that is not ours.
+
+    All that they print, on stdout and stderr together, is kept.
+    """
+
+    def __init__(self, program: str, *commands: Iterable[object]) -> None:
+        package = {"munkey-client": "client", "munkey-server": "server"}[program]
+        words = json.dumps([[str(word) for word in command] for command in commands])
+        script = _SESSION.format(program=program, package=package)
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-u", "-c", script, words],
+            cwd=ROOT,
+            env=dict(os.environ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self._heard = threading.Condition()
+        self._lines: list[bytes] = []
+        self._ended = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def output(self) -> bytes:
+        """All that it has printed."""
+        with self._heard:
+            return b"".join(self._lines)
+
+    def expect(self, text: str) -> str:
+        """Return the first line that holds a text, once it is there."""
+
+        def found() -> list[bytes]:
+            return [line for line in self._lines if text.encode() in line]
+
+        with self._heard:
+            self._heard.wait_for(lambda: found() or self._ended, SECONDS)
+            assert found(), (text, self._lines)
+            return found()[0].decode()
+
+    def end(self) -> list[int]:
+        """Wait until it ends by itself and return each command's exit code."""
+        self._process.wait(SECONDS)
+        self._reader.join(SECONDS)
+        return [int(code) for code in self.expect("exit codes").split()[2:]]
+
+    def stop(self) -> None:
+        """End it with SIGTERM, or with SIGKILL if it takes too long."""
+        self._process.terminate()
+        try:
+            self._process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(SECONDS)
+        self._reader.join(SECONDS)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                with self._heard:
+                    self._lines.append(line)
+                    self._heard.notify_all()
+        with self._heard:
+            self._ended = True
+            self._heard.notify_all()
+
+
+class Relay:
+    """A TCP relay that notes what passes in both directions."""
+
+    def __init__(self, upstream: str) -> None:
+        host, _, port = upstream.rpartition(":")
+        self._upstream = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._passed: list[list[bytes]] = []
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A thread that waits in accept() goes on only if the socket is shut down as well.
+        for each in (self._listener, *self._sockets):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+        for thread in self._threads:
+            thread.join(SECONDS)
+
+    @property
+    def passed(self) -> list[bytes]:
+        """What has passed: each connection's two directions by themselves, so that nothing is cut in two."""
+        return [b"".join(list(pieces)) for pieces in self._passed]
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._upstream, SECONDS)
+                server.settimeout(None)
+                self._sockets += [client, server]
+                for source, target in ((client, server), (server, client)):
+                    pieces: list[bytes] = []
+                    self._passed.append(pieces)
+                    pump = threading.Thread(target=self._pump, args=(source, target, pieces), daemon=True)
+                    self._threads.append(pump)
+                    pump.start()
+
+    @staticmethod
+    def _pump(source: socket.socket, target: socket.socket, pieces: list[bytes]) -> None:
+        with suppress(OSError):
+            while piece := source.recv(65_536):
+                pieces.append(piece)
+                target.sendall(piece)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+
+def write_files(folder: Path) -> None:
+    """Write images that are called by their patient, who is also in their headers, and a manifest with faults."""
+    random = np.random.default_rng(0)
+    folder.mkdir()
+    with (folder / "scans.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "label", "record_id", "patient_id", "split"])
+        for row, record in enumerate(RECORDS[:10]):
+            patient = PATIENTS[row // 2]
+            text = PngImagePlugin.PngInfo()
+            text.add_text("Comment", f"{patient} {record}")
+            image = Image.fromarray(random.integers(0, 256, (12, 12), dtype=np.uint8))
+            image.save(folder / f"{patient}-{row}.png", pnginfo=text)
+            table.writerow([f"{patient}-{row}.png", ("benign", "malignant")[row % 2], record, patient, "train"])
+        table.writerow([f"{PATIENTS[5]}.png", "benign", RECORDS[10], PATIENTS[5], "train"])
+        table.writerow([f"{PATIENTS[0]}-0.png", PATIENTS[5], RECORDS[11], PATIENTS[5], "train"])
+    (folder / f"{STRANGER}.png").write_text(f"no image of {STRANGER}")
+
+
+@dataclass
+class Run:
+    """What a run has left behind, by where it is.
+
+    Attributes
+    ----------
+    folder : Path
+        Holds `coordinator` and the site's folder.
+    address : str
+        Where the relay listens.
+    relay : Relay
+        What passed between site and coordinator.
+    programs : list of Program
+        Those of the coordinator that are running.
+    coordinator, site : list of bytes
+        What programs that have ended have printed.
+    """
+
+    folder: Path
+    address: str
+    relay: Relay
+    programs: list[Program]
+    coordinator: list[bytes]
+    site: list[bytes]
+
+    def kept(self) -> list[bytes]:
+        """Return every file of the coordinator, and all that it has printed."""
+        files = [path.read_bytes() for path in (self.folder / "coordinator").rglob("*") if path.is_file()]
+        return [*files, *self.coordinator, *(program.output for program in self.programs)]
+
+    def site_files(self) -> list[bytes]:
+        """Return every file of the site's folder."""
+        return [path.read_bytes() for path in (self.folder / SITE).rglob("*") if path.is_file()]
+
+    def client(self, *commands: tuple[int, list[object]]) -> None:
+        """Run commands of the site, each with the exit code that it must have."""
+        self.site.append(_ran("munkey-client", commands))
+
+    def server(self, *commands: tuple[int, list[object]]) -> None:
+        """Run commands of the coordinator, each with the exit code that it must have."""
+        self.coordinator.append(_ran("munkey-server", commands))
+
+
+def _ran(program: str, commands: Iterable[tuple[int, list[object]]]) -> bytes:
+    started = Program(program, *(words for _, words in commands))
+    ended = started.end()
+    assert ended == [code for code, _ in commands], started.output
+    return started.output
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A federation of one hospital in which everything has been done once, rightly and wrongly; it is still running."""
+    folder = tmp_path_factory.mktemp("federation")
+    (folder / "coordinator").mkdir()
+    scans, site, secret = folder / "scans", folder / SITE, folder / "federation.secret"
+    write_files(scans)
+    with ExitStack() as stack:
+        ledger = folder / "coordinator" / "ledger.sqlite"
+        serve = ["serve", "--ledger", ledger, "--address", "127.0.0.1:0", "--site", SITE]
+        service = Program("munkey-server", serve)
+        stack.callback(service.stop)
+        names = ["--class", "benign", "--class", "malignant", "--image-shape", "1x12x12"]
+        files = ["import", scans / "scans.csv", "--site-dir", site, "--site", SITE, "--secret", secret]
+        importing = Program("munkey-client", ["secret", secret], [*files, *names])
+        address = service.expect("deletion service at ").removeprefix("deletion service at ").partition(",")[0]
+        relay = stack.enter_context(Relay(address))
+        # A missing file and an unknown label: both rows are refused, and named by their numbers.
+        assert importing.end() == [0, 1], importing.output
+        run = Run(folder, relay.address, relay, [service], [], [importing.output])
+        at = ["--service", relay.address]
+        agent = Program("munkey-client", ["agent", "--site-dir", site, *at])
+        stack.callback(agent.stop)
+        agent.expect("deletion agent of ")
+
+        own = ["--site-dir", site, *at]
+        officer = ["--requester", "data-protection-officer", "--secret", secret, *at]
+        image = scans / f"{PATIENTS[1]}-2.png"
+        run.client(
+            (0, ["forget", "--record", RECORDS[0], "--request-id", "one-record", *own]),
+            (0, ["forget", "--subject", PATIENTS[2], "--request-id", "a-patient", *officer]),
+            (0, ["forget", "--subject", STRANGER, "--request-id", "a-stranger", *officer]),
+            (2, ["forget", "--record", RECORDS[11], *own]),
+            (2, ["forget", "--subject", PATIENTS[3], "--requester", "data-protection-officer", *at]),
+            # What was deleted is refused, beside the rest of the faults.
+            (1, files),
+            (0, ["status", "--site-dir", site]),
+            (0, ["verify-exact", "--site-dir", site]),
+            (0, ["predict", image, "--site-dir", site, "--json"]),
+            (2, ["predict", image, scans / f"{STRANGER}.png", "--site-dir", site]),
+        )
+        run.server((0, ["requests", *at]), (0, ["request", "a-patient", "--json", *at]))
+        run.site.append(agent.output)
+        yield run
+
+
+def test_no_id_is_in_what_the_coordinator_keeps_or_prints(run: Run) -> None:
+    kept = run.kept()
+
+    # Without these, silence would say nothing.
+    assert b"a-patient" in b"".join(kept)
+    assert b"completed" in b"".join(run.coordinator)
+    assert len(b"".join(kept)) > 10_000
+    assert leaks(kept) == set()
+
+
+def test_no_id_is_on_the_wire(run: Run) -> None:
+    passed = b"".join(run.relay.passed)
+
+    assert b"a-patient" in passed
+    assert b"data-protection-officer" in passed
+    assert leaks(run.relay.passed) == set()
+
+
+def test_no_id_is_in_what_the_sites_programs_print(run: Run) -> None:
+    printed = b"".join(run.site)
+
+    for words in (b"error: ", b"order 1: ", b"there is no such file", b"was deleted", b"the same, byte for byte"):
+        assert words in printed
+    assert leaks(run.site) == set()
+
+
+def test_no_id_is_readable_in_the_sites_files(run: Run) -> None:
+    files = run.site_files()
+
+    assert len(files) >= 3
+    assert leaks(files) == set()
+
+
+def test_federations_secret_is_not_at_the_coordinator_and_not_on_the_wire(run: Run) -> None:
+    secret = (run.folder / "federation.secret").read_text().strip()
+
+    for contents in (run.kept(), run.relay.passed):
+        everything = b"".join(contents)
+        assert bytes.fromhex(secret) not in everything
+        assert secret.encode() not in everything.lower()
+
+
+def test_planted_leak_is_found_wherever_it_goes(run: Run) -> None:
+    # A request may be called as somebody likes; whoever calls it by a patient has told everyone.
+    leaky = f"about {PATIENTS[4]}"
+    secret = ["--secret", run.folder / "federation.secret", "--service", run.address]
+    officer = ["--requester", "data-protection-officer", *secret]
+    run.client((0, ["forget", "--subject", STRANGER, "--request-id", leaky, *officer]))
+
+    found = {(PATIENTS[4], "text")}
+    assert leaks(run.kept()) == found
+    assert leaks(run.relay.passed) == found
+    assert leaks(run.site) == found
+
+
+@pytest.mark.parametrize("name", forms("any"))
+@pytest.mark.parametrize("before", ["", "a", "ab"])
+def test_id_is_found_in_every_form(name: str, before: str) -> None:
+    identifier = PATIENTS[0]
+    for text in (f"{before}{identifier}", f"{before}{identifier} and more"):
+        planted = {
+            "text": text.encode(),
+            "UTF-16, little endian": text.encode("utf-16-le"),
+            "UTF-16, big endian": text.encode("utf-16-be"),
+            "hexadecimal": text.encode().hex().encode(),
+            "hexadecimal, capitals": text.encode().hex().upper().encode(),
+        }
+        content = planted.get(name, base64.b64encode(text.encode()))
+
+        assert identifier in {found for found, _ in leaks([b"noise", content, b"noise"])}
