@@ -152,7 +152,7 @@ def test_one_request_as_json(run: Run, service: str) -> None:
         (["request", "request-9", "--service", "{service}"], "there is no request 'request-9'"),
         (["requests", "--service", "nowhere"], "host:port"),
         (["requests", "--service", "127.0.0.1:1"], "munkey-server serve"),
-        (["sites", "--ledger", "unknown://host/name"], "--ledger"),
+        (["sites", "--ledger", "unknown://host/name"], "--database"),
         (["serve", "--ledger", "{folder}/other.sqlite", "--address", "{service}"], "in use"),
         (["serve", "--ledger", "{folder}/other.sqlite", "--site", DATA_PROTECTION_OFFICER], "cannot be a site's name"),
         (["request"], "munkey-server request --help"),

@@ -19,7 +19,7 @@ from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, W
 from common.deletion_channel import DeletionChannel
 from common.errors import FedmunkeyError, InvalidDeletion, InvalidSetting, ServiceUnavailable
 from protos import deletion_pb2, deletion_pb2_grpc
-from server import deletion_server
+from server import deletion_server, deletion_servicer
 from server.deletion_server import SERVICE_NAME, DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import Ledger
@@ -244,7 +244,7 @@ def test_many_sites_follow_at_once(ledger: Ledger) -> None:
 def test_page_that_is_too_large_for_a_message_is_split(
     server: DeletionServer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deletion_server, "MESSAGE_BYTES", 3000)
+    monkeypatch.setattr(deletion_servicer, "MESSAGE_BYTES", 3000)
     for number in range(5):
         references = frozenset(bytes([number, record]) * 16 for record in range(40))
         ledger.enter(
