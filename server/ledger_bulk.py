@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from common.deletion import RequestStatus
 from common.deletion_states import RequestState
 from common.errors import FedmunkeyError, InvalidDeletion
-from server.ledger_reading import read_statuses
+from server.ledger_reading import blocks_of, read_statuses
 from server.ledger_requests import (
     Entry,
     address,
@@ -25,6 +25,7 @@ from server.ledger_requests import (
     insert_blocks,
     insert_heads,
     number_orders,
+    sorted_references,
 )
 from server.ledger_tables import OrderRow, ReferencesRow
 from server.ledger_transaction import Event, Transaction
@@ -60,7 +61,7 @@ class Blocks:
 
 
 def begin(transaction: Transaction, entries: Sequence[Entry]) -> list[Begun | FedmunkeyError]:
-    """Write the heads of large requests, or find those that are there already."""
+    """Write the heads and first blocks of large requests, or find those that are there already."""
     answers: list[Begun | FedmunkeyError] = []
     for entry in entries:
         row = find_known(transaction, [entry.request.request_id]).get(entry.request.request_id)
@@ -74,6 +75,8 @@ def begin(transaction: Transaction, entries: Sequence[Entry]) -> list[Begun | Fe
             answers.append(error)
             continue
         number = insert_heads(transaction, [entry], RequestState.RECEIVED)[0]
+        # With some of its references, so that it can be shown.
+        insert_blocks(transaction, number, blocks_of(sorted_references(entry.request))[:BLOCKS_IN_A_WRITE])
         transaction.record(Event(transaction.at, number, "", "", RequestState.RECEIVED.value))
         answers.append(Begun(number, missing=True))
     return answers

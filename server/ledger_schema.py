@@ -59,7 +59,12 @@ def read_revision(connection: Connection, name: str | None) -> str | None:
         revision = str(connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")))  # noqa: S608
     elif _FORMER_VERSION_TABLE in tables:
         version = connection.scalar(text(f"SELECT max(version) FROM {_FORMER_VERSION_TABLE}"))  # noqa: S608
-        revision = f"{version:04d}" if isinstance(version, int) else str(version)
+        if version != int(_FIRST_REVISION):
+            raise InvalidSetting(
+                f"the ledger {name} has schema version {version}, which this program cannot bring up to date; "
+                "use the version of fedmunkey that wrote it, or name another with --database"
+            )
+        revision = _FIRST_REVISION
     elif tables & set(Base.metadata.tables) or (tables and connection.dialect.name == SQLITE):
         raise InvalidSetting(f"{name} is a database, but not a ledger; name another with --database")
     else:
