@@ -26,6 +26,7 @@ from common.wire import (
     status_to_wire,
 )
 from protos import deletion_pb2, deletion_pb2_grpc
+from server.completions import Completions
 from server.deletion_service import MOST_ORDERS, LedgerService, News
 from server.ledger_errors import DeletionConflict, DeletionExists, UnknownDeletion
 from server.ledger_reading import LargeOrder
@@ -69,6 +70,7 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
         self._service = service
         self._presence = presence
         self._streams = OrderStreams()
+        self._completions = Completions()
         self._stopping = False
         self._delivered: dict[str, list[int]] = {}
         self._readers = ThreadPoolExecutor(_READERS, "ledger-reader")
@@ -104,7 +106,7 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
             return await self._in_thread(context, self._large, submit)
 
         async def submit_soon() -> deletion_pb2.SubmitResponse:
-            status = await asyncio.wrap_future(self._service.submit_soon(request_from_wire(message.request)))
+            status = await self._completions.of(self._service.submit_soon(request_from_wire(message.request)))
             return deletion_pb2.SubmitResponse(status=status_to_wire(status))
 
         return await _answer(context, submit_soon)
@@ -141,7 +143,7 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
 
         async def acknowledge() -> deletion_pb2.AcknowledgeResponse:
             answer = acknowledgement_from_wire(message.acknowledgement)
-            await asyncio.wrap_future(self._service.acknowledge_soon(answer))
+            await self._completions.of(self._service.acknowledge_soon(answer))
             return deletion_pb2.AcknowledgeResponse()
 
         return await _answer(context, acknowledge)
@@ -152,7 +154,7 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
         async def acknowledge() -> deletion_pb2.AcknowledgeAllResponse:
             answers = [acknowledgement_from_wire(answer) for answer in message.acknowledgements]
             futures = self._service.acknowledge_all_soon(answers)
-            for outcome in await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True):
+            for outcome in await asyncio.gather(*map(self._completions.of, futures), return_exceptions=True):
                 if isinstance(outcome, BaseException):
                     raise outcome
             return deletion_pb2.AcknowledgeAllResponse()
@@ -187,27 +189,26 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
         self, message: deletion_pb2.WatchRequest, stream: OrderStream, context: Any
     ) -> AsyncIterator[deletion_pb2.WatchResponse]:
         site, after = message.site, message.after
-        orders: Sequence[DeletionOrder | LargeOrder] = await self._read(context, site, after)
+        behind = True
         while True:
-            while orders:
-                for order in orders:
-                    async for response in self._responses(order, context, parts=message.parts):
-                        yield response
-                    after = order.number
-                    self._note(site, after)
-                orders = stream.take(site, after) or await self._read(context, site, after)
+            # Read from the ledger until there is no more. What is written from then on is offered to the stream.
+            orders = stream.take(site, after) if not behind else await self._read(context, site, after)
+            for order in orders:
+                async for response in self._responses(order, context, parts=message.parts):
+                    yield response
+                after = order.number
+                self._note(site, after)
+            behind = bool(orders) if behind else stream.is_behind(after)
+            if behind:
+                continue
             if not message.follow:
                 return
-            while not orders:
-                if self._stopping or self._service.closed:
-                    await context.abort(grpc.StatusCode.UNAVAILABLE, "the deletion service is stopping")
-                await stream.wait()
-                if stream.left:
-                    await self._in_thread(context, self._readers, lambda: self._service.check_position(site, 0))
-                    stream.left = False
-                orders = stream.take(site, after)
-                if not orders and stream.is_behind(after):
-                    orders = await self._read(context, site, after)
+            if self._stopping or self._service.closed:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the deletion service is stopping")
+            await stream.wait()
+            if stream.left:
+                stream.left = False
+                await self._in_thread(context, self._readers, lambda: self._service.check_position(site, 0))
 
     async def _read(self, context: Any, site: str, after: int) -> Sequence[DeletionOrder | LargeOrder]:
         def read() -> Sequence[DeletionOrder | LargeOrder]:
