@@ -7,6 +7,7 @@ only. The tables are in `server.ledger_tables`.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -330,10 +331,10 @@ class Ledger:
         with self._reading() as connection:
             return read_summary(connection, self._clock())
 
-    def announcements(self, wait: Callable[[float], object]) -> Announcements:
-        """Return what waits until another process may have written orders."""
+    def announcements(self, stop: threading.Event) -> Announcements:
+        """Return what waits until another process may have written orders, or until `stop` is set."""
         try:
-            return Announcements(self._engine, wait)
+            return Announcements(self._engine, stop)
         except DBAPIError as error:
             raise ServiceUnavailable(f"the ledger {self.name} cannot be used: {error.orig}; try again") from None
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ POSTGRESQL = "postgresql"
 
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 _CONNECT_SECONDS = 10
+# How long a wait for an announcement goes on after it was stopped.
+_STOP_SECONDS = 0.2
 _CHANNEL = "fedmunkey_ledger"
 _ANNOUNCE = text(f"SELECT pg_notify('{_CHANNEL}', '')")
 # Two numbers that name a lock among those of a database: "munkey", and the schema that holds the tables.
@@ -80,25 +83,27 @@ class Announcements:
     ----------
     engine : Engine
         The database; SQLite announces nothing, and waiting there is nothing but waiting.
-    wait : callable
-        Waits for some seconds, or less.
+    stop : threading.Event
+        Ends a wait early.
     """
 
-    def __init__(self, engine: Engine, wait: Callable[[float], object]) -> None:
-        self._wait = wait
+    def __init__(self, engine: Engine, stop: threading.Event) -> None:
+        self._stop = stop
         self._connection: Connection | None = None
         if engine.dialect.name == POSTGRESQL:
             self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             self._connection.execute(text(f"LISTEN {_CHANNEL}"))
 
     def wait(self, seconds: float) -> None:
-        """Wait until something is announced, or for some seconds."""
+        """Wait until something is announced or waiting is stopped, or for some seconds."""
         if self._connection is None:
-            self._wait(seconds)
+            self._stop.wait(seconds)
             return
         driver: Any = self._connection.connection.driver_connection
-        for _ in driver.notifies(timeout=seconds, stop_after=1):
-            pass
+        end = time.monotonic() + seconds
+        while not self._stop.is_set() and (left := end - time.monotonic()) > 0:
+            if list(driver.notifies(timeout=min(left, _STOP_SECONDS), stop_after=1)):
+                return
 
     def close(self) -> None:
         """Close the connection that listens."""

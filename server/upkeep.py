@@ -81,7 +81,7 @@ class Upkeep:
             self._stop.wait(POLL_SECONDS)
 
     def _listen(self) -> None:
-        announcements = self._service.ledger.announcements(self._stop.wait)
+        announcements = self._service.ledger.announcements(self._stop)
         try:
             while not self._stop.is_set():
                 self.look()
