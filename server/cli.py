@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import sys
 import threading
@@ -62,6 +63,7 @@ def serve(
 
     Example: munkey-server serve --database ledger.sqlite --site hospital-1 --site hospital-2
     """
+    _allow_many_connections()
     with _stop_signals() as stopping, ExitStack() as stack:
         opened = stack.enter_context(Ledger(database, due=timedelta(days=due_days)))
         stack.enter_context(logging_to(sys.stderr, log_format, opened))
@@ -195,6 +197,12 @@ def status(database: _DatabaseOption = _DEFAULT_DATABASE, as_json: _JsonOption =
         return
     sys.stdout.writelines(f"{line}\n" for line in display.summary_lines(summary))
     command_line.print_table(display.site_table(known))
+
+
+def _allow_many_connections() -> None:
+    """Let this process have as many connections as the system allows; a shell's usual limit is about a thousand."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -61,7 +62,7 @@ class LedgerStatesContract(LedgerFixtures):
         ledger.enter(REQUEST)
         before = moves(ledger)
 
-        def jump(transaction: Transaction, numbers: list[int]) -> list[None]:
+        def jump(transaction: Transaction, numbers: Sequence[int]) -> list[None]:
             transaction.record(Event(transaction.at, 1, "", "dispatched", "received"))
             transaction.flush()
             transaction.move_request(numbers[0], RequestState.DISPATCHED, RequestState.RECEIVED)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from common.deletion import DeletionRequest, WholeSite
+from common.deletion import DeletionRequest, RequestStatus, WholeSite
 from common.errors import InvalidDeletion, ServiceUnavailable
 from server.ledger import DeletionExists, Ledger
 from server.ledger_transaction import Event, Transaction
@@ -102,7 +102,7 @@ def test_fault_in_one_write_leaves_the_others_written(ledger: Ledger, busy: thre
 def test_nobody_is_answered_before_the_disk_has_it(ledger: Ledger, tmp_path: Path) -> None:
     seen: list[str] = []
 
-    def look(_: Future[object]) -> None:
+    def look(_: Future[RequestStatus]) -> None:
         with Ledger(tmp_path / "ledger.sqlite") as other:
             seen.append(other.status("request-1").state.value)
 
