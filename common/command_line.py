@@ -141,6 +141,8 @@ def status_document(status: RequestStatus) -> dict[str, Any]:
         "target": _target_document(status),
         "state": status.state.value,
         "submitted_at": status.submitted_at.isoformat(),
+        "due_at": status.due_at.isoformat() if status.due_at else None,
+        "extension": status.extension,
         "records": status.erased,
         "seconds": status.seconds,
         "guarantee": guarantee.value if guarantee else None,
@@ -171,7 +173,7 @@ def _progress_document(progress: SiteProgress) -> dict[str, Any]:
         "record_loss": loss_document(answer.record_loss) if answer else None,
         "subject_loss": loss_document(answer.subject_loss) if answer else None,
         "seconds": answer.seconds if answer else None,
-        "reason": answer.reason if answer else "",
+        "reason": progress.reason or (answer.reason if answer else ""),
         "acknowledged_at": progress.acknowledged_at.isoformat() if progress.acknowledged_at else None,
     }
 

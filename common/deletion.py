@@ -7,11 +7,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 
+from common.deletion_states import RequestState, SiteState
 from common.errors import InvalidDeletion
 from common.guarantees import Guarantee, PrivacyLoss
 from common.references import REFERENCE_BYTES
+
+__all__ = [
+    "DATA_PROTECTION_OFFICER",
+    "Acknowledgement",
+    "DeletionOrder",
+    "DeletionRequest",
+    "Move",
+    "Records",
+    "RequestState",
+    "RequestStatus",
+    "SiteProgress",
+    "SiteState",
+    "Subject",
+    "Target",
+    "WholeSite",
+    "utc_now",
+]
 
 DATA_PROTECTION_OFFICER = "data-protection-officer"
 """The one requester that is not a site; no site can have its name."""
@@ -69,42 +86,6 @@ def _check_references(references: set[bytes] | frozenset[bytes]) -> None:
     wrong = next((len(reference) for reference in references if len(reference) != REFERENCE_BYTES), None)
     if wrong is not None:
         raise InvalidDeletion(f"a reference has {wrong} bytes; it must have {REFERENCE_BYTES} (HMAC-SHA256)")
-
-
-class SiteState(StrEnum):
-    """How far one site is with one request."""
-
-    PENDING = "pending"
-    ERASED = "erased"
-    NOTHING_HELD = "nothing-held"
-    REFUSED = "refused"
-
-    @property
-    def final(self) -> bool:
-        """Whether the site has answered."""
-        return self is not SiteState.PENDING
-
-
-class RequestState(StrEnum):
-    """How far a request is, over all sites that it addresses."""
-
-    DISPATCHED = "dispatched"
-    COMPLETED = "completed"
-    PARTIAL = "partial"
-    REFUSED = "refused"
-
-    @classmethod
-    def of(cls, sites: list[SiteState]) -> RequestState:
-        """Derive a request's state from its sites': final when there are any and every one has answered."""
-        if not sites or not all(state.final for state in sites):
-            return cls.DISPATCHED
-        refused = sum(state is SiteState.REFUSED for state in sites)
-        return cls.COMPLETED if not refused else cls.REFUSED if refused == len(sites) else cls.PARTIAL
-
-    @property
-    def final(self) -> bool:
-        """Whether nothing more will come of the request by itself."""
-        return self is not RequestState.DISPATCHED
 
 
 @dataclass(frozen=True)
@@ -191,27 +172,59 @@ class Acknowledgement:
 
 @dataclass(frozen=True)
 class SiteProgress:
-    """One site's part in a request's status."""
+    """One site's part in a request's status.
+
+    Attributes
+    ----------
+    site, number
+        Which order.
+    state : SiteState
+        How far the site is.
+    acknowledgement, acknowledged_at
+        What it answered and when; None before.
+    reason : str
+        Why the site refused or is out of reach; empty otherwise.
+    """
 
     site: str
     number: int
     state: SiteState
     acknowledgement: Acknowledgement | None = None
     acknowledged_at: datetime | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
 class RequestStatus:
-    """A request and what has become of it at each site."""
+    """A request and what has become of it at each site.
+
+    Attributes
+    ----------
+    request : DeletionRequest
+        What was asked for.
+    submitted_at : datetime
+        When it came in.
+    sites : tuple of SiteProgress
+        One for each site that it addresses, in alphabetical order.
+    recorded : RequestState, optional
+        The request's state in the ledger; None where it is to be derived from the sites.
+    due_at : datetime, optional
+        When it should have come to an end.
+    extension : str
+        Why it was given more time, once; empty if it was not.
+    """
 
     request: DeletionRequest
     submitted_at: datetime
     sites: tuple[SiteProgress, ...] = field(default=())
+    recorded: RequestState | None = None
+    due_at: datetime | None = None
+    extension: str = ""
 
     @property
     def state(self) -> RequestState:
-        """The request's state, derived from its sites."""
-        return RequestState.of([progress.state for progress in self.sites])
+        """The request's state, derived from its sites where the ledger's is not known."""
+        return self.recorded or RequestState.of([progress.state for progress in self.sites])
 
     @property
     def erased(self) -> int:
@@ -225,6 +238,29 @@ class RequestStatus:
         if not times or None in times:
             return None
         return max((time - self.submitted_at).total_seconds() for time in times if time is not None)
+
+
+@dataclass(frozen=True)
+class Move:
+    """One line of a deletion's history, as the ledger keeps it.
+
+    Attributes
+    ----------
+    at : datetime
+        When it was written.
+    site : str
+        Whose part moved; empty for the request as a whole.
+    before, after : str
+        States; `before` is empty where something began. Times, where it is a date that was moved.
+    reason : str
+        Why, where the states do not say.
+    """
+
+    at: datetime
+    site: str
+    before: str
+    after: str
+    reason: str = ""
 
 
 def utc_now() -> datetime:

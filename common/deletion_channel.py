@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
 
-from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, RequestStatus
+from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
 from common.deletion_service import DeletionService, StatusPage
 from common.errors import FedmunkeyError, InvalidDeletion, InvalidSetting, ServiceUnavailable
 from common.wire import (
     MESSAGE_BYTES,
     acknowledgement_to_wire,
     check_page_size,
-    order_from_wire,
+    joined,
+    move_from_wire,
     request_to_wire,
     status_from_wire,
     writing,
@@ -53,6 +54,9 @@ _REFUSALS = {
     grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.ALREADY_EXISTS,
 }
+
+_ORDERS_AT_ONCE = 1000
+_BYTES_AT_ONCE = 16 * 2**20
 
 _Answer = TypeVar("_Answer")
 
@@ -132,30 +136,56 @@ class DeletionChannel(DeletionService):
             message = deletion_pb2.GetRequest(request_id=request_id)
         return status_from_wire(self._call(self._stub.Get, message).status)
 
-    def page(self, page: str = "", size: int = 100) -> StatusPage:
-        """Return up to `size` requests, fewer if they would not fit into one message; see `DeletionService.page`."""
+    def page(self, page: str = "", size: int = 100, *, late: bool = False) -> StatusPage:
+        """Return up to `size` requests, fewer if they would not fit into one message; see `DeletionService.page`.
+
+        With `late`, only requests that are overdue.
+        """
         check_page_size(size)
         with writing("a page"):
-            message = deletion_pb2.ListRequest(page_size=size, page_token=page)
+            message = deletion_pb2.ListRequest(page_size=size, page_token=page, late=late)
         answer = self._call(self._stub.List, message)
         return StatusPage(tuple(status_from_wire(status) for status in answer.statuses), answer.next_page_token)
+
+    def late_requests(self) -> Iterator[RequestStatus]:
+        """Yield every request that is overdue, in the order of their submission."""
+        page = StatusPage((), "")
+        while True:
+            page = self.page(page.next_page, late=True)
+            yield from page.statuses
+            if not page.next_page:
+                return
 
     def watch(self, site: str, after: int, *, follow: bool = False) -> Iterator[DeletionOrder]:
         """Yield a site's orders with numbers above `after`; see `DeletionService.watch`.
 
-        The call is made when the first order is asked for. Without `follow`, all orders are then read within the
-        timeout, so that the time taken to carry one out does not count. With `follow`, the iterator ends only after
+        The call is made when the first order is asked for. Without `follow`, orders are read some at a time, each time
+        within the timeout and before the first of them is handed out, so that the time taken to carry one out does not
+        count and the memory does not grow with what was missed. With `follow`, the iterator ends only after
         `close`; a service that stops, or is lost, raises `ServiceUnavailable`, and the reader may watch again from the
         last number it has applied.
         """
         with writing("a request for orders"):
-            message = deletion_pb2.WatchRequest(site=site, after=after, follow=follow)
+            message = deletion_pb2.WatchRequest(site=site, after=after, follow=follow, parts=True)
         return self._follow(message) if follow else self._backlog(message)
 
     def acknowledge(self, acknowledgement: Acknowledgement) -> None:
         """Give a site's answer to one order; see `DeletionService.acknowledge`."""
         message = deletion_pb2.AcknowledgeRequest(acknowledgement=acknowledgement_to_wire(acknowledgement))
         self._call(self._stub.Acknowledge, message)
+
+    def acknowledge_all(self, acknowledgements: Sequence[Acknowledgement]) -> None:
+        """Give several answers at once; see `DeletionService.acknowledge_all`."""
+        message = deletion_pb2.AcknowledgeAllRequest(
+            acknowledgements=[acknowledgement_to_wire(acknowledgement) for acknowledgement in acknowledgements]
+        )
+        self._call(self._stub.AcknowledgeAll, message)
+
+    def history(self, request_id: str) -> tuple[Move, ...]:
+        """Return what happened to a request, oldest first; raises `InvalidDeletion` if there is no such request."""
+        with writing("a request id"):
+            message = deletion_pb2.HistoryRequest(request_id=request_id)
+        return tuple(move_from_wire(move) for move in self._call(self._stub.History, message).moves)
 
     def open_round(self, number: int) -> int:
         """Announce a round; see `DeletionService.open_round`."""
@@ -164,11 +194,27 @@ class DeletionChannel(DeletionService):
         return int(self._call(self._stub.OpenRound, message).pending_orders)
 
     def _backlog(self, message: deletion_pb2.WatchRequest) -> Iterator[DeletionOrder]:
-        def read(message: deletion_pb2.WatchRequest, timeout: float) -> list[deletion_pb2.WatchResponse]:
-            return list(self._stub.Watch(message, timeout=timeout))
+        def read(message: deletion_pb2.WatchRequest, timeout: float) -> tuple[list[DeletionOrder], bool]:
+            """Return some orders, and whether these were all."""
+            orders: list[DeletionOrder] = []
+            size = 0
+            stream = self._stub.Watch(message, timeout=timeout)
+            try:
+                for order, taken in joined(stream):
+                    orders.append(order)
+                    size += taken
+                    if len(orders) >= _ORDERS_AT_ONCE or size >= _BYTES_AT_ONCE:
+                        return orders, False
+            finally:
+                stream.cancel()
+            return orders, True
 
-        for answer in self._call(read, message):
-            yield order_from_wire(answer.order)
+        ended = False
+        while not ended:
+            orders, ended = self._call(read, message)
+            yield from orders
+            if orders:
+                message = deletion_pb2.WatchRequest(site=message.site, after=orders[-1].number, parts=True)
 
     def _follow(self, message: deletion_pb2.WatchRequest) -> Iterator[DeletionOrder]:
         try:
@@ -176,8 +222,8 @@ class DeletionChannel(DeletionService):
         except ValueError:
             raise self._is_closed() from None
         try:
-            for answer in stream:
-                yield order_from_wire(answer.order)
+            for order, _ in joined(stream):
+                yield order
         except grpc.RpcError as error:
             if self._closed.is_set():
                 return

@@ -7,7 +7,7 @@ The coordinator implements it over its ledger (`server.deletion_service`); every
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, RequestStatus
@@ -78,6 +78,17 @@ class DeletionService(ABC):
         InvalidDeletion
             If there is no such order, or it was answered differently before.
         """
+
+    def acknowledge_all(self, acknowledgements: Sequence[Acknowledgement]) -> None:
+        """Record several answers; over a network and on a disk this costs little more than one.
+
+        Raises
+        ------
+        InvalidDeletion
+            As `acknowledge`, for the first that is refused; the others are recorded, or all may be given again.
+        """
+        for acknowledgement in acknowledgements:
+            self.acknowledge(acknowledgement)
 
     @abstractmethod
     def open_round(self, number: int) -> int:

@@ -6,6 +6,7 @@
     │   ├── InvalidDataset
     │   ├── InvalidWeights
     │   └── InvalidDeletion
+    │       └── IllegalMove     a deletion's state cannot follow the one before
     ├── KeyStoreError             a site's key store cannot be used as it is
     │   └── BankChanged           entries were deleted while a step was under way
     ├── ConsentMissing            a record would train what its consent does not allow
@@ -42,6 +43,10 @@ class InvalidWeights(InvalidInput):
 
 class InvalidDeletion(InvalidInput):
     """A deletion request or a plan of deletions cannot be carried out as written."""
+
+
+class IllegalMove(InvalidDeletion):
+    """A deletion cannot go from the state that it is in to the one that was asked for."""
 
 
 class KeyStoreError(FedmunkeyError):

@@ -6,7 +6,7 @@ this version understands: neither side may guess what is to be forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,9 @@ from common.deletion import (
     Acknowledgement,
     DeletionOrder,
     DeletionRequest,
+    Move,
     Records,
+    RequestState,
     RequestStatus,
     SiteProgress,
     SiteState,
@@ -47,8 +49,22 @@ _STATES = {
     SiteState.ERASED: deletion_pb2.SITE_STATE_ERASED,
     SiteState.NOTHING_HELD: deletion_pb2.SITE_STATE_NOTHING_HELD,
     SiteState.REFUSED: deletion_pb2.SITE_STATE_REFUSED,
+    SiteState.DELIVERED: deletion_pb2.SITE_STATE_DELIVERED,
+    SiteState.LEFT: deletion_pb2.SITE_STATE_LEFT,
 }
 _STATES_FROM_WIRE = {int(number): state for state, number in _STATES.items()}
+
+_REQUEST_STATES: dict[RequestState | None, deletion_pb2.RequestState] = {
+    None: deletion_pb2.REQUEST_STATE_UNSPECIFIED,
+    RequestState.RECEIVED: deletion_pb2.REQUEST_STATE_RECEIVED,
+    RequestState.VERIFIED: deletion_pb2.REQUEST_STATE_VERIFIED,
+    RequestState.DISPATCHED: deletion_pb2.REQUEST_STATE_DISPATCHED,
+    RequestState.COMPLETED: deletion_pb2.REQUEST_STATE_COMPLETED,
+    RequestState.PARTIAL: deletion_pb2.REQUEST_STATE_PARTIAL,
+    RequestState.REFUSED: deletion_pb2.REQUEST_STATE_REFUSED,
+    RequestState.OVERDUE: deletion_pb2.REQUEST_STATE_OVERDUE,
+}
+_REQUEST_STATES_FROM_WIRE = {int(number): state for state, number in _REQUEST_STATES.items()}
 
 
 def check_fits_into_message(request: DeletionRequest) -> None:
@@ -120,6 +136,29 @@ def order_from_wire(message: deletion_pb2.DeletionOrder) -> DeletionOrder:
     return DeletionOrder(message.number, message.site, request_from_wire(message.request))
 
 
+def joined(stream: Iterable[deletion_pb2.WatchResponse]) -> Iterator[tuple[DeletionOrder, int]]:
+    """Read orders from a stream, putting together those that come in parts, each with the bytes that it took.
+
+    Raises
+    ------
+    InvalidDeletion
+        As `request_from_wire`, and if a part of an order is missing.
+    """
+    whole: deletion_pb2.DeletionOrder | None = None
+    size = 0
+    for answer in stream:
+        size += answer.ByteSize()
+        if whole is None:
+            whole = answer.order
+        elif (whole.number, whole.site) != (answer.order.number, answer.order.site):
+            raise InvalidDeletion(f"a part of order {whole.number} is missing; watch the orders again")
+        else:
+            whole.request.records.references.extend(answer.order.request.records.references)
+        if not answer.more:
+            yield order_from_wire(whole), size
+            whole, size = None, 0
+
+
 def acknowledgement_to_wire(acknowledgement: Acknowledgement) -> deletion_pb2.Acknowledgement:
     """Write a site's answer."""
     _check_losses(acknowledgement)
@@ -171,7 +210,9 @@ def acknowledgement_from_wire(message: deletion_pb2.Acknowledgement) -> Acknowle
 def progress_to_wire(progress: SiteProgress) -> deletion_pb2.SiteProgress:
     """Write one site's part in a request's status."""
     with writing("a site's progress"):
-        message = deletion_pb2.SiteProgress(site=progress.site, number=progress.number, state=_STATES[progress.state])
+        message = deletion_pb2.SiteProgress(
+            site=progress.site, number=progress.number, state=_STATES[progress.state], reason=progress.reason
+        )
         if progress.acknowledgement is not None:
             message.acknowledgement.CopyFrom(acknowledgement_to_wire(progress.acknowledgement))
         if progress.acknowledged_at is not None:
@@ -189,6 +230,7 @@ def progress_from_wire(message: deletion_pb2.SiteProgress) -> SiteProgress:
             acknowledgement_from_wire(message.acknowledgement) if message.HasField("acknowledgement") else None
         ),
         acknowledged_at=_time_from_wire(message.acknowledged_at) if message.HasField("acknowledged_at") else None,
+        reason=message.reason,
     )
 
 
@@ -196,19 +238,42 @@ def status_to_wire(status: RequestStatus) -> deletion_pb2.RequestStatus:
     """Write a request and what has become of it; times are to the microsecond, in UTC."""
     with writing("a request's status"):
         message = deletion_pb2.RequestStatus(
-            request=request_to_wire(status.request), sites=[progress_to_wire(progress) for progress in status.sites]
+            request=request_to_wire(status.request),
+            sites=[progress_to_wire(progress) for progress in status.sites],
+            state=_REQUEST_STATES[status.recorded],
+            extension=status.extension,
         )
         message.submitted_at.FromDatetime(status.submitted_at)
+        if status.due_at is not None:
+            message.due_at.FromDatetime(status.due_at)
         return message
 
 
 def status_from_wire(message: deletion_pb2.RequestStatus) -> RequestStatus:
     """Read a request's status; raises `InvalidDeletion` if any part of it cannot be read."""
+    if message.state not in _REQUEST_STATES_FROM_WIRE:
+        raise InvalidDeletion(f"a request has an unknown state ({int(message.state)})")
     return RequestStatus(
         request=request_from_wire(message.request),
         submitted_at=_time_from_wire(message.submitted_at),
         sites=tuple(progress_from_wire(progress) for progress in message.sites),
+        recorded=_REQUEST_STATES_FROM_WIRE[message.state],
+        due_at=_time_from_wire(message.due_at) if message.HasField("due_at") else None,
+        extension=message.extension,
     )
+
+
+def move_to_wire(move: Move) -> deletion_pb2.Move:
+    """Write one line of a request's history."""
+    with writing("a line of a request's history"):
+        message = deletion_pb2.Move(site=move.site, before=move.before, after=move.after, reason=move.reason)
+        message.at.FromDatetime(move.at)
+        return message
+
+
+def move_from_wire(message: deletion_pb2.Move) -> Move:
+    """Read one line of a request's history; raises `InvalidDeletion` if its time is out of range."""
+    return Move(_time_from_wire(message.at), message.site, message.before, message.after, message.reason)
 
 
 def _loss_to_wire(loss: PrivacyLoss | None) -> deletion_pb2.PrivacyLoss | None:

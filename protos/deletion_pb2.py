@@ -25,17 +25,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/deletion.proto\x12\x15\x66\x65\x64munkey.deletion.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"+\n\x07Records\x12\x12\n\nreferences\x18\x01 \x03(\x0c\x12\x0c\n\x04site\x18\x02 \x01(\t\"\xa8\x01\n\x0f\x44\x65letionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\trequester\x18\x02 \x01(\t\x12\x31\n\x07records\x18\x03 \x01(\x0b\x32\x1e.fedmunkey.deletion.v1.RecordsH\x00\x12\x1b\n\x11subject_reference\x18\x04 \x01(\x0cH\x00\x12\x0e\n\x04site\x18\x05 \x01(\tH\x00\x42\x08\n\x06targetJ\x04\x08\x06\x10\x07\"f\n\rDeletionOrder\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x37\n\x07request\x18\x03 \x01(\x0b\x32&.fedmunkey.deletion.v1.DeletionRequest\">\n\x0bPrivacyLoss\x12\x0f\n\x07\x65psilon\x18\x01 \x01(\x01\x12\r\n\x05\x64\x65lta\x18\x02 \x01(\x01\x12\x0f\n\x07records\x18\x03 \x01(\x04\"\xe5\x02\n\x0f\x41\x63knowledgement\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12/\n\x05state\x18\x04 \x01(\x0e\x32 .fedmunkey.deletion.v1.SiteState\x12\x0f\n\x07records\x18\x05 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\x06 \x01(\x04\x12\x33\n\tguarantee\x18\x07 \x01(\x0e\x32 .fedmunkey.deletion.v1.Guarantee\x12\x0f\n\x07seconds\x18\x08 \x01(\x01\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x37\n\x0brecord_loss\x18\x0b \x01(\x0b\x32\".fedmunkey.deletion.v1.PrivacyLoss\x12\x38\n\x0csubject_loss\x18\x0c \x01(\x0b\x32\".fedmunkey.deletion.v1.PrivacyLossJ\x04\x08\n\x10\x0b\"\xd3\x01\n\x0cSiteProgress\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .fedmunkey.deletion.v1.SiteState\x12?\n\x0f\x61\x63knowledgement\x18\x04 \x01(\x0b\x32&.fedmunkey.deletion.v1.Acknowledgement\x12\x33\n\x0f\x61\x63knowledged_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xae\x01\n\rRequestStatus\x12\x37\n\x07request\x18\x01 \x01(\x0b\x32&.fedmunkey.deletion.v1.DeletionRequest\x12\x30\n\x0csubmitted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x05sites\x18\x03 \x03(\x0b\x32#.fedmunkey.deletion.v1.SiteProgress\"H\n\rSubmitRequest\x12\x37\n\x07request\x18\x01 \x01(\x0b\x32&.fedmunkey.deletion.v1.DeletionRequest\"F\n\x0eSubmitResponse\x12\x34\n\x06status\x18\x01 \x01(\x0b\x32$.fedmunkey.deletion.v1.RequestStatus\" \n\nGetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"C\n\x0bGetResponse\x12\x34\n\x06status\x18\x01 \x01(\x0b\x32$.fedmunkey.deletion.v1.RequestStatus\"4\n\x0bListRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"_\n\x0cListResponse\x12\x36\n\x08statuses\x18\x01 \x03(\x0b\x32$.fedmunkey.deletion.v1.RequestStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\";\n\x0cWatchRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\"D\n\rWatchResponse\x12\x33\n\x05order\x18\x01 \x01(\x0b\x32$.fedmunkey.deletion.v1.DeletionOrder\"U\n\x12\x41\x63knowledgeRequest\x12?\n\x0f\x61\x63knowledgement\x18\x01 \x01(\x0b\x32&.fedmunkey.deletion.v1.Acknowledgement\"\x15\n\x13\x41\x63knowledgeResponse\"!\n\x10OpenRoundRequest\x12\r\n\x05round\x18\x01 \x01(\r\"+\n\x11OpenRoundResponse\x12\x16\n\x0epending_orders\x18\x01 \x01(\x04*m\n\tGuarantee\x12\x19\n\x15GUARANTEE_UNSPECIFIED\x10\x00\x12\x13\n\x0fGUARANTEE_EXACT\x10\x01\x12\x17\n\x13GUARANTEE_CERTIFIED\x10\x02\x12\x17\n\x13GUARANTEE_EMPIRICAL\x10\x03*\x8b\x01\n\tSiteState\x12\x1a\n\x16SITE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12SITE_STATE_PENDING\x10\x01\x12\x15\n\x11SITE_STATE_ERASED\x10\x02\x12\x1b\n\x17SITE_STATE_NOTHING_HELD\x10\x03\x12\x16\n\x12SITE_STATE_REFUSED\x10\x04\x32\x9c\x04\n\x08\x44\x65letion\x12U\n\x06Submit\x12$.fedmunkey.deletion.v1.SubmitRequest\x1a%.fedmunkey.deletion.v1.SubmitResponse\x12L\n\x03Get\x12!.fedmunkey.deletion.v1.GetRequest\x1a\".fedmunkey.deletion.v1.GetResponse\x12O\n\x04List\x12\".fedmunkey.deletion.v1.ListRequest\x1a#.fedmunkey.deletion.v1.ListResponse\x12T\n\x05Watch\x12#.fedmunkey.deletion.v1.WatchRequest\x1a$.fedmunkey.deletion.v1.WatchResponse0\x01\x12\x64\n\x0b\x41\x63knowledge\x12).fedmunkey.deletion.v1.AcknowledgeRequest\x1a*.fedmunkey.deletion.v1.AcknowledgeResponse\x12^\n\tOpenRound\x12\'.fedmunkey.deletion.v1.OpenRoundRequest\x1a(.fedmunkey.deletion.v1.OpenRoundResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/deletion.proto\x12\x15\x66\x65\x64munkey.deletion.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"+\n\x07Records\x12\x12\n\nreferences\x18\x01 \x03(\x0c\x12\x0c\n\x04site\x18\x02 \x01(\t\"\xa8\x01\n\x0f\x44\x65letionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\trequester\x18\x02 \x01(\t\x12\x31\n\x07records\x18\x03 \x01(\x0b\x32\x1e.fedmunkey.deletion.v1.RecordsH\x00\x12\x1b\n\x11subject_reference\x18\x04 \x01(\x0cH\x00\x12\x0e\n\x04site\x18\x05 \x01(\tH\x00\x42\x08\n\x06targetJ\x04\x08\x06\x10\x07\"f\n\rDeletionOrder\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x37\n\x07request\x18\x03 \x01(\x0b\x32&.fedmunkey.deletion.v1.DeletionRequest\">\n\x0bPrivacyLoss\x12\x0f\n\x07\x65psilon\x18\x01 \x01(\x01\x12\r\n\x05\x64\x65lta\x18\x02 \x01(\x01\x12\x0f\n\x07records\x18\x03 \x01(\x04\"\xe5\x02\n\x0f\x41\x63knowledgement\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12/\n\x05state\x18\x04 \x01(\x0e\x32 .fedmunkey.deletion.v1.SiteState\x12\x0f\n\x07records\x18\x05 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\x06 \x01(\x04\x12\x33\n\tguarantee\x18\x07 \x01(\x0e\x32 .fedmunkey.deletion.v1.Guarantee\x12\x0f\n\x07seconds\x18\x08 \x01(\x01\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x37\n\x0brecord_loss\x18\x0b \x01(\x0b\x32\".fedmunkey.deletion.v1.PrivacyLoss\x12\x38\n\x0csubject_loss\x18\x0c \x01(\x0b\x32\".fedmunkey.deletion.v1.PrivacyLossJ\x04\x08\n\x10\x0b\"\xe3\x01\n\x0cSiteProgress\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .fedmunkey.deletion.v1.SiteState\x12?\n\x0f\x61\x63knowledgement\x18\x04 \x01(\x0b\x32&.fedmunkey.deletion.v1.Acknowledgement\x12\x33\n\x0f\x61\x63knowledged_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18( \x01(\t\"\xa1\x02\n\rRequestStatus\x12\x37\n\x07request\x18\x01 \x01(\x0b\x32&.fedmunkey.deletion.v1.DeletionRequest\x12\x30\n\x0csubmitted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x05sites\x18\x03 \x03(\x0b\x32#.fedmunkey.deletion.v1.SiteProgress\x12\x32\n\x05state\x18( \x01(\x0e\x32#.fedmunkey.deletion.v1.RequestState\x12*\n\x06\x64ue_at\x18) \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\textension\x18* \x01(\t\"H\n\rSubmitRequest\x12\x37\n\x07request\x18\x01 \x01(\x0b\x32&.fedmunkey.deletion.v1.DeletionRequest\"F\n\x0eSubmitResponse\x12\x34\n\x06status\x18\x01 \x01(\x0b\x32$.fedmunkey.deletion.v1.RequestStatus\" \n\nGetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"C\n\x0bGetResponse\x12\x34\n\x06status\x18\x01 \x01(\x0b\x32$.fedmunkey.deletion.v1.RequestStatus\"B\n\x0bListRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04late\x18( \x01(\x08\"_\n\x0cListResponse\x12\x36\n\x08statuses\x18\x01 \x03(\x0b\x32$.fedmunkey.deletion.v1.RequestStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"J\n\x0cWatchRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\r\n\x05parts\x18( \x01(\x08\"R\n\rWatchResponse\x12\x33\n\x05order\x18\x01 \x01(\x0b\x32$.fedmunkey.deletion.v1.DeletionOrder\x12\x0c\n\x04more\x18( \x01(\x08\"U\n\x12\x41\x63knowledgeRequest\x12?\n\x0f\x61\x63knowledgement\x18\x01 \x01(\x0b\x32&.fedmunkey.deletion.v1.Acknowledgement\"\x15\n\x13\x41\x63knowledgeResponse\"Y\n\x15\x41\x63knowledgeAllRequest\x12@\n\x10\x61\x63knowledgements\x18\x01 \x03(\x0b\x32&.fedmunkey.deletion.v1.Acknowledgement\"\x18\n\x16\x41\x63knowledgeAllResponse\"$\n\x0eHistoryRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"k\n\x04Move\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"=\n\x0fHistoryResponse\x12*\n\x05moves\x18\x01 \x03(\x0b\x32\x1b.fedmunkey.deletion.v1.Move\"!\n\x10OpenRoundRequest\x12\r\n\x05round\x18\x01 \x01(\r\"+\n\x11OpenRoundResponse\x12\x16\n\x0epending_orders\x18\x01 \x01(\x04*m\n\tGuarantee\x12\x19\n\x15GUARANTEE_UNSPECIFIED\x10\x00\x12\x13\n\x0fGUARANTEE_EXACT\x10\x01\x12\x17\n\x13GUARANTEE_CERTIFIED\x10\x02\x12\x17\n\x13GUARANTEE_EMPIRICAL\x10\x03*\xba\x01\n\tSiteState\x12\x1a\n\x16SITE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12SITE_STATE_PENDING\x10\x01\x12\x15\n\x11SITE_STATE_ERASED\x10\x02\x12\x1b\n\x17SITE_STATE_NOTHING_HELD\x10\x03\x12\x16\n\x12SITE_STATE_REFUSED\x10\x04\x12\x18\n\x14SITE_STATE_DELIVERED\x10(\x12\x13\n\x0fSITE_STATE_LEFT\x10)*\xf1\x01\n\x0cRequestState\x12\x1d\n\x19REQUEST_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16REQUEST_STATE_RECEIVED\x10\x01\x12\x1a\n\x16REQUEST_STATE_VERIFIED\x10\x02\x12\x1c\n\x18REQUEST_STATE_DISPATCHED\x10\x03\x12\x1b\n\x17REQUEST_STATE_COMPLETED\x10\x04\x12\x19\n\x15REQUEST_STATE_PARTIAL\x10\x05\x12\x19\n\x15REQUEST_STATE_REFUSED\x10\x06\x12\x19\n\x15REQUEST_STATE_OVERDUE\x10\x07\x32\xe5\x05\n\x08\x44\x65letion\x12U\n\x06Submit\x12$.fedmunkey.deletion.v1.SubmitRequest\x1a%.fedmunkey.deletion.v1.SubmitResponse\x12L\n\x03Get\x12!.fedmunkey.deletion.v1.GetRequest\x1a\".fedmunkey.deletion.v1.GetResponse\x12O\n\x04List\x12\".fedmunkey.deletion.v1.ListRequest\x1a#.fedmunkey.deletion.v1.ListResponse\x12T\n\x05Watch\x12#.fedmunkey.deletion.v1.WatchRequest\x1a$.fedmunkey.deletion.v1.WatchResponse0\x01\x12X\n\x07History\x12%.fedmunkey.deletion.v1.HistoryRequest\x1a&.fedmunkey.deletion.v1.HistoryResponse\x12\x64\n\x0b\x41\x63knowledge\x12).fedmunkey.deletion.v1.AcknowledgeRequest\x1a*.fedmunkey.deletion.v1.AcknowledgeResponse\x12m\n\x0e\x41\x63knowledgeAll\x12,.fedmunkey.deletion.v1.AcknowledgeAllRequest\x1a-.fedmunkey.deletion.v1.AcknowledgeAllResponse\x12^\n\tOpenRound\x12\'.fedmunkey.deletion.v1.OpenRoundRequest\x1a(.fedmunkey.deletion.v1.OpenRoundResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.deletion_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GUARANTEE']._serialized_start=1937
-  _globals['_GUARANTEE']._serialized_end=2046
-  _globals['_SITESTATE']._serialized_start=2049
-  _globals['_SITESTATE']._serialized_end=2188
+  _globals['_GUARANTEE']._serialized_start=2438
+  _globals['_GUARANTEE']._serialized_end=2547
+  _globals['_SITESTATE']._serialized_start=2550
+  _globals['_SITESTATE']._serialized_end=2736
+  _globals['_REQUESTSTATE']._serialized_start=2739
+  _globals['_REQUESTSTATE']._serialized_end=2980
   _globals['_RECORDS']._serialized_start=81
   _globals['_RECORDS']._serialized_end=124
   _globals['_DELETIONREQUEST']._serialized_start=127
@@ -47,33 +49,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACKNOWLEDGEMENT']._serialized_start=466
   _globals['_ACKNOWLEDGEMENT']._serialized_end=823
   _globals['_SITEPROGRESS']._serialized_start=826
-  _globals['_SITEPROGRESS']._serialized_end=1037
-  _globals['_REQUESTSTATUS']._serialized_start=1040
-  _globals['_REQUESTSTATUS']._serialized_end=1214
-  _globals['_SUBMITREQUEST']._serialized_start=1216
-  _globals['_SUBMITREQUEST']._serialized_end=1288
-  _globals['_SUBMITRESPONSE']._serialized_start=1290
-  _globals['_SUBMITRESPONSE']._serialized_end=1360
-  _globals['_GETREQUEST']._serialized_start=1362
-  _globals['_GETREQUEST']._serialized_end=1394
-  _globals['_GETRESPONSE']._serialized_start=1396
-  _globals['_GETRESPONSE']._serialized_end=1463
-  _globals['_LISTREQUEST']._serialized_start=1465
-  _globals['_LISTREQUEST']._serialized_end=1517
-  _globals['_LISTRESPONSE']._serialized_start=1519
-  _globals['_LISTRESPONSE']._serialized_end=1614
-  _globals['_WATCHREQUEST']._serialized_start=1616
-  _globals['_WATCHREQUEST']._serialized_end=1675
-  _globals['_WATCHRESPONSE']._serialized_start=1677
-  _globals['_WATCHRESPONSE']._serialized_end=1745
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1747
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1832
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=1834
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=1855
-  _globals['_OPENROUNDREQUEST']._serialized_start=1857
-  _globals['_OPENROUNDREQUEST']._serialized_end=1890
-  _globals['_OPENROUNDRESPONSE']._serialized_start=1892
-  _globals['_OPENROUNDRESPONSE']._serialized_end=1935
-  _globals['_DELETION']._serialized_start=2191
-  _globals['_DELETION']._serialized_end=2731
+  _globals['_SITEPROGRESS']._serialized_end=1053
+  _globals['_REQUESTSTATUS']._serialized_start=1056
+  _globals['_REQUESTSTATUS']._serialized_end=1345
+  _globals['_SUBMITREQUEST']._serialized_start=1347
+  _globals['_SUBMITREQUEST']._serialized_end=1419
+  _globals['_SUBMITRESPONSE']._serialized_start=1421
+  _globals['_SUBMITRESPONSE']._serialized_end=1491
+  _globals['_GETREQUEST']._serialized_start=1493
+  _globals['_GETREQUEST']._serialized_end=1525
+  _globals['_GETRESPONSE']._serialized_start=1527
+  _globals['_GETRESPONSE']._serialized_end=1594
+  _globals['_LISTREQUEST']._serialized_start=1596
+  _globals['_LISTREQUEST']._serialized_end=1662
+  _globals['_LISTRESPONSE']._serialized_start=1664
+  _globals['_LISTRESPONSE']._serialized_end=1759
+  _globals['_WATCHREQUEST']._serialized_start=1761
+  _globals['_WATCHREQUEST']._serialized_end=1835
+  _globals['_WATCHRESPONSE']._serialized_start=1837
+  _globals['_WATCHRESPONSE']._serialized_end=1919
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1921
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=2006
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=2008
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=2029
+  _globals['_ACKNOWLEDGEALLREQUEST']._serialized_start=2031
+  _globals['_ACKNOWLEDGEALLREQUEST']._serialized_end=2120
+  _globals['_ACKNOWLEDGEALLRESPONSE']._serialized_start=2122
+  _globals['_ACKNOWLEDGEALLRESPONSE']._serialized_end=2146
+  _globals['_HISTORYREQUEST']._serialized_start=2148
+  _globals['_HISTORYREQUEST']._serialized_end=2184
+  _globals['_MOVE']._serialized_start=2186
+  _globals['_MOVE']._serialized_end=2293
+  _globals['_HISTORYRESPONSE']._serialized_start=2295
+  _globals['_HISTORYRESPONSE']._serialized_end=2356
+  _globals['_OPENROUNDREQUEST']._serialized_start=2358
+  _globals['_OPENROUNDREQUEST']._serialized_end=2391
+  _globals['_OPENROUNDRESPONSE']._serialized_start=2393
+  _globals['_OPENROUNDRESPONSE']._serialized_end=2436
+  _globals['_DELETION']._serialized_start=2983
+  _globals['_DELETION']._serialized_end=3724
 # @@protoc_insertion_point(module_scope)

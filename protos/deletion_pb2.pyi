@@ -24,6 +24,19 @@ class SiteState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SITE_STATE_ERASED: _ClassVar[SiteState]
     SITE_STATE_NOTHING_HELD: _ClassVar[SiteState]
     SITE_STATE_REFUSED: _ClassVar[SiteState]
+    SITE_STATE_DELIVERED: _ClassVar[SiteState]
+    SITE_STATE_LEFT: _ClassVar[SiteState]
+
+class RequestState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REQUEST_STATE_UNSPECIFIED: _ClassVar[RequestState]
+    REQUEST_STATE_RECEIVED: _ClassVar[RequestState]
+    REQUEST_STATE_VERIFIED: _ClassVar[RequestState]
+    REQUEST_STATE_DISPATCHED: _ClassVar[RequestState]
+    REQUEST_STATE_COMPLETED: _ClassVar[RequestState]
+    REQUEST_STATE_PARTIAL: _ClassVar[RequestState]
+    REQUEST_STATE_REFUSED: _ClassVar[RequestState]
+    REQUEST_STATE_OVERDUE: _ClassVar[RequestState]
 GUARANTEE_UNSPECIFIED: Guarantee
 GUARANTEE_EXACT: Guarantee
 GUARANTEE_CERTIFIED: Guarantee
@@ -33,6 +46,16 @@ SITE_STATE_PENDING: SiteState
 SITE_STATE_ERASED: SiteState
 SITE_STATE_NOTHING_HELD: SiteState
 SITE_STATE_REFUSED: SiteState
+SITE_STATE_DELIVERED: SiteState
+SITE_STATE_LEFT: SiteState
+REQUEST_STATE_UNSPECIFIED: RequestState
+REQUEST_STATE_RECEIVED: RequestState
+REQUEST_STATE_VERIFIED: RequestState
+REQUEST_STATE_DISPATCHED: RequestState
+REQUEST_STATE_COMPLETED: RequestState
+REQUEST_STATE_PARTIAL: RequestState
+REQUEST_STATE_REFUSED: RequestState
+REQUEST_STATE_OVERDUE: RequestState
 
 class Records(_message.Message):
     __slots__ = ("references", "site")
@@ -103,28 +126,36 @@ class Acknowledgement(_message.Message):
     def __init__(self, number: _Optional[int] = ..., site: _Optional[str] = ..., request_id: _Optional[str] = ..., state: _Optional[_Union[SiteState, str]] = ..., records: _Optional[int] = ..., entries: _Optional[int] = ..., guarantee: _Optional[_Union[Guarantee, str]] = ..., seconds: _Optional[float] = ..., reason: _Optional[str] = ..., record_loss: _Optional[_Union[PrivacyLoss, _Mapping]] = ..., subject_loss: _Optional[_Union[PrivacyLoss, _Mapping]] = ...) -> None: ...
 
 class SiteProgress(_message.Message):
-    __slots__ = ("site", "number", "state", "acknowledgement", "acknowledged_at")
+    __slots__ = ("site", "number", "state", "acknowledgement", "acknowledged_at", "reason")
     SITE_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGEMENT_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_AT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     site: str
     number: int
     state: SiteState
     acknowledgement: Acknowledgement
     acknowledged_at: _timestamp_pb2.Timestamp
-    def __init__(self, site: _Optional[str] = ..., number: _Optional[int] = ..., state: _Optional[_Union[SiteState, str]] = ..., acknowledgement: _Optional[_Union[Acknowledgement, _Mapping]] = ..., acknowledged_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    reason: str
+    def __init__(self, site: _Optional[str] = ..., number: _Optional[int] = ..., state: _Optional[_Union[SiteState, str]] = ..., acknowledgement: _Optional[_Union[Acknowledgement, _Mapping]] = ..., acknowledged_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class RequestStatus(_message.Message):
-    __slots__ = ("request", "submitted_at", "sites")
+    __slots__ = ("request", "submitted_at", "sites", "state", "due_at", "extension")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     SUBMITTED_AT_FIELD_NUMBER: _ClassVar[int]
     SITES_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    DUE_AT_FIELD_NUMBER: _ClassVar[int]
+    EXTENSION_FIELD_NUMBER: _ClassVar[int]
     request: DeletionRequest
     submitted_at: _timestamp_pb2.Timestamp
     sites: _containers.RepeatedCompositeFieldContainer[SiteProgress]
-    def __init__(self, request: _Optional[_Union[DeletionRequest, _Mapping]] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sites: _Optional[_Iterable[_Union[SiteProgress, _Mapping]]] = ...) -> None: ...
+    state: RequestState
+    due_at: _timestamp_pb2.Timestamp
+    extension: str
+    def __init__(self, request: _Optional[_Union[DeletionRequest, _Mapping]] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sites: _Optional[_Iterable[_Union[SiteProgress, _Mapping]]] = ..., state: _Optional[_Union[RequestState, str]] = ..., due_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., extension: _Optional[str] = ...) -> None: ...
 
 class SubmitRequest(_message.Message):
     __slots__ = ("request",)
@@ -151,12 +182,14 @@ class GetResponse(_message.Message):
     def __init__(self, status: _Optional[_Union[RequestStatus, _Mapping]] = ...) -> None: ...
 
 class ListRequest(_message.Message):
-    __slots__ = ("page_size", "page_token")
+    __slots__ = ("page_size", "page_token", "late")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    LATE_FIELD_NUMBER: _ClassVar[int]
     page_size: int
     page_token: str
-    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    late: bool
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., late: bool = ...) -> None: ...
 
 class ListResponse(_message.Message):
     __slots__ = ("statuses", "next_page_token")
@@ -167,20 +200,24 @@ class ListResponse(_message.Message):
     def __init__(self, statuses: _Optional[_Iterable[_Union[RequestStatus, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
-    __slots__ = ("site", "after", "follow")
+    __slots__ = ("site", "after", "follow", "parts")
     SITE_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
     site: str
     after: int
     follow: bool
-    def __init__(self, site: _Optional[str] = ..., after: _Optional[int] = ..., follow: bool = ...) -> None: ...
+    parts: bool
+    def __init__(self, site: _Optional[str] = ..., after: _Optional[int] = ..., follow: bool = ..., parts: bool = ...) -> None: ...
 
 class WatchResponse(_message.Message):
-    __slots__ = ("order",)
+    __slots__ = ("order", "more")
     ORDER_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     order: DeletionOrder
-    def __init__(self, order: _Optional[_Union[DeletionOrder, _Mapping]] = ...) -> None: ...
+    more: bool
+    def __init__(self, order: _Optional[_Union[DeletionOrder, _Mapping]] = ..., more: bool = ...) -> None: ...
 
 class AcknowledgeRequest(_message.Message):
     __slots__ = ("acknowledgement",)
@@ -191,6 +228,42 @@ class AcknowledgeRequest(_message.Message):
 class AcknowledgeResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class AcknowledgeAllRequest(_message.Message):
+    __slots__ = ("acknowledgements",)
+    ACKNOWLEDGEMENTS_FIELD_NUMBER: _ClassVar[int]
+    acknowledgements: _containers.RepeatedCompositeFieldContainer[Acknowledgement]
+    def __init__(self, acknowledgements: _Optional[_Iterable[_Union[Acknowledgement, _Mapping]]] = ...) -> None: ...
+
+class AcknowledgeAllResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class HistoryRequest(_message.Message):
+    __slots__ = ("request_id",)
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+
+class Move(_message.Message):
+    __slots__ = ("at", "site", "before", "after", "reason")
+    AT_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    at: _timestamp_pb2.Timestamp
+    site: str
+    before: str
+    after: str
+    reason: str
+    def __init__(self, at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., site: _Optional[str] = ..., before: _Optional[str] = ..., after: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class HistoryResponse(_message.Message):
+    __slots__ = ("moves",)
+    MOVES_FIELD_NUMBER: _ClassVar[int]
+    moves: _containers.RepeatedCompositeFieldContainer[Move]
+    def __init__(self, moves: _Optional[_Iterable[_Union[Move, _Mapping]]] = ...) -> None: ...
 
 class OpenRoundRequest(_message.Message):
     __slots__ = ("round",)

@@ -54,10 +54,20 @@ class DeletionStub(object):
                 request_serializer=protos_dot_deletion__pb2.WatchRequest.SerializeToString,
                 response_deserializer=protos_dot_deletion__pb2.WatchResponse.FromString,
                 _registered_method=True)
+        self.History = channel.unary_unary(
+                '/fedmunkey.deletion.v1.Deletion/History',
+                request_serializer=protos_dot_deletion__pb2.HistoryRequest.SerializeToString,
+                response_deserializer=protos_dot_deletion__pb2.HistoryResponse.FromString,
+                _registered_method=True)
         self.Acknowledge = channel.unary_unary(
                 '/fedmunkey.deletion.v1.Deletion/Acknowledge',
                 request_serializer=protos_dot_deletion__pb2.AcknowledgeRequest.SerializeToString,
                 response_deserializer=protos_dot_deletion__pb2.AcknowledgeResponse.FromString,
+                _registered_method=True)
+        self.AcknowledgeAll = channel.unary_unary(
+                '/fedmunkey.deletion.v1.Deletion/AcknowledgeAll',
+                request_serializer=protos_dot_deletion__pb2.AcknowledgeAllRequest.SerializeToString,
+                response_deserializer=protos_dot_deletion__pb2.AcknowledgeAllResponse.FromString,
                 _registered_method=True)
         self.OpenRound = channel.unary_unary(
                 '/fedmunkey.deletion.v1.Deletion/OpenRound',
@@ -98,8 +108,23 @@ class DeletionServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def History(self, request, context):
+        """What happened to a request, oldest first. NOT_FOUND if there is no such request.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Acknowledge(self, request, context):
         """A site's answer to one order. The same answer may be given any number of times.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcknowledgeAll(self, request, context):
+        """Several answers of sites at once, as many calls of Acknowledge would give them but written to disk together. If some
+        are refused the others are kept, and the status is that of the first refusal.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,10 +160,20 @@ def add_DeletionServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_deletion__pb2.WatchRequest.FromString,
                     response_serializer=protos_dot_deletion__pb2.WatchResponse.SerializeToString,
             ),
+            'History': grpc.unary_unary_rpc_method_handler(
+                    servicer.History,
+                    request_deserializer=protos_dot_deletion__pb2.HistoryRequest.FromString,
+                    response_serializer=protos_dot_deletion__pb2.HistoryResponse.SerializeToString,
+            ),
             'Acknowledge': grpc.unary_unary_rpc_method_handler(
                     servicer.Acknowledge,
                     request_deserializer=protos_dot_deletion__pb2.AcknowledgeRequest.FromString,
                     response_serializer=protos_dot_deletion__pb2.AcknowledgeResponse.SerializeToString,
+            ),
+            'AcknowledgeAll': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcknowledgeAll,
+                    request_deserializer=protos_dot_deletion__pb2.AcknowledgeAllRequest.FromString,
+                    response_serializer=protos_dot_deletion__pb2.AcknowledgeAllResponse.SerializeToString,
             ),
             'OpenRound': grpc.unary_unary_rpc_method_handler(
                     servicer.OpenRound,
@@ -265,6 +300,33 @@ class Deletion(object):
             _registered_method=True)
 
     @staticmethod
+    def History(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedmunkey.deletion.v1.Deletion/History',
+            protos_dot_deletion__pb2.HistoryRequest.SerializeToString,
+            protos_dot_deletion__pb2.HistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Acknowledge(request,
             target,
             options=(),
@@ -281,6 +343,33 @@ class Deletion(object):
             '/fedmunkey.deletion.v1.Deletion/Acknowledge',
             protos_dot_deletion__pb2.AcknowledgeRequest.SerializeToString,
             protos_dot_deletion__pb2.AcknowledgeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcknowledgeAll(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedmunkey.deletion.v1.Deletion/AcknowledgeAll',
+            protos_dot_deletion__pb2.AcknowledgeAllRequest.SerializeToString,
+            protos_dot_deletion__pb2.AcknowledgeAllResponse.FromString,
             options,
             channel_credentials,
             insecure,

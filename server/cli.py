@@ -2,48 +2,71 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from common import command_line
-from common.deletion import Records, RequestStatus, Subject
 from common.deletion_channel import DeletionChannel, is_loopback, split_address
+from common.errors import InvalidSetting
 from common.settings import Settings
+from server import display
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import Ledger
+from server.ledger_due import DUE_DAYS, LONGEST_EXTENSION_DAYS
+from server.logs import LogFormat, logging_to
+from server.metrics import served_metrics
 
 DEFAULT_ADDRESS: str = Settings.model_fields["deletion_service"].default
 
 app = command_line.application("The coordinator's deletion service.")
 
-_LedgerOption = Annotated[
-    str, typer.Option("--ledger", help="SQLite file or SQLAlchemy URL of the ledger; a file is made if there is none.")
+_DatabaseOption = Annotated[
+    str,
+    typer.Option(
+        "--database",
+        "--ledger",
+        help="The ledger: an SQLite file, made if there is none, or postgresql://user@host/database.",
+    ),
 ]
 _ServiceOption = Annotated[str, typer.Option("--service", help="Address of the deletion service, host:port.")]
 _JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+_DEFAULT_DATABASE = "ledger.sqlite"
 
 
 @app.command()
 def serve(
-    ledger: _LedgerOption = "ledger.sqlite",
+    database: _DatabaseOption = _DEFAULT_DATABASE,
     address: Annotated[str, typer.Option(help="Where to listen, host:port; port 0 takes one that is free.")] = (
         DEFAULT_ADDRESS
     ),
     site: Annotated[list[str] | None, typer.Option(help="Site to register first; may be repeated.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Where to serve Prometheus metrics, host:port; not served if left out.")
+    ] = None,
+    log_format: Annotated[LogFormat, typer.Option(help="How log lines on stderr are written.")] = LogFormat.TEXT,
+    due_days: Annotated[
+        int, typer.Option(min=1, max=365, help="Days from a request's submission to when it is late.")
+    ] = DUE_DAYS,
 ) -> None:
     """Serve deletions until SIGINT or SIGTERM.
 
-    Example: munkey-server serve --ledger ledger.sqlite --site hospital-1 --site hospital-2
+    Several processes may serve one ledger at once, on one PostgreSQL database or one SQLite file.
+
+    Example: munkey-server serve --database ledger.sqlite --site hospital-1 --site hospital-2
     """
-    with _stop_signals() as stopping, Ledger(ledger) as opened:
+    _allow_many_connections()
+    with _stop_signals() as stopping, ExitStack() as stack:
+        opened = stack.enter_context(Ledger(database, due=timedelta(days=due_days)))
+        stack.enter_context(logging_to(sys.stderr, log_format, opened))
         for name in site or []:
             opened.register(name)
         service = LedgerService(opened)
@@ -53,8 +76,11 @@ def serve(
                     f"warning: connections to {server.address} are neither encrypted nor authenticated; "
                     "anyone who reaches this address can ask for deletions\n"
                 )
-            sites = len(opened.sites())
-            typer.echo(f"deletion service at {server.address}, ledger {opened.name}, {sites} sites")
+            measured = ""
+            if metrics is not None:
+                measured = f", metrics at {stack.enter_context(served_metrics(opened, metrics))}"
+            sites = len(opened.site_names())
+            typer.echo(f"deletion service at {server.address}, ledger {opened.name}, {sites} sites{measured}")
             sys.stdout.flush()
             stopping.wait()
         service.close()
@@ -62,148 +88,126 @@ def serve(
 
 @app.command()
 def sites(
-    ledger: _LedgerOption = "ledger.sqlite",
-    add: Annotated[list[str] | None, typer.Option(help="Site to register; may be repeated.")] = None,
+    database: _DatabaseOption = _DEFAULT_DATABASE,
+    add: Annotated[
+        list[str] | None, typer.Option(help="Site to register, or to bring back if it had left; may be repeated.")
+    ] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="Site that leaves the federation; may be repeated.")] = None,
+    reason: Annotated[str, typer.Option(help="Why it leaves; no patient's name.")] = "",
     as_json: _JsonOption = False,
 ) -> None:
-    """List or register the sites of the federation.
+    """List, register or remove the sites of the federation.
 
-    The service may be running meanwhile.
+    The service may be running meanwhile. Requests that a site which leaves has not answered end as partial.
 
-    Example: munkey-server sites --ledger ledger.sqlite --add hospital-3
+    Example: munkey-server sites --database ledger.sqlite --add hospital-3 --remove hospital-1 --reason "it has closed"
     """
-    with Ledger(ledger) as opened:
+    if both := set(add or []) & set(remove or []):
+        raise InvalidSetting(f"--add and --remove both name {min(both)!r}; say which of the two is meant")
+    with Ledger(database) as opened:
         for name in add or []:
             opened.register(name)
-        registered = opened.sites()
+        for name in remove or []:
+            open_orders = opened.remove(name, reason)
+            sys.stderr.write(f"{name} has left; {open_orders} orders that it has not answered\n")
+        known = opened.sites()
     if as_json:
-        command_line.print_json(
-            [
-                {
-                    "site": site.name,
-                    "registered_at": site.registered_at.isoformat(),
-                    "orders": site.orders,
-                    "pending": site.pending,
-                }
-                for site in registered
-            ]
-        )
+        command_line.print_json([display.site_document(site) for site in known])
         return
-    table = _table("site", "registered", numbers=("orders", "pending"))
-    for site in registered:
-        table.add_row(site.name, _time(site.registered_at), str(site.orders), str(site.pending))
-    command_line.print_table(table)
+    command_line.print_table(display.site_table(known))
 
 
 @app.command()
-def requests(service: _ServiceOption = DEFAULT_ADDRESS, as_json: _JsonOption = False) -> None:
+def requests(
+    service: _ServiceOption = DEFAULT_ADDRESS,
+    late: Annotated[bool, typer.Option("--late", help="Only those whose time has run out.")] = False,
+    as_json: _JsonOption = False,
+) -> None:
     """List every deletion request and what has become of it.
 
-    Example: munkey-server requests --service 127.0.0.1:9440
+    Example: munkey-server requests --service 127.0.0.1:9440 --late
     """
     with DeletionChannel(service) as channel:
-        statuses = list(channel.requests())
+        statuses = list(channel.late_requests() if late else channel.requests())
     if as_json:
-        command_line.print_json([command_line.status_document(status) for status in statuses])
+        command_line.print_json([display.request_document(status) for status in statuses])
         return
-    table = _table(
-        "request", "requester", "target", "submitted", "state", "guarantee", "epsilon", numbers=_REQUEST_NUMBERS
-    )
-    for status in statuses:
-        _add_request(table, status)
-    command_line.print_table(table)
+    command_line.print_table(display.request_table(statuses))
 
 
 @app.command()
 def request(
     request_id: Annotated[str, typer.Argument(help="The request's id.", show_default=False)],
     service: _ServiceOption = DEFAULT_ADDRESS,
+    history: Annotated[bool, typer.Option("--history", help="Also show what happened, and when.")] = False,
     as_json: _JsonOption = False,
 ) -> None:
     """Show one deletion request, site by site.
 
-    Example: munkey-server request 6f1c0a52 --service 127.0.0.1:9440
+    Example: munkey-server request 6f1c0a52 --service 127.0.0.1:9440 --history
     """
     with DeletionChannel(service) as channel:
         status = channel.get(request_id)
+        moves = channel.history(request_id) if history else None
     if as_json:
-        command_line.print_json(command_line.status_document(status))
+        command_line.print_json(display.request_document(status, moves))
         return
-    table = _table(
-        "request", "requester", "target", "submitted", "state", "guarantee", "epsilon", numbers=_REQUEST_NUMBERS
-    )
-    _add_request(table, status)
-    command_line.print_table(table)
-    table = _table(
-        "site",
-        "state",
-        "guarantee",
-        "epsilon",
-        "answered",
-        "reason",
-        numbers=("order", "records", "entries", "seconds"),
-    )
-    for progress in status.sites:
-        answer = progress.acknowledgement
-        table.add_row(
-            progress.site,
-            progress.state.value,
-            answer.guarantee.value if answer else "",
-            command_line.epsilon_words(answer) if answer else "",
-            _time(progress.acknowledged_at) if progress.acknowledged_at else "",
-            answer.reason if answer else "",
-            str(progress.number),
-            *((str(answer.records), str(answer.entries), f"{answer.seconds:.3f}") if answer else ()),
-        )
-    command_line.print_table(table)
+    command_line.print_table(display.request_table([status]))
+    if status.extension:
+        typer.echo(f"given more time: {status.extension}")
+    command_line.print_table(display.progress_table(status))
+    if moves is not None:
+        command_line.print_table(display.history_table(moves))
+
+
+@app.command()
+def extend(
+    request_id: Annotated[str, typer.Argument(help="The request's id.", show_default=False)],
+    days: Annotated[int, typer.Option(help=f"How many more days, at most {LONGEST_EXTENSION_DAYS}.")],
+    reason: Annotated[str, typer.Option(help="Why; the requester can read it. No patient's name.")],
+    database: _DatabaseOption = _DEFAULT_DATABASE,
+    as_json: _JsonOption = False,
+) -> None:
+    """Give a request more time, once, for a reason.
+
+    The service may be running meanwhile.
+
+    Example: munkey-server extend 6f1c0a52 --days 30 --reason "hospital-2 restores its server" --database ledger.sqlite
+    """
+    with Ledger(database) as opened:
+        status = opened.extend(request_id, days, reason)
+    if as_json:
+        command_line.print_json(display.request_document(status))
+        return
+    typer.echo(f"request {request_id} is due on {status.due_at:%Y-%m-%d}; it is {status.state}")
+
+
+@app.command()
+def status(database: _DatabaseOption = _DEFAULT_DATABASE, as_json: _JsonOption = False) -> None:
+    """Show which sites are connected, what is pending and since when, and what is late.
+
+    It reads the ledger, whether the service runs or not.
+
+    Example: munkey-server status --database ledger.sqlite
+    """
+    with Ledger(database) as opened:
+        summary, known = opened.summary(), opened.sites()
+    if as_json:
+        command_line.print_json(display.summary_document(summary, known))
+        return
+    sys.stdout.writelines(f"{line}\n" for line in display.summary_lines(summary))
+    command_line.print_table(display.site_table(known))
+
+
+def _allow_many_connections() -> None:
+    """Let this process have as many connections as the system allows; a shell's usual limit is about a thousand."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def main() -> None:
     """Run `munkey-server`."""
     command_line.run(app)
-
-
-_REQUEST_NUMBERS = ("answered", "records", "seconds")
-
-
-def _table(*words: str, numbers: tuple[str, ...]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in words:
-        table.add_column(name, no_wrap=True)
-    for name in numbers:
-        table.add_column(name, no_wrap=True, justify="right")
-    return table
-
-
-def _add_request(table: Table, status: RequestStatus) -> None:
-    guarantee = command_line.weakest_guarantee(status)
-    answered = sum(progress.state.final for progress in status.sites)
-    table.add_row(
-        status.request.request_id,
-        status.request.requester,
-        _target(status),
-        _time(status.submitted_at),
-        status.state.value,
-        guarantee.value if guarantee else "",
-        command_line.loss_words(command_line.combined_loss(status)),
-        f"{answered}/{len(status.sites)}",
-        str(status.erased),
-        "" if status.seconds is None else f"{status.seconds:.3f}",
-    )
-
-
-def _target(status: RequestStatus) -> str:
-    target = status.request.target
-    if isinstance(target, Records):
-        where = f"at {target.site}" if target.site else "anywhere"
-        return f"{len(target.references)} record{'s' * (len(target.references) != 1)} {where}"
-    if isinstance(target, Subject):
-        return f"subject {target.reference.hex()[:12]}"
-    return f"all of {target.site}"
-
-
-def _time(time: Any) -> str:
-    return f"{time:%Y-%m-%d %H:%M:%S}Z"
 
 
 @contextmanager

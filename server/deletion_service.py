@@ -8,23 +8,45 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
-from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, RequestStatus, SiteState
+from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus, SiteState
 from common.deletion_service import DeletionService, StatusPage
 from common.errors import InvalidDeletion
-from common.wire import check_fits_into_message
-from server.ledger import REQUEST_ID_CHARACTERS, DeletionConflict, Ledger
-from server.policy import addressed_sites
+from common.wire import MAXIMUM_REFERENCES, check_fits_into_message
+from server.ledger import REQUEST_ID_CHARACTERS, DeletionConflict, Ledger, is_bulk
+
+MOST_ORDERS = 256
+"""Orders of one site that are held at a time while they are sent."""
 
 _REASON_CHARACTERS = 1000
 _LARGEST_NUMBER = 2**63 - 1
 
 
+@dataclass(frozen=True)
+class News:
+    """What the followers of some sites should know.
+
+    Attributes
+    ----------
+    numbers : mapping
+        The number of each site's newest order.
+    request : DeletionRequest, optional
+        What these orders are for, where all are for the same and it is small; otherwise they are in the ledger.
+    left : collection of str
+        Sites that are no longer in the federation.
+    """
+
+    numbers: Mapping[str, int]
+    request: DeletionRequest | None = None
+    left: Collection[str] = field(default=())
+
+
 class LedgerService(DeletionService):
-    """The coordinator's deletion service; safe for threads. One service has a ledger to itself while it runs.
+    """The coordinator's deletion service; safe for threads. Several may share a ledger, in one process or more.
 
     Parameters
     ----------
@@ -37,11 +59,11 @@ class LedgerService(DeletionService):
     """
 
     def __init__(self, ledger: Ledger, on_round: Callable[[int], None] | None = None) -> None:
-        self._ledger = ledger
+        self.ledger = ledger
         self._on_round = on_round
         self._round_lock = threading.Lock()
-        self._followers: defaultdict[str, set[Callable[[], None]]] = defaultdict(set)
-        self._followers_lock = threading.Lock()
+        self._listeners: set[Callable[[News], None]] = set()
+        self._listeners_lock = threading.Lock()
         self._closed = threading.Event()
 
     def submit(self, request: DeletionRequest) -> RequestStatus:
@@ -53,22 +75,40 @@ class LedgerService(DeletionService):
             As `DeletionService.submit`, and if the request id is too long or not printable, or the request names more
             records than one message can carry.
         """
-        if len(request.request_id) > REQUEST_ID_CHARACTERS or not request.request_id.isprintable():
-            raise InvalidDeletion(f"a request id must have 1 to {REQUEST_ID_CHARACTERS} printable characters")
-        check_fits_into_message(request)
-        sites = addressed_sites(request, self._ledger.site_names())
-        status = self._ledger.enter(request, sites)
-        for progress in status.sites:
-            self._wake(progress.site)
+        if not is_bulk(request):
+            return self.submit_soon(request).result()
+        _check_request(request)
+        status = self.ledger.enter(request)
+        self.spread(_news_of(status))
         return status
+
+    def submit_soon(self, request: DeletionRequest) -> Future[RequestStatus]:
+        """Submit a request that is no bulk without waiting until it is on disk; the future is `submit`'s outcome."""
+        _check_request(request)
+        outcome: Future[RequestStatus] = Future()
+        outcome.set_running_or_notify_cancel()
+
+        def written(entered: Future[RequestStatus]) -> None:
+            if (error := entered.exception()) is not None:
+                outcome.set_exception(error)
+                return
+            self.spread(_news_of(entered.result()))
+            outcome.set_result(entered.result())
+
+        self.ledger.enter_soon(request).add_done_callback(written)
+        return outcome
 
     def get(self, request_id: str) -> RequestStatus:
         """Return one request's status; see `DeletionService.get`."""
-        return self._ledger.status(request_id)
+        return self.ledger.status(request_id)
 
-    def page(self, page: str = "", size: int = 100) -> StatusPage:
-        """Return up to `size` requests, from 1 to 1000; see `DeletionService.page`."""
-        return self._ledger.page(page, size)
+    def history(self, request_id: str) -> tuple[Move, ...]:
+        """Return what happened to a request, oldest first; raises `InvalidDeletion` if there is no such request."""
+        return self.ledger.history(request_id)
+
+    def page(self, page: str = "", size: int = 100, *, late: bool = False) -> StatusPage:
+        """Return up to `size` requests, from 1 to 1000, with `late` only overdue ones; see `DeletionService.page`."""
+        return self.ledger.page(page, size, late=late)
 
     def watch(self, site: str, after: int, *, follow: bool = False) -> Iterator[DeletionOrder]:
         """Yield a site's orders with numbers above `after`; see `DeletionService.watch`.
@@ -91,18 +131,33 @@ class LedgerService(DeletionService):
         InvalidDeletion
             As `DeletionService.acknowledge`, and if the answer contradicts itself.
         """
+        self.acknowledge_soon(acknowledgement).result()
+
+    def acknowledge_soon(self, acknowledgement: Acknowledgement) -> Future[None]:
+        """Acknowledge without waiting until the answer is on disk; the future is `acknowledge`'s outcome."""
         _check_answer(acknowledgement)
-        self._ledger.acknowledge(acknowledgement)
+        return self.ledger.acknowledge_soon(acknowledgement)
+
+    def acknowledge_all(self, acknowledgements: Sequence[Acknowledgement]) -> None:
+        """Write several answers together; see `DeletionService.acknowledge_all`."""
+        for future in self.acknowledge_all_soon(acknowledgements):
+            future.result()
+
+    def acknowledge_all_soon(self, acknowledgements: Sequence[Acknowledgement]) -> list[Future[None]]:
+        """Acknowledge several orders without waiting; raises `InvalidDeletion` if one of them contradicts itself."""
+        for acknowledgement in acknowledgements:
+            _check_answer(acknowledgement)
+        return [self.ledger.acknowledge_soon(acknowledgement) for acknowledgement in acknowledgements]
 
     def open_round(self, number: int) -> int:
         """Write down that a round begins, let `on_round` act, and return how many orders are not answered yet."""
         if not 0 <= number <= _LARGEST_NUMBER:
             raise InvalidDeletion(f"round {number} does not exist; rounds are numbered from 0")
         with self._round_lock:
-            self._ledger.open_round(number)
+            self.ledger.open_round(number)
             if self._on_round is not None:
                 self._on_round(number)
-            return self._ledger.pending()
+            return self.ledger.pending()
 
     def check_position(self, site: str, after: int) -> None:
         """Check that a site which has applied orders up to `after` can go on from there.
@@ -110,10 +165,10 @@ class LedgerService(DeletionService):
         Raises
         ------
         InvalidDeletion
-            If the site is not registered, `after` is negative, or the ledger has no order with that number: it was
-            replaced by an older copy, or the site belongs to another federation, and would skip the next orders.
+            If the site is not in the federation, `after` is negative, or the ledger has no order with that number: it
+            was replaced by an older copy, or the site belongs to another federation, and would skip the next orders.
         """
-        last = self._ledger.last_number(site)
+        last = self.ledger.last_number(site)
         if after < 0:
             raise InvalidDeletion(f"orders are numbered from 1; there is none after {after}")
         if after > last:
@@ -122,25 +177,25 @@ class LedgerService(DeletionService):
                 "it is another ledger or an older copy; start the service with the ledger that the site has followed"
             )
 
-    def next_order(self, site: str, after: int) -> DeletionOrder | None:
-        """Return the order that follows number `after` at a site, or None if there is none yet."""
-        return self._ledger.order(site, after + 1)
-
     @contextmanager
-    def following(self, site: str, wake: Callable[[], None]) -> Iterator[None]:
-        """Have `wake` called whenever a site may have new orders, and when the service is closed.
+    def listening(self, listener: Callable[[News], None]) -> Iterator[None]:
+        """Have a function called whenever sites may have new orders, and with no news when the service is closed.
 
         It is called by other threads, must not block, and is not called once the context has ended.
         """
-        with self._followers_lock:
-            self._followers[site].add(wake)
+        with self._listeners_lock:
+            self._listeners.add(listener)
         try:
             yield
         finally:
-            with self._followers_lock:
-                self._followers[site].discard(wake)
-                if not self._followers[site]:
-                    del self._followers[site]
+            with self._listeners_lock:
+                self._listeners.discard(listener)
+
+    def spread(self, news: News) -> None:
+        """Tell everyone who listens."""
+        with self._listeners_lock:
+            for listener in self._listeners:
+                listener(news)
 
     @property
     def closed(self) -> bool:
@@ -150,24 +205,25 @@ class LedgerService(DeletionService):
     def close(self) -> None:
         """End every stream that is being followed."""
         self._closed.set()
-        with self._followers_lock:
-            sites = list(self._followers)
-        for site in sites:
-            self._wake(site)
-
-    def _wake(self, site: str) -> None:
-        with self._followers_lock:
-            for wake in self._followers.get(site, ()):
-                wake()
+        self.spread(News({}))
 
     def _backlog(self, site: str, after: int) -> Iterator[DeletionOrder]:
-        while (order := self.next_order(site, after)) is not None:
-            yield order
-            after = order.number
+        # By itself, an order may be as large as a message.
+        while orders := self.ledger.orders(site, after, most=MOST_ORDERS, most_references=MAXIMUM_REFERENCES):
+            for order in orders:
+                if isinstance(order, DeletionOrder):
+                    yield order
+                    self.ledger.note_delivered(site, [order.number])
+                after = order.number
 
     def _follow(self, site: str, after: int) -> Iterator[DeletionOrder]:
         woken = threading.Event()
-        with self.following(site, woken.set):
+
+        def wake(news: News) -> None:
+            if site in news.numbers or site in news.left or self.closed:
+                woken.set()
+
+        with self.listening(wake):
             while not self.closed:
                 # Cleared before the ledger is read, so that an order which is written meanwhile is not missed.
                 woken.clear()
@@ -176,13 +232,25 @@ class LedgerService(DeletionService):
                     after = order.number
                     if self.closed:
                         return
+                self.ledger.last_number(site)
                 if not self.closed:
                     woken.wait()
 
 
+def _news_of(status: RequestStatus) -> News:
+    small = None if is_bulk(status.request) else status.request
+    return News({progress.site: progress.number for progress in status.sites}, small)
+
+
+def _check_request(request: DeletionRequest) -> None:
+    if len(request.request_id) > REQUEST_ID_CHARACTERS or not request.request_id.isprintable():
+        raise InvalidDeletion(f"a request id must have 1 to {REQUEST_ID_CHARACTERS} printable characters")
+    check_fits_into_message(request)
+
+
 def _check_answer(answer: Acknowledgement) -> None:
     fault = ""
-    if not answer.state.final:
+    if not answer.state.answered:
         fault = f"its state is {answer.state.value!r}, which is no answer"
     elif not 0 <= answer.entries <= answer.records <= _LARGEST_NUMBER:
         fault = f"{answer.entries} entries of {answer.records} records are not possible"

@@ -1,64 +1,55 @@
-"""The ledger: what was asked for, which orders went out, and what the sites answered.
+"""The ledger: what was asked for, which orders went out, what the sites answered, and when each of it happened.
 
-A request and its orders are written in one transaction, on disk before `enter` returns, and never changed afterwards.
-Records and subjects appear as references only. The tables are in `server.ledger_tables`.
+Everything that is written goes through one thread (`server.ledger_writer`) and is on disk before the method returns, or
+before its future is done. States move as `common.deletion_states` allows. Records and subjects appear as references
+only. The tables are in `server.ledger_tables`.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.orm import Session
 
 from common.deletion import (
-    DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionOrder,
     DeletionRequest,
+    Move,
     Records,
     RequestStatus,
-    SiteProgress,
-    SiteState,
-    Subject,
-    Target,
-    WholeSite,
     utc_now,
 )
 from common.deletion_service import StatusPage
+from common.deletion_states import OPEN_REQUESTS
 from common.errors import InvalidDeletion, InvalidSetting, ServiceUnavailable
-from common.guarantees import Guarantee, PrivacyLoss
-from common.references import REFERENCE_BYTES
 from common.wire import MAXIMUM_REFERENCES, check_page_size
-from server.ledger_tables import (
-    ANSWERS_ORDER,
-    BLOCK,
-    NAME_CHARACTERS,
-    REQUEST_ID_CHARACTERS,
-    SCHEMA_VERSION,
-    AcknowledgementRow,
-    OrderRow,
-    ReferencesRow,
-    RequestRow,
-    RoundRow,
-    SiteRow,
-    check_schema,
-    ledger_url,
-    open_engine,
-)
+from server import ledger_answers, ledger_bulk, ledger_due, ledger_requests, ledger_sites
+from server.ledger_bulk import BLOCKS_IN_A_WRITE, BULK, Blocks
+from server.ledger_database import SQLITE, Announcements, ledger_url, open_engine
+from server.ledger_due import DUE_DAYS, Extension
+from server.ledger_errors import DeletionConflict, DeletionExists, UnknownDeletion
+from server.ledger_reading import LargeOrder, blocks_of, read_history, read_orders, read_references, read_statuses
+from server.ledger_requests import Entry
+from server.ledger_schema import SCHEMA_REVISION, bring_up_to_date
+from server.ledger_sites import Contact, Departure, RegisteredSite
+from server.ledger_summary import Summary, read_summary
+from server.ledger_tables import NAME_CHARACTERS, REQUEST_ID_CHARACTERS, RequestRow, RoundRow
+from server.ledger_transaction import Event, Transaction
+from server.ledger_writer import GroupWriter
 
 __all__ = [
     "NAME_CHARACTERS",
     "REQUEST_ID_CHARACTERS",
-    "SCHEMA_VERSION",
+    "SCHEMA_REVISION",
     "DeletionConflict",
     "DeletionExists",
     "Ledger",
@@ -67,60 +58,48 @@ __all__ = [
 ]
 
 
-class UnknownDeletion(InvalidDeletion):
-    """There is no such request, order or site; over gRPC `NOT_FOUND`."""
-
-
-class DeletionConflict(InvalidDeletion):
-    """The ledger says otherwise already; over gRPC `FAILED_PRECONDITION`."""
-
-
-class DeletionExists(DeletionConflict):
-    """The request id stands for another request; over gRPC `ALREADY_EXISTS`."""
-
-
-@dataclass(frozen=True)
-class RegisteredSite:
-    """A site of the federation: how many orders it has been sent, and how many of them it has not answered."""
-
-    name: str
-    registered_at: datetime
-    orders: int
-    pending: int
-
-
 class Ledger:
     """The coordinator's record of deletions, in an SQL database; safe for threads and for several processes.
 
     Parameters
     ----------
     database : str or Path
-        A file for SQLite, made (readable by its owner only) if there is none, or any SQLAlchemy URL.
+        A file for SQLite, made (readable by its owner only) if there is none, or a URL such as
+        `postgresql://user@host/database`. Tables of an older version are brought up to date.
     clock : callable
         Returns the time, with a zone.
+    due : timedelta
+        From a request's submission to the day on which it is late.
 
     Raises
     ------
     InvalidSetting
-        If the database cannot be opened, is no ledger, or has the schema of another version.
+        If the database cannot be opened, is no ledger, or has the schema of a later version.
     """
 
-    def __init__(self, database: str | Path, *, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        database: str | Path,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        due: timedelta = timedelta(days=DUE_DAYS),
+    ) -> None:
         self._clock = clock
+        self._due = due
+        self._listeners: list[Callable[[Sequence[Event]], None]] = []
         url = ledger_url(database)
-        self.name = url.database if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
-        # Within this process, writers wait here instead of in the database, whose patience is limited.
-        self._write_lock = threading.Lock()
+        self.name = url.database if url.get_backend_name() == SQLITE else url.render_as_string(hide_password=True)
         try:
             self._engine = open_engine(url)
-            with self._engine.execution_options(write=True).begin() as connection:
-                check_schema(connection, self.name)
+            with self._engine.execution_options(write=True).connect() as connection:
+                bring_up_to_date(connection, self.name)
         except (ArgumentError, ImportError, OSError, DBAPIError) as error:
             # The driver's own words: SQLAlchemy would add the statement and a link.
             fault = error.orig if isinstance(error, DBAPIError) else error
             raise InvalidSetting(
-                f"the ledger {self.name} cannot be opened ({fault}); name another with --ledger"
+                f"the ledger {self.name} cannot be opened ({fault}); name another with --database"
             ) from None
+        self._writer = GroupWriter(self._engine, str(self.name), clock=clock, on_commit=self._tell)
 
     def __enter__(self) -> Self:
         return self
@@ -131,14 +110,20 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Close every connection to the database."""
+        """Write what waits to be written, and close every connection to the database."""
+        self._writer.close()
         self._engine.dispose()
 
+    def listen(self, listener: Callable[[Sequence[Event]], None]) -> None:
+        """Have a function called with the events of each transaction of this process, in the writer's thread."""
+        self._listeners.append(listener)
+
     def register(self, site: str) -> None:
-        """Add a site to the federation; one that is in it already stays as it is.
+        """Add a site to the federation, or bring one back that had left; one that is in it stays as it is.
 
         A site receives orders for requests that are entered afterwards, never for older ones: it holds what it held
-        when it joined, and whoever wants that forgotten asks again.
+        when it joined, and whoever wants that forgotten asks again. One that comes back also receives orders for what
+        every site was asked for while it was away.
 
         Raises
         ------
@@ -146,40 +131,47 @@ class Ledger:
             If the name is empty, too long, not printable, begins or ends with a space, or is that of the
             data-protection officer.
         """
-        if not site or len(site) > NAME_CHARACTERS or not site.isprintable() or site != site.strip():
-            raise InvalidDeletion(f"{site!r} cannot be a site's name: use 1 to {NAME_CHARACTERS} printable characters")
-        if site == DATA_PROTECTION_OFFICER:
-            raise InvalidDeletion(f"{site!r} cannot be a site's name: its holder may ask for everything")
-        with self._transaction(write=True) as session:
-            if session.get(SiteRow, site) is None:
-                session.add(SiteRow(name=site, registered_at=self._clock()))
+        self._writer.submit(ledger_sites.register, site).result()
+
+    def remove(self, site: str, reason: str = "") -> int:
+        """Let a site leave the federation; its open requests can no longer be completed.
+
+        Returns
+        -------
+        int
+            How many orders it leaves unanswered.
+
+        Raises
+        ------
+        InvalidDeletion
+            If the site is not in the federation.
+        """
+        return self._writer.submit(ledger_sites.remove, Departure(site, reason)).result()
 
     def sites(self) -> tuple[RegisteredSite, ...]:
-        """Return the sites of the federation in alphabetical order."""
-        with self._transaction() as session:
-            rows = session.execute(
-                select(
-                    SiteRow.name,
-                    SiteRow.registered_at,
-                    func.count(OrderRow.number),
-                    func.count(AcknowledgementRow.number),
-                )
-                .outerjoin(OrderRow, OrderRow.site == SiteRow.name)
-                .outerjoin(AcknowledgementRow, ANSWERS_ORDER)
-                .group_by(SiteRow.name, SiteRow.registered_at)
-                .order_by(SiteRow.name)
-            )
-            return tuple(RegisteredSite(name, at, orders, orders - answered) for name, at, orders, answered in rows)
+        """Return the sites that are or were in the federation, in alphabetical order."""
+        with self._reading() as connection:
+            return tuple(ledger_sites.read_sites(connection, self._clock()))
 
     def site_names(self) -> tuple[str, ...]:
-        """Return the names of the sites of the federation in alphabetical order."""
-        with self._transaction() as session:
-            return tuple(session.scalars(select(SiteRow.name).order_by(SiteRow.name)))
+        """Return the names of the sites that are in the federation, in alphabetical order."""
+        return tuple(sorted(name for name, last in self.positions().items() if last is not None))
 
-    def enter(self, request: DeletionRequest, sites: Collection[str]) -> RequestStatus:
-        """Write a request and one order for each of the sites, all or nothing.
+    def positions(self) -> dict[str, int | None]:
+        """Return the number of each site's last order; None for a site that has left."""
+        with self._reading() as connection:
+            return ledger_sites.read_positions(connection)
 
-        If the request is in the ledger already, nothing is written, whatever the sites.
+    def note_contact(self, sites: Collection[str], *, lasts: timedelta | None) -> Future[None]:
+        """Write that sites are connected, for at least so long, or with None that they are no more."""
+        until = None if lasts is None else self._clock() + lasts
+        return self._writer.submit(ledger_sites.note_contact, Contact(tuple(sites), until))
+
+    def enter(self, request: DeletionRequest, sites: Collection[str] | None = None) -> RequestStatus:
+        """Write a request and one order for each of the sites, by default those that the policy names.
+
+        If the request is in the ledger already, nothing is written, whatever the sites. A request that names many
+        records is written in several transactions, and has no order before all of it is there.
 
         Raises
         ------
@@ -187,16 +179,23 @@ class Ledger:
             If the request id stands for another request.
         UnknownDeletion
             If a site is not registered.
+        InvalidDeletion
+            If the policy refuses the request.
         """
-        with self._transaction(write=True) as session:
-            row = session.scalar(select(RequestRow).where(RequestRow.request_id == request.request_id))
-            if row is None:
-                row = self._insert(session, request, sites)
-            elif _request(session, row) != request:
-                raise DeletionExists(
-                    f"request id {request.request_id!r} stands for another request already; choose another id"
-                )
-            return _statuses(session, [row])[0]
+        if not is_bulk(request):
+            return self.enter_soon(request, sites).result()
+        entry = Entry(request, self._due, sites)
+        begun = self._writer.submit(ledger_bulk.begin, entry).result()
+        if begun.missing and isinstance(request.target, Records):
+            blocks = blocks_of(sorted(request.target.references))
+            for first in range(0, len(blocks), BLOCKS_IN_A_WRITE):
+                part = Blocks(begun.number, blocks[first : first + BLOCKS_IN_A_WRITE])
+                self._writer.submit(ledger_bulk.write_blocks, part).result()
+        return self._writer.submit(ledger_bulk.dispatch, entry).result()
+
+    def enter_soon(self, request: DeletionRequest, sites: Collection[str] | None = None) -> Future[RequestStatus]:
+        """Enter a request that is no bulk without waiting until it is on disk; the future is `enter`'s outcome."""
+        return self._writer.submit(ledger_requests.enter, Entry(request, self._due, sites))
 
     def status(self, request_id: str) -> RequestStatus:
         """Return one request's status.
@@ -206,14 +205,16 @@ class Ledger:
         UnknownDeletion
             If there is no such request.
         """
-        with self._transaction() as session:
-            row = session.scalar(select(RequestRow).where(RequestRow.request_id == request_id))
-            if row is None:
-                raise UnknownDeletion(f"there is no request {request_id!r}; munkey-server requests lists them")
-            return _statuses(session, [row])[0]
+        with self._reading() as connection:
+            return read_statuses(connection, [_find(connection, request_id)], self._clock())[0]
 
-    def page(self, page: str = "", size: int = 100) -> StatusPage:
-        """Return up to `size` requests in the order of their submission.
+    def history(self, request_id: str) -> tuple[Move, ...]:
+        """Return what happened to a request, oldest first; raises `UnknownDeletion` if there is no such request."""
+        with self._reading() as connection:
+            return tuple(read_history(connection, _find(connection, request_id).number))
+
+    def page(self, page: str = "", size: int = 100, *, late: bool = False) -> StatusPage:
+        """Return up to `size` requests in the order of their submission, with `late` only those that are overdue.
 
         A page ends early before it names more than `MAXIMUM_REFERENCES` records, but has one request at least.
 
@@ -225,32 +226,54 @@ class Ledger:
         check_page_size(size)
         if page and not (page.isdecimal() and page.isascii() and len(page) < 19):
             raise InvalidDeletion(f"{page!r} is not a page; begin with an empty one")
-        with self._transaction() as session:
-            rows = session.scalars(
-                select(RequestRow).where(RequestRow.number > int(page or 0)).order_by(RequestRow.number).limit(size + 1)
-            ).all()
+        now = self._clock()
+        statement = select(*RequestRow.__table__.columns).where(RequestRow.number > int(page or 0))
+        if late:
+            statement = statement.where(
+                RequestRow.state.in_([state.value for state in OPEN_REQUESTS]), RequestRow.due_at < now
+            )
+        with self._reading() as connection:
+            rows = connection.execute(statement.order_by(RequestRow.number).limit(size + 1)).all()
             taken = _within_budget(rows[:size])
             next_page = str(taken[-1].number) if len(taken) < len(rows) else ""
-            return StatusPage(tuple(_statuses(session, taken)), next_page)
+            return StatusPage(tuple(read_statuses(connection, taken, now)), next_page)
 
     def last_number(self, site: str) -> int:
-        """Return the number of a site's last order, 0 if it has none; raises `UnknownDeletion` for an unknown site."""
-        with self._transaction() as session:
-            if session.get(SiteRow, site) is None:
-                raise UnknownDeletion(
-                    f"site {site!r} is not registered; register it with munkey-server sites --add {site}"
-                )
-            return session.scalar(select(func.max(OrderRow.number)).where(OrderRow.site == site)) or 0
+        """Return the number of a site's last order, 0 if it has none.
+
+        Raises
+        ------
+        UnknownDeletion
+            If the site was never registered.
+        DeletionConflict
+            If it has left the federation.
+        """
+        with self._reading() as connection:
+            return ledger_sites.read_last_number(connection, site)
 
     def order(self, site: str, number: int) -> DeletionOrder | None:
-        """Return one order of a site, or None if there is none with that number."""
-        with self._transaction() as session:
-            row = session.scalar(
-                select(RequestRow)
-                .join(OrderRow, OrderRow.request == RequestRow.number)
-                .where(OrderRow.site == site, OrderRow.number == number)
-            )
-            return None if row is None else DeletionOrder(number, site, _request(session, row))
+        """Return one order of a site, however large, or None if there is none with that number."""
+        found = self.orders(site, number - 1, most=1, most_references=MAXIMUM_REFERENCES)
+        return found[0] if found and isinstance(found[0], DeletionOrder) and found[0].number == number else None
+
+    def orders(
+        self, site: str, after: int, *, most: int, most_references: int
+    ) -> tuple[DeletionOrder | LargeOrder, ...]:
+        """Return the orders that follow number `after` at a site: at most `most`, with at most so many references.
+
+        An order that names more references by itself comes without them; `references` returns them bit by bit.
+        """
+        with self._reading() as connection:
+            return tuple(read_orders(connection, site, after, most=most, most_references=most_references))
+
+    def references(self, request: int, after: int) -> list[bytes]:
+        """Return some references of a large order's request from place `after` on, none at its end."""
+        with self._reading() as connection:
+            return read_references(connection, request, after)
+
+    def note_delivered(self, site: str, numbers: Collection[int]) -> Future[None]:
+        """Write that orders were sent to a site, without waiting until that is on disk."""
+        return self._writer.submit(ledger_answers.note_delivered, ledger_answers.Delivered(site, tuple(numbers)))
 
     def acknowledge(self, answer: Acknowledgement) -> None:
         """Write a site's answer to an order; the same answer again changes nothing.
@@ -263,135 +286,86 @@ class Ledger:
         UnknownDeletion
             If the site has no order with that number and request id.
         DeletionConflict
-            If the order was answered differently before.
+            If the order was answered differently before, or the site has left the federation.
         """
-        with self._transaction(write=True) as session:
-            # Serialises answers to one order on databases that know row locks.
-            row = session.execute(
-                select(OrderRow.number, RequestRow.request_id)
-                .join(RequestRow, OrderRow.request == RequestRow.number)
-                .where(OrderRow.site == answer.site, OrderRow.number == answer.number)
-                .with_for_update()
-            ).one_or_none()
-            if row is None or row.request_id != answer.request_id:
-                raise UnknownDeletion(
-                    f"site {answer.site!r} has no order {answer.number} for request {answer.request_id!r}"
-                )
-            known = session.get(AcknowledgementRow, (answer.site, answer.number))
-            if known is None:
-                session.add(
-                    AcknowledgementRow(
-                        site=answer.site,
-                        number=answer.number,
-                        **_claims(answer),
-                        seconds=answer.seconds,
-                        acknowledged_at=self._clock(),
-                    )
-                )
-            elif any(getattr(known, name) != claim for name, claim in _claims(answer).items()):
-                raise DeletionConflict(
-                    f"site {answer.site!r} answered order {answer.number} with {known.state!r} "
-                    f"({known.records} records) before; an answer cannot be changed"
-                )
+        self.acknowledge_soon(answer).result()
+
+    def acknowledge_soon(self, answer: Acknowledgement) -> Future[None]:
+        """Acknowledge without waiting until the answer is on disk; the future is `acknowledge`'s outcome."""
+        return self._writer.submit(ledger_answers.acknowledge, answer)
+
+    def mark_overdue(self) -> int:
+        """Move requests whose time has run out to `overdue`; return how many."""
+        moved = 0
+        while now := self._writer.submit(ledger_due.mark_overdue, None).result():
+            moved += now
+        return moved
+
+    def extend(self, request_id: str, days: int, reason: str) -> RequestStatus:
+        """Give a request more time, once, and return its status.
+
+        Raises
+        ------
+        InvalidDeletion
+            If there is no such request, it has come to an end, it was extended before, there is no reason, or the days
+            are not from 1 to `LONGEST_EXTENSION_DAYS`.
+        """
+        return self._writer.submit(ledger_due.extend, Extension(request_id, days, reason)).result()
 
     def open_round(self, number: int) -> None:
         """Write down that a round of training begins."""
-        with self._transaction(write=True) as session:
-            session.add(RoundRow(number=number, opened_at=self._clock()))
+        self._writer.submit(_write_rounds, number).result()
 
     def rounds(self) -> tuple[tuple[int, datetime], ...]:
         """Return the rounds in the order of their opening: number and time."""
-        with self._transaction() as session:
-            rows = session.execute(select(RoundRow.number, RoundRow.opened_at).order_by(RoundRow.opening))
+        with self._reading() as connection:
+            rows = connection.execute(select(RoundRow.number, RoundRow.opened_at).order_by(RoundRow.opening))
             return tuple((number, opened_at) for number, opened_at in rows)
 
     def pending(self) -> int:
-        """Return how many orders no site has answered yet."""
-        with self._transaction() as session:
-            unanswered = select(func.count()).select_from(OrderRow).outerjoin(AcknowledgementRow, ANSWERS_ORDER)
-            return session.scalar(unanswered.where(AcknowledgementRow.number.is_(None))) or 0
+        """Return how many orders are still to be answered by sites that are in the federation."""
+        return self.summary().pending_orders
 
-    def _insert(self, session: Session, request: DeletionRequest, sites: Collection[str]) -> RequestRow:
-        row, references = _row(request, self._clock())
-        session.add(row)
-        session.flush()
-        for first in range(0, len(references), BLOCK):
-            block = b"".join(references[first : first + BLOCK])
-            session.add(ReferencesRow(request=row.number, first=first, block=block))
-        # On databases that know row locks, this is what keeps a site's numbers without gaps and duplicates.
-        names = session.scalars(
-            select(SiteRow.name).where(SiteRow.name.in_(sites)).order_by(SiteRow.name).with_for_update()
-        )
-        registered = names.all()
-        if missing := set(sites) - set(registered):
-            raise UnknownDeletion(f"site {min(missing)!r} is not registered")
-        last = (
-            select(OrderRow.site, func.max(OrderRow.number))
-            .where(OrderRow.site.in_(registered))
-            .group_by(OrderRow.site)
-        )
-        numbers = {row[0]: row[1] for row in session.execute(last)}
-        session.add_all(OrderRow(site=site, number=numbers.get(site, 0) + 1, request=row.number) for site in registered)
-        session.flush()
-        return row
+    def summary(self) -> Summary:
+        """Return the counts that tell whether deletions get through."""
+        with self._reading() as connection:
+            return read_summary(connection, self._clock())
 
-    @contextmanager
-    def _transaction(self, *, write: bool = False) -> Iterator[Session]:
-        """Open a session that commits at its end; writers have the database to themselves."""
-        engine = self._engine.execution_options(write=True) if write else self._engine
-        if write:
-            self._write_lock.acquire()
+    def announcements(self, stop: threading.Event) -> Announcements:
+        """Return what waits until another process may have written orders, or until `stop` is set."""
         try:
-            with Session(engine) as session, session.begin():
-                yield session
+            return Announcements(self._engine, stop)
         except DBAPIError as error:
             raise ServiceUnavailable(f"the ledger {self.name} cannot be used: {error.orig}; try again") from None
-        finally:
-            if write:
-                self._write_lock.release()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise ServiceUnavailable(f"the ledger {self.name} cannot be used: {error.orig}; try again") from None
+
+    def _tell(self, events: Sequence[Event]) -> None:
+        for listener in self._listeners:
+            listener(events)
 
 
-def _row(request: DeletionRequest, submitted_at: datetime) -> tuple[RequestRow, Sequence[bytes]]:
-    site, subject, references = "", None, list[bytes]()
-    match request.target:
-        case Records():
-            kind, site, references = "records", request.target.site, sorted(request.target.references)
-        case Subject():
-            kind, subject = "subject", request.target.reference
-        case WholeSite():
-            kind, site = "site", request.target.site
-    row = RequestRow(
-        request_id=request.request_id,
-        requester=request.requester,
-        target_kind=kind,
-        target_site=site,
-        subject_reference=subject,
-        reference_count=len(references),
-        submitted_at=submitted_at,
-    )
-    return row, references
+def is_bulk(request: DeletionRequest) -> bool:
+    """Return whether a request names so many records that it is written in several transactions."""
+    return isinstance(request.target, Records) and len(request.target.references) > BULK
 
 
-def _request(session: Session, row: RequestRow) -> DeletionRequest:
-    target: Target
-    if row.target_kind == "records":
-        blocks = session.scalars(select(ReferencesRow.block).where(ReferencesRow.request == row.number))
-        target = Records(
-            frozenset(
-                block[first : first + REFERENCE_BYTES]
-                for block in blocks
-                for first in range(0, len(block), REFERENCE_BYTES)
-            ),
-            row.target_site,
-        )
-    elif row.target_kind == "subject":
-        target = Subject(row.subject_reference or b"")
-    else:
-        target = WholeSite(row.target_site)
-    return DeletionRequest(row.request_id, row.requester, target)
+def _find(connection: Connection, request_id: str) -> Any:
+    row = connection.execute(
+        select(*RequestRow.__table__.columns).where(RequestRow.request_id == request_id)
+    ).one_or_none()
+    if row is None:
+        raise UnknownDeletion(f"there is no request {request_id!r}; munkey-server requests lists them")
+    return row
 
 
-def _within_budget(rows: Sequence[RequestRow]) -> Sequence[RequestRow]:
+def _within_budget(rows: Sequence[Any]) -> Sequence[Any]:
     references = 0
     for taken, row in enumerate(rows):
         references += row.reference_count
@@ -400,55 +374,7 @@ def _within_budget(rows: Sequence[RequestRow]) -> Sequence[RequestRow]:
     return rows
 
 
-def _statuses(session: Session, rows: Sequence[RequestRow]) -> list[RequestStatus]:
-    request_ids = {row.number: row.request_id for row in rows}
-    progress: dict[int, list[SiteProgress]] = {number: [] for number in request_ids}
-    found = session.execute(
-        select(OrderRow, AcknowledgementRow)
-        .outerjoin(AcknowledgementRow, ANSWERS_ORDER)
-        .where(OrderRow.request.in_(request_ids))
-        .order_by(OrderRow.site)
-    )
-    for order, answer in found:
-        progress[order.request].append(_progress(order, answer, request_ids[order.request]))
-    return [RequestStatus(_request(session, row), row.submitted_at, tuple(progress[row.number])) for row in rows]
-
-
-def _progress(order: OrderRow, answer: AcknowledgementRow | None, request_id: str) -> SiteProgress:
-    if answer is None:
-        return SiteProgress(order.site, order.number, SiteState.PENDING)
-    acknowledgement = Acknowledgement(
-        number=order.number,
-        site=order.site,
-        request_id=request_id,
-        state=SiteState(answer.state),
-        records=answer.records,
-        entries=answer.entries,
-        guarantee=Guarantee(answer.guarantee),
-        seconds=answer.seconds,
-        reason=answer.reason,
-        record_loss=_loss(answer.record_epsilon, answer.record_delta, 1),
-        subject_loss=_loss(answer.subject_epsilon, answer.subject_delta, answer.subject_records),
-    )
-    return SiteProgress(order.site, order.number, acknowledgement.state, acknowledgement, answer.acknowledged_at)
-
-
-def _loss(epsilon: float | None, delta: float | None, records: int | None) -> PrivacyLoss | None:
-    return None if epsilon is None or delta is None or records is None else PrivacyLoss(epsilon, delta, records)
-
-
-def _claims(answer: Acknowledgement) -> dict[str, str | float | None]:
-    """Return what an answer says about the deletion, as the table's columns hold it."""
-    record, subject = answer.record_loss, answer.subject_loss
-    return {
-        "state": answer.state.value,
-        "records": answer.records,
-        "entries": answer.entries,
-        "guarantee": answer.guarantee.value,
-        "reason": answer.reason,
-        "record_epsilon": record.epsilon if record else None,
-        "record_delta": record.delta if record else None,
-        "subject_epsilon": subject.epsilon if subject else None,
-        "subject_delta": subject.delta if subject else None,
-        "subject_records": subject.records if subject else None,
-    }
+def _write_rounds(transaction: Transaction, numbers: Sequence[int]) -> list[None]:
+    rows = [{"number": number, "opened_at": transaction.at} for number in numbers]
+    transaction.connection.execute(insert(RoundRow), rows)
+    return [None] * len(numbers)

@@ -1,7 +1,7 @@
-"""The ledger's tables, how a connection to one is opened, and the version of both.
+"""The ledger's tables, as the migrations in `server/migrations` leave them.
 
-    sites ──< orders >── requests ──< request_references
-                └── acknowledgements                        rounds
+    sites ──< orders >── requests ──< request_references        events
+                └── acknowledgements                            rounds
 
 Records and subjects appear as references only.
 """
@@ -9,7 +9,6 @@ Records and subjects appear as references only.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -17,74 +16,70 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     Double,
-    Engine,
     ForeignKey,
     ForeignKeyConstraint,
+    Index,
     LargeBinary,
     String,
     Text,
     TypeDecorator,
     UniqueConstraint,
-    create_engine,
-    event,
-    func,
-    insert,
-    inspect,
-    select,
+    false,
 )
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from common.errors import InvalidSetting
+from common.deletion_states import OPEN_ORDERS, SiteState
 from common.references import REFERENCE_BYTES
 
-SCHEMA_VERSION = 2
 NAME_CHARACTERS = 100
 REQUEST_ID_CHARACTERS = 200
+STATE_CHARACTERS = 20
 BLOCK = 1000
 """References in one row of `request_references`."""
 
 
-class _UtcDateTime(TypeDecorator[datetime]):
+class UtcDateTime(TypeDecorator[datetime]):
     """Times with a zone in Python, without one in the database, always UTC."""
 
     impl = DateTime
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Drop the zone, in UTC."""
         return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Put the zone back."""
         return None if value is None else value.replace(tzinfo=UTC)
 
 
 class Base(DeclarativeBase):
     """All tables of a ledger."""
 
-    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: _UtcDateTime, float: Double}
-
-
-class SchemaRow(Base):
-    """Which version of these tables the database has."""
-
-    __tablename__ = "ledger_schema"
-    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UtcDateTime, float: Double}
 
 
 class SiteRow(Base):
-    """A site of the federation."""
+    """A site of the federation, or one that has left it."""
 
     __tablename__ = "sites"
     name: Mapped[str] = mapped_column(String(NAME_CHARACTERS), primary_key=True)
     registered_at: Mapped[datetime]
+    # Number of the site's last order.
+    last_number: Mapped[int] = mapped_column(server_default="0")
+    # Both are empty while the site is in the federation; no request after `left_after` has an order for it.
+    left_at: Mapped[datetime | None]
+    left_after: Mapped[int | None]
+    # A connection is renewed while it lasts, so that one whose service was killed runs out by itself.
+    seen_at: Mapped[datetime | None]
+    connected_until: Mapped[datetime | None]
 
 
 class RequestRow(Base):
     """A deletion request; `target_kind` says which of the target's columns are filled."""
 
     __tablename__ = "requests"
-    __table_args__ = ({"sqlite_autoincrement": True},)
+    __table_args__ = (Index("requests_by_state", "state", "due_at"), {"sqlite_autoincrement": True})
     number: Mapped[int] = mapped_column(primary_key=True)
     request_id: Mapped[str] = mapped_column(String(REQUEST_ID_CHARACTERS), unique=True)
     requester: Mapped[str] = mapped_column(String(NAME_CHARACTERS))
@@ -93,6 +88,13 @@ class RequestRow(Base):
     subject_reference: Mapped[bytes | None] = mapped_column(LargeBinary(REFERENCE_BYTES))
     reference_count: Mapped[int]
     submitted_at: Mapped[datetime]
+    # Tells whether a second request with the same id is the same request, without reading its references.
+    content_digest: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+    # Whether it is for every site, whichever these are.
+    everyone: Mapped[bool] = mapped_column(server_default=false())
+    state: Mapped[str] = mapped_column(String(STATE_CHARACTERS), server_default="received")
+    due_at: Mapped[datetime | None]
+    extension: Mapped[str] = mapped_column(Text, server_default="")
 
 
 class ReferencesRow(Base):
@@ -108,10 +110,18 @@ class OrderRow(Base):
     """What one site is sent for one request; a site's orders are numbered from 1 without gaps."""
 
     __tablename__ = "orders"
-    __table_args__ = (UniqueConstraint("request", "site"),)
     site: Mapped[str] = mapped_column(ForeignKey(SiteRow.name), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     request: Mapped[int] = mapped_column(ForeignKey(RequestRow.number))
+    state: Mapped[str] = mapped_column(String(STATE_CHARACTERS), server_default=SiteState.PENDING.value)
+    # Why the site is out of reach.
+    reason: Mapped[str] = mapped_column(Text, server_default="")
+
+
+_OPEN = OrderRow.state.in_([state.value for state in OPEN_ORDERS])
+OrderRow.__table__.append_constraint(UniqueConstraint("request", "site"))  # type: ignore[attr-defined]
+# Few orders are open at a time, so what is pending is found without reading what is done.
+Index("orders_open", OrderRow.request, OrderRow.site, sqlite_where=_OPEN, postgresql_where=_OPEN)
 
 
 class AcknowledgementRow(Base):
@@ -121,7 +131,7 @@ class AcknowledgementRow(Base):
     __table_args__ = (ForeignKeyConstraint(["site", "number"], [OrderRow.site, OrderRow.number]),)
     site: Mapped[str] = mapped_column(String(NAME_CHARACTERS), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    state: Mapped[str] = mapped_column(String(20))
+    state: Mapped[str] = mapped_column(String(STATE_CHARACTERS))
     records: Mapped[int] = mapped_column(BigInteger)
     entries: Mapped[int] = mapped_column(BigInteger)
     guarantee: Mapped[str] = mapped_column(String(20))
@@ -134,6 +144,21 @@ class AcknowledgementRow(Base):
     subject_delta: Mapped[float | None]
     subject_records: Mapped[int | None] = mapped_column(BigInteger)
     acknowledged_at: Mapped[datetime]
+
+
+class EventRow(Base):
+    """A move of a request, of one site's part in it, or of a site; rows are added and never changed or taken away."""
+
+    __tablename__ = "events"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+    event: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    request: Mapped[int | None] = mapped_column(ForeignKey(RequestRow.number), index=True)
+    # Empty for a request as a whole.
+    site: Mapped[str] = mapped_column(String(NAME_CHARACTERS))
+    before: Mapped[str] = mapped_column(String(40))
+    after: Mapped[str] = mapped_column(String(40))
+    reason: Mapped[str] = mapped_column(Text)
 
 
 class RoundRow(Base):
@@ -150,64 +175,5 @@ class RoundRow(Base):
 ANSWERS_ORDER = (AcknowledgementRow.site == OrderRow.site) & (AcknowledgementRow.number == OrderRow.number)
 """Joins each order with its answer."""
 
-
-def ledger_url(database: str | Path) -> URL:
-    """Return the URL of a file for SQLite, or of what is a URL already.
-
-    Raises
-    ------
-    InvalidSetting
-        If the URL cannot be read, or the database would end with this process.
-    """
-    if isinstance(database, Path) or "://" not in database:
-        return URL.create("sqlite", database=str(database))
-    try:
-        url = make_url(database)
-    except ArgumentError:
-        raise InvalidSetting("the ledger's URL cannot be read; write a file name or an SQLAlchemy URL") from None
-    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
-        raise InvalidSetting(f"a ledger must outlive its process, and {database} does not; name a file")
-    return url
-
-
-def open_engine(url: URL) -> Engine:
-    """Return an engine, making SQLite's file if there is none; with the option `write`, a transaction locks it."""
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url)
-    file = Path(url.database or "")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # SQLite gives its log and index files the permissions of this one.
-    file.touch(mode=0o600)
-    engine = create_engine(url)
-
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _record: Any) -> None:
-        # Python's driver would begin transactions by itself, later than `_begin` must.
-        connection.isolation_level = None
-        for setting in ("busy_timeout = 30000", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-            connection.execute(f"PRAGMA {setting}").close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Any) -> None:
-        # A transaction that reads before it writes would fail if another process wrote in between.
-        write = connection.get_execution_options().get("write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    return engine
-
-
-def check_schema(connection: Any, name: str | None) -> None:
-    """Make the tables in an empty database; refuse one that is no ledger or has another version's schema."""
-    tables = set(inspect(connection).get_table_names())
-    if not tables & set(Base.metadata.tables):
-        if tables and connection.dialect.name == "sqlite":
-            raise InvalidSetting(f"{name} is a database, but not a ledger; name another file with --ledger")
-        Base.metadata.create_all(connection)
-        connection.execute(insert(SchemaRow).values(version=SCHEMA_VERSION))
-        return
-    version = connection.scalar(select(func.max(SchemaRow.version))) if SchemaRow.__tablename__ in tables else None
-    if version != SCHEMA_VERSION:
-        raise InvalidSetting(
-            f"the ledger {name} has schema version {version}, this program reads {SCHEMA_VERSION}; "
-            "use the version of fedmunkey that wrote it, or name another with --ledger"
-        )
+ORDER_IS_OPEN = _OPEN
+"""Selects orders whose answer is awaited."""

@@ -12,6 +12,15 @@ class NotAllowed(InvalidDeletion):
     """The requester may not ask for this; over gRPC `PERMISSION_DENIED`."""
 
 
+def addresses_everyone(request: DeletionRequest) -> bool:
+    """Return whether a request is for every site, whichever these are: the officer's, without a site of its own."""
+    match request.target:
+        case Records(site="") | Subject():
+            return request.requester == DATA_PROTECTION_OFFICER
+        case _:
+            return False
+
+
 def addressed_sites(request: DeletionRequest, registered: Collection[str]) -> tuple[str, ...]:
     """Return the sites that receive an order for a request, in alphabetical order.
 
@@ -37,10 +46,10 @@ def addressed_sites(request: DeletionRequest, registered: Collection[str]) -> tu
     if request.requester != DATA_PROTECTION_OFFICER:
         return _own_site(request, registered)
     match request.target:
-        case Records(site="") | Subject():
+        case Records(site=site) | WholeSite(site=site) if site:
+            sites: tuple[str, ...] = (site,)
+        case _:
             sites = tuple(sorted(registered))
-        case Records(site=site) | WholeSite(site=site):
-            sites = (site,)
     if not sites:
         # Without this, a request that nobody was asked to carry out would be complete.
         raise InvalidDeletion("no site is registered, so nobody can carry out the request; register sites first")

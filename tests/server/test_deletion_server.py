@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -14,15 +15,28 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from common import wire
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, WholeSite
+from common import deletion_channel, wire
+from common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    Acknowledgement,
+    DeletionOrder,
+    DeletionRequest,
+    Records,
+    RequestState,
+    SiteState,
+    WholeSite,
+)
 from common.deletion_channel import DeletionChannel
 from common.errors import FedmunkeyError, InvalidDeletion, InvalidSetting, ServiceUnavailable
+from common.guarantees import Guarantee
 from protos import deletion_pb2, deletion_pb2_grpc
-from server import deletion_server
+from server import deletion_server, deletion_servicer, ledger_bulk
 from server.deletion_server import SERVICE_NAME, DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import Ledger
+from server.ledger_bulk import Blocks
+from server.ledger_reading import LargeOrder
+from server.ledger_transaction import Transaction
 
 PATIENCE = 20.0
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -244,7 +258,7 @@ def test_many_sites_follow_at_once(ledger: Ledger) -> None:
 def test_page_that_is_too_large_for_a_message_is_split(
     server: DeletionServer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deletion_server, "MESSAGE_BYTES", 3000)
+    monkeypatch.setattr(deletion_servicer, "MESSAGE_BYTES", 3000)
     for number in range(5):
         references = frozenset(bytes([number, record]) * 16 for record in range(40))
         ledger.enter(
@@ -285,7 +299,7 @@ def test_fault_inside_the_service_is_logged_and_not_told(ledger: Ledger, caplog:
         raise RuntimeError("a private detail")
 
     with (
-        caplog.at_level(logging.ERROR, logger="server.deletion_server"),
+        caplog.at_level(logging.ERROR, logger="server.deletion_servicer"),
         DeletionServer(LedgerService(ledger, fail)) as server,
         DeletionChannel(server.address) as channel,
         pytest.raises(ServiceUnavailable, match="its log says why") as caught,
@@ -294,3 +308,148 @@ def test_fault_inside_the_service_is_logged_and_not_told(ledger: Ledger, caplog:
 
     assert "a private detail" not in str(caught.value)
     assert "a private detail" in caplog.text
+
+
+def large(request_id: str, count: int) -> DeletionRequest:
+    references = frozenset(number.to_bytes(32, "big") for number in range(count))
+    return DeletionRequest(request_id, "hospital-1", Records(references, "hospital-1"))
+
+
+def test_large_order_comes_in_parts_to_a_reader_that_asks_for_them(server: DeletionServer, raw: grpc.Channel) -> None:
+    request = large("large", 25_000)
+    stub = deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
+    with DeletionChannel(server.address) as channel:
+        channel.submit(request)
+        channel.submit(own_site("small"))
+        first, second = channel.watch("hospital-1", 0)
+
+    parts = list(stub.Watch(deletion_pb2.WatchRequest(site="hospital-1", parts=True), timeout=PATIENCE))
+
+    assert (first.request, second.request) == (request, own_site("small"))
+    assert [part.more for part in parts] == [True, True, False, False]
+    assert max(part.ByteSize() for part in parts) < 400_000
+
+
+def test_small_requests_are_answered_while_a_large_one_is_written(
+    server: DeletionServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The large one waits in the middle of its blocks until a small one was answered."""
+    answered, halfway = threading.Event(), threading.Event()
+    write_blocks = ledger_bulk.write_blocks
+
+    def wait(transaction: Transaction, writes: list[Blocks]) -> list[None]:
+        halfway.set()
+        return write_blocks(transaction, writes)
+
+    monkeypatch.setattr(ledger_bulk, "write_blocks", wait)
+    done: list[DeletionRequest] = []
+    with DeletionChannel(server.address, timeout=PATIENCE) as channel:
+
+        def submit() -> None:
+            done.append(channel.submit(large("large", 100_000)).request)
+            answered.wait(PATIENCE)
+
+        thread = threading.Thread(target=submit)
+        thread.start()
+        assert halfway.wait(PATIENCE)
+        small = channel.submit(own_site("small"))
+        status = channel.get("large")
+        answered.set()
+        thread.join(PATIENCE)
+
+        assert status.state in (RequestState.RECEIVED, RequestState.DISPATCHED)
+        assert [part.number for part in small.sites] == [1]
+        assert [part.number for part in channel.get("large").sites] == [2]
+        assert len(done) == 1
+
+
+def test_slow_reader_does_not_make_the_service_read_ahead(ledger: Ledger, raw: grpc.Channel) -> None:
+    orders = 300
+    entered = [ledger.enter_soon(large(f"request-{number:03}", 1000)) for number in range(orders)]
+    for future in entered:
+        future.result(PATIENCE)
+    read: list[int] = []
+    find = ledger.orders
+
+    def count(site: str, after: int, *, most: int, most_references: int) -> tuple[DeletionOrder | LargeOrder, ...]:
+        found = find(site, after, most=most, most_references=most_references)
+        read.append(len(found))
+        return found
+
+    ledger.orders = count  # type: ignore[method-assign]
+    stub = deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
+    stream = stub.Watch(deletion_pb2.WatchRequest(site="hospital-1", parts=True), timeout=3 * PATIENCE)
+    next(stream)
+    settled = wait_until_still(lambda: sum(read))
+    rest = sum(1 for _ in stream)
+
+    # 10 MB are waiting; a few hundred kB of them have been read.
+    assert settled < orders / 2
+    assert max(read) <= 10
+    assert rest == orders - 1
+
+
+def wait_until_still(value: Callable[[], int]) -> int:
+    """Return a number once it has not changed for a while."""
+    never = threading.Event()
+    last, same = -1, 0
+    for _ in range(200):
+        same = same + 1 if value() == last else 0
+        last = value()
+        if same == 5:
+            return last
+        never.wait(0.05)
+    raise AssertionError("it never stood still")
+
+
+def test_reader_is_handed_a_backlog_some_orders_at_a_time(
+    server: DeletionServer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deletion_channel, "_ORDERS_AT_ONCE", 3)
+    for number in range(8):
+        ledger.enter(own_site(f"request-{number}"), ["hospital-1"])
+
+    with DeletionChannel(server.address, timeout=PATIENCE) as channel:
+        assert [order.number for order in channel.watch("hospital-1", 1)] == list(range(2, 9))
+
+
+def test_orders_that_were_sent_are_delivered_until_they_are_answered(server: DeletionServer, ledger: Ledger) -> None:
+    ledger.enter(own_site("request-1"), ["hospital-1"])
+    with DeletionChannel(server.address, timeout=PATIENCE) as channel:
+        list(channel.watch("hospital-1", 0))
+    server.stop()
+    ledger.close()
+
+    with Ledger(str(ledger.name)) as again:
+        assert again.status("request-1").sites[0].state is SiteState.DELIVERED
+        assert again.pending() == 1
+
+
+def test_answers_are_taken_together_and_a_refused_one_does_not_undo_the_others(
+    server: DeletionServer, ledger: Ledger
+) -> None:
+    for number in range(3):
+        ledger.enter(own_site(f"request-{number}"), ["hospital-1"])
+    answers = [
+        Acknowledgement(number + 1, "hospital-1", f"request-{number}", SiteState.ERASED, 1, 1, Guarantee.EXACT, 0.1)
+        for number in range(3)
+    ]
+
+    with DeletionChannel(server.address, timeout=PATIENCE) as channel:
+        with pytest.raises(InvalidDeletion, match="no order 2"):
+            channel.acknowledge_all([answers[0], replace(answers[1], request_id="other"), answers[2]])
+        states = [channel.get(f"request-{number}").state for number in range(3)]
+        channel.acknowledge_all(answers)
+
+        assert states == [RequestState.COMPLETED, RequestState.DISPATCHED, RequestState.COMPLETED]
+        assert channel.get("request-1").state is RequestState.COMPLETED
+
+
+def test_history_and_late_requests_travel(server: DeletionServer, ledger: Ledger) -> None:
+    ledger.enter(own_site("request-1"), ["hospital-1"])
+
+    with DeletionChannel(server.address, timeout=PATIENCE) as channel:
+        assert channel.history("request-1") == ledger.history("request-1")
+        assert list(channel.late_requests()) == []
+        with pytest.raises(InvalidDeletion, match="no request"):
+            channel.history("request-9")

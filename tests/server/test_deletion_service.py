@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -30,7 +30,7 @@ from common.deletion_service import DeletionService
 from common.errors import InvalidDeletion
 from common.guarantees import Guarantee
 from server.deletion_server import DeletionServer
-from server.deletion_service import LedgerService
+from server.deletion_service import LedgerService, News
 from server.ledger import Ledger
 
 PATIENCE = 20.0
@@ -272,7 +272,7 @@ class DeletionServiceContract(ABC):
         with pytest.raises(InvalidDeletion):
             service.acknowledge(replace(erased(order), **changes))  # type: ignore[arg-type]
 
-        assert service.get("request-1").sites[0].state is SiteState.PENDING
+        assert not service.get("request-1").sites[0].state.answered
 
     def test_round_is_announced_and_pending_orders_are_counted(
         self, service: DeletionService, rounds: list[int], ledger: Ledger
@@ -335,23 +335,20 @@ def test_request_is_in_the_ledger_before_anyone_is_woken(ledger: Ledger) -> None
     service = LedgerService(ledger)
     seen: list[RequestState] = []
 
-    with service.following("hospital-1", lambda: seen.append(ledger.status("subject-1").state)):
+    with service.listening(lambda _: seen.append(ledger.status("subject-1").state)):
         service.submit(SUBJECT)
 
     assert seen == [RequestState.DISPATCHED]
 
 
-def test_only_followers_of_addressed_sites_are_woken(ledger: Ledger) -> None:
+def test_only_followers_of_addressed_sites_hear_of_a_request(ledger: Ledger) -> None:
     service = LedgerService(ledger)
-    woken: list[str] = []
+    heard: list[News] = []
 
-    def wake(site: str) -> Callable[[], None]:
-        return lambda: woken.append(site)
-
-    with service.following("hospital-1", wake("hospital-1")), service.following("hospital-2", wake("hospital-2")):
+    with service.listening(heard.append):
         service.submit(own_site("request-1", "hospital-2"))
 
-    assert woken == ["hospital-2"]
+    assert heard == [News({"hospital-2": 1}, own_site("request-1", "hospital-2"))]
 
 
 def test_round_hook_may_submit_requests(ledger: Ledger) -> None:

@@ -1,0 +1,288 @@
+"""Between gRPC's messages and the deletion service: one method for each call, all in the event loop of a server.
+
+What touches the ledger never blocks the loop: writes go to the ledger's own thread, reads and large messages to others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+import grpc
+
+from common.deletion import DeletionOrder
+from common.deletion_service import StatusPage
+from common.errors import FedmunkeyError, ServiceUnavailable
+from common.wire import (
+    MESSAGE_BYTES,
+    acknowledgement_from_wire,
+    move_to_wire,
+    order_to_wire,
+    request_from_wire,
+    status_to_wire,
+)
+from protos import deletion_pb2, deletion_pb2_grpc
+from server.completions import Completions
+from server.deletion_service import MOST_ORDERS, LedgerService, News
+from server.ledger_errors import DeletionConflict, DeletionExists, UnknownDeletion
+from server.ledger_reading import LargeOrder
+from server.order_streams import MOST_REFERENCES, OrderStream, OrderStreams
+from server.policy import NotAllowed
+from server.presence import Presence
+
+DEFAULT_PAGE = 100
+
+_LARGE_MESSAGE_BYTES = 256 * 2**10
+_READERS = 8
+# Few, so that requests with many records leave the machine to those with few.
+_LARGE_AT_ONCE = 2
+_NOTE_SECONDS = 0.5
+
+_CODES: tuple[tuple[type[FedmunkeyError], grpc.StatusCode], ...] = (
+    (NotAllowed, grpc.StatusCode.PERMISSION_DENIED),
+    (UnknownDeletion, grpc.StatusCode.NOT_FOUND),
+    (DeletionExists, grpc.StatusCode.ALREADY_EXISTS),
+    (DeletionConflict, grpc.StatusCode.FAILED_PRECONDITION),
+    (ServiceUnavailable, grpc.StatusCode.UNAVAILABLE),
+    (FedmunkeyError, grpc.StatusCode.INVALID_ARGUMENT),
+)
+
+_log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+
+class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
+    """Answers calls; made, used and stopped within one event loop.
+
+    Parameters
+    ----------
+    service : LedgerService
+        What is served.
+    presence : Presence
+        Told which sites follow their orders.
+    """
+
+    def __init__(self, service: LedgerService, presence: Presence) -> None:
+        self._service = service
+        self._presence = presence
+        self._streams = OrderStreams()
+        self._completions = Completions()
+        self._stopping = False
+        self._delivered: dict[str, list[int]] = {}
+        self._readers = ThreadPoolExecutor(_READERS, "ledger-reader")
+        self._large = ThreadPoolExecutor(_LARGE_AT_ONCE, "large-request")
+        # A round's hook may take long and call the service itself.
+        self._rounds = ThreadPoolExecutor(thread_name_prefix="round")
+
+    def hear(self, news: News) -> None:
+        """Tell the streams that it concerns, and all of them if the service is closed."""
+        self._streams.spread(news)
+        if self._service.closed:
+            self._streams.wake_all()
+
+    def stop(self) -> None:
+        """End every stream that is being followed."""
+        self._stopping = True
+        self._streams.wake_all()
+
+    def close(self) -> None:
+        """Wait for what is under way in threads; no call may come any more."""
+        for executor in (self._readers, self._large, self._rounds):
+            executor.shutdown()
+        self._write_notes()
+
+    async def Submit(self, message: deletion_pb2.SubmitRequest, context: Any) -> Any:  # noqa: N802
+        """Write a request to the ledger."""
+        if message.ByteSize() > _LARGE_MESSAGE_BYTES:
+
+            def submit() -> deletion_pb2.SubmitResponse:
+                status = self._service.submit(request_from_wire(message.request))
+                return deletion_pb2.SubmitResponse(status=status_to_wire(status))
+
+            return await self._in_thread(context, self._large, submit)
+
+        async def submit_soon() -> deletion_pb2.SubmitResponse:
+            status = await self._completions.of(self._service.submit_soon(request_from_wire(message.request)))
+            return deletion_pb2.SubmitResponse(status=status_to_wire(status))
+
+        return await _answer(context, submit_soon)
+
+    async def Get(self, message: deletion_pb2.GetRequest, context: Any) -> Any:  # noqa: N802
+        """Tell one request's status."""
+
+        def get() -> deletion_pb2.GetResponse:
+            return deletion_pb2.GetResponse(status=status_to_wire(self._service.get(message.request_id)))
+
+        return await self._in_thread(context, self._readers, get)
+
+    async def List(self, message: deletion_pb2.ListRequest, context: Any) -> Any:  # noqa: N802
+        """Tell a page of requests."""
+
+        def page(token: str, size: int) -> StatusPage:
+            return self._service.page(token, size, late=message.late)
+
+        return await self._in_thread(
+            context, self._readers, lambda: _list(page, message.page_token, message.page_size or DEFAULT_PAGE)
+        )
+
+    async def History(self, message: deletion_pb2.HistoryRequest, context: Any) -> Any:  # noqa: N802
+        """Tell what happened to a request."""
+
+        def history() -> deletion_pb2.HistoryResponse:
+            moves = self._service.history(message.request_id)
+            return deletion_pb2.HistoryResponse(moves=[move_to_wire(move) for move in moves])
+
+        return await self._in_thread(context, self._readers, history)
+
+    async def Acknowledge(self, message: deletion_pb2.AcknowledgeRequest, context: Any) -> Any:  # noqa: N802
+        """Write a site's answer."""
+
+        async def acknowledge() -> deletion_pb2.AcknowledgeResponse:
+            answer = acknowledgement_from_wire(message.acknowledgement)
+            await self._completions.of(self._service.acknowledge_soon(answer))
+            return deletion_pb2.AcknowledgeResponse()
+
+        return await _answer(context, acknowledge)
+
+    async def AcknowledgeAll(self, message: deletion_pb2.AcknowledgeAllRequest, context: Any) -> Any:  # noqa: N802
+        """Write several answers together."""
+
+        async def acknowledge() -> deletion_pb2.AcknowledgeAllResponse:
+            answers = [acknowledgement_from_wire(answer) for answer in message.acknowledgements]
+            futures = self._service.acknowledge_all_soon(answers)
+            for outcome in await asyncio.gather(*map(self._completions.of, futures), return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+            return deletion_pb2.AcknowledgeAllResponse()
+
+        return await _answer(context, acknowledge)
+
+    async def OpenRound(self, message: deletion_pb2.OpenRoundRequest, context: Any) -> Any:  # noqa: N802
+        """Begin a round."""
+
+        def open_round() -> deletion_pb2.OpenRoundResponse:
+            return deletion_pb2.OpenRoundResponse(pending_orders=self._service.open_round(message.round))
+
+        return await self._in_thread(context, self._rounds, open_round)
+
+    async def Watch(  # noqa: N802
+        self, message: deletion_pb2.WatchRequest, context: Any
+    ) -> AsyncIterator[deletion_pb2.WatchResponse]:
+        """Send a site's orders."""
+        site = message.site
+        await self._in_thread(context, self._readers, lambda: self._service.check_position(site, message.after))
+        with self._streams.following(site) as stream:
+            if message.follow:
+                self._presence.connect(site)
+            try:
+                async for response in self._send(message, stream, context):
+                    yield response
+            finally:
+                if message.follow:
+                    self._presence.disconnect(site)
+
+    async def _send(
+        self, message: deletion_pb2.WatchRequest, stream: OrderStream, context: Any
+    ) -> AsyncIterator[deletion_pb2.WatchResponse]:
+        site, after = message.site, message.after
+        behind = True
+        while True:
+            # Read from the ledger until there is no more. What is written from then on is offered to the stream.
+            orders = stream.take(site, after) if not behind else await self._read(context, site, after)
+            for order in orders:
+                async for response in self._responses(order, context, parts=message.parts):
+                    yield response
+                after = order.number
+                self._note(site, after)
+            behind = bool(orders) if behind else stream.is_behind(after)
+            if behind:
+                continue
+            if not message.follow:
+                return
+            if self._stopping or self._service.closed:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the deletion service is stopping")
+            await stream.wait()
+            if stream.left:
+                stream.left = False
+                await self._in_thread(context, self._readers, lambda: self._service.check_position(site, 0))
+
+    async def _read(self, context: Any, site: str, after: int) -> Sequence[DeletionOrder | LargeOrder]:
+        def read() -> Sequence[DeletionOrder | LargeOrder]:
+            return self._service.ledger.orders(site, after, most=MOST_ORDERS, most_references=MOST_REFERENCES)
+
+        return await self._in_thread(context, self._readers, read)
+
+    async def _responses(
+        self, order: DeletionOrder | LargeOrder, context: Any, *, parts: bool
+    ) -> AsyncIterator[deletion_pb2.WatchResponse]:
+        """Write one order as one message, or a large one as several to a reader that puts them together."""
+        if isinstance(order, DeletionOrder):
+            yield deletion_pb2.WatchResponse(order=order_to_wire(order))
+            return
+        ledger = self._service.ledger
+        if not parts:
+
+            def whole() -> deletion_pb2.WatchResponse | None:
+                found = ledger.order(order.site, order.number)
+                return None if found is None else deletion_pb2.WatchResponse(order=order_to_wire(found))
+
+            if (response := await self._in_thread(context, self._large, whole)) is not None:
+                yield response
+            return
+        sent = 0
+        while sent < order.references:
+            part = deletion_pb2.DeletionOrder(number=order.number, site=order.site)
+            part.request.request_id, part.request.requester = order.request_id, order.requester
+            part.request.records.site = order.records_site
+            references = await self._in_thread(context, self._readers, partial(ledger.references, order.request, sent))
+            part.request.records.references.extend(references)
+            sent += len(references)
+            yield deletion_pb2.WatchResponse(order=part, more=sent < order.references)
+
+    def _note(self, site: str, number: int) -> None:
+        """Have it written, with what else was sent within a moment, that an order is on its way."""
+        if not self._delivered:
+            asyncio.get_running_loop().call_later(_NOTE_SECONDS, self._write_notes)
+        self._delivered.setdefault(site, []).append(number)
+
+    def _write_notes(self) -> None:
+        notes, self._delivered = self._delivered, {}
+        try:
+            for site, numbers in notes.items():
+                self._service.ledger.note_delivered(site, numbers)
+        except ServiceUnavailable as error:
+            # The orders are pending still; that they were sent is lost, as it is when a process is killed.
+            _log.warning("%s", error)
+
+    async def _in_thread(self, context: Any, executor: Executor, call: Callable[[], _Result]) -> _Result:
+        return await _answer(context, lambda: asyncio.get_running_loop().run_in_executor(executor, call))
+
+
+async def _answer(context: Any, call: Callable[[], Awaitable[_Result]]) -> _Result:
+    """Await a call; end the RPC with a status and one line if it fails."""
+    try:
+        return await call()
+    except FedmunkeyError as error:
+        code = next(code for kind, code in _CODES if isinstance(error, kind))
+        await context.abort(code, str(error))
+    except Exception:
+        # The caller learns nothing of what went wrong inside; whoever runs the service does.
+        _log.exception("a call to the deletion service failed")
+        await context.abort(grpc.StatusCode.INTERNAL, "the deletion service failed; its log says why")
+    raise AssertionError("abort raises")
+
+
+def _list(page: Callable[[str, int], StatusPage], token: str, size: int) -> deletion_pb2.ListResponse:
+    """Make a page of at most `size` requests that fits into one message."""
+    while True:
+        found = page(token, size)
+        answer = deletion_pb2.ListResponse(
+            statuses=[status_to_wire(status) for status in found.statuses], next_page_token=found.next_page
+        )
+        if answer.ByteSize() <= MESSAGE_BYTES or len(found.statuses) == 1:
+            return answer
+        size = len(found.statuses) // 2

@@ -1,0 +1,174 @@
+"""How `munkey-server` shows requests and sites: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from rich.table import Table
+
+from common import command_line
+from common.deletion import Move, Records, RequestState, RequestStatus, Subject
+from server.ledger import RegisteredSite
+from server.ledger_summary import Summary
+
+_REQUEST_WORDS = ("request", "requester", "target", "submitted", "due", "state", "guarantee", "epsilon")
+_REQUEST_NUMBERS = ("answered", "records", "seconds")
+
+
+def request_table(statuses: list[RequestStatus]) -> Table:
+    """Return one row for each request."""
+    table = plain_table(*_REQUEST_WORDS, numbers=_REQUEST_NUMBERS)
+    for status in statuses:
+        guarantee = command_line.weakest_guarantee(status)
+        answered = sum(progress.state.answered for progress in status.sites)
+        table.add_row(
+            status.request.request_id,
+            status.request.requester,
+            _target(status),
+            show_time(status.submitted_at),
+            f"{status.due_at:%Y-%m-%d}" if status.due_at else "",
+            status.state.value,
+            guarantee.value if guarantee else "",
+            command_line.loss_words(command_line.combined_loss(status)),
+            f"{answered}/{len(status.sites)}",
+            str(status.erased),
+            "" if status.seconds is None else f"{status.seconds:.3f}",
+        )
+    return table
+
+
+def progress_table(status: RequestStatus) -> Table:
+    """Return one row for each site that a request addresses."""
+    table = plain_table(
+        "site",
+        "state",
+        "guarantee",
+        "epsilon",
+        "answered",
+        "reason",
+        numbers=("order", "records", "entries", "seconds"),
+    )
+    for progress in status.sites:
+        answer = progress.acknowledgement
+        table.add_row(
+            progress.site,
+            progress.state.value,
+            answer.guarantee.value if answer else "",
+            command_line.epsilon_words(answer) if answer else "",
+            show_time(progress.acknowledged_at) if progress.acknowledged_at else "",
+            progress.reason,
+            str(progress.number),
+            *((str(answer.records), str(answer.entries), f"{answer.seconds:.3f}") if answer else ()),
+        )
+    return table
+
+
+def history_table(moves: tuple[Move, ...]) -> Table:
+    """Return one row for each move of a request."""
+    table = plain_table("time", "site", "from", "to", "why", numbers=())
+    for move in moves:
+        table.add_row(show_time(move.at), move.site, move.before, move.after, move.reason)
+    return table
+
+
+def request_document(status: RequestStatus, moves: tuple[Move, ...] | None = None) -> dict[str, Any]:
+    """Return a request as JSON, with its history if that is given; times are ISO 8601 in UTC."""
+    document = command_line.status_document(status)
+    if moves is not None:
+        document["history"] = [
+            {
+                "at": move.at.isoformat(),
+                "site": move.site or None,
+                "from": move.before or None,
+                "to": move.after,
+                "reason": move.reason,
+            }
+            for move in moves
+        ]
+    return document
+
+
+def site_table(sites: tuple[RegisteredSite, ...]) -> Table:
+    """Return one row for each site."""
+    table = plain_table("site", "registered", "state", "last seen", numbers=("orders", "pending"))
+    for site in sites:
+        table.add_row(
+            site.name,
+            show_time(site.registered_at),
+            _site_state(site),
+            show_time(site.seen_at) if site.seen_at else "never",
+            str(site.orders),
+            str(site.pending),
+        )
+    return table
+
+
+def site_document(site: RegisteredSite) -> dict[str, Any]:
+    """Return a site as JSON; times are ISO 8601 in UTC."""
+    return {
+        "site": site.name,
+        "registered_at": site.registered_at.isoformat(),
+        "orders": site.orders,
+        "pending": site.pending,
+        "state": _site_state(site),
+        "left_at": site.left_at.isoformat() if site.left_at else None,
+        "seen_at": site.seen_at.isoformat() if site.seen_at else None,
+    }
+
+
+def summary_lines(summary: Summary) -> list[str]:
+    """Return what a person should know at a glance."""
+    counts = ", ".join(f"{count} {state}" for state, count in summary.requests.items() if count) or "none"
+    late = summary.requests[RequestState.OVERDUE]
+    oldest = f", the oldest since {show_time(summary.oldest_pending)}" if summary.oldest_pending else ""
+    return [
+        f"sites: {summary.connected_sites} of {summary.sites} connected",
+        f"requests: {counts}",
+        f"pending orders: {summary.pending_orders}{oldest}",
+        f"late: {late}" + (" (munkey-server requests --late lists them)" if late else ""),
+    ]
+
+
+def summary_document(summary: Summary, sites: tuple[RegisteredSite, ...]) -> dict[str, Any]:
+    """Return the same as JSON; times are ISO 8601 in UTC."""
+    return {
+        "connected_sites": summary.connected_sites,
+        "requests": {state.value: count for state, count in summary.requests.items()},
+        "pending_orders": summary.pending_orders,
+        "oldest_pending": summary.oldest_pending.isoformat() if summary.oldest_pending else None,
+        "oldest_pending_seconds": summary.oldest_seconds,
+        "late": summary.requests[RequestState.OVERDUE],
+        "sites": [site_document(site) for site in sites],
+    }
+
+
+def plain_table(*words: str, numbers: tuple[str, ...]) -> Table:
+    """Return a table without lines; numbers are on the right, aligned by their last digit."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in words:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, no_wrap=True, justify="right")
+    return table
+
+
+def show_time(time: datetime) -> str:
+    """Return a time for people, to the second."""
+    return f"{time:%Y-%m-%d %H:%M:%S}Z"
+
+
+def _site_state(site: RegisteredSite) -> str:
+    if site.left_at is not None:
+        return "left"
+    return "connected" if site.connected else "away"
+
+
+def _target(status: RequestStatus) -> str:
+    target = status.request.target
+    if isinstance(target, Records):
+        where = f"at {target.site}" if target.site else "anywhere"
+        return f"{len(target.references)} record{'s' * (len(target.references) != 1)} {where}"
+    if isinstance(target, Subject):
+        return f"subject {target.reference.hex()[:12]}"
+    return f"all of {target.site}"

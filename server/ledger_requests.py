@@ -1,0 +1,260 @@
+"""Writing requests and their orders, all or nothing; large requests are written by `server.ledger_bulk`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Row, bindparam, insert, select, update
+
+from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, RequestStatus, SiteProgress, Subject
+from common.deletion_states import RequestState, SiteState
+from common.errors import FedmunkeyError, InvalidDeletion
+from server.ledger_errors import DeletionExists, UnknownDeletion
+from server.ledger_reading import RECORDS, SITE, SUBJECT, blocks_of, read_statuses
+from server.ledger_tables import OrderRow, ReferencesRow, RequestRow, SiteRow
+from server.ledger_transaction import Event, Transaction
+from server.policy import addressed_sites, addresses_everyone
+
+_SET_LAST_NUMBER = (
+    update(SiteRow).where(SiteRow.name == bindparam("of_site")).values(last_number=bindparam("to_number"))
+)
+_STEPS = (RequestState.RECEIVED, RequestState.VERIFIED, RequestState.DISPATCHED)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A request to be written.
+
+    Attributes
+    ----------
+    request : DeletionRequest
+        As it came.
+    due : timedelta
+        From submission to the day on which it is late.
+    sites : collection of str, optional
+        Which sites get an order; None lets the policy say.
+    """
+
+    request: DeletionRequest
+    due: timedelta
+    sites: Collection[str] | None = None
+
+
+def content_digest(request: DeletionRequest) -> bytes:
+    """Return the SHA-256 of all that makes a request this request, its id left out.
+
+    Requester, kind and site are each preceded by their length in 8 bytes, references follow in ascending order; the
+    migration to revision 0003 computes the same.
+    """
+    values = _target_values(request)
+    digest = hashlib.sha256()
+    for part in (request.requester, values["target_kind"], values["target_site"]):
+        encoded = str(part).encode()
+        digest.update(len(encoded).to_bytes(8, "big") + encoded)
+    digest.update(values["subject_reference"] or b"")
+    for reference in sorted_references(request):
+        digest.update(reference)
+    return digest.digest()
+
+
+def enter(transaction: Transaction, entries: Sequence[Entry]) -> list[RequestStatus | FedmunkeyError]:
+    """Write requests with all that belongs to them; a request that is known already changes nothing."""
+    there = find_known(transaction, [entry.request.request_id for entry in entries])
+    sites = find_sites(transaction, entries)
+    answers: list[RequestStatus | FedmunkeyError | None] = [None] * len(entries)
+    first_of: dict[str, int] = {}
+    admitted: list[tuple[int, Collection[str]]] = []
+    for place, entry in enumerate(entries):
+        row = there.get(entry.request.request_id)
+        first = first_of.setdefault(entry.request.request_id, place)
+        try:
+            if row is not None:
+                check_same(entry.request, row.content_digest)
+            elif first != place:
+                check_same(entry.request, content_digest(entries[first].request))
+            else:
+                admitted.append((place, address(entry, sites)))
+        except InvalidDeletion as error:
+            answers[place] = error
+            if first == place and row is None:
+                # The next with this id is the first that may be written.
+                del first_of[entry.request.request_id]
+    for (place, _), status in zip(admitted, _write(transaction, entries, admitted, sites), strict=True):
+        answers[place] = status
+    _answer_known(transaction, entries, there, answers)
+    for place, entry in enumerate(entries):
+        if answers[place] is None:
+            answers[place] = answers[first_of[entry.request.request_id]]
+    return [answer for answer in answers if answer is not None]
+
+
+def number_orders(
+    transaction: Transaction, orders: Iterable[tuple[int, Collection[str]]], last: dict[str, int]
+) -> list[dict[str, int]]:
+    """Write orders for requests, each with its site's next number.
+
+    Parameters
+    ----------
+    transaction : Transaction
+        It has the database to itself, so numbers have neither gaps nor duplicates.
+    orders : iterable
+        Requests' numbers, each with the sites that get an order.
+    last : dict
+        The number of each site's last order; brought up to date.
+
+    Returns
+    -------
+    list of dict
+        The order's number at each site, for each request.
+    """
+    rows: list[dict[str, Any]] = []
+    numbers = []
+    for request, sites in orders:
+        given = {}
+        for site in sorted(sites):
+            last[site] += 1
+            given[site] = last[site]
+            rows.append({"site": site, "number": last[site], "request": request, "state": SiteState.PENDING.value})
+        numbers.append(given)
+    if rows:
+        transaction.connection.execute(insert(OrderRow), rows)
+        moved = {row["site"] for row in rows}
+        transaction.connection.execute(
+            _SET_LAST_NUMBER, [{"of_site": site, "to_number": last[site]} for site in sorted(moved)]
+        )
+    return numbers
+
+
+def _write(
+    transaction: Transaction,
+    entries: Sequence[Entry],
+    admitted: Sequence[tuple[int, Collection[str]]],
+    last: dict[str, int],
+) -> list[RequestStatus]:
+    chosen = [entries[place] for place, _ in admitted]
+    if not chosen:
+        return []
+    numbers = insert_heads(transaction, chosen, RequestState.DISPATCHED)
+    for entry, number in zip(chosen, numbers, strict=True):
+        insert_blocks(transaction, number, blocks_of(sorted_references(entry.request)))
+        before = ""
+        for step in _STEPS:
+            transaction.record(Event(transaction.at, number, "", before, step.value))
+            before = step.value
+    orders = zip(numbers, (sites for _, sites in admitted), strict=True)
+    given = number_orders(transaction, orders, last)
+    return [
+        RequestStatus(
+            entry.request,
+            transaction.at,
+            tuple(SiteProgress(site, order, SiteState.PENDING) for site, order in places.items()),
+            RequestState.DISPATCHED,
+            transaction.at + entry.due,
+        )
+        for entry, places in zip(chosen, given, strict=True)
+    ]
+
+
+def insert_heads(transaction: Transaction, entries: Sequence[Entry], state: RequestState) -> list[int]:
+    """Write requests without their references; return their numbers."""
+    heads = [
+        {
+            "request_id": entry.request.request_id,
+            "requester": entry.request.requester,
+            **_target_values(entry.request),
+            "submitted_at": transaction.at,
+            "content_digest": content_digest(entry.request),
+            "everyone": addresses_everyone(entry.request),
+            "state": state.value,
+            "due_at": transaction.at + entry.due,
+        }
+        for entry in entries
+    ]
+    statement = insert(RequestRow).returning(RequestRow.number, sort_by_parameter_order=True)
+    return list(transaction.connection.scalars(statement, heads))
+
+
+def insert_blocks(transaction: Transaction, request: int, blocks: Sequence[tuple[int, bytes]]) -> None:
+    """Write blocks of a request's references."""
+    if blocks:
+        transaction.connection.execute(
+            insert(ReferencesRow), [{"request": request, "first": first, "block": block} for first, block in blocks]
+        )
+
+
+def find_known(transaction: Transaction, request_ids: Collection[str]) -> dict[str, Row[Any]]:
+    """Return the rows of requests that are in the ledger, by their ids."""
+    found = transaction.connection.execute(
+        select(*RequestRow.__table__.columns).where(RequestRow.request_id.in_(set(request_ids)))
+    )
+    return {row.request_id: row for row in found}
+
+
+def find_sites(transaction: Transaction, entries: Sequence[Entry]) -> dict[str, int]:
+    """Return the sites that requests may concern, all that are in the federation or fewer, with their last numbers."""
+    statement = select(SiteRow.name, SiteRow.last_number).where(SiteRow.left_at.is_(None))
+    if not any(entry.sites is None and addresses_everyone(entry.request) for entry in entries):
+        named = {name for entry in entries for name in _names(entry)} - {DATA_PROTECTION_OFFICER}
+        statement = statement.where(SiteRow.name.in_(named))
+    return {row.name: row.last_number for row in transaction.connection.execute(statement)}
+
+
+def _names(entry: Entry) -> set[str]:
+    if entry.sites is not None:
+        return set(entry.sites)
+    return {entry.request.requester, str(_target_values(entry.request)["target_site"])}
+
+
+def address(entry: Entry, registered: Collection[str]) -> Collection[str]:
+    """Return the sites that get an order; raises `InvalidDeletion` if the policy or the ledger refuses."""
+    if entry.sites is None:
+        return addressed_sites(entry.request, registered)
+    if missing := set(entry.sites) - set(registered):
+        raise UnknownDeletion(f"site {min(missing)!r} is not registered")
+    return entry.sites
+
+
+def _answer_known(
+    transaction: Transaction,
+    entries: Sequence[Entry],
+    known: dict[str, Row[Any]],
+    answers: list[RequestStatus | FedmunkeyError | None],
+) -> None:
+    places = [
+        place for place, entry in enumerate(entries) if answers[place] is None and entry.request.request_id in known
+    ]
+    if places:
+        rows = [known[entries[place].request.request_id] for place in places]
+        for place, status in zip(places, read_statuses(transaction.connection, rows, transaction.at), strict=True):
+            answers[place] = status
+
+
+def check_same(request: DeletionRequest, digest: bytes | None) -> None:
+    """Check that a request is the one with this digest; raises `DeletionExists` if it is another."""
+    if content_digest(request) != digest:
+        raise DeletionExists(f"request id {request.request_id!r} stands for another request already; choose another id")
+
+
+def sorted_references(request: DeletionRequest) -> list[bytes]:
+    """Return the references of a request for records, ascending; none for others."""
+    return sorted(request.target.references) if isinstance(request.target, Records) else []
+
+
+def _target_values(request: DeletionRequest) -> dict[str, Any]:
+    target = request.target
+    if isinstance(target, Records):
+        kind, site, subject, count = RECORDS, target.site, None, len(target.references)
+    elif isinstance(target, Subject):
+        kind, site, subject, count = SUBJECT, "", target.reference, 0
+    else:
+        kind, site, subject, count = SITE, target.site, None, 0
+    return {
+        "target_kind": kind,
+        "target_site": site,
+        "subject_reference": subject,
+        "reference_count": count,
+    }

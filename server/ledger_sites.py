@@ -1,0 +1,225 @@
+"""Sites join the federation, leave it, and come back; what follows for their orders."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from common.deletion import DATA_PROTECTION_OFFICER, RequestState, SiteState
+from common.deletion_states import OPEN_REQUESTS
+from common.errors import FedmunkeyError, InvalidDeletion
+from server.ledger_answers import settle
+from server.ledger_errors import DeletionConflict, UnknownDeletion
+from server.ledger_requests import number_orders
+from server.ledger_tables import NAME_CHARACTERS, ORDER_IS_OPEN, OrderRow, RequestRow, SiteRow
+from server.ledger_transaction import Event, Transaction
+
+REGISTERED = "registered"
+LEFT = SiteState.LEFT.value
+_REASON_CHARACTERS = 1000
+
+
+@dataclass(frozen=True)
+class RegisteredSite:
+    """A site of the federation.
+
+    Attributes
+    ----------
+    name : str
+        Unique.
+    registered_at : datetime
+        When it joined.
+    orders, pending : int
+        How many orders it has been given, and how many of them it has not answered.
+    left_at : datetime, optional
+        When it left the federation; None while it is in it.
+    seen_at : datetime, optional
+        When it was last connected; None if it never was.
+    connected : bool
+        Whether it follows its orders at the moment.
+    """
+
+    name: str
+    registered_at: datetime
+    orders: int
+    pending: int
+    left_at: datetime | None = None
+    seen_at: datetime | None = None
+    connected: bool = False
+
+
+@dataclass(frozen=True)
+class Departure:
+    """A site that leaves, and why."""
+
+    site: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Contact:
+    """Sites that were connected just now; `until` says for how long they are taken to be, None that they are gone."""
+
+    sites: Collection[str]
+    until: datetime | None
+
+
+def register(transaction: Transaction, names: Sequence[str]) -> list[FedmunkeyError | None]:
+    """Add sites to the federation, or bring those back that had left; one that is in it stays as it is."""
+    results: list[FedmunkeyError | None] = []
+    for name in names:
+        row = _find(transaction.connection, name)
+        fault = _name_fault(name)
+        results.append(fault)
+        if fault is not None:
+            continue
+        if row is None:
+            transaction.connection.execute(insert(SiteRow).values(name=name, registered_at=transaction.at))
+            transaction.record(Event(transaction.at, None, name, "", REGISTERED))
+        elif row.left_at is not None:
+            _bring_back(transaction, row)
+    return results
+
+
+def remove(transaction: Transaction, departures: Sequence[Departure]) -> list[int | FedmunkeyError]:
+    """Let sites leave; what they had not answered is `left`, and so the requests cannot be completed.
+
+    Returns how many orders each site leaves behind.
+    """
+    results: list[int | FedmunkeyError] = []
+    for departure in departures:
+        row = _find(transaction.connection, departure.site)
+        if row is None:
+            results.append(UnknownDeletion(f"site {departure.site!r} is not registered; nothing was removed"))
+        elif row.left_at is not None:
+            results.append(DeletionConflict(f"site {departure.site!r} has left the federation already"))
+        elif len(departure.reason) > _REASON_CHARACTERS or not departure.reason.isprintable():
+            results.append(InvalidDeletion(f"a reason is one line of at most {_REASON_CHARACTERS} characters"))
+        else:
+            results.append(_let_leave(transaction, row, departure.reason))
+    return results
+
+
+def note_contact(transaction: Transaction, contacts: Sequence[Contact]) -> list[None]:
+    """Write which sites are connected."""
+    for contact in contacts:
+        transaction.connection.execute(
+            update(SiteRow)
+            .where(SiteRow.name.in_(contact.sites))
+            .values(seen_at=transaction.at, connected_until=contact.until)
+        )
+    return [None] * len(contacts)
+
+
+def read_sites(connection: Connection, now: datetime) -> list[RegisteredSite]:
+    """Return every site that is or was in the federation, in alphabetical order."""
+    waiting = connection.execute(select(OrderRow.site, func.count()).where(ORDER_IS_OPEN).group_by(OrderRow.site))
+    pending: dict[str, int] = {row[0]: row[1] for row in waiting}
+    rows = connection.execute(select(*SiteRow.__table__.columns)).all()
+    return [
+        RegisteredSite(
+            row.name,
+            row.registered_at,
+            row.last_number,
+            pending.get(row.name, 0),
+            row.left_at,
+            row.seen_at,
+            row.connected_until is not None and row.connected_until > now,
+        )
+        for row in sorted(rows, key=lambda row: str(row.name))
+    ]
+
+
+def read_last_number(connection: Connection, site: str) -> int:
+    """Return the number of a site's last order; raises `InvalidDeletion` if it is not in the federation."""
+    row = _find(connection, site)
+    if row is None:
+        raise UnknownDeletion(f"site {site!r} is not registered; register it with munkey-server sites --add {site}")
+    if row.left_at is not None:
+        raise DeletionConflict(
+            f"site {site!r} has left the federation; munkey-server sites --add {site} brings it back"
+        )
+    return int(row.last_number)
+
+
+def _find(connection: Connection, name: str) -> Row[Any] | None:
+    return connection.execute(select(*SiteRow.__table__.columns).where(SiteRow.name == name)).one_or_none()
+
+
+def _name_fault(name: str) -> InvalidDeletion | None:
+    if not name or len(name) > NAME_CHARACTERS or not name.isprintable() or name != name.strip():
+        return InvalidDeletion(f"{name!r} cannot be a site's name: use 1 to {NAME_CHARACTERS} printable characters")
+    if name == DATA_PROTECTION_OFFICER:
+        return InvalidDeletion(f"{name!r} cannot be a site's name: its holder may ask for everything")
+    return None
+
+
+def _let_leave(transaction: Transaction, row: Row[Any], reason: str) -> int:
+    orders = transaction.connection.execute(
+        select(OrderRow.request, OrderRow.number, OrderRow.state).where(OrderRow.site == row.name, ORDER_IS_OPEN)
+    ).all()
+    why = f"{row.name} left the federation{f': {reason}' if reason else ''}"
+    for order in orders:
+        transaction.move_order(order.request, row.name, order.number, SiteState(order.state), SiteState.LEFT, why)
+    transaction.record(Event(transaction.at, None, row.name, REGISTERED, LEFT, reason))
+    settle(transaction, {order.request for order in orders}, why)
+    transaction.connection.execute(
+        update(SiteRow)
+        .where(SiteRow.name == row.name)
+        .values(left_at=transaction.at, left_after=_last_dispatched(transaction.connection), connected_until=None)
+    )
+    return len(orders)
+
+
+def _bring_back(transaction: Transaction, row: Row[Any]) -> None:
+    """Open the site's orders again, and give it orders for what every site was asked for while it was away.
+
+    It comes with what it held when it left, and nothing that was deleted meanwhile may come back with it.
+    """
+    orders = transaction.connection.execute(
+        select(OrderRow.request, OrderRow.number).where(
+            OrderRow.site == row.name, OrderRow.state == SiteState.LEFT.value
+        )
+    ).all()
+    why = f"{row.name} came back to the federation"
+    for order in orders:
+        transaction.move_order(order.request, row.name, order.number, SiteState.LEFT, SiteState.PENDING, why)
+    missed = transaction.connection.scalars(
+        select(RequestRow.number)
+        .where(
+            RequestRow.number > row.left_after,
+            RequestRow.everyone,
+            RequestRow.number.in_(select(OrderRow.request)),
+            RequestRow.number.not_in(select(OrderRow.request).where(OrderRow.site == row.name)),
+        )
+        .order_by(RequestRow.number)
+    ).all()
+    number_orders(transaction, [(number, (row.name,)) for number in missed], {row.name: row.last_number})
+    transaction.record(Event(transaction.at, None, row.name, LEFT, REGISTERED))
+    transaction.connection.execute(
+        update(SiteRow).where(SiteRow.name == row.name).values(left_at=None, left_after=None)
+    )
+    settle(transaction, {*missed, *(order.request for order in orders)}, why)
+
+
+def _last_dispatched(connection: Connection) -> int:
+    """Return the number of the last request such that every one up to it has its orders."""
+    last = connection.scalar(select(func.max(RequestRow.number))) or 0
+    # A late request may be one whose references are not all there yet.
+    undispatched = connection.scalar(
+        select(func.min(RequestRow.number)).where(
+            RequestRow.state.in_([state.value for state in OPEN_REQUESTS if state is not RequestState.DISPATCHED]),
+            RequestRow.number.not_in(select(OrderRow.request)),
+        )
+    )
+    return last if undispatched is None else undispatched - 1
+
+
+def read_positions(connection: Connection) -> dict[str, int | None]:
+    """Return the number of each site's last order; None for a site that has left."""
+    rows = connection.execute(select(SiteRow.name, SiteRow.last_number, SiteRow.left_at))
+    return {row.name: None if row.left_at is not None else row.last_number for row in rows}

@@ -1,0 +1,85 @@
+"""What the service logs: every move in the ledger, one line each, for people or as JSON for programs.
+
+A line holds a request's number in the ledger and a site's name. It holds neither the request's id nor a reason, which
+people choose and might write a patient's name into; both are in the ledger. References are in no log either.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, TextIO
+
+from server.ledger import Ledger
+from server.ledger_transaction import Event
+
+_FIELDS = "fields"
+_moves = logging.getLogger("server.moves")
+
+
+class LogFormat(StrEnum):
+    """How a line is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and a move's fields beside them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record's line."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, _FIELDS, {}),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+@contextmanager
+def logging_to(stream: TextIO, form: LogFormat, ledger: Ledger) -> Iterator[None]:
+    """Log what happens, and every move of a ledger, while the context lasts."""
+    handler = logging.StreamHandler(stream)
+    if form is LogFormat.JSON:
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger()
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    _moves.setLevel(logging.INFO)
+    ledger.listen(log_moves)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
+        _moves.setLevel(logging.NOTSET)
+
+
+def log_moves(events: Sequence[Event]) -> None:
+    """Log the moves of a transaction."""
+    if not _moves.isEnabledFor(logging.INFO):
+        return
+    for event in events:
+        fields: dict[str, Any] = {}
+        if event.request is not None:
+            fields["request"] = event.request
+        if event.site:
+            fields["site"] = event.site
+        fields |= {"before": event.before, "after": event.after}
+        if event.seconds is not None:
+            fields["seconds"] = round(event.seconds, 3)
+        what = f"request {event.request}" if event.request is not None else "site"
+        where = f"{' at ' if event.request is not None else ' '}{event.site}" if event.site else ""
+        _moves.info("%s%s: %s", what, where, event.after, extra={_FIELDS: fields})

@@ -1,0 +1,92 @@
+"""What Prometheus reads: whether deletions get through, and how long they take. No metric names a site or a patient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Histogram, start_http_server
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from common.deletion_channel import split_address
+from common.errors import InvalidSetting
+from server.ledger import Ledger
+from server.ledger_transaction import Event
+
+# From an agent that is connected to a site that comes back after a month.
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600, 21_600, 86_400, 604_800, 2_592_000)
+
+
+class LedgerCollector(Collector):
+    """Counts when it is asked, so that every process of a service tells the same."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the gauges."""
+        summary = self._ledger.summary()
+        requests = GaugeMetricFamily("fedmunkey_requests", "Deletion requests by state.", labels=["state"])
+        for state, count in summary.requests.items():
+            requests.add_metric([state.value], count)
+        yield requests
+        yield GaugeMetricFamily(
+            "fedmunkey_pending_orders", "Orders that no site has answered.", value=summary.pending_orders
+        )
+        yield GaugeMetricFamily(
+            "fedmunkey_oldest_pending_order_seconds",
+            "Age of the oldest order that no site has answered; 0 if there is none.",
+            value=summary.oldest_seconds,
+        )
+        yield GaugeMetricFamily(
+            "fedmunkey_connected_sites",
+            "Sites that follow their orders, at any process of the service.",
+            value=summary.connected_sites,
+        )
+        yield GaugeMetricFamily("fedmunkey_sites", "Sites in the federation.", value=summary.sites)
+
+
+def make_registry(ledger: Ledger) -> CollectorRegistry:
+    """Return everything that is measured of a ledger; the histogram counts what ends while this process runs."""
+    registry = CollectorRegistry()
+    registry.register(LedgerCollector(ledger))
+    seconds = Histogram(
+        "fedmunkey_erase_seconds",
+        "Seconds from a request's submission to its end, of requests that this process saw end.",
+        labelnames=["state"],
+        buckets=_SECONDS,
+        registry=registry,
+    )
+
+    def observe(events: Sequence[Event]) -> None:
+        for event in events:
+            if event.seconds is not None:
+                seconds.labels(event.after).observe(event.seconds)
+
+    ledger.listen(observe)
+    return registry
+
+
+@contextmanager
+def served_metrics(ledger: Ledger, address: str) -> Iterator[str]:
+    """Serve metrics over HTTP while the context lasts; give the address, with the port that was chosen for port 0.
+
+    Raises
+    ------
+    InvalidSetting
+        If the address is not of the form `host:port`, or nothing can listen there.
+    """
+    host, port = split_address(address)
+    registry = make_registry(ledger)
+    try:
+        server, thread = start_http_server(port, host.strip("[]"), registry)
+    except OSError as error:
+        fault = (error.strerror or str(error)).lower()
+        raise InvalidSetting(f"cannot serve metrics on {address} ({fault}); choose another with --metrics") from None
+    try:
+        yield f"{host}:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

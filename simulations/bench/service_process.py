@@ -1,0 +1,82 @@
+"""The deletion service in a process of its own, as it is deployed, for measuring it from outside."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import FederationStopped
+from server.ledger import Ledger
+from simulations.bench.memory import resident_memory
+
+_ROOT = Path(__file__).parents[2]
+_END_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class RunningService:
+    """A service that answers calls.
+
+    Attributes
+    ----------
+    address : str
+        `host:port`.
+    process : int
+        Its process id.
+    """
+
+    address: str
+    process: int
+
+    def memory(self) -> int:
+        """Return the bytes of memory that it has at the moment."""
+        return resident_memory(self.process)
+
+
+@contextmanager
+def running_service(folder: Path, sites: Sequence[str], database: str = "") -> Iterator[RunningService]:
+    """Run `munkey-server serve` while the context lasts, with sites registered before.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the ledger lies if no database is named, and the log.
+    sites : sequence of str
+        Who is in the federation.
+    database : str
+        A database's URL; an SQLite file in the folder if it is empty.
+    """
+    ledger = database or str(folder / "ledger.sqlite")
+    with Ledger(ledger) as opened:
+        for site in sites:
+            opened.register(site)
+    words = ["serve", "--database", ledger, "--address", "127.0.0.1:0", "--log-format", "json"]
+    with (folder / "service.log").open("w") as log:
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-c", "from server.cli import main; main()", *words],
+            cwd=_ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None  # noqa: S101
+            line = process.stdout.readline()
+            if not line:
+                raise FederationStopped(f"the deletion service did not start: {(folder / 'service.log').read_text()}")
+            yield RunningService(line.removeprefix("deletion service at ").partition(",")[0], process.pid)
+        finally:
+            process.terminate()
+            try:
+                process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdout is not None:
+                process.stdout.close()

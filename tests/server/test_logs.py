@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records
+from server.ledger import Ledger
+from server.logs import LogFormat, logging_to
+from tests.server.ledger_contract import ANSWER, REQUEST, references
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.register("hospital-1")
+        yield ledger
+
+
+def test_every_move_is_a_line_of_json(ledger: Ledger) -> None:
+    stream = io.StringIO()
+    with logging_to(stream, LogFormat.JSON, ledger):
+        ledger.enter(REQUEST)
+        ledger.acknowledge(ANSWER)
+        ledger.remove("hospital-1")
+
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line.get("request"), line.get("site"), line["before"], line["after"]) for line in lines] == [
+        (1, None, "", "received"),
+        (1, None, "received", "verified"),
+        (1, None, "verified", "dispatched"),
+        (1, "hospital-1", "pending", "erased"),
+        (1, None, "dispatched", "completed"),
+        (None, "hospital-1", "registered", "left"),
+    ]
+    assert {line["level"] for line in lines} == {"info"}
+    assert lines[4]["seconds"] >= 0
+    assert "time" in lines[0]
+
+
+@pytest.mark.parametrize("form", LogFormat)
+def test_no_line_holds_what_might_name_a_patient(ledger: Ledger, form: LogFormat) -> None:
+    stream = io.StringIO()
+    asked = references(3)
+    with logging_to(stream, form, ledger):
+        ledger.enter(DeletionRequest("patient-17", DATA_PROTECTION_OFFICER, Records(asked)))
+        ledger.extend("patient-17", 10, "patient-17 asked twice")
+        ledger.remove("hospital-1", "patient-17 has moved")
+
+    assert "request 1: dispatched" in stream.getvalue()
+    assert "patient-17" not in stream.getvalue()
+    assert not [reference for reference in asked if reference.hex() in stream.getvalue()]
+
+
+def test_fault_is_one_line_of_json_with_its_traceback(ledger: Ledger) -> None:
+    stream = io.StringIO()
+    with logging_to(stream, LogFormat.JSON, ledger):
+        try:
+            raise RuntimeError("a fault")
+        except RuntimeError:
+            logging.getLogger("server.deletion_servicer").exception("a call failed")
+
+    (line,) = map(json.loads, stream.getvalue().splitlines())
+    assert (line["level"], line["message"]) == ("error", "a call failed")
+    assert "RuntimeError: a fault" in line["error"]
+
+
+def test_nothing_is_logged_after_the_context(ledger: Ledger) -> None:
+    stream = io.StringIO()
+    with logging_to(stream, LogFormat.TEXT, ledger):
+        pass
+
+    ledger.enter(REQUEST)
+
+    assert stream.getvalue() == ""

@@ -1,0 +1,209 @@
+"""Two services on one database: each serves what the other one writes."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, RequestState, Subject, WholeSite
+from common.deletion_channel import DeletionChannel
+from common.errors import FedmunkeyError
+from server import upkeep
+from server.deletion_server import DeletionServer
+from server.deletion_service import LedgerService, News
+from server.ledger import Ledger
+from server.presence import Presence
+from server.upkeep import Upkeep
+from tests.server.databases import postgresql_database
+from tests.server.ledger_contract import ANSWER, NOON, Clock
+
+PATIENCE = 20.0
+SITES = ("hospital-1", "hospital-2")
+
+
+@dataclass(frozen=True)
+class Served:
+    ledger: Ledger
+    channel: DeletionChannel
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield str(tmp_path / "ledger.sqlite")
+    else:
+        with postgresql_database() as database:
+            yield database
+
+
+@pytest.fixture
+def services(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Served, Served]]:
+    """Two servers with a ledger each. On PostgreSQL they hear of each other only by what is announced."""
+    monkeypatch.setattr(upkeep, "POLL_SECONDS", PATIENCE if database.startswith("postgresql") else 0.05)
+    with ExitStack() as stack:
+
+        def serve() -> Served:
+            ledger = stack.enter_context(Ledger(database))
+            for site in SITES:
+                ledger.register(site)
+            server = stack.enter_context(DeletionServer(LedgerService(ledger)))
+            return Served(ledger, stack.enter_context(DeletionChannel(server.address, timeout=PATIENCE)))
+
+        yield serve(), serve()
+
+
+def follow(channel: DeletionChannel, site: str, heard: queue.Queue[DeletionOrder | FedmunkeyError]) -> threading.Thread:
+    def read() -> None:
+        try:
+            for order in channel.watch(site, 0, follow=True):
+                heard.put(order)
+        except FedmunkeyError as error:
+            heard.put(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    return thread
+
+
+def test_site_at_one_service_hears_of_a_request_at_the_other(services: tuple[Served, Served]) -> None:
+    here, there = services
+    heard: queue.Queue[DeletionOrder | FedmunkeyError] = queue.Queue()
+    thread = follow(there.channel, "hospital-1", heard)
+    first = DeletionRequest("first", "hospital-1", WholeSite("hospital-1"))
+    second = DeletionRequest("second", DATA_PROTECTION_OFFICER, Subject(bytes(32)))
+    there.channel.submit(first)
+    assert heard.get(timeout=PATIENCE) == DeletionOrder(1, "hospital-1", first)
+
+    here.channel.submit(second)
+
+    assert heard.get(timeout=PATIENCE) == DeletionOrder(2, "hospital-1", second)
+    there.channel.close()
+    thread.join(PATIENCE)
+
+
+def test_site_that_leaves_is_told_at_the_other_service(services: tuple[Served, Served]) -> None:
+    here, there = services
+    heard: queue.Queue[DeletionOrder | FedmunkeyError] = queue.Queue()
+    thread = follow(there.channel, "hospital-2", heard)
+    there.channel.submit(DeletionRequest("first", "hospital-2", WholeSite("hospital-2")))
+    assert isinstance(heard.get(timeout=PATIENCE), DeletionOrder)
+
+    here.ledger.remove("hospital-2", "it has closed")
+
+    told = heard.get(timeout=PATIENCE)
+    assert "hospital-2' has left the federation" in str(told)
+    thread.join(PATIENCE)
+    assert here.channel.get("first").state is RequestState.PARTIAL
+
+
+def test_orders_of_both_are_numbered_without_gaps(services: tuple[Served, Served]) -> None:
+    def submit(number: int) -> None:
+        request = DeletionRequest(f"request-{number}", DATA_PROTECTION_OFFICER, Subject(bytes(32)))
+        services[number % 2].channel.submit(request)
+        # The other service knows it, and neither writes it twice.
+        services[(number + 1) % 2].channel.submit(request)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(submit, range(30)))
+
+    for site in SITES:
+        orders = list(services[0].channel.watch(site, 0))
+        assert [order.number for order in orders] == list(range(1, 31))
+        assert len({order.request.request_id for order in orders}) == 30
+    pages = services[1].channel.page(size=30)
+    assert len({status.request.request_id for status in pages.statuses}) == 30
+
+
+def test_last_two_answers_at_two_services_complete_the_request(services: tuple[Served, Served]) -> None:
+    for number in range(1, 11):
+        services[0].channel.submit(DeletionRequest(f"r{number}", DATA_PROTECTION_OFFICER, Subject(bytes(32))))
+
+    def give(place: int) -> None:
+        for number in range(1, 11):
+            answer = replace(ANSWER, number=number, site=SITES[place], request_id=f"r{number}")
+            services[place].channel.acknowledge(answer)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(give, (0, 1)))
+
+    assert {status.state for status in services[0].channel.requests()} == {RequestState.COMPLETED}
+
+
+class TestUpkeep:
+    @pytest.fixture
+    def clock(self) -> Clock:
+        return Clock()
+
+    @pytest.fixture
+    def ledger(self, tmp_path: Path, clock: Clock) -> Iterator[Ledger]:
+        with Ledger(tmp_path / "ledger.sqlite", clock=clock) as ledger:
+            for site in SITES:
+                ledger.register(site)
+            yield ledger
+
+    def test_only_changed_sites_are_woken(self, ledger: Ledger) -> None:
+        service = LedgerService(ledger)
+        keeping = Upkeep(service, Presence(ledger), clock=lambda: 0.0)
+        heard: list[News] = []
+        ledger.enter(DeletionRequest("first", "hospital-1", WholeSite("hospital-1")))
+
+        with service.listening(heard.append):
+            keeping.look()
+            keeping.look()
+            ledger.remove("hospital-2")
+            keeping.look()
+
+        assert heard == [News({"hospital-1": 1}, left=frozenset()), News({}, left=frozenset({"hospital-2"}))]
+
+    def test_late_requests_are_found_once_a_minute(self, ledger: Ledger, clock: Clock) -> None:
+        seconds = 0.0
+        keeping = Upkeep(LedgerService(ledger), Presence(ledger), clock=lambda: seconds)
+        keeping.look()
+        ledger.enter(DeletionRequest("first", "hospital-1", WholeSite("hospital-1")))
+        clock.time += timedelta(days=40)
+
+        keeping.look()
+        before = [move.after for move in ledger.history("first")]
+        seconds = upkeep.OVERDUE_SECONDS
+        keeping.look()
+
+        assert before[-1] == "dispatched"
+        assert ledger.history("first")[-1].after == "overdue"
+
+    def test_connection_is_renewed_while_it_lasts_and_runs_out_by_itself(self, ledger: Ledger, clock: Clock) -> None:
+        seconds = 0.0
+        presence = Presence(ledger)
+        keeping = Upkeep(LedgerService(ledger), presence, clock=lambda: seconds)
+
+        def connected() -> list[str]:
+            return [site.name for site in ledger.sites() if site.connected]
+
+        presence.connect("hospital-1")
+        presence.connect("hospital-1")
+        presence.disconnect("hospital-1")
+        keeping.look()
+        ledger.mark_overdue()
+        assert connected() == ["hospital-1"]
+        for _ in range(5):
+            clock.time += timedelta(seconds=9)
+            seconds += 10
+            keeping.look()
+            ledger.mark_overdue()
+            assert connected() == ["hospital-1"]
+        clock.time += timedelta(minutes=1)
+        assert connected() == []
+        presence.disconnect("hospital-1")
+        keeping.look()
+        ledger.mark_overdue()
+        seen = ledger.sites()[0].seen_at
+        assert isinstance(seen, datetime)
+        assert seen > NOON + timedelta(minutes=1)
+        assert ledger.sites()[1].seen_at is None
