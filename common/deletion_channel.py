@@ -27,24 +27,36 @@ from protos.deletion_pb2_grpc import DeletionStub
 KEEPALIVE_SECONDS = 30
 """A peer on an open stream that answers no ping for this long, and a third of it more, is taken for dead."""
 
-MESSAGE_OPTIONS = [
+_SIZE_OPTIONS = [
     ("grpc.max_send_message_length", MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
-    ("grpc.keepalive_timeout_ms", KEEPALIVE_SECONDS * 1000 // 3),
-    # Without these, a stream on which no order comes would be pinged twice and then no more.
-    ("grpc.http2.max_pings_without_data", 0),
 ]
+
+
+def _keepalive_options(seconds: float) -> list[tuple[str, int]]:
+    return [
+        ("grpc.keepalive_time_ms", round(seconds * 1000)),
+        ("grpc.keepalive_timeout_ms", round(seconds * 1000 / 3)),
+        # Without this, a stream on which no order comes would be pinged twice and then no more.
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+
+
+MESSAGE_OPTIONS = [*_SIZE_OPTIONS, *_keepalive_options(KEEPALIVE_SECONDS)]
 """Options that the service and its users must agree on."""
 
 _CHANNEL_OPTIONS = [
-    *MESSAGE_OPTIONS,
+    *_SIZE_OPTIONS,
     # A service that was down is tried again within seconds, not minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
     # Channels to one address would otherwise share a connection and its waiting time after a failure.
     ("grpc.use_local_subchannel_pool", 1),
 ]
+
+_PAGE_ORDERS = 256
+_PAGE_BYTES = 4 * 2**20
+"""A backlog is read in parts of at most so many orders, or of so many bytes and one order more."""
 
 _REFUSALS = {
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -87,6 +99,9 @@ class DeletionChannel(DeletionService):
         `host:port` of the service.
     timeout : float
         Seconds that one call may take. Following a stream of orders has no such limit.
+    keepalive : float
+        Seconds after which a silent peer is asked whether it is there. The service takes those who ask more often than
+        it expects for attackers.
 
     Raises
     ------
@@ -94,14 +109,15 @@ class DeletionChannel(DeletionService):
         If the address is not of the form `host:port`.
     """
 
-    def __init__(self, address: str, timeout: float = 30.0) -> None:
+    def __init__(self, address: str, timeout: float = 30.0, *, keepalive: float = KEEPALIVE_SECONDS) -> None:
         host, _ = split_address(address)
         # A proxy for the outside world cannot reach a service on this machine.
         proxy = [("grpc.enable_http_proxy", 0)] if is_loopback(host) else []
         self._address = address
         self._timeout = timeout
         self._closed = threading.Event()
-        self._channel = grpc.insecure_channel(address, options=[*_CHANNEL_OPTIONS, *proxy])
+        options = [*_CHANNEL_OPTIONS, *_keepalive_options(keepalive), *proxy]
+        self._channel = grpc.insecure_channel(address, options=options)
         self._stub = DeletionStub(self._channel)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Self:
@@ -143,10 +159,11 @@ class DeletionChannel(DeletionService):
     def watch(self, site: str, after: int, *, follow: bool = False) -> Iterator[DeletionOrder]:
         """Yield a site's orders with numbers above `after`; see `DeletionService.watch`.
 
-        The call is made when the first order is asked for. Without `follow`, all orders are then read within the
-        timeout, so that the time taken to carry one out does not count. With `follow`, the iterator ends only after
-        `close`; a service that stops, or is lost, raises `ServiceUnavailable`, and the reader may watch again from the
-        last number it has applied.
+        Orders are called for as they are asked for, so that a backlog of months takes no more memory than one of a day.
+        Without `follow`, each part of the backlog is read within the timeout before its first order is yielded, so that
+        the time taken to carry one out does not count. With `follow`, the iterator ends only after `close`; a service
+        that stops, or is lost, raises `ServiceUnavailable`, and the reader may watch again from the last number it has
+        applied.
         """
         with writing("a request for orders"):
             message = deletion_pb2.WatchRequest(site=site, after=after, follow=follow)
@@ -164,11 +181,28 @@ class DeletionChannel(DeletionService):
         return int(self._call(self._stub.OpenRound, message).pending_orders)
 
     def _backlog(self, message: deletion_pb2.WatchRequest) -> Iterator[DeletionOrder]:
-        def read(message: deletion_pb2.WatchRequest, timeout: float) -> list[deletion_pb2.WatchResponse]:
-            return list(self._stub.Watch(message, timeout=timeout))
+        after, ended = message.after, False
+        while not ended:
+            part = deletion_pb2.WatchRequest(site=message.site, after=after)
+            answers, ended = self._call(self._read_part, part)
+            for answer in answers:
+                order = order_from_wire(answer.order)
+                after = order.number
+                yield order
 
-        for answer in self._call(read, message):
-            yield order_from_wire(answer.order)
+    def _read_part(
+        self, message: deletion_pb2.WatchRequest, timeout: float
+    ) -> tuple[list[deletion_pb2.WatchResponse], bool]:
+        """Return some of a backlog's orders, and whether they are the last."""
+        answers, size = list[deletion_pb2.WatchResponse](), 0
+        stream = self._stub.Watch(message, timeout=timeout)
+        for answer in stream:
+            answers.append(answer)
+            size += answer.ByteSize()
+            if len(answers) == _PAGE_ORDERS or size >= _PAGE_BYTES:
+                stream.cancel()
+                return answers, False
+        return answers, True
 
     def _follow(self, message: deletion_pb2.WatchRequest) -> Iterator[DeletionOrder]:
         try:

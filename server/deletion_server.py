@@ -24,6 +24,7 @@ from grpc_reflection.v1alpha import reflection
 from common.deletion_channel import KEEPALIVE_SECONDS, MESSAGE_OPTIONS, split_address
 from common.deletion_service import StatusPage
 from common.errors import FedmunkeyError, InvalidSetting, ServiceUnavailable
+from common.failpoints import Failpoint, hit
 from common.wire import (
     MESSAGE_BYTES,
     acknowledgement_from_wire,
@@ -226,8 +227,12 @@ class _Servicer(deletion_pb2_grpc.DeletionServicer):
                 await woken.wait()
 
     def _order(self, site: str, after: int) -> deletion_pb2.WatchResponse | None:
+        hit(Failpoint.DISPATCH_BEFORE_READ)
         order = self._service.next_order(site, after)
-        return None if order is None else deletion_pb2.WatchResponse(order=order_to_wire(order))
+        if order is None:
+            return None
+        hit(Failpoint.DISPATCH_BEFORE_SEND)
+        return deletion_pb2.WatchResponse(order=order_to_wire(order))
 
     @asynccontextmanager
     async def _following(self, site: str) -> AsyncIterator[asyncio.Event]:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, RequestStatus, SiteState
 from common.deletion_service import DeletionService, StatusPage
 from common.errors import InvalidDeletion
+from common.failpoints import Failpoint, hit
 from common.wire import check_fits_into_message
 from server.ledger import REQUEST_ID_CHARACTERS, DeletionConflict, Ledger
 from server.policy import addressed_sites
@@ -56,8 +57,10 @@ class LedgerService(DeletionService):
         if len(request.request_id) > REQUEST_ID_CHARACTERS or not request.request_id.isprintable():
             raise InvalidDeletion(f"a request id must have 1 to {REQUEST_ID_CHARACTERS} printable characters")
         check_fits_into_message(request)
+        hit(Failpoint.SUBMIT_RECEIVED)
         sites = addressed_sites(request, self._ledger.site_names())
         status = self._ledger.enter(request, sites)
+        hit(Failpoint.SUBMIT_AFTER_COMMIT)
         for progress in status.sites:
             self._wake(progress.site)
         return status
@@ -92,14 +95,18 @@ class LedgerService(DeletionService):
             As `DeletionService.acknowledge`, and if the answer contradicts itself.
         """
         _check_answer(acknowledgement)
+        hit(Failpoint.ACKNOWLEDGE_RECEIVED)
         self._ledger.acknowledge(acknowledgement)
+        hit(Failpoint.ACKNOWLEDGE_AFTER_COMMIT)
 
     def open_round(self, number: int) -> int:
         """Write down that a round begins, let `on_round` act, and return how many orders are not answered yet."""
         if not 0 <= number <= _LARGEST_NUMBER:
             raise InvalidDeletion(f"round {number} does not exist; rounds are numbered from 0")
+        hit(Failpoint.ROUND_RECEIVED)
         with self._round_lock:
             self._ledger.open_round(number)
+            hit(Failpoint.ROUND_AFTER_COMMIT)
             if self._on_round is not None:
                 self._on_round(number)
             return self._ledger.pending()

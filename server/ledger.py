@@ -35,6 +35,7 @@ from common.deletion import (
 )
 from common.deletion_service import StatusPage
 from common.errors import InvalidDeletion, InvalidSetting, ServiceUnavailable
+from common.failpoints import Failpoint, hit
 from common.guarantees import Guarantee, PrivacyLoss
 from common.references import REFERENCE_BYTES
 from common.wire import MAXIMUM_REFERENCES, check_page_size
@@ -192,6 +193,7 @@ class Ledger:
             row = session.scalar(select(RequestRow).where(RequestRow.request_id == request.request_id))
             if row is None:
                 row = self._insert(session, request, sites)
+                hit(Failpoint.SUBMIT_BEFORE_COMMIT)
             elif _request(session, row) != request:
                 raise DeletionExists(
                     f"request id {request.request_id!r} stands for another request already; choose another id"
@@ -288,6 +290,7 @@ class Ledger:
                         acknowledged_at=self._clock(),
                     )
                 )
+                hit(Failpoint.ACKNOWLEDGE_BEFORE_COMMIT)
             elif any(getattr(known, name) != claim for name, claim in _claims(answer).items()):
                 raise DeletionConflict(
                     f"site {answer.site!r} answered order {answer.number} with {known.state!r} "
@@ -298,6 +301,7 @@ class Ledger:
         """Write down that a round of training begins."""
         with self._transaction(write=True) as session:
             session.add(RoundRow(number=number, opened_at=self._clock()))
+            hit(Failpoint.ROUND_BEFORE_COMMIT)
 
     def rounds(self) -> tuple[tuple[int, datetime], ...]:
         """Return the rounds in the order of their opening: number and time."""
