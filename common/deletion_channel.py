@@ -37,6 +37,8 @@ def _keepalive_options(seconds: float) -> list[tuple[str, int]]:
     return [
         ("grpc.keepalive_time_ms", round(seconds * 1000)),
         ("grpc.keepalive_timeout_ms", round(seconds * 1000 / 3)),
+        # gRPC waits for the answer to a ping as long as this says, a minute by default, whatever the line above says.
+        ("grpc.http2.ping_timeout_ms", round(seconds * 1000 / 3)),
         # Without this, a stream on which no order comes would be pinged twice and then no more.
         ("grpc.http2.max_pings_without_data", 0),
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, RequestStatus, SiteState, Subject
 from common.errors import ServiceUnavailable
-from simulations.faults.federation import Federation, make_federation
+from simulations.faults.federation import make_federation
 from simulations.faults.injections import INJECTIONS, Backup
 from simulations.faults.invariants import Findings, check
 from simulations.faults.model import Asked, Named
@@ -30,12 +30,15 @@ _DELETIONS_PER_INJECTION = 20
 _BACKUP_AT, _DAMAGE_AT = 0.3, 0.6
 """Shares of the requests after which a site is copied, and after which it is damaged and replaced by the copy."""
 
+_ARMED = 0.7
+"""How often a process that was killed is followed by one that kills itself at a failpoint."""
+
 _LONGEST_MOMENT = 0.03
 _REST_SECONDS = 180.0
 """How long the federation has to come to rest once nothing is done to it any more."""
 
-_PRECISION_SECONDS = 60.0
-"""A submission that far from the time of its making was stamped by a clock that had jumped."""
+_WRONG_SECONDS = 3600.0
+"""A submission that far from now was stamped by a clock that had jumped; no run takes as long."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class Outcome:
         What was found broken.
     kills, injections, submissions : Counter
         What was done, by kind.
+    rounds : int
+        Rounds of training that a site has held to their end.
     seconds : float
         From the first process to the last check.
     skipped : dict
@@ -87,6 +92,7 @@ class Outcome:
     kills: Counter[str]
     injections: Counter[str]
     submissions: Counter[str]
+    rounds: int
     seconds: float
     skipped: dict[str, str]
 
@@ -111,11 +117,18 @@ def run(order: Order, progress: Callable[[int, str], None]) -> Outcome:
     progress(0, "making sites")
     federation = make_federation(order.folder, order.deletions, order.sites, order.seed)
     drawn = draw_requests(federation, order.deletions, chance)
+    progress(0, "starting programs")
     with Launcher(PRELOAD) as launcher, Stage(federation, launcher, chance, order.agent_entry) as stage:
+        progress(0, "first round of training")
+        stage.await_training()
         with ThreadPoolExecutor(_REQUESTERS) as pool:
             requesters = Requesters(stage, pool, chance)
             course = _Course(order, stage, requesters, chance, progress)
-            course.run(drawn)
+            try:
+                course.run(drawn)
+            except BaseException:
+                requesters.stop()
+                raise
         progress(0, "coming to rest")
         statuses = course.come_to_rest()
         stage.stop()
@@ -128,6 +141,7 @@ def run(order: Order, progress: Callable[[int, str], None]) -> Outcome:
         stage.kills,
         course.injections,
         requesters.made,
+        stage.count_rounds(),
         time.monotonic() - began,
         course.skipped(statuses),
     )
@@ -174,8 +188,10 @@ class _Course:
         stage.federation.clock.jump(0)
         for slot in stage.slots:
             stage.tend()
-            if slot.plan is not None:
-                stage.kill(slot) if slot.armed else stage.replace(slot)
+            if slot.armed:
+                stage.kill(slot)
+            elif slot.plan is not None:
+                stage.replace(slot)
         while stage.killed < self._order.kills:
             self._kill(self._chance.choice(stage.slots))
         deadline = time.monotonic() + _REST_SECONDS
@@ -189,20 +205,24 @@ class _Course:
     def skipped(self, statuses: list[RequestStatus]) -> dict[str, str]:
         """Return what was to be injected and was not, or without effect, with the reason."""
         found = {}
-        jumped = sum(abs(status.submitted_at.timestamp() - time.time()) > 86_400 for status in statuses)
+        jumped = sum(abs(status.submitted_at.timestamp() - time.time()) > _WRONG_SECONDS for status in statuses)
         if self.injections["jump_clock"] and not jumped:
-            found["jump_clock"] = "no request was submitted while the clock was wrong by days"
+            found["jump_clock"] = "no request was submitted while the clock was wrong"
         if not self._damaged:
             found["damaged key store"] = "the run was too short"
         return found
 
     def _disturb(self, share: float) -> None:
-        """Kill as many processes as are due by now; every other one makes its successor kill itself."""
+        """Kill as many processes as are due by now; most are followed by one that kills itself at a failpoint."""
         stage = self._stage
         stage.tend()
         while stage.killed + stage.armed < round(share * self._order.kills):
             slot = self._chance.choice(stage.slots)
-            if not slot.armed and stage.killed + stage.armed + 2 <= self._order.kills and self._chance.random() < 0.5:
+            if (
+                not slot.armed
+                and stage.killed + stage.armed + 2 <= self._order.kills
+                and self._chance.random() < _ARMED
+            ):
                 stage.arm(slot)
             else:
                 self._kill(slot)

@@ -17,7 +17,7 @@ from simulations.faults.stage import Role, Stage
 _LOCK_SECONDS = 0.4
 _HOLE_SECONDS = 0.6
 _SLOW = Conditions(delay=0.02, bytes_per_second=50_000)
-_JUMPS = (-3600.0, 40 * 86_400.0, 0.0, -40 * 86_400.0)
+_JUMPS = (-7200.0, 40 * 86_400.0, -40 * 86_400.0)
 _REIMPORTED = 20
 
 
@@ -78,7 +78,7 @@ def fill_disk(stage: Stage) -> None:
 
 
 def jump_clock(stage: Stage) -> None:
-    """Put the service's clock wrong by an hour or forty days, or right again."""
+    """Put the service's clock wrong by two hours or forty days."""
     stage.federation.clock.jump(stage.chance.choice(_JUMPS))
 
 

@@ -49,9 +49,7 @@ class Findings:
         return not (self.lost or self.applied_twice or self.resurrected or self.residue_bytes or self.broken)
 
 
-def check(
-    federation: Federation, statuses: Sequence[RequestStatus], contents: Mapping[str, Contents]
-) -> Findings:
+def check(federation: Federation, statuses: Sequence[RequestStatus], contents: Mapping[str, Contents]) -> Findings:
     """Compare a federation that has come to rest with its model, which is brought up to date on the way.
 
     Parameters
@@ -117,7 +115,9 @@ def _check_orders(
         answers.append(answer)
         given = Expected(answer.state, answer.records, answer.entries)
         if given != expected:
-            findings.broken.append(f"order {number} at {site.name} was answered {_words(given)}, not {_words(expected)}")
+            findings.broken.append(
+                f"order {number} at {site.name} was answered {_words(given)}, not {_words(expected)}"
+            )
     return answers
 
 

@@ -1,4 +1,4 @@
-"""`munkey-server serve` with a clock that jumps: what a wrong battery, a wrong hand or a time server does to a machine."""
+"""`munkey-server` with a clock that jumps, as a flat battery, a wrong hand or a time server makes it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ VARIABLE = "MUNKEY_SIM_CLOCK"
 def main() -> None:
     """Run `munkey-server`, every ledger of which tells the time by that file."""
     clock = JumpingClock(Path(os.environ[VARIABLE]))
-    server.cli.Ledger = partial(server.cli.Ledger, clock=clock)  # type: ignore[assignment, misc]
+    names = vars(server.cli)
+    names["Ledger"] = partial(names["Ledger"], clock=clock)
     server.cli.main()
 
 

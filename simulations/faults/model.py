@@ -133,7 +133,7 @@ class Asked:
 
 @dataclass
 class FederationModel:
-    """What a federation should be: every site, and every request that was accepted.
+    """What a federation should be: every site, every request that was accepted, and the orders that followed.
 
     Attributes
     ----------
@@ -141,14 +141,25 @@ class FederationModel:
         By name.
     asked : dict
         By request id.
+    orders : dict
+        Request ids of each site's orders, by site; the first order of a site is number 1.
     """
 
     sites: dict[str, SiteModel]
     asked: dict[str, Asked] = field(default_factory=dict)
+    orders: dict[str, list[str]] = field(default_factory=dict)
 
     def ask(self, asked: Asked) -> None:
-        """Note a request; the same one again changes nothing."""
+        """Note a request, whenever its orders may come; the same one again changes nothing."""
         self.asked.setdefault(asked.request_id, asked)
+
+    def enter(self, asked: Asked) -> dict[str, int]:
+        """Note a request and give each site that it addresses an order; return their numbers by site."""
+        if asked.request_id not in self.asked:
+            self.ask(asked)
+            for site in asked.sites:
+                self.orders.setdefault(site, []).append(asked.request_id)
+        return {site: self.orders[site].index(asked.request_id) + 1 for site in asked.sites}
 
     def apply(self, site: str, request_id: str) -> Expected:
         """Apply a request at a site as its next order, and return the answer to it."""

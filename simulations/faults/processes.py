@@ -50,15 +50,17 @@ class Program:
 
 @dataclass
 class Process:
-    """One process; its number is known once it has been started."""
+    """One process, by the number that its launcher knows it by; `asked`: it was sent a signal."""
 
     number: int
     launcher: Launcher
+    asked: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
     code: int | None = None
 
     def signal(self, number: int) -> None:
         """Send it a signal; one that has ended gets none."""
+        self.asked = True
         self.launcher.tell({"do": "signal", "id": self.number, "signal": number})
 
     @property
@@ -94,11 +96,20 @@ class Launcher:
         self._preload = preload
         self._processes: dict[int, Process] = {}
         self._ready = threading.Event()
+        self._imported = False
         self._lock = threading.Lock()
         self._parent: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
 
     def __enter__(self) -> Self:
+        try:
+            self._begin()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _begin(self) -> None:
         path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
         self._parent = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "simulations.faults.launcher", *self._preload],
@@ -110,10 +121,8 @@ class Launcher:
         )
         self._reader = threading.Thread(target=self._read, name="launcher")
         self._reader.start()
-        if not self._ready.wait(_PATIENCE) or self._parent.poll() is not None:
-            self.__exit__(None, None, None)
+        if not self._ready.wait(_PATIENCE) or not self._imported:
             raise ProcessFault("the federation's programs could not be imported; see the lines above")
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -165,6 +174,7 @@ class Launcher:
             for line in lines:
                 said = json.loads(line)
                 if "ready" in said:
+                    self._imported = True
                     self._ready.set()
                 elif "ended" in said:
                     process = self._processes[said["id"]]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
+import struct
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -13,6 +15,7 @@ from typing import Self
 
 _CHUNK = 16 * 1024
 _PATIENCE = 10.0
+_NO_LINGERING = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Proxy:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._call(lambda: self._ending and self._ending.set_result(None))
+        self._call(self._end)
         if self._thread is not None:
             self._thread.join(_PATIENCE)
         self._loop.close()
@@ -98,9 +101,15 @@ class Proxy:
         def reset() -> None:
             self.cuts += bool(self._writers)
             for writer in self._writers:
+                # Closed with this, a connection is reset instead of ended in order.
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
                 writer.transport.abort()
 
         self._call(reset)
+
+    def _end(self) -> None:
+        if self._ending is not None:
+            self._ending.set_result(None)
 
     def _call(self, do: Callable[[], object]) -> None:
         """Do something in the proxy's thread, and wait until it is done."""

@@ -1,4 +1,4 @@
-"""A federation that runs: a deletion service, agents and training, each behind a proxy, tended while they are killed."""
+"""A federation that runs: a deletion service, agents and training behind proxies, tended while they are killed."""
 
 from __future__ import annotations
 
@@ -23,12 +23,16 @@ from simulations.faults.federation import Federation, Site
 from simulations.faults.jumping_clock import VARIABLE as CLOCK
 from simulations.faults.processes import Launcher, Process, ProcessFault, Program, wait_until
 from simulations.faults.proxy import Proxy
+from simulations.faults.training_log import DONE
 
 PATIENCE = 60.0
 """Seconds that anything may take which must happen, on a machine that has much else to do."""
 
 _CALL_SECONDS = 3.0
 """Of a requester's call, after which it tries again."""
+
+RANDOM_TIME = "at a random time"
+"""How a kill is counted that no failpoint carried out."""
 
 _PASSES = 3
 """A failpoint kills at one of so many times of coming by."""
@@ -108,10 +112,24 @@ class Stage:
         self._points = {role: _forever(role.failpoints, chance) for role in Role}
         self.slots: list[Slot] = []
         self.proxies: dict[str, Proxy] = {}
+        # By failpoint.
         self.kills: Counter[str] = Counter()
         self.surprises: list[str] = []
 
     def __enter__(self) -> Self:
+        try:
+            self._begin()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _begin(self) -> None:
         address = _free_address()
         for name in ("requests", *(site.name for site in self.federation.sites)):
             self.proxies[name] = self._stack.enter_context(Proxy(address))
@@ -127,12 +145,6 @@ class Stage:
         for slot in self.slots:
             self.start(slot)
         wait_until(self._answers, PATIENCE, "the deletion service's first answer")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
 
     # Processes.
 
@@ -145,31 +157,25 @@ class Stage:
     def tend(self) -> None:
         """Fill every place whose process has ended, and note those that nobody has ended."""
         for slot in self.slots:
-            if slot.process is None or slot.held or not slot.process.ended.is_set():
-                continue
-            if slot.process.killed:
-                self.kills["at a failpoint" if slot.armed else "at a random time"] += 1
-            else:
-                self.surprises.append(f"a process ({slot.role}) ended by itself with code {slot.process.code}")
-            self.start(slot)
+            if slot.process is not None and not slot.held and slot.process.ended.is_set():
+                self._count(slot, 0)
+                self.start(slot)
 
-    def kill(self, slot: Slot) -> None:
-        """End a process with SIGKILL, whatever it is doing, and fill its place again."""
+    def kill(self, slot: Slot, plan: Plan | None = None) -> None:
+        """End a process with SIGKILL, whatever it is doing, and fill its place again, with failpoints or without."""
         self.tend()
         if slot.process is None or slot.held:
             return
-        slot.plan = None
         slot.process.signal(signal.SIGKILL)
         slot.process.wait(PATIENCE)
-        self.tend()
+        slot.plan = None
+        self._count(slot, 0)
+        self.start(slot, plan)
 
     def arm(self, slot: Slot) -> None:
         """Kill a process, and have the next one kill itself at a failpoint; all failpoints have their turn."""
-        self.kill(slot)
-        if slot.held:
-            return
         action = Action(Act.KILL, at=self.chance.randint(1, _PASSES))
-        self.replace(slot, Plan({next(self._points[slot.role]): action}))
+        self.kill(slot, Plan({next(self._points[slot.role]): action}))
 
     def replace(self, slot: Slot, plan: Plan | None = None) -> None:
         """Stop a process as an operator would, and start it again, with failpoints or without."""
@@ -181,11 +187,8 @@ class Stage:
         if slot.process is None or slot.held:
             return
         slot.process.signal(signal.SIGTERM)
-        code = slot.process.wait(PATIENCE)
-        if slot.process.killed:
-            self.kills["at a failpoint"] += 1
-        elif code not in (0, -signal.SIGTERM):
-            self.surprises.append(f"a process ({slot.role}) ended with code {code} when it was stopped")
+        slot.process.wait(PATIENCE)
+        self._count(slot, 0, -signal.SIGTERM)
         slot.held = True
 
     @property
@@ -201,6 +204,18 @@ class Stage:
     def at(self, site: Site, *roles: Role) -> list[Slot]:
         """Return the places of a site, of some roles or all."""
         return [slot for slot in self.slots if slot.site is site and (not roles or slot.role in roles)]
+
+    # What the sites have done.
+
+    def count_rounds(self) -> int:
+        """Return how many rounds of training sites have held to their end."""
+        logs = [slot.program.log for slot in self.slots if slot.role is Role.TRAINING]
+        return sum(log.read_text(errors="replace").count(DONE) for log in logs if log.exists())
+
+    def await_training(self) -> None:
+        """Wait until every site has trained, so that there are tokens to delete and to come back."""
+        logs = [slot.program.log for slot in self.slots if slot.role is Role.TRAINING]
+        wait_until(lambda: all(DONE in log.read_text() for log in logs), PATIENCE, "a first round of training")
 
     # What the service says.
 
@@ -220,6 +235,15 @@ class Stage:
         """Stop every process in order, agents and training first."""
         for slot in reversed(self.slots):
             self.hold(slot)
+
+    def _count(self, slot: Slot, *codes: int) -> None:
+        """Count a process that has ended, by how; with none of the codes, and not killed, it ended by itself."""
+        if slot.process is None:
+            return
+        if slot.process.killed:
+            self.kills[next(iter(slot.plan.actions)) if slot.armed and slot.plan else RANDOM_TIME] += 1
+        elif slot.process.code not in codes or not slot.process.asked:
+            self.surprises.append(f"a process ({slot.role}) ended by itself with code {slot.process.code}")
 
     def _answers(self) -> bool:
         self.tend()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from client.dataset import Split
 from common.deletion import RequestStatus
 from common.errors import InvalidDeletion, KeyStoreError, ServiceUnavailable
-from simulations.faults.federation import Federation, Site
+from simulations.faults.federation import Site
 from simulations.faults.requests import Drawn, change_target
 from simulations.faults.residue import Contents
 from simulations.faults.stage import PATIENCE, Stage
@@ -46,11 +47,16 @@ class Requesters:
 
     def __init__(self, stage: Stage, pool: ThreadPoolExecutor, chance: random.Random) -> None:
         self._stage, self._pool, self._chance = stage, pool, chance
-        self._entries = {site.name: entry_numbers(stage.federation, site) for site in stage.federation.sites}
+        self._entries = {site.name: entry_numbers(site) for site in stage.federation.sites}
         self.contents = {site.name: Contents() for site in stage.federation.sites}
         self.made: Counter[str] = Counter()
+        self._stopped = threading.Event()
         for site in stage.federation.sites:
             self.contents[site.name].note(site.folder.key_store, self._entries[site.name])
+
+    def stop(self) -> None:
+        """Let every request under way be given up."""
+        self._stopped.set()
 
     def submit(self, drawn: Sequence[Drawn]) -> list[Future[None]]:
         """Begin to submit some requests, in another order than they were drawn in."""
@@ -94,9 +100,8 @@ class Requesters:
             try:
                 return self._stage.channel.submit(drawn.request)
             except ServiceUnavailable:
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or self._stopped.wait(_PAUSE):
                     raise
-                time.sleep(_PAUSE)
 
     def _conflict(self, drawn: Drawn) -> None:
         try:
@@ -106,7 +111,7 @@ class Requesters:
         self._stage.surprises.append(f"{drawn.request.request_id} was accepted for two different targets")
 
 
-def entry_numbers(federation: Federation, site: Site) -> dict[int, int]:
+def entry_numbers(site: Site) -> dict[int, int]:
     """Return the entry number of each record of a site."""
     found = {}
     with site.folder.open() as store:

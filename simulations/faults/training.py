@@ -1,4 +1,4 @@
-"""A site that trains round after round, as its Flower app does, and an announcing coordinator: one process of the driver.
+"""A site that trains round after round, as its Flower app does, and the coordinator that announces them.
 
 The site's real ClientApp answers messages like Flower's; only Flower's way of carrying them is left out. Each round
 begins at the deletion service, as the coordinator's ServerApp begins it.
@@ -23,6 +23,7 @@ from common.federation import ARRAYS, CONFIG, ROUND
 from common.model import Munkey
 from common.settings import Settings, parse_assignments
 from common.waiting import jitter, wait_for_service
+from simulations.faults.training_log import DONE
 
 _PAUSE = 0.05
 """Between two rounds, so that the machine's cores are there for others as well."""
@@ -56,6 +57,6 @@ def _hold_round(number: int, weights: ArrayRecord, context: Context) -> ArrayRec
             return weights
         if kind == MessageType.TRAIN:
             weights = reply.content.array_records[ARRAYS]
-    sys.stdout.write(f"round {number}: trained and evaluated\n")
+    sys.stdout.write(f"round {number}: {DONE}\n")
     sys.stdout.flush()
     return weights
