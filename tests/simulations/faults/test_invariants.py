@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,8 @@ import torch
 from client.dataset import Split
 from client.key_store import Tokens
 from client.orders import catch_up
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, RequestStatus, SiteState, Subject
+from client.site import SiteFolder
+from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, RequestStatus, SiteProgress, SiteState, Subject
 from server.deletion_service import LedgerService
 from server.ledger import Ledger
 from simulations.faults.federation import Federation, Site, make_federation
@@ -29,12 +30,53 @@ from simulations.faults.submissions import entry_numbers
 DELETIONS = 12
 
 
+@dataclass
+class Run:
+    """A federation that has forgotten: every request was made, and every site has caught up.
+
+    `before` is a copy of the first site's folder from before that, `entries` are the entry numbers of its records.
+    """
+
+    federation: Federation
+    contents: dict[str, Contents]
+    statuses: list[RequestStatus]
+    before: Path
+    entries: dict[int, int]
+
+    @property
+    def first(self) -> Site:
+        return self.federation.sites[0]
+
+    def check(self, statuses: Sequence[RequestStatus] | None = None) -> Findings:
+        return check(self.federation, self.statuses if statuses is None else statuses, self.contents)
+
+    def gone(self) -> set[int]:
+        """Return the records of the first site that the model says are gone."""
+        return set(self.first.numbers) - set(self.federation.model.sites[self.first.name].labels)
+
+    def copy(self, folder: Path) -> Run:
+        shutil.copytree(self.federation.folder, folder)
+        sites = tuple(replace(site, folder=SiteFolder(folder / "sites" / site.name)) for site in self.federation.sites)
+        model = deepcopy(self.federation.model)
+        return replace(self, federation=replace(self.federation, folder=folder, sites=sites, model=model))
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Federation:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     federation = make_federation(tmp_path_factory.mktemp("federation"), DELETIONS, sites=2, seed=3)
+    contents = {site.name: Contents() for site in federation.sites}
     for site in federation.sites:
         train(site)
-    return federation
+        contents[site.name].note(site.folder.key_store, entry_numbers(site))
+    before = Path(shutil.copytree(federation.sites[0].folder.path, tmp_path_factory.mktemp("before") / "copy"))
+    entries = entry_numbers(federation.sites[0])
+    return Run(federation, contents, forget(federation), before, entries)
+
+
+@pytest.fixture
+def run(finished: Run, tmp_path: Path) -> Run:
+    """Return a copy that a test may break."""
+    return finished.copy(tmp_path / "run")
 
 
 def train(site: Site) -> None:
@@ -47,42 +89,27 @@ def train(site: Site) -> None:
         store.write_tokens(store.generation, entries, Tokens(*arrays, steps))
 
 
-class Run:
-    """A federation without processes: requests are submitted, and every site catches up."""
-
-    def __init__(self, made: Federation, folder: Path) -> None:
-        shutil.copytree(made.folder, folder)
-        sites = tuple(replace(s, folder=type(s.folder)(folder / "sites" / s.name)) for s in made.sites)
-        self.federation = replace(made, folder=folder, sites=sites, model=deepcopy(made.model))
-        self.contents = {site.name: Contents() for site in sites}
-        for site in sites:
-            self.contents[site.name].note(site.folder.key_store, entry_numbers(site))
-
-    def forget(self, *, catch_up_too: bool = True) -> list[RequestStatus]:
-        with Ledger(self.federation.ledger) as ledger:
-            for site in self.federation.sites:
-                ledger.register(site.name)
-            service = LedgerService(ledger)
-            for drawn in draw_requests(self.federation, DELETIONS, random.Random(5)):
-                service.submit(drawn.request)
-                self.federation.model.ask(drawn.asked)
-            if catch_up_too:
-                for site in self.federation.sites:
-                    with site.folder.open() as store:
-                        catch_up(store, service)
-            return list(service.requests())
-
-    def check(self, statuses: Sequence[RequestStatus]) -> Findings:
-        return check(self.federation, statuses, self.contents)
+def forget(federation: Federation) -> list[RequestStatus]:
+    with Ledger(federation.ledger) as ledger:
+        for site in federation.sites:
+            ledger.register(site.name)
+        service = LedgerService(ledger)
+        for drawn in draw_requests(federation, DELETIONS, random.Random(5)):
+            service.submit(drawn.request)
+            federation.model.ask(drawn.asked)
+        for site in federation.sites:
+            with site.folder.open() as store:
+                catch_up(store, service)
+        return list(service.requests())
 
 
-@pytest.fixture
-def run(made: Federation, tmp_path: Path) -> Run:
-    return Run(made, tmp_path / "run")
+def unanswered(status: RequestStatus) -> RequestStatus:
+    pending = (SiteProgress(progress.site, progress.number, SiteState.PENDING) for progress in status.sites)
+    return replace(status, sites=tuple(pending))
 
 
 def test_federation_that_kept_its_promises_is_clean(run: Run) -> None:
-    findings = run.check(run.forget())
+    findings = run.check()
 
     assert findings == Findings(states=findings.states)
     assert findings.clean
@@ -92,20 +119,18 @@ def test_federation_that_kept_its_promises_is_clean(run: Run) -> None:
 
 
 def test_request_that_is_in_no_ledger_is_lost(run: Run) -> None:
-    statuses = run.forget()
-
-    assert run.check(statuses[1:]).lost == 1
+    assert run.check(run.statuses[1:]).lost == 1
 
 
 def test_request_that_no_site_has_answered_is_lost(run: Run) -> None:
-    findings = run.check(run.forget(catch_up_too=False))
+    findings = run.check([unanswered(status) for status in run.statuses])
 
     assert findings.lost == DELETIONS
     assert not findings.clean
 
 
 def test_request_that_is_there_twice_or_nobody_made_is_noticed(run: Run) -> None:
-    statuses = run.forget()
+    statuses = run.statuses
     stranger = RequestStatus(
         DeletionRequest("request-of-nobody", DATA_PROTECTION_OFFICER, Subject(bytes(32))), statuses[0].submitted_at
     )
@@ -117,7 +142,7 @@ def test_request_that_is_there_twice_or_nobody_made_is_noticed(run: Run) -> None
 
 
 def test_gap_in_the_numbers_is_noticed(run: Run) -> None:
-    statuses = run.forget()
+    statuses = run.statuses
     last = statuses[-1]
     moved = replace(last, sites=tuple(replace(progress, number=progress.number + 1) for progress in last.sites))
 
@@ -125,7 +150,7 @@ def test_gap_in_the_numbers_is_noticed(run: Run) -> None:
 
 
 def test_answer_that_claims_more_than_was_held_is_noticed(run: Run) -> None:
-    statuses = run.forget()
+    statuses = run.statuses
     first = statuses[0].sites[0]
     assert first.acknowledgement is not None
     claim = replace(first.acknowledgement, state=SiteState.ERASED, records=7, entries=7)
@@ -134,62 +159,54 @@ def test_answer_that_claims_more_than_was_held_is_noticed(run: Run) -> None:
     assert any("was answered erased (7 records" in line for line in run.check([boasting, *statuses[1:]]).broken)
 
 
-def test_store_copied_back_after_a_deletion_resurrects_and_leaves_residue(run: Run, tmp_path: Path) -> None:
-    site = run.federation.sites[0]
-    copy = shutil.copytree(site.folder.path, tmp_path / "copy")
-    statuses = run.forget()
-    shutil.rmtree(site.folder.path)
-    shutil.copytree(copy, site.folder.path)
+def test_store_copied_back_after_a_deletion_resurrects_and_leaves_residue(run: Run) -> None:
+    shutil.rmtree(run.first.folder.path)
+    shutil.copytree(run.before, run.first.folder.path)
 
-    findings = run.check(statuses)
+    findings = run.check()
 
-    gone = len(site.numbers) - len(run.federation.model.sites[site.name].labels)
+    gone = len(run.gone())
     assert findings.resurrected == gone > 0
     assert findings.residue_bytes > 100 * gone
     assert any("orders lie between" in line for line in findings.broken)
 
 
 def test_order_that_was_applied_twice_is_noticed(run: Run) -> None:
-    statuses = run.forget()
-    with closing(sqlite3.connect(run.federation.sites[0].folder.key_store)) as connection:
+    with closing(sqlite3.connect(run.first.folder.key_store)) as connection:
         connection.execute("UPDATE description SET generation = generation + 1")
         connection.commit()
 
-    assert run.check(statuses).applied_twice == 1
+    assert run.check().applied_twice == 1
 
 
 def test_token_that_is_written_back_after_its_deletion_is_residue(run: Run) -> None:
-    statuses = run.forget()
-    with closing(sqlite3.connect(run.federation.sites[0].folder.key_store)) as connection:
+    with closing(sqlite3.connect(run.first.folder.key_store)) as connection:
         gone = "SELECT entry FROM tokens WHERE entry NOT IN (SELECT entry FROM records) LIMIT 1"
         connection.execute(f"UPDATE tokens SET content = ? WHERE entry = ({gone})", (b"\x01" * 40 + bytes(60),))  # noqa: S608
         connection.commit()
 
-    assert run.check(statuses).residue_bytes == 40
+    assert run.check().residue_bytes == 40
 
 
 @pytest.mark.parametrize("offset", [0, 5, 1 << 20])
 def test_key_of_a_deleted_record_in_any_file_is_residue(run: Run, offset: int) -> None:
-    site = run.federation.sites[0]
-    with closing(sqlite3.connect(site.folder.key_store)) as connection:
+    assert run.check().clean
+    with closing(sqlite3.connect(run.before / run.first.folder.key_store.name)) as connection:
         keys = dict(connection.execute("SELECT entry, content FROM keys"))
-    entries = entry_numbers(site)
-    statuses = run.forget()
-    assert run.check(statuses).clean
-    (gone, *_) = sorted(set(site.numbers) - set(run.federation.model.sites[site.name].labels))
-    stray = site.folder.path / "cache" / "neighbours.bin"
+    gone = min(run.gone())
+    stray = run.first.folder.path / "cache" / "neighbours.bin"
     stray.parent.mkdir()
-    stray.write_bytes(b"." * (offset - 3) + keys[entries[gone]])
+    stray.write_bytes(b"." * offset + keys[run.entries[gone]])
+    contents = run.contents[run.first.name]
 
-    assert run.contents[site.name].residue(site.folder.path, {gone}) > 0
+    assert contents.residue(run.first.folder.path, {gone}) > 0
     stray.unlink()
-    assert run.contents[site.name].residue(site.folder.path, {gone}) == 0
+    assert contents.residue(run.first.folder.path, {gone}) == 0
 
 
 def test_tombstone_that_is_missing_is_noticed(run: Run) -> None:
-    statuses = run.forget()
-    with closing(sqlite3.connect(run.federation.sites[0].folder.key_store)) as connection:
+    with closing(sqlite3.connect(run.first.folder.key_store)) as connection:
         connection.execute("DELETE FROM tombstones")
         connection.commit()
 
-    assert any("could be enrolled again" in line for line in run.check(statuses).broken)
+    assert any("could be enrolled again" in line for line in run.check().broken)
