@@ -37,7 +37,9 @@ RANDOM_TIME = "at a random time"
 _PASSES = 3
 """A failpoint kills at one of so many times of coming by."""
 
-PRELOAD = ("client.cli", "simulations.faults.jumping_clock", "simulations.faults.training")
+# PyTorch imports the last one at an optimiser's first step, which would take each training process two seconds.
+PRELOAD = ("client.cli", "simulations.faults.jumping_clock", "simulations.faults.training", "torch._dynamo")
+"""What a process may import, imported once before any is forked."""
 
 
 class Role(StrEnum):

@@ -7,18 +7,34 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from common.errors import EXIT_CODE
 from simulations.cli import main
+from simulations.faults import driver
 from simulations.faults.driver import Order, run
-from simulations.faults.processes import wait_until
+from simulations.faults.processes import Launcher, wait_until
+from simulations.faults.stage import PRELOAD
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 120.0
 """The longest that anything here may take, on a machine that has much else to do."""
+
+
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[Launcher]:
+    with Launcher(PRELOAD) as launcher:
+        yield launcher
+
+
+@pytest.fixture
+def _imported_once(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every run of these tests start its processes from programs that were imported once."""
+    monkeypatch.setattr(driver, "Launcher", lambda _preload: nullcontext(launcher))
 
 
 def munkey_sim(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
@@ -30,6 +46,7 @@ def munkey_sim(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
 
 
 @pytest.mark.processes
+@pytest.mark.usefixtures("_imported_once")
 def test_every_promise_is_kept_under_faults(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -68,6 +85,7 @@ def test_every_promise_is_kept_under_faults(
 
 
 @pytest.mark.processes
+@pytest.mark.usefixtures("_imported_once")
 def test_agent_that_answers_before_it_deletes_is_found_out(tmp_path: Path) -> None:
     entry = "tests.simulations.faults.lying_agent:main"
 
@@ -81,18 +99,18 @@ def test_agent_that_answers_before_it_deletes_is_found_out(tmp_path: Path) -> No
 def test_interrupted_run_leaves_no_process(tmp_path: Path) -> None:
     program = "from simulations.cli import main; main()"
     words = ["faults", "--deletions", "300", "--kills", "0", "--sites", "1", "--output", str(tmp_path / "run")]
-    driver = subprocess.Popen([sys.executable, "-c", program, *words], cwd=ROOT, stderr=subprocess.PIPE)  # noqa: S603
+    interrupted = subprocess.Popen([sys.executable, "-c", program, *words], cwd=ROOT, stderr=subprocess.PIPE)  # noqa: S603
     try:
         log = tmp_path / "run" / "federation" / "server.log"
-        wait_until(lambda: log.exists() or driver.poll() is not None, SECONDS, "the first process")
+        wait_until(lambda: log.exists() or interrupted.poll() is not None, SECONDS, "the first process")
         started = running_on(tmp_path)
-        driver.send_signal(signal.SIGINT)
-        _, said = driver.communicate(timeout=SECONDS)
+        interrupted.send_signal(signal.SIGINT)
+        _, said = interrupted.communicate(timeout=SECONDS)
     finally:
-        driver.kill()
-        driver.wait(SECONDS)
+        interrupted.kill()
+        interrupted.wait(SECONDS)
 
-    assert driver.returncode == 130, said.decode()
+    assert interrupted.returncode == 130, said.decode()
     assert started
     assert not running_on(tmp_path)
 
