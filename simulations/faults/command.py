@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from common import command_line
 from common.errors import InvalidSetting
-from simulations.faults.driver import Order, run
+from simulations.faults.driver import FaultRun, run
 from simulations.faults.report import closing_line, document, table
 
 BROKEN = 1
@@ -48,7 +48,7 @@ def faults(
     work = folder.absolute() / "federation"
     work.mkdir(parents=True)
     with _bar(deletions, quiet=as_json) as progress:
-        outcome = run(Order(deletions, kills, sites, seed, work), progress)
+        outcome = run(FaultRun(deletions, kills, sites, seed, work), progress)
     found = document(outcome, command_line.typed())
     (folder / "report.json").write_text(json.dumps(found, indent=2) + "\n")
     if outcome.findings.clean and not keep:

@@ -42,7 +42,7 @@ _WRONG_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
-class Order:
+class FaultRun:
     """What to run.
 
     Attributes
@@ -73,7 +73,7 @@ class Outcome:
 
     Attributes
     ----------
-    order : Order
+    wanted : FaultRun
         What was run.
     findings : Findings
         What was found broken.
@@ -87,7 +87,7 @@ class Outcome:
         Faults that could not be injected, and why.
     """
 
-    order: Order
+    wanted: FaultRun
     findings: Findings
     kills: Counter[str]
     injections: Counter[str]
@@ -97,12 +97,12 @@ class Outcome:
     skipped: dict[str, str]
 
 
-def run(order: Order, progress: Callable[[int, str], None]) -> Outcome:
+def run(wanted: FaultRun, progress: Callable[[int, str], None]) -> Outcome:
     """Run a federation under faults and check it.
 
     Parameters
     ----------
-    order : Order
+    wanted : FaultRun
         What to run.
     progress : callable
         Called with the number of requests finished since the last call, and with what is going on.
@@ -112,18 +112,18 @@ def run(order: Order, progress: Callable[[int, str], None]) -> Outcome:
     ProcessFault
         If the driver's own processes do not do what they must.
     """
-    chance = random.Random(order.seed)  # noqa: S311 (chance, no secret)
+    chance = random.Random(wanted.seed)  # noqa: S311 (chance, no secret)
     began = time.monotonic()
     progress(0, "making sites")
-    federation = make_federation(order.folder, order.deletions, order.sites, order.seed)
-    drawn = draw_requests(federation, order.deletions, chance)
+    federation = make_federation(wanted.folder, wanted.deletions, wanted.sites, wanted.seed)
+    drawn = draw_requests(federation, wanted.deletions, chance)
     progress(0, "starting programs")
-    with Launcher(PRELOAD) as launcher, Stage(federation, launcher, chance, order.agent_entry) as stage:
+    with Launcher(PRELOAD) as launcher, Stage(federation, launcher, chance, wanted.agent_entry) as stage:
         progress(0, "first round of training")
         stage.await_training()
         with ThreadPoolExecutor(_REQUESTERS) as pool:
             requesters = Requesters(stage, pool, chance)
-            course = _Course(order, stage, requesters, chance, progress)
+            course = _Course(wanted, stage, requesters, chance, progress)
             try:
                 course.run(drawn)
             except BaseException:
@@ -136,7 +136,7 @@ def run(order: Order, progress: Callable[[int, str], None]) -> Outcome:
         findings = check(federation, statuses, requesters.contents)
         findings.broken += stage.surprises
     return Outcome(
-        order,
+        wanted,
         findings,
         stage.kills,
         course.injections,
@@ -152,13 +152,13 @@ class _Course:
 
     def __init__(
         self,
-        order: Order,
+        wanted: FaultRun,
         stage: Stage,
         requesters: Requesters,
         chance: random.Random,
         progress: Callable[[int, str], None],
     ) -> None:
-        self._order, self._stage, self._requesters = order, stage, requesters
+        self._wanted, self._stage, self._requesters = wanted, stage, requesters
         self._chance, self._progress = chance, progress
         self._backup = Backup(stage, chance.choice(stage.federation.sites))
         self._backup_site = self._backup.site
@@ -192,7 +192,7 @@ class _Course:
                 stage.kill(slot)
             elif slot.plan is not None:
                 stage.replace(slot)
-        while stage.killed < self._order.kills:
+        while stage.killed < self._wanted.kills:
             self._kill(self._chance.choice(stage.slots))
         deadline = time.monotonic() + _REST_SECONDS
         while True:
@@ -216,11 +216,11 @@ class _Course:
         """Kill as many processes as are due by now; most are followed by one that kills itself at a failpoint."""
         stage = self._stage
         stage.tend()
-        while stage.killed + stage.armed < round(share * self._order.kills):
+        while stage.killed + stage.armed < round(share * self._wanted.kills):
             slot = self._chance.choice(stage.slots)
             if (
                 not slot.armed
-                and stage.killed + stage.armed + 2 <= self._order.kills
+                and stage.killed + stage.armed + 2 <= self._wanted.kills
                 and self._chance.random() < _ARMED
             ):
                 stage.arm(slot)
@@ -233,7 +233,7 @@ class _Course:
 
     def _draw_injections(self) -> list[tuple[float, Callable[[Stage], None]]]:
         """Return injections and when they are due as shares of the requests, last first; every kind comes up."""
-        count = max(len(INJECTIONS), self._order.deletions // _DELETIONS_PER_INJECTION)
+        count = max(len(INJECTIONS), self._wanted.deletions // _DELETIONS_PER_INJECTION)
         kinds = [INJECTIONS[index % len(INJECTIONS)] for index in range(count)]
         self._chance.shuffle(kinds)
         return [((index + 1) / count, kind) for index, kind in enumerate(kinds)][::-1]

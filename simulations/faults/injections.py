@@ -12,7 +12,7 @@ from pathlib import Path
 from common.failpoints import Act, Action, Failpoint, Plan
 from simulations.faults.federation import Site, batch
 from simulations.faults.proxy import CLEAR, Conditions
-from simulations.faults.stage import Role, Stage
+from simulations.faults.stage import PATIENCE, Role, Stage
 
 _LOCK_SECONDS = 0.4
 _HOLE_SECONDS = 0.6
@@ -137,7 +137,7 @@ class Backup:
         agent = next(slot for slot in slots if slot.role is Role.AGENT)
         self._stage.start(agent)
         if agent.process is not None:
-            code, said = agent.process.wait(60.0), _last_line(agent.program.log)
+            code, said = agent.process.wait(PATIENCE), _last_line(agent.program.log)
             if code != 2 or not said.startswith("error: ") or "key store" not in said:
                 self._stage.surprises.append(f"with a damaged key store an agent ended with code {code}: {said}")
         agent.held = True

@@ -24,12 +24,12 @@ def document(outcome: Outcome, command: str) -> dict[str, Any]:
     command : str
         The command line that made it.
     """
-    findings, order = outcome.findings, outcome.order
+    findings, wanted = outcome.findings, outcome.wanted
     return {
         "command": command,
-        "deletions": order.deletions,
-        "sites": order.sites,
-        "seed": order.seed,
+        "deletions": wanted.deletions,
+        "sites": wanted.sites,
+        "seed": wanted.seed,
         "clean": findings.clean,
         "lost": findings.lost,
         "applied_twice": findings.applied_twice,

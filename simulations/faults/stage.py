@@ -25,7 +25,7 @@ from simulations.faults.processes import Launcher, Process, ProcessFault, Progra
 from simulations.faults.proxy import Proxy
 from simulations.faults.training_log import DONE
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds that anything may take which must happen, on a machine that has much else to do."""
 
 _CALL_SECONDS = 3.0

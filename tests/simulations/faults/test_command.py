@@ -16,7 +16,7 @@ import pytest
 from common.errors import EXIT_CODE
 from simulations.cli import main
 from simulations.faults import driver
-from simulations.faults.driver import Order, run
+from simulations.faults.driver import FaultRun, run
 from simulations.faults.processes import Launcher, wait_until
 from simulations.faults.stage import PRELOAD
 
@@ -35,6 +35,17 @@ def launcher() -> Iterator[Launcher]:
 def _imported_once(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every run of these tests start its processes from programs that were imported once."""
     monkeypatch.setattr(driver, "Launcher", lambda _preload: nullcontext(launcher))
+
+
+ALONE = """
+from common import command_line
+from simulations.faults import command, driver
+
+driver.PRELOAD = ("client.cli", "simulations.faults.jumping_clock")
+app = command_line.application("Without the other commands, and without importing what training needs.")
+app.command()(command.faults)
+command_line.run(app)
+"""
 
 
 def munkey_sim(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
@@ -89,7 +100,7 @@ def test_every_promise_is_kept_under_faults(
 def test_agent_that_answers_before_it_deletes_is_found_out(tmp_path: Path) -> None:
     entry = "tests.simulations.faults.lying_agent:main"
 
-    outcome = run(Order(6, 0, 1, seed=1, folder=tmp_path, agent_entry=entry), lambda _more, _what: None)
+    outcome = run(FaultRun(6, 0, 1, seed=1, folder=tmp_path, agent_entry=entry), lambda _more, _what: None)
 
     assert not outcome.findings.clean
     assert any("answers are not those that the site knows" in line for line in outcome.findings.broken)
@@ -97,9 +108,8 @@ def test_agent_that_answers_before_it_deletes_is_found_out(tmp_path: Path) -> No
 
 @pytest.mark.processes
 def test_interrupted_run_leaves_no_process(tmp_path: Path) -> None:
-    program = "from simulations.cli import main; main()"
-    words = ["faults", "--deletions", "300", "--kills", "0", "--sites", "1", "--output", str(tmp_path / "run")]
-    interrupted = subprocess.Popen([sys.executable, "-c", program, *words], cwd=ROOT, stderr=subprocess.PIPE)  # noqa: S603
+    words = ["--deletions", "300", "--kills", "0", "--sites", "1", "--output", str(tmp_path / "run")]
+    interrupted = subprocess.Popen([sys.executable, "-c", ALONE, *words], cwd=ROOT, stderr=subprocess.PIPE)  # noqa: S603
     try:
         log = tmp_path / "run" / "federation" / "server.log"
         wait_until(lambda: log.exists() or interrupted.poll() is not None, SECONDS, "the first process")

@@ -86,7 +86,7 @@ def train(site: Site) -> None:
         draws = torch.Generator().manual_seed(len(site.name))
         arrays = torch.rand(3, len(entries), store.description.exemplar_size, generator=draws)
         steps = torch.ones(len(entries), dtype=torch.int64)
-        store.write_tokens(store.generation, entries, Tokens(*arrays, steps))
+        store.write_tokens(store.generation, entries, Tokens(arrays[0], arrays[1], arrays[2], steps))
 
 
 def forget(federation: Federation) -> list[RequestStatus]:
