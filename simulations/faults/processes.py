@@ -18,7 +18,7 @@ from typing import Any, Self
 from common.errors import FedmunkeyError
 
 _ROOT = Path(__file__).parents[2]
-_PATIENCE = 120.0
+_PATIENCE = 600.0
 """Seconds that importing every program may take on a machine that has much else to do."""
 
 
@@ -130,6 +130,9 @@ class Launcher:
         if self._parent is None or self._parent.stdin is None:
             return
         self._parent.stdin.close()
+        if not self._imported:
+            # It has started nothing yet, and would read that its stdin has ended only once it has imported everything.
+            self._parent.kill()
         try:
             self._parent.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
