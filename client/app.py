@@ -27,6 +27,7 @@ from client.site import SiteFolder, check_promise, model_shape
 from client.training import train
 from common.deletion_channel import DeletionChannel
 from common.errors import BankChanged, FedmunkeyError, InvalidSetting, InvalidWeights
+from common.failpoints import Failpoint, hit
 from common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE
 from common.guarantees import Guarantee
 from common.model import Munkey
@@ -111,6 +112,7 @@ def _answer(message: Message, context: Context, act: Callable[[_Turn], Message])
         with folder.open() as store:
             with DeletionChannel(settings.deletion_service) as service:
                 catch_up_patiently(store, service, patience=settings.deletion_patience)
+            hit(Failpoint.TRAIN_CAUGHT_UP)
             check_promise(settings, store.description)
             _check_labels(store, settings)
             return act(_Turn(message, settings, folder, store))
@@ -236,6 +238,7 @@ def _watch(store: KeyStore, bank: Bank, round_number: int) -> Callable[[int, int
     site = store.description.site
 
     def look(done: int, total: int) -> None:
+        hit(Failpoint.TRAIN_AFTER_STEP)
         if done % _CHECK_EVERY == 0 and store.generation != bank.generation:
             raise BankChanged("entries were deleted during training")
         if done * _SHOWN // total > (done - 1) * _SHOWN // total:

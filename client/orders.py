@@ -3,17 +3,72 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
 
 from client.key_store import KeyStore
-from common.deletion import Acknowledgement
+from common.deletion import Acknowledgement, DeletionOrder
 from common.deletion_service import DeletionService
-from common.errors import KeyStoreError, ServiceUnavailable
-from common.waiting import Wait, pauses, wait_for_service
+from common.errors import InvalidDeletion, KeyStoreError, ServiceUnavailable
+from common.failpoints import Failpoint, hit
+from common.waiting import Draw, Wait, jitter, pauses, wait_for_service
 
 logger = logging.getLogger(__name__)
+
+
+class Answering:
+    """Carries out orders and gives the answers to the service; what it does not take stays pending in the store.
+
+    Parameters
+    ----------
+    store : KeyStore
+        The site's key store.
+    service : DeletionService
+        Where orders come from.
+    """
+
+    def __init__(self, store: KeyStore, service: DeletionService) -> None:
+        self._store = store
+        self._service = service
+        self._refused: set[int] = set()
+
+    def apply(self, order: DeletionOrder) -> Acknowledgement:
+        """Carry out an order, and give its answer and every other that the service does not have."""
+        hit(Failpoint.APPLY_RECEIVED)
+        acknowledgement = self._store.apply(order)
+        self.give()
+        return acknowledgement
+
+    def give(self) -> None:
+        """Give every answer that the service does not have.
+
+        An answer that the service refuses is logged and stays pending, and is not given again by this object: the
+        deletion was carried out, and the orders behind it must be as well.
+
+        Raises
+        ------
+        ServiceUnavailable
+            If the service cannot be reached.
+        """
+        for acknowledgement in self._store.read_unacknowledged():
+            if acknowledgement.number in self._refused:
+                continue
+            hit(Failpoint.ANSWER_BEFORE_SEND)
+            try:
+                self._service.acknowledge(acknowledgement)
+            except InvalidDeletion as error:
+                self._refused.add(acknowledgement.number)
+                logger.error(
+                    "order %d was carried out, but the service refuses the answer: %s; it stays pending",
+                    acknowledgement.number,
+                    error,
+                )
+                continue
+            hit(Failpoint.ANSWER_AFTER_SEND)
+            self._store.mark_acknowledged(acknowledgement.number)
+            hit(Failpoint.ANSWER_NOTED)
 
 
 def catch_up(store: KeyStore, service: DeletionService) -> list[Acknowledgement]:
@@ -29,12 +84,9 @@ def catch_up(store: KeyStore, service: DeletionService) -> list[Acknowledgement]
     ServiceUnavailable
         If the service cannot be reached; what was applied stays applied.
     """
-    _acknowledge(store, service)
-    applied = []
-    for order in service.watch(store.description.site, store.last_order):
-        applied.append(store.apply(order))
-        _acknowledge(store, service)
-    return applied
+    answering = Answering(store, service)
+    answering.give()
+    return [answering.apply(order) for order in service.watch(store.description.site, store.last_order)]
 
 
 def catch_up_patiently(
@@ -43,6 +95,7 @@ def catch_up_patiently(
     *,
     patience: float,
     wait: Wait = time.sleep,
+    draw: Draw | None = None,
 ) -> list[Acknowledgement]:
     """Catch up, waiting for a service that cannot be reached, and saying so.
 
@@ -54,17 +107,21 @@ def catch_up_patiently(
         Seconds after which to give up: a site that cannot hear deletions must not go on learning.
     wait : callable
         Waits between two attempts.
+    draw : callable, optional
+        Draws the pauses; by chance if it is not given.
 
     Raises
     ------
     ServiceUnavailable
         If the service is still out of reach after `patience` seconds.
     """
-    return wait_for_service(lambda: catch_up(store, service), patience=patience, wait=wait)
+    return wait_for_service(lambda: catch_up(store, service), patience=patience, wait=wait, draw=draw or jitter())
 
 
 class DeletionAgent:
     """Follows a site's stream of orders and carries each out as it comes.
+
+    Several may follow the same site's: each order is applied once, and all give the same answer.
 
     Parameters
     ----------
@@ -72,8 +129,10 @@ class DeletionAgent:
         The site's key store; the agent has a connection of its own to it.
     service : DeletionService
         Where orders come from.
+    draw : callable, optional
+        Draws the pauses before the service is tried again; by chance if it is not given.
     on_order : callable, optional
-        Called with each answer, after the service has it.
+        Called with each answer, after the service has it or has refused it.
     """
 
     def __init__(
@@ -81,22 +140,35 @@ class DeletionAgent:
         store: KeyStore,
         service: DeletionService,
         *,
+        draw: Draw | None = None,
         on_order: Callable[[Acknowledgement], None] | None = None,
     ) -> None:
         self._store = store
         self._service = service
         self._on_order = on_order
-        self._pauses = pauses()
+        self._draw = draw or jitter()
+        self._pauses = pauses(self._draw)
 
     def run(self, stop: threading.Event) -> None:
-        """Serve until `stop` is set and the stream ends; a service that cannot be reached is tried again and again.
+        """Serve until `stop` is set and the stream ends; what may pass is tried again and again.
 
-        Whoever sets `stop` also closes the service, which ends the stream.
+        That is a service that cannot be reached, a key store that others keep busy, and a full disk. Whoever sets
+        `stop` also closes the service, which ends the stream.
+
+        Raises
+        ------
+        InvalidDeletion
+            If the service does not serve this site's orders from where it is.
+        sqlite3.DatabaseError
+            If the key store is damaged.
         """
         while not stop.is_set():
             try:
                 self._follow()
-            except (ServiceUnavailable, KeyStoreError) as error:
+            except BrokenPipeError:
+                # Nobody reads what `on_order` prints any more.
+                raise
+            except (ServiceUnavailable, KeyStoreError, sqlite3.OperationalError, OSError) as error:
                 if stop.is_set():
                     return
                 seconds = next(self._pauses)
@@ -104,16 +176,10 @@ class DeletionAgent:
                 stop.wait(seconds)
 
     def _follow(self) -> None:
-        _acknowledge(self._store, self._service)
+        answering = Answering(self._store, self._service)
+        answering.give()
         for order in self._service.watch(self._store.description.site, self._store.last_order, follow=True):
-            acknowledgement = self._store.apply(order)
-            _acknowledge(self._store, self._service)
-            self._pauses = pauses()
+            acknowledgement = answering.apply(order)
+            self._pauses = pauses(self._draw)
             if self._on_order is not None:
                 self._on_order(acknowledgement)
-
-
-def _acknowledge(store: KeyStore, service: DeletionService) -> None:
-    for acknowledgement in store.read_unacknowledged():
-        service.acknowledge(acknowledgement)
-        store.mark_acknowledged(acknowledgement.number)

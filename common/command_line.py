@@ -19,6 +19,7 @@ from rich.table import Table
 
 from common.deletion import Acknowledgement, Records, RequestStatus, SiteProgress, SiteState, Subject
 from common.errors import EXIT_CODE, FedmunkeyError
+from common.failpoints import arm_from_environment
 from common.guarantees import Guarantee, PrivacyLoss
 
 INTERRUPTED = 130
@@ -37,6 +38,7 @@ def run(app: typer.Typer) -> None:
     """
     command = typer.main.get_command(app)
     try:
+        arm_from_environment()
         # Outside of its standalone mode, typer raises what it would otherwise print on several lines.
         code = command.main(prog_name=Path(sys.argv[0]).name, standalone_mode=False)
         sys.stdout.flush()

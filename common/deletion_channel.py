@@ -28,18 +28,28 @@ from protos.deletion_pb2_grpc import DeletionStub
 KEEPALIVE_SECONDS = 30
 """A peer on an open stream that answers no ping for this long, and a third of it more, is taken for dead."""
 
-MESSAGE_OPTIONS = [
+_SIZE_OPTIONS = [
     ("grpc.max_send_message_length", MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
-    ("grpc.keepalive_timeout_ms", KEEPALIVE_SECONDS * 1000 // 3),
-    # Without these, a stream on which no order comes would be pinged twice and then no more.
-    ("grpc.http2.max_pings_without_data", 0),
 ]
+
+
+def _keepalive_options(seconds: float) -> list[tuple[str, int]]:
+    return [
+        ("grpc.keepalive_time_ms", round(seconds * 1000)),
+        ("grpc.keepalive_timeout_ms", round(seconds * 1000 / 3)),
+        # gRPC waits for the answer to a ping as long as this says, a minute by default, whatever the line above says.
+        ("grpc.http2.ping_timeout_ms", round(seconds * 1000 / 3)),
+        # Without this, a stream on which no order comes would be pinged twice and then no more.
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+
+
+MESSAGE_OPTIONS = [*_SIZE_OPTIONS, *_keepalive_options(KEEPALIVE_SECONDS)]
 """Options that the service and its users must agree on."""
 
 _CHANNEL_OPTIONS = [
-    *MESSAGE_OPTIONS,
+    *_SIZE_OPTIONS,
     # A service that was down is tried again within seconds, not minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
@@ -91,6 +101,9 @@ class DeletionChannel(DeletionService):
         `host:port` of the service.
     timeout : float
         Seconds that one call may take. Following a stream of orders has no such limit.
+    keepalive : float
+        Seconds after which a silent peer is asked whether it is there. The service takes those who ask more often than
+        it expects for attackers.
 
     Raises
     ------
@@ -98,14 +111,15 @@ class DeletionChannel(DeletionService):
         If the address is not of the form `host:port`.
     """
 
-    def __init__(self, address: str, timeout: float = 30.0) -> None:
+    def __init__(self, address: str, timeout: float = 30.0, *, keepalive: float = KEEPALIVE_SECONDS) -> None:
         host, _ = split_address(address)
         # A proxy for the outside world cannot reach a service on this machine.
         proxy = [("grpc.enable_http_proxy", 0)] if is_loopback(host) else []
         self._address = address
         self._timeout = timeout
         self._closed = threading.Event()
-        self._channel = grpc.insecure_channel(address, options=[*_CHANNEL_OPTIONS, *proxy])
+        options = [*_CHANNEL_OPTIONS, *_keepalive_options(keepalive), *proxy]
+        self._channel = grpc.insecure_channel(address, options=options)
         self._stub = DeletionStub(self._channel)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Self:

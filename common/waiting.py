@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -14,18 +15,33 @@ logger = logging.getLogger(__name__)
 Wait = Callable[[float], object]
 """Waits for some seconds, or less; `time.sleep` and `threading.Event().wait` are such functions."""
 
+Draw = Callable[[float, float], float]
+"""Draws a number between two; `random.Random(seed).uniform` is such a function."""
+
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 15.0
 
 T = TypeVar("T")
 
 
-def pauses() -> Iterator[float]:
-    """Yield the seconds to wait between attempts: each twice the one before, up to a limit."""
+def pauses(draw: Draw | None = None) -> Iterator[float]:
+    """Yield the seconds to wait between attempts: each twice the one before, up to a limit.
+
+    Parameters
+    ----------
+    draw : callable, optional
+        Draws each pause between 0 and that ("full jitter", Brooker 2015, Exponential Backoff And Jitter), so that
+        a thousand sites that lost their connection at once do not come back at once.
+    """
     pause = _FIRST_PAUSE
     while True:
-        yield pause
+        yield pause if draw is None else draw(0.0, pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def jitter(seed: int | None = None) -> Draw:
+    """Return a function that draws pauses, by chance or, with a seed, the same ones each time."""
+    return random.Random(seed).uniform  # noqa: S311 (spreads attempts, hides nothing)
 
 
 def wait_for_service(
@@ -33,6 +49,7 @@ def wait_for_service(
     *,
     patience: float,
     wait: Wait = time.sleep,
+    draw: Draw | None = None,
     on_wait: Callable[[str], object] | None = None,
 ) -> T:
     """Try until the deletion service answers, saying so while it does not.
@@ -45,6 +62,8 @@ def wait_for_service(
         Seconds after which to give up.
     wait : callable
         Waits between two attempts.
+    draw : callable, optional
+        As for `pauses`.
     on_wait : callable, optional
         Called before each wait with one line that says why and how long it has been.
 
@@ -54,7 +73,7 @@ def wait_for_service(
         If the service is still out of reach after `patience` seconds.
     """
     waited = 0.0
-    for pause in pauses():
+    for pause in pauses(draw):
         try:
             return attempt()
         except ServiceUnavailable as error:

@@ -12,15 +12,19 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus, SiteState
 from common.deletion_service import DeletionService, StatusPage
 from common.errors import InvalidDeletion
+from common.failpoints import Failpoint, hit
 from common.wire import MAXIMUM_REFERENCES, check_fits_into_message
 from server.ledger import REQUEST_ID_CHARACTERS, DeletionConflict, Ledger, is_bulk
 
 MOST_ORDERS = 256
 """Orders of one site that are held at a time while they are sent."""
+
+_Result = TypeVar("_Result")
 
 _REASON_CHARACTERS = 1000
 _LARGEST_NUMBER = 2**63 - 1
@@ -78,25 +82,22 @@ class LedgerService(DeletionService):
         if not is_bulk(request):
             return self.submit_soon(request).result()
         _check_request(request)
+        hit(Failpoint.SUBMIT_RECEIVED)
         status = self.ledger.enter(request)
+        hit(Failpoint.SUBMIT_AFTER_COMMIT)
         self.spread(_news_of(status))
         return status
 
     def submit_soon(self, request: DeletionRequest) -> Future[RequestStatus]:
         """Submit a request that is no bulk without waiting until it is on disk; the future is `submit`'s outcome."""
         _check_request(request)
-        outcome: Future[RequestStatus] = Future()
-        outcome.set_running_or_notify_cancel()
+        hit(Failpoint.SUBMIT_RECEIVED)
 
-        def written(entered: Future[RequestStatus]) -> None:
-            if (error := entered.exception()) is not None:
-                outcome.set_exception(error)
-                return
-            self.spread(_news_of(entered.result()))
-            outcome.set_result(entered.result())
+        def spread(status: RequestStatus) -> None:
+            hit(Failpoint.SUBMIT_AFTER_COMMIT)
+            self.spread(_news_of(status))
 
-        self.ledger.enter_soon(request).add_done_callback(written)
-        return outcome
+        return _after(self.ledger.enter_soon(request), spread)
 
     def get(self, request_id: str) -> RequestStatus:
         """Return one request's status; see `DeletionService.get`."""
@@ -136,7 +137,10 @@ class LedgerService(DeletionService):
     def acknowledge_soon(self, acknowledgement: Acknowledgement) -> Future[None]:
         """Acknowledge without waiting until the answer is on disk; the future is `acknowledge`'s outcome."""
         _check_answer(acknowledgement)
-        return self.ledger.acknowledge_soon(acknowledgement)
+        hit(Failpoint.ACKNOWLEDGE_RECEIVED)
+        return _after(
+            self.ledger.acknowledge_soon(acknowledgement), lambda _: hit(Failpoint.ACKNOWLEDGE_AFTER_COMMIT)
+        )
 
     def acknowledge_all(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Write several answers together; see `DeletionService.acknowledge_all`."""
@@ -147,14 +151,16 @@ class LedgerService(DeletionService):
         """Acknowledge several orders without waiting; raises `InvalidDeletion` if one of them contradicts itself."""
         for acknowledgement in acknowledgements:
             _check_answer(acknowledgement)
-        return [self.ledger.acknowledge_soon(acknowledgement) for acknowledgement in acknowledgements]
+        return [self.acknowledge_soon(acknowledgement) for acknowledgement in acknowledgements]
 
     def open_round(self, number: int) -> int:
         """Write down that a round begins, let `on_round` act, and return how many orders are not answered yet."""
         if not 0 <= number <= _LARGEST_NUMBER:
             raise InvalidDeletion(f"round {number} does not exist; rounds are numbered from 0")
+        hit(Failpoint.ROUND_RECEIVED)
         with self._round_lock:
             self.ledger.open_round(number)
+            hit(Failpoint.ROUND_AFTER_COMMIT)
             if self._on_round is not None:
                 self._on_round(number)
             return self.ledger.pending()
@@ -235,6 +241,24 @@ class LedgerService(DeletionService):
                 self.ledger.last_number(site)
                 if not self.closed:
                     woken.wait()
+
+
+def _after(written: Future[_Result], then: Callable[[_Result], None]) -> Future[_Result]:
+    """Return a future that has the result of a write once something was done with it, or fails as either does."""
+    outcome: Future[_Result] = Future()
+    outcome.set_running_or_notify_cancel()
+
+    def done(ended: Future[_Result]) -> None:
+        try:
+            result = ended.result()
+            then(result)
+        except Exception as error:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(result)
+
+    written.add_done_callback(done)
+    return outcome
 
 
 def _news_of(status: RequestStatus) -> News:

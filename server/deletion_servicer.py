@@ -17,6 +17,7 @@ import grpc
 from common.deletion import DeletionOrder
 from common.deletion_service import StatusPage
 from common.errors import FedmunkeyError, ServiceUnavailable
+from common.failpoints import Failpoint, hit, is_armed
 from common.wire import (
     MESSAGE_BYTES,
     acknowledgement_from_wire,
@@ -194,6 +195,8 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
             # Read from the ledger until there is no more. What is written from then on is offered to the stream.
             orders = stream.take(site, after) if not behind else await self._read(context, site, after)
             for order in orders:
+                if is_armed():
+                    await self._in_thread(context, self._readers, partial(hit, Failpoint.DISPATCH_BEFORE_SEND))
                 async for response in self._responses(order, context, parts=message.parts):
                     yield response
                 after = order.number
@@ -212,6 +215,7 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
 
     async def _read(self, context: Any, site: str, after: int) -> Sequence[DeletionOrder | LargeOrder]:
         def read() -> Sequence[DeletionOrder | LargeOrder]:
+            hit(Failpoint.DISPATCH_BEFORE_READ)
             return self._service.ledger.orders(site, after, most=MOST_ORDERS, most_references=MOST_REFERENCES)
 
         return await self._in_thread(context, self._readers, read)

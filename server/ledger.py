@@ -31,6 +31,7 @@ from common.deletion import (
 from common.deletion_service import StatusPage
 from common.deletion_states import OPEN_REQUESTS
 from common.errors import InvalidDeletion, InvalidSetting, ServiceUnavailable
+from common.failpoints import Failpoint, hit
 from common.wire import MAXIMUM_REFERENCES, check_page_size
 from server import ledger_answers, ledger_bulk, ledger_due, ledger_requests, ledger_sites
 from server.ledger_bulk import BLOCKS_IN_A_WRITE, BULK, Blocks
@@ -377,4 +378,5 @@ def _within_budget(rows: Sequence[Any]) -> Sequence[Any]:
 def _write_rounds(transaction: Transaction, numbers: Sequence[int]) -> list[None]:
     rows = [{"number": number, "opened_at": transaction.at} for number in numbers]
     transaction.connection.execute(insert(RoundRow), rows)
+    hit(Failpoint.ROUND_BEFORE_COMMIT)
     return [None] * len(numbers)

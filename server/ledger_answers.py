@@ -11,6 +11,7 @@ from sqlalchemy import CursorResult, Row, insert, select, tuple_
 from common.deletion import Acknowledgement
 from common.deletion_states import RequestState, SiteState
 from common.errors import FedmunkeyError
+from common.failpoints import Failpoint, hit
 from server.ledger_errors import DeletionConflict, UnknownDeletion
 from server.ledger_reading import claims
 from server.ledger_tables import AcknowledgementRow, OrderRow, RequestRow
@@ -48,6 +49,7 @@ def acknowledge(transaction: Transaction, answers: Sequence[Acknowledgement]) ->
     if rows:
         transaction.connection.execute(insert(AcknowledgementRow), rows)
         settle(transaction, {orders[row["site"], row["number"]].request for row in rows})
+        hit(Failpoint.ACKNOWLEDGE_BEFORE_COMMIT)
     return results
 
 

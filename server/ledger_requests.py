@@ -13,6 +13,7 @@ from sqlalchemy import Row, bindparam, insert, select, update
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, RequestStatus, SiteProgress, Subject
 from common.deletion_states import RequestState, SiteState
 from common.errors import FedmunkeyError, InvalidDeletion
+from common.failpoints import Failpoint, hit
 from server.ledger_errors import DeletionExists, UnknownDeletion
 from server.ledger_reading import RECORDS, SITE, SUBJECT, blocks_of, read_statuses
 from server.ledger_tables import OrderRow, ReferencesRow, RequestRow, SiteRow
@@ -85,6 +86,7 @@ def enter(transaction: Transaction, entries: Sequence[Entry]) -> list[RequestSta
                 del first_of[entry.request.request_id]
     for (place, _), status in zip(admitted, _write(transaction, entries, admitted, sites), strict=True):
         answers[place] = status
+        hit(Failpoint.SUBMIT_BEFORE_COMMIT)
     _answer_known(transaction, entries, there, answers)
     for place, entry in enumerate(entries):
         if answers[place] is None:

@@ -18,6 +18,7 @@ from simulations.baselines import Baseline
 from simulations.bench.command import bench
 from simulations.comparison.command import compare
 from simulations.consent import parse_share
+from simulations.faults.command import faults
 from simulations.guarantee_command import guarantees
 from simulations.machine import usable_cores
 from simulations.plots import ACCURACY, FORGOTTEN, plot_accuracy, plot_forgotten
@@ -116,6 +117,7 @@ app.command()(audit)
 app.command()(compare)
 app.command()(report)
 app.command()(bench)
+app.command()(faults)
 
 
 def main() -> None:

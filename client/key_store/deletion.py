@@ -22,6 +22,7 @@ from client.key_store.schema import (
 )
 from common.deletion import Acknowledgement, DeletionOrder, Records, SiteState, Subject, Target, WholeSite
 from common.errors import KeyStoreError
+from common.failpoints import Failpoint, hit
 from common.guarantees import Guarantee, Influence, PrivacyLoss
 
 
@@ -57,7 +58,10 @@ def apply_order(
         with writing(connection):
             if not _is_applied(connection, order.number):
                 _delete(connection, order, identity, privacy)
+                hit(Failpoint.APPLY_BEFORE_COMMIT)
+        hit(Failpoint.APPLY_AFTER_COMMIT)
         _finish(connection, order.number, start, privacy)
+        hit(Failpoint.APPLY_FINISHED)
     return next(read_acknowledgements(connection, identity.description, f"number = {order.number}"))
 
 
@@ -100,6 +104,7 @@ def _finish(connection: sqlite3.Connection, number: int, start: float, privacy: 
     (records,) = connection.execute("SELECT records FROM applied_orders WHERE number = ?", (number,)).fetchone()
     if records:
         _checkpoint(connection)
+    hit(Failpoint.APPLY_AFTER_ERASURE)
     elapsed = time.perf_counter() - start
     epsilons = _epsilons(connection, number, privacy)
     with not_waiting_for_disk(connection):

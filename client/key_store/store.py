@@ -32,6 +32,7 @@ from client.key_store.schema import check_version, connect, create_tables, not_w
 from common.deletion import Acknowledgement, DeletionOrder
 from common.encoders import Encoding
 from common.errors import BankChanged, KeyStoreError
+from common.failpoints import Failpoint, hit
 from common.guarantees import Influence, PrivacyLoss
 from common.neighbours import NeighbourLists
 from common.noisy_steps import NoisySteps
@@ -327,6 +328,7 @@ class KeyStore:
         BankChanged
             If entries were deleted since `generation`, or another process has begun training; nothing is written.
         """
+        hit(Failpoint.WRITE_BACK_BEFORE_BEGIN)
         with self._writing(generation) as connection:
             if training is not None:
                 self._privacy.release(training)
@@ -334,6 +336,8 @@ class KeyStore:
             connection.executemany(
                 "UPDATE tokens SET content = ? WHERE entry = ?", zip(tokens.pack(), entries.tolist(), strict=True)
             )
+            hit(Failpoint.WRITE_BACK_BEFORE_COMMIT)
+        hit(Failpoint.WRITE_BACK_AFTER_COMMIT)
 
     # What training spends of the patients' privacy.
 

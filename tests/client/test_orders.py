@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
@@ -15,10 +17,15 @@ from client.orders import DeletionAgent, catch_up, catch_up_patiently
 from common import waiting
 from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, RequestStatus, SiteState
 from common.deletion_service import DeletionService, StatusPage
-from common.errors import KeyStoreError, ServiceUnavailable
+from common.errors import InvalidDeletion, KeyStoreError, ServiceUnavailable
 
 Order = Callable[..., DeletionOrder]
 PATIENCE = 20.0
+
+
+def longest(_low: float, high: float) -> float:
+    """Draw pauses that can be foretold."""
+    return high
 
 
 class FakeService(DeletionService):
@@ -28,6 +35,8 @@ class FakeService(DeletionService):
         self.orders = list(orders)
         self.answers: dict[int, Acknowledgement] = {}
         self.failures: dict[str, int] = {}
+        self.refused: set[int] = set()
+        self.refusals: list[int] = []
         self.watched: list[int] = []
         self._arrived: SimpleQueue[DeletionOrder | None] = SimpleQueue()
 
@@ -52,6 +61,9 @@ class FakeService(DeletionService):
 
     def acknowledge(self, acknowledgement: Acknowledgement) -> None:
         self._fail("acknowledge")
+        if acknowledgement.number in self.refused:
+            self.refusals.append(acknowledgement.number)
+            raise InvalidDeletion("an answer cannot be changed")
         assert self.answers.setdefault(acknowledgement.number, acknowledgement) == acknowledgement
 
     def submit(self, request: DeletionRequest) -> RequestStatus:
@@ -149,7 +161,7 @@ def test_unreachable_service_is_waited_for_and_named(
     waits: list[float] = []
 
     with caplog.at_level(logging.WARNING):
-        applied = catch_up_patiently(held, service, patience=60, wait=waits.append)
+        applied = catch_up_patiently(held, service, patience=60, wait=waits.append, draw=longest)
 
     assert len(applied) == 1
     assert waits == [0.25, 0.5]
@@ -165,10 +177,38 @@ def test_patience_ends(held: KeyStore, order: Order) -> None:
     waits: list[float] = []
 
     with pytest.raises(ServiceUnavailable, match="cannot be reached"):
-        catch_up_patiently(held, service, patience=2, wait=waits.append)
+        catch_up_patiently(held, service, patience=2, wait=waits.append, draw=longest)
 
     assert sum(waits) == 2
     assert held.last_order == 0
+
+
+def test_refused_answer_keeps_no_other_deletion_from_being_carried_out(
+    held: KeyStore, order: Order, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = FakeService(order(1, 0), order(2, 1), order(3, 2))
+    service.refused = {2}
+
+    assert [answer.number for answer in catch_up(held, service)] == [1, 2, 3]
+
+    assert held.count(Split.TRAIN) == 3
+    assert sorted(service.answers) == [1, 3]
+    assert [answer.number for answer in held.read_unacknowledged()] == [2]
+    assert service.refusals == [2]
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("order 2 was carried out, but the service refuses the answer: an answer cannot be changed")
+
+
+def test_refused_answer_is_given_again_the_next_time(held: KeyStore, order: Order) -> None:
+    service = FakeService(order(1, 0))
+    service.refused = {1}
+    catch_up(held, service)
+
+    service.refused = set()
+    catch_up(held, service)
+
+    assert sorted(service.answers) == [1]
+    assert held.read_unacknowledged() == []
 
 
 # The agent.
@@ -246,6 +286,64 @@ def test_agent_tries_again_where_the_store_is_busy(
     assert run_agent(FakeService(order(1, 0))).get(timeout=PATIENCE) == 1
 
 
+@pytest.mark.parametrize(
+    "fault", [OSError(errno.ENOSPC, "No space left on device"), sqlite3.OperationalError("locked")]
+)
+def test_agent_tries_again_where_the_disk_is_full_or_the_store_locked(
+    held: KeyStore,
+    order: Order,
+    run_agent: Callable[..., SimpleQueue[int]],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Exception,
+) -> None:
+    mark, faults = KeyStore.mark_acknowledged, iter([fault])
+
+    def full_once(self: KeyStore, number: int) -> None:
+        for error in faults:
+            raise error
+        mark(self, number)
+
+    monkeypatch.setattr(KeyStore, "mark_acknowledged", full_once)
+    service = FakeService(order(1, 0))
+    done = run_agent(service)
+    service.send(order(2, 1))
+
+    while done.get(timeout=PATIENCE) != 2:
+        pass
+    assert held.read_unacknowledged() == []
+
+
+def test_agent_goes_on_when_the_service_refuses_an_answer(
+    held: KeyStore, order: Order, run_agent: Callable[..., SimpleQueue[int]]
+) -> None:
+    service = FakeService(order(1, 0))
+    service.refused = {1}
+    done = run_agent(service)
+    assert done.get(timeout=PATIENCE) == 1
+
+    service.send(order(2, 1))
+
+    assert done.get(timeout=PATIENCE) == 2
+    assert sorted(service.answers) == [2]
+    assert service.refusals == [1]
+    assert [answer.number for answer in held.read_unacknowledged()] == [1]
+
+
+def test_two_agents_on_one_store_apply_each_order_once(
+    held: KeyStore, order: Order, run_agent: Callable[..., SimpleQueue[int]]
+) -> None:
+    service = FakeService(*(order(number, number - 1) for number in range(1, 6)))
+
+    for done in [run_agent(service), run_agent(service)]:
+        while done.get(timeout=PATIENCE) != 5:
+            pass
+
+    # A generation for each deletion: an order that was applied twice would have taken one more.
+    assert (held.generation, held.last_order, held.count(Split.TRAIN)) == (5, 5, 1)
+    assert sorted(service.answers) == [1, 2, 3, 4, 5]
+    assert all(answer.records == 1 for answer in service.answers.values())
+
+
 def test_agent_stops_cleanly_while_it_waits_for_the_service(
     held: KeyStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -283,7 +381,7 @@ def test_agent_waits_longer_each_time_until_an_order_came(
             service.failures["watch"] = 1
 
     monkeypatch.setattr(stop, "wait", wait)
-    DeletionAgent(held, service).run(stop)
+    DeletionAgent(held, service, draw=longest).run(stop)
 
     assert waits == [0.25, 0.5, 1.0, 0.25, 0.5]
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 import grpc
@@ -30,6 +31,7 @@ class FaultyService(DeletionServicer):
     def __init__(self) -> None:
         self.status: grpc.StatusCode | None = None
         self.details = ""
+        self.sent = 0
         self.released = threading.Event()
 
     def Get(self, _message: deletion_pb2.GetRequest, context: Any) -> deletion_pb2.GetResponse:  # noqa: N802
@@ -41,6 +43,9 @@ class FaultyService(DeletionServicer):
     def Watch(  # noqa: N802
         self, message: deletion_pb2.WatchRequest, context: Any
     ) -> Iterator[deletion_pb2.WatchResponse]:
+        if message.site.startswith("never-ends"):
+            yield from self._endless(message, context)
+            return
         order = deletion_pb2.DeletionOrder(number=1, site=message.site)
         order.request.request_id, order.request.requester, order.request.site = "request-1", "officer", message.site
         waits = message.site == "waits"
@@ -52,6 +57,17 @@ class FaultyService(DeletionServicer):
             context.abort(self.status, self.details)
         if waits:
             self.released.wait(PATIENCE)
+
+    def _endless(self, message: deletion_pb2.WatchRequest, context: Any) -> Iterator[deletion_pb2.WatchResponse]:
+        large = [bytes([row % 256]) * 32 for row in range(40_000)] if message.site.endswith("large") else [bytes(32)]
+        number = message.after
+        while context.is_active():
+            number += 1
+            order = deletion_pb2.DeletionOrder(number=number, site=message.site)
+            order.request.request_id, order.request.requester = f"request-{number}", "officer"
+            order.request.records.references.extend(large)
+            self.sent = max(self.sent, number)
+            yield deletion_pb2.WatchResponse(order=order)
 
 
 @pytest.fixture
@@ -147,6 +163,24 @@ def test_backlog_survives_a_slow_reader(address: str) -> None:
     # The connection is closed by here: the orders had been read before the first was handed out.
     assert first.number == 1
     assert list(orders) == []
+
+
+def test_backlog_without_end_is_read_in_parts(channel: DeletionChannel, faulty: FaultyService) -> None:
+    orders = channel.watch("never-ends", 0)
+
+    read = [order.number for order in islice(orders, 600)]
+
+    assert read == list(range(1, 601))
+    # What gRPC itself holds back for a reader that has not asked yet is a few messages more.
+    assert faulty.sent < 600 + 2 * 256
+
+
+def test_backlog_of_large_orders_is_read_in_parts(channel: DeletionChannel, faulty: FaultyService) -> None:
+    orders = channel.watch("never-ends-and-large", 0)
+
+    assert [order.number for order in islice(orders, 8)] == list(range(1, 9))
+
+    assert faulty.sent < 30
 
 
 def test_stream_that_fails_raises(channel: DeletionChannel, faulty: FaultyService) -> None:

@@ -6,7 +6,7 @@ from itertools import islice
 import pytest
 
 from common.errors import InvalidDeletion, ServiceUnavailable
-from common.waiting import pauses, wait_for_service
+from common.waiting import jitter, pauses, wait_for_service
 
 
 class Service:
@@ -25,6 +25,26 @@ class Service:
 
 def test_pauses_double_up_to_a_limit() -> None:
     assert list(islice(pauses(), 8)) == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0]
+
+
+def test_pauses_are_drawn_between_nothing_and_that() -> None:
+    limits: list[tuple[float, float]] = []
+
+    def middle(low: float, high: float) -> float:
+        limits.append((low, high))
+        return (low + high) / 2
+
+    assert list(islice(pauses(middle), 4)) == [0.125, 0.25, 0.5, 1.0]
+    assert limits == [(0, 0.25), (0, 0.5), (0, 1.0), (0, 2.0)]
+
+
+def test_jitter_spreads_sites_that_lost_their_connection_at_once() -> None:
+    third = [list(islice(pauses(jitter(site)), 5))[4] for site in range(1000)]
+
+    assert list(islice(pauses(jitter(7)), 5)) == list(islice(pauses(jitter(7)), 5))
+    assert all(0 <= pause <= 4 for pause in third)
+    # A thousand sites over four seconds: no tenth of the time has more than a fifth of them.
+    assert max(sum(low <= pause < low + 0.4 for pause in third) for low in [0.4 * n for n in range(10)]) < 200
 
 
 def test_service_that_answers_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from client.dataset import Consent, Dataset, Split
-from client.key_store import Enrolled, KeyStore, StoreDescription, Tokens
+from client.key_store import KeyStore, StoreDescription, Tokens
 from client.neighbour_index import list_arrivals, read_lists
-from common.deletion import DeletionOrder, DeletionRequest, Records, SiteState, Subject, Target, WholeSite
+from common.deletion import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite
 from common.encoders import Encoding
 from common.guarantees import Guarantee
 from common.references import FederationSecret
 from common.settings import ImagePath
+from simulations.faults.model import Expected, ModelRecord, Named, SiteModel
 
 SITE = "hospital-1"
 SECRET = FederationSecret(b"a secret that sites share")
@@ -61,41 +60,7 @@ def to_encoding(numbers: list[int]) -> Encoding:
     return Encoding(keys, torch.zeros(len(numbers), 1, 1))
 
 
-@dataclass
-class Model:
-    """What a store should hold."""
-
-    labels: dict[int, int] = field(default_factory=dict)
-    tokens: dict[int, tuple[float, int]] = field(default_factory=dict)
-    refused_records: set[int] = field(default_factory=set)
-    refused_subjects: set[int] = field(default_factory=set)
-    generation: int = 0
-    order: int = 0
-
-    def enrol(self, numbers: list[int], label: int, consented: set[int]) -> Enrolled:
-        added = known = refused = 0
-        for number in numbers:
-            if number in self.labels:
-                known += 1
-            elif self._refuses(number) and number not in consented:
-                refused += 1
-            else:
-                self.refused_records.discard(number)
-                self.labels[number] = label
-                added += 1
-        return Enrolled(added, known, refused)
-
-    def delete(self, numbers: Iterable[int]) -> int:
-        gone = [number for number in numbers if number in self.labels]
-        for number in gone:
-            del self.labels[number]
-            self.tokens.pop(number, None)
-        self.refused_records |= set(gone)
-        self.generation += any(split_of(number) is Split.TRAIN for number in gone)
-        return len(gone)
-
-    def _refuses(self, number: int) -> bool:
-        return number in self.refused_records or subject_of(number) in self.refused_subjects
+MODEL_RECORDS = {n: ModelRecord(n, subject_of(n), split_of(n) is Split.TRAIN) for n in range(12)}
 
 
 class StoreAgainstModel(RuleBasedStateMachine):
@@ -106,7 +71,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "keystore.sqlite"
         self.store = KeyStore.create(self.path, DESCRIPTION)
-        self.model = Model()
+        self.model = SiteModel(MODEL_RECORDS)
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
@@ -122,17 +87,16 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @rule(numbers=st.sets(RECORDS, min_size=1, max_size=4))
     def delete_records(self, numbers: set[int]) -> None:
-        self._apply(Records(frozenset(reference("record", n) for n in numbers), SITE), sorted(numbers))
-        self.model.refused_records |= numbers
+        references = frozenset(reference("record", n) for n in numbers)
+        self._apply(Records(references, SITE), Named(frozenset(numbers)))
 
     @rule(subject=st.integers(0, 3))
     def delete_subject(self, subject: int) -> None:
-        self._apply(Subject(reference("subject", subject)), [n for n in self.model.labels if subject_of(n) == subject])
-        self.model.refused_subjects.add(subject)
+        self._apply(Subject(reference("subject", subject)), Named(subject=subject))
 
     @rule()
     def delete_everything(self) -> None:
-        self._apply(WholeSite(SITE), list(self.model.labels))
+        self._apply(WholeSite(SITE), Named(everything=True))
 
     @rule(value=st.floats(-1, 1, width=32))
     def write_tokens(self, value: float) -> None:
@@ -140,8 +104,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         arrays = torch.full((len(entries), 2), value)
         steps = self.store.read_tokens(entries).steps + 1
         self.store.write_tokens(self.store.generation, entries, Tokens(arrays, arrays, arrays, steps))
-        for number in self._held(Split.TRAIN):
-            self.model.tokens[number] = (value, self.model.tokens.get(number, (0.0, 0))[1] + 1)
+        self.model.write_tokens(value)
 
     @rule()
     def list_neighbours(self) -> None:
@@ -197,15 +160,11 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def _held(self, split: Split) -> list[int]:
         return [number for number in self.model.labels if split_of(number) is split]
 
-    def _apply(self, target: Target, numbers: list[int]) -> None:
-        self.model.order += 1
-        request = DeletionRequest(f"request-{self.model.order}", SITE, target)
-        answer = self.store.apply(DeletionOrder(self.model.order, SITE, request))
-        entries = len([n for n in numbers if n in self.model.labels and split_of(n) is Split.TRAIN])
-        records = self.model.delete(numbers)
+    def _apply(self, target: Target, named: Named) -> None:
+        number = self.model.order + 1
+        answer = self.store.apply(DeletionOrder(number, SITE, DeletionRequest(f"request-{number}", SITE, target)))
 
-        state = SiteState.ERASED if records else SiteState.NOTHING_HELD
-        assert (answer.state, answer.records, answer.entries) == (state, records, entries)
+        assert Expected(answer.state, answer.records, answer.entries) == self.model.apply(named)
 
 
 StoreAgainstModel.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)

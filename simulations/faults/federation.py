@@ -1,0 +1,189 @@
+"""The federation that faults are done to: its sites with their records, and the programs that make it run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from client.dataset import Consent, Dataset, Split
+from client.site import SiteFolder, hospital_name
+from common.encoders import Encoding
+from common.encoders.descriptor import DescriptorEncoder
+from common.model_choice import choose_shape
+from common.references import FederationSecret
+from common.settings import Settings
+from simulations.faults.jumping_clock import JumpingClock
+from simulations.faults.model import FederationModel, ModelRecord, SiteModel
+from simulations.faults.processes import Program
+from simulations.hospitals import Encoded, Hospital, open_hospital
+
+CLASSES = 2
+_RECORDS_PER_DELETION = 2.2
+_FEWEST_RECORDS = 60
+_HELD_OUT = 8
+"""One record in so many is held out."""
+_RECORDS_PER_SUBJECT = 2
+"""At each site."""
+
+SETTINGS = Settings().replace(
+    guarantee="empirical",
+    num_classes=CLASSES,
+    width=16,
+    depth=1,
+    heads=2,
+    exemplar_size=16,
+    neighbours=3,
+    local_steps=12,
+    batch_size=32,
+    num_rounds=1000,
+    device="cpu",
+    deletion_patience=120.0,
+)
+"""A model that trains a round in a fraction of a second. Under `empirical` every record has a token that learns."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """One site: its folder and its records by number."""
+
+    name: str
+    folder: SiteFolder
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Federation:
+    """Everything that the driver starts from.
+
+    Attributes
+    ----------
+    folder : Path
+        Where ledger, sites and logs lie.
+    sites : tuple of Site
+        The sites, each with records of its own; a subject has records at several.
+    records : Encoded
+        Every record with its key, by number.
+    model : FederationModel
+        What it should be.
+    secret : FederationSecret
+        Makes references.
+    """
+
+    folder: Path
+    sites: tuple[Site, ...]
+    records: Encoded
+    model: FederationModel
+    secret: FederationSecret
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger's file."""
+        return self.folder / "ledger.sqlite"
+
+    @property
+    def clock(self) -> JumpingClock:
+        """The service's clock."""
+        return JumpingClock(self.folder / "clock")
+
+    def site(self, name: str) -> Site:
+        """Return a site by name."""
+        return next(site for site in self.sites if site.name == name)
+
+    def record_reference(self, number: int) -> bytes:
+        """Return a record's reference."""
+        return self.secret.reference(record_id(number))
+
+    def subject_reference(self, number: int) -> bytes:
+        """Return a subject's reference."""
+        return self.secret.reference(subject_id(number))
+
+    def server(self, address: str) -> Program:
+        """Return the deletion service."""
+        words = ["serve", "--ledger", str(self.ledger), "--address", address]
+        for site in self.sites:
+            words += ["--site", site.name]
+        return Program("simulations.faults.jumping_clock:main", tuple(words), self.folder / "server.log")
+
+    def agent(self, site: Site, address: str, entry: str = "client.cli:main") -> Program:
+        """Return a site's deletion agent."""
+        words = ("agent", "--site-dir", str(site.folder.path), "--service", address)
+        return Program(entry, words, self.folder / f"{site.name}-agent.log")
+
+    def trainer(self, site: Site, address: str, seed: int) -> Program:
+        """Return a site's training."""
+        settings = SETTINGS.replace(deletion_service=address, seed=seed)
+        changed = {name: value for name, value in settings.to_config().items() if value != Settings().to_config()[name]}
+        words = (str(site.folder.path), *(f"{name}={value}" for name, value in changed.items()))
+        return Program("simulations.faults.training:main", words, self.folder / f"{site.name}-training.log", nice=5)
+
+
+def record_id(number: int) -> str:
+    """Return a record's id."""
+    return f"examination-{number:07d}"
+
+
+def subject_id(number: int) -> str:
+    """Return a subject's id."""
+    return f"patient-{number:07d}"
+
+
+def make_federation(folder: Path, deletions: int, sites: int, seed: int) -> Federation:
+    """Make sites with random images, enough of them for the deletions to leave some.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder that is there.
+    deletions : int
+        Requests that are going to be made.
+    sites : int
+        How many sites.
+    seed : int
+        Images, labels and subjects are drawn from it.
+    """
+    each = max(_FEWEST_RECORDS, int(_RECORDS_PER_DELETION * deletions / sites))
+    drawn = _draw(each * sites, sites, seed)
+    encoder = DescriptorEncoder(1)
+    encoding = encoder.encode(torch.from_numpy(drawn.images))
+    everything = Encoded(drawn, encoding)
+    secret = FederationSecret.generate()
+    made, models = [], {}
+    subjects = [int(subject.rpartition("-")[2]) for subject in drawn.subject_ids.tolist()]
+    known = {
+        number: ModelRecord(number, subjects[number], drawn.splits[number] == Split.TRAIN.value)
+        for number in range(len(drawn))
+    }
+    for index in range(sites):
+        name = hospital_name(index + 1)
+        numbers = np.arange(index, len(drawn), sites)
+        site = Site(name, SiteFolder(folder / "sites" / name), tuple(numbers.tolist()))
+        hospital = Hospital(name, site.folder, everything.select(numbers))
+        open_hospital(hospital, SETTINGS, encoder, choose_shape(SETTINGS), secret)
+        models[name] = SiteModel(known, {number: int(drawn.labels[number]) for number in site.numbers})
+        made.append(site)
+    return Federation(folder, tuple(made), everything, FederationModel(models), secret)
+
+
+def batch(federation: Federation, numbers: list[int]) -> tuple[Dataset, Encoding]:
+    """Return some records by number, as they are enrolled."""
+    part = federation.records.select(np.array(numbers, dtype=np.int64))
+    return part.records, part.encoding
+
+
+def _draw(count: int, sites: int, seed: int) -> Dataset:
+    random = np.random.default_rng(seed)
+    # Records next to each other in number lie at different sites, so a subject has some at each.
+    subjects = np.arange(count) // (sites * _RECORDS_PER_SUBJECT)
+    held_out = np.arange(count) // sites % _HELD_OUT == _HELD_OUT - 1
+    return Dataset(
+        images=random.integers(0, 256, (count, 1, 8, 8), dtype=np.uint8),
+        labels=random.integers(0, CLASSES, count),
+        record_ids=np.array([record_id(number) for number in range(count)]),
+        subject_ids=np.array([subject_id(number) for number in subjects.tolist()]),
+        splits=np.where(held_out, Split.TEST.value, Split.TRAIN.value),
+        consents=np.full(count, Consent.REVOCABLE.value),
+        class_names=tuple(f"class {number}" for number in range(CLASSES)),
+    )

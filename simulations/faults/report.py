@@ -1,0 +1,86 @@
+"""What a run under faults has found, as a table, as one line and as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from common.failpoints import Failpoint
+from simulations.faults.driver import Outcome
+from simulations.faults.stage import RANDOM_TIME
+from simulations.machine import describe_machine, describe_versions
+
+_PACKAGES = ("fedmunkey", "grpcio", "sqlalchemy", "torch")
+
+
+def document(outcome: Outcome, command: str) -> dict[str, Any]:
+    """Return everything as JSON holds it.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        How the run ended.
+    command : str
+        The command line that made it.
+    """
+    findings, wanted = outcome.findings, outcome.wanted
+    return {
+        "command": command,
+        "deletions": wanted.deletions,
+        "sites": wanted.sites,
+        "seed": wanted.seed,
+        "clean": findings.clean,
+        "lost": findings.lost,
+        "applied_twice": findings.applied_twice,
+        "resurrected": findings.resurrected,
+        "residue_bytes": findings.residue_bytes,
+        "broken": findings.broken,
+        "requests": dict(sorted(findings.states.items())),
+        "kills": {"carried_out": outcome.kills.total(), **dict(sorted(outcome.kills.items()))},
+        "injected": dict(sorted(outcome.injections.items())),
+        "submissions": dict(sorted(outcome.submissions.items())),
+        "rounds": outcome.rounds,
+        "skipped": outcome.skipped,
+        "seconds": round(outcome.seconds, 1),
+        "machine": describe_machine(),
+        "versions": describe_versions(_PACKAGES),
+    }
+
+
+def table(outcome: Outcome) -> Table:
+    """Return what a person wants to know first."""
+    findings = outcome.findings
+    shown = Table(box=None, pad_edge=False, show_header=False)
+    shown.add_column(no_wrap=True)
+    shown.add_column(no_wrap=True, justify="right")
+    for name, value in (
+        ("requests lost", findings.lost),
+        ("orders applied twice", findings.applied_twice),
+        ("records resurrected", findings.resurrected),
+        ("bytes of residue", findings.residue_bytes),
+        ("other promises broken", len(findings.broken)),
+        *((f"requests {state}", count) for state, count in sorted(findings.states.items())),
+        *((f"requests {what}", count) for what, count in sorted(outcome.submissions.items())),
+        ("kills at a random time", outcome.kills[RANDOM_TIME]),
+        ("kills at a failpoint", outcome.kills.total() - outcome.kills[RANDOM_TIME]),
+        ("failpoints that killed", f"{len(outcome.kills.keys() & set(Failpoint))} of {len(Failpoint)}"),
+        *((f"injected: {kind.replace('_', ' ')}", count) for kind, count in sorted(outcome.injections.items())),
+        ("rounds of training held", outcome.rounds),
+        ("seconds", round(outcome.seconds)),
+    ):
+        shown.add_row(name, str(value))
+    return shown
+
+
+def closing_line(outcome: Outcome) -> str:
+    """Return the lines that say whether every promise was kept, what was broken and what was skipped."""
+    findings = outcome.findings
+    requests = findings.states.total()
+    lines = [f"skipped: {what.replace('_', ' ')}: {why}" for what, why in outcome.skipped.items()]
+    lines += [f"broken: {what}" for what in findings.broken]
+    if findings.clean:
+        lines.append(f"every promise was kept: {requests} requests, {outcome.kills.total()} kills")
+    else:
+        lines.append("a promise was BROKEN; ledger, key stores and logs are kept beside the report")
+    return "\n".join(lines)

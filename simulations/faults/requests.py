@@ -1,0 +1,73 @@
+"""What is asked for: requests of every kind, drawn so that each can be told from every other."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, Subject, WholeSite
+from simulations.faults.federation import Federation
+from simulations.faults.model import Asked, Named
+
+_NOWHERE = 10**6
+"""Records and subjects with larger numbers are at no site."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A request as it is submitted, and as the model knows it."""
+
+    request: DeletionRequest
+    asked: Asked
+
+
+def draw_requests(federation: Federation, count: int, chance: random.Random) -> list[Drawn]:
+    """Draw requests: single records, whole subjects, several records, what nobody holds, and at last a whole site.
+
+    Records and subjects are drawn without looking at what was drawn before, so some are asked for twice.
+    """
+    drawn = [_draw(federation, f"request-{number}", chance) for number in range(count)]
+    if len(federation.sites) > 1 and count > 1:
+        last = federation.sites[-1].name
+        drawn[-1] = _make(federation, f"request-{count - 1}", last, WholeSite(last), Named(everything=True))
+    return drawn
+
+
+def change_target(drawn: Drawn) -> DeletionRequest:
+    """Return another request under the same id, which the service must refuse."""
+    return DeletionRequest(drawn.request.request_id, drawn.request.requester, Subject(bytes(32)))
+
+
+def _draw(federation: Federation, request_id: str, chance: random.Random) -> Drawn:
+    kind = chance.random()
+    site = chance.choice(federation.sites)
+    if kind < 0.6:
+        return _records(federation, request_id, site.name, [chance.choice(site.numbers)], own=chance.random() < 0.5)
+    if kind < 0.8:
+        subject = federation.model.sites[site.name].records[chance.choice(site.numbers)].subject
+        return _subject(federation, request_id, subject)
+    if kind < 0.95:
+        numbers = chance.sample(site.numbers, chance.randint(2, 4))
+        return _records(federation, request_id, "", numbers, own=False)
+    if kind < 0.98:
+        return _records(federation, request_id, site.name, [_NOWHERE + chance.randrange(_NOWHERE)], own=True)
+    return _subject(federation, request_id, _NOWHERE + chance.randrange(_NOWHERE))
+
+
+def _records(federation: Federation, request_id: str, site: str, numbers: list[int], *, own: bool) -> Drawn:
+    target = Records(frozenset(federation.record_reference(number) for number in numbers), site)
+    requester = site if own else DATA_PROTECTION_OFFICER
+    return _make(federation, request_id, requester, target, Named(frozenset(numbers)))
+
+
+def _subject(federation: Federation, request_id: str, subject: int) -> Drawn:
+    target = Subject(federation.subject_reference(subject))
+    return _make(federation, request_id, DATA_PROTECTION_OFFICER, target, Named(subject=subject))
+
+
+def _make(
+    federation: Federation, request_id: str, requester: str, target: Records | Subject | WholeSite, named: Named
+) -> Drawn:
+    place = "" if isinstance(target, Subject) else target.site
+    sites = (place,) if place else tuple(site.name for site in federation.sites)
+    return Drawn(DeletionRequest(request_id, requester, target), Asked(request_id, named, sites))

@@ -1,0 +1,30 @@
+"""A deletion agent with a planted bug, which `munkey-sim faults` must notice: it answers before it deletes."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import client.cli
+from client.orders import Answering
+from common.deletion import Acknowledgement, DeletionOrder, SiteState
+from common.guarantees import Guarantee
+
+
+class AnsweringFirst(Answering):
+    """Tells the service that an order is carried out, and dies every other time before it is."""
+
+    def apply(self, order: DeletionOrder) -> Acknowledgement:
+        """Answer, then perhaps apply."""
+        claims = (SiteState.ERASED, 1, 1, Guarantee.EMPIRICAL, 0.0)
+        answer = Acknowledgement(order.number, order.site, order.request.request_id, *claims)
+        self._service.acknowledge(answer)
+        if order.number % 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().apply(order)
+
+
+def main() -> None:
+    """Run `munkey-client` with that bug."""
+    client.orders.Answering = AnsweringFirst  # type: ignore[misc]
+    client.cli.main()

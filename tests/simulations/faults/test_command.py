@@ -1,0 +1,167 @@
+"""`munkey-sim faults` as a person types it, on real processes; and that it can fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from common.errors import EXIT_CODE
+from simulations.cli import main
+from simulations.faults import driver
+from simulations.faults.driver import FaultRun, run
+from simulations.faults.processes import Launcher, wait_until
+from simulations.faults.stage import PRELOAD
+
+ROOT = Path(__file__).parents[3]
+SECONDS = 120.0
+"""The longest that anything here may take, on a machine that has much else to do."""
+
+
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[Launcher]:
+    with Launcher(PRELOAD) as launcher:
+        yield launcher
+
+
+@pytest.fixture
+def _imported_once(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every run of these tests start its processes from programs that were imported once."""
+    monkeypatch.setattr(driver, "Launcher", lambda _preload: nullcontext(launcher))
+
+
+ALONE = """
+from common import command_line
+from simulations.faults import command, driver
+
+driver.PRELOAD = ("client.cli", "simulations.faults.jumping_clock")
+app = command_line.application("Without the other commands, and without importing what training needs.")
+app.command()(command.faults)
+command_line.run(app)
+"""
+
+
+def munkey_sim(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["munkey-sim", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.mark.processes
+@pytest.mark.usefixtures("_imported_once")
+def test_every_promise_is_kept_under_faults(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = [
+        "faults",
+        "--deletions",
+        40,
+        "--kills",
+        6,
+        "--sites",
+        2,
+        "--seed",
+        1,
+        "--output",
+        tmp_path / "run",
+        "--json",
+    ]
+
+    code = munkey_sim(monkeypatch, *words)
+
+    found = json.loads(capsys.readouterr().out)
+    assert (code, found["broken"]) == (0, [])
+    assert {name: found[name] for name in ("lost", "applied_twice", "resurrected", "residue_bytes")} == {
+        "lost": 0,
+        "applied_twice": 0,
+        "resurrected": 0,
+        "residue_bytes": 0,
+    }
+    # One more was made while a site's key store was damaged.
+    assert found["requests"] == {"completed": 41}
+    assert found["kills"]["carried_out"] == 6
+    assert len(found["injected"]) == 10
+    assert found["rounds"] >= 2
+    assert json.loads((tmp_path / "run" / "report.json").read_text()) == found
+    assert not (tmp_path / "run" / "federation").exists()
+
+
+@pytest.mark.processes
+@pytest.mark.usefixtures("_imported_once")
+def test_agent_that_answers_before_it_deletes_is_found_out(tmp_path: Path) -> None:
+    entry = "tests.simulations.faults.lying_agent:main"
+
+    outcome = run(FaultRun(6, 0, 1, seed=1, folder=tmp_path, agent_entry=entry), lambda _more, _what: None)
+
+    assert not outcome.findings.clean
+    assert any("answers are not those that the site knows" in line for line in outcome.findings.broken)
+
+
+@pytest.mark.processes
+def test_interrupted_run_leaves_no_process(tmp_path: Path) -> None:
+    words = ["--deletions", "300", "--kills", "0", "--sites", "1", "--output", str(tmp_path / "run")]
+    interrupted = subprocess.Popen([sys.executable, "-c", ALONE, *words], cwd=ROOT, stderr=subprocess.PIPE)  # noqa: S603
+    try:
+        log = tmp_path / "run" / "federation" / "server.log"
+        wait_until(lambda: log.exists() or interrupted.poll() is not None, SECONDS, "the first process")
+        started = running_on(tmp_path)
+        interrupted.send_signal(signal.SIGINT)
+        _, said = interrupted.communicate(timeout=SECONDS)
+    finally:
+        interrupted.kill()
+        interrupted.wait(SECONDS)
+
+    assert interrupted.returncode == 130, said.decode()
+    assert started
+    assert not running_on(tmp_path)
+
+
+def running_on(folder: Path) -> set[int]:
+    """Return the processes that have a file below a folder open."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            files = [str(file.readlink()) for file in (process / "fd").iterdir()]
+        except OSError:
+            continue
+        if int(process.name) != os.getpid() and any(file.startswith(str(folder)) for file in files):
+            found.add(int(process.name))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--deletions", "0"], "--deletions"),
+        (["--kills", "-1"], "--kills"),
+        (["--sites", "0"], "--sites"),
+        (["--output", "FULL"], "not an empty folder"),
+    ],
+)
+def test_mistake_is_one_line_and_nothing_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    words: list[str],
+    message: str,
+) -> None:
+    (tmp_path / "FULL").mkdir()
+    (tmp_path / "FULL" / "file").touch()
+    monkeypatch.chdir(tmp_path)
+
+    code = munkey_sim(monkeypatch, "faults", *words)
+
+    said = capsys.readouterr().err
+    assert code == EXIT_CODE
+    assert message in said
+    assert said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["FULL"]

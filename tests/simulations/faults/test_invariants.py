@@ -1,0 +1,212 @@
+"""The checks can fail: each promise is broken on purpose in a small federation, and found broken."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from client.dataset import Split
+from client.key_store import Tokens
+from client.orders import catch_up
+from client.site import SiteFolder
+from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, RequestStatus, SiteProgress, SiteState, Subject
+from server.deletion_service import LedgerService
+from server.ledger import Ledger
+from simulations.faults.federation import Federation, Site, make_federation
+from simulations.faults.invariants import Findings, check
+from simulations.faults.requests import draw_requests
+from simulations.faults.residue import Contents
+from simulations.faults.submissions import entry_numbers
+
+DELETIONS = 12
+
+
+@dataclass
+class Run:
+    """A federation that has forgotten: every request was made, and every site has caught up.
+
+    `before` is a copy of the first site's folder from before that, `entries` are the entry numbers of its records.
+    """
+
+    federation: Federation
+    contents: dict[str, Contents]
+    statuses: list[RequestStatus]
+    before: Path
+    entries: dict[int, int]
+
+    @property
+    def first(self) -> Site:
+        return self.federation.sites[0]
+
+    def check(self, statuses: Sequence[RequestStatus] | None = None) -> Findings:
+        return check(self.federation, self.statuses if statuses is None else statuses, self.contents)
+
+    def gone(self) -> set[int]:
+        """Return the records of the first site that the model says are gone."""
+        return set(self.first.numbers) - set(self.federation.model.sites[self.first.name].labels)
+
+    def copy(self, folder: Path) -> Run:
+        shutil.copytree(self.federation.folder, folder)
+        sites = tuple(replace(site, folder=SiteFolder(folder / "sites" / site.name)) for site in self.federation.sites)
+        model = deepcopy(self.federation.model)
+        return replace(self, federation=replace(self.federation, folder=folder, sites=sites, model=model))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    federation = make_federation(tmp_path_factory.mktemp("federation"), DELETIONS, sites=2, seed=3)
+    contents = {site.name: Contents() for site in federation.sites}
+    for site in federation.sites:
+        train(site)
+        contents[site.name].note(site.folder.key_store, entry_numbers(site))
+    before = Path(shutil.copytree(federation.sites[0].folder.path, tmp_path_factory.mktemp("before") / "copy"))
+    entries = entry_numbers(federation.sites[0])
+    return Run(federation, contents, forget(federation), before, entries)
+
+
+@pytest.fixture
+def run(finished: Run, tmp_path: Path) -> Run:
+    """Return a copy that a test may break."""
+    return finished.copy(tmp_path / "run")
+
+
+def train(site: Site) -> None:
+    """Give every entry a token that can be told from every other."""
+    with site.folder.open() as store:
+        entries, _ = store.read_entries(Split.TRAIN)
+        draws = torch.Generator().manual_seed(len(site.name))
+        arrays = torch.rand(3, len(entries), store.description.exemplar_size, generator=draws)
+        steps = torch.ones(len(entries), dtype=torch.int64)
+        store.write_tokens(store.generation, entries, Tokens(arrays[0], arrays[1], arrays[2], steps))
+
+
+def forget(federation: Federation) -> list[RequestStatus]:
+    with Ledger(federation.ledger) as ledger:
+        for site in federation.sites:
+            ledger.register(site.name)
+        service = LedgerService(ledger)
+        for drawn in draw_requests(federation, DELETIONS, random.Random(5)):
+            service.submit(drawn.request)
+            federation.model.ask(drawn.asked)
+        for site in federation.sites:
+            with site.folder.open() as store:
+                catch_up(store, service)
+        return list(service.requests())
+
+
+def unanswered(status: RequestStatus) -> RequestStatus:
+    pending = (SiteProgress(progress.site, progress.number, SiteState.PENDING) for progress in status.sites)
+    return replace(status, sites=tuple(pending))
+
+
+def test_federation_that_kept_its_promises_is_clean(run: Run) -> None:
+    findings = run.check()
+
+    assert findings == Findings(states=findings.states)
+    assert findings.clean
+    assert findings.states == {"completed": DELETIONS}
+    # Something was deleted at each site, or there would be nothing to find.
+    assert all(len(model.labels) < len(model.records) / 2 - 5 for model in run.federation.model.sites.values())
+
+
+def test_request_that_is_in_no_ledger_is_lost(run: Run) -> None:
+    assert run.check(run.statuses[1:]).lost == 1
+
+
+def test_request_that_no_site_has_answered_is_lost(run: Run) -> None:
+    findings = run.check([unanswered(status) for status in run.statuses])
+
+    assert findings.lost == DELETIONS
+    assert not findings.clean
+
+
+def test_request_that_is_there_twice_or_nobody_made_is_noticed(run: Run) -> None:
+    statuses = run.statuses
+    stranger = RequestStatus(
+        DeletionRequest("request-of-nobody", DATA_PROTECTION_OFFICER, Subject(bytes(32))), statuses[0].submitted_at
+    )
+
+    broken = run.check([*statuses, statuses[0], stranger]).broken
+
+    assert any("is in the ledger 2 times" in line for line in broken)
+    assert "request-of-nobody was never asked for" in broken
+
+
+def test_gap_in_the_numbers_is_noticed(run: Run) -> None:
+    statuses = run.statuses
+    last = statuses[-1]
+    moved = replace(last, sites=tuple(replace(progress, number=progress.number + 1) for progress in last.sites))
+
+    assert any("without gaps" in line for line in run.check([*statuses[:-1], moved]).broken)
+
+
+def test_answer_that_claims_more_than_was_held_is_noticed(run: Run) -> None:
+    statuses = run.statuses
+    first = statuses[0].sites[0]
+    assert first.acknowledgement is not None
+    claim = replace(first.acknowledgement, state=SiteState.ERASED, records=7, entries=7)
+    boasting = replace(statuses[0], sites=(replace(first, acknowledgement=claim), *statuses[0].sites[1:]))
+
+    assert any("was answered erased (7 records" in line for line in run.check([boasting, *statuses[1:]]).broken)
+
+
+def test_store_copied_back_after_a_deletion_resurrects_and_leaves_residue(run: Run) -> None:
+    shutil.rmtree(run.first.folder.path)
+    shutil.copytree(run.before, run.first.folder.path)
+
+    findings = run.check()
+
+    gone = len(run.gone())
+    assert findings.resurrected == gone > 0
+    assert findings.residue_bytes > 100 * gone
+    assert any("orders lie between" in line for line in findings.broken)
+
+
+def test_order_that_was_applied_twice_is_noticed(run: Run) -> None:
+    with closing(sqlite3.connect(run.first.folder.key_store)) as connection:
+        connection.execute("UPDATE description SET generation = generation + 1")
+        connection.commit()
+
+    assert run.check().applied_twice == 1
+
+
+def test_token_that_is_written_back_after_its_deletion_is_residue(run: Run) -> None:
+    with closing(sqlite3.connect(run.first.folder.key_store)) as connection:
+        gone = "SELECT entry FROM tokens WHERE entry NOT IN (SELECT entry FROM records) LIMIT 1"
+        connection.execute(f"UPDATE tokens SET content = ? WHERE entry = ({gone})", (b"\x01" * 40 + bytes(60),))  # noqa: S608
+        connection.commit()
+
+    assert run.check().residue_bytes == 40
+
+
+@pytest.mark.parametrize("offset", [0, 5, 1 << 20])
+def test_key_of_a_deleted_record_in_any_file_is_residue(run: Run, offset: int) -> None:
+    assert run.check().clean
+    with closing(sqlite3.connect(run.before / run.first.folder.key_store.name)) as connection:
+        keys = dict(connection.execute("SELECT entry, content FROM keys"))
+    gone = min(run.gone())
+    stray = run.first.folder.path / "cache" / "neighbours.bin"
+    stray.parent.mkdir()
+    stray.write_bytes(b"." * offset + keys[run.entries[gone]])
+    contents = run.contents[run.first.name]
+
+    assert contents.residue(run.first.folder.path, {gone}) > 0
+    stray.unlink()
+    assert contents.residue(run.first.folder.path, {gone}) == 0
+
+
+def test_tombstone_that_is_missing_is_noticed(run: Run) -> None:
+    with closing(sqlite3.connect(run.first.folder.key_store)) as connection:
+        connection.execute("DELETE FROM tombstones")
+        connection.commit()
+
+    assert any("could be enrolled again" in line for line in run.check().broken)
