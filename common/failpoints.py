@@ -211,7 +211,7 @@ def hit(point: Failpoint) -> None:
 
 
 def is_armed() -> bool:
-    """Return whether any failpoint of this process may do something, for those whose coming by costs something itself."""
+    """Return whether any failpoint may do something here, for places where coming by has a cost of its own."""
     return _armed is not None
 
 

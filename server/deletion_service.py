@@ -138,9 +138,7 @@ class LedgerService(DeletionService):
         """Acknowledge without waiting until the answer is on disk; the future is `acknowledge`'s outcome."""
         _check_answer(acknowledgement)
         hit(Failpoint.ACKNOWLEDGE_RECEIVED)
-        return _after(
-            self.ledger.acknowledge_soon(acknowledgement), lambda _: hit(Failpoint.ACKNOWLEDGE_AFTER_COMMIT)
-        )
+        return _after(self.ledger.acknowledge_soon(acknowledgement), lambda _: hit(Failpoint.ACKNOWLEDGE_AFTER_COMMIT))
 
     def acknowledge_all(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Write several answers together; see `DeletionService.acknowledge_all`."""
