@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from client.key_store import KeyStore
+from client.site_proofs import SiteProofs
 from common.deletion import Acknowledgement
 from common.deletion_service import DeletionService
 from common.errors import KeyStoreError, ServiceUnavailable
@@ -29,11 +30,13 @@ def catch_up(store: KeyStore, service: DeletionService) -> list[Acknowledgement]
     ServiceUnavailable
         If the service cannot be reached; what was applied stays applied.
     """
-    _acknowledge(store, service)
-    applied = []
-    for order in service.watch(store.description.site, store.last_order):
-        applied.append(store.apply(order))
-        _acknowledge(store, service)
+    with SiteProofs(store) as proofs:
+        _acknowledge(store, service, proofs)
+        applied = []
+        for order in service.watch(store.description.site, store.last_order):
+            applied.append(proofs.carry_out(order))
+            _acknowledge(store, service, proofs)
+        proofs.witness(service)
     return applied
 
 
@@ -104,16 +107,19 @@ class DeletionAgent:
                 stop.wait(seconds)
 
     def _follow(self) -> None:
-        _acknowledge(self._store, self._service)
-        for order in self._service.watch(self._store.description.site, self._store.last_order, follow=True):
-            acknowledgement = self._store.apply(order)
-            _acknowledge(self._store, self._service)
-            self._pauses = pauses()
-            if self._on_order is not None:
-                self._on_order(acknowledgement)
+        with SiteProofs(self._store) as proofs:
+            _acknowledge(self._store, self._service, proofs)
+            proofs.witness(self._service)
+            for order in self._service.watch(self._store.description.site, self._store.last_order, follow=True):
+                acknowledgement = proofs.carry_out(order)
+                _acknowledge(self._store, self._service, proofs)
+                proofs.witness(self._service)
+                self._pauses = pauses()
+                if self._on_order is not None:
+                    self._on_order(acknowledgement)
 
 
-def _acknowledge(store: KeyStore, service: DeletionService) -> None:
+def _acknowledge(store: KeyStore, service: DeletionService, proofs: SiteProofs) -> None:
     for acknowledgement in store.read_unacknowledged():
-        service.acknowledge(acknowledgement)
+        service.acknowledge(proofs.answer(service, acknowledgement))
         store.mark_acknowledged(acknowledgement.number)

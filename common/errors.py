@@ -5,7 +5,8 @@
     │   ├── InvalidSetting
     │   ├── InvalidDataset
     │   ├── InvalidWeights
-    │   └── InvalidDeletion
+    │   ├── InvalidDeletion
+    │   └── InvalidProof          a key, signature, receipt, log or certificate does not hold
     ├── KeyStoreError             a site's key store cannot be used as it is
     │   └── BankChanged           entries were deleted while a step was under way
     ├── ConsentMissing            a record would train what its consent does not allow
@@ -42,6 +43,10 @@ class InvalidWeights(InvalidInput):
 
 class InvalidDeletion(InvalidInput):
     """A deletion request or a plan of deletions cannot be carried out as written."""
+
+
+class InvalidProof(InvalidInput):
+    """A key, a signature, a receipt, a log or a certificate does not prove what it should."""
 
 
 class KeyStoreError(FedmunkeyError):

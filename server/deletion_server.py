@@ -27,6 +27,7 @@ from common.errors import FedmunkeyError, InvalidSetting, ServiceUnavailable
 from common.wire import (
     MESSAGE_BYTES,
     acknowledgement_from_wire,
+    log_update_to_wire,
     order_to_wire,
     request_from_wire,
     status_to_wire,
@@ -206,6 +207,18 @@ class _Servicer(deletion_pb2_grpc.DeletionServicer):
             return deletion_pb2.OpenRoundResponse(pending_orders=self._service.open_round(message.round))
 
         return await _answer(context, open_round)
+
+    async def GetLogHead(self, message: deletion_pb2.GetLogHeadRequest, context: Any) -> Any:  # noqa: N802
+        def show() -> deletion_pb2.GetLogHeadResponse:
+            return log_update_to_wire(self._service.log_update(message.seen_size, message.leaves))
+
+        return await _answer(context, show)
+
+    async def GetCertificate(self, message: deletion_pb2.GetCertificateRequest, context: Any) -> Any:  # noqa: N802
+        def certify() -> deletion_pb2.GetCertificateResponse:
+            return deletion_pb2.GetCertificateResponse(certificate=self._service.certificate(message.request_id))
+
+        return await _answer(context, certify)
 
     async def Watch(  # noqa: N802
         self, message: deletion_pb2.WatchRequest, context: Any

@@ -1,7 +1,7 @@
 """The deletion service over the ledger: who may ask is decided by the policy, what was asked is kept by the ledger.
 
-Requests are not signed: a requester is whoever it says it is, so the service must only be reached by those who
-are trusted.
+What the service does with signatures is in `server.proofs`. Without that, a requester is whoever it says it is, and the
+service must only be reached by those who are trusted.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, RequestStatus, SiteState
 from common.deletion_service import DeletionService, StatusPage
 from common.errors import InvalidDeletion
+from common.log_heads import LogUpdate
 from common.wire import check_fits_into_message
 from server.ledger import REQUEST_ID_CHARACTERS, DeletionConflict, Ledger
 from server.policy import addressed_sites
+from server.proofs import CoordinatorProofs
 
 _REASON_CHARACTERS = 1000
 _LARGEST_NUMBER = 2**63 - 1
@@ -34,10 +36,19 @@ class LedgerService(DeletionService):
         Called with a round's number after the round was written down and before its pending orders are counted, by one
         thread at a time. It may submit requests and may take its time. If a caller repeats `open_round` because an
         answer was lost, it is called again.
+    proofs : CoordinatorProofs, optional
+        Checks signatures and keeps the transparency log.
     """
 
-    def __init__(self, ledger: Ledger, on_round: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        on_round: Callable[[int], None] | None = None,
+        *,
+        proofs: CoordinatorProofs | None = None,
+    ) -> None:
         self._ledger = ledger
+        self._proofs = proofs
         self._on_round = on_round
         self._round_lock = threading.Lock()
         self._followers: defaultdict[str, set[Callable[[], None]]] = defaultdict(set)
@@ -57,6 +68,9 @@ class LedgerService(DeletionService):
             raise InvalidDeletion(f"a request id must have 1 to {REQUEST_ID_CHARACTERS} printable characters")
         check_fits_into_message(request)
         sites = addressed_sites(request, self._ledger.site_names())
+        if self._proofs is not None:
+            self._proofs.check_request(request)
+            sites = self._proofs.enter_request(request, sites)
         status = self._ledger.enter(request, sites)
         for progress in status.sites:
             self._wake(progress.site)
@@ -92,7 +106,23 @@ class LedgerService(DeletionService):
             As `DeletionService.acknowledge`, and if the answer contradicts itself.
         """
         _check_answer(acknowledgement)
+        if self._proofs is None:
+            self._ledger.acknowledge(acknowledgement)
+            return
+        order = self.next_order(acknowledgement.site, acknowledgement.number - 1)
+        if order is not None:
+            self._proofs.check_receipt(acknowledgement, order.request)
         self._ledger.acknowledge(acknowledgement)
+        self._proofs.enter_receipt(acknowledgement)
+
+    def log_update(self, seen_size: int, leaves: Sequence[bytes] = ()) -> LogUpdate | None:
+        """Return the log's head with proofs; see `DeletionService.log_update`."""
+        return None if self._proofs is None else self._proofs.update(seen_size, leaves)
+
+    def certificate(self, request_id: str) -> bytes:
+        """Return a request's certificate; see `DeletionService.certificate`."""
+        status = self._ledger.status(request_id)
+        return super().certificate(request_id) if self._proofs is None else self._proofs.certificate(status)
 
     def open_round(self, number: int) -> int:
         """Write down that a round begins, let `on_round` act, and return how many orders are not answered yet."""
@@ -124,7 +154,8 @@ class LedgerService(DeletionService):
 
     def next_order(self, site: str, after: int) -> DeletionOrder | None:
         """Return the order that follows number `after` at a site, or None if there is none yet."""
-        return self._ledger.order(site, after + 1)
+        order = self._ledger.order(site, after + 1)
+        return order if order is None or self._proofs is None else self._proofs.sign_order(order)
 
     @contextmanager
     def following(self, site: str, wake: Callable[[], None]) -> Iterator[None]:

@@ -1,0 +1,129 @@
+"""How a site answers orders so that anybody can check it: it checks who asked, signs receipts and witnesses the log.
+
+Everything that decides lies in the site's folder beside the key store, so no program can forget to pass it on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+
+from client.key_store import KeyStore
+from client.receipts import ReceiptBook, tombstone_commitment
+from client.site import SiteFolder
+from client.trust import check_order
+from client.witness import witness
+from common.deletion import Acknowledgement, DeletionOrder, SiteState, utc_now
+from common.deletion_service import DeletionService
+from common.errors import InvalidProof, KeyStoreError
+from common.receipts import Receipt
+from common.signed_requests import request_digest
+from common.signing.keys import SigningKey
+from common.trusted_keys import Role, TrustedKey, TrustedKeys
+
+
+class SiteProofs:
+    """What stands between a site's key store and the orders that come; it is a context manager.
+
+    Parameters
+    ----------
+    store : KeyStore
+        The site's key store. Its folder has the site's key, its trusted keys and its receipts, each of which may be
+        missing: without trusted keys any order is carried out, without a key nothing is signed.
+    clock : callable
+        Returns the time, with a zone.
+    """
+
+    def __init__(self, store: KeyStore, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self._store = store
+        self._clock = clock
+        self._folder = SiteFolder(store.path.parent)
+        self._key = SigningKey.read(self._folder.signing_key) if self._folder.signing_key.exists() else None
+        needed = self._key is not None or self._folder.trust.exists()
+        self._book = ReceiptBook(self._folder.proofs) if needed else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._book is not None:
+            self._book.close()
+
+    def carry_out(self, order: DeletionOrder) -> Acknowledgement:
+        """Carry out an order, or refuse it; an order that was answered before keeps its answer.
+
+        Raises
+        ------
+        KeyStoreError
+            As `KeyStore.apply` does.
+        InvalidProof
+            If the site's own files of keys cannot be used; nothing is deleted, refused or signed then.
+        """
+        reason = "" if order.number <= self._store.last_order else self._objection(order)
+        answer = self._store.refuse(order, reason) if reason else self._store.apply(order)
+        return self._with_receipt(order, answer)
+
+    def answer(self, service: DeletionService, answer: Acknowledgement) -> Acknowledgement:
+        """Return an answer that the store has kept, with its receipt.
+
+        A receipt that a crash kept from being signed is signed now; for that the service is asked for the order again.
+        """
+        if self._key is None or self._book is None:
+            return answer
+        kept = self._book.read(answer.number)
+        if kept is not None:
+            return replace(answer, receipt=kept)
+        order = next(iter(service.watch(answer.site, answer.number - 1)), None)
+        if order is None or order.number != answer.number or order.request.request_id != answer.request_id:
+            raise KeyStoreError(
+                f"the service does not send order {answer.number} again, which needs a receipt; "
+                "start it with the ledger that the site has followed"
+            )
+        return self._with_receipt(order, answer)
+
+    def witness(self, service: DeletionService) -> bool:
+        """Look at the coordinator's log and return whether all is well; see `client.witness.witness`."""
+        if self._book is None or not self._folder.trust.exists():
+            return True
+        return witness(service, self._book, TrustedKeys.read(self._folder.trust), self._clock())
+
+    def _objection(self, order: DeletionOrder) -> str:
+        """Return why the site will not carry out an order; empty if it will."""
+        if not self._folder.trust.exists():
+            return ""
+        trust = self._trusted()
+        federation = self._folder.read_secret().federation_id
+        earlier = self._store.find_order(order.request.request_id)
+        try:
+            check_order(order, trust=trust, federation=federation, earlier=earlier, now=self._clock())
+        except InvalidProof as error:
+            return str(error)
+        return ""
+
+    def _trusted(self) -> TrustedKeys:
+        """Return the trusted keys; a site believes its own signature without having to say so."""
+        trust = TrustedKeys.read(self._folder.trust)
+        if self._key is None or any(key.key == self._key.public for key in trust.keys):
+            return trust
+        return trust.add(TrustedKey(self._store.description.site, Role.SITE, self._key.public))
+
+    def _with_receipt(self, order: DeletionOrder, answer: Acknowledgement) -> Acknowledgement:
+        if self._key is None or self._book is None:
+            return answer
+        kept = self._book.read(answer.number)
+        if kept is None:
+            refused = answer.state is SiteState.REFUSED
+            receipt = Receipt(
+                answer,
+                request_digest(order.request),
+                self._clock(),
+                None if refused else tombstone_commitment(self._store, order.request.target),
+                self._book.head(),
+            )
+            kept = self._book.keep(answer.number, receipt.sign(self._key).to_bytes())
+        return replace(answer, receipt=kept)
