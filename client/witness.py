@@ -67,9 +67,7 @@ def witness(service: DeletionService, book: ReceiptBook, trust: TrustedKeys, now
     return True
 
 
-def _check(
-    update: LogUpdate, seen: WitnessedHead | None, leaves: dict[int, bytes], trust: TrustedKeys
-) -> LogHead:
+def _check(update: LogUpdate, seen: WitnessedHead | None, leaves: dict[int, bytes], trust: TrustedKeys) -> LogHead:
     head = LogHead.of(update.head)
     trust.verify(update.head, Role.LOG, head.time)
     if seen is not None:

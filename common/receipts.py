@@ -163,9 +163,7 @@ def _read_loss(document: Any) -> PrivacyLoss | None:
     if document is None:
         return None
     number = (int, float)
-    epsilon, delta, records = take(
-        document, "a privacy loss", epsilon=(*number, type(None)), delta=number, records=int
-    )
+    epsilon, delta, records = take(document, "a privacy loss", epsilon=(*number, type(None)), delta=number, records=int)
     epsilon = math.inf if epsilon is None else float(epsilon)
     if epsilon < 0 or not 0 <= delta < 1 or records < 1:
         raise InvalidProof("a receipt has a privacy loss that is out of range")

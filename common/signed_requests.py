@@ -1,7 +1,7 @@
 """What a requester signs: who asks for what to be forgotten, in which federation, and until when.
 
-The references themselves stay outside: the statement holds their digest, so that it is short for a million records, and
-a certificate that is shown to others names no record. Whoever has the request compares (`RequestTerms.check_describes`).
+The references themselves stay outside: the statement holds their digest, so that it is short for a million records and
+a certificate that is shown to others names none. Whoever has the request compares (`RequestTerms.check_describes`).
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ class RequestTerms:
         if now >= self.expires:
             raise InvalidProof(f"expired: the request could be carried out until {write_time(self.expires)}")
         if (self.issued - now).total_seconds() > CLOCK_SKEW_SECONDS:
-            raise InvalidProof(f"dated in the future: the request was issued on {write_time(self.issued)}; check clocks")
+            raise InvalidProof(
+                f"dated in the future: the request was issued on {write_time(self.issued)}; check clocks"
+            )
 
 
 def target_digest(target: Target) -> bytes:

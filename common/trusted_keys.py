@@ -1,6 +1,6 @@
 """A file of the public keys that its owner trusts: who each belongs to, as what, and from when to when.
 
-A site has one in its folder, the coordinator has one, and whoever checks certificates needs one; the format is the same.
+A site has one in its folder, the coordinator has one, and whoever checks certificates needs one of the same format.
 """
 
 from __future__ import annotations
@@ -130,7 +130,9 @@ class TrustedKeys:
         """
         found = [key for key in self.keys if len(key_id) >= 8 and key.key.key_id.startswith(key_id)]
         if len(found) != 1:
-            raise InvalidProof(f"{key_id!r} is the id of {len(found)} keys here; give the first 8 digits of one, or more")
+            raise InvalidProof(
+                f"{key_id!r} is the id of {len(found)} keys here; give the first 8 digits of one, or more"
+            )
         return TrustedKeys(
             tuple(replace(key, revoked=key.revoked or at) if key is found[0] else key for key in self.keys)
         )

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,13 +17,19 @@ from common import command_line
 from common.deletion import Records, RequestStatus, Subject
 from common.deletion_channel import DeletionChannel, is_loopback, split_address
 from common.settings import Settings
+from common.trust_commands import trust_application
+from common.trusted_keys import TrustedKeys
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import Ledger
+from server.log import TransparencyLog
+from server.log_key import open_log_key
+from server.proofs import CoordinatorProofs
 
 DEFAULT_ADDRESS: str = Settings.model_fields["deletion_service"].default
 
 app = command_line.application("The coordinator's deletion service.")
+app.add_typer(trust_application("munkey-server"), name="trust")
 
 _LedgerOption = Annotated[
     str, typer.Option("--ledger", help="SQLite file or SQLAlchemy URL of the ledger; a file is made if there is none.")
@@ -38,15 +45,28 @@ def serve(
         DEFAULT_ADDRESS
     ),
     site: Annotated[list[str] | None, typer.Option(help="Site to register first; may be repeated.")] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(help="File of trusted keys: unsigned requests and answers without a receipt are refused."),
+    ] = None,
+    log_key: Annotated[
+        Path | None, typer.Option(help="Key of the transparency log; beside the ledger by default, made if missing.")
+    ] = None,
 ) -> None:
     """Serve deletions until SIGINT or SIGTERM.
+
+    Signed requests and receipts go into a transparency log; hand the public part of its key to the sites.
 
     Example: munkey-server serve --ledger ledger.sqlite --site hospital-1 --site hospital-2
     """
     with _stop_signals() as stopping, Ledger(ledger) as opened:
         for name in site or []:
             opened.register(name)
-        service = LedgerService(opened)
+        place, signing = open_log_key(log_key, ledger)
+        if keys is not None:
+            # A file that cannot be used is found before anything is served.
+            TrustedKeys.read(keys)
+        service = LedgerService(opened, proofs=CoordinatorProofs(TransparencyLog(opened.engine, signing), keys))
         with DeletionServer(service, address) as server:
             if not is_loopback(split_address(address)[0]):
                 sys.stderr.write(
@@ -54,7 +74,8 @@ def serve(
                     "anyone who reaches this address can ask for deletions\n"
                 )
             sites = len(opened.sites())
-            typer.echo(f"deletion service at {server.address}, ledger {opened.name}, {sites} sites")
+            about = f"ledger {opened.name}, {sites} sites, log key {place} ({signing.public.raw.hex()})"
+            typer.echo(f"deletion service at {server.address}, {about}")
             sys.stdout.flush()
             stopping.wait()
         service.close()

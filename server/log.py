@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from sqlalchemy import Engine, insert, select, tuple_, update
 from sqlalchemy.exc import DBAPIError
@@ -34,6 +33,8 @@ from server.log_tables import LogHeadRow, LogLeafRow, LogNodeRow, LogSizeRow, cr
 
 MAXIMUM_INCLUSIONS = 100
 """Proofs that one question may ask for."""
+
+_NAMES_AT_ONCE = 500
 
 
 class LeafKind(StrEnum):
@@ -91,34 +92,28 @@ class TransparencyLog:
         """Append leaves in one transaction; returns as `append` does."""
         with self._transaction(write=True) as session:
             size = session.scalar(select(LogSizeRow.size).with_for_update()) or 0
-            known: dict[Node, bytes] = {}
-            held, rows = [], []
+            held = _held(session, leaves)
+            nodes: dict[Node, bytes] = {}
+            rows = []
             for leaf in leaves:
-                content = session.scalar(
-                    select(LogLeafRow.content).where(LogLeafRow.kind == leaf.kind, LogLeafRow.name == leaf.name)
+                place = (leaf.kind.value, leaf.name)
+                if place in held:
+                    continue
+                held[place] = leaf.content
+                digest = leaf_hash(leaf.content)
+                rows.append(
+                    {"number": size, "kind": place[0], "name": place[1], "hash": digest, "content": leaf.content}
                 )
-                held.append(leaf.content if content is None else content)
-                if content is None:
-                    digest = leaf_hash(leaf.content)
-                    rows.append(
-                        {
-                            "number": size,
-                            "kind": leaf.kind.value,
-                            "name": leaf.name,
-                            "hash": digest,
-                            "content": leaf.content,
-                        }
-                    )
-                    self._add_nodes(session, size, digest, known)
-                    size += 1
+                self._add_nodes(session, size, digest, nodes)
+                size += 1
             if rows:
                 session.execute(insert(LogLeafRow), rows)
                 session.execute(
                     insert(LogNodeRow),
-                    [{"level": level, "position": place, "hash": node} for (level, place), node in known.items()],
+                    [{"level": level, "position": position, "hash": node} for (level, position), node in nodes.items()],
                 )
                 session.execute(update(LogSizeRow).values(size=size))
-        return held
+        return [held[leaf.kind.value, leaf.name] for leaf in leaves]
 
     def content(self, kind: LeafKind, name: str) -> bytes | None:
         """Return a leaf's content, None if there is none of that name."""
@@ -188,19 +183,19 @@ class TransparencyLog:
         """Return the proof that the first `second` leaves extend the first `first`; empty for none or equally many."""
         return tuple(self._hashes(consistency_ranges(first, second))) if 0 < first < second else ()
 
-    def _add_nodes(self, session: Session, number: int, digest: bytes, known: dict[Node, bytes]) -> None:
-        """Add a leaf's node, and every node that it makes full, to those that are known but not written."""
+    def _add_nodes(self, session: Session, number: int, digest: bytes, nodes: dict[Node, bytes]) -> None:
+        """Add a leaf's node, and every node that it makes full, to those that are not written yet."""
         level, position = 0, number
-        known[level, position] = digest
+        nodes[level, position] = digest
         while position & 1:
-            left = known.get((level, position - 1)) or session.scalar(
+            left = nodes.get((level, position - 1)) or session.scalar(
                 select(LogNodeRow.hash).where(LogNodeRow.level == level, LogNodeRow.position == position - 1)
             )
             if left is None:
                 raise ServiceUnavailable("the log lacks a node; restore the ledger's database from a backup")
             digest = node_hash(left, digest)
             level, position = level + 1, position >> 1
-            known[level, position] = digest
+            nodes[level, position] = digest
 
     def _hashes(self, ranges: Iterable[Range]) -> list[bytes]:
         """Return the roots of some ranges, reading all their nodes at once."""
@@ -218,7 +213,7 @@ class TransparencyLog:
         return [range_hash(bounds, hashes.__getitem__) for bounds in ranges]
 
     @contextmanager
-    def _transaction(self, *, write: bool = False) -> Any:
+    def _transaction(self, *, write: bool = False) -> Iterator[Session]:
         engine = self._engine.execution_options(write=True) if write else self._engine
         if write:
             self._lock.acquire()
@@ -230,3 +225,14 @@ class TransparencyLog:
         finally:
             if write:
                 self._lock.release()
+
+
+def _held(session: Session, leaves: Sequence[Leaf]) -> dict[tuple[str, str], bytes]:
+    """Return the contents that the log has under the kinds and names of some leaves."""
+    held: dict[tuple[str, str], bytes] = {}
+    columns = (LogLeafRow.kind, LogLeafRow.name)
+    for first in range(0, len(leaves), _NAMES_AT_ONCE):
+        places = [(leaf.kind.value, leaf.name) for leaf in leaves[first : first + _NAMES_AT_ONCE]]
+        rows = session.execute(select(*columns, LogLeafRow.content).where(tuple_(*columns).in_(places)))
+        held |= {(kind, name): content for kind, name, content in rows}
+    return held

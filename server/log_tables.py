@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, LargeBinary, String, UniqueConstraint, inspect
+from sqlalchemy import BigInteger, LargeBinary, String, UniqueConstraint, insert, inspect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 NAME_CHARACTERS = 300
@@ -60,4 +60,4 @@ def create_log_tables(connection: Any) -> None:
     if LogSizeRow.__tablename__ in inspect(connection).get_table_names():
         return
     LogBase.metadata.create_all(connection)
-    connection.execute(LogSizeRow.__table__.insert().values(only=1, size=0))
+    connection.execute(insert(LogSizeRow).values(only=1, size=0))
