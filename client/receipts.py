@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from client.key_store import KeyStore
+from client.key_store.schema import not_waiting_for_disk
 from common.deletion import Records, Subject, Target
 from common.errors import KeyStoreError
 from common.receipts import WitnessedHead
@@ -129,7 +130,8 @@ class ReceiptBook:
 
     def advance(self, head: WitnessedHead, envelope: bytes, proven: list[int]) -> None:
         """Keep a head that was checked, and which receipts it was shown to hold; a larger head is never replaced."""
-        with self._explaining():
+        # A head that a power failure loses leaves the one before it, which the log extends as well.
+        with self._explaining(), not_waiting_for_disk(self._connection):
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.execute(
                 "INSERT INTO head VALUES (1, ?, ?, ?) ON CONFLICT DO UPDATE SET size = excluded.size, "

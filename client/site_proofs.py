@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -44,6 +45,7 @@ class SiteProofs:
         self._key = SigningKey.read(self._folder.signing_key) if self._folder.signing_key.exists() else None
         needed = self._key is not None or self._folder.trust.exists()
         self._book = ReceiptBook(self._folder.proofs) if needed else None
+        self._trust = _TrustFile(self._folder.trust)
 
     def __enter__(self) -> Self:
         return self
@@ -90,7 +92,7 @@ class SiteProofs:
         """Look at the coordinator's log and return whether all is well; see `client.witness.witness`."""
         if self._book is None or not self._folder.trust.exists():
             return True
-        return witness(service, self._book, TrustedKeys.read(self._folder.trust), self._clock())
+        return witness(service, self._book, self._trust.read(), self._clock())
 
     def _objection(self, order: DeletionOrder) -> str:
         """Return why the site will not carry out an order; empty if it will."""
@@ -107,7 +109,7 @@ class SiteProofs:
 
     def _trusted(self) -> TrustedKeys:
         """Return the trusted keys; a site believes its own signature without having to say so."""
-        trust = TrustedKeys.read(self._folder.trust)
+        trust = self._trust.read()
         if self._key is None or any(key.key == self._key.public for key in trust.keys):
             return trust
         return trust.add(TrustedKey(self._store.description.site, Role.SITE, self._key.public))
@@ -127,3 +129,19 @@ class SiteProofs:
             )
             kept = self._book.keep(answer.number, receipt.sign(self._key).to_bytes())
         return replace(answer, receipt=kept)
+
+
+class _TrustFile:
+    """A file of trusted keys that is read again once it has changed, for an agent may run for months."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int, int] | None = None
+        self._keys = TrustedKeys()
+
+    def read(self) -> TrustedKeys:
+        found = self._path.stat()
+        stamp = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        if stamp != self._seen:
+            self._keys, self._seen = TrustedKeys.read(self._path), stamp
+        return self._keys

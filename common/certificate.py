@@ -159,7 +159,7 @@ def verify_certificate(data: bytes, keys: TrustedKeys) -> Verified:
         if receipt.answer.site != site or receipt.request != digest or receipt.answer.request_id != terms.request_id:
             raise InvalidProof("a receipt is for another request, or from another site than the request addresses")
         signers += keys.verify(logged.envelope, Role.SITE, receipt.time, site)
-        _check_leaf(receipt_leaf(logged.envelope), logged.proof, head)
+        _check_leaf(receipt_leaf(logged.envelope.to_bytes()), logged.proof, head)
         _check_witnessed(receipt, logged.consistency, head)
         if logged.proof.number <= certificate.proof.number:
             raise InvalidProof("a receipt stands in the log before its request")

@@ -83,6 +83,7 @@ def request_leaf(envelope: Envelope, sites: Sequence[str]) -> bytes:
     return canonical_json({"kind": "request", "envelope": envelope.to_document(), "sites": list(sites)})
 
 
-def receipt_leaf(envelope: Envelope) -> bytes:
-    """Return the leaf of a receipt."""
-    return canonical_json({"kind": "receipt", "envelope": envelope.to_document()})
+def receipt_leaf(envelope: bytes) -> bytes:
+    """Return the leaf of a receipt, whose envelope is given as canonical JSON."""
+    # The canonical JSON of an object is made of that of its values, and `envelope` comes before `kind`.
+    return b'{"envelope":' + envelope + b',"kind":"receipt"}'

@@ -159,6 +159,14 @@ class TransparencyLog:
         with self._transaction() as session:
             return session.scalar(select(LogLeafRow.number).where(LogLeafRow.kind == kind, LogLeafRow.name == name))
 
+    def root(self, size: int) -> bytes:
+        """Return the root of the first `size` leaves."""
+        return self._hashes([(0, size)])[0]
+
+    def leaf_hash(self, number: int) -> bytes:
+        """Return the hash of a leaf by its number."""
+        return self._hashes([(number, number + 1)])[0]
+
     def head(self) -> Envelope:
         """Return the signed head of the log as it is; the same size always has the same bytes."""
         with self._transaction() as session:
@@ -166,8 +174,7 @@ class TransparencyLog:
             signed = session.scalar(select(LogHeadRow.envelope).where(LogHeadRow.size == size))
         if signed is not None:
             return read_envelope(signed)
-        (root,) = self._hashes([(0, size)])
-        envelope = LogHead(size, root, self._clock()).sign(self._key)
+        envelope = LogHead(size, self.root(size), self._clock()).sign(self._key)
         with self._transaction(write=True) as session:
             # Another thread may have signed the same size meanwhile; whoever came first has signed it for good.
             signed = session.scalar(select(LogHeadRow.envelope).where(LogHeadRow.size == size))

@@ -133,7 +133,7 @@ class CoordinatorProofs:
     def enter_receipt(self, answer: Acknowledgement) -> None:
         """Write an answer's receipt to the log; the first one for an order stays."""
         if answer.receipt:
-            content = receipt_leaf(read_envelope(answer.receipt))
+            content = receipt_leaf(read_envelope(answer.receipt).to_bytes())
             self.log.append(Leaf(LeafKind.RECEIPT, f"{answer.site}/{answer.number}", content))
 
     def update(self, seen_size: int, leaves: Sequence[bytes]) -> LogUpdate:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from common.errors import InvalidProof
@@ -57,6 +57,7 @@ class Envelope:
     payload_type: str
     payload: bytes
     signatures: tuple[Signature, ...]
+    _bytes: bytes = field(default=b"", compare=False, repr=False)
 
     @classmethod
     def sign(cls, payload_type: str, payload: bytes, *keys: SigningKey) -> Envelope:
@@ -98,7 +99,7 @@ class Envelope:
 
     def to_bytes(self) -> bytes:
         """Return the envelope as canonical JSON."""
-        return canonical_json(self.to_document())
+        return self._bytes or canonical_json(self.to_document())
 
     @classmethod
     def from_document(cls, document: Any, payload_type: str) -> Envelope:
@@ -129,7 +130,9 @@ class Envelope:
     @classmethod
     def from_bytes(cls, data: bytes, payload_type: str) -> Envelope:
         """Read canonical JSON that `to_bytes` returned; raises `InvalidProof` for anything else."""
-        return cls.from_document(parse_canonical(data, "an envelope"), payload_type)
+        found = cls.from_document(parse_canonical(data, "an envelope"), payload_type)
+        # They are what `to_bytes` would make, and making them again costs more than checking a signature.
+        return replace(found, _bytes=bytes(data))
 
 
 def _decode(text: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from common.errors import InvalidProof
@@ -71,8 +72,12 @@ class Statement:
         return cls(name, read_hex(digest, "a subject's digest"), predicate_type, predicate)
 
 
+@lru_cache(maxsize=8)
 def read_envelope(data: bytes) -> Envelope:
-    """Read the bytes of an envelope around a Statement; raises `InvalidProof`."""
+    """Read the bytes of an envelope around a Statement; raises `InvalidProof`.
+
+    The last few are remembered: an order's envelope is looked at several times on its way.
+    """
     return Envelope.from_bytes(data, PAYLOAD_TYPE)
 
 

@@ -14,6 +14,7 @@ from simulations.bench import (
     neighbour_search,
     noisy_training,
     packed_ensemble,
+    proofs,
     serving,
     site_memory,
     training_epoch,
@@ -29,6 +30,7 @@ GROUPS: tuple[Group, ...] = (
     site_memory.GROUP,
     deletion_growth.GROUP,
     deletion_speed.GROUP,
+    proofs.GROUP,
     breastmnist.GROUP,
     bccd.GROUP,
 )
