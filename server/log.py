@@ -150,7 +150,7 @@ class TransparencyLog:
             found = session.execute(
                 select(LogLeafRow.hash, LogLeafRow.number).where(LogLeafRow.hash.in_(leaves), LogLeafRow.number < size)
             )
-            numbers = dict(found.tuples().all())
+            numbers = {digest: number for digest, number in found}
         inclusions = tuple(self.prove(numbers[leaf], size) if leaf in numbers else None for leaf in leaves)
         return LogUpdate(head, self.prove_extension(seen_size, size), inclusions)
 

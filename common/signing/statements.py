@@ -94,7 +94,7 @@ def write_time(time: datetime) -> str:
 def read_time(text: str) -> datetime:
     """Read what `write_time` writes; raises `InvalidProof` for any other spelling."""
     try:
-        time = datetime.strptime(text, _TIME_FORMAT).replace(tzinfo=UTC)
+        time = datetime.fromisoformat(text)
     except ValueError:
         time = None
     if time is None or write_time(time) != text:
