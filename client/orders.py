@@ -6,10 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 from client.key_store import KeyStore
 from client.site_proofs import SiteProofs
-from common.deletion import Acknowledgement
+from common.deletion import Acknowledgement, utc_now
 from common.deletion_service import DeletionService
 from common.errors import KeyStoreError, ServiceUnavailable
 from common.waiting import Wait, pauses, wait_for_service
@@ -17,8 +18,19 @@ from common.waiting import Wait, pauses, wait_for_service
 logger = logging.getLogger(__name__)
 
 
-def catch_up(store: KeyStore, service: DeletionService) -> list[Acknowledgement]:
+def catch_up(
+    store: KeyStore, service: DeletionService, *, clock: Callable[[], datetime] = utc_now
+) -> list[Acknowledgement]:
     """Apply every order that this site has not applied, and give every answer that the service does not have.
+
+    Parameters
+    ----------
+    store : KeyStore
+        The site's key store.
+    service : DeletionService
+        Where orders come from.
+    clock : callable
+        Returns the time, with a zone, by which requests expire.
 
     Returns
     -------
@@ -30,7 +42,7 @@ def catch_up(store: KeyStore, service: DeletionService) -> list[Acknowledgement]
     ServiceUnavailable
         If the service cannot be reached; what was applied stays applied.
     """
-    with SiteProofs(store) as proofs:
+    with SiteProofs(store, clock=clock) as proofs:
         _acknowledge(store, service, proofs)
         applied = []
         for order in service.watch(store.description.site, store.last_order):

@@ -122,9 +122,7 @@ def test_log_that_forked_after_a_site_had_seen_it_is_noticed(case: ProofCase, tm
         logged = []
         for number, receipt in enumerate(kept.receipts):
             seen = 4 if number == 0 else 0
-            logged.append(
-                replace(receipt, proof=log.prove(5 + number, 7), consistency=log.prove_extension(seen, 7))
-            )
+            logged.append(replace(receipt, proof=log.prove(5 + number, 7), consistency=log.prove_extension(seen, 7)))
         forked = replace(kept, proof=log.prove(4, 7), receipts=tuple(logged), head=log.head())
 
     with pytest.raises(InvalidProof, match="consistency proof"):

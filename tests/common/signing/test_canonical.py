@@ -8,13 +8,11 @@ from common.signing.canonical import canonical_json, parse_canonical, read_hex, 
 
 def test_canonical_form_is_that_of_rfc_8785() -> None:
     # RFC 8785, section 3.2.3: sorted by UTF-16 code units; 3.2.2.3: numbers as ECMAScript writes them.
-    value = {"€": 1, "\r": 2, "1": [333333333.33333329, 1e30, 4.50, 2e-3], "😂": "€$\u000f\nA'B\"\\\\\"/"}
+    value = {"€": 1, "\r": 2, "1": [333333333.33333329, 1e30, 4.50, 2e-3], "😂": '€$\u000f\nA\'B"\\\\"/'}
 
     text = canonical_json(value).decode()
 
-    assert text == (
-        '{"\\r":2,"1":[333333333.3333333,1e+30,4.5,0.002],"€":1,"😂":"€$\\u000f\\nA\'B\\"\\\\\\\\\\"/"}'
-    )
+    assert text == ('{"\\r":2,"1":[333333333.3333333,1e+30,4.5,0.002],"€":1,"😂":"€$\\u000f\\nA\'B\\"\\\\\\\\\\"/"}')
     assert parse_canonical(text.encode(), "x") == value
 
 
