@@ -193,7 +193,7 @@ class Acknowledgement:
     reason: str = ""
     record_loss: PrivacyLoss | None = None
     subject_loss: PrivacyLoss | None = None
-    receipt: bytes = field(default=b"", compare=False, repr=False)
+    receipt: bytes = field(default=b"", compare=False, repr=False, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ class TransparencyLog:
             found = session.execute(
                 select(LogLeafRow.hash, LogLeafRow.number).where(LogLeafRow.hash.in_(leaves), LogLeafRow.number < size)
             )
-            numbers = {digest: number for digest, number in found}
+            numbers = {row.hash: row.number for row in found}
         inclusions = tuple(self.prove(numbers[leaf], size) if leaf in numbers else None for leaf in leaves)
         return LogUpdate(head, self.prove_extension(seen_size, size), inclusions)
 

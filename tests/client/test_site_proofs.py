@@ -239,7 +239,7 @@ class Liar:
     def __getattr__(self, name: str) -> object:
         return getattr(self._service, name)
 
-    def log_update(self, seen_size: int, leaves: object = ()) -> LogUpdate | None:
+    def log_update(self, seen_size: int, _leaves: object = ()) -> LogUpdate | None:
         return self._show(seen_size)
 
 
@@ -288,7 +288,7 @@ def test_log_without_the_sites_receipt_raises_the_alarm(witnessed: KeyStore, coo
     coordinator.submit(signed_request("request-3", subject(3)))
     proofs = coordinator._proofs
     assert proofs is not None
-    proofs.enter_receipt = lambda answer: None  # type: ignore[method-assign]
+    proofs.enter_receipt = lambda _: None  # type: ignore[method-assign]
 
     catch_up(witnessed, coordinator, clock=lambda: NOW)
 
@@ -310,7 +310,7 @@ def test_hidden_and_badly_signed_logs_raise_the_alarm(witnessed: KeyStore, coord
 
 
 def test_site_goes_on_forgetting_and_keeps_its_last_good_head_after_an_alarm(
-    witnessed: KeyStore, coordinator: LedgerService, tmp_path: Path
+    witnessed: KeyStore, tmp_path: Path
 ) -> None:
     other = forked(tmp_path, 9)
     with proofs_of(witnessed) as proofs:

@@ -103,12 +103,12 @@ def test_request_that_came_before_under_another_number_is_a_replay() -> None:
 
 def test_revoked_expired_and_future_keys_sign_nothing() -> None:
     (officer, *_), day = TRUST.keys, timedelta(days=1)
-    for changes, reason in (
-        ({"revoked": NOW}, "was revoked"),
-        ({"end": START}, "expired on"),
-        ({"start": START + day}, "valid only from"),
+    for changed, reason in (
+        (replace(officer, revoked=NOW), "was revoked"),
+        (replace(officer, end=START), "expired on"),
+        (replace(officer, start=START + day), "valid only from"),
     ):
-        trust = TrustedKeys((replace(officer, **changes), *TRUST.keys[1:]))
+        trust = TrustedKeys((changed, *TRUST.keys[1:]))
         with pytest.raises(InvalidProof, match=reason):
             check(signed_request(), trust=trust)
 

@@ -51,7 +51,14 @@ def second_site(enrolled: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture
-def federation(run: Run, folder: SiteFolder, secret: Path, second_site: Path, tmp_path: Path) -> Iterator[Federation]:
+def federation(
+    run: Run,
+    folder: SiteFolder,
+    secret: Path,
+    second_site: Path,
+    tmp_path: Path,
+) -> Iterator[Federation]:
+    assert (folder.path, secret.parent) == (tmp_path / SITE, tmp_path)
     shutil.copytree(second_site, tmp_path / OTHER)
     run("keys", "new", tmp_path / "officer.pem")
     for name in (SITE, OTHER):

@@ -12,6 +12,7 @@ from common.signing.keys import SigningKey
 
 KIND = "http://example.com/HelloWorld"
 FIRST, SECOND = SigningKey.from_seed(bytes(32)), SigningKey.from_seed(bytes([1] * 32))
+FIRST_ID = FIRST.public.key_id
 KEYS = {key.public.key_id: key.public for key in (FIRST, SECOND)}
 SIGNED = Envelope.sign(KIND, b"hello world", FIRST, SECOND)
 
@@ -51,7 +52,10 @@ def document(**changes: Any) -> bytes:
     return canonical_json({**SIGNED.to_document(), **changes})
 
 
-def signature(key_id: Any = FIRST.public.key_id, sig: Any = base64.b64encode(bytes(64)).decode()) -> dict[str, Any]:
+SIGNATURE = base64.b64encode(bytes(64)).decode()
+
+
+def signature(key_id: Any = FIRST_ID, sig: Any = SIGNATURE) -> dict[str, Any]:
     return {"keyid": key_id, "sig": sig}
 
 
