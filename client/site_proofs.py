@@ -15,7 +15,7 @@ from typing import Self
 from client.key_store import KeyStore
 from client.receipts import ReceiptBook, tombstone_commitment
 from client.site import SiteFolder
-from client.trust import check_order
+from client.trust import check_order, check_signer
 from client.witness import witness
 from common.deletion import Acknowledgement, DeletionOrder, SiteState, utc_now
 from common.deletion_service import DeletionService
@@ -66,9 +66,10 @@ class SiteProofs:
         InvalidProof
             If the site's own files of keys cannot be used; nothing is deleted, refused or signed then.
         """
-        reason = "" if order.number <= self._store.last_order else self._objection(order)
+        again = order.number <= self._store.last_order
+        reason = "" if again else self._objection(order)
         answer = self._store.refuse(order, reason) if reason else self._store.apply(order)
-        return self._with_receipt(order, answer)
+        return self._with_receipt(order, answer, again=again)
 
     def answer(self, service: DeletionService, answer: Acknowledgement) -> Acknowledgement:
         """Return an answer that the store has kept, with its receipt.
@@ -81,12 +82,9 @@ class SiteProofs:
         if kept is not None:
             return replace(answer, receipt=kept)
         order = next(iter(service.watch(answer.site, answer.number - 1)), None)
-        if order is None or order.number != answer.number or order.request.request_id != answer.request_id:
-            raise KeyStoreError(
-                f"the service does not send order {answer.number} again, which needs a receipt; "
-                "start it with the ledger that the site has followed"
-            )
-        return self._with_receipt(order, answer)
+        if order is None:
+            raise _other_order(answer)
+        return self._with_receipt(order, answer, again=True)
 
     def witness(self, service: DeletionService) -> bool:
         """Look at the coordinator's log and return whether all is well; see `client.witness.witness`."""
@@ -114,11 +112,23 @@ class SiteProofs:
             return trust
         return trust.add(TrustedKey(self._store.description.site, Role.SITE, self._key.public))
 
-    def _with_receipt(self, order: DeletionOrder, answer: Acknowledgement) -> Acknowledgement:
+    def _check_same(self, order: DeletionOrder, answer: Acknowledgement) -> None:
+        """Check that an order sent again is the one that was answered, as far as the site can still tell."""
+        if (order.number, order.request.request_id) != (answer.number, answer.request_id):
+            raise _other_order(answer)
+        if answer.state is not SiteState.REFUSED and self._folder.trust.exists():
+            try:
+                check_signer(order, self._trusted())
+            except InvalidProof:
+                raise _other_order(answer) from None
+
+    def _with_receipt(self, order: DeletionOrder, answer: Acknowledgement, *, again: bool) -> Acknowledgement:
         if self._key is None or self._book is None:
             return answer
         kept = self._book.read(answer.number)
         if kept is None:
+            if again:
+                self._check_same(order, answer)
             refused = answer.state is SiteState.REFUSED
             receipt = Receipt(
                 answer,
@@ -129,6 +139,13 @@ class SiteProofs:
             )
             kept = self._book.keep(answer.number, receipt.sign(self._key).to_bytes())
         return replace(answer, receipt=kept)
+
+
+def _other_order(answer: Acknowledgement) -> KeyStoreError:
+    return KeyStoreError(
+        f"the service does not send order {answer.number} again as it was, and the order needs a receipt; "
+        "start it with the ledger that the site has followed"
+    )
 
 
 class _TrustFile:

@@ -7,8 +7,15 @@ from datetime import datetime
 from common.certificate import verify_requester
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, Subject
 from common.errors import InvalidProof
-from common.signed_requests import read_signed
+from common.signed_requests import RequestTerms, read_signed
 from common.trusted_keys import TrustedKeys
+
+
+def check_signer(order: DeletionOrder, trust: TrustedKeys) -> RequestTerms:
+    """Check that the requester signed exactly what an order says, and return what it signed; raises `InvalidProof`."""
+    envelope, terms = read_signed(order.request)
+    verify_requester(envelope, terms, trust)
+    return terms
 
 
 def check_order(
@@ -36,8 +43,7 @@ def check_order(
         scope, meant for another federation, or what is wrong with the signature or its key. It names no record,
         no patient and no request.
     """
-    envelope, terms = read_signed(order.request)
-    verify_requester(envelope, terms, trust)
+    terms = check_signer(order, trust)
     if terms.federation != federation:
         raise InvalidProof("meant for another federation: the request names one whose secret is not this site's")
     terms.check_time(now)

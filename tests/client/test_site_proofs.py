@@ -27,6 +27,7 @@ from common.signing.statements import read_envelope
 from common.trusted_keys import Role
 from server.deletion_service import LedgerService
 from server.log import Leaf, LeafKind
+from server.proofs import CoordinatorProofs
 from simulations.bench.proof_case import (
     SECRET,
     SITE_KEYS,
@@ -210,6 +211,21 @@ def test_receipt_that_a_crash_kept_from_being_signed_is_signed_later(
     assert coordinator.get("request-1").sites[0].state is SiteState.ERASED
 
 
+def test_order_that_is_sent_again_in_another_form_gets_no_receipt(filled: KeyStore) -> None:
+    made = order(1, signed_request(target=subject(3)))
+    filled.apply(made)
+
+    with proofs_of(filled) as proofs:
+        for other in (
+            signed_request("request-2", subject(3)),
+            signed_request(target=subject(4), key=STRANGER),
+            replace(made.request, target=subject(4)),
+        ):
+            with pytest.raises(KeyStoreError, match="as it was"):
+                proofs.carry_out(order(1, other))
+        assert proofs.carry_out(made).receipt
+
+
 def test_every_receipt_is_shown_to_be_in_the_log(filled: KeyStore, coordinator: LedgerService) -> None:
     for number in range(1, 5):
         coordinator.submit(signed_request(f"request-{number}", subject(number)))
@@ -284,11 +300,11 @@ def test_rewritten_shortened_or_forked_log_raises_the_alarm(
     other._ledger.close()
 
 
-def test_log_without_the_sites_receipt_raises_the_alarm(witnessed: KeyStore, coordinator: LedgerService) -> None:
+def test_log_without_the_sites_receipt_raises_the_alarm(
+    witnessed: KeyStore, coordinator: LedgerService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     coordinator.submit(signed_request("request-3", subject(3)))
-    proofs = coordinator._proofs
-    assert proofs is not None
-    proofs.enter_receipt = lambda _: None  # type: ignore[method-assign]
+    monkeypatch.setattr(CoordinatorProofs, "enter_receipt", lambda *_: None)
 
     catch_up(witnessed, coordinator, clock=lambda: NOW)
 
