@@ -7,9 +7,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 from client.key_store import KeyStore
-from common.deletion import Acknowledgement, DeletionOrder
+from client.site_proofs import SiteProofs
+from common.deletion import Acknowledgement, DeletionOrder, utc_now
 from common.deletion_service import DeletionService
 from common.errors import InvalidDeletion, KeyStoreError, ServiceUnavailable
 from common.failpoints import Failpoint, hit
@@ -27,17 +29,20 @@ class Answering:
         The site's key store.
     service : DeletionService
         Where orders come from.
+    proofs : SiteProofs
+        Checks orders and signs what they are answered with.
     """
 
-    def __init__(self, store: KeyStore, service: DeletionService) -> None:
+    def __init__(self, store: KeyStore, service: DeletionService, proofs: SiteProofs) -> None:
         self._store = store
         self._service = service
+        self._proofs = proofs
         self._refused: set[int] = set()
 
     def apply(self, order: DeletionOrder) -> Acknowledgement:
-        """Carry out an order, and give its answer and every other that the service does not have."""
+        """Carry out an order or refuse it, and give its answer and every other that the service does not have."""
         hit(Failpoint.APPLY_RECEIVED)
-        acknowledgement = self._store.apply(order)
+        acknowledgement = self._proofs.carry_out(order)
         self.give()
         return acknowledgement
 
@@ -51,17 +56,20 @@ class Answering:
         ------
         ServiceUnavailable
             If the service cannot be reached.
+        KeyStoreError
+            If a receipt is missing, and the service does not send its order again as it was.
         """
         for acknowledgement in self._store.read_unacknowledged():
             if acknowledgement.number in self._refused:
                 continue
+            answer = self._proofs.answer(self._service, acknowledgement)
             hit(Failpoint.ANSWER_BEFORE_SEND)
             try:
-                self._service.acknowledge(acknowledgement)
+                self._service.acknowledge(answer)
             except InvalidDeletion as error:
                 self._refused.add(acknowledgement.number)
                 logger.error(
-                    "order %d was carried out, but the service refuses the answer: %s; it stays pending",
+                    "order %d was answered, but the service refuses the answer: %s; it stays pending",
                     acknowledgement.number,
                     error,
                 )
@@ -71,8 +79,19 @@ class Answering:
             hit(Failpoint.ANSWER_NOTED)
 
 
-def catch_up(store: KeyStore, service: DeletionService) -> list[Acknowledgement]:
+def catch_up(
+    store: KeyStore, service: DeletionService, *, clock: Callable[[], datetime] = utc_now
+) -> list[Acknowledgement]:
     """Apply every order that this site has not applied, and give every answer that the service does not have.
+
+    Parameters
+    ----------
+    store : KeyStore
+        The site's key store.
+    service : DeletionService
+        Where orders come from.
+    clock : callable
+        Returns the time, with a zone, by which requests expire.
 
     Returns
     -------
@@ -84,9 +103,12 @@ def catch_up(store: KeyStore, service: DeletionService) -> list[Acknowledgement]
     ServiceUnavailable
         If the service cannot be reached; what was applied stays applied.
     """
-    answering = Answering(store, service)
-    answering.give()
-    return [answering.apply(order) for order in service.watch(store.description.site, store.last_order)]
+    with SiteProofs(store, clock=clock) as proofs:
+        answering = Answering(store, service, proofs)
+        answering.give()
+        applied = [answering.apply(order) for order in service.watch(store.description.site, store.last_order)]
+        proofs.witness(service)
+    return applied
 
 
 def catch_up_patiently(
@@ -176,10 +198,13 @@ class DeletionAgent:
                 stop.wait(seconds)
 
     def _follow(self) -> None:
-        answering = Answering(self._store, self._service)
-        answering.give()
-        for order in self._service.watch(self._store.description.site, self._store.last_order, follow=True):
-            acknowledgement = answering.apply(order)
-            self._pauses = pauses(self._draw)
-            if self._on_order is not None:
-                self._on_order(acknowledgement)
+        with SiteProofs(self._store) as proofs:
+            answering = Answering(self._store, self._service, proofs)
+            answering.give()
+            proofs.witness(self._service)
+            for order in self._service.watch(self._store.description.site, self._store.last_order, follow=True):
+                acknowledgement = answering.apply(order)
+                proofs.witness(self._service)
+                self._pauses = pauses(self._draw)
+                if self._on_order is not None:
+                    self._on_order(acknowledgement)

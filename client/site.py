@@ -60,6 +60,21 @@ class SiteFolder:
         return self.path / "federation.secret"
 
     @property
+    def signing_key(self) -> Path:
+        """The site's private key, with which it signs requests and receipts."""
+        return self.path / "site-key.pem"
+
+    @property
+    def trust(self) -> Path:
+        """The public keys that the site trusts; without this file it carries out any order (development)."""
+        return self.path / "trust.json"
+
+    @property
+    def proofs(self) -> Path:
+        """The receipts that the site has signed, and what it has seen of the coordinator's log."""
+        return self.path / "proofs.sqlite"
+
+    @property
     def shared_weights(self) -> Path:
         """The shared weights that the site has last taken over."""
         return self.path / "shared.safetensors"

@@ -100,11 +100,15 @@ class DeletionRequest:
         Who asks: a site's name, or `data-protection-officer`.
     target : Target
         What is to be forgotten.
+    signature : bytes
+        The requester's DSSE envelope (`common.signed_requests`); empty if it did not sign. Two requests that ask for
+        the same are equal, however often they were signed.
     """
 
     request_id: str
     requester: str
     target: Target
+    signature: bytes = field(default=b"", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check that the request and its requester have names."""
@@ -155,6 +159,8 @@ class Acknowledgement:
         What the shared weights that left the site before the deletion may still tell of one erased record, and of all
         training records together that one subject of the erased records had at the site. Both are there where the
         guarantee is `CERTIFIED`, and only there.
+    receipt : bytes
+        The site's DSSE envelope (`common.receipts`); empty if it has no key. It repeats what the answer says.
     """
 
     number: int
@@ -168,6 +174,7 @@ class Acknowledgement:
     reason: str = ""
     record_loss: PrivacyLoss | None = None
     subject_loss: PrivacyLoss | None = None
+    receipt: bytes = field(default=b"", compare=False, repr=False, kw_only=True)
 
 
 @dataclass(frozen=True)

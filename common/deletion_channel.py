@@ -12,11 +12,13 @@ import grpc
 from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
 from common.deletion_service import DeletionService, StatusPage
 from common.errors import FedmunkeyError, InvalidDeletion, InvalidSetting, ServiceUnavailable
+from common.log_heads import LogUpdate
 from common.wire import (
     MESSAGE_BYTES,
     acknowledgement_to_wire,
     check_page_size,
     joined,
+    log_update_from_wire,
     move_from_wire,
     request_to_wire,
     status_from_wire,
@@ -206,6 +208,18 @@ class DeletionChannel(DeletionService):
         with writing("a round"):
             message = deletion_pb2.OpenRoundRequest(round=number)
         return int(self._call(self._stub.OpenRound, message).pending_orders)
+
+    def log_update(self, seen_size: int, leaves: Sequence[bytes] = ()) -> LogUpdate | None:
+        """Return the log's head with proofs; see `DeletionService.log_update`."""
+        with writing("a question about the log"):
+            message = deletion_pb2.GetLogHeadRequest(seen_size=seen_size, leaves=leaves)
+        return log_update_from_wire(self._call(self._stub.GetLogHead, message))
+
+    def certificate(self, request_id: str) -> bytes:
+        """Return a request's certificate; see `DeletionService.certificate`."""
+        with writing("a request id"):
+            message = deletion_pb2.GetCertificateRequest(request_id=request_id)
+        return bytes(self._call(self._stub.GetCertificate, message).certificate)
 
     def _backlog(self, message: deletion_pb2.WatchRequest) -> Iterator[DeletionOrder]:
         def read(message: deletion_pb2.WatchRequest, timeout: float) -> tuple[list[DeletionOrder], bool]:

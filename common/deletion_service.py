@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, RequestStatus
+from common.errors import InvalidDeletion
+from common.log_heads import LogUpdate
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,38 @@ class DeletionService(ABC):
     @abstractmethod
     def open_round(self, number: int) -> int:
         """Announce that a round of training begins; return how many orders no site has acknowledged yet."""
+
+    def log_update(self, seen_size: int, leaves: Sequence[bytes] = ()) -> LogUpdate | None:  # noqa: ARG002
+        """Return the head of the coordinator's log, with proofs for somebody who has seen an earlier one.
+
+        Parameters
+        ----------
+        seen_size : int
+            Leaves when the caller last saw the log; 0 for never.
+        leaves : sequence of bytes
+            Hashes of leaves that should be in it, at most 100.
+
+        Returns
+        -------
+        LogUpdate or None
+            None if the coordinator keeps no log. Nothing in it has been checked.
+
+        Raises
+        ------
+        InvalidDeletion
+            If the log is smaller than `seen_size`.
+        """
+        return None
+
+    def certificate(self, request_id: str) -> bytes:  # noqa: ARG002
+        """Return the certificate of a request that every site has answered (`common.certificate`), unchecked.
+
+        Raises
+        ------
+        InvalidDeletion
+            If there is no such request, it is not signed, or a site has not answered with a receipt.
+        """
+        raise InvalidDeletion("this deletion service keeps no log, so it cannot certify anything")
 
     def requests(self) -> Iterator[RequestStatus]:
         """Yield every request in the order of its submission, page after page."""

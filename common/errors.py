@@ -5,8 +5,9 @@
     │   ├── InvalidSetting
     │   ├── InvalidDataset
     │   ├── InvalidWeights
-    │   └── InvalidDeletion
-    │       └── IllegalMove     a deletion's state cannot follow the one before
+    │   ├── InvalidDeletion
+    │   │   └── IllegalMove     a deletion's state cannot follow the one before
+    │   └── InvalidProof          a key, signature, receipt, log or certificate does not hold
     ├── KeyStoreError             a site's key store cannot be used as it is
     │   └── BankChanged           entries were deleted while a step was under way
     ├── ConsentMissing            a record would train what its consent does not allow
@@ -47,6 +48,10 @@ class InvalidDeletion(InvalidInput):
 
 class IllegalMove(InvalidDeletion):
     """A deletion cannot go from the state that it is in to the one that was asked for."""
+
+
+class InvalidProof(InvalidInput):
+    """A key, a signature, a receipt, a log or a certificate does not prove what it should."""
 
 
 class KeyStoreError(FedmunkeyError):

@@ -43,6 +43,12 @@ class FederationSecret:
         """Return the 32-byte reference of a `subject_id` or a `record_id`."""
         return hmac.digest(self._key, identifier.encode(), "sha256")
 
+    @property
+    def federation_id(self) -> str:
+        """What signed requests call the federation: 32 hexadecimal digits that only holders of the secret can make."""
+        # No identifier begins with this byte, which UTF-8 never has.
+        return hmac.digest(self._key, b"\xfffederation", "sha256").hex()[:32]
+
     @classmethod
     def generate(cls) -> FederationSecret:
         """Make a new random secret."""

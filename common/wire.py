@@ -26,6 +26,8 @@ from common.deletion import (
 )
 from common.errors import InvalidDeletion
 from common.guarantees import Guarantee, PrivacyLoss
+from common.log_heads import LogProof, LogUpdate
+from common.signing.statements import read_envelope
 from protos import deletion_pb2
 
 MESSAGE_BYTES = 64 * 2**20
@@ -92,7 +94,9 @@ def request_to_wire(request: DeletionRequest) -> deletion_pb2.DeletionRequest:
     """Write a request; the references of records are in ascending order, so equal requests have equal bytes."""
     check_fits_into_message(request)
     with writing("a deletion request"):
-        message = deletion_pb2.DeletionRequest(request_id=request.request_id, requester=request.requester)
+        message = deletion_pb2.DeletionRequest(
+            request_id=request.request_id, requester=request.requester, signature=request.signature
+        )
         match request.target:
             case Records(references, site):
                 message.records.references.extend(sorted(references))
@@ -122,7 +126,7 @@ def request_from_wire(message: deletion_pb2.DeletionRequest) -> DeletionRequest:
         target = WholeSite(message.site)
     else:
         raise InvalidDeletion("a deletion request names no target that this version knows")
-    return DeletionRequest(message.request_id, message.requester, target)
+    return DeletionRequest(message.request_id, message.requester, target, message.signature)
 
 
 def order_to_wire(order: DeletionOrder) -> deletion_pb2.DeletionOrder:
@@ -175,6 +179,7 @@ def acknowledgement_to_wire(acknowledgement: Acknowledgement) -> deletion_pb2.Ac
             reason=acknowledgement.reason,
             record_loss=_loss_to_wire(acknowledgement.record_loss),
             subject_loss=_loss_to_wire(acknowledgement.subject_loss),
+            receipt=acknowledgement.receipt,
         )
 
 
@@ -202,6 +207,7 @@ def acknowledgement_from_wire(message: deletion_pb2.Acknowledgement) -> Acknowle
         reason=message.reason,
         record_loss=_loss_from_wire(message.record_loss) if message.HasField("record_loss") else None,
         subject_loss=_loss_from_wire(message.subject_loss) if message.HasField("subject_loss") else None,
+        receipt=message.receipt,
     )
     _check_losses(acknowledgement)
     return acknowledgement
@@ -274,6 +280,32 @@ def move_to_wire(move: Move) -> deletion_pb2.Move:
 def move_from_wire(message: deletion_pb2.Move) -> Move:
     """Read one line of a request's history; raises `InvalidDeletion` if its time is out of range."""
     return Move(_time_from_wire(message.at), message.site, message.before, message.after, message.reason)
+
+
+def log_update_to_wire(update: LogUpdate | None) -> deletion_pb2.GetLogHeadResponse:
+    """Write what is shown of the log; an empty message for no log."""
+    if update is None:
+        return deletion_pb2.GetLogHeadResponse()
+    inclusions = [
+        deletion_pb2.LogProof()
+        if proof is None
+        else deletion_pb2.LogProof(included=True, number=proof.number, path=proof.path)
+        for proof in update.inclusions
+    ]
+    return deletion_pb2.GetLogHeadResponse(
+        head=update.head.to_bytes(), consistency=update.consistency, inclusions=inclusions
+    )
+
+
+def log_update_from_wire(message: deletion_pb2.GetLogHeadResponse) -> LogUpdate | None:
+    """Read what is shown of the log; raises `InvalidProof` if its head is no envelope."""
+    if not message.head:
+        return None
+    return LogUpdate(
+        read_envelope(message.head),
+        tuple(message.consistency),
+        tuple(LogProof(proof.number, tuple(proof.path)) if proof.included else None for proof in message.inclusions),
+    )
 
 
 def _loss_to_wire(loss: PrivacyLoss | None) -> deletion_pb2.PrivacyLoss | None:

@@ -66,18 +66,20 @@ class Records(_message.Message):
     def __init__(self, references: _Optional[_Iterable[bytes]] = ..., site: _Optional[str] = ...) -> None: ...
 
 class DeletionRequest(_message.Message):
-    __slots__ = ("request_id", "requester", "records", "subject_reference", "site")
+    __slots__ = ("request_id", "requester", "records", "subject_reference", "site", "signature")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     REQUESTER_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_REFERENCE_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     requester: str
     records: Records
     subject_reference: bytes
     site: str
-    def __init__(self, request_id: _Optional[str] = ..., requester: _Optional[str] = ..., records: _Optional[_Union[Records, _Mapping]] = ..., subject_reference: _Optional[bytes] = ..., site: _Optional[str] = ...) -> None: ...
+    signature: bytes
+    def __init__(self, request_id: _Optional[str] = ..., requester: _Optional[str] = ..., records: _Optional[_Union[Records, _Mapping]] = ..., subject_reference: _Optional[bytes] = ..., site: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class DeletionOrder(_message.Message):
     __slots__ = ("number", "site", "request")
@@ -100,7 +102,7 @@ class PrivacyLoss(_message.Message):
     def __init__(self, epsilon: _Optional[float] = ..., delta: _Optional[float] = ..., records: _Optional[int] = ...) -> None: ...
 
 class Acknowledgement(_message.Message):
-    __slots__ = ("number", "site", "request_id", "state", "records", "entries", "guarantee", "seconds", "reason", "record_loss", "subject_loss")
+    __slots__ = ("number", "site", "request_id", "state", "records", "entries", "guarantee", "seconds", "reason", "record_loss", "subject_loss", "receipt")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -112,6 +114,7 @@ class Acknowledgement(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     RECORD_LOSS_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_LOSS_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
     number: int
     site: str
     request_id: str
@@ -123,7 +126,8 @@ class Acknowledgement(_message.Message):
     reason: str
     record_loss: PrivacyLoss
     subject_loss: PrivacyLoss
-    def __init__(self, number: _Optional[int] = ..., site: _Optional[str] = ..., request_id: _Optional[str] = ..., state: _Optional[_Union[SiteState, str]] = ..., records: _Optional[int] = ..., entries: _Optional[int] = ..., guarantee: _Optional[_Union[Guarantee, str]] = ..., seconds: _Optional[float] = ..., reason: _Optional[str] = ..., record_loss: _Optional[_Union[PrivacyLoss, _Mapping]] = ..., subject_loss: _Optional[_Union[PrivacyLoss, _Mapping]] = ...) -> None: ...
+    receipt: bytes
+    def __init__(self, number: _Optional[int] = ..., site: _Optional[str] = ..., request_id: _Optional[str] = ..., state: _Optional[_Union[SiteState, str]] = ..., records: _Optional[int] = ..., entries: _Optional[int] = ..., guarantee: _Optional[_Union[Guarantee, str]] = ..., seconds: _Optional[float] = ..., reason: _Optional[str] = ..., record_loss: _Optional[_Union[PrivacyLoss, _Mapping]] = ..., subject_loss: _Optional[_Union[PrivacyLoss, _Mapping]] = ..., receipt: _Optional[bytes] = ...) -> None: ...
 
 class SiteProgress(_message.Message):
     __slots__ = ("site", "number", "state", "acknowledgement", "acknowledged_at", "reason")
@@ -276,3 +280,43 @@ class OpenRoundResponse(_message.Message):
     PENDING_ORDERS_FIELD_NUMBER: _ClassVar[int]
     pending_orders: int
     def __init__(self, pending_orders: _Optional[int] = ...) -> None: ...
+
+class GetLogHeadRequest(_message.Message):
+    __slots__ = ("seen_size", "leaves")
+    SEEN_SIZE_FIELD_NUMBER: _ClassVar[int]
+    LEAVES_FIELD_NUMBER: _ClassVar[int]
+    seen_size: int
+    leaves: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, seen_size: _Optional[int] = ..., leaves: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class LogProof(_message.Message):
+    __slots__ = ("included", "number", "path")
+    INCLUDED_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    included: bool
+    number: int
+    path: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, included: bool = ..., number: _Optional[int] = ..., path: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class GetLogHeadResponse(_message.Message):
+    __slots__ = ("head", "consistency", "inclusions")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
+    INCLUSIONS_FIELD_NUMBER: _ClassVar[int]
+    head: bytes
+    consistency: _containers.RepeatedScalarFieldContainer[bytes]
+    inclusions: _containers.RepeatedCompositeFieldContainer[LogProof]
+    def __init__(self, head: _Optional[bytes] = ..., consistency: _Optional[_Iterable[bytes]] = ..., inclusions: _Optional[_Iterable[_Union[LogProof, _Mapping]]] = ...) -> None: ...
+
+class GetCertificateRequest(_message.Message):
+    __slots__ = ("request_id",)
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+
+class GetCertificateResponse(_message.Message):
+    __slots__ = ("certificate",)
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    certificate: bytes
+    def __init__(self, certificate: _Optional[bytes] = ...) -> None: ...

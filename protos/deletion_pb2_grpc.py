@@ -74,6 +74,16 @@ class DeletionStub(object):
                 request_serializer=protos_dot_deletion__pb2.OpenRoundRequest.SerializeToString,
                 response_deserializer=protos_dot_deletion__pb2.OpenRoundResponse.FromString,
                 _registered_method=True)
+        self.GetLogHead = channel.unary_unary(
+                '/fedmunkey.deletion.v1.Deletion/GetLogHead',
+                request_serializer=protos_dot_deletion__pb2.GetLogHeadRequest.SerializeToString,
+                response_deserializer=protos_dot_deletion__pb2.GetLogHeadResponse.FromString,
+                _registered_method=True)
+        self.GetCertificate = channel.unary_unary(
+                '/fedmunkey.deletion.v1.Deletion/GetCertificate',
+                request_serializer=protos_dot_deletion__pb2.GetCertificateRequest.SerializeToString,
+                response_deserializer=protos_dot_deletion__pb2.GetCertificateResponse.FromString,
+                _registered_method=True)
 
 
 class DeletionServicer(object):
@@ -137,6 +147,20 @@ class DeletionServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetLogHead(self, request, context):
+        """The head of the transparency log, with proofs for somebody who has seen an earlier one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCertificate(self, request, context):
+        """Everything that shows what became of a request. FAILED_PRECONDITION before every site has answered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DeletionServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -179,6 +203,16 @@ def add_DeletionServicer_to_server(servicer, server):
                     servicer.OpenRound,
                     request_deserializer=protos_dot_deletion__pb2.OpenRoundRequest.FromString,
                     response_serializer=protos_dot_deletion__pb2.OpenRoundResponse.SerializeToString,
+            ),
+            'GetLogHead': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLogHead,
+                    request_deserializer=protos_dot_deletion__pb2.GetLogHeadRequest.FromString,
+                    response_serializer=protos_dot_deletion__pb2.GetLogHeadResponse.SerializeToString,
+            ),
+            'GetCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCertificate,
+                    request_deserializer=protos_dot_deletion__pb2.GetCertificateRequest.FromString,
+                    response_serializer=protos_dot_deletion__pb2.GetCertificateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -397,6 +431,60 @@ class Deletion(object):
             '/fedmunkey.deletion.v1.Deletion/OpenRound',
             protos_dot_deletion__pb2.OpenRoundRequest.SerializeToString,
             protos_dot_deletion__pb2.OpenRoundResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLogHead(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedmunkey.deletion.v1.Deletion/GetLogHead',
+            protos_dot_deletion__pb2.GetLogHeadRequest.SerializeToString,
+            protos_dot_deletion__pb2.GetLogHeadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedmunkey.deletion.v1.Deletion/GetCertificate',
+            protos_dot_deletion__pb2.GetCertificateRequest.SerializeToString,
+            protos_dot_deletion__pb2.GetCertificateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,17 +18,23 @@ from common import command_line
 from common.deletion_channel import DeletionChannel, is_loopback, split_address
 from common.errors import InvalidSetting
 from common.settings import Settings
+from common.trust_commands import trust_application
+from common.trusted_keys import TrustedKeys
 from server import display
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import Ledger
 from server.ledger_due import DUE_DAYS, LONGEST_EXTENSION_DAYS
+from server.log import TransparencyLog
+from server.log_key import open_log_key
 from server.logs import LogFormat, logging_to
 from server.metrics import served_metrics
+from server.proofs import CoordinatorProofs
 
 DEFAULT_ADDRESS: str = Settings.model_fields["deletion_service"].default
 
 app = command_line.application("The coordinator's deletion service.")
+app.add_typer(trust_application("munkey-server"), name="trust")
 
 _DatabaseOption = Annotated[
     str,
@@ -49,6 +56,13 @@ def serve(
         DEFAULT_ADDRESS
     ),
     site: Annotated[list[str] | None, typer.Option(help="Site to register first; may be repeated.")] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(help="File of trusted keys: unsigned requests and answers without a receipt are refused."),
+    ] = None,
+    log_key: Annotated[
+        Path | None, typer.Option(help="Key of the transparency log; beside the ledger by default, made if missing.")
+    ] = None,
     metrics: Annotated[
         str | None, typer.Option(help="Where to serve Prometheus metrics, host:port; not served if left out.")
     ] = None,
@@ -59,7 +73,8 @@ def serve(
 ) -> None:
     """Serve deletions until SIGINT or SIGTERM.
 
-    Several processes may serve one ledger at once, on one PostgreSQL database or one SQLite file.
+    Signed requests and receipts go into a transparency log; hand the public part of its key to the sites. Several
+    processes may serve one ledger at once, on one PostgreSQL database or one SQLite file, with the same key.
 
     Example: munkey-server serve --database ledger.sqlite --site hospital-1 --site hospital-2
     """
@@ -69,7 +84,11 @@ def serve(
         stack.enter_context(logging_to(sys.stderr, log_format, opened))
         for name in site or []:
             opened.register(name)
-        service = LedgerService(opened)
+        place, signing = open_log_key(log_key, database)
+        if keys is not None:
+            # A file that cannot be used is found before anything is served.
+            TrustedKeys.read(keys)
+        service = LedgerService(opened, proofs=CoordinatorProofs(TransparencyLog(opened.engine, signing), keys))
         with DeletionServer(service, address) as server:
             if not is_loopback(split_address(address)[0]):
                 sys.stderr.write(
@@ -80,7 +99,8 @@ def serve(
             if metrics is not None:
                 measured = f", metrics at {stack.enter_context(served_metrics(opened, metrics))}"
             sites = len(opened.site_names())
-            typer.echo(f"deletion service at {server.address}, ledger {opened.name}, {sites} sites{measured}")
+            about = f"ledger {opened.name}, {sites} sites, log key {place} ({signing.public.raw.hex()})"
+            typer.echo(f"deletion service at {server.address}, {about}{measured}")
             sys.stdout.flush()
             stopping.wait()
         service.close()

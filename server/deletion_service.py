@@ -1,7 +1,7 @@
 """The deletion service over the ledger: who may ask is decided by the policy, what was asked is kept by the ledger.
 
-Requests are not signed: a requester is whoever it says it is, so the service must only be reached by those who
-are trusted.
+What the service does with signatures is in `server.proofs`. Without that, a requester is whoever it says it is, and the
+service must only be reached by those who are trusted.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Mov
 from common.deletion_service import DeletionService, StatusPage
 from common.errors import InvalidDeletion
 from common.failpoints import Failpoint, hit
+from common.log_heads import LogUpdate
+from common.signed_requests import request_digest, signature_digest
 from common.wire import MAXIMUM_REFERENCES, check_fits_into_message
 from server.ledger import REQUEST_ID_CHARACTERS, DeletionConflict, Ledger, is_bulk
+from server.proofs import CoordinatorProofs
 
 MOST_ORDERS = 256
 """Orders of one site that are held at a time while they are sent."""
@@ -60,10 +63,19 @@ class LedgerService(DeletionService):
         Called with a round's number after the round was written down and before its pending orders are counted, by one
         thread at a time. It may submit requests and may take its time. If a caller repeats `open_round` because an
         answer was lost, it is called again.
+    proofs : CoordinatorProofs, optional
+        Checks signatures; what passes is entered in the transparency log.
     """
 
-    def __init__(self, ledger: Ledger, on_round: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        on_round: Callable[[int], None] | None = None,
+        *,
+        proofs: CoordinatorProofs | None = None,
+    ) -> None:
         self.ledger = ledger
+        self._proofs = proofs
         self._on_round = on_round
         self._round_lock = threading.Lock()
         self._listeners: set[Callable[[News], None]] = set()
@@ -81,23 +93,16 @@ class LedgerService(DeletionService):
         """
         if not is_bulk(request):
             return self.submit_soon(request).result()
-        _check_request(request)
-        hit(Failpoint.SUBMIT_RECEIVED)
-        status = self.ledger.enter(request)
-        hit(Failpoint.SUBMIT_AFTER_COMMIT)
-        self.spread(_news_of(status))
+        status = self.ledger.enter(request, logged=self._receive(request))
+        self._spread_entered(status)
         return status
 
     def submit_soon(self, request: DeletionRequest) -> Future[RequestStatus]:
-        """Submit a request that is no bulk without waiting until it is on disk; the future is `submit`'s outcome."""
-        _check_request(request)
-        hit(Failpoint.SUBMIT_RECEIVED)
+        """Submit a request that is no bulk without waiting until it is on disk; the future is `submit`'s outcome.
 
-        def spread(status: RequestStatus) -> None:
-            hit(Failpoint.SUBMIT_AFTER_COMMIT)
-            self.spread(_news_of(status))
-
-        return _after(self.ledger.enter_soon(request), spread)
+        With proofs, its signature is checked before this returns.
+        """
+        return _after(self.ledger.enter_soon(request, logged=self._receive(request)), self._spread_entered)
 
     def get(self, request_id: str) -> RequestStatus:
         """Return one request's status; see `DeletionService.get`."""
@@ -135,10 +140,11 @@ class LedgerService(DeletionService):
         self.acknowledge_soon(acknowledgement).result()
 
     def acknowledge_soon(self, acknowledgement: Acknowledgement) -> Future[None]:
-        """Acknowledge without waiting until the answer is on disk; the future is `acknowledge`'s outcome."""
-        _check_answer(acknowledgement)
-        hit(Failpoint.ACKNOWLEDGE_RECEIVED)
-        return _after(self.ledger.acknowledge_soon(acknowledgement), lambda _: hit(Failpoint.ACKNOWLEDGE_AFTER_COMMIT))
+        """Acknowledge without waiting until the answer is on disk; the future is `acknowledge`'s outcome.
+
+        With proofs, its receipt is checked before this returns, for which the ledger is read.
+        """
+        return self.acknowledge_all_soon([acknowledgement])[0]
 
     def acknowledge_all(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Write several answers together; see `DeletionService.acknowledge_all`."""
@@ -146,10 +152,30 @@ class LedgerService(DeletionService):
             future.result()
 
     def acknowledge_all_soon(self, acknowledgements: Sequence[Acknowledgement]) -> list[Future[None]]:
-        """Acknowledge several orders without waiting; raises `InvalidDeletion` if one of them contradicts itself."""
-        for acknowledgement in acknowledgements:
-            _check_answer(acknowledgement)
-        return [self.acknowledge_soon(acknowledgement) for acknowledgement in acknowledgements]
+        """Acknowledge several orders without waiting; raises `InvalidDeletion` if one cannot be kept, before any is."""
+        for answer in acknowledgements:
+            _check_answer(answer)
+            hit(Failpoint.ACKNOWLEDGE_RECEIVED)
+        logged = [self._check_receipt(answer) for answer in acknowledgements]
+        written = [
+            self.ledger.acknowledge_soon(answer, logged=log)
+            for answer, log in zip(acknowledgements, logged, strict=True)
+        ]
+        return [_after(future, lambda _: hit(Failpoint.ACKNOWLEDGE_AFTER_COMMIT)) for future in written]
+
+    @property
+    def checks_signatures(self) -> bool:
+        """Whether `submit_soon` and `acknowledge_soon` check signatures, which takes longer than an event loop has."""
+        return self._proofs is not None
+
+    def log_update(self, seen_size: int, leaves: Sequence[bytes] = ()) -> LogUpdate | None:
+        """Return the log's head with proofs; see `DeletionService.log_update`."""
+        return None if self._proofs is None else self._proofs.update(seen_size, leaves)
+
+    def certificate(self, request_id: str) -> bytes:
+        """Return a request's certificate; see `DeletionService.certificate`."""
+        status = self.ledger.status(request_id)
+        return super().certificate(request_id) if self._proofs is None else self._proofs.certificate(status)
 
     def open_round(self, number: int) -> int:
         """Write down that a round begins, let `on_round` act, and return how many orders are not answered yet."""
@@ -210,6 +236,30 @@ class LedgerService(DeletionService):
         """End every stream that is being followed."""
         self._closed.set()
         self.spread(News({}))
+
+    def _receive(self, request: DeletionRequest) -> bool:
+        """Check a request; return whether it goes into the transparency log."""
+        _check_request(request)
+        hit(Failpoint.SUBMIT_RECEIVED)
+        return self._proofs is not None and self._proofs.check_request(request)
+
+    def _spread_entered(self, status: RequestStatus) -> None:
+        hit(Failpoint.SUBMIT_AFTER_COMMIT)
+        self.spread(_news_of(status))
+
+    def _check_receipt(self, answer: Acknowledgement) -> bool:
+        """Check an answer's receipt; return whether it goes into the transparency log."""
+        if self._proofs is None:
+            return False
+        signature = self.ledger.signature(answer.site, answer.number)
+        if signature is None:
+            # The ledger says that there is no such order.
+            return False
+        digest = signature_digest(signature)
+        if digest is None:
+            order = self.ledger.order(answer.site, answer.number)
+            digest = b"" if order is None else request_digest(order.request)
+        return self._proofs.check_receipt(answer, digest)
 
     def _backlog(self, site: str, after: int) -> Iterator[DeletionOrder]:
         # By itself, an order may be as large as a message.

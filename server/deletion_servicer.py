@@ -21,6 +21,7 @@ from common.failpoints import Failpoint, hit, is_armed
 from common.wire import (
     MESSAGE_BYTES,
     acknowledgement_from_wire,
+    log_update_to_wire,
     move_to_wire,
     order_to_wire,
     request_from_wire,
@@ -107,7 +108,8 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
             return await self._in_thread(context, self._large, submit)
 
         async def submit_soon() -> deletion_pb2.SubmitResponse:
-            status = await self._completions.of(self._service.submit_soon(request_from_wire(message.request)))
+            request = request_from_wire(message.request)
+            status = await self._completions.of(await self._begin(lambda: self._service.submit_soon(request)))
             return deletion_pb2.SubmitResponse(status=status_to_wire(status))
 
         return await _answer(context, submit_soon)
@@ -144,7 +146,7 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
 
         async def acknowledge() -> deletion_pb2.AcknowledgeResponse:
             answer = acknowledgement_from_wire(message.acknowledgement)
-            await self._completions.of(self._service.acknowledge_soon(answer))
+            await self._completions.of(await self._begin(lambda: self._service.acknowledge_soon(answer)))
             return deletion_pb2.AcknowledgeResponse()
 
         return await _answer(context, acknowledge)
@@ -154,7 +156,7 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
 
         async def acknowledge() -> deletion_pb2.AcknowledgeAllResponse:
             answers = [acknowledgement_from_wire(answer) for answer in message.acknowledgements]
-            futures = self._service.acknowledge_all_soon(answers)
+            futures = await self._begin(lambda: self._service.acknowledge_all_soon(answers))
             for outcome in await asyncio.gather(*map(self._completions.of, futures), return_exceptions=True):
                 if isinstance(outcome, BaseException):
                     raise outcome
@@ -169,6 +171,22 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
             return deletion_pb2.OpenRoundResponse(pending_orders=self._service.open_round(message.round))
 
         return await self._in_thread(context, self._rounds, open_round)
+
+    async def GetLogHead(self, message: deletion_pb2.GetLogHeadRequest, context: Any) -> Any:  # noqa: N802
+        """Show the head of the transparency log."""
+
+        def show() -> deletion_pb2.GetLogHeadResponse:
+            return log_update_to_wire(self._service.log_update(message.seen_size, message.leaves))
+
+        return await self._in_thread(context, self._readers, show)
+
+    async def GetCertificate(self, message: deletion_pb2.GetCertificateRequest, context: Any) -> Any:  # noqa: N802
+        """Give a request's certificate."""
+
+        def certify() -> deletion_pb2.GetCertificateResponse:
+            return deletion_pb2.GetCertificateResponse(certificate=self._service.certificate(message.request_id))
+
+        return await self._in_thread(context, self._readers, certify)
 
     async def Watch(  # noqa: N802
         self, message: deletion_pb2.WatchRequest, context: Any
@@ -196,7 +214,7 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
             orders = stream.take(site, after) if not behind else await self._read(context, site, after)
             for order in orders:
                 if is_armed():
-                    await self._in_thread(context, self._readers, partial(hit, Failpoint.DISPATCH_BEFORE_SEND))
+                    await self._in_thread(context, self._readers, lambda: hit(Failpoint.DISPATCH_BEFORE_SEND))
                 async for response in self._responses(order, context, parts=message.parts):
                     yield response
                 after = order.number
@@ -242,6 +260,8 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
             part = deletion_pb2.DeletionOrder(number=order.number, site=order.site)
             part.request.request_id, part.request.requester = order.request_id, order.requester
             part.request.records.site = order.records_site
+            if not sent:
+                part.request.signature = order.signature
             references = await self._in_thread(context, self._readers, partial(ledger.references, order.request, sent))
             part.request.records.references.extend(references)
             sent += len(references)
@@ -261,6 +281,12 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
         except ServiceUnavailable as error:
             # The orders are pending still; that they were sent is lost, as it is when a process is killed.
             _log.warning("%s", error)
+
+    async def _begin(self, call: Callable[[], _Result]) -> _Result:
+        """Begin a write, in a thread if signatures are checked first."""
+        if not self._service.checks_signatures:
+            return call()
+        return await asyncio.get_running_loop().run_in_executor(self._readers, call)
 
     async def _in_thread(self, context: Any, executor: Executor, call: Callable[[], _Result]) -> _Result:
         return await _answer(context, lambda: asyncio.get_running_loop().run_in_executor(executor, call))

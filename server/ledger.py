@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from common.deletion import (
@@ -38,7 +38,15 @@ from server.ledger_bulk import BLOCKS_IN_A_WRITE, BULK, Blocks
 from server.ledger_database import SQLITE, Announcements, ledger_url, open_engine
 from server.ledger_due import DUE_DAYS, Extension
 from server.ledger_errors import DeletionConflict, DeletionExists, UnknownDeletion
-from server.ledger_reading import LargeOrder, blocks_of, read_history, read_orders, read_references, read_statuses
+from server.ledger_reading import (
+    LargeOrder,
+    blocks_of,
+    read_history,
+    read_orders,
+    read_references,
+    read_signature,
+    read_statuses,
+)
 from server.ledger_requests import Entry
 from server.ledger_schema import SCHEMA_REVISION, bring_up_to_date
 from server.ledger_sites import Contact, Departure, RegisteredSite
@@ -110,6 +118,11 @@ class Ledger:
     ) -> None:
         self.close()
 
+    @property
+    def engine(self) -> Engine:
+        """The ledger's database, where the transparency log has its tables as well."""
+        return self._engine
+
     def close(self) -> None:
         """Write what waits to be written, and close every connection to the database."""
         self._writer.close()
@@ -168,11 +181,14 @@ class Ledger:
         until = None if lasts is None else self._clock() + lasts
         return self._writer.submit(ledger_sites.note_contact, Contact(tuple(sites), until))
 
-    def enter(self, request: DeletionRequest, sites: Collection[str] | None = None) -> RequestStatus:
+    def enter(
+        self, request: DeletionRequest, sites: Collection[str] | None = None, *, logged: bool = False
+    ) -> RequestStatus:
         """Write a request and one order for each of the sites, by default those that the policy names.
 
         If the request is in the ledger already, nothing is written, whatever the sites. A request that names many
-        records is written in several transactions, and has no order before all of it is there.
+        records is written in several transactions, and has no order before all of it is there. With `logged`, its
+        signature was checked, and goes into the transparency log in the transaction that writes its orders.
 
         Raises
         ------
@@ -184,8 +200,8 @@ class Ledger:
             If the policy refuses the request.
         """
         if not is_bulk(request):
-            return self.enter_soon(request, sites).result()
-        entry = Entry(request, self._due, sites)
+            return self.enter_soon(request, sites, logged=logged).result()
+        entry = Entry(request, self._due, sites, logged)
         begun = self._writer.submit(ledger_bulk.begin, entry).result()
         if begun.missing and isinstance(request.target, Records):
             blocks = blocks_of(sorted(request.target.references))
@@ -194,9 +210,11 @@ class Ledger:
                 self._writer.submit(ledger_bulk.write_blocks, part).result()
         return self._writer.submit(ledger_bulk.dispatch, entry).result()
 
-    def enter_soon(self, request: DeletionRequest, sites: Collection[str] | None = None) -> Future[RequestStatus]:
+    def enter_soon(
+        self, request: DeletionRequest, sites: Collection[str] | None = None, *, logged: bool = False
+    ) -> Future[RequestStatus]:
         """Enter a request that is no bulk without waiting until it is on disk; the future is `enter`'s outcome."""
-        return self._writer.submit(ledger_requests.enter, Entry(request, self._due, sites))
+        return self._writer.submit(ledger_requests.enter, Entry(request, self._due, sites, logged))
 
     def status(self, request_id: str) -> RequestStatus:
         """Return one request's status.
@@ -272,15 +290,21 @@ class Ledger:
         with self._reading() as connection:
             return read_references(connection, request, after)
 
+    def signature(self, site: str, number: int) -> bytes | None:
+        """Return the requester's signature of a site's order, empty if there is none; None if there is no order."""
+        with self._reading() as connection:
+            return read_signature(connection, site, number)
+
     def note_delivered(self, site: str, numbers: Collection[int]) -> Future[None]:
         """Write that orders were sent to a site, without waiting until that is on disk."""
         return self._writer.submit(ledger_answers.note_delivered, ledger_answers.Delivered(site, tuple(numbers)))
 
-    def acknowledge(self, answer: Acknowledgement) -> None:
+    def acknowledge(self, answer: Acknowledgement, *, logged: bool = False) -> None:
         """Write a site's answer to an order; the same answer again changes nothing.
 
-        Two answers are the same if they differ in nothing but `seconds`: a site that never heard that its answer had
-        arrived may have measured again. The first measurement is kept.
+        Two answers are the same if they differ in nothing but `seconds` and the receipt: a site that never heard that
+        its answer had arrived may have measured again. The first measurement is kept. With `logged`, its receipt was
+        checked, and goes into the transparency log in the same transaction.
 
         Raises
         ------
@@ -289,11 +313,11 @@ class Ledger:
         DeletionConflict
             If the order was answered differently before, or the site has left the federation.
         """
-        self.acknowledge_soon(answer).result()
+        self.acknowledge_soon(answer, logged=logged).result()
 
-    def acknowledge_soon(self, answer: Acknowledgement) -> Future[None]:
+    def acknowledge_soon(self, answer: Acknowledgement, *, logged: bool = False) -> Future[None]:
         """Acknowledge without waiting until the answer is on disk; the future is `acknowledge`'s outcome."""
-        return self._writer.submit(ledger_answers.acknowledge, answer)
+        return self._writer.submit(ledger_answers.acknowledge, ledger_answers.Answer(answer, logged))
 
     def mark_overdue(self) -> int:
         """Move requests whose time has run out to `overdue`; return how many."""

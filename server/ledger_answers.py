@@ -16,6 +16,7 @@ from server.ledger_errors import DeletionConflict, UnknownDeletion
 from server.ledger_reading import claims
 from server.ledger_tables import AcknowledgementRow, OrderRow, RequestRow
 from server.ledger_transaction import Transaction
+from server.log_leaves import Leaf, append_leaves, leaf_of_receipt
 
 _MOST_AT_ONCE = 1000
 
@@ -28,26 +29,40 @@ class Delivered:
     numbers: Collection[int]
 
 
-def acknowledge(transaction: Transaction, answers: Sequence[Acknowledgement]) -> list[FedmunkeyError | None]:
+@dataclass(frozen=True)
+class Answer:
+    """What a site answers; with `logged`, it bears a receipt that was checked and goes into the transparency log."""
+
+    acknowledgement: Acknowledgement
+    logged: bool = False
+
+
+def acknowledge(transaction: Transaction, answers: Sequence[Answer]) -> list[FedmunkeyError | None]:
     """Write answers; the same answer again changes nothing, another one to the same order is refused.
 
-    Two answers are the same if they differ in nothing but `seconds`.
+    Two answers are the same if they differ in nothing but `seconds` and the receipt; the first receipt is kept.
     """
-    orders = _find_orders(transaction, answers)
+    orders = _find_orders(transaction, [item.acknowledgement for item in answers])
     given = _find_answers(transaction, [key for key, row in orders.items() if SiteState(row.state).answered])
     results: list[FedmunkeyError | None] = []
     rows: list[dict[str, Any]] = []
-    for answer in answers:
+    leaves: list[Leaf] = []
+    for item in answers:
+        answer = item.acknowledgement
         order = orders.get((answer.site, answer.number))
         fault = _fault(answer, order, given.get((answer.site, answer.number)))
         results.append(fault)
         if fault is None and order is not None and (answer.site, answer.number) not in given:
             row = {"site": answer.site, "number": answer.number, **claims(answer)}
             given[answer.site, answer.number] = row
-            rows.append({**row, "seconds": answer.seconds, "acknowledged_at": transaction.at})
+            times = {"seconds": answer.seconds, "acknowledged_at": transaction.at}
+            rows.append({**row, **times, "receipt": answer.receipt or None})
+            if item.logged:
+                leaves.append(leaf_of_receipt(answer.site, answer.number, answer.receipt))
             transaction.move_order(order.request, answer.site, answer.number, SiteState(order.state), answer.state)
     if rows:
         transaction.connection.execute(insert(AcknowledgementRow), rows)
+        append_leaves(transaction.connection, leaves)
         settle(transaction, {orders[row["site"], row["number"]].request for row in rows})
         hit(Failpoint.ACKNOWLEDGE_BEFORE_COMMIT)
     return results

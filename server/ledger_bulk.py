@@ -29,6 +29,7 @@ from server.ledger_requests import (
 )
 from server.ledger_tables import OrderRow, ReferencesRow
 from server.ledger_transaction import Event, Transaction
+from server.log_leaves import append_leaves, leaf_of_request
 
 BULK = 10_000
 """References above which a request is written block after block."""
@@ -111,6 +112,10 @@ def dispatch(transaction: Transaction, entries: Sequence[Entry]) -> list[Request
                 continue
             transaction.move_request(row.number, RequestState(row.state), RequestState.VERIFIED)
             transaction.move_request(row.number, RequestState.VERIFIED, RequestState.DISPATCHED)
+            if entry.logged and row.signature:
+                # The one that was kept with the references, if the requester has signed again since.
+                leaf = leaf_of_request(row.request_id, row.signature, sorted(addressed))
+                append_leaves(transaction.connection, [leaf])
             number_orders(transaction, [(row.number, addressed)], sites)
             transaction.flush()
         row = find_known(transaction, [entry.request.request_id])[entry.request.request_id]

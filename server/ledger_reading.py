@@ -65,6 +65,8 @@ class LargeOrder:
         The request's number in the ledger.
     references : int
         How many it names.
+    signature : bytes
+        As in a `DeletionRequest`.
     """
 
     number: int
@@ -74,6 +76,7 @@ class LargeOrder:
     records_site: str
     request: int
     references: int
+    signature: bytes
 
 
 def read_statuses(connection: Connection, rows: Sequence[Row[Any]], now: datetime) -> list[RequestStatus]:
@@ -106,7 +109,9 @@ def read_requests(connection: Connection, rows: Sequence[Row[Any]]) -> list[Dele
         blocks = select(ReferencesRow.request, ReferencesRow.block).where(ReferencesRow.request.in_(references))
         for found in connection.execute(blocks):
             references[found.request] += split(found.block)
-    return [DeletionRequest(row.request_id, row.requester, _target(row, references)) for row in rows]
+    return [
+        DeletionRequest(row.request_id, row.requester, _target(row, references), row.signature or b"") for row in rows
+    ]
 
 
 def read_orders(
@@ -130,7 +135,14 @@ def read_orders(
         DeletionOrder(row.order_number, site, requests[row.number])
         if row.number in requests
         else LargeOrder(
-            row.order_number, site, row.request_id, row.requester, row.target_site, row.number, row.reference_count
+            row.order_number,
+            site,
+            row.request_id,
+            row.requester,
+            row.target_site,
+            row.number,
+            row.reference_count,
+            row.signature or b"",
         )
         for row in taken
     ]
@@ -145,6 +157,16 @@ def read_references(connection: Connection, request: int, after: int) -> list[by
         .limit(BLOCKS_AT_ONCE)
     )
     return [reference for block in blocks for reference in split(block)]
+
+
+def read_signature(connection: Connection, site: str, number: int) -> bytes | None:
+    """Return the requester's signature of a site's order, empty if there is none; None if there is no such order."""
+    row = connection.execute(
+        select(RequestRow.signature)
+        .join(OrderRow, OrderRow.request == RequestRow.number)
+        .where(OrderRow.site == site, OrderRow.number == number)
+    ).one_or_none()
+    return None if row is None else row.signature or b""
 
 
 def read_history(connection: Connection, request: int) -> list[Move]:
@@ -223,6 +245,7 @@ def _progress(row: Row[Any], request_id: str) -> SiteProgress:
         reason=row.reason,
         record_loss=_loss(row.record_epsilon, row.record_delta, 1),
         subject_loss=_loss(row.subject_epsilon, row.subject_delta, row.subject_records),
+        receipt=row.receipt or b"",
     )
     return SiteProgress(row.site, row.number, state, acknowledgement, row.acknowledged_at, row.reason)
 

@@ -18,6 +18,7 @@ from server.ledger_errors import DeletionExists, UnknownDeletion
 from server.ledger_reading import RECORDS, SITE, SUBJECT, blocks_of, read_statuses
 from server.ledger_tables import OrderRow, ReferencesRow, RequestRow, SiteRow
 from server.ledger_transaction import Event, Transaction
+from server.log_leaves import append_leaves, leaf_of_request
 from server.policy import addressed_sites, addresses_everyone
 
 _SET_LAST_NUMBER = (
@@ -38,15 +39,18 @@ class Entry:
         From submission to the day on which it is late.
     sites : collection of str, optional
         Which sites get an order; None lets the policy say.
+    logged : bool
+        Whether it bears a signature that was checked and goes into the transparency log.
     """
 
     request: DeletionRequest
     due: timedelta
     sites: Collection[str] | None = None
+    logged: bool = False
 
 
 def content_digest(request: DeletionRequest) -> bytes:
-    """Return the SHA-256 of all that makes a request this request, its id left out.
+    """Return the SHA-256 of all that makes a request this request, its id and signature left out.
 
     Requester, kind and site are each preceded by their length in 8 bytes, references follow in ascending order; the
     migration to revision 0003 computes the same.
@@ -147,6 +151,14 @@ def _write(
         for step in _STEPS:
             transaction.record(Event(transaction.at, number, "", before, step.value))
             before = step.value
+    append_leaves(
+        transaction.connection,
+        [
+            leaf_of_request(entry.request.request_id, entry.request.signature, sorted(sites))
+            for entry, (_, sites) in zip(chosen, admitted, strict=True)
+            if entry.logged
+        ],
+    )
     orders = zip(numbers, (sites for _, sites in admitted), strict=True)
     given = number_orders(transaction, orders, last)
     return [
@@ -170,6 +182,7 @@ def insert_heads(transaction: Transaction, entries: Sequence[Entry], state: Requ
             **_target_values(entry.request),
             "submitted_at": transaction.at,
             "content_digest": content_digest(entry.request),
+            "signature": entry.request.signature or None,
             "everyone": addresses_everyone(entry.request),
             "state": state.value,
             "due_at": transaction.at + entry.due,

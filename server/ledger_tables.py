@@ -3,7 +3,7 @@
     sites ──< orders >── requests ──< request_references        events
                 └── acknowledgements                            rounds
 
-Records and subjects appear as references only.
+Those of the transparency log are in `server.log_tables`. Records and subjects appear as references only.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ class RequestRow(Base):
     submitted_at: Mapped[datetime]
     # Tells whether a second request with the same id is the same request, without reading its references.
     content_digest: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+    # The requester's envelope; empty if it did not sign.
+    signature: Mapped[bytes | None] = mapped_column(LargeBinary)
     # Whether it is for every site, whichever these are.
     everyone: Mapped[bool] = mapped_column(server_default=false())
     state: Mapped[str] = mapped_column(String(STATE_CHARACTERS), server_default="received")
@@ -143,6 +145,8 @@ class AcknowledgementRow(Base):
     subject_epsilon: Mapped[float | None]
     subject_delta: Mapped[float | None]
     subject_records: Mapped[int | None] = mapped_column(BigInteger)
+    # The site's envelope; empty if it has no key.
+    receipt: Mapped[bytes | None] = mapped_column(LargeBinary)
     acknowledged_at: Mapped[datetime]
 
 

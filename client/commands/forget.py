@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,8 @@ from rich.progress import Progress
 
 from client.commands.display import plain_table, progress_bars
 from client.commands.faults import faults_explained
-from client.commands.options import DEFAULT_SERVICE, JsonOption, ServiceOption, read_ids
+from client.commands.options import DEFAULT_SERVICE, JsonOption, ServiceOption, ValidDaysOption, read_ids
+from client.commands.requester import DEFAULT_DAYS, Requester
 from client.site import SiteFolder
 from common import command_line
 from common.deletion import (
@@ -26,11 +27,13 @@ from common.deletion import (
     Subject,
     Target,
     WholeSite,
+    utc_now,
 )
-from common.deletion_channel import DeletionChannel
+from common.deletion_channel import DeletionChannel, split_address
 from common.deletion_service import DeletionService
 from common.errors import InvalidDeletion, ServiceUnavailable
 from common.references import FederationSecret
+from common.signing.keys import SigningKey
 from common.waiting import Wait
 
 _FIRST_PAUSE = 0.1
@@ -42,7 +45,7 @@ def forget(
     record: Annotated[list[str] | None, typer.Option(help="A record's id. Repeatable.")] = None,
     records_file: Annotated[Path | None, typer.Option(help="A file with record ids, one a line.")] = None,
     subject: Annotated[str | None, typer.Option(help="A patient's id: every record about that patient.")] = None,
-    everything: Annotated[bool, typer.Option("--everything", help="Everything that one site holds.")] = False,
+    everything: Annotated[bool, typer.Option("--everything", "--all", help="Everything that one site holds.")] = False,
     service: ServiceOption = DEFAULT_SERVICE,
     site_dir: Annotated[
         Path | None, typer.Option(help="Ask as a site, whose folder this is, for what that site holds.")
@@ -54,6 +57,11 @@ def forget(
     site: Annotated[
         str | None, typer.Option(help="The only site to ask, with --requester; every site if left out.")
     ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="The requester's private key, with --requester; a site signs with the key in its folder."),
+    ] = None,
+    valid_days: ValidDaysOption = DEFAULT_DAYS,
     request_id: Annotated[
         str | None,
         typer.Option(help="The request's id, a random one by default; the same id again is the same request."),
@@ -67,21 +75,41 @@ def forget(
     A site asks for what it holds itself: --site-dir.
     The data-protection officer asks for anything, anywhere: --requester and --secret.
     Ids stay here; the service receives references made with the federation secret.
+    Sites that have a file of trusted keys carry out signed requests only.
     A request that not every site has answered in time stays in the ledger until every one has.
 
     Example: munkey-client forget --subject patient-17 --site-dir hospital-1 --service 127.0.0.1:9440
     """
-    wanted = _read_wanted(record, records_file, subject, everything)
+    split_address(service)
+    wanted = read_wanted(record, records_file, subject, everything)
+    if site_dir is not None:
+        if requester is not None or secret is not None or site is not None or key is not None:
+            raise InvalidDeletion("--site-dir asks as that site; leave --requester, --secret, --site and --key out")
+        asker, target = _ask_as_site(SiteFolder(site_dir), wanted)
+    else:
+        asker, target = _ask_as_officer(requester, secret, site, wanted)
+        asker = replace(asker, key=None if key is None else SigningKey.read(key))
+    if isinstance(target, WholeSite) and not yes:
+        confirm(target.site)
+    request = DeletionRequest(str(uuid.uuid4()) if request_id is None else request_id, asker.name, target)
+    ask(asker.sign(request, utc_now(), valid_days), service, wait, as_json)
+
+
+def ask(request: DeletionRequest, service: str, wait: float, as_json: bool) -> None:
+    """Submit a request, wait for the sites' answers with a progress bar, and show them.
+
+    Parameters
+    ----------
+    request : DeletionRequest
+        Signed, if its requester has a key.
+    service : str
+        Address of the deletion service.
+    wait : float
+        Seconds to wait.
+    as_json : bool
+        Whether to print JSON instead of a table.
+    """
     with DeletionChannel(service) as channel:
-        if site_dir is not None:
-            if requester is not None or secret is not None or site is not None:
-                raise InvalidDeletion("--site-dir asks as that site; leave --requester, --secret and --site out")
-            asker, target = _ask_as_site(SiteFolder(site_dir), wanted)
-        else:
-            asker, target = _ask_as_officer(requester, secret, site, wanted)
-        if isinstance(target, WholeSite) and not yes:
-            _confirm(target.site)
-        request = DeletionRequest(str(uuid.uuid4()) if request_id is None else request_id, asker, target)
         status = _submit(channel, request)
         with progress_bars(quiet=as_json) as bars:
             status = await_answers(channel, status, wait, _show_answers(bars, status))
@@ -115,34 +143,37 @@ def await_answers(
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class Wanted:
     """What is to be forgotten, still by its ids; with neither records nor a subject, everything."""
 
     records: tuple[str, ...] = ()
     subject: str = ""
 
 
-def _read_wanted(record: list[str] | None, records_file: Path | None, subject: str | None, everything: bool) -> _Wanted:
+def read_wanted(record: list[str] | None, records_file: Path | None, subject: str | None, everything: bool) -> Wanted:
+    """Return what the options of a command name; raises `InvalidDeletion` unless exactly one of them is given."""
     given = [bool(record), records_file is not None, subject is not None, everything]
     if sum(given) != 1:
         raise InvalidDeletion("say what to forget by one of --record, --records-file, --subject and --everything")
     records = tuple(read_ids(records_file)) if records_file is not None else tuple(record or ())
     if subject == "" or "" in records:
         raise InvalidDeletion("an id is empty; give the id that the record was enrolled with")
-    return _Wanted(records, subject or "")
+    return Wanted(records, subject or "")
 
 
-def _target(wanted: _Wanted, secret: FederationSecret, site: str) -> Records | Subject:
+def target_of(wanted: Wanted, secret: FederationSecret, site: str) -> Records | Subject:
+    """Return records, at one site or (empty) anywhere, or a subject as the service may see them."""
     if wanted.records:
         return Records(frozenset(map(secret.reference, wanted.records)), site)
     return Subject(secret.reference(wanted.subject))
 
 
-def _ask_as_site(folder: SiteFolder, wanted: _Wanted) -> tuple[str, Target]:
+def _ask_as_site(folder: SiteFolder, wanted: Wanted) -> tuple[Requester, Target]:
+    key = SigningKey.read(folder.signing_key) if folder.signing_key.exists() else None
     with folder.open() as store:
         site = store.description.site
-        if wanted == _Wanted():
-            return site, WholeSite(site)
+        if wanted == Wanted():
+            return Requester(site, key, folder.read_secret() if key else None), WholeSite(site)
         secret = folder.read_secret()
         references = [secret.reference(record) for record in wanted.records]
         strangers = [not (store.holds(reference) or store.has_deleted(reference)) for reference in references]
@@ -152,12 +183,12 @@ def _ask_as_site(folder: SiteFolder, wanted: _Wanted) -> tuple[str, Target]:
             f"{site} has never held {sum(strangers)} of the {len(strangers)} records, the first of them is number "
             f"{strangers.index(True) + 1}; correct the ids, nothing was asked for"
         )
-    return site, _target(wanted, secret, site)
+    return Requester(site, key, secret), target_of(wanted, secret, site)
 
 
 def _ask_as_officer(
-    requester: str | None, secret: Path | None, site: str | None, wanted: _Wanted
-) -> tuple[str, Target]:
+    requester: str | None, secret: Path | None, site: str | None, wanted: Wanted
+) -> tuple[Requester, Target]:
     if requester is None:
         raise InvalidDeletion(
             f"say who asks: a site with --site-dir, or --requester {DATA_PROTECTION_OFFICER} with --secret"
@@ -166,20 +197,22 @@ def _ask_as_officer(
         raise InvalidDeletion(
             f"--requester {requester!r} may not ask; it is {DATA_PROTECTION_OFFICER}, or a site with --site-dir"
         )
-    if wanted == _Wanted():
+    asker = Requester(requester, secret=None if secret is None else FederationSecret.read(secret))
+    if wanted == Wanted():
         if not site:
             raise InvalidDeletion("--everything is about one site; name it with --site")
-        return requester, WholeSite(site)
+        return asker, WholeSite(site)
     if wanted.subject and site is not None:
         raise InvalidDeletion("a subject is forgotten at every site; leave --site out, or ask with --site-dir")
     if site == "":
         raise InvalidDeletion("--site is empty; name a site, or leave it out to ask every site")
-    if secret is None:
+    if asker.secret is None:
         raise InvalidDeletion("ids become references with the federation secret; name its file with --secret")
-    return requester, _target(wanted, FederationSecret.read(secret), site or "")
+    return asker, target_of(wanted, asker.secret, site or "")
 
 
-def _confirm(site: str) -> None:
+def confirm(site: str) -> None:
+    """Ask whether everything is meant; raises `InvalidDeletion` if not."""
     try:
         sure = typer.confirm(f"Forget everything that {site} holds? This cannot be undone", err=True)
     except click.Abort:

@@ -16,6 +16,10 @@ SiteDirOption = Annotated[
 ]
 ServiceOption = Annotated[str, typer.Option("--service", help="Address of the deletion service, host:port.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+ValidDaysOption = Annotated[
+    float,
+    typer.Option(min=0.01, max=3650, help="Days for which sites may carry the request out, where it is signed."),
+]
 
 DEFAULT_SERVICE: str = Settings.model_fields["deletion_service"].default
 DEFAULT_PATIENCE: float = Settings.model_fields["deletion_patience"].default

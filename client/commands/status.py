@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import typer
+
 from client.commands.display import order_document, orders_table, plain_table
 from client.commands.faults import faults_explained
 from client.commands.options import JsonOption, SiteDirOption
 from client.dataset import Split
 from client.key_store import KeyStore
+from client.proof_status import describe_proofs
 from client.site import SiteFolder
 from common import command_line
 from common.deletion import Acknowledgement
@@ -31,8 +34,12 @@ def status(site_dir: SiteDirOption, as_json: JsonOption = False) -> None:
     table = plain_table("", "")
     table.show_header = False
     for name, value in holdings.facts.items():
+        if name == "alarms":
+            continue
         table.add_row(name.replace("_", " "), _words(value))
     command_line.print_table(table)
+    for fault in holdings.facts["alarms"]:
+        typer.echo(f"ALARM: {fault}")
     if holdings.orders:
         command_line.print_table(orders_table(holdings.orders))
 
@@ -71,6 +78,7 @@ class _Holdings:
             "image_path": held.image_path.value,
             "input_shape": "x".join(str(size) for size in held.input_shape),
             "bytes": store.path.stat().st_size,
+            **describe_proofs(store),
         }
         return cls(facts, store.read_applied())
 

@@ -28,6 +28,7 @@ from client.key_store.identities import ReferenceHashes, decrypt_identity
 from client.key_store.influence import count_influences, count_largest_subject, raise_influence
 from client.key_store.neighbour_rows import read_lists, write_lists
 from client.key_store.privacy import PrivacyAccount
+from client.key_store.refusal import find_order, refuse_order
 from client.key_store.schema import check_version, connect, create_tables, not_waiting_for_disk, writing
 from common.deletion import Acknowledgement, DeletionOrder
 from common.encoders import Encoding
@@ -394,13 +395,21 @@ class KeyStore:
             If the order is for another site, skips one, or another process keeps the log from being emptied; the order
             can be applied again.
         """
-        site = self.description.site
-        if order.site != site:
-            raise KeyStoreError(f"order {order.number} is for {order.site}, this key store belongs to {site}")
-        expected = self.last_order + 1
-        if order.number > expected:
-            raise KeyStoreError(f"order {order.number} came before order {expected}; watch the stream from the start")
+        self._check_turn(order)
         return apply_order(self._connection, order, self._identity, self._privacy)
+
+    def refuse(self, order: DeletionOrder, reason: str) -> Acknowledgement:
+        """Answer an order without carrying it out; nothing is deleted. Raises as `apply` does.
+
+        An order that was answered before keeps its answer.
+        """
+        self._check_turn(order)
+        refuse_order(self._connection, order, reason)
+        return next(read_acknowledgements(self._connection, self.description, f"number = {order.number}"))
+
+    def find_order(self, request_id: str) -> int | None:
+        """Return the number of the first order that brought a request, carried out or refused; None if none has."""
+        return find_order(self._connection, request_id)
 
     def read_unacknowledged(self) -> list[Acknowledgement]:
         """Return the answers that the deletion service has not been told yet, oldest first.
@@ -414,6 +423,14 @@ class KeyStore:
         """Note that the deletion service has this site's answer to an order."""
         with not_waiting_for_disk(self._connection), self._writing() as connection:
             connection.execute("UPDATE applied_orders SET acknowledged = 1 WHERE number = ?", (number,))
+
+    def _check_turn(self, order: DeletionOrder) -> None:
+        site = self.description.site
+        if order.site != site:
+            raise KeyStoreError(f"order {order.number} is for {order.site}, this key store belongs to {site}")
+        expected = self.last_order + 1
+        if order.number > expected:
+            raise KeyStoreError(f"order {order.number} came before order {expected}; watch the stream from the start")
 
     @contextmanager
     def _writing(self, generation: int | None = None) -> Iterator[sqlite3.Connection]:

@@ -15,6 +15,7 @@ from simulations.bench import (
     neighbour_search,
     noisy_training,
     packed_ensemble,
+    proofs,
     serving,
     site_memory,
     training_epoch,
@@ -31,6 +32,7 @@ GROUPS: tuple[Group, ...] = (
     deletion_growth.GROUP,
     deletion_speed.GROUP,
     deletion_service.GROUP,
+    proofs.GROUP,
     breastmnist.GROUP,
     bccd.GROUP,
 )

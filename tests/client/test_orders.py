@@ -196,7 +196,7 @@ def test_refused_answer_keeps_no_other_deletion_from_being_carried_out(
     assert [answer.number for answer in held.read_unacknowledged()] == [2]
     assert service.refusals == [2]
     (said,) = [record.getMessage() for record in caplog.records]
-    assert said.startswith("order 2 was carried out, but the service refuses the answer: an answer cannot be changed")
+    assert said.startswith("order 2 was answered, but the service refuses the answer: an answer cannot be changed")
 
 
 def test_refused_answer_is_given_again_the_next_time(held: KeyStore, order: Order) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from client.dataset import Split
 from common.settings import Settings
-from simulations.case import Case
+from simulations.case import Case, seen_although_forgotten
 from simulations.comparison import cell as cell_module
 from simulations.comparison.cell import Outcome, run_cell
 from simulations.hospitals import Encoded
@@ -96,11 +96,10 @@ def test_methods_of_several_families_are_refused(question: Question, everything:
 def test_oracle_that_would_see_a_forgotten_record_stops_the_cell(
     question: Question, everything: Encoded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checked = cell_module.seen_although_forgotten
 
     def with_everything(case: Case, seen: Mapping[str, Encoded]) -> int:
         del seen
-        return checked(case, {h.name: h.given.split(Split.TRAIN) for h in case.hospitals})
+        return seen_although_forgotten(case, {h.name: h.given.split(Split.TRAIN) for h in case.hospitals})
 
     monkeypatch.setattr(cell_module, "seen_although_forgotten", with_everything)
 

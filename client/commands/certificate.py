@@ -1,0 +1,60 @@
+"""`munkey-client certificate`: fetch what shows that a request was carried out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.commands.faults import faults_explained
+from client.commands.options import DEFAULT_SERVICE, JsonOption, ServiceOption
+from common import certificate_words, command_line
+from common.certificate import Certificate, verify_certificate
+from common.certificate_page import certificate_page
+from common.deletion_channel import DeletionChannel
+from common.errors import InvalidProof
+from common.trusted_keys import TrustedKeys
+
+
+@faults_explained()
+def certificate(
+    request_id: Annotated[str, typer.Argument(help="The request's id.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="Where to write the certificate.")],
+    keys: Annotated[
+        Path | None, typer.Option(help="File of trusted keys, such as a site's trust.json: check before writing.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page for people as well; needs --keys.")] = None,
+    service: ServiceOption = DEFAULT_SERVICE,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the certificate of a request that every site has answered.
+
+    It holds the signed request, the sites' receipts, their proofs in the log and the log's signed head,
+    and no patient's or record's id. Whoever has the public keys can check it: munkey-client verify.
+
+    Example: munkey-client certificate 6f1c0a52 --output certificate.json --keys trust.json --html certificate.html
+    """
+    if html is not None and keys is None:
+        raise InvalidProof(
+            "a page is written only of a certificate that was checked; name the trusted keys with --keys"
+        )
+    with DeletionChannel(service) as channel:
+        data = channel.certificate(request_id)
+    made = Certificate.from_bytes(data)
+    trusted = None if keys is None else TrustedKeys.read(keys)
+    verified = None if trusted is None else verify_certificate(data, trusted)
+    if verified is not None and verified.terms.request_id != request_id:
+        raise InvalidProof(f"the service sent the certificate of another request than {request_id!r}")
+    page = None if html is None or trusted is None else certificate_page(data, trusted)
+    output.write_bytes(data)
+    if html is not None and page is not None:
+        html.write_text(page + "\n", encoding="utf-8")
+    if as_json:
+        about = None if verified is None or trusted is None else certificate_words.document(verified, trusted)
+        command_line.print_json({"certificate": str(output), "checked": verified is not None, "about": about})
+        return
+    checked = "checked" if verified is not None else "not checked; check it with munkey-client verify"
+    typer.echo(f"certificate of {request_id}: {output}, {len(made.receipts)} receipts, {checked}")
+    if html is not None:
+        typer.echo(f"page: {html}")

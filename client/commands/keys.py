@@ -1,0 +1,72 @@
+"""`munkey-client keys`: make and show the keys that sign requests and receipts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.commands.faults import faults_explained
+from client.commands.options import JsonOption
+from client.site import SiteFolder
+from common import command_line
+from common.errors import InvalidProof
+from common.signing.keys import PublicKey, SigningKey
+
+keys = typer.Typer(
+    no_args_is_help=True,
+    help="""Make and show the keys that sign requests and receipts.
+
+    Example: munkey-client keys new officer.pem
+    """,
+)
+
+_FileArgument = Annotated[Path | None, typer.Argument(metavar="[FILE]", help="The private key.", show_default=False)]
+_SiteDirOption = Annotated[Path | None, typer.Option(help="The key of a site, whose folder this is.")]
+
+
+@keys.command()
+@faults_explained()
+def new(file: _FileArgument = None, site_dir: _SiteDirOption = None, as_json: JsonOption = False) -> None:
+    """Make a key: FILE, which its owner alone can read, and FILE's public part beside it, to hand out.
+
+    With --site-dir, the site signs requests and receipts with it from then on.
+    An existing file is left alone.
+
+    Example: munkey-client keys new officer.pem
+    """
+    path = _path(file, site_dir)
+    key = SigningKey.generate()
+    try:
+        key.write(path)
+    except FileExistsError:
+        raise InvalidProof(f"{path} is there already; a key is never overwritten, name another file") from None
+    public = path.with_suffix(".pub")
+    public.write_bytes(key.public.pem())
+    _show(key.public, as_json, path, public)
+
+
+@keys.command()
+@faults_explained()
+def show(file: _FileArgument = None, site_dir: _SiteDirOption = None, as_json: JsonOption = False) -> None:
+    """Show the public part of a private key, as others trust it.
+
+    Example: munkey-client keys show officer.pem
+    """
+    path = _path(file, site_dir)
+    _show(SigningKey.read(path).public, as_json, path, path.with_suffix(".pub"))
+
+
+def _path(file: Path | None, site_dir: Path | None) -> Path:
+    if (file is None) == (site_dir is None):
+        raise InvalidProof("name either a file or a site's folder (--site-dir)")
+    return file if file is not None else SiteFolder(site_dir or Path()).signing_key
+
+
+def _show(public: PublicKey, as_json: bool, path: Path, beside: Path) -> None:
+    if as_json:
+        command_line.print_json({"key": public.raw.hex(), "key_id": public.key_id, "file": str(path)})
+        return
+    typer.echo(f"private key {path}: keep it here\npublic key {beside}: hand it out")
+    typer.echo(f"public key {public.raw.hex()}\nkey id {public.key_id}")

@@ -1,0 +1,61 @@
+"""`munkey-client verify`: check a certificate, offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.commands.faults import faults_explained
+from client.commands.options import JsonOption
+from common import certificate_words, command_line
+from common.certificate import Verified
+from common.deletion import Records, Subject
+from common.errors import InvalidProof
+from common.references import FederationSecret
+from common.signed_requests import target_digest
+from common.verify_certificate import lines, read_and_verify
+
+
+@faults_explained()
+def verify(
+    file: Annotated[Path, typer.Argument(help="The certificate.", show_default=False)],
+    keys: Annotated[Path, typer.Option(help="File of the public keys to trust; munkey-client trust add makes one.")],
+    secret: Annotated[
+        Path | None, typer.Option(help="The federation secret, to check whom the certificate is about.")
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="The patient whom it should be about; with --secret.")] = None,
+    record: Annotated[
+        list[str] | None, typer.Option(help="A record that it should be about, with --secret. Name all of them.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a certificate with the public keys only, and say what it proves and what it does not.
+
+    It needs no network. python -m common.verify_certificate does the same and installs lighter.
+
+    Example: munkey-client verify certificate.json --keys trust.json
+    """
+    if (secret is not None) != (subject is not None or bool(record)) or (subject is not None and record):
+        raise InvalidProof("whom it is about is checked with --secret and either --subject or --record")
+    verified, trusted = read_and_verify(file, keys)
+    named = secret is not None
+    if secret is not None:
+        _check_named(verified, FederationSecret.read(secret), subject, record or [])
+    if as_json:
+        about = certificate_words.document(verified, trusted)
+        command_line.print_json({**about, "checked_identity": named})
+        return
+    typer.echo("\n".join(lines(verified, trusted)))
+    if named:
+        typer.echo(f"\nIt is about the {'patient' if subject is not None else 'records'} that you named.")
+
+
+def _check_named(verified: Verified, secret: FederationSecret, subject: str | None, records: list[str]) -> None:
+    if subject is not None:
+        wanted = target_digest(Subject(secret.reference(subject)))
+    else:
+        wanted = target_digest(Records(frozenset(map(secret.reference, records)), verified.terms.site))
+    if wanted != verified.terms.target:
+        raise InvalidProof("the certificate holds, but it is about something else than what you named")

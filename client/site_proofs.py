@@ -1,0 +1,165 @@
+"""How a site answers orders so that anybody can check it: it checks who asked, signs receipts and witnesses the log.
+
+Everything that decides lies in the site's folder beside the key store, so no program can forget to pass it on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from client.key_store import KeyStore
+from client.receipts import ReceiptBook, tombstone_commitment
+from client.site import SiteFolder
+from client.trust import check_order, check_signer
+from client.witness import witness
+from common.deletion import Acknowledgement, DeletionOrder, SiteState, utc_now
+from common.deletion_service import DeletionService
+from common.errors import InvalidProof, KeyStoreError
+from common.receipts import Receipt
+from common.signed_requests import request_digest
+from common.signing.keys import SigningKey
+from common.trusted_keys import Role, TrustedKey, TrustedKeys
+
+
+class SiteProofs:
+    """What stands between a site's key store and the orders that come; it is a context manager.
+
+    Parameters
+    ----------
+    store : KeyStore
+        The site's key store. Its folder has the site's key, its trusted keys and its receipts, each of which may be
+        missing: without trusted keys any order is carried out, without a key nothing is signed.
+    clock : callable
+        Returns the time, with a zone.
+    """
+
+    def __init__(self, store: KeyStore, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self._store = store
+        self._clock = clock
+        self._folder = SiteFolder(store.path.parent)
+        self._key = SigningKey.read(self._folder.signing_key) if self._folder.signing_key.exists() else None
+        needed = self._key is not None or self._folder.trust.exists()
+        self._book = ReceiptBook(self._folder.proofs) if needed else None
+        self._trust = _TrustFile(self._folder.trust)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._book is not None:
+            self._book.close()
+
+    def carry_out(self, order: DeletionOrder) -> Acknowledgement:
+        """Carry out an order, or refuse it; an order that was answered before keeps its answer.
+
+        Raises
+        ------
+        KeyStoreError
+            As `KeyStore.apply` does.
+        InvalidProof
+            If the site's own files of keys cannot be used; nothing is deleted, refused or signed then.
+        """
+        again = order.number <= self._store.last_order
+        reason = "" if again else self._objection(order)
+        answer = self._store.refuse(order, reason) if reason else self._store.apply(order)
+        return self._with_receipt(order, answer, again=again)
+
+    def answer(self, service: DeletionService, answer: Acknowledgement) -> Acknowledgement:
+        """Return an answer that the store has kept, with its receipt.
+
+        A receipt that a crash kept from being signed is signed now; for that the service is asked for the order again.
+        """
+        if self._key is None or self._book is None:
+            return answer
+        kept = self._book.read(answer.number)
+        if kept is not None:
+            return replace(answer, receipt=kept)
+        order = next(iter(service.watch(answer.site, answer.number - 1)), None)
+        if order is None:
+            raise _other_order(answer)
+        return self._with_receipt(order, answer, again=True)
+
+    def witness(self, service: DeletionService) -> bool:
+        """Look at the coordinator's log and return whether all is well; see `client.witness.witness`."""
+        if self._book is None or not self._folder.trust.exists():
+            return True
+        pending = [answer.number for answer in self._store.read_unacknowledged()]
+        return witness(service, self._book, self._trust.read(), self._clock(), pending=pending)
+
+    def _objection(self, order: DeletionOrder) -> str:
+        """Return why the site will not carry out an order; empty if it will."""
+        if not self._folder.trust.exists():
+            return ""
+        trust = self._trusted()
+        federation = self._folder.read_secret().federation_id
+        earlier = self._store.find_order(order.request.request_id)
+        try:
+            check_order(order, trust=trust, federation=federation, earlier=earlier, now=self._clock())
+        except InvalidProof as error:
+            return str(error)
+        return ""
+
+    def _trusted(self) -> TrustedKeys:
+        """Return the trusted keys; a site believes its own signature without having to say so."""
+        trust = self._trust.read()
+        if self._key is None or any(key.key == self._key.public for key in trust.keys):
+            return trust
+        return trust.add(TrustedKey(self._store.description.site, Role.SITE, self._key.public))
+
+    def _check_same(self, order: DeletionOrder, answer: Acknowledgement) -> None:
+        """Check that an order sent again is the one that was answered, as far as the site can still tell."""
+        if (order.number, order.request.request_id) != (answer.number, answer.request_id):
+            raise _other_order(answer)
+        if answer.state is not SiteState.REFUSED and self._folder.trust.exists():
+            try:
+                check_signer(order, self._trusted())
+            except InvalidProof:
+                raise _other_order(answer) from None
+
+    def _with_receipt(self, order: DeletionOrder, answer: Acknowledgement, *, again: bool) -> Acknowledgement:
+        if self._key is None or self._book is None:
+            return answer
+        kept = self._book.read(answer.number)
+        if kept is None:
+            if again:
+                self._check_same(order, answer)
+            refused = answer.state is SiteState.REFUSED
+            receipt = Receipt(
+                answer,
+                request_digest(order.request),
+                self._clock(),
+                None if refused else tombstone_commitment(self._store, order.request.target),
+                self._book.head(),
+            )
+            kept = self._book.keep(answer.number, receipt.sign(self._key).to_bytes())
+        return replace(answer, receipt=kept)
+
+
+def _other_order(answer: Acknowledgement) -> KeyStoreError:
+    return KeyStoreError(
+        f"the service does not send order {answer.number} again as it was, and the order needs a receipt; "
+        "start it with the ledger that the site has followed"
+    )
+
+
+class _TrustFile:
+    """A file of trusted keys that is read again once it has changed, for an agent may run for months."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int, int] | None = None
+        self._keys = TrustedKeys()
+
+    def read(self) -> TrustedKeys:
+        found = self._path.stat()
+        stamp = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        if stamp != self._seen:
+            self._keys, self._seen = TrustedKeys.read(self._path), stamp
+        return self._keys

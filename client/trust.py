@@ -1,0 +1,60 @@
+"""What a site checks of an order by itself, so that a coordinator that is taken over cannot make it delete anything."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from common.certificate import verify_requester
+from common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, Subject
+from common.errors import InvalidProof
+from common.signed_requests import RequestTerms, read_signed
+from common.trusted_keys import TrustedKeys
+
+
+def check_signer(order: DeletionOrder, trust: TrustedKeys) -> RequestTerms:
+    """Check that the requester signed exactly what an order says, and return what it signed; raises `InvalidProof`."""
+    envelope, terms = read_signed(order.request)
+    verify_requester(envelope, terms, trust)
+    return terms
+
+
+def check_order(
+    order: DeletionOrder, *, trust: TrustedKeys, federation: str, earlier: int | None, now: datetime
+) -> None:
+    """Check that somebody who may has asked this site for what an order says.
+
+    Parameters
+    ----------
+    order : DeletionOrder
+        As the coordinator sent it.
+    trust : TrustedKeys
+        Whom the site trusts.
+    federation : str
+        The site's own federation.
+    earlier : int or None
+        Number of an order that brought a request with the same id before.
+    now : datetime
+        The time.
+
+    Raises
+    ------
+    InvalidProof
+        With a reason that begins with what is wrong: unsigned, altered, expired, dated in the future, replayed, out of
+        scope, meant for another federation, or what is wrong with the signature or its key. It names no record,
+        no patient and no request.
+    """
+    terms = check_signer(order, trust)
+    if terms.federation != federation:
+        raise InvalidProof("meant for another federation: the request names one whose secret is not this site's")
+    terms.check_time(now)
+    if earlier is not None and earlier != order.number:
+        raise InvalidProof(f"replayed: order {earlier} brought a request with the same id")
+    target = order.request.target
+    if not isinstance(target, Subject) and target.site not in ("", order.site):
+        raise InvalidProof("out of scope: the request is about another site")
+    if terms.requester == DATA_PROTECTION_OFFICER:
+        return
+    if terms.requester != order.site:
+        raise InvalidProof("out of scope: a site may ask only for what it holds itself")
+    if not isinstance(target, Subject) and target.site != order.site:
+        raise InvalidProof("out of scope: a site must name itself as the place of the records")

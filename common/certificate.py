@@ -1,0 +1,209 @@
+"""Certificates: one file that shows that a request was carried out, and by whom, with nothing but public keys to check.
+
+The file is canonical JSON and everything in it is signed or leads to a signed head, so no byte of it can be changed.
+Checking needs `cryptography` and `rfc8785` and nothing else of this project than what is imported here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from common.deletion import DATA_PROTECTION_OFFICER
+from common.errors import InvalidProof
+from common.log_heads import LogHead, LogProof, receipt_leaf, request_leaf
+from common.merkle import check_consistency, check_inclusion, leaf_hash
+from common.receipts import Receipt
+from common.signed_requests import RequestTerms, read_terms
+from common.signing.canonical import canonical_json, parse_canonical, read_hex, take
+from common.signing.dsse import Envelope
+from common.signing.statements import envelope_of
+from common.trusted_keys import Role, TrustedKey, TrustedKeys
+
+CERTIFICATE_BYTES = 64 * 2**20
+_TYPE = "urn:fedmunkey:certificate:v1"
+
+
+@dataclass(frozen=True)
+class LoggedReceipt:
+    """A receipt, its place in the log, and the proof that the log extends the head which the site had seen."""
+
+    envelope: Envelope
+    proof: LogProof
+    consistency: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A request and what every addressed site answered.
+
+    Attributes
+    ----------
+    request : Envelope
+        As the requester signed it.
+    sites : tuple of str
+        Which sites were addressed, in alphabetical order; the log holds the coordinator to it.
+    proof : LogProof
+        Where the request stands in the log.
+    receipts : tuple of LoggedReceipt
+        One for each of the sites, in their order.
+    head : Envelope
+        The head of the log that all proofs lead to.
+    """
+
+    request: Envelope
+    sites: tuple[str, ...]
+    proof: LogProof
+    receipts: tuple[LoggedReceipt, ...]
+    head: Envelope
+
+    def to_bytes(self) -> bytes:
+        """Return the file's contents."""
+        return canonical_json(
+            {
+                "type": _TYPE,
+                "request": {
+                    "envelope": self.request.to_document(),
+                    "sites": list(self.sites),
+                    **_proof_document(self.proof),
+                },
+                "receipts": [
+                    {
+                        "envelope": receipt.envelope.to_document(),
+                        "consistency": [node.hex() for node in receipt.consistency],
+                        **_proof_document(receipt.proof),
+                    }
+                    for receipt in self.receipts
+                ],
+                "head": self.head.to_document(),
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Certificate:
+        """Read a file's contents; raises `InvalidProof` if they are not exactly what `to_bytes` returns."""
+        document = parse_canonical(data, "the certificate", CERTIFICATE_BYTES)
+        kind, request, receipts, head = take(
+            document, "a certificate", type=str, request=dict, receipts=list, head=dict
+        )
+        if kind != _TYPE:
+            raise InvalidProof(f"the file is no certificate of type {_TYPE}")
+        envelope, sites, number, path = take(
+            request, "a certificate's request", envelope=dict, sites=list, number=int, inclusion=list
+        )
+        if not sites or any(type(site) is not str for site in sites) or sites != sorted(set(sites)):
+            raise InvalidProof("a certificate does not name the addressed sites in order")
+        return cls(
+            envelope_of(envelope),
+            tuple(sites),
+            LogProof(number, _nodes(path)),
+            tuple(map(_read_receipt, receipts)),
+            envelope_of(head),
+        )
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a certificate proves.
+
+    Attributes
+    ----------
+    terms : RequestTerms
+        What was asked for.
+    requested_by : tuple of TrustedKey
+        Whose keys signed the request.
+    receipts : tuple of Receipt
+        What each addressed site answered, in alphabetical order.
+    signed_by : tuple of TrustedKey
+        Which key signed each of them.
+    head : LogHead
+        The state of the log that holds them.
+    """
+
+    terms: RequestTerms
+    requested_by: tuple[TrustedKey, ...]
+    receipts: tuple[Receipt, ...]
+    signed_by: tuple[TrustedKey, ...]
+    head: LogHead
+
+
+def verify_certificate(data: bytes, keys: TrustedKeys) -> Verified:
+    """Check everything that a certificate says.
+
+    Parameters
+    ----------
+    data : bytes
+        The file's contents.
+    keys : TrustedKeys
+        Whom the reader trusts: the requester, the sites and the log.
+
+    Raises
+    ------
+    InvalidProof
+        With the first thing that does not hold.
+    """
+    certificate = Certificate.from_bytes(data)
+    head = LogHead.of(certificate.head)
+    keys.verify(certificate.head, Role.LOG, head.time)
+    terms = read_terms(certificate.request)
+    requested_by = verify_requester(certificate.request, terms, keys)
+    _check_leaf(request_leaf(certificate.request, certificate.sites), certificate.proof, head)
+    digest = hashlib.sha256(certificate.request.payload).digest()
+    receipts, signers = [], list[TrustedKey]()
+    if len(certificate.receipts) != len(certificate.sites):
+        raise InvalidProof("a certificate does not have one receipt for each site that the request addresses")
+    for site, logged in zip(certificate.sites, certificate.receipts, strict=True):
+        receipt = Receipt.of(logged.envelope)
+        if receipt.answer.site != site or receipt.request != digest or receipt.answer.request_id != terms.request_id:
+            raise InvalidProof("a receipt is for another request, or from another site than the request addresses")
+        signers += keys.verify(logged.envelope, Role.SITE, receipt.time, site)
+        _check_leaf(receipt_leaf(logged.envelope.to_bytes()), logged.proof, head)
+        _check_witnessed(receipt, logged.consistency, head)
+        if logged.proof.number <= certificate.proof.number:
+            raise InvalidProof("a receipt stands in the log before its request")
+        receipts.append(receipt)
+    return Verified(terms, requested_by, tuple(receipts), tuple(signers), head)
+
+
+def verify_requester(envelope: Envelope, terms: RequestTerms, keys: TrustedKeys) -> tuple[TrustedKey, ...]:
+    """Check that a request's requester signed it: an officer's key for the officer, otherwise the site's own.
+
+    Raises
+    ------
+    InvalidProof
+        If it was signed by anybody else, or with a key that was not valid when the request was issued.
+    """
+    if terms.requester == DATA_PROTECTION_OFFICER:
+        return keys.verify(envelope, Role.OFFICER, terms.issued)
+    return keys.verify(envelope, Role.SITE, terms.issued, terms.requester)
+
+
+def _check_leaf(leaf: bytes, proof: LogProof, head: LogHead) -> None:
+    check_inclusion(leaf_hash(leaf), proof.number, head.size, proof.path, head.root)
+
+
+def _check_witnessed(receipt: Receipt, path: Sequence[bytes], head: LogHead) -> None:
+    seen = receipt.witnessed
+    if seen is not None:
+        check_consistency(seen.size, seen.root, head.size, head.root, path)
+    elif path:
+        raise InvalidProof("a certificate has a consistency proof for a head that no site has seen")
+
+
+def _proof_document(proof: LogProof) -> dict[str, Any]:
+    return {"number": proof.number, "inclusion": [node.hex() for node in proof.path]}
+
+
+def _read_receipt(item: Any) -> LoggedReceipt:
+    envelope, consistency, number, path = take(
+        item, "a certificate's receipt", envelope=dict, consistency=list, number=int, inclusion=list
+    )
+    return LoggedReceipt(envelope_of(envelope), LogProof(number, _nodes(path)), _nodes(consistency))
+
+
+def _nodes(path: Sequence[Any]) -> tuple[bytes, ...]:
+    if len(path) > 128 or any(type(node) is not str for node in path):
+        raise InvalidProof("a proof in the log is not a list of at most 128 hashes")
+    return tuple(read_hex(node, "a hash in a proof") for node in path)

@@ -1,0 +1,145 @@
+"""What a verified certificate proves and what it does not, in sentences and as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from common.certificate import Verified
+from common.deletion import SiteState
+from common.guarantees import Guarantee
+from common.receipts import Receipt
+from common.signing.statements import write_time
+from common.trusted_keys import Role, TrustedKey, TrustedKeys
+
+
+def proved(verified: Verified) -> list[str]:
+    """Return what the certificate proves to somebody who trusts the keys, one sentence each."""
+    terms, head = verified.terms, verified.head
+    lines = [
+        f"{_holders(verified.requested_by)} asked on {write_time(terms.issued)} for {asked_for(verified)} to be "
+        f"forgotten (request {terms.request_id})."
+    ]
+    for receipt, key in zip(verified.receipts, verified.signed_by, strict=True):
+        lines.append(f"{_answered(receipt)} It was signed with key {key.key.key_id[:16]}.")
+    lines.append(
+        f"The request and every receipt stand in the coordinator's log of {head.size} leaves, whose head was signed on "
+        f"{write_time(head.time)}."
+    )
+    if seen := [receipt.answer.site for receipt in verified.receipts if receipt.witnessed]:
+        lines.append(f"That log extends what {', '.join(seen)} had seen of it before answering.")
+    return lines
+
+
+def not_proved(verified: Verified, keys: TrustedKeys) -> list[str]:
+    """Return what the certificate leaves open, one sentence each."""
+    lines = [
+        "Whether a site told the truth: a receipt is its signed word, which nobody outside can check.",
+        "Copies outside of the sites' key stores, such as the original images and backups.",
+        "Which patient or records were meant: the certificate holds a digest only. With the federation secret, "
+        "munkey-client verify --secret FILE --subject ID (or --record ID) compares it with an id.",
+        "Whether the coordinator shows the same log to everybody: compare the head with the one that a site has seen "
+        "(munkey-client status).",
+        "The times: each is its signer's own clock.",
+    ]
+    weakest = guarantee(verified)
+    if weakest is Guarantee.EMPIRICAL:
+        lines.append("What the shared weights still know of the records: it is measured by audits, not bounded.")
+    elif weakest is Guarantee.CERTIFIED:
+        lines.append("That nothing of the records is left in the shared weights: at most what epsilon and delta allow.")
+    if refused := [receipt.answer.site for receipt in verified.receipts if receipt.answer.state is SiteState.REFUSED]:
+        lines.append(f"Any deletion at {', '.join(refused)}: what was refused is still there.")
+    answered = {receipt.answer.site for receipt in verified.receipts}
+    if missing := sorted({key.name for key in keys.of(Role.SITE)} - answered):
+        lines.append(f"Anything about {', '.join(missing)}: the request was not sent there.")
+    return lines
+
+
+def asked_for(verified: Verified) -> str:
+    """Return what was asked for, in words."""
+    terms = verified.terms
+    where = f" at {terms.site}" if terms.site else ""
+    if terms.kind == "records":
+        return f"{_count(terms.count, 'record')}{where}"
+    return "one subject" if terms.kind == "subject" else f"everything{where}"
+
+
+def guarantee(verified: Verified) -> Guarantee:
+    """Return what may be claimed for all sites together."""
+    return Guarantee.weakest(receipt.answer.guarantee for receipt in verified.receipts)
+
+
+def document(verified: Verified, keys: TrustedKeys) -> dict[str, Any]:
+    """Return the same as JSON-ready data; an epsilon of None is no bound."""
+    terms = verified.terms
+    return {
+        "request_id": terms.request_id,
+        "requester": terms.requester,
+        "requester_keys": [key.key.key_id for key in verified.requested_by],
+        "federation": terms.federation,
+        "target": {"kind": terms.kind, "site": terms.site, "count": terms.count, "digest": terms.target.hex()},
+        "issued": write_time(terms.issued),
+        "guarantee": guarantee(verified).value,
+        "sites": [
+            _receipt_document(receipt, key) for receipt, key in zip(verified.receipts, verified.signed_by, strict=True)
+        ],
+        "log": {
+            "size": verified.head.size,
+            "root": verified.head.root.hex(),
+            "time": write_time(verified.head.time),
+        },
+        "proved": proved(verified),
+        "not_proved": not_proved(verified, keys),
+    }
+
+
+def _receipt_document(receipt: Receipt, key: TrustedKey) -> dict[str, Any]:
+    answer = receipt.answer
+    losses = {}
+    for name, loss in (("record_loss", answer.record_loss), ("subject_loss", answer.subject_loss)):
+        epsilon = loss.epsilon if loss and math.isfinite(loss.epsilon) else None
+        losses[name] = {"epsilon": epsilon, "delta": loss.delta, "records": loss.records} if loss else None
+    return {
+        "site": answer.site,
+        "state": answer.state.value,
+        "records": answer.records,
+        "entries": answer.entries,
+        "guarantee": answer.guarantee.value,
+        **losses,
+        "reason": answer.reason,
+        "time": write_time(receipt.time),
+        "key": key.key.key_id,
+    }
+
+
+def _answered(receipt: Receipt) -> str:
+    answer = receipt.answer
+    begin = f"{answer.site} states, on {write_time(receipt.time)},"
+    if answer.state is SiteState.REFUSED:
+        return f"{begin} that it refused and deleted nothing: {answer.reason}."
+    if answer.state is SiteState.NOTHING_HELD:
+        return f"{begin} that it holds nothing of what was named."
+    erased = f"{_count(answer.records, 'record')}, {_count(answer.entries, 'entry', 'entries')} of its memory bank"
+    words = f"{begin} that it erased {erased}, with the guarantee {answer.guarantee}: {answer.guarantee.remains}"
+    if answer.record_loss and answer.subject_loss:
+        one, all_ = answer.record_loss, answer.subject_loss
+        words += (
+            f"; epsilon {_epsilon(one.epsilon)} for a record, {_epsilon(all_.epsilon)} for "
+            f"{_count(all_.records, 'record')} of one subject, delta {one.delta:g}"
+        )
+    return f"{words}."
+
+
+def _holders(keys: Sequence[TrustedKey]) -> str:
+    roles = {Role.OFFICER: "The data-protection officer", Role.SITE: "The site", Role.LOG: "The log"}
+    return " and ".join(f"{roles[key.role]} ({key.name}, key {key.key.key_id[:16]})" for key in keys)
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _epsilon(epsilon: float) -> str:
+    # Rounded up: a bound must not look smaller than it is.
+    return f"{math.ceil(epsilon * 100) / 100:.2f}" if math.isfinite(epsilon) else "without bound"

@@ -1,0 +1,89 @@
+"""Signed heads of the transparency log: how many leaves it has, and their root (RFC 6962, section 3.5).
+
+The leaves are requests and receipts as they were signed, with the sites that a request addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from common.errors import InvalidProof
+from common.signing.canonical import canonical_json, take
+from common.signing.dsse import Envelope
+from common.signing.keys import SigningKey
+from common.signing.statements import Statement, read_time, write_time
+
+PREDICATE_TYPE = "urn:fedmunkey:log-head:v1"
+
+
+@dataclass(frozen=True)
+class LogHead:
+    """One state of the log.
+
+    Attributes
+    ----------
+    size : int
+        Leaves.
+    root : bytes
+        32-byte root of their Merkle tree.
+    time : datetime
+        When it was signed.
+    """
+
+    size: int
+    root: bytes
+    time: datetime
+
+    def sign(self, key: SigningKey) -> Envelope:
+        """Return the head in an envelope that the log's key signs."""
+        predicate = {"size": self.size, "time": write_time(self.time)}
+        return Statement("log", self.root, PREDICATE_TYPE, predicate).sign(key)
+
+    @classmethod
+    def of(cls, envelope: Envelope) -> LogHead:
+        """Read an envelope without checking who signed it; raises `InvalidProof`."""
+        statement = Statement.of(envelope, PREDICATE_TYPE)
+        size, time = take(statement.predicate, "a log head", size=int, time=str)
+        if statement.subject != "log" or size < 0:
+            raise InvalidProof("a log head is not one that this version knows")
+        return cls(size, statement.digest, read_time(time))
+
+
+@dataclass(frozen=True)
+class LogProof:
+    """Where a leaf stands in the log, and the hashes that lead from it to the root, lowest first."""
+
+    number: int
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class LogUpdate:
+    """What a coordinator shows of its log to somebody who has seen an earlier state.
+
+    Attributes
+    ----------
+    head : Envelope
+        The head, signed.
+    consistency : tuple of bytes
+        Proof that the log extends the earlier state; empty where there was none or it has not grown.
+    inclusions : tuple of LogProof or None
+        For each leaf that was asked for, where it stands; None for one that is not in the log.
+    """
+
+    head: Envelope
+    consistency: tuple[bytes, ...]
+    inclusions: tuple[LogProof | None, ...]
+
+
+def request_leaf(envelope: Envelope, sites: Sequence[str]) -> bytes:
+    """Return the leaf of a request, which also says which sites the coordinator sent it to."""
+    return canonical_json({"kind": "request", "envelope": envelope.to_document(), "sites": list(sites)})
+
+
+def receipt_leaf(envelope: bytes) -> bytes:
+    """Return the leaf of a receipt, whose envelope is given as canonical JSON."""
+    # The canonical JSON of an object is made of that of its values, and `envelope` comes before `kind`.
+    return b'{"envelope":' + envelope + b',"kind":"receipt"}'

@@ -1,0 +1,194 @@
+"""What a requester signs: who asks for what to be forgotten, in which federation, and until when.
+
+The references themselves stay outside: the statement holds their digest, so that it is short for a million records and
+a certificate that is shown to others names none. Whoever has the request compares (`RequestTerms.check_describes`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from common.deletion import DeletionRequest, Records, Subject, Target
+from common.errors import InvalidProof
+from common.signing.canonical import canonical_json, take
+from common.signing.dsse import Envelope
+from common.signing.keys import SigningKey
+from common.signing.statements import Statement, read_envelope, read_time, write_time
+
+PREDICATE_TYPE = "urn:fedmunkey:deletion-request:v1"
+CLOCK_SKEW_SECONDS = 300.0
+"""How far a requester's clock may be ahead of the one that checks."""
+
+KINDS = ("records", "subject", "site")
+
+
+@dataclass(frozen=True)
+class RequestTerms:
+    """What a signed request says.
+
+    Attributes
+    ----------
+    request_id, requester : str
+        As in the request.
+    federation : str
+        Which federation it is meant for (`FederationSecret.federation_id`).
+    kind : str
+        Of the target: `records`, `subject` or `site`.
+    site : str
+        The target's site; empty where it addresses every site.
+    count : int
+        References in the target.
+    target : bytes
+        32-byte digest of the target (`target_digest`).
+    issued, expires : datetime
+        From when to before when sites may carry it out.
+    """
+
+    request_id: str
+    requester: str
+    federation: str
+    kind: str
+    site: str
+    count: int
+    target: bytes
+    issued: datetime
+    expires: datetime
+
+    def check_describes(self, request: DeletionRequest) -> None:
+        """Check that a request asks for exactly this; raises `InvalidProof` if it was altered."""
+        kind, site, references = _parts(request.target)
+        for what, signed, found in (
+            ("request id", self.request_id, request.request_id),
+            ("requester", self.requester, request.requester),
+            ("target", (self.kind, self.site, self.count), (kind, site, len(references))),
+            ("target", self.target, target_digest(request.target)),
+        ):
+            if signed != found:
+                raise InvalidProof(f"altered: the {what} is not the one that the requester signed")
+
+    def check_time(self, now: datetime) -> None:
+        """Check that the request may be carried out now; the requester's clock may be ahead by `CLOCK_SKEW_SECONDS`.
+
+        Raises
+        ------
+        InvalidProof
+            If it has expired, or is dated in the future.
+        """
+        if now >= self.expires:
+            raise InvalidProof(f"expired: the request could be carried out until {write_time(self.expires)}")
+        if (self.issued - now).total_seconds() > CLOCK_SKEW_SECONDS:
+            raise InvalidProof(
+                f"dated in the future: the request was issued on {write_time(self.issued)}; check clocks"
+            )
+
+
+def target_digest(target: Target) -> bytes:
+    """Return the 32-byte digest that stands for a target."""
+    kind, site, references = _parts(target)
+    head = canonical_json({"kind": kind, "site": site, "type": "urn:fedmunkey:target:v1"})
+    return hashlib.sha256(head + b"".join(references)).digest()
+
+
+def sign_request(
+    request: DeletionRequest, key: SigningKey, federation: str, *, issued: datetime, expires: datetime
+) -> DeletionRequest:
+    """Return a request with its requester's signature; times are kept to the second."""
+    kind, site, references = _parts(request.target)
+    predicate = {
+        "requestId": request.request_id,
+        "requester": request.requester,
+        "federation": federation,
+        "site": site,
+        "count": len(references),
+        "issued": write_time(issued),
+        "expires": write_time(expires),
+    }
+    envelope = Statement(kind, target_digest(request.target), PREDICATE_TYPE, predicate).sign(key)
+    return replace(request, signature=envelope.to_bytes())
+
+
+def read_terms(envelope: Envelope) -> RequestTerms:
+    """Read what an envelope says about a request, without checking who signed it; raises `InvalidProof`."""
+    statement = Statement.of(envelope, PREDICATE_TYPE)
+    request_id, requester, federation, site, count, issued, expires = take(
+        statement.predicate,
+        "a signed request",
+        requestId=str,
+        requester=str,
+        federation=str,
+        site=str,
+        count=int,
+        issued=str,
+        expires=str,
+    )
+    if statement.subject not in KINDS or not request_id or not requester or count < 0:
+        raise InvalidProof("a signed request is not one that this version knows")
+    terms = RequestTerms(
+        request_id=request_id,
+        requester=requester,
+        federation=federation,
+        kind=statement.subject,
+        site=site,
+        count=count,
+        target=statement.digest,
+        issued=read_time(issued),
+        expires=read_time(expires),
+    )
+    if terms.expires <= terms.issued:
+        raise InvalidProof("a signed request expires before it is issued")
+    return terms
+
+
+def read_signed(request: DeletionRequest) -> tuple[Envelope, RequestTerms]:
+    """Return a signed request's envelope and terms, after checking that they describe the request.
+
+    Who signed it is not checked.
+
+    Raises
+    ------
+    InvalidProof
+        If it bears no signature, or one over something else.
+    """
+    if not request.signature:
+        raise InvalidProof("unsigned: the request bears no signature")
+    envelope = read_envelope(request.signature)
+    terms = read_terms(envelope)
+    terms.check_describes(request)
+    return envelope, terms
+
+
+def request_digest(request: DeletionRequest) -> bytes:
+    """Return the 32 bytes by which receipts name a request: SHA-256 of what was signed.
+
+    A request that bears no signature, or none that can be read, has a digest of its own contents instead.
+    """
+    if (signed := signature_digest(request.signature)) is not None:
+        return signed
+    kind, site, _ = _parts(request.target)
+    unsigned = {
+        "type": "urn:fedmunkey:unsigned-request:v1",
+        "requestId": request.request_id,
+        "requester": request.requester,
+        "kind": kind,
+        "site": site,
+        "target": target_digest(request.target).hex(),
+    }
+    return hashlib.sha256(canonical_json(unsigned)).digest()
+
+
+def signature_digest(signature: bytes) -> bytes | None:
+    """Return SHA-256 of what a request's signature is over; None if it bears none, or none that can be read."""
+    try:
+        return hashlib.sha256(read_envelope(signature).payload).digest()
+    except InvalidProof:
+        return None
+
+
+def _parts(target: Target) -> tuple[str, str, list[bytes]]:
+    if isinstance(target, Records):
+        return "records", target.site, sorted(target.references)
+    if isinstance(target, Subject):
+        return "subject", "", [target.reference]
+    return "site", target.site, []

@@ -1,0 +1,198 @@
+"""A file of the public keys that its owner trusts: who each belongs to, as what, and from when to when.
+
+A site has one in its folder, the coordinator has one, and whoever checks certificates needs one of the same format.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from common.errors import InvalidProof
+from common.signing.canonical import parse_json, take
+from common.signing.dsse import Envelope
+from common.signing.keys import PublicKey
+from common.signing.statements import read_time, write_time
+
+_FILE_BYTES = 16 * 2**20
+
+
+class Role(StrEnum):
+    """What a key may sign."""
+
+    OFFICER = "officer"
+    """Requests of the data-protection officer; several people may each have a key."""
+    SITE = "site"
+    """A site's requests and receipts."""
+    LOG = "log"
+    """The heads of the coordinator's log."""
+
+
+@dataclass(frozen=True)
+class TrustedKey:
+    """One key.
+
+    Attributes
+    ----------
+    name : str
+        Of the site for `SITE`; otherwise for people only.
+    role : Role
+        What it may sign.
+    key : PublicKey
+        The key itself.
+    start, end : datetime, optional
+        What it signs must be dated from `start` to before `end`; None for no bound.
+    revoked : datetime, optional
+        When trust was withdrawn. Nothing that a revoked key signed is believed, whatever its date: whoever stole the
+        key chooses the date. A key that was merely replaced has an `end`.
+    """
+
+    name: str
+    role: Role
+    key: PublicKey
+    start: datetime | None = None
+    end: datetime | None = None
+    revoked: datetime | None = None
+
+    def check(self, at: datetime) -> None:
+        """Check that the key may have signed something dated `at`; raises `InvalidProof` with the reason."""
+        who = f"the {self.role} key {self.key.key_id[:16]} of {self.name}"
+        if self.revoked is not None:
+            raise InvalidProof(f"{who} was revoked on {write_time(self.revoked)}")
+        if self.start is not None and at < self.start:
+            raise InvalidProof(f"{who} is valid only from {write_time(self.start)} on")
+        if self.end is not None and at >= self.end:
+            raise InvalidProof(f"{who} expired on {write_time(self.end)}")
+
+
+@dataclass(frozen=True)
+class TrustedKeys:
+    """Every key of a file, in its order."""
+
+    keys: tuple[TrustedKey, ...] = ()
+
+    def of(self, role: Role, name: str | None = None) -> tuple[TrustedKey, ...]:
+        """Return the keys of a role, of one name if it is given; revoked ones are among them."""
+        return tuple(key for key in self.keys if key.role is role and name in (None, key.name))
+
+    def verify(self, envelope: Envelope, role: Role, at: datetime, name: str | None = None) -> tuple[TrustedKey, ...]:
+        """Check an envelope against the keys of a role.
+
+        Parameters
+        ----------
+        envelope : Envelope
+            What was signed.
+        role : Role
+            What its signers must be.
+        at : datetime
+            The date that it bears.
+        name : str, optional
+            Whose keys they must be; anyone's in that role by default.
+
+        Returns
+        -------
+        tuple of TrustedKey
+            The keys that signed it.
+
+        Raises
+        ------
+        InvalidProof
+            If any of its signatures is wrong, by a key that is not trusted for this, or by one that was not valid.
+        """
+        allowed = {key.key.key_id: key for key in self.of(role, name)}
+        envelope.verify({key_id: key.key for key_id, key in allowed.items()})
+        signers = tuple(allowed[signature.key_id] for signature in envelope.signatures)
+        for signer in signers:
+            signer.check(at)
+        return signers
+
+    def add(self, added: TrustedKey) -> TrustedKeys:
+        """Return these and one more key; raises `InvalidProof` if that key is there already."""
+        if any(key.key == added.key for key in self.keys):
+            raise InvalidProof(f"key {added.key.key_id[:16]} is trusted already; a key has one holder and one role")
+        if not added.name or not added.name.isprintable():
+            raise InvalidProof(f"{added.name!r} cannot be the name of a key's holder: use printable characters")
+        return TrustedKeys((*self.keys, added))
+
+    def revoke(self, key_id: str, at: datetime) -> TrustedKeys:
+        """Return these with one key revoked; it is named by its id or the first 8 or more digits of it.
+
+        Raises
+        ------
+        InvalidProof
+            If no key, or more than one, has such an id.
+        """
+        found = [key for key in self.keys if len(key_id) >= 8 and key.key.key_id.startswith(key_id)]
+        if len(found) != 1:
+            raise InvalidProof(
+                f"{key_id!r} is the id of {len(found)} keys here; give the first 8 digits of one, or more"
+            )
+        return TrustedKeys(
+            tuple(replace(key, revoked=key.revoked or at) if key is found[0] else key for key in self.keys)
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> TrustedKeys:
+        """Read a file that `write` wrote.
+
+        Raises
+        ------
+        InvalidProof
+            If it cannot be read, can be written by others than its owner, or is not such a file.
+        """
+        try:
+            with path.open("rb") as file:
+                if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o022:
+                    raise InvalidProof(
+                        f"{path} says whom to trust and others than its owner can write it; check it, "
+                        f"then run chmod 644 {path}"
+                    )
+                data = file.read(_FILE_BYTES)
+        except OSError as error:
+            raise InvalidProof(f"the file of trusted keys {path} cannot be read ({error.strerror})") from None
+        return cls.parse(data, str(path))
+
+    @classmethod
+    def parse(cls, data: bytes, what: str) -> TrustedKeys:
+        """Read the contents of such a file; raises `InvalidProof`."""
+        (listed,) = take(parse_json(data, what), what, keys=list)
+        found = cls()
+        for item in listed:
+            found = found.add(_read_key(item, what))
+        return found
+
+    def write(self, path: Path) -> None:
+        """Write the keys, in place of a file that is there, all or nothing."""
+        lines = json.dumps({"keys": [_document(key) for key in self.keys]}, indent=2, ensure_ascii=False)
+        beside = path.with_name(f"{path.name}.{os.getpid()}")
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), "w") as file:
+            file.write(lines + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+
+
+def _document(key: TrustedKey) -> dict[str, Any]:
+    times = {"from": key.start, "until": key.end, "revoked": key.revoked}
+    return {
+        "name": key.name,
+        "role": key.role.value,
+        "key": key.key.raw.hex(),
+        **{name: None if time is None else write_time(time) for name, time in times.items()},
+    }
+
+
+def _read_key(item: Any, what: str) -> TrustedKey:
+    optional = (str, type(None))
+    kinds: dict[str, Any] = {"from": optional, "until": optional, "revoked": optional}
+    name, role, key, *times = take(item, f"a key of {what}", name=str, role=str, key=str, **kinds)
+    if role not in set(Role):
+        raise InvalidProof(f"{role!r} in {what} is no role; write one of {', '.join(Role)}")
+    start, end, revoked = (None if time is None else read_time(time) for time in times)
+    return TrustedKey(name, Role(role), PublicKey.parse(key), start, end, revoked)

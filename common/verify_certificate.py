@@ -1,0 +1,67 @@
+"""Check a certificate on any machine: needs this package's files, `cryptography` and `rfc8785`, and no network.
+
+    python -m common.verify_certificate certificate.json --keys keys.json
+
+The exit code is 0 if everything in the certificate holds and 2 if not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from common import certificate_words
+from common.certificate import CERTIFICATE_BYTES, Verified, verify_certificate
+from common.errors import EXIT_CODE, InvalidProof
+from common.trusted_keys import TrustedKeys
+
+
+def read_and_verify(path: Path, keys: Path) -> tuple[Verified, TrustedKeys]:
+    """Check a certificate's file against a file of trusted keys; raises `InvalidProof` if anything does not hold."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(CERTIFICATE_BYTES + 1)
+    except OSError as error:
+        raise InvalidProof(f"the certificate {path} cannot be read ({error.strerror})") from None
+    trusted = TrustedKeys.read(keys)
+    return verify_certificate(data, trusted), trusted
+
+
+def lines(verified: Verified, keys: TrustedKeys) -> list[str]:
+    """Return what is proved and what is not, for people."""
+    return [
+        "The certificate holds.",
+        "",
+        "Proved, to whoever trusts the keys:",
+        *(f"  - {line}" for line in certificate_words.proved(verified)),
+        "",
+        "Not proved:",
+        *(f"  - {line}" for line in certificate_words.not_proved(verified, keys)),
+    ]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the program; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m common.verify_certificate", description="Check a certificate.")
+    parser.add_argument("certificate", type=Path, help="the certificate's file")
+    parser.add_argument("--keys", type=Path, required=True, help="file of the public keys to trust")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of sentences")
+    given = parser.parse_args(words)
+    try:
+        verified, keys = read_and_verify(given.certificate, given.keys)
+    except InvalidProof as error:
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_CODE
+    if given.json:
+        text = json.dumps(certificate_words.document(verified, keys), indent=2, ensure_ascii=False)
+    else:
+        text = "\n".join(lines(verified, keys))
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""The coordinator's transparency log: an RFC 6962 Merkle tree over requests and receipts, with signed heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine, insert, select, tuple_
+from sqlalchemy.exc import DBAPIError
+
+from common.deletion import utc_now
+from common.errors import InvalidProof, ServiceUnavailable
+from common.log_heads import LogHead, LogProof, LogUpdate
+from common.merkle import Range, consistency_ranges, inclusion_ranges, range_hash, range_nodes
+from common.signing.dsse import Envelope
+from common.signing.keys import SigningKey
+from common.signing.statements import read_envelope
+from server.ledger_database import have_to_itself
+from server.log_leaves import LOST_NODE, Leaf, LeafKind, append_leaves
+from server.log_tables import LogHeadRow, LogLeafRow, LogNodeRow, LogSizeRow
+
+MAXIMUM_INCLUSIONS = 100
+"""Proofs that one question may ask for."""
+
+
+class TransparencyLog:
+    """The log; safe for threads and for several processes.
+
+    The ledger appends what was signed as it writes it down (`server.log_leaves`).
+
+    Parameters
+    ----------
+    engine : Engine
+        Of a ledger's database.
+    key : SigningKey
+        Signs heads.
+    clock : callable
+        Returns the time, with a zone.
+    """
+
+    def __init__(self, engine: Engine, key: SigningKey, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self._engine = engine
+        self._key = key
+        self._clock = clock
+
+    def append(self, leaf: Leaf) -> bytes:
+        """Append a leaf and return the content that the log holds under its name: an earlier one, if there is one."""
+        return self.extend([leaf])[0]
+
+    def extend(self, leaves: Sequence[Leaf]) -> list[bytes]:
+        """Append leaves in one transaction; returns as `append` does."""
+        with self._writing() as connection:
+            return append_leaves(connection, leaves)
+
+    def content(self, kind: LeafKind, name: str) -> bytes | None:
+        """Return a leaf's content, None if there is none of that name."""
+        with self._reading() as connection:
+            return connection.scalar(select(LogLeafRow.content).where(LogLeafRow.kind == kind, LogLeafRow.name == name))
+
+    def size(self) -> int:
+        """Return how many leaves there are."""
+        with self._reading() as connection:
+            return connection.scalar(select(LogSizeRow.size)) or 0
+
+    def update(self, seen_size: int, leaves: Sequence[bytes] = ()) -> LogUpdate:
+        """Return the head, the proof that it extends an earlier one, and where some leaves stand.
+
+        Parameters
+        ----------
+        seen_size : int
+            Leaves when the caller last saw the log; 0 for never.
+        leaves : sequence of bytes
+            Hashes of leaves.
+
+        Raises
+        ------
+        InvalidProof
+            If the log is smaller than the caller has seen it, or more than `MAXIMUM_INCLUSIONS` proofs are wanted.
+        """
+        if len(leaves) > MAXIMUM_INCLUSIONS:
+            raise InvalidProof(f"{len(leaves)} proofs at once are too many; ask for at most {MAXIMUM_INCLUSIONS}")
+        head = self.head()
+        size = LogHead.of(head).size
+        if not 0 <= seen_size <= size:
+            raise InvalidProof(f"the log has {size} leaves, not the {seen_size} that were seen before")
+        with self._reading() as connection:
+            found = connection.execute(
+                select(LogLeafRow.hash, LogLeafRow.number).where(LogLeafRow.hash.in_(leaves), LogLeafRow.number < size)
+            )
+            numbers = {row.hash: row.number for row in found}
+        inclusions = tuple(self.prove(numbers[leaf], size) if leaf in numbers else None for leaf in leaves)
+        return LogUpdate(head, self.prove_extension(seen_size, size), inclusions)
+
+    def number(self, kind: LeafKind, name: str) -> int | None:
+        """Return a leaf's number, None if there is none of that name."""
+        with self._reading() as connection:
+            return connection.scalar(select(LogLeafRow.number).where(LogLeafRow.kind == kind, LogLeafRow.name == name))
+
+    def root(self, size: int) -> bytes:
+        """Return the root of the first `size` leaves."""
+        return self._hashes([(0, size)])[0]
+
+    def leaf_hash(self, number: int) -> bytes:
+        """Return the hash of a leaf by its number."""
+        return self._hashes([(number, number + 1)])[0]
+
+    def head(self) -> Envelope:
+        """Return the signed head of the log as it is; the same size always has the same bytes."""
+        with self._reading() as connection:
+            size = connection.scalar(select(LogSizeRow.size)) or 0
+            signed = connection.scalar(select(LogHeadRow.envelope).where(LogHeadRow.size == size))
+        if signed is not None:
+            return read_envelope(signed)
+        envelope = LogHead(size, self.root(size), self._clock()).sign(self._key)
+        with self._writing() as connection:
+            # Another thread may have signed the same size meanwhile; whoever came first has signed it for good.
+            signed = connection.scalar(select(LogHeadRow.envelope).where(LogHeadRow.size == size))
+            if signed is None:
+                connection.execute(insert(LogHeadRow).values(size=size, envelope=envelope.to_bytes()))
+        return envelope if signed is None else read_envelope(signed)
+
+    def prove(self, number: int, size: int) -> LogProof:
+        """Return the proof that a leaf is among the first `size`."""
+        return LogProof(number, tuple(self._hashes(inclusion_ranges(number, size))))
+
+    def prove_extension(self, first: int, second: int) -> tuple[bytes, ...]:
+        """Return the proof that the first `second` leaves extend the first `first`; empty for none or equally many."""
+        return tuple(self._hashes(consistency_ranges(first, second))) if 0 < first < second else ()
+
+    def _hashes(self, ranges: Iterable[Range]) -> list[bytes]:
+        """Return the roots of some ranges, reading all their nodes at once."""
+        ranges = list(ranges)
+        nodes = {node for bounds in ranges for node in range_nodes(*bounds)}
+        with self._reading() as connection:
+            rows = connection.execute(
+                select(LogNodeRow.level, LogNodeRow.position, LogNodeRow.hash).where(
+                    tuple_(LogNodeRow.level, LogNodeRow.position).in_(nodes)
+                )
+            )
+            hashes = {(level, position): digest for level, position, digest in rows}
+        if hashes.keys() != nodes:
+            raise ServiceUnavailable(LOST_NODE)
+        return [range_hash(bounds, hashes.__getitem__) for bounds in ranges]
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with _explaining(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        engine = self._engine.execution_options(write=True)
+        with _explaining(), engine.connect() as connection, connection.begin():
+            have_to_itself(connection)
+            yield connection
+
+
+@contextmanager
+def _explaining() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        raise ServiceUnavailable(f"the transparency log cannot be used: {error.orig}; try again") from None

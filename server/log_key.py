@@ -1,0 +1,39 @@
+"""The key that signs the heads of the coordinator's log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from common.errors import InvalidSetting
+from common.signing.keys import SigningKey
+from server.ledger_database import SQLITE, ledger_url
+
+
+def open_log_key(path: Path | None, ledger: str) -> tuple[Path, SigningKey]:
+    """Return the log's key, which is made, with its public part beside it, if it is not there.
+
+    Parameters
+    ----------
+    path : Path or None
+        Its file; None for one beside the ledger's.
+    ledger : str
+        The ledger's file or URL.
+
+    Raises
+    ------
+    InvalidSetting
+        If no file is named, and the ledger is no file.
+    InvalidProof
+        If the file cannot be used, or others than its owner can read it.
+    """
+    if path is None:
+        url = ledger_url(ledger)
+        if url.get_backend_name() != SQLITE:
+            raise InvalidSetting("the ledger is no file, so its log's key has no place; name one with --log-key")
+        path = Path(f"{url.database}.log-key.pem")
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        key = SigningKey.generate()
+        key.write(path)
+        path.with_suffix(".pub").write_bytes(key.public.pem())
+    return path, SigningKey.read(path)

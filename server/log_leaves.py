@@ -1,0 +1,126 @@
+"""Leaves of the transparency log, and how they are appended: in the transaction that writes what they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection, insert, select, tuple_, update
+
+from common.errors import ServiceUnavailable
+from common.log_heads import receipt_leaf, request_leaf
+from common.merkle import Node, leaf_hash, node_hash
+from common.signing.statements import read_envelope
+from server.log_tables import LogLeafRow, LogNodeRow, LogSizeRow
+
+LOST_NODE = "the log lacks a node; restore the ledger's database from a backup"
+
+_NAMES_AT_ONCE = 500
+
+
+class LeafKind(StrEnum):
+    """What a leaf holds."""
+
+    REQUEST = "request"
+    RECEIPT = "receipt"
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One leaf.
+
+    Attributes
+    ----------
+    kind : LeafKind
+        What it holds.
+    name : str
+        Which one; a second leaf of the same kind and name is not appended.
+    content : bytes
+        What is hashed.
+    """
+
+    kind: LeafKind
+    name: str
+    content: bytes
+
+
+def leaf_of_request(request_id: str, signature: bytes, sites: Sequence[str]) -> Leaf:
+    """Return the leaf of a request that bears a checked signature, and of the sites that it is sent to."""
+    return Leaf(LeafKind.REQUEST, request_id, request_leaf(read_envelope(signature), sorted(sites)))
+
+
+def leaf_of_receipt(site: str, number: int, receipt: bytes) -> Leaf:
+    """Return the leaf of a site's checked receipt for an order."""
+    return Leaf(LeafKind.RECEIPT, receipt_name(site, number), receipt_leaf(receipt))
+
+
+def receipt_name(site: str, number: int) -> str:
+    """Return the name under which the log has a site's receipt for an order."""
+    return f"{site}/{number}"
+
+
+def append_leaves(connection: Connection, leaves: Sequence[Leaf]) -> list[bytes]:
+    """Append leaves and return the contents that the log holds under their names: earlier ones, where there are any.
+
+    Parameters
+    ----------
+    connection : Connection
+        In a transaction that has the database to itself.
+    leaves : sequence of Leaf
+        In the order in which they are appended.
+
+    Raises
+    ------
+    ServiceUnavailable
+        If the log has lost a part of its tree.
+    """
+    if not leaves:
+        return []
+    size = connection.scalar(select(LogSizeRow.size)) or 0
+    held = _held(connection, leaves)
+    nodes: dict[Node, bytes] = {}
+    rows = []
+    for leaf in leaves:
+        place = (leaf.kind.value, leaf.name)
+        if place in held:
+            continue
+        held[place] = leaf.content
+        digest = leaf_hash(leaf.content)
+        rows.append({"number": size, "kind": place[0], "name": place[1], "hash": digest, "content": leaf.content})
+        _add_nodes(connection, size, digest, nodes)
+        size += 1
+    if rows:
+        connection.execute(insert(LogLeafRow), rows)
+        connection.execute(
+            insert(LogNodeRow),
+            [{"level": level, "position": position, "hash": node} for (level, position), node in nodes.items()],
+        )
+        connection.execute(update(LogSizeRow).values(size=size))
+    return [held[leaf.kind.value, leaf.name] for leaf in leaves]
+
+
+def _held(connection: Connection, leaves: Sequence[Leaf]) -> dict[tuple[str, str], bytes]:
+    """Return the contents that the log has under the kinds and names of some leaves."""
+    held: dict[tuple[str, str], bytes] = {}
+    columns = (LogLeafRow.kind, LogLeafRow.name)
+    for first in range(0, len(leaves), _NAMES_AT_ONCE):
+        places = [(leaf.kind.value, leaf.name) for leaf in leaves[first : first + _NAMES_AT_ONCE]]
+        rows = connection.execute(select(*columns, LogLeafRow.content).where(tuple_(*columns).in_(places)))
+        held |= {(kind, name): content for kind, name, content in rows}
+    return held
+
+
+def _add_nodes(connection: Connection, number: int, digest: bytes, nodes: dict[Node, bytes]) -> None:
+    """Add a leaf's node, and every node that it makes full, to those that are not written yet."""
+    level, position = 0, number
+    nodes[level, position] = digest
+    while position & 1:
+        left = nodes.get((level, position - 1)) or connection.scalar(
+            select(LogNodeRow.hash).where(LogNodeRow.level == level, LogNodeRow.position == position - 1)
+        )
+        if left is None:
+            raise ServiceUnavailable(LOST_NODE)
+        digest = node_hash(left, digest)
+        level, position = level + 1, position >> 1
+        nodes[level, position] = digest

@@ -1,0 +1,161 @@
+"""What the coordinator checks and keeps of signatures: requests and receipts go into its transparency log.
+
+The coordinator's checks keep mistakes and strangers out early. They are not what protects a site: each site checks
+requests again by itself, and the log lets everybody see what the coordinator has done with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from common.certificate import Certificate, LoggedReceipt, verify_requester
+from common.deletion import Acknowledgement, DeletionRequest, RequestStatus, SiteState, utc_now
+from common.errors import InvalidDeletion, InvalidProof
+from common.log_heads import LogHead, LogUpdate
+from common.receipts import Receipt
+from common.signed_requests import read_signed
+from common.signing.canonical import parse_canonical, take
+from common.signing.dsse import Envelope
+from common.signing.statements import envelope_of, read_envelope
+from common.trusted_keys import Role, TrustedKeys
+from server.ledger_errors import DeletionConflict
+from server.log import TransparencyLog
+from server.log_leaves import LeafKind, receipt_name
+from server.policy import NotAllowed
+
+
+class CoordinatorProofs:
+    """Checks signatures before anything is entered, and certifies with the log; the ledger writes down what passed.
+
+    Parameters
+    ----------
+    log : TransparencyLog
+        Where requests and receipts go.
+    keys : Path, optional
+        File of trusted keys, read again at each use. Without it the coordinator checks no signer.
+    clock : callable
+        Returns the time, with a zone.
+    """
+
+    def __init__(
+        self, log: TransparencyLog, keys: Path | None = None, *, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self.log = log
+        self._keys = keys
+        self._clock = clock
+
+    def check_request(self, request: DeletionRequest) -> bool:
+        """Check a request's signature, its time and that it was not altered.
+
+        Returns
+        -------
+        bool
+            Whether it bears a signature, and so goes into the log.
+
+        Raises
+        ------
+        NotAllowed
+            With the reason. Without trusted keys, a request may be unsigned and its signer is not checked.
+        """
+        if self._keys is None and not request.signature:
+            return False
+        try:
+            envelope, terms = read_signed(request)
+            terms.check_time(self._clock())
+            if self._keys is not None:
+                verify_requester(envelope, terms, TrustedKeys.read(self._keys))
+        except InvalidProof as error:
+            raise NotAllowed(f"the request is refused: {error}") from None
+        return True
+
+    def check_receipt(self, answer: Acknowledgement, request: bytes) -> bool:
+        """Check that an answer bears the receipt of the site that gives it.
+
+        Parameters
+        ----------
+        answer : Acknowledgement
+            What the site answers.
+        request : bytes
+            Digest of what it was sent (`common.signed_requests.request_digest`).
+
+        Returns
+        -------
+        bool
+            Whether there is a receipt, which then goes into the log.
+
+        Raises
+        ------
+        InvalidDeletion
+            If there is no receipt where keys are trusted, or it is for something else or by somebody else.
+        """
+        if not answer.receipt and self._keys is None:
+            return False
+        try:
+            if not answer.receipt:
+                raise InvalidProof("it bears no receipt; give the site a key (munkey-client keys new --site-dir)")
+            envelope = read_envelope(answer.receipt)
+            receipt = Receipt.of(envelope)
+            receipt.check_describes(answer)
+            if receipt.request != request:
+                raise InvalidProof("its receipt is for another request")
+            if self._keys is not None:
+                TrustedKeys.read(self._keys).verify(envelope, Role.SITE, receipt.time, answer.site)
+        except InvalidProof as error:
+            raise InvalidDeletion(
+                f"the answer of site {answer.site!r} to order {answer.number} is refused: {error}"
+            ) from None
+        return True
+
+    def update(self, seen_size: int, leaves: Sequence[bytes]) -> LogUpdate:
+        """Return the log's head with proofs; see `TransparencyLog.update`."""
+        return self.log.update(seen_size, leaves)
+
+    def certificate(self, status: RequestStatus) -> bytes:
+        """Return the certificate of a request that every site has answered.
+
+        Raises
+        ------
+        InvalidDeletion
+            If the request is not signed, a site has not answered, or one answered without a receipt.
+        """
+        name = status.request.request_id
+        content = self.log.content(LeafKind.REQUEST, name)
+        if content is None:
+            raise DeletionConflict(f"request {name!r} was not signed, so nothing can be certified; sign the next one")
+        if pending := [progress.site for progress in status.sites if not progress.state.final]:
+            raise DeletionConflict(f"request {name!r} has no answer from {', '.join(pending)} yet; ask again later")
+        envelope, sites = _read_request_leaf(content)
+        away = {progress.site for progress in status.sites if progress.state is SiteState.LEFT}
+        if left := sorted(away.intersection(sites)):
+            raise DeletionConflict(
+                f"{', '.join(left)} left the federation without an answer, so request {name!r} cannot be certified"
+            )
+        head = self.log.head()
+        size = LogHead.of(head).size
+        numbers = {progress.site: progress.number for progress in status.sites}
+        receipts = tuple(self._logged_receipt(receipt_name(site, numbers.get(site, 0)), size) for site in sites)
+        number = self.log.number(LeafKind.REQUEST, name)
+        if number is None:
+            raise AssertionError("a leaf that has a content has a number")
+        return Certificate(envelope, sites, self.log.prove(number, size), receipts, head).to_bytes()
+
+    def _logged_receipt(self, name: str, size: int) -> LoggedReceipt:
+        content = self.log.content(LeafKind.RECEIPT, name)
+        number = self.log.number(LeafKind.RECEIPT, name)
+        if content is None or number is None:
+            site = name.rpartition("/")[0]
+            raise DeletionConflict(f"site {site!r} answered without a receipt; give it a key and ask again")
+        _, document = take(parse_canonical(content, "a leaf of the log"), "a leaf", kind=str, envelope=dict)
+        envelope = envelope_of(document)
+        seen = Receipt.of(envelope).witnessed
+        consistency = () if seen is None else self.log.prove_extension(seen.size, size)
+        return LoggedReceipt(envelope, self.log.prove(number, size), consistency)
+
+
+def _read_request_leaf(content: bytes) -> tuple[Envelope, tuple[str, ...]]:
+    _, document, sites = take(
+        parse_canonical(content, "a leaf of the log"), "a leaf", kind=str, envelope=dict, sites=list
+    )
+    return envelope_of(document), tuple(sites)

@@ -1,0 +1,231 @@
+"""From a signed request to a certificate, with the commands that an officer, a site and a stranger type."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from client.commands.enrol import enrol
+from client.site import SiteFolder
+from common.deletion import DATA_PROTECTION_OFFICER, Records, Subject, WholeSite
+from common.references import FederationSecret
+from common.signing.keys import SigningKey
+from server.deletion_server import DeletionServer
+from server.deletion_service import LedgerService
+from server.ledger import Ledger
+from server.log import TransparencyLog
+from server.log_key import open_log_key
+from server.proofs import CoordinatorProofs
+
+from .conftest import OTHER, SITE, TRAIN, Run, write_records
+
+
+@dataclass(frozen=True)
+class Federation:
+    """Two sites, an officer and a coordinator, all with keys."""
+
+    path: Path
+    service: str
+    ledger: LedgerService
+
+    def site(self, name: str) -> SiteFolder:
+        return SiteFolder(self.path / name)
+
+    @property
+    def officer(self) -> list[object]:
+        key, secret = self.path / "officer.pem", self.path / "federation.secret"
+        return ["request", "--as", "officer", "--key", key, "--secret", secret, "--service", self.service]
+
+
+@pytest.fixture(scope="session")
+def second_site(enrolled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("second")
+    data = write_records(made / "scans.npz", train=12)
+    enrol(site_dir=made / OTHER, site=OTHER, data=data, secret=enrolled / "federation.secret")
+    return made / OTHER
+
+
+@pytest.fixture
+def federation(
+    run: Run,
+    folder: SiteFolder,
+    secret: Path,
+    second_site: Path,
+    tmp_path: Path,
+) -> Iterator[Federation]:
+    assert (folder.path, secret.parent) == (tmp_path / SITE, tmp_path)
+    shutil.copytree(second_site, tmp_path / OTHER)
+    run("keys", "new", tmp_path / "officer.pem")
+    for name in (SITE, OTHER):
+        run("keys", "new", "--site-dir", tmp_path / name)
+    place, log_key = open_log_key(None, str(tmp_path / "ledger.sqlite"))
+    for where in (tmp_path, tmp_path / SITE, tmp_path / OTHER):
+        run("trust", "add", "officer-1", tmp_path / "officer.pub", "--role", "officer", "--in", where)
+        run("trust", "add", "log", place.with_suffix(".pub"), "--role", "log", "--in", where)
+    for name in (SITE, OTHER):
+        run("trust", "add", name, tmp_path / name / "site-key.pub", "--role", "site", "--in", tmp_path)
+    with Ledger(tmp_path / "ledger.sqlite") as opened:
+        opened.register(SITE)
+        opened.register(OTHER)
+        proofs = CoordinatorProofs(TransparencyLog(opened.engine, log_key), tmp_path / "trust.json")
+        service = LedgerService(opened, proofs=proofs)
+        with DeletionServer(service) as server:
+            yield Federation(tmp_path, server.address, service)
+        service.close()
+
+
+def catch_up(run: Run, federation: Federation) -> None:
+    for name in (SITE, OTHER):
+        ended = run("catch-up", "--site-dir", federation.path / name, "--service", federation.service)
+        assert ended.code == 0, ended.err
+
+
+def test_officer_deletes_a_patient_and_anybody_can_check_it(run: Run, federation: Federation) -> None:
+    words = [*federation.officer, "--subject", "scan-patient-2", "--request-id", "request-1"]
+    output, page, keys = (federation.path / name for name in ("certificate.json", "certificate.html", "trust.json"))
+
+    run(*words, "--wait", 0)
+    catch_up(run, federation)
+    shown = run(*words, "--json").json
+    made = run(
+        "certificate", "request-1", "--service", federation.service,
+        "--output", output, "--keys", keys, "--html", page,
+    )  # fmt: skip
+    verified = run("verify", output, "--keys", keys, "--json").json
+    named = run("verify", output, "--keys", keys, "--secret", federation.path / "federation.secret",
+                "--subject", "scan-patient-2").out  # fmt: skip
+
+    assert (shown["state"], shown["records"]) == ("completed", 4)
+    assert "2 receipts, checked" in made.out
+    assert [(site["site"], site["state"], site["entries"]) for site in verified["sites"]] == [
+        (SITE, "erased", 2),
+        (OTHER, "erased", 2),
+    ]
+    assert verified["guarantee"] == "exact"
+    assert "It is about the patient that you named." in named
+    for path in (output, page):
+        assert "scan-patient-2" not in path.read_text()
+        assert "request-1" in page.read_text()
+
+
+def test_certificate_about_somebody_else_is_refused(run: Run, federation: Federation) -> None:
+    run(*federation.officer, "--subject", "scan-patient-2", "--request-id", "request-1", "--wait", 0)
+    catch_up(run, federation)
+    output, keys = federation.path / "c.json", federation.path / "trust.json"
+    run("certificate", "request-1", "--service", federation.service, "--output", output)
+    check = ["verify", output, "--keys", keys]
+
+    other = run(*check, "--secret", federation.path / "federation.secret", "--subject", "scan-patient-3").error
+    changed = federation.path / "changed.json"
+    changed.write_bytes(output.read_bytes().replace(b'"number":0', b'"number":1'))
+
+    assert "something else than what you named" in other
+    assert "scan-patient-3" not in other
+    assert run("verify", changed, "--keys", keys).code == 2
+    assert run(*check, "--subject", "scan-patient-2").code == 2
+    assert run("verify", federation.path / "none", "--keys", keys).code == 2
+
+
+def test_certificate_is_not_written_before_every_site_has_answered(run: Run, federation: Federation) -> None:
+    run(*federation.officer, "--subject", "scan-patient-2", "--request-id", "request-1", "--wait", 0)
+    output = federation.path / "c.json"
+    words = ["certificate", "request-1", "--service", federation.service, "--output", output]
+
+    assert f"no answer from {SITE}, {OTHER}" in run(*words).error
+    assert "--keys" in run(*words, "--html", federation.path / "c.html").error
+    assert not output.exists()
+
+
+def test_site_signs_with_the_key_in_its_folder(run: Run, federation: Federation) -> None:
+    words = ["forget", "--record", "scan-5", "--site-dir", federation.path / SITE, "--service", federation.service]
+
+    run(*words, "--request-id", "request-1", "--wait", 0)
+    catch_up(run, federation)
+    shown = run("status", "--site-dir", federation.path / SITE, "--json").json
+
+    assert federation.ledger.get("request-1").sites[0].state == "erased"
+    assert shown["entries"] == TRAIN - 1
+    assert shown["unsigned_orders"] == "refused"
+    assert shown["receipts"] == {"signed": 1, "in_the_log": 1}
+    assert shown["signing_key"] == SigningKey.read(federation.site(SITE).signing_key).public.key_id
+    assert shown["log"].startswith("2 leaves, root ")
+    assert shown["alarms"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "target"),
+    [
+        (["--as", "officer", "--record", "scan-5"], Records),
+        (["--as", "officer", "--record", "scan-5", "--site", SITE], Records),
+        (["--as", "officer", "--all", "--site", SITE, "--yes"], WholeSite),
+        (["--as", SITE, "--subject", "scan-patient-1"], Subject),
+    ],
+)
+def test_whoever_has_a_key_asks_from_any_machine(
+    run: Run, federation: Federation, words: list[str], target: type
+) -> None:
+    site = federation.path / SITE / "site-key.pem"
+    key = federation.path / "officer.pem" if "officer" in words else site
+    common = ["--secret", federation.path / "federation.secret", "--service", federation.service, "--wait", 0]
+
+    ended = run("request", *words, "--key", key, "--request-id", "request-1", *common)
+
+    assert ended.code == 0, ended.err
+    made = federation.ledger.get("request-1").request
+    assert isinstance(made.target, target)
+    assert made.requester == (DATA_PROTECTION_OFFICER if "officer" in words else SITE)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--as", "officer"], "one of --record"),
+        (["--as", "officer", "--all", "--yes"], "--site"),
+        (["--as", "officer", "--subject", "a", "--site", SITE], "leave --site out"),
+        (["--as", SITE, "--record", "a", "--site", OTHER], "leave --site out"),
+        (["--as", "officer", "--subject", "a", "--service", "nowhere"], "host:port"),
+        (["--as", "officer", "--subject", "a", "--key", "none.pem"], "cannot be read"),
+        (["--as", SITE, "--subject", "a"], "not trusted"),
+    ],
+)
+def test_mistake_in_a_request_is_one_line(run: Run, federation: Federation, words: list[str], part: str) -> None:
+    usual = ["--key", federation.path / "officer.pem", "--service", federation.service]
+    error = run("request", "--secret", federation.path / "federation.secret", *usual, *words).error
+
+    assert part in error
+    assert not federation.ledger.page().statuses
+
+
+def test_taken_over_coordinator_deletes_nothing_at_a_site_with_trusted_keys(run: Run, federation: Federation) -> None:
+    """It writes an order into its own ledger, as if the officer had asked."""
+    secret = FederationSecret.read(federation.path / "federation.secret")
+    run(*federation.officer, "--subject", "scan-patient-2", "--request-id", "request-1", "--wait", 0)
+    with sqlite3.connect(federation.path / "ledger.sqlite") as ledger:
+        ledger.execute("UPDATE requests SET subject_reference = ?", (secret.reference("scan-patient-9"),))
+    ledger.close()
+
+    catch_up(run, federation)
+
+    shown = run("status", "--site-dir", federation.path / SITE, "--json").json
+    assert shown["entries"] == TRAIN
+    assert [(order["state"], order["reason"][:18]) for order in shown["orders"]] == [("refused", "altered: the targe")]
+
+
+def test_alarm_is_shown_by_the_status(run: Run, federation: Federation) -> None:
+    run(*federation.officer, "--subject", "scan-patient-2", "--request-id", "request-1", "--wait", 0)
+    catch_up(run, federation)
+    with sqlite3.connect(federation.path / "ledger.sqlite") as ledger:
+        for table in ("log_leaves", "log_nodes", "log_heads"):
+            ledger.execute(f"DELETE FROM {table}")  # noqa: S608
+        ledger.execute("UPDATE log_size SET size = 0")
+    ledger.close()
+
+    catch_up(run, federation)
+
+    table = run("status", "--site-dir", federation.path / SITE).out
+    assert "ALARM: the coordinator's log cannot be trusted" in table

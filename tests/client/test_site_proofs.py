@@ -1,0 +1,388 @@
+"""A site between the orders that come and its key store, with a coordinator that may lie."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from client.key_store import KeyStore
+from client.orders import catch_up
+from client.receipts import ReceiptBook
+from client.site import SiteFolder
+from client.site_proofs import SiteProofs
+from common.deletion import DeletionOrder, DeletionRequest, SiteState, Subject
+from common.errors import InvalidDeletion, InvalidProof, KeyStoreError
+from common.guarantees import Guarantee
+from common.log_heads import LogUpdate
+from common.receipts import Receipt
+from common.references import FederationSecret
+from common.signed_requests import request_digest
+from common.signing.statements import read_envelope
+from common.trusted_keys import Role
+from server.deletion_service import LedgerService
+from server.log_leaves import Leaf, LeafKind
+from server.proofs import CoordinatorProofs
+from simulations.bench.proof_case import (
+    SECRET,
+    SITE_KEYS,
+    SITES,
+    START,
+    STRANGER,
+    TRUST,
+    open_coordinator,
+    signed_request,
+)
+
+from .conftest import subject_id
+
+SITE = SITES[0]
+NOW = START + timedelta(days=1)
+
+
+@pytest.fixture
+def secret() -> FederationSecret:
+    """The fixtures of this folder enrol with the case's secret."""
+    return SECRET
+
+
+@pytest.fixture
+def filled(store: KeyStore, fill: Callable[..., object]) -> KeyStore:
+    """A site with keys, trust and ten records of ten subjects."""
+    fill(store, range(10))
+    give_keys(store)
+    return store
+
+
+def give_keys(store: KeyStore) -> None:
+    folder = SiteFolder(store.path.parent)
+    SITE_KEYS[SITE].write(folder.signing_key)
+    SECRET.write(folder.secret)
+    TRUST.write(folder.trust)
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Iterator[LedgerService]:
+    folder = tmp_path / "coordinator"
+    folder.mkdir()
+    with ExitStack() as stack:
+        yield open_coordinator(stack, folder)
+
+
+def subject(number: int) -> Subject:
+    return Subject(SECRET.reference(subject_id(number)))
+
+
+def order(number: int, request: DeletionRequest) -> DeletionOrder:
+    return DeletionOrder(number, SITE, request)
+
+
+def proofs_of(store: KeyStore, now: datetime = NOW) -> SiteProofs:
+    return SiteProofs(store, clock=lambda: now)
+
+
+def alarms(store: KeyStore) -> list[str]:
+    with ReceiptBook(SiteFolder(store.path.parent).proofs) as book:
+        return [alarm.fault for alarm in book.alarms()]
+
+
+def test_signed_order_is_carried_out_with_a_receipt(filled: KeyStore) -> None:
+    request = signed_request(target=subject(3))
+    with proofs_of(filled) as proofs:
+        answer = proofs.carry_out(order(1, request))
+
+    envelope = read_envelope(answer.receipt)
+    receipt = Receipt.of(envelope)
+    TRUST.verify(envelope, Role.SITE, NOW, SITE)
+    receipt.check_describes(answer)
+    assert (answer.state, answer.records) == (SiteState.ERASED, 1)
+    assert receipt.request == request_digest(request)
+    assert (receipt.time, receipt.witnessed) == (NOW, None)
+    assert receipt.tombstones is not None
+
+
+def test_receipt_holds_no_reference_and_no_id(filled: KeyStore) -> None:
+    with proofs_of(filled) as proofs:
+        answer = proofs.carry_out(order(1, signed_request(target=subject(3))))
+
+    payload = read_envelope(answer.receipt).payload
+    for secret in (SECRET.reference(subject_id(3)).hex(), subject_id(3), filled.hashes.key.hex()):
+        assert secret.encode() not in payload
+
+
+def test_receipt_of_an_order_never_changes(filled: KeyStore) -> None:
+    made = order(1, signed_request(target=subject(3)))
+    with proofs_of(filled) as proofs:
+        first = proofs.carry_out(made)
+    with proofs_of(filled, NOW + timedelta(days=1)) as proofs:
+        again = proofs.carry_out(made)
+
+    assert first.receipt == again.receipt != b""
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (replace(signed_request(target=subject(3)), signature=b""), "unsigned"),
+        (signed_request(target=subject(3), key=STRANGER), "not trusted"),
+        (replace(signed_request(target=subject(4)), target=subject(3)), "altered"),
+        (signed_request(target=subject(3), days=0.5), "expired"),
+        (signed_request(target=subject(3), requester=SITES[1], key=SITE_KEYS[SITES[1]]), "out of scope"),
+    ],
+)
+def test_refused_order_deletes_nothing_and_is_answered_with_a_signed_reason(
+    filled: KeyStore, request_: DeletionRequest, reason: str
+) -> None:
+    with proofs_of(filled) as proofs:
+        answer = proofs.carry_out(order(1, request_))
+
+    receipt = Receipt.of(read_envelope(answer.receipt))
+    assert (answer.state, answer.records, answer.guarantee) == (SiteState.REFUSED, 0, Guarantee.EMPIRICAL)
+    assert reason in answer.reason
+    assert receipt.answer.reason == answer.reason
+    assert receipt.tombstones is None
+    assert sum(filled.count_consents().values()) == 10
+    assert filled.last_order == 1
+    assert not filled.has_deleted(SECRET.reference(subject_id(3)))
+
+
+def test_refusal_stays_even_if_the_requester_is_trusted_later(filled: KeyStore) -> None:
+    made = order(1, signed_request(target=subject(3), key=STRANGER))
+    with proofs_of(filled) as proofs:
+        proofs.carry_out(made)
+        TRUST.add(replace(TRUST.keys[0], key=STRANGER.public)).write(SiteFolder(filled.path.parent).trust)
+        again = proofs.carry_out(made)
+        next_ = proofs.carry_out(order(2, signed_request("request-2", subject(4), key=STRANGER)))
+
+    assert again.state is SiteState.REFUSED
+    assert next_.state is SiteState.ERASED
+
+
+def test_replayed_request_is_refused(filled: KeyStore) -> None:
+    request = signed_request(target=subject(3))
+    with proofs_of(filled) as proofs:
+        proofs.carry_out(order(1, request))
+        replayed = proofs.carry_out(order(2, request))
+        changed = proofs.carry_out(order(3, signed_request(target=subject(4))))
+
+    assert [answer.state for answer in (replayed, changed)] == [SiteState.REFUSED] * 2
+    assert replayed.reason.startswith("replayed: order 1")
+    assert sum(filled.count_consents().values()) == 9
+
+
+def test_site_without_trusted_keys_carries_out_unsigned_orders(store: KeyStore, fill: Callable[..., object]) -> None:
+    fill(store, range(3))
+    request = replace(signed_request(target=subject(1)), signature=b"")
+    with proofs_of(store) as proofs:
+        answer = proofs.carry_out(order(1, request))
+
+    assert (answer.state, answer.receipt) == (SiteState.ERASED, b"")
+    assert not SiteFolder(store.path.parent).proofs.exists()
+
+
+def test_site_whose_files_cannot_be_used_deletes_nothing(filled: KeyStore) -> None:
+    folder = SiteFolder(filled.path.parent)
+    folder.trust.write_text("{}")
+    with proofs_of(filled) as proofs, pytest.raises(InvalidProof):
+        proofs.carry_out(order(1, signed_request(target=subject(3))))
+    folder.signing_key.chmod(0o644)
+    with pytest.raises(InvalidProof, match="chmod 600"):
+        proofs_of(filled)
+
+    assert filled.last_order == 0
+
+
+def test_receipt_that_a_crash_kept_from_being_signed_is_signed_later(
+    filled: KeyStore, coordinator: LedgerService
+) -> None:
+    coordinator.submit(signed_request(target=subject(3)))
+    (made,) = coordinator.watch(SITE, 0)
+    filled.apply(made)
+
+    catch_up(filled, coordinator, clock=lambda: NOW)
+
+    with ReceiptBook(SiteFolder(filled.path.parent).proofs) as book:
+        assert book.count() == (1, 1)
+    assert coordinator.get("request-1").sites[0].state is SiteState.ERASED
+
+
+def test_order_that_is_sent_again_in_another_form_gets_no_receipt(filled: KeyStore) -> None:
+    made = order(1, signed_request(target=subject(3)))
+    filled.apply(made)
+
+    with proofs_of(filled) as proofs:
+        for other in (
+            signed_request("request-2", subject(3)),
+            signed_request(target=subject(4), key=STRANGER),
+            replace(made.request, target=subject(4)),
+        ):
+            with pytest.raises(KeyStoreError, match="as it was"):
+                proofs.carry_out(order(1, other))
+        assert proofs.carry_out(made).receipt
+
+
+def test_every_receipt_is_shown_to_be_in_the_log(filled: KeyStore, coordinator: LedgerService) -> None:
+    for number in range(1, 5):
+        coordinator.submit(signed_request(f"request-{number}", subject(number)))
+        catch_up(filled, coordinator, clock=lambda: NOW)
+
+    assert sum(filled.count_consents().values()) == 6
+    with ReceiptBook(SiteFolder(filled.path.parent).proofs) as book:
+        head = book.head()
+        assert book.count() == (4, 4)
+        assert not book.alarms()
+        second = book.read(2)
+    assert head is not None
+    assert head.size == 8
+    assert second is not None
+    seen = Receipt.of(read_envelope(second)).witnessed
+    assert seen is not None
+    assert seen.size == 2
+
+
+class Liar:
+    """A coordinator that shows another log than it keeps."""
+
+    def __init__(self, service: LedgerService, show: Callable[[int], LogUpdate | None]) -> None:
+        self._service = service
+        self._show = show
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._service, name)
+
+    def log_update(self, seen_size: int, _leaves: object = ()) -> LogUpdate | None:
+        return self._show(seen_size)
+
+
+@pytest.fixture
+def witnessed(filled: KeyStore, coordinator: LedgerService) -> KeyStore:
+    """The site once it has answered two orders and seen the log."""
+    for number in (1, 2):
+        coordinator.submit(signed_request(f"request-{number}", subject(number)))
+        catch_up(filled, coordinator, clock=lambda: NOW)
+    return filled
+
+
+def forked(tmp_path: Path, leaves: int) -> LedgerService:
+    """Return a coordinator with the same keys and another history."""
+    folder = tmp_path / f"forked-{leaves}"
+    folder.mkdir()
+    with ExitStack() as stack:
+        service = open_coordinator(stack, folder)
+        proofs = service._proofs
+        assert proofs is not None
+        proofs.log.extend([Leaf(LeafKind.REQUEST, f"x-{n}", b"%d" % n) for n in range(leaves)])
+        stack.pop_all()
+        return service
+
+
+@pytest.mark.parametrize(
+    ("leaves", "reason"),
+    [(3, "3 leaves, not the 4"), (4, "same size differ"), (9, "consistency proof"), (0, "0 leaves, not the 4")],
+)
+def test_rewritten_shortened_or_forked_log_raises_the_alarm(
+    witnessed: KeyStore, tmp_path: Path, leaves: int, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = forked(tmp_path, leaves)
+    with proofs_of(witnessed) as proofs, caplog.at_level(logging.ERROR, logger="client.witness"):
+        first, second = proofs.witness(other), proofs.witness(other)
+
+    assert (first, second) == (False, False)
+    assert "ALARM" in caplog.text
+    (fault,) = alarms(witnessed)
+    assert reason in fault
+    assert "the last good head had 4 leaves" in fault
+    other.ledger.close()
+
+
+def test_log_without_the_sites_receipt_raises_the_alarm(
+    witnessed: KeyStore, coordinator: LedgerService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coordinator.submit(signed_request("request-3", subject(3)))
+    monkeypatch.setattr(CoordinatorProofs, "check_receipt", lambda *_: False)
+
+    catch_up(witnessed, coordinator, clock=lambda: NOW)
+
+    (fault,) = alarms(witnessed)
+    assert "receipt for order 3 is not in the log" in fault
+
+
+def test_answer_that_the_coordinator_openly_refuses_raises_no_alarm(
+    witnessed: KeyStore, coordinator: LedgerService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coordinator.submit(signed_request("request-3", subject(3)))
+    with monkeypatch.context() as refusing:
+        refusing.setattr(CoordinatorProofs, "check_receipt", refuse)
+        catch_up(witnessed, coordinator, clock=lambda: NOW)
+    assert [answer.number for answer in witnessed.read_unacknowledged()] == [3]
+    assert alarms(witnessed) == []
+
+    catch_up(witnessed, coordinator, clock=lambda: NOW)
+
+    assert witnessed.read_unacknowledged() == []
+    assert alarms(witnessed) == []
+
+
+def refuse(*_: object) -> bool:
+    raise InvalidDeletion("the coordinator's keys are out of date")
+
+
+def test_hidden_and_badly_signed_logs_raise_the_alarm(witnessed: KeyStore, coordinator: LedgerService) -> None:
+    update = coordinator.log_update(0)
+    assert update is not None
+    by_stranger = replace(update, head=replace(update.head, signatures=update.head.sign("x", b"", STRANGER).signatures))
+    shown: tuple[tuple[LogUpdate | None, str], ...] = ((None, "shows no log"), (by_stranger, "not trusted"))
+    with proofs_of(witnessed) as proofs:
+        for lie, _ in shown:
+            assert not proofs.witness(Liar(coordinator, lambda _, lie=lie: lie))  # type: ignore[arg-type, misc]
+
+    for fault, (_, reason) in zip(alarms(witnessed), shown, strict=True):
+        assert reason in fault
+
+
+def test_site_goes_on_forgetting_and_keeps_its_last_good_head_after_an_alarm(
+    witnessed: KeyStore, tmp_path: Path
+) -> None:
+    other = forked(tmp_path, 9)
+    with proofs_of(witnessed) as proofs:
+        proofs.witness(other)
+        answer = proofs.carry_out(order(3, signed_request("request-3", subject(3))))
+    seen = Receipt.of(read_envelope(answer.receipt)).witnessed
+
+    assert answer.state is SiteState.ERASED
+    assert seen is not None
+    assert seen.size == 4
+    assert len(alarms(witnessed)) == 1
+    other.ledger.close()
+
+
+def test_site_without_the_logs_key_witnesses_nothing(filled: KeyStore, coordinator: LedgerService) -> None:
+    without = type(TRUST)(tuple(key for key in TRUST.keys if key.role is not Role.LOG))
+    without.write(SiteFolder(filled.path.parent).trust)
+    coordinator.submit(signed_request(target=subject(3)))
+
+    catch_up(filled, coordinator, clock=lambda: NOW)
+
+    with ReceiptBook(SiteFolder(filled.path.parent).proofs) as book:
+        assert book.head() is None
+        assert book.count() == (1, 0)
+
+
+def test_book_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "proofs.sqlite"
+    path.write_bytes(b"something else, and long enough to be taken for a database" * 20)
+
+    with pytest.raises(KeyStoreError, match=r"proofs\.sqlite"):
+        ReceiptBook(path)
+
+
+def test_book_can_be_read_by_its_owner_only(filled: KeyStore) -> None:
+    with proofs_of(filled):
+        pass
+
+    assert SiteFolder(filled.path.parent).proofs.stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, Subject, Target, WholeSite
+from common.errors import InvalidProof
+from common.references import FederationSecret
+from common.signed_requests import read_signed, request_digest, target_digest
+from simulations.bench.proof_case import SECRET, START, signed_request
+
+REFERENCE = bytes(range(32))
+TARGETS: list[Target] = [
+    Subject(REFERENCE),
+    Records(frozenset({REFERENCE})),
+    Records(frozenset({REFERENCE}), "hospital-1"),
+    Records(frozenset({REFERENCE, bytes(32)}), "hospital-1"),
+    WholeSite("hospital-1"),
+    WholeSite("hospital-2"),
+]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_signature_says_what_was_asked_for_without_naming_it(target: Target) -> None:
+    request = signed_request(target=target)
+
+    _, terms = read_signed(request)
+
+    assert (terms.request_id, terms.requester) == ("request-1", DATA_PROTECTION_OFFICER)
+    assert (terms.issued, terms.expires) == (START, START + timedelta(days=90))
+    assert terms.federation == SECRET.federation_id
+    assert REFERENCE.hex() not in request.signature.decode()
+    assert REFERENCE not in request.signature
+
+
+def test_every_target_has_its_own_digest() -> None:
+    assert len({target_digest(target) for target in TARGETS}) == len(TARGETS)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_changed_target_is_noticed(target: Target) -> None:
+    request = signed_request(target=target)
+
+    for other in TARGETS:
+        if other != target:
+            with pytest.raises(InvalidProof, match="altered: the target"):
+                read_signed(replace(request, target=other))
+
+
+def test_changed_id_or_requester_is_noticed() -> None:
+    request = signed_request()
+
+    with pytest.raises(InvalidProof, match="altered: the request id"):
+        read_signed(replace(request, request_id="request-2"))
+    with pytest.raises(InvalidProof, match="altered: the requester"):
+        read_signed(replace(request, requester="hospital-1"))
+    with pytest.raises(InvalidProof, match="unsigned"):
+        read_signed(replace(request, signature=b""))
+
+
+def test_request_is_good_from_its_date_until_it_expires() -> None:
+    _, terms = read_signed(signed_request(days=1))
+
+    terms.check_time(START)
+    terms.check_time(START - timedelta(minutes=5))
+    terms.check_time(START + timedelta(days=1, seconds=-1))
+    with pytest.raises(InvalidProof, match="expired"):
+        terms.check_time(START + timedelta(days=1))
+    with pytest.raises(InvalidProof, match="future"):
+        terms.check_time(START - timedelta(minutes=6))
+
+
+def test_request_that_expires_before_it_is_issued_is_none() -> None:
+    with pytest.raises(InvalidProof, match="before it is issued"):
+        read_signed(signed_request(days=0))
+
+
+def test_digest_is_of_what_was_signed() -> None:
+    first, later = signed_request(), signed_request(issued=START + timedelta(days=1))
+    unsigned = DeletionRequest(first.request_id, first.requester, first.target)
+
+    digests = {request_digest(request) for request in (first, later, unsigned)}
+
+    assert len(digests) == 3
+    assert request_digest(replace(first, signature=b"rubbish")) == request_digest(unsigned)
+    assert request_digest(replace(unsigned, request_id="request-2")) != request_digest(unsigned)
+    assert first == later == unsigned
+
+
+def test_federation_is_named_by_its_secret() -> None:
+    other = FederationSecret(bytes(32))
+
+    assert SECRET.federation_id == FederationSecret(bytes(range(32))).federation_id != other.federation_id
+    assert len(other.federation_id) == 32

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete
+
+from common.errors import InvalidProof, ServiceUnavailable
+from common.log_heads import LogHead
+from common.merkle import EMPTY_ROOT, check_consistency, check_inclusion, leaf_hash
+from common.signing.keys import SigningKey
+from server.ledger import Ledger
+from server.log import MAXIMUM_INCLUSIONS, TransparencyLog
+from server.log_leaves import Leaf, LeafKind
+from server.log_tables import LogNodeRow
+
+KEY = SigningKey.from_seed(bytes(32))
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+# The leaves and roots of certificate-transparency's test vectors.
+VECTORS = [bytes.fromhex(text) for text in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657")]
+ROOTS = ["6e340b9cffb37a98", "fac54203e7cc696c", "aeb6bcfe274b70a1", "d37ee418976dd957", "4e3bbb1f7b478dcf"]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def log(ledger: Ledger) -> TransparencyLog:
+    return TransparencyLog(ledger.engine, KEY, clock=lambda: NOW)
+
+
+def leaf(number: int, content: bytes | None = None) -> Leaf:
+    return Leaf(LeafKind.RECEIPT, f"leaf-{number}", b"%d" % number if content is None else content)
+
+
+def test_roots_are_the_published_ones(log: TransparencyLog) -> None:
+    roots = []
+    for number, content in enumerate(VECTORS):
+        log.append(leaf(number, content))
+        roots.append(LogHead.of(log.head()).root.hex()[:16])
+
+    assert roots[: len(ROOTS)] == ROOTS
+
+
+def test_empty_log_has_a_head(log: TransparencyLog) -> None:
+    assert LogHead.of(log.head()) == LogHead(0, EMPTY_ROOT, NOW)
+
+
+def test_every_leaf_is_proved_and_every_state_extended(log: TransparencyLog) -> None:
+    roots = [EMPTY_ROOT]
+    for first in range(0, 21, 3):
+        log.extend([leaf(number) for number in range(first, first + 3)])
+    roots += [log.root(size) for size in range(1, 22)]
+
+    for number in range(21):
+        proof = log.prove(number, 21)
+        check_inclusion(leaf_hash(b"%d" % number), number, 21, proof.path, roots[21])
+    for first in range(1, 22):
+        check_consistency(first, roots[first], 21, roots[21], log.prove_extension(first, 21))
+
+
+def test_many_leaves_at_once_make_the_same_log_as_one_by_one(log: TransparencyLog, tmp_path: Path) -> None:
+    with Ledger(tmp_path / "other.sqlite") as other_ledger:
+        other = TransparencyLog(other_ledger.engine, KEY, clock=lambda: NOW)
+        other.extend([leaf(number) for number in range(13)])
+        for number in range(13):
+            log.append(leaf(number))
+
+        assert other.head() == log.head()
+
+
+def test_leaf_of_the_same_name_is_not_appended_again(log: TransparencyLog) -> None:
+    assert log.append(leaf(1, b"first")) == b"first"
+    assert log.append(leaf(1, b"second")) == b"first"
+    assert log.append(Leaf(LeafKind.REQUEST, "leaf-1", b"third")) == b"third"
+    assert log.extend([leaf(2, b"a"), leaf(2, b"b")]) == [b"a", b"a"]
+    assert log.size() == 3
+    assert log.content(LeafKind.RECEIPT, "leaf-1") == b"first"
+    assert log.content(LeafKind.RECEIPT, "leaf-9") is None
+    assert log.number(LeafKind.REQUEST, "leaf-1") == 1
+
+
+def test_head_is_signed_once_for_a_size(ledger: Ledger) -> None:
+    times = iter([NOW, NOW.replace(year=2027), NOW.replace(year=2028)])
+    log = TransparencyLog(ledger.engine, KEY, clock=lambda: next(times))
+    log.append(leaf(1))
+
+    first, again = log.head(), log.head()
+    log.append(leaf(2))
+
+    first.verify({KEY.public.key_id: KEY.public})
+    assert first.to_bytes() == again.to_bytes()
+    assert LogHead.of(log.head()).size == 2
+
+
+def test_update_shows_what_is_new_and_where_leaves_stand(log: TransparencyLog) -> None:
+    log.extend([leaf(number) for number in range(5)])
+    seen = LogHead.of(log.head())
+    log.extend([leaf(number) for number in range(5, 12)])
+
+    update = log.update(seen.size, [leaf_hash(b"7"), leaf_hash(b"unknown")])
+
+    head = LogHead.of(update.head)
+    check_consistency(seen.size, seen.root, head.size, head.root, update.consistency)
+    found, missing = update.inclusions
+    assert found is not None
+    assert (found.number, missing) == (7, None)
+    check_inclusion(leaf_hash(b"7"), 7, 12, found.path, head.root)
+
+
+def test_update_from_a_larger_log_or_with_too_many_questions_is_refused(log: TransparencyLog) -> None:
+    log.append(leaf(1))
+
+    with pytest.raises(InvalidProof, match="1 leaves, not the 2"):
+        log.update(2)
+    with pytest.raises(InvalidProof, match="too many"):
+        log.update(0, [bytes(32)] * (MAXIMUM_INCLUSIONS + 1))
+
+
+def test_log_is_where_it_was_after_a_restart(ledger: Ledger, log: TransparencyLog) -> None:
+    log.extend([leaf(number) for number in range(6)])
+
+    again = TransparencyLog(ledger.engine, KEY, clock=lambda: NOW.replace(year=2030))
+
+    assert again.head() == log.head()
+    again.append(leaf(6))
+    assert again.size() == 7
+
+
+def test_threads_append_without_gaps(log: TransparencyLog) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda number: log.append(leaf(number % 20)), range(40)))
+
+    assert log.size() == 20
+    assert {log.number(LeafKind.RECEIPT, f"leaf-{number}") for number in range(20)} == set(range(20))
+    for number in range(20):
+        content = b"%d" % number
+        place = log.number(LeafKind.RECEIPT, f"leaf-{number}")
+        assert place is not None
+        check_inclusion(leaf_hash(content), place, 20, log.prove(place, 20).path, log.root(20))
+
+
+def test_lost_node_is_a_fault_of_the_database(ledger: Ledger, log: TransparencyLog) -> None:
+    log.extend([leaf(number) for number in range(4)])
+    with ledger.engine.execution_options(write=True).begin() as connection:
+        connection.execute(delete(LogNodeRow))
+
+    with pytest.raises(ServiceUnavailable, match="backup"):
+        log.prove(0, 4)

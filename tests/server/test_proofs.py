@@ -1,0 +1,262 @@
+"""What the coordinator refuses, keeps and certifies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from common.certificate import verify_certificate
+from common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    Acknowledgement,
+    DeletionOrder,
+    DeletionRequest,
+    Records,
+    SiteState,
+    Subject,
+    WholeSite,
+)
+from common.deletion_channel import DeletionChannel
+from common.errors import InvalidDeletion
+from common.guarantees import Guarantee
+from common.log_heads import LogHead
+from common.receipts import Receipt
+from common.signed_requests import request_digest
+from server.deletion_server import DeletionServer
+from server.deletion_service import LedgerService
+from server.ledger import DeletionExists, Ledger
+from server.policy import NotAllowed
+from server.proofs import CoordinatorProofs
+from simulations.bench.proof_case import (
+    SECRET,
+    SITE_KEYS,
+    SITES,
+    START,
+    STRANGER,
+    TRUST,
+    answered,
+    open_coordinator,
+    signed_request,
+)
+
+FIRST, SECOND = SITES
+
+
+class Clock:
+    now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def service(tmp_path: Path, clock: Clock) -> Iterator[LedgerService]:
+    with ExitStack() as stack:
+        yield open_coordinator(stack, tmp_path, clock)
+
+
+def size(service: LedgerService) -> int:
+    update = service.log_update(0)
+    assert update is not None
+    return LogHead.of(update.head).size
+
+
+def order_of(service: LedgerService, site: str, number: int = 1) -> DeletionOrder:
+    return next(iter(service.watch(site, number - 1)))
+
+
+def test_signed_request_reaches_the_sites_with_its_signature(service: LedgerService) -> None:
+    request = signed_request()
+
+    service.submit(request)
+
+    assert {order_of(service, site).request.signature for site in SITES} == {request.signature}
+    assert size(service) == 1
+
+
+def test_site_asks_for_its_own_records_with_its_own_key(service: LedgerService) -> None:
+    target = Records(frozenset({bytes(32)}), FIRST)
+
+    status = service.submit(signed_request("own", target, requester=FIRST, key=SITE_KEYS[FIRST]))
+
+    assert [progress.site for progress in status.sites] == [FIRST]
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (replace(signed_request(), signature=b""), "unsigned"),
+        (replace(signed_request(), signature=b"rubbish"), "not JSON"),
+        (signed_request(key=STRANGER), "not trusted"),
+        (signed_request(key=SITE_KEYS[FIRST]), "not trusted"),
+        (signed_request("a", WholeSite(SECOND), requester=SECOND, key=SITE_KEYS[FIRST]), "not trusted"),
+        (replace(signed_request(), target=Subject(bytes(32))), "altered: the target"),
+        (replace(signed_request(), request_id="other"), "altered: the request id"),
+        (signed_request(issued=START - timedelta(days=91)), "expired"),
+        (signed_request(issued=START + timedelta(days=1)), "future"),
+        (signed_request("a", WholeSite(SECOND), requester=FIRST, key=SITE_KEYS[FIRST]), "may not ask"),
+    ],
+)
+def test_request_that_nobody_entitled_signed_is_refused(
+    service: LedgerService, request_: DeletionRequest, reason: str
+) -> None:
+    with pytest.raises(NotAllowed, match=reason):
+        service.submit(request_)
+
+    assert not service.page().statuses
+    assert size(service) == 0
+
+
+def test_revoked_key_asks_for_nothing_from_then_on(service: LedgerService, tmp_path: Path) -> None:
+    service.submit(signed_request("before"))
+    TRUST.revoke(TRUST.keys[0].key.key_id, START).write(tmp_path / "trust.json")
+
+    with pytest.raises(NotAllowed, match="revoked"):
+        service.submit(signed_request("after"))
+
+
+def test_same_request_signed_again_is_the_same_request(service: LedgerService, clock: Clock) -> None:
+    first = signed_request()
+    service.submit(first)
+    clock.now = START + timedelta(days=1)
+
+    status = service.submit(signed_request(issued=clock.now))
+
+    assert len(service.page().statuses) == 1
+    assert status.request == first
+    assert order_of(service, FIRST).request.signature == first.signature
+    with pytest.raises(DeletionExists):
+        service.submit(signed_request(target=Subject(bytes(32))))
+    assert size(service) == 1
+
+
+def test_answer_is_kept_with_its_receipt_and_once_in_the_log(service: LedgerService) -> None:
+    service.submit(signed_request())
+    answer = answered(order_of(service, FIRST), None, START)
+
+    service.acknowledge(answer)
+    service.acknowledge(replace(answer, seconds=9.0))
+
+    assert size(service) == 2
+    assert service.get("request-1").sites[0].state is SiteState.ERASED
+
+
+def test_answer_without_the_sites_own_receipt_is_refused(service: LedgerService) -> None:
+    service.submit(signed_request())
+    order = order_of(service, FIRST)
+    answer = answered(order, None, START)
+    other = answered(order_of(service, SECOND), None, START)
+
+    def receipt(answer: Acknowledgement, request: bytes) -> bytes:
+        return Receipt(answer, request, START, None, None).sign(SITE_KEYS[FIRST]).to_bytes()
+
+    stranger = Receipt(answer, request_digest(order.request), START, None, None).sign(STRANGER).to_bytes()
+    for wrong, reason in (
+        (b"", "no receipt"),
+        (b"rubbish", "not JSON"),
+        (other.receipt, "differ in site"),
+        (stranger, "not trusted"),
+        (receipt(answer, bytes(32)), "another request"),
+        (receipt(replace(answer, records=4), request_digest(order.request)), "differ in records"),
+    ):
+        with pytest.raises(InvalidDeletion, match=reason):
+            service.acknowledge(replace(answer, receipt=wrong))
+    assert not service.get("request-1").sites[0].state.final
+    assert size(service) == 1
+
+
+def test_certificate_needs_every_sites_answer(service: LedgerService) -> None:
+    service.submit(signed_request())
+    with pytest.raises(InvalidDeletion, match=f"no answer from {FIRST}, {SECOND}"):
+        service.certificate("request-1")
+    for site in SITES:
+        service.acknowledge(answered(order_of(service, site), None, START))
+
+    verified = verify_certificate(service.certificate("request-1"), TRUST)
+
+    assert [receipt.answer.site for receipt in verified.receipts] == list(SITES)
+    with pytest.raises(InvalidDeletion, match="no request 'other'"):
+        service.certificate("other")
+
+
+def test_certificate_holds_after_the_log_has_grown(service: LedgerService) -> None:
+    for number in range(1, 6):
+        service.submit(signed_request(f"request-{number}"))
+        for site in SITES:
+            service.acknowledge(answered(order_of(service, site, number), None, START))
+
+    for number in range(1, 6):
+        verified = verify_certificate(service.certificate(f"request-{number}"), TRUST)
+        assert verified.head.size == 15
+
+
+def test_log_and_certificate_travel_over_grpc(service: LedgerService) -> None:
+    request = signed_request()
+    with DeletionServer(service) as server, DeletionChannel(server.address) as channel:
+        channel.submit(request)
+        for site in SITES:
+            (order,) = channel.watch(site, 0)
+            assert order.request.signature == request.signature
+            channel.acknowledge(answered(order, None, START))
+        update = channel.log_update(0, [bytes(32)])
+
+        assert update == service.log_update(0, [bytes(32)])
+        assert channel.certificate("request-1") == service.certificate("request-1")
+        with pytest.raises(InvalidDeletion, match="the 9 that were seen"):
+            channel.log_update(9)
+        with pytest.raises(InvalidDeletion, match="unsigned"):
+            channel.submit(replace(request, request_id="x", signature=b""))
+
+
+def test_without_trusted_keys_unsigned_requests_and_answers_pass(tmp_path: Path, service: LedgerService) -> None:
+    proofs = service._proofs
+    assert proofs is not None
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        trusting = LedgerService(ledger, proofs=CoordinatorProofs(proofs.log, clock=lambda: START))
+        trusting.submit(DeletionRequest("open", DATA_PROTECTION_OFFICER, WholeSite(FIRST)))
+        answer = Acknowledgement(1, FIRST, "open", SiteState.NOTHING_HELD, 0, 0, Guarantee.EXACT, 0.1)
+        trusting.acknowledge(answer)
+
+        with pytest.raises(InvalidDeletion, match="not signed"):
+            trusting.certificate("open")
+        with pytest.raises(NotAllowed, match="altered"):
+            trusting.submit(replace(signed_request(), request_id="x"))
+    assert size(service) == 0
+
+
+def test_service_without_a_log_says_so(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "plain.sqlite") as ledger:
+        ledger.register(FIRST)
+        service = LedgerService(ledger)
+        service.submit(DeletionRequest("open", FIRST, WholeSite(FIRST)))
+        with DeletionServer(service) as server, DeletionChannel(server.address) as channel:
+            assert channel.log_update(0) is None
+            with pytest.raises(InvalidDeletion, match="keeps no log"):
+                channel.certificate("open")
+
+
+def test_log_holds_no_reference(service: LedgerService) -> None:
+    service.submit(signed_request())
+    order = order_of(service, FIRST)
+    service.acknowledge(answered(order, None, START))
+    reference = SECRET.reference("patient-17")
+
+    proofs = service._proofs
+    assert proofs is not None
+    with proofs.log._engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT content FROM log_leaves").fetchall()
+
+    assert len(rows) == 2
+    for (content,) in rows:
+        assert reference not in content
+        assert reference.hex().encode() not in content
