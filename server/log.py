@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Engine, insert, select, tuple_, update
+from sqlalchemy import Engine, and_, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -208,10 +208,13 @@ class TransparencyLog:
         """Return the roots of some ranges, reading all their nodes at once."""
         ranges = list(ranges)
         nodes = {node for bounds in ranges for node in range_nodes(*bounds)}
+        if not nodes:
+            return [range_hash(bounds, {}.__getitem__) for bounds in ranges]
         with self._transaction() as session:
             rows = session.execute(
                 select(LogNodeRow.level, LogNodeRow.position, LogNodeRow.hash).where(
-                    tuple_(LogNodeRow.level, LogNodeRow.position).in_(nodes)
+                    # SQLite finds these by the index, and would read the whole table for a list of pairs.
+                    or_(*(and_(LogNodeRow.level == level, LogNodeRow.position == place) for level, place in nodes))
                 )
             )
             hashes = {(level, position): digest for level, position, digest in rows}
@@ -239,7 +242,11 @@ def _held(session: Session, leaves: Sequence[Leaf]) -> dict[tuple[str, str], byt
     held: dict[tuple[str, str], bytes] = {}
     columns = (LogLeafRow.kind, LogLeafRow.name)
     for first in range(0, len(leaves), _NAMES_AT_ONCE):
-        places = [(leaf.kind.value, leaf.name) for leaf in leaves[first : first + _NAMES_AT_ONCE]]
-        rows = session.execute(select(*columns, LogLeafRow.content).where(tuple_(*columns).in_(places)))
-        held |= {(kind, name): content for kind, name, content in rows}
+        for kind in LeafKind:
+            names = [leaf.name for leaf in leaves[first : first + _NAMES_AT_ONCE] if leaf.kind is kind]
+            query = select(*columns, LogLeafRow.content).where(
+                LogLeafRow.kind == kind.value, LogLeafRow.name.in_(names)
+            )
+            rows = session.execute(query) if names else ()
+            held |= {(row.kind, row.name): row.content for row in rows}
     return held
