@@ -17,6 +17,7 @@ from common.deletion import utc_now
 from common.errors import InvalidProof, ServiceUnavailable
 from common.log_heads import LogHead, LogProof, LogUpdate
 from common.merkle import (
+    EMPTY_ROOT,
     Node,
     Range,
     consistency_ranges,
@@ -209,7 +210,7 @@ class TransparencyLog:
         ranges = list(ranges)
         nodes = {node for bounds in ranges for node in range_nodes(*bounds)}
         if not nodes:
-            return [range_hash(bounds, {}.__getitem__) for bounds in ranges]
+            return [EMPTY_ROOT for _ in ranges]
         with self._transaction() as session:
             rows = session.execute(
                 select(LogNodeRow.level, LogNodeRow.position, LogNodeRow.hash).where(
