@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, insert, select, tuple_
+from sqlalchemy import Connection, Engine, and_, insert, or_, select
 from sqlalchemy.exc import DBAPIError
 
 from common.deletion import utc_now
 from common.errors import InvalidProof, ServiceUnavailable
 from common.log_heads import LogHead, LogProof, LogUpdate
-from common.merkle import Range, consistency_ranges, inclusion_ranges, range_hash, range_nodes
+from common.merkle import EMPTY_ROOT, Range, consistency_ranges, inclusion_ranges, range_hash, range_nodes
 from common.signing.dsse import Envelope
 from common.signing.keys import SigningKey
 from common.signing.statements import read_envelope
@@ -132,10 +132,13 @@ class TransparencyLog:
         """Return the roots of some ranges, reading all their nodes at once."""
         ranges = list(ranges)
         nodes = {node for bounds in ranges for node in range_nodes(*bounds)}
+        if not nodes:
+            return [EMPTY_ROOT for _ in ranges]
         with self._reading() as connection:
             rows = connection.execute(
                 select(LogNodeRow.level, LogNodeRow.position, LogNodeRow.hash).where(
-                    tuple_(LogNodeRow.level, LogNodeRow.position).in_(nodes)
+                    # SQLite finds these by the index, and would read the whole table for a list of pairs.
+                    or_(*(and_(LogNodeRow.level == level, LogNodeRow.position == place) for level, place in nodes))
                 )
             )
             hashes = {(level, position): digest for level, position, digest in rows}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Connection, insert, select, tuple_, update
+from sqlalchemy import Connection, insert, select, update
 
 from common.errors import ServiceUnavailable
 from common.log_heads import receipt_leaf, request_leaf
@@ -105,9 +105,13 @@ def _held(connection: Connection, leaves: Sequence[Leaf]) -> dict[tuple[str, str
     held: dict[tuple[str, str], bytes] = {}
     columns = (LogLeafRow.kind, LogLeafRow.name)
     for first in range(0, len(leaves), _NAMES_AT_ONCE):
-        places = [(leaf.kind.value, leaf.name) for leaf in leaves[first : first + _NAMES_AT_ONCE]]
-        rows = connection.execute(select(*columns, LogLeafRow.content).where(tuple_(*columns).in_(places)))
-        held |= {(kind, name): content for kind, name, content in rows}
+        for kind in LeafKind:
+            names = [leaf.name for leaf in leaves[first : first + _NAMES_AT_ONCE] if leaf.kind is kind]
+            if names:
+                query = select(*columns, LogLeafRow.content).where(
+                    LogLeafRow.kind == kind.value, LogLeafRow.name.in_(names)
+                )
+                held |= {(row.kind, row.name): row.content for row in connection.execute(query)}
     return held
 
 
