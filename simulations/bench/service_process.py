@@ -56,6 +56,7 @@ def running_service(folder: Path, sites: Sequence[str], database: str = "") -> I
         for site in sites:
             opened.register(site)
     words = ["serve", "--database", ledger, "--address", "127.0.0.1:0", "--log-format", "json"]
+    words += ["--log-key", str(folder / "log-key.pem")]
     with (folder / "service.log").open("w") as log:
         process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-c", "from server.cli import main; main()", *words],

@@ -30,6 +30,7 @@ from common.signed_requests import request_digest
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import DeletionExists, Ledger
+from server.ledger_bulk import BULK
 from server.policy import NotAllowed
 from server.proofs import CoordinatorProofs
 from simulations.bench.proof_case import (
@@ -216,6 +217,55 @@ def test_log_and_certificate_travel_over_grpc(service: LedgerService) -> None:
             channel.log_update(9)
         with pytest.raises(InvalidDeletion, match="unsigned"):
             channel.submit(replace(request, request_id="x", signature=b""))
+
+
+def test_request_that_could_not_be_written_is_not_in_the_log(
+    service: LedgerService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as failing:
+        failing.setattr("server.ledger_requests.number_orders", fail)
+        with pytest.raises(RuntimeError, match="the power failed"):
+            service.submit(signed_request())
+    assert size(service) == 0
+
+    service.submit(signed_request())
+
+    assert size(service) == 1
+
+
+def test_answer_that_could_not_be_written_has_no_receipt_in_the_log(
+    service: LedgerService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.submit(signed_request())
+    answer = answered(order_of(service, FIRST), None, START)
+    with monkeypatch.context() as failing:
+        failing.setattr("server.ledger_answers.settle", fail)
+        with pytest.raises(RuntimeError, match="the power failed"):
+            service.acknowledge(answer)
+    assert size(service) == 1
+
+    service.acknowledge(answer)
+
+    assert size(service) == 2
+    kept = service.get("request-1").sites[0].acknowledgement
+    assert kept is not None
+    assert kept.receipt == answer.receipt
+
+
+def fail(*_: object) -> None:
+    raise RuntimeError("the power failed")
+
+
+def test_large_request_travels_in_parts_with_its_signature_and_one_leaf(service: LedgerService) -> None:
+    references = frozenset(number.to_bytes(32, "big") for number in range(BULK + 1))
+    request = signed_request("large", Records(references))
+    with DeletionServer(service) as server, DeletionChannel(server.address) as channel:
+        channel.submit(request)
+        (order,) = channel.watch(FIRST, 0)
+
+    assert order.request == request
+    assert order.request.signature == request.signature
+    assert size(service) == 1
 
 
 def test_without_trusted_keys_unsigned_requests_and_answers_pass(tmp_path: Path, service: LedgerService) -> None:
