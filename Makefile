@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 SHARED := ../shared
 MEDICAL := $(if $(wildcard $(SHARED)/data),--data-folder $(SHARED)/data --weights $(SHARED)/weights/squeezenet1_0_imagenet.pth)
 COMPARED := $(foreach set,breastmnist pneumoniamnist bccd_cells_28,--data $(SHARED)/data/$(set).npz) --epsilon 8 --epsilon 3 --epsilon 3 \
-	--encoder squeezenet1_0 --weights $(SHARED)/weights/squeezenet1_0_imagenet.pth --seeds 5
+	--encoder squeezenet1_0 --weights $(SHARED)/weights/squeezenet1_0_imagenet.pth --seeds 5 --without sisa
 PROTOS := protos/deletion_pb2.py protos/deletion_pb2.pyi protos/deletion_pb2_grpc.py
 
 .PHONY: demo test check format bench results protos docs browser clean

@@ -23,7 +23,7 @@ class Column:
     Attributes
     ----------
     name, title, unit : str
-        In documents, in tables, and what it is counted in.
+        In tables, what it means, and what it is counted in.
     better : str
         `higher`, `lower`, `oracle` (the nearer the oracle the better) or `none`.
     digits : int
@@ -41,20 +41,92 @@ class Column:
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column("TA", "TA", "%", "higher", 1, lambda one: one.after.test_accuracy),
-    Column("RA", "RA", "%", "oracle", 1, lambda one: one.after.retain_accuracy),
-    Column("FA", "FA", "%", "oracle", 1, lambda one: one.after.forget_accuracy),
-    Column("oracle's FA", "oracle's FA", "%", "none", 1, lambda one: one.oracle.forget_accuracy),
-    Column("MIA", "MIA", "% AUROC", "oracle", 1, lambda one: one.after.membership),
-    Column("TPR", "TPR at 1% FPR", "%", "oracle", 1, lambda one: one.after.membership_tpr),
-    Column("canaries", "canaries", "%", "oracle", 1, lambda one: one.after.canary_recall),
-    Column("oracle's canaries", "oracle's canaries", "%", "none", 1, lambda one: one.oracle.canary_recall),
-    Column("weights alone", "weights alone", "% AUROC", "oracle", 1, lambda one: one.after.weights_membership),
-    Column("Average Gap", "Average Gap", "points", "lower", 1, lambda one: one.gap),
-    Column("by chance", "by chance", "points", "none", 1, lambda one: one.chance),
-    Column("seconds to forget", "seconds to forget", "s", "lower", 3, lambda one: one.forget_seconds),
-    Column("seconds to train", "seconds to train", "s", "none", 1, lambda one: one.train_seconds),
-    Column("MB to forget", "MB sent to forget", "MB", "lower", 1, lambda one: one.bytes_sent / 1e6),
+    Column("TA", "test accuracy, mean over hospitals", "%", "higher", 1, lambda one: one.after.test_accuracy),
+    Column("RA", "accuracy on records that stay", "%", "oracle", 1, lambda one: one.after.retain_accuracy),
+    Column(
+        "FA",
+        "accuracy on forgotten records, canaries left out",
+        "%",
+        "oracle",
+        1,
+        lambda one: one.after.forget_accuracy,
+    ),
+    Column(
+        "oracle's FA",
+        "the same of the family's oracle, which never saw them",
+        "%",
+        "none",
+        1,
+        lambda one: one.oracle.forget_accuracy,
+    ),
+    Column(
+        "MIA",
+        "AUROC of telling forgotten records from test records by the confidence in their labels",
+        "% AUROC",
+        "oracle",
+        1,
+        lambda one: one.after.membership,
+    ),
+    Column(
+        "TPR",
+        "true positives of that attack at 1% false positives",
+        "%",
+        "oracle",
+        1,
+        lambda one: one.after.membership_tpr,
+    ),
+    Column(
+        "canaries",
+        "forgotten records with a wrong label that still get it",
+        "%",
+        "oracle",
+        1,
+        lambda one: one.after.canary_recall,
+    ),
+    Column(
+        "oracle's canaries", "the same of the oracle, by chance", "%", "none", 1, lambda one: one.oracle.canary_recall
+    ),
+    Column(
+        "weights alone",
+        "AUROC of the attack where only the shared weights are asked, no bank",
+        "% AUROC",
+        "oracle",
+        1,
+        lambda one: one.after.weights_membership,
+    ),
+    Column(
+        "Average Gap",
+        "mean absolute difference to the oracle in TA, RA, FA and MIA",
+        "points",
+        "lower",
+        1,
+        lambda one: one.gap,
+    ),
+    Column(
+        "by chance",
+        "the same difference between two oracles of different seeds",
+        "points",
+        "none",
+        1,
+        lambda one: one.chance,
+    ),
+    Column(
+        "seconds to forget",
+        "with one thread; for MUNKEY the slowest hospital",
+        "s",
+        "lower",
+        3,
+        lambda one: one.forget_seconds,
+    ),
+    Column("seconds to train", "the federation before it forgets", "s", "none", 1, lambda one: one.train_seconds),
+    Column(
+        "MB to forget",
+        "sent to and from all hospitals in order to forget",
+        "MB",
+        "lower",
+        1,
+        lambda one: one.bytes_sent / 1e6,
+    ),
 )
 """The figures of the comparison, in the order of its tables."""
 

@@ -148,6 +148,12 @@ def test_json_is_the_document_alone(run: Run, tmp_path: Path) -> None:
     assert json.loads(out) == json.loads((tmp_path / "comparison" / "report.json").read_text())
 
 
+def test_method_can_be_left_out(run: Run, cells: list[tuple[Any, ...]]) -> None:
+    run("--seeds", "1", *METHODS, "--without", "fine-tuning")
+
+    assert sorted(methods for _, methods, _ in cells) == [("munkey-exact",), ("nothing",)]
+
+
 def test_quick_takes_two_seeds_of_the_first_data_set(run: Run, cells: list[tuple[Any, ...]], data: Path) -> None:
     run("--quick", "--seeds", "5", "--data", str(data.with_name("unread.npz")), "--method", "nothing")
 
@@ -158,6 +164,8 @@ def test_quick_takes_two_seeds_of_the_first_data_set(run: Run, cells: list[tuple
     ("words", "reason"),
     [
         (["--method", "magic"], "--method magic: is unknown; choose from munkey-exact"),
+        (["--without", "magic"], "--without magic: is unknown; choose from munkey-exact"),
+        (["--method", "ssd", "--without", "ssd"], "--without ssd: leaves no method; leave out fewer"),
         (["--set", "guarantee=exact"], "guarantee = exact: all are compared; choose with --method"),
         (["--epsilon", "1", "--epsilon", "2"], "--epsilon is given 2 times for 1 data sets; give it once for each"),
         (["--forget", "some"], "'some' is not a share"),
