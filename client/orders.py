@@ -34,6 +34,7 @@ def catch_up(store: KeyStore, service: DeletionService) -> list[Acknowledgement]
     for order in service.watch(store.description.site, store.last_order):
         applied.append(store.apply(order))
         _acknowledge(store, service)
+    store.finish_restoring()
     return applied
 
 
@@ -104,6 +105,8 @@ class DeletionAgent:
                 stop.wait(seconds)
 
     def _follow(self) -> None:
+        if self._store.is_restored:
+            catch_up(self._store, self._service)
         _acknowledge(self._store, self._service)
         for order in self._service.watch(self._store.description.site, self._store.last_order, follow=True):
             acknowledgement = self._store.apply(order)
