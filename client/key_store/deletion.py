@@ -48,6 +48,7 @@ ANSWER_COLUMNS = (
 """What the journal keeps of an answer, and a restored store gives again."""
 
 _MOST_FINGERPRINTED = 4096
+_PAUSE_SECONDS = 0.01
 _SEALED = {
     "keys": Residue.SEALED_KEY,
     "inputs": Residue.SEALED_INPUT,
@@ -185,7 +186,11 @@ def _checkpoint(connection: sqlite3.Connection) -> None:
     KeyStoreError
         If a reader in another process is in the way for longer than the connection waits.
     """
-    (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    deadline = time.monotonic() + patience / 1000
+    # SQLite waits for readers by itself, and does not for another connection that is emptying the log as well.
+    while (busy := connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]) and time.monotonic() < deadline:
+        time.sleep(_PAUSE_SECONDS)
     if busy:
         raise KeyStoreError("another process keeps reading the key store, so its log cannot be emptied; try again")
 

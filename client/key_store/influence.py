@@ -25,7 +25,7 @@ def raise_influence(connection: sqlite3.Connection, entries: NDArray[np.int64], 
 
 
 def raise_influence_where(connection: sqlite3.Connection, influence: Influence, permanent_only: bool) -> None:
-    """Give all training records, or those with permanent consent, at least an influence, in the caller's transaction."""
+    """Give all training records, or those with permanent consent, at least an influence."""
     consents = "('permanent')" if permanent_only else "('permanent', 'revocable')"
     connection.execute(
         f"UPDATE records SET influence = ? WHERE influence IN {_weaker(influence)} "  # noqa: S608 (constants)

@@ -168,7 +168,7 @@ class KeyFile:
         for first in range(1, self.slots + 1, _BLOCK):
             block = os.pread(self._file, _BLOCK * SLOT_BYTES, first * SLOT_BYTES)
             rows = np.frombuffer(block[: len(block) // SLOT_BYTES * SLOT_BYTES], np.uint8).reshape(-1, SLOT_BYTES)
-            found.append(rows.any(1).nonzero()[0] + first)
+            found.append(np.flatnonzero(rows.any(axis=1)) + first)
         return np.concatenate(found)
 
     def destroy(self, entries: Iterable[int]) -> None:

@@ -126,7 +126,8 @@ def _weak(content: NDArray[np.uint8], hash_key: bytes) -> NDArray[np.uint64]:
     mixed = words[:count] * drawn[0]
     mixed ^= words[8:] * drawn[1] >> np.uint64(7)
     mixed *= drawn[2]
-    return mixed >> np.uint64(40)
+    found: NDArray[np.uint64] = mixed >> np.uint64(40)
+    return found
 
 
 def _strong(hash_key: bytes, window: bytes) -> bytes:

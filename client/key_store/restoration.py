@@ -7,7 +7,6 @@ still hold, and nothing that it has deleted since.
 
 from __future__ import annotations
 
-import os
 import secrets
 import sqlite3
 from contextlib import closing
@@ -197,4 +196,4 @@ def _replace(prepared: Path, store: Path) -> None:
             # It is damaged: nobody can be using it.
             for suffix in ("", "-wal", "-shm"):
                 store.with_name(store.name + suffix).unlink(missing_ok=True)
-    os.replace(prepared, store)
+    prepared.replace(store)

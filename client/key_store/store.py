@@ -27,9 +27,9 @@ from client.key_store.deletion import Surroundings, apply_order, finish_interrup
 from client.key_store.description import Identity, check_noise_key, read_identity, write_description
 from client.key_store.encryption import OVERHEAD, seal, unseal, unseal_identity
 from client.key_store.enrolment import Arrivals, add_records, has_tombstone, is_known, is_tombstoned
+from client.key_store.erasure_check import ErasureCheck, check_erasure
 from client.key_store.identities import ReferenceHashes
 from client.key_store.influence import count_influences, count_largest_subject, raise_influence
-from client.key_store.erasure_check import ErasureCheck, check_erasure
 from client.key_store.journal import BACKUP, INFLUENCE, Journal
 from client.key_store.key_file import KeyFile, key_file_of, make_master_key, master_key_of, read_master_key
 from client.key_store.neighbour_rows import read_lists, write_lists
@@ -46,7 +46,6 @@ from common.references import FederationSecret
 from common.settings import ImagePath
 
 _BLOCK = 1024
-_UNTRAINED = bytes(OVERHEAD)
 
 
 class KeyStore:
@@ -67,7 +66,7 @@ class KeyStore:
         self.journal = Journal.of(path)
         self.keys = KeyFile(key_file_of(path), read_master_key(self.master_key), self.hashes.key)
         self._privacy = PrivacyAccount(connection, self.description, self.journal)
-        self._noted: list[dict[str, str | int]] = []
+        self._noted: list[dict[str, str | int | float | None]] = []
         self._around = Surroundings(self._identity, self.keys, self._privacy, self.journal)
 
     @classmethod
@@ -98,7 +97,7 @@ class KeyStore:
             If the file is there already, or the noise key has another length.
         """
         check_noise_key(noise_key)
-        if key_file_of(path).exists():
+        if key_file_of(path).exists() and not path.exists():
             raise KeyStoreError(f"{key_file_of(path)} is there already, of another store; choose another folder")
         try:
             path.touch(mode=0o600, exist_ok=False)
@@ -260,7 +259,7 @@ class KeyStore:
             sealed = self._read_rows("SELECT entry, content FROM tokens JOIN records USING (entry)", part)
             rows = zip(self.keys.read(part), part.tolist(), sealed, strict=True)
             for row, (key, entry, content) in enumerate(rows, start=start):
-                if not content.startswith(_UNTRAINED):
+                if content != bytes(len(content)):
                     tokens.unpack(row, unseal(key, "tokens", entry, content))
         return tokens
 
@@ -396,7 +395,8 @@ class KeyStore:
         """Write down what weights that are about to leave may hold, so that no restored backup claims less."""
         if used is Influence.NONE or not len(entries):
             return
-        line = {"influence": used.value, "permanent_only": int(self.read_permanent(entries).all())}
+        permanent_only = int(self.read_permanent(entries).all())
+        line: dict[str, str | int | float | None] = {"influence": used.value, "permanent_only": permanent_only}
         if line not in self._noted:
             self.journal.add(INFLUENCE, line)
             self._noted.append(line)
