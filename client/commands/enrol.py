@@ -21,6 +21,7 @@ from client.enrolment import encode
 from client.enrolment import enrol as enrol_batches
 from client.exact_state import read_shared_model, refresh_tokens
 from client.key_store import Enrolled, KeyStore, StoreDescription
+from client.key_store.key_file import clear_unused_keys, key_file_of, master_key_of
 from client.medmnist_files import read_npz
 from client.neighbour_index import list_arrivals
 from client.site import SiteFolder, describe_store, model_shape
@@ -70,6 +71,10 @@ def enrol(
         Path | None,
         typer.Option(help="Record ids, one a line, that were deleted and for which consent was given anew."),
     ] = None,
+    master_key: Annotated[
+        Path | None,
+        typer.Option(help="Where the master key of a site that is made is kept; beside the key store by default."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add records to a site's key store, and make the site's folder the first time.
@@ -100,7 +105,9 @@ def enrol(
     folder = SiteFolder(site_dir)
     shared = _read_secret(folder, secret)
     shape = choose_shape(settings)
-    enrolment = _Enrolment(folder, site, settings, choose_encoder(settings), shape, shared, frozenset(overrides))
+    enrolment = _Enrolment(
+        folder, site, settings, choose_encoder(settings), shape, shared, frozenset(overrides), master_key
+    )
     enrolment.check()
     with enrolment.open() as store, progress_bars(quiet=as_json) as bars:
         enrolled = enrolment.add(store, dataset, consents, bars)
@@ -121,6 +128,7 @@ class _Enrolment:
     shape: ModelShape
     secret: FederationSecret
     asked: frozenset[str]
+    master_key: Path | None
 
     def check(self) -> None:
         """Check that what is to be enrolled fits the key store, if there is one.
@@ -183,8 +191,16 @@ class _Enrolment:
                     self.secret.write(making.secret)
                     os.link(making.secret, self.folder.secret)
                 if not self.folder.key_store.exists():
-                    making.create(self.site, self.settings, self.encoder, self.shape).close()
-                    os.link(making.key_store, self.folder.key_store)
+                    made, kept = making.key_store, self.folder.key_store
+                    clear_unused_keys(kept)
+                    making.create(
+                        self.site, self.settings, self.encoder, self.shape, master_key=self.master_key
+                    ).close()
+                    # The store last: without its keys it would be of no use.
+                    if self.master_key is None:
+                        os.link(master_key_of(made), master_key_of(kept))
+                    os.link(key_file_of(made), key_file_of(kept))
+                    os.link(made, kept)
         return self.folder.open()
 
     def add(self, store: KeyStore, dataset: Dataset, new_consent: frozenset[str], bars: Progress) -> Enrolled:

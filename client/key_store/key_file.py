@@ -43,6 +43,25 @@ def master_key_of(store: Path) -> Path:
     return store.with_suffix(".master")
 
 
+def clear_unused_keys(store: Path) -> None:
+    """Remove the keys that an interrupted creation has left where there is no store.
+
+    Raises
+    ------
+    KeyStoreError
+        If there are keys of records: their store is lost, and may have a backup.
+    """
+    keys = key_file_of(store)
+    if keys.exists() and keys.stat().st_size > SLOT_BYTES:
+        raise KeyStoreError(
+            f"{keys} has the keys of a key store that is not there; restore it (munkey-client restore), "
+            "or choose another folder"
+        )
+    if not store.exists():
+        keys.unlink(missing_ok=True)
+        master_key_of(store).unlink(missing_ok=True)
+
+
 class KeyFile:
     """The wrapped keys of one store.
 
