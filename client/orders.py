@@ -86,7 +86,9 @@ def catch_up(store: KeyStore, service: DeletionService) -> list[Acknowledgement]
     """
     answering = Answering(store, service)
     answering.give()
-    return [answering.apply(order) for order in service.watch(store.description.site, store.last_order)]
+    applied = [answering.apply(order) for order in service.watch(store.description.site, store.last_order)]
+    store.finish_restoring()
+    return applied
 
 
 def catch_up_patiently(
@@ -176,6 +178,8 @@ class DeletionAgent:
                 stop.wait(seconds)
 
     def _follow(self) -> None:
+        if self._store.is_restored:
+            catch_up(self._store, self._service)
         answering = Answering(self._store, self._service)
         answering.give()
         for order in self._service.watch(self._store.description.site, self._store.last_order, follow=True):
