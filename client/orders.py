@@ -107,6 +107,7 @@ def catch_up(
         answering = Answering(store, service, proofs)
         answering.give()
         applied = [answering.apply(order) for order in service.watch(store.description.site, store.last_order)]
+        store.finish_restoring()
         proofs.witness(service)
     return applied
 
@@ -198,6 +199,8 @@ class DeletionAgent:
                 stop.wait(seconds)
 
     def _follow(self) -> None:
+        if self._store.is_restored:
+            catch_up(self._store, self._service)
         with SiteProofs(self._store) as proofs:
             answering = Answering(self._store, self._service, proofs)
             answering.give()

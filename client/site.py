@@ -85,7 +85,14 @@ class SiteFolder:
         write_checkpoint(self.shared_weights, Checkpoint(model.state_dict(), model.shape, settings.encoder, about))
 
     def create(
-        self, site: str, settings: Settings, encoder: Encoder, shape: ModelShape, *, noise_key: bytes | None = None
+        self,
+        site: str,
+        settings: Settings,
+        encoder: Encoder,
+        shape: ModelShape,
+        *,
+        noise_key: bytes | None = None,
+        master_key: Path | None = None,
     ) -> KeyStore:
         """Make the folder and an empty key store for a site.
 
@@ -97,6 +104,8 @@ class SiteFolder:
             What the store is made for.
         noise_key : bytes, optional
             As for `KeyStore.create`.
+        master_key : Path, optional
+            As for `KeyStore.create`.
 
         Raises
         ------
@@ -105,7 +114,8 @@ class SiteFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         self.path.chmod(0o700)
-        return KeyStore.create(self.key_store, describe_store(site, settings, encoder, shape), noise_key=noise_key)
+        description = describe_store(site, settings, encoder, shape)
+        return KeyStore.create(self.key_store, description, noise_key=noise_key, master_key=master_key)
 
     def open(self) -> KeyStore:
         """Open the site's key store; raises `KeyStoreError` if there is none or it cannot be used."""

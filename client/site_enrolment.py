@@ -11,6 +11,7 @@ from pathlib import Path
 from client.dataset import Split
 from client.exact_state import read_shared_model, refresh_tokens
 from client.key_store import KeyStore, StoreDescription
+from client.key_store.key_file import clear_unused_keys, key_file_of, master_key_of
 from client.neighbour_index import list_arrivals
 from client.site import SiteFolder, describe_store, model_shape
 from common.deletion import DATA_PROTECTION_OFFICER
@@ -42,6 +43,8 @@ class SiteEnrolment:
         Makes the references of records and subjects.
     asked : frozenset of str
         Names of the settings that a person gave.
+    master_key : Path, optional
+        Where the master key of a site that is made is kept; beside the key store by default.
     """
 
     folder: SiteFolder
@@ -51,6 +54,7 @@ class SiteEnrolment:
     shape: ModelShape
     secret: FederationSecret
     asked: frozenset[str]
+    master_key: Path | None = None
 
     def check(self) -> None:
         """Check that what is to be enrolled fits the key store, if there is one.
@@ -113,8 +117,16 @@ class SiteEnrolment:
                     self.secret.write(making.secret)
                     os.link(making.secret, self.folder.secret)
                 if not self.folder.key_store.exists():
-                    making.create(self.site, self.settings, self.encoder, self.shape).close()
-                    os.link(making.key_store, self.folder.key_store)
+                    made, kept = making.key_store, self.folder.key_store
+                    clear_unused_keys(kept)
+                    making.create(
+                        self.site, self.settings, self.encoder, self.shape, master_key=self.master_key
+                    ).close()
+                    # The store last: without its keys it would be of no use.
+                    if self.master_key is None:
+                        os.link(master_key_of(made), master_key_of(kept))
+                    os.link(key_file_of(made), key_file_of(kept))
+                    os.link(made, kept)
         return self.folder.open()
 
 

@@ -62,6 +62,10 @@ def enrol(
         Path | None,
         typer.Option(help="Record ids, one a line, that were deleted and for which consent was given anew."),
     ] = None,
+    master_key: Annotated[
+        Path | None,
+        typer.Option(help="Where the master key of a site that is made is kept; beside the key store by default."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add records to a site's key store, and make the site's folder the first time.
@@ -89,7 +93,9 @@ def enrol(
     folder = SiteFolder(site_dir)
     shared = read_site_secret(folder, secret)
     shape = choose_shape(settings)
-    enrolment = SiteEnrolment(folder, site, settings, choose_encoder(settings), shape, shared, frozenset(overrides))
+    enrolment = SiteEnrolment(
+        folder, site, settings, choose_encoder(settings), shape, shared, frozenset(overrides), master_key
+    )
     enrolment.check()
     with enrolment.open() as store, progress_bars(quiet=as_json) as bars:
         enrolled = _add(enrolment, store, dataset, consents, bars)

@@ -56,6 +56,7 @@ class _Holdings:
         """Count what a store holds."""
         held = store.description
         records = {split.value: store.count(split) for split in Split}
+        restored = store.is_restored
         certified = held.guarantee is Guarantee.CERTIFIED
         facts = {
             "site": held.site,
@@ -69,10 +70,20 @@ class _Holdings:
             "noisy_rounds": len(store.spent()),
             "influences": {influence.value: count for influence, count in sorted(store.count_influences().items())},
             "classes": {str(label): count for label, count in sorted(store.count_labels().items())},
-            "trained_tokens": store.count_trained(),
+            # A restored store cannot be read before it has caught up.
+            "trained_tokens": None if restored else store.count_trained(),
             "exemplar_size": held.exemplar_size,
             "neighbours_listed": held.list_length,
             "last_order": store.last_order,
+            "unanswered_orders": store.count_unanswered(),
+            "restored": restored,
+            "last_backup": store.last_backup(),
+            "encryption": {
+                "cipher": "AES-256-GCM",
+                "master_key": str(store.master_key),
+                "record_keys": len(store.keys.held()),
+                "destroyed": store.keys.slots - len(store.keys.held()),
+            },
             "generation": store.generation,
             "encoder": held.encoder,
             "image_path": held.image_path.value,

@@ -6,13 +6,20 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
 
 from client.key_store.contents import StoreDescription
 from client.key_store.description import Identity
+from client.key_store.encryption import unseal
 from client.key_store.identities import ReferenceHashes
 from client.key_store.influence import bury, count_largest_subject, recall
+from client.key_store.journal import ANSWER, Journal
+from client.key_store.key_file import KeyFile
 from client.key_store.privacy import PrivacyAccount
+from client.key_store.residue import Residue, fingerprint
 from client.key_store.schema import (
     CONTENTS,
     explaining_locks,
@@ -25,11 +32,50 @@ from common.errors import KeyStoreError
 from common.failpoints import Failpoint, hit
 from common.guarantees import Guarantee, Influence, PrivacyLoss
 
+ANSWER_COLUMNS = (
+    "number",
+    "request_id",
+    "state",
+    "records",
+    "entries",
+    "guarantee",
+    "seconds",
+    "reason",
+    "last_training",
+    "subject_records",
+    "record_epsilon",
+    "subject_epsilon",
+)
+"""What the journal keeps of an answer, and a restored store gives again."""
 
-def apply_order(
-    connection: sqlite3.Connection, order: DeletionOrder, identity: Identity, privacy: PrivacyAccount
-) -> Acknowledgement:
-    """Delete what an order names, leave tombstones, and empty the write-ahead log.
+_MOST_FINGERPRINTED = 4096
+_PAUSE_SECONDS = 0.01
+_SEALED = {
+    "keys": Residue.SEALED_KEY,
+    "inputs": Residue.SEALED_INPUT,
+    "tokens": Residue.SEALED_TOKEN,
+    "records": Residue.SEALED_IDENTITY,
+}
+_CLEAR = {
+    "keys": Residue.KEY,
+    "inputs": Residue.INPUT,
+    "tokens": Residue.TOKEN,
+    "records": Residue.IDENTITY,
+}
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a deletion needs beside the store's tables: its identity, keys, account and journal."""
+
+    identity: Identity
+    keys: KeyFile
+    privacy: PrivacyAccount
+    journal: Journal
+
+
+def apply_order(connection: sqlite3.Connection, order: DeletionOrder, around: Surroundings) -> Acknowledgement:
+    """Delete what an order names, leave tombstones, destroy the records' keys, and empty the write-ahead log.
 
     Parameters
     ----------
@@ -37,9 +83,7 @@ def apply_order(
         A key store's connection, outside of a transaction.
     order : DeletionOrder
         What is to be deleted.
-    identity : Identity
-        The store's own.
-    privacy : PrivacyAccount
+    around : Surroundings
         The store's own.
 
     Returns
@@ -57,20 +101,20 @@ def apply_order(
     with explaining_locks(), not_following_references(connection) if everything else nullcontext():
         with writing(connection):
             if not _is_applied(connection, order.number):
-                _delete(connection, order, identity, privacy)
+                _delete(connection, order, around)
                 hit(Failpoint.APPLY_BEFORE_COMMIT)
         hit(Failpoint.APPLY_AFTER_COMMIT)
-        _finish(connection, order.number, start, privacy)
+        _finish(connection, order.number, start, around)
         hit(Failpoint.APPLY_FINISHED)
-    return next(read_acknowledgements(connection, identity.description, f"number = {order.number}"))
+    return next(read_acknowledgements(connection, around.identity.description, f"number = {order.number}"))
 
 
-def finish_interrupted(connection: sqlite3.Connection, privacy: PrivacyAccount) -> None:
+def finish_interrupted(connection: sqlite3.Connection, around: Surroundings) -> None:
     """Finish deletions that were committed and then interrupted; raises as `apply_order` does."""
     unfinished = connection.execute("SELECT number FROM applied_orders WHERE finished = 0").fetchall()
     for (number,) in unfinished:
         with explaining_locks():
-            _finish(connection, number, time.perf_counter(), privacy)
+            _finish(connection, number, time.perf_counter(), around)
 
 
 def read_acknowledgements(
@@ -99,20 +143,30 @@ def read_acknowledgements(
         )
 
 
-def _finish(connection: sqlite3.Connection, number: int, start: float, privacy: PrivacyAccount) -> None:
-    """Empty the log and fix the answer; whoever comes first fixes it, and the others find it so."""
-    (records,) = connection.execute("SELECT records FROM applied_orders WHERE number = ?", (number,)).fetchone()
+def _finish(connection: sqlite3.Connection, number: int, start: float, around: Surroundings) -> None:
+    """Destroy keys, empty the log and fix the answer; whoever comes first fixes it, and the others find it so."""
+    query = "SELECT records, finished FROM applied_orders WHERE number = ?"
+    records, finished = connection.execute(query, (number,)).fetchone()
+    doomed = connection.execute("SELECT entry FROM doomed_keys WHERE number = ?", (number,)).fetchall()
+    if doomed:
+        around.keys.destroy(entry for (entry,) in doomed)
     if records:
         _checkpoint(connection)
     hit(Failpoint.APPLY_AFTER_ERASURE)
     elapsed = time.perf_counter() - start
-    epsilons = _epsilons(connection, number, privacy)
+    epsilons = _epsilons(connection, number, around.privacy)
     with not_waiting_for_disk(connection):
         connection.execute(
             "UPDATE applied_orders SET seconds = ?, record_epsilon = ?, subject_epsilon = ?, finished = 1 "
             "WHERE number = ? AND finished = 0",
             (elapsed, *epsilons, number),
         )
+        if doomed:
+            connection.execute("DELETE FROM doomed_keys WHERE number = ?", (number,))
+    if not finished:
+        query = f"SELECT {', '.join(ANSWER_COLUMNS)} FROM applied_orders WHERE number = ?"  # noqa: S608 (constants)
+        answer = connection.execute(query, (number,)).fetchone()
+        around.journal.add(ANSWER, dict(zip(ANSWER_COLUMNS, answer, strict=True)))
 
 
 def _epsilons(
@@ -137,7 +191,11 @@ def _checkpoint(connection: sqlite3.Connection) -> None:
     KeyStoreError
         If a reader in another process is in the way for longer than the connection waits.
     """
-    (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    deadline = time.monotonic() + patience / 1000
+    # SQLite waits for readers by itself, and does not for another connection that is emptying the log as well.
+    while (busy := connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]) and time.monotonic() < deadline:
+        time.sleep(_PAUSE_SECONDS)
     if busy:
         raise KeyStoreError("another process keeps reading the key store, so its log cannot be emptied; try again")
 
@@ -150,19 +208,28 @@ class _Held(NamedTuple):
     subject_hash: bytes
     split: str
     influence: str
+    image_hash: bytes
 
 
-def _delete(connection: sqlite3.Connection, order: DeletionOrder, identity: Identity, privacy: PrivacyAccount) -> None:
+def _delete(connection: sqlite3.Connection, order: DeletionOrder, around: Surroundings) -> None:
+    identity = around.identity
     target, hashes = order.request.target, identity.hashes
     found = _select(connection, target, hashes)
     named = _named(target, hashes)
-    answer = _answer(connection, order, found, recall(connection, named), identity.description, privacy)
+    answer = _answer(connection, order, found, recall(connection, named), identity.description, around.privacy)
     # A subject's tombstone remembers the most that was held of any of its records.
     influences = [Influence(held.influence) for held in found]
     strongest = max(influences, key=list(Influence).index, default=Influence.NONE)
     buried = dict.fromkeys(named, strongest if isinstance(target, Subject) else Influence.NONE)
-    buried |= {held.record_hash: Influence(held.influence) for held in found}
+    for held in found:
+        buried[held.record_hash] = Influence(held.influence)
     bury(connection, buried)
+    for held in found:
+        bury(connection, {held.image_hash: Influence(held.influence)})
+    _remember_bytes(connection, order.number, found, around)
+    connection.executemany(
+        "INSERT INTO doomed_keys (entry, number) VALUES (?, ?)", [(held.entry, order.number) for held in found]
+    )
     if isinstance(target, WholeSite):
         for table in ("neighbours", *CONTENTS, "records"):
             connection.execute(f"DELETE FROM {table}")  # noqa: S608 (names of tables)
@@ -177,8 +244,46 @@ def _delete(connection: sqlite3.Connection, order: DeletionOrder, identity: Iden
         "last_training, subject_records) VALUES (?, ?, ?, ?, ?, ?, 0, '', ?, ?)",
         answer,
     )
+    _give_remembered_answer(connection, order)
     if _entries(found):
         connection.execute("UPDATE description SET generation = generation + 1")
+
+
+def _give_remembered_answer(connection: sqlite3.Connection, order: DeletionOrder) -> None:
+    """In a restored store, answer an order as it was answered before: the coordinator has that answer."""
+    columns = ", ".join(ANSWER_COLUMNS)
+    connection.execute(
+        f"INSERT OR REPLACE INTO applied_orders ({columns}) "  # noqa: S608 (constants)
+        f"SELECT {columns} FROM remembered_answers WHERE number = ? AND request_id = ?",
+        (order.number, order.request.request_id),
+    )
+
+
+def _remember_bytes(connection: sqlite3.Connection, number: int, found: Sequence[_Held], around: Surroundings) -> None:
+    """Keep the fingerprints of all that an order is about to overwrite."""
+    contents: list[tuple[Residue, bytes]] = []
+    # Beyond that, the fingerprints would be a sample of a sample.
+    for held in found[:_MOST_FINGERPRINTED]:
+        slot = around.keys.read_slots(np.array([held.entry]))[0]
+        contents.append((Residue.WRAPPED_KEY, slot[:-4]))
+        sealed = dict(
+            connection.execute(
+                "SELECT 'keys', content FROM keys WHERE entry = :entry "
+                "UNION ALL SELECT 'inputs', content FROM inputs WHERE entry = :entry "
+                "UNION ALL SELECT 'tokens', content FROM tokens WHERE entry = :entry "
+                "UNION ALL SELECT 'records', identity FROM records WHERE entry = :entry",
+                {"entry": held.entry},
+            )
+        )
+        contents += [(_SEALED[table], content) for table, content in sealed.items() if any(content)]
+        if any(slot):
+            key = around.keys.read(np.array([held.entry]))[0]
+            contents.append((Residue.RECORD_KEY, key))
+            for table, content in sealed.items():
+                if any(content):
+                    contents.append((_CLEAR[table], unseal(key, table, held.entry, content)))
+    packed, windows = fingerprint(around.identity.hashes.key, contents)
+    connection.execute("INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)", (number, packed, windows))
 
 
 def _answer(
@@ -221,7 +326,7 @@ def _named(target: Target, hashes: ReferenceHashes) -> list[bytes]:
 
 def _select(connection: sqlite3.Connection, target: Target, hashes: ReferenceHashes) -> list[_Held]:
     """Return every record that a target names."""
-    columns = "SELECT entry, record_hash, subject_hash, split, influence FROM records"
+    columns = "SELECT entry, record_hash, subject_hash, split, influence, image_hash FROM records"
     if isinstance(target, Records):
         queries = (
             connection.execute(f"{columns} WHERE record_hash = ?", (hashes.record(reference),)).fetchone()

@@ -28,23 +28,28 @@ class Identity:
         Names records and subjects within the store.
     fixed_noise_key : bytes or None
         32 bytes, the seed of a simulated site's privacy noise, so that it can be repeated. A real site has none.
+    master_key : Path or None
+        Where the master key is kept; None if beside the store.
     """
 
     description: StoreDescription
     hashes: ReferenceHashes = field(repr=False)
     fixed_noise_key: bytes | None = field(repr=False)
+    master_key: Path | None = None
 
     def draw_noise_key(self) -> bytes:
         """Return 32 bytes for one training: fresh ones, so that no restored backup gives the same noise twice."""
         return secrets.token_bytes(_KEY_BYTES) if self.fixed_noise_key is None else self.fixed_noise_key
 
 
-def write_description(connection: sqlite3.Connection, description: StoreDescription, noise_key: bytes | None) -> None:
+def write_description(
+    connection: sqlite3.Connection, description: StoreDescription, noise_key: bytes | None, master_key: Path | None
+) -> None:
     """Write the description of an empty store, with a random key for its hashes."""
     connection.execute(
         "INSERT INTO description (only, site, encoder, key_size, input_kind, input_shape, exemplar_size, "
-        "list_length, guarantee, epsilon, delta, hash_key, noise_key) "
-        "VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "list_length, guarantee, epsilon, delta, hash_key, noise_key, master_key) "
+        "VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             description.site,
             description.encoder,
@@ -58,6 +63,7 @@ def write_description(connection: sqlite3.Connection, description: StoreDescript
             description.delta,
             secrets.token_bytes(_KEY_BYTES),
             noise_key,
+            str(master_key.absolute()) if master_key else "",
         ),
     )
 
@@ -78,7 +84,7 @@ def read_identity(connection: sqlite3.Connection, path: Path) -> Identity:
     """
     row = connection.execute(
         "SELECT site, encoder, key_size, input_kind, input_shape, exemplar_size, list_length, guarantee, epsilon, "
-        "delta, hash_key, noise_key FROM description"
+        "delta, hash_key, noise_key, master_key FROM description"
     ).fetchone()
     if row is None:
         raise KeyStoreError(f"{path} was not finished when it was made; remove it and enrol the records again")
@@ -95,4 +101,4 @@ def read_identity(connection: sqlite3.Connection, path: Path) -> Identity:
         epsilon=epsilon,
         delta=delta,
     )
-    return Identity(description, ReferenceHashes(keys[0]), keys[1])
+    return Identity(description, ReferenceHashes(keys[0]), keys[1], Path(keys[2]) if keys[2] else None)

@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from client.dataset import Dataset, Split
 from client.key_store.contents import Enrolled, StoreDescription, Tokens
 from client.key_store.description import Identity
-from client.key_store.identities import SECRET_BYTES, ReferenceHashes, encrypt_identity
+from client.key_store.encryption import OVERHEAD, seal, seal_identity
+from client.key_store.identities import ReferenceHashes
 from client.key_store.influence import lift
+from client.key_store.key_file import KEY_BYTES, KeyFile
 from common.encoders import Encoding
+from common.guarantees import Influence
 from common.references import FederationSecret
 from common.settings import ImagePath
 
@@ -57,22 +60,39 @@ class Arrivals:
 
 
 def add_records(
-    connection: sqlite3.Connection, identity: Identity, arrivals: Arrivals, new_consent: frozenset[str]
+    connection: sqlite3.Connection,
+    identity: Identity,
+    keys: KeyFile,
+    arrivals: Arrivals,
+    new_consent: frozenset[str],
 ) -> Enrolled:
     """Add records, within the caller's transaction; `new_consent` lets records in that were deleted, by their ids."""
-    added = known = refused = 0
+    known = refused = 0
+    hashes, next_entry = identity.hashes, _last_entry(connection) + 1
+    made: dict[int, bytes] = {}
     for row, (reference, subject) in enumerate(zip(arrivals.references, arrivals.subjects, strict=True)):
-        if is_known(connection, identity.hashes, reference):
+        image = hashes.image(arrivals.records.images[row])
+        consented = str(arrivals.records.record_ids[row]) in new_consent
+        if is_known(connection, hashes, reference):
             known += 1
-        elif (
-            is_tombstoned(connection, identity.hashes, reference, subject)
-            and str(arrivals.records.record_ids[row]) not in new_consent
+        elif not consented and (
+            is_tombstoned(connection, hashes, reference, subject) or has_tombstone(connection, image)
         ):
             refused += 1
         else:
-            _insert(connection, identity, arrivals, row)
-            added += 1
-    return Enrolled(added, known, refused)
+            entry = next_entry + len(made)
+            made[entry] = secrets.token_bytes(KEY_BYTES)
+            _insert(connection, identity, arrivals, row, entry, made[entry], image)
+    # Before the rows are committed: a key without a record is of no use to anybody, and the next record's replaces it.
+    if made:
+        keys.add(made)
+    return Enrolled(len(made), known, refused)
+
+
+def _last_entry(connection: sqlite3.Connection) -> int:
+    """Return the largest entry number that was ever given."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'records'").fetchone()
+    return int(row[0]) if row else 0
 
 
 def is_known(connection: sqlite3.Connection, hashes: ReferenceHashes, record: bytes) -> bool:
@@ -87,28 +107,43 @@ def is_tombstoned(connection: sqlite3.Connection, hashes: ReferenceHashes, recor
     return connection.execute(query, (hashes.record(record), hashes.subject(subject))).fetchone() is not None
 
 
-def _insert(connection: sqlite3.Connection, identity: Identity, arrivals: Arrivals, row: int) -> None:
+def has_tombstone(connection: sqlite3.Connection, hash_: bytes) -> bool:
+    """Return whether a deletion order has left a tombstone with a hash."""
+    return connection.execute("SELECT 1 FROM tombstones WHERE hash = ?", (hash_,)).fetchone() is not None
+
+
+def _insert(
+    connection: sqlite3.Connection,
+    identity: Identity,
+    arrivals: Arrivals,
+    row: int,
+    entry: int,
+    key: bytes,
+    image_hash: bytes,
+) -> None:
     records, hashes = arrivals.records, identity.hashes
-    secret = secrets.token_bytes(SECRET_BYTES)
     split = str(records.splits[row])
     record_hash = hashes.record(arrivals.references[row])
-    # The weights that left the site while it was here before are still out there.
-    influence = lift(connection, record_hash)
-    entry = connection.execute(
-        "INSERT INTO records (record_hash, subject_hash, identity, label, split, consent, influence) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+    # The weights that left the site while it was here before, under this id or another, are still out there.
+    influences = [lift(connection, record_hash), lift(connection, image_hash)]
+    connection.execute(
+        "INSERT INTO records (entry, record_hash, subject_hash, identity, image_hash, label, split, consent, "
+        "influence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
+            entry,
             record_hash,
             hashes.subject(arrivals.subjects[row]),
-            encrypt_identity(secret, str(records.record_ids[row]), str(records.subject_ids[row])),
+            seal_identity(key, entry, str(records.record_ids[row]), str(records.subject_ids[row])),
+            image_hash,
             int(records.labels[row]),
             split,
             str(records.consents[row]),
-            influence.value,
+            max(influences, key=list(Influence).index).value,
         ),
-    ).lastrowid
-    contents = {"secrets": secret, "keys": arrivals.keys[row].tobytes(), "inputs": arrivals.inputs[row].tobytes()}
+    )
+    contents = {"keys": arrivals.keys[row].tobytes(), "inputs": arrivals.inputs[row].tobytes()}
+    sealed = {table: seal(key, table, entry, content) for table, content in contents.items()}
     if split == Split.TRAIN:
-        contents["tokens"] = bytes(Tokens.packed_size(identity.description.exemplar_size))
-    for table, content in contents.items():
+        sealed["tokens"] = bytes(Tokens.packed_size(identity.description.exemplar_size) + OVERHEAD)
+    for table, content in sealed.items():
         connection.execute(f"INSERT INTO {table} (entry, content) VALUES (?, ?)", (entry, content))  # noqa: S608

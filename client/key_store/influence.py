@@ -24,6 +24,16 @@ def raise_influence(connection: sqlite3.Connection, entries: NDArray[np.int64], 
     )
 
 
+def raise_influence_where(connection: sqlite3.Connection, influence: Influence, permanent_only: bool) -> None:
+    """Give all training records, or those with permanent consent, at least an influence."""
+    consents = "('permanent')" if permanent_only else "('permanent', 'revocable')"
+    connection.execute(
+        f"UPDATE records SET influence = ? WHERE influence IN {_weaker(influence)} "  # noqa: S608 (constants)
+        f"AND split = 'train' AND consent IN {consents}",
+        (influence.value,),
+    )
+
+
 def bury(connection: sqlite3.Connection, influences: Mapping[bytes, Influence]) -> None:
     """Leave tombstones that remember influences, within the caller's transaction; of two the stronger is kept."""
     for influence in set(influences.values()):

@@ -14,10 +14,14 @@ from contextlib import suppress
 from dataclasses import astuple
 
 from client.key_store.contents import StoreDescription
+from client.key_store.journal import TRAINING, Journal
 from client.key_store.schema import not_waiting_for_disk, writing
 from common.errors import BankChanged, KeyStoreError, PrivacyBudgetSpent
 from common.guarantees import Guarantee, PrivacyLoss
 from common.noisy_steps import NoisySteps
+
+TRAINING_COLUMNS = ("id", "round", "steps", "sampling_rate", "noise_multiplier")
+"""What the journal keeps of a training that was released."""
 
 _TOLERANCE = 1e-6
 """Relative; whoever chose the noise for the whole budget has rounded."""
@@ -39,11 +43,14 @@ class PrivacyAccount:
         A key store's connection.
     description : StoreDescription
         The store's own: what was promised.
+    journal : Journal
+        The store's own: a backup that is restored must not forget what was spent since.
     """
 
-    def __init__(self, connection: sqlite3.Connection, description: StoreDescription) -> None:
+    def __init__(self, connection: sqlite3.Connection, description: StoreDescription, journal: Journal) -> None:
         self._connection = connection
         self._description = description
+        self._journal = journal
 
     def begin(self, training: NoisySteps, round_number: int) -> int:
         """Enter a training that is about to begin, and return its number.
@@ -71,6 +78,10 @@ class PrivacyAccount:
         update = "UPDATE noisy_training SET released = 1 WHERE id = ? AND released = 0"
         if not self._connection.execute(update, (number,)).rowcount:
             raise BankChanged("another process took over this site's training; what was computed here is dropped")
+        query = "SELECT id, round, steps, sampling_rate, noise_multiplier FROM noisy_training WHERE id = ?"
+        row = self._connection.execute(query, (number,)).fetchone()
+        # Before the commit after which weights may leave: what is spent may be counted too often, never too seldom.
+        self._journal.add(TRAINING, dict(zip(TRAINING_COLUMNS, row, strict=True)))
 
     @property
     def last_training(self) -> int:

@@ -9,15 +9,16 @@ from pathlib import Path
 
 from common.errors import KeyStoreError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Written to `PRAGMA user_version`; raised with every change of the tables."""
 
-CONTENTS = ("secrets", "keys", "inputs", "tokens")
+CONTENTS = ("keys", "inputs", "tokens")
 """The tables whose rows a deletion overwrites instead of removing."""
 
 _BUSY_SECONDS = 30.0
 
 _TABLES = """
+-- `master_key`: where it is kept; empty, beside the store. `restored`: from a backup, and not caught up with deletions.
 CREATE TABLE description (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     site TEXT NOT NULL,
@@ -32,17 +33,21 @@ CREATE TABLE description (
     delta REAL NOT NULL,
     hash_key BLOB NOT NULL,
     noise_key BLOB,
+    master_key TEXT NOT NULL,
+    restored INTEGER NOT NULL DEFAULT 0,
     generation INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- AUTOINCREMENT: the number of a deleted entry is never given to another record.
--- `identity` is the record's and the subject's id, encrypted under the entry's secret; the two hashes find them again.
+-- `identity` is the record's and the subject's id, encrypted under the record's key; the two hashes find them again.
+-- `image_hash` knows the image again, whatever id it comes back with.
 -- `influence`: what shared weights that left the site may hold of the record.
 CREATE TABLE records (
     entry INTEGER PRIMARY KEY AUTOINCREMENT,
     record_hash BLOB NOT NULL UNIQUE,
     subject_hash BLOB NOT NULL,
     identity BLOB NOT NULL,
+    image_hash BLOB NOT NULL,
     label INTEGER NOT NULL,
     split TEXT NOT NULL CHECK (split IN ('train', 'val', 'test')),
     consent TEXT NOT NULL CHECK (consent IN ('revocable', 'permanent')),
@@ -54,9 +59,9 @@ CREATE INDEX records_by_split ON records (split, entry);
 CREATE INDEX records_without_list ON records (entry) WHERE listed = 0;
 
 -- The contents of entries: rows are added at the end, changed in place and never removed while others remain, so that
--- SQLite never moves one and no copy of it is left behind. A deletion overwrites them with zeros.
+-- SQLite never moves one and no copy of it is left behind. A deletion overwrites them with zeros. They are encrypted
+-- under the record's key, which lies in another file; a token of zeros is one that no training has written.
 -- An input is what the image path reads: an image, or a frozen encoder's feature tokens.
-CREATE TABLE secrets (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 CREATE TABLE keys (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 CREATE TABLE inputs (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 CREATE TABLE tokens (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
@@ -113,6 +118,28 @@ CREATE TABLE applied_orders (
     subject_epsilon REAL,
     finished INTEGER NOT NULL DEFAULT 0,
     acknowledged INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- Entries that an order has deleted and whose keys are still to be destroyed, which the commit cannot do by itself.
+CREATE TABLE doomed_keys (entry INTEGER PRIMARY KEY, number INTEGER NOT NULL) STRICT;
+
+-- By what the bytes of an order's deleted contents would be known again, see `residue.py`.
+CREATE TABLE fingerprints (number INTEGER PRIMARY KEY, content BLOB NOT NULL, windows INTEGER NOT NULL) STRICT;
+
+-- In a restored store: answers that the site gave to orders before, and gives again when they are replayed.
+CREATE TABLE remembered_answers (
+    number INTEGER PRIMARY KEY,
+    request_id TEXT NOT NULL,
+    state TEXT NOT NULL,
+    records INTEGER NOT NULL,
+    entries INTEGER NOT NULL,
+    guarantee TEXT NOT NULL,
+    seconds REAL NOT NULL,
+    reason TEXT NOT NULL,
+    last_training INTEGER NOT NULL,
+    subject_records INTEGER NOT NULL,
+    record_epsilon REAL,
+    subject_epsilon REAL
 ) STRICT;
 """
 
@@ -184,7 +211,9 @@ def writing(connection: sqlite3.Connection) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            connection.execute("ROLLBACK")
+            # On a full disk SQLite has taken the transaction back already.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
 

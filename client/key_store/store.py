@@ -7,9 +7,11 @@ computed from a bank that deletions have changed since is refused (`BankChanged`
 from __future__ import annotations
 
 import hmac
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,14 +23,19 @@ from torch import Tensor
 
 from client.dataset import Consent, Dataset, Split
 from client.key_store.contents import Enrolled, StoreDescription, Tokens
-from client.key_store.deletion import apply_order, finish_interrupted, read_acknowledgements
+from client.key_store.deletion import Surroundings, apply_order, finish_interrupted, read_acknowledgements
 from client.key_store.description import Identity, check_noise_key, read_identity, write_description
-from client.key_store.enrolment import Arrivals, add_records, is_known, is_tombstoned
-from client.key_store.identities import ReferenceHashes, decrypt_identity
+from client.key_store.encryption import OVERHEAD, seal, unseal, unseal_identity
+from client.key_store.enrolment import Arrivals, add_records, has_tombstone, is_known, is_tombstoned
+from client.key_store.erasure_check import ErasureCheck, check_erasure
+from client.key_store.identities import ReferenceHashes
 from client.key_store.influence import count_influences, count_largest_subject, raise_influence
+from client.key_store.journal import BACKUP, INFLUENCE, Journal
+from client.key_store.key_file import KeyFile, key_file_of, make_master_key, master_key_of, read_master_key
 from client.key_store.neighbour_rows import read_lists, write_lists
 from client.key_store.privacy import PrivacyAccount
 from client.key_store.refusal import find_order, refuse_order
+from client.key_store.restoration import back_up, finish_restoring
 from client.key_store.schema import check_version, connect, create_tables, not_waiting_for_disk, writing
 from common.deletion import Acknowledgement, DeletionOrder
 from common.encoders import Encoding
@@ -39,6 +46,8 @@ from common.neighbours import NeighbourLists
 from common.noisy_steps import NoisySteps
 from common.references import FederationSecret
 from common.settings import ImagePath
+
+_BLOCK = 1024
 
 
 class KeyStore:
@@ -56,10 +65,21 @@ class KeyStore:
         self.path = path
         self._connection = connection
         self._identity: Identity = read_identity(connection, path)
-        self._privacy = PrivacyAccount(connection, self.description)
+        self.journal = Journal.of(path)
+        self.keys = KeyFile(key_file_of(path), read_master_key(self.master_key), self.hashes.key)
+        self._privacy = PrivacyAccount(connection, self.description, self.journal)
+        self._noted: list[dict[str, str | int | float | None]] = []
+        self._around = Surroundings(self._identity, self.keys, self._privacy, self.journal)
 
     @classmethod
-    def create(cls, path: Path, description: StoreDescription, *, noise_key: bytes | None = None) -> Self:
+    def create(
+        cls,
+        path: Path,
+        description: StoreDescription,
+        *,
+        noise_key: bytes | None = None,
+        master_key: Path | None = None,
+    ) -> Self:
         """Make an empty store that only its owner can read.
 
         Parameters
@@ -70,6 +90,8 @@ class KeyStore:
             What fixes the store's contents.
         noise_key : bytes, optional
             32 bytes, where a simulation is to be repeatable. By default there is none, as it must be at a hospital.
+        master_key : Path, optional
+            A file elsewhere for the master key, which is made if it is not there; by default it lies beside the store.
 
         Raises
         ------
@@ -77,13 +99,17 @@ class KeyStore:
             If the file is there already, or the noise key has another length.
         """
         check_noise_key(noise_key)
+        if key_file_of(path).exists() and not path.exists():
+            raise KeyStoreError(f"{key_file_of(path)} is there already, of another store; choose another folder")
         try:
             path.touch(mode=0o600, exist_ok=False)
         except FileExistsError:
             raise KeyStoreError(f"{path} is there already; open it, or choose another folder") from None
         connection = connect(path)
         create_tables(connection)
-        write_description(connection, description, noise_key)
+        master = make_master_key(master_key or master_key_of(path))
+        write_description(connection, description, noise_key, master_key)
+        KeyFile.create(key_file_of(path), master, read_identity(connection, path).hashes.key).close()
         return cls(path, connection)
 
     @classmethod
@@ -118,8 +144,9 @@ class KeyStore:
         self.close()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection and the key file."""
         self._connection.close()
+        self.keys.close()
 
     @property
     def description(self) -> StoreDescription:
@@ -130,6 +157,11 @@ class KeyStore:
     def hashes(self) -> ReferenceHashes:
         """Names records and subjects within the store."""
         return self._identity.hashes
+
+    @property
+    def master_key(self) -> Path:
+        """Where the master key is kept."""
+        return self._identity.master_key or master_key_of(self.path)
 
     def draw_noise_key(self) -> bytes:
         """Return 32 bytes, the seed of one training's privacy noise; they must never be written down or leave the site.
@@ -160,8 +192,27 @@ class KeyStore:
         found: int | None = self._connection.execute("SELECT max(label) FROM records").fetchone()[0]
         return found
 
+    @property
+    def is_restored(self) -> bool:
+        """Whether the store is from a backup and has not caught up with deletions; nothing in it can be used then."""
+        return bool(self._connection.execute("SELECT restored FROM description").fetchone()[0])
+
+    def _check_caught_up(self) -> None:
+        if self.is_restored:
+            raise KeyStoreError(
+                "the key store was restored from a backup and may hold records that were deleted since; "
+                "run munkey-client catch-up first"
+            )
+
     def read_entries(self, split: Split) -> tuple[NDArray[np.int64], Tensor]:
-        """Return the (n,) entry numbers of a split in order, and their (n,) int64 labels."""
+        """Return the (n,) entry numbers of a split in order, and their (n,) int64 labels.
+
+        Raises
+        ------
+        KeyStoreError
+            If the store is restored and has not caught up, as everything that reads or changes records does.
+        """
+        self._check_caught_up()
         rows = self._connection.execute(
             "SELECT entry, label FROM records WHERE split = ? ORDER BY entry", (split.value,)
         ).fetchall()
@@ -184,14 +235,9 @@ class KeyStore:
 
     def read_identities(self, entries: NDArray[np.int64]) -> list[tuple[str, str]]:
         """Return the record's and the subject's id of each of some entries; raises `BankChanged` as `read_keys`."""
-        query = "SELECT content, identity FROM records JOIN secrets USING (entry) WHERE entry = ?"
-        identities = []
-        for entry in entries.tolist():
-            row = self._connection.execute(query, (entry,)).fetchone()
-            if row is None:
-                raise _missing_entry()
-            identities.append(decrypt_identity(*row))
-        return identities
+        sealed = self._read_rows("SELECT entry, identity FROM records", entries)
+        rows = zip(self.keys.read(entries), entries.tolist(), sealed, strict=True)
+        return [unseal_identity(key, entry, identity) for key, entry, identity in rows]
 
     def read_keys(self, entries: NDArray[np.int64]) -> Tensor:
         """Return (n, key_size) float32 keys of some entries.
@@ -211,10 +257,12 @@ class KeyStore:
     def read_tokens(self, entries: NDArray[np.int64]) -> Tokens:
         """Return the tokens of some entries; zeros for those that have not been trained."""
         tokens = Tokens.zeros(len(entries), self.description.exemplar_size)
-        position = {int(entry): row for row, entry in enumerate(entries)}
-        for entry, content in self._connection.execute("SELECT entry, content FROM tokens"):
-            if entry in position:
-                tokens.unpack(position[entry], content)
+        for start, part in _blocks(entries):
+            sealed = self._read_rows("SELECT entry, content FROM tokens JOIN records USING (entry)", part)
+            rows = zip(self.keys.read(part), part.tolist(), sealed, strict=True)
+            for row, (key, entry, content) in enumerate(rows, start=start):
+                if content != bytes(len(content)):
+                    tokens.unpack(row, unseal(key, "tokens", entry, content))
         return tokens
 
     def read_neighbours(self, entries: NDArray[np.int64], bank: NDArray[np.int64]) -> NeighbourLists:
@@ -228,8 +276,8 @@ class KeyStore:
 
     def count_trained(self) -> int:
         """Return how many entries have an exemplar token that has been trained."""
-        query = "SELECT count(*) FROM tokens JOIN records USING (entry) WHERE substr(content, 1, 8) <> zeroblob(8)"
-        return int(self._connection.execute(query).fetchone()[0])
+        entries, _ = self.read_entries(Split.TRAIN)
+        return sum(int((self.read_tokens(part).steps > 0).sum()) for _, part in _blocks(entries))
 
     def holds(self, reference: bytes) -> bool:
         """Return whether a record is here."""
@@ -243,15 +291,17 @@ class KeyStore:
         """Return whether `enrol` leaves a record out, given its reference and its subject's, unless consent is new."""
         return is_tombstoned(self._connection, self.hashes, record, subject)
 
+    def has_deleted_image(self, image: NDArray[np.uint8]) -> bool:
+        """Return whether an image was that of a deleted record, and not enrolled with new consent since."""
+        return has_tombstone(self._connection, self.hashes.image(image))
+
     def agrees_with(self, secret: FederationSecret) -> bool:
         """Return whether a secret is the one that made the references here; any is, while there is no record."""
-        row = self._connection.execute(
-            "SELECT content, identity, record_hash FROM records JOIN secrets USING (entry) LIMIT 1"
-        ).fetchone()
+        row = self._connection.execute("SELECT entry, record_hash FROM records LIMIT 1").fetchone()
         if row is None:
             return True
-        record_id, _ = decrypt_identity(row[0], row[1])
-        return hmac.compare_digest(self.hashes.record(secret.reference(record_id)), row[2])
+        ((record_id, _),) = self.read_identities(np.array(row[:1]))
+        return hmac.compare_digest(self.hashes.record(secret.reference(record_id)), row[1])
 
     def read_applied(self) -> list[Acknowledgement]:
         """Return the answers to every order that this site has applied, oldest first."""
@@ -282,7 +332,8 @@ class KeyStore:
         """
         arrivals = Arrivals.of(records, encoding, secret, self.description)
         with self._writing() as connection:
-            return add_records(connection, self._identity, arrivals, new_consent)
+            self._check_caught_up()
+            return add_records(connection, self._identity, self.keys, arrivals, new_consent)
 
     def write_neighbours(
         self, generation: int, entries: NDArray[np.int64], lists: NeighbourLists, bank: NDArray[np.int64]
@@ -333,12 +384,31 @@ class KeyStore:
         with self._writing(generation) as connection:
             if training is not None:
                 self._privacy.release(training)
-            raise_influence(connection, entries if used_entries is None else used_entries, used)
-            connection.executemany(
-                "UPDATE tokens SET content = ? WHERE entry = ?", zip(tokens.pack(), entries.tolist(), strict=True)
-            )
+            used_entries = entries if used_entries is None else used_entries
+            self._note_influence(used_entries, used)
+            raise_influence(connection, used_entries, used)
+            packed = tokens.pack()
+            for _, part in _blocks(entries):
+                keys = self.keys.read(part)
+                connection.executemany(
+                    "UPDATE tokens SET content = ? WHERE entry = ?",
+                    [
+                        (seal(key, "tokens", entry, content) if any(content) else bytes(len(content) + OVERHEAD), entry)
+                        for key, entry, content in zip(keys, part.tolist(), packed, strict=False)
+                    ],
+                )
             hit(Failpoint.WRITE_BACK_BEFORE_COMMIT)
         hit(Failpoint.WRITE_BACK_AFTER_COMMIT)
+
+    def _note_influence(self, entries: NDArray[np.int64], used: Influence) -> None:
+        """Write down what weights that are about to leave may hold, so that no restored backup claims less."""
+        if used is Influence.NONE or not len(entries):
+            return
+        permanent_only = int(self.read_permanent(entries).all())
+        line: dict[str, str | int | float | None] = {"influence": used.value, "permanent_only": permanent_only}
+        if line not in self._noted:
+            self.journal.add(INFLUENCE, line)
+            self._noted.append(line)
 
     # What training spends of the patients' privacy.
 
@@ -353,6 +423,7 @@ class KeyStore:
         PrivacyBudgetSpent
             If with it the privacy loss of a record would exceed what the site has promised; nothing is written.
         """
+        self._check_caught_up()
         return self._privacy.begin(training, round_number)
 
     def spent(self) -> list[NoisySteps]:
@@ -396,7 +467,7 @@ class KeyStore:
             can be applied again.
         """
         self._check_turn(order)
-        return apply_order(self._connection, order, self._identity, self._privacy)
+        return apply_order(self._connection, order, self._around)
 
     def refuse(self, order: DeletionOrder, reason: str) -> Acknowledgement:
         """Answer an order without carrying it out; nothing is deleted. Raises as `apply` does.
@@ -416,8 +487,51 @@ class KeyStore:
 
         A deletion whose erasure a crash interrupted is finished first.
         """
-        finish_interrupted(self._connection, self._privacy)
+        finish_interrupted(self._connection, self._around)
         return list(read_acknowledgements(self._connection, self.description, "acknowledged = 0"))
+
+    def finish_restoring(self) -> int:
+        """Make a restored store usable after every order since the backup has been applied again.
+
+        Records whose keys were destroyed go, whether an order named them or not, and so do keys without a record.
+
+        Returns
+        -------
+        int
+            Records that no order named, because the coordinator has forgotten it.
+        """
+        if not self.is_restored:
+            return 0
+        return finish_restoring(self._connection, self.keys)
+
+    def back_up(self, output: Path, now: datetime) -> int:
+        """Copy the store, while it is in use, into a new file; return its size in bytes.
+
+        Raises
+        ------
+        KeyStoreError
+            If the file is there already or cannot be written, or the store itself is restored and not caught up.
+        """
+        self._check_caught_up()
+        size = back_up(self._connection, output)
+        self.journal.add(BACKUP, {"at": now.isoformat(), "last_order": self.last_order})
+        return size
+
+    def check_erasure(
+        self, number: int, folders: Sequence[Path], progress: Callable[[int], None] | None = None
+    ) -> ErasureCheck:
+        """Search all files under some folders for the bytes of what an order deleted, as `erasure_check` says."""
+        return check_erasure(self._connection, self.keys, self.hashes.key, number, folders, progress)
+
+    def last_backup(self) -> str | None:
+        """Return when the last backup was taken, ISO 8601 in UTC; None before the first."""
+        taken = self.journal.read(BACKUP)
+        return str(taken[-1]["at"]) if taken else None
+
+    def count_unanswered(self) -> int:
+        """Return how many orders were applied whose answers the deletion service does not have yet."""
+        query = "SELECT count(*) FROM applied_orders WHERE acknowledged = 0"
+        return int(self._connection.execute(query).fetchone()[0])
 
     def mark_acknowledged(self, number: int) -> None:
         """Note that the deletion service has this site's answer to an order."""
@@ -438,19 +552,36 @@ class KeyStore:
         with writing(self._connection):
             if generation is not None and generation != self.generation:
                 raise BankChanged("entries were deleted while in use; what was computed from them is dropped")
+            if generation is not None:
+                self._check_caught_up()
             yield self._connection
 
     def _read_contents(
         self, table: str, entries: NDArray[np.int64], shape: tuple[int, ...], kind: np.dtype[np.generic]
     ) -> Tensor:
         array = np.empty((len(entries), *shape), dtype=kind)
-        query = f"SELECT content FROM {table} JOIN records USING (entry) WHERE entry = ?"  # noqa: S608 (a table's name)
-        for row, entry in enumerate(entries.tolist()):
-            found = self._connection.execute(query, (entry,)).fetchone()
-            if found is None:
-                raise _missing_entry()
-            array[row] = np.frombuffer(found[0], dtype=kind).reshape(shape)
+        for start, part in _blocks(entries):
+            query = f"SELECT entry, content FROM {table} JOIN records USING (entry)"  # noqa: S608 (a table's name)
+            rows = zip(self.keys.read(part), part.tolist(), self._read_rows(query, part), strict=True)
+            for row, (key, entry, sealed) in enumerate(rows, start=start):
+                array[row] = np.frombuffer(unseal(key, table, entry, sealed), dtype=kind).reshape(shape)
         return torch.from_numpy(array)
+
+    def _read_rows(self, query: str, entries: NDArray[np.int64]) -> list[bytes]:
+        """Return the second column of some entries' rows; raises `BankChanged` if one is not there."""
+        self._check_caught_up()
+        chosen = f"{query} WHERE entry IN (SELECT value FROM json_each(?))"  # noqa: S608 (callers' constants)
+        found = dict(self._connection.execute(chosen, (json.dumps(entries.tolist()),)))
+        try:
+            return [found[entry] for entry in entries.tolist()]
+        except KeyError:
+            raise _missing_entry() from None
+
+
+def _blocks(entries: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield some entries at a time, and the place of the first of them."""
+    for start in range(0, len(entries), _BLOCK):
+        yield start, entries[start : start + _BLOCK]
 
 
 def _missing_entry() -> BankChanged:

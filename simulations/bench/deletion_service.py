@@ -70,7 +70,7 @@ def _measure(bench: Bench) -> Iterator[Result]:
 
 def _measure_sites(bench: Bench) -> Result:
     """Ask every site for a subject, one request after the other."""
-    names = [f"site-{number:04d}" for number in range(50 if bench.quick else 1000)]
+    names = [f"site-{number:04d}" for number in range(20 if bench.quick else 1000)]
     with (
         tempfile.TemporaryDirectory(prefix="fedmunkey-bench-") as folder,
         running_service(Path(folder), names) as service,
@@ -102,7 +102,7 @@ def _request(number: int) -> DeletionRequest:
 
 def _measure_drain(bench: Bench) -> Result:
     """Queue requests for a site that is off; then it reads its orders and answers a hundred at a time."""
-    orders = 200 if bench.quick else 10_000
+    orders = 100 if bench.quick else 10_000
     with (
         tempfile.TemporaryDirectory(prefix="fedmunkey-bench-") as folder,
         running_service(Path(folder), [_BUSY_SITE]) as service,
@@ -129,7 +129,7 @@ def _measure_drain(bench: Bench) -> Result:
 
 def _measure_load(bench: Bench) -> Iterator[Result]:
     """Let clients send requests for a minute at a steady pace, then for a while as fast as they are answered."""
-    seconds = 3.0 if bench.quick else 60.0
+    seconds = 1.0 if bench.quick else 60.0
     expected = int(_CLIENTS * seconds / _PAUSE_SECONDS)
     with (
         tempfile.TemporaryDirectory(prefix="fedmunkey-bench-") as folder,

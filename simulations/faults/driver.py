@@ -217,12 +217,10 @@ class _Course:
         stage = self._stage
         stage.tend()
         while stage.killed + stage.armed < round(share * self._wanted.kills):
-            slot = self._chance.choice(stage.slots)
-            if (
-                not slot.armed
-                and stage.killed + stage.armed + 2 <= self._wanted.kills
-                and self._chance.random() < _ARMED
-            ):
+            # Those that are going to kill themselves are left to it.
+            slot = self._chance.choice([slot for slot in stage.slots if not slot.armed] or stage.slots)
+            two_are_left = stage.killed + stage.armed + 2 <= self._wanted.kills
+            if two_are_left and not slot.armed and self._chance.random() < _ARMED:
                 stage.arm(slot)
             else:
                 self._kill(slot)

@@ -47,7 +47,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def services(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Served, Served]]:
     """Two servers with a ledger each. On PostgreSQL they hear of each other only by what is announced."""
-    monkeypatch.setattr(upkeep, "POLL_SECONDS", PATIENCE if database.startswith("postgresql") else 0.05)
+    monkeypatch.setattr(upkeep, "POLL_SECONDS", 10 * PATIENCE if database.startswith("postgresql") else 0.05)
     with ExitStack() as stack:
 
         def serve() -> Served:

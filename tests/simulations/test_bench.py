@@ -39,7 +39,8 @@ FIGURES = {group.name: [figure.name for figure in group.figures] for group in GR
 MEDICAL = ["breastmnist", "bccd"]
 MEDICAL_FILES = ["breastmnist.npz", "bccd_cells_28.npz"]
 CHILD_PROCESSES = ["site-memory"]
-HERE = [name for name in FIGURES if name not in MEDICAL + CHILD_PROCESSES]
+SERVICE = ["deletion-service"]
+HERE = [name for name in FIGURES if name not in MEDICAL + CHILD_PROCESSES + SERVICE]
 
 
 def run(*arguments: str) -> str:
@@ -232,6 +233,18 @@ def test_memory_is_that_of_a_child_process(tmp_path: Path) -> None:
     figures = {figure["name"]: figure["measured"] for figure in json.loads(output.read_text())["figures"]}
     assert list(figures) == FIGURES["site-memory"]
     assert figures["site-memory-peak"] > figures["list-memory"] > 0
+
+
+@pytest.mark.processes
+def test_service_is_measured_from_outside(tmp_path: Path) -> None:
+    output = tmp_path / "bench.json"
+
+    run("--quick", *groups(SERVICE), "--output", str(output))
+
+    figures = {figure["name"]: figure["measured"] for figure in json.loads(output.read_text())["figures"]}
+    assert list(figures) == FIGURES["deletion-service"]
+    assert figures.pop("service-errors") == 0
+    assert all(value > 0 for value in figures.values())
 
 
 def test_medical_images_are_not_measured_without_the_folder_and_weights(tmp_path: Path) -> None:

@@ -228,7 +228,7 @@ def test_killed_import_goes_on_where_it_was(
     command = [sys.executable, "-c", _STOPPING, *map(str, [*words, *CLASSES])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as killed:  # noqa: S603
         assert killed.stdout is not None
-        late = threading.Timer(60, killed.kill)
+        late = threading.Timer(180, killed.kill)
         late.start()
         reached = killed.stdout.readline()
         late.cancel()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
+from client.dataset import Split
 from client.exact_state import read_shared_model, refresh_tokens
 from client.key_store import KeyStore
 from client.site import SiteFolder, model_shape
@@ -91,11 +91,11 @@ def test_arrival_has_the_token_that_follows_from_the_sites_weights(
 
 
 def test_trace_of_something_else_is_found(run: Run, trained: SiteFolder) -> None:
-    with sqlite3.connect(trained.key_store) as connection:
-        (content,) = connection.execute("SELECT content FROM tokens WHERE entry = 5").fetchone()
-        changed = np.frombuffer(content, np.uint8).copy()
-        changed[8] ^= 1
-        connection.execute("UPDATE tokens SET content = ? WHERE entry = 5", (changed.tobytes(),))
+    with KeyStore.open(trained.key_store) as store:
+        entries, _ = store.read_entries(Split.TRAIN)
+        tokens = store.read_tokens(entries)
+        tokens.offsets[4, 0] += 1e-3
+        store.write_tokens(store.generation, entries, tokens)
 
     ended = run("verify-exact", "--site-dir", trained.path)
 

@@ -29,7 +29,16 @@ Make = Callable[..., KeyStore]
 Order = Callable[..., DeletionOrder]
 Reopen = Callable[[KeyStore], KeyStore]
 
-_TABLES = ("records", *CONTENTS, "neighbours", "tombstones", "applied_orders", "description")
+_TABLES = (
+    "records",
+    *CONTENTS,
+    "neighbours",
+    "tombstones",
+    "applied_orders",
+    "description",
+    "fingerprints",
+    "doomed_keys",
+)
 
 
 def rows(store: KeyStore) -> dict[str, list[tuple[Any, ...]]]:
@@ -83,7 +92,6 @@ def test_deleted_records_are_gone_from_every_table(trained: KeyStore, order: Ord
     assert answer.seconds > 0
     assert entries_named(trained) == {
         "records": {1, 3, 5, 6, 7, 8},
-        "secrets": {1, 3, 5, 6, 7, 8},
         "keys": {1, 3, 5, 6, 7, 8},
         "inputs": {1, 3, 5, 6, 7, 8},
         "tokens": {1, 3, 5, 6},
@@ -107,7 +115,8 @@ def test_emptied_site_holds_tombstones_and_answers_only(trained: KeyStore, order
     found = rows(trained)
     assert (answer.records, answer.entries) == (8, 6)
     assert {table: len(content) for table, content in found.items() if content} == {
-        "tombstones": 8,
+        "tombstones": 16,
+        "fingerprints": 1,
         "applied_orders": 1,
         "description": 1,
     }
@@ -120,7 +129,11 @@ def test_order_for_what_is_not_here_says_so(trained: KeyStore, order: Order) -> 
 
     after = rows(trained)
     assert (answer.state, answer.records, answer.entries) == (SiteState.NOTHING_HELD, 0, 0)
-    assert {table for table in after if after[table] != before[table]} == {"tombstones", "applied_orders"}
+    assert {table for table in after if after[table] != before[table]} == {
+        "tombstones",
+        "applied_orders",
+        "fingerprints",
+    }
 
 
 def test_tombstones_name_nobody(trained: KeyStore, order: Order, make_store: Make) -> None:
@@ -130,7 +143,7 @@ def test_tombstones_name_nobody(trained: KeyStore, order: Order, make_store: Mak
 
     ours, theirs = rows(trained)["tombstones"], rows(other)["tombstones"]
 
-    assert len(ours) == len(theirs) == 1
+    assert (len(ours), len(theirs)) == (2, 1)
     # The hash is keyed by a secret of the store alone, so neither the id nor its reference can be tried out.
     assert ours != theirs
 
@@ -163,7 +176,6 @@ def test_entry_numbers_are_never_given_again(trained: KeyStore, order: Order, fi
     [
         "INSERT ON tombstones",
         "DELETE ON records",
-        "{erased} ON secrets",
         "{erased} ON keys",
         "{erased} ON inputs",
         "{erased} ON tokens",
@@ -275,6 +287,7 @@ class Traces:
         self._store, self._fill, self._encode, self._secret = store, fill, encode, secret
         self._of: dict[int, list[bytes]] = {}
         self._entry: dict[int, int] = {}
+        self._sealed: dict[int, list[bytes]] = {}
 
     def enrol(self, numbers: range) -> None:
         records = self._fill(self._store, numbers)
@@ -291,11 +304,26 @@ class Traces:
                 encoding.keys[row].numpy().tobytes(),
                 inputs[row].tobytes(),
             ]
+        self._keep_what_is_sealed()
 
     def train(self, seed: int) -> None:
         tokens = write_random_tokens(self._store, seed)
         for number, entry in self._entry.items():
             self._of[number] += tokens.get(entry, [])
+        self._keep_what_is_sealed()
+
+    def _keep_what_is_sealed(self) -> None:
+        connection = sqlite3.connect(self._store.path)
+        for number, entry in self._entry.items():
+            found = self._sealed.setdefault(number, [])
+            for table, column in (("records", "identity"), *((table, "content") for table in CONTENTS)):
+                row = connection.execute(f"SELECT {column} FROM {table} WHERE entry = ?", (entry,)).fetchone()  # noqa: S608
+                if row is not None and any(row[0]) and row[0] not in found:
+                    found.append(row[0])
+            slot = self._store.keys.read_slots(np.array([entry]))[0].rstrip(bytes(1))
+            if slot and slot not in found:
+                found.append(slot)
+        connection.close()
 
     def on_disk(self, number: int) -> list[bytes]:
         raw = [file.read_bytes() for file in self._store.path.parent.iterdir()]
@@ -305,7 +333,18 @@ class Traces:
             for place, trace in enumerate(self._of[number])
             for part in ([trace] if place < 2 else fragments(trace))
             if any(part in content for content in raw)
+        ] + [
+            sealed
+            for sealed in self._sealed[number]
+            for part in fragments(sealed)
+            if any(part in content for content in raw)
         ]
+
+    def in_the_clear(self) -> list[bytes]:
+        """Return what of any record can be read without a key."""
+        raw = [file.read_bytes() for file in self._store.path.parent.iterdir()]
+        # References are not kept, and are looked for with the rest.
+        return [trace for traces in self._of.values() for trace in traces if any(trace in content for content in raw)]
 
 
 @pytest.fixture
@@ -330,6 +369,7 @@ def test_no_file_holds_the_bytes_of_a_deleted_record(
     for seed in range(3):
         traces.train(seed)
     assert len(traces.on_disk(7)) > 6
+    assert traces.in_the_clear() == []
 
     any_store.apply(order(1, 7))
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from client.key_store import KeyStore
+from client.key_store.restoration import restore
 from common.errors import KeyStoreError
 from common.guarantees import Guarantee
 
@@ -31,15 +31,15 @@ def test_promise_survives_reopening(make_store: Make, reopen: Reopen, guarantee:
 
 
 def test_restored_backup_does_not_draw_the_same_noise_again(store: KeyStore, tmp_path: Path, reopen: Reopen) -> None:
-    backup = tmp_path / "backup.sqlite"
-    with closing(sqlite3.connect(store.path)) as live, closing(sqlite3.connect(backup)) as copy:
-        live.backup(copy)
+    backup = tmp_path / "monday.backup"
+    store.back_up(backup, datetime(2026, 1, 5, tzinfo=UTC))
+    drawn = {store.draw_noise_key() for _ in range(2)}
 
-    with KeyStore.open(backup) as restored:
-        keys = {one.draw_noise_key() for one in (store, reopen(store), restored) for _ in range(2)}
+    restore(backup, store.path)
+    drawn |= {one.draw_noise_key() for one in (store, reopen(store)) for _ in range(2)}
 
-    assert len(keys) == 6
-    assert {len(key) for key in keys} == {32}
+    assert len(drawn) == 6
+    assert {len(key) for key in drawn} == {32}
 
 
 def test_noise_key_may_be_fixed(store: KeyStore, tmp_path: Path, reopen: Reopen) -> None:

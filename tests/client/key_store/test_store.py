@@ -47,7 +47,13 @@ def test_store_can_be_read_by_its_owner_only(store: KeyStore, fill: Fill) -> Non
 
     files = list(store.path.parent.iterdir())
 
-    assert {file.name for file in files} == {"keystore.sqlite", "keystore.sqlite-wal", "keystore.sqlite-shm"}
+    assert {file.name for file in files} == {
+        "keystore.keys",
+        "keystore.master",
+        "keystore.sqlite",
+        "keystore.sqlite-wal",
+        "keystore.sqlite-shm",
+    }
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
@@ -83,7 +89,7 @@ def test_store_of_another_version_is_refused(store: KeyStore) -> None:
     connection.execute("PRAGMA user_version = 99")
     connection.close()
 
-    with pytest.raises(KeyStoreError, match="schema 99, this version reads 3; open it with the version that wrote it"):
+    with pytest.raises(KeyStoreError, match="schema 99, this version reads 4; open it with the version that wrote it"):
         KeyStore.open(store.path)
 
 
@@ -108,7 +114,8 @@ def test_refused_file_is_not_kept_open(store: KeyStore) -> None:
         KeyStore.open(store.path)
 
     # The last connection to a database removes its log; it would stay beside one that is still open.
-    assert [file.name for file in store.path.parent.iterdir()] == ["keystore.sqlite"]
+    names = {file.name for file in store.path.parent.iterdir()}
+    assert names == {"keystore.sqlite", "keystore.keys", "keystore.master"}
 
 
 # Enrolling.

@@ -1,0 +1,39 @@
+"""`munkey-client restore`: a backup in the place of a site's key store."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.commands.faults import faults_explained
+from client.commands.options import JsonOption, SiteDirOption
+from client.key_store.restoration import restore as restore_store
+from client.site import SiteFolder
+from common import command_line
+
+
+@faults_explained()
+def restore(
+    file: Annotated[Path, typer.Argument(help="What munkey-client backup has written.")],
+    site_dir: SiteDirOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a backup in the place of a site's key store.
+
+    The site's key file, master key and journal must be in their places. What was deleted since the backup stays
+    unreadable, what was spent of the privacy budget stays spent, and the store can be used once it has caught up with
+    deletions.
+
+    Example: munkey-client restore monday.backup --site-dir hospital-1
+    """
+    restored = restore_store(file, SiteFolder(site_dir).key_store)
+    if as_json:
+        command_line.print_json(asdict(restored))
+        return
+    typer.echo(
+        f"{restored.records} records, {restored.unreadable} of them deleted since and unreadable; orders after "
+        f"{restored.last_order} are to be carried out again: run munkey-client catch-up --site-dir {site_dir}"
+    )

@@ -1,0 +1,81 @@
+"""`munkey-client verify-erasure`: whether any file still holds bytes of what an order deleted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from client.commands.display import plain_table
+from client.commands.faults import faults_explained
+from client.commands.options import JsonOption, SiteDirOption
+from client.key_store.erasure_check import ErasureCheck
+from client.site import SiteFolder
+from common import command_line
+from common.errors import InvalidInput
+
+
+@faults_explained()
+def verify_erasure(
+    order: Annotated[int, typer.Argument(min=1, help="The order's number, as munkey-client status shows it.")],
+    site_dir: SiteDirOption,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another folder to search, such as Flower's home or one for temporary files. Repeatable."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Search every file of a site for bytes of what an order deleted; exit code 1 if there are any.
+
+    Keys, inputs, tokens and ids are looked for as they were and as they were encrypted, and so are their record keys.
+    The site keeps keyed hashes for that, not the bytes.
+
+    Example: munkey-client verify-erasure 3 --site-dir hospital-1
+    """
+    folders = [site_dir, *(also or [])]
+    for folder in folders:
+        if not folder.is_dir():
+            raise InvalidInput(f"{folder} is not a folder; name one that can be searched")
+    with SiteFolder(site_dir).open() as store:
+        checked = store.check_erasure(order, folders)
+    if as_json:
+        command_line.print_json(_document(checked))
+    else:
+        _show(checked)
+    if not checked.erased:
+        raise typer.Exit(1)
+
+
+def _document(checked: ErasureCheck) -> dict[str, Any]:
+    return {
+        "order": checked.order,
+        "records": checked.records,
+        "erased": checked.erased,
+        "files": checked.files,
+        "bytes": checked.size,
+        "windows": checked.windows,
+        "windows_searched": checked.remembered,
+        "found": [
+            {"file": str(found.path), "offset": found.offset, "what": found.what.value} for found in checked.found
+        ],
+        "unread": [str(path) for path in checked.unread],
+        "faults": list(checked.faults),
+    }
+
+
+def _show(checked: ErasureCheck) -> None:
+    result = "nothing is left" if checked.erased else "NOT ERASED"
+    typer.echo(
+        f"order {checked.order}, {checked.records} records: {result} ({checked.files} files, {checked.size:,} bytes, "
+        f"{checked.remembered} of {checked.windows} windows searched for)"
+    )
+    if checked.found:
+        table = plain_table("file", "what", numbers=("offset",))
+        for found in checked.found:
+            table.add_row(str(found.path), found.what.value, str(found.offset))
+        command_line.print_table(table)
+    for fault in checked.faults:
+        typer.echo(f"fault: {fault}")
+    for path in checked.unread:
+        typer.echo(f"not read: {path}")

@@ -1,0 +1,64 @@
+"""How a record's contents are encrypted: AES-256-GCM under the record's own key, bound to their place in the store."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from common.errors import KeyStoreError
+
+_NONCE_BYTES = 12
+OVERHEAD = _NONCE_BYTES + 16
+"""Bytes by which an encrypted content is longer: nonce and tag."""
+
+
+def seal(key: bytes, table: str, entry: int, content: bytes) -> bytes:
+    """Encrypt a content of an entry: a random nonce, the ciphertext, the tag.
+
+    Parameters
+    ----------
+    key : bytes
+        The record's 32 bytes.
+    table : str
+        Where the content is kept.
+    entry : int
+        Whose it is; at another place it cannot be decrypted.
+    content : bytes
+        What is encrypted.
+    """
+    nonce = os.urandom(_NONCE_BYTES)
+    return nonce + AESGCM(key).encrypt(nonce, content, _place(table, entry))
+
+
+def unseal(key: bytes, table: str, entry: int, sealed: bytes) -> bytes:
+    """Decrypt what `seal` made.
+
+    Raises
+    ------
+    KeyStoreError
+        If it was changed, or is of another place or key.
+    """
+    try:
+        return AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _place(table, entry))
+    except (InvalidTag, ValueError):
+        raise KeyStoreError(
+            f"entry {entry} of the key store is damaged (table {table}); restore the store from a backup"
+        ) from None
+
+
+def seal_identity(key: bytes, entry: int, record_id: str, subject_id: str) -> bytes:
+    """Encrypt a record's and its subject's id."""
+    return seal(key, "records", entry, json.dumps([record_id, subject_id]).encode())
+
+
+def unseal_identity(key: bytes, entry: int, sealed: bytes) -> tuple[str, str]:
+    """Return the record's and the subject's id; raises as `unseal`."""
+    record_id, subject_id = json.loads(unseal(key, "records", entry, sealed))
+    return record_id, subject_id
+
+
+def _place(table: str, entry: int) -> bytes:
+    return table.encode() + entry.to_bytes(8, "little")

@@ -1,0 +1,146 @@
+"""Checking after a deletion that its bytes are gone: in the store's own structure, and in any file of some folders."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.key_store.key_file import KeyFile
+from client.key_store.residue import Found, search_file
+from client.key_store.schema import CONTENTS
+from common.errors import KeyStoreError
+
+_MOST_FOUND = 100
+"""Places that are named; one is reason enough to look into a file."""
+
+
+@dataclass(frozen=True)
+class ErasureCheck:
+    """What was looked at, and what was found.
+
+    Attributes
+    ----------
+    order : int
+        The deletion order.
+    records : int
+        Records that it deleted.
+    windows, remembered : int
+        16-byte windows of the deleted contents, and how many of them were looked for.
+    files, size : int
+        Files that were read, and their bytes.
+    found : tuple of Found
+        Bytes of deleted contents, at most 100 of them.
+    unread : tuple of Path
+        Files that could not be read.
+    faults : tuple of str
+        What is wrong in the store's structure.
+    """
+
+    order: int
+    records: int
+    windows: int
+    remembered: int
+    files: int
+    size: int
+    found: tuple[Found, ...]
+    unread: tuple[Path, ...]
+    faults: tuple[str, ...]
+
+    @property
+    def erased(self) -> bool:
+        """Whether everything was read and nothing was found."""
+        return not (self.found or self.unread or self.faults)
+
+
+def check_erasure(
+    connection: sqlite3.Connection,
+    keys: KeyFile,
+    hash_key: bytes,
+    number: int,
+    folders: Iterable[Path],
+    progress: Callable[[int], None] | None = None,
+) -> ErasureCheck:
+    """Search all files under some folders for the bytes of what an order deleted.
+
+    Parameters
+    ----------
+    connection, keys, hash_key
+        The key store's own.
+    number : int
+        The order.
+    folders : iterable of Path
+        Where to look; links are not followed.
+    progress : callable, optional
+        Called with the bytes finished since the last call.
+
+    Raises
+    ------
+    KeyStoreError
+        If the site has not applied the order.
+    """
+    row = connection.execute(
+        "SELECT records, finished, content, windows FROM applied_orders LEFT JOIN fingerprints USING (number) "
+        "WHERE number = ?",
+        (number,),
+    ).fetchone()
+    if row is None:
+        raise KeyStoreError(f"this site has not applied an order {number}; munkey-client status lists those it has")
+    records, finished, remembered, windows = row
+    faults = tuple(_faults(connection, keys))
+    if not finished:
+        faults += ("the deletion was interrupted and is not finished; run munkey-client catch-up",)
+    files, size = 0, 0
+    found: list[Found] = []
+    unread: list[Path] = []
+    for path in sorted(set(_files(folders))):
+        try:
+            found += search_file(path, hash_key, remembered or b"")
+            length = path.stat().st_size
+        except FileNotFoundError:
+            continue
+        except OSError:
+            unread.append(path)
+            continue
+        files, size = files + 1, size + length
+        if progress is not None:
+            progress(length)
+    return ErasureCheck(
+        order=number,
+        records=records,
+        windows=windows or 0,
+        remembered=len(remembered or b"") // 20,
+        files=files,
+        size=size,
+        found=tuple(found[:_MOST_FOUND]),
+        unread=tuple(unread),
+        faults=faults,
+    )
+
+
+def _faults(connection: sqlite3.Connection, keys: KeyFile) -> Iterator[str]:
+    """Say what of the store belongs to no record: a key, or a content that is not zeros."""
+    records = {entry for (entry,) in connection.execute("SELECT entry FROM records")}
+    held = set(keys.held().tolist())
+    if orphans := len(held - records):
+        yield f"{orphans} record keys of records that are not there"
+    if lost := len(records - held):
+        yield f"{lost} records without a key"
+    for table in CONTENTS:
+        query = (
+            f"SELECT count(*) FROM {table} LEFT JOIN records USING (entry) "  # noqa: S608 (names of tables)
+            "WHERE records.entry IS NULL AND content <> zeroblob(length(content))"
+        )
+        if left := connection.execute(query).fetchone()[0]:
+            yield f"{left} contents in {table} of records that are not there"
+
+
+def _files(folders: Iterable[Path]) -> Iterator[Path]:
+    for folder in folders:
+        for parent, _, names in os.walk(folder):
+            for name in names:
+                path = Path(parent) / name
+                if path.is_file() and not path.is_symlink():
+                    yield path

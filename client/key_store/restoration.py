@@ -1,0 +1,199 @@
+"""Backups of a key store, and what a restored one must take over before anything in it may be used.
+
+A backup holds contents that are encrypted under keys that it does not hold: those stay in the key file, where a
+deletion destroys them. Whoever has a backup and the site's present key file and master key can read what the site may
+still hold, and nothing that it has deleted since.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.key_store.deletion import ANSWER_COLUMNS
+from client.key_store.description import read_identity
+from client.key_store.influence import bury, raise_influence_where
+from client.key_store.journal import ANSWER, INFLUENCE, TRAINING, Journal
+from client.key_store.key_file import KeyFile, key_file_of, master_key_of, read_master_key
+from client.key_store.privacy import TRAINING_COLUMNS
+from client.key_store.schema import CONTENTS, check_version, connect, explaining_locks, writing
+from common.errors import KeyStoreError
+from common.guarantees import Influence
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was restored.
+
+    Attributes
+    ----------
+    records : int
+        Records in the backup, of all splits.
+    unreadable : int
+        Those of them whose keys were destroyed since.
+    last_order : int
+        The last order that the backup knew; what follows is replayed.
+    """
+
+    records: int
+    unreadable: int
+    last_order: int
+
+
+def back_up(connection: sqlite3.Connection, output: Path) -> int:
+    """Copy a store that is in use into a file that only its owner can read, and return its size in bytes.
+
+    Raises
+    ------
+    KeyStoreError
+        If the file is there already, or the disk is full; no file is left then.
+    """
+    try:
+        output.touch(mode=0o600, exist_ok=False)
+    except FileExistsError:
+        raise KeyStoreError(f"{output} is there already; name another file") from None
+    try:
+        with explaining_locks(), closing(sqlite3.connect(output)) as copy:
+            connection.backup(copy)
+            # One file, without a log beside it.
+            copy.execute("PRAGMA journal_mode = DELETE")
+    except BaseException:
+        output.unlink(missing_ok=True)
+        raise
+    return output.stat().st_size
+
+
+def restore(backup: Path, store: Path) -> Restored:
+    """Put a backup in the place of a site's key store, unusable until it has caught up with deletions.
+
+    Parameters
+    ----------
+    backup : Path
+        What `back_up` wrote.
+    store : Path
+        The key store's place, with its key file beside it; the store itself may be damaged or missing.
+
+    Raises
+    ------
+    KeyStoreError
+        If the backup is damaged, of another version or of another store, or the key file or master key is missing.
+    """
+    if not backup.is_file():
+        raise KeyStoreError(f"there is no backup {backup}; name a file that munkey-client backup has written")
+    prepared = store.with_suffix(".restoring")
+    prepared.unlink(missing_ok=True)
+    prepared.touch(mode=0o600)
+    try:
+        try:
+            with closing(sqlite3.connect(f"file:{backup}?mode=ro", uri=True)) as saved:
+                check_version(saved, backup)
+                with closing(sqlite3.connect(prepared)) as copy:
+                    saved.backup(copy)
+            with closing(connect(prepared)) as connection:
+                connection.execute("PRAGMA journal_mode = DELETE")
+                _check_whole(connection, backup)
+                restored = _prepare(connection, backup, store)
+        except sqlite3.DatabaseError as error:
+            raise KeyStoreError(f"{backup} is not a readable backup ({error}); take another one") from None
+        _replace(prepared, store)
+    finally:
+        for name in (prepared, prepared.with_name(prepared.name + "-journal")):
+            name.unlink(missing_ok=True)
+    return restored
+
+
+def finish_restoring(connection: sqlite3.Connection, keys: KeyFile) -> int:
+    """Drop records without keys and keys without records, and let the store be used; return the records dropped."""
+    with writing(connection):
+        rows = connection.execute("SELECT entry, record_hash, image_hash, influence FROM records").fetchall()
+        held = set(keys.held().tolist())
+        dropped = [row for row in rows if row[0] not in held]
+        for entry, record_hash, image_hash, influence in dropped:
+            for table in CONTENTS:
+                overwrite = f"UPDATE {table} SET content = zeroblob(length(content)) WHERE entry = ?"  # noqa: S608
+                connection.execute(overwrite, (entry,))
+            connection.execute("DELETE FROM records WHERE entry = ?", (entry,))
+            bury(connection, {record_hash: Influence(influence)})
+            bury(connection, {image_hash: Influence(influence)})
+        keys.destroy(held - {row[0] for row in rows})
+        connection.execute("DELETE FROM remembered_answers")
+        connection.execute("UPDATE description SET restored = 0, generation = generation + 1")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return len(dropped)
+
+
+def _check_whole(connection: sqlite3.Connection, backup: Path) -> None:
+    (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if state != "ok":
+        raise KeyStoreError(f"{backup} is damaged ({state}); take another one")
+
+
+def _prepare(connection: sqlite3.Connection, backup: Path, store: Path) -> Restored:
+    """Take over into a copy of the backup what the site must not forget."""
+    identity = read_identity(connection, backup)
+    keys = KeyFile(
+        key_file_of(store), read_master_key(identity.master_key or master_key_of(store)), identity.hashes.key
+    )
+    with closing(keys):
+        held, slots = set(keys.held().tolist()), keys.slots
+    entries = {entry for (entry,) in connection.execute("SELECT entry FROM records")}
+    (last_order,) = connection.execute("SELECT coalesce(max(number), 0) FROM applied_orders").fetchone()
+    journal = Journal.of(store)
+    with writing(connection):
+        # Training under way in the replaced store must not take this one's generation for its own.
+        jump = 1 + secrets.randbits(40)
+        connection.execute("UPDATE description SET restored = 1, generation = generation + ?", (jump,))
+        # A number that the site gave to a record after the backup is never given to another one.
+        connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'records'", (slots,))
+        if not connection.execute("SELECT 1 FROM sqlite_sequence WHERE name = 'records'").fetchone():
+            connection.execute("INSERT INTO sqlite_sequence VALUES ('records', ?)", (slots,))
+        _remember_answers(connection, journal, last_order)
+        _remember_training(connection, journal)
+        for line in journal.read(INFLUENCE):
+            raise_influence_where(connection, Influence(str(line["influence"])), bool(line["permanent_only"]))
+    return Restored(len(entries), len(entries - held), last_order)
+
+
+def _remember_answers(connection: sqlite3.Connection, journal: Journal, last_order: int) -> None:
+    marks = ", ".join("?" for _ in ANSWER_COLUMNS)
+    connection.execute("DELETE FROM remembered_answers")
+    # Of two answers to an order the first is the one that the coordinator may have.
+    insert = f"INSERT OR IGNORE INTO remembered_answers VALUES ({marks})"  # noqa: S608 (constants)
+    for line in journal.read(ANSWER):
+        if int(line["number"] or 0) > last_order:
+            connection.execute(insert, [line[column] for column in ANSWER_COLUMNS])
+
+
+def _remember_training(connection: sqlite3.Connection, journal: Journal) -> None:
+    """Count as spent what the journal says was released, whatever the backup knew of it."""
+    connection.execute("DELETE FROM noisy_training WHERE released = 0")
+    marks = ", ".join("?" for _ in TRAINING_COLUMNS)
+    insert = (
+        f"INSERT OR REPLACE INTO noisy_training ({', '.join(TRAINING_COLUMNS)}, released) "  # noqa: S608 (constants)
+        f"VALUES ({marks}, 1)"
+    )
+    connection.executemany(insert, [[line[column] for column in TRAINING_COLUMNS] for line in journal.read(TRAINING)])
+    connection.execute("DELETE FROM privacy_losses")
+
+
+def _replace(prepared: Path, store: Path) -> None:
+    """Write a prepared store over the present one, as one transaction where that can be opened at all."""
+    if store.exists():
+        try:
+            with closing(connect(store)) as live, closing(sqlite3.connect(prepared)) as source:
+                live.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                source.backup(live)
+                live.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                return
+        except sqlite3.OperationalError as error:
+            raise KeyStoreError(
+                f"the key store is in use ({error}); stop the agent and training, then restore again"
+            ) from None
+        except sqlite3.DatabaseError:
+            # It is damaged: nobody can be using it.
+            for suffix in ("", "-wal", "-shm"):
+                store.with_name(store.name + suffix).unlink(missing_ok=True)
+    prepared.replace(store)
