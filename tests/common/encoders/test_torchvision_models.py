@@ -95,7 +95,8 @@ def test_mirrored_features_are_means_over_an_image_and_its_mirror_image(folder: 
 
     expected = (plain.encode(batch).features + plain.encode(batch.flip(3)).features) / 2
 
-    assert torch.equal(both.features, expected)
+    # Not to the last bit: the image is resized first, then mirrored.
+    assert torch.allclose(both.features, expected, atol=CLOSE)
     assert torch.allclose(both.keys, torch.nn.functional.normalize(expected.flatten(1), dim=1), atol=CLOSE)
     assert not torch.equal(both.keys, plain.encode(batch).keys)
 
@@ -103,7 +104,7 @@ def test_mirrored_features_are_means_over_an_image_and_its_mirror_image(folder: 
 def test_image_and_its_mirror_image_have_one_key(folder: Path) -> None:
     some, batch = encoder("squeezenet1_0", folder / "squeezenet1_0.pth", mirror=True), images(3)
 
-    assert_same(some.encode(batch.flip(3)), some.encode(batch))
+    assert torch.allclose(some.encode(batch.flip(3)).keys, some.encode(batch).keys, atol=CLOSE)
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_0", "resnet18"])
