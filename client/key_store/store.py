@@ -380,6 +380,8 @@ class KeyStore:
         BankChanged
             If entries were deleted since `generation`, or another process has begun training; nothing is written.
         """
+        if len(tokens.offsets) != len(entries):
+            raise ValueError(f"{len(tokens.offsets)} tokens for {len(entries)} entries")
         hit(Failpoint.WRITE_BACK_BEFORE_BEGIN)
         with self._writing(generation) as connection:
             if training is not None:

@@ -40,7 +40,12 @@ def test_first_enrolment_makes_the_sites_folder(run: Run, tmp_path: Path, enrolm
     assert folder.path.stat().st_mode & 0o777 == 0o700
     assert folder.secret.stat().st_mode & 0o777 == 0o600
     assert folder.key_store.stat().st_mode & 0o777 == 0o600
-    assert {path.name for path in folder.path.iterdir()} == {"keystore.sqlite", "federation.secret"}
+    assert {path.name for path in folder.path.iterdir()} == {
+        "keystore.sqlite",
+        "keystore.keys",
+        "keystore.master",
+        "federation.secret",
+    }
     with folder.open() as store:
         assert store.description.site == SITE
         assert len(store.read_unlisted()) == 0

@@ -120,7 +120,13 @@ def test_first_import_makes_the_sites_folder(import_scans: Import, folder: SiteF
         "image_shape": "1x8x8",
         "records": {"train": ROWS - 4, "val": 0, "test": 4},
     }
-    assert {path.name for path in folder.path.iterdir()} == {"keystore.sqlite", "federation.secret", "pictures.json"}
+    assert {path.name for path in folder.path.iterdir()} == {
+        "keystore.sqlite",
+        "keystore.keys",
+        "keystore.master",
+        "federation.secret",
+        "pictures.json",
+    }
     assert {path.stat().st_mode & 0o777 for path in folder.path.iterdir()} == {0o600}
     assert folder.path.stat().st_mode & 0o777 == 0o700
     assert held(folder) == {row["record_id"]: (row["subject_id"], Split(row["split"])) for row in scans()}
@@ -241,7 +247,13 @@ def test_killed_import_goes_on_where_it_was(
     assert kept == {f"scan-{row}" for row in range(64)}
     assert (shown["known"], shown["added"]) == (64, 16)
     assert len(held(folder)) == 80
-    assert {path.name for path in folder.path.iterdir()} == {"keystore.sqlite", "federation.secret", "pictures.json"}
+    assert {path.name for path in folder.path.iterdir()} == {
+        "keystore.sqlite",
+        "keystore.keys",
+        "keystore.master",
+        "federation.secret",
+        "pictures.json",
+    }
 
 
 def test_lists_that_an_interruption_left_out_are_made_by_the_next_import(

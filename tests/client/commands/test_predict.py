@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -151,9 +152,7 @@ def test_deleted_entry_supports_nothing(
     answer: Callable[..., Answer], run: Run, imported: Path, tmp_path: Path
 ) -> None:
     site = tmp_path / "copy"
-    site.mkdir()
-    for path in (imported / SITE).iterdir():
-        (site / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(imported / SITE, site)
     image = imported / "0.png"
     reference = FederationSecret.read(imported / "federation.secret").reference("PATIENT-0")
     with SiteFolder(site).open() as store:
@@ -217,9 +216,7 @@ def test_mistake_is_one_line(run: Run, imported: Path, tmp_path: Path, words: li
 
 def test_weights_of_fewer_classes_than_the_site_has_are_refused(run: Run, imported: Path, tmp_path: Path) -> None:
     site = tmp_path / "copy"
-    site.mkdir()
-    for path in (imported / SITE).iterdir():
-        (site / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(imported / SITE, site)
     names = json.loads((site / "pictures.json").read_text())
     (site / "pictures.json").write_text(json.dumps({**names, "classes": ["lying", "upright", "crossed"]}))
     shape = choose_shape(SETTINGS)

@@ -105,7 +105,7 @@ def forget(federation: Federation) -> list[RequestStatus]:
 
 def unanswered(status: RequestStatus) -> RequestStatus:
     pending = (SiteProgress(progress.site, progress.number, SiteState.PENDING) for progress in status.sites)
-    return replace(status, sites=tuple(pending))
+    return replace(status, sites=tuple(pending), recorded=None)
 
 
 def test_federation_that_kept_its_promises_is_clean(run: Run) -> None:
