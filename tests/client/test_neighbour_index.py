@@ -62,7 +62,8 @@ class Site:
         names = np.array([f"record-{n}" for n in numbers])
         self.store.enrol(
             Dataset(
-                np.zeros((len(keys), 1, 1, 1), dtype=np.uint8),
+                # An image like that of a deleted record would be refused.
+                np.array(numbers, dtype=np.uint8).reshape(-1, 1, 1, 1),
                 np.zeros(len(keys), dtype=np.int64),
                 names,
                 names,
