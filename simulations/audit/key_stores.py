@@ -59,8 +59,9 @@ def delete_in_key_stores(
 
 
 def _apply(store: KeyStore, hospital: Hospital, case: Case, secret: FederationSecret) -> None:
-    for number, deletion in enumerate(case.deletions, start=1):
-        records = hospital.given.records.record_ids[deletion[hospital.name]].tolist()
+    here = [deletion[hospital.name] for deletion in case.deletions if len(deletion[hospital.name])]
+    for number, rows in enumerate(here, start=1):
+        records = hospital.given.records.record_ids[rows].tolist()
         target = Records(frozenset(secret.reference(record) for record in records), hospital.name)
         request = DeletionRequest(f"audit-{number}-{hospital.name}", hospital.name, target)
         store.apply(DeletionOrder(number, hospital.name, request))

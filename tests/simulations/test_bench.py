@@ -191,7 +191,8 @@ def test_quick_figures_have_the_structure_of_the_document(tmp_path: Path) -> Non
     figures = {figure["name"]: figure for figure in document["figures"]}
     assert list(figures) == [name for group in HERE for name in FIGURES[group]]
     assert all({"name", "measured", "unit", "target", "met"} <= set(figure) for figure in figures.values())
-    assert all(figure["measured"] > 0 for figure in figures.values())
+    # A service under load has no errors, which is a figure as well.
+    assert all(figure["measured"] >= 0 for figure in figures.values())
     assert document["quick"]
     assert document["machine"]["cores"] >= 1
     # Small sizes are not those of the targets.
