@@ -95,7 +95,7 @@ def test_every_forget_set_can_be_audited(run: Run, name: str) -> None:
     assert document["question"]["forget_set"]["name"] == name
     assert document["question"]["forgotten"] > 0
     flagged = {verdict["name"] for verdict in document["verdicts"] if not verdict["passed"]}
-    # A whole hospital takes records along that were given for good and have trained the weights: not exact, and said so.
+    # A whole hospital takes records along that were given for good and have trained the weights.
     assert flagged == ({"bytes"} if name == "site" else set()), document["headline"]["sentence"]
 
 
