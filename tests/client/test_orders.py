@@ -232,8 +232,10 @@ def run_agent(
 
     yield run
     stop.set()
-    for thread, service in started:
+    # Agents of one service share what arrives: whichever takes the first word must leave one for the other.
+    for _, service in started:
         service.lose_connection()
+    for thread, _ in started:
         thread.join(PATIENCE)
         assert not thread.is_alive()
 
