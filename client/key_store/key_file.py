@@ -89,7 +89,8 @@ class KeyFile:
                 "records into a new store"
             ) from None
         if not hmac.compare_digest(os.pread(self._file, SLOT_BYTES, 0), _header(master, store)):
-            os.close(self._file)
+            # Not os.close: a number that is closed twice may be another file's by the second time.
+            self.close()
             raise KeyStoreError(
                 f"{path} belongs to another key store or another master key; put the files of one store together"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -133,6 +134,22 @@ def test_master_key_of_another_store_is_refused(make_store: Make) -> None:
 
     with pytest.raises(KeyStoreError, match="belongs to another key store or another master key"):
         KeyStore.open(store.path)
+
+
+def test_refused_key_file_is_closed_once(make_store: Make) -> None:
+    store, other = make_store(), make_store()
+    store.master_key.write_bytes(other.master_key.read_bytes())
+    with pytest.raises(KeyStoreError) as refused:
+        KeyStore.open(store.path)
+
+    # These take the numbers that are free, and must still be open once the refused store is gone.
+    files = [store.master_key.open("rb") for _ in range(8)]
+    del refused
+    gc.collect()
+
+    for file in files:
+        with file:
+            assert file.read()
 
 
 def test_master_key_may_be_kept_elsewhere(store: KeyStore, tmp_path: Path, reopen: Reopen) -> None:
