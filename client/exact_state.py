@@ -131,8 +131,9 @@ def _deleted(store: KeyStore, records: Dataset, secret: FederationSecret) -> NDA
     pairs = zip(records.record_ids.tolist(), records.subject_ids.tolist(), strict=True)
     references = [(secret.reference(record), secret.reference(subject)) for record, subject in pairs]
     gone = [
+        # New consent lets a record in whose subject or image stays deleted.
         store.has_deleted(record)
-        or ((store.has_deleted(subject) or store.has_deleted_image(image)) and not store.holds(record))
+        or ((store.refuses(record, subject) or store.has_deleted_image(image)) and not store.holds(record))
         for (record, subject), image in zip(references, records.images, strict=True)
     ]
     return np.array(gone, dtype=np.bool_)

@@ -284,8 +284,11 @@ class KeyStore:
         return is_known(self._connection, self.hashes, reference)
 
     def has_deleted(self, reference: bytes) -> bool:
-        """Return whether a record was named by a deletion order, and not enrolled with new consent since."""
-        return is_tombstoned(self._connection, self.hashes, reference, reference)
+        """Return whether an order named a record itself, or deleted it, and it was not enrolled with new consent since.
+
+        A subject of the same name is another matter; `refuses` asks for both.
+        """
+        return has_tombstone(self._connection, self.hashes.record(reference))
 
     def refuses(self, record: bytes, subject: bytes) -> bool:
         """Return whether `enrol` leaves a record out, given its reference and its subject's, unless consent is new."""

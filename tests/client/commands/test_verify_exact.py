@@ -60,12 +60,14 @@ def test_state_after_deletions_is_that_of_a_site_that_never_held_the_records(
     assert rebuilt["state"] == rebuilt["built"] == encoded["built"]
 
 
+# Records of the test split say of no subject, so each is its own.
+@pytest.mark.parametrize("what", ["--record", "--subject"])
 def test_withdrawn_record_with_new_consent_gives_the_state_of_one_that_never_left(
-    run: Run, trained: SiteFolder, service: str, data: Path, tmp_path: Path
+    run: Run, trained: SiteFolder, service: str, data: Path, tmp_path: Path, what: str
 ) -> None:
     last = f"scan-test-{TEST - 1}"
     before = run("verify-exact", "--site-dir", trained.path, "--json").json["state"]
-    forget(run, trained, service, "--record", last)
+    forget(run, trained, service, what, last)
     without = run("verify-exact", "--site-dir", trained.path, "--json").json["state"]
     (tmp_path / "again.txt").write_text(f"{last}\n")
 

@@ -273,6 +273,16 @@ class TestReimport:
         assert self.enrol(1) == Enrolled(refused=1)
         assert self.store.has_deleted(self.secret.reference(self.make_records([1]).record_ids[0]))
 
+    def test_subject_of_the_same_name_is_no_deleted_record(self) -> None:
+        # Where nobody says whose a record is, it is its own subject, and both have one reference.
+        records = self.make_records([1])
+        records.subject_ids[:] = records.record_ids
+        name = str(records.record_ids[0])
+        self.apply(1, target=Subject(self.secret.reference(name)))
+
+        assert not self.store.has_deleted(self.secret.reference(name))
+        assert self.store.refuses(self.secret.reference(name), self.secret.reference(name))
+
 
 # Tokens and lists.
 
