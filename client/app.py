@@ -15,6 +15,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricR
 from flwr.clientapp import ClientApp
 
 from client.bank import Bank, read_bank, read_held_out, read_permanent_bank, read_permanent_held_out
+from client.commands.faults import faults_explained
 from client.dataset import Split
 from client.evaluation import Evaluation, evaluate
 from client.exemplar_tokens import own_tokens
@@ -109,7 +110,7 @@ def _answer(message: Message, context: Context, act: Callable[[_Turn], Message])
         if settings.threads:
             torch.set_num_threads(settings.threads)
         folder = SiteFolder.locate(context.node_config, settings)
-        with folder.open() as store:
+        with faults_explained(), folder.open() as store:
             with DeletionChannel(settings.deletion_service) as service:
                 catch_up_patiently(store, service, patience=settings.deletion_patience)
             hit(Failpoint.TRAIN_CAUGHT_UP)

@@ -11,6 +11,7 @@ from pathlib import Path
 from client.dataset import Split
 from client.exact_state import read_shared_model, refresh_tokens
 from client.key_store import KeyStore, StoreDescription
+from client.key_store.journal import Journal
 from client.key_store.key_file import clear_unused_keys, key_file_of, master_key_of
 from client.neighbour_index import list_arrivals
 from client.site import SiteFolder, describe_store, model_shape
@@ -126,6 +127,7 @@ class SiteEnrolment:
                     if self.master_key is None:
                         os.link(master_key_of(made), master_key_of(kept))
                     os.link(key_file_of(made), key_file_of(kept))
+                    os.link(Journal.of(made).path, Journal.of(kept).path)
                     os.link(made, kept)
         return self.folder.open()
 

@@ -19,6 +19,13 @@ from common import command_line
 def restore(
     file: Annotated[Path, typer.Argument(help="What munkey-client backup has written.")],
     site_dir: SiteDirOption,
+    without_journal: Annotated[
+        bool,
+        typer.Option(
+            "--without-journal",
+            help="The journal is lost for good: count the privacy budget as spent, and claim nothing for the records.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Put a backup in the place of a site's key store.
@@ -29,7 +36,7 @@ def restore(
 
     Example: munkey-client restore monday.backup --site-dir hospital-1
     """
-    restored = restore_store(file, SiteFolder(site_dir).key_store)
+    restored = restore_store(file, SiteFolder(site_dir).key_store, without_journal=without_journal)
     if as_json:
         command_line.print_json(asdict(restored))
         return

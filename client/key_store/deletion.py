@@ -16,7 +16,7 @@ from client.key_store.description import Identity
 from client.key_store.encryption import unseal
 from client.key_store.identities import ReferenceHashes
 from client.key_store.influence import bury, count_largest_subject, recall
-from client.key_store.journal import ANSWER, Journal
+from client.key_store.journal import ANSWER, ANSWER_COLUMNS, Journal
 from client.key_store.key_file import KeyFile
 from client.key_store.privacy import PrivacyAccount
 from client.key_store.residue import Residue, fingerprint
@@ -31,22 +31,6 @@ from common.deletion import Acknowledgement, DeletionOrder, Records, SiteState, 
 from common.errors import KeyStoreError
 from common.failpoints import Failpoint, hit
 from common.guarantees import Guarantee, Influence, PrivacyLoss
-
-ANSWER_COLUMNS = (
-    "number",
-    "request_id",
-    "state",
-    "records",
-    "entries",
-    "guarantee",
-    "seconds",
-    "reason",
-    "last_training",
-    "subject_records",
-    "record_epsilon",
-    "subject_epsilon",
-)
-"""What the journal keeps of an answer, and a restored store gives again."""
 
 _MOST_FINGERPRINTED = 4096
 _PAUSE_SECONDS = 0.01
@@ -153,20 +137,23 @@ def _finish(connection: sqlite3.Connection, number: int, start: float, around: S
     if records:
         _checkpoint(connection)
     hit(Failpoint.APPLY_AFTER_ERASURE)
-    elapsed = time.perf_counter() - start
-    epsilons = _epsilons(connection, number, around.privacy)
+    if finished:
+        return
+    seconds = time.perf_counter() - start
+    query = f"SELECT {', '.join(ANSWER_COLUMNS)} FROM applied_orders WHERE number = ?"  # noqa: S608 (constants)
+    answer = dict(zip(ANSWER_COLUMNS, connection.execute(query, (number,)).fetchone(), strict=True))
+    answer["record_epsilon"], answer["subject_epsilon"] = _epsilons(connection, number, around.privacy)
+    answer["seconds"] = seconds
+    # Before the answer can be given: if this fails, on a full disk, it is not, and the order stays pending.
+    around.journal.add(ANSWER, answer)
     with not_waiting_for_disk(connection):
         connection.execute(
-            "UPDATE applied_orders SET seconds = ?, record_epsilon = ?, subject_epsilon = ?, finished = 1 "
-            "WHERE number = ? AND finished = 0",
-            (elapsed, *epsilons, number),
+            "UPDATE applied_orders SET seconds = :seconds, record_epsilon = :record_epsilon, "
+            "subject_epsilon = :subject_epsilon, finished = 1 WHERE number = :number AND finished = 0",
+            answer,
         )
         if doomed:
             connection.execute("DELETE FROM doomed_keys WHERE number = ?", (number,))
-    if not finished:
-        query = f"SELECT {', '.join(ANSWER_COLUMNS)} FROM applied_orders WHERE number = ?"  # noqa: S608 (constants)
-        answer = connection.execute(query, (number,)).fetchone()
-        around.journal.add(ANSWER, dict(zip(ANSWER_COLUMNS, answer, strict=True)))
 
 
 def _epsilons(

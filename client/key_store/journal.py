@@ -8,15 +8,35 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.key_store.new_file import make_file, write_all
 from common.errors import KeyStoreError
 
 ANSWER, TRAINING, INFLUENCE, BACKUP = "answer", "training", "influence", "backup"
 
-Line = dict[str, str | int | float | None]
+ANSWER_COLUMNS = (
+    "number",
+    "request_id",
+    "state",
+    "records",
+    "entries",
+    "guarantee",
+    "seconds",
+    "reason",
+    "last_training",
+    "subject_records",
+    "record_epsilon",
+    "subject_epsilon",
+)
+"""What is kept of an answer, and a restored store gives again."""
+
+TRAINING_COLUMNS = ("id", "round", "steps", "sampling_rate", "noise_multiplier")
+"""What is kept of a training that was released."""
+
+Line = Mapping[str, str | int | float | None]
 
 
 @dataclass(frozen=True)
@@ -26,7 +46,7 @@ class Journal:
     Attributes
     ----------
     path : Path
-        Its file; there need not be one.
+        Its file.
     """
 
     path: Path
@@ -36,26 +56,44 @@ class Journal:
         """Return the journal of a store by the store's path."""
         return cls(store.with_suffix(".journal"))
 
-    def add(self, kind: str, values: Mapping[str, str | int | float | None]) -> None:
+    def create(self, lines: Iterable[Line] = ()) -> None:
+        """Make the file with some lines, complete or not at all.
+
+        Raises
+        ------
+        FileExistsError
+            If there is one.
+        KeyStoreError
+            If it cannot be written.
+        """
+        make_file(self.path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+    def add(self, kind: str, values: Line) -> None:
         """Add a line and bring it to the disk.
 
         Raises
         ------
         KeyStoreError
-            If it cannot be written.
+            If there is no file or it cannot be written; it is never made anew here, where nobody would notice.
         """
         line = json.dumps({"kind": kind, **values}) + "\n"
         try:
-            file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             try:
                 # A line that was cut off by a crash must not swallow this one; empty lines do not count.
-                os.write(file, b"\n" + line.encode())
+                write_all(file, b"\n" + line.encode())
                 os.fsync(file)
             finally:
                 os.close(file)
+        except FileNotFoundError:
+            raise KeyStoreError(
+                f"the journal {self.path} is missing; put it back, or stop every process of the site and run "
+                "munkey-client status, which writes it again from the key store"
+            ) from None
         except OSError as error:
             raise KeyStoreError(
-                f"the journal {self.path} cannot be written ({error.strerror}); check the free space on its disk"
+                f"the journal {self.path} cannot be written ({error.strerror}); check its permissions and the free "
+                "space on its disk"
             ) from None
 
     def read(self, kind: str) -> list[Line]:

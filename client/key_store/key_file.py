@@ -21,6 +21,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
+from client.key_store.journal import Journal
+from client.key_store.new_file import make_file
 from common.errors import BankChanged, KeyStoreError
 
 KEY_BYTES = 32
@@ -30,7 +32,6 @@ _MAGIC = b"fedmunkey keys 1"
 _NONCE_BYTES = 12
 _WRAPPED_BYTES = _NONCE_BYTES + KEY_BYTES + 16
 _BLOCK = 8192
-_OWNER_ONLY = 0o600
 
 
 def key_file_of(store: Path) -> Path:
@@ -59,6 +60,7 @@ def clear_unused_keys(store: Path) -> None:
         )
     if not store.exists():
         keys.unlink(missing_ok=True)
+        Journal.of(store).path.unlink(missing_ok=True)
         master_key_of(store).unlink(missing_ok=True)
 
 
@@ -88,6 +90,10 @@ class KeyFile:
                 f"the key file {path} is missing, so nothing in the key store can be read; put it back, or enrol the "
                 "records into a new store"
             ) from None
+        except OSError as error:
+            raise KeyStoreError(
+                f"the key file {path} cannot be opened ({error.strerror}); check its permissions and its disk"
+            ) from None
         if not hmac.compare_digest(os.pread(self._file, SLOT_BYTES, 0), _header(master, store)):
             # Not os.close: a number that is closed twice may be another file's by the second time.
             self.close()
@@ -97,16 +103,11 @@ class KeyFile:
 
     @classmethod
     def create(cls, path: Path, master: bytes, store: bytes) -> KeyFile:
-        """Make an empty file that only its owner can read; raises `KeyStoreError` if there is one."""
+        """Make an empty file that only its owner can read; raises `KeyStoreError` if there is one or it cannot be."""
         try:
-            made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
+            make_file(path, _header(master, store))
         except FileExistsError:
             raise KeyStoreError(f"{path} is there already; choose another folder") from None
-        try:
-            os.write(made, _header(master, store))
-            os.fsync(made)
-        finally:
-            os.close(made)
         return cls(path, master, store)
 
     def close(self) -> None:
@@ -130,8 +131,9 @@ class KeyFile:
         Raises
         ------
         KeyStoreError
-            If the disk is full.
+            If the disk is full; the file is then as long as it was.
         """
+        before = os.fstat(self._file).st_size
         try:
             for entry, key in keys.items():
                 nonce = secrets.token_bytes(_NONCE_BYTES)
@@ -139,6 +141,8 @@ class KeyFile:
                 _write_all(self._file, wrapped.ljust(SLOT_BYTES, b"\0"), entry * SLOT_BYTES)
             os.fsync(self._file)
         except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._file, before)
             raise KeyStoreError(
                 f"the key file {self.path} cannot be written ({error.strerror}); check the free space on its disk"
             ) from None
@@ -192,24 +196,30 @@ class KeyFile:
         return np.concatenate(found)
 
     def destroy(self, entries: Iterable[int]) -> None:
-        """Overwrite the keys of some entries where they lie, on the disk before this returns; a second time is fine."""
-        end = os.fstat(self._file).st_size
-        for entry in entries:
-            if entry * SLOT_BYTES < end:
-                _write_all(self._file, bytes(SLOT_BYTES), entry * SLOT_BYTES)
-        os.fsync(self._file)
+        """Overwrite the keys of some entries where they lie, on the disk before this returns; a second time is fine.
+
+        Raises
+        ------
+        KeyStoreError
+            If the file cannot be written; some of the keys may be destroyed then.
+        """
+        try:
+            end = os.fstat(self._file).st_size
+            for entry in entries:
+                if entry * SLOT_BYTES < end:
+                    _write_all(self._file, bytes(SLOT_BYTES), entry * SLOT_BYTES)
+            os.fsync(self._file)
+        except OSError as error:
+            raise KeyStoreError(
+                f"the key file {self.path} cannot be written ({error.strerror}), so a deletion is not finished and not "
+                "answered; check the file's permissions and its disk, then it is tried again"
+            ) from None
 
 
 def make_master_key(path: Path) -> bytes:
     """Make a master key in a file that only its owner can read; one that is there is taken, as `read_master_key`."""
-    try:
-        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
-    except FileExistsError:
-        return read_master_key(path)
-    with os.fdopen(made, "w") as file:
-        file.write(secrets.token_bytes(KEY_BYTES).hex() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with suppress(FileExistsError):
+        make_file(path, (secrets.token_bytes(KEY_BYTES).hex() + "\n").encode())
     return read_master_key(path)
 
 

@@ -14,14 +14,11 @@ from contextlib import suppress
 from dataclasses import astuple
 
 from client.key_store.contents import StoreDescription
-from client.key_store.journal import TRAINING, Journal
+from client.key_store.journal import TRAINING, TRAINING_COLUMNS, Journal
 from client.key_store.schema import not_waiting_for_disk, writing
 from common.errors import BankChanged, KeyStoreError, PrivacyBudgetSpent
 from common.guarantees import Guarantee, PrivacyLoss
 from common.noisy_steps import NoisySteps
-
-TRAINING_COLUMNS = ("id", "round", "steps", "sampling_rate", "noise_multiplier")
-"""What the journal keeps of a training that was released."""
 
 _TOLERANCE = 1e-6
 """Relative; whoever chose the noise for the whole budget has rounded."""

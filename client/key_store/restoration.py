@@ -13,12 +13,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.key_store.deletion import ANSWER_COLUMNS
 from client.key_store.description import read_identity
 from client.key_store.influence import bury, raise_influence_where
-from client.key_store.journal import ANSWER, INFLUENCE, TRAINING, Journal
+from client.key_store.journal import ANSWER, ANSWER_COLUMNS, INFLUENCE, TRAINING, TRAINING_COLUMNS, Journal
 from client.key_store.key_file import KeyFile, key_file_of, master_key_of, read_master_key
-from client.key_store.privacy import TRAINING_COLUMNS
+from client.key_store.lost_journal import assume_the_worst, find_journal
 from client.key_store.schema import CONTENTS, check_version, connect, explaining_locks, writing
 from common.errors import KeyStoreError
 from common.guarantees import Influence
@@ -66,7 +65,7 @@ def back_up(connection: sqlite3.Connection, output: Path) -> int:
     return output.stat().st_size
 
 
-def restore(backup: Path, store: Path) -> Restored:
+def restore(backup: Path, store: Path, *, without_journal: bool = False) -> Restored:
     """Put a backup in the place of a site's key store, unusable until it has caught up with deletions.
 
     Parameters
@@ -75,11 +74,14 @@ def restore(backup: Path, store: Path) -> Restored:
         What `back_up` wrote.
     store : Path
         The key store's place, with its key file beside it; the store itself may be damaged or missing.
+    without_journal : bool
+        Go on although the journal is lost: nothing is claimed for the records any more.
 
     Raises
     ------
     KeyStoreError
-        If the backup is damaged, of another version or of another store, or the key file or master key is missing.
+        If the backup is damaged, of another version or of another store, or the key file, master key or journal is
+        missing.
     """
     if not backup.is_file():
         raise KeyStoreError(f"there is no backup {backup}; name a file that munkey-client backup has written")
@@ -95,7 +97,7 @@ def restore(backup: Path, store: Path) -> Restored:
             with closing(connect(prepared)) as connection:
                 connection.execute("PRAGMA journal_mode = DELETE")
                 _check_whole(connection, backup)
-                restored = _prepare(connection, backup, store)
+                restored = _prepare(connection, backup, store, without_journal)
         except sqlite3.DatabaseError as error:
             raise KeyStoreError(f"{backup} is not a readable backup ({error}); take another one") from None
         _replace(prepared, store)
@@ -131,7 +133,7 @@ def _check_whole(connection: sqlite3.Connection, backup: Path) -> None:
         raise KeyStoreError(f"{backup} is damaged ({state}); take another one")
 
 
-def _prepare(connection: sqlite3.Connection, backup: Path, store: Path) -> Restored:
+def _prepare(connection: sqlite3.Connection, backup: Path, store: Path, without_journal: bool) -> Restored:
     """Take over into a copy of the backup what the site must not forget."""
     identity = read_identity(connection, backup)
     keys = KeyFile(
@@ -141,7 +143,7 @@ def _prepare(connection: sqlite3.Connection, backup: Path, store: Path) -> Resto
         held, slots = set(keys.held().tolist()), keys.slots
     entries = {entry for (entry,) in connection.execute("SELECT entry FROM records")}
     (last_order,) = connection.execute("SELECT coalesce(max(number), 0) FROM applied_orders").fetchone()
-    journal = Journal.of(store)
+    journal = (assume_the_worst if without_journal else find_journal)(connection, identity, store)
     with writing(connection):
         # Training under way in the replaced store must not take this one's generation for its own.
         jump = 1 + secrets.randbits(40)

@@ -197,6 +197,24 @@ def explaining_locks() -> Iterator[None]:
         ) from None
 
 
+_OF_THE_SURROUNDINGS = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+    }
+)
+
+
+def cannot_be_used(error: sqlite3.DatabaseError) -> bool:
+    """Return whether an error is about what surrounds a file (its disk, permissions, locks) and not what is in it."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _OF_THE_SURROUNDINGS
+
+
 @contextmanager
 def writing(connection: sqlite3.Connection) -> Iterator[None]:
     """Open a write transaction that is committed at its end, and taken back if anything is raised in it.

@@ -23,20 +23,22 @@ from torch import Tensor
 
 from client.dataset import Consent, Dataset, Split
 from client.key_store.contents import Enrolled, StoreDescription, Tokens
+from client.key_store.creation import create_files
 from client.key_store.deletion import Surroundings, apply_order, finish_interrupted, read_acknowledgements
-from client.key_store.description import Identity, check_noise_key, read_identity, write_description
+from client.key_store.description import Identity, read_identity
 from client.key_store.encryption import OVERHEAD, seal, unseal, unseal_identity
 from client.key_store.enrolment import Arrivals, add_records, has_tombstone, is_known, is_tombstoned
 from client.key_store.erasure_check import ErasureCheck, check_erasure
 from client.key_store.identities import ReferenceHashes
 from client.key_store.influence import count_influences, count_largest_subject, raise_influence
 from client.key_store.journal import BACKUP, INFLUENCE, Journal
-from client.key_store.key_file import KeyFile, key_file_of, make_master_key, master_key_of, read_master_key
+from client.key_store.key_file import KeyFile, key_file_of, master_key_of, read_master_key
+from client.key_store.lost_journal import write_again
 from client.key_store.neighbour_rows import read_lists, write_lists
 from client.key_store.privacy import PrivacyAccount
 from client.key_store.refusal import find_order, refuse_order
 from client.key_store.restoration import back_up, finish_restoring
-from client.key_store.schema import check_version, connect, create_tables, not_waiting_for_disk, writing
+from client.key_store.schema import cannot_be_used, check_version, connect, not_waiting_for_disk, writing
 from common.deletion import Acknowledgement, DeletionOrder
 from common.encoders import Encoding
 from common.errors import BankChanged, KeyStoreError
@@ -66,6 +68,8 @@ class KeyStore:
         self._connection = connection
         self._identity: Identity = read_identity(connection, path)
         self.journal = Journal.of(path)
+        if not self.journal.path.exists():
+            write_again(connection, self.journal)
         self.keys = KeyFile(key_file_of(path), read_master_key(self.master_key), self.hashes.key)
         self._privacy = PrivacyAccount(connection, self.description, self.journal)
         self._noted: list[dict[str, str | int | float | None]] = []
@@ -96,21 +100,10 @@ class KeyStore:
         Raises
         ------
         KeyStoreError
-            If the file is there already, or the noise key has another length.
+            If the file is there already or cannot be made, or the noise key has another length; nothing is left then.
         """
-        check_noise_key(noise_key)
-        if key_file_of(path).exists() and not path.exists():
-            raise KeyStoreError(f"{key_file_of(path)} is there already, of another store; choose another folder")
-        try:
-            path.touch(mode=0o600, exist_ok=False)
-        except FileExistsError:
-            raise KeyStoreError(f"{path} is there already; open it, or choose another folder") from None
-        connection = connect(path)
-        create_tables(connection)
-        master = make_master_key(master_key or master_key_of(path))
-        write_description(connection, description, noise_key, master_key)
-        KeyFile.create(key_file_of(path), master, read_identity(connection, path).hashes.key).close()
-        return cls(path, connection)
+        create_files(path, description, noise_key, master_key)
+        return cls(path, connect(path))
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -133,6 +126,11 @@ class KeyStore:
                 connection.close()
             if isinstance(error, KeyStoreError):
                 raise
+            if cannot_be_used(error):
+                raise KeyStoreError(
+                    f"the key store {path} cannot be used ({error}); check its permissions and the free space on its "
+                    "disk, and try again when no other process is busy with it"
+                ) from None
             raise KeyStoreError(f"{path} is not a readable key store ({error}); restore it from a backup") from None
 
     def __enter__(self) -> Self:
@@ -519,7 +517,11 @@ class KeyStore:
         """
         self._check_caught_up()
         size = back_up(self._connection, output)
-        self.journal.add(BACKUP, {"at": now.isoformat(), "last_order": self.last_order})
+        try:
+            self.journal.add(BACKUP, {"at": now.isoformat(), "last_order": self.last_order})
+        except KeyStoreError:
+            output.unlink()
+            raise
         return size
 
     def check_erasure(

@@ -256,6 +256,14 @@ def test_site_that_cannot_hear_deletions_does_not_learn(federation: Federation, 
         assert store.count_trained() == 0
 
 
+def test_fault_of_the_disk_is_a_reply_of_one_line(federation: Federation) -> None:
+    federation.folder.shared_weights.mkdir()
+
+    reason = reason_of(federation.ask(MessageType.EVALUATE))
+
+    assert reason.endswith("Is a directory; check the path, its permissions and the free space on its disk")
+
+
 @pytest.mark.parametrize("what", [MessageType.TRAIN, MessageType.EVALUATE])
 def test_weights_of_another_model_are_refused(federation: Federation, what: str) -> None:
     shape = ModelShape.from_settings(

@@ -43,6 +43,7 @@ def test_first_enrolment_makes_the_sites_folder(run: Run, tmp_path: Path, enrolm
     assert {path.name for path in folder.path.iterdir()} == {
         "keystore.sqlite",
         "keystore.keys",
+        "keystore.journal",
         "keystore.master",
         "federation.secret",
     }

@@ -49,6 +49,7 @@ def test_store_can_be_read_by_its_owner_only(store: KeyStore, fill: Fill) -> Non
 
     assert {file.name for file in files} == {
         "keystore.keys",
+        "keystore.journal",
         "keystore.master",
         "keystore.sqlite",
         "keystore.sqlite-wal",
@@ -115,7 +116,7 @@ def test_refused_file_is_not_kept_open(store: KeyStore) -> None:
 
     # The last connection to a database removes its log; it would stay beside one that is still open.
     names = {file.name for file in store.path.parent.iterdir()}
-    assert names == {"keystore.sqlite", "keystore.keys", "keystore.master"}
+    assert names == {"keystore.sqlite", "keystore.keys", "keystore.master", "keystore.journal"}
 
 
 # Enrolling.

@@ -1,0 +1,61 @@
+"""Making the files of an empty key store, all of them or none."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from client.key_store.contents import StoreDescription
+from client.key_store.description import check_noise_key, read_identity, write_description
+from client.key_store.journal import Journal
+from client.key_store.key_file import KeyFile, key_file_of, make_master_key, master_key_of
+from client.key_store.schema import connect, create_tables, explaining_locks
+from common.errors import KeyStoreError
+
+
+def create_files(path: Path, description: StoreDescription, noise_key: bytes | None, master_key: Path | None) -> None:
+    """Make the SQLite file of an empty store, its master key, key file and journal.
+
+    Parameters
+    ----------
+    path : Path
+        The SQLite file, which must not be there.
+    description, noise_key, master_key
+        As for `KeyStore.create`.
+
+    Raises
+    ------
+    KeyStoreError
+        If a file is there already or cannot be written; nothing that was made is left then.
+    """
+    check_noise_key(noise_key)
+    keys, journal, master = key_file_of(path), Journal.of(path), master_key or master_key_of(path)
+    for file in (keys, journal.path):
+        if file.exists() and not path.exists():
+            raise KeyStoreError(f"{file} is there already, of another store; choose another folder")
+    try:
+        path.touch(mode=0o600, exist_ok=False)
+    except FileExistsError:
+        raise KeyStoreError(f"{path} is there already; open it, or choose another folder") from None
+    except OSError as error:
+        raise KeyStoreError(
+            f"{path} cannot be made ({error.strerror}); check its folder's permissions and the free space on its disk"
+        ) from None
+    made = [path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal"))]
+    if not master.exists():
+        made.append(master)
+    try:
+        with explaining_locks(), closing(connect(path)) as connection:
+            create_tables(connection)
+            key = make_master_key(master)
+            write_description(connection, description, noise_key, master_key)
+            journal.create()
+            made += [journal.path, keys]
+            KeyFile.create(keys, key, read_identity(connection, path).hashes.key).close()
+    except BaseException as error:
+        for file in made:
+            file.unlink(missing_ok=True)
+        if isinstance(error, sqlite3.Error):
+            raise KeyStoreError(f"{path} cannot be made ({error}); check the disk of its folder") from None
+        raise

@@ -1,0 +1,160 @@
+"""A journal that is lost is never passed over: its store tells it again, or the worst is assumed on demand."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from client.dataset import Dataset, Split
+from client.key_store import KeyStore, Tokens
+from client.key_store.journal import ANSWER, INFLUENCE, TRAINING
+from client.key_store.restoration import restore
+from common.deletion import DeletionOrder
+from common.errors import KeyStoreError, PrivacyBudgetSpent
+from common.guarantees import Guarantee, Influence
+from common.noisy_steps import NoisySteps
+
+Fill = Callable[..., Dataset]
+Order = Callable[..., DeletionOrder]
+Reopen = Callable[[KeyStore], KeyStore]
+
+NOW = datetime(2026, 1, 5, 8, tzinfo=UTC)
+STEPS = NoisySteps(1, 1.0, 4.0)
+
+
+def train(store: KeyStore) -> None:
+    entries, _ = store.read_entries(Split.TRAIN)
+    tokens = Tokens.zeros(len(entries), store.description.exemplar_size)
+    training = store.begin_training(STEPS, 1)
+    store.write_tokens(store.generation, entries, tokens, used=Influence.BOUNDED, training=training)
+
+
+@pytest.fixture
+def trained(make_store: Callable[..., KeyStore], fill: Fill) -> KeyStore:
+    """A store with a released training."""
+    store = make_store(guarantee=Guarantee.CERTIFIED)
+    fill(store, range(4))
+    train(store)
+    return store
+
+
+@pytest.fixture
+def backup(trained: KeyStore, tmp_path: Path) -> Path:
+    path = tmp_path / "monday.backup"
+    trained.back_up(path, NOW)
+    return path
+
+
+def lines(store: KeyStore, kind: str) -> list[Mapping[str, str | int | float | None]]:
+    return store.journal.read(kind)
+
+
+def lose(store: KeyStore) -> None:
+    store.journal.path.unlink()
+
+
+def damage(store: KeyStore) -> None:
+    store.close()
+    store.path.write_bytes(b"the disk has failed " * 1000)
+
+
+def test_missing_journal_is_written_again_from_its_store_aloud(
+    trained: KeyStore, order: Order, reopen: Reopen, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained.apply(order(1, 1))
+    told = {kind: lines(trained, kind) for kind in (ANSWER, TRAINING, INFLUENCE)}
+    lose(trained)
+
+    with caplog.at_level(logging.WARNING):
+        reopen(trained)
+        reopen(trained)
+
+    assert {kind: lines(trained, kind) for kind in told} == told
+    assert all(told.values())
+    (said,) = caplog.messages
+    assert "keystore.journal was missing; it was written again from the key store" in said
+
+
+def test_nothing_is_trained_or_answered_beside_a_journal_that_is_lost_meanwhile(
+    trained: KeyStore, order: Order, reopen: Reopen
+) -> None:
+    lose(trained)
+
+    with pytest.raises(KeyStoreError, match=r"keystore\.journal is missing; put it back, or stop every process"):
+        train(trained)
+    with pytest.raises(KeyStoreError, match=r"keystore\.journal is missing"):
+        trained.apply(order(1, 1))
+
+    assert trained.spent() == [STEPS]
+    (answer,) = reopen(trained).read_unacknowledged()
+    assert (answer.number, answer.records) == (1, 1)
+
+
+def test_restoring_beside_a_readable_store_takes_its_account(trained: KeyStore, backup: Path) -> None:
+    train(trained)
+    lose(trained)
+
+    restore(backup, trained.path)
+
+    assert trained.spent() == [STEPS, STEPS]
+
+
+def test_restoring_without_journal_and_store_is_refused_with_a_way_out(trained: KeyStore, backup: Path) -> None:
+    train(trained)
+    damage(trained)
+    lose(trained)
+
+    with pytest.raises(KeyStoreError, match=r"keystore\.journal is missing, and with it .* restore with --without-jou"):
+        restore(backup, trained.path)
+
+    assert trained.path.read_bytes().startswith(b"the disk has failed")
+
+
+@pytest.mark.parametrize("kind", [ANSWER, TRAINING])
+def test_journal_that_lacks_what_the_backup_knows_is_refused(
+    trained: KeyStore, order: Order, tmp_path: Path, kind: str
+) -> None:
+    trained.apply(order(1, 1))
+    trained.back_up(tmp_path / "tuesday.backup", NOW)
+    kept = [line for line in trained.journal.path.read_text().splitlines() if f'"kind": "{kind}"' not in line]
+    trained.journal.path.write_text("\n".join(kept) + "\n")
+
+    with pytest.raises(
+        KeyStoreError, match=rf"journal is not whole: the backup knows 1 lines that it lacks \({kind} 1"
+    ):
+        restore(tmp_path / "tuesday.backup", trained.path)
+
+    assert not trained.is_restored
+
+
+def test_whoever_restores_without_a_journal_claims_nothing_any_more(
+    trained: KeyStore, backup: Path, order: Order
+) -> None:
+    damage(trained)
+    lose(trained)
+
+    restore(backup, trained.path, without_journal=True)
+
+    with KeyStore.open(trained.path) as store:
+        store.finish_restoring()
+        assert store.privacy_loss().epsilon == math.inf
+        with pytest.raises(PrivacyBudgetSpent, match="the privacy budget is spent: epsilon is inf"):
+            store.begin_training(STEPS, 2)
+        answer = store.apply(order(1, 1))
+    assert (answer.records, answer.guarantee) == (1, Guarantee.EMPIRICAL)
+    # That must not be forgotten by restoring once more.
+    restore(backup, trained.path)
+    with KeyStore.open(trained.path) as store:
+        assert store.privacy_loss().epsilon == math.inf
+
+
+def test_whole_journal_is_not_thrown_away(trained: KeyStore, backup: Path) -> None:
+    with pytest.raises(KeyStoreError, match="is whole; leave --without-journal out"):
+        restore(backup, trained.path, without_journal=True)
+
+    assert not trained.is_restored
