@@ -29,7 +29,8 @@ def verify_erasure(
     """Search every file of a site for bytes of what an order deleted; exit code 1 if there are any.
 
     Keys, inputs, tokens and ids are looked for as they were and as they were encrypted, and so are their record keys.
-    The site keeps keyed hashes for that, not the bytes.
+    The site keeps keyed hashes for that, not the bytes; of an order for more than 4,096 records it keeps those of as
+    many, and says so.
 
     Example: munkey-client verify-erasure 3 --site-dir hospital-1
     """
@@ -51,6 +52,7 @@ def _document(checked: ErasureCheck) -> dict[str, Any]:
     return {
         "order": checked.order,
         "records": checked.records,
+        "records_searched": checked.sampled,
         "erased": checked.erased,
         "files": checked.files,
         "bytes": checked.size,
@@ -70,6 +72,11 @@ def _show(checked: ErasureCheck) -> None:
         f"order {checked.order}, {checked.records} records: {result} ({checked.files} files, {checked.size:,} bytes, "
         f"{checked.remembered} of {checked.windows} windows searched for)"
     )
+    if checked.sampled < checked.records:
+        typer.echo(
+            f"of {checked.records:,} records, the bytes of {checked.sampled:,}, evenly spread, were looked for; "
+            "of the others nothing is kept by which their bytes could be known"
+        )
     if checked.found:
         table = plain_table("file", "what", numbers=("offset",))
         for found in checked.found:

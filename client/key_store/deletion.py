@@ -19,7 +19,7 @@ from client.key_store.influence import bury, count_largest_subject, recall
 from client.key_store.journal import ANSWER, ANSWER_COLUMNS, Journal
 from client.key_store.key_file import KeyFile
 from client.key_store.privacy import PrivacyAccount
-from client.key_store.residue import Residue, fingerprint
+from client.key_store.residue import MOST_FINGERPRINTED, Residue, fingerprint, spread
 from client.key_store.schema import (
     CONTENTS,
     explaining_locks,
@@ -32,7 +32,6 @@ from common.errors import KeyStoreError
 from common.failpoints import Failpoint, hit
 from common.guarantees import Guarantee, Influence, PrivacyLoss
 
-_MOST_FINGERPRINTED = 4096
 _PAUSE_SECONDS = 0.01
 _SEALED = {
     "keys": Residue.SEALED_KEY,
@@ -247,12 +246,17 @@ def _give_remembered_answer(connection: sqlite3.Connection, order: DeletionOrder
 
 
 def _remember_bytes(connection: sqlite3.Connection, number: int, found: Sequence[_Held], around: Surroundings) -> None:
-    """Keep the fingerprints of all that an order is about to overwrite."""
-    contents: list[tuple[Residue, bytes]] = []
-    # Beyond that, the fingerprints would be a sample of a sample.
-    for held in found[:_MOST_FINGERPRINTED]:
-        slot = around.keys.read_slots(np.array([held.entry]))[0]
-        contents.append((Residue.WRAPPED_KEY, slot[:-4]))
+    """Keep the fingerprints of what an order is about to overwrite, of some thousand records if it is of more."""
+    packed, windows = fingerprint(around.identity.hashes.key, _contents(connection, found, around.keys))
+    connection.execute("INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)", (number, packed, windows))
+
+
+def _contents(connection: sqlite3.Connection, found: Sequence[_Held], keys: KeyFile) -> Iterator[tuple[Residue, bytes]]:
+    """Yield the bytes of records, encrypted and in the clear."""
+    # Reading all of a large site would keep its deletion waiting for minutes.
+    for held in spread(found, MOST_FINGERPRINTED):
+        slot = keys.read_slots(np.array([held.entry]))[0]
+        yield Residue.WRAPPED_KEY, slot[:-4]
         sealed = dict(
             connection.execute(
                 "SELECT 'keys', content FROM keys WHERE entry = :entry "
@@ -262,15 +266,13 @@ def _remember_bytes(connection: sqlite3.Connection, number: int, found: Sequence
                 {"entry": held.entry},
             )
         )
-        contents += [(_SEALED[table], content) for table, content in sealed.items() if any(content)]
+        yield from ((_SEALED[table], content) for table, content in sealed.items() if any(content))
         if any(slot):
-            key = around.keys.read(np.array([held.entry]))[0]
-            contents.append((Residue.RECORD_KEY, key))
+            key = keys.read(np.array([held.entry]))[0]
+            yield Residue.RECORD_KEY, key
             for table, content in sealed.items():
                 if any(content):
-                    contents.append((_CLEAR[table], unseal(key, table, held.entry, content)))
-    packed, windows = fingerprint(around.identity.hashes.key, contents)
-    connection.execute("INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)", (number, packed, windows))
+                    yield _CLEAR[table], unseal(key, table, held.entry, content)
 
 
 def _answer(

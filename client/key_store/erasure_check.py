@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.key_store.key_file import KeyFile
-from client.key_store.residue import Found, search_file
+from client.key_store.residue import MOST_FINGERPRINTED, Found, search_file
 from client.key_store.schema import CONTENTS
 from common.errors import KeyStoreError
 
@@ -25,8 +25,8 @@ class ErasureCheck:
     ----------
     order : int
         The deletion order.
-    records : int
-        Records that it deleted.
+    records, sampled : int
+        Records that it deleted, and of how many of them bytes were looked for.
     windows, remembered : int
         16-byte windows of the deleted contents, and how many of them were looked for.
     files, size : int
@@ -41,6 +41,7 @@ class ErasureCheck:
 
     order: int
     records: int
+    sampled: int
     windows: int
     remembered: int
     files: int
@@ -51,7 +52,7 @@ class ErasureCheck:
 
     @property
     def erased(self) -> bool:
-        """Whether everything was read and nothing was found."""
+        """Whether everything was read and nothing was found of what was looked for."""
         return not (self.found or self.unread or self.faults)
 
 
@@ -110,6 +111,7 @@ def check_erasure(
     return ErasureCheck(
         order=number,
         records=records,
+        sampled=min(records, MOST_FINGERPRINTED),
         windows=windows or 0,
         remembered=len(remembered or b"") // 20,
         files=files,

@@ -8,10 +8,12 @@ the first half of an HMAC-SHA256 that says whether it is the window. Neither giv
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,10 @@ _FEWEST_VALUES = 6
 """Different bytes in a window that is worth looking for; others, of zeros say, are in every file."""
 
 _MOST_WINDOWS = 65_536
+
+MOST_FINGERPRINTED = 4096
+"""Records of one order of whose bytes something is remembered; of more, as many are chosen, evenly spread."""
+
 _PACKED = 1 + 3 + 16
 _CHUNK = 2 * 2**20
 
@@ -65,14 +71,31 @@ class Found:
     what: Residue
 
 
-def fingerprint(hash_key: bytes, contents: Sequence[tuple[Residue, bytes]]) -> tuple[bytes, int]:
+T = TypeVar("T")
+
+
+def spread(everything: Sequence[T], most: int) -> Sequence[T]:
+    """Return all of something, or `most` of it, evenly spread."""
+    count = len(everything)
+    return everything if count <= most else [everything[place * count // most] for place in range(most)]
+
+
+def fingerprint(hash_key: bytes, contents: Iterable[tuple[Residue, bytes]]) -> tuple[bytes, int]:
     """Return what to remember of some contents, and how many windows they have.
 
-    Of more than 65,536 windows only as many are remembered, evenly spread.
+    Of more than 65,536 windows only as many are remembered, drawn evenly, and never more are held in memory.
     """
-    windows = [(kind, window) for kind, content in contents for window in _windows(content)]
-    total = len(windows)
-    chosen = windows if total <= _MOST_WINDOWS else [windows[i * total // _MOST_WINDOWS] for i in range(_MOST_WINDOWS)]
+    draw = random.Random(hash_key)  # noqa: S311 (spreads, hides nothing)
+    chosen: list[tuple[Residue, bytes]] = []
+    total = 0
+    for kind, content in contents:
+        for window in _windows(content):
+            # Algorithm R (Vitter 1985): each window is as likely to be kept as any other.
+            if total < _MOST_WINDOWS:
+                chosen.append((kind, window))
+            elif (place := draw.randrange(total + 1)) < _MOST_WINDOWS:
+                chosen[place] = (kind, window)
+            total += 1
     if not chosen:
         return b"", 0
     weak = _weak(np.frombuffer(b"".join(window for _, window in chosen), np.uint8), hash_key)[::WINDOW]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+import pytest
+
 from client.dataset import Split
+from client.key_store import deletion, erasure_check
 from client.site import SiteFolder
-from common.deletion import DeletionRequest, Records
+from common.deletion import DeletionRequest, Records, WholeSite
 from server.deletion_service import LedgerService
 
 from .conftest import SITE, TEST, TRAIN, Run
@@ -79,3 +82,42 @@ def test_verification_finds_what_was_planted_anywhere(
 
 def test_order_that_was_never_applied_is_one_line(run: Run, folder: SiteFolder) -> None:
     assert "has not applied an order 4" in run("verify-erasure", 4, "--site-dir", folder.path).error
+
+
+def test_limit_of_a_large_orders_search_is_said(
+    run: Run, folder: SiteFolder, ledger: LedgerService, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (deletion, erasure_check):
+        monkeypatch.setattr(module, "MOST_FINGERPRINTED", 5)
+    ledger.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
+    run("catch-up", "--site-dir", folder.path, "--service", service)
+    words = ["verify-erasure", 1, "--site-dir", folder.path]
+
+    said, document = run(*words).out, run(*words, "--json").json
+
+    assert f"of {TRAIN + TEST} records, the bytes of 5, evenly spread, were looked for" in said
+    assert (document["records"], document["records_searched"]) == (TRAIN + TEST, 5)
+
+
+def test_limit_is_not_mentioned_where_everything_is_searched_for(
+    run: Run, folder: SiteFolder, ledger: LedgerService, service: str
+) -> None:
+    order_deletion(ledger, folder, "scan-3")
+    run("catch-up", "--site-dir", folder.path, "--service", service)
+
+    assert run("verify-erasure", 1, "--site-dir", folder.path).out.count("\n") == 1
+
+
+def test_restoring_beside_a_lost_store_and_journal_is_refused_with_a_way_out_that_works(
+    run: Run, folder: SiteFolder, service: str, tmp_path: Path
+) -> None:
+    backup = tmp_path / "monday.backup"
+    run("backup", "--site-dir", folder.path, "--output", backup)
+    folder.key_store.unlink()
+    folder.key_store.with_suffix(".journal").unlink()
+    words = ["restore", backup, "--site-dir", folder.path]
+
+    assert "restore with --without-journal" in run(*words).error
+    assert run(*words, "--without-journal", "--json").json["records"] == TRAIN + TEST
+    assert run("catch-up", "--site-dir", folder.path, "--service", service).code == 0
+    assert run("status", "--site-dir", folder.path, "--json").json["influences"] == {"none": TEST, "unbounded": TRAIN}
