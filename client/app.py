@@ -169,6 +169,8 @@ def _train(turn: _Turn) -> Message:
         reply = turn.reply({**metrics, **_privacy(turn)}, model)
         if store.generation == bank.generation:
             return reply
+        if training is not None:
+            store.take_back_training(training)
 
 
 def _begin_noise(turn: _Turn, bank: Bank) -> tuple[int | None, SecretNoise | None]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from client.key_store.new_file import make_file, write_all
 from common.errors import KeyStoreError
 
-ANSWER, TRAINING, INFLUENCE, BACKUP = "answer", "training", "influence", "backup"
+ANSWER, TRAINING, TAKEN_BACK, INFLUENCE, BACKUP = "answer", "training", "taken back", "influence", "backup"
 
 ANSWER_COLUMNS = (
     "number",

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import astuple
 
 from client.key_store.contents import StoreDescription
-from client.key_store.journal import TRAINING, TRAINING_COLUMNS, Journal
+from client.key_store.journal import TAKEN_BACK, TRAINING, TRAINING_COLUMNS, Journal
 from client.key_store.schema import not_waiting_for_disk, writing
 from common.errors import BankChanged, KeyStoreError, PrivacyBudgetSpent
 from common.guarantees import Guarantee, PrivacyLoss
@@ -79,6 +79,21 @@ class PrivacyAccount:
         row = self._connection.execute(query, (number,)).fetchone()
         # Before the commit after which weights may leave: what is spent may be counted too often, never too seldom.
         self._journal.add(TRAINING, dict(zip(TRAINING_COLUMNS, row, strict=True)))
+
+    def take_back(self, number: int) -> None:
+        """Strike out a training that was released and whose weights will not be sent, by whoever was to send them.
+
+        Answers that were given meanwhile have counted it, which is more than was told.
+
+        Raises
+        ------
+        KeyStoreError
+            If that cannot be written; the training stays counted.
+        """
+        with writing(self._connection):
+            self._connection.execute("DELETE FROM noisy_training WHERE id = ?", (number,))
+            self._connection.execute("DELETE FROM privacy_losses WHERE last_training >= ?", (number,))
+            self._journal.add(TAKEN_BACK, {"id": number})
 
     @property
     def last_training(self) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from client.key_store.description import read_identity
 from client.key_store.influence import bury, raise_influence_where
-from client.key_store.journal import ANSWER, ANSWER_COLUMNS, INFLUENCE, TRAINING, TRAINING_COLUMNS, Journal
+from client.key_store.journal import ANSWER, ANSWER_COLUMNS, INFLUENCE, TAKEN_BACK, TRAINING, TRAINING_COLUMNS, Journal
 from client.key_store.key_file import KeyFile, key_file_of, master_key_of, read_master_key
 from client.key_store.lost_journal import assume_the_worst, find_journal
 from client.key_store.schema import CONTENTS, check_version, connect, explaining_locks, writing
@@ -171,13 +171,16 @@ def _remember_answers(connection: sqlite3.Connection, journal: Journal, last_ord
 
 def _remember_training(connection: sqlite3.Connection, journal: Journal) -> None:
     """Count as spent what the journal says was released, whatever the backup knew of it."""
-    connection.execute("DELETE FROM noisy_training WHERE released = 0")
+    connection.execute("DELETE FROM noisy_training")
     marks = ", ".join("?" for _ in TRAINING_COLUMNS)
     insert = (
         f"INSERT OR REPLACE INTO noisy_training ({', '.join(TRAINING_COLUMNS)}, released) "  # noqa: S608 (constants)
         f"VALUES ({marks}, 1)"
     )
     connection.executemany(insert, [[line[column] for column in TRAINING_COLUMNS] for line in journal.read(TRAINING)])
+    # They were there before, so that no other training is ever given their number.
+    taken_back = [(line["id"],) for line in journal.read(TAKEN_BACK)]
+    connection.executemany("DELETE FROM noisy_training WHERE id = ?", taken_back)
     connection.execute("DELETE FROM privacy_losses")
 
 

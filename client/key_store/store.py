@@ -429,6 +429,13 @@ class KeyStore:
         self._check_caught_up()
         return self._privacy.begin(training, round_number)
 
+    def take_back_training(self, number: int) -> None:
+        """Strike out a training whose weights, although `write_tokens` let them, have not left and will not leave.
+
+        Raises `KeyStoreError` if that cannot be written; the training stays counted then.
+        """
+        self._privacy.take_back(number)
+
     def spent(self) -> list[NoisySteps]:
         """Return every training with noise whose weights may have left the site, oldest first."""
         return self._privacy.spent()

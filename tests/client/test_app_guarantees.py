@@ -21,6 +21,7 @@ from client.evaluation import Evaluation, evaluate
 from client.exemplar_tokens import own_tokens
 from client.noisy_step import spending_of_round
 from common.checkpoints import read_checkpoint
+from common.failpoints import Act, Action, Armed, Failpoint, Plan, arm
 from common.federation import METRICS
 from common.guarantees import Guarantee, Influence
 from common.model import Munkey
@@ -286,6 +287,32 @@ def test_training_that_a_deletion_interrupts_is_spent_once(
     assert steps == [1, 2, 1, 2]
     assert reply.content.metric_records[METRICS]["num-examples"] == TRAIN - 1
     assert spent_by(federation) == [spending_of_round(federation.settings)]
+
+
+def test_training_that_a_deletion_overtakes_before_the_reply_is_spent_once(
+    make_federation: Callable[..., Federation],
+) -> None:
+    federation = certified(make_federation)
+
+    def delete() -> None:
+        federation.order_deletion(3)
+        with federation.folder.open() as agent:
+            for order in federation.service.watch(NAME, 0):
+                agent.apply(order)
+
+    # The training is released by then, and its weights have not left.
+    overtaken = Plan({Failpoint.WRITE_BACK_AFTER_COMMIT: Action(Act.KILL, at=1)})
+    arm(Armed(overtaken, kill=delete))
+    try:
+        reply = federation.ask(MessageType.TRAIN)
+    finally:
+        arm(None)
+
+    assert reply.content.metric_records[METRICS]["num-examples"] == TRAIN - 1
+    assert spent_by(federation) == [spending_of_round(federation.settings)]
+    # The budget has room for the other of two rounds.
+    assert federation.ask(MessageType.TRAIN, server_round=2).has_content()
+    assert len(spent_by(federation)) == 2
 
 
 def test_noise_is_that_of_the_sites_own_key_and_of_the_round(make_federation: Callable[..., Federation]) -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ import pytest
 
 from client.dataset import Dataset, Split
 from client.key_store import KeyStore, Tokens
+from client.key_store.restoration import restore
 from common.deletion import DeletionOrder
-from common.errors import BankChanged, PrivacyBudgetSpent
+from common.errors import BankChanged, KeyStoreError, PrivacyBudgetSpent
 from common.guarantees import Guarantee, Influence, PrivacyLoss
 from common.noisy_steps import NoisySteps
 from common.privacy import epsilon_of
@@ -312,6 +314,17 @@ if sys.argv[2] == "release":
     from tests.client.key_store.test_privacy import release
 
     release(store, number)
+if sys.argv[2] == "take back":
+    from client.key_store.journal import Journal
+    from tests.client.key_store.test_privacy import release
+
+    def stay(*_):
+        print(number, flush=True)
+        sys.stdin.read()
+
+    release(store, number)
+    Journal.add = stay
+    store.take_back_training(number)
 print(number, flush=True)
 sys.stdin.read()
 """
@@ -356,3 +369,41 @@ def test_process_that_is_killed_after_it_released_has_spent(certified: KeyStore)
     assert certified.spent() == [TRAINING]
     train(certified, 8)
     assert certified.privacy_loss().epsilon == epsilon_of([TRAINING] * 2, DELTA)
+
+
+@pytest.mark.processes
+def test_process_that_is_killed_before_it_has_taken_back_has_spent(certified: KeyStore) -> None:
+    number = killed(certified, "take back")
+
+    assert certified.spent() == [TRAINING]
+    certified.take_back_training(number)
+    assert certified.spent() == []
+
+
+@pytest.mark.parametrize("released_before_backup", [1, 2])
+def test_training_that_was_taken_back_is_not_spent_after_restoring_either(
+    certified: KeyStore, tmp_path: Path, released_before_backup: int
+) -> None:
+    for number in range(1, 3):
+        assert train(certified, number) == number
+        if number == released_before_backup:
+            certified.back_up(tmp_path / "monday.backup", datetime(2026, 1, 5, 8, tzinfo=UTC))
+
+    certified.take_back_training(number)
+
+    assert certified.spent() == [TRAINING]
+    assert certified.privacy_loss().epsilon == epsilon_of([TRAINING], DELTA)
+    restore(tmp_path / "monday.backup", certified.path)
+    certified.finish_restoring()
+    assert certified.spent() == [TRAINING]
+    assert train(certified, 2) > number
+
+
+def test_training_is_not_taken_back_silently_where_that_cannot_be_noted(certified: KeyStore) -> None:
+    number = train(certified)
+    certified.journal.path.unlink()
+
+    with pytest.raises(KeyStoreError, match="journal"):
+        certified.take_back_training(number)
+
+    assert certified.spent() == [TRAINING]
