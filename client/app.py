@@ -18,6 +18,7 @@ from client.bank import Bank, read_bank, read_held_out, read_permanent_bank, rea
 from client.commands.faults import faults_explained
 from client.dataset import Split
 from client.evaluation import Evaluation, evaluate
+from client.exact_state import refresh_tokens
 from client.exemplar_tokens import own_tokens
 from client.gradient_routes import GradientRoute
 from client.key_store import KeyStore
@@ -29,7 +30,7 @@ from client.training import train
 from common.deletion_channel import DeletionChannel
 from common.errors import BankChanged, FedmunkeyError, InvalidSetting, InvalidWeights
 from common.failpoints import Failpoint, hit
-from common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE
+from common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
 from common.guarantees import Guarantee
 from common.model import Munkey
 from common.model_choice import choose_device
@@ -67,6 +68,11 @@ class _Turn:
     @property
     def proximal_mu(self) -> float:
         return float(str(self._config.get("proximal-mu", 0.0)))
+
+    @property
+    def takes_over_only(self) -> bool:
+        """Whether the coordinator wants no accuracy of this site."""
+        return bool(self._config.get(TAKE_OVER, False))
 
     @property
     def _config(self) -> ConfigRecord:
@@ -196,6 +202,8 @@ def _privacy(turn: _Turn) -> dict[str, float]:
 
 def _evaluate(turn: _Turn) -> Message:
     """Take over the shared weights of the message, and evaluate them with the bank on the held-out records."""
+    if turn.takes_over_only:
+        return _take_over(turn)
     settings, store = turn.settings, turn.store
     route = GradientRoute.of(settings, model_shape(settings, store.description))
     while True:
@@ -217,6 +225,16 @@ def _evaluate(turn: _Turn) -> Message:
     for split, results in found.items():
         metrics |= {f"{split}-{name.replace('_', '-')}": value for name, value in asdict(results).items()}
     return turn.reply({**metrics, **_privacy(turn), "num-examples": len(splits[Split.TEST].labels)})
+
+
+def _take_over(turn: _Turn) -> Message:
+    """Take over the shared weights of the message; the reply holds no number."""
+    route = GradientRoute.of(turn.settings, model_shape(turn.settings, turn.store.description))
+    model = turn.load_model()
+    if not route.joint_tokens:
+        refresh_tokens(turn.store, model)
+    turn.folder.write_shared_weights(model, turn.settings)
+    return turn.reply({})
 
 
 def _selection_accuracy(turn: _Turn, model: Munkey, found: dict[Split, Evaluation]) -> float:

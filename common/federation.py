@@ -12,5 +12,8 @@ METRICS = "metrics"
 ROUND = "server-round"
 """The round, in `CONFIG`; Flower sets it."""
 
+TAKE_OVER = "take-over"
+"""In `CONFIG` of an evaluation: take over the weights, and report no accuracy."""
+
 SITE = "site"
 """The replying site's name."""

@@ -146,7 +146,10 @@ class Settings(BaseModel):
         description="Share of the sites that train in a round; below 1, each run draws others.",
     )
     fraction_evaluate: float = Field(
-        1.0, ge=0, le=1, description="Share of the sites that evaluate after a round and take over its weights."
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of the sites that report accuracies after a round; all take over its weights.",
     )
     proximal_mu: float = Field(0.01, ge=0, le=100, description="Weight of FedProx's proximal term.")
     server_learning_rate: float = Field(

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from common.errors import FederationStopped
-from common.federation import ARRAYS, METRICS, SITE
+from common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
 from server.run_record import RoundRecord, RunRecord
 
 # Flower shows what the children of its own logger say.
@@ -109,14 +109,28 @@ class ForgettingStrategy(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask the sites to evaluate."""
+        """Ask the sites that the strategy samples to evaluate, and all others to take over the weights.
+
+        A site that did not would keep exemplar tokens that were computed from older weights.
+        """
         messages = list(self._strategy.configure_evaluate(server_round, arrays, config, grid))
+        asked = {message.metadata.dst_node_id for message in messages}
+        others = ConfigRecord({**config, ROUND: server_round, TAKE_OVER: True})
+        messages += [
+            Message(
+                content=RecordDict({ARRAYS: arrays, CONFIG: others}),
+                message_type=MessageType.EVALUATE,
+                dst_node_id=node,
+            )
+            for node in grid.get_node_ids()
+            if node not in asked
+        ]
         self._round = replace(self._round, bytes_down=self._round.bytes_down + len(messages) * _size(arrays))
         return messages
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Average the sites' metrics, and write the round down."""
-        answers = self._sort(replies)
+        answers = [answer for answer in self._sort(replies) if len(answer.content[METRICS])]
         metrics = self._strategy.aggregate_evaluate(server_round, answers) if answers else None
         self._round = replace(
             self._round,

@@ -19,10 +19,12 @@ from client.bank import Bank, read_bank
 from client.dataset import Consent, Dataset, Split
 from client.evaluation import Evaluation, evaluate
 from client.exemplar_tokens import own_tokens
+from client.neighbour_index import list_arrivals
 from client.noisy_step import spending_of_round
+from client.state_digest import state_digest
 from common.checkpoints import read_checkpoint
 from common.failpoints import Act, Action, Armed, Failpoint, Plan, arm
-from common.federation import METRICS
+from common.federation import METRICS, SITE
 from common.guarantees import Guarantee, Influence
 from common.model import Munkey
 from common.noisy_steps import NoisySteps
@@ -101,6 +103,31 @@ def test_tokens_follow_from_the_weights_that_came_last_and_are_those_that_are_ev
         assert tokens_of(federation) == expected.tolist() != before
         assert all(torch.equal(tokens, expected) for count, tokens in read if count == TRAIN)
         read.clear()
+
+
+@pytest.mark.parametrize("guarantee", Guarantee)
+def test_site_that_is_asked_for_no_accuracy_has_the_state_of_one_that_is(
+    make_federation: Callable[..., Federation], opinionated: Callable[[Munkey], Munkey], guarantee: str
+) -> None:
+    asked, other = (make_federation(name, donated(), guarantee=guarantee) for name in ("asked", "other"))
+    model = opinions(asked.model, opinionated)
+    told = []
+
+    for weights in (asked.model, model):
+        asked.ask(MessageType.EVALUATE, model=weights)
+        told.append(other.ask(MessageType.EVALUATE, model=weights, take_over=1))
+
+    assert tokens_of(other) == tokens_of(asked)
+    assert other.folder.shared_weights.read_bytes() == asked.folder.shared_weights.read_bytes()
+    digests = []
+    for site in (asked, other):
+        with site.folder.open() as store:
+            list_arrivals(store)
+            digests.append(state_digest(store, 3))
+    assert digests[0] == digests[1]
+    for reply in told:
+        assert reply.content.keys() == {METRICS, SITE}
+        assert len(reply.content.metric_records[METRICS]) == 0
 
 
 def test_jointly_trained_tokens_are_left_alone_by_an_evaluation(make_federation: Callable[..., Federation]) -> None:

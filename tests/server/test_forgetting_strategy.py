@@ -14,14 +14,14 @@ from unittest.mock import create_autospec
 import numpy as np
 import pytest
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 from numpy.typing import NDArray
 
 from common.checkpoints import read_checkpoint
 from common.errors import FederationStopped, ServiceUnavailable
-from common.federation import ARRAYS, METRICS, SITE
+from common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
 from common.model import ModelShape, Munkey
 from common.settings import ImagePath, Settings, StrategyName
 from server.forgetting_strategy import ForgettingStrategy
@@ -35,13 +35,15 @@ NODES = {11: "hospital-1", 12: "hospital-2", 13: "hospital-3"}
 class Federation:
     """A strategy around one of Flower's, on a grid of three nodes that the test plays."""
 
-    def __init__(self, folder: Path, open_round: Callable[[int], object], name: StrategyName, fewest: int) -> None:
+    def __init__(
+        self, folder: Path, open_round: Callable[[int], object], name: StrategyName, fewest: int, **changes: Any
+    ) -> None:
         self.folder = folder
         self.grid = create_autospec(Grid, instance=True)
         self.grid.get_node_ids.return_value = list(NODES)
         ticks = itertools.count()
         self.strategy = ForgettingStrategy(
-            make_strategy(Settings(strategy=name, min_sites=3)),
+            make_strategy(Settings(strategy=name, min_sites=3, **changes)),
             open_round=open_round,
             record=RunRecord(folder, SHAPE, "descriptor", {}),
             fewest_examples=fewest,
@@ -79,8 +81,9 @@ def federate(tmp_path: Path) -> Federate:
         open_round: Callable[[int], object] = lambda _: None,
         name: StrategyName = StrategyName.FEDAVG,
         fewest: int = 0,
+        **changes: Any,
     ) -> Federation:
-        return Federation(tmp_path / "run", open_round, name, fewest)
+        return Federation(tmp_path / "run", open_round, name, fewest, **changes)
 
     return make
 
@@ -319,3 +322,31 @@ def test_weights_stay_in_the_precision_in_which_sites_have_them(federate: Federa
         arrays = averaged
 
     assert {array.numpy().dtype for array in arrays.values()} == {np.dtype(np.float32)}
+
+
+# Sites that are not asked for accuracies.
+
+
+@pytest.mark.parametrize(("fraction", "asked"), [(0.0, 0), (0.4, 1), (0.7, 2), (1.0, 3)])
+def test_every_site_takes_over_the_weights_whether_it_is_asked_for_accuracies_or_not(
+    federate: Federate, fraction: float, asked: int
+) -> None:
+    federation = federate(fraction_evaluate=fraction)
+    federation.ask(1)
+
+    questions = federation.evaluate(1)
+
+    assert sorted(questions) == sorted(NODES.values())
+    for message in questions.values():
+        assert message.metadata.message_type == MessageType.EVALUATE
+        assert value_of(message.content.array_records[ARRAYS]) == 0
+        assert message.content.config_records[CONFIG][ROUND] == 1
+    others = [name for name, message in questions.items() if TAKE_OVER in message.content.config_records[CONFIG]]
+    assert len(others) == 3 - asked
+    replies = [
+        reply(message, RecordDict({METRICS: MetricRecord()})) if name in others else evaluated(message, 0.5)
+        for name, message in questions.items()
+    ]
+    federation.strategy.aggregate_evaluate(1, replies)
+    (event,) = [event for event in federation.events() if "evaluation" in event]
+    assert sorted(event["evaluation"]) == sorted(set(questions) - set(others))
