@@ -6,14 +6,14 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from client.key_store import KeyStore
 from client.site_proofs import SiteProofs
 from common.deletion import Acknowledgement, DeletionOrder, utc_now
-from common.deletion_service import DeletionService
-from common.errors import InvalidDeletion, KeyStoreError, ServiceUnavailable
+from common.deletion_service import MOST_TOGETHER, DeletionService
+from common.errors import FedmunkeyError, InvalidDeletion, KeyStoreError, ServiceUnavailable
 from common.failpoints import Failpoint, hit
 from common.waiting import Draw, Wait, jitter, pauses, wait_for_service
 
@@ -39,15 +39,28 @@ class Answering:
         self._proofs = proofs
         self._refused: set[int] = set()
 
-    def apply(self, order: DeletionOrder) -> Acknowledgement:
-        """Carry out an order or refuse it, and give its answer and every other that the service does not have."""
-        hit(Failpoint.APPLY_RECEIVED)
-        acknowledgement = self._proofs.carry_out(order)
+    def apply(self, orders: Sequence[DeletionOrder]) -> list[Acknowledgement]:
+        """Carry out or refuse orders, and give their answers and every other that the service does not have.
+
+        All of them are one transaction. Where that fails they are applied one by one, so that those before the one at
+        fault do not wait for it.
+        """
+        for _ in orders:
+            hit(Failpoint.APPLY_RECEIVED)
+        try:
+            acknowledgements = self._proofs.carry_out_all(orders)
+        except (FedmunkeyError, sqlite3.Error, OSError):
+            if len(orders) == 1:
+                raise
+            acknowledgements = []
+            for order in orders:
+                acknowledgements += self._proofs.carry_out_all([order])
+                self.give()
         self.give()
-        return acknowledgement
+        return acknowledgements
 
     def give(self) -> None:
-        """Give every answer that the service does not have.
+        """Give every answer that the service does not have, some hundred in one call.
 
         An answer that the service refuses is logged and stays pending, and is not given again by this object: the
         deletion was carried out, and the orders behind it must be as well.
@@ -59,24 +72,38 @@ class Answering:
         KeyStoreError
             If a receipt is missing, and the service does not send its order again as it was.
         """
-        for acknowledgement in self._store.read_unacknowledged():
-            if acknowledgement.number in self._refused:
-                continue
-            answer = self._proofs.answer(self._service, acknowledgement)
-            hit(Failpoint.ANSWER_BEFORE_SEND)
+        pending = [answer for answer in self._store.read_unacknowledged() if answer.number not in self._refused]
+        for first in range(0, len(pending), MOST_TOGETHER):
+            answers = [self._proofs.answer(self._service, answer) for answer in pending[first : first + MOST_TOGETHER]]
+            for _ in answers:
+                hit(Failpoint.ANSWER_BEFORE_SEND)
+            taken = self._give_together(answers)
+            for _ in taken:
+                hit(Failpoint.ANSWER_AFTER_SEND)
+            if taken:
+                self._store.mark_acknowledged(*taken)
+            for _ in taken:
+                hit(Failpoint.ANSWER_NOTED)
+
+    def _give_together(self, answers: Sequence[Acknowledgement]) -> list[int]:
+        """Give answers and return the numbers of those that the service has."""
+        if len(answers) > 1:
             try:
-                self._service.acknowledge(answer)
-            except InvalidDeletion as error:
-                self._refused.add(acknowledgement.number)
-                logger.error(
-                    "order %d was answered, but the service refuses the answer: %s; it stays pending",
-                    acknowledgement.number,
-                    error,
-                )
-                continue
-            hit(Failpoint.ANSWER_AFTER_SEND)
-            self._store.mark_acknowledged(acknowledgement.number)
-            hit(Failpoint.ANSWER_NOTED)
+                self._service.acknowledge_all(answers)
+            except InvalidDeletion:
+                # Which of them is refused is not said; the same answer may be given any number of times.
+                return [number for answer in answers for number in self._give_together([answer])]
+            return [answer.number for answer in answers]
+        (answer,) = answers
+        try:
+            self._service.acknowledge(answer)
+        except InvalidDeletion as error:
+            self._refused.add(answer.number)
+            logger.error(
+                "order %d was answered, but the service refuses the answer: %s; it stays pending", answer.number, error
+            )
+            return []
+        return [answer.number]
 
 
 def catch_up(
@@ -106,7 +133,8 @@ def catch_up(
     with SiteProofs(store, clock=clock) as proofs:
         answering = Answering(store, service, proofs)
         answering.give()
-        applied = [answering.apply(order) for order in service.watch(store.description.site, store.last_order)]
+        orders = service.watch_together(store.description.site, store.last_order)
+        applied = [answer for together in orders for answer in answering.apply(together)]
         store.finish_restoring()
         proofs.witness(service)
     return applied
@@ -142,7 +170,7 @@ def catch_up_patiently(
 
 
 class DeletionAgent:
-    """Follows a site's stream of orders and carries each out as it comes.
+    """Follows a site's stream of orders and carries each out as it comes, together with those that came meanwhile.
 
     Several may follow the same site's: each order is applied once, and all give the same answer.
 
@@ -205,9 +233,11 @@ class DeletionAgent:
             answering = Answering(self._store, self._service, proofs)
             answering.give()
             proofs.witness(self._service)
-            for order in self._service.watch(self._store.description.site, self._store.last_order, follow=True):
-                acknowledgement = answering.apply(order)
+            site, last = self._store.description.site, self._store.last_order
+            for orders in self._service.watch_together(site, last, follow=True):
+                acknowledgements = answering.apply(orders)
                 proofs.witness(self._service)
                 self._pauses = pauses(self._draw)
                 if self._on_order is not None:
-                    self._on_order(acknowledgement)
+                    for acknowledgement in acknowledgements:
+                        self._on_order(acknowledgement)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -94,22 +94,28 @@ class ReceiptBook:
         """Close the file."""
         self._connection.close()
 
-    def keep(self, number: int, receipt: bytes) -> bytes:
-        """Keep an order's receipt and return it, or the one that was kept before."""
+    def keep_all(self, receipts: Mapping[int, bytes]) -> dict[int, bytes]:
+        """Keep orders' receipts, by number, and return them, or those that were kept before."""
         with self._explaining():
-            self._connection.execute(
-                "INSERT OR IGNORE INTO receipts (number, receipt) VALUES (?, ?)", (number, receipt)
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO receipts (number, receipt) VALUES (?, ?)", list(receipts.items())
             )
-        kept = self.read(number)
-        if kept is None:
+            self._connection.execute("COMMIT")
+        kept = self.read_all(list(receipts))
+        if kept.keys() != receipts.keys():
             raise KeyStoreError(f"{self._path} does not keep what is written to it; check its disk")
         return kept
 
     def read(self, number: int) -> bytes | None:
         """Return an order's receipt; None if there is none."""
+        return self.read_all([number]).get(number)
+
+    def read_all(self, numbers: Sequence[int]) -> dict[int, bytes]:
+        """Return the receipts of some orders by number; those that have none are left out."""
+        query = "SELECT number, receipt FROM receipts WHERE number IN (SELECT value FROM json_each(?))"
         with self._explaining():
-            row = self._connection.execute("SELECT receipt FROM receipts WHERE number = ?", (number,)).fetchone()
-        return None if row is None else bytes(row[0])
+            return dict(self._connection.execute(query, (json.dumps(list(numbers)),)).fetchall())
 
     def read_unproven(self, limit: int, *, without: Collection[int] = ()) -> dict[int, bytes]:
         """Return the oldest receipts of which the coordinator has not shown that they are in its log, by number."""

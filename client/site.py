@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from client.key_store import KeyStore, StoreDescription
-from client.neighbour_index import SLACK
-from common.checkpoints import Checkpoint, write_checkpoint
-from common.encoders import Encoder
 from common.errors import InvalidSetting, KeyStoreError
 from common.guarantees import Guarantee
-from common.model import ModelShape, Munkey
 from common.references import FederationSecret
 from common.settings import ImagePath, Settings
+
+# What only forgets needs no model, and importing torch would take it seconds.
+if TYPE_CHECKING:
+    from common.encoders import Encoder
+    from common.model import ModelShape, Munkey
 
 _ASK = "train as promised, or ask the patients and enrol their records into a new store"
 
@@ -81,6 +83,8 @@ class SiteFolder:
 
     def write_shared_weights(self, model: Munkey, settings: Settings) -> None:
         """Keep the shared weights from which the site's own exemplar tokens were computed."""
+        from common.checkpoints import Checkpoint, write_checkpoint
+
         about = {"guarantee": settings.guarantee.value}
         write_checkpoint(self.shared_weights, Checkpoint(model.state_dict(), model.shape, settings.encoder, about))
 
@@ -133,6 +137,8 @@ def hospital_name(number: int) -> str:
 
 def describe_store(site: str, settings: Settings, encoder: Encoder, shape: ModelShape) -> StoreDescription:
     """Return what a key store for these settings must look like."""
+    from client.neighbour_index import SLACK
+
     return StoreDescription(
         site=site,
         encoder=encoder.fingerprint,
@@ -182,6 +188,8 @@ def model_shape(settings: Settings, description: StoreDescription) -> ModelShape
     KeyStoreError
         If the store was made for other settings.
     """
+    from common.model import ModelShape
+
     patches = description.image_path is ImagePath.PATCHES
     if patches and tuple(settings.image_shape) != description.input_shape:
         held = "x".join(str(size) for size in description.input_shape)

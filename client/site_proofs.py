@@ -5,7 +5,7 @@ Everything that decides lies in the site's folder beside the key store, so no pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -66,10 +66,23 @@ class SiteProofs:
         InvalidProof
             If the site's own files of keys cannot be used; nothing is deleted, refused or signed then.
         """
-        again = order.number <= self._store.last_order
-        reason = "" if again else self._objection(order)
-        answer = self._store.refuse(order, reason) if reason else self._store.apply(order)
-        return self._with_receipt(order, answer, again=again)
+        return self.carry_out_all([order])[0]
+
+    def carry_out_all(self, orders: Sequence[DeletionOrder]) -> list[Acknowledgement]:
+        """Carry out or refuse several orders, which wait for the disk together; raises as `carry_out` does."""
+        last = self._store.last_order
+        answers = self._store.apply_all(orders, self._objection)
+        if self._key is None or self._book is None:
+            return answers
+        kept = self._book.read_all([order.number for order in orders])
+        missing = {
+            order.number: self._sign(order, answer, again=order.number <= last)
+            for order, answer in zip(orders, answers, strict=True)
+            if order.number not in kept
+        }
+        if missing:
+            kept |= self._book.keep_all(missing)
+        return [replace(answer, receipt=kept[answer.number]) for answer in answers]
 
     def answer(self, service: DeletionService, answer: Acknowledgement) -> Acknowledgement:
         """Return an answer that the store has kept, with its receipt.
@@ -84,7 +97,8 @@ class SiteProofs:
         order = next(iter(service.watch(answer.site, answer.number - 1)), None)
         if order is None:
             raise _other_order(answer)
-        return self._with_receipt(order, answer, again=True)
+        signed = {answer.number: self._sign(order, answer, again=True)}
+        return replace(answer, receipt=self._book.keep_all(signed)[answer.number])
 
     def witness(self, service: DeletionService) -> bool:
         """Look at the coordinator's log and return whether all is well; see `client.witness.witness`."""
@@ -123,23 +137,21 @@ class SiteProofs:
             except InvalidProof:
                 raise _other_order(answer) from None
 
-    def _with_receipt(self, order: DeletionOrder, answer: Acknowledgement, *, again: bool) -> Acknowledgement:
+    def _sign(self, order: DeletionOrder, answer: Acknowledgement, *, again: bool) -> bytes:
+        """Return the receipt of an answer that has none."""
         if self._key is None or self._book is None:
-            return answer
-        kept = self._book.read(answer.number)
-        if kept is None:
-            if again:
-                self._check_same(order, answer)
-            refused = answer.state is SiteState.REFUSED
-            receipt = Receipt(
-                answer,
-                request_digest(order.request),
-                self._clock(),
-                None if refused else tombstone_commitment(self._store, order.request.target),
-                self._book.head(),
-            )
-            kept = self._book.keep(answer.number, receipt.sign(self._key).to_bytes())
-        return replace(answer, receipt=kept)
+            raise AssertionError("a site without a key signs nothing")
+        if again:
+            self._check_same(order, answer)
+        refused = answer.state is SiteState.REFUSED
+        receipt = Receipt(
+            answer,
+            request_digest(order.request),
+            self._clock(),
+            None if refused else tombstone_commitment(self._store, order.request.target),
+            self._book.head(),
+        )
+        return receipt.sign(self._key).to_bytes()
 
 
 def _other_order(answer: Acknowledgement) -> KeyStoreError:

@@ -51,24 +51,26 @@ def witness(
     """
     if not trust.of(Role.LOG):
         return True
-    seen = book.head()
-    receipts = book.read_unproven(_RECEIPTS_AT_ONCE, without=pending)
-    leaves = {number: leaf_hash(receipt_leaf(receipt)) for number, receipt in receipts.items()}
-    evidence = b""
-    try:
-        update = service.log_update(seen.size if seen else 0, list(leaves.values()))
-        if update is None:
-            raise InvalidProof("the coordinator shows no log")
-        evidence = update.head.to_bytes()
-        head = _check(update, seen, leaves, trust)
-    except (InvalidDeletion, InvalidProof) as error:
-        fault = _fault(seen, str(error))
-        book.raise_alarm(fault, now, evidence)
-        logger.error("ALARM: %s", fault)
-        return False
-    if head.size:
-        book.advance(WitnessedHead(head.size, head.root), evidence, list(leaves))
-    return True
+    while True:
+        seen = book.head()
+        receipts = book.read_unproven(_RECEIPTS_AT_ONCE, without=pending)
+        leaves = {number: leaf_hash(receipt_leaf(receipt)) for number, receipt in receipts.items()}
+        evidence = b""
+        try:
+            update = service.log_update(seen.size if seen else 0, list(leaves.values()))
+            if update is None:
+                raise InvalidProof("the coordinator shows no log")
+            evidence = update.head.to_bytes()
+            head = _check(update, seen, leaves, trust)
+        except (InvalidDeletion, InvalidProof) as error:
+            fault = _fault(seen, str(error))
+            book.raise_alarm(fault, now, evidence)
+            logger.error("ALARM: %s", fault)
+            return False
+        if head.size:
+            book.advance(WitnessedHead(head.size, head.root), evidence, list(leaves))
+        if len(leaves) < _RECEIPTS_AT_ONCE:
+            return True
 
 
 def _check(update: LogUpdate, seen: WitnessedHead | None, leaves: dict[int, bytes], trust: TrustedKeys) -> LogHead:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -13,6 +14,7 @@ from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Mov
 from common.deletion_service import DeletionService, StatusPage
 from common.errors import FedmunkeyError, InvalidDeletion, InvalidSetting, ServiceUnavailable
 from common.log_heads import LogUpdate
+from common.order_reader import OrderReader
 from common.wire import (
     MESSAGE_BYTES,
     acknowledgement_to_wire,
@@ -185,6 +187,17 @@ class DeletionChannel(DeletionService):
             message = deletion_pb2.WatchRequest(site=site, after=after, follow=follow, parts=True)
         return self._follow(message) if follow else self._backlog(message)
 
+    def watch_together(self, site: str, after: int, *, follow: bool = False) -> Iterator[list[DeletionOrder]]:
+        """Yield a site's orders in lists; see `DeletionService.watch_together`.
+
+        With `follow`, another thread reads what comes while those of the last list are applied.
+        """
+        if not follow:
+            return super().watch_together(site, after)
+        with writing("a request for orders"):
+            message = deletion_pb2.WatchRequest(site=site, after=after, follow=True, parts=True)
+        return self._follow_together(message)
+
     def acknowledge(self, acknowledgement: Acknowledgement) -> None:
         """Give a site's answer to one order; see `DeletionService.acknowledge`."""
         message = deletion_pb2.AcknowledgeRequest(acknowledgement=acknowledgement_to_wire(acknowledgement))
@@ -245,13 +258,29 @@ class DeletionChannel(DeletionService):
                 message = deletion_pb2.WatchRequest(site=message.site, after=orders[-1].number, parts=True)
 
     def _follow(self, message: deletion_pb2.WatchRequest) -> Iterator[DeletionOrder]:
+        with self._stream(message) as stream:
+            for order, _ in joined(stream):
+                yield order
+
+    def _follow_together(self, message: deletion_pb2.WatchRequest) -> Iterator[list[DeletionOrder]]:
+        with self._stream(message) as stream:
+            reader = OrderReader(joined(stream))
+            try:
+                while orders := reader.take():
+                    yield orders
+            finally:
+                stream.cancel()
+                reader.close()
+
+    @contextmanager
+    def _stream(self, message: deletion_pb2.WatchRequest) -> Iterator[Any]:
+        """Give a stream that is followed until this connection is closed; an end by itself is an error."""
         try:
             stream = self._stub.Watch(message)
         except ValueError:
             raise self._is_closed() from None
         try:
-            for order, _ in joined(stream):
-                yield order
+            yield stream
         except grpc.RpcError as error:
             if self._closed.is_set():
                 return

@@ -10,9 +10,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, RequestStatus
+from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Records, RequestStatus
 from common.errors import InvalidDeletion
 from common.log_heads import LogUpdate
+
+MOST_TOGETHER = 256
+"""Orders that a site applies in one transaction, so that others do not wait long for its key store."""
+
+MOST_REFERENCES_TOGETHER = 100_000
+"""References after which a list of orders ends."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,28 @@ class DeletionService(ABC):
         follow : bool
             Whether to wait for orders to come instead of ending after the last one.
         """
+
+    def watch_together(self, site: str, after: int, *, follow: bool = False) -> Iterator[list[DeletionOrder]]:
+        """Yield a site's orders as `watch` does, but those that are there already in lists, to be applied together.
+
+        A list has at most `MOST_TOGETHER` orders and as few as come, at least one: nobody waits for it to be full.
+        """
+        orders = self.watch(site, after, follow=follow)
+        if follow:
+            # Whether another one is there already cannot be told from here.
+            yield from ([order] for order in orders)
+            return
+        together: list[DeletionOrder] = []
+        references = 0
+        for order in orders:
+            together.append(order)
+            target = order.request.target
+            references += len(target.references) if isinstance(target, Records) else 1
+            if len(together) == MOST_TOGETHER or references >= MOST_REFERENCES_TOGETHER:
+                yield together
+                together, references = [], 0
+        if together:
+            yield together
 
     @abstractmethod
     def acknowledge(self, acknowledgement: Acknowledgement) -> None:

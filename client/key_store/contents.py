@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from common.guarantees import Guarantee
 from common.settings import ImagePath
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class Tokens:
     def unpack(self, row: int, content: bytes) -> None:
         """Set one entry's row from what `pack` yielded."""
         size = self.offsets.shape[1]
-        self.steps[row] = int(np.frombuffer(content, np.int64, 1)[0])
+        self.steps[row] = steps_of(content)
         parts = np.frombuffer(content, np.float32, 3 * size, offset=8).reshape(3, size)
         for tensor, part in zip((self.offsets, self.first_moments, self.second_moments), parts, strict=True):
             tensor.numpy()[row] = part
@@ -124,9 +126,17 @@ class Tokens:
     @classmethod
     def zeros(cls, count: int, size: int) -> Tokens:
         """Return the tokens of entries that have not been trained."""
+        # A site that only forgets needs no tensor, and importing torch would take it seconds.
+        import torch
+
         return cls(
             torch.zeros(count, size),
             torch.zeros(count, size),
             torch.zeros(count, size),
             torch.zeros(count, dtype=torch.int64),
         )
+
+
+def steps_of(content: bytes) -> int:
+    """Return how many optimiser steps the offset in a packed row has taken."""
+    return int(np.frombuffer(content, np.int64, 1)[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,12 @@ from client.key_store.encryption import OVERHEAD, seal, seal_identity
 from client.key_store.identities import ReferenceHashes
 from client.key_store.influence import lift
 from client.key_store.key_file import KEY_BYTES, KeyFile
-from common.encoders import Encoding
 from common.guarantees import Influence
 from common.references import FederationSecret
 from common.settings import ImagePath
+
+if TYPE_CHECKING:
+    from common.encoders import Encoding
 
 
 @dataclass(frozen=True)

@@ -69,19 +69,23 @@ class Journal:
         make_file(self.path, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def add(self, kind: str, values: Line) -> None:
-        """Add a line and bring it to the disk.
+        """Add a line and bring it to the disk; raises as `add_all` does."""
+        self.add_all(kind, [values])
+
+    def add_all(self, kind: str, lines: Iterable[Line]) -> None:
+        """Add lines and bring them to the disk together.
 
         Raises
         ------
         KeyStoreError
             If there is no file or it cannot be written; it is never made anew here, where nobody would notice.
         """
-        line = json.dumps({"kind": kind, **values}) + "\n"
+        content = "".join(json.dumps({"kind": kind, **values}) + "\n" for values in lines)
         try:
             file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             try:
-                # A line that was cut off by a crash must not swallow this one; empty lines do not count.
-                write_all(file, b"\n" + line.encode())
+                # A line that was cut off by a crash must not swallow the first of these; empty lines do not count.
+                write_all(file, b"\n" + content.encode())
                 os.fsync(file)
             finally:
                 os.close(file)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import BankChanged
-from common.neighbours import NONE, NeighbourLists
+
+if TYPE_CHECKING:
+    from common.neighbours import NeighbourLists
 
 
 def read_lists(
     connection: sqlite3.Connection, length: int, entries: NDArray[np.int64], bank: NDArray[np.int64]
 ) -> NeighbourLists:
     """Return the neighbour lists of some entries as positions in `bank`; both are sorted entry numbers."""
+    from common.neighbours import NeighbourLists
+
     lists = NeighbourLists.empty(len(entries), length)
     if not len(entries):
         return lists
@@ -42,6 +47,8 @@ def write_lists(
     BankChanged
         If one of the entries, or of their neighbours, is not there.
     """
+    from common.neighbours import NONE
+
     places = (lists.indices != NONE).numpy()
     sources = np.repeat(entries, places.sum(1)).tolist()
     targets = bank[lists.indices.numpy()[places]].tolist()

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import sqlite3
 
-from client.key_store.schema import writing
 from common.deletion import DeletionOrder, SiteState
 from common.guarantees import Guarantee
 
 
-def refuse_order(connection: sqlite3.Connection, order: DeletionOrder, reason: str) -> None:
-    """Write down that an order is refused; one that was applied or refused before stays as it is.
+def write_refusal(connection: sqlite3.Connection, order: DeletionOrder, reason: str) -> None:
+    """Write down, within the caller's transaction, that an order is refused; it must not have been answered before.
 
     The answer claims the weakest guarantee: what the order names is still there.
 
     Parameters
     ----------
     connection : sqlite3.Connection
-        A key store's connection, outside of a transaction.
+        A key store's connection.
     order : DeletionOrder
         The order.
     reason : str
         Why, in one line that names nobody.
     """
-    with writing(connection):
-        connection.execute(
-            "INSERT OR IGNORE INTO applied_orders (number, request_id, state, records, entries, guarantee, seconds, "
-            "reason, last_training, subject_records, finished) VALUES (?, ?, ?, 0, 0, ?, 0, ?, 0, 1, 1)",
-            (order.number, order.request.request_id, SiteState.REFUSED.value, Guarantee.EMPIRICAL.value, reason),
-        )
+    connection.execute(
+        "INSERT INTO applied_orders (number, request_id, state, records, entries, guarantee, seconds, "
+        "reason, last_training, subject_records, finished) VALUES (?, ?, ?, 0, 0, ?, 0, ?, 0, 1, 1)",
+        (order.number, order.request.request_id, SiteState.REFUSED.value, Guarantee.EMPIRICAL.value, reason),
+    )
 
 
 def find_order(connection: sqlite3.Connection, request_id: str) -> int | None:

@@ -143,6 +143,13 @@ CREATE TABLE remembered_answers (
 ) STRICT;
 """
 
+_INDEXES = """
+-- Few orders wait for their end or for the service, so they are found without reading those that are done.
+CREATE INDEX IF NOT EXISTS orders_unfinished ON applied_orders (number) WHERE finished = 0;
+CREATE INDEX IF NOT EXISTS orders_unacknowledged ON applied_orders (number) WHERE acknowledged = 0;
+CREATE INDEX IF NOT EXISTS orders_by_request ON applied_orders (request_id, number);
+"""
+
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open a connection with the pragmas that deletion depends on.
@@ -238,7 +245,18 @@ def writing(connection: sqlite3.Connection) -> Iterator[None]:
 
 def create_tables(connection: sqlite3.Connection) -> None:
     """Make the tables of an empty store and set its version."""
-    connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    connection.executescript(f"BEGIN; {_TABLES} {_INDEXES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+
+def create_indexes(connection: sqlite3.Connection) -> None:
+    """Add the indexes that a store of this schema may have been made without; where they are, nothing is written.
+
+    Raises
+    ------
+    sqlite3.OperationalError
+        If they are to be added and another process writes for longer than the connection waits.
+    """
+    connection.executescript(_INDEXES)
 
 
 def check_version(connection: sqlite3.Connection, path: Path) -> None:

@@ -6,8 +6,9 @@ import errno
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
@@ -37,6 +38,7 @@ class FakeService(DeletionService):
         self.failures: dict[str, int] = {}
         self.refused: set[int] = set()
         self.refusals: list[int] = []
+        self.calls: list[list[int]] = []
         self.watched: list[int] = []
         self._arrived: SimpleQueue[DeletionOrder | None] = SimpleQueue()
 
@@ -65,6 +67,10 @@ class FakeService(DeletionService):
             self.refusals.append(acknowledgement.number)
             raise InvalidDeletion("an answer cannot be changed")
         assert self.answers.setdefault(acknowledgement.number, acknowledgement) == acknowledgement
+
+    def acknowledge_all(self, acknowledgements: Sequence[Acknowledgement]) -> None:
+        self.calls.append([answer.number for answer in acknowledgements])
+        super().acknowledge_all(acknowledgements)
 
     def submit(self, request: DeletionRequest) -> RequestStatus:
         raise NotImplementedError
@@ -119,18 +125,60 @@ def test_orders_for_other_sites_are_not_heard(held: KeyStore, order: Order) -> N
     assert catch_up(held, FakeService(order(1, site="hospital-2"))) == []
 
 
-def test_answer_that_was_not_given_is_given_before_the_next_order(held: KeyStore, order: Order) -> None:
+def test_answers_that_were_not_given_are_given_before_the_next_order(held: KeyStore, order: Order) -> None:
     service = FakeService(order(1, 0), order(2, 1))
     service.failures["acknowledge"] = 1
 
     with pytest.raises(ServiceUnavailable):
         catch_up(held, service)
-    assert held.last_order == 1
+    assert held.last_order == 2
     assert service.answers == {}
 
-    assert [answer.number for answer in catch_up(held, service)] == [2]
-    assert list(service.answers) == [1, 2]
+    service.send(order(3, 2))
+    assert [answer.number for answer in catch_up(held, service)] == [3]
+    assert list(service.answers) == [1, 2, 3]
     assert service.answers[1].records == 1
+
+
+def test_backlog_is_one_transaction_and_answered_in_one_call(
+    held: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    applied: list[int] = []
+    apply_all = KeyStore.apply_all
+
+    def count(self: KeyStore, orders: Sequence[DeletionOrder], *rest: Any) -> list[Acknowledgement]:
+        applied.append(len(orders))
+        return apply_all(self, orders, *rest)
+
+    monkeypatch.setattr(KeyStore, "apply_all", count)
+    service = FakeService(*(order(number, number - 1) for number in range(1, 6)))
+
+    assert [answer.number for answer in catch_up(held, service)] == [1, 2, 3, 4, 5]
+
+    assert applied == [5]
+    assert service.calls == [[1, 2, 3, 4, 5]]
+    assert held.read_unacknowledged() == []
+
+
+def test_order_at_fault_keeps_those_before_it_neither_from_being_carried_out_nor_answered(
+    held: KeyStore, order: Order
+) -> None:
+    other = sqlite3.connect(held.path)
+    other.execute(
+        "CREATE TRIGGER fault AFTER INSERT ON applied_orders WHEN NEW.number = 3 "
+        "BEGIN SELECT RAISE(ABORT, 'a fault of order 3'); END"
+    )
+    service = FakeService(*(order(number, number - 1) for number in range(1, 6)))
+
+    with pytest.raises(sqlite3.IntegrityError, match="a fault of order 3"):
+        catch_up(held, service)
+
+    assert held.last_order == 2
+    assert sorted(service.answers) == [1, 2]
+
+    other.execute("DROP TRIGGER fault")
+    other.close()
+    assert [answer.number for answer in catch_up(held, service)] == [3, 4, 5]
 
 
 def test_answer_that_was_given_before_a_crash_is_given_again_unchanged(
@@ -194,7 +242,8 @@ def test_refused_answer_keeps_no_other_deletion_from_being_carried_out(
     assert held.count(Split.TRAIN) == 3
     assert sorted(service.answers) == [1, 3]
     assert [answer.number for answer in held.read_unacknowledged()] == [2]
-    assert service.refusals == [2]
+    # Once with the others, then by itself.
+    assert service.refusals == [2, 2]
     (said,) = [record.getMessage() for record in caplog.records]
     assert said.startswith("order 2 was answered, but the service refuses the answer: an answer cannot be changed")
 
@@ -276,14 +325,14 @@ def test_agent_comes_back_after_the_connection_was_lost(
 def test_agent_tries_again_where_the_store_is_busy(
     order: Order, run_agent: Callable[..., SimpleQueue[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    apply, faults = KeyStore.apply, iter([KeyStoreError("another process keeps reading the key store")])
+    apply_all, faults = KeyStore.apply_all, iter([KeyStoreError("another process keeps reading the key store")])
 
-    def busy_once(self: KeyStore, order: DeletionOrder) -> Acknowledgement:
+    def busy_once(self: KeyStore, orders: Sequence[DeletionOrder], *rest: Any) -> list[Acknowledgement]:
         for fault in faults:
             raise fault
-        return apply(self, order)
+        return apply_all(self, orders, *rest)
 
-    monkeypatch.setattr(KeyStore, "apply", busy_once)
+    monkeypatch.setattr(KeyStore, "apply_all", busy_once)
 
     assert run_agent(FakeService(order(1, 0))).get(timeout=PATIENCE) == 1
 
@@ -300,10 +349,10 @@ def test_agent_tries_again_where_the_disk_is_full_or_the_store_locked(
 ) -> None:
     mark, faults = KeyStore.mark_acknowledged, iter([fault])
 
-    def full_once(self: KeyStore, number: int) -> None:
+    def full_once(self: KeyStore, *numbers: int) -> None:
         for error in faults:
             raise error
-        mark(self, number)
+        mark(self, *numbers)
 
     monkeypatch.setattr(KeyStore, "mark_acknowledged", full_once)
     service = FakeService(order(1, 0))

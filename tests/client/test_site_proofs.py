@@ -16,6 +16,7 @@ from client.orders import catch_up
 from client.receipts import ReceiptBook
 from client.site import SiteFolder
 from client.site_proofs import SiteProofs
+from client.witness import _RECEIPTS_AT_ONCE
 from common.deletion import DeletionOrder, DeletionRequest, SiteState, Subject
 from common.errors import InvalidDeletion, InvalidProof, KeyStoreError
 from common.guarantees import Guarantee
@@ -173,6 +174,31 @@ def test_replayed_request_is_refused(filled: KeyStore) -> None:
     assert [answer.state for answer in (replayed, changed)] == [SiteState.REFUSED] * 2
     assert replayed.reason.startswith("replayed: order 1")
     assert sum(filled.count_consents().values()) == 9
+
+
+def test_backlog_is_answered_with_receipts_and_a_replay_in_it_is_refused(filled: KeyStore) -> None:
+    request = signed_request(target=subject(3))
+    orders = [order(1, request), order(2, request), order(3, signed_request("request-2", subject(4)))]
+    with proofs_of(filled) as proofs:
+        answers = proofs.carry_out_all(orders)
+        again = proofs.carry_out_all(orders)
+
+    assert [answer.state for answer in answers] == [SiteState.ERASED, SiteState.REFUSED, SiteState.ERASED]
+    assert answers[1].reason.startswith("replayed: order 1")
+    assert [Receipt.of(read_envelope(answer.receipt)).answer.number for answer in answers] == [1, 2, 3]
+    assert again == answers
+
+
+def test_every_receipt_of_a_backlog_is_shown_to_be_in_the_log(filled: KeyStore, coordinator: LedgerService) -> None:
+    count = 2 * _RECEIPTS_AT_ONCE + 3
+    for number in range(count):
+        coordinator.submit(signed_request(f"request-{number}", subject(number)))
+
+    catch_up(filled, coordinator, clock=lambda: NOW)
+
+    with ReceiptBook(SiteFolder(filled.path.parent).proofs) as book:
+        assert book.count() == (count, count)
+        assert not book.alarms()
 
 
 def test_site_without_trusted_keys_carries_out_unsigned_orders(store: KeyStore, fill: Callable[..., object]) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from common.deletion import Acknowledgement, DeletionRequest, SiteState, WholeSite
 from common.deletion_channel import DeletionChannel, is_loopback, split_address
+from common.deletion_service import MOST_TOGETHER
 from common.errors import InvalidDeletion, InvalidSetting, ServiceUnavailable
 from common.guarantees import Guarantee
 from protos import deletion_pb2
@@ -250,6 +251,41 @@ def test_what_no_message_can_carry_is_refused(channel: DeletionChannel) -> None:
         channel.watch("hospital-1", -1)
     with pytest.raises(InvalidDeletion):
         channel.get("\udcff")
+
+
+def test_orders_that_came_meanwhile_are_taken_together(channel: DeletionChannel, faulty: FaultyService) -> None:
+    lists = channel.watch_together("never-ends", 0, follow=True)
+
+    numbers: list[int] = []
+    for orders in lists:
+        numbers += [order.number for order in orders]
+        assert len(orders) <= MOST_TOGETHER
+        if len(orders) > 1:
+            break
+    lists.close()  # type: ignore[attr-defined]
+
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert faulty.left.wait(PATIENCE)
+
+
+def test_what_ends_a_stream_is_raised_after_the_orders_that_came_before(
+    channel: DeletionChannel, faulty: FaultyService
+) -> None:
+    faulty.status, faulty.details = grpc.StatusCode.UNAVAILABLE, "stopping"
+    lists = channel.watch_together("hospital-1", 0, follow=True)
+
+    assert [order.number for order in next(lists)] == [1]
+    with pytest.raises(ServiceUnavailable, match="cannot be reached"):
+        next(lists)
+
+
+def test_reader_of_lists_ends_quietly_when_the_channel_is_closed(channel: DeletionChannel) -> None:
+    lists = channel.watch_together("waits", 0, follow=True)
+    assert len(next(lists)) == 1
+
+    channel.close()
+
+    assert list(lists) == []
 
 
 @pytest.mark.parametrize("address", ["", "localhost", ":9440", "localhost:", "localhost:port", "localhost:65536"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +218,102 @@ def test_order_is_applied_once(trained: KeyStore, order: Order, reopen: Reopen) 
     assert trained.apply(order(1, 1)) == first
     assert reopen(trained).apply(order(1, 1)) == first
     assert rows(trained) == before
+
+
+@pytest.mark.parametrize("target", ["records", "subject"])
+def test_orders_that_are_applied_together_leave_what_they_would_leave_one_by_one(
+    make_store: Make, fill: Fill, order: Order, subject_target: Callable[[int], Subject], target: str
+) -> None:
+    orders = [order(1, 0, 1), order(2, 100), order(3, 1, 2), order(4, target=subject_target(5))]
+    if target == "records":
+        orders[3] = order(4, 3)
+    orders += [order(5), order(6, 4)]
+    stores = [make_store(), make_store()]
+    for store in stores:
+        fill(store, range(6), subjects=[1, 2, 3, 4, 5, 5])
+        list_arrivals(store)
+        write_random_tokens(store)
+
+    together = stores[0].apply_all(orders)
+    single = [stores[1].apply(one) for one in orders]
+
+    assert [replace(answer, seconds=0.0) for answer in together] == [replace(one, seconds=0.0) for one in single]
+    left = [rows(store) for store in stores]
+    # Neither tombstones nor fingerprints of two stores are alike: each has a key of its own.
+    for table in ("records", *CONTENTS, "neighbours", "doomed_keys"):
+        assert left[0][table] == left[1][table], table
+    assert len(left[0]["tombstones"]) == len(left[1]["tombstones"])
+    assert [store.generation for store in stores] == [stores[0].generation] * 2
+    assert stores[0].apply_all(orders) == together
+
+
+def test_orders_that_are_applied_together_wait_for_the_disk_together(
+    trained: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[int] = []
+    fsync = os.fsync
+
+    def wait(file: int) -> None:
+        waits.append(file)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", wait)
+
+    trained.apply(order(1, 0))
+    one = len(waits)
+    trained.apply_all([order(number, number - 1) for number in range(2, 6)])
+
+    assert len(waits) == 2 * one
+
+
+def test_order_is_refused_amid_others(trained: KeyStore, order: Order) -> None:
+    asked: list[int | None] = []
+
+    def objection(again: DeletionOrder) -> str:
+        asked.append(trained.find_order(again.request.request_id))
+        return "it was asked for before" if asked[-1] else ""
+
+    replayed = replace(order(3, 2), request=order(1, 0).request)
+    answers = trained.apply_all([order(1, 0), order(2, 1), replayed, order(4, 3)], objection)
+
+    assert [answer.state for answer in answers] == [
+        SiteState.ERASED,
+        SiteState.ERASED,
+        SiteState.REFUSED,
+        SiteState.ERASED,
+    ]
+    assert asked == [None, None, 1, None]
+    assert answers[2].reason == "it was asked for before"
+    assert trained.count(Split.TRAIN) == 3
+    assert trained.read_unacknowledged() == answers
+
+
+def test_order_that_skips_one_amid_others_keeps_all_of_them_from_being_applied(trained: KeyStore, order: Order) -> None:
+    with pytest.raises(KeyStoreError, match="order 3 came before order 2"):
+        trained.apply_all([order(1, 0), order(3, 1)])
+
+    assert trained.last_order == 0
+
+
+def test_answers_that_wait_are_found_by_an_index(trained: KeyStore) -> None:
+    connection = sqlite3.connect(trained.path)
+    for condition in ("acknowledged = 0", "finished = 0", "request_id = 'request-1'"):
+        plan = connection.execute(f"EXPLAIN QUERY PLAN SELECT number FROM applied_orders WHERE {condition}").fetchall()  # noqa: S608
+        assert all("USING" in step[-1] and "INDEX" in step[-1] for step in plan), plan
+    connection.close()
+
+
+def test_store_that_was_made_without_the_indexes_gets_them(trained: KeyStore, reopen: Reopen) -> None:
+    names = "SELECT count(*) FROM sqlite_master WHERE type = 'index' AND name LIKE 'orders_%'"
+    connection = sqlite3.connect(trained.path)
+    for name in ("orders_unfinished", "orders_unacknowledged", "orders_by_request"):
+        connection.execute(f"DROP INDEX {name}")
+    assert connection.execute(names).fetchone() == (0,)
+
+    reopen(trained)
+
+    assert connection.execute(names).fetchone() == (3,)
+    connection.close()
 
 
 def test_order_that_was_applied_can_come_again_after_others(trained: KeyStore, order: Order) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 
 import client.cli
 from client.orders import Answering
@@ -14,15 +15,16 @@ from common.guarantees import Guarantee
 class AnsweringFirst(Answering):
     """Tells the service that an order is carried out, and dies every other time before it is."""
 
-    def apply(self, order: DeletionOrder) -> Acknowledgement:
+    def apply(self, orders: Sequence[DeletionOrder]) -> list[Acknowledgement]:
         """Answer, then perhaps apply."""
-        # No order erases as many, so the lie cannot happen to be the truth.
-        claims = (SiteState.ERASED, 999_999, 0, Guarantee.EMPIRICAL, 0.0)
-        answer = Acknowledgement(order.number, order.site, order.request.request_id, *claims)
-        self._service.acknowledge(answer)
-        if order.number % 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().apply(order)
+        for order in orders:
+            # No order erases as many, so the lie cannot happen to be the truth.
+            claims = (SiteState.ERASED, 999_999, 0, Guarantee.EMPIRICAL, 0.0)
+            answer = Acknowledgement(order.number, order.site, order.request.request_id, *claims)
+            self._service.acknowledge(answer)
+            if order.number % 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().apply(orders)
 
 
 def main() -> None:
