@@ -247,7 +247,7 @@ def test_full_disk_within_sqlite_is_not_taken_for_damage(filled: KeyStore, monke
     def fail(_path: Path) -> sqlite3.Connection:
         raise full
 
-    monkeypatch.setattr("client.key_store.store.connect", fail)
+    monkeypatch.setattr("client.key_store.opened.connect", fail)
 
     with pytest.raises(KeyStoreError, match=r"cannot be used \(database or disk is full\)"):
         KeyStore.open(filled.path)
