@@ -117,7 +117,7 @@ def _answer(message: Message, context: Context, act: Callable[[_Turn], Message])
             torch.set_num_threads(settings.threads)
         folder = SiteFolder.locate(context.node_config, settings)
         with faults_explained(), folder.open() as store:
-            with DeletionChannel(settings.deletion_service) as service:
+            with DeletionChannel(settings.deletion_service, identity=folder.find_identity()) as service:
                 catch_up_patiently(store, service, patience=settings.deletion_patience)
             hit(Failpoint.TRAIN_CAUGHT_UP)
             check_promise(settings, store.description)

@@ -7,6 +7,7 @@ from client.commands.certificate import certificate
 from client.commands.enrol import enrol
 from client.commands.forget import forget
 from client.commands.import_ import import_
+from client.commands.join import join
 from client.commands.keys import keys
 from client.commands.orders import agent, catch_up
 from client.commands.predict import predict
@@ -24,6 +25,7 @@ app = command_line.application("A site of the federation: its records, its delet
 
 for _command in (
     secret,
+    join,
     enrol,
     agent,
     catch_up,

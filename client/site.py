@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from client.key_store import KeyStore, StoreDescription
 from common.errors import InvalidSetting, KeyStoreError
 from common.guarantees import Guarantee
+from common.identities import Identity
 from common.references import FederationSecret
 from common.settings import ImagePath, Settings
 
@@ -75,6 +76,15 @@ class SiteFolder:
     def proofs(self) -> Path:
         """The receipts that the site has signed, and what it has seen of the coordinator's log."""
         return self.path / "proofs.sqlite"
+
+    @property
+    def identity(self) -> Path:
+        """The folder of the site's identity, which it shows to the deletion service."""
+        return self.path / "identity"
+
+    def find_identity(self) -> Identity | None:
+        """Return the site's identity, or None if it has none; raises `InvalidIdentity` if it cannot be used."""
+        return Identity.find(self.identity)
 
     @property
     def shared_weights(self) -> Path:

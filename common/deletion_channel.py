@@ -13,8 +13,10 @@ import grpc
 from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
 from common.deletion_service import DeletionService, StatusPage
 from common.errors import FedmunkeyError, InvalidDeletion, InvalidSetting, ServiceUnavailable
+from common.identities import Identity
 from common.log_heads import LogUpdate
 from common.order_reader import OrderReader
+from common.secure_connection import Connection
 from common.wire import (
     MESSAGE_BYTES,
     acknowledgement_to_wire,
@@ -108,6 +110,10 @@ class DeletionChannel(DeletionService):
     keepalive : float
         Seconds after which a silent peer is asked whether it is there. The service takes those who ask more often than
         it expects for attackers.
+    identity : Identity, optional
+        What is shown to the service over mutual TLS, and by which the service is known. The files of its folder are
+        followed, so that a rotation needs no restart. Without it, the connection is neither encrypted nor
+        authenticated.
 
     Raises
     ------
@@ -115,7 +121,14 @@ class DeletionChannel(DeletionService):
         If the address is not of the form `host:port`.
     """
 
-    def __init__(self, address: str, timeout: float = 30.0, *, keepalive: float = KEEPALIVE_SECONDS) -> None:
+    def __init__(
+        self,
+        address: str,
+        timeout: float = 30.0,
+        *,
+        keepalive: float = KEEPALIVE_SECONDS,
+        identity: Identity | None = None,
+    ) -> None:
         host, _ = split_address(address)
         # A proxy for the outside world cannot reach a service on this machine.
         proxy = [("grpc.enable_http_proxy", 0)] if is_loopback(host) else []
@@ -123,8 +136,7 @@ class DeletionChannel(DeletionService):
         self._timeout = timeout
         self._closed = threading.Event()
         options = [*_CHANNEL_OPTIONS, *_keepalive_options(keepalive), *proxy]
-        self._channel = grpc.insecure_channel(address, options=options)
-        self._stub = DeletionStub(self._channel)  # type: ignore[no-untyped-call]
+        self._connection = Connection(address, options, identity, DeletionStub)
 
     def __enter__(self) -> Self:
         return self
@@ -141,7 +153,11 @@ class DeletionChannel(DeletionService):
         and so does every later call.
         """
         self._closed.set()
-        self._channel.close()
+        self._connection.close()
+
+    @property
+    def _stub(self) -> Any:
+        return self._connection.stub()
 
     def submit(self, request: DeletionRequest) -> RequestStatus:
         """Submit a request; see `DeletionService.submit`."""
@@ -304,9 +320,13 @@ class DeletionChannel(DeletionService):
     def _explain(self, error: Any) -> FedmunkeyError:
         """Turn gRPC's status into the next step of the person at the keyboard."""
         code, details = error.code(), " ".join((error.details() or "").split())
+        if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.CANCELLED) and self._connection.is_replaced():
+            return ServiceUnavailable("this member's certificate was replaced meanwhile; try again")
         if code in _REFUSALS:
             return InvalidDeletion(details or f"the deletion service refused the call ({code.name})")
         if code is grpc.StatusCode.UNAVAILABLE:
+            if misunderstanding := self._connection.fault(details):
+                return ServiceUnavailable(f"the deletion service at {self._address} {misunderstanding}")
             fault = "cannot be reached"
         elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
             fault = f"did not answer within {self._timeout:g} seconds"

@@ -7,7 +7,8 @@
     │   ├── InvalidWeights
     │   ├── InvalidDeletion
     │   │   └── IllegalMove     a deletion's state cannot follow the one before
-    │   └── InvalidProof          a key, signature, receipt, log or certificate does not hold
+    │   ├── InvalidProof          a key, signature, receipt, log or certificate does not hold
+    │   └── InvalidIdentity       a member's key, certificate or invitation cannot be used
     ├── KeyStoreError             a site's key store cannot be used as it is
     │   └── BankChanged           entries were deleted while a step was under way
     ├── ConsentMissing            a record would train what its consent does not allow
@@ -52,6 +53,10 @@ class IllegalMove(InvalidDeletion):
 
 class InvalidProof(InvalidInput):
     """A key, a signature, a receipt, a log or a certificate does not prove what it should."""
+
+
+class InvalidIdentity(InvalidInput):
+    """A member's key, certificate or invitation is missing, damaged, out of date, revoked or another's."""
 
 
 class KeyStoreError(FedmunkeyError):

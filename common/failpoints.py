@@ -45,7 +45,7 @@ _SQLITE_ERRORS: dict[str, tuple[type[sqlite3.DatabaseError], str]] = {
 
 
 class Failpoint(StrEnum):
-    """Every place that can be made to fail, in the order in which a deletion and a round of training come by."""
+    """Every place that can be made to fail, in the order in which a deletion, a round and a member come by."""
 
     SUBMIT_RECEIVED = "submit.received"
     SUBMIT_BEFORE_COMMIT = "submit.before-commit"
@@ -71,6 +71,8 @@ class Failpoint(StrEnum):
     WRITE_BACK_BEFORE_BEGIN = "write-back.before-begin"
     WRITE_BACK_BEFORE_COMMIT = "write-back.before-commit"
     WRITE_BACK_AFTER_COMMIT = "write-back.after-commit"
+    JOIN_KEY_MADE = "join.key-made"
+    JOIN_ENROLLED = "join.enrolled"
 
 
 class Act(StrEnum):

@@ -276,6 +276,11 @@ class Settings(BaseModel):
     deletion_service: Annotated[str, AfterValidator(_address)] = Field(
         "127.0.0.1:9440", description="Address of the deletion service, host:port."
     )
+    deletion_identity: str = Field(
+        "",
+        description="Folder of the coordinator's identity, shown to the deletion service over mutual TLS; without it "
+        "the coordinator connects in plain text. A site takes the one in its own folder.",
+    )
     deletion_patience: float = Field(
         60.0, ge=0, le=86_400, description="Seconds to wait for an unreachable deletion service before stopping."
     )

@@ -13,6 +13,7 @@ from flwr.serverapp import Grid, ServerApp
 from common.deletion_channel import DeletionChannel
 from common.errors import FedmunkeyError
 from common.guarantees import Guarantee
+from common.identities import Identity
 from common.model_choice import choose_shape, first_model
 from common.settings import Settings
 from common.waiting import wait_for_service
@@ -41,16 +42,17 @@ def run_federation(grid: Grid, settings: Settings) -> None:
     Raises
     ------
     FedmunkeyError
-        If the settings or the first weights do not fit together, before anything is written; or if the deletion service
-        stays out of reach or no site can train, and then the reason is in the events as well.
+        If the settings, the identity or the first weights cannot be used, before anything is written; or if the
+        deletion service stays out of reach or no site can train, and then the reason is in the events as well.
     """
     shape = choose_shape(settings)
     model = first_model(settings, shape)
     # JSON has no infinity, which is an epsilon that adds no noise.
     config = {name: str(value) if value == math.inf else value for name, value in settings.to_config().items()}
     facts = {"guarantee": settings.guarantee.value, "settings": config}
+    identity = Identity.read(Path(settings.deletion_identity)) if settings.deletion_identity else None
     record = RunRecord(Path(settings.output_dir), shape, settings.encoder, facts)
-    with DeletionChannel(settings.deletion_service, timeout=_ROUND_SECONDS) as service:
+    with DeletionChannel(settings.deletion_service, timeout=_ROUND_SECONDS, identity=identity) as service:
         strategy = ForgettingStrategy(
             make_strategy(settings),
             open_round=lambda number: wait_for_service(

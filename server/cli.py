@@ -17,17 +17,21 @@ import typer
 from common import command_line
 from common.deletion_channel import DeletionChannel, is_loopback, split_address
 from common.errors import InvalidSetting
+from common.identities import Identity
 from common.settings import Settings
 from common.trust_commands import trust_application
 from common.trusted_keys import TrustedKeys
-from server import display
+from server import display, member_commands
+from server.coordinator_folder import CoordinatorFolder
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
+from server.enrolment_server import Enrolments, EnrolmentServer
 from server.ledger import Ledger
 from server.ledger_due import DUE_DAYS, LONGEST_EXTENSION_DAYS
 from server.log import TransparencyLog
 from server.log_key import open_log_key
 from server.logs import LogFormat, logging_to
+from server.members import MemberRegister
 from server.metrics import served_metrics
 from server.proofs import CoordinatorProofs
 
@@ -35,13 +39,23 @@ DEFAULT_ADDRESS: str = Settings.model_fields["deletion_service"].default
 
 app = command_line.application("The coordinator's deletion service.")
 app.add_typer(trust_application("munkey-server"), name="trust")
+for _command in (member_commands.init, member_commands.invite, member_commands.members, member_commands.revoke):
+    app.command()(_command)
 
 _DatabaseOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--database",
         "--ledger",
-        help="The ledger: an SQLite file, made if there is none, or postgresql://user@host/database.",
+        help="The ledger: an SQLite file, made if there is none, or postgresql://user@host/database; "
+        "ledger.sqlite by default, in the coordinator's folder if it is given.",
+        show_default=False,
+    ),
+]
+_FolderOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--coordinator-dir", help="The coordinator's folder, made by munkey-server init: connections are mutual TLS."
     ),
 ]
 _ServiceOption = Annotated[str, typer.Option("--service", help="Address of the deletion service, host:port.")]
@@ -51,17 +65,31 @@ _DEFAULT_DATABASE = "ledger.sqlite"
 
 @app.command()
 def serve(
-    database: _DatabaseOption = _DEFAULT_DATABASE,
+    database: _DatabaseOption = None,
     address: Annotated[str, typer.Option(help="Where to listen, host:port; port 0 takes one that is free.")] = (
         DEFAULT_ADDRESS
     ),
+    coordinator_dir: _FolderOption = None,
+    enrolment_address: Annotated[
+        str | None, typer.Option(help="Where to let invited members join, host:port; nobody can join if left out.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen in plain text where other machines reach it.")
+    ] = False,
     site: Annotated[list[str] | None, typer.Option(help="Site to register first; may be repeated.")] = None,
     keys: Annotated[
         Path | None,
-        typer.Option(help="File of trusted keys: unsigned requests and answers without a receipt are refused."),
+        typer.Option(
+            help="File of trusted keys: unsigned requests and answers without a receipt are refused. "
+            "trust.json in the coordinator's folder by default, if it is there."
+        ),
     ] = None,
     log_key: Annotated[
-        Path | None, typer.Option(help="Key of the transparency log; beside the ledger by default, made if missing.")
+        Path | None,
+        typer.Option(
+            help="Key of the transparency log; in the coordinator's folder or beside the ledger by default, "
+            "made if missing."
+        ),
     ] = None,
     metrics: Annotated[
         str | None, typer.Option(help="Where to serve Prometheus metrics, host:port; not served if left out.")
@@ -73,11 +101,21 @@ def serve(
 ) -> None:
     """Serve deletions until SIGINT or SIGTERM.
 
+    With --coordinator-dir, members are known by their certificates; without it, everybody who reaches the address is
+    taken for whom he says he is, so it must be this machine's own.
     Signed requests and receipts go into a transparency log; hand the public part of its key to the sites. Several
     processes may serve one ledger at once, on one PostgreSQL database or one SQLite file, with the same key.
 
-    Example: munkey-server serve --database ledger.sqlite --site hospital-1 --site hospital-2
+    Example: munkey-server serve --coordinator-dir coordinator --address 0.0.0.0:9440 --enrolment-address 0.0.0.0:9441
     """
+    folder = None if coordinator_dir is None else CoordinatorFolder(coordinator_dir)
+    _check_exposure(address, folder, enrolment_address, insecure=insecure)
+    identity = None if folder is None else folder.read_identity()
+    authority = None if folder is None else folder.read_authority()
+    database = database or str(_ledger_of(coordinator_dir))
+    if folder is not None:
+        log_key = log_key or folder.log_key
+        keys = folder.trust if keys is None and folder.trust.exists() else keys
     _allow_many_connections()
     with _stop_signals() as stopping, ExitStack() as stack:
         opened = stack.enter_context(Ledger(database, due=timedelta(days=due_days)))
@@ -88,19 +126,22 @@ def serve(
         if keys is not None:
             # A file that cannot be used is found before anything is served.
             TrustedKeys.read(keys)
+        register = None if identity is None else MemberRegister(opened.engine)
+        if register is not None and identity is not None:
+            register.adopt(identity.certificate)
         service = LedgerService(opened, proofs=CoordinatorProofs(TransparencyLog(opened.engine, signing), keys))
-        with DeletionServer(service, address) as server:
-            if not is_loopback(split_address(address)[0]):
-                sys.stderr.write(
-                    f"warning: connections to {server.address} are neither encrypted nor authenticated; "
-                    "anyone who reaches this address can ask for deletions\n"
-                )
+        with DeletionServer(service, address, identity=identity, register=register) as server:
             measured = ""
+            if enrolment_address is not None and folder and identity and authority and register:
+                enrolments = Enrolments(register, opened, authority, signing.public, keys or folder.trust)
+                joined = stack.enter_context(EnrolmentServer(enrolments, enrolment_address, identity))
+                measured = f", enrolment at {joined.address}"
             if metrics is not None:
-                measured = f", metrics at {stack.enter_context(served_metrics(opened, metrics))}"
+                measured += f", metrics at {stack.enter_context(served_metrics(opened, metrics))}"
             sites = len(opened.site_names())
+            secured = "" if identity is None else ", mutual TLS"
             about = f"ledger {opened.name}, {sites} sites, log key {place} ({signing.public.raw.hex()})"
-            typer.echo(f"deletion service at {server.address}, {about}{measured}")
+            typer.echo(f"deletion service at {server.address}, {about}{secured}{measured}")
             sys.stdout.flush()
             stopping.wait()
         service.close()
@@ -108,7 +149,8 @@ def serve(
 
 @app.command()
 def sites(
-    database: _DatabaseOption = _DEFAULT_DATABASE,
+    database: _DatabaseOption = None,
+    coordinator_dir: _FolderOption = None,
     add: Annotated[
         list[str] | None, typer.Option(help="Site to register, or to bring back if it had left; may be repeated.")
     ] = None,
@@ -124,7 +166,7 @@ def sites(
     """
     if both := set(add or []) & set(remove or []):
         raise InvalidSetting(f"--add and --remove both name {min(both)!r}; say which of the two is meant")
-    with Ledger(database) as opened:
+    with Ledger(database or _ledger_of(coordinator_dir)) as opened:
         for name in add or []:
             opened.register(name)
         for name in remove or []:
@@ -140,6 +182,7 @@ def sites(
 @app.command()
 def requests(
     service: _ServiceOption = DEFAULT_ADDRESS,
+    coordinator_dir: _FolderOption = None,
     late: Annotated[bool, typer.Option("--late", help="Only those whose time has run out.")] = False,
     as_json: _JsonOption = False,
 ) -> None:
@@ -147,7 +190,7 @@ def requests(
 
     Example: munkey-server requests --service 127.0.0.1:9440 --late
     """
-    with DeletionChannel(service) as channel:
+    with DeletionChannel(service, identity=_identity_of(coordinator_dir)) as channel:
         statuses = list(channel.late_requests() if late else channel.requests())
     if as_json:
         command_line.print_json([display.request_document(status) for status in statuses])
@@ -159,6 +202,7 @@ def requests(
 def request(
     request_id: Annotated[str, typer.Argument(help="The request's id.", show_default=False)],
     service: _ServiceOption = DEFAULT_ADDRESS,
+    coordinator_dir: _FolderOption = None,
     history: Annotated[bool, typer.Option("--history", help="Also show what happened, and when.")] = False,
     as_json: _JsonOption = False,
 ) -> None:
@@ -166,7 +210,7 @@ def request(
 
     Example: munkey-server request 6f1c0a52 --service 127.0.0.1:9440 --history
     """
-    with DeletionChannel(service) as channel:
+    with DeletionChannel(service, identity=_identity_of(coordinator_dir)) as channel:
         status = channel.get(request_id)
         moves = channel.history(request_id) if history else None
     if as_json:
@@ -185,7 +229,8 @@ def extend(
     request_id: Annotated[str, typer.Argument(help="The request's id.", show_default=False)],
     days: Annotated[int, typer.Option(help=f"How many more days, at most {LONGEST_EXTENSION_DAYS}.")],
     reason: Annotated[str, typer.Option(help="Why; the requester can read it. No patient's name.")],
-    database: _DatabaseOption = _DEFAULT_DATABASE,
+    database: _DatabaseOption = None,
+    coordinator_dir: _FolderOption = None,
     as_json: _JsonOption = False,
 ) -> None:
     """Give a request more time, once, for a reason.
@@ -194,7 +239,7 @@ def extend(
 
     Example: munkey-server extend 6f1c0a52 --days 30 --reason "hospital-2 restores its server" --database ledger.sqlite
     """
-    with Ledger(database) as opened:
+    with Ledger(database or _ledger_of(coordinator_dir)) as opened:
         status = opened.extend(request_id, days, reason)
     if as_json:
         command_line.print_json(display.request_document(status))
@@ -203,20 +248,56 @@ def extend(
 
 
 @app.command()
-def status(database: _DatabaseOption = _DEFAULT_DATABASE, as_json: _JsonOption = False) -> None:
+def status(
+    database: _DatabaseOption = None, coordinator_dir: _FolderOption = None, as_json: _JsonOption = False
+) -> None:
     """Show which sites are connected, what is pending and since when, and what is late.
 
     It reads the ledger, whether the service runs or not.
 
     Example: munkey-server status --database ledger.sqlite
     """
-    with Ledger(database) as opened:
+    with Ledger(database or _ledger_of(coordinator_dir)) as opened:
         summary, known = opened.summary(), opened.sites()
     if as_json:
         command_line.print_json(display.summary_document(summary, known))
         return
     sys.stdout.writelines(f"{line}\n" for line in display.summary_lines(summary))
     command_line.print_table(display.site_table(known))
+
+
+def _ledger_of(coordinator_dir: Path | None) -> Path:
+    return Path(_DEFAULT_DATABASE) if coordinator_dir is None else CoordinatorFolder(coordinator_dir).ledger
+
+
+def _identity_of(coordinator_dir: Path | None) -> Identity | None:
+    return None if coordinator_dir is None else CoordinatorFolder(coordinator_dir).read_identity()
+
+
+def _check_exposure(
+    address: str, folder: CoordinatorFolder | None, enrolment_address: str | None, *, insecure: bool
+) -> None:
+    """Refuse what would be served to other machines without their being known."""
+    host, _ = split_address(address)
+    if enrolment_address is not None:
+        split_address(enrolment_address)
+        if folder is None:
+            raise InvalidSetting(
+                "--enrolment-address needs --coordinator-dir, with the authority that signs certificates"
+            )
+    if folder is not None:
+        if insecure:
+            raise InvalidSetting("--insecure and --coordinator-dir contradict each other; leave one of them out")
+        return
+    if is_loopback(host):
+        return
+    exposed = f"connections to {address} are neither encrypted nor authenticated"
+    if not insecure:
+        raise InvalidSetting(
+            f"{exposed}; give --coordinator-dir (munkey-server init makes one), listen on 127.0.0.1, "
+            "or insist with --insecure"
+        )
+    sys.stderr.write(f"warning: {exposed}; anyone who reaches this address can ask for deletions\n")
 
 
 def _allow_many_connections() -> None:

@@ -6,7 +6,6 @@ One event loop in one thread serves every connection, so a thousand sites may fo
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from concurrent.futures import Future
 from types import TracebackType
@@ -17,11 +16,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from common.deletion_channel import KEEPALIVE_SECONDS, MESSAGE_OPTIONS, split_address
-from common.errors import InvalidSetting
+from common.identities import Identity
 from protos import deletion_pb2, deletion_pb2_grpc
 from server.deletion_service import LedgerService, News
 from server.deletion_servicer import DeletionServicer
+from server.listening import cannot_listen, check_free
+from server.members import MemberRegister
 from server.presence import Presence
+from server.server_credentials import server_credentials
 from server.upkeep import Upkeep
 
 SERVICE_NAME = deletion_pb2.DESCRIPTOR.services_by_name["Deletion"].full_name
@@ -38,7 +40,7 @@ _SERVER_OPTIONS = [
 class DeletionServer:
     """Serves a deletion service at an address until it is stopped.
 
-    The connection is neither encrypted nor authenticated.
+    Without an identity, connections are neither encrypted nor authenticated.
 
     Parameters
     ----------
@@ -46,6 +48,10 @@ class DeletionServer:
         What is served; it stays open when the server stops.
     address : str
         `host:port` to listen on; port 0 takes one that is free.
+    identity : Identity, optional
+        The coordinator's: connections are mutual TLS, and only certificates of its authority are let in.
+    register : MemberRegister, optional
+        Says which of these are good.
 
     Raises
     ------
@@ -53,9 +59,18 @@ class DeletionServer:
         If the address is not of the form `host:port`.
     """
 
-    def __init__(self, service: LedgerService, address: str = "127.0.0.1:0") -> None:
+    def __init__(
+        self,
+        service: LedgerService,
+        address: str = "127.0.0.1:0",
+        *,
+        identity: Identity | None = None,
+        register: MemberRegister | None = None,
+    ) -> None:
         self._host, self._port = split_address(address)
         self._service = service
+        self._identity = identity
+        self._register = register
         self._presence = Presence(service.ledger)
         self._upkeep: Upkeep | None = None
         self._thread: threading.Thread | None = None
@@ -86,7 +101,7 @@ class DeletionServer:
         """
         if self._thread is not None:
             raise RuntimeError("the server was started already")
-        _check_free(self._host, self._port)
+        check_free(self._host, self._port)
         # Looked at before anyone is served, so that whatever comes later is noticed.
         upkeep = Upkeep(self._service, self._presence)
         started: Future[int] = Future()
@@ -120,6 +135,11 @@ class DeletionServer:
         self._thread = None
         self._presence.write()
 
+    def _add_port(self, server: grpc.aio.Server) -> int:
+        if self._identity is None:
+            return int(server.add_insecure_port(self.address))
+        return int(server.add_secure_port(self.address, server_credentials(self._identity, ask_members=True)))
+
     async def _serve(self, started: Future[int]) -> None:
         try:
             server = grpc.aio.server(options=_SERVER_OPTIONS)
@@ -127,11 +147,13 @@ class DeletionServer:
             deletion_pb2_grpc.add_DeletionServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
             checks = health.aio.HealthServicer()
             health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-            reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+            if self._identity is None:
+                names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+                reflection.enable_server_reflection(names, server)
             try:
-                port = server.add_insecure_port(self.address)
+                port = self._add_port(server)
             except RuntimeError:
-                raise InvalidSetting(_cannot_listen(self.address, "it is in use")) from None
+                raise cannot_listen(self.address, "it is in use") from None
             await server.start()
             for name in ("", SERVICE_NAME):
                 await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -152,21 +174,3 @@ class DeletionServer:
             await server.stop(grace)
         # Threads may still wait for this loop, so it must not.
         await loop.run_in_executor(None, servicer.close)
-
-
-def _check_free(host: str, port: int) -> None:
-    """Raise `InvalidSetting` if nothing can listen there; gRPC itself would not say why, and write to stderr."""
-    try:
-        family, kind, protocol, _, place = socket.getaddrinfo(
-            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place)
-            probe.listen()
-    except OSError as error:
-        raise InvalidSetting(_cannot_listen(f"{host}:{port}", error.strerror or str(error))) from None
-
-
-def _cannot_listen(address: str, fault: str) -> str:
-    return f"cannot listen on {address} ({fault.lower()}); choose another address with --address"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,9 +12,43 @@ from common import command_line
 from common.deletion import Move, Records, RequestState, RequestStatus, Subject
 from server.ledger import RegisteredSite
 from server.ledger_summary import Summary
+from server.members import Member
 
 _REQUEST_WORDS = ("request", "requester", "target", "submitted", "due", "state", "guarantee", "epsilon")
 _REQUEST_NUMBERS = ("answered", "records", "seconds")
+
+
+def member_table(members: Sequence[Member], now: datetime) -> Table:
+    """Return one row for each certificate of a member."""
+    table = plain_table("name", "role", "state", "enrolled", "good until", "serial", "reason", numbers=())
+    for member in members:
+        state = member.state(now)
+        table.add_row(
+            member.name,
+            member.role.value,
+            state,
+            show_time(member.enrolled_at),
+            show_time(member.not_after),
+            member.serial[:16],
+            member.reason,
+        )
+    return table
+
+
+def member_document(member: Member, now: datetime) -> dict[str, Any]:
+    """Return a member's certificate as JSON; times are ISO 8601 in UTC."""
+    return {
+        "name": member.name,
+        "role": member.role.value,
+        "state": member.state(now),
+        "serial": member.serial,
+        "fingerprint": member.fingerprint,
+        "enrolled_at": member.enrolled_at.isoformat(),
+        "not_after": member.not_after.isoformat(),
+        "replaced_at": member.replaced_at.isoformat() if member.replaced_at else None,
+        "revoked_at": member.revoked_at.isoformat() if member.revoked_at else None,
+        "reason": member.reason,
+    }
 
 
 def request_table(statuses: list[RequestStatus]) -> Table:

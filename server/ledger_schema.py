@@ -14,7 +14,7 @@ from server.ledger_database import SQLITE, have_to_itself
 from server.ledger_tables import Base
 from server.migrations import VERSION_TABLE
 
-SCHEMA_REVISION = "0004"
+SCHEMA_REVISION = "0005"
 """Revision of `server/migrations` that `server.ledger_tables` describes."""
 
 _FIRST_REVISION = "0002"

@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from client.commands.faults import faults_explained
-from client.commands.options import DEFAULT_SERVICE, JsonOption, ServiceOption
+from client.commands.options import DEFAULT_SERVICE, IdentityOption, JsonOption, ServiceOption
 from common import certificate_words, command_line
 from common.certificate import Certificate, verify_certificate
 from common.certificate_page import certificate_page
 from common.deletion_channel import DeletionChannel
 from common.errors import InvalidProof
+from common.identities import Identity
 from common.trusted_keys import TrustedKeys
 
 
@@ -26,6 +27,7 @@ def certificate(
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page for people as well; needs --keys.")] = None,
     service: ServiceOption = DEFAULT_SERVICE,
+    identity: IdentityOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the certificate of a request that every site has answered.
@@ -39,7 +41,8 @@ def certificate(
         raise InvalidProof(
             "a page is written only of a certificate that was checked; name the trusted keys with --keys"
         )
-    with DeletionChannel(service) as channel:
+    shown = None if identity is None else Identity.read(identity)
+    with DeletionChannel(service, identity=shown) as channel:
         data = channel.certificate(request_id)
     made = Certificate.from_bytes(data)
     trusted = None if keys is None else TrustedKeys.read(keys)

@@ -15,7 +15,14 @@ from rich.progress import Progress
 
 from client.commands.display import plain_table, progress_bars
 from client.commands.faults import faults_explained
-from client.commands.options import DEFAULT_SERVICE, JsonOption, ServiceOption, ValidDaysOption, read_ids
+from client.commands.options import (
+    DEFAULT_SERVICE,
+    IdentityOption,
+    JsonOption,
+    ServiceOption,
+    ValidDaysOption,
+    read_ids,
+)
 from client.commands.requester import DEFAULT_DAYS, Requester
 from client.site import SiteFolder
 from common import command_line
@@ -32,6 +39,7 @@ from common.deletion import (
 from common.deletion_channel import DeletionChannel, split_address
 from common.deletion_service import DeletionService
 from common.errors import InvalidDeletion, ServiceUnavailable
+from common.identities import Identity
 from common.references import FederationSecret
 from common.signing.keys import SigningKey
 from common.waiting import Wait
@@ -61,6 +69,7 @@ def forget(
         Path | None,
         typer.Option(help="The requester's private key, with --requester; a site signs with the key in its folder."),
     ] = None,
+    identity: IdentityOption = None,
     valid_days: ValidDaysOption = DEFAULT_DAYS,
     request_id: Annotated[
         str | None,
@@ -83,19 +92,23 @@ def forget(
     split_address(service)
     wanted = read_wanted(record, records_file, subject, everything)
     if site_dir is not None:
-        if requester is not None or secret is not None or site is not None or key is not None:
-            raise InvalidDeletion("--site-dir asks as that site; leave --requester, --secret, --site and --key out")
+        if any(given is not None for given in (requester, secret, site, key, identity)):
+            raise InvalidDeletion(
+                "--site-dir asks as that site; leave --requester, --secret, --site, --key and --identity out"
+            )
+        shown = SiteFolder(site_dir).find_identity()
         asker, target = _ask_as_site(SiteFolder(site_dir), wanted)
     else:
+        shown = None if identity is None else Identity.read(identity)
         asker, target = _ask_as_officer(requester, secret, site, wanted)
         asker = replace(asker, key=None if key is None else SigningKey.read(key))
     if isinstance(target, WholeSite) and not yes:
         confirm(target.site)
     request = DeletionRequest(str(uuid.uuid4()) if request_id is None else request_id, asker.name, target)
-    ask(asker.sign(request, utc_now(), valid_days), service, wait, as_json)
+    ask(asker.sign(request, utc_now(), valid_days), service, wait, as_json, shown)
 
 
-def ask(request: DeletionRequest, service: str, wait: float, as_json: bool) -> None:
+def ask(request: DeletionRequest, service: str, wait: float, as_json: bool, identity: Identity | None = None) -> None:
     """Submit a request, wait for the sites' answers with a progress bar, and show them.
 
     Parameters
@@ -108,8 +121,10 @@ def ask(request: DeletionRequest, service: str, wait: float, as_json: bool) -> N
         Seconds to wait.
     as_json : bool
         Whether to print JSON instead of a table.
+    identity : Identity, optional
+        What is shown to the service.
     """
-    with DeletionChannel(service) as channel:
+    with DeletionChannel(service, identity=identity) as channel:
         status = _submit(channel, request)
         with progress_bars(quiet=as_json) as bars:
             status = await_answers(channel, status, wait, _show_answers(bars, status))

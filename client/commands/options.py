@@ -15,6 +15,10 @@ SiteDirOption = Annotated[
     Path, typer.Option("--site-dir", help="The site's folder: its key store and its copy of the federation secret.")
 ]
 ServiceOption = Annotated[str, typer.Option("--service", help="Address of the deletion service, host:port.")]
+IdentityOption = Annotated[
+    Path | None,
+    typer.Option("--identity", help="Folder of the identity to show to the service; munkey-client join makes one."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 ValidDaysOption = Annotated[
     float,

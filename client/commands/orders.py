@@ -38,9 +38,10 @@ def agent(site_dir: SiteDirOption, service: ServiceOption = DEFAULT_SERVICE) -> 
     Example: munkey-client agent --site-dir hospital-1 --service 127.0.0.1:9440
     """
     _log_to_stderr()
+    folder = SiteFolder(site_dir)
     with (
-        SiteFolder(site_dir).open() as store,
-        DeletionChannel(service) as channel,
+        folder.open() as store,
+        DeletionChannel(service, identity=folder.find_identity()) as channel,
         _stopped_by_signals(channel) as stop,
     ):
         typer.echo(f"deletion agent of {store.description.site}: orders after {store.last_order} from {service}")
@@ -61,7 +62,8 @@ def catch_up(
     Example: munkey-client catch-up --site-dir hospital-1 --service 127.0.0.1:9440
     """
     _log_to_stderr()
-    with SiteFolder(site_dir).open() as store, DeletionChannel(service) as channel:
+    folder = SiteFolder(site_dir)
+    with folder.open() as store, DeletionChannel(service, identity=folder.find_identity()) as channel:
         applied = catch_up_patiently(store, channel, patience=patience)
         site, last = store.description.site, store.last_order
     if as_json:

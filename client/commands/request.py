@@ -10,11 +10,12 @@ import typer
 
 from client.commands.faults import faults_explained
 from client.commands.forget import Wanted, ask, confirm, read_wanted, target_of
-from client.commands.options import DEFAULT_SERVICE, JsonOption, ServiceOption, ValidDaysOption
+from client.commands.options import DEFAULT_SERVICE, IdentityOption, JsonOption, ServiceOption, ValidDaysOption
 from client.commands.requester import DEFAULT_DAYS, Requester
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Subject, Target, WholeSite, utc_now
 from common.deletion_channel import split_address
 from common.errors import InvalidDeletion
+from common.identities import Identity
 from common.references import FederationSecret
 from common.signing.keys import SigningKey
 
@@ -32,6 +33,7 @@ def request(
     everything: Annotated[bool, typer.Option("--everything", "--all", help="Everything that one site holds.")] = False,
     site: Annotated[str | None, typer.Option(help="The only site to ask, for records or everything.")] = None,
     service: ServiceOption = DEFAULT_SERVICE,
+    identity: IdentityOption = None,
     valid_days: ValidDaysOption = DEFAULT_DAYS,
     request_id: Annotated[
         str | None,
@@ -49,6 +51,7 @@ def request(
     Example: munkey-client request --as officer --key officer.pem --secret federation.secret --subject patient-17
     """
     split_address(service)
+    shown = None if identity is None else Identity.read(identity)
     wanted = read_wanted(record, records_file, subject, everything)
     name = DATA_PROTECTION_OFFICER if asking == _OFFICER else asking
     asker = Requester(name, SigningKey.read(key), FederationSecret.read(secret))
@@ -56,7 +59,7 @@ def request(
     if isinstance(target, WholeSite) and not yes:
         confirm(target.site)
     made = DeletionRequest(str(uuid.uuid4()) if request_id is None else request_id, name, target)
-    ask(asker.sign(made, utc_now(), valid_days), service, wait, as_json)
+    ask(asker.sign(made, utc_now(), valid_days), service, wait, as_json, shown)
 
 
 def _target(wanted: Wanted, asker: Requester, site: str | None) -> Target:

@@ -6,9 +6,8 @@ from typing import Any
 
 from rich.table import Table
 
-from common.failpoints import Failpoint
 from simulations.faults.driver import Outcome
-from simulations.faults.stage import RANDOM_TIME
+from simulations.faults.stage import RANDOM_TIME, Role
 from simulations.machine import describe_machine, describe_versions
 
 _PACKAGES = ("fedmunkey", "grpcio", "sqlalchemy", "torch")
@@ -51,6 +50,7 @@ def document(outcome: Outcome, command: str) -> dict[str, Any]:
 def table(outcome: Outcome) -> Table:
     """Return what a person wants to know first."""
     findings = outcome.findings
+    reached = {point for role in Role for point in role.failpoints}
     shown = Table(box=None, pad_edge=False, show_header=False)
     shown.add_column(no_wrap=True)
     shown.add_column(no_wrap=True, justify="right")
@@ -64,7 +64,7 @@ def table(outcome: Outcome) -> Table:
         *((f"requests {what}", count) for what, count in sorted(outcome.submissions.items())),
         ("kills at a random time", outcome.kills[RANDOM_TIME]),
         ("kills at a failpoint", outcome.kills.total() - outcome.kills[RANDOM_TIME]),
-        ("failpoints that killed", f"{len(outcome.kills.keys() & set(Failpoint))} of {len(Failpoint)}"),
+        ("failpoints that killed", f"{len(outcome.kills.keys() & reached)} of {len(reached)}"),
         *((f"injected: {kind.replace('_', ' ')}", count) for kind, count in sorted(outcome.injections.items())),
         ("rounds of training held", outcome.rounds),
         ("seconds", round(outcome.seconds)),

@@ -331,9 +331,9 @@ def test_served_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
 
 
 @pytest.mark.processes
-def test_serving_beyond_this_machine_warns(tmp_path: Path) -> None:
+def test_serving_beyond_this_machine_in_plain_text_warns(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from server.cli import main; main()", "serve"]
-    options = ["--ledger", str(tmp_path / "ledger.sqlite"), "--address", "0.0.0.0:0"]
+    options = ["--ledger", str(tmp_path / "ledger.sqlite"), "--address", "0.0.0.0:0", "--insecure"]
     root = Path(__file__).parents[2]
     with subprocess.Popen(  # noqa: S603
         [*command, *options], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -1,0 +1,170 @@
+"""The enrolment service: whoever has an invitation gets its first certificate here, over TLS on a port of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from common.deletion_channel import split_address
+from common.errors import FedmunkeyError, InvalidIdentity, InvalidProof, ServiceUnavailable
+from common.identities.enrolment import SIGNING_CONTEXT
+from common.identities.identity import Identity, certificate_pem
+from common.identities.keys import read_signing_request
+from common.identities.member_names import MemberRole
+from common.signing.keys import PublicKey
+from common.trusted_keys import Role, TrustedKey, TrustedKeys
+from protos import enrolment_pb2, enrolment_pb2_grpc
+from server.authority import CertificateAuthority
+from server.ledger import Ledger
+from server.listening import cannot_listen, check_free
+from server.members import MemberRegister
+from server.server_credentials import server_credentials
+
+_LARGEST_MESSAGE = 64 * 2**10
+_AT_ONCE = 4
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Enrolments:
+    """What an enrolment touches.
+
+    Attributes
+    ----------
+    register : MemberRegister
+        Where the member is entered.
+    ledger : Ledger
+        Where a site is registered.
+    authority : CertificateAuthority
+        Signs the certificate.
+    log_key : PublicKey
+        Handed to members.
+    trust : Path
+        The coordinator's file of trusted keys; a site's signing key is added to it if it is there.
+    """
+
+    register: MemberRegister
+    ledger: Ledger
+    authority: CertificateAuthority
+    log_key: PublicKey
+    trust: Path
+
+    def enrol(self, message: enrolment_pb2.EnrolRequest) -> enrolment_pb2.EnrolResponse:
+        """Enrol a member; asked again by the same, it does again what an interruption may have left undone.
+
+        Raises
+        ------
+        InvalidIdentity
+            If the invitation or the request for a certificate is not good.
+        InvalidProof
+            If a site's signing key is missing, not its own or another's already.
+        """
+        key = read_signing_request(message.signing_request)
+        site = message.role == MemberRole.SITE
+        signing = self._read_signing_key(message) if site else None
+        keys = self._keys_with(message.name, signing) if signing is not None else None
+        certificate = self.register.enrol(message.token, message.name, message.role, key, self.authority)
+        if keys is not None:
+            keys.write(self.trust)
+        if site:
+            self.ledger.register(message.name)
+        _log.warning("%s %s has joined the federation", message.role, message.name)
+        return enrolment_pb2.EnrolResponse(
+            certificate=certificate_pem(certificate),
+            log_key=self.log_key.raw,
+            signing_key_trusted=site and self.trust.exists(),
+        )
+
+    def _read_signing_key(self, message: enrolment_pb2.EnrolRequest) -> PublicKey:
+        key = PublicKey(message.signing_key)
+        if not key.verifies(message.signing_proof, SIGNING_CONTEXT + message.signing_request):
+            raise InvalidProof("the site does not hold the signing key that it sends; join again with the key's file")
+        return key
+
+    def _keys_with(self, name: str, key: PublicKey) -> TrustedKeys | None:
+        """Return the trusted keys with a site's, or None if there is nothing to write."""
+        if not self.trust.exists():
+            return None
+        keys = TrustedKeys.read(self.trust)
+        same = [known for known in keys.of(Role.SITE, name) if known.key == key and known.revoked is None]
+        return None if same else keys.add(TrustedKey(name, Role.SITE, key))
+
+
+class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServicer):
+    """Answers calls with what `Enrolments` does."""
+
+    def __init__(self, enrolments: Enrolments) -> None:
+        self._enrolments = enrolments
+
+    def Enrol(self, message: enrolment_pb2.EnrolRequest, context: Any) -> Any:  # noqa: N802
+        """Enrol a member."""
+        return answer(context, lambda: self._enrolments.enrol(message))
+
+
+class EnrolmentServer:
+    """Serves enrolments at an address until it is stopped.
+
+    Parameters
+    ----------
+    enrolments : Enrolments
+        What is served.
+    address : str
+        `host:port` to listen on; port 0 takes one that is free.
+    identity : Identity
+        The coordinator's, by which members know it.
+
+    Raises
+    ------
+    InvalidSetting
+        If the address is not of the form `host:port`, is in use or not this machine's.
+    """
+
+    def __init__(self, enrolments: Enrolments, address: str, identity: Identity) -> None:
+        host, port = split_address(address)
+        check_free(host, port)
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "enrolment")
+        options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _LARGEST_MESSAGE)]
+        self._server = grpc.server(self._threads, options=options)
+        enrolment_pb2_grpc.add_EnrolmentServicer_to_server(  # type: ignore[no-untyped-call]
+            EnrolmentServicer(enrolments), self._server
+        )
+        try:
+            chosen = self._server.add_secure_port(address, server_credentials(identity, ask_members=False))
+        except RuntimeError:
+            raise cannot_listen(address, "it is in use", "--enrolment-address") from None
+        self.address = f"{host}:{chosen}"
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        return self
+
+    def __exit__(
+        self, exception: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.stop(grace=2.0).wait()
+        self._threads.shutdown()
+
+
+def answer(context: Any, call: Callable[[], Any]) -> Any:
+    """Return what a call returns; end the RPC with a status and one line if it fails."""
+    try:
+        return call()
+    except ServiceUnavailable as error:
+        context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+    except (InvalidIdentity, InvalidProof) as error:
+        _log.warning("an enrolment was refused: %s", error)
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+    except FedmunkeyError as error:
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+    except Exception:
+        _log.exception("a call to the enrolment service failed")
+        context.abort(grpc.StatusCode.INTERNAL, "the enrolment service failed; its log says why")
+    raise AssertionError("abort raises")

@@ -1,0 +1,166 @@
+"""`munkey-server init`, `invite`, `members` and `revoke`: who belongs to the federation."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common import command_line
+from common.deletion import utc_now
+from common.deletion_channel import split_address
+from common.errors import InvalidSetting
+from common.identities.identity import read_certificate
+from common.identities.invitation import Invitation, fingerprint
+from common.identities.member_names import MemberRole
+from server import display
+from server.authority import AUTHORITY_YEARS
+from server.coordinator_folder import CoordinatorFolder
+from server.ledger import Ledger
+from server.members import INVITATION_DAYS, MemberRegister
+
+DEFAULT_FOLDER = Path("coordinator")
+
+FolderOption = Annotated[
+    Path, typer.Option("--coordinator-dir", help="The coordinator's folder, which munkey-server init makes.")
+]
+_DatabaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        "--ledger",
+        help="The ledger, if it is not in the coordinator's folder: a file or a postgresql:// URL.",
+    ),
+]
+_JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def init(
+    host: Annotated[
+        list[str], typer.Option(help="Name or IP address at which sites reach the coordinator. Repeatable.")
+    ],
+    coordinator_dir: FolderOption = DEFAULT_FOLDER,
+    federation: Annotated[str, typer.Option(help="What the federation is called in invitations.")] = "fedmunkey",
+    years: Annotated[int, typer.Option(min=1, max=50, help="How long its authority is good.")] = AUTHORITY_YEARS,
+    as_json: _JsonOption = False,
+) -> None:
+    """Make the federation's certificate authority, the coordinator's identity and the key of its log.
+
+    The authority decides who is a member. Its private key, ca/private-key.pem, is needed to invite, rotate and renew.
+    What is there already is never overwritten.
+
+    Example: munkey-server init --host coordinator.example.org --host 127.0.0.1 --coordinator-dir coordinator
+    """
+    folder = CoordinatorFolder(coordinator_dir)
+    authority = folder.create(federation, host, years)
+    identity = folder.read_identity()
+    about = {
+        "federation": authority.federation,
+        "ca_fingerprint": fingerprint(authority.certificate),
+        "ca_not_after": authority.certificate.not_valid_after_utc.isoformat(),
+        "hosts": host,
+        "not_after": identity.not_after.isoformat(),
+        "folder": str(coordinator_dir),
+    }
+    if as_json:
+        command_line.print_json(about)
+        return
+    typer.echo(
+        f"federation {authority.federation}: authority {folder.authority}, good until {about['ca_not_after'][:10]}"
+    )
+    typer.echo(f"its fingerprint is {about['ca_fingerprint']}")
+    typer.echo(f"coordinator's certificate for {', '.join(host)}: good until {identity.not_after:%Y-%m-%d}")
+    typer.echo(f"next: munkey-server invite NAME --coordinator-dir {coordinator_dir} ...")
+
+
+def invite(
+    name: Annotated[str, typer.Argument(help="Who is invited: a site's name, or a requester's.", show_default=False)],
+    enrolment_address: Annotated[str, typer.Option(help="Where the member reaches the enrolment service, host:port.")],
+    output: Annotated[Path, typer.Option(help="Where to write the invitation.")],
+    role: Annotated[MemberRole, typer.Option(help="As what: site or requester.")] = MemberRole.SITE,
+    days: Annotated[float, typer.Option(min=0.001, max=90, help="Days for which it is good.")] = INVITATION_DAYS,
+    coordinator_dir: FolderOption = DEFAULT_FOLDER,
+    database: _DatabaseOption = None,
+    as_json: _JsonOption = False,
+) -> None:
+    """Write an invitation with which one member can join, once.
+
+    Whoever has the file can join under this name: hand it over as you would a password, and delete it here.
+    A later invitation under a name takes the place of an earlier one that was not used.
+
+    Example: munkey-server invite hospital-1 --enrolment-address coordinator.example.org:9441 --output hospital-1.json
+    """
+    split_address(enrolment_address)
+    folder = CoordinatorFolder(coordinator_dir)
+    authority = folder.read_authority()
+    if output.exists():
+        raise InvalidSetting(f"{output} is there already; name another file with --output")
+    with _ledger(folder, database) as ledger:
+        token = MemberRegister(ledger.engine).invite(name, role, days)
+        invitation = Invitation(authority.federation, name, role, enrolment_address, authority.certificate, token)
+        invitation.write(output)
+    until = utc_now() + timedelta(days=days)
+    if as_json:
+        command_line.print_json(
+            {
+                "name": name,
+                "role": role.value,
+                "address": enrolment_address,
+                "ca_fingerprint": invitation.fingerprint,
+                "expires_at": until.isoformat(),
+                "file": str(output),
+            }
+        )
+        return
+    where = f"--site-dir {name}" if role is MemberRole.SITE else "--identity FOLDER"
+    typer.echo(f"invitation of {role} {name}: {output}, good once until {until:%Y-%m-%d %H:%M} UTC")
+    typer.echo(f"hand it over in secret; there: munkey-client join {output.name} {where}")
+
+
+def members(
+    coordinator_dir: FolderOption = DEFAULT_FOLDER, database: _DatabaseOption = None, as_json: _JsonOption = False
+) -> None:
+    """List the members' certificates: whose they are, until when they are good, and which were revoked and why.
+
+    Example: munkey-server members --coordinator-dir coordinator
+    """
+    folder = CoordinatorFolder(coordinator_dir)
+    with _ledger(folder, database) as ledger:
+        known = MemberRegister(ledger.engine).list()
+    now = utc_now()
+    if as_json:
+        command_line.print_json([display.member_document(member, now) for member in known])
+        return
+    command_line.print_table(display.member_table(known, now))
+
+
+def revoke(
+    name: Annotated[str, typer.Argument(help="The member's name.", show_default=False)],
+    reason: Annotated[str, typer.Option(help="Why; the member is told. No patient's name.")],
+    coordinator_dir: FolderOption = DEFAULT_FOLDER,
+    database: _DatabaseOption = None,
+    as_json: _JsonOption = False,
+) -> None:
+    """Shut a member out: its certificates are refused from its next call on, and no order is sent to it any more.
+
+    The service may be running meanwhile. Orders that a site has not answered stay open: munkey-server sites --remove
+    ends them. The name can be invited again.
+
+    Example: munkey-server revoke hospital-3 --reason "its server was stolen" --coordinator-dir coordinator
+    """
+    folder = CoordinatorFolder(coordinator_dir)
+    with _ledger(folder, database) as ledger:
+        count = MemberRegister(ledger.engine).revoke(name, reason)
+    if as_json:
+        command_line.print_json({"name": name, "reason": reason, "certificates": count})
+        return
+    typer.echo(f"{name} is shut out: {count} certificates revoked")
+
+
+def _ledger(folder: CoordinatorFolder, database: str | None) -> Ledger:
+    if database is None:
+        # A mistyped folder must not become a federation without members.
+        read_certificate(folder.identity / "ca.pem")
+    return Ledger(database or folder.ledger)

@@ -1,0 +1,49 @@
+"""Tables of the federation's members and of invitations, in the ledger's database."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import LargeBinary, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from server.ledger_tables import NAME_CHARACTERS, Base
+
+SERIAL_CHARACTERS = 40
+ROLE_CHARACTERS = 20
+
+
+class MemberRow(Base):
+    """A certificate of a member. One of a name is in use at a time, and at most one more is waiting to be."""
+
+    __tablename__ = "members"
+    # Hexadecimal.
+    serial: Mapped[str] = mapped_column(String(SERIAL_CHARACTERS), primary_key=True)
+    name: Mapped[str] = mapped_column(String(NAME_CHARACTERS), index=True)
+    role: Mapped[str] = mapped_column(String(ROLE_CHARACTERS))
+    # SHA-256 of the certificate.
+    fingerprint: Mapped[bytes] = mapped_column(LargeBinary(32))
+    # DER.
+    public_key: Mapped[bytes] = mapped_column(LargeBinary)
+    certificate: Mapped[bytes] = mapped_column(LargeBinary)
+    enrolled_at: Mapped[datetime]
+    not_after: Mapped[datetime]
+    # When it came into use; empty while another of the same name is.
+    used_at: Mapped[datetime | None]
+    # When another took its place.
+    replaced_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    reason: Mapped[str] = mapped_column(Text, server_default="")
+
+
+class InvitationRow(Base):
+    """An invitation; of its token there is a hash only."""
+
+    __tablename__ = "invitations"
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    name: Mapped[str] = mapped_column(String(NAME_CHARACTERS), index=True)
+    role: Mapped[str] = mapped_column(String(ROLE_CHARACTERS))
+    invited_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    # Serial of the certificate that it was used for.
+    used_for: Mapped[str | None] = mapped_column(String(SERIAL_CHARACTERS))

@@ -1,0 +1,360 @@
+"""The register of members: whose certificate is good, who was invited, and who was shut out and why.
+
+It lies in the ledger's database, so every process of the service sees the same, and is asked at each call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
+from sqlalchemy.exc import DBAPIError
+
+from common.deletion import DATA_PROTECTION_OFFICER, utc_now
+from common.errors import InvalidIdentity, ServiceUnavailable
+from common.identities.identity import certificate_pem, parse_certificate
+from common.identities.invitation import new_token, token_hash
+from common.identities.keys import public_bytes
+from common.identities.member_names import COORDINATOR, MemberRole, check_member_name, member_of
+from server.authority import CertificateAuthority
+from server.ledger_database import have_to_itself
+from server.member_tables import InvitationRow, MemberRow
+
+INVITATION_DAYS = 7.0
+_REASON_CHARACTERS = 1000
+_UNUSED_KEY = "the invitation was used already, for another key; ask for another, and say that somebody has used it"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One certificate of a member.
+
+    Attributes
+    ----------
+    name, role
+        Who it is.
+    serial, fingerprint : str
+        Of the certificate, hexadecimal.
+    enrolled_at, not_after : datetime
+        From when to when it is good.
+    in_use : bool
+        Whether it has been used; False for one that waits to take the place of another.
+    replaced_at, revoked_at : datetime, optional
+        When another took its place, and when it was revoked.
+    reason : str
+        Why it was revoked.
+    """
+
+    name: str
+    role: MemberRole
+    serial: str
+    fingerprint: str
+    enrolled_at: datetime
+    not_after: datetime
+    in_use: bool
+    replaced_at: datetime | None
+    revoked_at: datetime | None
+    reason: str
+
+    def state(self, now: datetime) -> str:
+        """Return what has become of the certificate, in one word."""
+        if self.revoked_at is not None:
+            return "revoked"
+        if self.replaced_at is not None:
+            return "replaced"
+        if now >= self.not_after:
+            return "expired"
+        return "in use" if self.in_use else "waiting"
+
+
+class MemberRegister:
+    """Who may be at the other end of a connection; safe for threads and for several processes.
+
+    Parameters
+    ----------
+    engine : Engine
+        The ledger's database.
+    clock : callable
+        Returns the time, with a zone.
+    """
+
+    def __init__(self, engine: Engine, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def invite(self, name: str, role: MemberRole, days: float = INVITATION_DAYS) -> bytes:
+        """Let somebody join under a name, within some days; return the token, which is kept nowhere.
+
+        An earlier invitation under that name that was not used is good no more.
+
+        Raises
+        ------
+        InvalidIdentity
+            If the name cannot stand in a certificate, is the coordinator's or of the data-protection office as a whole,
+            or is that of a member.
+        """
+        check_member_name(name)
+        if role is MemberRole.COORDINATOR or name == COORDINATOR:
+            raise InvalidIdentity(f"{name!r} cannot be invited as a {role}: there is one coordinator, made by init")
+        if name == DATA_PROTECTION_OFFICER and role is MemberRole.SITE:
+            raise InvalidIdentity(f"{name!r} asks and holds no records; invite it with --role requester")
+        token = new_token()
+        with self._writing() as connection:
+            now = self._clock()
+            self._check_free(connection, name, now)
+            _withdraw(connection, name)
+            connection.execute(
+                insert(InvitationRow).values(
+                    token_hash=token_hash(token),
+                    name=name,
+                    role=role.value,
+                    invited_at=now,
+                    expires_at=now + timedelta(days=days),
+                )
+            )
+        return token
+
+    def enrol(
+        self, token: bytes, name: str, role: str, key: ec.EllipticCurvePublicKey, authority: CertificateAuthority
+    ) -> x509.Certificate:
+        """Give the holder of an invitation its first certificate; the same one if the same key asks again.
+
+        Raises
+        ------
+        InvalidIdentity
+            If the invitation is unknown, has expired, was used for another key or is for another name or role, or a
+            member has the name.
+        """
+        with self._writing() as connection:
+            now = self._clock()
+            invited = connection.execute(
+                select(InvitationRow.__table__).where(InvitationRow.token_hash == token_hash(token))
+            ).first()
+            if invited is None:
+                raise InvalidIdentity("the invitation is unknown, or a later one has taken its place; ask for another")
+            if (invited.name, invited.role) != (name, role):
+                raise InvalidIdentity("the invitation was altered: it is for another name or role; ask for another")
+            if now >= invited.expires_at:
+                raise InvalidIdentity(f"the invitation expired on {_when(invited.expires_at)}; ask for another")
+            if invited.used_for is not None:
+                return self._again(connection, invited.used_for, key)
+            self._check_free(connection, name, now)
+            made = authority.issue(key, MemberRole(role), name, now)
+            connection.execute(
+                update(MemberRow).where(*_unreplaced(name), MemberRow.revoked_at.is_(None)).values(replaced_at=now)
+            )
+            self._insert(connection, made, now, used=now)
+            connection.execute(
+                update(InvitationRow)
+                .where(InvitationRow.token_hash == invited.token_hash)
+                .values(used_for=serial_of(made))
+            )
+        return made
+
+    def adopt(self, certificate: x509.Certificate) -> None:
+        """Enter a certificate that the coordinator made for itself; one that is known stays as it is.
+
+        If another of its name is in use, it takes that one's place when it is first used.
+        """
+        with self._writing() as connection:
+            if _find(connection, serial_of(certificate)) is None:
+                now = self._clock()
+                _, name = member_of(certificate)
+                first = not connection.execute(select(MemberRow.serial).where(*_unreplaced(name))).first()
+                self._insert(connection, certificate, now, used=now if first else None)
+
+    def rotate(self, serial: str, key: ec.EllipticCurvePublicKey, authority: CertificateAuthority) -> x509.Certificate:
+        """Give a member a certificate for a fresh key, which takes the place of the present one when it is first used.
+
+        The same key again has the same certificate; another one takes the place of one that waits.
+
+        Raises
+        ------
+        InvalidIdentity
+            If the certificate with this serial is not good, or another member has the key.
+        """
+        if (fault := self.check(serial)) is not None:
+            raise InvalidIdentity(fault)
+        with self._writing() as connection:
+            now = self._clock()
+            row = _find(connection, serial)
+            if row is None:
+                raise InvalidIdentity(_unknown())
+            known = connection.execute(
+                select(MemberRow.__table__).where(MemberRow.public_key == public_bytes(key))
+            ).first()
+            if known is not None:
+                if known.name != row.name or known.replaced_at is not None or known.revoked_at is not None:
+                    raise InvalidIdentity("the key was used before; a rotation needs a fresh one")
+                return parse_certificate(known.certificate, "the register of members")
+            connection.execute(delete(MemberRow).where(*_unreplaced(row.name), MemberRow.used_at.is_(None)))
+            made = authority.issue(key, MemberRole(row.role), row.name, now)
+            self._insert(connection, made, now, used=None)
+        return made
+
+    def revoke(self, name: str, reason: str) -> int:
+        """Shut a member out for good: every certificate of it, and invitations under its name; return how many.
+
+        Raises
+        ------
+        InvalidIdentity
+            If there is no such member, or the reason is no line of text.
+        """
+        if not reason or not reason.isprintable() or len(reason) > _REASON_CHARACTERS:
+            raise InvalidIdentity(f"a reason is one line of at most {_REASON_CHARACTERS} characters, and not empty")
+        with self._writing() as connection:
+            _withdraw(connection, name)
+            shut_out = connection.execute(
+                update(MemberRow)
+                .where(*_unreplaced(name), MemberRow.revoked_at.is_(None))
+                .values(revoked_at=self._clock(), reason=reason)
+            ).rowcount
+            if not shut_out and not connection.execute(select(MemberRow.serial).where(MemberRow.name == name)).first():
+                raise InvalidIdentity(f"there is no member {name!r}; munkey-server members lists those that are")
+        return shut_out
+
+    def check(self, serial: str) -> str | None:
+        """Return why the certificate with a serial is not good, or None if it is.
+
+        One that waited for its first use takes the place of the one before.
+        """
+        with self._reading() as connection:
+            row = _find(connection, serial)
+        if row is not None and row.used_at is None and _fault(row, self._clock()) is None:
+            row = self._put_in_use(serial)
+        return _unknown() if row is None else _fault(row, self._clock())
+
+    def list(self) -> tuple[Member, ...]:
+        """Return every certificate, by name and then by age."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                select(MemberRow.__table__).order_by(MemberRow.name, MemberRow.enrolled_at, MemberRow.serial)
+            )
+            return tuple(
+                Member(
+                    row.name,
+                    MemberRole(row.role),
+                    row.serial,
+                    row.fingerprint.hex(),
+                    row.enrolled_at,
+                    row.not_after,
+                    row.used_at is not None,
+                    row.replaced_at,
+                    row.revoked_at,
+                    row.reason,
+                )
+                for row in rows
+            )
+
+    def _put_in_use(self, serial: str) -> Row[Any] | None:
+        with self._writing() as connection:
+            row = _find(connection, serial)
+            now = self._clock()
+            if row is not None and row.used_at is None and _fault(row, now) is None:
+                connection.execute(
+                    update(MemberRow)
+                    .where(*_unreplaced(row.name), MemberRow.used_at.is_not(None))
+                    .values(replaced_at=now)
+                )
+                connection.execute(update(MemberRow).where(MemberRow.serial == serial).values(used_at=now))
+                row = _find(connection, serial)
+        return row
+
+    def _again(self, connection: Connection, serial: str, key: ec.EllipticCurvePublicKey) -> x509.Certificate:
+        row = _find(connection, serial)
+        if row is None or row.public_key != public_bytes(key):
+            raise InvalidIdentity(_UNUSED_KEY)
+        if (fault := _fault(row, self._clock())) is not None:
+            raise InvalidIdentity(fault)
+        return parse_certificate(row.certificate, "the register of members")
+
+    def _check_free(self, connection: Connection, name: str, now: datetime) -> None:
+        rows = connection.execute(select(MemberRow.__table__).where(*_unreplaced(name)))
+        if any(_fault(row, now) is None for row in rows):
+            raise InvalidIdentity(
+                f"{name!r} is a member already; choose another name, or shut that one out first: munkey-server revoke"
+            )
+
+    def _insert(
+        self, connection: Connection, certificate: x509.Certificate, now: datetime, *, used: datetime | None
+    ) -> None:
+        role, name = member_of(certificate)
+        key = certificate.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise AssertionError("an authority signs certificates of ECDSA keys only")
+        connection.execute(
+            insert(MemberRow).values(
+                serial=serial_of(certificate),
+                name=name,
+                role=role.value,
+                fingerprint=certificate.fingerprint(hashes.SHA256()),
+                public_key=public_bytes(key),
+                certificate=certificate_pem(certificate),
+                enrolled_at=now,
+                not_after=certificate.not_valid_after_utc,
+                used_at=used,
+            )
+        )
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise ServiceUnavailable(f"the register of members cannot be used: {error.orig}; try again") from None
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        try:
+            with self._engine.execution_options(write=True).connect() as connection, connection.begin():
+                have_to_itself(connection)
+                yield connection
+        except DBAPIError as error:
+            raise ServiceUnavailable(f"the register of members cannot be used: {error.orig}; try again") from None
+
+
+def serial_of(certificate: x509.Certificate) -> str:
+    """Return a certificate's serial number as the register has it."""
+    return f"{certificate.serial_number:x}"
+
+
+def _find(connection: Connection, serial: str) -> Row[Any] | None:
+    return connection.execute(select(MemberRow.__table__).where(MemberRow.serial == serial)).first()
+
+
+def _unreplaced(name: str) -> tuple[Any, ...]:
+    return (MemberRow.name == name, MemberRow.replaced_at.is_(None))
+
+
+def _withdraw(connection: Connection, name: str) -> None:
+    """Let invitations under a name that were not used be good no more."""
+    connection.execute(delete(InvitationRow).where(InvitationRow.name == name, InvitationRow.used_for.is_(None)))
+
+
+def _when(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M} UTC"
+
+
+def _unknown() -> str:
+    return "the certificate is in no register of this federation; ask for an invitation and join"
+
+
+def _fault(row: Row[Any], now: datetime) -> str | None:
+    if row.revoked_at is not None:
+        return f"the certificate of {row.role} {row.name} was revoked on {_when(row.revoked_at)}: {row.reason}"
+    if row.replaced_at is not None:
+        return (
+            f"the certificate of {row.role} {row.name} was replaced on {_when(row.replaced_at)}; "
+            "use the one that took its place"
+        )
+    if now >= row.not_after:
+        return f"the certificate of {row.role} {row.name} expired on {_when(row.not_after)}; join again"
+    return None

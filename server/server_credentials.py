@@ -1,0 +1,47 @@
+"""What the coordinator shows on its TLS ports, and whom it lets in."""
+
+from __future__ import annotations
+
+import logging
+
+import grpc
+
+from common.errors import InvalidIdentity
+from common.identities.identity import Identity
+
+_log = logging.getLogger(__name__)
+
+
+def server_credentials(identity: Identity, *, ask_members: bool) -> grpc.ServerCredentials:
+    """Return credentials that follow the identity's files, so that a renewal needs no restart.
+
+    Parameters
+    ----------
+    identity : Identity
+        The coordinator's.
+    ask_members : bool
+        Whether only connections with a certificate of the federation's authority are taken.
+    """
+    shown = identity
+
+    def follow() -> grpc.ServerCertificateConfiguration | None:
+        # gRPC asks at each handshake, in one thread at a time.
+        nonlocal shown
+        try:
+            found = Identity.read(identity.folder)
+        except InvalidIdentity as error:
+            _log.warning("%s", error)
+            return None
+        if found.pem == shown.pem:
+            return None
+        shown = found
+        return _configuration(found)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(identity), follow, require_client_authentication=ask_members
+    )
+
+
+def _configuration(identity: Identity) -> grpc.ServerCertificateConfiguration:
+    ca, certificate, key = identity.pem
+    return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=ca)

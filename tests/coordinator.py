@@ -1,0 +1,140 @@
+"""A coordinator with an authority, a deletion service over mutual TLS and an enrolment service, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from common.deletion import utc_now
+from common.deletion_channel import DeletionChannel
+from common.failpoints import Armed, Plan, arm
+from common.identities import Identity, MemberRole
+from common.identities.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, certificate_pem
+from common.identities.invitation import Invitation
+from common.identities.keys import make_key
+from common.private_files import replace_file
+from server.authority import CertificateAuthority
+from server.coordinator_folder import CoordinatorFolder
+from server.deletion_server import DeletionServer
+from server.deletion_service import LedgerService
+from server.enrolment_server import Enrolments, EnrolmentServer
+from server.ledger import Ledger
+from server.log import TransparencyLog
+from server.log_key import open_log_key
+from server.members import MemberRegister
+from server.proofs import CoordinatorProofs
+
+PATIENCE = 20.0
+SITE, OTHER, OFFICER = "hospital-1", "hospital-2", "officer"
+
+
+def make_identity(
+    authority: CertificateAuthority,
+    folder: Path,
+    role: MemberRole = MemberRole.SITE,
+    name: str = SITE,
+    *,
+    start: datetime | None = None,
+    days: float = 1.0,
+) -> Path:
+    """Write an identity as an authority would issue it, from `start` on; nobody enters it in a register."""
+    folder.mkdir(parents=True)
+    key = make_key(folder / KEY_FILE)
+    certificate = authority.issue(key.public_key(), role, name, start or utc_now(), days=days)
+    replace_file(folder / CA_FILE, certificate_pem(authority.certificate))
+    replace_file(folder / CERTIFICATE_FILE, certificate_pem(certificate))
+    return folder
+
+
+def fresh_key() -> ec.EllipticCurvePublicKey:
+    """Return the public part of a key that nobody has."""
+    return ec.generate_private_key(ec.SECP256R1()).public_key()
+
+
+@dataclass
+class Coordinator:
+    """A running coordinator."""
+
+    folder: CoordinatorFolder
+    authority: CertificateAuthority
+    ledger: Ledger
+    register: MemberRegister
+    service: LedgerService
+    server: DeletionServer
+    enrolment: EnrolmentServer
+    work: Path
+
+    @property
+    def address(self) -> str:
+        return self.server.address
+
+    @property
+    def identity(self) -> Identity:
+        return self.folder.read_identity()
+
+    def invite(self, name: str, role: MemberRole = MemberRole.SITE, days: float = 1.0) -> Path:
+        """Return the file of an invitation."""
+        token = self.register.invite(name, role, days)
+        path = self.work / f"{name}-{token.hex()[:8]}.json"
+        Invitation(
+            self.authority.federation, name, role, self.enrolment.address, self.authority.certificate, token
+        ).write(path)
+        return path
+
+    def member(self, name: str, role: MemberRole = MemberRole.SITE) -> Identity:
+        """Return the identity of somebody who is a member."""
+        folder = make_identity(self.authority, self.work / f"identity-{name}", role, name)
+        identity = Identity.read(folder)
+        self.register.adopt(identity.certificate)
+        if role is MemberRole.SITE:
+            self.ledger.register(name)
+        return identity
+
+    def channel(self, identity: Identity | None) -> DeletionChannel:
+        return DeletionChannel(self.address, timeout=PATIENCE, identity=identity)
+
+
+@contextmanager
+def running_coordinator(
+    work: Path, *, clock: Callable[[], datetime] = utc_now, trust: Path | None = None
+) -> Iterator[Coordinator]:
+    """Give a coordinator that serves until the context ends; `clock` is the one of its register."""
+    folder = CoordinatorFolder(work / "coordinator")
+    authority = folder.create("test federation", ["127.0.0.1", "localhost"])
+    with ExitStack() as stack:
+        ledger = stack.enter_context(Ledger(folder.ledger))
+        register = MemberRegister(ledger.engine, clock=clock)
+        identity = folder.read_identity()
+        register.adopt(identity.certificate)
+        _, log_key = open_log_key(folder.log_key, str(folder.ledger))
+        service = LedgerService(ledger, proofs=CoordinatorProofs(TransparencyLog(ledger.engine, log_key), trust))
+        server = stack.enter_context(DeletionServer(service, identity=identity, register=register))
+        enrolments = Enrolments(register, ledger, authority, log_key.public, folder.trust)
+        enrolment = stack.enter_context(EnrolmentServer(enrolments, "127.0.0.1:0", identity))
+        yield Coordinator(folder, authority, ledger, register, service, server, enrolment, work)
+        service.close()
+
+
+class Killed(BaseException):
+    """Stands for the end of a process, which no part of it can catch."""
+
+
+@contextmanager
+def killed_at(failpoint: str) -> Iterator[None]:
+    """Have what runs within the context end at a failpoint, as if its process were killed there."""
+
+    def kill() -> None:
+        raise Killed
+
+    arm(Armed(Plan.parse(f"{failpoint}=kill"), kill=kill))
+    try:
+        with pytest.raises(Killed):
+            yield
+    finally:
+        arm(None)

@@ -1,0 +1,286 @@
+"""Members join over real TLS: a coordinator and what `munkey-client join` does, in one process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from client.joining import Joined, join
+from client.site import SiteFolder
+from common.deletion import DeletionRequest, WholeSite, utc_now
+from common.deletion_channel import DeletionChannel
+from common.errors import InvalidIdentity, InvalidProof, ServiceUnavailable
+from common.identities import Identity, MemberRole
+from common.identities.identity import CERTIFICATE_FILE, KEY_FILE
+from common.identities.invitation import Invitation
+from common.signing.keys import SigningKey
+from common.trusted_keys import Role, TrustedKey, TrustedKeys
+from server.authority import CertificateAuthority
+from server.deletion_server import DeletionServer
+from tests.coordinator import OFFICER, OTHER, SITE, Coordinator, killed_at, make_identity, running_coordinator
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return utc_now() + self.ahead
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path, clock: Clock) -> Iterator[Coordinator]:
+    with running_coordinator(tmp_path, clock=clock) as running:
+        yield running
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> SiteFolder:
+    folder = SiteFolder(tmp_path / SITE)
+    folder.path.mkdir()
+    return folder
+
+
+def join_as_site(invitation: Path, site: SiteFolder) -> Joined:
+    return join(Invitation.read(invitation), site.identity, site)
+
+
+def test_site_joins_and_is_known_at_its_first_call(coordinator: Coordinator, site: SiteFolder) -> None:
+    joined = join_as_site(coordinator.invite(SITE), site)
+
+    with coordinator.channel(site.find_identity()) as channel:
+        status = channel.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
+    assert (joined.identity.name, joined.identity.role) == (SITE, MemberRole.SITE)
+    assert [progress.site for progress in status.sites] == [SITE]
+    assert coordinator.ledger.site_names() == (SITE,)
+
+
+def test_private_key_never_leaves_the_site(coordinator: Coordinator, site: SiteFolder) -> None:
+    joined = join_as_site(coordinator.invite(SITE), site)
+
+    key = joined.identity.key_file.read_bytes()
+    body = key.splitlines()[1]
+    assert joined.identity.key_file.stat().st_mode & 0o777 == 0o600
+    kept = [file for file in coordinator.folder.path.rglob("*") if file.is_file()]
+    assert kept
+    assert all(body not in file.read_bytes() for file in kept)
+
+
+def test_site_trusts_itself_and_the_log_and_no_requester(coordinator: Coordinator, site: SiteFolder) -> None:
+    joined = join_as_site(coordinator.invite(SITE), site)
+
+    trusted = TrustedKeys.read(site.trust)
+    assert [(key.name, key.role) for key in trusted.keys] == [(SITE, Role.SITE), ("coordinator", Role.LOG)]
+    assert trusted.keys[0].key == SigningKey.read(site.signing_key).public
+    assert trusted.keys[1].key == SigningKey.read(coordinator.folder.log_key).public
+    assert joined.officers == 0
+
+
+def test_coordinator_that_checks_signatures_knows_the_sites_key(coordinator: Coordinator, site: SiteFolder) -> None:
+    TrustedKeys().write(coordinator.folder.trust)
+
+    joined = join_as_site(coordinator.invite(SITE), site)
+
+    known = TrustedKeys.read(coordinator.folder.trust).of(Role.SITE, SITE)
+    assert joined.signing_key_trusted
+    assert [key.key for key in known] == [SigningKey.read(site.signing_key).public]
+
+
+def test_signing_key_of_another_site_is_not_taken(coordinator: Coordinator, site: SiteFolder) -> None:
+    key = SigningKey.generate()
+    key.write(site.signing_key)
+    TrustedKeys().add(TrustedKey(OTHER, Role.SITE, key.public)).write(coordinator.folder.trust)
+
+    with pytest.raises(InvalidIdentity, match="trusted already"):
+        join_as_site(coordinator.invite(SITE), site)
+
+    assert coordinator.register.list()[0].name == "coordinator"
+    assert len(coordinator.register.list()) == 1
+
+
+def test_log_of_another_coordinator_is_not_taken_for_the_trusted_one(
+    coordinator: Coordinator, site: SiteFolder
+) -> None:
+    TrustedKeys().add(TrustedKey("coordinator", Role.LOG, SigningKey.generate().public)).write(site.trust)
+
+    with pytest.raises(InvalidIdentity, match="trusts another log"):
+        join_as_site(coordinator.invite(SITE), site)
+
+    assert not (site.identity / CERTIFICATE_FILE).exists()
+
+
+def test_requester_joins_without_a_signing_key(coordinator: Coordinator, tmp_path: Path) -> None:
+    invitation = Invitation.read(coordinator.invite(OFFICER, MemberRole.REQUESTER))
+
+    joined = join(invitation, tmp_path / "mine", None)
+
+    assert joined.identity.role is MemberRole.REQUESTER
+    assert coordinator.ledger.site_names() == ()
+
+
+def test_used_invitation_is_refused(coordinator: Coordinator, site: SiteFolder, tmp_path: Path) -> None:
+    invitation = coordinator.invite(SITE)
+    join_as_site(invitation, site)
+    thief = SiteFolder(tmp_path / "thief")
+    thief.path.mkdir()
+
+    with pytest.raises(InvalidIdentity, match="was used already"):
+        join_as_site(invitation, thief)
+
+    assert not (thief.identity / CERTIFICATE_FILE).exists()
+
+
+def test_expired_invitation_is_refused(coordinator: Coordinator, site: SiteFolder, clock: Clock) -> None:
+    invitation = coordinator.invite(SITE, days=2)
+    clock.ahead = timedelta(days=2)
+
+    with pytest.raises(InvalidIdentity, match="the invitation expired on"):
+        join_as_site(invitation, site)
+
+
+def test_earlier_invitation_is_good_no_more(coordinator: Coordinator, site: SiteFolder) -> None:
+    earlier, later = coordinator.invite(SITE), coordinator.invite(SITE)
+
+    with pytest.raises(InvalidIdentity, match="a later one has taken its place"):
+        join_as_site(earlier, site)
+    assert join_as_site(later, site).identity.name == SITE
+
+
+def test_altered_invitation_is_refused(coordinator: Coordinator, site: SiteFolder) -> None:
+    invitation = coordinator.invite(SITE)
+    document = json.loads(invitation.read_text())
+
+    invitation.write_text(json.dumps({**document, "name": OTHER}))
+    with pytest.raises(InvalidIdentity, match="altered: it is for another name or role"):
+        join_as_site(invitation, site)
+    invitation.write_text(json.dumps({**document, "token": "00" * 32}))
+    with pytest.raises(InvalidIdentity, match="the invitation is unknown"):
+        join_as_site(invitation, site)
+
+
+def test_second_member_of_a_name_is_refused(coordinator: Coordinator, site: SiteFolder) -> None:
+    join_as_site(coordinator.invite(SITE), site)
+
+    with pytest.raises(InvalidIdentity, match=f"'{SITE}' is a member already"):
+        coordinator.invite(SITE)
+    with pytest.raises(InvalidIdentity, match="is a member already"):
+        coordinator.invite(SITE, MemberRole.REQUESTER)
+
+
+def test_coordinator_of_another_authority_hears_nothing(coordinator: Coordinator, site: SiteFolder) -> None:
+    invitation = Invitation.read(coordinator.invite(SITE))
+    other = CertificateAuthority.make("another", utc_now())
+
+    with pytest.raises(InvalidIdentity, match="not the coordinator that made this invitation"):
+        join(replace(invitation, authority=other.certificate), site.identity, site)
+
+    assert len(coordinator.register.list()) == 1
+
+
+def test_enrolment_service_in_plain_text_hears_nothing(coordinator: Coordinator, site: SiteFolder) -> None:
+    invitation = Invitation.read(coordinator.invite(SITE))
+
+    with (
+        DeletionServer(coordinator.service) as plain,
+        pytest.raises(ServiceUnavailable, match="does not speak TLS"),
+    ):
+        join(replace(invitation, address=plain.address), site.identity, site)
+
+
+def test_identity_is_never_overwritten(coordinator: Coordinator, site: SiteFolder) -> None:
+    join_as_site(coordinator.invite(SITE), site)
+    key = (site.identity / KEY_FILE).read_bytes()
+
+    with pytest.raises(InvalidIdentity, match="never overwritten"):
+        join_as_site(coordinator.invite(OTHER), site)
+
+    assert (site.identity / KEY_FILE).read_bytes() == key
+
+
+@pytest.mark.parametrize("failpoint", ["join.key-made", "join.enrolled"])
+def test_interrupted_join_is_made_up_for_with_the_same_invitation(
+    coordinator: Coordinator, site: SiteFolder, failpoint: str
+) -> None:
+    invitation = coordinator.invite(SITE)
+    with killed_at(failpoint):
+        join_as_site(invitation, site)
+
+    with pytest.raises(InvalidIdentity, match="again if it was interrupted"):
+        site.find_identity()
+    joined = join_as_site(invitation, site)
+
+    assert [member.name for member in coordinator.register.list()] == ["coordinator", SITE]
+    assert Identity.read(site.identity) == joined.identity
+
+
+def test_connection_without_an_identity_is_told_to_show_one(coordinator: Coordinator) -> None:
+    with coordinator.channel(None) as channel, pytest.raises(InvalidIdentity, match="speaks TLS only"):
+        channel.get("request-1")
+
+
+def test_identity_is_never_shown_in_plain_text(coordinator: Coordinator) -> None:
+    identity = coordinator.member(SITE)
+
+    with (
+        DeletionServer(coordinator.service) as plain,
+        DeletionChannel(plain.address, identity=identity) as channel,
+        pytest.raises(InvalidIdentity, match="does not speak TLS"),
+    ):
+        channel.get("request-1")
+
+
+def test_certificate_of_another_authority_is_not_let_in(coordinator: Coordinator, tmp_path: Path) -> None:
+    stranger = Identity.read(make_identity(CertificateAuthority.make("another", utc_now()), tmp_path / "stranger"))
+    masked = tmp_path / "masked"
+    (tmp_path / "stranger").rename(masked)
+    # It knows the coordinator's authority, and hopes not to be asked for its own.
+    shown = replace(stranger, _ca=(coordinator.folder.identity / "ca.pem").read_bytes(), folder=masked)
+
+    with coordinator.channel(shown) as channel, pytest.raises(ServiceUnavailable, match="another authority signed it"):
+        channel.get("request-1")
+
+
+@pytest.mark.parametrize(("start", "days"), [(-3, 1.0), (1, 1.0)])
+def test_certificate_outside_of_its_time_is_not_let_in(
+    coordinator: Coordinator, tmp_path: Path, start: int, days: float
+) -> None:
+    begin = utc_now() + timedelta(days=start)
+    folder = make_identity(coordinator.authority, tmp_path / "late", start=begin, days=days)
+    at = begin + timedelta(hours=1)
+
+    with (
+        coordinator.channel(Identity.read(folder, clock=lambda: at)) as channel,
+        pytest.raises(ServiceUnavailable, match="does not take the certificate of site"),
+    ):
+        channel.get("request-1")
+
+
+def test_site_cannot_pass_for_the_coordinator(coordinator: Coordinator) -> None:
+    identity = coordinator.member(SITE)
+
+    with (
+        DeletionServer(coordinator.service, identity=identity) as false,
+        DeletionChannel(false.address, identity=coordinator.member(OTHER)) as channel,
+        pytest.raises(InvalidIdentity, match="is not this federation's coordinator"),
+    ):
+        channel.get("request-1")
+
+
+def test_wrong_signing_key_is_refused(coordinator: Coordinator, site: SiteFolder) -> None:
+    site.signing_key.write_text("no key")
+    site.signing_key.chmod(0o600)
+
+    with pytest.raises(InvalidProof, match="holds no Ed25519 private key"):
+        join_as_site(coordinator.invite(SITE), site)
