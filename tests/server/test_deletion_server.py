@@ -145,7 +145,7 @@ def test_address_in_use_is_refused(server: DeletionServer, ledger: Ledger) -> No
 def test_address_taken_at_the_last_moment_is_refused(
     server: DeletionServer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deletion_server, "_check_free", lambda *_: None)
+    monkeypatch.setattr(deletion_server, "check_free", lambda *_: None)
     other = DeletionServer(LedgerService(ledger), server.address)
 
     with pytest.raises(InvalidSetting, match="in use"):
