@@ -56,7 +56,7 @@ class Connection:
         return self._identity
 
     def stub(self) -> Any:
-        """Return what calls are made with; on another channel once the identity's certificate was replaced by a rotation.
+        """Return what calls are made with; on another channel once a rotation replaced the identity's certificate.
 
         The channel of the identity before is closed, and with it streams that are being read from it.
         """
