@@ -13,6 +13,7 @@ from client.commands.orders import agent, catch_up
 from client.commands.predict import predict
 from client.commands.request import request
 from client.commands.restore import restore
+from client.commands.rotate import rotate
 from client.commands.secret import secret
 from client.commands.status import status
 from client.commands.verify import verify
@@ -26,6 +27,7 @@ app = command_line.application("A site of the federation: its records, its delet
 for _command in (
     secret,
     join,
+    rotate,
     enrol,
     agent,
     catch_up,

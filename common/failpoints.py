@@ -73,6 +73,11 @@ class Failpoint(StrEnum):
     WRITE_BACK_AFTER_COMMIT = "write-back.after-commit"
     JOIN_KEY_MADE = "join.key-made"
     JOIN_ENROLLED = "join.enrolled"
+    ROTATE_KEY_MADE = "rotate.key-made"
+    ROTATE_ISSUED = "rotate.issued"
+    ROTATE_STAGED = "rotate.staged"
+    ROTATE_KEY_MOVED = "rotate.key-moved"
+    ROTATE_IN_PLACE = "rotate.in-place"
 
 
 class Act(StrEnum):

@@ -12,6 +12,7 @@ import secrets
 from pathlib import Path
 
 from common.errors import InvalidInput
+from common.private_files import read_private
 
 REFERENCE_BYTES = 32
 _SECRET_BYTES = 32
@@ -61,12 +62,12 @@ class FederationSecret:
         Raises
         ------
         InvalidInput
-            If the file cannot be read or does not hold a secret.
+            If the file cannot be read, can be used by others than its owner or does not hold a secret.
         """
+        if not path.is_file():
+            raise InvalidInput(f"the federation secret {path} cannot be read; name the file with --secret")
         try:
-            return cls(bytes.fromhex(path.read_text().strip()))
-        except OSError:
-            raise InvalidInput(f"the federation secret {path} cannot be read; name the file with --secret") from None
+            return cls(bytes.fromhex(read_private(path, "a federation secret").decode().strip()))
         except ValueError:
             raise InvalidInput(f"{path} does not hold a federation secret (hexadecimal digits)") from None
 

@@ -39,7 +39,13 @@ DEFAULT_ADDRESS: str = Settings.model_fields["deletion_service"].default
 
 app = command_line.application("The coordinator's deletion service.")
 app.add_typer(trust_application("munkey-server"), name="trust")
-for _command in (member_commands.init, member_commands.invite, member_commands.members, member_commands.revoke):
+for _command in (
+    member_commands.init,
+    member_commands.renew,
+    member_commands.invite,
+    member_commands.members,
+    member_commands.revoke,
+):
     app.command()(_command)
 
 _DatabaseOption = Annotated[
@@ -130,14 +136,14 @@ def serve(
         if register is not None and identity is not None:
             register.adopt(identity.certificate)
         service = LedgerService(opened, proofs=CoordinatorProofs(TransparencyLog(opened.engine, signing), keys))
-        with DeletionServer(service, address, identity=identity, register=register) as server:
+        with DeletionServer(service, address, identity=identity, register=register, authority=authority) as server:
             measured = ""
             if enrolment_address is not None and folder and identity and authority and register:
                 enrolments = Enrolments(register, opened, authority, signing.public, keys or folder.trust)
                 joined = stack.enter_context(EnrolmentServer(enrolments, enrolment_address, identity))
                 measured = f", enrolment at {joined.address}"
             if metrics is not None:
-                measured += f", metrics at {stack.enter_context(served_metrics(opened, metrics))}"
+                measured += f", metrics at {stack.enter_context(served_metrics(opened, metrics, server.refusals))}"
             sites = len(opened.site_names())
             secured = "" if identity is None else ", mutual TLS"
             about = f"ledger {opened.name}, {sites} sites, log key {place} ({signing.public.raw.hex()})"

@@ -17,16 +17,23 @@ from grpc_reflection.v1alpha import reflection
 
 from common.deletion_channel import KEEPALIVE_SECONDS, MESSAGE_OPTIONS, split_address
 from common.identities import Identity
-from protos import deletion_pb2, deletion_pb2_grpc
+from protos import deletion_pb2, deletion_pb2_grpc, enrolment_pb2, enrolment_pb2_grpc
+from server.addressees import addressee_reader
+from server.admission import Admission
+from server.authority import CertificateAuthority
 from server.deletion_service import LedgerService, News
 from server.deletion_servicer import DeletionServicer
 from server.listening import cannot_listen, check_free
 from server.members import MemberRegister
+from server.membership_servicer import MembershipServicer
 from server.presence import Presence
+from server.refusals import Refusals
 from server.server_credentials import server_credentials
 from server.upkeep import Upkeep
 
 SERVICE_NAME = deletion_pb2.DESCRIPTOR.services_by_name["Deletion"].full_name
+
+_MEMBERS_SERVICES = (SERVICE_NAME, enrolment_pb2.DESCRIPTOR.services_by_name["Membership"].full_name)
 
 _SERVER_OPTIONS = [
     *MESSAGE_OPTIONS,
@@ -51,7 +58,9 @@ class DeletionServer:
     identity : Identity, optional
         The coordinator's: connections are mutual TLS, and only certificates of its authority are let in.
     register : MemberRegister, optional
-        Says which of these are good.
+        Says which of these are good, and so who may call what; needed with an identity.
+    authority : CertificateAuthority, optional
+        Signs certificates of members that rotate; nobody can without it.
 
     Raises
     ------
@@ -66,11 +75,16 @@ class DeletionServer:
         *,
         identity: Identity | None = None,
         register: MemberRegister | None = None,
+        authority: CertificateAuthority | None = None,
     ) -> None:
+        if (identity is None) != (register is None):
+            raise ValueError("an identity and a register of members go together")
         self._host, self._port = split_address(address)
         self._service = service
         self._identity = identity
         self._register = register
+        self._authority = authority
+        self.refusals = Refusals()
         self._presence = Presence(service.ledger)
         self._upkeep: Upkeep | None = None
         self._thread: threading.Thread | None = None
@@ -135,6 +149,13 @@ class DeletionServer:
         self._thread = None
         self._presence.write()
 
+    def _make_admission(self) -> Admission | None:
+        if self._register is None:
+            return None
+        return Admission(
+            self._register, addressee_reader(self._service.ledger.engine), _MEMBERS_SERVICES, self.refusals
+        )
+
     def _add_port(self, server: grpc.aio.Server) -> int:
         if self._identity is None:
             return int(server.add_insecure_port(self.address))
@@ -142,7 +163,8 @@ class DeletionServer:
 
     async def _serve(self, started: Future[int]) -> None:
         try:
-            server = grpc.aio.server(options=_SERVER_OPTIONS)
+            admission = self._make_admission()
+            server = grpc.aio.server(options=_SERVER_OPTIONS, interceptors=[admission] if admission else None)
             servicer = DeletionServicer(self._service, self._presence)
             deletion_pb2_grpc.add_DeletionServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
             checks = health.aio.HealthServicer()
@@ -154,7 +176,13 @@ class DeletionServer:
                 port = self._add_port(server)
             except RuntimeError:
                 raise cannot_listen(self.address, "it is in use") from None
+            if self._register is not None and self._authority is not None:
+                enrolment_pb2_grpc.add_MembershipServicer_to_server(  # type: ignore[no-untyped-call]
+                    MembershipServicer(self._register, self._authority), server
+                )
             await server.start()
+            if admission is not None:
+                await admission.start()
             for name in ("", SERVICE_NAME):
                 await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
             self._loop = loop = asyncio.get_running_loop()
@@ -172,5 +200,9 @@ class DeletionServer:
             await checks.enter_graceful_shutdown()
             servicer.stop()
             await server.stop(grace)
+            if admission is not None:
+                await admission.stop()
         # Threads may still wait for this loop, so it must not.
         await loop.run_in_executor(None, servicer.close)
+        if admission is not None:
+            await loop.run_in_executor(None, admission.close)

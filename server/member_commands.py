@@ -1,4 +1,4 @@
-"""`munkey-server init`, `invite`, `members` and `revoke`: who belongs to the federation."""
+"""`munkey-server init`, `renew`, `invite`, `members` and `revoke`: who belongs to the federation."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from common.errors import InvalidSetting
 from common.identities.identity import read_certificate
 from common.identities.invitation import Invitation, fingerprint
 from common.identities.member_names import MemberRole
-from server import display
-from server.authority import AUTHORITY_YEARS
+from server import display, renewal
+from server.authority import AUTHORITY_YEARS, hosts_of
 from server.coordinator_folder import CoordinatorFolder
 from server.ledger import Ledger
 from server.members import INVITATION_DAYS, MemberRegister
@@ -157,6 +157,32 @@ def revoke(
         command_line.print_json({"name": name, "reason": reason, "certificates": count})
         return
     typer.echo(f"{name} is shut out: {count} certificates revoked")
+
+
+def renew(
+    host: Annotated[
+        list[str] | None, typer.Option(help="Name or IP address, instead of the present ones. Repeatable.")
+    ] = None,
+    coordinator_dir: FolderOption = DEFAULT_FOLDER,
+    database: _DatabaseOption = None,
+    as_json: _JsonOption = False,
+) -> None:
+    """Replace the coordinator's own key and certificate, before it expires or for other hosts.
+
+    Services that run show the new certificate from the next connection on. Members notice nothing.
+
+    Example: munkey-server renew --coordinator-dir coordinator
+    """
+    folder = CoordinatorFolder(coordinator_dir)
+    with _ledger(folder, database) as ledger:
+        identity = renewal.renew(folder, MemberRegister(ledger.engine), host or ())
+    hosts = hosts_of(identity.certificate)
+    if as_json:
+        command_line.print_json({"hosts": hosts, "not_after": identity.not_after.isoformat()})
+        return
+    typer.echo(
+        f"the coordinator has a fresh certificate for {', '.join(hosts)}, good until {identity.not_after:%Y-%m-%d}"
+    )
 
 
 def _ledger(folder: CoordinatorFolder, database: str | None) -> Ledger:

@@ -14,7 +14,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, func, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from common.deletion import DATA_PROTECTION_OFFICER, utc_now
@@ -26,6 +26,7 @@ from common.identities.member_names import COORDINATOR, MemberRole, check_member
 from server.authority import CertificateAuthority
 from server.ledger_database import have_to_itself
 from server.member_tables import InvitationRow, MemberRow
+from server.refusals import Cause, Refusal
 
 INVITATION_DAYS = 7.0
 _REASON_CHARACTERS = 1000
@@ -167,6 +168,7 @@ class MemberRegister:
             if _find(connection, serial_of(certificate)) is None:
                 now = self._clock()
                 _, name = member_of(certificate)
+                connection.execute(delete(MemberRow).where(*_unreplaced(name), MemberRow.used_at.is_(None)))
                 first = not connection.execute(select(MemberRow.serial).where(*_unreplaced(name))).first()
                 self._insert(connection, certificate, now, used=now if first else None)
 
@@ -221,7 +223,11 @@ class MemberRegister:
         return shut_out
 
     def check(self, serial: str) -> str | None:
-        """Return why the certificate with a serial is not good, or None if it is.
+        """Return why the certificate with a serial is not good, or None if it is; as `find_fault`."""
+        return None if (fault := self.find_fault(serial)) is None else fault.reason
+
+    def find_fault(self, serial: str) -> Refusal | None:
+        """Return what is wrong with the certificate with a serial, or None if it is good.
 
         One that waited for its first use takes the place of the one before.
         """
@@ -229,7 +235,13 @@ class MemberRegister:
             row = _find(connection, serial)
         if row is not None and row.used_at is None and _fault(row, self._clock()) is None:
             row = self._put_in_use(serial)
-        return _unknown() if row is None else _fault(row, self._clock())
+        return Refusal(Cause.UNKNOWN, _unknown()) if row is None else _fault(row, self._clock())
+
+    def count_ended(self) -> int:
+        """Return how many certificates were revoked or replaced so far; it never gets smaller."""
+        with self._reading() as connection:
+            ended = or_(MemberRow.revoked_at.is_not(None), MemberRow.replaced_at.is_not(None))
+            return connection.scalar(select(func.count()).select_from(MemberRow).where(ended)) or 0
 
     def list(self) -> tuple[Member, ...]:
         """Return every certificate, by name and then by age."""
@@ -272,7 +284,7 @@ class MemberRegister:
         if row is None or row.public_key != public_bytes(key):
             raise InvalidIdentity(_UNUSED_KEY)
         if (fault := _fault(row, self._clock())) is not None:
-            raise InvalidIdentity(fault)
+            raise InvalidIdentity(fault.reason)
         return parse_certificate(row.certificate, "the register of members")
 
     def _check_free(self, connection: Connection, name: str, now: datetime) -> None:
@@ -347,14 +359,13 @@ def _unknown() -> str:
     return "the certificate is in no register of this federation; ask for an invitation and join"
 
 
-def _fault(row: Row[Any], now: datetime) -> str | None:
+def _fault(row: Row[Any], now: datetime) -> Refusal | None:
+    who = f"the certificate of {row.role} {row.name}"
     if row.revoked_at is not None:
-        return f"the certificate of {row.role} {row.name} was revoked on {_when(row.revoked_at)}: {row.reason}"
+        return Refusal(Cause.REVOKED, f"{who} was revoked on {_when(row.revoked_at)}: {row.reason}")
     if row.replaced_at is not None:
-        return (
-            f"the certificate of {row.role} {row.name} was replaced on {_when(row.replaced_at)}; "
-            "use the one that took its place"
-        )
+        reason = f"{who} was replaced on {_when(row.replaced_at)}; use the one that took its place"
+        return Refusal(Cause.REPLACED, reason)
     if now >= row.not_after:
-        return f"the certificate of {row.role} {row.name} expired on {_when(row.not_after)}; join again"
+        return Refusal(Cause.EXPIRED, f"{who} expired on {_when(row.not_after)}; join again")
     return None

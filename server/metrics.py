@@ -47,10 +47,11 @@ class LedgerCollector(Collector):
         yield GaugeMetricFamily("fedmunkey_sites", "Sites in the federation.", value=summary.sites)
 
 
-def make_registry(ledger: Ledger) -> CollectorRegistry:
+def make_registry(ledger: Ledger, *others: Collector) -> CollectorRegistry:
     """Return everything that is measured of a ledger; the histogram counts what ends while this process runs."""
     registry = CollectorRegistry()
-    registry.register(LedgerCollector(ledger))
+    for collector in (LedgerCollector(ledger), *others):
+        registry.register(collector)
     seconds = Histogram(
         "fedmunkey_erase_seconds",
         "Seconds from a request's submission to its end, of requests that this process saw end.",
@@ -69,7 +70,7 @@ def make_registry(ledger: Ledger) -> CollectorRegistry:
 
 
 @contextmanager
-def served_metrics(ledger: Ledger, address: str) -> Iterator[str]:
+def served_metrics(ledger: Ledger, address: str, *others: Collector) -> Iterator[str]:
     """Serve metrics over HTTP while the context lasts; give the address, with the port that was chosen for port 0.
 
     Raises
@@ -78,7 +79,7 @@ def served_metrics(ledger: Ledger, address: str) -> Iterator[str]:
         If the address is not of the form `host:port`, or nothing can listen there.
     """
     host, port = split_address(address)
-    registry = make_registry(ledger)
+    registry = make_registry(ledger, *others)
     try:
         server, thread = start_http_server(port, host.strip("[]"), registry)
     except OSError as error:

@@ -114,7 +114,7 @@ def running_coordinator(
         register.adopt(identity.certificate)
         _, log_key = open_log_key(folder.log_key, str(folder.ledger))
         service = LedgerService(ledger, proofs=CoordinatorProofs(TransparencyLog(ledger.engine, log_key), trust))
-        server = stack.enter_context(DeletionServer(service, identity=identity, register=register))
+        server = stack.enter_context(DeletionServer(service, identity=identity, register=register, authority=authority))
         enrolments = Enrolments(register, ledger, authority, log_key.public, folder.trust)
         enrolment = stack.enter_context(EnrolmentServer(enrolments, "127.0.0.1:0", identity))
         yield Coordinator(folder, authority, ledger, register, service, server, enrolment, work)

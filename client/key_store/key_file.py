@@ -234,7 +234,9 @@ def read_master_key(path: Path) -> bytes:
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
-            raise KeyStoreError(f"the master key {path} has mode {mode:04o}, so others can read it; chmod 600 it")
+            raise KeyStoreError(
+                f"the master key {path} has mode {mode:04o}, so others can read it; run chmod 600 {path}"
+            )
         key = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except OSError as error:
         reason = "is missing" if error.errno == errno.ENOENT else f"cannot be read ({error.strerror})"

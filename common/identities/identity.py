@@ -113,7 +113,7 @@ class Identity:
                 "invitation, again if it was interrupted"
             )
         private, key = read_key(folder / KEY_FILE)
-        _finish_rotation(folder, private)
+        finish_rotation(folder)
         authority = read_certificate(folder / CA_FILE)
         certificate = read_certificate(folder / CERTIFICATE_FILE)
         if certificate.public_key() != private.public_key():
@@ -162,8 +162,15 @@ def parse_certificate(data: bytes, what: str) -> x509.Certificate:
     return certificate
 
 
-def _finish_rotation(folder: Path, private: ec.EllipticCurvePrivateKey) -> None:
-    """Put the certificate beside a key that is in place already, where a rotation was interrupted between the two."""
+def finish_rotation(folder: Path) -> None:
+    """Put the certificate beside a key that is in place already, where a rotation was interrupted between the two.
+
+    Raises
+    ------
+    InvalidIdentity
+        If the key cannot be used.
+    """
+    private, _ = read_key(folder / KEY_FILE)
     follower = folder / NEXT_FOLDER / CERTIFICATE_FILE
     with suppress(InvalidIdentity, FileNotFoundError):
         if follower.exists() and read_certificate(follower).public_key() == private.public_key():

@@ -103,3 +103,13 @@ def test_file_with_too_short_a_key_is_refused(tmp_path: Path, content: str) -> N
 
     with pytest.raises(InvalidInput, match="must have at least 16"):
         FederationSecret.read(path)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o644, 0o606])
+def test_secret_that_others_can_use_is_refused(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "federation.secret"
+    FederationSecret.generate().write(path)
+    path.chmod(mode)
+
+    with pytest.raises(InvalidInput, match=f"run chmod 600 {path}"):
+        FederationSecret.read(path)

@@ -115,7 +115,7 @@ def test_keys_are_destroyed_after_a_crash_between_commit_and_destruction(
 def test_master_key_that_others_can_read_is_refused(store: KeyStore) -> None:
     store.master_key.chmod(0o640)
 
-    with pytest.raises(KeyStoreError, match=r"keystore\.master has mode 0640, so others can read it; chmod 600 it"):
+    with pytest.raises(KeyStoreError, match=r"keystore\.master has mode 0640, so others can read it; run chmod 600 "):
         KeyStore.open(store.path)
 
 

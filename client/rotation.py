@@ -1,0 +1,96 @@
+"""How a member renews its key and its certificate, under the certificate that it has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from common.deletion_channel import is_loopback, split_address
+from common.errors import FedmunkeyError, InvalidIdentity, ServiceUnavailable
+from common.failpoints import Failpoint, hit
+from common.identities import Identity, MemberRole
+from common.identities.identity import parse_certificate, read_certificate
+from common.identities.keys import make_signing_request, read_key
+from common.identities.member_names import member_of
+from common.identities.rotation import stage_key, take_over
+from common.secure_connection import Connection
+from protos import enrolment_pb2
+from protos.enrolment_pb2_grpc import MembershipStub
+
+_SECONDS = 30.0
+
+
+def rotate(folder: Path, address: str) -> Identity:
+    """Get a certificate for a fresh key, put both in place, and let the old certificate end.
+
+    The old one is good until the new one is first used, which the last step does. Interrupted at any moment, the
+    folder holds an identity that works, and another rotation goes on from there.
+
+    Parameters
+    ----------
+    folder : Path
+        The identity's.
+    address : str
+        `host:port` of the deletion service.
+
+    Raises
+    ------
+    InvalidIdentity
+        If the identity cannot be used, is the coordinator's, or the service refuses it.
+    ServiceUnavailable
+        If the service cannot be reached.
+    """
+    old = Identity.read(folder)
+    if old.role is MemberRole.COORDINATOR:
+        raise InvalidIdentity(f"{folder} is the coordinator's identity; renew it with munkey-server renew")
+    split_address(address)
+    key = stage_key(folder)
+    hit(Failpoint.ROTATE_KEY_MADE)
+    certificate = _ask(old, address, key)
+    hit(Failpoint.ROTATE_ISSUED)
+    _check(certificate, old)
+    fresh = take_over(folder, certificate)
+    hit(Failpoint.ROTATE_IN_PLACE)
+    _ask(fresh, address, read_key(fresh.key_file)[0])
+    return fresh
+
+
+def _check(certificate: x509.Certificate, old: Identity) -> None:
+    try:
+        certificate.verify_directly_issued_by(read_certificate(old.ca_file))
+    except (ValueError, TypeError, InvalidSignature):
+        raise InvalidIdentity("the service sent a certificate of another authority; nothing was changed") from None
+    if member_of(certificate) != (old.role, old.name):
+        raise InvalidIdentity("the service sent a certificate of another member; nothing was changed")
+
+
+def _ask(identity: Identity, address: str, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    options = [("grpc.enable_http_proxy", 0)] if is_loopback(split_address(address)[0]) else []
+    message = enrolment_pb2.RotateRequest(signing_request=make_signing_request(key, identity.role, identity.name))
+    connection = Connection(address, options, identity, MembershipStub)
+    try:
+        answer = connection.stub().Rotate(message, timeout=_SECONDS)
+    except grpc.RpcError as error:
+        raise _explain(error, connection) from None
+    finally:
+        connection.close()
+    return parse_certificate(answer.certificate, "what the service sent")
+
+
+def _explain(error: Any, connection: Connection) -> FedmunkeyError:
+    code, details = error.code(), " ".join((error.details() or "").split())
+    if code is grpc.StatusCode.PERMISSION_DENIED:
+        return InvalidIdentity(details)
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return InvalidIdentity(f"the service at {connection.address} issues no certificates; name the coordinator's")
+    fault = connection.fault(details) or (
+        "cannot be reached" if code is grpc.StatusCode.UNAVAILABLE else f"failed ({code.name}: {details})"
+    )
+    return ServiceUnavailable(
+        f"the deletion service at {connection.address} {fault}: the identity stays as it is, rotate again later"
+    )

@@ -1,0 +1,200 @@
+"""Who may call what: a certificate's name and role decide, and the register of members is asked at each call.
+
+An interceptor stands before every method of the deletion service, so none can be reached without it. On a stream of
+orders the register is asked again before each order, and as soon as a certificate was revoked or replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import grpc
+from cryptography import x509
+
+from common.errors import InvalidIdentity, ServiceUnavailable
+from common.identities.member_names import MemberRole, member_of
+from server.entitlements import Caller, may_call
+from server.members import MemberRegister, serial_of
+from server.refusals import Cause, Refusal, Refusals
+
+POLL_SECONDS = 1.0
+"""A stream on which no order comes hears at the latest after so long that its certificate is good no more."""
+
+_THREADS = 8
+
+_log = logging.getLogger(__name__)
+_Handler = Any
+
+
+@dataclass(frozen=True)
+class _Certified:
+    serial: str
+    caller: Caller
+
+
+class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Stands before the services of members; made and used within one event loop.
+
+    Parameters
+    ----------
+    register : MemberRegister
+        Says whose certificate is good.
+    addressed : callable
+        Takes a request id and a site's name; returns the request's requester and whether it is addressed to the site,
+        or None if there is no such request.
+    services : sequence of str
+        Full names of the services that it stands before; others, such as health checks, are open.
+    refusals : Refusals
+        Told of everybody who was turned away.
+    """
+
+    def __init__(
+        self,
+        register: MemberRegister,
+        addressed: Callable[[str, str], tuple[str, bool] | None],
+        services: tuple[str, ...],
+        refusals: Refusals,
+    ) -> None:
+        self._register = register
+        self._addressed = addressed
+        self._prefixes = tuple(f"/{name}/" for name in services)
+        self._refusals = refusals
+        self._threads = ThreadPoolExecutor(_THREADS, "admission")
+        self._changed = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[_Handler]], handler_call_details: Any
+    ) -> _Handler:
+        """Put the checks before a method's handler."""
+        handler = await continuation(handler_call_details)
+        path = handler_call_details.method
+        if handler is None or not path.startswith(self._prefixes):
+            return handler
+        method = path.rpartition("/")[2]
+        codecs = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(self._guard_stream(method, handler.unary_stream), **codecs)
+        return grpc.unary_unary_rpc_method_handler(self._guard(method, handler.unary_unary), **codecs)
+
+    async def start(self) -> None:
+        """Begin to look for certificates that are good no more."""
+        self._looking = asyncio.create_task(self._look())
+
+    async def stop(self) -> None:
+        """End; no call may come any more."""
+        self._stopped.set()
+        if self._looking is not None:
+            await self._looking
+
+    def close(self) -> None:
+        """Wait for what is under way in threads."""
+        self._threads.shutdown()
+
+    def _guard(self, method: str, act: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+        async def guarded(message: Any, context: Any) -> Any:
+            await self._admit(method, message, context)
+            return await act(message, context)
+
+        return guarded
+
+    def _guard_stream(
+        self, method: str, act: Callable[[Any, Any], AsyncIterator[Any]]
+    ) -> Callable[[Any, Any], AsyncIterator[Any]]:
+        async def guarded(message: Any, context: Any) -> AsyncIterator[Any]:
+            await self._admit(method, message, context)
+            responses = act(message, context)
+            coming = asyncio.ensure_future(anext(responses))
+            try:
+                while True:
+                    changed = asyncio.ensure_future(self._changed.wait())
+                    await asyncio.wait({coming, changed}, return_when=asyncio.FIRST_COMPLETED)
+                    changed.cancel()
+                    await self._admit(method, message, context)
+                    if not coming.done():
+                        continue
+                    try:
+                        response = coming.result()
+                    except StopAsyncIteration:
+                        return
+                    yield response
+                    coming = asyncio.ensure_future(anext(responses))
+            finally:
+                coming.cancel()
+                with suppress(asyncio.CancelledError, Exception):
+                    await coming
+                await responses.aclose()  # type: ignore[attr-defined]
+
+        return guarded
+
+    async def _admit(self, method: str, message: Any, context: Any) -> None:
+        """End the RPC unless its caller may make it."""
+        try:
+            certified = _certified(context.auth_context().get("x509_pem_cert", [b""])[0])
+        except InvalidIdentity as error:
+            await self._refuse(context, method, None, Refusal(Cause.UNKNOWN, str(error)))
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            refusal = await loop.run_in_executor(self._threads, self._find_refusal, method, message, certified)
+        except ServiceUnavailable as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+            return
+        if refusal is not None:
+            await self._refuse(context, method, certified.caller, refusal)
+
+    def _find_refusal(self, method: str, message: Any, certified: _Certified) -> Refusal | None:
+        if (fault := self._register.find_fault(certified.serial)) is not None:
+            return fault
+        return may_call(method, message, certified.caller, self._addressed)
+
+    async def _refuse(self, context: Any, method: str, caller: Caller | None, refusal: Refusal) -> None:
+        self._refusals.add(refusal.cause)
+        # Neither the message nor the reason for a revocation, which people write: either may hold a patient's name.
+        who = "nobody known" if caller is None else f"{caller.role} {caller.name}"
+        _log.warning("refused %s to %s: %s", method, who, refusal.cause)
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, refusal.reason)
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        seen: int | None = None
+        while not self._stopped.is_set():
+            try:
+                ended = await loop.run_in_executor(self._threads, self._register.count_ended)
+            except ServiceUnavailable as error:
+                _log.warning("%s", error)
+            else:
+                if seen is not None and ended != seen:
+                    self._changed.set()
+                    # Whoever waited for it asks the register by itself.
+                    self._changed = asyncio.Event()
+                seen = ended
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), POLL_SECONDS)
+
+
+@lru_cache(maxsize=4096)
+def _certified(pem: bytes) -> _Certified:
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+    except ValueError:
+        raise InvalidIdentity("the connection shows no certificate; join, and show the identity") from None
+    role, name = member_of(certificate)
+    return _Certified(serial_of(certificate), Caller(role, name))
+
+
+def caller_of(context: Any) -> tuple[str, MemberRole, str]:
+    """Return the serial, role and name of the certificate at the other end; raises `InvalidIdentity`."""
+    certified = _certified(context.auth_context().get("x509_pem_cert", [b""])[0])
+    return certified.serial, certified.caller.role, certified.caller.name

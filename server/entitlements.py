@@ -1,0 +1,106 @@
+"""What each role may do at the deletion service, and about whom: the least that its commands need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from common.deletion import DATA_PROTECTION_OFFICER
+from common.identities.member_names import MemberRole
+from server.refusals import Cause, Refusal
+
+Addressed = Callable[[str, str], tuple[str, bool] | None]
+"""Takes a request id and a site; returns who asked and whether the site is addressed, None for no such request."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whom a certificate names."""
+
+    role: MemberRole
+    name: str
+
+
+def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) -> Refusal | None:
+    """Return why a caller may not make a call, or None if it may.
+
+    | call | coordinator | site | requester |
+    | --- | --- | --- | --- |
+    | Submit | no | as itself | as the data-protection officer |
+    | Watch, Acknowledge, AcknowledgeAll | no | for itself | no |
+    | Get, History | yes | its own, and those that address it | the data-protection officer's |
+    | List, OpenRound | yes | no | no |
+    | GetLogHead, GetCertificate | yes | yes | yes |
+    | Rotate | no | yes | yes |
+
+    A method that is not in the table is refused.
+    """
+    if caller.role not in _ROLES.get(method, ()):
+        return Refusal(Cause.ROLE, f"a {caller.role} may not call {method}; {_words(method)}")
+    match method:
+        case "Submit":
+            return _check_requester(message.request.requester, caller)
+        case "Watch":
+            return _check_site([message.site], caller, "follow the orders of")
+        case "Acknowledge":
+            return _check_site([message.acknowledgement.site], caller, "answer for")
+        case "AcknowledgeAll":
+            return _check_site([answer.site for answer in message.acknowledgements], caller, "answer for")
+        case "Get" | "History":
+            return _check_reader(message.request_id, caller, addressed)
+    return None
+
+
+_ROLES: dict[str, tuple[MemberRole, ...]] = {
+    "Submit": (MemberRole.SITE, MemberRole.REQUESTER),
+    "Watch": (MemberRole.SITE,),
+    "Acknowledge": (MemberRole.SITE,),
+    "AcknowledgeAll": (MemberRole.SITE,),
+    "Get": tuple(MemberRole),
+    "History": tuple(MemberRole),
+    "List": (MemberRole.COORDINATOR,),
+    "OpenRound": (MemberRole.COORDINATOR,),
+    "GetLogHead": tuple(MemberRole),
+    "GetCertificate": tuple(MemberRole),
+    "Rotate": (MemberRole.SITE, MemberRole.REQUESTER),
+}
+
+
+def _words(method: str) -> str:
+    allowed = _ROLES.get(method, ())
+    return f"only a {' or a '.join(allowed)} may" if allowed else "nobody may"
+
+
+def _check_requester(named: str, caller: Caller) -> Refusal | None:
+    entitled = caller.name if caller.role is MemberRole.SITE else DATA_PROTECTION_OFFICER
+    if named == entitled:
+        return None
+    return Refusal(
+        Cause.NAME, f"{caller.role} {caller.name} may not ask in another's name; it asks as {entitled}, or not at all"
+    )
+
+
+def _check_site(named: list[str], caller: Caller, what: str) -> Refusal | None:
+    if all(site == caller.name for site in named):
+        return None
+    return Refusal(Cause.NAME, f"site {caller.name} may not {what} another site; show that site's identity")
+
+
+def _check_reader(request_id: str, caller: Caller, addressed: Addressed) -> Refusal | None:
+    if caller.role is MemberRole.COORDINATOR:
+        return None
+    # What is not there is for the service to say.
+    if (found := addressed(request_id, caller.name)) is None:
+        return None
+    requester, concerns = found
+    if caller.role is MemberRole.REQUESTER:
+        concerns = False
+    entitled = caller.name if caller.role is MemberRole.SITE else DATA_PROTECTION_OFFICER
+    if concerns or requester == entitled:
+        return None
+    return Refusal(
+        Cause.NAME,
+        f"{caller.role} {caller.name} neither asked for this request nor is addressed by it; "
+        "who asked, and the coordinator, can look it up",
+    )

@@ -1,0 +1,40 @@
+"""How the coordinator renews its own certificate, while its services run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from common.deletion import utc_now
+from common.identities import Identity, MemberRole
+from common.identities.identity import CERTIFICATE_FILE, read_certificate
+from common.identities.member_names import COORDINATOR
+from common.identities.rotation import stage_key, take_over
+from server.authority import hosts_of
+from server.coordinator_folder import CoordinatorFolder
+from server.members import MemberRegister, serial_of
+
+
+def renew(folder: CoordinatorFolder, register: MemberRegister, hosts: Sequence[str] = ()) -> Identity:
+    """Replace the coordinator's key and certificate, also after it has expired; the old certificate ends.
+
+    Services show the new one at their next connection. Interrupted at any moment, the folder holds an identity that
+    works, and renewing again goes on from there.
+
+    Parameters
+    ----------
+    folder : CoordinatorFolder
+        The coordinator's.
+    register : MemberRegister
+        Where the certificate is entered.
+    hosts : sequence of str
+        At which the coordinator is reached; those of the present certificate by default.
+    """
+    present = read_certificate(folder.identity / CERTIFICATE_FILE)
+    key = stage_key(folder.identity)
+    made = folder.read_authority().issue(
+        key.public_key(), MemberRole.COORDINATOR, COORDINATOR, utc_now(), tuple(hosts) or hosts_of(present)
+    )
+    register.adopt(made)
+    identity = take_over(folder.identity, made)
+    register.check(serial_of(made))
+    return identity

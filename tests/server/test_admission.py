@@ -1,0 +1,276 @@
+"""Who may call what, over real mutual TLS, with a register that is asked at each call."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    Acknowledgement,
+    DeletionOrder,
+    DeletionRequest,
+    SiteState,
+    Subject,
+    WholeSite,
+    utc_now,
+)
+from common.deletion_channel import DeletionChannel
+from common.errors import InvalidDeletion
+from common.guarantees import Guarantee
+from common.identities import Identity, MemberRole
+from protos import deletion_pb2
+from server.entitlements import Caller, may_call
+from server.refusals import Cause
+from tests.coordinator import OFFICER, OTHER, PATIENCE, SITE, Coordinator, make_identity, running_coordinator
+
+ANSWER = Acknowledgement(1, OTHER, "request-1", SiteState.ERASED, 1, 1, Guarantee.EMPIRICAL, 0.1)
+
+
+@dataclass
+class Federation:
+    """A coordinator with two sites and an officer, and a clock for its register."""
+
+    coordinator: Coordinator
+    site: Identity
+    other: Identity
+    officer: Identity
+    ahead: list[timedelta] = field(default_factory=lambda: [timedelta(0)])
+
+    @contextmanager
+    def refused(self, identity: Identity, reason: str, cause: Cause) -> Iterator[DeletionChannel]:
+        """Give a member's connection for one call, which must be refused for a reason and counted."""
+        before = self.coordinator.server.refusals.count(cause)
+        with self.coordinator.channel(identity) as channel, pytest.raises(InvalidDeletion, match=reason):
+            yield channel
+        assert self.coordinator.server.refusals.count(cause) == before + 1
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[Federation]:
+    ahead = [timedelta(0)]
+
+    def clock() -> datetime:
+        return utc_now() + ahead[0]
+
+    with running_coordinator(tmp_path, clock=clock) as running:
+        officer = running.member(OFFICER, MemberRole.REQUESTER)
+        yield Federation(running, running.member(SITE), running.member(OTHER), officer, ahead)
+
+
+def test_site_asks_answers_and_reads_for_itself_only(federation: Federation) -> None:
+    of_other = DeletionRequest("request-1", OTHER, WholeSite(OTHER))
+    with federation.coordinator.channel(federation.other) as channel:
+        channel.submit(of_other)
+
+    with federation.refused(federation.site, "may not ask in another's name", Cause.NAME) as channel:
+        channel.submit(replace(of_other, request_id="request-2"))
+    with federation.refused(federation.site, "may not ask in another's name", Cause.NAME) as channel:
+        channel.submit(DeletionRequest("request-2", DATA_PROTECTION_OFFICER, WholeSite(OTHER)))
+    with federation.refused(federation.site, "may not follow the orders of another site", Cause.NAME) as channel:
+        list(channel.watch(OTHER, 0))
+    with federation.refused(federation.site, "may not answer for another site", Cause.NAME) as channel:
+        channel.acknowledge(ANSWER)
+    with federation.refused(federation.site, "may not answer for another site", Cause.NAME) as channel:
+        channel.acknowledge_all([ANSWER])
+    for read in (DeletionChannel.get, DeletionChannel.history):
+        with federation.refused(federation.site, "neither asked for this request nor", Cause.NAME) as channel:
+            read(channel, "request-1")
+    with federation.coordinator.channel(federation.other) as channel:
+        assert [order.request.request_id for order in channel.watch(OTHER, 0)] == ["request-1"]
+        channel.acknowledge(ANSWER)
+        assert channel.get("request-1").state.final
+        assert channel.history("request-1")
+
+
+def test_officers_request_is_read_by_the_sites_that_it_addresses(federation: Federation) -> None:
+    with federation.coordinator.channel(federation.officer) as channel:
+        channel.submit(DeletionRequest("request-1", DATA_PROTECTION_OFFICER, Subject(bytes(32))))
+        channel.submit(DeletionRequest("request-2", DATA_PROTECTION_OFFICER, WholeSite(OTHER)))
+        assert channel.get("request-1").request.requester == DATA_PROTECTION_OFFICER
+
+    with federation.coordinator.channel(federation.site) as channel:
+        assert channel.get("request-1").request.request_id == "request-1"
+    with federation.refused(federation.site, "neither asked", Cause.NAME) as channel:
+        channel.get("request-2")
+
+
+def test_requester_asks_in_no_sites_name(federation: Federation) -> None:
+    with federation.refused(federation.officer, "may not ask in another's name", Cause.NAME) as channel:
+        channel.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
+    with federation.refused(federation.officer, "a requester may not call Watch", Cause.ROLE) as channel:
+        list(channel.watch(SITE, 0))
+
+
+def test_coordinator_asks_for_nothing_and_opens_rounds(federation: Federation) -> None:
+    coordinator = federation.coordinator.identity
+
+    with federation.coordinator.channel(coordinator) as channel:
+        assert channel.open_round(1) == 0
+        assert list(channel.requests()) == []
+    with federation.refused(coordinator, "a coordinator may not call Submit", Cause.ROLE) as channel:
+        channel.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
+
+
+@pytest.mark.parametrize("member", ["site", "officer"])
+def test_members_neither_list_all_requests_nor_open_rounds(federation: Federation, member: str) -> None:
+    identity: Identity = getattr(federation, member)
+
+    with federation.refused(identity, "may not call List; only a coordinator may", Cause.ROLE) as channel:
+        channel.page()
+    with federation.refused(identity, "may not call OpenRound; only a coordinator may", Cause.ROLE) as channel:
+        channel.open_round(1)
+    with federation.coordinator.channel(identity) as channel:
+        assert channel.log_update(0) is not None
+
+
+def test_certificate_that_is_in_no_register_is_refused(federation: Federation, tmp_path: Path) -> None:
+    # The authority signed it, but nobody was invited: a register that was put back from an old copy, for example.
+    unknown = Identity.read(make_identity(federation.coordinator.authority, tmp_path / "unknown"))
+
+    with federation.refused(unknown, "in no register of this federation", Cause.UNKNOWN) as channel:
+        channel.log_update(0)
+
+
+def test_certificate_that_expires_on_an_open_connection_is_refused(federation: Federation) -> None:
+    with federation.coordinator.channel(federation.site) as channel:
+        channel.log_update(0)
+        federation.ahead[0] = timedelta(days=2)
+        with pytest.raises(InvalidDeletion, match=f"certificate of site {SITE} expired on"):
+            channel.log_update(0)
+
+    assert federation.coordinator.server.refusals.count(Cause.EXPIRED) == 1
+
+
+def test_revoked_member_is_told_why_at_its_next_call(federation: Federation, caplog: pytest.LogCaptureFixture) -> None:
+    with federation.coordinator.channel(federation.site) as channel:
+        channel.log_update(0)
+        federation.coordinator.register.revoke(SITE, "its server was stolen")
+        with pytest.raises(InvalidDeletion, match=r"was revoked on .*: its server was stolen"):
+            channel.log_update(0)
+
+    assert f"refused GetLogHead to site {SITE}: revoked" in caplog.text
+    assert "stolen" not in caplog.text
+
+
+class Follower:
+    """Follows a site's orders in a thread."""
+
+    def __init__(self, channel: DeletionChannel, site: str) -> None:
+        self._heard: queue.SimpleQueue[DeletionOrder | Exception] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._read, args=(channel, site), daemon=True)
+        self._thread.start()
+
+    def next(self) -> DeletionOrder | Exception:
+        return self._heard.get(timeout=PATIENCE)
+
+    def join(self) -> None:
+        self._thread.join(PATIENCE)
+
+    def _read(self, channel: DeletionChannel, site: str) -> None:
+        try:
+            for order in channel.watch(site, 0, follow=True):
+                self._heard.put(order)
+        except Exception as error:
+            self._heard.put(error)
+
+
+def test_site_that_is_revoked_hears_no_further_order(federation: Federation) -> None:
+    coordinator = federation.coordinator
+    with coordinator.channel(federation.site) as channel:
+        follower = Follower(channel, SITE)
+        coordinator.service.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
+        heard = follower.next()
+        coordinator.register.revoke(SITE, "its server was stolen")
+        coordinator.service.submit(DeletionRequest("request-2", SITE, WholeSite(SITE)))
+        refusal = follower.next()
+        follower.join()
+
+    assert isinstance(heard, DeletionOrder)
+    assert isinstance(refusal, InvalidDeletion)
+    assert "was revoked" in str(refusal)
+    assert "its server was stolen" in str(refusal)
+
+
+def test_stream_without_orders_ends_when_its_site_is_revoked(federation: Federation) -> None:
+    coordinator = federation.coordinator
+    with coordinator.channel(federation.site) as channel, coordinator.channel(federation.other) as others:
+        follower, bystander = Follower(channel, SITE), Follower(others, OTHER)
+        for site in (SITE, OTHER):
+            coordinator.service.submit(DeletionRequest(f"request-{site}", site, WholeSite(site)))
+        first = follower.next(), bystander.next()
+        coordinator.register.revoke(SITE, "it has left")
+        refusal = follower.next()
+        coordinator.service.submit(DeletionRequest("later", OTHER, WholeSite(OTHER)))
+        later = bystander.next()
+
+    assert all(isinstance(order, DeletionOrder) for order in first)
+    assert "it has left" in str(refusal)
+    assert isinstance(later, DeletionOrder)
+
+
+def test_site_that_is_gone_follows_no_stream_any_more(federation: Federation) -> None:
+    with federation.coordinator.channel(federation.site) as channel:
+        follower = Follower(channel, SITE)
+        federation.coordinator.service.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
+        follower.next()
+    follower.join()
+
+    federation.coordinator.server.stop()
+
+    (site,) = [site for site in federation.coordinator.ledger.sites() if site.name == SITE]
+    assert not site.connected
+
+
+def stub_call(federation: Federation, call: Any) -> Any:
+    with grpc.secure_channel(federation.coordinator.address, federation.site.channel_credentials()) as channel:
+        return call(channel)
+
+
+def test_health_is_open_and_reflection_is_off(federation: Federation) -> None:
+    federation.coordinator.register.revoke(SITE, "gone")
+
+    health = stub_call(
+        federation,
+        lambda channel: health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE),
+    )
+    with pytest.raises(grpc.RpcError) as raised:
+        stub_call(
+            federation,
+            lambda channel: list(
+                reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
+                    iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=PATIENCE
+                )
+            ),
+        )
+
+    assert health.status == health_pb2.HealthCheckResponse.SERVING
+    assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_every_method_of_the_service_is_in_the_table() -> None:
+    site, officer, coordinator = (
+        Caller(role, "x") for role in (MemberRole.SITE, MemberRole.REQUESTER, MemberRole.COORDINATOR)
+    )
+    for method in deletion_pb2.DESCRIPTOR.services_by_name["Deletion"].methods:
+        message = getattr(deletion_pb2, method.input_type.name)()
+        refusals = [may_call(method.name, message, caller, lambda *_: None) for caller in (site, officer, coordinator)]
+        assert not all(refusal is not None and refusal.cause is Cause.ROLE for refusal in refusals), method.name
+
+
+def test_method_that_nobody_thought_of_is_refused() -> None:
+    refusal = may_call("Forge", None, Caller(MemberRole.COORDINATOR, "coordinator"), lambda *_: None)
+
+    assert refusal is not None
+    assert refusal.reason == "a coordinator may not call Forge; nobody may"
