@@ -90,6 +90,7 @@ def test_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
 def test_file_without_hexadecimal_digits_is_refused_without_showing_it(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "secret"
     path.write_bytes(content)
+    path.chmod(0o600)
 
     with pytest.raises(InvalidInput, match="does not hold a federation secret") as caught:
         FederationSecret.read(path)
@@ -100,6 +101,7 @@ def test_file_without_hexadecimal_digits_is_refused_without_showing_it(tmp_path:
 def test_file_with_too_short_a_key_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "secret"
     path.write_text(content)
+    path.chmod(0o600)
 
     with pytest.raises(InvalidInput, match="must have at least 16"):
         FederationSecret.read(path)
