@@ -271,7 +271,7 @@ def test_site_cannot_pass_for_the_coordinator(coordinator: Coordinator) -> None:
     identity = coordinator.member(SITE)
 
     with (
-        DeletionServer(coordinator.service, identity=identity) as false,
+        DeletionServer(coordinator.service, identity=identity, register=coordinator.register) as false,
         DeletionChannel(false.address, identity=coordinator.member(OTHER)) as channel,
         pytest.raises(InvalidIdentity, match="is not this federation's coordinator"),
     ):
