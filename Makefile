@@ -16,10 +16,7 @@ demo: $(VENV)/.installed  ## Five hospitals learn digits together and forget on 
 	$(BIN)/munkey-sim run --guarantee empirical --hospitals 5 --delete records:5%@3 --delete subjects:10@4 --delete site:2@5
 
 test: $(VENV)/.installed-dev  ## All tests, with line coverage of common, client and server.
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --quiet
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses auto --dist loadgroup --cov --cov-report term
 
 check: $(VENV)/.installed-dev  ## ruff and mypy.
 	$(BIN)/ruff check

@@ -6,8 +6,21 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import settings
 
 from common.model import Munkey
+
+# How fast an example runs says something about the machine, not about the code.
+settings.register_profile("fedmunkey", deadline=None)
+settings.load_profile("fedmunkey")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a module's tests in one process, for its fixtures, and run one Flower federation at a time."""
+    for item in items:
+        federation = item.get_closest_marker("flower") is not None
+        item.add_marker(pytest.mark.xdist_group("flower" if federation else item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session")

@@ -121,7 +121,7 @@ def interrupt_after(writes: int) -> Callable[[str, int, int], None]:
     return progress
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps=st.lists(st.one_of(arrivals, departures, interruptions, readings), max_size=14))
 def test_lists_are_true_after_any_sequence_of_arrivals_and_deletions(steps: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:

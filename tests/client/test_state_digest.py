@@ -203,7 +203,7 @@ def take(site: Site, what: str, value: Any) -> None:
         getattr(site, what)(value)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(first=st.lists(records, min_size=6, max_size=12), steps=st.lists(steps, max_size=12))
 def test_deletions_leave_the_state_of_a_store_without_the_records(first: list[Record], steps: list[Any]) -> None:
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:

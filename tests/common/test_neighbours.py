@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -97,7 +97,6 @@ def test_nearest_equals_brute_force_with_ties(data: st.DataObject, columns: int,
 crowds = st.builds(crowd, st.integers(0, 10_000), st.integers(8, 60), st.sampled_from([2, 5, 17, 64]))
 
 
-@settings(deadline=None)
 @given(keys=crowds, length=st.integers(1, 6), memory=st.sampled_from([1, 800, 5000, 2**28]))
 def test_nearest_equals_brute_force_where_keys_crowd(keys: Tensor, length: int, memory: int) -> None:
     queries = keys[:8]
@@ -111,7 +110,6 @@ def test_nearest_equals_brute_force_where_keys_crowd(keys: Tensor, length: int, 
         assert lists.similarities[index, : len(expected)].tolist() == [values[p] for p in expected]
 
 
-@settings(deadline=None)
 @given(data=st.data(), keys=crowds, length=st.integers(1, 6))
 def test_list_is_the_same_whatever_is_searched_with_it(data: st.DataObject, keys: Tensor, length: int) -> None:
     own = torch.arange(len(keys))
@@ -130,7 +128,6 @@ def test_list_is_the_same_whatever_is_searched_with_it(data: st.DataObject, keys
         assert_same(NeighbourLists(torch.cat(indices), torch.cat(similarities)), together)
 
 
-@settings(deadline=None)
 @given(keys=crowds, length=st.integers(1, 6), seed=st.integers(0, 1000))
 def test_scores_only_choose_candidates(keys: Tensor, length: int, seed: int) -> None:
     """Any error of the scores within the bound of float32 arithmetic leaves the lists as they are."""
@@ -328,7 +325,6 @@ def test_patching_full_lists_equals_a_rebuild(data: st.DataObject, columns: int,
     assert torch.equal(patched.similarities, rebuilt.similarities)
 
 
-@settings(deadline=None)
 @given(keys=crowds, length=st.integers(1, 6), cut=st.integers(1, 7), deleted=st.sets(st.integers(0, 7)))
 def test_patching_a_crowd_equals_searching_anew(keys: Tensor, length: int, cut: int, deleted: set[int]) -> None:
     count = len(keys)

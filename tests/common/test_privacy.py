@@ -20,7 +20,7 @@ from common.privacy import MOST_NOISE, epsilon_of, noise_for
 # How much larger than the truth an epsilon from the grid may be.
 LOOSE = 1.002
 
-few = settings(max_examples=4, deadline=None)
+few = settings(max_examples=4)
 sampled_steps = st.builds(
     NoisySteps, st.integers(1, 1_000), st.floats(0.01, 0.9), st.floats(0.6, 20).map(lambda noise: round(noise, 3))
 )
@@ -247,7 +247,6 @@ def test_epsilon_grows_with_all_that_weakens_privacy(steps: NoisySteps, delta: f
     assert epsilon <= LOOSE * epsilon_of([steps, NoisySteps(1, 1.0, 20.0)], delta)
 
 
-@settings(deadline=None)
 @given(
     count=st.integers(1, 10**6), noise=st.floats(1e-3, 1e3), delta=st.floats(1e-12, 0.5), records=st.integers(1, 100)
 )
@@ -264,7 +263,6 @@ def test_epsilon_on_all_records_grows_with_all_that_weakens_privacy(
     assert least <= epsilon(count, noise, delta, records + 1)
 
 
-@settings(deadline=None)
 @given(count=st.integers(1, 1_000), noise=st.floats(0.1, 100), records=st.integers(1, 100))
 def test_group_on_all_records_is_one_record_with_less_noise(count: int, noise: float, records: int) -> None:
     group = epsilon_of([NoisySteps(count, 1.0, noise)], 1e-5, records=records)

@@ -110,7 +110,7 @@ class LedgerContract(LedgerFixtures):
             assert order.request == request
 
     def test_request_ids_are_kept_letter_by_letter(self, ledger: Ledger) -> None:
-        @settings(max_examples=20, deadline=None)
+        @settings(max_examples=20)
         @given(request_id=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=200))
         def keep(request_id: str) -> None:
             request = replace(REQUEST, request_id=request_id)

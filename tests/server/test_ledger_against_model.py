@@ -169,5 +169,5 @@ def _given(answer: Acknowledgement | None) -> Expected | None:
     return None if answer is None else Expected(answer.state, answer.records, answer.entries)
 
 
-LedgerAgainstModel.TestCase.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
+LedgerAgainstModel.TestCase.settings = settings(max_examples=10, stateful_step_count=20)
 TestLedgerAgainstModel = LedgerAgainstModel.TestCase

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -55,7 +55,6 @@ def test_share_of_each_split_becomes_permanent(share: float) -> None:
     assert counts(given) == {Split.TRAIN: 60 * share, Split.VAL: 10 * share + 10 * share % 2, Split.TEST: 20 * share}
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1), st.integers(0, 1000), st.integers(1, LARGEST))
 def test_share_is_exceeded_by_part_of_one_subject_at_most(share: float, seed: int, size: int) -> None:
     dataset = patients(30, 7, 20, size=size)

@@ -38,7 +38,6 @@ records = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), min_size=1,
 alphas = st.one_of(st.floats(1e-3, 1e4), st.just(math.inf))
 
 
-@settings(deadline=None)
 @given(records, st.integers(1, 6), alphas, st.integers(0, 2**31 - 1))
 def test_every_training_record_is_at_one_hospital_and_no_subject_is_split(
     rows: list[tuple[int, int]], hospitals: int, alpha: float, seed: int
@@ -55,7 +54,6 @@ def test_every_training_record_is_at_one_hospital_and_no_subject_is_split(
     assert min(sizes(parts)) >= 1
 
 
-@settings(deadline=None)
 @given(st.integers(4, 60), st.integers(1, 4), alphas, st.integers(0, 2**31 - 1))
 def test_no_hospital_starves_where_subjects_are_single_records(
     count: int, hospitals: int, alpha: float, seed: int
@@ -65,7 +63,6 @@ def test_no_hospital_starves_where_subjects_are_single_records(
     assert min(sizes(parts)) >= min(10, count // (2 * hospitals))
 
 
-@settings(deadline=None)
 @given(records, st.integers(0, 2**31 - 1))
 def test_same_seed_gives_the_same_parts(rows: list[tuple[int, int]], seed: int) -> None:
     dataset = make([subject for subject, _ in rows], [label for _, label in rows])
@@ -85,7 +82,7 @@ def test_another_seed_gives_other_parts() -> None:
 
 
 @given(st.integers(1, 120), st.integers(1, 7), st.sampled_from([1e12, math.inf]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_large_alpha_gives_hospitals_of_nearly_equal_size(count: int, hospitals: int, alpha: float) -> None:
     hospitals = min(hospitals, count)
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from client.dataset import Consent, Dataset, Split
@@ -64,7 +64,6 @@ def test_reads_every_form() -> None:
     assert [str(planned) for planned in plan] == texts
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["records", "subjects"]), st.decimals(0, 100, places=3).filter(bool), st.integers(1, 9))
 def test_percentage_is_written_as_it_was_read(kind: str, percent: object, round_number: int) -> None:
     (planned,) = parse_plan([f"{kind}:{percent}%@{round_number}"], hospitals=1, num_rounds=9)

@@ -167,5 +167,5 @@ class StoreAgainstModel(RuleBasedStateMachine):
         assert Expected(answer.state, answer.records, answer.entries) == self.model.apply(named)
 
 
-StoreAgainstModel.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+StoreAgainstModel.TestCase.settings = settings(max_examples=25, stateful_step_count=20)
 TestStoreAgainstModel = StoreAgainstModel.TestCase

@@ -45,7 +45,7 @@ def assert_same(left: Encoding, right: Encoding) -> None:
 
 
 # Sides that are no multiple of a processor's vectors, so that numbers stand in other places of a batch than alone.
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(data=st.data(), channels=st.sampled_from([1, 3]), height=st.integers(1, 21), width=st.integers(1, 21))
 def test_image_has_the_same_bits_whatever_is_encoded_with_it(
     data: st.DataObject, channels: int, height: int, width: int
