@@ -48,6 +48,7 @@ for _command in (
 ):
     app.command()(_command)
 
+_TURN_SECONDS = 0.0005
 _DatabaseOption = Annotated[
     str | None,
     typer.Option(
@@ -123,6 +124,7 @@ def serve(
         log_key = log_key or folder.log_key
         keys = folder.trust if keys is None and folder.trust.exists() else keys
     _allow_many_connections()
+    _take_short_turns()
     with _stop_signals() as stopping, ExitStack() as stack:
         opened = stack.enter_context(Ledger(database, due=timedelta(days=due_days)))
         stack.enter_context(logging_to(sys.stderr, log_format, opened))
@@ -310,6 +312,15 @@ def _allow_many_connections() -> None:
     """Let this process have as many connections as the system allows; a shell's usual limit is about a thousand."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _take_short_turns() -> None:
+    """Let threads take turns more often than Python's 5 ms.
+
+    The ledger's thread lets go at each row that it reads or writes, and would wait a whole turn of the event loop for
+    the next one.
+    """
+    sys.setswitchinterval(_TURN_SECONDS)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from common.deletion import DeletionOrder
+from common.deletion import DeletionOrder, DeletionRequest
 from common.deletion_service import StatusPage
 from common.errors import FedmunkeyError, ServiceUnavailable
 from common.failpoints import Failpoint, hit, is_armed
@@ -26,6 +26,7 @@ from common.wire import (
     order_to_wire,
     request_from_wire,
     status_to_wire,
+    writing,
 )
 from protos import deletion_pb2, deletion_pb2_grpc
 from server.completions import Completions
@@ -74,7 +75,8 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
         self._streams = OrderStreams()
         self._completions = Completions()
         self._stopping = False
-        self._delivered: dict[str, list[int]] = {}
+        self._delivered: list[tuple[str, int]] = []
+        self._written = _Written()
         self._readers = ThreadPoolExecutor(_READERS, "ledger-reader")
         self._large = ThreadPoolExecutor(_LARGE_AT_ONCE, "large-request")
         # A round's hook may take long and call the service itself.
@@ -243,7 +245,7 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
     ) -> AsyncIterator[deletion_pb2.WatchResponse]:
         """Write one order as one message, or a large one as several to a reader that puts them together."""
         if isinstance(order, DeletionOrder):
-            yield deletion_pb2.WatchResponse(order=order_to_wire(order))
+            yield self._written.response(order)
             return
         ledger = self._service.ledger
         if not parts:
@@ -271,13 +273,14 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
         """Have it written, with what else was sent within a moment, that an order is on its way."""
         if not self._delivered:
             asyncio.get_running_loop().call_later(_NOTE_SECONDS, self._write_notes)
-        self._delivered.setdefault(site, []).append(number)
+        self._delivered.append((site, number))
 
     def _write_notes(self) -> None:
-        notes, self._delivered = self._delivered, {}
+        notes, self._delivered = self._delivered, []
+        if not notes:
+            return
         try:
-            for site, numbers in notes.items():
-                self._service.ledger.note_delivered(site, numbers)
+            self._service.ledger.note_all_delivered(notes)
         except ServiceUnavailable as error:
             # The orders are pending still; that they were sent is lost, as it is when a process is killed.
             _log.warning("%s", error)
@@ -290,6 +293,22 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
 
     async def _in_thread(self, context: Any, executor: Executor, call: Callable[[], _Result]) -> _Result:
         return await _answer(context, lambda: asyncio.get_running_loop().run_in_executor(executor, call))
+
+
+class _Written:
+    """Writes orders; that of the last request is kept, for the same goes out to every site."""
+
+    def __init__(self) -> None:
+        self._request: DeletionRequest | None = None
+        self._order = deletion_pb2.DeletionOrder()
+
+    def response(self, order: DeletionOrder) -> deletion_pb2.WatchResponse:
+        """Return an order as one message of a stream."""
+        if order.request is not self._request:
+            self._request, self._order = order.request, order_to_wire(order)
+        with writing("an order"):
+            self._order.number, self._order.site = order.number, order.site
+        return deletion_pb2.WatchResponse(order=self._order)
 
 
 async def _answer(context: Any, call: Callable[[], Awaitable[_Result]]) -> _Result:

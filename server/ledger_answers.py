@@ -6,27 +6,25 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import CursorResult, Row, insert, select, tuple_
+from sqlalchemy import CursorResult, Row, insert, select
 
 from common.deletion import Acknowledgement
 from common.deletion_states import RequestState, SiteState
 from common.errors import FedmunkeyError
 from common.failpoints import Failpoint, hit
 from server.ledger_errors import DeletionConflict, UnknownDeletion
+from server.ledger_pairs import among
 from server.ledger_reading import claims
-from server.ledger_tables import AcknowledgementRow, OrderRow, RequestRow
+from server.ledger_tables import ORDER_IS_OPEN, AcknowledgementRow, OrderRow, RequestRow
 from server.ledger_transaction import Transaction
 from server.log_leaves import Leaf, append_leaves, leaf_of_receipt
-
-_MOST_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
 class Delivered:
-    """Orders of a site that were sent to it."""
+    """Orders that were sent, by site and number."""
 
-    site: str
-    numbers: Collection[int]
+    orders: Collection[tuple[str, int]]
 
 
 @dataclass(frozen=True)
@@ -70,36 +68,35 @@ def acknowledge(transaction: Transaction, answers: Sequence[Answer]) -> list[Fed
 
 def note_delivered(transaction: Transaction, notes: Sequence[Delivered]) -> list[None]:
     """Write that orders were sent; those that have been answered meanwhile stay as they are."""
-    sent = [(note.site, number) for note in notes for number in note.numbers]
-    for first in range(0, len(sent), _MOST_AT_ONCE):
-        pending = transaction.connection.execute(
-            select(OrderRow.site, OrderRow.number, OrderRow.request).where(
-                tuple_(OrderRow.site, OrderRow.number).in_(set(sent[first : first + _MOST_AT_ONCE])),
-                OrderRow.state == SiteState.PENDING.value,
-            )
-        )
-        for row in pending.all():
-            transaction.move_order(row.request, row.site, row.number, SiteState.PENDING, SiteState.DELIVERED)
+    sent = [order for note in notes for order in note.orders]
+    chosen, values = among(transaction.connection, OrderRow.site, OrderRow.number, sent)
+    statement = select(OrderRow.site, OrderRow.number, OrderRow.request).where(
+        chosen, OrderRow.state == SiteState.PENDING.value
+    )
+    for row in transaction.connection.execute(statement, values).all():
+        transaction.move_order(row.request, row.site, row.number, SiteState.PENDING, SiteState.DELIVERED)
     return [None] * len(notes)
 
 
 def settle(transaction: Transaction, requests: Collection[int], reason: str = "") -> None:
     """Move requests to where their sites have brought them, after changes that may still have to be written."""
     transaction.flush()
-    counted = transaction.connection.execute(
-        select(OrderRow.request, OrderRow.state)
-        .where(OrderRow.request.in_(requests))
-        .group_by(OrderRow.request, OrderRow.state)
-    )
-    states: dict[int, set[SiteState]] = {}
-    for found in counted:
-        states.setdefault(found.request, set()).add(SiteState(found.state))
+    # Of a thousand sites' orders, all are read once, when the last of them is answered, and not at each answer.
+    is_open = select(OrderRow.number).where(OrderRow.request == RequestRow.number, ORDER_IS_OPEN).exists()
     rows = transaction.connection.execute(
-        select(RequestRow.number, RequestRow.state, RequestRow.submitted_at, RequestRow.due_at).where(
+        select(RequestRow.number, RequestRow.state, RequestRow.submitted_at, is_open.label("is_open")).where(
             RequestRow.number.in_(requests)
         )
+    ).all()
+    counted = transaction.connection.execute(
+        select(OrderRow.request, OrderRow.state)
+        .where(OrderRow.request.in_([row.number for row in rows if not row.is_open]))
+        .group_by(OrderRow.request, OrderRow.state)
     )
-    for row in rows.all():
+    states: dict[int, set[SiteState]] = {row.number: {SiteState.PENDING} for row in rows if row.is_open}
+    for found in counted.all():
+        states.setdefault(found.request, set()).add(SiteState(found.state))
+    for row in rows:
         before, after = RequestState(row.state), RequestState.of(states[row.number])
         # What is late stays late until it ends.
         if before is after or (before is RequestState.OVERDUE and not after.final):
@@ -109,22 +106,22 @@ def settle(transaction: Transaction, requests: Collection[int], reason: str = ""
 
 
 def _find_orders(transaction: Transaction, answers: Sequence[Acknowledgement]) -> dict[tuple[str, int], Row[Any]]:
-    found: CursorResult[Any] = transaction.connection.execute(
+    pairs = [(answer.site, answer.number) for answer in answers]
+    chosen, values = among(transaction.connection, OrderRow.site, OrderRow.number, pairs)
+    statement = (
         select(OrderRow.site, OrderRow.number, OrderRow.state, OrderRow.request, RequestRow.request_id)
         .join(RequestRow, OrderRow.request == RequestRow.number)
-        .where(tuple_(OrderRow.site, OrderRow.number).in_({(answer.site, answer.number) for answer in answers}))
+        .where(chosen)
     )
+    found: CursorResult[Any] = transaction.connection.execute(statement, values)
     return {(row.site, row.number): row for row in found}
 
 
 def _find_answers(transaction: Transaction, keys: Collection[tuple[str, int]]) -> dict[tuple[str, int], dict[str, Any]]:
     if not keys:
         return {}
-    found = transaction.connection.execute(
-        select(*AcknowledgementRow.__table__.columns).where(
-            tuple_(AcknowledgementRow.site, AcknowledgementRow.number).in_(keys)
-        )
-    )
+    chosen, values = among(transaction.connection, AcknowledgementRow.site, AcknowledgementRow.number, keys)
+    found = transaction.connection.execute(select(*AcknowledgementRow.__table__.columns).where(chosen), values)
     return {(row["site"], row["number"]): dict(row) for row in found.mappings()}
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import islice
 
-from sqlalchemy import Connection, Engine, and_, insert, or_, select
+from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy.exc import DBAPIError
 
 from common.deletion import utc_now
@@ -17,6 +18,7 @@ from common.signing.dsse import Envelope
 from common.signing.keys import SigningKey
 from common.signing.statements import read_envelope
 from server.ledger_database import have_to_itself
+from server.ledger_pairs import among
 from server.log_leaves import LOST_NODE, Leaf, LeafKind, append_leaves
 from server.log_tables import LogHeadRow, LogLeafRow, LogNodeRow, LogSizeRow
 
@@ -89,8 +91,15 @@ class TransparencyLog:
                 select(LogLeafRow.hash, LogLeafRow.number).where(LogLeafRow.hash.in_(leaves), LogLeafRow.number < size)
             )
             numbers = {row.hash: row.number for row in found}
-        inclusions = tuple(self.prove(numbers[leaf], size) if leaf in numbers else None for leaf in leaves)
-        return LogUpdate(head, self.prove_extension(seen_size, size), inclusions)
+        found_leaves = [leaf for leaf in leaves if leaf in numbers]
+        # All their nodes are read at once, which costs little more than those of one.
+        paths = [inclusion_ranges(numbers[leaf], size) for leaf in found_leaves]
+        hashes = iter(self._hashes([bounds for path in paths for bounds in path]))
+        proofs = {
+            leaf: LogProof(numbers[leaf], tuple(islice(hashes, len(path))))
+            for leaf, path in zip(found_leaves, paths, strict=True)
+        }
+        return LogUpdate(head, self.prove_extension(seen_size, size), tuple(proofs.get(leaf) for leaf in leaves))
 
     def number(self, kind: LeafKind, name: str) -> int | None:
         """Return a leaf's number, None if there is none of that name."""
@@ -135,11 +144,9 @@ class TransparencyLog:
         if not nodes:
             return [EMPTY_ROOT for _ in ranges]
         with self._reading() as connection:
+            chosen, values = among(connection, LogNodeRow.level, LogNodeRow.position, nodes)
             rows = connection.execute(
-                select(LogNodeRow.level, LogNodeRow.position, LogNodeRow.hash).where(
-                    # SQLite finds these by the index, and would read the whole table for a list of pairs.
-                    or_(*(and_(LogNodeRow.level == level, LogNodeRow.position == place) for level, place in nodes))
-                )
+                select(LogNodeRow.level, LogNodeRow.position, LogNodeRow.hash).where(chosen), values
             )
             hashes = {(level, position): digest for level, position, digest in rows}
         if hashes.keys() != nodes:

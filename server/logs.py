@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TextIO
@@ -45,10 +45,41 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+class _TogetherHandler(logging.StreamHandler[TextIO]):
+    """Writes the lines of one transaction at once, for each write lets other threads go first."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lines: list[str] | None = None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Hold lines back while the context lasts, and those of other threads with them."""
+        with self.lock or nullcontext():
+            self._lines = []
+            try:
+                yield
+            finally:
+                lines, self._lines = self._lines, None
+                if lines:
+                    self.stream.write("".join(lines))
+                    self.flush()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record's line, or hold it back."""
+        if self._lines is None:
+            super().emit(record)
+            return
+        try:
+            self._lines.append(self.format(record) + self.terminator)
+        except Exception:
+            self.handleError(record)
+
+
 @contextmanager
 def logging_to(stream: TextIO, form: LogFormat, ledger: Ledger) -> Iterator[None]:
     """Log what happens, and every move of a ledger, while the context lasts."""
-    handler = logging.StreamHandler(stream)
+    handler = _TogetherHandler(stream)
     if form is LogFormat.JSON:
         handler.setFormatter(JsonFormatter())
     else:
@@ -58,7 +89,12 @@ def logging_to(stream: TextIO, form: LogFormat, ledger: Ledger) -> Iterator[None
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     _moves.setLevel(logging.INFO)
-    ledger.listen(log_moves)
+
+    def log_together(events: Sequence[Event]) -> None:
+        with handler.together():
+            log_moves(events)
+
+    ledger.listen(log_together)
     try:
         yield
     finally:

@@ -24,7 +24,7 @@ from common.deletion import (
 )
 from common.errors import InvalidDeletion
 from common.guarantees import Guarantee, PrivacyLoss
-from server import ledger as ledger_module
+from server import ledger_view
 from server.ledger import DeletionConflict, DeletionExists, Ledger, UnknownDeletion
 
 NOON = datetime(2030, 5, 17, 12, tzinfo=UTC)
@@ -215,7 +215,7 @@ class LedgerContract(LedgerFixtures):
             ledger.acknowledge(replace(ANSWER, request_id="request-2"))
 
     def test_page_ends_before_it_names_too_many_records(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ledger_module, "MAXIMUM_REFERENCES", 5)
+        monkeypatch.setattr(ledger_view, "MAXIMUM_REFERENCES", 5)
         for number, count in enumerate((3, 2, 9, 1)):
             request = DeletionRequest(f"request-{number}", DATA_PROTECTION_OFFICER, Records(references(count)))
             ledger.enter(request, ["hospital-1"])

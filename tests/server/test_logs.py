@@ -77,3 +77,19 @@ def test_nothing_is_logged_after_the_context(ledger: Ledger) -> None:
     ledger.enter(REQUEST)
 
     assert stream.getvalue() == ""
+
+
+def test_lines_of_one_transaction_are_one_write(ledger: Ledger) -> None:
+    class Counting(io.StringIO):
+        writes = 0
+
+        def write(self, text: str) -> int:
+            self.writes += 1
+            return super().write(text)
+
+    stream = Counting()
+    with logging_to(stream, LogFormat.JSON, ledger):
+        ledger.enter(REQUEST)
+
+    assert len(stream.getvalue().splitlines()) == 3
+    assert stream.writes == 1

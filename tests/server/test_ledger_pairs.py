@@ -1,0 +1,125 @@
+"""Rows that are looked up by many two-part keys at once are found through the index, on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event, select
+
+from common.deletion import Acknowledgement, DeletionRequest, SiteState, WholeSite
+from common.guarantees import Guarantee
+from common.signing.keys import SigningKey
+from server.ledger import Ledger
+from server.ledger_pairs import among
+from server.ledger_tables import OrderRow
+from server.log import TransparencyLog
+from server.log_leaves import Leaf, LeafKind
+from server.log_tables import LogNodeRow
+from tests.server.databases import postgresql_database
+
+SITES = ("hospital-1", "hospital-2")
+ORDERS = 40
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    if request.param == "sqlite":
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            yield ledger
+        return
+    with postgresql_database() as database, Ledger(database) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def asked(ledger: Ledger) -> Ledger:
+    """A ledger in which each site has some orders."""
+    for site in SITES:
+        ledger.register(site)
+    for site in SITES:
+        for number in range(ORDERS):
+            ledger.enter_soon(DeletionRequest(f"{site}-{number}", site, WholeSite(site))).result()
+    return ledger
+
+
+@pytest.fixture
+def statements(asked: Ledger) -> list[tuple[str, object]]:
+    """Every statement that is executed, with its parameters."""
+    found: list[tuple[str, object]] = []
+    event.listen(asked.engine, "before_cursor_execute", lambda *args: found.append((args[2], args[3])))
+    return found
+
+
+def answer(site: str, number: int) -> Acknowledgement:
+    return Acknowledgement(number, site, f"{site}-{number - 1}", SiteState.ERASED, 1, 1, Guarantee.EXACT, 0.1)
+
+
+def test_pairs_find_their_rows_once_and_no_others(asked: Ledger) -> None:
+    pairs = [("hospital-1", 1), ("hospital-2", 3), ("hospital-1", 1), ("hospital-1", 999), ("nobody", 1)]
+    with asked.engine.connect() as connection:
+        chosen, values = among(connection, OrderRow.site, OrderRow.number, pairs)
+        rows = connection.execute(select(OrderRow.site, OrderRow.number).where(chosen), values).all()
+
+        assert sorted(map(tuple, rows)) == [("hospital-1", 1), ("hospital-2", 3)]
+
+        chosen, values = among(connection, OrderRow.site, OrderRow.number, [])
+        assert connection.execute(select(OrderRow.site).where(chosen), values).all() == []
+
+        chosen, values = among(connection, LogNodeRow.level, LogNodeRow.position, [(0, 2**40)])
+        assert connection.execute(select(LogNodeRow.hash).where(chosen), values).all() == []
+
+
+def test_answers_and_deliveries_are_written_without_reading_a_whole_table(
+    asked: Ledger, statements: list[tuple[str, object]]
+) -> None:
+    if asked.engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL reads small tables whole whatever the index")
+    asked.note_all_delivered([(site, number) for site in SITES for number in (1, 2, 3)]).result()
+    asked.note_delivered("hospital-1", [4]).result()
+    for site in SITES:
+        asked.acknowledge(answer(site, 2))
+    asked.acknowledge(answer(*(SITES[0], 2)))
+
+    plans = plans_of(asked, statements)
+    assert any("orders" in step for step in plans)
+    assert any("acknowledgements" in step for step in plans)
+    assert [step for step in plans if step.startswith("SCAN") and not step.startswith("SCAN pairs")] == []
+
+
+def test_proof_reads_its_nodes_by_the_index(asked: Ledger, statements: list[tuple[str, object]]) -> None:
+    if asked.engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL reads small tables whole whatever the index")
+    log = TransparencyLog(asked.engine, SigningKey.from_seed(bytes(32)))
+    log.extend([Leaf(LeafKind.RECEIPT, f"site/{number}", b"leaf") for number in range(100)])
+    statements.clear()
+
+    log.prove(17, 100)
+
+    assert sum(statement.startswith("SELECT") for statement, _ in statements) == 1
+    plans = plans_of(asked, statements)
+    assert [step for step in plans if step.startswith("SCAN") and not step.startswith("SCAN pairs")] == []
+
+
+def test_delivered_orders_of_several_sites_are_noted_together(asked: Ledger) -> None:
+    asked.note_all_delivered([("hospital-1", 1), ("hospital-2", 2)]).result()
+
+    states = {(part.site, part.number): part.state for status in asked.page().statuses for part in status.sites}
+    assert {place for place, state in states.items() if state is SiteState.DELIVERED} == {
+        ("hospital-1", 1),
+        ("hospital-2", 2),
+    }
+
+
+def plans_of(ledger: Ledger, statements: list[tuple[str, object]]) -> list[str]:
+    """Return the steps by which SQLite reads tables for some statements."""
+    steps: list[str] = []
+    with ledger.engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        for statement, values in list(statements):
+            if statement.startswith(("SELECT", "UPDATE")):
+                one = values[0] if isinstance(values, list) else values
+                steps += [row[-1] for row in driver.execute(f"EXPLAIN QUERY PLAN {statement}", one)]
+    return steps
