@@ -156,17 +156,16 @@ class LedgerService(DeletionService):
         for answer in acknowledgements:
             _check_answer(answer)
             hit(Failpoint.ACKNOWLEDGE_RECEIVED)
-        logged = [self._check_receipt(answer) for answer in acknowledgements]
+        logged = self._check_receipts(acknowledgements)
         written = [
             self.ledger.acknowledge_soon(answer, logged=log)
             for answer, log in zip(acknowledgements, logged, strict=True)
         ]
         return [_after(future, lambda _: hit(Failpoint.ACKNOWLEDGE_AFTER_COMMIT)) for future in written]
 
-    @property
-    def checks_signatures(self) -> bool:
-        """Whether `submit_soon` and `acknowledge_soon` check signatures, which takes longer than an event loop has."""
-        return self._proofs is not None
+    def checks(self, said: DeletionRequest | Acknowledgement) -> bool:
+        """Return whether a request's or an answer's signature is checked, which takes longer than an event loop has."""
+        return self._proofs is not None and self._proofs.concerns(said)
 
     def log_update(self, seen_size: int, leaves: Sequence[bytes] = ()) -> LogUpdate | None:
         """Return the log's head with proofs; see `DeletionService.log_update`."""
@@ -247,12 +246,15 @@ class LedgerService(DeletionService):
         hit(Failpoint.SUBMIT_AFTER_COMMIT)
         self.spread(_news_of(status))
 
-    def _check_receipt(self, answer: Acknowledgement) -> bool:
-        """Check an answer's receipt; return whether it goes into the transparency log."""
-        if self._proofs is None:
-            return False
-        signature = self.ledger.signature(answer.site, answer.number)
-        if signature is None:
+    def _check_receipts(self, answers: Sequence[Acknowledgement]) -> list[bool]:
+        """Check the receipts of answers; return of each whether it goes into the transparency log."""
+        if self._proofs is None or not any(map(self._proofs.concerns, answers)):
+            return [False] * len(answers)
+        signatures = self.ledger.signatures([(answer.site, answer.number) for answer in answers])
+        return [self._check_receipt(answer, signatures.get((answer.site, answer.number))) for answer in answers]
+
+    def _check_receipt(self, answer: Acknowledgement, signature: bytes | None) -> bool:
+        if self._proofs is None or signature is None or not self._proofs.concerns(answer):
             # The ledger says that there is no such order.
             return False
         digest = signature_digest(signature)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from common.deletion import DeletionOrder, DeletionRequest
+from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest
 from common.deletion_service import StatusPage
 from common.errors import FedmunkeyError, ServiceUnavailable
 from common.failpoints import Failpoint, hit, is_armed
@@ -111,7 +111,9 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
 
         async def submit_soon() -> deletion_pb2.SubmitResponse:
             request = request_from_wire(message.request)
-            status = await self._completions.of(await self._begin(lambda: self._service.submit_soon(request)))
+            status = await self._completions.of(
+                await self._begin([request], lambda: self._service.submit_soon(request))
+            )
             return deletion_pb2.SubmitResponse(status=status_to_wire(status))
 
         return await _answer(context, submit_soon)
@@ -148,7 +150,7 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
 
         async def acknowledge() -> deletion_pb2.AcknowledgeResponse:
             answer = acknowledgement_from_wire(message.acknowledgement)
-            await self._completions.of(await self._begin(lambda: self._service.acknowledge_soon(answer)))
+            await self._completions.of(await self._begin([answer], lambda: self._service.acknowledge_soon(answer)))
             return deletion_pb2.AcknowledgeResponse()
 
         return await _answer(context, acknowledge)
@@ -158,7 +160,7 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
 
         async def acknowledge() -> deletion_pb2.AcknowledgeAllResponse:
             answers = [acknowledgement_from_wire(answer) for answer in message.acknowledgements]
-            futures = await self._begin(lambda: self._service.acknowledge_all_soon(answers))
+            futures = await self._begin(answers, lambda: self._service.acknowledge_all_soon(answers))
             for outcome in await asyncio.gather(*map(self._completions.of, futures), return_exceptions=True):
                 if isinstance(outcome, BaseException):
                     raise outcome
@@ -285,9 +287,9 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
             # The orders are pending still; that they were sent is lost, as it is when a process is killed.
             _log.warning("%s", error)
 
-    async def _begin(self, call: Callable[[], _Result]) -> _Result:
+    async def _begin(self, said: Sequence[DeletionRequest | Acknowledgement], call: Callable[[], _Result]) -> _Result:
         """Begin a write, in a thread if signatures are checked first."""
-        if not self._service.checks_signatures:
+        if not any(map(self._service.checks, said)):
             return call()
         return await asyncio.get_running_loop().run_in_executor(self._readers, call)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -25,6 +25,7 @@ from common.deletion import (
 )
 from common.guarantees import Guarantee, PrivacyLoss
 from common.references import REFERENCE_BYTES
+from server.ledger_pairs import among
 from server.ledger_tables import (
     ANSWERS_ORDER,
     BLOCK,
@@ -159,14 +160,14 @@ def read_references(connection: Connection, request: int, after: int) -> list[by
     return [reference for block in blocks for reference in split(block)]
 
 
-def read_signature(connection: Connection, site: str, number: int) -> bytes | None:
-    """Return the requester's signature of a site's order, empty if there is none; None if there is no such order."""
-    row = connection.execute(
-        select(RequestRow.signature)
-        .join(OrderRow, OrderRow.request == RequestRow.number)
-        .where(OrderRow.site == site, OrderRow.number == number)
-    ).one_or_none()
-    return None if row is None else row.signature or b""
+def read_signatures(connection: Connection, orders: Collection[tuple[str, int]]) -> dict[tuple[str, int], bytes]:
+    """Return the requesters' signatures of orders, by site and number, empty where there is none."""
+    columns = (OrderRow.site, OrderRow.number, RequestRow.signature)
+    chosen, values = among(connection, OrderRow.site, OrderRow.number, orders)
+    rows = connection.execute(
+        select(*columns).join(OrderRow, OrderRow.request == RequestRow.number).where(chosen), values
+    )
+    return {(row.site, row.number): row.signature or b"" for row in rows.all()}
 
 
 def read_history(connection: Connection, request: int) -> list[Move]:

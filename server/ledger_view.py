@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -22,7 +22,7 @@ from server.ledger_reading import (
     read_history,
     read_orders,
     read_references,
-    read_signature,
+    read_signatures,
     read_statuses,
 )
 from server.ledger_sites import RegisteredSite
@@ -141,10 +141,13 @@ class LedgerView:
         with self._reading() as connection:
             return read_references(connection, request, after)
 
-    def signature(self, site: str, number: int) -> bytes | None:
-        """Return the requester's signature of a site's order, empty if there is none; None if there is no order."""
+    def signatures(self, orders: Collection[tuple[str, int]]) -> dict[tuple[str, int], bytes]:
+        """Return the requesters' signatures of orders by site and number, empty where there is none.
+
+        Orders that are not in the ledger are left out.
+        """
         with self._reading() as connection:
-            return read_signature(connection, site, number)
+            return read_signatures(connection, orders)
 
     def rounds(self) -> tuple[tuple[int, datetime], ...]:
         """Return the rounds in the order of their opening: number and time."""

@@ -59,7 +59,7 @@ class CoordinatorProofs:
         NotAllowed
             With the reason. Without trusted keys, a request may be unsigned and its signer is not checked.
         """
-        if self._keys is None and not request.signature:
+        if not self.concerns(request):
             return False
         try:
             envelope, terms = read_signed(request)
@@ -69,6 +69,11 @@ class CoordinatorProofs:
         except InvalidProof as error:
             raise NotAllowed(f"the request is refused: {error}") from None
         return True
+
+    def concerns(self, said: DeletionRequest | Acknowledgement) -> bool:
+        """Return whether something has to be checked: without trusted keys, what is not signed is taken as it is."""
+        signature = said.signature if isinstance(said, DeletionRequest) else said.receipt
+        return bool(signature) or self._keys is not None
 
     def check_receipt(self, answer: Acknowledgement, request: bytes) -> bool:
         """Check that an answer bears the receipt of the site that gives it.
@@ -90,7 +95,7 @@ class CoordinatorProofs:
         InvalidDeletion
             If there is no receipt where keys are trusted, or it is for something else or by somebody else.
         """
-        if not answer.receipt and self._keys is None:
+        if not self.concerns(answer):
             return False
         try:
             if not answer.receipt:

@@ -29,9 +29,12 @@ from common.deletion_channel import DeletionChannel
 from common.deletion_service import DeletionService
 from common.errors import InvalidDeletion
 from common.guarantees import Guarantee
+from common.signing.keys import SigningKey
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService, News
 from server.ledger import Ledger
+from server.log import TransparencyLog
+from server.proofs import CoordinatorProofs
 
 PATIENCE = 20.0
 REFERENCE = bytes(range(32))
@@ -373,3 +376,19 @@ def test_closed_service_has_no_more_orders_to_follow(ledger: Ledger) -> None:
     service.close()
 
     assert list(service.watch("hospital-1", 0, follow=True)) == []
+
+
+def test_answers_without_receipts_are_not_looked_up_where_nobody_checks_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.register("hospital-1")
+        proofs = CoordinatorProofs(TransparencyLog(ledger.engine, SigningKey.from_seed(bytes(32))))
+        service = LedgerService(ledger, proofs=proofs)
+        service.submit(DeletionRequest("request-1", "hospital-1", WholeSite("hospital-1")))
+        monkeypatch.setattr(ledger, "signatures", lambda _: pytest.fail("nothing has to be looked up"))
+
+        answer = Acknowledgement(1, "hospital-1", "request-1", SiteState.ERASED, 1, 1, Guarantee.EXACT, 0.1)
+        service.acknowledge_all([answer])
+
+        assert service.get("request-1").state is RequestState.COMPLETED
