@@ -19,6 +19,7 @@ import grpc
 from cryptography import x509
 
 from common.errors import InvalidIdentity, ServiceUnavailable
+from common.identities.keys import UNREADABLE
 from common.identities.member_names import MemberRole, member_of
 from server.entitlements import Caller, may_call
 from server.members import MemberRegister, serial_of
@@ -188,7 +189,7 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 def _certified(pem: bytes) -> _Certified:
     try:
         certificate = x509.load_pem_x509_certificate(pem)
-    except ValueError:
+    except UNREADABLE:
         raise InvalidIdentity("the connection shows no certificate; join, and show the identity") from None
     role, name = member_of(certificate)
     return _Certified(serial_of(certificate), Caller(role, name))

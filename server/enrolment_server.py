@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from common.deletion_channel import split_address
 from common.errors import FedmunkeyError, InvalidIdentity, InvalidProof, ServiceUnavailable
@@ -67,9 +68,8 @@ class Enrolments:
         InvalidProof
             If a site's signing key is missing, not its own or another's already.
         """
-        key = read_signing_request(message.signing_request)
-        site = message.role == MemberRole.SITE
-        signing = self._read_signing_key(message) if site else None
+        key, signing = read_enrolment(message)
+        site = signing is not None
         keys = self._keys_with(message.name, signing) if signing is not None else None
         certificate = self.register.enrol(message.token, message.name, message.role, key, self.authority)
         if keys is not None:
@@ -83,12 +83,6 @@ class Enrolments:
             signing_key_trusted=site and self.trust.exists(),
         )
 
-    def _read_signing_key(self, message: enrolment_pb2.EnrolRequest) -> PublicKey:
-        key = PublicKey(message.signing_key)
-        if not key.verifies(message.signing_proof, SIGNING_CONTEXT + message.signing_request):
-            raise InvalidProof("the site does not hold the signing key that it sends; join again with the key's file")
-        return key
-
     def _keys_with(self, name: str, key: PublicKey) -> TrustedKeys | None:
         """Return the trusted keys with a site's, or None if there is nothing to write."""
         if not self.trust.exists():
@@ -96,6 +90,25 @@ class Enrolments:
         keys = TrustedKeys.read(self.trust)
         same = [known for known in keys.of(Role.SITE, name) if known.key == key and known.revoked is None]
         return None if same else keys.add(TrustedKey(name, Role.SITE, key))
+
+
+def read_enrolment(message: enrolment_pb2.EnrolRequest) -> tuple[ec.EllipticCurvePublicKey, PublicKey | None]:
+    """Return the key to certify and the key with which a site signs, None for a requester.
+
+    Raises
+    ------
+    InvalidIdentity
+        If the request for a certificate is none, or was not signed with its key.
+    InvalidProof
+        If a site's signing key is missing, or the site does not hold it.
+    """
+    key = read_signing_request(message.signing_request)
+    if message.role != MemberRole.SITE:
+        return key, None
+    signing = PublicKey(message.signing_key)
+    if not signing.verifies(message.signing_proof, SIGNING_CONTEXT + message.signing_request):
+        raise InvalidProof("the site does not hold the signing key that it sends; join again with the key's file")
+    return key, signing
 
 
 class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServicer):

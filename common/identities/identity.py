@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from common.deletion import utc_now
 from common.errors import InvalidIdentity
-from common.identities.keys import read_key
+from common.identities.keys import UNREADABLE, read_key
 from common.identities.member_names import MemberRole, member_of
 from common.private_files import sync_folder
 
@@ -155,7 +155,7 @@ def parse_certificate(data: bytes, what: str) -> x509.Certificate:
     try:
         certificate = x509.load_pem_x509_certificate(data)
         key = certificate.public_key()
-    except ValueError:
+    except UNREADABLE:
         key = None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise InvalidIdentity(f"{what} holds no certificate of an ECDSA P-256 key; get it again, or join again")

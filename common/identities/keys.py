@@ -13,6 +13,9 @@ from common.errors import InvalidIdentity
 from common.identities.member_names import MemberRole, member_uri
 from common.private_files import read_private, write_private
 
+UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
+"""What `cryptography` raises for bytes that are no certificate or request for one; they have no common ancestor."""
+
 
 def make_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """Make a key in a file that only its owner can read; one that is there, of an interrupted attempt, is taken.
@@ -77,7 +80,7 @@ def read_signing_request(data: bytes) -> ec.EllipticCurvePublicKey:
         request = x509.load_der_x509_csr(data)
         key = request.public_key()
         sound = request.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
+    except (*UNREADABLE, InvalidSignature):
         key, sound = None, False
     if not sound or not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise InvalidIdentity("the request for a certificate does not hold an ECDSA P-256 key and its signature")

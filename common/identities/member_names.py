@@ -59,7 +59,13 @@ def member_of(certificate: x509.Certificate) -> tuple[MemberRole, str]:
             raise ValueError
         check_member_name(name)
         return MemberRole(role), name
-    except (x509.ExtensionNotFound, ValueError, InvalidIdentity):
+    except (
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+        ValueError,
+        InvalidIdentity,
+    ):
         raise InvalidIdentity(
             "the certificate names no member of a federation; take one that munkey-client join made"
         ) from None

@@ -24,6 +24,7 @@ from common.signing.statements import PAYLOAD_TYPE, read_envelope
 from common.trusted_keys import Role
 from common.wire import order_from_wire, order_to_wire
 from protos import deletion_pb2
+from simulations.bench.identity_mutations import identity_subjects
 from simulations.bench.proof_case import SECRET, SITES, START, STRANGER, TRUST, ProofCase
 
 
@@ -48,7 +49,7 @@ class Subject:
 
 
 def subjects(case: ProofCase) -> tuple[Subject, ...]:
-    """Return what there is to change: a signed request, a receipt, a log head, a certificate and a stream message."""
+    """Return what there is to change: what is signed or sent of deletions, and of identities."""
     now = START + timedelta(days=1)
     order = case.order
 
@@ -93,6 +94,7 @@ def subjects(case: ProofCase) -> tuple[Subject, ...]:
         Subject("log head", case.head, head),
         Subject("certificate", case.certificate, certificate),
         Subject("stream message", order_to_wire(order).SerializeToString(deterministic=True), message),
+        *(Subject(*found) for found in identity_subjects()),
     )
 
 

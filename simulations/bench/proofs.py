@@ -51,7 +51,7 @@ _IN_THE_LOG = Figure(
 )
 _BELIEVED = Figure(
     "mutations-believed",
-    "of 100,000 changed requests, receipts, heads, certificates and stream messages: believed, or failed on",
+    "of 100,000 changed requests, receipts, heads, certificates, messages and identities: believed, or failed on",
     "",
     Target(Relation.AT_MOST, 0.0),
 )
