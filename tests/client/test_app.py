@@ -38,6 +38,7 @@ from tests.client.one_site import (
     tokens_of,
     weights_of,
 )
+from tests.coordinator import running_coordinator
 
 
 @pytest.fixture
@@ -254,6 +255,21 @@ def test_site_that_cannot_hear_deletions_does_not_learn(federation: Federation, 
     assert reason.startswith(f"the deletion service at {address} cannot be reached: start it with munkey-server serve")
     with federation.folder.open() as store:
         assert store.count_trained() == 0
+
+
+def test_site_shows_the_identity_in_its_folder_and_does_not_learn_once_it_is_shut_out(
+    federation: Federation, tmp_path: Path
+) -> None:
+    with running_coordinator(tmp_path / "coordinator") as coordinator:
+        coordinator.member(NAME).folder.rename(federation.folder.identity)
+        federation.settings = federation.settings.replace(deletion_service=coordinator.address)
+
+        assert federation.ask(MessageType.TRAIN).has_content()
+        coordinator.register.revoke(NAME, "it was stolen")
+        reason = reason_of(federation.ask(MessageType.TRAIN))
+
+    assert "was revoked" in reason
+    assert reason.endswith(": it was stolen")
 
 
 def test_fault_of_the_disk_is_a_reply_of_one_line(federation: Federation) -> None:

@@ -18,7 +18,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
-from common.errors import InvalidSetting, InvalidWeights, ServiceUnavailable
+from common.errors import InvalidDeletion, InvalidIdentity, InvalidSetting, InvalidWeights, ServiceUnavailable
 from common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE
 from common.model import Munkey
 from common.model_choice import choose_shape, initial_model
@@ -28,6 +28,7 @@ from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import Ledger
 from server.run_record import BEST, EVENTS, LAST
+from tests.coordinator import running_coordinator
 
 Weights = dict[str, torch.Tensor]
 
@@ -259,3 +260,23 @@ def test_training_goes_on_once_the_deletion_service_answers(tmp_path: Path, ledg
     found = [event["event"] for event in events(settings)]
     assert found[0] == "waiting"
     assert found[-3:] == ["round", "round", "finished"]
+
+
+def test_rounds_are_opened_with_the_coordinators_identity(tmp_path: Path) -> None:
+    with running_coordinator(tmp_path) as coordinator:
+        shown = {"deletion_service": coordinator.address, "deletion_identity": str(coordinator.folder.identity)}
+        run_federation(SitesInProcess(), small(tmp_path, **shown))
+        as_site = {**shown, "deletion_identity": str(coordinator.member("hospital-1").folder)}
+        with pytest.raises(InvalidDeletion, match="a site may not call OpenRound"):
+            run_federation(SitesInProcess(), small(tmp_path / "as-site", **as_site))
+
+    assert events(small(tmp_path))[-1]["event"] == "finished"
+
+
+def test_identity_that_cannot_be_used_stops_before_anything_is_written(tmp_path: Path) -> None:
+    settings = small(tmp_path, deletion_identity=str(tmp_path / "missing"))
+
+    with pytest.raises(InvalidIdentity, match="holds no identity"):
+        run_federation(SitesInProcess(), settings)
+
+    assert not (tmp_path / "output").exists()

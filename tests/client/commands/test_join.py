@@ -1,0 +1,102 @@
+"""`munkey-client join`, `rotate`, and commands that show an identity, as a person types them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client.site import SiteFolder
+from common.deletion import DATA_PROTECTION_OFFICER, Subject
+from common.identities import MemberRole
+from common.references import FederationSecret
+from common.signing.keys import SigningKey
+from tests.client.commands.conftest import SITE, Run
+from tests.coordinator import OFFICER, OTHER, Coordinator, running_coordinator
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
+    with running_coordinator(tmp_path / "at-the-coordinator") as running:
+        yield running
+
+
+def test_enrolled_site_joins_catches_up_asks_and_rotates(
+    run: Run, coordinator: Coordinator, folder: SiteFolder
+) -> None:
+    where = ["--site-dir", folder.path]
+    service = ["--service", coordinator.address]
+
+    joined = run("join", coordinator.invite(SITE), *where, "--json").json
+    asked = run("forget", "--record", "scan-3", *where, *service, "--wait", 0, "--json").json
+    applied = run("catch-up", *where, *service, "--json").json
+    rotated = run("rotate", *where, *service, "--json").json
+
+    assert (joined["name"], joined["role"], joined["trusted_officers"]) == (SITE, "site", 0)
+    assert asked["requester"] == SITE
+    assert [answer["records"] for answer in applied] == [1]
+    assert rotated["name"] == SITE
+    assert coordinator.service.get(asked["request_id"]).state.final
+    assert run("catch-up", *where, *service, "--json").json == []
+
+
+def test_site_says_that_it_trusts_no_requester_yet(run: Run, coordinator: Coordinator, folder: SiteFolder) -> None:
+    ended = run("join", coordinator.invite(SITE), "--site-dir", folder.path)
+
+    assert ended.code == 0
+    assert "the coordinator cannot introduce one: munkey-client trust add" in ended.out
+
+
+def test_officer_joins_and_asks_with_its_identity(
+    run: Run, coordinator: Coordinator, secret: Path, tmp_path: Path
+) -> None:
+    coordinator.member(SITE)
+    key = tmp_path / "officer.pem"
+    SigningKey.generate().write(key)
+    invitation = coordinator.invite(OFFICER, MemberRole.REQUESTER)
+    identity = ["--identity", tmp_path / "officer"]
+
+    assert run("join", invitation, *identity, "--json").json["role"] == "requester"
+    words = ["request", "--as", "officer", "--key", key, "--secret", secret, "--subject", "scan-patient-1", "--wait", 0]
+    asked = run(*words, "--service", coordinator.address, *identity, "--json").json
+
+    assert asked["requester"] == DATA_PROTECTION_OFFICER
+    status = coordinator.service.get(asked["request_id"])
+    assert status.request.target == Subject(FederationSecret.read(secret).reference("scan-patient-1"))
+    refused = run(*words, "--service", coordinator.address).error
+    assert "speaks TLS only" in refused
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (["join", "{invitation}"], "say where the identity is to lie"),
+        (["join", "{invitation}", "--identity", "{folder}/x"], "join with --site-dir"),
+        (["join", "{folder}/missing.json", "--site-dir", "{folder}/x"], "cannot be read"),
+        (["rotate"], "say whose identity"),
+        (["rotate", "--identity", "{folder}/missing"], "holds no identity"),
+    ],
+)
+def test_mistake_is_one_line(run: Run, coordinator: Coordinator, tmp_path: Path, words: list[str], fault: str) -> None:
+    invitation = coordinator.invite(SITE)
+
+    ended = run(*[word.format(invitation=invitation, folder=tmp_path) for word in words])
+
+    assert fault in ended.error
+    assert not (tmp_path / "x").exists()
+
+
+def test_folder_of_another_site_does_not_join(run: Run, coordinator: Coordinator, folder: SiteFolder) -> None:
+    refused = run("join", coordinator.invite(OTHER), "--site-dir", folder.path).error
+
+    assert f"belongs to site '{SITE}'" in refused
+    assert not folder.identity.exists()
+
+
+def test_site_with_half_an_identity_never_asks_in_plain_text(run: Run, folder: SiteFolder, service: str) -> None:
+    folder.identity.mkdir()
+
+    refused = run("catch-up", "--site-dir", folder.path, "--service", service).error
+
+    assert "holds no identity" in refused

@@ -1,0 +1,162 @@
+"""The register of members, on SQLite and on PostgreSQL: two of them on one database see the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from common.deletion import DATA_PROTECTION_OFFICER
+from common.errors import InvalidIdentity
+from common.identities import MemberRole
+from server.authority import CertificateAuthority
+from server.ledger import Ledger
+from server.members import MemberRegister, serial_of
+from server.refusals import Cause
+from tests.coordinator import SITE, fresh_key
+from tests.server.databases import postgresql_database
+
+NOON = datetime(2025, 5, 17, 12, tzinfo=UTC)
+
+
+class Registers:
+    """Two registers of one federation, as two processes have them, and their clock."""
+
+    def __init__(self, one: Ledger, two: Ledger) -> None:
+        self.now = NOON
+        self.one = MemberRegister(one.engine, clock=lambda: self.now)
+        self.two = MemberRegister(two.engine, clock=lambda: self.now)
+        self.authority = CertificateAuthority.make("test", NOON)
+
+    def enrol(self, name: str = SITE) -> str:
+        """Return the serial of a member."""
+        token = self.one.invite(name, MemberRole.SITE)
+        return serial_of(self.two.enrol(token, name, "site", fresh_key(), self.authority))
+
+    def rotate(self, serial: str) -> str:
+        return serial_of(self.one.rotate(serial, fresh_key(), self.authority))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def registers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registers]:
+    with ExitStack() as stack:
+        database = str(tmp_path / "ledger.sqlite")
+        if request.param == "postgresql":
+            database = stack.enter_context(postgresql_database())
+        yield Registers(stack.enter_context(Ledger(database)), stack.enter_context(Ledger(database)))
+
+
+def test_member_that_one_process_enrols_is_known_to_the_other(registers: Registers) -> None:
+    serial = registers.enrol()
+
+    assert registers.one.check(serial) is None
+    assert registers.two.check(serial) is None
+    (member,) = registers.one.list()
+    assert (member.name, member.role, member.enrolled_at) == (SITE, MemberRole.SITE, NOON)
+    assert member.state(NOON) == "in use"
+
+
+def test_member_that_one_process_revokes_is_refused_by_the_other(registers: Registers) -> None:
+    serial = registers.enrol()
+    ended = registers.two.count_ended()
+
+    assert registers.one.revoke(SITE, "stolen") == 1
+
+    fault = registers.two.find_fault(serial)
+    assert fault is not None
+    assert (fault.cause, fault.reason.rpartition(": ")[2]) == (Cause.REVOKED, "stolen")
+    assert registers.two.count_ended() > ended
+
+
+def test_revoked_member_may_be_invited_again(registers: Registers) -> None:
+    old = registers.enrol()
+    registers.one.revoke(SITE, "stolen")
+
+    new = registers.enrol()
+
+    assert registers.one.check(new) is None
+    assert registers.one.find_fault(old) is not None
+
+
+def test_revocation_withdraws_an_invitation_and_a_rotation_under_way(registers: Registers) -> None:
+    serial = registers.enrol()
+    waiting = registers.rotate(serial)
+    token = registers.one.invite("hospital-2", MemberRole.SITE)
+
+    registers.one.revoke(SITE, "stolen")
+    with pytest.raises(InvalidIdentity, match="no member 'hospital-2'"):
+        registers.one.revoke("hospital-2", "a mistake")
+
+    assert registers.two.find_fault(waiting) is not None
+    # The refused revocation changed nothing.
+    registers.one.enrol(token, "hospital-2", "site", fresh_key(), registers.authority)
+
+
+def test_rotated_certificate_replaces_the_old_one_at_its_first_use_at_any_process(registers: Registers) -> None:
+    old = registers.enrol()
+    new = registers.rotate(old)
+
+    assert registers.one.check(old) is None
+    assert registers.two.check(new) is None
+    fault = registers.one.find_fault(old)
+    assert fault is not None
+    assert fault.cause is Cause.REPLACED
+
+
+def test_rotation_that_was_never_used_gives_way_to_the_next(registers: Registers) -> None:
+    serial = registers.enrol()
+    first, second = registers.rotate(serial), registers.rotate(serial)
+
+    fault = registers.one.find_fault(first)
+    assert fault is not None
+    assert fault.cause is Cause.UNKNOWN
+    assert registers.one.check(second) is None
+
+
+def test_certificate_is_good_until_its_last_moment(registers: Registers) -> None:
+    serial = registers.enrol()
+    (member,) = registers.one.list()
+
+    registers.now = member.not_after - timedelta(seconds=1)
+    assert registers.one.check(serial) is None
+    registers.now = member.not_after
+    fault = registers.one.find_fault(serial)
+    assert fault is not None
+    assert fault.cause is Cause.EXPIRED
+    assert registers.enrol() != serial
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "fault"),
+    [
+        ("coordinator", MemberRole.SITE, "there is one coordinator"),
+        (SITE, MemberRole.COORDINATOR, "there is one coordinator"),
+        (DATA_PROTECTION_OFFICER, MemberRole.SITE, "holds no records"),
+        ("a/b", MemberRole.SITE, "cannot be a member's name"),
+    ],
+)
+def test_name_that_is_not_to_be_had_is_refused(tmp_path: Path, name: str, role: MemberRole, fault: str) -> None:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        register = MemberRegister(ledger.engine)
+        with pytest.raises(InvalidIdentity, match=fault):
+            register.invite(name, role)
+        assert register.list() == ()
+
+
+@pytest.mark.parametrize("reason", ["", "two\nlines", "x" * 1001])
+def test_reason_is_a_line(tmp_path: Path, reason: str) -> None:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger, pytest.raises(InvalidIdentity, match="a reason is one line"):
+        MemberRegister(ledger.engine).revoke(SITE, reason)
+
+
+def test_token_is_kept_nowhere(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        token = MemberRegister(ledger.engine).invite(SITE, MemberRole.SITE)
+    kept = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+    assert SITE.encode() in kept
+    assert token not in kept
+    assert token.hex().encode() not in kept
