@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
-from client.commands.backup import backup
-from client.commands.certificate import certificate
-from client.commands.enrol import enrol
-from client.commands.forget import forget
-from client.commands.import_ import import_
-from client.commands.join import join
 from client.commands.keys import keys
-from client.commands.orders import agent, catch_up
-from client.commands.predict import predict
-from client.commands.request import request
-from client.commands.restore import restore
-from client.commands.rotate import rotate
-from client.commands.secret import secret
-from client.commands.status import status
-from client.commands.verify import verify
-from client.commands.verify_erasure import verify_erasure
-from client.commands.verify_exact import verify_exact
 from common import command_line
+from common.lazy_commands import lazy_group
 from common.trust_commands import trust_application
 
-app = command_line.application("A site of the federation: its records, its deletion agent, and requests to forget.")
+# An agent starts within a second: torch, which takes longer by itself, is imported by the commands that need it.
+_COMMANDS = {
+    "secret": "client.commands.secret:secret",
+    "join": "client.commands.join:join",
+    "rotate": "client.commands.rotate:rotate",
+    "enrol": "client.commands.enrol:enrol",
+    "agent": "client.commands.orders:agent",
+    "catch-up": "client.commands.orders:catch_up",
+    "forget": "client.commands.forget:forget",
+    "request": "client.commands.request:request",
+    "predict": "client.commands.predict:predict",
+    "status": "client.commands.status:status",
+    "certificate": "client.commands.certificate:certificate",
+    "verify": "client.commands.verify:verify",
+    "verify-exact": "client.commands.verify_exact:verify_exact",
+    "verify-erasure": "client.commands.verify_erasure:verify_erasure",
+    "backup": "client.commands.backup:backup",
+    "restore": "client.commands.restore:restore",
+    "import": "client.commands.import_:import_",
+}
 
-for _command in (
-    secret,
-    join,
-    rotate,
-    enrol,
-    agent,
-    catch_up,
-    forget,
-    request,
-    predict,
-    status,
-    certificate,
-    verify,
-    verify_exact,
-    verify_erasure,
-    backup,
-    restore,
-):
-    app.command()(_command)
-app.command("import")(import_)
+app = command_line.application(
+    "A site of the federation: its records, its deletion agent, and requests to forget.", lazy_group(_COMMANDS)
+)
 app.add_typer(keys, name="keys")
 app.add_typer(trust_application("munkey-client"), name="trust")
 

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+from typer.core import TyperGroup
 
 from common.deletion import Acknowledgement, Records, RequestStatus, SiteProgress, SiteState, Subject
 from common.errors import EXIT_CODE, FedmunkeyError
@@ -25,9 +26,11 @@ from common.guarantees import Guarantee, PrivacyLoss
 INTERRUPTED = 130
 
 
-def application(summary: str) -> typer.Typer:
-    """Make an empty command line; `summary` is the first line of its help."""
-    return typer.Typer(help=summary, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+def application(summary: str, group: type[TyperGroup] | None = None) -> typer.Typer:
+    """Make an empty command line; `summary` is the first line of its help, `group` has commands of its own."""
+    return typer.Typer(
+        cls=group, help=summary, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    )
 
 
 def run(app: typer.Typer) -> None:

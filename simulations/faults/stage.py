@@ -38,7 +38,13 @@ _PASSES = 3
 """A failpoint kills at one of so many times of coming by."""
 
 # PyTorch imports the last one at an optimiser's first step, which would take each training process two seconds.
-PRELOAD = ("client.cli", "simulations.faults.jumping_clock", "simulations.faults.training", "torch._dynamo")
+PRELOAD = (
+    "client.cli",
+    "client.commands.orders",
+    "simulations.faults.jumping_clock",
+    "simulations.faults.training",
+    "torch._dynamo",
+)
 """What a process may import, imported once before any is forked."""
 
 

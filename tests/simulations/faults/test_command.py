@@ -41,7 +41,7 @@ ALONE = """
 from common import command_line
 from simulations.faults import command, driver
 
-driver.PRELOAD = ("client.cli", "simulations.faults.jumping_clock")
+driver.PRELOAD = ("client.cli", "client.commands.orders", "simulations.faults.jumping_clock")
 app = command_line.application("Without the other commands, and without importing what training needs.")
 app.command()(command.faults)
 command_line.run(app)

@@ -1,0 +1,59 @@
+"""Commands whose modules are imported when they are typed, so that none waits for what only another one needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from importlib import import_module
+from typing import Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+
+class LazyCommands(MutableMapping[str, click.Command]):
+    """Commands by name; each is made when it is first asked for.
+
+    Parameters
+    ----------
+    places : mapping
+        Where each command's function is, `package.module:function`, in the order in which they are listed.
+    others : mapping
+        Commands that are there already; they are listed last.
+    """
+
+    def __init__(self, places: Mapping[str, str], others: Mapping[str, click.Command]) -> None:
+        self._places = dict(places)
+        self._made = dict(others)
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self._made:
+            module, _, function = self._places[name].partition(":")
+            single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            single.command(name)(getattr(import_module(module), function))
+            self._made[name] = typer.main.get_command(single)
+        return self._made[name]
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._made[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        self._places.pop(name, None)
+        self._made.pop(name, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self._places, *self._made]))
+
+    def __len__(self) -> int:
+        return len({*self._places, *self._made})
+
+
+def lazy_group(places: Mapping[str, str]) -> type[TyperGroup]:
+    """Return the class of a group that has the commands at some places, for `typer.Typer(cls=...)`."""
+
+    class LazyGroup(TyperGroup):
+        def __init__(self, **attributes: Any) -> None:
+            super().__init__(**attributes)
+            self.commands = LazyCommands(places, self.commands)
+
+    return LazyGroup

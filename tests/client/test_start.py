@@ -1,0 +1,62 @@
+"""What only forgets starts at once: torch, which takes seconds to import, is left to the commands that need it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from client.key_store import KeyStore
+
+ROOT = Path(__file__).parents[2]
+
+_PROGRAM = """
+import sys
+from client.cli import app
+from common import command_line
+sys.argv = ["munkey-client", *sys.argv[1:]]
+try:
+    command_line.run(app)
+finally:
+    heavy = sorted({"torch", "torchvision", "scipy", "flwr", "sqlalchemy", "ray"} & set(sys.modules))
+    print("imported:", *heavy)
+"""
+
+
+def run(*words: str) -> list[str]:
+    """Run a command in a process of its own and return its lines."""
+    command = [sys.executable, "-c", _PROGRAM, *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)  # noqa: S603
+    return done.stdout.splitlines()
+
+
+@pytest.mark.processes
+def test_commands_that_compute_nothing_do_not_import_torch() -> None:
+    names = ["agent", "catch-up", "forget", "request", "status", "verify", "certificate", "verify-erasure"]
+    program = (
+        "import sys, typer; from client.cli import app; "
+        f"commands = typer.main.get_command(app).commands; print(*(commands[name].name for name in {names})); "
+        "print(*sorted({'torch', 'flwr'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)  # noqa: S603
+
+    assert done.stdout.splitlines() == [" ".join(names), ""]
+
+
+@pytest.mark.processes
+def test_status_of_a_site_does_not_import_torch(store: KeyStore) -> None:
+    lines = run("status", "--site-dir", str(store.path.parent))
+
+    assert any("hospital-1" in line for line in lines)
+    assert lines[-1] == "imported:"
+
+
+@pytest.mark.processes
+def test_agent_does_not_import_torch(store: KeyStore) -> None:
+    # A port of this machine at which nobody listens: catching up does all that the agent does, and ends.
+    address = "127.0.0.1:1"
+    lines = run("catch-up", "--site-dir", str(store.path.parent), "--service", address, "--patience", "0")
+
+    assert lines[-1] == "imported:"

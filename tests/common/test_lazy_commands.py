@@ -1,0 +1,44 @@
+"""Commands whose modules are imported when they are asked for."""
+
+from __future__ import annotations
+
+import click
+import pytest
+import typer
+
+from common import command_line
+from common.lazy_commands import LazyCommands, lazy_group
+
+PLACES = {"secret": "client.commands.secret:secret", "lost": "client.commands.no_such_module:lost"}
+
+
+def test_command_is_made_when_it_is_asked_for_and_once() -> None:
+    commands = LazyCommands(PLACES, {"old": click.Command("old")})
+
+    assert list(commands) == ["secret", "lost", "old"]
+    assert len(commands) == 3
+    assert "Example:" in (commands["secret"].help or "")
+    assert commands["secret"] is commands["secret"]
+    with pytest.raises(ModuleNotFoundError):
+        commands["lost"]
+    with pytest.raises(KeyError):
+        commands["other"]
+
+
+def test_command_can_be_put_in_and_taken_out() -> None:
+    commands = LazyCommands(PLACES, {})
+    commands["new"] = click.Command("new")
+    del commands["lost"]
+
+    assert list(commands) == ["secret", "new"]
+
+
+def test_group_lists_commands_and_names_the_closest(capsys: pytest.CaptureFixture[str]) -> None:
+    app = command_line.application("A summary.", lazy_group({"secret": PLACES["secret"]}))
+    app.add_typer(typer.Typer(), name="others")
+    group = typer.main.get_command(app)
+
+    group.main(["--help"], prog_name="program", standalone_mode=False)
+    assert "secret" in capsys.readouterr().out
+    with pytest.raises(click.UsageError, match="No such command 'secrt'"):
+        group.main(["secrt"], prog_name="program", standalone_mode=False)
