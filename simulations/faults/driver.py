@@ -217,8 +217,7 @@ class _Course:
         stage = self._stage
         stage.tend()
         while stage.killed + stage.armed < round(share * self._wanted.kills):
-            # Those that are going to kill themselves are left to it.
-            slot = self._chance.choice([slot for slot in stage.slots if not slot.armed] or stage.slots)
+            slot = stage.draw()
             two_are_left = stage.killed + stage.armed + 2 <= self._wanted.kills
             if two_are_left and not slot.armed and self._chance.random() < _ARMED:
                 stage.arm(slot)

@@ -19,6 +19,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from common.failpoints import arm_from_environment
+
 _LOOK = 0.01
 """Seconds between two looks at whether a process has ended."""
 
@@ -77,6 +79,8 @@ def _become(command: dict[str, Any]) -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.environ.update(command["environment"])
+        # A program that imports everything by itself reads this when it does.
+        arm_from_environment()
         os.nice(command["nice"])
         program, _, function = command["entry"].partition(":")
         sys.argv = [program, *command["words"]]

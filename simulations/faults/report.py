@@ -37,6 +37,7 @@ def document(outcome: Outcome, command: str) -> dict[str, Any]:
         "broken": findings.broken,
         "requests": dict(sorted(findings.states.items())),
         "kills": {"carried_out": outcome.kills.total(), **dict(sorted(outcome.kills.items()))},
+        "failpoints_that_never_killed": _never(outcome),
         "injected": dict(sorted(outcome.injections.items())),
         "submissions": dict(sorted(outcome.submissions.items())),
         "rounds": outcome.rounds,
@@ -50,7 +51,6 @@ def document(outcome: Outcome, command: str) -> dict[str, Any]:
 def table(outcome: Outcome) -> Table:
     """Return what a person wants to know first."""
     findings = outcome.findings
-    reached = {point for role in Role for point in role.failpoints}
     shown = Table(box=None, pad_edge=False, show_header=False)
     shown.add_column(no_wrap=True)
     shown.add_column(no_wrap=True, justify="right")
@@ -64,13 +64,23 @@ def table(outcome: Outcome) -> Table:
         *((f"requests {what}", count) for what, count in sorted(outcome.submissions.items())),
         ("kills at a random time", outcome.kills[RANDOM_TIME]),
         ("kills at a failpoint", outcome.kills.total() - outcome.kills[RANDOM_TIME]),
-        ("failpoints that killed", f"{len(outcome.kills.keys() & reached)} of {len(reached)}"),
+        ("failpoints that killed", f"{len(_reached()) - len(_never(outcome))} of {len(_reached())}"),
         *((f"injected: {kind.replace('_', ' ')}", count) for kind, count in sorted(outcome.injections.items())),
         ("rounds of training held", outcome.rounds),
         ("seconds", round(outcome.seconds)),
     ):
         shown.add_row(name, str(value))
     return shown
+
+
+def _never(outcome: Outcome) -> list[str]:
+    """Return the failpoints at which no process was killed."""
+    return [point.value for point in _reached() if not outcome.kills[point]]
+
+
+def _reached() -> list[Failpoint]:
+    """Return the failpoints that processes of a run come by."""
+    return [point for role in Role for point in role.failpoints]
 
 
 def closing_line(outcome: Outcome) -> str:

@@ -1,18 +1,21 @@
 """Bytes of what was deleted, wherever they lie: every file of a site is searched for pieces of what it held.
 
-Contents are taken from the key store as they lie on the disk, so it makes no difference whether they are encrypted.
+Contents, ids and wrapped record keys are taken from the key store's files as they lie on the disk, so it makes no
+difference whether they are encrypted.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from client.key_store.key_file import SLOT_BYTES, key_file_of
 from client.key_store.schema import CONTENTS
 
 PIECE = 16
@@ -23,6 +26,11 @@ _FEWEST_VALUES = 8
 """A piece with fewer different bytes, such as one of zeros, could be anybody's."""
 
 _BLOCK = 1 << 20
+
+_QUERIES = (
+    *(f"SELECT content FROM {table} WHERE entry = ?" for table in CONTENTS),  # noqa: S608 (names of tables)
+    "SELECT identity FROM records WHERE entry = ?",
+)
 
 
 @dataclass
@@ -47,16 +55,15 @@ class Contents:
         entries : dict
             Entry number of each record.
         """
-        connection = sqlite3.connect(store, timeout=60)
-        try:
+        with closing(sqlite3.connect(store, timeout=60)) as connection, key_file_of(store).open("rb") as keys:
             for record, entry in entries.items():
-                for table in CONTENTS:
-                    query = f"SELECT content FROM {table} WHERE entry = ?"  # noqa: S608 (names of tables)
-                    found = connection.execute(query, (entry,)).fetchone()
-                    if found is not None:
-                        self.pieces.setdefault(record, set()).update(_pieces(found[0]))
-        finally:
-            connection.close()
+                keys.seek(entry * SLOT_BYTES)
+                contents = [keys.read(SLOT_BYTES)]
+                for query in _QUERIES:
+                    contents += [content for (content,) in connection.execute(query, (entry,))]
+                found = set().union(*map(_pieces, contents))
+                if found:
+                    self.pieces.setdefault(record, set()).update(found)
 
     def residue(self, folder: Path, gone: Iterable[int]) -> int:
         """Return how many bytes of the contents of records that are gone are found in the files of a folder.
@@ -72,19 +79,23 @@ class Contents:
 
 
 def not_overwritten(store: Path) -> int:
-    """Return how many bytes other than zero stand in rows of contents whose record is gone."""
-    connection = sqlite3.connect(store)
-    try:
-        rows = (
+    """Return how many bytes other than zero stand in contents, and in slots of keys, whose record is gone."""
+    with closing(sqlite3.connect(store)) as connection:
+        contents = [
             content
             for table in CONTENTS
             for (content,) in connection.execute(
                 f"SELECT content FROM {table} WHERE entry NOT IN (SELECT entry FROM records)"  # noqa: S608
             )
-        )
-        return sum(len(content) - content.count(0) for content in rows)
-    finally:
-        connection.close()
+        ]
+        held = {entry for (entry,) in connection.execute("SELECT entry FROM records")}
+    slots = key_file_of(store).read_bytes()
+    contents += [
+        slots[entry * SLOT_BYTES : (entry + 1) * SLOT_BYTES]
+        for entry in range(1, len(slots) // SLOT_BYTES)
+        if entry not in held
+    ]
+    return sum(len(content) - content.count(0) for content in contents)
 
 
 def _pieces(content: bytes) -> set[bytes]:

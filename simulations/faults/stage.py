@@ -185,6 +185,15 @@ class Stage:
         action = Action(Act.KILL, at=self.chance.randint(1, _PASSES))
         self.kill(slot, Plan({next(self._points[slot.role]): action}))
 
+    def draw(self) -> Slot:
+        """Draw a place whose process is to be killed: every role as often, and none that is going to kill itself.
+
+        If all are going to, it is one of them.
+        """
+        free = [slot for slot in self.slots if not slot.armed] or self.slots
+        role = self.chance.choice(sorted({slot.role for slot in free}))
+        return self.chance.choice([slot for slot in free if slot.role is role])
+
     def replace(self, slot: Slot, plan: Plan | None = None) -> None:
         """Stop a process as an operator would, and start it again, with failpoints or without."""
         self.hold(slot)

@@ -16,6 +16,7 @@ import torch
 
 from client.dataset import Split
 from client.key_store import Tokens
+from client.key_store.key_file import SLOT_BYTES, key_file_of
 from client.orders import catch_up
 from client.site import SiteFolder
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, RequestStatus, SiteProgress, SiteState, Subject
@@ -24,7 +25,7 @@ from server.ledger import Ledger
 from simulations.faults.federation import Federation, Site, make_federation
 from simulations.faults.invariants import Findings, check
 from simulations.faults.requests import draw_requests
-from simulations.faults.residue import Contents
+from simulations.faults.residue import Contents, not_overwritten
 from simulations.faults.submissions import entry_numbers
 
 DELETIONS = 12
@@ -186,6 +187,24 @@ def test_token_that_is_written_back_after_its_deletion_is_residue(run: Run) -> N
         connection.commit()
 
     assert run.check().residue_bytes == 40
+
+
+def test_wrapped_key_of_a_deleted_record_is_residue(run: Run) -> None:
+    assert run.check().clean
+    gone = min(run.gone())
+    keys = key_file_of(run.first.folder.key_store)
+    slot = (run.before / keys.name).read_bytes()[run.entries[gone] * SLOT_BYTES :][:SLOT_BYTES]
+    contents = run.contents[run.first.name]
+    (run.first.folder.path / "spill").write_bytes(b"." * 7 + slot)
+    assert contents.residue(run.first.folder.path, {gone}) >= 32
+    (run.first.folder.path / "spill").unlink()
+
+    with keys.open("r+b") as file:
+        file.seek(run.entries[gone] * SLOT_BYTES)
+        file.write(slot)
+
+    assert not_overwritten(run.first.folder.key_store) == len(slot) - slot.count(0)
+    assert contents.residue(run.first.folder.path, {gone}) >= 32
 
 
 @pytest.mark.parametrize("offset", [0, 5, 1 << 20])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from common.failpoints import VARIABLE, Act, Action, Failpoint, Plan, hit
 from simulations.faults.processes import Launcher, ProcessFault, Program, wait_until
 
 pytestmark = pytest.mark.processes
@@ -29,6 +30,10 @@ def end_with_seven() -> None:
 
 def raise_an_error() -> None:
     raise ValueError("what went wrong")
+
+
+def come_by_a_failpoint() -> None:
+    hit(Failpoint.TRAIN_AFTER_STEP)
 
 
 def wait() -> None:
@@ -64,6 +69,16 @@ def test_program_gets_its_words_and_environment_and_ends(launcher: Launcher, tmp
     assert process.wait(PATIENCE) == 0
     assert log.read_text() == "['one', 'two'] hello\n"
     assert not process.killed
+
+
+def test_program_that_arms_nothing_itself_obeys_its_failpoints(launcher: Launcher, tmp_path: Path) -> None:
+    program = Program(f"{HERE}:come_by_a_failpoint", (), tmp_path / "log")
+
+    armed = launcher.start(program, {VARIABLE: str(Plan({Failpoint.TRAIN_AFTER_STEP: Action(Act.KILL)}))})
+    other = launcher.start(program)
+
+    assert armed.wait(PATIENCE) == -signal.SIGKILL
+    assert other.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize(("entry", "code", "said"), [("end_with_seven", 7, ""), ("raise_an_error", 1, "went wrong")])
