@@ -1,0 +1,183 @@
+"""State from before a deletion comes back: a node's context, weights of an older checkpoint, a record given anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.common.serde import context_from_proto, context_to_proto, message_to_proto
+
+from client.app import app
+from client.dataset import Split
+from client.enrolment import encode, enrol
+from client.key_store import KeyStore
+from client.noisy_step import spending_of_round
+from client.orders import catch_up
+from common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from common.federation import ARRAYS, CONFIG, METRICS, ROUND
+from common.model import Munkey
+from server.deletion_service import LedgerService
+from tests.client.one_site import (
+    ENCODER,
+    SECRET,
+    TRAIN,
+    Federation,
+    deletion_service,
+    digits,
+    reason_of,
+    same,
+    weights_of,
+)
+
+GONE = 3
+"""The digit that is deleted."""
+
+
+@pytest.fixture
+def make_federation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Federation]]:
+    with deletion_service(tmp_path, monkeypatch) as make:
+        yield make
+
+
+def new_context(federation: Federation) -> Context:
+    return Context(0, 1, {"site-dir": str(federation.folder.path)}, RecordDict(), dict(federation.settings.to_config()))
+
+
+def ask(federation: Federation, context: Context, what: str, number: int = 1) -> Message:
+    content = RecordDict({ARRAYS: ArrayRecord(federation.model.state_dict()), CONFIG: ConfigRecord({ROUND: number})})
+    return app(Message(content, dst_node_id=1, message_type=what), context)
+
+
+def entry_of(store: KeyStore, record: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    entries, _ = store.read_entries(Split.TRAIN)
+    (place,) = (n for n, ids in enumerate(store.read_identities(entries)) if ids[0] == f"digit-{record}")
+    return entries[place : place + 1]
+
+
+def delete(federation: Federation, service: LedgerService) -> None:
+    federation.order_deletion(GONE)
+    with federation.folder.open() as store:
+        catch_up(store, service)
+
+
+# A node's context, which a SuperNode keeps from message to message.
+
+
+def test_node_keeps_nothing_of_a_site_in_its_context(make_federation: Callable[..., Federation]) -> None:
+    federation = make_federation()
+    context = new_context(federation)
+    before = context_to_proto(context).SerializeToString(deterministic=True)
+
+    for what in (MessageType.TRAIN, MessageType.EVALUATE):
+        assert ask(federation, context, what).has_content()
+
+    assert len(context.state) == 0
+    assert context_to_proto(context).SerializeToString(deterministic=True) == before
+
+
+def test_node_that_reconnects_with_old_state_neither_learns_from_nor_sends_what_was_deleted(
+    make_federation: Callable[..., Federation],
+) -> None:
+    federation, other = make_federation(), make_federation("other")
+    context = new_context(federation)
+    assert ask(federation, context, MessageType.TRAIN).has_content()
+    assert ask(other, new_context(other), MessageType.TRAIN).has_content()
+    with federation.folder.open() as store:
+        entry = entry_of(store, GONE)
+        tokens, image = store.read_tokens(entry), store.read_inputs(entry)
+        private = [store.read_keys(entry).numpy().tobytes(), image.numpy().tobytes(), *tokens.pack()]
+    # The worst that a node could have kept: all of the record, under the names that messages use.
+    context.state[ARRAYS] = ArrayRecord({"token": tokens.offsets, "image": image})
+    kept = context_from_proto(context_to_proto(context))
+
+    delete(federation, federation.service)
+    reply = ask(federation, kept, MessageType.TRAIN, 2)
+    with other.folder.open() as store:
+        catch_up(store, other.service)
+    clean = ask(other, new_context(other), MessageType.TRAIN, 2)
+
+    assert reply.content.metric_records[METRICS]["num-examples"] == TRAIN - 1
+    assert same(weights_of(reply), weights_of(clean))
+    sent = message_to_proto(reply).SerializeToString()
+    assert all(content not in sent for content in private)
+    with federation.folder.open() as store:
+        assert not store.holds(SECRET.reference(f"digit-{GONE}"))
+
+
+# Checkpoints.
+
+
+@pytest.mark.parametrize("guarantee", ["empirical", "exact"])
+def test_run_from_a_checkpoint_older_than_a_deletion_does_not_bring_the_record_back(
+    make_federation: Callable[..., Federation], tmp_path: Path, guarantee: str
+) -> None:
+    federation = make_federation(guarantee=guarantee)
+    old = Checkpoint(weights_of(federation.ask(MessageType.TRAIN)), federation.model.shape, "descriptor", {})
+    write_checkpoint(tmp_path / "old.safetensors", old)
+    federation.ask(MessageType.EVALUATE)
+    delete(federation, federation.service)
+
+    model = read_checkpoint(tmp_path / "old.safetensors").model()
+    trained = federation.ask(MessageType.TRAIN, model=model)
+    federation.ask(MessageType.EVALUATE, model=model)
+
+    assert trained.content.metric_records[METRICS]["num-examples"] == (TRAIN - 1 if guarantee == "empirical" else 0)
+    with federation.folder.open() as store:
+        assert store.count(Split.TRAIN) == TRAIN - 1
+        checked = store.check_erasure(1, [federation.folder.path, tmp_path])
+    assert checked.erased, checked
+    assert checked.remembered > 0
+
+
+def test_run_from_an_older_checkpoint_goes_on_with_the_account(make_federation: Callable[..., Federation]) -> None:
+    federation = make_federation(guarantee="certified", num_rounds=2, local_steps=2)
+    first = federation.model
+    federation.ask(MessageType.TRAIN, model=first)
+    delete(federation, federation.service)
+
+    again = federation.ask(MessageType.TRAIN, model=first)
+    refused = federation.ask(MessageType.TRAIN, model=first)
+
+    assert again.has_content()
+    with federation.folder.open() as store:
+        assert store.spent() == [spending_of_round(federation.settings)] * 2
+    assert reason_of(refused).startswith("the privacy budget is spent")
+
+
+def test_weights_that_a_site_keeps_are_the_shared_ones_alone(make_federation: Callable[..., Federation]) -> None:
+    federation = make_federation()
+    federation.ask(MessageType.TRAIN)
+    federation.ask(MessageType.EVALUATE)
+
+    kept = read_checkpoint(federation.folder.shared_weights)
+
+    assert kept.weights.keys() == Munkey(federation.model.shape).state_dict().keys()
+    with federation.folder.open() as store:
+        tokens = store.read_tokens(store.read_entries(Split.TRAIN)[0])
+    contents = [path.read_bytes() for path in federation.folder.path.glob("shared.*")]
+    assert len(contents) == 2
+    for rows in (tokens.offsets, tokens.first_moments, tokens.second_moments):
+        assert all(row.numpy().tobytes() not in content for row in rows if row.any() for content in contents)
+
+
+def test_record_with_new_consent_begins_without_its_old_token_and_optimiser_state(
+    make_federation: Callable[..., Federation],
+) -> None:
+    federation = make_federation()
+    federation.ask(MessageType.TRAIN)
+    with federation.folder.open() as store:
+        before = store.read_tokens(entry_of(store, GONE))
+    assert before.steps.item() > 0
+    assert before.second_moments.any()
+    delete(federation, federation.service)
+
+    with federation.folder.open() as store:
+        enrol(store, encode(ENCODER, digits()), SECRET, new_consent=frozenset([f"digit-{GONE}"]))
+        after = store.read_tokens(entry_of(store, GONE))
+
+    for rows in (after.offsets, after.first_moments, after.second_moments, after.steps):
+        assert not torch.any(rows)
