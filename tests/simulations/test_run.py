@@ -7,8 +7,9 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,17 @@ import numpy as np
 import pytest
 
 from client.dataset import Dataset, Split
+from client.key_store.residue import Residue
 from client.site import SiteFolder
 from common.checkpoints import read_checkpoint
 from common.deletion import DATA_PROTECTION_OFFICER, RequestState
 from common.settings import Settings
 from server.ledger import Ledger
+from simulations.faults import residue
 from simulations.partition import partition
 from simulations.plan import ResolvedDeletion, forget_rows, parse_plan, resolve
 from simulations.sources import load_dataset
+from tests.simulations.watched_simulation import HOME, OBJECTS, read_erased
 
 pytestmark = pytest.mark.flower
 
@@ -52,6 +56,8 @@ class Ran:
     err: str
     code: int
     left_behind: tuple[str, ...]
+    notes: Path
+    temporary: Path
 
     @property
     def report(self) -> dict[str, Any]:
@@ -64,22 +70,33 @@ class Ran:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, marked_processes: Callable[[str], list[str]]) -> Ran:
+def temporary() -> Iterator[str]:
+    """The run's folder for temporary files."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory, temporary: str, marked_processes: Callable[[str], list[str]]) -> Ran:
     """Run the simulation once, for all tests here."""
     folder, mark = tmp_path_factory.mktemp("simulation") / "run", uuid.uuid4().hex
+    notes = tmp_path_factory.mktemp("notes")
     words = ["--hospitals", "3", "--rounds", "3", "--seed", str(SEED), "--baseline", "oracle", "--output", str(folder)]
     words += [word for deletion in PLAN for word in ("--delete", deletion)]
     words += [word for size in SIZES for word in ("--set", size)]
     # The mark is in the environment of every process that descends from this one, whatever group it is in.
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", "MUNKEY_TEST_MARK": mark}
+    # Short, for the paths of Ray's sockets.
+    environment["TMPDIR"] = temporary
     ended = subprocess.run(  # noqa: S603 (this interpreter)
-        [sys.executable, "-c", "from simulations.cli import main; main()", "run", *words],
+        [sys.executable, "-m", "tests.simulations.watched_simulation", str(notes), "run", *words],
         env=environment,
         capture_output=True,
         text=True,
         timeout=300,
     )
-    return Ran(folder, ended.stdout, ended.stderr, ended.returncode, tuple(marked_processes(mark)))
+    left_behind = tuple(marked_processes(mark))
+    return Ran(folder, ended.stdout, ended.stderr, ended.returncode, left_behind, notes, Path(temporary))
 
 
 @pytest.fixture(scope="module")
@@ -220,3 +237,24 @@ def test_no_record_is_named_outside_the_sites(ran: Ran) -> None:
     for path in outside:
         assert re.search(rb"digit-\d", path.read_bytes()) is None, path
     assert re.search(r"digit-\d", ran.out + ran.err) is None
+
+
+def test_no_file_of_flower_ray_or_the_sites_holds_what_was_erased(ran: Ran) -> None:
+    erased = list(read_erased(ran.notes))
+    sought = residue.Contents({0: set().union(*(residue._pieces(content) for _, content in erased))})
+    home, objects = ran.notes / HOME, ran.notes / OBJECTS
+
+    # All that there is of a record, encrypted and in the clear; and places in which something could have been found.
+    assert {kind for kind, _ in erased} == set(Residue)
+    assert {"raylet.out", "config.toml"} <= {path.name for path in home.rglob("*")}
+    assert any(path.stat().st_size for path in objects.rglob("*") if path.is_file())
+    for folder in (home, objects, ran.temporary, ran.folder):
+        assert sought.residue(folder, {0}) == 0, folder
+    (home / "spill").write_bytes(b"." * 3 + next(content for kind, content in erased if kind is Residue.KEY))
+    assert sought.residue(home, {0}) > 0
+
+
+def test_no_file_of_flower_or_ray_names_a_record(ran: Ran) -> None:
+    for folder in (ran.notes / HOME, ran.notes / OBJECTS, ran.temporary):
+        for path in folder.rglob("*"):
+            assert not path.is_file() or re.search(rb"digit-\d", path.read_bytes()) is None, path

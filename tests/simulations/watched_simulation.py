@@ -1,0 +1,116 @@
+"""`munkey-sim`, with a note of all that deletions erase and copies of what Flower and Ray have, for tests to compare.
+
+Its words are a folder for these, and then what `munkey-sim` is to do.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from client.key_store import deletion
+from client.key_store.residue import Residue
+from simulations import flower_runtime
+from simulations.cli import main
+from simulations.deletions import DeletionDriver
+
+ERASED, HOME, OBJECTS = "erased.pickle", "flower-home", "ray-objects"
+
+
+def read_erased(folder: Path) -> Iterator[tuple[Residue, bytes]]:
+    """Yield every content that a deletion has erased, encrypted and in the clear."""
+    with (folder / ERASED).open("rb") as file, suppress(EOFError):
+        while True:
+            kind, content = pickle.load(file)  # noqa: S301 (our own)
+            yield Residue(kind), content
+
+
+def note_erased(folder: Path) -> None:
+    """Have every content written down that a deletion is about to erase."""
+    contents = deletion._contents
+
+    def note(connection: sqlite3.Connection, found: Sequence[Any], *rest: Any) -> Iterator[tuple[Residue, bytes]]:
+        with (folder / ERASED).open("ab") as file:
+            for kind, content in contents(connection, found, *rest):
+                pickle.dump((kind.value, content), file)
+                yield kind, content
+
+    deletion._contents = note  # type: ignore[assignment]
+
+
+def copy_what_flower_has(folder: Path) -> None:
+    """Have Ray's object store copied after the deletions before each round, and Flower's home before it is removed."""
+    homes: list[Path] = []
+    environment, end, open_round = (
+        flower_runtime._environment,
+        flower_runtime._end_descendants,
+        DeletionDriver.open_round,
+    )
+
+    def note_home(home: Path, port: int) -> dict[str, str]:
+        homes.append(home)
+        return environment(home, port)
+
+    def forget_and_copy(self: DeletionDriver, number: int) -> None:
+        open_round(self, number)
+        _copy_objects(homes[0], folder / OBJECTS / f"round-{number}")
+
+    def end_and_copy(home: Path) -> None:
+        end(home)
+        shutil.copytree(home, folder / HOME, ignore=_no_file, symlinks=True)
+
+    flower_runtime._environment = note_home
+    flower_runtime._end_descendants = end_and_copy
+    DeletionDriver.open_round = forget_and_copy  # type: ignore[method-assign]
+
+
+def _no_file(parent: str, names: list[str]) -> list[str]:
+    return [name for name in names if not (Path(parent) / name).is_file() and not (Path(parent) / name).is_dir()]
+
+
+def _copy_objects(home: Path, to: Path) -> None:
+    """Copy the object store that processes of a home have open; its file has no name any more."""
+    to.mkdir(parents=True)
+    seen = set()
+    for process in flower_runtime._descendants(home):
+        with suppress(OSError):
+            for link in Path(f"/proc/{process}/fd").iterdir():
+                with suppress(OSError):
+                    status = link.stat()
+                    if "plasma" in link.readlink().name and status.st_ino not in seen:
+                        seen.add(status.st_ino)
+                        _copy_sparse(link, to / str(status.st_ino))
+
+
+def _copy_sparse(source: Path, to: Path) -> None:
+    """Copy the parts of a file that anything was ever written to."""
+    file, at = os.open(source, os.O_RDONLY), 0
+    try:
+        with to.open("wb") as copy:
+            while True:
+                try:
+                    at = os.lseek(file, at, os.SEEK_DATA)
+                except OSError as error:
+                    if error.errno == errno.ENXIO:
+                        return
+                    raise
+                end = os.lseek(file, at, os.SEEK_HOLE)
+                copy.write(os.pread(file, end - at, at))
+                at = end
+    finally:
+        os.close(file)
+
+
+if __name__ == "__main__":
+    notes = Path(sys.argv.pop(1))
+    note_erased(notes)
+    copy_what_flower_has(notes)
+    main()
