@@ -130,13 +130,12 @@ def _insert(
     # The weights that left the site while it was here before, under this id or another, are still out there.
     influences = [lift(connection, record_hash), lift(connection, image_hash)]
     connection.execute(
-        "INSERT INTO records (entry, record_hash, subject_hash, identity, image_hash, label, split, consent, "
-        "influence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO records (entry, record_hash, subject_hash, image_hash, label, split, consent, "
+        "influence) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             entry,
             record_hash,
             hashes.subject(arrivals.subjects[row]),
-            seal_identity(key, entry, str(records.record_ids[row]), str(records.subject_ids[row])),
             image_hash,
             int(records.labels[row]),
             split,
@@ -146,6 +145,7 @@ def _insert(
     )
     contents = {"keys": arrivals.keys[row].tobytes(), "inputs": arrivals.inputs[row].tobytes()}
     sealed = {table: seal(key, table, entry, content) for table, content in contents.items()}
+    sealed["identities"] = seal_identity(key, entry, str(records.record_ids[row]), str(records.subject_ids[row]))
     if split == Split.TRAIN:
         sealed["tokens"] = bytes(Tokens.packed_size(identity.description.exemplar_size) + OVERHEAD)
     for table, content in sealed.items():

@@ -84,7 +84,7 @@ class Holdings(OpenedStore):
 
     def read_identities(self, entries: NDArray[np.int64]) -> list[tuple[str, str]]:
         """Return the record's and the subject's id of each of some entries; raises `BankChanged` as `read_keys`."""
-        sealed = self._read_rows("SELECT entry, identity FROM records", entries)
+        sealed = self._read_rows("SELECT entry, content FROM identities JOIN records USING (entry)", entries)
         rows = zip(self.keys.read(entries), entries.tolist(), sealed, strict=True)
         return [unseal_identity(key, entry, identity) for key, entry, identity in rows]
 

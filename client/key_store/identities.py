@@ -1,7 +1,7 @@
 """How a key store names records and subjects so that nothing readable is left of those it has deleted.
 
-SQLite may leave a copy of a row behind when it moves it. A row of `records` therefore holds no id in the clear: ids are
-encrypted under the record's key, which a deletion destroys where it lies, and are found by keyed hashes.
+SQLite may leave a copy of a row behind when it moves it. A row of `records` therefore holds no id: ids lie in a table
+whose rows never move, encrypted under the record's key, and are found by keyed hashes.
 """
 
 from __future__ import annotations

@@ -26,13 +26,13 @@ _SEALED = {
     "keys": Residue.SEALED_KEY,
     "inputs": Residue.SEALED_INPUT,
     "tokens": Residue.SEALED_TOKEN,
-    "records": Residue.SEALED_IDENTITY,
+    "identities": Residue.SEALED_IDENTITY,
 }
 _CLEAR = {
     "keys": Residue.KEY,
     "inputs": Residue.INPUT,
     "tokens": Residue.TOKEN,
-    "records": Residue.IDENTITY,
+    "identities": Residue.IDENTITY,
 }
 
 
@@ -123,7 +123,7 @@ def _contents(connection: sqlite3.Connection, found: Sequence[_Held], keys: KeyF
                 "SELECT 'keys', content FROM keys WHERE entry = :entry "
                 "UNION ALL SELECT 'inputs', content FROM inputs WHERE entry = :entry "
                 "UNION ALL SELECT 'tokens', content FROM tokens WHERE entry = :entry "
-                "UNION ALL SELECT 'records', identity FROM records WHERE entry = :entry",
+                "UNION ALL SELECT 'identities', content FROM identities WHERE entry = :entry",
                 {"entry": held.entry},
             )
         )

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from common.errors import KeyStoreError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Written to `PRAGMA user_version`; raised with every change of the tables."""
 
-CONTENTS = ("keys", "inputs", "tokens")
+CONTENTS = ("keys", "inputs", "tokens", "identities")
 """The tables whose rows a deletion overwrites instead of removing."""
 
 _BUSY_SECONDS = 30.0
@@ -39,14 +39,14 @@ CREATE TABLE description (
 ) STRICT;
 
 -- AUTOINCREMENT: the number of a deleted entry is never given to another record.
--- `identity` is the record's and the subject's id, encrypted under the record's key; the two hashes find them again.
+-- The two hashes find the record's and the subject's id again. Its row moves, and may leave copies of itself in spare
+-- pages, so there is nothing in it that a deletion must reach.
 -- `image_hash` knows the image again, whatever id it comes back with.
 -- `influence`: what shared weights that left the site may hold of the record.
 CREATE TABLE records (
     entry INTEGER PRIMARY KEY AUTOINCREMENT,
     record_hash BLOB NOT NULL UNIQUE,
     subject_hash BLOB NOT NULL,
-    identity BLOB NOT NULL,
     image_hash BLOB NOT NULL,
     label INTEGER NOT NULL,
     split TEXT NOT NULL CHECK (split IN ('train', 'val', 'test')),
@@ -61,10 +61,12 @@ CREATE INDEX records_without_list ON records (entry) WHERE listed = 0;
 -- The contents of entries: rows are added at the end, changed in place and never removed while others remain, so that
 -- SQLite never moves one and no copy of it is left behind. A deletion overwrites them with zeros. They are encrypted
 -- under the record's key, which lies in another file; a token of zeros is one that no training has written.
--- An input is what the image path reads: an image, or a frozen encoder's feature tokens.
+-- An input is what the image path reads: an image, or a frozen encoder's feature tokens. An identity is the
+-- record's and the subject's id.
 CREATE TABLE keys (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 CREATE TABLE inputs (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 CREATE TABLE tokens (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
+CREATE TABLE identities (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 
 CREATE TABLE neighbours (
     entry INTEGER NOT NULL REFERENCES records ON DELETE CASCADE,

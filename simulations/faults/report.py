@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
+from common.failpoints import Failpoint
 from simulations.faults.driver import Outcome
 from simulations.faults.stage import RANDOM_TIME, Role
 from simulations.machine import describe_machine, describe_versions

@@ -27,11 +27,6 @@ _FEWEST_VALUES = 8
 
 _BLOCK = 1 << 20
 
-_QUERIES = (
-    *(f"SELECT content FROM {table} WHERE entry = ?" for table in CONTENTS),  # noqa: S608 (names of tables)
-    "SELECT identity FROM records WHERE entry = ?",
-)
-
 
 @dataclass
 class Contents:
@@ -59,7 +54,8 @@ class Contents:
             for record, entry in entries.items():
                 keys.seek(entry * SLOT_BYTES)
                 contents = [keys.read(SLOT_BYTES)]
-                for query in _QUERIES:
+                for table in CONTENTS:
+                    query = f"SELECT content FROM {table} WHERE entry = ?"  # noqa: S608 (names of tables)
                     contents += [content for (content,) in connection.execute(query, (entry,))]
                 found = set().union(*map(_pieces, contents))
                 if found:

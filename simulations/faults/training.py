@@ -7,6 +7,7 @@ begins at the deletion service, as the coordinator's ServerApp begins it.
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 import time
 from functools import partial
@@ -28,6 +29,9 @@ from simulations.faults.training_log import DONE
 _PAUSE = 0.05
 """Between two rounds, so that the machine's cores are there for others as well."""
 
+_LONGEST_WAIT = 0.5
+"""Between two attempts to reach a service that is killed every few seconds: training is to be under way when it is not."""
+
 
 def main() -> None:
     """Train until the process is ended. Its words are the site's folder, and settings as key=value."""
@@ -42,9 +46,13 @@ def main() -> None:
     with DeletionChannel(settings.deletion_service) as service:
         for number in itertools.count(1):
             announce = partial(service.open_round, number)
-            wait_for_service(announce, patience=settings.deletion_patience, draw=jitter())
+            wait_for_service(announce, patience=math.inf, wait=_wait, draw=jitter())
             weights = _hold_round(1 + (number - 1) % settings.num_rounds, weights, context)
             time.sleep(_PAUSE)
+
+
+def _wait(seconds: float) -> None:
+    time.sleep(min(seconds, _LONGEST_WAIT))
 
 
 def _hold_round(number: int, weights: ArrayRecord, context: Context) -> ArrayRecord:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from client.key_store import deletion
+from client.key_store import removal
 from client.key_store.residue import Residue
 from simulations import flower_runtime
 from simulations.cli import main
@@ -35,7 +35,7 @@ def read_erased(folder: Path) -> Iterator[tuple[Residue, bytes]]:
 
 def note_erased(folder: Path) -> None:
     """Have every content written down that a deletion is about to erase."""
-    contents = deletion._contents
+    contents = removal._contents
 
     def note(connection: sqlite3.Connection, found: Sequence[Any], *rest: Any) -> Iterator[tuple[Residue, bytes]]:
         with (folder / ERASED).open("ab") as file:
@@ -43,7 +43,7 @@ def note_erased(folder: Path) -> None:
                 pickle.dump((kind.value, content), file)
                 yield kind, content
 
-    deletion._contents = note  # type: ignore[assignment]
+    removal._contents = note  # type: ignore[assignment]
 
 
 def copy_what_flower_has(folder: Path) -> None:

@@ -96,6 +96,7 @@ def test_deleted_records_are_gone_from_every_table(trained: KeyStore, order: Ord
         "records": {1, 3, 5, 6, 7, 8},
         "keys": {1, 3, 5, 6, 7, 8},
         "inputs": {1, 3, 5, 6, 7, 8},
+        "identities": {1, 3, 5, 6, 7, 8},
         "tokens": {1, 3, 5, 6},
         "neighbours": {1, 3, 5, 6, 7, 8},
     }
@@ -414,8 +415,8 @@ class Traces:
         connection = sqlite3.connect(self._store.path)
         for number, entry in self._entry.items():
             found = self._sealed.setdefault(number, [])
-            for table, column in (("records", "identity"), *((table, "content") for table in CONTENTS)):
-                row = connection.execute(f"SELECT {column} FROM {table} WHERE entry = ?", (entry,)).fetchone()  # noqa: S608
+            for table in CONTENTS:
+                row = connection.execute(f"SELECT content FROM {table} WHERE entry = ?", (entry,)).fetchone()  # noqa: S608
                 if row is not None and any(row[0]) and row[0] not in found:
                     found.append(row[0])
             slot = self._store.keys.read_slots(np.array([entry]))[0].rstrip(bytes(1))
