@@ -19,6 +19,7 @@ from common import command_line
 from common.errors import InvalidSetting
 from simulations.faults.driver import FaultRun, run
 from simulations.faults.report import closing_line, document, table
+from simulations.faults.run_ledger import check_database
 
 BROKEN = 1
 """The exit code if a promise was not kept."""
@@ -28,6 +29,9 @@ def faults(
     deletions: Annotated[int, typer.Option(min=1, help="Requests to forget that are made.")] = 200,
     kills: Annotated[int, typer.Option(min=0, help="Processes that are killed meanwhile.")] = 20,
     sites: Annotated[int, typer.Option(min=1, max=50, help="Sites of the federation.")] = 3,
+    database: Annotated[
+        str, typer.Option(help="postgresql://user@host/database: the ledger is there, and two services share it.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="What happens is drawn from it; the moment is up to the machine.")] = 0,
     output: Annotated[Path | None, typer.Option(help="Folder of this run; runs/faults-TIME by default.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep ledger, key stores and logs of a clean run too.")] = False,
@@ -45,10 +49,12 @@ def faults(
     folder = output or Path("runs") / f"faults-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidSetting(f"--output {folder}: is there already and not an empty folder; name another")
+    if database:
+        check_database(database)
     work = folder.absolute() / "federation"
     work.mkdir(parents=True)
     with _bar(deletions, quiet=as_json) as progress:
-        outcome = run(FaultRun(deletions, kills, sites, seed, work), progress)
+        outcome = run(FaultRun(deletions, kills, sites, seed, work, database=database), progress)
     found = document(outcome, command_line.typed())
     (folder / "report.json").write_text(json.dumps(found, indent=2) + "\n")
     if outcome.findings.clean and not keep:

@@ -19,6 +19,7 @@ from simulations.faults.model import Asked, Named
 from simulations.faults.processes import Launcher
 from simulations.faults.proxy import CLEAR
 from simulations.faults.requests import Drawn, draw_requests
+from simulations.faults.run_ledger import RunLedger
 from simulations.faults.stage import PRELOAD, Slot, Stage
 from simulations.faults.submissions import Requesters
 
@@ -57,6 +58,8 @@ class FaultRun:
         An empty folder for ledger, key stores and logs.
     agent_entry : str
         The agents' program.
+    database : str
+        The URL of a PostgreSQL for the ledger, which two services then share; empty for a file and one service.
     """
 
     deletions: int
@@ -65,6 +68,7 @@ class FaultRun:
     seed: int
     folder: Path
     agent_entry: str = "client.cli:main"
+    database: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,11 +115,25 @@ def run(wanted: FaultRun, progress: Callable[[int, str], None]) -> Outcome:
     ------
     ProcessFault
         If the driver's own processes do not do what they must.
+    InvalidSetting
+        If the database cannot be used.
     """
+    ledger = RunLedger.make(wanted.database, wanted.folder)
+    try:
+        outcome = _run(wanted, ledger, progress)
+    except BaseException:
+        ledger.remove()
+        raise
+    if outcome.findings.clean:
+        ledger.remove()
+    return outcome
+
+
+def _run(wanted: FaultRun, ledger: RunLedger, progress: Callable[[int, str], None]) -> Outcome:
     chance = random.Random(wanted.seed)  # noqa: S311 (chance, no secret)
     began = time.monotonic()
     progress(0, "making sites")
-    federation = make_federation(wanted.folder, wanted.deletions, wanted.sites, wanted.seed)
+    federation = make_federation(wanted.folder, wanted.deletions, wanted.sites, wanted.seed, ledger)
     drawn = draw_requests(federation, wanted.deletions, chance)
     progress(0, "starting programs")
     with Launcher(PRELOAD) as launcher, Stage(federation, launcher, chance, wanted.agent_entry) as stage:

@@ -18,6 +18,7 @@ from common.settings import Settings
 from simulations.faults.jumping_clock import JumpingClock
 from simulations.faults.model import FederationModel, ModelRecord, SiteModel
 from simulations.faults.processes import Program
+from simulations.faults.run_ledger import FILE, RunLedger
 from simulations.hospitals import Encoded, Hospital, open_hospital
 
 CLASSES = 2
@@ -70,6 +71,8 @@ class Federation:
         What it should be.
     secret : FederationSecret
         Makes references.
+    run_ledger : RunLedger
+        Where the services keep their ledger.
     """
 
     folder: Path
@@ -77,11 +80,12 @@ class Federation:
     records: Encoded
     model: FederationModel
     secret: FederationSecret
+    run_ledger: RunLedger
 
     @property
     def ledger(self) -> Path:
-        """The ledger's file."""
-        return self.folder / "ledger.sqlite"
+        """The ledger's file, where it is one."""
+        return self.folder / FILE
 
     @property
     def clock(self) -> JumpingClock:
@@ -102,7 +106,8 @@ class Federation:
 
     def server(self, address: str) -> Program:
         """Return the deletion service."""
-        words = ["serve", "--ledger", str(self.ledger), "--address", address]
+        key = str(self.folder / "log-key.pem")
+        words = ["serve", "--database", self.run_ledger.url, "--log-key", key, "--address", address]
         for site in self.sites:
             words += ["--site", site.name]
         return Program("simulations.faults.jumping_clock:main", tuple(words), self.folder / "server.log")
@@ -130,7 +135,7 @@ def subject_id(number: int) -> str:
     return f"patient-{number:07d}"
 
 
-def make_federation(folder: Path, deletions: int, sites: int, seed: int) -> Federation:
+def make_federation(folder: Path, deletions: int, sites: int, seed: int, ledger: RunLedger | None = None) -> Federation:
     """Make sites with random images, enough of them for the deletions to leave some.
 
     Parameters
@@ -143,6 +148,8 @@ def make_federation(folder: Path, deletions: int, sites: int, seed: int) -> Fede
         How many sites.
     seed : int
         Images, labels and subjects are drawn from it.
+    ledger : RunLedger, optional
+        Where the services keep their ledger; a file in the folder by default.
     """
     each = max(_FEWEST_RECORDS, int(_RECORDS_PER_DELETION * deletions / sites))
     drawn = _draw(each * sites, sites, seed)
@@ -164,7 +171,8 @@ def make_federation(folder: Path, deletions: int, sites: int, seed: int) -> Fede
         open_hospital(hospital, SETTINGS, encoder, choose_shape(SETTINGS), secret)
         models[name] = SiteModel(known, {number: int(drawn.labels[number]) for number in site.numbers})
         made.append(site)
-    return Federation(folder, tuple(made), everything, FederationModel(models), secret)
+    run_ledger = ledger or RunLedger.make("", folder)
+    return Federation(folder, tuple(made), everything, FederationModel(models), secret, run_ledger)
 
 
 def batch(federation: Federation, numbers: list[int]) -> tuple[Dataset, Encoding]:

@@ -59,15 +59,15 @@ def lock_store(stage: Stage) -> None:
 
 def lock_ledger(stage: Stage) -> None:
     """Hold the ledger's write lock."""
-    _hold_lock(stage.federation.ledger)
+    stage.federation.run_ledger.hold_lock(_LOCK_SECONDS)
 
 
 def fill_disk(stage: Stage) -> None:
-    """Let one agent's and the service's disk be full now and then, in the middle of a transaction."""
+    """Let one agent's and one service's disk be full now and then, in the middle of a transaction."""
     full = Action(Act.RAISE, error="FULL", probability=0.3)
     no_space = Action(Act.RAISE, error="ENOSPC", probability=0.3)
     (agent, *_) = stage.at(_site(stage), Role.AGENT)
-    (server,) = (slot for slot in stage.slots if slot.role is Role.SERVER)
+    server = stage.chance.choice([slot for slot in stage.slots if slot.role is Role.SERVER])
     plans = {
         id(agent): Plan({Failpoint.APPLY_BEFORE_COMMIT: full, Failpoint.APPLY_AFTER_COMMIT: no_space}),
         id(server): Plan({Failpoint.SUBMIT_BEFORE_COMMIT: full, Failpoint.ACKNOWLEDGE_BEFORE_COMMIT: full}),

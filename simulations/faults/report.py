@@ -29,6 +29,7 @@ def document(outcome: Outcome, command: str) -> dict[str, Any]:
         "command": command,
         "deletions": wanted.deletions,
         "sites": wanted.sites,
+        "ledger": "postgresql, two services" if wanted.database else "sqlite, one service",
         "seed": wanted.seed,
         "clean": findings.clean,
         "lost": findings.lost,

@@ -138,11 +138,12 @@ class Stage:
         self._stack.close()
 
     def _begin(self) -> None:
-        address = _free_address()
-        for name in ("requests", *(site.name for site in self.federation.sites)):
-            self.proxies[name] = self._stack.enter_context(Proxy(address))
+        addresses = [_free_address() for _ in range(self.federation.run_ledger.services)]
+        for index, name in enumerate(("requests", *(site.name for site in self.federation.sites))):
+            # Where there are two services, requests come to one, and half of the sites follow the other.
+            self.proxies[name] = self._stack.enter_context(Proxy(addresses[index % len(addresses)]))
         self.channel = self._stack.enter_context(DeletionChannel(self.proxies["requests"].address, _CALL_SECONDS))
-        self.slots.append(Slot(Role.SERVER, None, self.federation.server(address)))
+        self.slots += [Slot(Role.SERVER, None, self.federation.server(address)) for address in addresses]
         for index, site in enumerate(self.federation.sites):
             proxied = self.proxies[site.name].address
             agent = Slot(Role.AGENT, site, self.federation.agent(site, proxied, self._agent_entry))

@@ -30,7 +30,7 @@ _PAUSE = 0.05
 """Between two rounds, so that the machine's cores are there for others as well."""
 
 _LONGEST_WAIT = 0.5
-"""Between two attempts to reach a service that is killed every few seconds: training is to be under way when it is not."""
+"""Between two attempts to reach a service that is killed every few seconds: training is to be under way meanwhile."""
 
 
 def main() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -207,3 +210,70 @@ class TestUpkeep:
         assert isinstance(seen, datetime)
         assert seen > NOON + timedelta(minutes=1)
         assert ledger.sites()[1].seen_at is None
+
+
+# Services as they are deployed: processes, of which one is killed.
+
+
+class Process:
+    """`munkey-server serve` in a process of its own."""
+
+    def __init__(self, database: str, log_key: Path) -> None:
+        words = ["serve", "--database", database, "--log-key", str(log_key), "--address", "127.0.0.1:0"]
+        words += [word for site in SITES for word in ("--site", site)]
+        self._process = subprocess.Popen(  # noqa: S603 (this interpreter)
+            [sys.executable, "-c", "from server.cli import main; main()", *words],
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        line = next(line for line in self._process.stdout if "deletion service at " in line)
+        address = line.split("deletion service at ")[1].partition(",")[0].strip()
+        self.channel = DeletionChannel(address, timeout=PATIENCE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.channel.close()
+        self.kill()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def kill(self) -> None:
+        """End it with SIGKILL, whatever it is doing."""
+        self._process.kill()
+        self._process.wait(PATIENCE)
+
+
+@pytest.mark.processes
+def test_process_goes_on_with_what_a_killed_one_has_written(database: str, tmp_path: Path) -> None:
+    heard: queue.Queue[DeletionOrder | FedmunkeyError] = queue.Queue()
+    key = tmp_path / "log-key.pem"
+    requests = [DeletionRequest(f"request-{n}", DATA_PROTECTION_OFFICER, Subject(bytes(32))) for n in range(3)]
+    with Process(database, key) as first, Process(database, key) as second:
+        thread = follow(second.channel, SITES[0], heard)
+        first.channel.submit(requests[0])
+        assert heard.get(timeout=PATIENCE) == DeletionOrder(1, SITES[0], requests[0])
+
+        entered = first.channel.submit(requests[1])
+        first.kill()
+        # Whoever asked the one that is gone asks the other, and is asking once.
+        again = second.channel.submit(requests[1])
+        second.channel.submit(requests[2])
+
+        assert [site.number for site in again.sites] == [site.number for site in entered.sites] == [2, 2]
+        assert [heard.get(timeout=PATIENCE) for _ in range(2)] == [
+            DeletionOrder(number, SITES[0], requests[number - 1]) for number in (2, 3)
+        ]
+        for number in (1, 2, 3):
+            for site in SITES:
+                answer = replace(ANSWER, number=number, site=site, request_id=f"request-{number - 1}")
+                second.channel.acknowledge(answer)
+        with Process(database, key) as third:
+            assert [status.state for status in third.channel.requests()] == [RequestState.COMPLETED] * 3
+            assert third.channel.log_update(0) == second.channel.log_update(0)
+        second.channel.close()
+        thread.join(PATIENCE)

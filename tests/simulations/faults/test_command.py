@@ -19,6 +19,7 @@ from simulations.faults import driver
 from simulations.faults.driver import FaultRun, run
 from simulations.faults.processes import Launcher, wait_until
 from simulations.faults.stage import PRELOAD
+from tests.server.databases import postgresql_database
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 120.0
@@ -97,6 +98,20 @@ def test_every_promise_is_kept_under_faults(
 
 @pytest.mark.processes
 @pytest.mark.usefixtures("_imported_once")
+def test_every_promise_is_kept_by_two_services_on_one_postgresql(tmp_path: Path) -> None:
+    with postgresql_database() as database:
+        # A schema within that one's database.
+        outcome = run(FaultRun(24, 4, 2, seed=1, folder=tmp_path, database=database), lambda _more, _what: None)
+
+    assert outcome.findings.broken == []
+    assert outcome.findings.clean
+    assert outcome.findings.states == {"completed": 25}
+    assert outcome.kills.total() == 4
+    assert outcome.injections["lock_ledger"] == 1
+
+
+@pytest.mark.processes
+@pytest.mark.usefixtures("_imported_once")
 def test_agent_that_answers_before_it_deletes_is_found_out(tmp_path: Path) -> None:
     entry = "tests.simulations.faults.lying_agent:main"
 
@@ -145,6 +160,8 @@ def running_on(folder: Path) -> set[int]:
         (["--kills", "-1"], "--kills"),
         (["--sites", "0"], "--sites"),
         (["--output", "FULL"], "not an empty folder"),
+        (["--database", "ledger.sqlite"], "--database takes postgresql://user@host/database"),
+        (["--database", "postgresql://root@127.0.0.1:1/nowhere"], "--database cannot be reached ("),
     ],
 )
 def test_mistake_is_one_line_and_nothing_is_written(

@@ -1,0 +1,96 @@
+"""The ledger of a run: a file in its folder, or a schema of its own in a PostgreSQL, which two services then share."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote
+
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from common.errors import InvalidSetting
+from server.ledger_database import POSTGRESQL, have_to_itself, ledger_url, open_engine
+
+FILE = "ledger.sqlite"
+
+
+@dataclass(frozen=True)
+class RunLedger:
+    """Where the services of a run keep their ledger.
+
+    Attributes
+    ----------
+    url : str
+        What they are given as `--database`.
+    services : int
+        How many of them there are.
+    database, schema : str
+        The PostgreSQL, and the schema in it that is this run's; empty for a file.
+    """
+
+    url: str
+    services: int = 1
+    database: str = ""
+    schema: str = ""
+
+    @classmethod
+    def make(cls, database: str, folder: Path) -> Self:
+        """Make an empty one.
+
+        Parameters
+        ----------
+        database : str
+            The URL of a PostgreSQL in which schemas may be made; empty for a file.
+        folder : Path
+            The run's.
+
+        Raises
+        ------
+        InvalidSetting
+            If the URL names no PostgreSQL that can be reached.
+        """
+        if not database:
+            return cls(str(folder / FILE))
+        check_database(database)
+        schema = f"faults_{uuid.uuid4().hex}"
+        _command(database, f'CREATE SCHEMA "{schema}"')
+        options = quote(f"-csearch_path={schema}")
+        return cls(f"{database}{'&' if '?' in database else '?'}options={options}", 2, database, schema)
+
+    def remove(self) -> None:
+        """Remove the schema; a file goes with the run's folder."""
+        if self.schema:
+            _command(self.database, f'DROP SCHEMA "{self.schema}" CASCADE')
+
+    def hold_lock(self, seconds: float) -> None:
+        """Keep every service from writing for some seconds, as one that hangs would."""
+        engine = open_engine(ledger_url(self.url))
+        with closing(engine.connect().execution_options(write=True)) as connection:
+            have_to_itself(connection)
+            time.sleep(seconds)
+            connection.rollback()
+        engine.dispose()
+
+
+def check_database(database: str) -> None:
+    """Check that a URL names a PostgreSQL that answers; raises `InvalidSetting` if not."""
+    if ledger_url(database).get_backend_name() != POSTGRESQL:
+        raise InvalidSetting("--database takes postgresql://user@host/database; without it the ledger is a file")
+    _command(database, "SELECT 1")
+
+
+def _command(database: str, command: str) -> None:
+    engine = open_engine(ledger_url(database))
+    try:
+        with engine.begin() as connection:
+            connection.execute(text(command))
+    except OperationalError as error:
+        reason = " ".join(str(error.orig).split())
+        raise InvalidSetting(f"--database cannot be reached ({reason}); start it, or leave --database out") from None
+    finally:
+        engine.dispose()
