@@ -8,7 +8,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
-from urllib.parse import quote
 
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
@@ -59,8 +58,11 @@ class RunLedger:
         check_database(database)
         schema = f"faults_{uuid.uuid4().hex}"
         _command(database, f'CREATE SCHEMA "{schema}"')
-        options = quote(f"-csearch_path={schema}")
-        return cls(f"{database}{'&' if '?' in database else '?'}options={options}", 2, database, schema)
+        url = ledger_url(database)
+        given = url.query.get("options", "")
+        options = " ".join([given] if isinstance(given, str) else given) + f" -csearch_path={schema}"
+        own = url.update_query_dict({"options": options.strip()}).render_as_string(hide_password=False)
+        return cls(own, 2, database, schema)
 
     def remove(self) -> None:
         """Remove the schema; a file goes with the run's folder."""
