@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from client.dataset import Split
-from client.key_store import deletion, erasure_check
+from client.key_store import erasure_check, removal
 from client.site import SiteFolder
 from common.deletion import DeletionRequest, Records, WholeSite
 from server.deletion_service import LedgerService
@@ -87,7 +87,7 @@ def test_order_that_was_never_applied_is_one_line(run: Run, folder: SiteFolder) 
 def test_limit_of_a_large_orders_search_is_said(
     run: Run, folder: SiteFolder, ledger: LedgerService, service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (deletion, erasure_check):
+    for module in (removal, erasure_check):
         monkeypatch.setattr(module, "MOST_FINGERPRINTED", 5)
     ledger.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
     run("catch-up", "--site-dir", folder.path, "--service", service)
