@@ -19,6 +19,7 @@ from common.identities.enrolment import SIGNING_CONTEXT
 from common.identities.identity import Identity, certificate_pem
 from common.identities.keys import read_signing_request
 from common.identities.member_names import MemberRole
+from common.private_files import locked_folder
 from common.signing.keys import PublicKey
 from common.trusted_keys import Role, TrustedKey, TrustedKeys
 from protos import enrolment_pb2, enrolment_pb2_grpc
@@ -70,10 +71,12 @@ class Enrolments:
         """
         key, signing = read_enrolment(message)
         site = signing is not None
-        keys = self._keys_with(message.name, signing) if signing is not None else None
-        certificate = self.register.enrol(message.token, message.name, message.role, key, self.authority)
-        if keys is not None:
-            keys.write(self.trust)
+        # Another enrolment at the same moment would otherwise write the file without this one's key.
+        with locked_folder(self.trust.parent):
+            keys = self._keys_with(message.name, signing) if signing is not None else None
+            certificate = self.register.enrol(message.token, message.name, message.role, key, self.authority)
+            if keys is not None:
+                keys.write(self.trust)
         if site:
             self.ledger.register(message.name)
         _log.warning("%s %s has joined the federation", message.role, message.name)

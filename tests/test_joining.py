@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -96,6 +97,19 @@ def test_coordinator_that_checks_signatures_knows_the_sites_key(coordinator: Coo
     known = TrustedKeys.read(coordinator.folder.trust).of(Role.SITE, SITE)
     assert joined.signing_key_trusted
     assert [key.key for key in known] == [SigningKey.read(site.signing_key).public]
+
+
+def test_sites_that_join_at_the_same_moment_are_all_known(coordinator: Coordinator, tmp_path: Path) -> None:
+    TrustedKeys().write(coordinator.folder.trust)
+    names = [f"hospital-{number}" for number in range(8)]
+    folders = [SiteFolder(tmp_path / name) for name in names]
+    invitations = [coordinator.invite(name) for name in names]
+
+    with ThreadPoolExecutor(len(names)) as threads:
+        list(threads.map(join_as_site, invitations, folders))
+
+    assert sorted(key.name for key in TrustedKeys.read(coordinator.folder.trust).keys) == names
+    assert coordinator.ledger.site_names() == tuple(names)
 
 
 def test_signing_key_of_another_site_is_not_taken(coordinator: Coordinator, site: SiteFolder) -> None:

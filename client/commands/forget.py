@@ -128,7 +128,7 @@ def ask(request: DeletionRequest, service: str, wait: float, as_json: bool, iden
         status = _submit(channel, request)
         with progress_bars(quiet=as_json) as bars:
             status = await_answers(channel, status, wait, _show_answers(bars, status))
-    _show(status, service, as_json)
+    _show(status, service, as_json, secured=identity is not None)
 
 
 def await_answers(
@@ -254,7 +254,7 @@ def _show_answers(bars: Progress, status: RequestStatus) -> Callable[[RequestSta
     return show
 
 
-def _show(status: RequestStatus, service: str, as_json: bool) -> None:
+def _show(status: RequestStatus, service: str, as_json: bool, *, secured: bool) -> None:
     guarantee = command_line.weakest_guarantee(status)
     if as_json:
         remains = guarantee.remains if guarantee else None
@@ -283,4 +283,7 @@ def _show(status: RequestStatus, service: str, as_json: bool) -> None:
         typer.echo(f"epsilon {command_line.loss_words(loss)} of one subject, delta {loss.delta:g}")
     if pending := [progress.site for progress in status.sites if not progress.state.final]:
         typer.echo(f"pending at {', '.join(pending)}: the request stays in the ledger until every site has answered")
-        typer.echo(f"look it up with: munkey-server request {name} --service {service}")
+        if secured:
+            typer.echo(f"ask for the same again, with --request-id {name}, to see what has become of it")
+        else:
+            typer.echo(f"look it up with: munkey-server request {name} --service {service}")
