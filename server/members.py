@@ -14,7 +14,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from sqlalchemy import Connection, Engine, Row, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from common.deletion import DATA_PROTECTION_OFFICER, utc_now
@@ -30,6 +30,8 @@ from server.refusals import Cause, Refusal
 
 INVITATION_DAYS = 7.0
 _REASON_CHARACTERS = 1000
+# Made once: making the statement would take as long as reading the row, at each call and for each order.
+_OF_SERIAL = select(MemberRow.__table__).where(MemberRow.serial == bindparam("of_serial"))
 _UNUSED_KEY = "the invitation was used already, for another key; ask for another, and say that somebody has used it"
 
 
@@ -339,7 +341,7 @@ def serial_of(certificate: x509.Certificate) -> str:
 
 
 def _find(connection: Connection, serial: str) -> Row[Any] | None:
-    return connection.execute(select(MemberRow.__table__).where(MemberRow.serial == serial)).first()
+    return connection.execute(_OF_SERIAL, {"of_serial": serial}).first()
 
 
 def _unreplaced(name: str) -> tuple[Any, ...]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,3 +61,15 @@ def test_checker_names_what_has_no_docstring(tmp_path: Path) -> None:
     (tmp_path / "client" / "deletion_pb2.py").write_text("")
 
     assert undocumented(tmp_path) == ["client/__init__.py", "client/agent.py:Agent:run", "client/agent.py:follow"]
+
+
+def cited_tests(text: str) -> set[tuple[str, str]]:
+    """Return file and name of each test that a document cites."""
+    return set(re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", text))
+
+
+def test_security_document_cites_tests_that_exist() -> None:
+    cited = cited_tests((ROOT / "SECURITY.md").read_text())
+
+    assert len(cited) > 20
+    assert [(path, name) for path, name in cited if f"def {name}(" not in (ROOT / path).read_text()] == []
