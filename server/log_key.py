@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from common.errors import InvalidSetting
@@ -32,8 +35,18 @@ def open_log_key(path: Path | None, ledger: str) -> tuple[Path, SigningKey]:
             raise InvalidSetting("the ledger is no file, so its log's key has no place; name one with --log-key")
         path = Path(f"{url.database}.log-key.pem")
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        key = SigningKey.generate()
-        key.write(path)
-        path.with_suffix(".pub").write_bytes(key.public.pem())
+        _make(path)
     return path, SigningKey.read(path)
+
+
+def _make(path: Path) -> None:
+    """Make a key that appears complete or not at all; of several services that are started at once one makes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    key, aside = SigningKey.generate(), path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        key.write(aside)
+        with suppress(FileExistsError):
+            os.link(aside, path)
+            path.with_suffix(".pub").write_bytes(key.public.pem())
+    finally:
+        aside.unlink(missing_ok=True)

@@ -123,6 +123,7 @@ def test_first_import_makes_the_sites_folder(import_scans: Import, folder: SiteF
     assert {path.name for path in folder.path.iterdir()} == {
         "keystore.sqlite",
         "keystore.keys",
+        "keystore.journal",
         "keystore.master",
         "federation.secret",
         "pictures.json",
@@ -250,6 +251,7 @@ def test_killed_import_goes_on_where_it_was(
     assert {path.name for path in folder.path.iterdir()} == {
         "keystore.sqlite",
         "keystore.keys",
+        "keystore.journal",
         "keystore.master",
         "federation.secret",
         "pictures.json",
