@@ -7,6 +7,7 @@ from typing import Any
 from client.key_store import KeyStore
 from client.receipts import ReceiptBook
 from client.site import SiteFolder
+from common.errors import InvalidIdentity
 from common.signing.keys import SigningKey
 from common.trusted_keys import Role, TrustedKeys
 
@@ -15,6 +16,7 @@ def describe_proofs(store: KeyStore) -> dict[str, Any]:
     """Return facts for `munkey-client status`; `alarms` are faults of the log that were seen at any time."""
     folder = SiteFolder(store.path.parent)
     facts: dict[str, Any] = {
+        "identity": _describe_identity(folder),
         "unsigned_orders": "carried out: there is no trust.json (development)",
         "signing_key": None,
         "receipts": {"signed": 0, "in_the_log": 0},
@@ -37,3 +39,12 @@ def describe_proofs(store: KeyStore) -> dict[str, Any]:
                 f"{alarm.fault} (seen {alarm.first_seen} to {alarm.last_seen})" for alarm in book.alarms()
             ]
     return facts
+
+
+def _describe_identity(folder: SiteFolder) -> str | None:
+    """Return until when the site's certificate is good, or what is wrong with it; None without an identity."""
+    try:
+        identity = folder.find_identity()
+    except InvalidIdentity as error:
+        return str(error)
+    return None if identity is None else f"{identity.role} {identity.name}, good until {identity.not_after:%Y-%m-%d}"

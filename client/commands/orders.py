@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from queue import SimpleQueue
 from typing import Annotated
 
@@ -24,8 +25,13 @@ from client.commands.options import (
 from client.orders import DeletionAgent, catch_up_patiently
 from client.site import SiteFolder
 from common import command_line
-from common.deletion import Acknowledgement
+from common.deletion import Acknowledgement, utc_now
 from common.deletion_channel import DeletionChannel
+from common.identities import Identity
+
+logger = logging.getLogger(__name__)
+
+_EXPIRES_SOON = timedelta(days=30)
 
 
 @faults_explained()
@@ -41,7 +47,7 @@ def agent(site_dir: SiteDirOption, service: ServiceOption = DEFAULT_SERVICE) -> 
     folder = SiteFolder(site_dir)
     with (
         folder.open() as store,
-        DeletionChannel(service, identity=folder.find_identity()) as channel,
+        DeletionChannel(service, identity=_identity_of(folder)) as channel,
         _stopped_by_signals(channel) as stop,
     ):
         typer.echo(f"deletion agent of {store.description.site}: orders after {store.last_order} from {service}")
@@ -63,7 +69,7 @@ def catch_up(
     """
     _log_to_stderr()
     folder = SiteFolder(site_dir)
-    with folder.open() as store, DeletionChannel(service, identity=folder.find_identity()) as channel:
+    with folder.open() as store, DeletionChannel(service, identity=_identity_of(folder)) as channel:
         applied = catch_up_patiently(store, channel, patience=patience)
         site, last = store.description.site, store.last_order
     if as_json:
@@ -72,6 +78,16 @@ def catch_up(
         command_line.print_table(orders_table(applied))
     else:
         typer.echo(f"nothing was outstanding; the last order that {site} has applied is number {last}")
+
+
+def _identity_of(folder: SiteFolder) -> Identity | None:
+    """Return the identity that a site shows, after a warning if its certificate expires soon."""
+    identity = folder.find_identity()
+    if identity is not None and (left := identity.not_after - utc_now()) < _EXPIRES_SOON:
+        logger.warning(
+            "the site's certificate expires in %d days: munkey-client rotate --site-dir %s", left.days, folder.path
+        )
+    return identity
 
 
 def _show_order(answer: Acknowledgement) -> None:

@@ -172,7 +172,7 @@ def finish_rotation(folder: Path) -> None:
     """
     private, _ = read_key(folder / KEY_FILE)
     follower = folder / NEXT_FOLDER / CERTIFICATE_FILE
-    with suppress(InvalidIdentity, FileNotFoundError):
+    with suppress(InvalidIdentity, OSError):
         if follower.exists() and read_certificate(follower).public_key() == private.public_key():
             follower.replace(folder / CERTIFICATE_FILE)
             sync_folder(folder)

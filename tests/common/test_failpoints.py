@@ -35,7 +35,7 @@ def test_each_failpoint_is_in_the_code_once() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
-        and node.func.id == "hit"
+        and node.func.id in ("hit", "_hit_each")
         and node.args
         and isinstance(node.args[0], ast.Attribute)
     ]

@@ -87,6 +87,21 @@ def test_mistake_is_one_line(run: Run, coordinator: Coordinator, tmp_path: Path,
     assert not (tmp_path / "x").exists()
 
 
+def test_status_and_agents_say_when_the_certificate_ends(
+    run: Run, coordinator: Coordinator, folder: SiteFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    coordinator.member(SITE).folder.rename(folder.identity)
+    where = ["--site-dir", folder.path]
+
+    shown = run("status", *where, "--json").json["identity"]
+    run("catch-up", *where, "--service", coordinator.address)
+
+    assert shown.startswith(f"site {SITE}, good until ")
+    assert f"expires in 0 days: munkey-client rotate --site-dir {folder.path}" in caplog.text
+    (folder.identity / "private-key.pem").chmod(0o644)
+    assert "run chmod 600" in run("status", *where, "--json").json["identity"]
+
+
 def test_folder_of_another_site_does_not_join(run: Run, coordinator: Coordinator, folder: SiteFolder) -> None:
     refused = run("join", coordinator.invite(OTHER), "--site-dir", folder.path).error
 
