@@ -14,6 +14,7 @@
     ├── ConsentMissing            a record would train what its consent does not allow
     ├── PrivacyBudgetSpent        a site may not train further without breaking what it has promised
     ├── ServiceUnavailable        the deletion service did not answer in time
+    ├── ProcessNotStarted         a process of a deployment could not be started
     └── FederationStopped         training cannot go on
 
 Every message is one line that names the value and the way out, and holds no patient's id. Command lines print it and
@@ -77,6 +78,10 @@ class PrivacyBudgetSpent(FedmunkeyError):  # noqa: N818
 
 class ServiceUnavailable(FedmunkeyError):  # noqa: N818
     """The deletion service could not be reached within the time that the caller was willing to wait."""
+
+
+class ProcessNotStarted(FedmunkeyError):  # noqa: N818
+    """A process of a deployment could not be started, for the reason that the message gives."""
 
 
 class FederationStopped(FedmunkeyError):  # noqa: N818

@@ -321,7 +321,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(dict(config))
         except ValidationError as error:
-            raise InvalidSetting(" ".join(_explain(error.errors()[0], cls.keys()).split())) from None
+            raise InvalidSetting(explain(error.errors()[0], cls.keys())) from None
 
     @classmethod
     def keys(cls) -> list[str]:
@@ -341,8 +341,12 @@ class Settings(BaseModel):
         return [(_kebab(name), value.value if isinstance(value, StrEnum) else value) for name, value in values]
 
 
+def explain(error: ErrorDetails, known: list[str]) -> str:
+    """Turn a pydantic error into one line: the key, the value and what is allowed."""
+    return " ".join(_explain(error, known).split())
+
+
 def _explain(error: ErrorDetails, known: list[str]) -> str:
-    """Turn the first pydantic error into one line: the key, the value and what is allowed."""
     key = str(error["loc"][0]) if error["loc"] else ""
     if error["type"] == "extra_forbidden":
         close = difflib.get_close_matches(key, known, n=1)

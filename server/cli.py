@@ -18,6 +18,7 @@ from common import command_line
 from common.deletion_channel import DeletionChannel, is_loopback, split_address
 from common.errors import InvalidSetting
 from common.identities import Identity
+from common.log_format import LogFormat
 from common.settings import Settings
 from common.trust_commands import trust_application
 from common.trusted_keys import TrustedKeys
@@ -25,12 +26,14 @@ from server import display, member_commands
 from server.coordinator_folder import CoordinatorFolder
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
+from server.deployment.training import run
+from server.deployment.up import up
 from server.enrolment_server import Enrolments, EnrolmentServer
 from server.ledger import Ledger
 from server.ledger_due import DUE_DAYS, LONGEST_EXTENSION_DAYS
 from server.log import TransparencyLog
 from server.log_key import open_log_key
-from server.logs import LogFormat, logging_to
+from server.logs import logging_to
 from server.members import MemberRegister
 from server.metrics import served_metrics
 from server.proofs import CoordinatorProofs
@@ -45,6 +48,8 @@ for _command in (
     member_commands.invite,
     member_commands.members,
     member_commands.revoke,
+    up,
+    run,
 ):
     app.command()(_command)
 

@@ -6,43 +6,16 @@ people choose and might write a patient's name into; both are in the ledger. Ref
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any, TextIO
 
+from common.log_format import FIELDS, LogFormat, log_lines
 from server.ledger import Ledger
 from server.ledger_transaction import Event
 
-_FIELDS = "fields"
 _moves = logging.getLogger("server.moves")
-
-
-class LogFormat(StrEnum):
-    """How a line is written."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and a move's fields beside them."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return a record's line."""
-        line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **getattr(record, _FIELDS, {}),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
 
 
 class _TogetherHandler(logging.StreamHandler[TextIO]):
@@ -80,27 +53,14 @@ class _TogetherHandler(logging.StreamHandler[TextIO]):
 def logging_to(stream: TextIO, form: LogFormat, ledger: Ledger) -> Iterator[None]:
     """Log what happens, and every move of a ledger, while the context lasts."""
     handler = _TogetherHandler(stream)
-    if form is LogFormat.JSON:
-        handler.setFormatter(JsonFormatter())
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    root = logging.getLogger()
-    before = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.WARNING)
-    _moves.setLevel(logging.INFO)
 
     def log_together(events: Sequence[Event]) -> None:
         with handler.together():
             log_moves(events)
 
     ledger.listen(log_together)
-    try:
+    with log_lines(handler, form, _moves):
         yield
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(before)
-        _moves.setLevel(logging.NOTSET)
 
 
 def log_moves(events: Sequence[Event]) -> None:
@@ -118,4 +78,4 @@ def log_moves(events: Sequence[Event]) -> None:
             fields["seconds"] = round(event.seconds, 3)
         what = f"request {event.request}" if event.request is not None else "site"
         where = f"{' at ' if event.request is not None else ' '}{event.site}" if event.site else ""
-        _moves.info("%s%s: %s", what, where, event.after, extra={_FIELDS: fields})
+        _moves.info("%s%s: %s", what, where, event.after, extra={FIELDS: fields})

@@ -18,6 +18,7 @@ from simulations.baselines import Baseline
 from simulations.bench.command import bench
 from simulations.comparison.command import compare
 from simulations.consent import parse_share
+from simulations.deployment.command import deploy_local
 from simulations.faults.command import faults
 from simulations.guarantee_command import guarantees
 from simulations.machine import usable_cores
@@ -118,6 +119,7 @@ app.command()(compare)
 app.command()(report)
 app.command()(bench)
 app.command()(faults)
+app.command()(deploy_local)
 
 
 def main() -> None:

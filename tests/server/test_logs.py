@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records
+from common.log_format import LogFormat
 from server.ledger import Ledger
-from server.logs import LogFormat, logging_to
+from server.logs import logging_to
 from tests.server.ledger_contract import ANSWER, REQUEST, references
 
 

@@ -1,0 +1,1 @@
+"""A site as processes: Flower's SuperNode beside the deletion agent."""

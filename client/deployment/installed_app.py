@@ -1,0 +1,90 @@
+"""A SuperNode runs the app that is installed at the site, whatever app the coordinator sends.
+
+Flower's SuperNode runs the code of the app that comes with a run. A coordinator that was taken over could so read
+every image of every hospital. This node takes an app that holds settings and nothing else, and names this project's
+ClientApp, which is then the installed one.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import tomllib
+import zipfile
+
+from flwr.supercore.fab import Fab
+from flwr.supercore.object_store import ObjectStore
+from flwr.supercore.run import Run, RunNotRunningException
+from flwr.supernode.nodestate import InMemoryNodeState, NodeState, NodeStateFactory
+
+from common.errors import InvalidSetting
+from common.flower import MANIFEST
+
+logger = logging.getLogger(__name__)
+
+CLIENT_APP = "client.app:app"
+
+_OWN_FILES = {MANIFEST, "README.md", "LICENSE", ".info/CONTENT"}
+"""What an app may hold: settings, and what Flower itself adds when it packs them."""
+
+
+def check_app(content: bytes) -> None:
+    """Check that an app holds no code and names this project's ClientApp.
+
+    Parameters
+    ----------
+    content : bytes
+        The app as Flower packs it, a zip file.
+
+    Raises
+    ------
+    InvalidSetting
+        If it does not; the message names the first file that should not be there.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            names = packed.namelist()
+            if foreign := sorted(set(names) - _OWN_FILES):
+                raise InvalidSetting(
+                    f"the coordinator's app holds {foreign[0]!r}; this site runs its installed code only"
+                )
+            manifest = tomllib.loads(packed.read(MANIFEST).decode())
+        named = manifest["tool"]["flwr"]["app"]["components"]["clientapp"]
+    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError) as error:
+        raise InvalidSetting(f"the coordinator's app cannot be read: {error}") from None
+    if len(names) != len(set(names)) or named != CLIENT_APP:
+        raise InvalidSetting(f"the coordinator's app names {named!r}; this site runs {CLIENT_APP} only")
+
+
+class _GuardedState(InMemoryNodeState):
+    """A SuperNode's state that keeps no app with code in it, and no run of such an app."""
+
+    def __init__(self, object_store: ObjectStore) -> None:
+        super().__init__(object_store)
+        self._unchecked: Run | None = None
+
+    def store_run(self, run: Run) -> None:
+        # Flower asks for the app of a run that it does not know, and stores that after the run.
+        self._unchecked = run
+
+    def store_fab(self, fab: Fab) -> str:
+        try:
+            check_app(fab.content)
+        except InvalidSetting as error:
+            logger.error("%s; the run is ignored", error)
+            # Flower leaves out the messages of a run that is over, and goes on.
+            raise RunNotRunningException from None
+        if self._unchecked is not None:
+            super().store_run(self._unchecked)
+        return super().store_fab(fab)
+
+
+class GuardedStateFactory(NodeStateFactory):
+    """Gives a SuperNode a state that keeps no app with code in it."""
+
+    def state(self) -> NodeState:
+        """Return the one state."""
+        with self.lock:
+            if self.state_instance is None:
+                self.state_instance = _GuardedState(self.objectstore_factory.store())
+            return self.state_instance

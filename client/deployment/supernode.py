@@ -1,0 +1,89 @@
+"""Flower's SuperNode as a site runs it: TLS, the key of the site's identity, and no code but the installed one.
+
+Run as a program with the path of `site.toml`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from pathlib import Path
+
+import uvicorn
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supernode.main import create_app
+from flwr.supernode.start_client_internal import start_client_internal
+
+from client.deployment.installed_app import GuardedStateFactory
+from client.deployment.site_file import SUPERNODE_READY, SiteFile
+from common.deletion_channel import split_address
+from common.errors import EXIT_CODE, FedmunkeyError, InvalidSetting
+from common.flower import flower_log_lines
+from common.identities import Identity
+from common.log_format import log_lines
+
+_POLL_SECONDS = 0.05
+
+
+def serve(file: SiteFile) -> None:
+    """Take part in training until SIGINT or SIGTERM, or until the coordinator refuses this site.
+
+    Raises
+    ------
+    FedmunkeyError
+        If the site has no identity, or the address of its runtime cannot be taken.
+    """
+    identity = Identity.read(file.identity)
+    key = load_pem_private_key(identity.key_file.read_bytes(), None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise InvalidSetting(f"{identity.key_file} is no ECDSA key; join the federation again")
+    states = GuardedStateFactory(ObjectStoreFactory())
+    _serve_runtime(file.runtime, states)
+    sys.stdout.write(f"{SUPERNODE_READY}{identity.name}: rounds from {file.superlink}\n")
+    sys.stdout.flush()
+    start_client_internal(
+        state_factory=states,
+        server_address=file.superlink,
+        node_config={"site-dir": str(file.site_dir)},
+        root_certificates=str(identity.ca_file),
+        insecure=False,
+        authentication_keys=(key, key.public_key()),
+        runtime_api_address=file.runtime,
+        runtime_dependency_install=False,
+    )
+
+
+def _serve_runtime(address: str, states: GuardedStateFactory) -> None:
+    """Serve what the SuperNode's own subprocesses ask for, in a thread that ends with this process."""
+    host, port = split_address(address)
+    application = create_app(state_factory=states, superexec_auth_secret=None)
+    config = uvicorn.Config(application, host=host.strip("[]"), port=port, access_log=False, log_config=None)
+    server = uvicorn.Server(config)
+    # Its own handlers would be set in this thread only, and Flower sets those of the process.
+    thread = threading.Thread(target=server.run, name="runtime", daemon=True)
+    thread.start()
+    while not server.started:
+        thread.join(_POLL_SECONDS)
+        if not thread.is_alive():
+            raise InvalidSetting(f"runtime = {address} cannot be listened on; choose another port")
+
+
+def main() -> None:
+    """Run it on the file that the command line names."""
+    flower_log_lines()
+    try:
+        file = SiteFile.read(Path(sys.argv[1]))
+        with log_lines(logging.StreamHandler(), file.log_format, logging.getLogger("client.deployment")):
+            serve(file)
+    except FedmunkeyError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(EXIT_CODE)
+    sys.stderr.write("error: the coordinator refuses this site's SuperNode; the lines above say why\n")
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

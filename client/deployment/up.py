@@ -1,0 +1,61 @@
+"""`munkey-client up`: all processes of a site, from one file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.commands.faults import faults_explained
+from client.deployment.site_file import SUPERNODE_READY, SiteFile
+from client.site import SiteFolder
+from common.flower import flower_environment
+from common.identities import Identity
+from common.log_format import log_lines
+from common.supervision import Child, Supervisor, stopped_by_signals, tell_systemd_ready
+
+
+@faults_explained()
+def up(
+    file: Annotated[Path, typer.Argument(help="The site's settings, in TOML.", show_default=False)],
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check the file, the identity and the key store.")
+    ] = False,
+) -> None:
+    """Run everything that a site runs, until SIGINT or SIGTERM: Flower's SuperNode and the deletion agent.
+
+    What dies is started again. The coordinator may be out of reach: both wait for it.
+
+    Example: munkey-client up site.toml
+    """
+    settings = SiteFile.read(file)
+    identity = Identity.read(settings.identity)
+    with SiteFolder(settings.site_dir).open() as store:
+        site = store.description.site
+    if check:
+        typer.echo(f"{file} can be used: {identity.role} {identity.name}, key store of {site}")
+        return
+    supervisor = Supervisor(children(settings, file), start_seconds=settings.start_seconds, on_ready=lambda: _say(site))
+    spoken = logging.getLogger("common.supervision")
+    with log_lines(logging.StreamHandler(), settings.log_format, spoken), stopped_by_signals(supervisor.stop):
+        supervisor.run()
+
+
+def children(settings: SiteFile, file: Path) -> list[Child]:
+    """Return the site's processes in the order in which they start: it can forget before it can learn."""
+    environment = flower_environment(settings.flower_home)
+    agent = ["agent", "--site-dir", str(settings.site_dir), "--service", settings.deletion_service]
+    supernode = [sys.executable, "-m", "client.deployment.supernode", str(file.absolute())]
+    return [
+        Child("agent", [sys.executable, "-c", "from client.cli import main; main()", *agent], "deletion agent of "),
+        Child("supernode", supernode, SUPERNODE_READY, environment),
+    ]
+
+
+def _say(site: str) -> None:
+    typer.echo(f"site {site} is up")
+    sys.stdout.flush()
+    tell_systemd_ready()

@@ -1,0 +1,79 @@
+"""How this project starts Flower's programs: the app's manifest, their environment and where they lie.
+
+The apps are this installation's `server.app` and `client.app`. The app folder that Flower sends about holds nothing but
+the settings, so no code travels.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+from pathlib import Path
+
+from common.settings import ConfigValue, Settings
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+MANIFEST = "pyproject.toml"
+"""The only file of the app."""
+
+
+def app_manifest(settings: Settings, name: str = "fedmunkey-simulation") -> str:
+    """Return the `pyproject.toml` of a Flower app that runs this installation's apps with the given settings."""
+    values = "\n".join(f"{key} = {_toml(value)}" for key, value in settings.to_config().items())
+    return f"""[project]
+name = "{name}"
+version = "1.0.0"
+license = "Apache-2.0"
+
+[tool.flwr.app]
+publisher = "fedmunkey"
+
+[tool.flwr.app.components]
+serverapp = "server.app:app"
+clientapp = "client.app:app"
+
+[tool.flwr.app.config]
+{values}
+"""
+
+
+def flower_program(name: str) -> str:
+    """Return a program of Flower's from the environment that this interpreter belongs to."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def flower_environment(home: Path) -> dict[str, str]:
+    """Return what Flower's processes need beside this process's environment.
+
+    Parameters
+    ----------
+    home : Path
+        Where Flower keeps what it writes, instead of the user's own folder.
+    """
+    return {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+    }
+
+
+def flower_log_lines() -> None:
+    """Have Flower's own lines written as this process writes all others, once each."""
+    flower = logging.getLogger("flwr")
+    flower.handlers.clear()
+    flower.setLevel(logging.INFO)
+
+
+def _toml(value: ConfigValue) -> str:
+    """Write a value as TOML, which is as JSON but for infinity."""
+    if isinstance(value, float) and math.isinf(value):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,1 @@
+"""The coordinator as processes: Flower's SuperLink behind a guard, the deletion service, and training runs."""

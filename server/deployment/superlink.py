@@ -1,0 +1,137 @@
+"""Flower's SuperLink as a coordinator runs it: TLS, authenticated SuperNodes, and the guard in front of it.
+
+Run as a program with the path of `coordinator.toml`. One application answers at two addresses: sites reach the one, and
+runs are started at the other, on loopback.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+from flwr.common.constant import TRANSPORT_TYPE_GRPC_RERE
+from flwr.superlink.auth_plugin import NoOpControlAuthnPlugin
+from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
+from flwr.superlink.config_loader import SuperLinkLifespanConfig
+from flwr.superlink.main import create_app
+
+from common.deletion import utc_now
+from common.deletion_channel import split_address
+from common.errors import EXIT_CODE, FedmunkeyError, InvalidSetting
+from common.flower import flower_log_lines
+from common.identities import Identity
+from common.log_format import log_lines
+from server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile
+from server.deployment.guard import Guard
+from server.deployment.nodes import NodeRegistration
+from server.deployment.site_keys import read_site_keys
+from server.ledger import Ledger
+
+_STOP_SECONDS = 5
+_BACKLOG = 2048
+
+
+class _Server(uvicorn.Server):
+    """Says where it serves once it does."""
+
+    def __init__(self, config: uvicorn.Config, ready: str) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            sys.stdout.write(f"{self._ready}\n")
+            sys.stdout.flush()
+
+
+def serve(file: CoordinatorFile) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Raises
+    ------
+    FedmunkeyError
+        If the coordinator has no identity, or an address cannot be taken.
+    """
+    identity = Identity.read(file.identity)
+    file.flower_home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    control_host, control_port = split_address(file.superlink_control)
+    application = create_app(_lifespan(file, identity, control_host, control_port), SuperLinkLifespan)
+    sockets = [_listen(file.superlink), _listen(file.superlink_control)]
+    config = uvicorn.Config(
+        Guard(application, control_port),
+        # A header must not be able to say whom a request comes from.
+        proxy_headers=False,
+        access_log=False,
+        log_config=None,
+        ssl_certfile=str(identity.certificate_file),
+        ssl_keyfile=str(identity.key_file),
+        timeout_graceful_shutdown=_STOP_SECONDS,
+    )
+    ready = f"{SUPERLINK_READY}{file.superlink}, control at {file.superlink_control}"
+    with Ledger(file.ledger) as ledger:
+        nodes = application.state.linkstate_factory.state()
+        registration = NodeRegistration(nodes, lambda: read_site_keys(ledger.engine, utc_now()))
+        registration.follow()
+        with registration.kept_in_step():
+            _Server(config, ready).run(sockets)
+
+
+def _lifespan(file: CoordinatorFile, identity: Identity, host: str, port: int) -> SuperLinkLifespanConfig:
+    authority, certificate, key = (
+        path.read_bytes() for path in (identity.ca_file, identity.certificate_file, identity.key_file)
+    )
+    return SuperLinkLifespanConfig(
+        # The address at which the SuperLink's own subprocesses find it.
+        host=host,
+        port=port,
+        insecure=False,
+        certificates=(authority, certificate, key),
+        ssl_ca_certfile=str(identity.ca_file),
+        ssl_certfile=str(identity.certificate_file),
+        ssl_keyfile=str(identity.key_file),
+        enable_supernode_auth=True,
+        database=str(file.flower_database),
+        isolation="subprocess",
+        runtime_dependency_install=False,
+        simulation=False,
+        authn_plugin=NoOpControlAuthnPlugin(),
+        control_address=file.superlink_control,
+        health_server_address=None,
+        superexec_auth_secret=None,
+        event_log_plugin=None,
+        fleet_event_log_plugin=None,
+        enable_event_log=False,
+        artifact_provider=None,
+        fleet_api_type=TRANSPORT_TYPE_GRPC_RERE,
+        fleet_api_address=None,
+    )
+
+
+def _listen(address: str) -> socket.socket:
+    host, port = split_address(address)
+    try:
+        return socket.create_server(
+            (host.strip("[]"), port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
+        )
+    except OSError as error:
+        raise InvalidSetting(f"{address} cannot be listened on: {error.strerror}; choose another address") from None
+
+
+def main() -> None:
+    """Run it on the file that the command line names."""
+    flower_log_lines()
+    try:
+        file = CoordinatorFile.read(Path(sys.argv[1]))
+        with log_lines(logging.StreamHandler(), file.log_format, logging.getLogger("server.deployment")):
+            serve(file)
+    except FedmunkeyError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(EXIT_CODE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""`munkey-server up`: all processes of the coordinator, from one file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.flower import flower_environment
+from common.identities import Identity
+from common.log_format import log_lines
+from common.supervision import Child, Supervisor, stopped_by_signals, tell_systemd_ready
+from server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile
+
+
+def up(
+    file: Annotated[Path, typer.Argument(help="The coordinator's settings, in TOML.", show_default=False)],
+    check: Annotated[bool, typer.Option("--check", help="Only check the file and the identity.")] = False,
+) -> None:
+    """Run everything that the coordinator runs, until SIGINT or SIGTERM: Flower's SuperLink and the deletion service.
+
+    What dies is started again. SuperNodes of sites that were revoked or whose key has changed are refused within
+    seconds.
+
+    Example: munkey-server up coordinator.toml
+    """
+    settings = CoordinatorFile.read(file)
+    identity = Identity.read(settings.identity)
+    if check:
+        typer.echo(f"{file} can be used: {identity.role} {identity.name}, ledger {settings.ledger}")
+        return
+    supervisor = Supervisor(
+        children(settings, file), start_seconds=settings.start_seconds, on_ready=lambda: _say_ready(settings)
+    )
+    spoken = logging.getLogger("common.supervision")
+    with log_lines(logging.StreamHandler(), settings.log_format, spoken), stopped_by_signals(supervisor.stop):
+        supervisor.run()
+
+
+def children(settings: CoordinatorFile, file: Path) -> list[Child]:
+    """Return the coordinator's processes in the order in which they start."""
+    environment = flower_environment(settings.flower_home)
+    superlink = [sys.executable, "-m", "server.deployment.superlink", str(file.absolute())]
+    return [
+        Child("deletion-service", serve_command(settings), "deletion service at ", environment),
+        Child("superlink", superlink, SUPERLINK_READY, environment),
+    ]
+
+
+def serve_command(settings: CoordinatorFile) -> list[str]:
+    """Return how the deletion service is started."""
+    words = ["serve", "--coordinator-dir", str(settings.coordinator_dir), "--database", settings.ledger]
+    words += ["--address", settings.deletion_service, "--enrolment-address", settings.enrolment]
+    words += ["--due-days", str(settings.due_days), "--log-format", settings.log_format.value]
+    if settings.metrics:
+        words += ["--metrics", settings.metrics]
+    if settings.keys is not None:
+        words += ["--keys", str(settings.keys)]
+    return [sys.executable, "-c", "from server.cli import main; main()", *words]
+
+
+def _say_ready(settings: CoordinatorFile) -> None:
+    typer.echo(
+        f"coordinator is up: sites at {settings.superlink}, deletions at {settings.deletion_service}, "
+        f"enrolment at {settings.enrolment}"
+    )
+    sys.stdout.flush()
+    tell_systemd_ready()

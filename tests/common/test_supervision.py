@@ -1,0 +1,191 @@
+"""Supervision of real, small processes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from queue import SimpleQueue
+
+import pytest
+
+from common.errors import ProcessNotStarted
+from common.supervision import Child, Supervisor, stopped_by_signals, tell_systemd_ready
+
+SECONDS = 30.0
+
+SERVE = (
+    "import signal; asked = [signal.SIGTERM]; signal.pthread_sigmask(signal.SIG_BLOCK, asked);"
+    "print('serving', flush=True); signal.sigwait(asked); print('bye', flush=True)"
+)
+
+
+def child(name: str, program: str = SERVE, *words: str) -> Child:
+    return Child(name, [sys.executable, "-S", "-c", program, *words], "serving")
+
+
+class Watched:
+    """A supervisor in a thread, and the lines of its children as they come."""
+
+    def __init__(self, *children: Child, start_seconds: float = SECONDS, grace_seconds: float = SECONDS) -> None:
+        self.said: SimpleQueue[tuple[str, str]] = SimpleQueue()
+        self.ready = threading.Event()
+        self.error: Exception | None = None
+        self.supervisor = Supervisor(
+            children,
+            say=lambda name, line: self.said.put((name, line)),
+            start_seconds=start_seconds,
+            grace_seconds=grace_seconds,
+            on_ready=self.ready.set,
+        )
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.supervisor.run()
+        except ProcessNotStarted as error:
+            self.error = error
+
+    def ended(self) -> bool:
+        self._thread.join(SECONDS)
+        return not self._thread.is_alive()
+
+    def stop(self) -> None:
+        self.supervisor.stop()
+        assert self.ended()
+
+
+@pytest.fixture
+def watching() -> Iterator[list[Watched]]:
+    watched: list[Watched] = []
+    yield watched
+    for each in watched:
+        each.stop()
+
+
+def test_children_start_in_order_and_stop_in_reverse(watching: list[Watched]) -> None:
+    watched = Watched(child("first"), child("second"))
+    watching.append(watched)
+
+    assert watched.ready.wait(SECONDS)
+    watched.stop()
+
+    said = [watched.said.get(timeout=SECONDS) for _ in range(4)]
+    assert said == [("first", "serving"), ("second", "serving"), ("second", "bye"), ("first", "bye")]
+
+
+def test_child_that_dies_is_started_again(watching: list[Watched], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "common.supervision")
+    watched = Watched(child("service", f"import os; print(os.getpid(), flush=True); {SERVE}"))
+    watching.append(watched)
+    assert watched.ready.wait(SECONDS)
+    first = int(watched.said.get(timeout=SECONDS)[1])
+    assert watched.said.get(timeout=SECONDS) == ("service", "serving")
+
+    os.kill(first, signal.SIGKILL)
+
+    second = int(watched.said.get(timeout=SECONDS)[1])
+    assert second != first
+    assert watched.said.get(timeout=SECONDS) == ("service", "serving")
+    watched.stop()
+    lines = [record.getMessage().partition(" as process")[0] for record in caplog.records]
+    assert [line.split(" after ")[0] for line in lines] == [
+        "service: started",
+        "service: serves",
+        "service: was ended by SIGKILL",
+        "service: started",
+        "service: serves",
+        "service: stopped",
+    ]
+
+
+def test_first_start_that_fails_stops_all_and_says_why(watching: list[Watched]) -> None:
+    broken = child("broken", "import sys; print('error: no such ledger', flush=True); sys.exit(2)")
+    watched = Watched(child("service"), broken, child("never"))
+    watching.append(watched)
+
+    assert watched.ended()
+
+    assert str(watched.error) == "broken did not start, it ended with code 2: error: no such ledger"
+    said = [watched.said.get(timeout=SECONDS) for _ in range(3)]
+    assert said == [("service", "serving"), ("broken", "error: no such ledger"), ("service", "bye")]
+    assert not watched.ready.is_set()
+
+
+def test_child_that_never_serves_is_given_up(watching: list[Watched]) -> None:
+    watched = Watched(child("silent", "import signal; signal.pause()"), start_seconds=0.2)
+    watching.append(watched)
+
+    assert watched.ended()
+
+    assert "silent did not start" in str(watched.error)
+    assert "it did not serve within 0 s" in str(watched.error)
+
+
+def test_program_that_is_not_there_is_named(watching: list[Watched]) -> None:
+    watched = Watched(Child("service", ["/nowhere/munkey"], "serving"))
+    watching.append(watched)
+
+    assert watched.ended()
+
+    assert str(watched.error).startswith("service cannot be started: ")
+
+
+def test_child_that_does_not_stop_is_killed_with_what_it_started(watching: list[Watched]) -> None:
+    stubborn = (
+        "import signal, subprocess, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "inner = subprocess.Popen([sys.executable, '-S', '-c', 'import signal; signal.pause()']);"
+        "print(inner.pid, flush=True); print('serving', flush=True); signal.pause()"
+    )
+    watched = Watched(child("stubborn", stubborn), grace_seconds=0.1)
+    watching.append(watched)
+    assert watched.ready.wait(SECONDS)
+    inner = int(watched.said.get(timeout=SECONDS)[1])
+
+    watched.stop()
+
+    assert gone(inner)
+
+
+def gone(process: int) -> bool:
+    """Wait until a process that is not a child of this one has ended; its reaper may take a moment."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        threading.Event().wait(0.01)
+    return False
+
+
+def test_signals_stop_it_and_get_their_handlers_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    asked: SimpleQueue[None] = SimpleQueue()
+
+    with stopped_by_signals(lambda: asked.put(None)):
+        os.kill(os.getpid(), signal.SIGTERM)
+        asked.get(timeout=SECONDS)
+
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_systemd_is_told_once_all_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind("notify")
+        listening.settimeout(SECONDS)
+        monkeypatch.setenv("NOTIFY_SOCKET", "notify")
+
+        tell_systemd_ready()
+
+        assert listening.recv(100) == b"READY=1"
