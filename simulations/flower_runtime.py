@@ -7,14 +7,11 @@ but the settings. SuperLink, Flower's home and Ray's files live in a folder of t
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,40 +21,13 @@ from typing import IO
 import httpx
 
 from common.errors import FederationStopped
-from common.settings import ConfigValue, Settings
+from common.flower import MANIFEST, app_manifest, flower_environment, flower_program
+from common.settings import Settings
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _GRACE_SECONDS = 2.0
 _PAUSE_SECONDS = 0.1
-_ROOT = Path(__file__).resolve().parents[1]
-
-
-def app_manifest(settings: Settings) -> str:
-    """Return the `pyproject.toml` of a Flower app that runs this installation's apps with the given settings."""
-    values = "\n".join(f"{name} = {_toml(value)}" for name, value in settings.to_config().items())
-    return f"""[project]
-name = "fedmunkey-simulation"
-version = "1.0.0"
-license = "Apache-2.0"
-
-[tool.flwr.app]
-publisher = "fedmunkey"
-
-[tool.flwr.app.components]
-serverapp = "server.app:app"
-clientapp = "client.app:app"
-
-[tool.flwr.app.config]
-{values}
-"""
-
-
-def _toml(value: ConfigValue) -> str:
-    """Write a value as TOML, which is as JSON but for infinity."""
-    if isinstance(value, float) and math.isinf(value):
-        return str(value)
-    return json.dumps(value, ensure_ascii=False)
 
 
 @contextlib.contextmanager
@@ -87,7 +57,7 @@ def running_federation(settings: Settings, *, sites: int, cores: int, logs: Path
     logs.mkdir(parents=True, exist_ok=True)
     app = home / "app"
     app.mkdir()
-    (app / "pyproject.toml").write_text(app_manifest(settings), encoding="utf-8")
+    (app / MANIFEST).write_text(app_manifest(settings), encoding="utf-8")
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, home, ignore_errors=True)
         stack.callback(_end_descendants, home)
@@ -97,7 +67,7 @@ def running_federation(settings: Settings, *, sites: int, cores: int, logs: Path
         _wait_until_healthy(superlink, port, logs)
         federation = f"num-supernodes={sites} client-resources-num-cpus=1 init-args-num-cpus={cores}"
         run_log = stack.enter_context((logs / "run.log").open("wb"))
-        command = [*_flower("flwr"), "run", str(app), "local", "--federation-config", federation, "--stream"]
+        command = [flower_program("flwr"), "run", str(app), "local", "--federation-config", federation, "--stream"]
         run = _start(command, environment, run_log)
         stack.callback(_stop, run)
         yield run
@@ -105,7 +75,7 @@ def running_federation(settings: Settings, *, sites: int, cores: int, logs: Path
 
 def _superlink_command(port: int) -> list[str]:
     return [
-        *_flower("flower-superlink"),
+        flower_program("flower-superlink"),
         "--insecure",
         "--simulation",
         "--isolation",
@@ -118,27 +88,16 @@ def _superlink_command(port: int) -> list[str]:
     ]
 
 
-def _flower(command: str) -> list[str]:
-    """Return a command of Flower's from the environment that this interpreter belongs to."""
-    return [str(Path(sys.executable).with_name(command))]
-
-
 def _environment(home: Path, port: int) -> dict[str, str]:
     (home / "config.toml").write_text(
         f'[superlink]\ndefault = "local"\n\n[superlink.local]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
     )
-    path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return {
         **os.environ,
-        "PATH": programs,
-        "PYTHONPATH": path,
-        "FLWR_HOME": str(home),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        **flower_environment(home),
+        "OMP_NUM_THREADS": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TMPDIR": str(home),
-        "OMP_NUM_THREADS": "1",
     }
 
 

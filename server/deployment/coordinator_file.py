@@ -19,6 +19,8 @@ IDENTITY = "identity"
 SUPERLINK_READY = "SuperLink for sites at "
 """What the SuperLink's first line begins with, once it serves."""
 
+_OWN = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104
+
 
 class CoordinatorFile(SettingsFile):
     """What `coordinator.toml` says.
@@ -111,7 +113,7 @@ class CoordinatorFile(SettingsFile):
         """
         own: dict[str, ConfigValue] = {
             "deletion-service": loopback_address(self.deletion_service),
-            **({"deletion-identity": str(self.identity)} if "deletion-identity" in Settings.keys() else {}),
+            "deletion-identity": str(self.identity),
             "output-dir": str(self.runs),
         }
         return Settings.parse({**own, **self.run, **(overrides or {})})
@@ -120,4 +122,4 @@ class CoordinatorFile(SettingsFile):
 def loopback_address(address: str) -> str:
     """Return where this machine reaches a service of its own that listens everywhere."""
     host, port = split_address(address)
-    return f"{ {'0.0.0.0': '127.0.0.1', '[::]': '[::1]'}.get(host, host) }:{port}"
+    return f"{_OWN.get(host, host)}:{port}"

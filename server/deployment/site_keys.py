@@ -15,7 +15,7 @@ from server.member_tables import MemberRow
 def read_site_keys(engine: Engine, now: datetime) -> dict[bytes, str]:
     """Return the public key, in PEM, of each certificate of a site that is good at a time, with the site's name.
 
-    One that waits for its first use counts as well: a site that has rotated its key connects with the fresh one at once.
+    One that waits for its first use counts as well: a site that has rotated its key connects with the fresh one.
     """
     good = select(MemberRow.name, MemberRow.certificate).where(
         MemberRow.role == MemberRole.SITE.value,

@@ -1,1 +1,1 @@
-"""A deployment on one machine: a coordinator and three hospitals as processes of their own, from install to forgetting."""
+"""A deployment on one machine: a coordinator and three hospitals as processes of their own."""

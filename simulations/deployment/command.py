@@ -46,8 +46,9 @@ def deploy_local(
         command_line.print_json({**found, "data": data, "seconds": round(seconds, 1), "steps": steps})
         return
     _show(
-        f"\neverything held: {len(stage.steps)} steps in {seconds:.0f} s, test accuracy {100 * found['accuracy']:.1f}%, "
-        f"{found['records']} records forgotten" + (f"; all files are in {folder}" if keep else "")
+        f"\neverything held: {len(stage.steps)} steps in {seconds:.0f} s, test accuracy "
+        f"{100 * found['accuracy']:.1f}%, {found['records']} records forgotten"
+        + (f"; all files are in {folder}" if keep else "")
     )
 
 

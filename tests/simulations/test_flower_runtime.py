@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from common.errors import FederationStopped
+from common.flower import app_manifest
 from common.settings import Settings
 from simulations import flower_runtime
-from simulations.flower_runtime import app_manifest, running_federation
+from simulations.flower_runtime import running_federation
 
 
 @pytest.fixture

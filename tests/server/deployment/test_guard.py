@@ -15,7 +15,7 @@ HOSPITAL = ("198.51.100.7", 50_000)
 OWN = ("127.0.0.1", 50_000)
 
 
-async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
     """The application behind the guard: it answers everything."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"yes"})
