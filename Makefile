@@ -10,10 +10,13 @@ COMPARED := $(foreach set,breastmnist pneumoniamnist bccd_cells_28,--data $(SHAR
 	--encoder squeezenet1_0 --weights $(SHARED)/weights/squeezenet1_0_imagenet.pth --seeds 5 --without sisa
 PROTOS := protos/deletion.proto protos/enrolment.proto
 
-.PHONY: demo test check format bench results protos docs browser clean
+.PHONY: demo deploy-local test check format bench results protos docs browser clean
 
 demo: $(VENV)/.installed  ## Five hospitals learn digits together and forget on the way.
 	$(BIN)/munkey-sim run --guarantee empirical --hospitals 5 --delete records:5%@3 --delete subjects:10@4 --delete site:2@5
+
+deploy-local: $(VENV)/.installed  ## A coordinator and three hospitals as processes of their own, from nothing to a certificate.
+	$(BIN)/munkey-sim deploy-local
 
 test: $(VENV)/.installed-dev  ## All tests, with line coverage of common, client and server.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses auto --dist loadgroup --cov --cov-report term

@@ -11,7 +11,6 @@ import threading
 from pathlib import Path
 
 import uvicorn
-from common.identities import Identity
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from flwr.supercore.object_store import ObjectStoreFactory
@@ -23,6 +22,7 @@ from client.deployment.site_file import SUPERNODE_READY, SiteFile
 from common.deletion_channel import split_address
 from common.errors import EXIT_CODE, FedmunkeyError, InvalidSetting
 from common.flower import flower_log_lines
+from common.identities import Identity
 from common.log_format import log_lines
 
 _POLL_SECONDS = 0.05

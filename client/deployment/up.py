@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from common.identities import Identity
 
 from client.commands.faults import faults_explained
 from client.deployment.site_file import SUPERNODE_READY, SiteFile
 from client.site import SiteFolder
 from common.flower import flower_environment
+from common.identities import Identity
 from common.log_format import log_lines
 from common.supervision import Child, Supervisor, stopped_by_signals, tell_systemd_ready
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from common.identities import Identity
 
 from common import command_line
 from common.errors import FederationStopped
 from common.flower import MANIFEST, app_manifest, flower_environment, flower_program
+from common.identities import Identity
 from common.settings import ConfigValue, Settings, parse_assignments
 from server.deployment.coordinator_file import CoordinatorFile
 from server.run_record import EVENTS, FINISHED, ROUND, STOPPED, WAITING

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from common.identities import Identity
 
 from common.flower import flower_environment
+from common.identities import Identity
 from common.log_format import log_lines
 from common.supervision import Child, Supervisor, stopped_by_signals, tell_systemd_ready
 from server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile
