@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,9 @@ from server.deployment.coordinator_file import CoordinatorFile
 from server.run_record import EVENTS, FINISHED, ROUND, STOPPED, WAITING
 
 _CONNECTION = "coordinator"
+_STARTED = re.compile(r"Successfully started run (\d+)")
 _STOP_SECONDS = 10.0
+_STOPPING_SECONDS = 120.0
 
 
 def run(
@@ -57,7 +60,15 @@ def run(
     log = sys.stderr if as_json else sys.stdout
     with tempfile.TemporaryDirectory(prefix="munkey-run-") as home:
         command = prepare(Path(home), coordinator.superlink_control, identity.ca_file, settings)
-        _stream(command, flower_environment(Path(home)), hours * 3600, log)
+        environment = flower_environment(Path(home))
+        started: list[str] = []
+        try:
+            follow(command, environment, hours * 3600, log, started)
+        except (KeyboardInterrupt, FederationStopped):
+            # What is shown here would otherwise go on at the SuperLink.
+            for number in started:
+                follow([flower_program("flwr"), "stop", number, _CONNECTION], environment, _STOPPING_SECONDS, log, [])
+            raise
     said = read_events(events)
     if as_json:
         command_line.print_json([event for event in said if event["event"] == ROUND])
@@ -88,8 +99,21 @@ def prepare(home: Path, address: str, authority: Path, settings: Settings) -> li
     return [flower_program("flwr"), "run", str(app), _CONNECTION, "--stream"]
 
 
-def _stream(command: list[str], environment: dict[str, str], seconds: float, log: Any) -> None:
+def follow(command: list[str], environment: dict[str, str], seconds: float, log: Any, started: list[str]) -> None:
     """Run a command and show what it prints, until it ends; end all of it at an interruption or after some time.
+
+    Parameters
+    ----------
+    command : list of str
+        One of Flower's.
+    environment : dict
+        Set beside this process's own.
+    seconds : float
+        How long it may take.
+    log : text stream
+        Where its lines go.
+    started : list of str
+        Numbers of runs that it says it has started are added.
 
     Raises
     ------
@@ -118,12 +142,15 @@ def _stream(command: list[str], environment: dict[str, str], seconds: float, log
         with _terminated_as_interrupted():
             for line in process.stdout or ():
                 last = line.strip() or last
+                started += _STARTED.findall(line)
                 log.write(line)
                 log.flush()
             code = process.wait()
     finally:
         timer.cancel()
         _end_group(process)
+        if process.stdout is not None:
+            process.stdout.close()
     if late.is_set():
         raise FederationStopped(f"the run was still going after {seconds / 3600:g} h; give it more --hours")
     if code:
