@@ -194,7 +194,8 @@ class Stage:
         for line in f"{ended.stdout}{ended.stderr}".splitlines():
             self._show(f"  {line}")
         if refused:
-            if not ended.returncode or not ended.stderr.startswith("error: "):
+            # gRPC writes lines of its own before ours.
+            if not ended.returncode or not "".join(ended.stderr.splitlines()[-1:]).startswith("error: "):
                 raise StepFailed(f"{typed} should have been refused, it ended with code {ended.returncode}")
         elif ended.returncode:
             raise StepFailed(f"{typed} ended with code {ended.returncode}: {ended.stderr.strip()}")
