@@ -3,17 +3,6 @@
 from __future__ import annotations
 
 from client.commands.keys import keys
-from client.commands.orders import agent, catch_up
-from client.commands.predict import predict
-from client.commands.request import request
-from client.commands.restore import restore
-from client.commands.rotate import rotate
-from client.commands.secret import secret
-from client.commands.status import status
-from client.commands.verify import verify
-from client.commands.verify_erasure import verify_erasure
-from client.commands.verify_exact import verify_exact
-from client.deployment.up import up
 from common import command_line
 from common.lazy_commands import lazy_group
 from common.trust_commands import trust_application
@@ -37,32 +26,12 @@ _COMMANDS = {
     "backup": "client.commands.backup:backup",
     "restore": "client.commands.restore:restore",
     "import": "client.commands.import_:import_",
+    "up": "client.deployment.up:up",
 }
 
 app = command_line.application(
     "A site of the federation: its records, its deletion agent, and requests to forget.", lazy_group(_COMMANDS)
 )
-for _command in (
-    secret,
-    join,
-    rotate,
-    enrol,
-    agent,
-    catch_up,
-    forget,
-    request,
-    predict,
-    status,
-    certificate,
-    verify,
-    verify_exact,
-    verify_erasure,
-    backup,
-    restore,
-    up,
-):
-    app.command()(_command)
-app.command("import")(import_)
 app.add_typer(keys, name="keys")
 app.add_typer(trust_application("munkey-client"), name="trust")
 
