@@ -24,7 +24,7 @@ from common.errors import FederationStopped
 from common.flower import MANIFEST, app_manifest, flower_environment, flower_program
 from common.settings import Settings
 
-_START_SECONDS = 60.0
+_START_SECONDS = 180.0
 _STOP_SECONDS = 20.0
 _GRACE_SECONDS = 2.0
 _PAUSE_SECONDS = 0.1
