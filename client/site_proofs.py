@@ -104,8 +104,7 @@ class SiteProofs:
         """Look at the coordinator's log and return whether all is well; see `client.witness.witness`."""
         if self._book is None or not self._folder.trust.exists():
             return True
-        pending = [answer.number for answer in self._store.read_unacknowledged()]
-        return witness(service, self._book, self._trust.read(), self._clock(), pending=pending)
+        return witness(service, self._book, self._trust.read(), self._clock(), pending=self._store.unacknowledged())
 
     def _objection(self, order: DeletionOrder) -> str:
         """Return why the site will not carry out an order; empty if it will."""

@@ -88,6 +88,11 @@ class AppliedOrders(OpenedStore):
         finish_interrupted(self._connection, self._around)
         return list(read_acknowledgements(self._connection, self.description, "acknowledged = 0"))
 
+    def unacknowledged(self) -> list[int]:
+        """Return the numbers of the orders whose answers the deletion service has not been told yet."""
+        query = "SELECT number FROM applied_orders WHERE acknowledged = 0 ORDER BY number"
+        return [number for (number,) in self._connection.execute(query)]
+
     def finish_restoring(self) -> int:
         """Make a restored store usable after every order since the backup has been applied again.
 
