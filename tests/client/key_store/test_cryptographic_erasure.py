@@ -364,23 +364,6 @@ def test_planted_bytes_of_a_deleted_record_are_found(filled: KeyStore, order: Or
     assert min(found.offset for found in checked.found) == 777
 
 
-def test_encrypted_ids_are_gone_although_their_records_have_moved(store: KeyStore, fill: Fill, order: Order) -> None:
-    # An influence changes the length of a record's row, which SQLite moves about then, leaving copies in spare places.
-    fill(store, range(150))
-    entries, _ = store.read_entries(Split.TRAIN)
-    draw = np.random.default_rng(0)
-    for some in np.array_split(draw.permutation(entries), 10):
-        none = Tokens.zeros(0, store.description.exemplar_size)
-        store.write_tokens(store.generation, some[:0], none, used=Influence.UNBOUNDED, used_entries=np.sort(some))
-    orders = [order(number, int(record)) for number, record in enumerate(draw.permutation(150)[:60], start=1)]
-
-    for each in orders:
-        store.apply(each)
-
-    unerased = [each.number for each in orders if not store.check_erasure(each.number, [store.path.parent]).erased]
-    assert unerased == []
-
-
 def test_key_that_was_not_destroyed_is_a_fault(filled: KeyStore, order: Order) -> None:
     slot = filled.keys.read_slots(np.array([2]))[0]
     filled.apply(order(1, 1))

@@ -60,6 +60,12 @@ def test_everything_about_a_record_goes_with_it(connection: sqlite3.Connection) 
 DELETED = ("records", "CASCADE")
 
 
+def test_row_that_sqlite_may_move_holds_nothing_but_hashes(connection: sqlite3.Connection) -> None:
+    blobs = {row[1] for row in connection.execute("PRAGMA table_info(records)") if row[2] == "BLOB"}
+
+    assert blobs == {"record_hash", "subject_hash", "image_hash"}
+
+
 def columns(connection: sqlite3.Connection, table: str) -> set[str]:
     return {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
 
