@@ -81,7 +81,7 @@ def main() -> None:
     except FedmunkeyError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(EXIT_CODE)
-    sys.stderr.write("error: the coordinator refuses this site's SuperNode; the lines above say why\n")
+    sys.stderr.write("error: the coordinator takes no calls of this SuperNode any more; the lines above say why\n")
     sys.exit(1)
 
 

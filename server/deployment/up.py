@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from common.deletion_channel import split_address
+from common.errors import InvalidSetting
 from common.flower import flower_environment
 from common.identities import Identity
 from common.log_format import log_lines
 from common.supervision import Child, Supervisor, stopped_by_signals, tell_systemd_ready
-from server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile
+from server.authority import hosts_of
+from server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile, loopback_address
 
 
 def up(
@@ -29,6 +33,7 @@ def up(
     """
     settings = CoordinatorFile.read(file)
     identity = Identity.read(settings.identity)
+    check_hosts(settings, hosts_of(identity.certificate))
     if check:
         typer.echo(f"{file} can be used: {identity.role} {identity.name}, ledger {settings.ledger}")
         return
@@ -38,6 +43,24 @@ def up(
     spoken = logging.getLogger("common.supervision")
     with log_lines(logging.StreamHandler(), settings.log_format, spoken), stopped_by_signals(supervisor.stop):
         supervisor.run()
+
+
+def check_hosts(settings: CoordinatorFile, hosts: Sequence[str]) -> None:
+    """Check that the coordinator's certificate names the hosts by which it reaches its own services.
+
+    Raises
+    ------
+    InvalidSetting
+        If it does not; the message says how to get one that does.
+    """
+    for address in (settings.superlink_control, loopback_address(settings.deletion_service)):
+        host = split_address(address)[0].strip("[]")
+        if host not in hosts:
+            options = " ".join(f"--host {name}" for name in (*hosts, host))
+            raise InvalidSetting(
+                f"the coordinator reaches itself at {address}, and its certificate names {', '.join(hosts)} only; "
+                f"run munkey-server renew {options}"
+            )
 
 
 def children(settings: CoordinatorFile, file: Path) -> list[Child]:
