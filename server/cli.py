@@ -1,4 +1,4 @@
-"""`munkey-server`: runs the deletion service and shows what has become of requests."""
+"""`munkey-server`: runs the coordinator and shows what has become of requests."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from common import command_line
 from common.deletion_channel import DeletionChannel, is_loopback, split_address
 from common.errors import InvalidSetting
 from common.identities import Identity
+from common.lazy_commands import lazy_group
 from common.log_format import LogFormat
 from common.settings import Settings
 from common.trust_commands import trust_application
@@ -26,8 +27,6 @@ from server import display, member_commands
 from server.coordinator_folder import CoordinatorFolder
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
-from server.deployment.training import run
-from server.deployment.up import up
 from server.enrolment_server import Enrolments, EnrolmentServer
 from server.ledger import Ledger
 from server.ledger_due import DUE_DAYS, LONGEST_EXTENSION_DAYS
@@ -40,7 +39,10 @@ from server.proofs import CoordinatorProofs
 
 DEFAULT_ADDRESS: str = Settings.model_fields["deletion_service"].default
 
-app = command_line.application("The coordinator's deletion service.")
+# Training brings torch, whose import would slow down every other command.
+_LATER = {"up": "server.deployment.up:up", "run": "server.deployment.training:run"}
+
+app = command_line.application("The coordinator: its members, deletions and training runs.", lazy_group(_LATER))
 app.add_typer(trust_application("munkey-server"), name="trust")
 for _command in (
     member_commands.init,
@@ -48,8 +50,6 @@ for _command in (
     member_commands.invite,
     member_commands.members,
     member_commands.revoke,
-    up,
-    run,
 ):
     app.command()(_command)
 
