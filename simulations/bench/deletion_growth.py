@@ -10,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from client.key_store import KeyStore, StoreDescription
-from client.neighbour_index import SLACK
+from client.key_store import KeyStore
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
 from common.references import FederationSecret
-from common.settings import ImagePath, Settings
 from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
 from simulations.bench.synthetic_store import SITE, SyntheticStore, subject_name
 
@@ -59,20 +57,7 @@ def _measure(bench: Bench) -> Iterator[Result]:
 
 
 def _synthetic(records: int) -> SyntheticStore:
-    settings = Settings()
-    description = StoreDescription(
-        site=SITE,
-        encoder="synthetic",
-        key_size=_KEY_SIZE,
-        image_path=ImagePath.PATCHES,
-        input_shape=tuple(settings.image_shape),
-        exemplar_size=settings.exemplar_size,
-        list_length=settings.retrieved + SLACK,
-        guarantee=settings.guarantee,
-        epsilon=settings.epsilon,
-        delta=settings.delta,
-    )
-    return SyntheticStore(description, records, subjects=records // _RECORDS_OF_A_SUBJECT)
+    return SyntheticStore.of_patches(records, key_size=_KEY_SIZE, records_of_a_subject=_RECORDS_OF_A_SUBJECT)
 
 
 def _delete(stores: Sequence[KeyStore], number: int, secret: FederationSecret) -> list[float]:

@@ -17,19 +17,18 @@ import torch
 from numpy.typing import NDArray
 
 from client.bank import Bank, read_bank
-from client.key_store import KeyStore, StoreDescription
+from client.key_store import KeyStore
 from client.key_store.encryption import OVERHEAD
 from client.key_store.key_file import KeyFile
-from client.neighbour_index import SLACK
 from client.site import model_shape
 from client.training import train
 from common.guarantees import Guarantee
 from common.model import Munkey
 from common.neighbours import NeighbourLists
 from common.references import FederationSecret
-from common.settings import ImagePath, Settings
+from common.settings import Settings
 from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
-from simulations.bench.synthetic_store import CLASSES, SITE, SyntheticStore
+from simulations.bench.synthetic_store import CLASSES, SyntheticStore
 from simulations.bench.timing import alternate, keep_freed_memory, ratio, torch_threads
 
 _LOADING = Figure(
@@ -129,20 +128,7 @@ def _in_the_clear() -> Iterator[None]:
 
 
 def _synthetic(records: int) -> SyntheticStore:
-    settings = Settings()
-    description = StoreDescription(
-        site=SITE,
-        encoder="synthetic",
-        key_size=_KEY_SIZE,
-        image_path=ImagePath.PATCHES,
-        input_shape=tuple(settings.image_shape),
-        exemplar_size=settings.exemplar_size,
-        list_length=settings.retrieved + SLACK,
-        guarantee=Guarantee.EMPIRICAL,
-        epsilon=settings.epsilon,
-        delta=settings.delta,
-    )
-    return SyntheticStore(description, records, subjects=records)
+    return SyntheticStore.of_patches(records, key_size=_KEY_SIZE, guarantee=Guarantee.EMPIRICAL)
 
 
 GROUP = Group("encryption", (_LOADING, _TRAINING), _measure)

@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from client.dataset import Consent, Dataset, Split
 from client.key_store import KeyStore, StoreDescription, Tokens
 from client.key_store.schema import connect
+from client.neighbour_index import SLACK
 from common.encoders import Encoding
+from common.guarantees import Guarantee
 from common.neighbours import NeighbourLists
 from common.references import FederationSecret
-from common.settings import ImagePath
+from common.settings import ImagePath, Settings
 
 SITE = "hospital-1"
 CLASSES = 10
@@ -50,6 +52,32 @@ class SyntheticStore:
     records: int
     subjects: int
     lists: bool = True
+
+    @classmethod
+    def of_patches(
+        cls,
+        records: int,
+        *,
+        key_size: int,
+        records_of_a_subject: int = 1,
+        exemplar_size: int | None = None,
+        guarantee: Guarantee | None = None,
+    ) -> SyntheticStore:
+        """Return a store of small images, with the settings' own sizes and guarantee where none is given."""
+        settings = Settings()
+        description = StoreDescription(
+            site=SITE,
+            encoder="synthetic",
+            key_size=key_size,
+            image_path=ImagePath.PATCHES,
+            input_shape=tuple(settings.image_shape),
+            exemplar_size=exemplar_size or settings.exemplar_size,
+            list_length=settings.retrieved + SLACK,
+            guarantee=guarantee or settings.guarantee,
+            epsilon=settings.epsilon,
+            delta=settings.delta,
+        )
+        return cls(description, records, subjects=records // records_of_a_subject)
 
     def write(self, path: Path, secret: FederationSecret, progress: Callable[[int], None] | None = None) -> None:
         """Make the key store's file.
