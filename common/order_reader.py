@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from common.deletion import DeletionOrder
 from common.deletion_service import MOST_TOGETHER
+from common.stop_signals import LOOK_SECONDS
 
 _MOST_BYTES = 4 * 2**20
 
@@ -38,7 +39,8 @@ class OrderReader:
             What the stream raised, once all that came before was taken.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._orders or self._ended)
+            while not (self._orders or self._ended):
+                self._changed.wait(LOOK_SECONDS)
             taken, self._orders, self._bytes = self._orders, [], 0
             self._changed.notify_all()
         if not taken and self._fault is not None:

@@ -21,6 +21,7 @@ from queue import Empty, SimpleQueue
 from typing import IO
 
 from common.errors import ProcessNotStarted
+from common.stop_signals import LOOK_SECONDS
 from common.waiting import jitter, pauses
 
 logger = logging.getLogger(__name__)
@@ -189,8 +190,8 @@ class Supervisor:
         """Wait for the next thing to happen, or to be due, and do what follows from it."""
         times = [due for running in self._children if (due := self._due(running)) is not None]
         try:
-            left = max(0.0, min(times) - time.monotonic()) if times else None
-            event = self._events.get(timeout=left)
+            left = max(0.0, min(times) - time.monotonic()) if times else LOOK_SECONDS
+            event = self._events.get(timeout=min(left, LOOK_SECONDS))
         except Empty:
             self._do_what_is_due()
             return
@@ -251,17 +252,6 @@ class Supervisor:
         _kill_group(process)
         process.wait()
         logger.info("%s: stopped", running.child.name)
-
-
-@contextlib.contextmanager
-def stopped_by_signals(stop: Callable[[], object]) -> Iterator[None]:
-    """Call a function, which must be safe in a signal handler, at SIGINT and SIGTERM while the context lasts."""
-    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def print_line(name: str, line: str) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import resource
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +18,7 @@ from common.identities import Identity
 from common.lazy_commands import lazy_group
 from common.log_format import LogFormat
 from common.settings import Settings
+from common.stop_signals import StopAsked, stopped_by_signals
 from common.trust_commands import trust_application
 from common.trusted_keys import TrustedKeys
 from server import display, member_commands
@@ -130,7 +128,8 @@ def serve(
         keys = folder.trust if keys is None and folder.trust.exists() else keys
     _allow_many_connections()
     _take_short_turns()
-    with _stop_signals() as stopping, ExitStack() as stack:
+    stop = StopAsked()
+    with stopped_by_signals(stop.ask), ExitStack() as stack:
         opened = stack.enter_context(Ledger(database, due=timedelta(days=due_days)))
         stack.enter_context(logging_to(sys.stderr, log_format, opened))
         for name in site or []:
@@ -156,7 +155,7 @@ def serve(
             about = f"ledger {opened.name}, {sites} sites, log key {place} ({signing.public.raw.hex()})"
             typer.echo(f"deletion service at {server.address}, {about}{secured}{measured}")
             sys.stdout.flush()
-            stopping.wait()
+            stop.wait()
         service.close()
 
 
@@ -331,15 +330,3 @@ def _take_short_turns() -> None:
 def main() -> None:
     """Run `munkey-server`."""
     command_line.run(app)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Give an event that is set by SIGINT and SIGTERM, which end the process no more until the context ends."""
-    stopping = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

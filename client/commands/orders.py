@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from queue import SimpleQueue
 from typing import Annotated
 
 import typer
@@ -28,6 +26,7 @@ from common import command_line
 from common.deletion import Acknowledgement, utc_now
 from common.deletion_channel import DeletionChannel
 from common.identities import Identity
+from common.stop_signals import StopAsked, stopped_by_signals
 
 logger = logging.getLogger(__name__)
 
@@ -106,21 +105,18 @@ def _log_to_stderr() -> None:
 def _stopped_by_signals(channel: DeletionChannel) -> Iterator[threading.Event]:
     """Give an event that is set, and have the channel closed, once SIGINT or SIGTERM comes or the context ends."""
     stop = threading.Event()
-    # A signal handler may interrupt the main thread while it holds an event's lock; only this queue is safe there.
-    asked: SimpleQueue[None] = SimpleQueue()
+    asked = StopAsked()
 
     def end() -> None:
-        asked.get()
+        asked.wait()
         stop.set()
         channel.close()
 
-    before = {number: signal.signal(number, lambda *_: asked.put(None)) for number in (signal.SIGINT, signal.SIGTERM)}
     ending = threading.Thread(target=end, name="stop-signals")
     ending.start()
     try:
-        yield stop
+        with stopped_by_signals(asked.ask):
+            yield stop
     finally:
-        asked.put(None)
+        asked.ask()
         ending.join()
-        for number, handler in before.items():
-            signal.signal(number, handler)

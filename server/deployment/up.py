@@ -15,7 +15,8 @@ from common.errors import InvalidSetting
 from common.flower import flower_environment
 from common.identities import Identity
 from common.log_format import log_lines
-from common.supervision import Child, Supervisor, stopped_by_signals, tell_systemd_ready
+from common.stop_signals import stopped_by_signals
+from common.supervision import Child, Supervisor, tell_systemd_ready
 from server.authority import hosts_of
 from server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile, loopback_address
 

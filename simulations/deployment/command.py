@@ -14,7 +14,7 @@ import typer
 
 from common import command_line
 from common.errors import InvalidSetting
-from common.supervision import stopped_by_signals
+from common.stop_signals import stopped_by_signals
 from simulations.deployment.stage import Stage
 from simulations.deployment.walkthrough import Walkthrough
 from simulations.sources import load_dataset

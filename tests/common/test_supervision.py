@@ -16,7 +16,8 @@ from queue import SimpleQueue
 import pytest
 
 from common.errors import ProcessNotStarted
-from common.supervision import Child, Supervisor, stopped_by_signals, tell_systemd_ready
+from common.stop_signals import stopped_by_signals
+from common.supervision import Child, Supervisor, tell_systemd_ready
 
 SECONDS = 30.0
 
