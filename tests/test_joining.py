@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -264,6 +266,21 @@ def test_certificate_of_another_authority_is_not_let_in(coordinator: Coordinator
 
     with coordinator.channel(shown) as channel, pytest.raises(ServiceUnavailable, match="another authority signed it"):
         channel.get("request-1")
+
+
+@pytest.mark.processes
+def test_coordinator_of_another_authority_is_one_line(coordinator: Coordinator, tmp_path: Path) -> None:
+    stranger = make_identity(CertificateAuthority.make("another", utc_now()), tmp_path / "stranger")
+    words = ["certificate", "request-1", "--identity", stranger, "--service", coordinator.address]
+    output = ["--output", tmp_path / "certificate.json"]
+
+    asked = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", "from client.cli import main; main()", *words, *output], capture_output=True, text=True
+    )
+
+    assert asked.returncode == 2
+    (line,) = asked.stderr.splitlines()
+    assert "is not this federation's coordinator" in line
 
 
 @pytest.mark.parametrize(("start", "days"), [(-3, 1.0), (1, 1.0)])
