@@ -271,8 +271,8 @@ def test_certificate_of_another_authority_is_not_let_in(coordinator: Coordinator
 @pytest.mark.processes
 def test_coordinator_of_another_authority_is_one_line(coordinator: Coordinator, tmp_path: Path) -> None:
     stranger = make_identity(CertificateAuthority.make("another", utc_now()), tmp_path / "stranger")
-    words = ["certificate", "request-1", "--identity", stranger, "--service", coordinator.address]
-    output = ["--output", tmp_path / "certificate.json"]
+    words = ["certificate", "request-1", "--identity", str(stranger), "--service", coordinator.address]
+    output = ["--output", str(tmp_path / "certificate.json")]
 
     asked = subprocess.run(  # noqa: S603
         [sys.executable, "-c", "from client.cli import main; main()", *words, *output], capture_output=True, text=True
