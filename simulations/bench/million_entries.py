@@ -68,6 +68,8 @@ def _measure(bench: Bench) -> Iterator[Result]:
         path = Path(folder) / "keystore.sqlite"
         with bench.progress.counting("filling the key store", size) as count:
             _synthetic(size).write(path, secret, count)
+        # What the filling has still to write must not make the deletions wait.
+        os.sync()
         with KeyStore.open(path) as store, _timed() as watch:
             seconds = np.empty((deletions, 2))
             memory: list[int] = []
