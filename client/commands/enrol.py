@@ -12,7 +12,21 @@ from rich.progress import Progress
 
 from client.commands.display import plain_table, progress_bars, shown_in
 from client.commands.faults import faults_explained
-from client.commands.options import JsonOption, SiteDirOption, given_settings, read_ids
+from client.commands.options import (
+    DeltaOption,
+    EncoderOption,
+    EpsilonOption,
+    FirstSecretOption,
+    GuaranteeOption,
+    JsonOption,
+    NewConsentOption,
+    SettingOption,
+    SiteDirOption,
+    SiteNameOption,
+    WeightsOption,
+    given_settings,
+    read_ids,
+)
 from client.dataset import Consent, Dataset, Split
 from client.enrolment import encode
 from client.enrolment import enrol as enrol_batches
@@ -22,7 +36,6 @@ from client.site import SiteFolder
 from client.site_enrolment import SiteEnrolment, check_site_name, complete_arrivals, read_site_secret
 from common import command_line
 from common.errors import InvalidDataset, InvalidSetting
-from common.guarantees import Guarantee
 from common.model_choice import choose_encoder, choose_shape
 from common.settings import ConfigValue, Settings
 
@@ -33,35 +46,19 @@ _FEWEST_CLASSES = 2
 @faults_explained()
 def enrol(
     site_dir: SiteDirOption,
-    site: Annotated[str, typer.Option(help="The site's name, as the coordinator knows it.")],
+    site: SiteNameOption,
     data: Annotated[Path, typer.Option(help="Records in the MedMNIST layout (.npz).")],
-    secret: Annotated[
-        Path | None,
-        typer.Option(help="The federation secret; needed the first time, the site's folder keeps a copy."),
-    ] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", help="A setting of the federation as key=value, see docs/settings.md. Repeatable."),
-    ] = None,
-    encoder: Annotated[str | None, typer.Option(help="Short for --set encoder=NAME.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Short for --set encoder-weights=FILE.")] = None,
-    guarantee: Annotated[
-        Guarantee | None,
-        typer.Option(help="What the site promises its patients a deletion means; short for --set guarantee=NAME."),
-    ] = None,
-    epsilon: Annotated[
-        float | None, typer.Option(help="With certified, the promised budget; short for --set epsilon=NUMBER.")
-    ] = None,
-    delta: Annotated[
-        float | None, typer.Option(help="With certified, how often it may fail; short for --set delta=NUMBER.")
-    ] = None,
+    secret: FirstSecretOption = None,
+    setting: SettingOption = None,
+    encoder: EncoderOption = None,
+    weights: WeightsOption = None,
+    guarantee: GuaranteeOption = None,
+    epsilon: EpsilonOption = None,
+    delta: DeltaOption = None,
     consent: Annotated[
         Consent, typer.Option(help="Consent of the records of this file, unless the file says it for each of them.")
     ] = Consent.REVOCABLE,
-    new_consent: Annotated[
-        Path | None,
-        typer.Option(help="Record ids, one a line, that were deleted and for which consent was given anew."),
-    ] = None,
+    new_consent: NewConsentOption = None,
     master_key: Annotated[
         Path | None,
         typer.Option(help="Where the master key of a site that is made is kept; beside the key store by default."),

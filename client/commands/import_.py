@@ -11,7 +11,21 @@ from rich.progress import Progress
 from client.commands.display import progress_bars, shown_in
 from client.commands.faults import faults_explained
 from client.commands.import_result import Result, show
-from client.commands.options import JsonOption, SiteDirOption, given_settings, read_ids
+from client.commands.options import (
+    DeltaOption,
+    EncoderOption,
+    EpsilonOption,
+    FirstSecretOption,
+    GuaranteeOption,
+    JsonOption,
+    NewConsentOption,
+    SettingOption,
+    SiteDirOption,
+    SiteNameOption,
+    WeightsOption,
+    given_settings,
+    read_ids,
+)
 from client.dataset import Consent, Split
 from client.importing.conventions import read_conventions
 from client.importing.importer import Enroller, import_candidates, only_look
@@ -22,7 +36,6 @@ from client.importing.settling import Asked, settle
 from client.site import SiteFolder
 from client.site_enrolment import SiteEnrolment, check_site_name, complete_arrivals, read_site_secret
 from common.errors import InvalidDataset
-from common.guarantees import Guarantee
 from common.model_choice import choose_encoder, choose_shape
 
 _SOME_REFUSED = 1
@@ -33,11 +46,8 @@ _SOME_REFUSED = 1
 def import_(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="CSV file, a row for each image.")],
     site_dir: SiteDirOption,
-    site: Annotated[str, typer.Option(help="The site's name, as the coordinator knows it.")],
-    secret: Annotated[
-        Path | None,
-        typer.Option(help="The federation secret; needed the first time, the site's folder keeps a copy."),
-    ] = None,
+    site: SiteNameOption,
+    secret: FirstSecretOption = None,
     image_shape: Annotated[
         str | None, typer.Option(help="Channels x height x width of the federation's images; needed the first time.")
     ] = None,
@@ -55,10 +65,7 @@ def import_(
     consent: Annotated[
         Consent, typer.Option(help="Consent of the rows that do not say it themselves.")
     ] = Consent.REVOCABLE,
-    new_consent: Annotated[
-        Path | None,
-        typer.Option(help="Record ids, one a line, that were deleted and for which consent was given anew."),
-    ] = None,
+    new_consent: NewConsentOption = None,
     volume_slice: Annotated[
         str | None,
         typer.Option("--slice", help="Which axial slice of a NIfTI volume: middle, or a number from 0 at the feet."),
@@ -72,22 +79,12 @@ def import_(
     test_share: Annotated[
         float | None, typer.Option(help="Share of the subjects held out for tests; 0.2 by default.")
     ] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", help="A setting of the federation as key=value, see docs/settings.md. Repeatable."),
-    ] = None,
-    encoder: Annotated[str | None, typer.Option(help="Short for --set encoder=NAME.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Short for --set encoder-weights=FILE.")] = None,
-    guarantee: Annotated[
-        Guarantee | None,
-        typer.Option(help="What the site promises its patients a deletion means; short for --set guarantee=NAME."),
-    ] = None,
-    epsilon: Annotated[
-        float | None, typer.Option(help="With certified, the promised budget; short for --set epsilon=NUMBER.")
-    ] = None,
-    delta: Annotated[
-        float | None, typer.Option(help="With certified, how often it may fail; short for --set delta=NUMBER.")
-    ] = None,
+    setting: SettingOption = None,
+    encoder: EncoderOption = None,
+    weights: WeightsOption = None,
+    guarantee: GuaranteeOption = None,
+    epsilon: EpsilonOption = None,
+    delta: DeltaOption = None,
     report: Annotated[
         Path | None, typer.Option(help="CSV file for the refused rows; only its owner can read it.")
     ] = None,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from common.errors import InvalidInput
+from common.guarantees import Guarantee
 from common.settings import ConfigValue, Settings, parse_assignments
 
 SiteDirOption = Annotated[
@@ -24,6 +25,37 @@ ValidDaysOption = Annotated[
     float,
     typer.Option(min=0.01, max=3650, help="Days for which sites may carry the request out, where it is signed."),
 ]
+
+# Of the two commands that take in records.
+SiteNameOption = Annotated[str, typer.Option("--site", help="The site's name, as the coordinator knows it.")]
+FirstSecretOption = Annotated[
+    Path | None,
+    typer.Option("--secret", help="The federation secret; needed the first time, the site's folder keeps a copy."),
+]
+NewConsentOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--new-consent", help="Record ids, one a line, that were deleted and for which consent was given anew."
+    ),
+]
+SettingOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", help="A setting of the federation as key=value, see docs/settings.md. Repeatable."),
+]
+EncoderOption = Annotated[str | None, typer.Option("--encoder", help="Short for --set encoder=NAME.")]
+GuaranteeOption = Annotated[
+    Guarantee | None,
+    typer.Option(
+        "--guarantee", help="What the site promises its patients a deletion means; short for --set guarantee=NAME."
+    ),
+]
+EpsilonOption = Annotated[
+    float | None, typer.Option("--epsilon", help="With certified, the promised budget; short for --set epsilon=NUMBER.")
+]
+DeltaOption = Annotated[
+    float | None, typer.Option("--delta", help="With certified, how often it may fail; short for --set delta=NUMBER.")
+]
+WeightsOption = Annotated[Path | None, typer.Option("--weights", help="Short for --set encoder-weights=FILE.")]
 
 DEFAULT_SERVICE: str = Settings.model_fields["deletion_service"].default
 DEFAULT_PATIENCE: float = Settings.model_fields["deletion_patience"].default
