@@ -2,5 +2,7 @@
 
 import os
 
-# gRPC reads this once, when it is imported, and would write lines of its own beside the one that says what to do.
+# gRPC reads these once, when it is imported. It would write lines of its own beside the one that says what to do, and
+# its handlers for forks abort children that are started while other threads call: Ray lost its processes to them.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
