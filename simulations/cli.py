@@ -12,7 +12,6 @@ from rich.console import Console
 
 from common import command_line
 from common.guarantees import Guarantee
-from common.settings import ConfigValue, parse_assignments
 from simulations.audit.command import audit
 from simulations.baselines import Baseline
 from simulations.bench.command import bench
@@ -22,6 +21,18 @@ from simulations.deployment.command import deploy_local
 from simulations.faults.command import faults
 from simulations.guarantee_command import guarantees
 from simulations.machine import usable_cores
+from simulations.options import (
+    AlphaOption,
+    DataDirOption,
+    DataOption,
+    EncoderOption,
+    EpsilonOption,
+    HospitalsOption,
+    JsonOption,
+    SettingOption,
+    WeightsOption,
+    given_settings,
+)
 from simulations.plots import ACCURACY, FORGOTTEN, plot_accuracy, plot_forgotten
 from simulations.progress import Progress
 from simulations.recipes import recipes
@@ -33,55 +44,47 @@ app = command_line.application("Simulate hospitals that learn together and forge
 
 @app.command()
 def run(
-    data: Annotated[
-        str, typer.Option(help="digits, a MedMNIST-layout .npz by path, or a MedMNIST name (downloads it).")
-    ] = "digits",
-    hospitals: Annotated[int, typer.Option(min=1, help="How many hospitals.")] = 5,
+    data: DataOption = "digits",
+    hospitals: HospitalsOption = 5,
     delete: Annotated[
         list[str] | None,
         typer.Option(help="What is forgotten before which round: records:5%@3, subjects:10@4, site:2@5. Repeatable."),
     ] = None,
-    alpha: Annotated[
-        float, typer.Option(help="How alike hospitals are (Dirichlet over labels): 0.1 very different, inf the same.")
-    ] = 1.0,
+    alpha: AlphaOption = 1.0,
     permanent: Annotated[
         str | None,
         typer.Option(help="Share of records given for good; under exact 30% where the data have none."),
     ] = None,
     guarantee: Annotated[Guarantee | None, typer.Option(help="Short for --set guarantee=NAME.")] = None,
-    epsilon: Annotated[float | None, typer.Option(help="Short for --set epsilon=NUMBER, for certified.")] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", help="A setting as key=value, see docs/settings.md. Repeatable."),
-    ] = None,
+    epsilon: EpsilonOption = None,
+    setting: SettingOption = None,
     rounds: Annotated[int | None, typer.Option(help="Short for --set num-rounds=N.")] = None,
     seed: Annotated[int | None, typer.Option(help="Short for --set seed=N.")] = None,
-    encoder: Annotated[str | None, typer.Option(help="Short for --set encoder=NAME.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Short for --set encoder-weights=FILE.")] = None,
+    encoder: EncoderOption = None,
+    weights: WeightsOption = None,
     baseline: Annotated[list[Baseline] | None, typer.Option(help="What to compare with. Repeatable.")] = None,
     no_baselines: Annotated[bool, typer.Option("--no-baselines", help="Compare with nothing.")] = False,
     output: Annotated[Path | None, typer.Option(help="Folder of this run; runs/DATA-TIME by default.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where downloaded data sets lie.")] = None,
+    data_dir: DataDirOption = None,
     cores: Annotated[int | None, typer.Option(min=1, help="Hospitals that train at the same time.")] = None,
     deletion_service: Annotated[
         str, typer.Option(help="Address of a running deletion service that knows the hospitals; starts one if empty.")
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of tables.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train a federation of simulated hospitals, delete while it trains, and report what was known before and after.
 
     Example: munkey-sim run --hospitals 5 --delete records:5%@3 --delete subjects:10@4 --delete site:2@5
     """
-    shorthands: dict[str, ConfigValue | None] = {
-        "guarantee": guarantee.value if guarantee else None,
-        "epsilon": epsilon,
-        "num-rounds": rounds,
-        "seed": seed,
-        "encoder": encoder,
-        "encoder-weights": weights,
-    }
-    overrides = parse_assignments(setting or [])
-    overrides |= {name: value for name, value in shorthands.items() if value is not None}
+    overrides = given_settings(
+        setting,
+        guarantee=guarantee and guarantee.value,
+        epsilon=epsilon,
+        num_rounds=rounds,
+        seed=seed,
+        encoder=encoder,
+        encoder_weights=weights,
+    )
     default = Path("runs") / f"{Path(data).stem}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     standard = [Baseline.PLAIN_VIT, Baseline.ORACLE, Baseline.NEIGHBOURS]
     experiment = Experiment(

@@ -14,39 +14,47 @@ from rich.console import Console
 from common import command_line
 from common.errors import InvalidSetting
 from common.guarantees import Guarantee
-from common.settings import ConfigValue, Settings, parse_assignments
+from common.settings import ConfigValue, Settings
 from simulations.consent import parse_share
 from simulations.encoded_set import load_encoded
 from simulations.guarantee_table import Findings
 from simulations.guarantees import Question, compare
 from simulations.json_values import settings_values
 from simulations.machine import usable_cores
+from simulations.options import (
+    AlphaOption,
+    DataDirOption,
+    DataOption,
+    EncoderOption,
+    EpsilonOption,
+    ForgetOption,
+    HospitalsOption,
+    JsonOption,
+    PermanentOption,
+    SeedsOption,
+    SettingOption,
+    WeightsOption,
+    given_settings,
+)
 from simulations.progress import Progress
 
 
 def guarantees(
-    data: Annotated[
-        str, typer.Option(help="digits, a MedMNIST-layout .npz by path, or a MedMNIST name (downloads it).")
-    ],
-    hospitals: Annotated[int, typer.Option(min=1, help="How many hospitals.")] = 5,
-    seeds: Annotated[int, typer.Option(min=1, help="How often everything is repeated, each time divided anew.")] = 5,
-    forget: Annotated[str, typer.Option(help="Share of the training records that is forgotten.")] = "10%",
-    permanent: Annotated[str, typer.Option(help="Share of records that were given for good, for exact.")] = "30%",
-    epsilon: Annotated[float | None, typer.Option(help="Short for --set epsilon=NUMBER, for certified.")] = None,
+    data: DataOption,
+    hospitals: HospitalsOption = 5,
+    seeds: SeedsOption = 5,
+    forget: ForgetOption = "10%",
+    permanent: PermanentOption = "30%",
+    epsilon: EpsilonOption = None,
     only: Annotated[list[Guarantee] | None, typer.Option(help="Try this guarantee only. Repeatable.")] = None,
-    alpha: Annotated[
-        float, typer.Option(help="How alike hospitals are (Dirichlet over labels): 0.1 very different, inf the same.")
-    ] = float("inf"),
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", help="A setting as key=value, see docs/settings.md. Repeatable."),
-    ] = None,
-    encoder: Annotated[str | None, typer.Option(help="Short for --set encoder=NAME.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Short for --set encoder-weights=FILE.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where downloaded data sets lie.")] = None,
+    alpha: AlphaOption = float("inf"),
+    setting: SettingOption = None,
+    encoder: EncoderOption = None,
+    weights: WeightsOption = None,
+    data_dir: DataDirOption = None,
     cores: Annotated[int | None, typer.Option(min=1, help="Trials at the same time.")] = None,
     output: Annotated[Path | None, typer.Option(help="File for everything that was measured, as JSON.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train under each guarantee, forget, and show accuracy, Average Gap, epsilon, time and bytes side by side.
 
@@ -56,9 +64,7 @@ def guarantees(
     """
     if output is not None and (output.is_dir() or not output.parent.is_dir()):
         raise InvalidSetting(f"--output {output}: must be a file in a folder that is there")
-    shorthands = {"encoder": encoder, "encoder-weights": weights, "epsilon": epsilon}
-    overrides = parse_assignments(setting or [])
-    overrides |= {name: value for name, value in shorthands.items() if value is not None}
+    overrides = given_settings(setting, encoder=encoder, encoder_weights=weights, epsilon=epsilon)
     _check(overrides)
     shares = parse_share(permanent), parse_share(forget)
     tried = [guarantee for guarantee in Guarantee if not only or guarantee in only]

@@ -13,7 +13,6 @@ from rich.table import Table
 from common import command_line
 from common.errors import InvalidSetting
 from common.guarantees import Guarantee
-from common.settings import parse_assignments
 from simulations.attacks.shadows import FEWEST_SHADOWS
 from simulations.audit.document import audit_document
 from simulations.audit.trial import Trial, attempt
@@ -22,6 +21,21 @@ from simulations.encoded_set import load_encoded
 from simulations.forget_sets.registry import FORGET_SETS
 from simulations.guarantee_table import Interval
 from simulations.machine import usable_cores
+from simulations.options import (
+    AlphaOption,
+    BudgetOption,
+    DataDirOption,
+    DataOption,
+    EncoderOption,
+    EpsilonOption,
+    ForgetOption,
+    HospitalsOption,
+    JsonOption,
+    SeedsOption,
+    SettingOption,
+    WeightsOption,
+    given_settings,
+)
 from simulations.progress import Progress
 from simulations.question import Question
 from simulations.ray_tasks import run_tasks
@@ -31,36 +45,29 @@ from simulations.unlearning.registry import METHODS
 
 
 def audit(
-    data: Annotated[
-        str, typer.Option(help="digits, a MedMNIST-layout .npz by path, or a MedMNIST name (downloads it).")
-    ],
+    data: DataOption,
     guarantee: Annotated[Guarantee, typer.Option(help="What deletions claim.")] = Guarantee.EXACT,
     method: Annotated[str, typer.Option(help="Audit another way to forget, such as ssd, in place of MUNKEY.")] = "",
     forget_set: Annotated[str, typer.Option(help=f"What is forgotten: {', '.join(FORGET_SETS)}.")] = "random+canaries",
-    forget: Annotated[str, typer.Option(help="Share of the training records that is forgotten.")] = "10%",
-    hospitals: Annotated[int, typer.Option(min=1, help="How many hospitals.")] = 5,
-    seeds: Annotated[int, typer.Option(min=1, help="How often everything is repeated, each time divided anew.")] = 3,
+    forget: ForgetOption = "10%",
+    hospitals: HospitalsOption = 5,
+    seeds: SeedsOption = 3,
     shadows: Annotated[
         int, typer.Option(min=0, help="Federations that the attacker trains for each seed; 0 leaves that attack out.")
     ] = 8,
     permanent: Annotated[
         str | None, typer.Option(help="Share of records given for good; 30% under exact, none otherwise.")
     ] = None,
-    epsilon: Annotated[float | None, typer.Option(help="Short for --set epsilon=NUMBER, for certified.")] = None,
-    budget: Annotated[int, typer.Option(min=1, help="Rounds that a method may train in order to forget.")] = 2,
-    alpha: Annotated[
-        float, typer.Option(help="How alike hospitals are (Dirichlet over labels): 0.1 very different, inf the same.")
-    ] = float("inf"),
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", help="A setting as key=value, see docs/settings.md. Repeatable."),
-    ] = None,
-    encoder: Annotated[str | None, typer.Option(help="Short for --set encoder=NAME.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Short for --set encoder-weights=FILE.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where downloaded data sets lie.")] = None,
+    epsilon: EpsilonOption = None,
+    budget: BudgetOption = 2,
+    alpha: AlphaOption = float("inf"),
+    setting: SettingOption = None,
+    encoder: EncoderOption = None,
+    weights: WeightsOption = None,
+    data_dir: DataDirOption = None,
     cores: Annotated[int | None, typer.Option(min=1, help="Seeds at the same time.")] = None,
     output: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("audit"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train, forget, train the oracle, attack all of them, and write a report of what is still known.
 
@@ -75,9 +82,7 @@ def audit(
         raise InvalidSetting(f"--output {output}: is a file; give a folder")
     usual = "30%" if method == f"munkey-{Guarantee.EXACT}" else "0%"
     given, share = parse_share(permanent or usual), parse_share(forget)
-    shorthands = {"encoder": encoder, "encoder-weights": weights, "epsilon": epsilon}
-    overrides = parse_assignments(setting or [])
-    overrides |= {name: value for name, value in shorthands.items() if value is not None}
+    overrides = given_settings(setting, encoder=encoder, encoder_weights=weights, epsilon=epsilon)
     if "guarantee" in overrides:
         raise InvalidSetting(f"guarantee = {overrides['guarantee']}: give it with --guarantee")
     with Progress.quiet() if as_json else Progress(Console(stderr=True)) as progress:

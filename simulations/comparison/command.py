@@ -16,7 +16,6 @@ from rich.table import Table
 
 from common import command_line
 from common.errors import InvalidSetting
-from common.settings import parse_assignments
 from simulations.comparison.cell import Outcome
 from simulations.comparison.document import comparison_document
 from simulations.comparison.findings import COLUMNS, SetFindings
@@ -26,6 +25,20 @@ from simulations.consent import parse_share
 from simulations.encoded_set import EncodedSet, load_encoded
 from simulations.json_values import settings_values
 from simulations.machine import PACKAGES, describe_versions, usable_cores
+from simulations.options import (
+    AlphaOption,
+    BudgetOption,
+    DataDirOption,
+    EncoderOption,
+    ForgetOption,
+    HospitalsOption,
+    JsonOption,
+    PermanentOption,
+    SeedsOption,
+    SettingOption,
+    WeightsOption,
+    given_settings,
+)
 from simulations.progress import Progress
 from simulations.question import Question
 from simulations.reporting.files import write_report
@@ -43,32 +56,27 @@ def compare(
     data: Annotated[
         list[str], typer.Option(help="digits, a MedMNIST-layout .npz by path, or a MedMNIST name. Repeatable.")
     ],
-    hospitals: Annotated[int, typer.Option(min=1, help="How many hospitals.")] = 5,
-    seeds: Annotated[int, typer.Option(min=1, help="How often everything is repeated, each time divided anew.")] = 5,
-    forget: Annotated[str, typer.Option(help="Share of the training records that is forgotten.")] = "10%",
-    permanent: Annotated[str, typer.Option(help="Share of records that were given for good, for exact.")] = "30%",
+    hospitals: HospitalsOption = 5,
+    seeds: SeedsOption = 5,
+    forget: ForgetOption = "10%",
+    permanent: PermanentOption = "30%",
     epsilon: Annotated[
         list[float] | None, typer.Option(help="Budget of certified: once for all data sets, or once for each.")
     ] = None,
     method: Annotated[list[str] | None, typer.Option(help="Only this method. Repeatable.")] = None,
     without: Annotated[list[str] | None, typer.Option(help="Leave this method out. Repeatable.")] = None,
-    budget: Annotated[int, typer.Option(min=1, help="Rounds that a method may train in order to forget.")] = 2,
+    budget: BudgetOption = 2,
     quick: Annotated[bool, typer.Option("--quick", help="The first data set only, with 2 seeds.")] = False,
-    alpha: Annotated[
-        float, typer.Option(help="How alike hospitals are (Dirichlet over labels): 0.1 very different, inf the same.")
-    ] = float("inf"),
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", help="A setting as key=value, see docs/settings.md. Repeatable."),
-    ] = None,
-    encoder: Annotated[str | None, typer.Option(help="Short for --set encoder=NAME.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Short for --set encoder-weights=FILE.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where downloaded data sets lie.")] = None,
+    alpha: AlphaOption = float("inf"),
+    setting: SettingOption = None,
+    encoder: EncoderOption = None,
+    weights: WeightsOption = None,
+    data_dir: DataDirOption = None,
     cores: Annotated[int | None, typer.Option(min=1, help="Cells at the same time.")] = None,
     output: Annotated[
         Path, typer.Option(help="Folder for the report and for finished cells, which are not run again.")
     ] = Path("comparison"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Compare MUNKEY's guarantees with nine other ways to forget, and write a report.
 
@@ -80,9 +88,7 @@ def compare(
     methods = _chosen(method, without)
     shares = parse_share(forget), parse_share(permanent)
     _check_output(output)
-    overrides = parse_assignments(setting or [])
-    shorthands = {"encoder": encoder, "encoder-weights": weights}
-    overrides |= {name: value for name, value in shorthands.items() if value is not None}
+    overrides = given_settings(setting, encoder=encoder, encoder_weights=weights)
     if "guarantee" in overrides:
         raise InvalidSetting(f"guarantee = {overrides['guarantee']}: all are compared; choose with --method")
     for name in data[1:]:
