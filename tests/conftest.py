@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,10 @@ from common.model import Munkey
 # How fast an example runs says something about the machine, not about the code.
 settings.register_profile("fedmunkey", deadline=None)
 settings.load_profile("fedmunkey")
+
+# A shell ignores Ctrl-C for what it starts in the background, and so would every program that a test starts from there.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
