@@ -32,6 +32,8 @@ class GradientRoute:
         record and the shared weights (`client.exemplar_tokens`).
     linear_only : bool
         Of the shared weights only the linear function of the image is trained.
+    clipped : bool
+        Each record's gradient is computed by itself and clipped, so that no record moves the shared weights much.
     influence : Influence
         What the shared weights may hold of an entry that took this route.
     """
@@ -40,6 +42,7 @@ class GradientRoute:
     noisy: bool
     joint_tokens: bool
     linear_only: bool
+    clipped: bool
     influence: Influence
 
     def trains(self, name: str) -> bool:
@@ -65,5 +68,6 @@ class GradientRoute:
             noisy=certified,
             joint_tokens=tokens is ExemplarTokens.JOINT or (tokens is ExemplarTokens.AUTO and joint),
             linear_only=linear_only,
+            clipped=certified or (guarantee is Guarantee.EMPIRICAL and linear_only),
             influence=Influence.BOUNDED if certified and math.isfinite(settings.epsilon) else Influence.UNBOUNDED,
         )

@@ -1,4 +1,4 @@
-"""One step of DP-SGD on the shared weights (Abadi et al. 2016, algorithm 1).
+"""One step of DP-SGD on the shared weights (Abadi et al. 2016, algorithm 1), with noise or without.
 
 A record's gradient is that of its own loss alone, with the image and without any memory: no neighbour is read, so that
 a record moves the sum of gradients by at most the clipping norm. The number of a site's records is taken as known: a
@@ -7,13 +7,16 @@ deletion's answer tells it.
 
 from __future__ import annotations
 
+from typing import Protocol
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from client.secret_noise import SecretNoise
 from common.model import Munkey
 from common.noisy_steps import NoisySteps
 from common.settings import Settings
@@ -26,6 +29,36 @@ _CHUNK = 256
 
 _LINEAR = {"linear.weight", "linear.bias"}
 """Shared weights whose gradients have a closed form."""
+
+
+class Draws(Protocol):
+    """Where samples and noise come from; `client.secret_noise.SecretNoise` where a bound is claimed."""
+
+    def uniform(self, count: int) -> NDArray[np.float64]:
+        """Return numbers above 0 and below 1, shape (count,)."""
+
+    def normal(self, count: int) -> Tensor:
+        """Return standard normal numbers in float32, shape (count,)."""
+
+
+class SeededDraws:
+    """Draws that follow from the seed of a run, for steps that claim no bound."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._generator = generator
+
+    def uniform(self, count: int) -> NDArray[np.float64]:
+        """Return float64 numbers of at least 0 and below 1."""
+        return torch.rand(count, generator=self._generator, dtype=torch.float64).numpy()
+
+    def normal(self, count: int) -> Tensor:
+        """Return standard normal numbers in float32."""
+        return torch.randn(count, generator=self._generator)
+
+
+def empirical_steps_of_round(settings: Settings) -> NoisySteps:
+    """Return the steps of one round of `empirical` training of the linear function: on samples, without noise."""
+    return NoisySteps(settings.local_steps or FEW_STEPS, settings.empirical_sampling_rate, 0.0)
 
 
 def spending_of_round(settings: Settings) -> NoisySteps:
@@ -58,7 +91,7 @@ def noisy_gradients(
     *,
     spending: NoisySteps,
     settings: Settings,
-    secret: SecretNoise,
+    draws: Draws,
 ) -> tuple[dict[str, Tensor], float]:
     """Compute a noisy mean gradient over a Poisson sample of n records.
 
@@ -74,8 +107,8 @@ def noisy_gradients(
         Sampling rate and noise multiplier.
     settings : Settings
         Clipping norm and label smoothing.
-    secret : SecretNoise
-        Draws the sample and the noise.
+    draws : Draws
+        Where the sample and the noise come from.
 
     Returns
     -------
@@ -84,7 +117,7 @@ def noisy_gradients(
     float
         Mean loss of the sample; it is not private and must not leave the site.
     """
-    taken = torch.from_numpy(secret.uniform(len(labels)) < spending.sampling_rate)
+    taken = torch.from_numpy(draws.uniform(len(labels)) < spending.sampling_rate)
     chosen, targets = inputs[taken], labels[taken]
     sums = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     losses = 0.0
@@ -96,7 +129,7 @@ def noisy_gradients(
     scale = spending.noise_multiplier * settings.clipping_norm
     for total in sums.values():
         if scale:
-            total.add_(secret.normal(total.numel()).view_as(total).to(total.device), alpha=scale)
+            total.add_(draws.normal(total.numel()).view_as(total).to(total.device), alpha=scale)
         total.div_(expected)
     return sums, losses / max(len(targets), 1)
 

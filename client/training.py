@@ -15,7 +15,14 @@ from client.bank import Bank
 from client.exemplar_optimiser import step_rows
 from client.exemplar_tokens import own_tokens
 from client.gradient_routes import GradientRoute
-from client.noisy_step import FEW_STEPS, noisy_gradients, spending_of_round
+from client.noisy_step import (
+    FEW_STEPS,
+    Draws,
+    SeededDraws,
+    empirical_steps_of_round,
+    noisy_gradients,
+    spending_of_round,
+)
 from client.secret_noise import SecretNoise
 from common.errors import ConsentMissing
 from common.model import Munkey
@@ -96,8 +103,11 @@ def train(
     fraction = 0.5 * (1 + math.cos(math.pi * (round_number - 1) / settings.num_rounds))
     trained = {name: weight for name, weight in model.named_parameters() if route.trains(name)}
     learner: _Learner
-    if route.noisy:
-        learner = _Noisy(model, bank, settings, trained, fraction, secret)
+    if route.clipped:
+        if route.noisy and secret is None:
+            raise ValueError("certified training needs secret noise")
+        draws = secret if route.noisy and secret is not None else SeededDraws(generator)
+        learner = _Clipped(model, bank, settings, trained, fraction, draws, route)
     else:
         learner = _Plain(model, bank, settings, trained, fraction, generator, route)
     start = {name: weight.detach().clone() for name, weight in trained.items()} if proximal_mu else {}
@@ -194,8 +204,8 @@ class _Plain:
             step_rows(self._bank.tokens, rows, gradients, self._token_rate)
 
 
-class _Noisy:
-    """DP-SGD: a noisy gradient over a Poisson sample, and a plain step along it."""
+class _Clipped:
+    """The mean of clipped gradients over a Poisson sample, with noise under `certified`, and a plain step along it."""
 
     def __init__(
         self,
@@ -204,15 +214,14 @@ class _Noisy:
         settings: Settings,
         trained: dict[str, nn.Parameter],
         fraction: float,
-        secret: SecretNoise | None,
+        draws: Draws,
+        route: GradientRoute,
     ) -> None:
-        if secret is None:
-            raise ValueError("certified training needs secret noise")
-        self._model, self._settings, self._trained, self._secret = model, settings, trained, secret
+        self._model, self._settings, self._trained, self._draws = model, settings, trained, draws
         device = model.label_embedding.device
         self._inputs, self._labels = bank.inputs.to(device), bank.labels.to(device)
-        self._spending = spending_of_round(settings)
-        self._rate = settings.noisy_learning_rate * fraction
+        self._spending = spending_of_round(settings) if route.noisy else empirical_steps_of_round(settings)
+        self._rate = settings.clipped_learning_rate * fraction
         self.steps = self._spending.steps
         self._loss = math.nan
 
@@ -231,7 +240,7 @@ class _Noisy:
             self._labels,
             spending=self._spending,
             settings=self._settings,
-            secret=self._secret,
+            draws=self._draws,
         )
         for name, gradient in gradients.items():
             self._trained[name].grad = gradient

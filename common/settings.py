@@ -255,16 +255,31 @@ class Settings(BaseModel):
     )
     delta: float = Field(1e-5, gt=0, lt=1, description="`certified`: probability with which epsilon may fail.")
     clipping_norm: float = Field(
-        1.0, gt=0, le=1e6, description="`certified`: largest Euclidean norm of one record's gradient."
+        1.0,
+        gt=0,
+        le=1e6,
+        description="Largest Euclidean norm of one record's gradient: `certified`, and `empirical` where only the "
+        "linear function is trained.",
     )
     sampling_rate: float = Field(
         1.0, gt=0, le=1, description="`certified`: probability with which a record takes part in a noisy step."
     )
     linear_learning_rate: float = Field(
-        0.03, gt=0, le=10, description="Peak learning rate where only the linear function is trained."
+        0.03, gt=0, le=10, description="`exact`: peak learning rate where only the linear function is trained."
     )
-    noisy_learning_rate: float = Field(
-        16.0, gt=0, le=1e6, description="`certified`: peak learning rate of the noisy steps."
+    empirical_sampling_rate: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="`empirical`, where only the linear function is trained: probability with which a record takes "
+        "part in a step.",
+    )
+    clipped_learning_rate: float = Field(
+        16.0,
+        gt=0,
+        le=1e6,
+        description="Peak learning rate of steps along clipped gradients: `certified`, and `empirical` where only the "
+        "linear function is trained.",
     )
 
     device: DeviceName = Field(DeviceName.AUTO, description="`cpu`, `cuda`, or `auto`.")

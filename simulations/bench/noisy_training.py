@@ -39,7 +39,7 @@ def _measure(bench: Bench) -> Iterator[Result]:
     noisy = Settings(guarantee=Guarantee.CERTIFIED, image_path=ImagePath.FROZEN, local_steps=FEW_STEPS)
     calibration = _calibrate(noisy)
     plain = noisy.replace(
-        guarantee=Guarantee.EMPIRICAL.value, trained_weights=TrainedWeights.LINEAR.value, batch_size=records
+        guarantee=Guarantee.EXACT.value, trained_weights=TrainedWeights.LINEAR.value, batch_size=records
     )
     keep_freed_memory()
     with torch_threads(1), bench.progress.counting("noisy training", repetitions) as count:
@@ -88,7 +88,7 @@ def _bank(records: int, shape: ModelShape) -> Bank:
         inputs=torch.randn(records, *shape.input_shape),
         tokens=Tokens.zeros(records, shape.exemplar_size),
         lists=NeighbourLists.empty(records, 1),
-        permanent=torch.zeros(records, dtype=torch.bool),
+        permanent=torch.ones(records, dtype=torch.bool),
     )
 
 

@@ -18,12 +18,12 @@ LINEAR = replace(BLOCKS, depth=0)
 @pytest.mark.parametrize(
     ("guarantee", "shape", "expected"),
     [
-        ("exact", BLOCKS, GradientRoute(True, False, False, False, Influence.UNBOUNDED)),
-        ("exact", LINEAR, GradientRoute(True, False, False, True, Influence.UNBOUNDED)),
-        ("certified", BLOCKS, GradientRoute(False, True, False, True, Influence.BOUNDED)),
-        ("certified", LINEAR, GradientRoute(False, True, False, True, Influence.BOUNDED)),
-        ("empirical", BLOCKS, GradientRoute(False, False, True, False, Influence.UNBOUNDED)),
-        ("empirical", LINEAR, GradientRoute(False, False, False, True, Influence.UNBOUNDED)),
+        ("exact", BLOCKS, GradientRoute(True, False, False, False, False, Influence.UNBOUNDED)),
+        ("exact", LINEAR, GradientRoute(True, False, False, True, False, Influence.UNBOUNDED)),
+        ("certified", BLOCKS, GradientRoute(False, True, False, True, True, Influence.BOUNDED)),
+        ("certified", LINEAR, GradientRoute(False, True, False, True, True, Influence.BOUNDED)),
+        ("empirical", BLOCKS, GradientRoute(False, False, True, False, False, Influence.UNBOUNDED)),
+        ("empirical", LINEAR, GradientRoute(False, False, False, True, True, Influence.UNBOUNDED)),
     ],
 )
 def test_guarantee_and_depth_choose_the_route(guarantee: str, shape: ModelShape, expected: GradientRoute) -> None:

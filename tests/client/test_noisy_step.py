@@ -78,7 +78,7 @@ def sums(
         labels,
         spending=spending,
         settings=settings_with(clipping_norm=clip),
-        secret=secret or SecretNoise(KEY, "test"),
+        draws=secret or SecretNoise(KEY, "test"),
     )
     return {name: mean * spending.sampling_rate * len(labels) for name, mean in means.items()}
 
@@ -203,7 +203,7 @@ def test_mean_is_over_the_expected_size_of_the_sample_and_not_over_its_size(make
             labels,
             spending=spending,
             settings=settings_with(clipping_norm=1e6),
-            secret=SecretNoise(KEY, number),
+            draws=SecretNoise(KEY, number),
         )[0]["linear.weight"]
         for number in range(20)
     ]
@@ -269,7 +269,7 @@ def test_empty_sample_is_noise_only(make_model: MakeModel) -> None:
         labels,
         spending=spending,
         settings=settings_with(),
-        secret=SecretNoise(KEY),
+        draws=SecretNoise(KEY),
     )
 
     assert all(mean.isfinite().all() and mean.any() for mean in means.values())

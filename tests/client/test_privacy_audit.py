@@ -51,7 +51,7 @@ def settings_of(sampling_rate: float) -> Settings:
         sampling_rate=sampling_rate,
         num_rounds=1,
         local_steps=STEPS,
-        noisy_learning_rate=1e-3,
+        clipped_learning_rate=1e-3,
     )
 
 
@@ -80,7 +80,7 @@ def sum_of_gradients(rows: list[int], settings: Settings, run: int) -> Tensor:
     secret = SecretNoise(KEY, "audit", settings.sampling_rate, len(rows), run)  # type: ignore[arg-type]
     train(model, bank_of(rows), settings, round_number=1, generator=torch.Generator(), secret=secret)
     moved = torch.cat([model.linear.weight.flatten(), model.linear.bias]).detach()
-    return -moved * settings.sampling_rate * len(rows) / settings.noisy_learning_rate
+    return -moved * settings.sampling_rate * len(rows) / settings.clipped_learning_rate
 
 
 def shares(settings: Settings, runs: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -376,7 +376,7 @@ def test_certified_step_is_a_step_along_the_mean_of_clipped_gradients(
 ) -> None:
     # Without noise, so that the gradient is seen.
     settings = noisy(
-        small_settings, epsilon=math.inf, local_steps=1, clipping_norm=0.3, noisy_learning_rate=0.5, num_rounds=3
+        small_settings, epsilon=math.inf, local_steps=1, clipping_norm=0.3, clipped_learning_rate=0.5, num_rounds=3
     )
     bank = make_bank(20)
     expected, _ = noisy_gradients(
@@ -386,7 +386,7 @@ def test_certified_step_is_a_step_along_the_mean_of_clipped_gradients(
         bank.labels,
         spending=NoisySteps(1, 1.0, 0.0),
         settings=settings,
-        secret=secret(),
+        draws=secret(),
     )
     for round_number in (1, 2, 3):
         model, rate = make_model(0), 0.25 * (1 + math.cos(math.pi * (round_number - 1) / 3))
@@ -399,11 +399,8 @@ def test_certified_step_is_a_step_along_the_mean_of_clipped_gradients(
     assert expected["linear.weight"].abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("clip", [0.1, 1.0])
-def test_certified_step_changes_by_no_more_than_the_clipping_norm_with_a_record(
-    make_bank: MakeBank, small_settings: Settings, clip: float
-) -> None:
-    settings = noisy(small_settings, epsilon=math.inf, local_steps=1, clipping_norm=clip, noisy_learning_rate=1.0)
+def moved_by(row: int, make_bank: MakeBank, settings: Settings) -> float:
+    """Return how far one of 20 records moves the sum of the gradients, where the learning rate is 1."""
 
     def summed(rows: list[int]) -> torch.Tensor:
         bank, model = make_bank(20).select(np.array(rows), NeighbourLists.empty(len(rows), LENGTH)), make_model(0)
@@ -412,10 +409,19 @@ def test_certified_step_changes_by_no_more_than_the_clipping_norm_with_a_record(
         moved = [(model.linear.weight - start.weight).flatten(), model.linear.bias - start.bias]
         return len(rows) * torch.cat(moved).detach()
 
-    whole = summed(list(range(20)))
-    for row in range(20):
-        moved = float((whole - summed([other for other in range(20) if other != row])).norm())
-        assert min(clip, 0.5) * (1 - 1e-4) < moved < clip * (1 + 1e-4)
+    everything = list(range(20))
+    return float((summed(everything) - summed([other for other in everything if other != row])).norm())
+
+
+@pytest.mark.parametrize("clip", [0.1, 1.0])
+def test_certified_step_changes_by_no_more_than_the_clipping_norm_with_a_record(
+    make_bank: MakeBank, small_settings: Settings, clip: float
+) -> None:
+    settings = noisy(small_settings, epsilon=math.inf, local_steps=1, clipping_norm=clip, clipped_learning_rate=1.0)
+
+    found = [moved_by(row, make_bank, settings) for row in range(20)]
+
+    assert all(min(clip, 0.5) * (1 - 1e-4) < moved < clip * (1 + 1e-4) for moved in found)
 
 
 def test_certified_training_takes_no_noise_from_the_runs_seed(make_bank: MakeBank, small_settings: Settings) -> None:
@@ -429,7 +435,7 @@ def test_certified_training_takes_no_noise_from_the_runs_seed(make_bank: MakeBan
 
 
 def test_steps_of_one_round_have_noise_of_their_own(make_bank: MakeBank, small_settings: Settings) -> None:
-    settings = noisy(small_settings, local_steps=2, epsilon=0.01, noisy_learning_rate=1e-6)
+    settings = noisy(small_settings, local_steps=2, epsilon=0.01, clipped_learning_rate=1e-6)
     model, seen = make_model(0), [make_model(0).linear.weight.detach()]
 
     run(
@@ -456,17 +462,59 @@ def test_certified_training_needs_a_secret(make_bank: MakeBank, model: Munkey, s
 # Empirical without blocks.
 
 
+def empirical(small_settings: Settings, **changes: object) -> Settings:
+    return small_settings.replace(guarantee="empirical", **changes)
+
+
 def test_linear_function_alone_learns_without_neighbours_and_leaves_tokens_alone(
     make_bank: MakeBank, small_settings: Settings
 ) -> None:
     bank, model, before = make_bank(32), make_model(0), make_model(0).state_dict()
-    settings = small_settings.replace(local_epochs=40, label_smoothing=0.0)
+    settings = empirical(small_settings, local_steps=200, label_smoothing=0.0)
 
     trained = run(model, bank, settings)
 
     assert changed(model, before) == {"linear.weight", "linear.bias"}
     assert not bank.tokens.offsets.any()
     assert trained.loss < 0.5 * math.log(4)
+
+
+@pytest.mark.parametrize("clip", [0.1, 1.0])
+def test_empirical_step_on_the_linear_function_changes_by_no_more_than_the_clipping_norm_with_a_record(
+    make_bank: MakeBank, small_settings: Settings, clip: float
+) -> None:
+    settings = empirical(
+        small_settings, local_steps=1, clipping_norm=clip, clipped_learning_rate=1.0, empirical_sampling_rate=1.0
+    )
+
+    found = [moved_by(row, make_bank, settings) for row in range(20)]
+
+    assert all(min(clip, 0.5) * (1 - 1e-4) < moved < clip * (1 + 1e-4) for moved in found)
+
+
+def test_empirical_steps_on_the_linear_function_are_those_of_certified_without_noise(
+    make_bank: MakeBank, small_settings: Settings
+) -> None:
+    weights = []
+    for settings, given in (
+        (empirical(small_settings, clipped_learning_rate=2.0, empirical_sampling_rate=1.0), None),
+        (noisy(small_settings, epsilon=math.inf, clipped_learning_rate=2.0, sampling_rate=1.0), secret()),
+    ):
+        model = make_model(0)
+        run(model, make_bank(20), settings, secret=given)
+        weights.append(model.linear.weight)
+
+    assert torch.equal(*weights)
+
+
+def test_empirical_samples_follow_from_the_seed_of_the_run(make_bank: MakeBank, small_settings: Settings) -> None:
+    def weights(seed: int) -> torch.Tensor:
+        model = make_model(0)
+        run(model, make_bank(20), empirical(small_settings), seed=seed)
+        return model.linear.weight.detach()
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
 
 
 # Looking on.
