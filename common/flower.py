@@ -11,10 +11,16 @@ import logging
 import math
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+from common.errors import EXIT_CODE, FedmunkeyError
+from common.log_format import log_lines
 from common.settings import ConfigValue, Settings
+from common.settings_file import SettingsFile
 
+_File = TypeVar("_File", bound=SettingsFile)
 _ROOT = Path(__file__).resolve().parents[1]
 
 MANIFEST = "pyproject.toml"
@@ -65,11 +71,30 @@ def flower_environment(home: Path) -> dict[str, str]:
     }
 
 
-def flower_log_lines() -> None:
-    """Have Flower's own lines written as this process writes all others, once each."""
+def serve_from_file(kind: type[_File], serve: Callable[[_File], None], spoken: logging.Logger) -> None:
+    """Serve one of Flower's parts as a program that is given the path of its settings; end it where they are wrong.
+
+    Flower's own lines are written as this program writes all others, once each.
+
+    Parameters
+    ----------
+    kind : type
+        What the file holds.
+    serve : callable
+        Serves until it is stopped; it may raise `FedmunkeyError`, which ends the program with one line and exit code 2.
+    spoken : Logger
+        Whose lines are written beside Flower's.
+    """
     flower = logging.getLogger("flwr")
     flower.handlers.clear()
     flower.setLevel(logging.INFO)
+    try:
+        file = kind.read(Path(sys.argv[1]))
+        with log_lines(logging.StreamHandler(), file.log_format, spoken):
+            serve(file)
+    except FedmunkeyError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(EXIT_CODE)
 
 
 def _toml(value: ConfigValue) -> str:

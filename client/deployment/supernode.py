@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from pathlib import Path
 
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -20,10 +19,9 @@ from flwr.supernode.start_client_internal import start_client_internal
 from client.deployment.installed_app import GuardedStateFactory
 from client.deployment.site_file import SUPERNODE_READY, SiteFile
 from common.deletion_channel import split_address
-from common.errors import EXIT_CODE, FedmunkeyError, InvalidSetting
-from common.flower import flower_log_lines
+from common.errors import InvalidSetting
+from common.flower import serve_from_file
 from common.identities import Identity
-from common.log_format import log_lines
 
 _POLL_SECONDS = 0.05
 
@@ -73,14 +71,7 @@ def _serve_runtime(address: str, states: GuardedStateFactory) -> None:
 
 def main() -> None:
     """Run it on the file that the command line names."""
-    flower_log_lines()
-    try:
-        file = SiteFile.read(Path(sys.argv[1]))
-        with log_lines(logging.StreamHandler(), file.log_format, logging.getLogger("client.deployment")):
-            serve(file)
-    except FedmunkeyError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(EXIT_CODE)
+    serve_from_file(SiteFile, serve, logging.getLogger("client.deployment"))
     sys.stderr.write("error: the coordinator takes no calls of this SuperNode any more; the lines above say why\n")
     sys.exit(1)
 

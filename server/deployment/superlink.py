@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import socket
 import sys
-from pathlib import Path
 
 import uvicorn
 from flwr.common.constant import TRANSPORT_TYPE_GRPC_RERE
@@ -20,10 +19,9 @@ from flwr.superlink.main import create_app
 
 from common.deletion import utc_now
 from common.deletion_channel import split_address
-from common.errors import EXIT_CODE, FedmunkeyError, InvalidSetting
-from common.flower import flower_log_lines
+from common.errors import InvalidSetting
+from common.flower import serve_from_file
 from common.identities import Identity
-from common.log_format import log_lines
 from server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile
 from server.deployment.guard import Guard
 from server.deployment.nodes import NodeRegistration
@@ -123,14 +121,7 @@ def _listen(address: str) -> socket.socket:
 
 def main() -> None:
     """Run it on the file that the command line names."""
-    flower_log_lines()
-    try:
-        file = CoordinatorFile.read(Path(sys.argv[1]))
-        with log_lines(logging.StreamHandler(), file.log_format, logging.getLogger("server.deployment")):
-            serve(file)
-    except FedmunkeyError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(EXIT_CODE)
+    serve_from_file(CoordinatorFile, serve, logging.getLogger("server.deployment"))
 
 
 if __name__ == "__main__":
