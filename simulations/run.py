@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,10 @@ from simulations.sources import load_dataset
 
 LOGS = "logs"
 _POLL_SECONDS = 0.1
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+_EXCEPTION = re.compile(r"\s*(?:\w+\.)*\w*(?:Error|Exception): ")
+_SHOWN = 200
+"""Characters of an exception that are shown."""
 
 _OWN = {
     "deletion-service": "use --deletion-service",
@@ -258,8 +263,16 @@ def _train(experiment: Experiment, settings: Settings, progress: Progress) -> li
     if last["event"] == STOPPED:
         raise FederationStopped(last["reason"])
     if last["event"] != FINISHED:
-        raise FederationStopped(f"the federation ended before its last round; see {logs / 'run.log'}")
+        log = logs / "run.log"
+        raise FederationStopped(f"the federation ended before its last round{_last_error(log)}; see {log}")
     return [event for event in seen if event["event"] == ROUND]
+
+
+def _last_error(log: Path) -> str:
+    """Return the last exception that a log tells of, behind a colon; nothing where there is none."""
+    lines = _COLOUR.sub("", log.read_text(encoding="utf-8", errors="replace")).splitlines()
+    errors = [line.strip() for line in lines if _EXCEPTION.match(line)]
+    return f": {errors[-1][:_SHOWN]}" if errors else ""
 
 
 def _follow(events: Path, run: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
