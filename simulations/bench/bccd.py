@@ -11,7 +11,7 @@ from simulations.bench.timing import torch_threads
 
 _FILE = "bccd_cells_28.npz"
 _HOSPITALS = 8
-_ROUNDS = 8
+_ROUNDS = 20
 _TARGET = Target(Relation.AT_LEAST, 98.0)
 _SPLITS = (
     (
