@@ -166,6 +166,8 @@ class _Plain:
             trained.values(),
             lr=(settings.linear_learning_rate if route.linear_only else settings.learning_rate) * fraction,
             weight_decay=settings.weight_decay,
+            # One kernel for all weights; for two it brings nothing.
+            fused=not route.linear_only,
         )
         self._token_rate = settings.exemplar_learning_rate * fraction if route.joint_tokens else 0.0
         self._linear_only = route.linear_only
