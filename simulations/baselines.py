@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -24,6 +23,7 @@ from simulations.federated_loop import average_rounds, learn
 from simulations.hospitals import Encoded, Hospital, bank_of, held_out_of
 from simulations.measurement import Measurement, measure
 from simulations.plain_vit import PlainViT, plain_site
+from simulations.worker_processes import worker_processes
 
 
 class Baseline(StrEnum):
@@ -95,11 +95,10 @@ def run_baselines(
     names: Sequence[Baseline], comparison: Comparison, *, processes: int, done: Callable[[Baseline], None] | None = None
 ) -> dict[Baseline, BaselineResult]:
     """Run baselines, as many at a time as there are processes, and return their results in the order of `names`."""
-    context = multiprocessing.get_context("spawn")
     results: dict[Baseline, BaselineResult] = {}
     if not names:
         return results
-    with ProcessPoolExecutor(max_workers=min(processes, len(names)), mp_context=context) as pool:
+    with worker_processes(min(processes, len(names))) as pool:
         running = {pool.submit(run_baseline, name, comparison): name for name in names}
         for future in as_completed(running):
             results[running[future]] = future.result()

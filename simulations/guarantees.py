@@ -8,10 +8,9 @@ choices, says how far two federations that never saw the records are apart by ch
 from __future__ import annotations
 
 import math
-import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from itertools import product
 
@@ -32,6 +31,7 @@ from simulations.answers import HospitalBank, MunkeyAnswers
 from simulations.federated_loop import Learned, learn
 from simulations.hospitals import Encoded, Hospital, divide
 from simulations.measurement import Measurement, measure
+from simulations.worker_processes import worker_processes
 
 _OTHER_SEED = 1_000_003
 """Added to the seed of the second oracle."""
@@ -130,9 +130,8 @@ def compare(
     for seed in seeds:
         _divide(question, seed)
     cells = list(product(guarantees, seeds))
-    context = multiprocessing.get_context("spawn")
     trials: dict[tuple[Guarantee, int], Trial] = {}
-    with ProcessPoolExecutor(max_workers=min(processes, len(cells)), mp_context=context) as pool:
+    with worker_processes(min(processes, len(cells))) as pool:
         running = {pool.submit(attempt, question, *cell): cell for cell in cells}
         for future in as_completed(running):
             trials[running[future]] = future.result()

@@ -118,7 +118,7 @@ def test_only_records_that_may_be_withdrawn_are_forgotten(question: Question) ->
 def test_forget_share_that_cannot_be_drawn_is_refused_before_any_process_starts(
     question: Question, change: dict[str, float], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guarantees, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(guarantees, "worker_processes", None)
 
     with pytest.raises(InvalidDeletion, match=reason) as caught:
         compare(replace(question, **change), list(Guarantee), [0], processes=1)  # type: ignore[arg-type]
