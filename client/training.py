@@ -40,7 +40,8 @@ class Trained:
     Attributes
     ----------
     loss : float
-        Mean training loss of the last epoch, without the proximal term.
+        Mean training loss of the last epoch, or of the last sample where gradients are clipped; without the proximal
+        term.
     examples : int
         Entries trained on.
     """
@@ -104,10 +105,7 @@ def train(
     trained = {name: weight for name, weight in model.named_parameters() if route.trains(name)}
     learner: _Learner
     if route.clipped:
-        if route.noisy and secret is None:
-            raise ValueError("certified training needs secret noise")
-        draws = secret if route.noisy and secret is not None else SeededDraws(generator)
-        learner = _Clipped(model, bank, settings, trained, fraction, draws, route)
+        learner = _Clipped(model, bank, settings, trained, fraction, _draws(route, generator, secret), route)
     else:
         learner = _Plain(model, bank, settings, trained, fraction, generator, route)
     start = {name: weight.detach().clone() for name, weight in trained.items()} if proximal_mu else {}
@@ -130,6 +128,15 @@ def _check_consent(bank: Bank, route: GradientRoute) -> None:
             f"{revocable} of {len(bank)} records may have their consent withdrawn, and under guarantee = exact only "
             "permanent records train shared weights; leave them out, or choose certified or empirical"
         )
+
+
+def _draws(route: GradientRoute, generator: torch.Generator, secret: SecretNoise | None) -> Draws:
+    """Choose where samples and noise come from: from a secret wherever a bound is claimed."""
+    if not route.noisy:
+        return SeededDraws(generator)
+    if secret is None:
+        raise ValueError("certified training needs secret noise")
+    return secret
 
 
 class _Learner(Protocol):
