@@ -46,7 +46,7 @@ browser:  ## Chromium for the tests of report pages, where apt-get can install i
 		|| echo "no Chromium: tests in a browser are skipped"
 
 docs: $(VENV)/.installed  ## The reference of the settings.
-	$(BIN)/python -m common.settings_reference > docs/settings.md
+	$(BIN)/python -m fedmunkey.common.settings_reference > docs/settings.md
 
 clean:
 	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -14,28 +14,28 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.bank import Bank, read_bank, read_held_out, read_permanent_bank, read_permanent_held_out
-from client.commands.faults import faults_explained
-from client.dataset import Split
-from client.evaluation import Evaluation, evaluate
-from client.exact_state import refresh_tokens
-from client.exemplar_tokens import own_tokens
-from client.gradient_routes import GradientRoute
-from client.key_store import KeyStore
-from client.noisy_step import spending_of_round
-from client.orders import catch_up_patiently
-from client.secret_noise import SecretNoise
-from client.site import SiteFolder, check_promise, model_shape
-from client.training import train
-from common.deletion_channel import DeletionChannel
-from common.errors import BankChanged, FedmunkeyError, InvalidSetting, InvalidWeights
-from common.failpoints import Failpoint, hit
-from common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
-from common.guarantees import Guarantee
-from common.model import Munkey
-from common.model_choice import choose_device
-from common.randomness import generator
-from common.settings import Settings
+from fedmunkey.client.bank import Bank, read_bank, read_held_out, read_permanent_bank, read_permanent_held_out
+from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.evaluation import Evaluation, evaluate
+from fedmunkey.client.exact_state import refresh_tokens
+from fedmunkey.client.exemplar_tokens import own_tokens
+from fedmunkey.client.gradient_routes import GradientRoute
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.noisy_step import spending_of_round
+from fedmunkey.client.orders import catch_up_patiently
+from fedmunkey.client.secret_noise import SecretNoise
+from fedmunkey.client.site import SiteFolder, check_promise, model_shape
+from fedmunkey.client.training import train
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.errors import BankChanged, FedmunkeyError, InvalidSetting, InvalidWeights
+from fedmunkey.common.failpoints import Failpoint, hit
+from fedmunkey.common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model import Munkey
+from fedmunkey.common.model_choice import choose_device
+from fedmunkey.common.randomness import generator
+from fedmunkey.common.settings import Settings
 
 # Flower shows what the children of its own logger say.
 logger = logging.getLogger(f"flwr.{__name__}")

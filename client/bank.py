@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.dataset import Split
-from client.key_store import KeyStore, Tokens
-from client.neighbour_index import Progress, list_arrivals, read_lists
-from common.aggregation import Retrieved
-from common.errors import BankChanged
-from common.model import Munkey
-from common.neighbours import NONE, NeighbourLists, nearest
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.key_store import KeyStore, Tokens
+from fedmunkey.client.neighbour_index import Progress, list_arrivals, read_lists
+from fedmunkey.common.aggregation import Retrieved
+from fedmunkey.common.errors import BankChanged
+from fedmunkey.common.model import Munkey
+from fedmunkey.common.neighbours import NONE, NeighbourLists, nearest
 
 
 @dataclass(frozen=True)

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from client.commands.keys import keys
-from common import command_line
-from common.lazy_commands import lazy_group
-from common.trust_commands import trust_application
+from fedmunkey.client.commands.keys import keys
+from fedmunkey.common import command_line
+from fedmunkey.common.lazy_commands import lazy_group
+from fedmunkey.common.trust_commands import trust_application
 
 # An agent starts within a second: torch, which takes longer by itself, is imported by the commands that need it.
 _COMMANDS = {
-    "secret": "client.commands.secret:secret",
-    "join": "client.commands.join:join",
-    "rotate": "client.commands.rotate:rotate",
-    "enrol": "client.commands.enrol:enrol",
-    "agent": "client.commands.orders:agent",
-    "catch-up": "client.commands.orders:catch_up",
-    "forget": "client.commands.forget:forget",
-    "request": "client.commands.request:request",
-    "predict": "client.commands.predict:predict",
-    "status": "client.commands.status:status",
-    "certificate": "client.commands.certificate:certificate",
-    "verify": "client.commands.verify:verify",
-    "verify-exact": "client.commands.verify_exact:verify_exact",
-    "verify-erasure": "client.commands.verify_erasure:verify_erasure",
-    "backup": "client.commands.backup:backup",
-    "restore": "client.commands.restore:restore",
-    "import": "client.commands.import_:import_",
-    "up": "client.deployment.up:up",
+    "secret": "fedmunkey.client.commands.secret:secret",
+    "join": "fedmunkey.client.commands.join:join",
+    "rotate": "fedmunkey.client.commands.rotate:rotate",
+    "enrol": "fedmunkey.client.commands.enrol:enrol",
+    "agent": "fedmunkey.client.commands.orders:agent",
+    "catch-up": "fedmunkey.client.commands.orders:catch_up",
+    "forget": "fedmunkey.client.commands.forget:forget",
+    "request": "fedmunkey.client.commands.request:request",
+    "predict": "fedmunkey.client.commands.predict:predict",
+    "status": "fedmunkey.client.commands.status:status",
+    "certificate": "fedmunkey.client.commands.certificate:certificate",
+    "verify": "fedmunkey.client.commands.verify:verify",
+    "verify-exact": "fedmunkey.client.commands.verify_exact:verify_exact",
+    "verify-erasure": "fedmunkey.client.commands.verify_erasure:verify_erasure",
+    "backup": "fedmunkey.client.commands.backup:backup",
+    "restore": "fedmunkey.client.commands.restore:restore",
+    "import": "fedmunkey.client.commands.import_:import_",
+    "up": "fedmunkey.client.deployment.up:up",
 }
 
 app = command_line.application(

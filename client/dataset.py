@@ -8,8 +8,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import InvalidDataset
-from common.settings import ImageShape
+from fedmunkey.common.errors import InvalidDataset
+from fedmunkey.common.settings import ImageShape
 
 
 class Split(StrEnum):

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import torch
 
-from client.dataset import Dataset
-from client.key_store import Enrolled, KeyStore
-from common.encoders import Encoder, Encoding
-from common.references import FederationSecret
+from fedmunkey.client.dataset import Dataset
+from fedmunkey.client.key_store import Enrolled, KeyStore
+from fedmunkey.common.encoders import Encoder, Encoding
+from fedmunkey.common.references import FederationSecret
 
 _BATCH = 64
 

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from client.bank import Bank, HeldOut, retrieve
-from common.aggregation import vote_weights
-from common.metrics import accuracy, macro_f1
-from common.model import Munkey
-from common.neighbours import NONE, NeighbourLists
-from common.pathways import pathway_sensitivity
-from common.settings import Settings
+from fedmunkey.client.bank import Bank, HeldOut, retrieve
+from fedmunkey.common.aggregation import vote_weights
+from fedmunkey.common.metrics import accuracy, macro_f1
+from fedmunkey.common.model import Munkey
+from fedmunkey.common.neighbours import NONE, NeighbourLists
+from fedmunkey.common.pathways import pathway_sensitivity
+from fedmunkey.common.settings import Settings
 
 _BATCH = 512
 

@@ -16,19 +16,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.dataset import Consent, Dataset, Split
-from client.exemplar_tokens import own_tokens
-from client.key_store import KeyStore
-from client.neighbour_index import SLACK, list_arrivals
-from client.site import SiteFolder
-from client.state_digest import state_digest
-from common.checkpoints import read_checkpoint
-from common.encoders import Encoding
-from common.errors import BankChanged, KeyStoreError
-from common.guarantees import Guarantee
-from common.model import Munkey
-from common.references import FederationSecret
-from common.settings import ImagePath
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.exemplar_tokens import own_tokens
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.neighbour_index import SLACK, list_arrivals
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.client.state_digest import state_digest
+from fedmunkey.common.checkpoints import read_checkpoint
+from fedmunkey.common.encoders import Encoding
+from fedmunkey.common.errors import BankChanged, KeyStoreError
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model import Munkey
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import ImagePath
 
 _BLOCK = 1024
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from client.key_store import Tokens
+from fedmunkey.client.key_store import Tokens
 
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-8

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from client.key_store import Tokens
-from common.model import Munkey
+from fedmunkey.client.key_store import Tokens
+from fedmunkey.common.model import Munkey
 
 
 @torch.inference_mode()

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from common.guarantees import Guarantee, Influence
-from common.model import ModelShape
-from common.settings import ExemplarTokens, Settings, TrainedWeights
+from fedmunkey.common.guarantees import Guarantee, Influence
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.settings import ExemplarTokens, Settings, TrainedWeights
 
 _UNREAD = ("label_embedding", "memory_strength", "null_image")
 """Shared weights that have a part only where a memory is read or the image is left out."""

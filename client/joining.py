@@ -13,21 +13,21 @@ from typing import Any
 import grpc
 from cryptography.exceptions import InvalidSignature
 
-from client.site import SiteFolder
-from common.deletion_channel import is_loopback, split_address
-from common.errors import FedmunkeyError, InvalidIdentity, ServiceUnavailable
-from common.failpoints import Failpoint, hit
-from common.identities import Identity
-from common.identities.enrolment import SIGNING_CONTEXT
-from common.identities.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, certificate_pem, parse_certificate
-from common.identities.invitation import Invitation
-from common.identities.keys import make_key, make_signing_request
-from common.identities.member_names import COORDINATOR, member_of
-from common.private_files import replace_file
-from common.signing.keys import PublicKey, SigningKey
-from common.trusted_keys import Role, TrustedKey, TrustedKeys
-from protos import enrolment_pb2
-from protos.enrolment_pb2_grpc import EnrolmentStub
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.deletion_channel import is_loopback, split_address
+from fedmunkey.common.errors import FedmunkeyError, InvalidIdentity, ServiceUnavailable
+from fedmunkey.common.failpoints import Failpoint, hit
+from fedmunkey.common.identities import Identity
+from fedmunkey.common.identities.enrolment import SIGNING_CONTEXT
+from fedmunkey.common.identities.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, certificate_pem, parse_certificate
+from fedmunkey.common.identities.invitation import Invitation
+from fedmunkey.common.identities.keys import make_key, make_signing_request
+from fedmunkey.common.identities.member_names import COORDINATOR, member_of
+from fedmunkey.common.private_files import replace_file
+from fedmunkey.common.signing.keys import PublicKey, SigningKey
+from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.protos import enrolment_pb2
+from fedmunkey.protos.enrolment_pb2_grpc import EnrolmentStub
 
 _SECONDS = 30.0
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from client.dataset import Consent, Dataset, Split
-from common.errors import InvalidDataset
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.common.errors import InvalidDataset
 
 # NotImplementedError and RuntimeError are zipfile's answers to compressions and encryptions that it does not know.
 _UNREADABLE = (

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.dataset import Split
-from client.key_store import KeyStore
-from common.errors import BankChanged
-from common.neighbours import NONE, NeighbourLists, nearest, patch_arrivals
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.common.errors import BankChanged
+from fedmunkey.common.neighbours import NONE, NeighbourLists, nearest, patch_arrivals
 
 Progress = Callable[[str, int, int], None]
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from common.model import Munkey
-from common.noisy_steps import NoisySteps
-from common.settings import Settings
+from fedmunkey.common.model import Munkey
+from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.settings import Settings
 
 FEW_STEPS = 3
 """Steps of a site in one round, where the settings leave them to choose and few are better."""
@@ -70,7 +70,7 @@ def spending_of_round(settings: Settings) -> NoisySteps:
         If no noise would be enough.
     """
     # The accountant takes seconds to import, and only certified training asks it.
-    from common.privacy import noise_for
+    from fedmunkey.common.privacy import noise_for
 
     steps = settings.local_steps or FEW_STEPS
     noise = noise_for(

@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from client.key_store import KeyStore
-from client.site_proofs import SiteProofs
-from common.deletion import Acknowledgement, DeletionOrder, utc_now
-from common.deletion_service import MOST_TOGETHER, DeletionService
-from common.errors import FedmunkeyError, InvalidDeletion, KeyStoreError, ServiceUnavailable
-from common.failpoints import Failpoint, hit
-from common.waiting import Draw, Wait, jitter, pauses, wait_for_service
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.site_proofs import SiteProofs
+from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, utc_now
+from fedmunkey.common.deletion_service import MOST_TOGETHER, DeletionService
+from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, KeyStoreError, ServiceUnavailable
+from fedmunkey.common.failpoints import Failpoint, hit
+from fedmunkey.common.waiting import Draw, Wait, jitter, pauses, wait_for_service
 
 logger = logging.getLogger(__name__)
 

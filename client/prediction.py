@@ -9,16 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.bank import Bank
-from client.dataset import Split
-from client.evaluation import predict
-from client.exemplar_tokens import own_tokens
-from client.gradient_routes import GradientRoute
-from client.key_store import KeyStore, Tokens
-from common.errors import BankChanged
-from common.model import Munkey
-from common.neighbours import NONE, NeighbourLists, nearest
-from common.settings import Settings
+from fedmunkey.client.bank import Bank
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.evaluation import predict
+from fedmunkey.client.exemplar_tokens import own_tokens
+from fedmunkey.client.gradient_routes import GradientRoute
+from fedmunkey.client.key_store import KeyStore, Tokens
+from fedmunkey.common.errors import BankChanged
+from fedmunkey.common.model import Munkey
+from fedmunkey.common.neighbours import NONE, NeighbourLists, nearest
+from fedmunkey.common.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,17 @@ from pathlib import Path
 
 from torch import Tensor
 
-from client.importing.conventions import read_conventions
-from client.importing.pictures import Choices
-from client.key_store import KeyStore, StoreDescription
-from client.site import SiteFolder, model_shape
-from common.checkpoints import Checkpoint, read_checkpoint
-from common.encoders import Encoder
-from common.errors import InvalidInput, InvalidSetting, InvalidWeights, KeyStoreError
-from common.guarantees import Guarantee
-from common.model import ModelShape, Munkey
-from common.model_choice import choose_device, choose_encoder, initial_model
-from common.settings import ConfigValue, ImagePath, Settings
+from fedmunkey.client.importing.conventions import read_conventions
+from fedmunkey.client.importing.pictures import Choices
+from fedmunkey.client.key_store import KeyStore, StoreDescription
+from fedmunkey.client.site import SiteFolder, model_shape
+from fedmunkey.common.checkpoints import Checkpoint, read_checkpoint
+from fedmunkey.common.encoders import Encoder
+from fedmunkey.common.errors import InvalidInput, InvalidSetting, InvalidWeights, KeyStoreError
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.model_choice import choose_device, choose_encoder, initial_model
+from fedmunkey.common.settings import ConfigValue, ImagePath, Settings
 
 _FEWEST_CLASSES = 2
 _FIRST_WEIGHTS = "first weights, with which the nearest entries vote"

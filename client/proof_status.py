@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from client.key_store import KeyStore
-from client.receipts import ReceiptBook
-from client.site import SiteFolder
-from common.errors import InvalidIdentity
-from common.signing.keys import SigningKey
-from common.trusted_keys import Role, TrustedKeys
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.receipts import ReceiptBook
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.errors import InvalidIdentity
+from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.trusted_keys import Role, TrustedKeys
 
 
 def describe_proofs(store: KeyStore) -> dict[str, Any]:

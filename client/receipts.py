@@ -13,12 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from client.key_store import KeyStore
-from client.key_store.schema import not_waiting_for_disk
-from common.deletion import Records, Subject, Target
-from common.errors import KeyStoreError
-from common.receipts import WitnessedHead
-from common.signing.statements import write_time
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.key_store.schema import not_waiting_for_disk
+from fedmunkey.common.deletion import Records, Subject, Target
+from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.receipts import WitnessedHead
+from fedmunkey.common.signing.statements import write_time
 
 _BUSY_SECONDS = 30.0
 _TABLES = """

@@ -10,17 +10,17 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from common.deletion_channel import is_loopback, split_address
-from common.errors import FedmunkeyError, InvalidIdentity, ServiceUnavailable
-from common.failpoints import Failpoint, hit
-from common.identities import Identity, MemberRole
-from common.identities.identity import parse_certificate, read_certificate
-from common.identities.keys import make_signing_request, read_key
-from common.identities.member_names import member_of
-from common.identities.rotation import stage_key, take_over
-from common.secure_connection import Connection
-from protos import enrolment_pb2
-from protos.enrolment_pb2_grpc import MembershipStub
+from fedmunkey.common.deletion_channel import is_loopback, split_address
+from fedmunkey.common.errors import FedmunkeyError, InvalidIdentity, ServiceUnavailable
+from fedmunkey.common.failpoints import Failpoint, hit
+from fedmunkey.common.identities import Identity, MemberRole
+from fedmunkey.common.identities.identity import parse_certificate, read_certificate
+from fedmunkey.common.identities.keys import make_signing_request, read_key
+from fedmunkey.common.identities.member_names import member_of
+from fedmunkey.common.identities.rotation import stage_key, take_over
+from fedmunkey.common.secure_connection import Connection
+from fedmunkey.protos import enrolment_pb2
+from fedmunkey.protos.enrolment_pb2_grpc import MembershipStub
 
 _SECONDS = 30.0
 

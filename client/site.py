@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from client.key_store import KeyStore, StoreDescription
-from common.errors import InvalidSetting, KeyStoreError
-from common.guarantees import Guarantee
-from common.identities import Identity
-from common.references import FederationSecret
-from common.settings import ImagePath, Settings
+from fedmunkey.client.key_store import KeyStore, StoreDescription
+from fedmunkey.common.errors import InvalidSetting, KeyStoreError
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.identities import Identity
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import ImagePath, Settings
 
 # What only forgets needs no model, and importing torch would take it seconds.
 if TYPE_CHECKING:
-    from common.encoders import Encoder
-    from common.model import ModelShape, Munkey
+    from fedmunkey.common.encoders import Encoder
+    from fedmunkey.common.model import ModelShape, Munkey
 
 _ASK = "train as promised, or ask the patients and enrol their records into a new store"
 
@@ -93,7 +93,7 @@ class SiteFolder:
 
     def write_shared_weights(self, model: Munkey, settings: Settings) -> None:
         """Keep the shared weights from which the site's own exemplar tokens were computed."""
-        from common.checkpoints import Checkpoint, write_checkpoint
+        from fedmunkey.common.checkpoints import Checkpoint, write_checkpoint
 
         about = {"guarantee": settings.guarantee.value}
         write_checkpoint(self.shared_weights, Checkpoint(model.state_dict(), model.shape, settings.encoder, about))
@@ -147,7 +147,7 @@ def hospital_name(number: int) -> str:
 
 def describe_store(site: str, settings: Settings, encoder: Encoder, shape: ModelShape) -> StoreDescription:
     """Return what a key store for these settings must look like."""
-    from client.neighbour_index import SLACK
+    from fedmunkey.client.neighbour_index import SLACK
 
     return StoreDescription(
         site=site,
@@ -198,7 +198,7 @@ def model_shape(settings: Settings, description: StoreDescription) -> ModelShape
     KeyStoreError
         If the store was made for other settings.
     """
-    from common.model import ModelShape
+    from fedmunkey.common.model import ModelShape
 
     patches = description.image_path is ImagePath.PATCHES
     if patches and tuple(settings.image_shape) != description.input_shape:

@@ -8,20 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.dataset import Split
-from client.exact_state import read_shared_model, refresh_tokens
-from client.key_store import KeyStore, StoreDescription
-from client.key_store.journal import Journal
-from client.key_store.key_file import clear_unused_keys, key_file_of, master_key_of
-from client.neighbour_index import list_arrivals
-from client.site import SiteFolder, describe_store, model_shape
-from common.deletion import DATA_PROTECTION_OFFICER
-from common.encoders import Encoder
-from common.errors import BankChanged, InvalidInput, KeyStoreError
-from common.guarantees import Guarantee
-from common.model import ModelShape
-from common.references import FederationSecret
-from common.settings import Settings
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.exact_state import read_shared_model, refresh_tokens
+from fedmunkey.client.key_store import KeyStore, StoreDescription
+from fedmunkey.client.key_store.journal import Journal
+from fedmunkey.client.key_store.key_file import clear_unused_keys, key_file_of, master_key_of
+from fedmunkey.client.neighbour_index import list_arrivals
+from fedmunkey.client.site import SiteFolder, describe_store, model_shape
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER
+from fedmunkey.common.encoders import Encoder
+from fedmunkey.common.errors import BankChanged, InvalidInput, KeyStoreError
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from client.key_store import KeyStore
-from client.receipts import ReceiptBook, tombstone_commitment
-from client.site import SiteFolder
-from client.trust import check_order, check_signer
-from client.witness import witness
-from common.deletion import Acknowledgement, DeletionOrder, SiteState, utc_now
-from common.deletion_service import DeletionService
-from common.errors import InvalidProof, KeyStoreError
-from common.receipts import Receipt
-from common.signed_requests import request_digest
-from common.signing.keys import SigningKey
-from common.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.receipts import ReceiptBook, tombstone_commitment
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.client.trust import check_order, check_signer
+from fedmunkey.client.witness import witness
+from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, SiteState, utc_now
+from fedmunkey.common.deletion_service import DeletionService
+from fedmunkey.common.errors import InvalidProof, KeyStoreError
+from fedmunkey.common.receipts import Receipt
+from fedmunkey.common.signed_requests import request_digest
+from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
 
 
 class SiteProofs:

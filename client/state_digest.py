@@ -23,11 +23,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from client.dataset import Split
-from client.key_store import KeyStore
-from client.neighbour_index import list_arrivals, read_lists
-from common.errors import BankChanged
-from common.neighbours import NONE
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.neighbour_index import list_arrivals, read_lists
+from fedmunkey.common.errors import BankChanged
+from fedmunkey.common.neighbours import NONE
 
 _DOMAIN = b"fedmunkey site state 1"
 _ROWS = 4096

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from client.bank import Bank
-from client.exemplar_optimiser import step_rows
-from client.exemplar_tokens import own_tokens
-from client.gradient_routes import GradientRoute
-from client.noisy_step import (
+from fedmunkey.client.bank import Bank
+from fedmunkey.client.exemplar_optimiser import step_rows
+from fedmunkey.client.exemplar_tokens import own_tokens
+from fedmunkey.client.gradient_routes import GradientRoute
+from fedmunkey.client.noisy_step import (
     FEW_STEPS,
     Draws,
     SeededDraws,
@@ -23,12 +23,12 @@ from client.noisy_step import (
     noisy_gradients,
     spending_of_round,
 )
-from client.secret_noise import SecretNoise
-from common.errors import ConsentMissing
-from common.model import Munkey
-from common.neighbours import NONE
-from common.pathways import PathwayDropout
-from common.settings import ImagePath, Settings
+from fedmunkey.client.secret_noise import SecretNoise
+from fedmunkey.common.errors import ConsentMissing
+from fedmunkey.common.model import Munkey
+from fedmunkey.common.neighbours import NONE
+from fedmunkey.common.pathways import PathwayDropout
+from fedmunkey.common.settings import ImagePath, Settings
 
 _TOGETHER = 512
 

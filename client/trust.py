@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from common.certificate import verify_requester
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, Subject
-from common.errors import InvalidProof
-from common.signed_requests import RequestTerms, read_signed
-from common.trusted_keys import TrustedKeys
+from fedmunkey.common.certificate import verify_requester
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, Subject
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.signed_requests import RequestTerms, read_signed
+from fedmunkey.common.trusted_keys import TrustedKeys
 
 
 def check_signer(order: DeletionOrder, trust: TrustedKeys) -> RequestTerms:

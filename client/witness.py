@@ -6,13 +6,13 @@ import logging
 from collections.abc import Collection
 from datetime import datetime
 
-from client.receipts import ReceiptBook
-from common.deletion_service import DeletionService
-from common.errors import InvalidDeletion, InvalidProof
-from common.log_heads import LogHead, LogUpdate, receipt_leaf
-from common.merkle import check_consistency, check_inclusion, leaf_hash
-from common.receipts import WitnessedHead
-from common.trusted_keys import Role, TrustedKeys
+from fedmunkey.client.receipts import ReceiptBook
+from fedmunkey.common.deletion_service import DeletionService
+from fedmunkey.common.errors import InvalidDeletion, InvalidProof
+from fedmunkey.common.log_heads import LogHead, LogUpdate, receipt_leaf
+from fedmunkey.common.merkle import check_consistency, check_inclusion, leaf_hash
+from fedmunkey.common.receipts import WitnessedHead
+from fedmunkey.common.trusted_keys import Role, TrustedKeys
 
 logger = logging.getLogger(__name__)
 

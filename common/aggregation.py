@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from common.settings import AggregationName
+from fedmunkey.common.settings import AggregationName
 
 _TIE_BREAK = 2.0**-8
 """What the vote of the nearest entry counts beyond 1, and that of each further entry half as much."""

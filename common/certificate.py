@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common.deletion import DATA_PROTECTION_OFFICER
-from common.errors import InvalidProof
-from common.log_heads import LogHead, LogProof, receipt_leaf, request_leaf
-from common.merkle import check_consistency, check_inclusion, leaf_hash
-from common.receipts import Receipt
-from common.signed_requests import RequestTerms, read_terms
-from common.signing.canonical import canonical_json, parse_canonical, read_hex, take
-from common.signing.dsse import Envelope
-from common.signing.statements import envelope_of
-from common.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.log_heads import LogHead, LogProof, receipt_leaf, request_leaf
+from fedmunkey.common.merkle import check_consistency, check_inclusion, leaf_hash
+from fedmunkey.common.receipts import Receipt
+from fedmunkey.common.signed_requests import RequestTerms, read_terms
+from fedmunkey.common.signing.canonical import canonical_json, parse_canonical, read_hex, take
+from fedmunkey.common.signing.dsse import Envelope
+from fedmunkey.common.signing.statements import envelope_of
+from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
 
 CERTIFICATE_BYTES = 64 * 2**20
 _TYPE = "urn:fedmunkey:certificate:v1"

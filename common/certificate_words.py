@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from common.certificate import Verified
-from common.deletion import SiteState
-from common.guarantees import Guarantee
-from common.receipts import Receipt
-from common.signing.statements import write_time
-from common.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common.certificate import Verified
+from fedmunkey.common.deletion import SiteState
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.receipts import Receipt
+from fedmunkey.common.signing.statements import write_time
+from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
 
 
 def proved(verified: Verified) -> list[str]:

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from common.errors import InvalidWeights
-from common.model import ModelShape, Munkey
+from fedmunkey.common.errors import InvalidWeights
+from fedmunkey.common.model import ModelShape, Munkey
 
 _FORMAT = 1
 

@@ -18,10 +18,10 @@ from rich.measure import Measurement
 from rich.table import Table
 from typer.core import TyperGroup
 
-from common.deletion import Acknowledgement, Records, RequestStatus, SiteProgress, SiteState, Subject
-from common.errors import EXIT_CODE, FedmunkeyError
-from common.failpoints import arm_from_environment
-from common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.deletion import Acknowledgement, Records, RequestStatus, SiteProgress, SiteState, Subject
+from fedmunkey.common.errors import EXIT_CODE, FedmunkeyError
+from fedmunkey.common.failpoints import arm_from_environment
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 
 INTERRUPTED = 130
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from common.deletion_states import RequestState, SiteState
-from common.errors import InvalidDeletion
-from common.guarantees import Guarantee, PrivacyLoss
-from common.references import REFERENCE_BYTES
+from fedmunkey.common.deletion_states import RequestState, SiteState
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.references import REFERENCE_BYTES
 
 __all__ = [
     "DATA_PROTECTION_OFFICER",

@@ -10,14 +10,14 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
-from common.deletion_service import DeletionService, StatusPage
-from common.errors import FedmunkeyError, InvalidDeletion, InvalidSetting, ServiceUnavailable
-from common.identities import Identity
-from common.log_heads import LogUpdate
-from common.order_reader import OrderReader
-from common.secure_connection import Connection
-from common.wire import (
+from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
+from fedmunkey.common.deletion_service import DeletionService, StatusPage
+from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, InvalidSetting, ServiceUnavailable
+from fedmunkey.common.identities import Identity
+from fedmunkey.common.log_heads import LogUpdate
+from fedmunkey.common.order_reader import OrderReader
+from fedmunkey.common.secure_connection import Connection
+from fedmunkey.common.wire import (
     MESSAGE_BYTES,
     acknowledgement_to_wire,
     check_page_size,
@@ -28,8 +28,8 @@ from common.wire import (
     status_from_wire,
     writing,
 )
-from protos import deletion_pb2
-from protos.deletion_pb2_grpc import DeletionStub
+from fedmunkey.protos import deletion_pb2
+from fedmunkey.protos.deletion_pb2_grpc import DeletionStub
 
 KEEPALIVE_SECONDS = 30
 """A peer on an open stream that answers no ping for this long, and a third of it more, is taken for dead."""

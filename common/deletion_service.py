@@ -10,9 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Records, RequestStatus
-from common.errors import InvalidDeletion
-from common.log_heads import LogUpdate
+from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Records, RequestStatus
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.log_heads import LogUpdate
 
 MOST_TOGETHER = 256
 """Orders that a site applies in one transaction, so that others do not wait long for its key store."""

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
-from common.errors import IllegalMove
+from fedmunkey.common.errors import IllegalMove
 
 
 class SiteState(StrEnum):

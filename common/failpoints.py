@@ -31,7 +31,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from common.errors import InvalidSetting
+from fedmunkey.common.errors import InvalidSetting
 
 VARIABLE = "MUNKEY_FAILPOINTS"
 

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from common.errors import EXIT_CODE, FedmunkeyError
-from common.log_format import log_lines
-from common.settings import ConfigValue, Settings
-from common.settings_file import SettingsFile
+from fedmunkey.common.errors import EXIT_CODE, FedmunkeyError
+from fedmunkey.common.log_format import log_lines
+from fedmunkey.common.settings import ConfigValue, Settings
+from fedmunkey.common.settings_file import SettingsFile
 
 _File = TypeVar("_File", bound=SettingsFile)
 _ROOT = Path(__file__).resolve().parents[1]

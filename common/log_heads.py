@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from common.errors import InvalidProof
-from common.signing.canonical import canonical_json, take
-from common.signing.dsse import Envelope
-from common.signing.keys import SigningKey
-from common.signing.statements import Statement, read_time, write_time
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.signing.canonical import canonical_json, take
+from fedmunkey.common.signing.dsse import Envelope
+from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.signing.statements import Statement, read_time, write_time
 
 PREDICATE_TYPE = "urn:fedmunkey:log-head:v1"
 

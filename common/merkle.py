@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 
-from common.errors import InvalidProof
+from fedmunkey.common.errors import InvalidProof
 
 Node = tuple[int, int]
 Range = tuple[int, int]

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from common.checkpoints import read_checkpoint
-from common.encoders import Encoder, feature_shape, is_pretrained, make_encoder
-from common.errors import InvalidWeights
-from common.guarantees import Guarantee
-from common.model import ModelShape, Munkey
-from common.randomness import derive_seed
-from common.settings import DeviceName, Settings
+from fedmunkey.common.checkpoints import read_checkpoint
+from fedmunkey.common.encoders import Encoder, feature_shape, is_pretrained, make_encoder
+from fedmunkey.common.errors import InvalidWeights
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.settings import DeviceName, Settings
 
 
 def choose_shape(settings: Settings) -> ModelShape:

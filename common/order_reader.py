@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
-from common.deletion import DeletionOrder
-from common.deletion_service import MOST_TOGETHER
-from common.stop_signals import LOOK_SECONDS
+from fedmunkey.common.deletion import DeletionOrder
+from fedmunkey.common.deletion_service import MOST_TOGETHER
+from fedmunkey.common.stop_signals import LOOK_SECONDS
 
 _MOST_BYTES = 4 * 2**20
 

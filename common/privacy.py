@@ -21,8 +21,8 @@ from dp_accounting.pld.privacy_loss_distribution import (
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-from common.errors import InvalidSetting
-from common.noisy_steps import NoisySteps
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.noisy_steps import NoisySteps
 
 MOST_NOISE = 1e6
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.errors import FedmunkeyError, InvalidInput
+from fedmunkey.common.errors import FedmunkeyError, InvalidInput
 
 _LARGEST = 64 * 2**10
 

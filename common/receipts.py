@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from common.deletion import Acknowledgement, SiteState
-from common.errors import InvalidProof
-from common.guarantees import Guarantee, PrivacyLoss
-from common.signing.canonical import read_hex, take
-from common.signing.dsse import Envelope
-from common.signing.keys import SigningKey
-from common.signing.statements import Statement, read_time, write_time
+from fedmunkey.common.deletion import Acknowledgement, SiteState
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.signing.canonical import read_hex, take
+from fedmunkey.common.signing.dsse import Envelope
+from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.signing.statements import Statement, read_time, write_time
 
 PREDICATE_TYPE = "urn:fedmunkey:deletion-receipt:v1"
 

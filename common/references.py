@@ -11,8 +11,8 @@ import os
 import secrets
 from pathlib import Path
 
-from common.errors import InvalidInput
-from common.private_files import read_private
+from fedmunkey.common.errors import InvalidInput
+from fedmunkey.common.private_files import read_private
 
 REFERENCE_BYTES = 32
 _SECRET_BYTES = 32

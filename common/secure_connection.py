@@ -10,9 +10,9 @@ from typing import Any
 
 import grpc
 
-from common.errors import InvalidIdentity
-from common.identities import Identity, MemberRole
-from common.identities.identity import CERTIFICATE_FILE
+from fedmunkey.common.errors import InvalidIdentity
+from fedmunkey.common.identities import Identity, MemberRole
+from fedmunkey.common.identities.identity import CERTIFICATE_FILE
 
 _PROBE_SECONDS = 2.0
 

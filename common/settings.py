@@ -15,8 +15,8 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from common.errors import InvalidSetting
-from common.guarantees import Guarantee
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.guarantees import Guarantee
 
 AUTO_DEPTH = -1
 """Leaves the number of transformer blocks to the image path."""

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from common.errors import InvalidSetting
-from common.log_format import LogFormat
-from common.settings import explain
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.log_format import LogFormat
+from fedmunkey.common.settings import explain
 
 
 def _address(value: str) -> str:

@@ -10,12 +10,12 @@ import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from common.deletion import DeletionRequest, Records, Subject, Target
-from common.errors import InvalidProof
-from common.signing.canonical import canonical_json, take
-from common.signing.dsse import Envelope
-from common.signing.keys import SigningKey
-from common.signing.statements import Statement, read_envelope, read_time, write_time
+from fedmunkey.common.deletion import DeletionRequest, Records, Subject, Target
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.signing.canonical import canonical_json, take
+from fedmunkey.common.signing.dsse import Envelope
+from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.signing.statements import Statement, read_envelope, read_time, write_time
 
 PREDICATE_TYPE = "urn:fedmunkey:deletion-request:v1"
 CLOCK_SKEW_SECONDS = 300.0

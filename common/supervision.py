@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import IO
 
-from common.errors import ProcessNotStarted
-from common.stop_signals import LOOK_SECONDS
-from common.waiting import jitter, pauses
+from fedmunkey.common.errors import ProcessNotStarted
+from fedmunkey.common.stop_signals import LOOK_SECONDS
+from fedmunkey.common.waiting import jitter, pauses
 
 logger = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from common import command_line
-from common.deletion import utc_now
-from common.errors import InvalidProof
-from common.signing.keys import PublicKey
-from common.signing.statements import write_time
-from common.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common import command_line
+from fedmunkey.common.deletion import utc_now
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.signing.keys import PublicKey
+from fedmunkey.common.signing.statements import write_time
+from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
 
 FILE_NAME = "trust.json"
 

@@ -14,11 +14,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from common.errors import InvalidProof
-from common.signing.canonical import parse_json, take
-from common.signing.dsse import Envelope
-from common.signing.keys import PublicKey
-from common.signing.statements import read_time, write_time
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.signing.canonical import parse_json, take
+from fedmunkey.common.signing.dsse import Envelope
+from fedmunkey.common.signing.keys import PublicKey
+from fedmunkey.common.signing.statements import read_time, write_time
 
 _FILE_BYTES = 16 * 2**20
 

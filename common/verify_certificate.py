@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import certificate_words
-from common.certificate import CERTIFICATE_BYTES, Verified, verify_certificate
-from common.errors import EXIT_CODE, InvalidProof
-from common.trusted_keys import TrustedKeys
+from fedmunkey.common import certificate_words
+from fedmunkey.common.certificate import CERTIFICATE_BYTES, Verified, verify_certificate
+from fedmunkey.common.errors import EXIT_CODE, InvalidProof
+from fedmunkey.common.trusted_keys import TrustedKeys
 
 
 def read_and_verify(path: Path, keys: Path) -> tuple[Verified, TrustedKeys]:
@@ -45,7 +45,7 @@ def lines(verified: Verified, keys: TrustedKeys) -> list[str]:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m common.verify_certificate", description="Check a certificate.")
+    parser = argparse.ArgumentParser(prog="python -m fedmunkey.common.verify_certificate", description="Check a certificate.")
     parser.add_argument("certificate", type=Path, help="the certificate's file")
     parser.add_argument("--keys", type=Path, required=True, help="file of the public keys to trust")
     parser.add_argument("--json", action="store_true", help="print JSON instead of sentences")

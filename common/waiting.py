@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from common.errors import ServiceUnavailable
+from fedmunkey.common.errors import ServiceUnavailable
 
 logger = logging.getLogger(__name__)
 

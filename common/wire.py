@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from common.deletion import (
+from fedmunkey.common.deletion import (
     Acknowledgement,
     DeletionOrder,
     DeletionRequest,
@@ -24,11 +24,11 @@ from common.deletion import (
     Subject,
     WholeSite,
 )
-from common.errors import InvalidDeletion
-from common.guarantees import Guarantee, PrivacyLoss
-from common.log_heads import LogProof, LogUpdate
-from common.signing.statements import read_envelope
-from protos import deletion_pb2
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.log_heads import LogProof, LogUpdate
+from fedmunkey.common.signing.statements import read_envelope
+from fedmunkey.protos import deletion_pb2
 
 MESSAGE_BYTES = 64 * 2**20
 """Size of the largest message that either side accepts."""

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from protos import deletion_pb2 as protos_dot_deletion__pb2
+from fedmunkey.protos import deletion_pb2 as protos_dot_deletion__pb2
 
 GRPC_GENERATED_VERSION = '1.75.1'
 GRPC_VERSION = grpc.__version__

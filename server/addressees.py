@@ -7,8 +7,8 @@ from collections.abc import Callable
 from sqlalchemy import Engine, exists, select
 from sqlalchemy.exc import DBAPIError
 
-from common.errors import ServiceUnavailable
-from server.ledger_tables import OrderRow, RequestRow
+from fedmunkey.common.errors import ServiceUnavailable
+from fedmunkey.server.ledger_tables import OrderRow, RequestRow
 
 
 def addressee_reader(engine: Engine) -> Callable[[str, str], tuple[str, bool] | None]:

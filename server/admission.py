@@ -18,12 +18,12 @@ from typing import Any
 import grpc
 from cryptography import x509
 
-from common.errors import InvalidIdentity, ServiceUnavailable
-from common.identities.keys import UNREADABLE
-from common.identities.member_names import MemberRole, member_of
-from server.entitlements import Caller, may_call
-from server.members import MemberRegister, serial_of
-from server.refusals import Cause, Refusal, Refusals
+from fedmunkey.common.errors import InvalidIdentity, ServiceUnavailable
+from fedmunkey.common.identities.keys import UNREADABLE
+from fedmunkey.common.identities.member_names import MemberRole, member_of
+from fedmunkey.server.entitlements import Caller, may_call
+from fedmunkey.server.members import MemberRegister, serial_of
+from fedmunkey.server.refusals import Cause, Refusal, Refusals
 
 POLL_SECONDS = 1.0
 """A stream on which no order comes hears at the latest after so long that its certificate is good no more."""

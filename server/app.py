@@ -10,16 +10,16 @@ import torch  # noqa: F401 (Flower turns arrays into torch tensors only where to
 from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from common.deletion_channel import DeletionChannel
-from common.errors import FedmunkeyError
-from common.guarantees import Guarantee
-from common.identities import Identity
-from common.model_choice import choose_shape, first_model
-from common.settings import Settings
-from common.waiting import wait_for_service
-from server.forgetting_strategy import ForgettingStrategy
-from server.run_record import RunRecord
-from server.strategies import make_strategy
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.errors import FedmunkeyError
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.identities import Identity
+from fedmunkey.common.model_choice import choose_shape, first_model
+from fedmunkey.common.settings import Settings
+from fedmunkey.common.waiting import wait_for_service
+from fedmunkey.server.forgetting_strategy import ForgettingStrategy
+from fedmunkey.server.run_record import RunRecord
+from fedmunkey.server.strategies import make_strategy
 
 # Flower shows what the children of its own logger say.
 logger = logging.getLogger(f"flwr.{__name__}")

@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from common.errors import InvalidIdentity, InvalidSetting
-from common.identities.identity import CA_FILE, KEY_FILE, certificate_pem, read_certificate
-from common.identities.keys import key_pem, read_key
-from common.identities.member_names import MemberRole, member_uri
-from common.private_files import replace_file, write_private
+from fedmunkey.common.errors import InvalidIdentity, InvalidSetting
+from fedmunkey.common.identities.identity import CA_FILE, KEY_FILE, certificate_pem, read_certificate
+from fedmunkey.common.identities.keys import key_pem, read_key
+from fedmunkey.common.identities.member_names import MemberRole, member_uri
+from fedmunkey.common.private_files import replace_file, write_private
 
 AUTHORITY_YEARS = 10
 CERTIFICATE_DAYS = 365

@@ -11,34 +11,34 @@ from typing import Annotated
 
 import typer
 
-from common import command_line
-from common.deletion_channel import DeletionChannel, is_loopback, split_address
-from common.errors import InvalidSetting
-from common.identities import Identity
-from common.lazy_commands import lazy_group
-from common.log_format import LogFormat
-from common.settings import Settings
-from common.stop_signals import StopAsked, stopped_by_signals
-from common.trust_commands import trust_application
-from common.trusted_keys import TrustedKeys
-from server import display, member_commands
-from server.coordinator_folder import CoordinatorFolder
-from server.deletion_server import DeletionServer
-from server.deletion_service import LedgerService
-from server.enrolment_server import Enrolments, EnrolmentServer
-from server.ledger import Ledger
-from server.ledger_due import DUE_DAYS, LONGEST_EXTENSION_DAYS
-from server.log import TransparencyLog
-from server.log_key import open_log_key
-from server.logs import logging_to
-from server.members import MemberRegister
-from server.metrics import served_metrics
-from server.proofs import CoordinatorProofs
+from fedmunkey.common import command_line
+from fedmunkey.common.deletion_channel import DeletionChannel, is_loopback, split_address
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.identities import Identity
+from fedmunkey.common.lazy_commands import lazy_group
+from fedmunkey.common.log_format import LogFormat
+from fedmunkey.common.settings import Settings
+from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
+from fedmunkey.common.trust_commands import trust_application
+from fedmunkey.common.trusted_keys import TrustedKeys
+from fedmunkey.server import display, member_commands
+from fedmunkey.server.coordinator_folder import CoordinatorFolder
+from fedmunkey.server.deletion_server import DeletionServer
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.enrolment_server import Enrolments, EnrolmentServer
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger_due import DUE_DAYS, LONGEST_EXTENSION_DAYS
+from fedmunkey.server.log import TransparencyLog
+from fedmunkey.server.log_key import open_log_key
+from fedmunkey.server.logs import logging_to
+from fedmunkey.server.members import MemberRegister
+from fedmunkey.server.metrics import served_metrics
+from fedmunkey.server.proofs import CoordinatorProofs
 
 DEFAULT_ADDRESS: str = Settings.model_fields["deletion_service"].default
 
 # Training brings torch, whose import would slow down every other command.
-_LATER = {"up": "server.deployment.up:up", "run": "server.deployment.training:run"}
+_LATER = {"up": "fedmunkey.server.deployment.up:up", "run": "fedmunkey.server.deployment.training:run"}
 
 app = command_line.application("The coordinator: its members, deletions and training runs.", lazy_group(_LATER))
 app.add_typer(trust_application("munkey-server"), name="trust")

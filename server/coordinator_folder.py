@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from common.deletion import utc_now
-from common.errors import InvalidSetting
-from common.identities.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Identity, certificate_pem
-from common.identities.keys import make_key
-from common.identities.member_names import COORDINATOR, MemberRole
-from common.private_files import replace_file
-from common.trust_commands import FILE_NAME
-from server.authority import AUTHORITY_YEARS, CertificateAuthority
-from server.log_key import open_log_key
+from fedmunkey.common.deletion import utc_now
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.identities.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Identity, certificate_pem
+from fedmunkey.common.identities.keys import make_key
+from fedmunkey.common.identities.member_names import COORDINATOR, MemberRole
+from fedmunkey.common.private_files import replace_file
+from fedmunkey.common.trust_commands import FILE_NAME
+from fedmunkey.server.authority import AUTHORITY_YEARS, CertificateAuthority
+from fedmunkey.server.log_key import open_log_key
 
 
 @dataclass(frozen=True)

@@ -15,21 +15,21 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from common.deletion_channel import KEEPALIVE_SECONDS, MESSAGE_OPTIONS, split_address
-from common.identities import Identity
-from protos import deletion_pb2, deletion_pb2_grpc, enrolment_pb2, enrolment_pb2_grpc
-from server.addressees import addressee_reader
-from server.admission import Admission
-from server.authority import CertificateAuthority
-from server.deletion_service import LedgerService, News
-from server.deletion_servicer import DeletionServicer
-from server.listening import cannot_listen, check_free
-from server.members import MemberRegister
-from server.membership_servicer import MembershipServicer
-from server.presence import Presence
-from server.refusals import Refusals
-from server.server_credentials import server_credentials
-from server.upkeep import Upkeep
+from fedmunkey.common.deletion_channel import KEEPALIVE_SECONDS, MESSAGE_OPTIONS, split_address
+from fedmunkey.common.identities import Identity
+from fedmunkey.protos import deletion_pb2, deletion_pb2_grpc, enrolment_pb2, enrolment_pb2_grpc
+from fedmunkey.server.addressees import addressee_reader
+from fedmunkey.server.admission import Admission
+from fedmunkey.server.authority import CertificateAuthority
+from fedmunkey.server.deletion_service import LedgerService, News
+from fedmunkey.server.deletion_servicer import DeletionServicer
+from fedmunkey.server.listening import cannot_listen, check_free
+from fedmunkey.server.members import MemberRegister
+from fedmunkey.server.membership_servicer import MembershipServicer
+from fedmunkey.server.presence import Presence
+from fedmunkey.server.refusals import Refusals
+from fedmunkey.server.server_credentials import server_credentials
+from fedmunkey.server.upkeep import Upkeep
 
 SERVICE_NAME = deletion_pb2.DESCRIPTOR.services_by_name["Deletion"].full_name
 

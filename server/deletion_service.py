@@ -14,15 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus, SiteState
-from common.deletion_service import DeletionService, StatusPage
-from common.errors import InvalidDeletion
-from common.failpoints import Failpoint, hit
-from common.log_heads import LogUpdate
-from common.signed_requests import request_digest, signature_digest
-from common.wire import MAXIMUM_REFERENCES, check_fits_into_message
-from server.ledger import REQUEST_ID_CHARACTERS, DeletionConflict, Ledger, is_bulk
-from server.proofs import CoordinatorProofs
+from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus, SiteState
+from fedmunkey.common.deletion_service import DeletionService, StatusPage
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.failpoints import Failpoint, hit
+from fedmunkey.common.log_heads import LogUpdate
+from fedmunkey.common.signed_requests import request_digest, signature_digest
+from fedmunkey.common.wire import MAXIMUM_REFERENCES, check_fits_into_message
+from fedmunkey.server.ledger import REQUEST_ID_CHARACTERS, DeletionConflict, Ledger, is_bulk
+from fedmunkey.server.proofs import CoordinatorProofs
 
 MOST_ORDERS = 256
 """Orders of one site that are held at a time while they are sent."""

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 import grpc
 
-from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest
-from common.deletion_service import StatusPage
-from common.errors import FedmunkeyError, ServiceUnavailable
-from common.failpoints import Failpoint, hit, is_armed
-from common.wire import (
+from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, DeletionRequest
+from fedmunkey.common.deletion_service import StatusPage
+from fedmunkey.common.errors import FedmunkeyError, ServiceUnavailable
+from fedmunkey.common.failpoints import Failpoint, hit, is_armed
+from fedmunkey.common.wire import (
     MESSAGE_BYTES,
     acknowledgement_from_wire,
     log_update_to_wire,
@@ -28,14 +28,14 @@ from common.wire import (
     status_to_wire,
     writing,
 )
-from protos import deletion_pb2, deletion_pb2_grpc
-from server.completions import Completions
-from server.deletion_service import MOST_ORDERS, LedgerService, News
-from server.ledger_errors import DeletionConflict, DeletionExists, UnknownDeletion
-from server.ledger_reading import LargeOrder
-from server.order_streams import MOST_REFERENCES, OrderStream, OrderStreams
-from server.policy import NotAllowed
-from server.presence import Presence
+from fedmunkey.protos import deletion_pb2, deletion_pb2_grpc
+from fedmunkey.server.completions import Completions
+from fedmunkey.server.deletion_service import MOST_ORDERS, LedgerService, News
+from fedmunkey.server.ledger_errors import DeletionConflict, DeletionExists, UnknownDeletion
+from fedmunkey.server.ledger_reading import LargeOrder
+from fedmunkey.server.order_streams import MOST_REFERENCES, OrderStream, OrderStreams
+from fedmunkey.server.policy import NotAllowed
+from fedmunkey.server.presence import Presence
 
 DEFAULT_PAGE = 100
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from rich.table import Table
 
-from common import command_line
-from common.deletion import Move, Records, RequestState, RequestStatus, Subject
-from server.ledger import RegisteredSite
-from server.ledger_summary import Summary
-from server.members import Member
+from fedmunkey.common import command_line
+from fedmunkey.common.deletion import Move, Records, RequestState, RequestStatus, Subject
+from fedmunkey.server.ledger import RegisteredSite
+from fedmunkey.server.ledger_summary import Summary
+from fedmunkey.server.members import Member
 
 _REQUEST_WORDS = ("request", "requester", "target", "submitted", "due", "state", "guarantee", "epsilon")
 _REQUEST_NUMBERS = ("answered", "records", "seconds")

@@ -13,21 +13,21 @@ from typing import Any, Self
 import grpc
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from common.deletion_channel import split_address
-from common.errors import FedmunkeyError, InvalidIdentity, InvalidProof, ServiceUnavailable
-from common.identities.enrolment import SIGNING_CONTEXT
-from common.identities.identity import Identity, certificate_pem
-from common.identities.keys import read_signing_request
-from common.identities.member_names import MemberRole
-from common.private_files import locked_folder
-from common.signing.keys import PublicKey
-from common.trusted_keys import Role, TrustedKey, TrustedKeys
-from protos import enrolment_pb2, enrolment_pb2_grpc
-from server.authority import CertificateAuthority
-from server.ledger import Ledger
-from server.listening import cannot_listen, check_free
-from server.members import MemberRegister
-from server.server_credentials import server_credentials
+from fedmunkey.common.deletion_channel import split_address
+from fedmunkey.common.errors import FedmunkeyError, InvalidIdentity, InvalidProof, ServiceUnavailable
+from fedmunkey.common.identities.enrolment import SIGNING_CONTEXT
+from fedmunkey.common.identities.identity import Identity, certificate_pem
+from fedmunkey.common.identities.keys import read_signing_request
+from fedmunkey.common.identities.member_names import MemberRole
+from fedmunkey.common.private_files import locked_folder
+from fedmunkey.common.signing.keys import PublicKey
+from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.protos import enrolment_pb2, enrolment_pb2_grpc
+from fedmunkey.server.authority import CertificateAuthority
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.listening import cannot_listen, check_free
+from fedmunkey.server.members import MemberRegister
+from fedmunkey.server.server_credentials import server_credentials
 
 _LARGEST_MESSAGE = 64 * 2**10
 _AT_ONCE = 4

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from common.deletion import DATA_PROTECTION_OFFICER
-from common.identities.member_names import MemberRole
-from server.refusals import Cause, Refusal
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER
+from fedmunkey.common.identities.member_names import MemberRole
+from fedmunkey.server.refusals import Cause, Refusal
 
 Addressed = Callable[[str, str], tuple[str, bool] | None]
 """Takes a request id and a site; returns who asked and whether the site is addressed, None for no such request."""

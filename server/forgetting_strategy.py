@@ -15,9 +15,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Met
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from common.errors import FederationStopped
-from common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
-from server.run_record import RoundRecord, RunRecord
+from fedmunkey.common.errors import FederationStopped
+from fedmunkey.common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
+from fedmunkey.server.run_record import RoundRecord, RunRecord
 
 # Flower shows what the children of its own logger say.
 logger = logging.getLogger(f"flwr.{__name__}")

@@ -18,30 +18,30 @@ from typing import Self
 from sqlalchemy import insert
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from common.deletion import (
+from fedmunkey.common.deletion import (
     Acknowledgement,
     DeletionRequest,
     Records,
     RequestStatus,
     utc_now,
 )
-from common.errors import InvalidSetting, ServiceUnavailable
-from common.failpoints import Failpoint, hit
-from server import ledger_answers, ledger_bulk, ledger_due, ledger_requests, ledger_sites
-from server.ledger_bulk import BLOCKS_IN_A_WRITE, BULK, Blocks
-from server.ledger_database import SQLITE, Announcements, ledger_url, open_engine
-from server.ledger_due import DUE_DAYS, Extension
-from server.ledger_errors import DeletionConflict, DeletionExists, UnknownDeletion
-from server.ledger_reading import (
+from fedmunkey.common.errors import InvalidSetting, ServiceUnavailable
+from fedmunkey.common.failpoints import Failpoint, hit
+from fedmunkey.server import ledger_answers, ledger_bulk, ledger_due, ledger_requests, ledger_sites
+from fedmunkey.server.ledger_bulk import BLOCKS_IN_A_WRITE, BULK, Blocks
+from fedmunkey.server.ledger_database import SQLITE, Announcements, ledger_url, open_engine
+from fedmunkey.server.ledger_due import DUE_DAYS, Extension
+from fedmunkey.server.ledger_errors import DeletionConflict, DeletionExists, UnknownDeletion
+from fedmunkey.server.ledger_reading import (
     blocks_of,
 )
-from server.ledger_requests import Entry
-from server.ledger_schema import SCHEMA_REVISION, bring_up_to_date
-from server.ledger_sites import Contact, Departure, RegisteredSite
-from server.ledger_tables import NAME_CHARACTERS, REQUEST_ID_CHARACTERS, RoundRow
-from server.ledger_transaction import Event, Transaction
-from server.ledger_view import LedgerView
-from server.ledger_writer import GroupWriter
+from fedmunkey.server.ledger_requests import Entry
+from fedmunkey.server.ledger_schema import SCHEMA_REVISION, bring_up_to_date
+from fedmunkey.server.ledger_sites import Contact, Departure, RegisteredSite
+from fedmunkey.server.ledger_tables import NAME_CHARACTERS, REQUEST_ID_CHARACTERS, RoundRow
+from fedmunkey.server.ledger_transaction import Event, Transaction
+from fedmunkey.server.ledger_view import LedgerView
+from fedmunkey.server.ledger_writer import GroupWriter
 
 __all__ = [
     "NAME_CHARACTERS",

@@ -8,16 +8,16 @@ from typing import Any
 
 from sqlalchemy import CursorResult, Row, insert, select
 
-from common.deletion import Acknowledgement
-from common.deletion_states import RequestState, SiteState
-from common.errors import FedmunkeyError
-from common.failpoints import Failpoint, hit
-from server.ledger_errors import DeletionConflict, UnknownDeletion
-from server.ledger_pairs import among
-from server.ledger_reading import claims
-from server.ledger_tables import ORDER_IS_OPEN, AcknowledgementRow, OrderRow, RequestRow
-from server.ledger_transaction import Transaction
-from server.log_leaves import Leaf, append_leaves, leaf_of_receipt
+from fedmunkey.common.deletion import Acknowledgement
+from fedmunkey.common.deletion_states import RequestState, SiteState
+from fedmunkey.common.errors import FedmunkeyError
+from fedmunkey.common.failpoints import Failpoint, hit
+from fedmunkey.server.ledger_errors import DeletionConflict, UnknownDeletion
+from fedmunkey.server.ledger_pairs import among
+from fedmunkey.server.ledger_reading import claims
+from fedmunkey.server.ledger_tables import ORDER_IS_OPEN, AcknowledgementRow, OrderRow, RequestRow
+from fedmunkey.server.ledger_transaction import Transaction
+from fedmunkey.server.log_leaves import Leaf, append_leaves, leaf_of_receipt
 
 
 @dataclass(frozen=True)

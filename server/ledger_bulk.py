@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select
 
-from common.deletion import RequestStatus
-from common.deletion_states import RequestState
-from common.errors import FedmunkeyError, InvalidDeletion
-from server.ledger_reading import blocks_of, read_statuses
-from server.ledger_requests import (
+from fedmunkey.common.deletion import RequestStatus
+from fedmunkey.common.deletion_states import RequestState
+from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion
+from fedmunkey.server.ledger_reading import blocks_of, read_statuses
+from fedmunkey.server.ledger_requests import (
     Entry,
     address,
     check_same,
@@ -27,9 +27,9 @@ from server.ledger_requests import (
     number_orders,
     sorted_references,
 )
-from server.ledger_tables import OrderRow, ReferencesRow
-from server.ledger_transaction import Event, Transaction
-from server.log_leaves import append_leaves, leaf_of_request
+from fedmunkey.server.ledger_tables import OrderRow, ReferencesRow
+from fedmunkey.server.ledger_transaction import Event, Transaction
+from fedmunkey.server.log_leaves import append_leaves, leaf_of_request
 
 BULK = 10_000
 """References above which a request is written block after block."""

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from common.errors import InvalidSetting
+from fedmunkey.common.errors import InvalidSetting
 
 SQLITE = "sqlite"
 POSTGRESQL = "postgresql"

@@ -8,13 +8,13 @@ from datetime import timedelta
 
 from sqlalchemy import func, select, update
 
-from common.deletion import RequestStatus
-from common.deletion_states import OPEN_REQUESTS, RequestState
-from common.errors import FedmunkeyError, InvalidDeletion
-from server.ledger_errors import DeletionConflict, UnknownDeletion
-from server.ledger_reading import read_statuses
-from server.ledger_tables import OrderRow, RequestRow
-from server.ledger_transaction import Event, Transaction
+from fedmunkey.common.deletion import RequestStatus
+from fedmunkey.common.deletion_states import OPEN_REQUESTS, RequestState
+from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion
+from fedmunkey.server.ledger_errors import DeletionConflict, UnknownDeletion
+from fedmunkey.server.ledger_reading import read_statuses
+from fedmunkey.server.ledger_tables import OrderRow, RequestRow
+from fedmunkey.server.ledger_transaction import Event, Transaction
 
 DUE_DAYS = 30
 """Days from submission; the month of GDPR article 12(3), taken at its shortest but for February."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.errors import InvalidDeletion
+from fedmunkey.common.errors import InvalidDeletion
 
 
 class UnknownDeletion(InvalidDeletion):

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ARRAY, BigInteger, ColumnElement, Connection, String, and_, bindparam, func
 
-from server.ledger_database import SQLITE
+from fedmunkey.server.ledger_database import SQLITE
 
 
 def among(

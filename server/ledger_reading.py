@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from common.deletion import (
+from fedmunkey.common.deletion import (
     Acknowledgement,
     DeletionOrder,
     DeletionRequest,
@@ -23,10 +23,10 @@ from common.deletion import (
     Target,
     WholeSite,
 )
-from common.guarantees import Guarantee, PrivacyLoss
-from common.references import REFERENCE_BYTES
-from server.ledger_pairs import among
-from server.ledger_tables import (
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.references import REFERENCE_BYTES
+from fedmunkey.server.ledger_pairs import among
+from fedmunkey.server.ledger_tables import (
     ANSWERS_ORDER,
     BLOCK,
     AcknowledgementRow,

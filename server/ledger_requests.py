@@ -10,16 +10,16 @@ from typing import Any
 
 from sqlalchemy import Row, bindparam, insert, select, update
 
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, RequestStatus, SiteProgress, Subject
-from common.deletion_states import RequestState, SiteState
-from common.errors import FedmunkeyError, InvalidDeletion
-from common.failpoints import Failpoint, hit
-from server.ledger_errors import DeletionExists, UnknownDeletion
-from server.ledger_reading import RECORDS, SITE, SUBJECT, blocks_of, read_statuses
-from server.ledger_tables import OrderRow, ReferencesRow, RequestRow, SiteRow
-from server.ledger_transaction import Event, Transaction
-from server.log_leaves import append_leaves, leaf_of_request
-from server.policy import addressed_sites, addresses_everyone
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, RequestStatus, SiteProgress, Subject
+from fedmunkey.common.deletion_states import RequestState, SiteState
+from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion
+from fedmunkey.common.failpoints import Failpoint, hit
+from fedmunkey.server.ledger_errors import DeletionExists, UnknownDeletion
+from fedmunkey.server.ledger_reading import RECORDS, SITE, SUBJECT, blocks_of, read_statuses
+from fedmunkey.server.ledger_tables import OrderRow, ReferencesRow, RequestRow, SiteRow
+from fedmunkey.server.ledger_transaction import Event, Transaction
+from fedmunkey.server.log_leaves import append_leaves, leaf_of_request
+from fedmunkey.server.policy import addressed_sites, addresses_everyone
 
 _SET_LAST_NUMBER = (
     update(SiteRow).where(SiteRow.name == bindparam("of_site")).values(last_number=bindparam("to_number"))

@@ -9,10 +9,10 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
-from common.errors import InvalidSetting
-from server.ledger_database import SQLITE, have_to_itself
-from server.ledger_tables import Base
-from server.migrations import VERSION_TABLE
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.server.ledger_database import SQLITE, have_to_itself
+from fedmunkey.server.ledger_tables import Base
+from fedmunkey.server.migrations import VERSION_TABLE
 
 SCHEMA_REVISION = "0005"
 """Revision of `server/migrations` that `server.ledger_tables` describes."""

@@ -9,14 +9,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from common.deletion import DATA_PROTECTION_OFFICER, RequestState, SiteState
-from common.deletion_states import OPEN_REQUESTS
-from common.errors import FedmunkeyError, InvalidDeletion
-from server.ledger_answers import settle
-from server.ledger_errors import DeletionConflict, UnknownDeletion
-from server.ledger_requests import number_orders
-from server.ledger_tables import NAME_CHARACTERS, ORDER_IS_OPEN, OrderRow, RequestRow, SiteRow
-from server.ledger_transaction import Event, Transaction
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, RequestState, SiteState
+from fedmunkey.common.deletion_states import OPEN_REQUESTS
+from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion
+from fedmunkey.server.ledger_answers import settle
+from fedmunkey.server.ledger_errors import DeletionConflict, UnknownDeletion
+from fedmunkey.server.ledger_requests import number_orders
+from fedmunkey.server.ledger_tables import NAME_CHARACTERS, ORDER_IS_OPEN, OrderRow, RequestRow, SiteRow
+from fedmunkey.server.ledger_transaction import Event, Transaction
 
 REGISTERED = "registered"
 LEFT = SiteState.LEFT.value

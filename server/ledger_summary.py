@@ -8,8 +8,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 
-from common.deletion_states import OPEN_REQUESTS, RequestState
-from server.ledger_tables import ORDER_IS_OPEN, OrderRow, RequestRow, SiteRow
+from fedmunkey.common.deletion_states import OPEN_REQUESTS, RequestState
+from fedmunkey.server.ledger_tables import ORDER_IS_OPEN, OrderRow, RequestRow, SiteRow
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from common.deletion_states import OPEN_ORDERS, SiteState
-from common.references import REFERENCE_BYTES
+from fedmunkey.common.deletion_states import OPEN_ORDERS, SiteState
+from fedmunkey.common.references import REFERENCE_BYTES
 
 NAME_CHARACTERS = 100
 REQUEST_ID_CHARACTERS = 200

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, update
 
-from common.deletion_states import RequestState, SiteState, check_move
-from server.ledger_tables import EventRow, OrderRow, RequestRow
+from fedmunkey.common.deletion_states import RequestState, SiteState, check_move
+from fedmunkey.server.ledger_tables import EventRow, OrderRow, RequestRow
 
 _SET_REQUEST = (
     update(RequestRow).where(RequestRow.number == bindparam("of_request")).values(state=bindparam("to_state"))

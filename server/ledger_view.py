@@ -10,14 +10,14 @@ from typing import Any
 from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DBAPIError
 
-from common.deletion import DeletionOrder, Move, RequestStatus
-from common.deletion_service import StatusPage
-from common.deletion_states import OPEN_REQUESTS
-from common.errors import InvalidDeletion, ServiceUnavailable
-from common.wire import MAXIMUM_REFERENCES, check_page_size
-from server import ledger_sites
-from server.ledger_errors import UnknownDeletion
-from server.ledger_reading import (
+from fedmunkey.common.deletion import DeletionOrder, Move, RequestStatus
+from fedmunkey.common.deletion_service import StatusPage
+from fedmunkey.common.deletion_states import OPEN_REQUESTS
+from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
+from fedmunkey.common.wire import MAXIMUM_REFERENCES, check_page_size
+from fedmunkey.server import ledger_sites
+from fedmunkey.server.ledger_errors import UnknownDeletion
+from fedmunkey.server.ledger_reading import (
     LargeOrder,
     read_history,
     read_orders,
@@ -25,9 +25,9 @@ from server.ledger_reading import (
     read_signatures,
     read_statuses,
 )
-from server.ledger_sites import RegisteredSite
-from server.ledger_summary import Summary, read_summary
-from server.ledger_tables import RequestRow, RoundRow
+from fedmunkey.server.ledger_sites import RegisteredSite
+from fedmunkey.server.ledger_summary import Summary, read_summary
+from fedmunkey.server.ledger_tables import RequestRow, RoundRow
 
 
 class LedgerView:

@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from common.deletion_states import RequestState, SiteState
-from common.errors import FedmunkeyError, ServiceUnavailable
-from server.ledger_database import announce, have_to_itself
-from server.ledger_transaction import Event, Transaction
+from fedmunkey.common.deletion_states import RequestState, SiteState
+from fedmunkey.common.errors import FedmunkeyError, ServiceUnavailable
+from fedmunkey.server.ledger_database import announce, have_to_itself
+from fedmunkey.server.ledger_transaction import Event, Transaction
 
 MOST_TOGETHER = 256
 """Writes in one transaction, so that the first of them does not wait for long."""

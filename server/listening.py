@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from common.errors import InvalidSetting
+from fedmunkey.common.errors import InvalidSetting
 
 
 def check_free(host: str, port: int, option: str = "--address") -> None:

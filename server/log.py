@@ -10,17 +10,17 @@ from itertools import islice
 from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy.exc import DBAPIError
 
-from common.deletion import utc_now
-from common.errors import InvalidProof, ServiceUnavailable
-from common.log_heads import LogHead, LogProof, LogUpdate
-from common.merkle import EMPTY_ROOT, Range, consistency_ranges, inclusion_ranges, range_hash, range_nodes
-from common.signing.dsse import Envelope
-from common.signing.keys import SigningKey
-from common.signing.statements import read_envelope
-from server.ledger_database import have_to_itself
-from server.ledger_pairs import among
-from server.log_leaves import LOST_NODE, Leaf, LeafKind, append_leaves
-from server.log_tables import LogHeadRow, LogLeafRow, LogNodeRow, LogSizeRow
+from fedmunkey.common.deletion import utc_now
+from fedmunkey.common.errors import InvalidProof, ServiceUnavailable
+from fedmunkey.common.log_heads import LogHead, LogProof, LogUpdate
+from fedmunkey.common.merkle import EMPTY_ROOT, Range, consistency_ranges, inclusion_ranges, range_hash, range_nodes
+from fedmunkey.common.signing.dsse import Envelope
+from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.signing.statements import read_envelope
+from fedmunkey.server.ledger_database import have_to_itself
+from fedmunkey.server.ledger_pairs import among
+from fedmunkey.server.log_leaves import LOST_NODE, Leaf, LeafKind, append_leaves
+from fedmunkey.server.log_tables import LogHeadRow, LogLeafRow, LogNodeRow, LogSizeRow
 
 MAXIMUM_INCLUSIONS = 100
 """Proofs that one question may ask for."""

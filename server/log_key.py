@@ -7,9 +7,9 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from common.errors import InvalidSetting
-from common.signing.keys import SigningKey
-from server.ledger_database import SQLITE, ledger_url
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.server.ledger_database import SQLITE, ledger_url
 
 
 def open_log_key(path: Path | None, ledger: str) -> tuple[Path, SigningKey]:

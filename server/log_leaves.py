@@ -8,11 +8,11 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, insert, select, update
 
-from common.errors import ServiceUnavailable
-from common.log_heads import receipt_leaf, request_leaf
-from common.merkle import Node, leaf_hash, node_hash
-from common.signing.statements import read_envelope
-from server.log_tables import LogLeafRow, LogNodeRow, LogSizeRow
+from fedmunkey.common.errors import ServiceUnavailable
+from fedmunkey.common.log_heads import receipt_leaf, request_leaf
+from fedmunkey.common.merkle import Node, leaf_hash, node_hash
+from fedmunkey.common.signing.statements import read_envelope
+from fedmunkey.server.log_tables import LogLeafRow, LogNodeRow, LogSizeRow
 
 LOST_NODE = "the log lacks a node; restore the ledger's database from a backup"
 

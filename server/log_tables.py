@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from server.ledger_tables import Base
+from fedmunkey.server.ledger_tables import Base
 
 NAME_CHARACTERS = 300
 _HASH_BYTES = 32

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, TextIO
 
-from common.log_format import FIELDS, LogFormat, log_lines
-from server.ledger import Ledger
-from server.ledger_transaction import Event
+from fedmunkey.common.log_format import FIELDS, LogFormat, log_lines
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger_transaction import Event
 
 _moves = logging.getLogger("server.moves")
 

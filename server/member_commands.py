@@ -8,18 +8,18 @@ from typing import Annotated
 
 import typer
 
-from common import command_line
-from common.deletion import utc_now
-from common.deletion_channel import split_address
-from common.errors import InvalidSetting
-from common.identities.identity import read_certificate
-from common.identities.invitation import Invitation, fingerprint
-from common.identities.member_names import MemberRole
-from server import display, renewal
-from server.authority import AUTHORITY_YEARS, hosts_of
-from server.coordinator_folder import CoordinatorFolder
-from server.ledger import Ledger
-from server.members import INVITATION_DAYS, MemberRegister
+from fedmunkey.common import command_line
+from fedmunkey.common.deletion import utc_now
+from fedmunkey.common.deletion_channel import split_address
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.identities.identity import read_certificate
+from fedmunkey.common.identities.invitation import Invitation, fingerprint
+from fedmunkey.common.identities.member_names import MemberRole
+from fedmunkey.server import display, renewal
+from fedmunkey.server.authority import AUTHORITY_YEARS, hosts_of
+from fedmunkey.server.coordinator_folder import CoordinatorFolder
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.members import INVITATION_DAYS, MemberRegister
 
 DEFAULT_FOLDER = Path("coordinator")
 

@@ -17,16 +17,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
-from common.deletion import DATA_PROTECTION_OFFICER, utc_now
-from common.errors import InvalidIdentity, ServiceUnavailable
-from common.identities.identity import certificate_pem, parse_certificate
-from common.identities.invitation import new_token, token_hash
-from common.identities.keys import public_bytes
-from common.identities.member_names import COORDINATOR, MemberRole, check_member_name, member_of
-from server.authority import CertificateAuthority
-from server.ledger_database import have_to_itself
-from server.member_tables import InvitationRow, MemberRow
-from server.refusals import Cause, Refusal
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, utc_now
+from fedmunkey.common.errors import InvalidIdentity, ServiceUnavailable
+from fedmunkey.common.identities.identity import certificate_pem, parse_certificate
+from fedmunkey.common.identities.invitation import new_token, token_hash
+from fedmunkey.common.identities.keys import public_bytes
+from fedmunkey.common.identities.member_names import COORDINATOR, MemberRole, check_member_name, member_of
+from fedmunkey.server.authority import CertificateAuthority
+from fedmunkey.server.ledger_database import have_to_itself
+from fedmunkey.server.member_tables import InvitationRow, MemberRow
+from fedmunkey.server.refusals import Cause, Refusal
 
 INVITATION_DAYS = 7.0
 _REASON_CHARACTERS = 1000

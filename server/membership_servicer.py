@@ -7,13 +7,13 @@ from typing import Any
 
 import grpc
 
-from common.errors import InvalidIdentity, ServiceUnavailable
-from common.identities.identity import certificate_pem
-from common.identities.keys import read_signing_request
-from protos import enrolment_pb2, enrolment_pb2_grpc
-from server.admission import caller_of
-from server.authority import CertificateAuthority
-from server.members import MemberRegister
+from fedmunkey.common.errors import InvalidIdentity, ServiceUnavailable
+from fedmunkey.common.identities.identity import certificate_pem
+from fedmunkey.common.identities.keys import read_signing_request
+from fedmunkey.protos import enrolment_pb2, enrolment_pb2_grpc
+from fedmunkey.server.admission import caller_of
+from fedmunkey.server.authority import CertificateAuthority
+from fedmunkey.server.members import MemberRegister
 
 
 class MembershipServicer(enrolment_pb2_grpc.MembershipServicer):

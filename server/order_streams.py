@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from common.deletion import DeletionOrder, DeletionRequest
-from server.deletion_service import News
+from fedmunkey.common.deletion import DeletionOrder, DeletionRequest
+from fedmunkey.server.deletion_service import News
 
 MOST_WAITING = 16
 """Orders that a stream holds for its reader."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, Subject, WholeSite
-from common.errors import InvalidDeletion
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, Subject, WholeSite
+from fedmunkey.common.errors import InvalidDeletion
 
 
 class NotAllowed(InvalidDeletion):

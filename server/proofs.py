@@ -10,20 +10,20 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from common.certificate import Certificate, LoggedReceipt, verify_requester
-from common.deletion import Acknowledgement, DeletionRequest, RequestStatus, SiteState, utc_now
-from common.errors import InvalidDeletion, InvalidProof
-from common.log_heads import LogHead, LogUpdate
-from common.receipts import Receipt
-from common.signed_requests import read_signed
-from common.signing.canonical import parse_canonical, take
-from common.signing.dsse import Envelope
-from common.signing.statements import envelope_of, read_envelope
-from common.trusted_keys import Role, TrustedKeys
-from server.ledger_errors import DeletionConflict
-from server.log import TransparencyLog
-from server.log_leaves import LeafKind, receipt_name
-from server.policy import NotAllowed
+from fedmunkey.common.certificate import Certificate, LoggedReceipt, verify_requester
+from fedmunkey.common.deletion import Acknowledgement, DeletionRequest, RequestStatus, SiteState, utc_now
+from fedmunkey.common.errors import InvalidDeletion, InvalidProof
+from fedmunkey.common.log_heads import LogHead, LogUpdate
+from fedmunkey.common.receipts import Receipt
+from fedmunkey.common.signed_requests import read_signed
+from fedmunkey.common.signing.canonical import parse_canonical, take
+from fedmunkey.common.signing.dsse import Envelope
+from fedmunkey.common.signing.statements import envelope_of, read_envelope
+from fedmunkey.common.trusted_keys import Role, TrustedKeys
+from fedmunkey.server.ledger_errors import DeletionConflict
+from fedmunkey.server.log import TransparencyLog
+from fedmunkey.server.log_leaves import LeafKind, receipt_name
+from fedmunkey.server.policy import NotAllowed
 
 
 class CoordinatorProofs:

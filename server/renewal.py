@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.deletion import utc_now
-from common.identities import Identity, MemberRole
-from common.identities.identity import CERTIFICATE_FILE, read_certificate
-from common.identities.member_names import COORDINATOR
-from common.identities.rotation import stage_key, take_over
-from server.authority import hosts_of
-from server.coordinator_folder import CoordinatorFolder
-from server.members import MemberRegister, serial_of
+from fedmunkey.common.deletion import utc_now
+from fedmunkey.common.identities import Identity, MemberRole
+from fedmunkey.common.identities.identity import CERTIFICATE_FILE, read_certificate
+from fedmunkey.common.identities.member_names import COORDINATOR
+from fedmunkey.common.identities.rotation import stage_key, take_over
+from fedmunkey.server.authority import hosts_of
+from fedmunkey.server.coordinator_folder import CoordinatorFolder
+from fedmunkey.server.members import MemberRegister, serial_of
 
 
 def renew(folder: CoordinatorFolder, register: MemberRegister, hosts: Sequence[str] = ()) -> Identity:

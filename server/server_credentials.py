@@ -6,8 +6,8 @@ import logging
 
 import grpc
 
-from common.errors import InvalidIdentity
-from common.identities.identity import Identity
+from fedmunkey.common.errors import InvalidIdentity
+from fedmunkey.common.identities.identity import Identity
 
 _log = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from client.bank import Bank
-from client.evaluation import predict, predict_image_only
-from common.model import Munkey
-from common.neighbours import nearest
-from common.settings import Settings
-from simulations.hospitals import Encoded
+from fedmunkey.client.bank import Bank
+from fedmunkey.client.evaluation import predict, predict_image_only
+from fedmunkey.common.model import Munkey
+from fedmunkey.common.neighbours import nearest
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.hospitals import Encoded
 
 
 class Answering(Protocol):

@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.dataset import Split
-from client.evaluation import evaluate, neighbour_votes
-from common.metrics import accuracy, macro_f1
-from common.model import ModelShape
-from common.randomness import derive_seed
-from common.settings import Settings
-from simulations.answers import HospitalBank, MunkeyAnswers
-from simulations.federated_loop import average_rounds, learn
-from simulations.hospitals import Encoded, Hospital, bank_of, held_out_of
-from simulations.measurement import Measurement, measure
-from simulations.plain_vit import PlainViT, plain_site
-from simulations.worker_processes import worker_processes
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.evaluation import evaluate, neighbour_votes
+from fedmunkey.common.metrics import accuracy, macro_f1
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers
+from fedmunkey.simulations.federated_loop import average_rounds, learn
+from fedmunkey.simulations.hospitals import Encoded, Hospital, bank_of, held_out_of
+from fedmunkey.simulations.measurement import Measurement, measure
+from fedmunkey.simulations.plain_vit import PlainViT, plain_site
+from fedmunkey.simulations.worker_processes import worker_processes
 
 
 class Baseline(StrEnum):

@@ -10,11 +10,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from client.dataset import Split
-from common.errors import InvalidDeletion
-from common.model import ModelShape
-from common.settings import Settings
-from simulations.hospitals import Encoded, Hospital
+from fedmunkey.client.dataset import Split
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.hospitals import Encoded, Hospital
 
 Rows = Mapping[str, NDArray[np.int64]]
 """For each hospital, by name, ascending positions among its records."""

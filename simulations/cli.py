@@ -10,18 +10,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from common import command_line
-from common.guarantees import Guarantee
-from simulations.audit.command import audit
-from simulations.baselines import Baseline
-from simulations.bench.command import bench
-from simulations.comparison.command import compare
-from simulations.consent import parse_share
-from simulations.deployment.command import deploy_local
-from simulations.faults.command import faults
-from simulations.guarantee_command import guarantees
-from simulations.machine import usable_cores
-from simulations.options import (
+from fedmunkey.common import command_line
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.simulations.audit.command import audit
+from fedmunkey.simulations.baselines import Baseline
+from fedmunkey.simulations.bench.command import bench
+from fedmunkey.simulations.comparison.command import compare
+from fedmunkey.simulations.consent import parse_share
+from fedmunkey.simulations.deployment.command import deploy_local
+from fedmunkey.simulations.faults.command import faults
+from fedmunkey.simulations.guarantee_command import guarantees
+from fedmunkey.simulations.machine import usable_cores
+from fedmunkey.simulations.options import (
     AlphaOption,
     DataDirOption,
     DataOption,
@@ -33,11 +33,11 @@ from simulations.options import (
     WeightsOption,
     given_settings,
 )
-from simulations.plots import ACCURACY, FORGOTTEN, plot_accuracy, plot_forgotten
-from simulations.progress import Progress
-from simulations.recipes import recipes
-from simulations.reporting.command import report
-from simulations.run import Experiment, simulate
+from fedmunkey.simulations.plots import ACCURACY, FORGOTTEN, plot_accuracy, plot_forgotten
+from fedmunkey.simulations.progress import Progress
+from fedmunkey.simulations.recipes import recipes
+from fedmunkey.simulations.reporting.command import report
+from fedmunkey.simulations.run import Experiment, simulate
 
 app = command_line.application("Simulate hospitals that learn together and forget on request.")
 

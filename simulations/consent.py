@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from client.dataset import Consent, Dataset, Split
-from common.errors import InvalidSetting
-from common.guarantees import Guarantee
-from common.randomness import derive_seed
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.randomness import derive_seed
 
 USUAL_SHARE = 0.3
 """Share of the records that simulated patients give for good, where neither the data nor the user say."""

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from client.bank import read_bank
-from client.orders import DeletionAgent
-from common.checkpoints import read_checkpoint
-from common.command_line import combined_loss, weakest_guarantee
-from common.deletion import (
+from fedmunkey.client.bank import read_bank
+from fedmunkey.client.orders import DeletionAgent
+from fedmunkey.common.checkpoints import read_checkpoint
+from fedmunkey.common.command_line import combined_loss, weakest_guarantee
+from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionRequest,
@@ -29,18 +29,18 @@ from common.deletion import (
     Target,
     WholeSite,
 )
-from common.deletion_channel import DeletionChannel
-from common.deletion_service import DeletionService
-from common.errors import FederationStopped, FedmunkeyError
-from common.guarantees import Guarantee, PrivacyLoss
-from common.model import Munkey
-from common.references import FederationSecret
-from common.settings import Settings
-from server.run_record import LAST
-from simulations.answers import HospitalBank, MunkeyAnswers
-from simulations.hospitals import Hospital
-from simulations.measurement import Measurement, measure
-from simulations.plan import DeletionKind, ResolvedDeletion, forget_rows
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.deletion_service import DeletionService
+from fedmunkey.common.errors import FederationStopped, FedmunkeyError
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.model import Munkey
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import Settings
+from fedmunkey.server.run_record import LAST
+from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers
+from fedmunkey.simulations.hospitals import Hospital
+from fedmunkey.simulations.measurement import Measurement, measure
+from fedmunkey.simulations.plan import DeletionKind, ResolvedDeletion, forget_rows
 
 logger = logging.getLogger(__name__)
 

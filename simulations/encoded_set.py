@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from client.dataset import Dataset, Split
-from common.errors import InvalidSetting
-from common.model_choice import choose_encoder
-from common.settings import ConfigValue, Settings
-from simulations.bench.timing import torch_threads
-from simulations.hospitals import Encoded, encode_all
-from simulations.machine import usable_cores
-from simulations.progress import Progress
-from simulations.sources import load_dataset
+from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.model_choice import choose_encoder
+from fedmunkey.common.settings import ConfigValue, Settings
+from fedmunkey.simulations.bench.timing import torch_threads
+from fedmunkey.simulations.hospitals import Encoded, encode_all
+from fedmunkey.simulations.machine import usable_cores
+from fedmunkey.simulations.progress import Progress
+from fedmunkey.simulations.sources import load_dataset
 
 _FROM_DATA = "comes from the data set; leave it out"
 FROM_DATA = {"image-shape": _FROM_DATA, "num-classes": _FROM_DATA}

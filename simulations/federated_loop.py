@@ -10,16 +10,16 @@ from typing import Generic, TypeVar
 import torch
 from torch import nn
 
-from client.bank import Bank
-from client.exemplar_tokens import own_tokens
-from client.gradient_routes import GradientRoute
-from client.secret_noise import SecretNoise
-from client.training import train
-from common.model import ModelShape, Munkey
-from common.model_choice import first_model
-from common.randomness import generator
-from common.settings import Settings
-from simulations.hospitals import Encoded, bank_of, noise_key, permanent_of
+from fedmunkey.client.bank import Bank
+from fedmunkey.client.exemplar_tokens import own_tokens
+from fedmunkey.client.gradient_routes import GradientRoute
+from fedmunkey.client.secret_noise import SecretNoise
+from fedmunkey.client.training import train
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.model_choice import first_model
+from fedmunkey.common.randomness import generator
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.hospitals import Encoded, bank_of, noise_key, permanent_of
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -20,9 +20,9 @@ from typing import IO
 
 import httpx
 
-from common.errors import FederationStopped
-from common.flower import MANIFEST, app_manifest, flower_environment, flower_program
-from common.settings import Settings
+from fedmunkey.common.errors import FederationStopped
+from fedmunkey.common.flower import MANIFEST, app_manifest, flower_environment, flower_program
+from fedmunkey.common.settings import Settings
 
 _START_SECONDS = 180.0
 _STOP_SECONDS = 20.0

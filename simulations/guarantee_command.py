@@ -11,17 +11,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from common import command_line
-from common.errors import InvalidSetting
-from common.guarantees import Guarantee
-from common.settings import ConfigValue, Settings
-from simulations.consent import parse_share
-from simulations.encoded_set import load_encoded
-from simulations.guarantee_table import Findings
-from simulations.guarantees import Question, compare
-from simulations.json_values import settings_values
-from simulations.machine import usable_cores
-from simulations.options import (
+from fedmunkey.common import command_line
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.settings import ConfigValue, Settings
+from fedmunkey.simulations.consent import parse_share
+from fedmunkey.simulations.encoded_set import load_encoded
+from fedmunkey.simulations.guarantee_table import Findings
+from fedmunkey.simulations.guarantees import Question, compare
+from fedmunkey.simulations.json_values import settings_values
+from fedmunkey.simulations.machine import usable_cores
+from fedmunkey.simulations.options import (
     AlphaOption,
     DataDirOption,
     DataOption,
@@ -36,7 +36,7 @@ from simulations.options import (
     WeightsOption,
     given_settings,
 )
-from simulations.progress import Progress
+from fedmunkey.simulations.progress import Progress
 
 
 def guarantees(

@@ -11,10 +11,10 @@ import numpy as np
 from rich.table import Table
 from scipy import stats
 
-from common.command_line import loss_words
-from common.guarantees import Guarantee, PrivacyLoss
-from simulations.guarantees import Trial
-from simulations.json_values import finite_only
+from fedmunkey.common.command_line import loss_words
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.simulations.guarantees import Trial
+from fedmunkey.simulations.json_values import finite_only
 
 TOLERANCE = 2.0
 """Points of test accuracy that a stronger guarantee may cost."""

@@ -18,20 +18,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.dataset import Consent, Split
-from client.noisy_step import spending_of_round
-from common.errors import InvalidDeletion
-from common.guarantees import Guarantee
-from common.model_choice import choose_shape
-from common.noisy_steps import NoisySteps
-from common.privacy import epsilon_of
-from common.randomness import derive_seed
-from common.settings import Settings
-from simulations.answers import HospitalBank, MunkeyAnswers
-from simulations.federated_loop import Learned, learn
-from simulations.hospitals import Encoded, Hospital, divide
-from simulations.measurement import Measurement, measure
-from simulations.worker_processes import worker_processes
+from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.client.noisy_step import spending_of_round
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model_choice import choose_shape
+from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.privacy import epsilon_of
+from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers
+from fedmunkey.simulations.federated_loop import Learned, learn
+from fedmunkey.simulations.hospitals import Encoded, Hospital, divide
+from fedmunkey.simulations.measurement import Measurement, measure
+from fedmunkey.simulations.worker_processes import worker_processes
 
 _OTHER_SEED = 1_000_003
 """Added to the seed of the second oracle."""

@@ -12,20 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.bank import Bank, HeldOut
-from client.dataset import Consent, Dataset, Split
-from client.enrolment import encode, enrol
-from client.key_store import Tokens
-from client.neighbour_index import SLACK, list_arrivals
-from client.site import SiteFolder, hospital_name
-from common.encoders import Encoder, Encoding
-from common.model import ModelShape
-from common.neighbours import nearest
-from common.randomness import derive_seed
-from common.references import FederationSecret
-from common.settings import ImagePath, Settings
-from simulations.consent import donate
-from simulations.partition import partition
+from fedmunkey.client.bank import Bank, HeldOut
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.enrolment import encode, enrol
+from fedmunkey.client.key_store import Tokens
+from fedmunkey.client.neighbour_index import SLACK, list_arrivals
+from fedmunkey.client.site import SiteFolder, hospital_name
+from fedmunkey.common.encoders import Encoder, Encoding
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.neighbours import nearest
+from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.simulations.consent import donate
+from fedmunkey.simulations.partition import partition
 
 _BATCH = 512
 

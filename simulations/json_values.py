@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from common.settings import ConfigValue, Settings
+from fedmunkey.common.settings import ConfigValue, Settings
 
 
 def finite_only(value: Any) -> Any:

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.dataset import Split
-from common.metrics import accuracy, confidence, macro_f1, membership_auroc, true_positives
-from simulations.answers import Answering
-from simulations.hospitals import Encoded, Hospital
+from fedmunkey.client.dataset import Split
+from fedmunkey.common.metrics import accuracy, confidence, macro_f1, membership_auroc, true_positives
+from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.hospitals import Encoded, Hospital
 
 _RETAINED = 2000
 _FALSE_POSITIVES = 0.01

@@ -8,9 +8,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from client.dataset import Dataset, Split
-from common.errors import InvalidDataset, InvalidSetting
-from common.randomness import derive_seed
+from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.common.errors import InvalidDataset, InvalidSetting
+from fedmunkey.common.randomness import derive_seed
 
 _DRAWS = 100
 _ENOUGH_RECORDS = 10

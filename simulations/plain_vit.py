@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.model import ModelShape
-from common.randomness import generator
-from common.settings import ImagePath, Settings
-from common.transformer import Block, FeatureEmbedding, PatchEmbedding, position_embedding
-from simulations.federated_loop import LocalTraining
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.randomness import generator
+from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.transformer import Block, FeatureEmbedding, PatchEmbedding, position_embedding
+from fedmunkey.simulations.federated_loop import LocalTraining
 
 _DEPTH = 2
 """Blocks where the `Munkey` has none."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from simulations.deletions import CarriedOut
+from fedmunkey.simulations.deletions import CarriedOut
 
 ACCURACY = "accuracy.png"
 FORGOTTEN = "forgotten.png"

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from simulations.deletions import CarriedOut
+from fedmunkey.simulations.deletions import CarriedOut
 
 
 class Progress:

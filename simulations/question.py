@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from common.model_choice import choose_shape
-from common.settings import Settings
-from simulations.case import Case
-from simulations.forget_sets.registry import FORGET_SETS
-from simulations.hospitals import Encoded, divide
-from simulations.unlearning.method import Budget
+from fedmunkey.common.model_choice import choose_shape
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
+from fedmunkey.simulations.hospitals import Encoded, divide
+from fedmunkey.simulations.unlearning.method import Budget
 
 
 @dataclass(frozen=True)

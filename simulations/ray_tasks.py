@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from common.errors import FedmunkeyError
+from fedmunkey.common.errors import FedmunkeyError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

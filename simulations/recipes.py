@@ -15,14 +15,14 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from common.errors import InvalidDataset, InvalidSetting
-from common.guarantees import Guarantee
-from common.settings import ConfigValue, Settings
-from simulations.encoded_set import load_encoded
-from simulations.guarantee_table import Findings
-from simulations.guarantees import Question, compare
-from simulations.machine import usable_cores
-from simulations.progress import Progress
+from fedmunkey.common.errors import InvalidDataset, InvalidSetting
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.settings import ConfigValue, Settings
+from fedmunkey.simulations.encoded_set import load_encoded
+from fedmunkey.simulations.guarantee_table import Findings
+from fedmunkey.simulations.guarantees import Question, compare
+from fedmunkey.simulations.machine import usable_cores
+from fedmunkey.simulations.progress import Progress
 
 _LINEAR: dict[str, ConfigValue] = {"depth": 0}
 _TRANSFORMER: dict[str, ConfigValue] = {"depth": 1, "image-dropout": 0.6, "memory-dropout": 0.3, "local-steps": 3}

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
-from client.dataset import Consent, Split
-from common.command_line import loss_document, loss_words
-from common.guarantees import Guarantee, PrivacyLoss
-from common.settings import Settings
-from simulations.baselines import Baseline, BaselineResult
-from simulations.deletions import CarriedOut
-from simulations.hospitals import Hospital
-from simulations.json_values import finite_only, settings_values
-from simulations.machine import PACKAGES, describe_machine, describe_versions
-from simulations.measurement import Measurement
+from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.common.command_line import loss_document, loss_words
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.baselines import Baseline, BaselineResult
+from fedmunkey.simulations.deletions import CarriedOut
+from fedmunkey.simulations.hospitals import Hospital
+from fedmunkey.simulations.json_values import finite_only, settings_values
+from fedmunkey.simulations.machine import PACKAGES, describe_machine, describe_versions
+from fedmunkey.simulations.measurement import Measurement
 
 if TYPE_CHECKING:
-    from simulations.run import Experiment
+    from fedmunkey.simulations.run import Experiment
 
 REPORT = "report.json"
 _FORMAT = 1

@@ -13,27 +13,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.checkpoints import read_checkpoint
-from common.encoders import Encoder
-from common.errors import FederationStopped, InvalidDeletion, InvalidSetting
-from common.model import ModelShape, Munkey
-from common.model_choice import choose_encoder, choose_shape, first_model
-from common.references import FederationSecret
-from common.settings import ConfigValue, Settings
-from server.deletion_server import DeletionServer
-from server.deletion_service import LedgerService
-from server.ledger import Ledger
-from server.run_record import EVENTS, FINISHED, LAST, ROUND, STOPPED, WAITING
-from simulations.baselines import Baseline, Comparison, run_baselines
-from simulations.consent import donate, usual_share
-from simulations.deletions import DeletionDriver, running_agents
-from simulations.flower_runtime import running_federation
-from simulations.hospitals import Hospital, encode_all, give, open_hospital
-from simulations.partition import partition
-from simulations.plan import ResolvedDeletion, forget_rows, parse_plan, resolve
-from simulations.progress import Progress
-from simulations.report import Report
-from simulations.sources import load_dataset
+from fedmunkey.common.checkpoints import read_checkpoint
+from fedmunkey.common.encoders import Encoder
+from fedmunkey.common.errors import FederationStopped, InvalidDeletion, InvalidSetting
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.model_choice import choose_encoder, choose_shape, first_model
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import ConfigValue, Settings
+from fedmunkey.server.deletion_server import DeletionServer
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.run_record import EVENTS, FINISHED, LAST, ROUND, STOPPED, WAITING
+from fedmunkey.simulations.baselines import Baseline, Comparison, run_baselines
+from fedmunkey.simulations.consent import donate, usual_share
+from fedmunkey.simulations.deletions import DeletionDriver, running_agents
+from fedmunkey.simulations.flower_runtime import running_federation
+from fedmunkey.simulations.hospitals import Hospital, encode_all, give, open_hospital
+from fedmunkey.simulations.partition import partition
+from fedmunkey.simulations.plan import ResolvedDeletion, forget_rows, parse_plan, resolve
+from fedmunkey.simulations.progress import Progress
+from fedmunkey.simulations.report import Report
+from fedmunkey.simulations.sources import load_dataset
 
 LOGS = "logs"
 _POLL_SECONDS = 0.1

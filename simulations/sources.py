@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from client.dataset import Consent, Dataset, Split
-from client.medmnist_files import read_npz
-from common.errors import InvalidDataset
-from common.randomness import derive_seed
-from common.torchvision_import import import_torchvision
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.medmnist_files import read_npz
+from fedmunkey.common.errors import InvalidDataset
+from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.torchvision_import import import_torchvision
 
 _DIGITS = "digits"
 _DIGITS_TEST_RECORDS = 360

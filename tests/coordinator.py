@@ -11,24 +11,24 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from common.deletion import utc_now
-from common.deletion_channel import DeletionChannel
-from common.failpoints import Armed, Plan, arm
-from common.identities import Identity, MemberRole
-from common.identities.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, certificate_pem
-from common.identities.invitation import Invitation
-from common.identities.keys import make_key
-from common.private_files import replace_file
-from server.authority import CertificateAuthority
-from server.coordinator_folder import CoordinatorFolder
-from server.deletion_server import DeletionServer
-from server.deletion_service import LedgerService
-from server.enrolment_server import Enrolments, EnrolmentServer
-from server.ledger import Ledger
-from server.log import TransparencyLog
-from server.log_key import open_log_key
-from server.members import MemberRegister
-from server.proofs import CoordinatorProofs
+from fedmunkey.common.deletion import utc_now
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.failpoints import Armed, Plan, arm
+from fedmunkey.common.identities import Identity, MemberRole
+from fedmunkey.common.identities.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, certificate_pem
+from fedmunkey.common.identities.invitation import Invitation
+from fedmunkey.common.identities.keys import make_key
+from fedmunkey.common.private_files import replace_file
+from fedmunkey.server.authority import CertificateAuthority
+from fedmunkey.server.coordinator_folder import CoordinatorFolder
+from fedmunkey.server.deletion_server import DeletionServer
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.enrolment_server import Enrolments, EnrolmentServer
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.log import TransparencyLog
+from fedmunkey.server.log_key import open_log_key
+from fedmunkey.server.members import MemberRegister
+from fedmunkey.server.proofs import CoordinatorProofs
 
 PATIENCE = 20.0
 SITE, OTHER, OFFICER = "hospital-1", "hospital-2", "officer"

@@ -9,12 +9,12 @@ import click
 import pytest
 import typer
 
-import client.cli
-import server.cli
-import simulations.cli
+import fedmunkey.client.cli
+import fedmunkey.server.cli
+import fedmunkey.simulations.cli
 
 ROOT = Path(__file__).parents[1]
-APPS = {"munkey-client": client.cli.app, "munkey-server": server.cli.app, "munkey-sim": simulations.cli.app}
+APPS = {"munkey-client": fedmunkey.client.cli.app, "munkey-server": fedmunkey.server.cli.app, "munkey-sim": fedmunkey.simulations.cli.app}
 
 
 def commands(program: str) -> dict[str, click.Command]:

@@ -19,9 +19,9 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from client.dataset import Split
-from client.site import SiteFolder
-from common.references import FederationSecret
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.references import FederationSecret
 
 pytestmark = pytest.mark.processes
 

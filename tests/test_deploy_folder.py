@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from client.deployment.site_file import SiteFile
-from server.deployment.coordinator_file import CoordinatorFile
+from fedmunkey.client.deployment.site_file import SiteFile
+from fedmunkey.server.deployment.coordinator_file import CoordinatorFile
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))

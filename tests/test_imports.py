@@ -59,15 +59,15 @@ def test_all_five_packages_are_checked() -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("server/app.py", "import client.dataset"),
-        ("server/app.py", "from client import dataset"),
-        ("client/app.py", "from server.ledger import Ledger"),
-        ("client/app.py", "def run():\n    import simulations"),
+        ("server/app.py", "import fedmunkey.client.dataset"),
+        ("server/app.py", "from fedmunkey.client import dataset"),
+        ("client/app.py", "from fedmunkey.server.ledger import Ledger"),
+        ("client/app.py", "def run():\n    import fedmunkey.simulations"),
         ("client/app.py", "from tests.common import test_model"),
-        ("common/model.py", "if True:\n    from client.dataset import Dataset"),
+        ("common/model.py", "if True:\n    from fedmunkey.client.dataset import Dataset"),
         ("common/encoders/registry.py", "import torch, server"),
-        ("protos/wire.py", "from common.errors import FedmunkeyError"),
-        ("server/app.py", "import importlib\nimportlib.import_module('client.dataset')"),
+        ("protos/wire.py", "from fedmunkey.common.errors import FedmunkeyError"),
+        ("server/app.py", "import importlib\nimportlib.import_module('fedmunkey.client.dataset')"),
         ("server/app.py", "from .. import client"),
         ("simulations/cli.py", "import tests"),
     ],
@@ -85,10 +85,10 @@ def test_checker_finds_an_import_against_the_direction(tmp_path: Path, path: str
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("simulations/cli.py", "import server, client\nfrom common import model\nfrom protos import deletion_pb2"),
-        ("client/app.py", "from common.model import Munkey\nfrom . import dataset\nimport torch"),
+        ("simulations/cli.py", "import fedmunkey.server, client\nfrom fedmunkey.common import model\nfrom fedmunkey.protos import deletion_pb2"),
+        ("client/app.py", "from fedmunkey.common.model import Munkey\nfrom . import dataset\nimport torch"),
         ("common/encoders/registry.py", "from ..settings import Settings\nimport clientele"),
-        ("protos/deletion_pb2_grpc.py", "from protos import deletion_pb2"),
+        ("protos/deletion_pb2_grpc.py", "from fedmunkey.protos import deletion_pb2"),
     ],
 )
 def test_checker_passes_imports_along_the_direction(tmp_path: Path, path: str, source: str) -> None:

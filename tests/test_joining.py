@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from client.joining import Joined, join
-from client.site import SiteFolder
-from common.deletion import DeletionRequest, WholeSite, utc_now
-from common.deletion_channel import DeletionChannel
-from common.errors import InvalidIdentity, InvalidProof, ServiceUnavailable
-from common.identities import Identity, MemberRole
-from common.identities.identity import CERTIFICATE_FILE, KEY_FILE
-from common.identities.invitation import Invitation
-from common.signing.keys import SigningKey
-from common.trusted_keys import Role, TrustedKey, TrustedKeys
-from server.authority import CertificateAuthority
-from server.deletion_server import DeletionServer
+from fedmunkey.client.joining import Joined, join
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.deletion import DeletionRequest, WholeSite, utc_now
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.errors import InvalidIdentity, InvalidProof, ServiceUnavailable
+from fedmunkey.common.identities import Identity, MemberRole
+from fedmunkey.common.identities.identity import CERTIFICATE_FILE, KEY_FILE
+from fedmunkey.common.identities.invitation import Invitation
+from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.server.authority import CertificateAuthority
+from fedmunkey.server.deletion_server import DeletionServer
 from tests.coordinator import OFFICER, OTHER, SITE, Coordinator, killed_at, make_identity, running_coordinator
 
 
@@ -275,7 +275,7 @@ def test_coordinator_of_another_authority_is_one_line(coordinator: Coordinator, 
     output = ["--output", str(tmp_path / "certificate.json")]
 
     asked = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", "from client.cli import main; main()", *words, *output], capture_output=True, text=True
+        [sys.executable, "-c", "from fedmunkey.client.cli import main; main()", *words, *output], capture_output=True, text=True
     )
 
     assert asked.returncode == 2

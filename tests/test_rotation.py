@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from client.rotation import rotate
-from common.deletion import DeletionRequest, WholeSite, utc_now
-from common.deletion_channel import DeletionChannel
-from common.errors import InvalidDeletion, InvalidIdentity, ServiceUnavailable
-from common.identities import Identity, MemberRole
-from common.identities.identity import KEY_FILE
-from server.members import serial_of
-from server.renewal import renew
+from fedmunkey.client.rotation import rotate
+from fedmunkey.common.deletion import DeletionRequest, WholeSite, utc_now
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.errors import InvalidDeletion, InvalidIdentity, ServiceUnavailable
+from fedmunkey.common.identities import Identity, MemberRole
+from fedmunkey.common.identities.identity import KEY_FILE
+from fedmunkey.server.members import serial_of
+from fedmunkey.server.renewal import renew
 from tests.coordinator import OFFICER, OTHER, PATIENCE, SITE, Coordinator, killed_at, running_coordinator
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from common.flower import flower_environment
-from common.identities import Identity
-from server.coordinator_folder import CoordinatorFolder
-from server.ledger import Ledger
-from server.members import MemberRegister
-from simulations.deployment.stage import Background, free_ports
+from fedmunkey.common.flower import flower_environment
+from fedmunkey.common.identities import Identity
+from fedmunkey.server.coordinator_folder import CoordinatorFolder
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.members import MemberRegister
+from fedmunkey.simulations.deployment.stage import Background, free_ports
 from tests.coordinator import make_identity
 
 pytestmark = pytest.mark.processes
@@ -52,14 +52,14 @@ def test_superlink_takes_members_only(tmp_path: Path, start: Start) -> None:
         register.adopt(member.certificate)
         superlink = start(
             "superlink",
-            "server.deployment.superlink",
+            "fedmunkey.server.deployment.superlink",
             f'coordinator-dir = "coordinator"\nsuperlink = "{sites}"\nsuperlink-control = "{control}"\n',
         )
         superlink.expect("SuperLink for sites at", SECONDS)
         nodes = {
             name: start(
                 name,
-                "client.deployment.supernode",
+                "fedmunkey.client.deployment.supernode",
                 f'site-dir = "{name}"\nsuperlink = "{sites}"\nruntime = "{runtime}"\ndeletion-service = "{sites}"\n',
             )
             for name, runtime in (("member", first), ("stranger", second))

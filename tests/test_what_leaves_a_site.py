@@ -19,16 +19,16 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 from flwr.supercore.task_identity import TaskIdentity
 from sklearn.datasets import load_digits
 
-from client import app as client_app
-from client.app import app
-from client.dataset import Consent, Dataset, Split
-from client.enrolment import encode, enrol
-from client.evaluation import Evaluation
-from client.key_store import KeyStore, Tokens
-from client.site import SiteFolder, hospital_name
-from common import deletion_channel
-from common.command_line import weakest_guarantee
-from common.deletion import (
+from fedmunkey.client import app as client_app
+from fedmunkey.client.app import app
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.enrolment import encode, enrol
+from fedmunkey.client.evaluation import Evaluation
+from fedmunkey.client.key_store import KeyStore, Tokens
+from fedmunkey.client.site import SiteFolder, hospital_name
+from fedmunkey.common import deletion_channel
+from fedmunkey.common.command_line import weakest_guarantee
+from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionRequest,
@@ -36,19 +36,19 @@ from common.deletion import (
     RequestStatus,
     Subject,
 )
-from common.deletion_channel import DeletionChannel
-from common.encoders.descriptor import DescriptorEncoder
-from common.federation import ARRAYS, METRICS, SITE
-from common.guarantees import Guarantee
-from common.model import ModelShape, Munkey
-from common.references import FederationSecret
-from common.settings import Settings
-from protos.deletion_pb2_grpc import DeletionStub
-from server.app import run_federation
-from server.deletion_server import DeletionServer
-from server.deletion_service import LedgerService
-from server.ledger import Ledger
-from simulations.hospitals import noise_key
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.encoders.descriptor import DescriptorEncoder
+from fedmunkey.common.federation import ARRAYS, METRICS, SITE
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import Settings
+from fedmunkey.protos.deletion_pb2_grpc import DeletionStub
+from fedmunkey.server.app import run_federation
+from fedmunkey.server.deletion_server import DeletionServer
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.simulations.hospitals import noise_key
 
 HOSPITALS = 3
 TRAIN, TEST = 16, 4

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from client.commands.faults import faults_explained
-from client.commands.options import DEFAULT_SERVICE, IdentityOption, JsonOption, ServiceOption
-from common import certificate_words, command_line
-from common.certificate import Certificate, verify_certificate
-from common.certificate_page import certificate_page
-from common.deletion_channel import DeletionChannel
-from common.errors import InvalidProof
-from common.identities import Identity
-from common.trusted_keys import TrustedKeys
+from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.client.commands.options import DEFAULT_SERVICE, IdentityOption, JsonOption, ServiceOption
+from fedmunkey.common import certificate_words, command_line
+from fedmunkey.common.certificate import Certificate, verify_certificate
+from fedmunkey.common.certificate_page import certificate_page
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.identities import Identity
+from fedmunkey.common.trusted_keys import TrustedKeys
 
 
 @faults_explained()

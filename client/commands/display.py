@@ -17,8 +17,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from common import command_line
-from common.deletion import Acknowledgement
+from fedmunkey.common import command_line
+from fedmunkey.common.deletion import Acknowledgement
 
 
 def progress_bars(*, quiet: bool) -> Progress:

@@ -10,9 +10,9 @@ import numpy as np
 import typer
 from rich.progress import Progress
 
-from client.commands.display import plain_table, progress_bars, shown_in
-from client.commands.faults import faults_explained
-from client.commands.options import (
+from fedmunkey.client.commands.display import plain_table, progress_bars, shown_in
+from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.client.commands.options import (
     DeltaOption,
     EncoderOption,
     EpsilonOption,
@@ -27,17 +27,17 @@ from client.commands.options import (
     given_settings,
     read_ids,
 )
-from client.dataset import Consent, Dataset, Split
-from client.enrolment import encode
-from client.enrolment import enrol as enrol_batches
-from client.key_store import Enrolled, KeyStore
-from client.medmnist_files import read_npz
-from client.site import SiteFolder
-from client.site_enrolment import SiteEnrolment, check_site_name, complete_arrivals, read_site_secret
-from common import command_line
-from common.errors import InvalidDataset, InvalidSetting
-from common.model_choice import choose_encoder, choose_shape
-from common.settings import ConfigValue, Settings
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.enrolment import encode
+from fedmunkey.client.enrolment import enrol as enrol_batches
+from fedmunkey.client.key_store import Enrolled, KeyStore
+from fedmunkey.client.medmnist_files import read_npz
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.client.site_enrolment import SiteEnrolment, check_site_name, complete_arrivals, read_site_secret
+from fedmunkey.common import command_line
+from fedmunkey.common.errors import InvalidDataset, InvalidSetting
+from fedmunkey.common.model_choice import choose_encoder, choose_shape
+from fedmunkey.common.settings import ConfigValue, Settings
 
 _FEWEST_CLASSES = 2
 """A site may hold one class only, a federation has at least two."""

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from common.errors import KeyStoreError
+from fedmunkey.common.errors import KeyStoreError
 
 
 @contextmanager

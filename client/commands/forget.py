@@ -13,9 +13,9 @@ import click
 import typer
 from rich.progress import Progress
 
-from client.commands.display import plain_table, progress_bars
-from client.commands.faults import faults_explained
-from client.commands.options import (
+from fedmunkey.client.commands.display import plain_table, progress_bars
+from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.client.commands.options import (
     DEFAULT_SERVICE,
     IdentityOption,
     JsonOption,
@@ -23,10 +23,10 @@ from client.commands.options import (
     ValidDaysOption,
     read_ids,
 )
-from client.commands.requester import DEFAULT_DAYS, Requester
-from client.site import SiteFolder
-from common import command_line
-from common.deletion import (
+from fedmunkey.client.commands.requester import DEFAULT_DAYS, Requester
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common import command_line
+from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
     DeletionRequest,
     Records,
@@ -36,13 +36,13 @@ from common.deletion import (
     WholeSite,
     utc_now,
 )
-from common.deletion_channel import DeletionChannel, split_address
-from common.deletion_service import DeletionService
-from common.errors import InvalidDeletion, ServiceUnavailable
-from common.identities import Identity
-from common.references import FederationSecret
-from common.signing.keys import SigningKey
-from common.waiting import Wait
+from fedmunkey.common.deletion_channel import DeletionChannel, split_address
+from fedmunkey.common.deletion_service import DeletionService
+from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
+from fedmunkey.common.identities import Identity
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.waiting import Wait
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0

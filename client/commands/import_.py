@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from client.commands.display import progress_bars, shown_in
-from client.commands.faults import faults_explained
-from client.commands.import_result import Result, show
-from client.commands.options import (
+from fedmunkey.client.commands.display import progress_bars, shown_in
+from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.client.commands.import_result import Result, show
+from fedmunkey.client.commands.options import (
     DeltaOption,
     EncoderOption,
     EpsilonOption,
@@ -26,17 +26,17 @@ from client.commands.options import (
     given_settings,
     read_ids,
 )
-from client.dataset import Consent, Split
-from client.importing.conventions import read_conventions
-from client.importing.importer import Enroller, import_candidates, only_look
-from client.importing.manifest import Manifest, parse_columns, read_manifest
-from client.importing.planning import Plan, Planner
-from client.importing.refusals import Reason, check_report, write_report
-from client.importing.settling import Asked, settle
-from client.site import SiteFolder
-from client.site_enrolment import SiteEnrolment, check_site_name, complete_arrivals, read_site_secret
-from common.errors import InvalidDataset
-from common.model_choice import choose_encoder, choose_shape
+from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.client.importing.conventions import read_conventions
+from fedmunkey.client.importing.importer import Enroller, import_candidates, only_look
+from fedmunkey.client.importing.manifest import Manifest, parse_columns, read_manifest
+from fedmunkey.client.importing.planning import Plan, Planner
+from fedmunkey.client.importing.refusals import Reason, check_report, write_report
+from fedmunkey.client.importing.settling import Asked, settle
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.client.site_enrolment import SiteEnrolment, check_site_name, complete_arrivals, read_site_secret
+from fedmunkey.common.errors import InvalidDataset
+from fedmunkey.common.model_choice import choose_encoder, choose_shape
 
 _SOME_REFUSED = 1
 """Exit code where rows were refused for another reason than a deletion."""

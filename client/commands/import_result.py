@@ -7,12 +7,12 @@ from typing import Any
 
 import typer
 
-from client.commands.display import plain_table
-from client.importing.conventions import Conventions
-from client.importing.importer import Imported
-from client.importing.planning import Plan
-from client.importing.refusals import Refusal, count_reasons
-from common import command_line
+from fedmunkey.client.commands.display import plain_table
+from fedmunkey.client.importing.conventions import Conventions
+from fedmunkey.client.importing.importer import Imported
+from fedmunkey.client.importing.planning import Plan
+from fedmunkey.client.importing.refusals import Refusal, count_reasons
+from fedmunkey.common import command_line
 
 _ROWS_SHOWN = 6
 

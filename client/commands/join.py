@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from client.commands.faults import faults_explained
-from client.commands.options import JsonOption
-from client.joining import Joined
-from client.joining import join as join_federation
-from client.site import SiteFolder
-from common import command_line
-from common.errors import InvalidIdentity
-from common.identities import MemberRole
-from common.identities.invitation import Invitation
+from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.client.commands.options import JsonOption
+from fedmunkey.client.joining import Joined
+from fedmunkey.client.joining import join as join_federation
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common import command_line
+from fedmunkey.common.errors import InvalidIdentity
+from fedmunkey.common.identities import MemberRole
+from fedmunkey.common.identities.invitation import Invitation
 
 
 @faults_explained()

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from client.commands.faults import faults_explained
-from client.commands.options import JsonOption
-from client.site import SiteFolder
-from common import command_line
-from common.errors import InvalidProof
-from common.signing.keys import PublicKey, SigningKey
+from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.client.commands.options import JsonOption
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common import command_line
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.signing.keys import PublicKey, SigningKey
 
 keys = typer.Typer(
     no_args_is_help=True,

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from common.errors import InvalidInput
-from common.guarantees import Guarantee
-from common.settings import ConfigValue, Settings, parse_assignments
+from fedmunkey.common.errors import InvalidInput
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.settings import ConfigValue, Settings, parse_assignments
 
 SiteDirOption = Annotated[
     Path, typer.Option("--site-dir", help="The site's folder: its key store and its copy of the federation secret.")

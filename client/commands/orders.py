@@ -11,22 +11,22 @@ from typing import Annotated
 
 import typer
 
-from client.commands.display import order_document, orders_table
-from client.commands.faults import faults_explained
-from client.commands.options import (
+from fedmunkey.client.commands.display import order_document, orders_table
+from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.client.commands.options import (
     DEFAULT_PATIENCE,
     DEFAULT_SERVICE,
     JsonOption,
     ServiceOption,
     SiteDirOption,
 )
-from client.orders import DeletionAgent, catch_up_patiently
-from client.site import SiteFolder
-from common import command_line
-from common.deletion import Acknowledgement, utc_now
-from common.deletion_channel import DeletionChannel
-from common.identities import Identity
-from common.stop_signals import StopAsked, stopped_by_signals
+from fedmunkey.client.orders import DeletionAgent, catch_up_patiently
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common import command_line
+from fedmunkey.common.deletion import Acknowledgement, utc_now
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.identities import Identity
+from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
 
 logger = logging.getLogger(__name__)
 

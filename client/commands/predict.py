@@ -10,19 +10,19 @@ import torch
 import typer
 from numpy.typing import NDArray
 
-from client.commands.display import plain_table, progress_bars
-from client.commands.faults import faults_explained
-from client.commands.options import JsonOption, SiteDirOption, given_settings
-from client.importing.fitting import fit
-from client.importing.pictures import Choices, UnusablePicture, read_picture
-from client.site import SiteFolder
-from common import command_line
-from common.errors import InvalidInput
-from common.settings import ImageShape
+from fedmunkey.client.commands.display import plain_table, progress_bars
+from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.client.commands.options import JsonOption, SiteDirOption, given_settings
+from fedmunkey.client.importing.fitting import fit
+from fedmunkey.client.importing.pictures import Choices, UnusablePicture, read_picture
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common import command_line
+from fedmunkey.common.errors import InvalidInput
+from fedmunkey.common.settings import ImageShape
 
 if TYPE_CHECKING:
-    from client.prediction import Prediction
-    from client.predictor import Predictor
+    from fedmunkey.client.prediction import Prediction
+    from fedmunkey.client.predictor import Predictor
 
 _BATCH = 64
 
@@ -61,8 +61,8 @@ def predict(
     # Evaluation brings scikit-learn, whose import would slow down every other command.
 
     # Evaluation brings scikit-learn, whose import would slow down every other command.
-    from client.prediction import classify
-    from client.predictor import choose_predictor
+    from fedmunkey.client.prediction import classify
+    from fedmunkey.client.predictor import choose_predictor
 
     folder = SiteFolder(site_dir)
     given = given_settings(setting, {"encoder": encoder, "encoder-weights": weights})

@@ -8,16 +8,16 @@ from typing import Annotated
 
 import typer
 
-from client.commands.faults import faults_explained
-from client.commands.forget import Wanted, ask, confirm, read_wanted, target_of
-from client.commands.options import DEFAULT_SERVICE, IdentityOption, JsonOption, ServiceOption, ValidDaysOption
-from client.commands.requester import DEFAULT_DAYS, Requester
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Subject, Target, WholeSite, utc_now
-from common.deletion_channel import split_address
-from common.errors import InvalidDeletion
-from common.identities import Identity
-from common.references import FederationSecret
-from common.signing.keys import SigningKey
+from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.client.commands.forget import Wanted, ask, confirm, read_wanted, target_of
+from fedmunkey.client.commands.options import DEFAULT_SERVICE, IdentityOption, JsonOption, ServiceOption, ValidDaysOption
+from fedmunkey.client.commands.requester import DEFAULT_DAYS, Requester
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Subject, Target, WholeSite, utc_now
+from fedmunkey.common.deletion_channel import split_address
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.identities import Identity
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.signing.keys import SigningKey
 
 _OFFICER = "officer"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from common.deletion import DeletionRequest
-from common.errors import InvalidDeletion
-from common.references import FederationSecret
-from common.signed_requests import sign_request
-from common.signing.keys import SigningKey
+from fedmunkey.common.deletion import DeletionRequest
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.signed_requests import sign_request
+from fedmunkey.common.signing.keys import SigningKey
 
 DEFAULT_DAYS = 90.0
 

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from client.commands.faults import faults_explained
-from client.commands.options import JsonOption, SiteDirOption
-from client.key_store.restoration import restore as restore_store
-from client.site import SiteFolder
-from common import command_line
+from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.client.commands.options import JsonOption, SiteDirOption
+from fedmunkey.client.key_store.restoration import restore as restore_store
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common import command_line
 
 
 @faults_explained()

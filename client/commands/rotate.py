@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from client.commands.faults import faults_explained
-from client.commands.options import DEFAULT_SERVICE, IdentityOption, JsonOption, ServiceOption
-from client.rotation import rotate as rotate_identity
-from client.site import SiteFolder
-from common import command_line
-from common.errors import InvalidIdentity
+from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.client.commands.options import DEFAULT_SERVICE, IdentityOption, JsonOption, ServiceOption
+from fedmunkey.client.rotation import rotate as rotate_identity
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common import command_line
+from fedmunkey.common.errors import InvalidIdentity
 
 
 @faults_explained()

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from client.commands.faults import faults_explained
-from common.errors import InvalidInput
-from common.references import FederationSecret
+from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.common.errors import InvalidInput
+from fedmunkey.common.references import FederationSecret
 
 
 @faults_explained()

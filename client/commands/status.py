@@ -7,16 +7,16 @@ from typing import Any
 
 import typer
 
-from client.commands.display import order_document, orders_table, plain_table
-from client.commands.faults import faults_explained
-from client.commands.options import JsonOption, SiteDirOption
-from client.dataset import Split
-from client.key_store import KeyStore
-from client.proof_status import describe_proofs
-from client.site import SiteFolder
-from common import command_line
-from common.deletion import Acknowledgement
-from common.guarantees import Guarantee
+from fedmunkey.client.commands.display import order_document, orders_table, plain_table
+from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.client.commands.options import JsonOption, SiteDirOption
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.proof_status import describe_proofs
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common import command_line
+from fedmunkey.common.deletion import Acknowledgement
+from fedmunkey.common.guarantees import Guarantee
 
 
 @faults_explained()

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from client.commands.faults import faults_explained
-from client.commands.options import JsonOption
-from common import certificate_words, command_line
-from common.certificate import Verified
-from common.deletion import Records, Subject
-from common.errors import InvalidProof
-from common.references import FederationSecret
-from common.signed_requests import target_digest
-from common.verify_certificate import lines, read_and_verify
+from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.client.commands.options import JsonOption
+from fedmunkey.common import certificate_words, command_line
+from fedmunkey.common.certificate import Verified
+from fedmunkey.common.deletion import Records, Subject
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.signed_requests import target_digest
+from fedmunkey.common.verify_certificate import lines, read_and_verify
 
 
 @faults_explained()

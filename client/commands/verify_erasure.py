@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from client.commands.display import plain_table
-from client.commands.faults import faults_explained
-from client.commands.options import JsonOption, SiteDirOption
-from client.key_store.erasure_check import ErasureCheck
-from client.site import SiteFolder
-from common import command_line
-from common.errors import InvalidInput
+from fedmunkey.client.commands.display import plain_table
+from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.client.commands.options import JsonOption, SiteDirOption
+from fedmunkey.client.key_store.erasure_check import ErasureCheck
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common import command_line
+from fedmunkey.common.errors import InvalidInput
 
 
 @faults_explained()

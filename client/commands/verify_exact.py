@@ -9,19 +9,19 @@ from typing import Annotated
 
 import typer
 
-from client.commands.display import plain_table, progress_bars
-from client.commands.faults import faults_explained
-from client.commands.options import JsonOption, SiteDirOption
-from client.dataset import Consent, Dataset
-from client.enrolment import encode
-from client.exact_state import compare_with_rebuilt
-from client.medmnist_files import read_npz
-from client.site import SiteFolder
-from common import command_line
-from common.encoders import Encoder, Encoding
-from common.errors import KeyStoreError
-from common.model_choice import choose_encoder
-from common.settings import Settings, parse_assignments
+from fedmunkey.client.commands.display import plain_table, progress_bars
+from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.client.commands.options import JsonOption, SiteDirOption
+from fedmunkey.client.dataset import Consent, Dataset
+from fedmunkey.client.enrolment import encode
+from fedmunkey.client.exact_state import compare_with_rebuilt
+from fedmunkey.client.medmnist_files import read_npz
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common import command_line
+from fedmunkey.common.encoders import Encoder, Encoding
+from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.model_choice import choose_encoder
+from fedmunkey.common.settings import Settings, parse_assignments
 
 _DIFFERENT = 1
 """Exit code where the states differ."""

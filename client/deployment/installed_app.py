@@ -17,12 +17,12 @@ from flwr.supercore.object_store import ObjectStore
 from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supernode.nodestate import InMemoryNodeState, NodeState, NodeStateFactory
 
-from common.errors import InvalidSetting
-from common.flower import MANIFEST
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.flower import MANIFEST
 
 logger = logging.getLogger(__name__)
 
-CLIENT_APP = "client.app:app"
+CLIENT_APP = "fedmunkey.client.app:app"
 
 _OWN_FILES = {MANIFEST, "README.md", "LICENSE", ".info/CONTENT"}
 """What an app may hold: settings, and what Flower itself adds when it packs them."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
-from common.deletion_channel import is_loopback, split_address
-from common.errors import InvalidSetting
-from common.settings_file import Address, SettingsFile
+from fedmunkey.common.deletion_channel import is_loopback, split_address
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.settings_file import Address, SettingsFile
 
 SUPERNODE_READY = "SuperNode of "
 """What the SuperNode's first line begins with; the coordinator may be out of reach then."""

@@ -16,12 +16,12 @@ from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supernode.main import create_app
 from flwr.supernode.start_client_internal import start_client_internal
 
-from client.deployment.installed_app import GuardedStateFactory
-from client.deployment.site_file import SUPERNODE_READY, SiteFile
-from common.deletion_channel import split_address
-from common.errors import InvalidSetting
-from common.flower import serve_from_file
-from common.identities import Identity
+from fedmunkey.client.deployment.installed_app import GuardedStateFactory
+from fedmunkey.client.deployment.site_file import SUPERNODE_READY, SiteFile
+from fedmunkey.common.deletion_channel import split_address
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.flower import serve_from_file
+from fedmunkey.common.identities import Identity
 
 _POLL_SECONDS = 0.05
 
@@ -71,7 +71,7 @@ def _serve_runtime(address: str, states: GuardedStateFactory) -> None:
 
 def main() -> None:
     """Run it on the file that the command line names."""
-    serve_from_file(SiteFile, serve, logging.getLogger("client.deployment"))
+    serve_from_file(SiteFile, serve, logging.getLogger("fedmunkey.client.deployment"))
     sys.stderr.write("error: the coordinator takes no calls of this SuperNode any more; the lines above say why\n")
     sys.exit(1)
 

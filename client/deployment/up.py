@@ -9,14 +9,14 @@ from typing import Annotated
 
 import typer
 
-from client.commands.faults import faults_explained
-from client.deployment.site_file import SUPERNODE_READY, SiteFile
-from client.site import SiteFolder
-from common.flower import flower_environment
-from common.identities import Identity
-from common.log_format import log_lines
-from common.stop_signals import stopped_by_signals
-from common.supervision import Child, Supervisor, tell_systemd_ready
+from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.client.deployment.site_file import SUPERNODE_READY, SiteFile
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.flower import flower_environment
+from fedmunkey.common.identities import Identity
+from fedmunkey.common.log_format import log_lines
+from fedmunkey.common.stop_signals import stopped_by_signals
+from fedmunkey.common.supervision import Child, Supervisor, tell_systemd_ready
 
 
 @faults_explained()
@@ -40,7 +40,7 @@ def up(
         typer.echo(f"{file} can be used: {identity.role} {identity.name}, key store of {site}")
         return
     supervisor = Supervisor(children(settings, file), start_seconds=settings.start_seconds, on_ready=lambda: _say(site))
-    spoken = logging.getLogger("common.supervision")
+    spoken = logging.getLogger("fedmunkey.common.supervision")
     with log_lines(logging.StreamHandler(), settings.log_format, spoken), stopped_by_signals(supervisor.stop):
         supervisor.run()
 
@@ -49,9 +49,9 @@ def children(settings: SiteFile, file: Path) -> list[Child]:
     """Return the site's processes in the order in which they start: it can forget before it can learn."""
     environment = flower_environment(settings.flower_home)
     agent = ["agent", "--site-dir", str(settings.site_dir), "--service", settings.deletion_service]
-    supernode = [sys.executable, "-m", "client.deployment.supernode", str(file.absolute())]
+    supernode = [sys.executable, "-m", "fedmunkey.client.deployment.supernode", str(file.absolute())]
     return [
-        Child("agent", [sys.executable, "-c", "from client.cli import main; main()", *agent], "deletion agent of "),
+        Child("agent", [sys.executable, "-c", "from fedmunkey.client.cli import main; main()", *agent], "deletion agent of "),
         Child("supernode", supernode, SUPERNODE_READY, environment),
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.errors import InvalidDataset, InvalidInput
+from fedmunkey.common.errors import InvalidDataset, InvalidInput
 
 _MOST_FOUND = 100
 """Classes that labels alone may name; with more, the column is likely to hold something else."""

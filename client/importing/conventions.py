@@ -6,11 +6,11 @@ import json
 import os
 from dataclasses import dataclass, replace
 
-from client.importing.pictures import Choices
-from client.importing.splits import SplitRule
-from client.site import SiteFolder
-from common.errors import KeyStoreError
-from common.settings import ConfigValue, ImageShape
+from fedmunkey.client.importing.pictures import Choices
+from fedmunkey.client.importing.splits import SplitRule
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.settings import ConfigValue, ImageShape
 
 _FILE = "pictures.json"
 _FORMAT = 1

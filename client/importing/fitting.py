@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from client.importing.pictures.picture import Pixels
-from common.settings import ImageShape
+from fedmunkey.client.importing.pictures.picture import Pixels
+from fedmunkey.common.settings import ImageShape
 
 
 def fit(pixels: Pixels, shape: ImageShape) -> NDArray[np.uint8]:

@@ -10,15 +10,15 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from client.dataset import Dataset
-from client.enrolment import encode, enrol
-from client.importing.conventions import Conventions, write_conventions
-from client.importing.fitting import fit
-from client.importing.pictures import UnusablePicture, read_picture
-from client.importing.planning import DELETED, Candidate, batches
-from client.importing.refusals import Reason, Refusal
-from client.key_store import Enrolled, KeyStore
-from client.site_enrolment import SiteEnrolment
+from fedmunkey.client.dataset import Dataset
+from fedmunkey.client.enrolment import encode, enrol
+from fedmunkey.client.importing.conventions import Conventions, write_conventions
+from fedmunkey.client.importing.fitting import fit
+from fedmunkey.client.importing.pictures import UnusablePicture, read_picture
+from fedmunkey.client.importing.planning import DELETED, Candidate, batches
+from fedmunkey.client.importing.refusals import Reason, Refusal
+from fedmunkey.client.key_store import Enrolled, KeyStore
+from fedmunkey.client.site_enrolment import SiteEnrolment
 
 BATCH = 64
 """Records that are in memory, and in one transaction, at a time: what an interruption may cost."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from common.errors import InvalidDataset, InvalidInput
+from fedmunkey.common.errors import InvalidDataset, InvalidInput
 
 _DELIMITERS = ",;\t"
 _FIRST = 2

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from client.dataset import Consent, Split
-from client.importing.class_names import class_index
-from client.importing.conventions import Conventions
-from client.importing.manifest import Manifest, Row
-from client.importing.refusals import Reason, Refusal
-from client.key_store import KeyStore
-from common.errors import BankChanged
-from common.references import FederationSecret
+from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.client.importing.class_names import class_index
+from fedmunkey.client.importing.conventions import Conventions
+from fedmunkey.client.importing.manifest import Manifest, Row
+from fedmunkey.client.importing.refusals import Reason, Refusal
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.common.errors import BankChanged
+from fedmunkey.common.references import FederationSecret
 
 DELETED = "the record or its subject was deleted; --new-consent lets it in again"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from common.errors import InvalidInput
+from fedmunkey.common.errors import InvalidInput
 
 _HEADER = ("row", "reason", "detail")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from client.importing.class_names import choose_classes
-from client.importing.conventions import Conventions
-from client.importing.manifest import Manifest
-from client.importing.pictures import Choices
-from client.importing.splits import SplitRule
-from client.site import SiteFolder
-from common.errors import InvalidInput, InvalidSetting
-from common.settings import ConfigValue, ImagePath, ImageShape, Settings
+from fedmunkey.client.importing.class_names import choose_classes
+from fedmunkey.client.importing.conventions import Conventions
+from fedmunkey.client.importing.manifest import Manifest
+from fedmunkey.client.importing.pictures import Choices
+from fedmunkey.client.importing.splits import SplitRule
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.errors import InvalidInput, InvalidSetting
+from fedmunkey.common.settings import ConfigValue, ImagePath, ImageShape, Settings
 
 FEWEST_CLASSES = 2
 """A site may hold one class only, a federation has at least two."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from client.dataset import Split
-from common.errors import InvalidInput
+from fedmunkey.client.dataset import Split
+from fedmunkey.common.errors import InvalidInput
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-from client.key_store.contents import StoreDescription
-from common.deletion import Acknowledgement, SiteState
-from common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.client.key_store.contents import StoreDescription
+from fedmunkey.common.deletion import Acknowledgement, SiteState
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 
 
 def read_acknowledgements(

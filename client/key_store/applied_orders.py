@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from client.key_store.answers import read_acknowledgements
-from client.key_store.deletion import Objection, apply_orders, finish_interrupted
-from client.key_store.erasure_check import ErasureCheck, check_erasure
-from client.key_store.journal import BACKUP
-from client.key_store.opened import OpenedStore
-from client.key_store.refusal import find_order
-from client.key_store.restoration import back_up, finish_restoring
-from client.key_store.schema import not_waiting_for_disk
-from common.deletion import Acknowledgement, DeletionOrder
-from common.errors import KeyStoreError
+from fedmunkey.client.key_store.answers import read_acknowledgements
+from fedmunkey.client.key_store.deletion import Objection, apply_orders, finish_interrupted
+from fedmunkey.client.key_store.erasure_check import ErasureCheck, check_erasure
+from fedmunkey.client.key_store.journal import BACKUP
+from fedmunkey.client.key_store.opened import OpenedStore
+from fedmunkey.client.key_store.refusal import find_order
+from fedmunkey.client.key_store.restoration import back_up, finish_restoring
+from fedmunkey.client.key_store.schema import not_waiting_for_disk
+from fedmunkey.common.deletion import Acknowledgement, DeletionOrder
+from fedmunkey.common.errors import KeyStoreError
 
 
 def _none(_order: DeletionOrder) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.guarantees import Guarantee
-from common.settings import ImagePath
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.settings import ImagePath
 
 if TYPE_CHECKING:
     from torch import Tensor

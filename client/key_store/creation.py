@@ -6,12 +6,12 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from client.key_store.contents import StoreDescription
-from client.key_store.description import check_noise_key, read_identity, write_description
-from client.key_store.journal import Journal
-from client.key_store.key_file import KeyFile, key_file_of, make_master_key, master_key_of
-from client.key_store.schema import connect, create_tables, explaining_locks
-from common.errors import KeyStoreError
+from fedmunkey.client.key_store.contents import StoreDescription
+from fedmunkey.client.key_store.description import check_noise_key, read_identity, write_description
+from fedmunkey.client.key_store.journal import Journal
+from fedmunkey.client.key_store.key_file import KeyFile, key_file_of, make_master_key, master_key_of
+from fedmunkey.client.key_store.schema import connect, create_tables, explaining_locks
+from fedmunkey.common.errors import KeyStoreError
 
 
 def create_files(path: Path, description: StoreDescription, noise_key: bytes | None, master_key: Path | None) -> None:

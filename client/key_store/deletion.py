@@ -8,16 +8,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 
-from client.key_store.answers import read_acknowledgements
-from client.key_store.journal import ANSWER, ANSWER_COLUMNS
-from client.key_store.privacy import PrivacyAccount
-from client.key_store.refusal import write_refusal
-from client.key_store.removal import Surroundings, remove
-from client.key_store.schema import explaining_locks, not_following_references, not_waiting_for_disk, writing
-from common.deletion import Acknowledgement, DeletionOrder, WholeSite
-from common.errors import KeyStoreError
-from common.failpoints import Failpoint, hit
-from common.guarantees import Guarantee
+from fedmunkey.client.key_store.answers import read_acknowledgements
+from fedmunkey.client.key_store.journal import ANSWER, ANSWER_COLUMNS
+from fedmunkey.client.key_store.privacy import PrivacyAccount
+from fedmunkey.client.key_store.refusal import write_refusal
+from fedmunkey.client.key_store.removal import Surroundings, remove
+from fedmunkey.client.key_store.schema import explaining_locks, not_following_references, not_waiting_for_disk, writing
+from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, WholeSite
+from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.failpoints import Failpoint, hit
+from fedmunkey.common.guarantees import Guarantee
 
 Objection = Callable[[DeletionOrder], str]
 """Says why an order is not to be carried out; empty if it is."""

@@ -7,11 +7,11 @@ import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from client.key_store.contents import StoreDescription
-from client.key_store.identities import ReferenceHashes
-from common.errors import KeyStoreError
-from common.guarantees import Guarantee
-from common.settings import ImagePath
+from fedmunkey.client.key_store.contents import StoreDescription
+from fedmunkey.client.key_store.identities import ReferenceHashes
+from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.settings import ImagePath
 
 _KEY_BYTES = 32
 

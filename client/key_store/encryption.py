@@ -8,7 +8,7 @@ import os
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from common.errors import KeyStoreError
+from fedmunkey.common.errors import KeyStoreError
 
 _NONCE_BYTES = 12
 OVERHEAD = _NONCE_BYTES + 16

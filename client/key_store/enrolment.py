@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from client.dataset import Dataset, Split
-from client.key_store.contents import Enrolled, StoreDescription, Tokens
-from client.key_store.description import Identity
-from client.key_store.encryption import OVERHEAD, seal, seal_identity
-from client.key_store.identities import ReferenceHashes
-from client.key_store.influence import lift
-from client.key_store.key_file import KEY_BYTES, KeyFile
-from common.guarantees import Influence
-from common.references import FederationSecret
-from common.settings import ImagePath
+from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.client.key_store.contents import Enrolled, StoreDescription, Tokens
+from fedmunkey.client.key_store.description import Identity
+from fedmunkey.client.key_store.encryption import OVERHEAD, seal, seal_identity
+from fedmunkey.client.key_store.identities import ReferenceHashes
+from fedmunkey.client.key_store.influence import lift
+from fedmunkey.client.key_store.key_file import KEY_BYTES, KeyFile
+from fedmunkey.common.guarantees import Influence
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import ImagePath
 
 if TYPE_CHECKING:
-    from common.encoders import Encoding
+    from fedmunkey.common.encoders import Encoding
 
 
 @dataclass(frozen=True)

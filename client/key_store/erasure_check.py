@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.key_store.key_file import KeyFile
-from client.key_store.residue import MOST_FINGERPRINTED, Found, search_file
-from client.key_store.schema import CONTENTS
-from common.errors import KeyStoreError
+from fedmunkey.client.key_store.key_file import KeyFile
+from fedmunkey.client.key_store.residue import MOST_FINGERPRINTED, Found, search_file
+from fedmunkey.client.key_store.schema import CONTENTS
+from fedmunkey.common.errors import KeyStoreError
 
 _MOST_FOUND = 100
 """Places that are named; one is reason enough to look into a file."""

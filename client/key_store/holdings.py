@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from client.dataset import Consent, Split
-from client.key_store.contents import Tokens, steps_of
-from client.key_store.encryption import unseal, unseal_identity
-from client.key_store.enrolment import has_tombstone, is_known, is_tombstoned
-from client.key_store.influence import count_influences, count_largest_subject
-from client.key_store.neighbour_rows import read_lists
-from client.key_store.opened import OpenedStore
-from common.errors import BankChanged
-from common.guarantees import Influence
-from common.references import FederationSecret
-from common.settings import ImagePath
+from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.client.key_store.contents import Tokens, steps_of
+from fedmunkey.client.key_store.encryption import unseal, unseal_identity
+from fedmunkey.client.key_store.enrolment import has_tombstone, is_known, is_tombstoned
+from fedmunkey.client.key_store.influence import count_influences, count_largest_subject
+from fedmunkey.client.key_store.neighbour_rows import read_lists
+from fedmunkey.client.key_store.opened import OpenedStore
+from fedmunkey.common.errors import BankChanged
+from fedmunkey.common.guarantees import Influence
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import ImagePath
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from common.neighbours import NeighbourLists
+    from fedmunkey.common.neighbours import NeighbourLists
 
 _BLOCK = 1024
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.key_store.new_file import make_file, write_all
-from common.errors import KeyStoreError
+from fedmunkey.client.key_store.new_file import make_file, write_all
+from fedmunkey.common.errors import KeyStoreError
 
 ANSWER, TRAINING, TAKEN_BACK, INFLUENCE, BACKUP = "answer", "training", "taken back", "influence", "backup"
 

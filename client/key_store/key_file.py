@@ -21,9 +21,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
-from client.key_store.journal import Journal
-from client.key_store.new_file import make_file
-from common.errors import BankChanged, KeyStoreError
+from fedmunkey.client.key_store.journal import Journal
+from fedmunkey.client.key_store.new_file import make_file
+from fedmunkey.common.errors import BankChanged, KeyStoreError
 
 KEY_BYTES = 32
 SLOT_BYTES = 64

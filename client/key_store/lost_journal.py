@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
-from client.key_store.description import Identity, read_identity
-from client.key_store.journal import ANSWER, ANSWER_COLUMNS, INFLUENCE, TRAINING, TRAINING_COLUMNS, Journal, Line
-from common.deletion import SiteState
-from common.errors import KeyStoreError
-from common.guarantees import Guarantee, Influence
+from fedmunkey.client.key_store.description import Identity, read_identity
+from fedmunkey.client.key_store.journal import ANSWER, ANSWER_COLUMNS, INFLUENCE, TRAINING, TRAINING_COLUMNS, Journal, Line
+from fedmunkey.common.deletion import SiteState
+from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.guarantees import Guarantee, Influence
 
 logger = logging.getLogger(__name__)
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import BankChanged
+from fedmunkey.common.errors import BankChanged
 
 if TYPE_CHECKING:
-    from common.neighbours import NeighbourLists
+    from fedmunkey.common.neighbours import NeighbourLists
 
 
 def read_lists(
     connection: sqlite3.Connection, length: int, entries: NDArray[np.int64], bank: NDArray[np.int64]
 ) -> NeighbourLists:
     """Return the neighbour lists of some entries as positions in `bank`; both are sorted entry numbers."""
-    from common.neighbours import NeighbourLists
+    from fedmunkey.common.neighbours import NeighbourLists
 
     lists = NeighbourLists.empty(len(entries), length)
     if not len(entries):
@@ -47,7 +47,7 @@ def write_lists(
     BankChanged
         If one of the entries, or of their neighbours, is not there.
     """
-    from common.neighbours import NONE
+    from fedmunkey.common.neighbours import NONE
 
     places = (lists.indices != NONE).numpy()
     sources = np.repeat(entries, places.sum(1)).tolist()

@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-from common.errors import KeyStoreError
+from fedmunkey.common.errors import KeyStoreError
 
 _OWNER_ONLY = 0o600
 

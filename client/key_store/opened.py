@@ -9,17 +9,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from client.key_store.contents import StoreDescription
-from client.key_store.creation import create_files
-from client.key_store.description import Identity, read_identity
-from client.key_store.identities import ReferenceHashes
-from client.key_store.journal import Journal
-from client.key_store.key_file import KeyFile, key_file_of, master_key_of, read_master_key
-from client.key_store.lost_journal import write_again
-from client.key_store.privacy import PrivacyAccount
-from client.key_store.removal import Surroundings
-from client.key_store.schema import cannot_be_used, check_version, connect, create_indexes, writing
-from common.errors import BankChanged, KeyStoreError
+from fedmunkey.client.key_store.contents import StoreDescription
+from fedmunkey.client.key_store.creation import create_files
+from fedmunkey.client.key_store.description import Identity, read_identity
+from fedmunkey.client.key_store.identities import ReferenceHashes
+from fedmunkey.client.key_store.journal import Journal
+from fedmunkey.client.key_store.key_file import KeyFile, key_file_of, master_key_of, read_master_key
+from fedmunkey.client.key_store.lost_journal import write_again
+from fedmunkey.client.key_store.privacy import PrivacyAccount
+from fedmunkey.client.key_store.removal import Surroundings
+from fedmunkey.client.key_store.schema import cannot_be_used, check_version, connect, create_indexes, writing
+from fedmunkey.common.errors import BankChanged, KeyStoreError
 
 
 class OpenedStore:

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import astuple
 
-from client.key_store.contents import StoreDescription
-from client.key_store.journal import TAKEN_BACK, TRAINING, TRAINING_COLUMNS, Journal
-from client.key_store.schema import not_waiting_for_disk, writing
-from common.errors import BankChanged, KeyStoreError, PrivacyBudgetSpent
-from common.guarantees import Guarantee, PrivacyLoss
-from common.noisy_steps import NoisySteps
+from fedmunkey.client.key_store.contents import StoreDescription
+from fedmunkey.client.key_store.journal import TAKEN_BACK, TRAINING, TRAINING_COLUMNS, Journal
+from fedmunkey.client.key_store.schema import not_waiting_for_disk, writing
+from fedmunkey.common.errors import BankChanged, KeyStoreError, PrivacyBudgetSpent
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.noisy_steps import NoisySteps
 
 _TOLERANCE = 1e-6
 """Relative; whoever chose the noise for the whole budget has rounded."""
@@ -26,7 +26,7 @@ _TOLERANCE = 1e-6
 
 def _epsilon_of(spent: Sequence[NoisySteps], delta: float, records: int = 1) -> float:
     # The accountant takes seconds to import, and most of what a site does never asks it.
-    from common.privacy import epsilon_of
+    from fedmunkey.common.privacy import epsilon_of
 
     return epsilon_of(spent, delta, records=records)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
-from common.deletion import DeletionOrder, SiteState
-from common.guarantees import Guarantee
+from fedmunkey.common.deletion import DeletionOrder, SiteState
+from fedmunkey.common.guarantees import Guarantee
 
 
 def write_refusal(connection: sqlite3.Connection, order: DeletionOrder, reason: str) -> None:

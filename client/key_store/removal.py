@@ -9,18 +9,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from client.key_store.contents import StoreDescription
-from client.key_store.description import Identity
-from client.key_store.encryption import unseal
-from client.key_store.identities import ReferenceHashes
-from client.key_store.influence import bury, count_largest_subject, recall
-from client.key_store.journal import ANSWER_COLUMNS, Journal
-from client.key_store.key_file import KeyFile
-from client.key_store.privacy import PrivacyAccount
-from client.key_store.residue import MOST_FINGERPRINTED, Residue, fingerprint, spread
-from client.key_store.schema import CONTENTS
-from common.deletion import DeletionOrder, Records, SiteState, Subject, Target, WholeSite
-from common.guarantees import Guarantee, Influence
+from fedmunkey.client.key_store.contents import StoreDescription
+from fedmunkey.client.key_store.description import Identity
+from fedmunkey.client.key_store.encryption import unseal
+from fedmunkey.client.key_store.identities import ReferenceHashes
+from fedmunkey.client.key_store.influence import bury, count_largest_subject, recall
+from fedmunkey.client.key_store.journal import ANSWER_COLUMNS, Journal
+from fedmunkey.client.key_store.key_file import KeyFile
+from fedmunkey.client.key_store.privacy import PrivacyAccount
+from fedmunkey.client.key_store.residue import MOST_FINGERPRINTED, Residue, fingerprint, spread
+from fedmunkey.client.key_store.schema import CONTENTS
+from fedmunkey.common.deletion import DeletionOrder, Records, SiteState, Subject, Target, WholeSite
+from fedmunkey.common.guarantees import Guarantee, Influence
 
 _SEALED = {
     "keys": Residue.SEALED_KEY,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.errors import KeyStoreError
+from fedmunkey.common.errors import KeyStoreError
 
 SCHEMA_VERSION = 5
 """Written to `PRAGMA user_version`; raised with every change of the tables."""

@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from client.dataset import Dataset
-from client.key_store.applied_orders import AppliedOrders
-from client.key_store.contents import Enrolled, Tokens
-from client.key_store.encryption import OVERHEAD, seal
-from client.key_store.enrolment import Arrivals, add_records
-from client.key_store.holdings import Holdings, blocks
-from client.key_store.influence import raise_influence
-from client.key_store.journal import INFLUENCE
-from client.key_store.neighbour_rows import write_lists
-from common.failpoints import Failpoint, hit
-from common.guarantees import Influence, PrivacyLoss
-from common.noisy_steps import NoisySteps
-from common.references import FederationSecret
+from fedmunkey.client.dataset import Dataset
+from fedmunkey.client.key_store.applied_orders import AppliedOrders
+from fedmunkey.client.key_store.contents import Enrolled, Tokens
+from fedmunkey.client.key_store.encryption import OVERHEAD, seal
+from fedmunkey.client.key_store.enrolment import Arrivals, add_records
+from fedmunkey.client.key_store.holdings import Holdings, blocks
+from fedmunkey.client.key_store.influence import raise_influence
+from fedmunkey.client.key_store.journal import INFLUENCE
+from fedmunkey.client.key_store.neighbour_rows import write_lists
+from fedmunkey.common.failpoints import Failpoint, hit
+from fedmunkey.common.guarantees import Influence, PrivacyLoss
+from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.references import FederationSecret
 
 if TYPE_CHECKING:
-    from common.encoders import Encoding
-    from common.neighbours import NeighbourLists
+    from fedmunkey.common.encoders import Encoding
+    from fedmunkey.common.neighbours import NeighbourLists
 
 
 class KeyStore(Holdings, AppliedOrders):

@@ -6,16 +6,16 @@ import difflib
 
 import torch
 
-from common.encoders.descriptor import DescriptorEncoder, descriptor_feature_shape
-from common.encoders.encoder import Encoder
-from common.encoders.torchvision_models import (
+from fedmunkey.common.encoders.descriptor import DescriptorEncoder, descriptor_feature_shape
+from fedmunkey.common.encoders.encoder import Encoder
+from fedmunkey.common.encoders.torchvision_models import (
     TorchvisionEncoder,
     encoder_size,
     torchvision_feature_shape,
     torchvision_names,
 )
-from common.errors import InvalidSetting
-from common.settings import ImageShape
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.settings import ImageShape
 
 DESCRIPTOR = "descriptor"
 

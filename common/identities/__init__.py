@@ -1,5 +1,5 @@
 """Who a member of the federation is: a certificate of the coordinator's authority, and the key that goes with it."""
 
-from common.identities.identity import Identity, MemberRole
+from fedmunkey.common.identities.identity import Identity, MemberRole
 
 __all__ = ["Identity", "MemberRole"]

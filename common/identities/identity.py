@@ -20,11 +20,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from common.deletion import utc_now
-from common.errors import InvalidIdentity
-from common.identities.keys import UNREADABLE, read_key
-from common.identities.member_names import MemberRole, member_of
-from common.private_files import sync_folder
+from fedmunkey.common.deletion import utc_now
+from fedmunkey.common.errors import InvalidIdentity
+from fedmunkey.common.identities.keys import UNREADABLE, read_key
+from fedmunkey.common.identities.member_names import MemberRole, member_of
+from fedmunkey.common.private_files import sync_folder
 
 __all__ = ["Identity", "MemberRole"]
 

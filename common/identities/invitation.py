@@ -12,11 +12,11 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from common.errors import InvalidIdentity, InvalidProof
-from common.identities.identity import certificate_pem, parse_certificate
-from common.identities.member_names import MemberRole, check_member_name
-from common.private_files import read_private, write_private
-from common.signing.canonical import parse_json, read_hex, take
+from fedmunkey.common.errors import InvalidIdentity, InvalidProof
+from fedmunkey.common.identities.identity import certificate_pem, parse_certificate
+from fedmunkey.common.identities.member_names import MemberRole, check_member_name
+from fedmunkey.common.private_files import read_private, write_private
+from fedmunkey.common.signing.canonical import parse_json, read_hex, take
 
 TOKEN_BYTES = 32
 

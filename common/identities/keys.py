@@ -9,9 +9,9 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from common.errors import InvalidIdentity
-from common.identities.member_names import MemberRole, member_uri
-from common.private_files import read_private, write_private
+from fedmunkey.common.errors import InvalidIdentity
+from fedmunkey.common.identities.member_names import MemberRole, member_uri
+from fedmunkey.common.private_files import read_private, write_private
 
 UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
 """What `cryptography` raises for bytes that are no certificate or request for one; they have no common ancestor."""

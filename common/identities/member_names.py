@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from cryptography import x509
 
-from common.errors import InvalidIdentity
+from fedmunkey.common.errors import InvalidIdentity
 
 TRUST_DOMAIN = "fedmunkey"
 COORDINATOR = "coordinator"

@@ -12,9 +12,9 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from common.errors import InvalidIdentity
-from common.failpoints import Failpoint, hit
-from common.identities.identity import (
+from fedmunkey.common.errors import InvalidIdentity
+from fedmunkey.common.failpoints import Failpoint, hit
+from fedmunkey.common.identities.identity import (
     CERTIFICATE_FILE,
     KEY_FILE,
     NEXT_FOLDER,
@@ -22,8 +22,8 @@ from common.identities.identity import (
     certificate_pem,
     finish_rotation,
 )
-from common.identities.keys import make_key
-from common.private_files import replace_file, sync_folder
+from fedmunkey.common.identities.keys import make_key
+from fedmunkey.common.private_files import replace_file, sync_folder
 
 
 def stage_key(folder: Path) -> ec.EllipticCurvePrivateKey:

@@ -10,7 +10,7 @@ from typing import Any
 
 import rfc8785
 
-from common.errors import InvalidProof
+from fedmunkey.common.errors import InvalidProof
 
 ENVELOPE_BYTES = 2**20
 """Size of the largest envelope that is read."""

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from common.errors import InvalidProof
-from common.signing.canonical import canonical_json, parse_canonical, read_hex, take
-from common.signing.keys import SIGNATURE_BYTES, PublicKey, SigningKey
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.signing.canonical import canonical_json, parse_canonical, read_hex, take
+from fedmunkey.common.signing.keys import SIGNATURE_BYTES, PublicKey, SigningKey
 
 MAXIMUM_SIGNATURES = 16
 

@@ -11,8 +11,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from common.errors import InvalidProof
-from common.signing.canonical import read_hex
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.signing.canonical import read_hex
 
 SIGNATURE_BYTES = 64
 _KEY_FILE_BYTES = 4096

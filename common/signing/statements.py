@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from common.errors import InvalidProof
-from common.signing.canonical import canonical_json, parse_canonical, read_hex, take
-from common.signing.dsse import Envelope
-from common.signing.keys import SigningKey
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.signing.canonical import canonical_json, parse_canonical, read_hex, take
+from fedmunkey.common.signing.dsse import Envelope
+from fedmunkey.common.signing.keys import SigningKey
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _STATEMENT_TYPE = "https://in-toto.io/Statement/v1"

@@ -7,11 +7,11 @@ from typing import Any, Self
 
 from pydantic import Field
 
-from common.deletion_channel import is_loopback, split_address
-from common.errors import InvalidSetting
-from common.settings import ConfigValue, Settings
-from common.settings_file import Address, OptionalAddress, SettingsFile
-from server.ledger_due import DUE_DAYS
+from fedmunkey.common.deletion_channel import is_loopback, split_address
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.settings import ConfigValue, Settings
+from fedmunkey.common.settings_file import Address, OptionalAddress, SettingsFile
+from fedmunkey.server.ledger_due import DUE_DAYS
 
 IDENTITY = "identity"
 """The folder of the coordinator's identity, in its own folder."""

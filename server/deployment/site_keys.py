@@ -8,8 +8,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import Engine, select
 
-from common.identities.member_names import MemberRole
-from server.member_tables import MemberRow
+from fedmunkey.common.identities.member_names import MemberRole
+from fedmunkey.server.member_tables import MemberRow
 
 
 def read_site_keys(engine: Engine, now: datetime) -> dict[bytes, str]:

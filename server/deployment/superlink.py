@@ -17,16 +17,16 @@ from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
 from flwr.superlink.main import create_app
 
-from common.deletion import utc_now
-from common.deletion_channel import split_address
-from common.errors import InvalidSetting
-from common.flower import serve_from_file
-from common.identities import Identity
-from server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile
-from server.deployment.guard import Guard
-from server.deployment.nodes import NodeRegistration
-from server.deployment.site_keys import read_site_keys
-from server.ledger import Ledger
+from fedmunkey.common.deletion import utc_now
+from fedmunkey.common.deletion_channel import split_address
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.flower import serve_from_file
+from fedmunkey.common.identities import Identity
+from fedmunkey.server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile
+from fedmunkey.server.deployment.guard import Guard
+from fedmunkey.server.deployment.nodes import NodeRegistration
+from fedmunkey.server.deployment.site_keys import read_site_keys
+from fedmunkey.server.ledger import Ledger
 
 _STOP_SECONDS = 5
 _BACKLOG = 2048
@@ -121,7 +121,7 @@ def _listen(address: str) -> socket.socket:
 
 def main() -> None:
     """Run it on the file that the command line names."""
-    serve_from_file(CoordinatorFile, serve, logging.getLogger("server.deployment"))
+    serve_from_file(CoordinatorFile, serve, logging.getLogger("fedmunkey.server.deployment"))
 
 
 if __name__ == "__main__":

@@ -17,13 +17,13 @@ from typing import Annotated, Any
 
 import typer
 
-from common import command_line
-from common.errors import FederationStopped
-from common.flower import MANIFEST, app_manifest, flower_environment, flower_program
-from common.identities import Identity
-from common.settings import ConfigValue, Settings, parse_assignments
-from server.deployment.coordinator_file import CoordinatorFile
-from server.run_record import EVENTS, FINISHED, ROUND, STOPPED, WAITING
+from fedmunkey.common import command_line
+from fedmunkey.common.errors import FederationStopped
+from fedmunkey.common.flower import MANIFEST, app_manifest, flower_environment, flower_program
+from fedmunkey.common.identities import Identity
+from fedmunkey.common.settings import ConfigValue, Settings, parse_assignments
+from fedmunkey.server.deployment.coordinator_file import CoordinatorFile
+from fedmunkey.server.run_record import EVENTS, FINISHED, ROUND, STOPPED, WAITING
 
 _CONNECTION = "coordinator"
 _STARTED = re.compile(r"Successfully started run (\d+)")

@@ -10,15 +10,15 @@ from typing import Annotated
 
 import typer
 
-from common.deletion_channel import split_address
-from common.errors import InvalidSetting
-from common.flower import flower_environment
-from common.identities import Identity
-from common.log_format import log_lines
-from common.stop_signals import stopped_by_signals
-from common.supervision import Child, Supervisor, tell_systemd_ready
-from server.authority import hosts_of
-from server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile, loopback_address
+from fedmunkey.common.deletion_channel import split_address
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.flower import flower_environment
+from fedmunkey.common.identities import Identity
+from fedmunkey.common.log_format import log_lines
+from fedmunkey.common.stop_signals import stopped_by_signals
+from fedmunkey.common.supervision import Child, Supervisor, tell_systemd_ready
+from fedmunkey.server.authority import hosts_of
+from fedmunkey.server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile, loopback_address
 
 
 def up(
@@ -41,7 +41,7 @@ def up(
     supervisor = Supervisor(
         children(settings, file), start_seconds=settings.start_seconds, on_ready=lambda: _say_ready(settings)
     )
-    spoken = logging.getLogger("common.supervision")
+    spoken = logging.getLogger("fedmunkey.common.supervision")
     with log_lines(logging.StreamHandler(), settings.log_format, spoken), stopped_by_signals(supervisor.stop):
         supervisor.run()
 
@@ -67,7 +67,7 @@ def check_hosts(settings: CoordinatorFile, hosts: Sequence[str]) -> None:
 def children(settings: CoordinatorFile, file: Path) -> list[Child]:
     """Return the coordinator's processes in the order in which they start."""
     environment = flower_environment(settings.flower_home)
-    superlink = [sys.executable, "-m", "server.deployment.superlink", str(file.absolute())]
+    superlink = [sys.executable, "-m", "fedmunkey.server.deployment.superlink", str(file.absolute())]
     return [
         Child("deletion-service", serve_command(settings), "deletion service at ", environment),
         Child("superlink", superlink, SUPERLINK_READY, environment),
@@ -83,7 +83,7 @@ def serve_command(settings: CoordinatorFile) -> list[str]:
         words += ["--metrics", settings.metrics]
     if settings.keys is not None:
         words += ["--keys", str(settings.keys)]
-    return [sys.executable, "-c", "from server.cli import main; main()", *words]
+    return [sys.executable, "-c", "from fedmunkey.server.cli import main; main()", *words]
 
 
 def _say_ready(settings: CoordinatorFile) -> None:

@@ -2,8 +2,8 @@
 
 from alembic import context
 
-from server.ledger_tables import Base
-from server.migrations import VERSION_TABLE
+from fedmunkey.server.ledger_tables import Base
+from fedmunkey.server.migrations import VERSION_TABLE
 
 context.configure(
     connection=context.config.attributes["connection"],

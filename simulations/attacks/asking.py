@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.metrics import confidence
-from simulations.case import Case, Rows
-from simulations.hospitals import Encoded
+from fedmunkey.common.metrics import confidence
+from fedmunkey.simulations.case import Case, Rows
+from fedmunkey.simulations.hospitals import Encoded
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _RESOLUTION = float(np.finfo(np.float32).eps)

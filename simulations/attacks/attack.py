@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from common.metrics import membership_auroc, true_positives
-from simulations.answers import Answering
-from simulations.case import Case
+from fedmunkey.common.metrics import membership_auroc, true_positives
+from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.case import Case
 
 FALSE_POSITIVES = 0.01
 """At which share of false positives true positives are counted."""

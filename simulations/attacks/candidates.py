@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from client.dataset import Split
-from common.randomness import derive_seed
-from simulations.attacks.asking import honest_rows
-from simulations.case import Case, Rows
-from simulations.hospitals import Hospital
+from fedmunkey.client.dataset import Split
+from fedmunkey.common.randomness import derive_seed
+from fedmunkey.simulations.attacks.asking import honest_rows
+from fedmunkey.simulations.case import Case, Rows
+from fedmunkey.simulations.hospitals import Hospital
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from simulations.attacks.asking import honest_records, join, label_confidence
-from simulations.attacks.attack import Attack, Scores, Shadow, Target
-from simulations.case import Case
-from simulations.hospitals import Encoded
+from fedmunkey.simulations.attacks.asking import honest_records, join, label_confidence
+from fedmunkey.simulations.attacks.attack import Attack, Scores, Shadow, Target
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.hospitals import Encoded
 
 _MOST_RETAINED = 500
 """Of each hospital."""

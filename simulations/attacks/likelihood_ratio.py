@@ -13,12 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import InvalidSetting
-from simulations.attacks.asking import join, logit_confidence
-from simulations.attacks.attack import Attack, Scores, Shadow, Target
-from simulations.attacks.candidates import candidates
-from simulations.attacks.shadows import FEWEST_SHADOWS
-from simulations.case import Case
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.simulations.attacks.asking import join, logit_confidence
+from fedmunkey.simulations.attacks.attack import Attack, Scores, Shadow, Target
+from fedmunkey.simulations.attacks.candidates import candidates
+from fedmunkey.simulations.attacks.shadows import FEWEST_SHADOWS
+from fedmunkey.simulations.case import Case
 
 _ENOUGH_SHADOWS = 64
 """With fewer, a variance of each record's own is worse than one for all (Carlini et al. 2022)."""

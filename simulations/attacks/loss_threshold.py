@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from client.dataset import Split
-from simulations.attacks.asking import honest_records, join, log_confidence
-from simulations.attacks.attack import Attack, Scores, Shadow, Target
-from simulations.case import Case
-from simulations.hospitals import Encoded
+from fedmunkey.client.dataset import Split
+from fedmunkey.simulations.attacks.asking import honest_records, join, log_confidence
+from fedmunkey.simulations.attacks.attack import Attack, Scores, Shadow, Target
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.hospitals import Encoded
 
 
 class LossThreshold(Attack):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from simulations.attacks.attack import Attack
-from simulations.attacks.differencing import Differencing
-from simulations.attacks.likelihood_ratio import LikelihoodRatio
-from simulations.attacks.loss_threshold import LossThreshold
-from simulations.attacks.weights_only import WeightsOnly
+from fedmunkey.simulations.attacks.attack import Attack
+from fedmunkey.simulations.attacks.differencing import Differencing
+from fedmunkey.simulations.attacks.likelihood_ratio import LikelihoodRatio
+from fedmunkey.simulations.attacks.loss_threshold import LossThreshold
+from fedmunkey.simulations.attacks.weights_only import WeightsOnly
 
 _ALL: tuple[Attack, ...] = (LossThreshold(), WeightsOnly(), LikelihoodRatio(), Differencing())
 

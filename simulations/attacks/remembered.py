@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from simulations.answers import Answering
-from simulations.hospitals import Encoded
+from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.hospitals import Encoded
 
 
 @dataclass(frozen=True)

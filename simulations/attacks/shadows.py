@@ -11,15 +11,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from client.dataset import Consent, Split
-from common.errors import InvalidSetting
-from common.randomness import derive_seed
-from simulations.attacks.attack import Shadow
-from simulations.attacks.candidates import candidates
-from simulations.attacks.remembered import remember
-from simulations.case import Case
-from simulations.hospitals import Encoded
-from simulations.unlearning.method import Budget, Family, Method, Trained
+from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.randomness import derive_seed
+from fedmunkey.simulations.attacks.attack import Shadow
+from fedmunkey.simulations.attacks.candidates import candidates
+from fedmunkey.simulations.attacks.remembered import remember
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.unlearning.method import Budget, Family, Method, Trained
 
 FEWEST_SHADOWS = 4
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from simulations.attacks.attack import Attack, Scores, Shadow, Target
-from simulations.attacks.loss_threshold import score_by_loss
-from simulations.case import Case
+from fedmunkey.simulations.attacks.attack import Attack, Scores, Shadow, Target
+from fedmunkey.simulations.attacks.loss_threshold import score_by_loss
+from fedmunkey.simulations.case import Case
 
 
 class WeightsOnly(Attack):

@@ -10,18 +10,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from common import command_line
-from common.errors import InvalidSetting
-from common.guarantees import Guarantee
-from simulations.attacks.shadows import FEWEST_SHADOWS
-from simulations.audit.document import audit_document
-from simulations.audit.trial import Trial, attempt
-from simulations.consent import parse_share
-from simulations.encoded_set import load_encoded
-from simulations.forget_sets.registry import FORGET_SETS
-from simulations.guarantee_table import Interval
-from simulations.machine import usable_cores
-from simulations.options import (
+from fedmunkey.common import command_line
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.simulations.attacks.shadows import FEWEST_SHADOWS
+from fedmunkey.simulations.audit.document import audit_document
+from fedmunkey.simulations.audit.trial import Trial, attempt
+from fedmunkey.simulations.consent import parse_share
+from fedmunkey.simulations.encoded_set import load_encoded
+from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
+from fedmunkey.simulations.guarantee_table import Interval
+from fedmunkey.simulations.machine import usable_cores
+from fedmunkey.simulations.options import (
     AlphaOption,
     BudgetOption,
     DataDirOption,
@@ -36,12 +36,12 @@ from simulations.options import (
     WeightsOption,
     given_settings,
 )
-from simulations.progress import Progress
-from simulations.question import Question
-from simulations.ray_tasks import run_tasks
-from simulations.reporting.files import write_report
-from simulations.unlearning.method import Budget
-from simulations.unlearning.registry import METHODS
+from fedmunkey.simulations.progress import Progress
+from fedmunkey.simulations.question import Question
+from fedmunkey.simulations.ray_tasks import run_tasks
+from fedmunkey.simulations.reporting.files import write_report
+from fedmunkey.simulations.unlearning.method import Budget
+from fedmunkey.simulations.unlearning.registry import METHODS
 
 
 def audit(

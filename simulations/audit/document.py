@@ -9,21 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from common.guarantees import Guarantee
-from common.model_choice import choose_shape
-from simulations.attacks.registry import ATTACKS
-from simulations.audit.trial import Trial
-from simulations.audit.verdicts import UNJUDGED, Verdict, has_power, judge
-from simulations.comparison.document import FORMAT, interval_document
-from simulations.encoded_set import EncodedSet
-from simulations.forget_sets.registry import FORGET_SETS
-from simulations.guarantee_table import Interval
-from simulations.guarantees import epsilon_of_settings
-from simulations.json_values import settings_values
-from simulations.machine import PACKAGES, describe_machine, describe_versions
-from simulations.measurement import Measurement
-from simulations.question import Question
-from simulations.unlearning.registry import METHODS
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model_choice import choose_shape
+from fedmunkey.simulations.attacks.registry import ATTACKS
+from fedmunkey.simulations.audit.trial import Trial
+from fedmunkey.simulations.audit.verdicts import UNJUDGED, Verdict, has_power, judge
+from fedmunkey.simulations.comparison.document import FORMAT, interval_document
+from fedmunkey.simulations.encoded_set import EncodedSet
+from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
+from fedmunkey.simulations.guarantee_table import Interval
+from fedmunkey.simulations.guarantees import epsilon_of_settings
+from fedmunkey.simulations.json_values import settings_values
+from fedmunkey.simulations.machine import PACKAGES, describe_machine, describe_versions
+from fedmunkey.simulations.measurement import Measurement
+from fedmunkey.simulations.question import Question
+from fedmunkey.simulations.unlearning.registry import METHODS
 
 _POINTS = 200
 """Of a ROC curve, at most."""

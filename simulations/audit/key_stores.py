@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from client.bank import read_bank
-from client.dataset import Split
-from client.key_store import KeyStore
-from client.site import SiteFolder
-from common.deletion import DeletionOrder, DeletionRequest, Records
-from common.encoders import Encoder
-from common.references import FederationSecret
-from simulations.answers import HospitalBank
-from simulations.case import Case
-from simulations.hospitals import Hospital, open_hospital
-from simulations.unlearning.munkey import MunkeyFederation
+from fedmunkey.client.bank import read_bank
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, Records
+from fedmunkey.common.encoders import Encoder
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.simulations.answers import HospitalBank
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.hospitals import Hospital, open_hospital
+from fedmunkey.simulations.unlearning.munkey import MunkeyFederation
 
 
 def delete_in_key_stores(

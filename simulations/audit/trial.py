@@ -11,23 +11,23 @@ from typing import Any
 
 import torch
 
-from common.encoders import Encoder
-from common.model_choice import choose_encoder
-from simulations.answers import Answering, Banked
-from simulations.attacks.asking import honest_records
-from simulations.attacks.attack import Scores, Target
-from simulations.attacks.registry import ATTACKS
-from simulations.attacks.shadows import train_shadow
-from simulations.audit.key_stores import delete_in_key_stores
-from simulations.case import Case, seen_although_forgotten
-from simulations.hospitals import Encoded
-from simulations.measurement import Measurement, measure
-from simulations.question import Question
-from simulations.unlearning.method import Budget, Forgotten, Method
-from simulations.unlearning.munkey import MunkeyFederation
-from simulations.unlearning.plain_vit import weights_bytes
-from simulations.unlearning.registry import METHODS
-from simulations.unlearning.retraining import other_choices
+from fedmunkey.common.encoders import Encoder
+from fedmunkey.common.model_choice import choose_encoder
+from fedmunkey.simulations.answers import Answering, Banked
+from fedmunkey.simulations.attacks.asking import honest_records
+from fedmunkey.simulations.attacks.attack import Scores, Target
+from fedmunkey.simulations.attacks.registry import ATTACKS
+from fedmunkey.simulations.attacks.shadows import train_shadow
+from fedmunkey.simulations.audit.key_stores import delete_in_key_stores
+from fedmunkey.simulations.case import Case, seen_although_forgotten
+from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.measurement import Measurement, measure
+from fedmunkey.simulations.question import Question
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
+from fedmunkey.simulations.unlearning.munkey import MunkeyFederation
+from fedmunkey.simulations.unlearning.plain_vit import weights_bytes
+from fedmunkey.simulations.unlearning.registry import METHODS
+from fedmunkey.simulations.unlearning.retraining import other_choices
 
 STATES = ("before", "after", "oracle", "other_oracle")
 """Before forgetting, afterwards, and two federations that never saw the records."""

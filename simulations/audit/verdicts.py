@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from common.guarantees import Guarantee
-from simulations.attacks.attack import Scores
-from simulations.attacks.registry import ATTACKS
-from simulations.audit.trial import Trial
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.simulations.attacks.attack import Scores
+from fedmunkey.simulations.attacks.registry import ATTACKS
+from fedmunkey.simulations.audit.trial import Trial
 
 UNJUDGED = frozenset({"differencing"})
 """Attacks that no federation can withstand which truly revokes access."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
-from simulations.bench.medical_images import obstacle, prepare, train_federation
-from simulations.bench.timing import torch_threads
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from fedmunkey.simulations.bench.medical_images import obstacle, prepare, train_federation
+from fedmunkey.simulations.bench.timing import torch_threads
 
 _FILE = "bccd_cells_28.npz"
 _HOSPITALS = 8

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulations.baselines import Baseline, Comparison, run_baseline
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
-from simulations.bench.medical_images import obstacle, prepare, train_federation
-from simulations.bench.timing import torch_threads
+from fedmunkey.simulations.baselines import Baseline, Comparison, run_baseline
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from fedmunkey.simulations.bench.medical_images import obstacle, prepare, train_federation
+from fedmunkey.simulations.bench.timing import torch_threads
 
 _FILE = "breastmnist.npz"
 _HOSPITALS = 5

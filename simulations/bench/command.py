@@ -11,12 +11,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from common import command_line
-from common.errors import InvalidSetting
-from simulations.bench.document import closing_lines, describe, group_table, result_table
-from simulations.bench.figure import Bench, Result
-from simulations.bench.registry import choose
-from simulations.progress import Progress
+from fedmunkey.common import command_line
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.simulations.bench.document import closing_lines, describe, group_table, result_table
+from fedmunkey.simulations.bench.figure import Bench, Result
+from fedmunkey.simulations.bench.registry import choose
+from fedmunkey.simulations.progress import Progress
 
 
 def bench(

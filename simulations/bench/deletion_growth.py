@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from client.key_store import KeyStore
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
-from common.references import FederationSecret
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
-from simulations.bench.synthetic_store import SITE, SyntheticStore, subject_name
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from fedmunkey.simulations.bench.synthetic_store import SITE, SyntheticStore, subject_name
 
 _GROWTH = Figure(
     "deletion-growth",

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Subject
-from common.deletion_channel import DeletionChannel
-from common.references import REFERENCE_BYTES
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
-from simulations.bench.service_clients import (
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Subject
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.references import REFERENCE_BYTES
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from fedmunkey.simulations.bench.service_clients import (
     Submissions,
     connected_sites,
     erased,
@@ -26,7 +26,7 @@ from simulations.bench.service_clients import (
     submit_for,
     submit_many,
 )
-from simulations.bench.service_process import RunningService, running_service
+from fedmunkey.simulations.bench.service_process import RunningService, running_service
 
 _EVERY_SITE = Figure(
     "service-sites",

@@ -11,25 +11,25 @@ from pathlib import Path
 
 import numpy as np
 
-from client.bank import read_bank
-from client.dataset import Split
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Subject
-from common.deletion_channel import DeletionChannel
-from common.errors import FederationStopped
-from common.guarantees import Guarantee
-from common.model_choice import choose_encoder, choose_shape
-from common.references import FederationSecret
-from common.settings import Settings
-from server.deletion_server import DeletionServer
-from server.deletion_service import LedgerService
-from server.ledger import Ledger
-from simulations.baselines import Baseline, Comparison, run_baseline
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
-from simulations.bench.timing import torch_threads
-from simulations.deletions import running_agents
-from simulations.hospitals import Hospital, encode_all, give, open_hospital
-from simulations.partition import partition
-from simulations.sources import load_dataset
+from fedmunkey.client.bank import read_bank
+from fedmunkey.client.dataset import Split
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Subject
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.errors import FederationStopped
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model_choice import choose_encoder, choose_shape
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import Settings
+from fedmunkey.server.deletion_server import DeletionServer
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.simulations.baselines import Baseline, Comparison, run_baseline
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from fedmunkey.simulations.bench.timing import torch_threads
+from fedmunkey.simulations.deletions import running_agents
+from fedmunkey.simulations.hospitals import Hospital, encode_all, give, open_hospital
+from fedmunkey.simulations.partition import partition
+from fedmunkey.simulations.sources import load_dataset
 
 _TARGET = Target(Relation.AT_LEAST, 1000.0)
 _ONE_SITE = Figure(

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
-from simulations.bench.figure import Group, Result, number
-from simulations.machine import describe_machine, describe_versions
+from fedmunkey.simulations.bench.figure import Group, Result, number
+from fedmunkey.simulations.machine import describe_machine, describe_versions
 
 _FORMAT = 1
 _PACKAGES = ("fedmunkey", "torch", "numpy", "faiss-cpu", "flwr", "grpcio")

@@ -16,20 +16,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.bank import Bank, read_bank
-from client.key_store import KeyStore
-from client.key_store.encryption import OVERHEAD
-from client.key_store.key_file import KeyFile
-from client.site import model_shape
-from client.training import train
-from common.guarantees import Guarantee
-from common.model import Munkey
-from common.neighbours import NeighbourLists
-from common.references import FederationSecret
-from common.settings import Settings
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
-from simulations.bench.synthetic_store import CLASSES, SyntheticStore
-from simulations.bench.timing import alternate, keep_freed_memory, ratio, torch_threads
+from fedmunkey.client.bank import Bank, read_bank
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.key_store.encryption import OVERHEAD
+from fedmunkey.client.key_store.key_file import KeyFile
+from fedmunkey.client.site import model_shape
+from fedmunkey.client.training import train
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model import Munkey
+from fedmunkey.common.neighbours import NeighbourLists
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from fedmunkey.simulations.bench.synthetic_store import CLASSES, SyntheticStore
+from fedmunkey.simulations.bench.timing import alternate, keep_freed_memory, ratio, torch_threads
 
 _LOADING = Figure(
     "encryption-loading",
@@ -119,9 +119,9 @@ def _in_the_clear() -> Iterator[None]:
         return [b""] * len(entries)
 
     with (
-        patch("client.key_store.enrolment.seal", seal),
-        patch("client.key_store.store.seal", seal),
-        patch("client.key_store.holdings.unseal", unseal),
+        patch("fedmunkey.client.key_store.enrolment.seal", seal),
+        patch("fedmunkey.client.key_store.store.seal", seal),
+        patch("fedmunkey.client.key_store.holdings.unseal", unseal),
         patch.object(KeyFile, "read", read),
     ):
         yield

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from simulations.progress import Progress
+from fedmunkey.simulations.progress import Progress
 
 
 class Relation(StrEnum):

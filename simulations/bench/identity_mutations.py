@@ -10,18 +10,18 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from common.errors import InvalidIdentity
-from common.identities import MemberRole
-from common.identities.enrolment import SIGNING_CONTEXT
-from common.identities.identity import certificate_pem, parse_certificate
-from common.identities.invitation import new_token
-from common.identities.keys import make_signing_request, public_bytes
-from common.identities.member_names import member_of
-from common.signing.keys import SigningKey
-from protos import enrolment_pb2
-from server.authority import CertificateAuthority
-from server.enrolment_server import read_enrolment
-from simulations.bench.proof_case import SITES, START
+from fedmunkey.common.errors import InvalidIdentity
+from fedmunkey.common.identities import MemberRole
+from fedmunkey.common.identities.enrolment import SIGNING_CONTEXT
+from fedmunkey.common.identities.identity import certificate_pem, parse_certificate
+from fedmunkey.common.identities.invitation import new_token
+from fedmunkey.common.identities.keys import make_signing_request, public_bytes
+from fedmunkey.common.identities.member_names import member_of
+from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.protos import enrolment_pb2
+from fedmunkey.server.authority import CertificateAuthority
+from fedmunkey.server.enrolment_server import read_enrolment
+from fedmunkey.simulations.bench.proof_case import SITES, START
 
 Believe = Callable[[bytes], bool]
 """Raises `FedmunkeyError` if it does not believe bytes; returns whether they say what the original does not."""

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from client.dataset import Dataset, Split
-from client.evaluation import evaluate
-from common.guarantees import Guarantee
-from common.model import ModelShape
-from common.model_choice import choose_encoder, choose_shape
-from common.settings import Settings
-from simulations.baselines import Comparison
-from simulations.bench.figure import Bench
-from simulations.federated_loop import learn
-from simulations.hospitals import Encoded, encode_all, give, held_out_of
-from simulations.partition import partition
-from simulations.sources import load_dataset
+from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.client.evaluation import evaluate
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model_choice import choose_encoder, choose_shape
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.baselines import Comparison
+from fedmunkey.simulations.bench.figure import Bench
+from fedmunkey.simulations.federated_loop import learn
+from fedmunkey.simulations.hospitals import Encoded, encode_all, give, held_out_of
+from fedmunkey.simulations.partition import partition
+from fedmunkey.simulations.sources import load_dataset
 
 _ENCODER = "squeezenet1_0"
 

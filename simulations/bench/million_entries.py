@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from client.key_store import KeyStore
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
-from common.failpoints import Armed, Failpoint, Plan, arm
-from common.references import FederationSecret
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
-from simulations.bench.memory import resident_memory
-from simulations.bench.synthetic_store import SITE, SyntheticStore, subject_name
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
+from fedmunkey.common.failpoints import Armed, Failpoint, Plan, arm
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from fedmunkey.simulations.bench.memory import resident_memory
+from fedmunkey.simulations.bench.synthetic_store import SITE, SyntheticStore, subject_name
 
 _COMMIT = Figure(
     "million-entries-commit",

@@ -12,20 +12,20 @@ from typing import Any
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from client.trust import check_order
-from common.certificate import verify_certificate
-from common.errors import FedmunkeyError, InvalidProof
-from common.log_heads import LogHead
-from common.receipts import Receipt
-from common.signed_requests import request_digest
-from common.signing.canonical import canonical_json
-from common.signing.dsse import Envelope
-from common.signing.statements import PAYLOAD_TYPE, read_envelope
-from common.trusted_keys import Role
-from common.wire import order_from_wire, order_to_wire
-from protos import deletion_pb2
-from simulations.bench.identity_mutations import identity_subjects
-from simulations.bench.proof_case import SECRET, SITES, START, STRANGER, TRUST, ProofCase
+from fedmunkey.client.trust import check_order
+from fedmunkey.common.certificate import verify_certificate
+from fedmunkey.common.errors import FedmunkeyError, InvalidProof
+from fedmunkey.common.log_heads import LogHead
+from fedmunkey.common.receipts import Receipt
+from fedmunkey.common.signed_requests import request_digest
+from fedmunkey.common.signing.canonical import canonical_json
+from fedmunkey.common.signing.dsse import Envelope
+from fedmunkey.common.signing.statements import PAYLOAD_TYPE, read_envelope
+from fedmunkey.common.trusted_keys import Role
+from fedmunkey.common.wire import order_from_wire, order_to_wire
+from fedmunkey.protos import deletion_pb2
+from fedmunkey.simulations.bench.identity_mutations import identity_subjects
+from fedmunkey.simulations.bench.proof_case import SECRET, SITES, START, STRANGER, TRUST, ProofCase
 
 
 @dataclass(frozen=True)

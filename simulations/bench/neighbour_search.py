@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from client.neighbour_index import SLACK
-from common.neighbours import nearest
-from common.settings import Settings
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
-from simulations.bench.timing import alternate, ratio, torch_threads
-from simulations.machine import usable_cores
+from fedmunkey.client.neighbour_index import SLACK
+from fedmunkey.common.neighbours import nearest
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from fedmunkey.simulations.bench.timing import alternate, ratio, torch_threads
+from fedmunkey.simulations.machine import usable_cores
 
 _TIME = Figure(
     "search-time",

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from client.bank import Bank
-from client.key_store import Tokens
-from client.noisy_step import FEW_STEPS, spending_of_round
-from client.secret_noise import SecretNoise
-from client.training import train
-from common.guarantees import Guarantee
-from common.model import ModelShape, Munkey
-from common.neighbours import NeighbourLists
-from common.settings import ImagePath, Settings, TrainedWeights
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
-from simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio, torch_threads
+from fedmunkey.client.bank import Bank
+from fedmunkey.client.key_store import Tokens
+from fedmunkey.client.noisy_step import FEW_STEPS, spending_of_round
+from fedmunkey.client.secret_noise import SecretNoise
+from fedmunkey.client.training import train
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.neighbours import NeighbourLists
+from fedmunkey.common.settings import ImagePath, Settings, TrainedWeights
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from fedmunkey.simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio, torch_threads
 
 _TRAINING = Figure(
     "noisy-training-time",
@@ -55,7 +55,7 @@ def _measure(bench: Bench) -> Iterator[Result]:
 def _calibrate(settings: Settings) -> float:
     """Return the seconds that it takes to find the noise; later calls for the same settings look it up."""
     # What the accountant is made of takes seconds to import, once.
-    import common.privacy  # noqa: F401
+    import fedmunkey.common.privacy  # noqa: F401
 
     start = time.perf_counter()
     spending_of_round(settings)

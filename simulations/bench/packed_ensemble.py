@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.model import ModelShape, Munkey
-from common.settings import ImagePath, Settings
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
-from simulations.bench.timing import alternate, keep_freed_memory, ratio, torch_threads
-from simulations.plain_vit import PlainViT
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from fedmunkey.simulations.bench.timing import alternate, keep_freed_memory, ratio, torch_threads
+from fedmunkey.simulations.plain_vit import PlainViT
 
 _DIFFERENCE = Figure(
     "packed-difference",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from common.deletion import (
+from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionOrder,
@@ -17,17 +17,17 @@ from common.deletion import (
     Subject,
     Target,
 )
-from common.guarantees import Guarantee, PrivacyLoss
-from common.log_heads import LogHead
-from common.receipts import Receipt, WitnessedHead
-from common.references import FederationSecret
-from common.signed_requests import request_digest, sign_request
-from common.signing.keys import SigningKey
-from common.trusted_keys import Role, TrustedKey, TrustedKeys
-from server.deletion_service import LedgerService
-from server.ledger import Ledger
-from server.log import TransparencyLog
-from server.proofs import CoordinatorProofs
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.log_heads import LogHead
+from fedmunkey.common.receipts import Receipt, WitnessedHead
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.signed_requests import request_digest, sign_request
+from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.log import TransparencyLog
+from fedmunkey.server.proofs import CoordinatorProofs
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SITES = ("hospital-1", "hospital-2")

@@ -13,19 +13,19 @@ from pathlib import Path
 
 import numpy as np
 
-from client.key_store import KeyStore, StoreDescription
-from client.site_proofs import SiteProofs
-from common.deletion import DeletionOrder, Subject
-from common.log_heads import LogUpdate
-from common.merkle import check_consistency, check_inclusion
-from common.settings import ImagePath, Settings
-from server.deletion_service import LedgerService
-from server.ledger import Ledger
-from server.log import TransparencyLog
-from server.log_leaves import Leaf, LeafKind
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
-from simulations.bench.mutations import try_mutations
-from simulations.bench.proof_case import (
+from fedmunkey.client.key_store import KeyStore, StoreDescription
+from fedmunkey.client.site_proofs import SiteProofs
+from fedmunkey.common.deletion import DeletionOrder, Subject
+from fedmunkey.common.log_heads import LogUpdate
+from fedmunkey.common.merkle import check_consistency, check_inclusion
+from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.log import TransparencyLog
+from fedmunkey.server.log_leaves import Leaf, LeafKind
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from fedmunkey.simulations.bench.mutations import try_mutations
+from fedmunkey.simulations.bench.proof_case import (
     LOG,
     SECRET,
     SITE_KEYS,

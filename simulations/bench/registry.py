@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from common.errors import InvalidSetting
-from simulations.bench import (
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.simulations.bench import (
     bccd,
     breastmnist,
     deletion_growth,
@@ -22,7 +22,7 @@ from simulations.bench import (
     site_memory,
     training_epoch,
 )
-from simulations.bench.figure import Group
+from fedmunkey.simulations.bench.figure import Group
 
 GROUPS: tuple[Group, ...] = (
     packed_ensemble.GROUP,

@@ -11,12 +11,12 @@ from typing import Any
 
 import grpc
 
-from common.deletion import Acknowledgement, DeletionRequest, SiteState, WholeSite
-from common.deletion_channel import MESSAGE_OPTIONS
-from common.guarantees import Guarantee
-from common.wire import acknowledgement_to_wire, order_from_wire, request_to_wire
-from protos import deletion_pb2
-from protos.deletion_pb2_grpc import DeletionStub
+from fedmunkey.common.deletion import Acknowledgement, DeletionRequest, SiteState, WholeSite
+from fedmunkey.common.deletion_channel import MESSAGE_OPTIONS
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.wire import acknowledgement_to_wire, order_from_wire, request_to_wire
+from fedmunkey.protos import deletion_pb2
+from fedmunkey.protos.deletion_pb2_grpc import DeletionStub
 
 PATIENCE_SECONDS = 120.0
 _CONNECTING_AT_ONCE = 50

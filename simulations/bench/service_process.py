@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import FederationStopped
-from server.ledger import Ledger
-from simulations.bench.memory import resident_memory
+from fedmunkey.common.errors import FederationStopped
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.simulations.bench.memory import resident_memory
 
 _ROOT = Path(__file__).parents[2]
 _END_SECONDS = 30.0
@@ -59,7 +59,7 @@ def running_service(folder: Path, sites: Sequence[str], database: str = "") -> I
     words += ["--log-key", str(folder / "log-key.pem")]
     with (folder / "service.log").open("w") as log:
         process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-c", "from server.cli import main; main()", *words],
+            [sys.executable, "-c", "from fedmunkey.server.cli import main; main()", *words],
             cwd=_ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,

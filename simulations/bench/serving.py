@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from common.aggregation import Retrieved
-from common.model import ModelShape, Munkey
-from common.neighbours import nearest
-from common.settings import ImagePath, Settings
-from simulations.bench.figure import Bench, Figure, Group, Result
-from simulations.bench.timing import alternate, ratio, torch_threads
+from fedmunkey.common.aggregation import Retrieved
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.neighbours import nearest
+from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Result
+from fedmunkey.simulations.bench.timing import alternate, ratio, torch_threads
 
 _LOOKUP = Figure("lookup-time", "looking up one query in a bank of 10,000, over the model's pass for it", "x")
 _SENT = Figure("bytes-sent", "shared weights that a site sends in a round, over the features of one record", "records")

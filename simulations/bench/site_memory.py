@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from client.key_store import StoreDescription
-from client.neighbour_index import SLACK
-from common.references import FederationSecret
-from common.settings import ImagePath, Settings
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
-from simulations.bench.memory import in_child
-from simulations.bench.site_process import STEPS, build_lists, train_site
-from simulations.bench.synthetic_store import SITE, SyntheticStore
+from fedmunkey.client.key_store import StoreDescription
+from fedmunkey.client.neighbour_index import SLACK
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from fedmunkey.simulations.bench.memory import in_child
+from fedmunkey.simulations.bench.site_process import STEPS, build_lists, train_site
+from fedmunkey.simulations.bench.synthetic_store import SITE, SyntheticStore
 
 _RECORD = Figure("site-memory", "memory of a site while it trains, frozen path, with each further record", "bytes")
 _LINEAR = Figure(

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import torch
 
-from client.bank import read_bank
-from client.key_store import KeyStore
-from client.neighbour_index import list_arrivals
-from client.site import model_shape
-from client.training import train
-from common.guarantees import Guarantee
-from common.model import Munkey
-from common.settings import Settings
-from simulations.bench.memory import peak_memory, resident_memory
-from simulations.bench.synthetic_store import CLASSES
+from fedmunkey.client.bank import read_bank
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.neighbour_index import list_arrivals
+from fedmunkey.client.site import model_shape
+from fedmunkey.client.training import train
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model import Munkey
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.bench.memory import peak_memory, resident_memory
+from fedmunkey.simulations.bench.synthetic_store import CLASSES
 
 STEPS = 64
 """Training steps after which memory has reached its peak."""

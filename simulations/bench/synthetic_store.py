@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.dataset import Consent, Dataset, Split
-from client.key_store import KeyStore, StoreDescription, Tokens
-from client.key_store.schema import connect
-from client.neighbour_index import SLACK
-from common.encoders import Encoding
-from common.guarantees import Guarantee
-from common.neighbours import NeighbourLists
-from common.references import FederationSecret
-from common.settings import ImagePath, Settings
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.key_store import KeyStore, StoreDescription, Tokens
+from fedmunkey.client.key_store.schema import connect
+from fedmunkey.client.neighbour_index import SLACK
+from fedmunkey.common.encoders import Encoding
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.neighbours import NeighbourLists
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import ImagePath, Settings
 
 SITE = "hospital-1"
 CLASSES = 10

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from client.bank import Bank
-from client.key_store import Tokens
-from client.neighbour_index import SLACK
-from client.training import train
-from common.guarantees import Guarantee
-from common.model import ModelShape, Munkey
-from common.neighbours import nearest
-from common.settings import ImagePath, Settings
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
-from simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio, torch_threads
-from simulations.plain_vit import PlainViT, train_plain
+from fedmunkey.client.bank import Bank
+from fedmunkey.client.key_store import Tokens
+from fedmunkey.client.neighbour_index import SLACK
+from fedmunkey.client.training import train
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.neighbours import nearest
+from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from fedmunkey.simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio, torch_threads
+from fedmunkey.simulations.plain_vit import PlainViT, train_plain
 
 _TARGET = Target(Relation.AT_MOST, 1.6)
 _SMALL = Figure("epoch-8x8", "training epoch, 8x8 images in 2x2 patches, over the plain ViT's", "x", _TARGET)

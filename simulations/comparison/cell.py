@@ -10,16 +10,16 @@ from typing import Any, TypeVar
 
 import torch
 
-from simulations.answers import Answering
-from simulations.case import Case, seen_although_forgotten
-from simulations.hospitals import Encoded
-from simulations.json_values import finite_only
-from simulations.measurement import Measurement, measure
-from simulations.question import Question
-from simulations.unlearning.method import Budget, Method
-from simulations.unlearning.plain_vit import PlainFederation
-from simulations.unlearning.registry import METHODS
-from simulations.unlearning.retraining import Retraining, other_choices
+from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.case import Case, seen_although_forgotten
+from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.json_values import finite_only
+from fedmunkey.simulations.measurement import Measurement, measure
+from fedmunkey.simulations.question import Question
+from fedmunkey.simulations.unlearning.method import Budget, Method
+from fedmunkey.simulations.unlearning.plain_vit import PlainFederation
+from fedmunkey.simulations.unlearning.registry import METHODS
+from fedmunkey.simulations.unlearning.retraining import Retraining, other_choices
 
 Trained = TypeVar("Trained", bound=Answering)
 

@@ -14,18 +14,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from common import command_line
-from common.errors import InvalidSetting
-from simulations.comparison.cell import Outcome
-from simulations.comparison.document import comparison_document
-from simulations.comparison.findings import COLUMNS, SetFindings
-from simulations.comparison.jobs import Job, run_jobs
-from simulations.comparison.kept_cells import KeptCells
-from simulations.consent import parse_share
-from simulations.encoded_set import EncodedSet, load_encoded
-from simulations.json_values import settings_values
-from simulations.machine import PACKAGES, describe_versions, usable_cores
-from simulations.options import (
+from fedmunkey.common import command_line
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.simulations.comparison.cell import Outcome
+from fedmunkey.simulations.comparison.document import comparison_document
+from fedmunkey.simulations.comparison.findings import COLUMNS, SetFindings
+from fedmunkey.simulations.comparison.jobs import Job, run_jobs
+from fedmunkey.simulations.comparison.kept_cells import KeptCells
+from fedmunkey.simulations.consent import parse_share
+from fedmunkey.simulations.encoded_set import EncodedSet, load_encoded
+from fedmunkey.simulations.json_values import settings_values
+from fedmunkey.simulations.machine import PACKAGES, describe_versions, usable_cores
+from fedmunkey.simulations.options import (
     AlphaOption,
     BudgetOption,
     DataDirOption,
@@ -39,12 +39,12 @@ from simulations.options import (
     WeightsOption,
     given_settings,
 )
-from simulations.progress import Progress
-from simulations.question import Question
-from simulations.reporting.files import write_report
-from simulations.sources import load_dataset
-from simulations.unlearning.method import Budget
-from simulations.unlearning.registry import METHODS
+from fedmunkey.simulations.progress import Progress
+from fedmunkey.simulations.question import Question
+from fedmunkey.simulations.reporting.files import write_report
+from fedmunkey.simulations.sources import load_dataset
+from fedmunkey.simulations.unlearning.method import Budget
+from fedmunkey.simulations.unlearning.registry import METHODS
 
 _FORGET_SET = "random+canaries"
 _QUICK_SEEDS = 2

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from common.model_choice import choose_shape
-from simulations.comparison.findings import COLUMNS, SetFindings
-from simulations.encoded_set import EncodedSet
-from simulations.forget_sets.registry import FORGET_SETS
-from simulations.guarantee_table import Interval
-from simulations.json_values import settings_values
-from simulations.machine import PACKAGES, describe_machine, describe_versions
-from simulations.question import Question
-from simulations.unlearning.registry import METHODS
+from fedmunkey.common.model_choice import choose_shape
+from fedmunkey.simulations.comparison.findings import COLUMNS, SetFindings
+from fedmunkey.simulations.encoded_set import EncodedSet
+from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
+from fedmunkey.simulations.guarantee_table import Interval
+from fedmunkey.simulations.json_values import settings_values
+from fedmunkey.simulations.machine import PACKAGES, describe_machine, describe_versions
+from fedmunkey.simulations.question import Question
+from fedmunkey.simulations.unlearning.registry import METHODS
 
 FORMAT = 1
 

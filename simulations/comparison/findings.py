@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from simulations.comparison.cell import Outcome
-from simulations.guarantee_table import Interval
-from simulations.unlearning.registry import METHODS
+from fedmunkey.simulations.comparison.cell import Outcome
+from fedmunkey.simulations.guarantee_table import Interval
+from fedmunkey.simulations.unlearning.registry import METHODS
 
 CLOSE = 1.0
 """Points of test accuracy that count as equally good."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from simulations.comparison.cell import Outcome, run_cell
-from simulations.hospitals import Encoded
-from simulations.question import Question
-from simulations.ray_tasks import run_tasks
+from fedmunkey.simulations.comparison.cell import Outcome, run_cell
+from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.question import Question
+from fedmunkey.simulations.ray_tasks import run_tasks
 
 
 @dataclass(frozen=True)

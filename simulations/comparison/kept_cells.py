@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from simulations.comparison.cell import Outcome
+from fedmunkey.simulations.comparison.cell import Outcome
 
 _FORMAT = 1
 

@@ -12,12 +12,12 @@ from typing import Annotated
 
 import typer
 
-from common import command_line
-from common.errors import InvalidSetting
-from common.stop_signals import stopped_by_signals
-from simulations.deployment.stage import Stage
-from simulations.deployment.walkthrough import Walkthrough
-from simulations.sources import load_dataset
+from fedmunkey.common import command_line
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.stop_signals import stopped_by_signals
+from fedmunkey.simulations.deployment.stage import Stage
+from fedmunkey.simulations.deployment.walkthrough import Walkthrough
+from fedmunkey.simulations.sources import load_dataset
 
 
 def deploy_local(

@@ -17,8 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from common.errors import FedmunkeyError
-from common.flower import flower_environment
+from fedmunkey.common.errors import FedmunkeyError
+from fedmunkey.common.flower import flower_environment
 
 _PACKAGES = {"munkey-client": "client", "munkey-server": "server", "munkey-sim": "simulations"}
 _SECONDS = 300.0

@@ -13,15 +13,15 @@ from typing import Any
 
 import httpx
 
-from client.dataset import Dataset
-from simulations.deployment.hospital_files import (
+from fedmunkey.client.dataset import Dataset
+from fedmunkey.simulations.deployment.hospital_files import (
     HOSPITALS,
     MANIFEST,
     PATIENT,
     HospitalFiles,
     write_hospital_files,
 )
-from simulations.deployment.stage import Background, Stage, StepFailed, free_ports
+from fedmunkey.simulations.deployment.stage import Background, Stage, StepFailed, free_ports
 
 OFFICER = "officer"
 
@@ -181,7 +181,7 @@ class Walkthrough:
         stage.type("munkey-client", "certificate", self._request, "--output", "certificate.json", *about)
         whom = ["--secret", "federation.secret", "--subject", PATIENT]
         stage.type("munkey-client", "verify", "certificate.json", "--keys", "keys.json", *whom)
-        stage.type("python", "-m", "common.verify_certificate", "certificate.json", "--keys", "keys.json")
+        stage.type("python", "-m", "fedmunkey.common.verify_certificate", "certificate.json", "--keys", "keys.json")
         stage.say("no file of the hospitals that held the patient has a byte of what was deleted")
         for hospital in HOSPITALS[:2]:
             stage.type("munkey-client", "verify-erasure", 1, "--site-dir", hospital)

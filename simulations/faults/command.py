@@ -15,11 +15,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from common import command_line
-from common.errors import InvalidSetting
-from simulations.faults.driver import FaultRun, run
-from simulations.faults.report import closing_line, document, table
-from simulations.faults.run_ledger import check_database
+from fedmunkey.common import command_line
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.simulations.faults.driver import FaultRun, run
+from fedmunkey.simulations.faults.report import closing_line, document, table
+from fedmunkey.simulations.faults.run_ledger import check_database
 
 BROKEN = 1
 """The exit code if a promise was not kept."""

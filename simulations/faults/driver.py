@@ -10,18 +10,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, RequestStatus, SiteState, Subject
-from common.errors import ServiceUnavailable
-from simulations.faults.federation import make_federation
-from simulations.faults.injections import INJECTIONS, Backup
-from simulations.faults.invariants import Findings, check
-from simulations.faults.model import Asked, Named
-from simulations.faults.processes import Launcher
-from simulations.faults.proxy import CLEAR
-from simulations.faults.requests import Drawn, draw_requests
-from simulations.faults.run_ledger import RunLedger
-from simulations.faults.stage import PRELOAD, Slot, Stage
-from simulations.faults.submissions import Requesters
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, RequestStatus, SiteState, Subject
+from fedmunkey.common.errors import ServiceUnavailable
+from fedmunkey.simulations.faults.federation import make_federation
+from fedmunkey.simulations.faults.injections import INJECTIONS, Backup
+from fedmunkey.simulations.faults.invariants import Findings, check
+from fedmunkey.simulations.faults.model import Asked, Named
+from fedmunkey.simulations.faults.processes import Launcher
+from fedmunkey.simulations.faults.proxy import CLEAR
+from fedmunkey.simulations.faults.requests import Drawn, draw_requests
+from fedmunkey.simulations.faults.run_ledger import RunLedger
+from fedmunkey.simulations.faults.stage import PRELOAD, Slot, Stage
+from fedmunkey.simulations.faults.submissions import Requesters
 
 WINDOW = 8
 """Requests that are under way together, in any order."""
@@ -67,7 +67,7 @@ class FaultRun:
     sites: int
     seed: int
     folder: Path
-    agent_entry: str = "client.cli:main"
+    agent_entry: str = "fedmunkey.client.cli:main"
     database: str = ""
 
 

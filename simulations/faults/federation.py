@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from client.dataset import Consent, Dataset, Split
-from client.site import SiteFolder, hospital_name
-from common.encoders import Encoding
-from common.encoders.descriptor import DescriptorEncoder
-from common.model_choice import choose_shape
-from common.references import FederationSecret
-from common.settings import Settings
-from simulations.faults.jumping_clock import JumpingClock
-from simulations.faults.model import FederationModel, ModelRecord, SiteModel
-from simulations.faults.processes import Program
-from simulations.faults.run_ledger import FILE, RunLedger
-from simulations.hospitals import Encoded, Hospital, open_hospital
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.site import SiteFolder, hospital_name
+from fedmunkey.common.encoders import Encoding
+from fedmunkey.common.encoders.descriptor import DescriptorEncoder
+from fedmunkey.common.model_choice import choose_shape
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.faults.jumping_clock import JumpingClock
+from fedmunkey.simulations.faults.model import FederationModel, ModelRecord, SiteModel
+from fedmunkey.simulations.faults.processes import Program
+from fedmunkey.simulations.faults.run_ledger import FILE, RunLedger
+from fedmunkey.simulations.hospitals import Encoded, Hospital, open_hospital
 
 CLASSES = 2
 _RECORDS_PER_DELETION = 2.2
@@ -110,9 +110,9 @@ class Federation:
         words = ["serve", "--database", self.run_ledger.url, "--log-key", key, "--address", address]
         for site in self.sites:
             words += ["--site", site.name]
-        return Program("simulations.faults.jumping_clock:main", tuple(words), self.folder / "server.log")
+        return Program("fedmunkey.simulations.faults.jumping_clock:main", tuple(words), self.folder / "server.log")
 
-    def agent(self, site: Site, address: str, entry: str = "client.cli:main") -> Program:
+    def agent(self, site: Site, address: str, entry: str = "fedmunkey.client.cli:main") -> Program:
         """Return a site's deletion agent."""
         words = ("agent", "--site-dir", str(site.folder.path), "--service", address)
         return Program(entry, words, self.folder / f"{site.name}-agent.log")
@@ -122,7 +122,7 @@ class Federation:
         settings = SETTINGS.replace(deletion_service=address, seed=seed)
         changed = {name: value for name, value in settings.to_config().items() if value != Settings().to_config()[name]}
         words = (str(site.folder.path), *(f"{name}={value}" for name, value in changed.items()))
-        return Program("simulations.faults.training:main", words, self.folder / f"{site.name}-training.log", nice=5)
+        return Program("fedmunkey.simulations.faults.training:main", words, self.folder / f"{site.name}-training.log", nice=5)
 
 
 def record_id(number: int) -> str:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from common.failpoints import Act, Action, Failpoint, Plan
-from simulations.faults.federation import Site, batch
-from simulations.faults.proxy import CLEAR, Conditions
-from simulations.faults.stage import PATIENCE, Role, Stage
+from fedmunkey.common.failpoints import Act, Action, Failpoint, Plan
+from fedmunkey.simulations.faults.federation import Site, batch
+from fedmunkey.simulations.faults.proxy import CLEAR, Conditions
+from fedmunkey.simulations.faults.stage import PATIENCE, Role, Stage
 
 _LOCK_SECONDS = 0.4
 _HOLE_SECONDS = 0.6

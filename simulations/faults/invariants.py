@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from client.dataset import Split
-from client.key_store import KeyStore
-from common.deletion import Acknowledgement, RequestState, RequestStatus
-from simulations.faults.federation import Federation, Site, record_id
-from simulations.faults.model import Expected, SiteModel
-from simulations.faults.residue import Contents, not_overwritten
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.common.deletion import Acknowledgement, RequestState, RequestStatus
+from fedmunkey.simulations.faults.federation import Federation, Site, record_id
+from fedmunkey.simulations.faults.model import Expected, SiteModel
+from fedmunkey.simulations.faults.residue import Contents, not_overwritten
 
 
 @dataclass

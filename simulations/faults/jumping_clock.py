@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-import server.cli
-from common.deletion import utc_now
+import fedmunkey.server.cli
+from fedmunkey.common.deletion import utc_now
 
 VARIABLE = "MUNKEY_SIM_CLOCK"
 """Names a file that holds by how many seconds the clock is wrong; it is read at every look at the clock."""
@@ -18,9 +18,9 @@ VARIABLE = "MUNKEY_SIM_CLOCK"
 def main() -> None:
     """Run `munkey-server`, every ledger of which tells the time by that file."""
     clock = JumpingClock(Path(os.environ[VARIABLE]))
-    names = vars(server.cli)
+    names = vars(fedmunkey.server.cli)
     names["Ledger"] = partial(names["Ledger"], clock=clock)
-    server.cli.main()
+    fedmunkey.server.cli.main()
 
 
 class JumpingClock:

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from common.failpoints import arm_from_environment
+from fedmunkey.common.failpoints import arm_from_environment
 
 _LOOK = 0.01
 """Seconds between two looks at whether a process has ended."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from client.key_store import Enrolled
-from common.deletion import SiteState
+from fedmunkey.client.key_store import Enrolled
+from fedmunkey.common.deletion import SiteState
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from common.errors import FedmunkeyError
+from fedmunkey.common.errors import FedmunkeyError
 
 _ROOT = Path(__file__).parents[2]
 _PATIENCE = 600.0
@@ -112,7 +112,7 @@ class Launcher:
     def _begin(self) -> None:
         path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
         self._parent = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "simulations.faults.launcher", *self._preload],
+            [sys.executable, "-m", "fedmunkey.simulations.faults.launcher", *self._preload],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},

@@ -6,10 +6,10 @@ from typing import Any
 
 from rich.table import Table
 
-from common.failpoints import Failpoint
-from simulations.faults.driver import Outcome
-from simulations.faults.stage import RANDOM_TIME, Role
-from simulations.machine import describe_machine, describe_versions
+from fedmunkey.common.failpoints import Failpoint
+from fedmunkey.simulations.faults.driver import Outcome
+from fedmunkey.simulations.faults.stage import RANDOM_TIME, Role
+from fedmunkey.simulations.machine import describe_machine, describe_versions
 
 _PACKAGES = ("fedmunkey", "grpcio", "sqlalchemy", "torch")
 

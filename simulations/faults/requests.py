@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, Subject, WholeSite
-from simulations.faults.federation import Federation
-from simulations.faults.model import Asked, Named
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, Subject, WholeSite
+from fedmunkey.simulations.faults.federation import Federation
+from fedmunkey.simulations.faults.model import Asked, Named
 
 _NOWHERE = 10**6
 """Records and subjects with larger numbers are at no site."""

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from client.key_store.key_file import SLOT_BYTES, key_file_of
-from client.key_store.schema import CONTENTS
+from fedmunkey.client.key_store.key_file import SLOT_BYTES, key_file_of
+from fedmunkey.client.key_store.schema import CONTENTS
 
 PIECE = 16
 """Contents are searched for in pieces of so many bytes, at any offset."""

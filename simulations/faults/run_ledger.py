@@ -12,8 +12,8 @@ from typing import Self
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from common.errors import InvalidSetting
-from server.ledger_database import POSTGRESQL, have_to_itself, ledger_url, open_engine
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.server.ledger_database import POSTGRESQL, have_to_itself, ledger_url, open_engine
 
 FILE = "ledger.sqlite"
 

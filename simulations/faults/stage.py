@@ -14,16 +14,16 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
-from common.deletion import RequestStatus
-from common.deletion_channel import DeletionChannel
-from common.errors import ServiceUnavailable
-from common.failpoints import VARIABLE as FAILPOINTS
-from common.failpoints import Act, Action, Failpoint, Plan
-from simulations.faults.federation import Federation, Site
-from simulations.faults.jumping_clock import VARIABLE as CLOCK
-from simulations.faults.processes import Launcher, Process, ProcessFault, Program, wait_until
-from simulations.faults.proxy import Proxy
-from simulations.faults.training_log import DONE
+from fedmunkey.common.deletion import RequestStatus
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.errors import ServiceUnavailable
+from fedmunkey.common.failpoints import VARIABLE as FAILPOINTS
+from fedmunkey.common.failpoints import Act, Action, Failpoint, Plan
+from fedmunkey.simulations.faults.federation import Federation, Site
+from fedmunkey.simulations.faults.jumping_clock import VARIABLE as CLOCK
+from fedmunkey.simulations.faults.processes import Launcher, Process, ProcessFault, Program, wait_until
+from fedmunkey.simulations.faults.proxy import Proxy
+from fedmunkey.simulations.faults.training_log import DONE
 
 PATIENCE = 120.0
 """Seconds that anything may take which must happen, on a machine that has much else to do."""
@@ -39,10 +39,10 @@ _PASSES = 3
 
 # PyTorch imports the last one at an optimiser's first step, which would take each training process two seconds.
 PRELOAD = (
-    "client.cli",
-    "client.commands.orders",
-    "simulations.faults.jumping_clock",
-    "simulations.faults.training",
+    "fedmunkey.client.cli",
+    "fedmunkey.client.commands.orders",
+    "fedmunkey.simulations.faults.jumping_clock",
+    "fedmunkey.simulations.faults.training",
     "torch._dynamo",
 )
 """What a process may import, imported once before any is forked."""
@@ -112,7 +112,7 @@ class Stage:
     """
 
     def __init__(
-        self, federation: Federation, launcher: Launcher, chance: random.Random, agent_entry: str = "client.cli:main"
+        self, federation: Federation, launcher: Launcher, chance: random.Random, agent_entry: str = "fedmunkey.client.cli:main"
     ) -> None:
         self.federation, self.chance = federation, chance
         self._launcher, self._agent_entry = launcher, agent_entry

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from client.dataset import Split
-from common.deletion import RequestStatus
-from common.errors import InvalidDeletion, KeyStoreError, ServiceUnavailable
-from simulations.faults.federation import Site
-from simulations.faults.requests import Drawn, change_target
-from simulations.faults.residue import Contents
-from simulations.faults.stage import PATIENCE, Stage
+from fedmunkey.client.dataset import Split
+from fedmunkey.common.deletion import RequestStatus
+from fedmunkey.common.errors import InvalidDeletion, KeyStoreError, ServiceUnavailable
+from fedmunkey.simulations.faults.federation import Site
+from fedmunkey.simulations.faults.requests import Drawn, change_target
+from fedmunkey.simulations.faults.residue import Contents
+from fedmunkey.simulations.faults.stage import PATIENCE, Stage
 
 _DUPLICATES = 0.1
 _CONFLICTS = 0.03

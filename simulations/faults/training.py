@@ -17,14 +17,14 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from client.app import app
-from client.site import SiteFolder, model_shape
-from common.deletion_channel import DeletionChannel
-from common.federation import ARRAYS, CONFIG, ROUND
-from common.model import Munkey
-from common.settings import Settings, parse_assignments
-from common.waiting import jitter, wait_for_service
-from simulations.faults.training_log import DONE
+from fedmunkey.client.app import app
+from fedmunkey.client.site import SiteFolder, model_shape
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.federation import ARRAYS, CONFIG, ROUND
+from fedmunkey.common.model import Munkey
+from fedmunkey.common.settings import Settings, parse_assignments
+from fedmunkey.common.waiting import jitter, wait_for_service
+from fedmunkey.simulations.faults.training_log import DONE
 
 _PAUSE = 0.05
 """Between two rounds, so that the machine's cores are there for others as well."""

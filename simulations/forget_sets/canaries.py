@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from common.randomness import derive_seed
-from simulations.case import Rows
-from simulations.forget_sets.drawing import draw_random
-from simulations.forget_sets.forget_set import Drawn, ForgetSet
-from simulations.hospitals import Hospital
+from fedmunkey.common.randomness import derive_seed
+from fedmunkey.simulations.case import Rows
+from fedmunkey.simulations.forget_sets.drawing import draw_random
+from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet
+from fedmunkey.simulations.hospitals import Hospital
 
 
 class Canaries(ForgetSet):

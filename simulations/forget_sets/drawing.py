@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from client.dataset import Consent, Split
-from common.errors import InvalidDeletion
-from common.randomness import derive_seed
-from simulations.case import Rows
-from simulations.hospitals import Hospital
+from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.randomness import derive_seed
+from fedmunkey.simulations.case import Rows
+from fedmunkey.simulations.hospitals import Hospital
 
 
 def is_train(hospital: Hospital) -> NDArray[np.bool_]:

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.metrics import confidence
-from common.model import ModelShape
-from common.randomness import derive_seed
-from common.settings import Settings
-from simulations.forget_sets.drawing import amounts, is_train, is_withdrawable, nothing
-from simulations.forget_sets.forget_set import Drawn, ForgetSet
-from simulations.hospitals import Hospital
-from simulations.unlearning.plain_vit import PlainFamily
+from fedmunkey.common.metrics import confidence
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.forget_sets.drawing import amounts, is_train, is_withdrawable, nothing
+from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet
+from fedmunkey.simulations.hospitals import Hospital
+from fedmunkey.simulations.unlearning.plain_vit import PlainFamily
 
 _DIVISIONS = 2
 _PARTS = 3

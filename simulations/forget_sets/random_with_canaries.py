@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.errors import InvalidDeletion
-from common.randomness import derive_seed
-from simulations.forget_sets.canaries import mislabelled
-from simulations.forget_sets.drawing import draw_random, shuffled_parts
-from simulations.forget_sets.forget_set import Drawn, ForgetSet
-from simulations.hospitals import Hospital
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.randomness import derive_seed
+from fedmunkey.simulations.forget_sets.canaries import mislabelled
+from fedmunkey.simulations.forget_sets.drawing import draw_random, shuffled_parts
+from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet
+from fedmunkey.simulations.hospitals import Hospital
 
 _CANARIES = 0.2
 _FEWEST_CANARIES = 2

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from common.model import ModelShape
-from common.settings import Settings
-from simulations.forget_sets.canaries import Canaries
-from simulations.forget_sets.forget_set import ForgetSet
-from simulations.forget_sets.most_memorised import MostMemorised
-from simulations.forget_sets.random_records import RandomRecords
-from simulations.forget_sets.random_with_canaries import RandomWithCanaries
-from simulations.forget_sets.ten_deletions import TenDeletions
-from simulations.forget_sets.whole_site import WholeSite
-from simulations.forget_sets.whole_subjects import WholeSubjects
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.forget_sets.canaries import Canaries
+from fedmunkey.simulations.forget_sets.forget_set import ForgetSet
+from fedmunkey.simulations.forget_sets.most_memorised import MostMemorised
+from fedmunkey.simulations.forget_sets.random_records import RandomRecords
+from fedmunkey.simulations.forget_sets.random_with_canaries import RandomWithCanaries
+from fedmunkey.simulations.forget_sets.ten_deletions import TenDeletions
+from fedmunkey.simulations.forget_sets.whole_site import WholeSite
+from fedmunkey.simulations.forget_sets.whole_subjects import WholeSubjects
 
 MakeForgetSet = Callable[[Settings, ModelShape], ForgetSet]
 """Settings and shape are those of the federation that is audited; most forget sets need neither."""

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.errors import InvalidDeletion
-from common.randomness import derive_seed
-from simulations.forget_sets.drawing import is_train, nothing
-from simulations.forget_sets.forget_set import Drawn, ForgetSet
-from simulations.hospitals import Hospital
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.randomness import derive_seed
+from fedmunkey.simulations.forget_sets.drawing import is_train, nothing
+from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet
+from fedmunkey.simulations.hospitals import Hospital
 
 
 class WholeSite(ForgetSet):

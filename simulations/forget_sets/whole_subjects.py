@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import InvalidDeletion
-from common.randomness import derive_seed
-from simulations.forget_sets.drawing import amounts, check_some_stay, is_train, is_withdrawable, nothing
-from simulations.forget_sets.forget_set import Drawn, ForgetSet
-from simulations.hospitals import Hospital
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.randomness import derive_seed
+from fedmunkey.simulations.forget_sets.drawing import amounts, check_some_stay, is_train, is_withdrawable, nothing
+from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet
+from fedmunkey.simulations.hospitals import Hospital
 
 
 class WholeSubjects(ForgetSet):

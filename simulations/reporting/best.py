@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from simulations.reporting.numerals import decimals
+from fedmunkey.simulations.reporting.numerals import decimals
 
 
 def best_methods(comparison: Mapping[str, Any], data: str, column: Mapping[str, Any]) -> set[str]:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from simulations.reporting.document import read_document
-from simulations.reporting.files import write_pages
+from fedmunkey.simulations.reporting.document import read_document
+from fedmunkey.simulations.reporting.files import write_pages
 
 
 def report(

@@ -12,7 +12,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from common.errors import InvalidInput
+from fedmunkey.common.errors import InvalidInput
 
 SCHEMA = Path(__file__).with_name("report.schema.json")
 _LONGEST = 60

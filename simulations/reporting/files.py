@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.errors import InvalidInput
-from simulations.reporting.document import validate
-from simulations.reporting.html import render_html
-from simulations.reporting.markdown import render_markdown
+from fedmunkey.common.errors import InvalidInput
+from fedmunkey.simulations.reporting.document import validate
+from fedmunkey.simulations.reporting.html import render_html
+from fedmunkey.simulations.reporting.markdown import render_markdown
 
 JSON, HTML, MARKDOWN = "report.json", "report.html", "report.md"
 

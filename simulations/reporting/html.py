@@ -9,13 +9,13 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from simulations.reporting import best, numerals, plain_words
-from simulations.reporting.charts.confidence import draw_confidence
-from simulations.reporting.charts.cost import draw_cost
-from simulations.reporting.charts.measures import draw_measures
-from simulations.reporting.charts.roc import draw_roc
-from simulations.reporting.charts.rounds import draw_deletions, draw_rounds
-from simulations.reporting.charts.tradeoff import draw_tradeoff
+from fedmunkey.simulations.reporting import best, numerals, plain_words
+from fedmunkey.simulations.reporting.charts.confidence import draw_confidence
+from fedmunkey.simulations.reporting.charts.cost import draw_cost
+from fedmunkey.simulations.reporting.charts.measures import draw_measures
+from fedmunkey.simulations.reporting.charts.roc import draw_roc
+from fedmunkey.simulations.reporting.charts.rounds import draw_deletions, draw_rounds
+from fedmunkey.simulations.reporting.charts.tradeoff import draw_tradeoff
 
 _TEMPLATES = Path(__file__).with_name("templates")
 

@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from simulations.reporting.best import best_methods
-from simulations.reporting.charts.tradeoff import GAP
-from simulations.reporting.numerals import UNKNOWN, figure, interval, plain, seconds, share, size, times
-from simulations.reporting.plain_words import epsilon_words, guarantee_words, identical_words
+from fedmunkey.simulations.reporting.best import best_methods
+from fedmunkey.simulations.reporting.charts.tradeoff import GAP
+from fedmunkey.simulations.reporting.numerals import UNKNOWN, figure, interval, plain, seconds, share, size, times
+from fedmunkey.simulations.reporting.plain_words import epsilon_words, guarantee_words, identical_words
 
 _SECONDS = "s"
 """Unit of the columns that are times."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from common.command_line import loss_words
-from common.guarantees import PrivacyLoss
+from fedmunkey.common.command_line import loss_words
+from fedmunkey.common.guarantees import PrivacyLoss
 
 _MEANS = {
     "exact": (

@@ -9,12 +9,12 @@ import copy
 
 import torch
 
-from common.randomness import generator
-from simulations.case import Case
-from simulations.federated_loop import average
-from simulations.plain_vit import train_plain
-from simulations.unlearning.method import Budget, Forgotten, Method
-from simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights, weights_bytes
+from fedmunkey.common.randomness import generator
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.federated_loop import average
+from fedmunkey.simulations.plain_vit import train_plain
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
+from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights, weights_bytes
 
 INTERVAL = 2
 """Every how many rounds the server has kept updates: the paper's retaining interval, with the value that it settles on.

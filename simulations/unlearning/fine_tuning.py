@@ -10,10 +10,10 @@ from functools import partial
 
 import torch
 
-from simulations.case import Case
-from simulations.unlearning.local_epochs import Epoch, Loss, Share, shares_of, task_loss, unlearn
-from simulations.unlearning.method import Budget, Forgotten, Method
-from simulations.unlearning.plain_vit import PlainFamily, PlainFederation
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.unlearning.local_epochs import Epoch, Loss, Share, shares_of, task_loss, unlearn
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
+from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation
 
 
 class FineTuning(Method[PlainFederation]):

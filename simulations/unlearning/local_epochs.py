@@ -15,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.randomness import generator
-from common.settings import Settings
-from simulations.case import Case
-from simulations.federated_loop import Averaged, LocalTraining, average_rounds
-from simulations.hospitals import Encoded
-from simulations.plain_vit import PlainViT
-from simulations.unlearning.method import Budget, Forgotten
-from simulations.unlearning.plain_vit import PlainFederation, weights_bytes
+from fedmunkey.common.randomness import generator
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.federated_loop import Averaged, LocalTraining, average_rounds
+from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.plain_vit import PlainViT
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten
+from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, weights_bytes
 
 RATE = 0.5
 """Learning rate for one of training, in the first round; it falls over the budget's rounds as training's does.

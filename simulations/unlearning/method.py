@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from common.model import ModelShape
-from common.settings import Settings
-from simulations.answers import Answering
-from simulations.case import Case
-from simulations.hospitals import Encoded
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.hospitals import Encoded
 
 Trained = TypeVar("Trained", bound=Answering)
 

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.guarantees import Guarantee
-from common.model import ModelShape
-from common.settings import Settings
-from simulations.answers import HospitalBank, MunkeyAnswers
-from simulations.case import Case
-from simulations.federated_loop import Learned, learn
-from simulations.hospitals import Encoded
-from simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.federated_loop import Learned, learn
+from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method
 
 
 @dataclass(frozen=True)

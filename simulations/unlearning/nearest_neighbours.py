@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client.bank import Bank
-from client.dataset import Consent
-from client.evaluation import neighbour_votes
-from client.key_store import Tokens
-from common.model import ModelShape
-from common.neighbours import NeighbourLists, nearest
-from common.settings import Settings
-from simulations.case import Case
-from simulations.hospitals import Encoded
-from simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method
+from fedmunkey.client.bank import Bank
+from fedmunkey.client.dataset import Consent
+from fedmunkey.client.evaluation import neighbour_votes
+from fedmunkey.client.key_store import Tokens
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.neighbours import NeighbourLists, nearest
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method
 
 
 @dataclass(frozen=True)

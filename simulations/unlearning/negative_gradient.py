@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.settings import Settings
-from simulations.case import Case
-from simulations.plain_vit import PlainViT
-from simulations.unlearning.local_epochs import Epoch, Loss, Records, Share, shares_of, unlearn
-from simulations.unlearning.method import Budget, Forgotten, Method
-from simulations.unlearning.plain_vit import PlainFamily, PlainFederation
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.plain_vit import PlainViT
+from fedmunkey.simulations.unlearning.local_epochs import Epoch, Loss, Records, Share, shares_of, unlearn
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
+from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation
 
 ALPHA = 0.95
 """Weight of the retained loss, which the paper tunes for each task.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from simulations.case import Case
-from simulations.unlearning.method import Budget, Forgotten, Method
-from simulations.unlearning.plain_vit import PlainFamily, PlainFederation
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
+from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation
 
 
 class Nothing(Method[PlainFederation]):

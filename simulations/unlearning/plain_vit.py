@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from common.model import ModelShape
-from common.randomness import derive_seed
-from common.settings import Settings
-from simulations.federated_loop import Averaged, average_rounds
-from simulations.hospitals import Encoded
-from simulations.plain_vit import PlainViT, plain_site
-from simulations.unlearning.method import AfterRound, Family
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.federated_loop import Averaged, average_rounds
+from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.plain_vit import PlainViT, plain_site
+from fedmunkey.simulations.unlearning.method import AfterRound, Family
 
 _BATCH = 512
 

@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from common.randomness import generator
-from common.settings import Settings
-from simulations.case import Case
-from simulations.federated_loop import LocalTraining, average_rounds
-from simulations.plain_vit import PlainViT
-from simulations.unlearning.method import Budget, Forgotten, Method
-from simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights, first_plain, weights_bytes
+from fedmunkey.common.randomness import generator
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.federated_loop import LocalTraining, average_rounds
+from fedmunkey.simulations.plain_vit import PlainViT
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
+from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights, first_plain, weights_bytes
 
 ROUNDS = 0.5
 """Rounds for one of training."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from common.guarantees import Guarantee
-from simulations.unlearning.fed_eraser import FedEraser
-from simulations.unlearning.fine_tuning import FineTuning
-from simulations.unlearning.method import Method
-from simulations.unlearning.munkey import KeyDeletion
-from simulations.unlearning.nearest_neighbours import NearestNeighbours
-from simulations.unlearning.negative_gradient import NegativeGradient
-from simulations.unlearning.nothing import Nothing
-from simulations.unlearning.rapid_retraining import RapidRetraining
-from simulations.unlearning.retraining import Retraining
-from simulations.unlearning.scrub import Scrub
-from simulations.unlearning.sisa import Sisa
-from simulations.unlearning.synaptic_dampening import SynapticDampening
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.simulations.unlearning.fed_eraser import FedEraser
+from fedmunkey.simulations.unlearning.fine_tuning import FineTuning
+from fedmunkey.simulations.unlearning.method import Method
+from fedmunkey.simulations.unlearning.munkey import KeyDeletion
+from fedmunkey.simulations.unlearning.nearest_neighbours import NearestNeighbours
+from fedmunkey.simulations.unlearning.negative_gradient import NegativeGradient
+from fedmunkey.simulations.unlearning.nothing import Nothing
+from fedmunkey.simulations.unlearning.rapid_retraining import RapidRetraining
+from fedmunkey.simulations.unlearning.retraining import Retraining
+from fedmunkey.simulations.unlearning.scrub import Scrub
+from fedmunkey.simulations.unlearning.sisa import Sisa
+from fedmunkey.simulations.unlearning.synaptic_dampening import SynapticDampening
 
 _ALL: tuple[Method[Any], ...] = (
     *(KeyDeletion(guarantee) for guarantee in Guarantee),

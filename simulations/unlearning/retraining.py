@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from simulations.case import Case
-from simulations.unlearning.method import Budget, Forgotten, Method
-from simulations.unlearning.plain_vit import PlainFamily, PlainFederation, weights_bytes
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
+from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, weights_bytes
 
 _OTHER_SEED = 1_000_003
 """Added to the seed, so that retraining is compared with an oracle that made other random choices."""

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from simulations.case import Case
-from simulations.plain_vit import PlainViT
-from simulations.unlearning.local_epochs import Epoch, Loss, Records, Share, shares_of, task_loss, unlearn
-from simulations.unlearning.method import Budget, Forgotten, Method
-from simulations.unlearning.plain_vit import PlainFamily, PlainFederation
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.plain_vit import PlainViT
+from fedmunkey.simulations.unlearning.local_epochs import Epoch, Loss, Records, Share, shares_of, task_loss, unlearn
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
+from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation
 
 ALPHA = 0.001
 """Weight of the divergence from the teacher on retained records.

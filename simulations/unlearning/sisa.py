@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.model import ModelShape
-from common.randomness import derive_seed
-from common.settings import Settings
-from simulations.case import Case
-from simulations.federated_loop import LocalTraining, average_rounds
-from simulations.hospitals import Encoded
-from simulations.plain_vit import PlainViT, plain_site
-from simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method
-from simulations.unlearning.plain_vit import PlainFederation, first_plain, weights_bytes
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.federated_loop import LocalTraining, average_rounds
+from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.plain_vit import PlainViT, plain_site
+from fedmunkey.simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method
+from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, first_plain, weights_bytes
 
 SHARDS = 4
 """How many there are. A number that followed from how many records there are would change with a deletion."""

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from simulations.case import Case
-from simulations.unlearning.local_epochs import Records, shares_of
-from simulations.unlearning.method import Budget, Forgotten, Method
-from simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights, weights_bytes
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.unlearning.local_epochs import Records, shares_of
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
+from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights, weights_bytes
 
 ALPHA = 10.0
 """How many times as important for forgotten records as for all a weight must be to be dampened: the paper's."""

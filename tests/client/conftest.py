@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from client.dataset import Consent, Dataset, Split
-from client.key_store import KeyStore, StoreDescription
-from common.deletion import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite
-from common.encoders import Encoding
-from common.guarantees import Guarantee
-from common.references import FederationSecret
-from common.settings import ImagePath, Settings
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.key_store import KeyStore, StoreDescription
+from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite
+from fedmunkey.common.encoders import Encoding
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import ImagePath, Settings
 
 SITE = "hospital-1"
 CLASSES = 4

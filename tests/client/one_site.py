@@ -14,22 +14,22 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 from sklearn.datasets import load_digits
 
-from client import app as client_app
-from client.app import app
-from client.bank import read_bank
-from client.dataset import Consent, Dataset, Split
-from client.enrolment import encode, enrol
-from client.key_store import KeyStore
-from client.site import SiteFolder
-from common.deletion import DeletionRequest, Records
-from common.encoders.descriptor import DescriptorEncoder
-from common.federation import ARRAYS, CONFIG, ROUND
-from common.model import ModelShape, Munkey
-from common.references import FederationSecret
-from common.settings import Settings
-from server.deletion_server import DeletionServer
-from server.deletion_service import LedgerService
-from server.ledger import Ledger
+from fedmunkey.client import app as client_app
+from fedmunkey.client.app import app
+from fedmunkey.client.bank import read_bank
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.enrolment import encode, enrol
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.deletion import DeletionRequest, Records
+from fedmunkey.common.encoders.descriptor import DescriptorEncoder
+from fedmunkey.common.federation import ARRAYS, CONFIG, ROUND
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import Settings
+from fedmunkey.server.deletion_server import DeletionServer
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.ledger import Ledger
 
 NAME = "hospital-1"
 SECRET = FederationSecret(b"a secret that sites share")

@@ -12,16 +12,16 @@ import pytest
 import torch
 from flwr.app import MessageType
 
-from client import app as client_app
-from client.bank import read_bank, read_held_out
-from client.enrolment import encode, enrol
-from client.key_store import KeyStore
-from client.site import SiteFolder
-from client.training import train
-from common.federation import ARRAYS, METRICS, SITE
-from common.guarantees import Guarantee
-from common.model import ModelShape, Munkey
-from common.randomness import generator
+from fedmunkey.client import app as client_app
+from fedmunkey.client.bank import read_bank, read_held_out
+from fedmunkey.client.enrolment import encode, enrol
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.client.training import train
+from fedmunkey.common.federation import ARRAYS, METRICS, SITE
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.randomness import generator
 from tests.client.one_site import (
     ENCODER,
     NAME,

@@ -14,20 +14,20 @@ import torch
 from flwr.app import MessageType
 from numpy.typing import NDArray
 
-from client import app as client_app
-from client.bank import Bank, read_bank
-from client.dataset import Consent, Dataset, Split
-from client.evaluation import Evaluation, evaluate
-from client.exemplar_tokens import own_tokens
-from client.neighbour_index import list_arrivals
-from client.noisy_step import spending_of_round
-from client.state_digest import state_digest
-from common.checkpoints import read_checkpoint
-from common.failpoints import Act, Action, Armed, Failpoint, Plan, arm
-from common.federation import METRICS, SITE
-from common.guarantees import Guarantee, Influence
-from common.model import Munkey
-from common.noisy_steps import NoisySteps
+from fedmunkey.client import app as client_app
+from fedmunkey.client.bank import Bank, read_bank
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.evaluation import Evaluation, evaluate
+from fedmunkey.client.exemplar_tokens import own_tokens
+from fedmunkey.client.neighbour_index import list_arrivals
+from fedmunkey.client.noisy_step import spending_of_round
+from fedmunkey.client.state_digest import state_digest
+from fedmunkey.common.checkpoints import read_checkpoint
+from fedmunkey.common.failpoints import Act, Action, Armed, Failpoint, Plan, arm
+from fedmunkey.common.federation import METRICS, SITE
+from fedmunkey.common.guarantees import Guarantee, Influence
+from fedmunkey.common.model import Munkey
+from fedmunkey.common.noisy_steps import NoisySteps
 from tests.client.one_site import (
     NAME,
     TEST,

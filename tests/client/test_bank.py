@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from client.bank import Bank, read_bank, read_held_out, read_permanent_bank, read_permanent_held_out, retrieve
-from client.dataset import Consent, Dataset, Split
-from client.key_store import KeyStore, Tokens
-from common.deletion import DeletionOrder
-from common.errors import BankChanged
-from common.model import ModelShape, Munkey
-from common.neighbours import NONE, NeighbourLists
-from common.settings import ImagePath
+from fedmunkey.client.bank import Bank, read_bank, read_held_out, read_permanent_bank, read_permanent_held_out, retrieve
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.key_store import KeyStore, Tokens
+from fedmunkey.common.deletion import DeletionOrder
+from fedmunkey.common.errors import BankChanged
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.neighbours import NONE, NeighbourLists
+from fedmunkey.common.settings import ImagePath
 
 Fill = Callable[..., Dataset]
 Order = Callable[..., DeletionOrder]

@@ -3,8 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.dataset import Consent, Dataset, Split
-from common.errors import InvalidDataset
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.common.errors import InvalidDataset
 
 
 def make(**changes: Any) -> Dataset:

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from client import enrolment
-from client.dataset import Dataset, Split
-from client.enrolment import encode, enrol
-from client.key_store import Enrolled, KeyStore
-from common.deletion import DeletionOrder
-from common.encoders.descriptor import DescriptorEncoder
-from common.references import FederationSecret
+from fedmunkey.client import enrolment
+from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.client.enrolment import encode, enrol
+from fedmunkey.client.key_store import Enrolled, KeyStore
+from fedmunkey.common.deletion import DeletionOrder
+from fedmunkey.common.encoders.descriptor import DescriptorEncoder
+from fedmunkey.common.references import FederationSecret
 
 MakeRecords = Callable[..., Dataset]
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from client.bank import Bank, HeldOut
-from client.evaluation import evaluate, neighbour_votes, predict, predict_image_only
-from client.key_store import Tokens
-from common.model import ModelShape, Munkey
-from common.neighbours import NONE, NeighbourLists
-from common.settings import ImagePath, Settings
+from fedmunkey.client.bank import Bank, HeldOut
+from fedmunkey.client.evaluation import evaluate, neighbour_votes, predict, predict_image_only
+from fedmunkey.client.key_store import Tokens
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.neighbours import NONE, NeighbourLists
+from fedmunkey.common.settings import ImagePath, Settings
 
 CLASSES = 4
 
@@ -185,7 +185,7 @@ def test_batches_do_not_change_predictions(
         return [whole, memory, predict_image_only(model, held_out.inputs)]
 
     at_once = predictions()
-    monkeypatch.setattr("client.evaluation._BATCH", 3)
+    monkeypatch.setattr("fedmunkey.client.evaluation._BATCH", 3)
 
     for whole, parts in zip(at_once, predictions(), strict=True):
         assert torch.allclose(whole, parts, atol=1e-6)

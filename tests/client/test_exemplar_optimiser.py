@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from client.exemplar_optimiser import step_rows
-from client.key_store import Tokens
+from fedmunkey.client.exemplar_optimiser import step_rows
+from fedmunkey.client.key_store import Tokens
 
 
 def random_gradients(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from client.gradient_routes import GradientRoute
-from common.guarantees import Guarantee, Influence
-from common.model import ModelShape
-from common.settings import ExemplarTokens, ImagePath, Settings, TrainedWeights
+from fedmunkey.client.gradient_routes import GradientRoute
+from fedmunkey.common.guarantees import Guarantee, Influence
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.settings import ExemplarTokens, ImagePath, Settings, TrainedWeights
 
 BLOCKS = ModelShape(ImagePath.PATCHES, (1, 8, 8), 2, num_classes=4, width=16, depth=2, heads=2, exemplar_size=8)
 LINEAR = replace(BLOCKS, depth=0)

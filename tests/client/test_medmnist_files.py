@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.dataset import Consent, Split
-from client.medmnist_files import read_npz
-from common.errors import InvalidDataset
+from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.client.medmnist_files import read_npz
+from fedmunkey.common.errors import InvalidDataset
 
 BREASTMNIST = Path(__file__).parents[3] / "shared/data/breastmnist.npz"
 COUNTS = {"train": 6, "val": 2, "test": 3}

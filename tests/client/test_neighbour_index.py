@@ -14,21 +14,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client import neighbour_index
-from client.bank import read_bank
-from client.dataset import Consent, Dataset, Split
-from client.key_store import KeyStore, StoreDescription
-from client.neighbour_index import SLACK, list_arrivals, read_lists
-from client.site import describe_store
-from common.deletion import DeletionOrder, DeletionRequest, Records
-from common.encoders import Encoding
-from common.encoders.descriptor import DescriptorEncoder
-from common.errors import BankChanged
-from common.guarantees import Guarantee
-from common.model import ModelShape
-from common.neighbours import NONE, NeighbourLists, nearest
-from common.references import FederationSecret
-from common.settings import ImagePath, Settings
+from fedmunkey.client import neighbour_index
+from fedmunkey.client.bank import read_bank
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.key_store import KeyStore, StoreDescription
+from fedmunkey.client.neighbour_index import SLACK, list_arrivals, read_lists
+from fedmunkey.client.site import describe_store
+from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, Records
+from fedmunkey.common.encoders import Encoding
+from fedmunkey.common.encoders.descriptor import DescriptorEncoder
+from fedmunkey.common.errors import BankChanged
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.neighbours import NONE, NeighbourLists, nearest
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import ImagePath, Settings
 
 SITE = "hospital-1"
 SECRET = FederationSecret(b"a secret that sites share")

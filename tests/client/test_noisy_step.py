@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor
 
-from client import noisy_step
-from client.noisy_step import FEW_STEPS, noisy_gradients, spending_of_round
-from client.secret_noise import SecretNoise
-from common.model import ModelShape, Munkey
-from common.noisy_steps import NoisySteps
-from common.privacy import epsilon_of
-from common.settings import ImagePath, Settings
+from fedmunkey.client import noisy_step
+from fedmunkey.client.noisy_step import FEW_STEPS, noisy_gradients, spending_of_round
+from fedmunkey.client.secret_noise import SecretNoise
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.privacy import epsilon_of
+from fedmunkey.common.settings import ImagePath, Settings
 
 PATCHES = ModelShape(ImagePath.PATCHES, (1, 8, 8), 4, num_classes=4, width=16, depth=2, heads=2, exemplar_size=8)
 FROZEN = replace(PATCHES, image_path=ImagePath.FROZEN, input_shape=(2, 12), patch_size=0)

@@ -11,16 +11,16 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.common.serde import context_from_proto, context_to_proto, message_to_proto
 
-from client.app import app
-from client.dataset import Split
-from client.enrolment import encode, enrol
-from client.key_store import KeyStore
-from client.noisy_step import spending_of_round
-from client.orders import catch_up
-from common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
-from common.federation import ARRAYS, CONFIG, METRICS, ROUND
-from common.model import Munkey
-from server.deletion_service import LedgerService
+from fedmunkey.client.app import app
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.enrolment import encode, enrol
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.noisy_step import spending_of_round
+from fedmunkey.client.orders import catch_up
+from fedmunkey.common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from fedmunkey.common.federation import ARRAYS, CONFIG, METRICS, ROUND
+from fedmunkey.common.model import Munkey
+from fedmunkey.server.deletion_service import LedgerService
 from tests.client.one_site import (
     ENCODER,
     SECRET,

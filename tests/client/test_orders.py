@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from client.dataset import Dataset, Split
-from client.key_store import KeyStore
-from client.orders import DeletionAgent, catch_up, catch_up_patiently
-from common import waiting
-from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, RequestStatus, SiteState
-from common.deletion_service import DeletionService, StatusPage
-from common.errors import InvalidDeletion, KeyStoreError, ServiceUnavailable
+from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.orders import DeletionAgent, catch_up, catch_up_patiently
+from fedmunkey.common import waiting
+from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, RequestStatus, SiteState
+from fedmunkey.common.deletion_service import DeletionService, StatusPage
+from fedmunkey.common.errors import InvalidDeletion, KeyStoreError, ServiceUnavailable
 
 Order = Callable[..., DeletionOrder]
 PATIENCE = 20.0

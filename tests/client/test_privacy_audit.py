@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from client.bank import Bank
-from client.key_store import Tokens
-from client.secret_noise import SecretNoise
-from client.training import train
-from common.model import ModelShape, Munkey
-from common.neighbours import NeighbourLists
-from common.privacy import noise_for
-from common.settings import ImagePath, Settings
+from fedmunkey.client.bank import Bank
+from fedmunkey.client.key_store import Tokens
+from fedmunkey.client.secret_noise import SecretNoise
+from fedmunkey.client.training import train
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.neighbours import NeighbourLists
+from fedmunkey.common.privacy import noise_for
+from fedmunkey.common.settings import ImagePath, Settings
 
 SHAPE = ModelShape(ImagePath.FROZEN, (1, 8), 0, num_classes=2, width=8, depth=0, heads=1, exemplar_size=2)
 CANARY = 3
@@ -120,7 +120,7 @@ def test_attack_finds_out_that_there_is_a_tenth_of_the_noise(
     def too_little(*budget: float, **steps: float) -> float:
         return noise_for(*budget, **steps) / 10  # type: ignore[arg-type]
 
-    monkeypatch.setattr("common.privacy.noise_for", too_little)
+    monkeypatch.setattr("fedmunkey.common.privacy.noise_for", too_little)
 
     found = shares(settings_of(sampling_rate), 200)
 

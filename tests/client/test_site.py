@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from client.key_store import StoreDescription
-from client.neighbour_index import SLACK
-from client.site import SiteFolder, check_promise, describe_store, hospital_name, model_shape
-from common.encoders.descriptor import DescriptorEncoder
-from common.errors import InvalidInput, InvalidSetting, KeyStoreError
-from common.guarantees import Guarantee
-from common.model import ModelShape
-from common.references import FederationSecret
-from common.settings import ImagePath, ImageShape, Settings
+from fedmunkey.client.key_store import StoreDescription
+from fedmunkey.client.neighbour_index import SLACK
+from fedmunkey.client.site import SiteFolder, check_promise, describe_store, hospital_name, model_shape
+from fedmunkey.common.encoders.descriptor import DescriptorEncoder
+from fedmunkey.common.errors import InvalidInput, InvalidSetting, KeyStoreError
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import ImagePath, ImageShape, Settings
 
 ENCODER = DescriptorEncoder(1)
 

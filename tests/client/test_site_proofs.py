@@ -11,25 +11,25 @@ from pathlib import Path
 
 import pytest
 
-from client.key_store import KeyStore
-from client.orders import catch_up
-from client.receipts import ReceiptBook
-from client.site import SiteFolder
-from client.site_proofs import SiteProofs
-from client.witness import _RECEIPTS_AT_ONCE
-from common.deletion import DeletionOrder, DeletionRequest, SiteState, Subject
-from common.errors import InvalidDeletion, InvalidProof, KeyStoreError
-from common.guarantees import Guarantee
-from common.log_heads import LogUpdate
-from common.receipts import Receipt
-from common.references import FederationSecret
-from common.signed_requests import request_digest
-from common.signing.statements import read_envelope
-from common.trusted_keys import Role
-from server.deletion_service import LedgerService
-from server.log_leaves import Leaf, LeafKind
-from server.proofs import CoordinatorProofs
-from simulations.bench.proof_case import (
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.orders import catch_up
+from fedmunkey.client.receipts import ReceiptBook
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.client.site_proofs import SiteProofs
+from fedmunkey.client.witness import _RECEIPTS_AT_ONCE
+from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, SiteState, Subject
+from fedmunkey.common.errors import InvalidDeletion, InvalidProof, KeyStoreError
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.log_heads import LogUpdate
+from fedmunkey.common.receipts import Receipt
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.signed_requests import request_digest
+from fedmunkey.common.signing.statements import read_envelope
+from fedmunkey.common.trusted_keys import Role
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.log_leaves import Leaf, LeafKind
+from fedmunkey.server.proofs import CoordinatorProofs
+from fedmunkey.simulations.bench.proof_case import (
     SECRET,
     SITE_KEYS,
     SITES,
@@ -315,7 +315,7 @@ def test_rewritten_shortened_or_forked_log_raises_the_alarm(
     witnessed: KeyStore, tmp_path: Path, leaves: int, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = forked(tmp_path, leaves)
-    with proofs_of(witnessed) as proofs, caplog.at_level(logging.ERROR, logger="client.witness"):
+    with proofs_of(witnessed) as proofs, caplog.at_level(logging.ERROR, logger="fedmunkey.client.witness"):
         first, second = proofs.witness(other), proofs.witness(other)
 
     assert (first, second) == (False, False)

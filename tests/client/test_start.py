@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from client.key_store import KeyStore
+from fedmunkey.client.key_store import KeyStore
 
 ROOT = Path(__file__).parents[2]
 
 _PROGRAM = """
 import sys
-from client.cli import app
-from common import command_line
+from fedmunkey.client.cli import app
+from fedmunkey.common import command_line
 sys.argv = ["munkey-client", *sys.argv[1:]]
 try:
     command_line.run(app)
@@ -36,7 +36,7 @@ def run(*words: str) -> list[str]:
 def test_commands_that_compute_nothing_do_not_import_torch() -> None:
     names = ["agent", "catch-up", "forget", "request", "status", "verify", "certificate", "verify-erasure"]
     program = (
-        "import sys, typer; from client.cli import app; "
+        "import sys, typer; from fedmunkey.client.cli import app; "
         f"commands = typer.main.get_command(app).commands; print(*(commands[name].name for name in {names})); "
         "print(*sorted({'torch', 'flwr'} & set(sys.modules)))"
     )

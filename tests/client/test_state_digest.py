@@ -16,22 +16,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client import enrolment, state_digest
-from client.bank import read_bank, read_held_out
-from client.dataset import Consent, Dataset, Split
-from client.enrolment import encode, enrol
-from client.key_store import KeyStore, StoreDescription, Tokens
-from client.neighbour_index import list_arrivals
-from client.site import describe_store
-from common.deletion import DeletionOrder, DeletionRequest, Records, Subject, Target
-from common.encoders import Encoder
-from common.encoders.descriptor import DescriptorEncoder
-from common.encoders.torchvision_models import TorchvisionEncoder
-from common.errors import BankChanged, KeyStoreError
-from common.model import ModelShape
-from common.references import FederationSecret
-from common.settings import ImagePath, ImageShape, Settings
-from common.torchvision_import import import_torchvision
+from fedmunkey.client import enrolment, state_digest
+from fedmunkey.client.bank import read_bank, read_held_out
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.enrolment import encode, enrol
+from fedmunkey.client.key_store import KeyStore, StoreDescription, Tokens
+from fedmunkey.client.neighbour_index import list_arrivals
+from fedmunkey.client.site import describe_store
+from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, Records, Subject, Target
+from fedmunkey.common.encoders import Encoder
+from fedmunkey.common.encoders.descriptor import DescriptorEncoder
+from fedmunkey.common.encoders.torchvision_models import TorchvisionEncoder
+from fedmunkey.common.errors import BankChanged, KeyStoreError
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import ImagePath, ImageShape, Settings
+from fedmunkey.common.torchvision_import import import_torchvision
 
 SITE = "hospital-1"
 SECRET = FederationSecret(b"a secret that sites share")

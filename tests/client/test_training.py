@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 import torch
 
-from client.bank import Bank
-from client.dataset import Consent, Dataset
-from client.exemplar_tokens import own_tokens
-from client.key_store import Tokens
-from client.noisy_step import noisy_gradients
-from client.secret_noise import SecretNoise
-from client.training import Trained, train
-from common.encoders import Encoding
-from common.errors import ConsentMissing
-from common.model import ModelShape, Munkey
-from common.neighbours import NeighbourLists, nearest
-from common.noisy_steps import NoisySteps
-from common.randomness import generator
-from common.settings import ImagePath, Settings
+from fedmunkey.client.bank import Bank
+from fedmunkey.client.dataset import Consent, Dataset
+from fedmunkey.client.exemplar_tokens import own_tokens
+from fedmunkey.client.key_store import Tokens
+from fedmunkey.client.noisy_step import noisy_gradients
+from fedmunkey.client.secret_noise import SecretNoise
+from fedmunkey.client.training import Trained, train
+from fedmunkey.common.encoders import Encoding
+from fedmunkey.common.errors import ConsentMissing
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.neighbours import NeighbourLists, nearest
+from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.randomness import generator
+from fedmunkey.common.settings import ImagePath, Settings
 
 MakeBank = Callable[..., Bank]
 LENGTH = 6

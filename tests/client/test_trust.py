@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from client.trust import check_order
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Records, Subject, WholeSite
-from common.errors import InvalidProof
-from common.references import FederationSecret
-from common.trusted_keys import TrustedKeys
-from simulations.bench.proof_case import (
+from fedmunkey.client.trust import check_order
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Records, Subject, WholeSite
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.trusted_keys import TrustedKeys
+from fedmunkey.simulations.bench.proof_case import (
     LOG,
     OFFICER,
     SECRET,

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.aggregation import Retrieved, aggregate, vote_weights
-from common.settings import AggregationName
+from fedmunkey.common.aggregation import Retrieved, aggregate, vote_weights
+from fedmunkey.common.settings import AggregationName
 
 BLENDS = [AggregationName.SOFTMAX, AggregationName.RANK]
 CHOSEN = [AggregationName.ENSEMBLE, *BLENDS]

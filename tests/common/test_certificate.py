@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from common import certificate_words
-from common.certificate import Certificate, verify_certificate
-from common.certificate_page import certificate_page
-from common.deletion import DATA_PROTECTION_OFFICER, SiteState
-from common.errors import InvalidProof
-from common.guarantees import Guarantee
-from common.log_heads import LogHead, LogProof, receipt_leaf, request_leaf
-from common.trusted_keys import TrustedKeys
-from server.ledger import Ledger
-from server.log import TransparencyLog
-from server.log_leaves import Leaf, LeafKind
-from simulations.bench.mutations import every_byte, try_mutations
-from simulations.bench.proof_case import LOG, SECRET, SITES, START, STRANGER, TRUST, ProofCase, make_case
+from fedmunkey.common import certificate_words
+from fedmunkey.common.certificate import Certificate, verify_certificate
+from fedmunkey.common.certificate_page import certificate_page
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, SiteState
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.log_heads import LogHead, LogProof, receipt_leaf, request_leaf
+from fedmunkey.common.trusted_keys import TrustedKeys
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.log import TransparencyLog
+from fedmunkey.server.log_leaves import Leaf, LeafKind
+from fedmunkey.simulations.bench.mutations import every_byte, try_mutations
+from fedmunkey.simulations.bench.proof_case import LOG, SECRET, SITES, START, STRANGER, TRUST, ProofCase, make_case
 
 
 @pytest.fixture(scope="module")

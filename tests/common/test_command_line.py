@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from common import command_line
-from common.deletion import (
+from fedmunkey.common import command_line
+from fedmunkey.common.deletion import (
     Acknowledgement,
     DeletionRequest,
     RequestStatus,
@@ -17,7 +17,7 @@ from common.deletion import (
     SiteState,
     WholeSite,
 )
-from common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 
 REQUEST = DeletionRequest("request-1", "hospital-1", WholeSite("hospital-1"))
 

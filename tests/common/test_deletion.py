@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from common.deletion import (
+from fedmunkey.common.deletion import (
     Acknowledgement,
     DeletionRequest,
     Records,
@@ -16,9 +16,9 @@ from common.deletion import (
     WholeSite,
     utc_now,
 )
-from common.errors import InvalidDeletion
-from common.guarantees import Guarantee
-from common.references import REFERENCE_BYTES
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.references import REFERENCE_BYTES
 
 REFERENCE = bytes(REFERENCE_BYTES)
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)

@@ -14,13 +14,13 @@ from typing import Any
 import grpc
 import pytest
 
-from common.deletion import Acknowledgement, DeletionRequest, SiteState, WholeSite
-from common.deletion_channel import DeletionChannel, is_loopback, split_address
-from common.deletion_service import MOST_TOGETHER
-from common.errors import InvalidDeletion, InvalidSetting, ServiceUnavailable
-from common.guarantees import Guarantee
-from protos import deletion_pb2
-from protos.deletion_pb2_grpc import DeletionServicer, add_DeletionServicer_to_server
+from fedmunkey.common.deletion import Acknowledgement, DeletionRequest, SiteState, WholeSite
+from fedmunkey.common.deletion_channel import DeletionChannel, is_loopback, split_address
+from fedmunkey.common.deletion_service import MOST_TOGETHER
+from fedmunkey.common.errors import InvalidDeletion, InvalidSetting, ServiceUnavailable
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.protos import deletion_pb2
+from fedmunkey.protos.deletion_pb2_grpc import DeletionServicer, add_DeletionServicer_to_server
 
 PATIENCE = 20.0
 REQUEST = DeletionRequest("request-1", "hospital-1", WholeSite("hospital-1"))

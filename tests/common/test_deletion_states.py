@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.deletion_states import REQUEST_MOVES, SITE_MOVES, RequestState, SiteState, check_move
-from common.errors import IllegalMove
+from fedmunkey.common.deletion_states import REQUEST_MOVES, SITE_MOVES, RequestState, SiteState, check_move
+from fedmunkey.common.errors import IllegalMove
 
 PENDING, DELIVERED, ERASED, NOTHING_HELD, REFUSED, LEFT = SiteState
 

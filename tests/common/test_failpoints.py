@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from common import command_line, failpoints
-from common.errors import InvalidSetting
-from common.failpoints import Act, Action, Armed, Failpoint, Plan
+from fedmunkey.common import command_line, failpoints
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.failpoints import Act, Action, Armed, Failpoint, Plan
 
 ROOT = Path(__file__).parents[2]
 POINT = Failpoint.APPLY_BEFORE_COMMIT
@@ -138,7 +138,7 @@ def test_malformed_plan_is_refused_with_the_item(text: str, message: str) -> Non
 @pytest.mark.processes
 def test_process_kills_itself_where_its_environment_says() -> None:
     program = (
-        "from common.failpoints import Failpoint, hit\nfor n in range(9):\n hit(Failpoint.TRAIN_AFTER_STEP)\n print(n)"
+        "from fedmunkey.common.failpoints import Failpoint, hit\nfor n in range(9):\n hit(Failpoint.TRAIN_AFTER_STEP)\n print(n)"
     )
 
     ended = subprocess.run(  # noqa: S603

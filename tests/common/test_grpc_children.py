@@ -15,7 +15,7 @@ STARTS_CHILDREN = """
 import collections, subprocess, sys, threading
 from concurrent import futures
 
-import common
+import fedmunkey.common
 import grpc
 
 answer = grpc.unary_unary_rpc_method_handler(lambda request, context: request)

@@ -6,10 +6,10 @@ import click
 import pytest
 import typer
 
-from common import command_line
-from common.lazy_commands import LazyCommands, lazy_group
+from fedmunkey.common import command_line
+from fedmunkey.common.lazy_commands import LazyCommands, lazy_group
 
-PLACES = {"secret": "client.commands.secret:secret", "lost": "client.commands.no_such_module:lost"}
+PLACES = {"secret": "fedmunkey.client.commands.secret:secret", "lost": "fedmunkey.client.commands.no_such_module:lost"}
 
 
 def test_command_is_made_when_it_is_asked_for_and_once() -> None:

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from common.errors import InvalidProof
-from common.merkle import (
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.merkle import (
     EMPTY_ROOT,
     Node,
     check_consistency,

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from common.aggregation import Members, Retrieved, vote_weights
-from common.errors import InvalidSetting
-from common.model import ModelShape, Munkey
-from common.settings import AUTO_DEPTH, AggregationName, ImagePath, ImageShape, Settings
+from fedmunkey.common.aggregation import Members, Retrieved, vote_weights
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.settings import AUTO_DEPTH, AggregationName, ImagePath, ImageShape, Settings
 
 PATCHES = ModelShape(ImagePath.PATCHES, (3, 8, 12), 4, num_classes=5, width=16, depth=3, heads=4, exemplar_size=6)
 FROZEN = replace(PATCHES, image_path=ImagePath.FROZEN, input_shape=(2, 24), patch_size=0)

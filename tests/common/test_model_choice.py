@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.checkpoints import Checkpoint, write_checkpoint
-from common.encoders.descriptor import DescriptorEncoder
-from common.errors import InvalidSetting, InvalidWeights
-from common.guarantees import Guarantee
-from common.model_choice import choose_device, choose_encoder, choose_shape, first_model, initial_model
-from common.settings import DeviceName, ImagePath, ImageShape, Settings
+from fedmunkey.common.checkpoints import Checkpoint, write_checkpoint
+from fedmunkey.common.encoders.descriptor import DescriptorEncoder
+from fedmunkey.common.errors import InvalidSetting, InvalidWeights
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model_choice import choose_device, choose_encoder, choose_shape, first_model, initial_model
+from fedmunkey.common.settings import DeviceName, ImagePath, ImageShape, Settings
 
 
 def test_shape_is_that_of_the_settings() -> None:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from common import neighbours
-from common.neighbours import NONE, NeighbourLists, nearest, patch_arrivals
+from fedmunkey.common import neighbours
+from fedmunkey.common.neighbours import NONE, NeighbourLists, nearest, patch_arrivals
 
 # Small whole numbers make every dot product exact, so that ties are frequent and the order of equals can be tested.
 numbers = st.integers(-2, 2)

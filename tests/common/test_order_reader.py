@@ -8,10 +8,10 @@ from queue import SimpleQueue
 
 import pytest
 
-from common.deletion import DeletionOrder, DeletionRequest, WholeSite
-from common.deletion_service import MOST_TOGETHER
-from common.errors import InvalidDeletion
-from common.order_reader import OrderReader
+from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, WholeSite
+from fedmunkey.common.deletion_service import MOST_TOGETHER
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.order_reader import OrderReader
 
 PATIENCE = 20.0
 

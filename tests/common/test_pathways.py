@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.pathways import PathwayDropout, pathway_sensitivity
-from common.randomness import generator
-from common.settings import Settings
+from fedmunkey.common.pathways import PathwayDropout, pathway_sensitivity
+from fedmunkey.common.randomness import generator
+from fedmunkey.common.settings import Settings
 
 shares = st.floats(0, 1, exclude_max=True)
 

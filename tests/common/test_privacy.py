@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import integrate, special, stats
 
-from common.errors import InvalidSetting
-from common.noisy_steps import NoisySteps
-from common.privacy import MOST_NOISE, epsilon_of, noise_for
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.privacy import MOST_NOISE, epsilon_of, noise_for
 
 # How much larger than the truth an epsilon from the grid may be.
 LOOSE = 1.002

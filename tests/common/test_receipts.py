@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from common.deletion import Acknowledgement, SiteState
-from common.errors import InvalidProof
-from common.guarantees import Guarantee, PrivacyLoss
-from common.receipts import PREDICATE_TYPE, Receipt, WitnessedHead
-from common.signing.canonical import canonical_json
-from common.signing.dsse import Envelope
-from common.signing.statements import PAYLOAD_TYPE, read_envelope
-from simulations.bench.proof_case import SITE_KEYS, SITES, START
+from fedmunkey.common.deletion import Acknowledgement, SiteState
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.receipts import PREDICATE_TYPE, Receipt, WitnessedHead
+from fedmunkey.common.signing.canonical import canonical_json
+from fedmunkey.common.signing.dsse import Envelope
+from fedmunkey.common.signing.statements import PAYLOAD_TYPE, read_envelope
+from fedmunkey.simulations.bench.proof_case import SITE_KEYS, SITES, START
 
 KEY = SITE_KEYS[SITES[0]]
 EXACT = Acknowledgement(4, SITES[0], "request-1", SiteState.ERASED, 3, 2, Guarantee.EXACT, 0.25)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from common.errors import FedmunkeyError, InvalidSetting
-from common.guarantees import Guarantee
-from common.settings import (
+from fedmunkey.common.errors import FedmunkeyError, InvalidSetting
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.settings import (
     AggregationName,
     DeviceName,
     ImagePath,

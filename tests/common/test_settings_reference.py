@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from common.settings import Settings
-from common.settings_reference import settings_reference
+from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings_reference import settings_reference
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
 
@@ -16,7 +16,7 @@ def row(key: str) -> list[str]:
 
 
 def test_document_on_disk_is_the_rendering() -> None:
-    assert DOCUMENT.read_text() == settings_reference(), "run: python -m common.settings_reference > docs/settings.md"
+    assert DOCUMENT.read_text() == settings_reference(), "run: python -m fedmunkey.common.settings_reference > docs/settings.md"
 
 
 def test_every_setting_has_one_row_under_a_section() -> None:

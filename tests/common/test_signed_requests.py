@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, Subject, Target, WholeSite
-from common.errors import InvalidProof
-from common.references import FederationSecret
-from common.signed_requests import read_signed, request_digest, target_digest
-from simulations.bench.proof_case import SECRET, START, signed_request
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, Subject, Target, WholeSite
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.signed_requests import read_signed, request_digest, target_digest
+from fedmunkey.simulations.bench.proof_case import SECRET, START, signed_request
 
 REFERENCE = bytes(range(32))
 TARGETS: list[Target] = [

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from common.deletion import DeletionOrder
-from common.order_reader import OrderReader
-from common.stop_signals import StopAsked, stopped_by_signals
+from fedmunkey.common.deletion import DeletionOrder
+from fedmunkey.common.order_reader import OrderReader
+from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from queue import SimpleQueue
 
 import pytest
 
-from common.errors import ProcessNotStarted
-from common.stop_signals import stopped_by_signals
-from common.supervision import Child, Supervisor, tell_systemd_ready
+from fedmunkey.common.errors import ProcessNotStarted
+from fedmunkey.common.stop_signals import stopped_by_signals
+from fedmunkey.common.supervision import Child, Supervisor, tell_systemd_ready
 
 SECONDS = 30.0
 
@@ -83,7 +83,7 @@ def test_children_start_in_order_and_stop_in_reverse(watching: list[Watched]) ->
 
 
 def test_child_that_dies_is_started_again(watching: list[Watched], caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "common.supervision")
+    caplog.set_level(logging.INFO, "fedmunkey.common.supervision")
     watched = Watched(child("service", f"import os; print(os.getpid(), flush=True); {SERVE}"))
     watching.append(watched)
     assert watched.ready.wait(SECONDS)

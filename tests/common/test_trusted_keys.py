@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from common.errors import InvalidProof
-from common.signing.keys import SigningKey
-from common.signing.statements import Statement
-from common.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.signing.statements import Statement
+from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

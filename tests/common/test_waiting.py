@@ -5,8 +5,8 @@ from itertools import islice
 
 import pytest
 
-from common.errors import InvalidDeletion, ServiceUnavailable
-from common.waiting import jitter, pauses, wait_for_service
+from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
+from fedmunkey.common.waiting import jitter, pauses, wait_for_service
 
 
 class Service:

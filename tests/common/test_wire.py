@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import wire
-from common.deletion import (
+from fedmunkey.common import wire
+from fedmunkey.common.deletion import (
     Acknowledgement,
     DeletionOrder,
     DeletionRequest,
@@ -25,9 +25,9 @@ from common.deletion import (
     Subject,
     WholeSite,
 )
-from common.errors import InvalidDeletion
-from common.guarantees import Guarantee, PrivacyLoss
-from protos import deletion_pb2
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.protos import deletion_pb2
 
 # Protobuf text is UTF-8, which has no lone surrogates.
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

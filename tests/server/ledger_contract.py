@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.deletion import (
+from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionRequest,
@@ -22,10 +22,10 @@ from common.deletion import (
     Subject,
     WholeSite,
 )
-from common.errors import InvalidDeletion
-from common.guarantees import Guarantee, PrivacyLoss
-from server import ledger_view
-from server.ledger import DeletionConflict, DeletionExists, Ledger, UnknownDeletion
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.server import ledger_view
+from fedmunkey.server.ledger import DeletionConflict, DeletionExists, Ledger, UnknownDeletion
 
 NOON = datetime(2030, 5, 17, 12, tzinfo=UTC)
 REQUEST = DeletionRequest("request-1", DATA_PROTECTION_OFFICER, Subject(bytes(range(32))))

@@ -9,14 +9,14 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, RequestState, SiteState, WholeSite
-from common.errors import IllegalMove, InvalidDeletion
-from server import ledger_bulk
-from server.ledger import DeletionConflict, DeletionExists, Ledger, UnknownDeletion
-from server.ledger_bulk import BULK
-from server.ledger_due import DUE_DAYS
-from server.ledger_requests import Entry
-from server.ledger_transaction import Event, Transaction
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, RequestState, SiteState, WholeSite
+from fedmunkey.common.errors import IllegalMove, InvalidDeletion
+from fedmunkey.server import ledger_bulk
+from fedmunkey.server.ledger import DeletionConflict, DeletionExists, Ledger, UnknownDeletion
+from fedmunkey.server.ledger_bulk import BULK
+from fedmunkey.server.ledger_due import DUE_DAYS
+from fedmunkey.server.ledger_requests import Entry
+from fedmunkey.server.ledger_transaction import Event, Transaction
 from tests.server.ledger_contract import ANSWER, NOON, REQUEST, Clock, LedgerFixtures, references
 
 SECOND = replace(ANSWER, site="hospital-2")

@@ -16,7 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from common.deletion import (
+from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionOrder,
@@ -26,13 +26,13 @@ from common.deletion import (
     WholeSite,
     utc_now,
 )
-from common.deletion_channel import DeletionChannel
-from common.errors import InvalidDeletion
-from common.guarantees import Guarantee
-from common.identities import Identity, MemberRole
-from protos import deletion_pb2
-from server.entitlements import Caller, may_call
-from server.refusals import Cause
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.identities import Identity, MemberRole
+from fedmunkey.protos import deletion_pb2
+from fedmunkey.server.entitlements import Caller, may_call
+from fedmunkey.server.refusals import Cause
 from tests.coordinator import OFFICER, OTHER, PATIENCE, SITE, Coordinator, make_identity, running_coordinator
 
 ANSWER = Acknowledgement(1, OTHER, "request-1", SiteState.ERASED, 1, 1, Guarantee.EMPIRICAL, 0.1)

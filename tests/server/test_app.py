@@ -17,17 +17,17 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
-from common.errors import InvalidDeletion, InvalidIdentity, InvalidSetting, InvalidWeights, ServiceUnavailable
-from common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE
-from common.model import Munkey
-from common.model_choice import choose_shape, initial_model
-from common.settings import Settings
-from server.app import app, run_federation
-from server.deletion_server import DeletionServer
-from server.deletion_service import LedgerService
-from server.ledger import Ledger
-from server.run_record import BEST, EVENTS, LAST
+from fedmunkey.common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from fedmunkey.common.errors import InvalidDeletion, InvalidIdentity, InvalidSetting, InvalidWeights, ServiceUnavailable
+from fedmunkey.common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE
+from fedmunkey.common.model import Munkey
+from fedmunkey.common.model_choice import choose_shape, initial_model
+from fedmunkey.common.settings import Settings
+from fedmunkey.server.app import app, run_federation
+from fedmunkey.server.deletion_server import DeletionServer
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.run_record import BEST, EVENTS, LAST
 from tests.coordinator import running_coordinator
 
 Weights = dict[str, torch.Tensor]

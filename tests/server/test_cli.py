@@ -16,8 +16,8 @@ import httpx
 import pytest
 import typer
 
-from common import command_line
-from common.deletion import (
+from fedmunkey.common import command_line
+from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionRequest,
@@ -27,13 +27,13 @@ from common.deletion import (
     WholeSite,
     utc_now,
 )
-from common.deletion_channel import DeletionChannel
-from common.errors import EXIT_CODE, InvalidSetting
-from common.guarantees import Guarantee, PrivacyLoss
-from server.cli import app, main
-from server.deletion_server import DeletionServer
-from server.deletion_service import LedgerService
-from server.ledger import Ledger
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.errors import EXIT_CODE, InvalidSetting
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.server.cli import app, main
+from fedmunkey.server.deletion_server import DeletionServer
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.ledger import Ledger
 
 LONG_ID = "request-" + "0123456789" * 12
 CERTIFIED = Acknowledgement(
@@ -302,7 +302,7 @@ def test_request_claims_the_weakest_guarantee_of_its_sites(service: str) -> None
 @pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_served_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-c", "from server.cli import main; main()", "serve"]
+    command = [sys.executable, "-c", "from fedmunkey.server.cli import main; main()", "serve"]
     options = ["--database", str(tmp_path / "ledger.sqlite"), "--address", "127.0.0.1:0", "--site", "hospital-1"]
     options += ["--metrics", "127.0.0.1:0", "--log-format", "json"]
     root = Path(__file__).parents[2]
@@ -332,7 +332,7 @@ def test_served_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
 
 @pytest.mark.processes
 def test_serving_beyond_this_machine_in_plain_text_warns(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from server.cli import main; main()", "serve"]
+    command = [sys.executable, "-c", "from fedmunkey.server.cli import main; main()", "serve"]
     options = ["--ledger", str(tmp_path / "ledger.sqlite"), "--address", "0.0.0.0:0", "--insecure"]
     root = Path(__file__).parents[2]
     with subprocess.Popen(  # noqa: S603

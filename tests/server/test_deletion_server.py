@@ -15,8 +15,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from common import deletion_channel, wire
-from common.deletion import (
+from fedmunkey.common import deletion_channel, wire
+from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionOrder,
@@ -26,17 +26,17 @@ from common.deletion import (
     SiteState,
     WholeSite,
 )
-from common.deletion_channel import DeletionChannel
-from common.errors import FedmunkeyError, InvalidDeletion, InvalidSetting, ServiceUnavailable
-from common.guarantees import Guarantee
-from protos import deletion_pb2, deletion_pb2_grpc
-from server import deletion_server, deletion_servicer, ledger_bulk
-from server.deletion_server import SERVICE_NAME, DeletionServer
-from server.deletion_service import LedgerService
-from server.ledger import Ledger
-from server.ledger_bulk import Blocks
-from server.ledger_reading import LargeOrder
-from server.ledger_transaction import Transaction
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, InvalidSetting, ServiceUnavailable
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.protos import deletion_pb2, deletion_pb2_grpc
+from fedmunkey.server import deletion_server, deletion_servicer, ledger_bulk
+from fedmunkey.server.deletion_server import SERVICE_NAME, DeletionServer
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger_bulk import Blocks
+from fedmunkey.server.ledger_reading import LargeOrder
+from fedmunkey.server.ledger_transaction import Transaction
 
 PATIENCE = 20.0
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -299,7 +299,7 @@ def test_fault_inside_the_service_is_logged_and_not_told(ledger: Ledger, caplog:
         raise RuntimeError("a private detail")
 
     with (
-        caplog.at_level(logging.ERROR, logger="server.deletion_servicer"),
+        caplog.at_level(logging.ERROR, logger="fedmunkey.server.deletion_servicer"),
         DeletionServer(LedgerService(ledger, fail)) as server,
         DeletionChannel(server.address) as channel,
         pytest.raises(ServiceUnavailable, match="its log says why") as caught,

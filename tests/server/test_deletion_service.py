@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from common.deletion import (
+from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionOrder,
@@ -25,16 +25,16 @@ from common.deletion import (
     Target,
     WholeSite,
 )
-from common.deletion_channel import DeletionChannel
-from common.deletion_service import DeletionService
-from common.errors import InvalidDeletion
-from common.guarantees import Guarantee
-from common.signing.keys import SigningKey
-from server.deletion_server import DeletionServer
-from server.deletion_service import LedgerService, News
-from server.ledger import Ledger
-from server.log import TransparencyLog
-from server.proofs import CoordinatorProofs
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.deletion_service import DeletionService
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.server.deletion_server import DeletionServer
+from fedmunkey.server.deletion_service import LedgerService, News
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.log import TransparencyLog
+from fedmunkey.server.proofs import CoordinatorProofs
 
 PATIENCE = 20.0
 REFERENCE = bytes(range(32))

@@ -19,14 +19,14 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 from numpy.typing import NDArray
 
-from common.checkpoints import read_checkpoint
-from common.errors import FederationStopped, ServiceUnavailable
-from common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
-from common.model import ModelShape, Munkey
-from common.settings import ImagePath, Settings, StrategyName
-from server.forgetting_strategy import ForgettingStrategy
-from server.run_record import EVENTS, LAST, RunRecord
-from server.strategies import make_strategy
+from fedmunkey.common.checkpoints import read_checkpoint
+from fedmunkey.common.errors import FederationStopped, ServiceUnavailable
+from fedmunkey.common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.settings import ImagePath, Settings, StrategyName
+from fedmunkey.server.forgetting_strategy import ForgettingStrategy
+from fedmunkey.server.run_record import EVENTS, LAST, RunRecord
+from fedmunkey.server.strategies import make_strategy
 
 SHAPE = ModelShape(ImagePath.FROZEN, (1, 4), 0, num_classes=2, width=8, depth=1, heads=1, exemplar_size=2)
 NODES = {11: "hospital-1", 12: "hospital-2", 13: "hospital-3"}

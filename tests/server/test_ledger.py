@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
-from common.errors import InvalidSetting, ServiceUnavailable
-from server.ledger import SCHEMA_REVISION, Ledger
+from fedmunkey.common.errors import InvalidSetting, ServiceUnavailable
+from fedmunkey.server.ledger import SCHEMA_REVISION, Ledger
 from tests.server.databases import postgresql_database
 from tests.server.ledger_contract import REQUEST, LedgerContract
 from tests.server.ledger_states_contract import LedgerStatesContract

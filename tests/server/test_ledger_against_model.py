@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 
-from common.deletion import (
+from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionRequest,
@@ -21,11 +21,11 @@ from common.deletion import (
     Target,
     WholeSite,
 )
-from common.errors import InvalidDeletion
-from common.guarantees import Guarantee
-from server.deletion_service import LedgerService
-from server.ledger import Ledger
-from simulations.faults.model import Asked, Expected, FederationModel, ModelRecord, Named, SiteModel
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.simulations.faults.model import Asked, Expected, FederationModel, ModelRecord, Named, SiteModel
 
 SITES = ("hospital-1", "hospital-2", "hospital-3")
 RECORDS = 18

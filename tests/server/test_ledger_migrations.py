@@ -12,13 +12,13 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, RequestState, SiteState, Subject
-from common.errors import InvalidSetting
-from server.ledger import DeletionExists, Ledger
-from server.ledger_database import have_to_itself, ledger_url, open_engine
-from server.ledger_schema import SCHEMA_REVISION, configuration
-from server.ledger_tables import Base
-from server.migrations import VERSION_TABLE
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, RequestState, SiteState, Subject
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.server.ledger import DeletionExists, Ledger
+from fedmunkey.server.ledger_database import have_to_itself, ledger_url, open_engine
+from fedmunkey.server.ledger_schema import SCHEMA_REVISION, configuration
+from fedmunkey.server.ledger_tables import Base
+from fedmunkey.server.migrations import VERSION_TABLE
 from tests.server.databases import postgresql_database
 from tests.server.ledger_contract import references
 

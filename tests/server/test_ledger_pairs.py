@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event, select
 
-from common.deletion import Acknowledgement, DeletionRequest, SiteState, WholeSite
-from common.guarantees import Guarantee
-from common.signing.keys import SigningKey
-from server.ledger import Ledger
-from server.ledger_pairs import among
-from server.ledger_tables import OrderRow
-from server.log import TransparencyLog
-from server.log_leaves import Leaf, LeafKind
-from server.log_tables import LogNodeRow
+from fedmunkey.common.deletion import Acknowledgement, DeletionRequest, SiteState, WholeSite
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger_pairs import among
+from fedmunkey.server.ledger_tables import OrderRow
+from fedmunkey.server.log import TransparencyLog
+from fedmunkey.server.log_leaves import Leaf, LeafKind
+from fedmunkey.server.log_tables import LogNodeRow
 from tests.server.databases import postgresql_database
 
 SITES = ("hospital-1", "hospital-2")

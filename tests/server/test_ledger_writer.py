@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from common.deletion import DeletionRequest, RequestStatus, WholeSite
-from common.errors import InvalidDeletion, ServiceUnavailable
-from server.ledger import DeletionExists, Ledger
-from server.ledger_transaction import Event, Transaction
+from fedmunkey.common.deletion import DeletionRequest, RequestStatus, WholeSite
+from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
+from fedmunkey.server.ledger import DeletionExists, Ledger
+from fedmunkey.server.ledger_transaction import Event, Transaction
 
 PATIENCE = 20.0
 

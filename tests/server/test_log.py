@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete
 
-from common.errors import InvalidProof, ServiceUnavailable
-from common.log_heads import LogHead
-from common.merkle import EMPTY_ROOT, check_consistency, check_inclusion, leaf_hash
-from common.signing.keys import SigningKey
-from server.ledger import Ledger
-from server.log import MAXIMUM_INCLUSIONS, TransparencyLog
-from server.log_leaves import Leaf, LeafKind
-from server.log_tables import LogNodeRow
+from fedmunkey.common.errors import InvalidProof, ServiceUnavailable
+from fedmunkey.common.log_heads import LogHead
+from fedmunkey.common.merkle import EMPTY_ROOT, check_consistency, check_inclusion, leaf_hash
+from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.log import MAXIMUM_INCLUSIONS, TransparencyLog
+from fedmunkey.server.log_leaves import Leaf, LeafKind
+from fedmunkey.server.log_tables import LogNodeRow
 
 KEY = SigningKey.from_seed(bytes(32))
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import InvalidSetting
-from common.signing.keys import PublicKey
-from server.log_key import open_log_key
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.signing.keys import PublicKey
+from fedmunkey.server.log_key import open_log_key
 
 SERVICES = 4
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records
-from common.log_format import LogFormat
-from server.ledger import Ledger
-from server.logs import logging_to
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records
+from fedmunkey.common.log_format import LogFormat
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.logs import logging_to
 from tests.server.ledger_contract import ANSWER, REQUEST, references
 
 
@@ -63,7 +63,7 @@ def test_fault_is_one_line_of_json_with_its_traceback(ledger: Ledger) -> None:
         try:
             raise RuntimeError("a fault")
         except RuntimeError:
-            logging.getLogger("server.deletion_servicer").exception("a call failed")
+            logging.getLogger("fedmunkey.server.deletion_servicer").exception("a call failed")
 
     (line,) = map(json.loads, stream.getvalue().splitlines())
     assert (line["level"], line["message"]) == ("error", "a call failed")

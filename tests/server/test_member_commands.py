@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import EXIT_CODE
-from common.identities import Identity, MemberRole
-from common.identities.invitation import Invitation, fingerprint
-from server.cli import main
-from server.coordinator_folder import CoordinatorFolder
+from fedmunkey.common.errors import EXIT_CODE
+from fedmunkey.common.identities import Identity, MemberRole
+from fedmunkey.common.identities.invitation import Invitation, fingerprint
+from fedmunkey.server.cli import main
+from fedmunkey.server.coordinator_folder import CoordinatorFolder
 from tests.coordinator import OTHER, SITE, Coordinator, running_coordinator
 
 Run = Callable[..., tuple[int, str, str]]

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from common.deletion import DATA_PROTECTION_OFFICER
-from common.errors import InvalidIdentity
-from common.identities import MemberRole
-from server.authority import CertificateAuthority
-from server.ledger import Ledger
-from server.members import MemberRegister, serial_of
-from server.refusals import Cause
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER
+from fedmunkey.common.errors import InvalidIdentity
+from fedmunkey.common.identities import MemberRole
+from fedmunkey.server.authority import CertificateAuthority
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.members import MemberRegister, serial_of
+from fedmunkey.server.refusals import Cause
 from tests.coordinator import SITE, fresh_key
 from tests.server.databases import postgresql_database
 

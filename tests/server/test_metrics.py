@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from common.errors import InvalidSetting
-from server.ledger import Ledger
-from server.metrics import served_metrics
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.metrics import served_metrics
 from tests.server.ledger_contract import ANSWER, REQUEST, Clock
 
 

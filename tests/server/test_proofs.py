@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from common.certificate import verify_certificate
-from common.deletion import (
+from fedmunkey.common.certificate import verify_certificate
+from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionOrder,
@@ -21,19 +21,19 @@ from common.deletion import (
     Subject,
     WholeSite,
 )
-from common.deletion_channel import DeletionChannel
-from common.errors import InvalidDeletion
-from common.guarantees import Guarantee
-from common.log_heads import LogHead
-from common.receipts import Receipt
-from common.signed_requests import request_digest
-from server.deletion_server import DeletionServer
-from server.deletion_service import LedgerService
-from server.ledger import DeletionExists, Ledger
-from server.ledger_bulk import BULK
-from server.policy import NotAllowed
-from server.proofs import CoordinatorProofs
-from simulations.bench.proof_case import (
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.log_heads import LogHead
+from fedmunkey.common.receipts import Receipt
+from fedmunkey.common.signed_requests import request_digest
+from fedmunkey.server.deletion_server import DeletionServer
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.ledger import DeletionExists, Ledger
+from fedmunkey.server.ledger_bulk import BULK
+from fedmunkey.server.policy import NotAllowed
+from fedmunkey.server.proofs import CoordinatorProofs
+from fedmunkey.simulations.bench.proof_case import (
     SECRET,
     SITE_KEYS,
     SITES,
@@ -223,7 +223,7 @@ def test_request_that_could_not_be_written_is_not_in_the_log(
     service: LedgerService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as failing:
-        failing.setattr("server.ledger_requests.number_orders", fail)
+        failing.setattr("fedmunkey.server.ledger_requests.number_orders", fail)
         with pytest.raises(RuntimeError, match="the power failed"):
             service.submit(signed_request())
     assert size(service) == 0
@@ -239,7 +239,7 @@ def test_answer_that_could_not_be_written_has_no_receipt_in_the_log(
     service.submit(signed_request())
     answer = answered(order_of(service, FIRST), None, START)
     with monkeypatch.context() as failing:
-        failing.setattr("server.ledger_answers.settle", fail)
+        failing.setattr("fedmunkey.server.ledger_answers.settle", fail)
         with pytest.raises(RuntimeError, match="the power failed"):
             service.acknowledge(answer)
     assert size(service) == 1

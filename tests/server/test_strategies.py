@@ -22,9 +22,9 @@ from flwr.serverapp.strategy import (
 )
 from flwr.supercore.task_identity import TaskIdentity
 
-from common.federation import ARRAYS, CONFIG, METRICS, ROUND
-from common.settings import Settings, StrategyName
-from server.strategies import average_by_examples, average_over_sites, make_strategy
+from fedmunkey.common.federation import ARRAYS, CONFIG, METRICS, ROUND
+from fedmunkey.common.settings import Settings, StrategyName
+from fedmunkey.server.strategies import average_by_examples, average_over_sites, make_strategy
 
 CLASSES: dict[StrategyName, type[FedAvg]] = {
     StrategyName.FEDAVG: FedAvg,

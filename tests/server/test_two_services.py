@@ -16,15 +16,15 @@ from typing import Self
 
 import pytest
 
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, RequestState, Subject, WholeSite
-from common.deletion_channel import DeletionChannel
-from common.errors import FedmunkeyError
-from server import upkeep
-from server.deletion_server import DeletionServer
-from server.deletion_service import LedgerService, News
-from server.ledger import Ledger
-from server.presence import Presence
-from server.upkeep import Upkeep
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, RequestState, Subject, WholeSite
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.errors import FedmunkeyError
+from fedmunkey.server import upkeep
+from fedmunkey.server.deletion_server import DeletionServer
+from fedmunkey.server.deletion_service import LedgerService, News
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.presence import Presence
+from fedmunkey.server.upkeep import Upkeep
 from tests.server.databases import postgresql_database
 from tests.server.ledger_contract import ANSWER, NOON, Clock
 
@@ -222,7 +222,7 @@ class Process:
         words = ["serve", "--database", database, "--log-key", str(log_key), "--address", "127.0.0.1:0"]
         words += [word for site in SITES for word in ("--site", site)]
         self._process = subprocess.Popen(  # noqa: S603 (this interpreter)
-            [sys.executable, "-c", "from server.cli import main; main()", *words],
+            [sys.executable, "-c", "from fedmunkey.server.cli import main; main()", *words],
             cwd=Path(__file__).parents[2],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

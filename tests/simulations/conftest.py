@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from client.dataset import Dataset, Split
-from common.encoders import Encoder
-from common.model import ModelShape
-from common.model_choice import choose_encoder, choose_shape
-from common.references import FederationSecret
-from common.settings import Settings
-from simulations.hospitals import Encoded, Hospital, encode_all, give, open_hospital
-from simulations.partition import partition
-from simulations.sources import load_dataset
+from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.common.encoders import Encoder
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model_choice import choose_encoder, choose_shape
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.hospitals import Encoded, Hospital, encode_all, give, open_hospital
+from fedmunkey.simulations.partition import partition
+from fedmunkey.simulations.sources import load_dataset
 
 if TYPE_CHECKING:
     from flwr.app import Message
@@ -115,7 +115,7 @@ def make_grid(monkeypatch: pytest.MonkeyPatch) -> Callable[[Settings, int], Grid
     from flwr.serverapp import Grid
     from flwr.supercore.task_identity import TaskIdentity
 
-    from client.app import app
+    from fedmunkey.client.app import app
 
     # Flower makes messages only within a run.
     for name in ("_run_id", "_node_id", "_task_id"):

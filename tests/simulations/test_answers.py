@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from client.bank import Bank
-from client.dataset import Split
-from client.evaluation import predict, predict_image_only
-from client.key_store import Tokens
-from common.model import ModelShape, Munkey
-from common.neighbours import NONE, nearest
-from common.settings import Settings
-from simulations.answers import Banked, HospitalBank, MunkeyAnswers
-from simulations.hospitals import Encoded, Hospital, bank_of
-from simulations.unlearning.plain_vit import PlainFederation, first_plain
+from fedmunkey.client.bank import Bank
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.evaluation import predict, predict_image_only
+from fedmunkey.client.key_store import Tokens
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.neighbours import NONE, nearest
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.answers import Banked, HospitalBank, MunkeyAnswers
+from fedmunkey.simulations.hospitals import Encoded, Hospital, bank_of
+from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, first_plain
 
 SITES = ("hospital-1", "hospital-2", "hospital-3")
 

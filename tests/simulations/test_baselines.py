@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from client.dataset import Split
-from common.encoders import Encoding
-from common.model import ModelShape
-from common.settings import Settings
-from simulations import baselines, federated_loop
-from simulations.baselines import Baseline, Comparison, run_baseline, run_baselines
-from simulations.federated_loop import LocalTraining, average_rounds
-from simulations.hospitals import Encoded, Hospital
+from fedmunkey.client.dataset import Split
+from fedmunkey.common.encoders import Encoding
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations import baselines, federated_loop
+from fedmunkey.simulations.baselines import Baseline, Comparison, run_baseline, run_baselines
+from fedmunkey.simulations.federated_loop import LocalTraining, average_rounds
+from fedmunkey.simulations.hospitals import Encoded, Hospital
 
 Rows = dict[str, NDArray[np.int64]]
 

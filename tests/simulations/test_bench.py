@@ -11,27 +11,27 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from client.bank import Bank
-from client.dataset import Split
-from client.key_store import KeyStore, StoreDescription
-from client.noisy_step import FEW_STEPS
-from client.training import Trained, train
-from common.command_line import application
-from common.errors import InvalidSetting, InvalidWeights
-from common.guarantees import Guarantee
-from common.model import Munkey
-from common.references import FederationSecret
-from common.settings import ImagePath, Settings
-from common.torchvision_import import import_torchvision
-from simulations.bench import noisy_training
-from simulations.bench.command import bench
-from simulations.bench.document import closing_lines, result_table
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
-from simulations.bench.memory import peak_memory, resident_memory
-from simulations.bench.registry import GROUPS, choose
-from simulations.bench.synthetic_store import SITE, SyntheticStore
-from simulations.bench.timing import alternate, ratio, torch_threads
-from simulations.progress import Progress
+from fedmunkey.client.bank import Bank
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.key_store import KeyStore, StoreDescription
+from fedmunkey.client.noisy_step import FEW_STEPS
+from fedmunkey.client.training import Trained, train
+from fedmunkey.common.command_line import application
+from fedmunkey.common.errors import InvalidSetting, InvalidWeights
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model import Munkey
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.torchvision_import import import_torchvision
+from fedmunkey.simulations.bench import noisy_training
+from fedmunkey.simulations.bench.command import bench
+from fedmunkey.simulations.bench.document import closing_lines, result_table
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from fedmunkey.simulations.bench.memory import peak_memory, resident_memory
+from fedmunkey.simulations.bench.registry import GROUPS, choose
+from fedmunkey.simulations.bench.synthetic_store import SITE, SyntheticStore
+from fedmunkey.simulations.bench.timing import alternate, ratio, torch_threads
+from fedmunkey.simulations.progress import Progress
 
 FIGURE = Figure("speed", "how fast it is", "x", Target(Relation.AT_MOST, 1.3))
 SECRET = FederationSecret(bytes(range(32)))

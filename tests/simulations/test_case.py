@@ -11,14 +11,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from client.dataset import Consent, Dataset, Split
-from client.site import SiteFolder
-from common.encoders import Encoding
-from common.errors import InvalidDeletion
-from common.model import ModelShape
-from common.settings import ImagePath, Settings
-from simulations.case import Case, Rows, fingerprints, seen_although_forgotten
-from simulations.hospitals import Encoded, Hospital
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.encoders import Encoding
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.simulations.case import Case, Rows, fingerprints, seen_although_forgotten
+from fedmunkey.simulations.hospitals import Encoded, Hospital
 
 SETTINGS = Settings(num_classes=2, seed=4)
 SHAPE = ModelShape(ImagePath.PATCHES, (1, 1, 1), 1, num_classes=2, width=8, depth=1, heads=1, exemplar_size=2)

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from common.checkpoints import Checkpoint, write_checkpoint
-from common.errors import EXIT_CODE
-from common.model import Munkey
-from common.model_choice import choose_shape
-from common.settings import Settings
-from simulations.cli import main
+from fedmunkey.common.checkpoints import Checkpoint, write_checkpoint
+from fedmunkey.common.errors import EXIT_CODE
+from fedmunkey.common.model import Munkey
+from fedmunkey.common.model_choice import choose_shape
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.cli import main
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., tuple[int, str, str]]
@@ -213,7 +213,7 @@ def test_federation_that_cannot_hear_deletions_waits_says_so_and_stops_with_the_
     words += ["--no-baselines", "--deletion-service", "127.0.0.1:1"]
 
     ended = subprocess.run(  # noqa: S603 (this interpreter)
-        [sys.executable, "-c", "from simulations.cli import main; main()", "run", *words],
+        [sys.executable, "-c", "from fedmunkey.simulations.cli import main; main()", "run", *words],
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"},
         capture_output=True,
         text=True,

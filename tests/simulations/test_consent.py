@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from client.dataset import Consent, Dataset, Split
-from common.errors import InvalidSetting
-from common.guarantees import Guarantee
-from simulations.consent import USUAL_SHARE, donate, parse_share, usual_share
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.simulations.consent import USUAL_SHARE, donate, parse_share, usual_share
 
 LARGEST = 4
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from client.dataset import Split
-from common.checkpoints import Checkpoint, write_checkpoint
-from common.deletion import (
+from fedmunkey.client.dataset import Split
+from fedmunkey.common.checkpoints import Checkpoint, write_checkpoint
+from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionRequest,
@@ -22,22 +22,22 @@ from common.deletion import (
     Subject,
     WholeSite,
 )
-from common.errors import FederationStopped
-from common.guarantees import Guarantee
-from common.model import ModelShape
-from common.model_choice import initial_model
-from common.references import FederationSecret
-from common.settings import Settings
-from server.deletion_server import DeletionServer
-from server.deletion_service import LedgerService
-from server.ledger import Ledger
-from server.run_record import LAST
-from simulations import deletions
-from simulations.answers import MunkeyAnswers
-from simulations.deletions import CarriedOut, DeletionDriver, running_agents
-from simulations.hospitals import Hospital
-from simulations.measurement import Measurement, measure
-from simulations.plan import ResolvedDeletion, parse_plan, resolve
+from fedmunkey.common.errors import FederationStopped
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model_choice import initial_model
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import Settings
+from fedmunkey.server.deletion_server import DeletionServer
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.run_record import LAST
+from fedmunkey.simulations import deletions
+from fedmunkey.simulations.answers import MunkeyAnswers
+from fedmunkey.simulations.deletions import CarriedOut, DeletionDriver, running_agents
+from fedmunkey.simulations.hospitals import Hospital
+from fedmunkey.simulations.measurement import Measurement, measure
+from fedmunkey.simulations.plan import ResolvedDeletion, parse_plan, resolve
 
 MakeDriver = Callable[..., DeletionDriver]
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from client.dataset import Dataset, Split
-from common.errors import InvalidDataset, InvalidSetting
-from common.model_choice import choose_encoder
-from common.settings import ConfigValue
-from simulations import encoded_set
-from simulations.encoded_set import FROM_DATA, EncodedSet, load_encoded
-from simulations.hospitals import Encoded
-from simulations.progress import Progress
+from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.common.errors import InvalidDataset, InvalidSetting
+from fedmunkey.common.model_choice import choose_encoder
+from fedmunkey.common.settings import ConfigValue
+from fedmunkey.simulations import encoded_set
+from fedmunkey.simulations.encoded_set import FROM_DATA, EncodedSet, load_encoded
+from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.progress import Progress
 
 
 @pytest.fixture

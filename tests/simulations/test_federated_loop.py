@@ -15,24 +15,24 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from client.dataset import Consent, Split
-from client.exemplar_tokens import own_tokens
-from client.gradient_routes import GradientRoute
-from client.key_store import KeyStore
-from common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
-from common.errors import FederationStopped
-from common.guarantees import Guarantee
-from common.model import ModelShape
-from common.model_choice import initial_model
-from common.settings import Settings
-from server.app import run_federation
-from server.deletion_server import DeletionServer
-from server.deletion_service import LedgerService
-from server.ledger import Ledger
-from server.run_record import EVENTS, LAST
-from simulations.consent import donate
-from simulations.federated_loop import Averaged, Learned, average, average_rounds, learn
-from simulations.hospitals import Encoded, Hospital
+from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.client.exemplar_tokens import own_tokens
+from fedmunkey.client.gradient_routes import GradientRoute
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from fedmunkey.common.errors import FederationStopped
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model_choice import initial_model
+from fedmunkey.common.settings import Settings
+from fedmunkey.server.app import run_federation
+from fedmunkey.server.deletion_server import DeletionServer
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.run_record import EVENTS, LAST
+from fedmunkey.simulations.consent import donate
+from fedmunkey.simulations.federated_loop import Averaged, Learned, average, average_rounds, learn
+from fedmunkey.simulations.hospitals import Encoded, Hospital
 
 
 class Number(nn.Module):

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import FederationStopped
-from common.flower import app_manifest
-from common.settings import Settings
-from simulations import flower_runtime
-from simulations.flower_runtime import running_federation
+from fedmunkey.common.errors import FederationStopped
+from fedmunkey.common.flower import app_manifest
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations import flower_runtime
+from fedmunkey.simulations.flower_runtime import running_federation
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_manifest_gives_both_apps_exactly_the_settings(folder: str) -> None:
 
     assert app["config"] == settings.to_config()
     assert Settings.parse(app["config"]) == settings
-    assert app["components"] == {"serverapp": "server.app:app", "clientapp": "client.app:app"}
+    assert app["components"] == {"serverapp": "fedmunkey.server.app:app", "clientapp": "fedmunkey.client.app:app"}
 
 
 def test_manifest_can_say_that_there_is_no_bound() -> None:

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.dataset import Dataset, Split
-from common.errors import EXIT_CODE
-from common.guarantees import Guarantee
-from common.settings import Settings
-from simulations import encoded_set, guarantee_command
-from simulations.cli import main
-from simulations.guarantees import Question, Trial, attempt
+from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.common.errors import EXIT_CODE
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations import encoded_set, guarantee_command
+from fedmunkey.simulations.cli import main
+from fedmunkey.simulations.guarantees import Question, Trial, attempt
 
 QUICK = ["--hospitals", "2", "--seeds", "2", "--permanent", "50%", "--forget", "20%"]
 SETTINGS = ["image-path=frozen", "num-rounds=2", "exemplar-size=8", "fewest-permanent=10", "seed=7"]

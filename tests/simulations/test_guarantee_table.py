@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from common.guarantees import Guarantee
-from simulations.guarantee_table import TOLERANCE, Findings, Interval
-from simulations.guarantees import Trial
-from simulations.measurement import Measurement
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.simulations.guarantee_table import TOLERANCE, Findings, Interval
+from fedmunkey.simulations.guarantees import Trial
+from fedmunkey.simulations.measurement import Measurement
 
 EXACT, CERTIFIED, EMPIRICAL = Guarantee
 

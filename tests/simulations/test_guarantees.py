@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from client.dataset import Consent, Split
-from client.exemplar_tokens import own_tokens
-from common.encoders import Encoding
-from common.errors import InvalidDeletion
-from common.guarantees import Guarantee
-from common.model_choice import choose_shape, initial_model
-from common.settings import Settings
-from simulations import guarantees
-from simulations.consent import donate
-from simulations.federated_loop import Learned, learn
-from simulations.guarantees import Question, Trial, attempt, compare
-from simulations.hospitals import Encoded
+from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.client.exemplar_tokens import own_tokens
+from fedmunkey.common.encoders import Encoding
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model_choice import choose_shape, initial_model
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations import guarantees
+from fedmunkey.simulations.consent import donate
+from fedmunkey.simulations.federated_loop import Learned, learn
+from fedmunkey.simulations.guarantees import Question, Trial, attempt, compare
+from fedmunkey.simulations.hospitals import Encoded
 
 EPSILON, DELTA = 5.0, 1e-3
 Learn = Callable[..., Learned]

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from client.bank import Bank, HeldOut, read_bank, read_held_out
-from client.dataset import Split
-from common.encoders import Encoder
-from common.errors import KeyStoreError
-from common.model import ModelShape
-from common.model_choice import choose_shape
-from common.neighbours import NeighbourLists
-from common.references import FederationSecret
-from common.settings import ImagePath, Settings
-from simulations.consent import donate
-from simulations.hospitals import (
+from fedmunkey.client.bank import Bank, HeldOut, read_bank, read_held_out
+from fedmunkey.client.dataset import Split
+from fedmunkey.common.encoders import Encoder
+from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model_choice import choose_shape
+from fedmunkey.common.neighbours import NeighbourLists
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.simulations.consent import donate
+from fedmunkey.simulations.hospitals import (
     Encoded,
     Hospital,
     bank_of,
@@ -32,7 +32,7 @@ from simulations.hospitals import (
     open_hospital,
     permanent_of,
 )
-from simulations.partition import partition
+from fedmunkey.simulations.partition import partition
 
 
 def same_lists(left: NeighbourLists, right: NeighbourLists) -> bool:
@@ -138,7 +138,7 @@ def test_enrolling_more_records_than_one_batch_counts_each(
     secret: FederationSecret,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("simulations.hospitals._BATCH", 7)
+    monkeypatch.setattr("fedmunkey.simulations.hospitals._BATCH", 7)
     counted: list[int] = []
 
     open_hospital(hospitals[0], settings, encoder, shape, secret, counted.append)

@@ -12,18 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.bank import Bank
-from client.dataset import Consent, Dataset, Split
-from client.key_store import Tokens
-from client.site import SiteFolder
-from common.encoders import Encoding
-from common.model import ModelShape, Munkey
-from common.neighbours import NeighbourLists
-from common.settings import ImagePath, Settings
-from simulations import answers, measurement
-from simulations.answers import HospitalBank, MunkeyAnswers
-from simulations.hospitals import Encoded, Hospital
-from simulations.measurement import Measurement, measure
+from fedmunkey.client.bank import Bank
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.key_store import Tokens
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.encoders import Encoding
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.neighbours import NeighbourLists
+from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.simulations import answers, measurement
+from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers
+from fedmunkey.simulations.hospitals import Encoded, Hospital
+from fedmunkey.simulations.measurement import Measurement, measure
 
 SHAPE = ModelShape(ImagePath.PATCHES, (1, 1, 2), 1, num_classes=2, width=8, depth=1, heads=1, exemplar_size=2)
 SETTINGS = Settings(num_classes=2, neighbours=2)

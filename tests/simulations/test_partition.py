@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.dataset import Consent, Dataset, Split
-from common.errors import InvalidDataset, InvalidSetting
-from simulations.partition import partition
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.common.errors import InvalidDataset, InvalidSetting
+from fedmunkey.simulations.partition import partition
 
 
 def make(subjects: list[int], labels: list[int], held_out: int = 3) -> Dataset:

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.model import ModelShape, Munkey
-from common.settings import ImagePath, Settings
-from simulations.plain_vit import PlainViT, plain_site, train_plain
+from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.simulations.plain_vit import PlainViT, plain_site, train_plain
 
 PATCHES = ModelShape(ImagePath.PATCHES, (1, 8, 8), 4, num_classes=3, width=16, depth=2, heads=2, exemplar_size=4)
 FROZEN = replace(PATCHES, image_path=ImagePath.FROZEN, input_shape=(2, 12), patch_size=0)

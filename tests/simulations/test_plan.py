@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.dataset import Consent, Dataset, Split
-from common.errors import InvalidDeletion
-from simulations.plan import DeletionKind, PlannedDeletion, ResolvedDeletion, forget_rows, parse_plan, resolve
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.simulations.plan import DeletionKind, PlannedDeletion, ResolvedDeletion, forget_rows, parse_plan, resolve
 
 
 def hospital(name: str, subjects: list[str], held_out: int = 2) -> Dataset:

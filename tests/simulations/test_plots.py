@@ -11,10 +11,10 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from simulations.deletions import CarriedOut
-from simulations.measurement import Measurement
-from simulations.plan import DeletionKind, PlannedDeletion, ResolvedDeletion
-from simulations.plots import plot_accuracy, plot_forgotten
+from fedmunkey.simulations.deletions import CarriedOut
+from fedmunkey.simulations.measurement import Measurement
+from fedmunkey.simulations.plan import DeletionKind, PlannedDeletion, ResolvedDeletion
+from fedmunkey.simulations.plots import plot_accuracy, plot_forgotten
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

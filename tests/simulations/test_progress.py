@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from common.deletion import Acknowledgement, DeletionRequest, RequestStatus, SiteProgress, SiteState, WholeSite
-from common.guarantees import Guarantee
-from simulations.deletions import CarriedOut
-from simulations.measurement import Measurement
-from simulations.plan import DeletionKind, PlannedDeletion, ResolvedDeletion
-from simulations.progress import Progress
+from fedmunkey.common.deletion import Acknowledgement, DeletionRequest, RequestStatus, SiteProgress, SiteState, WholeSite
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.simulations.deletions import CarriedOut
+from fedmunkey.simulations.measurement import Measurement
+from fedmunkey.simulations.plan import DeletionKind, PlannedDeletion, ResolvedDeletion
+from fedmunkey.simulations.progress import Progress
 
 NOON = datetime(2030, 5, 17, 12, tzinfo=UTC)
 MEASURED = Measurement(90, 90, 90, 50, 90)

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from common.errors import InvalidDeletion
-from simulations.ray_tasks import run_tasks
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.simulations.ray_tasks import run_tasks
 
 _TASKS = 12
 _LARGE = 10_000

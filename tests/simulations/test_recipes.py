@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from client.dataset import Dataset, Split
-from common.errors import EXIT_CODE
-from common.settings import Settings
-from common.torchvision_import import import_torchvision
-from simulations.cli import main
-from simulations.recipes import RECIPES
+from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.common.errors import EXIT_CODE
+from fedmunkey.common.settings import Settings
+from fedmunkey.common.torchvision_import import import_torchvision
+from fedmunkey.simulations.cli import main
+from fedmunkey.simulations.recipes import RECIPES
 
 LINEAR = "linear, as by default"
 

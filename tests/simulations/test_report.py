@@ -16,8 +16,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from client.dataset import Split
-from common.deletion import (
+from fedmunkey.client.dataset import Split
+from fedmunkey.common.deletion import (
     Acknowledgement,
     DeletionRequest,
     RequestStatus,
@@ -25,16 +25,16 @@ from common.deletion import (
     SiteState,
     WholeSite,
 )
-from common.guarantees import Guarantee, PrivacyLoss
-from common.settings import Settings
-from simulations.baselines import Baseline, BaselineResult
-from simulations.consent import donate
-from simulations.deletions import CarriedOut
-from simulations.hospitals import Encoded, Hospital
-from simulations.measurement import Measurement
-from simulations.plan import DeletionKind, PlannedDeletion, ResolvedDeletion
-from simulations.report import REPORT, Report
-from simulations.run import Experiment
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.baselines import Baseline, BaselineResult
+from fedmunkey.simulations.consent import donate
+from fedmunkey.simulations.deletions import CarriedOut
+from fedmunkey.simulations.hospitals import Encoded, Hospital
+from fedmunkey.simulations.measurement import Measurement
+from fedmunkey.simulations.plan import DeletionKind, PlannedDeletion, ResolvedDeletion
+from fedmunkey.simulations.report import REPORT, Report
+from fedmunkey.simulations.run import Experiment
 
 NOON = datetime(2030, 5, 17, 12, tzinfo=UTC)
 BEFORE = Measurement(90, 95, 100, 70, 88, (0.9, 0.8))

@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.dataset import Dataset, Split
-from client.key_store.residue import Residue
-from client.site import SiteFolder
-from common.checkpoints import read_checkpoint
-from common.deletion import DATA_PROTECTION_OFFICER, RequestState
-from common.settings import Settings
-from server.ledger import Ledger
-from simulations.faults import residue
-from simulations.partition import partition
-from simulations.plan import ResolvedDeletion, forget_rows, parse_plan, resolve
-from simulations.sources import load_dataset
+from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.client.key_store.residue import Residue
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.checkpoints import read_checkpoint
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, RequestState
+from fedmunkey.common.settings import Settings
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.simulations.faults import residue
+from fedmunkey.simulations.partition import partition
+from fedmunkey.simulations.plan import ResolvedDeletion, forget_rows, parse_plan, resolve
+from fedmunkey.simulations.sources import load_dataset
 from tests.simulations.watched_simulation import HOME, OBJECTS, read_erased
 
 pytestmark = pytest.mark.flower

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from common.errors import FederationStopped
-from common.settings import Settings
-from server.run_record import EVENTS
-from simulations import run
-from simulations.progress import Progress
-from simulations.run import LOGS, Experiment
+from fedmunkey.common.errors import FederationStopped
+from fedmunkey.common.settings import Settings
+from fedmunkey.server.run_record import EVENTS
+from fedmunkey.simulations import run
+from fedmunkey.simulations.progress import Progress
+from fedmunkey.simulations.run import LOGS, Experiment
 
 
 @pytest.mark.parametrize(

@@ -13,26 +13,26 @@ import numpy as np
 import pytest
 import torch
 
-from client.dataset import Consent, Dataset, Split
-from client.noisy_step import FEW_STEPS
-from client.site import SiteFolder
-from common.checkpoints import read_checkpoint
-from common.deletion import SiteState
-from common.guarantees import Guarantee, Influence
-from common.model_choice import choose_encoder, choose_shape, initial_model
-from common.privacy import epsilon_of
-from common.settings import Settings
-from server.ledger import Ledger
-from server.run_record import EVENTS, LAST, ROUND
-from simulations import run
-from simulations.federated_loop import average_rounds, munkey_site
-from simulations.hospitals import Hospital, bank_of, encode_all, give, open_hospital
-from simulations.partition import partition
-from simulations.plan import ResolvedDeletion
-from simulations.progress import Progress
-from simulations.report import Report
-from simulations.run import Experiment, simulate
-from simulations.sources import load_dataset
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.noisy_step import FEW_STEPS
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.checkpoints import read_checkpoint
+from fedmunkey.common.deletion import SiteState
+from fedmunkey.common.guarantees import Guarantee, Influence
+from fedmunkey.common.model_choice import choose_encoder, choose_shape, initial_model
+from fedmunkey.common.privacy import epsilon_of
+from fedmunkey.common.settings import Settings
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.run_record import EVENTS, LAST, ROUND
+from fedmunkey.simulations import run
+from fedmunkey.simulations.federated_loop import average_rounds, munkey_site
+from fedmunkey.simulations.hospitals import Hospital, bank_of, encode_all, give, open_hospital
+from fedmunkey.simulations.partition import partition
+from fedmunkey.simulations.plan import ResolvedDeletion
+from fedmunkey.simulations.progress import Progress
+from fedmunkey.simulations.report import Report
+from fedmunkey.simulations.run import Experiment, simulate
+from fedmunkey.simulations.sources import load_dataset
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
@@ -177,7 +177,7 @@ def in_this_process(make_grid: Callable[[Settings, int], Grid]) -> Callable[...,
 
     def train(experiment: Experiment, settings: Settings, progress: Progress) -> list[dict[str, Any]]:
         # Flower takes seconds to import.
-        from server.app import run_federation
+        from fedmunkey.server.app import run_federation
 
         del progress
         run_federation(make_grid(settings, experiment.hospitals), settings)

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.dataset import Split
-from common.errors import InvalidDataset
-from common.torchvision_import import import_torchvision
-from simulations.sources import load_dataset
+from fedmunkey.client.dataset import Split
+from fedmunkey.common.errors import InvalidDataset
+from fedmunkey.common.torchvision_import import import_torchvision
+from fedmunkey.simulations.sources import load_dataset
 
 
 def write(path: Path) -> Path:

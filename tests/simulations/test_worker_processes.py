@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 import pytest
 
-from simulations.worker_processes import worker_processes
+from fedmunkey.simulations.worker_processes import worker_processes
 
 SECONDS = 30.0
 WAITS = """
 import time
-from simulations.worker_processes import worker_processes
+from fedmunkey.simulations.worker_processes import worker_processes
 
 if __name__ == "__main__":
     with worker_processes(2) as pool:

@@ -16,11 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from client.key_store import removal
-from client.key_store.residue import Residue
-from simulations import flower_runtime
-from simulations.cli import main
-from simulations.deletions import DeletionDriver
+from fedmunkey.client.key_store import removal
+from fedmunkey.client.key_store.residue import Residue
+from fedmunkey.simulations import flower_runtime
+from fedmunkey.simulations.cli import main
+from fedmunkey.simulations.deletions import DeletionDriver
 
 ERASED, HOME, OBJECTS = "erased.pickle", "flower-home", "ray-objects"
 

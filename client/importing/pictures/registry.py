@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from client.importing.pictures.picture import Choices, PictureReader, Pixels, UnusablePicture
-from client.importing.pictures.signatures import HEAD, is_dicom, is_nifti, is_png_or_jpeg
+from fedmunkey.client.importing.pictures.picture import Choices, PictureReader, Pixels, UnusablePicture
+from fedmunkey.client.importing.pictures.signatures import HEAD, is_dicom, is_nifti, is_png_or_jpeg
 
 _TALKATIVE = ("PIL", "pydicom", "nibabel", "nibabel.global")
 """Loggers of the libraries that decode files. What they say may hold what a header holds."""
@@ -65,19 +65,19 @@ def read_picture(path: Path, choices: Choices) -> Pixels:
 
 
 def _raster() -> PictureReader:
-    from client.importing.pictures.raster import RasterReader
+    from fedmunkey.client.importing.pictures.raster import RasterReader
 
     return RasterReader()
 
 
 def _dicom() -> PictureReader:
-    from client.importing.pictures.dicom import DicomReader
+    from fedmunkey.client.importing.pictures.dicom import DicomReader
 
     return DicomReader()
 
 
 def _nifti() -> PictureReader:
-    from client.importing.pictures.nifti import NiftiReader
+    from fedmunkey.client.importing.pictures.nifti import NiftiReader
 
     return NiftiReader()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from simulations.reporting.charts.drawing import Chart, Drawing, Key, Point, draw_across
-from simulations.reporting.charts.scales import Scale
-from simulations.reporting.numerals import share
+from fedmunkey.simulations.reporting.charts.drawing import Chart, Drawing, Key, Point, draw_across
+from fedmunkey.simulations.reporting.charts.scales import Scale
+from fedmunkey.simulations.reporting.numerals import share
 
 _ROWS = {
     "before": "forgotten, before deletion",

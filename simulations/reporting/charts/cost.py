@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from simulations.reporting.charts.drawing import Chart, Drawing
-from simulations.reporting.charts.scales import Scale, decade_above, decade_below, decades
-from simulations.reporting.numerals import seconds, size
+from fedmunkey.simulations.reporting.charts.drawing import Chart, Drawing
+from fedmunkey.simulations.reporting.charts.scales import Scale, decade_above, decade_below, decades
+from fedmunkey.simulations.reporting.numerals import seconds, size
 
 _WIDTH, _LEFT, _RIGHT = 420, 12, 408
 _PANEL, _BAR = 150, 22

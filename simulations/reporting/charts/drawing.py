@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from markupsafe import Markup
 
-from simulations.reporting.charts.scales import Scale
+from fedmunkey.simulations.reporting.charts.scales import Scale
 
 Point = tuple[float, float]
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simulations.reporting.charts.drawing import Point
+from fedmunkey.simulations.reporting.charts.drawing import Point
 
 LETTER = 6.6
 """Width of an average letter, in units of a drawing."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from simulations.reporting.charts.drawing import Chart, Drawing, Key, draw_across
-from simulations.reporting.charts.scales import Scale
-from simulations.reporting.numerals import interval
+from fedmunkey.simulations.reporting.charts.drawing import Chart, Drawing, Key, draw_across
+from fedmunkey.simulations.reporting.charts.scales import Scale
+from fedmunkey.simulations.reporting.numerals import interval
 
 _STATES = {"oracle": "oracle", "before": "before deletion", "after": "after deletion"}
 """In the order in which they are drawn: the dot after deletion lies in the oracle's diamond."""

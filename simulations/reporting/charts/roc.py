@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from simulations.reporting.charts.drawing import Chart, Drawing, Key, Point, draw_across, draw_up
-from simulations.reporting.charts.scales import Scale, decade_below, decades
-from simulations.reporting.numerals import interval, share
+from fedmunkey.simulations.reporting.charts.drawing import Chart, Drawing, Key, Point, draw_across, draw_up
+from fedmunkey.simulations.reporting.charts.scales import Scale, decade_below, decades
+from fedmunkey.simulations.reporting.numerals import interval, share
 
 _STATES = {"before": "before deletion", "after": "after deletion", "oracle": "oracle"}
 _FALSE_POSITIVES = 0.01

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from simulations.reporting.charts.drawing import Chart, Drawing, Key, draw_across, draw_up
-from simulations.reporting.charts.scales import Scale, round_ticks
-from simulations.reporting.numerals import Interval, interval
+from fedmunkey.simulations.reporting.charts.drawing import Chart, Drawing, Key, draw_across, draw_up
+from fedmunkey.simulations.reporting.charts.scales import Scale, round_ticks
+from fedmunkey.simulations.reporting.numerals import Interval, interval
 
 _WIDTH, _HEIGHT = 420, 290
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 404, 12, 246

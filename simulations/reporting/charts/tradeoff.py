@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from simulations.reporting.charts.drawing import Chart, Drawing, Key, Point, draw_across, draw_up
-from simulations.reporting.charts.labels import Box, place_labels
-from simulations.reporting.charts.scales import Scale, round_ticks
-from simulations.reporting.numerals import interval
+from fedmunkey.simulations.reporting.charts.drawing import Chart, Drawing, Key, Point, draw_across, draw_up
+from fedmunkey.simulations.reporting.charts.labels import Box, place_labels
+from fedmunkey.simulations.reporting.charts.scales import Scale, round_ticks
+from fedmunkey.simulations.reporting.numerals import interval
 
 ACCURACY, GAP = "TA", "Average Gap"
 """Columns of a comparison that are drawn against each other."""

@@ -15,19 +15,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from client.cli import main
-from client.commands.enrol import enrol
-from client.site import SiteFolder
-from common.deletion import (
+from fedmunkey.client.cli import main
+from fedmunkey.client.commands.enrol import enrol
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.deletion import (
     Acknowledgement,
     SiteState,
 )
-from common.errors import EXIT_CODE
-from common.guarantees import Guarantee
-from common.references import FederationSecret
-from server.deletion_server import DeletionServer
-from server.deletion_service import LedgerService
-from server.ledger import Ledger
+from fedmunkey.common.errors import EXIT_CODE
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.server.deletion_server import DeletionServer
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.ledger import Ledger
 
 SITE = "hospital-1"
 OTHER = "hospital-2"

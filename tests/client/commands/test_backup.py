@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from client.dataset import Split
-from client.key_store import erasure_check, removal
-from client.site import SiteFolder
-from common.deletion import DeletionRequest, Records, WholeSite
-from server.deletion_service import LedgerService
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.key_store import erasure_check, removal
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.deletion import DeletionRequest, Records, WholeSite
+from fedmunkey.server.deletion_service import LedgerService
 
 from .conftest import SITE, TEST, TRAIN, Run
 

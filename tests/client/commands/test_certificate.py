@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from client.commands.enrol import enrol
-from client.site import SiteFolder
-from common.deletion import DATA_PROTECTION_OFFICER, Records, Subject, WholeSite
-from common.references import FederationSecret
-from common.signing.keys import SigningKey
-from server.deletion_server import DeletionServer
-from server.deletion_service import LedgerService
-from server.ledger import Ledger
-from server.log import TransparencyLog
-from server.log_key import open_log_key
-from server.proofs import CoordinatorProofs
+from fedmunkey.client.commands.enrol import enrol
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, Records, Subject, WholeSite
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.server.deletion_server import DeletionServer
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.log import TransparencyLog
+from fedmunkey.server.log_key import open_log_key
+from fedmunkey.server.proofs import CoordinatorProofs
 
 from .conftest import OTHER, SITE, TRAIN, Run, write_records
 

@@ -7,21 +7,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client import site_enrolment
-from client.commands import enrol
-from client.dataset import Consent, Split
-from client.enrolment import encode
-from client.neighbour_index import list_arrivals
-from client.site import SiteFolder
-from common.deletion import (
+from fedmunkey.client import site_enrolment
+from fedmunkey.client.commands import enrol
+from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.client.enrolment import encode
+from fedmunkey.client.neighbour_index import list_arrivals
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
     DeletionOrder,
     DeletionRequest,
     Subject,
 )
-from common.errors import BankChanged
-from common.guarantees import Guarantee
-from common.references import FederationSecret
+from fedmunkey.common.errors import BankChanged
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.references import FederationSecret
 
 from .conftest import OTHER, SITE, TEST, TRAIN, Run, write_records
 

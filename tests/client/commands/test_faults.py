@@ -4,8 +4,8 @@ import sqlite3
 
 import pytest
 
-from client.commands.faults import faults_explained
-from common.errors import KeyStoreError
+from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.common.errors import KeyStoreError
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from client.commands.forget import await_answers
-from client.site import SiteFolder
-from common.deletion import (
+from fedmunkey.client.commands.forget import await_answers
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionRequest,
@@ -19,11 +19,11 @@ from common.deletion import (
     Subject,
     WholeSite,
 )
-from common.deletion_channel import DeletionChannel
-from common.errors import EXIT_CODE, ServiceUnavailable
-from common.guarantees import Guarantee, PrivacyLoss
-from common.references import FederationSecret
-from server.deletion_service import LedgerService
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.errors import EXIT_CODE, ServiceUnavailable
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.server.deletion_service import LedgerService
 
 from .conftest import OTHER, SITE, Run, carry_out
 

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client.dataset import Consent, Dataset, Split
-from client.importing import importer
-from client.importing.pictures import read_picture
-from client.importing.splits import SplitRule
-from client.key_store import KeyStore
-from client.site import SiteFolder
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Records, Subject, Target
-from common.guarantees import Guarantee
-from common.references import FederationSecret
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.importing import importer
+from fedmunkey.client.importing.pictures import read_picture
+from fedmunkey.client.importing.splits import SplitRule
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Records, Subject, Target
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.references import FederationSecret
 
 from .conftest import OTHER, SITE, Ended, Run
 
@@ -210,8 +210,8 @@ def test_interrupted_import_goes_on_where_it_was(
 
 _STOPPING = """
 import sys
-from client.cli import main
-from client.importing import importer
+from fedmunkey.client.cli import main
+from fedmunkey.client.importing import importer
 
 read = importer.read_picture
 
@@ -265,7 +265,7 @@ def test_lists_that_an_interruption_left_out_are_made_by_the_next_import(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("client.site_enrolment.list_arrivals", interrupted)
+        patch.setattr("fedmunkey.client.site_enrolment.list_arrivals", interrupted)
         import_scans()
     with folder.open() as store:
         unlisted = len(store.read_unlisted())

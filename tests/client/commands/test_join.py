@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from client.site import SiteFolder
-from common.deletion import DATA_PROTECTION_OFFICER, Subject
-from common.identities import MemberRole
-from common.references import FederationSecret
-from common.signing.keys import SigningKey
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, Subject
+from fedmunkey.common.identities import MemberRole
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.signing.keys import SigningKey
 from tests.client.commands.conftest import SITE, Run
 from tests.coordinator import OFFICER, OTHER, Coordinator, running_coordinator
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from client.site import SiteFolder
-from common.signing.keys import PublicKey, SigningKey
-from common.trusted_keys import Role, TrustedKeys
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.signing.keys import PublicKey, SigningKey
+from fedmunkey.common.trusted_keys import Role, TrustedKeys
 
 from .conftest import Run
 

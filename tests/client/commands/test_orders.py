@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from client.dataset import Split
-from client.key_store import schema
-from client.site import SiteFolder
-from common.deletion import (
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.key_store import schema
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
     DeletionRequest,
     RequestState,
     Subject,
     WholeSite,
 )
-from common.errors import EXIT_CODE
-from common.references import FederationSecret
-from server.deletion_service import LedgerService
+from fedmunkey.common.errors import EXIT_CODE
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.server.deletion_service import LedgerService
 
 from .conftest import SITE, TEST, TRAIN, Run
 

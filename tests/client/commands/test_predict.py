@@ -14,19 +14,19 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from client.bank import read_bank, read_held_out
-from client.commands.import_ import import_
-from client.dataset import Split
-from client.evaluation import predict as evaluate
-from client.exact_state import refresh_tokens
-from client.key_store import KeyStore
-from client.site import SiteFolder
-from common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
-from common.deletion import DeletionOrder, DeletionRequest, Records
-from common.model import Munkey
-from common.model_choice import choose_shape, initial_model
-from common.references import FederationSecret
-from common.settings import Settings
+from fedmunkey.client.bank import read_bank, read_held_out
+from fedmunkey.client.commands.import_ import import_
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.evaluation import predict as evaluate
+from fedmunkey.client.exact_state import refresh_tokens
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, Records
+from fedmunkey.common.model import Munkey
+from fedmunkey.common.model_choice import choose_shape, initial_model
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import Settings
 
 from .conftest import SITE, Run
 

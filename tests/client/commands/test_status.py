@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from client.dataset import Split
-from client.key_store import KeyStore, Tokens
-from client.site import SiteFolder
-from common.deletion import (
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.key_store import KeyStore, Tokens
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.deletion import (
     DeletionOrder,
     DeletionRequest,
     Records,
 )
-from common.guarantees import Influence
-from common.noisy_steps import NoisySteps
+from fedmunkey.common.guarantees import Influence
+from fedmunkey.common.noisy_steps import NoisySteps
 
 from .conftest import SITE, TEST, TRAIN, Run
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from client.dataset import Split
-from client.exact_state import read_shared_model, refresh_tokens
-from client.key_store import KeyStore
-from client.site import SiteFolder, model_shape
-from common.model import Munkey
-from common.settings import Settings
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.exact_state import read_shared_model, refresh_tokens
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.site import SiteFolder, model_shape
+from fedmunkey.common.model import Munkey
+from fedmunkey.common.settings import Settings
 
 from .conftest import SITE, TEST, TRAIN, Run, write_records
 

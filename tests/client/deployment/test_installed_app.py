@@ -10,10 +10,10 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.run import Run, RunNotRunningException
 
-from client.deployment.installed_app import GuardedStateFactory, check_app
-from common.errors import InvalidSetting
-from common.flower import MANIFEST, app_manifest
-from common.settings import Settings
+from fedmunkey.client.deployment.installed_app import GuardedStateFactory, check_app
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.flower import MANIFEST, app_manifest
+from fedmunkey.common.settings import Settings
 
 RUN = 7
 
@@ -50,7 +50,7 @@ def test_app_with_anything_but_settings_is_refused(name: str) -> None:
 
 
 def test_app_that_names_another_client_app_is_refused() -> None:
-    manifest = app_manifest(Settings.parse({})).replace("client.app:app", "os:abort")
+    manifest = app_manifest(Settings.parse({})).replace("fedmunkey.client.app:app", "os:abort")
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as packed:
         packed.writestr(MANIFEST, manifest)

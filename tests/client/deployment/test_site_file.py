@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from client.deployment.site_file import SiteFile
-from common.errors import InvalidSetting
+from fedmunkey.client.deployment.site_file import SiteFile
+from fedmunkey.common.errors import InvalidSetting
 
 TEXT = 'site-dir = "a"\nsuperlink = "c.example:8443"\ndeletion-service = "c.example:9440"\n'
 

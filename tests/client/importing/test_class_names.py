@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from client.importing.class_names import choose_classes, class_index
-from common.errors import InvalidDataset, InvalidInput
+from fedmunkey.client.importing.class_names import choose_classes, class_index
+from fedmunkey.common.errors import InvalidDataset, InvalidInput
 
 
 @pytest.mark.parametrize(

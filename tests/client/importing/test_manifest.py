@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from client.importing.manifest import Column, Row, parse_columns, read_manifest
-from common.errors import InvalidDataset, InvalidInput
+from fedmunkey.client.importing.manifest import Column, Row, parse_columns, read_manifest
+from fedmunkey.common.errors import InvalidDataset, InvalidInput
 
 HEADER = "path,label,record_id,subject_id"
 

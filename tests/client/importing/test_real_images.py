@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from client.commands.enrol import enrol
-from client.commands.import_ import import_
-from client.dataset import Split
-from client.site import SiteFolder
-from common.references import FederationSecret
+from fedmunkey.client.commands.enrol import enrol
+from fedmunkey.client.commands.import_ import import_
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.references import FederationSecret
 
 from .dicom_files import write_dicom
 

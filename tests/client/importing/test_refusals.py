@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from client.importing.refusals import Reason, Refusal, check_report, count_reasons, write_report
-from common.errors import InvalidInput
+from fedmunkey.client.importing.refusals import Reason, Refusal, check_report, count_reasons, write_report
+from fedmunkey.common.errors import InvalidInput
 
 GONE, EMPTY = "there is no such file", "the file is empty"
 

@@ -4,10 +4,10 @@ from collections import Counter
 
 import pytest
 
-from client.dataset import Split
-from client.importing.splits import SplitRule
-from common.errors import InvalidInput
-from common.references import FederationSecret
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.importing.splits import SplitRule
+from fedmunkey.common.errors import InvalidInput
+from fedmunkey.common.references import FederationSecret
 
 SECRET = FederationSecret(b"a secret that sites share")
 SUBJECTS = [SECRET.reference(f"subject-{number}") for number in range(4000)]

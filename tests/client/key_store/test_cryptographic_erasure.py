@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 import torch
 
-from client.dataset import Dataset, Split
-from client.key_store import Enrolled, KeyStore, Tokens
-from client.key_store.residue import Residue
-from client.key_store.restoration import restore
-from common.deletion import DeletionOrder, SiteState
-from common.encoders import Encoding
-from common.errors import BankChanged, KeyStoreError
-from common.guarantees import Guarantee, Influence
-from common.noisy_steps import NoisySteps
-from common.references import FederationSecret
+from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.client.key_store import Enrolled, KeyStore, Tokens
+from fedmunkey.client.key_store.residue import Residue
+from fedmunkey.client.key_store.restoration import restore
+from fedmunkey.common.deletion import DeletionOrder, SiteState
+from fedmunkey.common.encoders import Encoding
+from fedmunkey.common.errors import BankChanged, KeyStoreError
+from fedmunkey.common.guarantees import Guarantee, Influence
+from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.references import FederationSecret
 
 Fill = Callable[..., Dataset]
 Make = Callable[..., KeyStore]
@@ -102,7 +102,7 @@ def test_keys_are_destroyed_after_a_crash_between_commit_and_destruction(
         raise PowerCutError
 
     with monkeypatch.context() as patched:
-        patched.setattr("client.key_store.key_file.KeyFile.destroy", fail)
+        patched.setattr("fedmunkey.client.key_store.key_file.KeyFile.destroy", fail)
         with pytest.raises(PowerCutError):
             filled.apply(order(1, 1))
     assert 2 in filled.keys.held()

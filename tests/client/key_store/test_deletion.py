@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 import torch
 
-from client.dataset import Dataset, Split
-from client.key_store import KeyStore, Tokens
-from client.key_store.schema import CONTENTS
-from client.neighbour_index import list_arrivals
-from common.deletion import DeletionOrder, SiteState, Subject
-from common.encoders import Encoding
-from common.errors import KeyStoreError
-from common.guarantees import Guarantee
-from common.references import FederationSecret
-from common.settings import ImagePath
+from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.client.key_store import KeyStore, Tokens
+from fedmunkey.client.key_store.schema import CONTENTS
+from fedmunkey.client.neighbour_index import list_arrivals
+from fedmunkey.common.deletion import DeletionOrder, SiteState, Subject
+from fedmunkey.common.encoders import Encoding
+from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import ImagePath
 
 Fill = Callable[..., Dataset]
 Make = Callable[..., KeyStore]
@@ -551,7 +551,7 @@ def test_erasure_that_a_crash_interrupted_is_finished_before_it_is_acknowledged(
     traces = make_traces(store)
     traces.enrol(range(20))
     with monkeypatch.context() as patched:
-        patched.setattr("client.key_store.deletion._checkpoint", fail)
+        patched.setattr("fedmunkey.client.key_store.deletion._checkpoint", fail)
         with pytest.raises(PowerCutError):
             store.apply(order(1, 7))
     assert store.last_order == 1
@@ -573,7 +573,7 @@ def test_reader_that_stays_keeps_an_order_from_being_answered_but_not_for_good(
     order: Order,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("client.key_store.schema._BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("fedmunkey.client.key_store.schema._BUSY_SECONDS", 0.01)
     store = make_store()
     traces = make_traces(store)
     traces.enrol(range(20))
@@ -600,7 +600,7 @@ def test_reader_that_stays_keeps_an_order_from_being_answered_but_not_for_good(
 def test_writer_that_stays_keeps_an_order_from_being_applied_but_not_for_good(
     make_store: Make, fill: Fill, order: Order, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("client.key_store.schema._BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("fedmunkey.client.key_store.schema._BUSY_SECONDS", 0.01)
     store = make_store()
     fill(store, range(3))
 
@@ -614,8 +614,8 @@ def test_writer_that_stays_keeps_an_order_from_being_applied_but_not_for_good(
 def test_log_is_empty_after_a_deletion(trained: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     log = Path(f"{trained.path}-wal")
-    checkpoint = "client.key_store.deletion._checkpoint"
-    from client.key_store import deletion
+    checkpoint = "fedmunkey.client.key_store.deletion._checkpoint"
+    from fedmunkey.client.key_store import deletion
 
     original = deletion._checkpoint
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from client.key_store import KeyStore
-from client.key_store.restoration import restore
-from common.errors import KeyStoreError
-from common.guarantees import Guarantee
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.key_store.restoration import restore
+from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.guarantees import Guarantee
 
 Make = Callable[..., KeyStore]
 Reopen = Callable[[KeyStore], KeyStore]

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from client.dataset import Dataset, Split
-from client.key_store import KeyStore
-from client.key_store.journal import ANSWER
-from client.key_store.key_file import SLOT_BYTES, make_master_key, read_master_key
-from client.orders import DeletionAgent
-from common.deletion import DeletionOrder, RequestState, SiteState
-from common.deletion_channel import DeletionChannel
-from common.errors import KeyStoreError
-from server.deletion_server import DeletionServer
-from server.deletion_service import LedgerService
-from server.ledger import Ledger
+from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.key_store.journal import ANSWER
+from fedmunkey.client.key_store.key_file import SLOT_BYTES, make_master_key, read_master_key
+from fedmunkey.client.orders import DeletionAgent
+from fedmunkey.common.deletion import DeletionOrder, RequestState, SiteState
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.server.deletion_server import DeletionServer
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.ledger import Ledger
 
 Fill = Callable[..., Dataset]
 Order = Callable[..., DeletionOrder]
@@ -247,7 +247,7 @@ def test_full_disk_within_sqlite_is_not_taken_for_damage(filled: KeyStore, monke
     def fail(_path: Path) -> sqlite3.Connection:
         raise full
 
-    monkeypatch.setattr("client.key_store.opened.connect", fail)
+    monkeypatch.setattr("fedmunkey.client.key_store.opened.connect", fail)
 
     with pytest.raises(KeyStoreError, match=r"cannot be used \(database or disk is full\)"):
         KeyStore.open(filled.path)

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.dataset import Consent, Dataset, Split
-from client.key_store import KeyStore, Tokens, deletion
-from common.deletion import Acknowledgement, DeletionOrder, SiteState, Subject
-from common.encoders import Encoding
-from common.errors import BankChanged
-from common.guarantees import Guarantee, Influence, PrivacyLoss
-from common.noisy_steps import NoisySteps
-from common.privacy import epsilon_of
-from common.references import FederationSecret
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.key_store import KeyStore, Tokens, deletion
+from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, SiteState, Subject
+from fedmunkey.common.encoders import Encoding
+from fedmunkey.common.errors import BankChanged
+from fedmunkey.common.guarantees import Guarantee, Influence, PrivacyLoss
+from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.privacy import epsilon_of
+from fedmunkey.common.references import FederationSecret
 
 Fill = Callable[..., Dataset]
 Make = Callable[..., KeyStore]

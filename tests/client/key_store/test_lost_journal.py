@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from client.dataset import Dataset, Split
-from client.key_store import KeyStore, Tokens
-from client.key_store.journal import ANSWER, INFLUENCE, TRAINING
-from client.key_store.restoration import restore
-from common.deletion import DeletionOrder
-from common.errors import KeyStoreError, PrivacyBudgetSpent
-from common.guarantees import Guarantee, Influence
-from common.noisy_steps import NoisySteps
+from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.client.key_store import KeyStore, Tokens
+from fedmunkey.client.key_store.journal import ANSWER, INFLUENCE, TRAINING
+from fedmunkey.client.key_store.restoration import restore
+from fedmunkey.common.deletion import DeletionOrder
+from fedmunkey.common.errors import KeyStoreError, PrivacyBudgetSpent
+from fedmunkey.common.guarantees import Guarantee, Influence
+from fedmunkey.common.noisy_steps import NoisySteps
 
 Fill = Callable[..., Dataset]
 Order = Callable[..., DeletionOrder]

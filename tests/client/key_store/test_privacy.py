@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from client.dataset import Dataset, Split
-from client.key_store import KeyStore, Tokens
-from client.key_store.restoration import restore
-from common.deletion import DeletionOrder
-from common.errors import BankChanged, KeyStoreError, PrivacyBudgetSpent
-from common.guarantees import Guarantee, Influence, PrivacyLoss
-from common.noisy_steps import NoisySteps
-from common.privacy import epsilon_of
+from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.client.key_store import KeyStore, Tokens
+from fedmunkey.client.key_store.restoration import restore
+from fedmunkey.common.deletion import DeletionOrder
+from fedmunkey.common.errors import BankChanged, KeyStoreError, PrivacyBudgetSpent
+from fedmunkey.common.guarantees import Guarantee, Influence, PrivacyLoss
+from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.privacy import epsilon_of
 
 Fill = Callable[..., Dataset]
 Make = Callable[..., KeyStore]
@@ -52,7 +52,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         calls.append((len(spent), records))
         return epsilon_of(spent, delta, records=records)
 
-    monkeypatch.setattr("common.privacy.epsilon_of", counted)
+    monkeypatch.setattr("fedmunkey.common.privacy.epsilon_of", counted)
     return calls
 
 
@@ -145,7 +145,7 @@ def test_epsilon_is_told_though_another_process_writes(
     certified: KeyStore, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(certified)
-    monkeypatch.setattr("client.key_store.schema._BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("fedmunkey.client.key_store.schema._BUSY_SECONDS", 0.01)
 
     with certified._writing():
         loss = reopen(certified).privacy_loss(2)
@@ -217,11 +217,11 @@ def test_training_that_another_process_releases_meanwhile_is_part_of_the_budget(
     train(certified)
 
     def released_meanwhile(spent: list[NoisySteps], delta: float, *, records: int = 1) -> float:
-        monkeypatch.setattr("common.privacy.epsilon_of", epsilon_of)
+        monkeypatch.setattr("fedmunkey.common.privacy.epsilon_of", epsilon_of)
         train(other)
         return epsilon_of(spent, delta, records=records)
 
-    monkeypatch.setattr("common.privacy.epsilon_of", released_meanwhile)
+    monkeypatch.setattr("fedmunkey.common.privacy.epsilon_of", released_meanwhile)
 
     with pytest.raises(PrivacyBudgetSpent):
         certified.begin_training(TRAINING, 3)
@@ -305,8 +305,8 @@ _CHILD = """
 import sys
 from pathlib import Path
 
-from client.key_store import KeyStore
-from common.noisy_steps import NoisySteps
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.common.noisy_steps import NoisySteps
 
 store = KeyStore.open(Path(sys.argv[1]))
 number = store.begin_training(NoisySteps(1, 1.0, 4.0), 7)
@@ -315,7 +315,7 @@ if sys.argv[2] == "release":
 
     release(store, number)
 if sys.argv[2] == "take back":
-    from client.key_store.journal import Journal
+    from fedmunkey.client.key_store.journal import Journal
     from tests.client.key_store.test_privacy import release
 
     def stay(*_):

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.key_store import residue
-from client.key_store.residue import WINDOW, Residue, fingerprint, search_file, spread
+from fedmunkey.client.key_store import residue
+from fedmunkey.client.key_store.residue import WINDOW, Residue, fingerprint, search_file, spread
 
 KEY = bytes(range(32))
 KINDS = (Residue.KEY, Residue.TOKEN, Residue.SEALED_KEY, Residue.SEALED_TOKEN)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from client.key_store.schema import (
+from fedmunkey.client.key_store.schema import (
     CONTENTS,
     SCHEMA_VERSION,
     check_version,
@@ -17,7 +17,7 @@ from client.key_store.schema import (
     explaining_locks,
     not_waiting_for_disk,
 )
-from common.errors import KeyStoreError
+from fedmunkey.common.errors import KeyStoreError
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_next_commit_waits_for_the_disk_again(connection: sqlite3.Connection) ->
 def test_lock_of_another_process_is_explained(
     connection: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("client.key_store.schema._BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("fedmunkey.client.key_store.schema._BUSY_SECONDS", 0.01)
     other = connect(tmp_path / "keystore.sqlite")
     connection.execute("BEGIN IMMEDIATE")
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from client.dataset import Consent, Dataset, Split
-from client.key_store import Enrolled, KeyStore, Tokens
-from client.neighbour_index import list_arrivals
-from common.deletion import DeletionOrder, Records, Subject
-from common.encoders import Encoding
-from common.errors import BankChanged, KeyStoreError
-from common.neighbours import NeighbourLists
-from common.references import FederationSecret
-from common.settings import ImagePath
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.key_store import Enrolled, KeyStore, Tokens
+from fedmunkey.client.neighbour_index import list_arrivals
+from fedmunkey.common.deletion import DeletionOrder, Records, Subject
+from fedmunkey.common.encoders import Encoding
+from fedmunkey.common.errors import BankChanged, KeyStoreError
+from fedmunkey.common.neighbours import NeighbourLists
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import ImagePath
 
 Fill = Callable[..., Dataset]
 Make = Callable[..., KeyStore]
@@ -388,7 +388,7 @@ def test_neighbours_come_back_nearest_first_as_positions(store: KeyStore, fill: 
 def test_writer_that_holds_the_store_is_named(
     make_store: Make, fill: Fill, reopen: Callable[[KeyStore], KeyStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("client.key_store.schema._BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("fedmunkey.client.key_store.schema._BUSY_SECONDS", 0.01)
     store = make_store()
     fill(store, range(2))
     entries, _ = store.read_entries(Split.TRAIN)

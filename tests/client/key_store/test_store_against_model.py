@@ -12,15 +12,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from client.dataset import Consent, Dataset, Split
-from client.key_store import KeyStore, StoreDescription, Tokens
-from client.neighbour_index import list_arrivals, read_lists
-from common.deletion import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite
-from common.encoders import Encoding
-from common.guarantees import Guarantee
-from common.references import FederationSecret
-from common.settings import ImagePath
-from simulations.faults.model import Expected, ModelRecord, Named, SiteModel
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.key_store import KeyStore, StoreDescription, Tokens
+from fedmunkey.client.neighbour_index import list_arrivals, read_lists
+from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite
+from fedmunkey.common.encoders import Encoding
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import ImagePath
+from fedmunkey.simulations.faults.model import Expected, ModelRecord, Named, SiteModel
 
 SITE = "hospital-1"
 SECRET = FederationSecret(b"a secret that sites share")

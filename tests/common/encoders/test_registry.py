@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.encoders import encoder_names, feature_shape, is_pretrained, make_encoder
-from common.encoders.descriptor import DescriptorEncoder
-from common.encoders.torchvision_models import TorchvisionEncoder
-from common.errors import InvalidSetting, InvalidWeights
-from common.settings import ImageShape, Settings
-from common.torchvision_import import import_torchvision
+from fedmunkey.common.encoders import encoder_names, feature_shape, is_pretrained, make_encoder
+from fedmunkey.common.encoders.descriptor import DescriptorEncoder
+from fedmunkey.common.encoders.torchvision_models import TorchvisionEncoder
+from fedmunkey.common.errors import InvalidSetting, InvalidWeights
+from fedmunkey.common.settings import ImageShape, Settings
+from fedmunkey.common.torchvision_import import import_torchvision
 
 SMALL = ImageShape((1, 28, 28))
 COLOUR = ImageShape((3, 224, 160))

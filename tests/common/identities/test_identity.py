@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from common.deletion import utc_now
-from common.errors import InvalidIdentity
-from common.identities import Identity, MemberRole
-from common.identities.identity import CERTIFICATE_FILE, KEY_FILE, NEXT_FOLDER
-from common.identities.member_names import check_member_name, member_of
-from server.authority import CertificateAuthority
+from fedmunkey.common.deletion import utc_now
+from fedmunkey.common.errors import InvalidIdentity
+from fedmunkey.common.identities import Identity, MemberRole
+from fedmunkey.common.identities.identity import CERTIFICATE_FILE, KEY_FILE, NEXT_FOLDER
+from fedmunkey.common.identities.member_names import check_member_name, member_of
+from fedmunkey.server.authority import CertificateAuthority
 from tests.coordinator import make_identity
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from common.deletion import utc_now
-from common.errors import InvalidIdentity
-from common.identities import MemberRole
-from common.identities.identity import certificate_pem
-from common.identities.invitation import Invitation, new_token
-from server.authority import CertificateAuthority
+from fedmunkey.common.deletion import utc_now
+from fedmunkey.common.errors import InvalidIdentity
+from fedmunkey.common.identities import MemberRole
+from fedmunkey.common.identities.identity import certificate_pem
+from fedmunkey.common.identities.invitation import Invitation, new_token
+from fedmunkey.server.authority import CertificateAuthority
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from common.errors import InvalidProof
-from common.signing.canonical import canonical_json
-from common.signing.dsse import Envelope, pre_authentication_encoding
-from common.signing.keys import SigningKey
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.signing.canonical import canonical_json
+from fedmunkey.common.signing.dsse import Envelope, pre_authentication_encoding
+from fedmunkey.common.signing.keys import SigningKey
 
 KIND = "http://example.com/HelloWorld"
 FIRST, SECOND = SigningKey.from_seed(bytes(32)), SigningKey.from_seed(bytes([1] * 32))

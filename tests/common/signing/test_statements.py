@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from common.errors import InvalidProof
-from common.signing.canonical import canonical_json
-from common.signing.dsse import Envelope
-from common.signing.keys import SigningKey
-from common.signing.statements import PAYLOAD_TYPE, Statement, read_envelope, read_time, write_time
+from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.signing.canonical import canonical_json
+from fedmunkey.common.signing.dsse import Envelope
+from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.signing.statements import PAYLOAD_TYPE, Statement, read_envelope, read_time, write_time
 
 KEY = SigningKey.from_seed(bytes(32))
 STATEMENT = Statement("records", bytes(range(32)), "urn:example:said", {"a": 1})

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import InvalidSetting
-from common.guarantees import Guarantee
-from server.deployment.coordinator_file import CoordinatorFile, loopback_address
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.server.deployment.coordinator_file import CoordinatorFile, loopback_address
 
 
 def written(folder: Path, text: str) -> Path:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import FederationStopped
-from common.settings import Settings
-from server.deployment.training import check_finished, follow, prepare, read_events, summary
+from fedmunkey.common.errors import FederationStopped
+from fedmunkey.common.settings import Settings
+from fedmunkey.server.deployment.training import check_finished, follow, prepare, read_events, summary
 
 SECONDS = 30.0
 SETTINGS = Settings.parse({"num-rounds": 2})

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-import server.cli
-from common import command_line
-from server.coordinator_folder import CoordinatorFolder
-from server.deployment.coordinator_file import CoordinatorFile
-from server.deployment.up import serve_command
+import fedmunkey.server.cli
+from fedmunkey.common import command_line
+from fedmunkey.server.coordinator_folder import CoordinatorFolder
+from fedmunkey.server.deployment.coordinator_file import CoordinatorFile
+from fedmunkey.server.deployment.up import serve_command
 
 
 def typed(monkeypatch: pytest.MonkeyPatch, *words: object) -> int | str | None:
     monkeypatch.setattr(sys, "argv", ["munkey-server", *map(str, words)])
     with pytest.raises(SystemExit) as ended:
-        command_line.run(server.cli.app)
+        command_line.run(fedmunkey.server.cli.app)
     return ended.value.code
 
 

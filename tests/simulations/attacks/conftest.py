@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from client.dataset import Split
-from common.model import ModelShape
-from common.settings import Settings
-from simulations.answers import Answering
-from simulations.case import Case
-from simulations.hospitals import Encoded, Hospital
+from fedmunkey.client.dataset import Split
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.hospitals import Encoded, Hospital
 
 
 @dataclass(frozen=True)

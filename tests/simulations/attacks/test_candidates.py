@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from client.dataset import Split
-from simulations.attacks.candidates import candidates
-from simulations.case import Case
+from fedmunkey.client.dataset import Split
+from fedmunkey.simulations.attacks.candidates import candidates
+from fedmunkey.simulations.case import Case
 
 
 def held_out(case: Case) -> list[str]:

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from client.dataset import Split
-from simulations.answers import Answering
-from simulations.attacks import differencing
-from simulations.attacks.attack import Target
-from simulations.attacks.differencing import Differencing
-from simulations.case import Case
+from fedmunkey.client.dataset import Split
+from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.attacks import differencing
+from fedmunkey.simulations.attacks.attack import Target
+from fedmunkey.simulations.attacks.differencing import Differencing
+from fedmunkey.simulations.case import Case
 
 Tell = Callable[..., Answering]
 

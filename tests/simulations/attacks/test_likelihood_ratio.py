@@ -10,13 +10,13 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from common.errors import InvalidSetting
-from simulations.answers import Answering
-from simulations.attacks import likelihood_ratio
-from simulations.attacks.attack import Shadow, Target
-from simulations.attacks.candidates import Candidates, candidates
-from simulations.attacks.likelihood_ratio import LikelihoodRatio, log_likelihood_ratios
-from simulations.case import Case
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.attacks import likelihood_ratio
+from fedmunkey.simulations.attacks.attack import Shadow, Target
+from fedmunkey.simulations.attacks.candidates import Candidates, candidates
+from fedmunkey.simulations.attacks.likelihood_ratio import LikelihoodRatio, log_likelihood_ratios
+from fedmunkey.simulations.case import Case
 
 Tell = Callable[..., Answering]
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from simulations.answers import Answering
-from simulations.attacks.attack import Attack, Target
-from simulations.attacks.loss_threshold import LossThreshold
-from simulations.attacks.weights_only import WeightsOnly
-from simulations.case import Case
-from simulations.measurement import measure
+from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.attacks.attack import Attack, Target
+from fedmunkey.simulations.attacks.loss_threshold import LossThreshold
+from fedmunkey.simulations.attacks.weights_only import WeightsOnly
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.measurement import measure
 
 Tell = Callable[..., Answering]
 

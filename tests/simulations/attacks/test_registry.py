@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulations.attacks.registry import ATTACKS
+from fedmunkey.simulations.attacks.registry import ATTACKS
 
 
 def test_attacks_are_reported_in_order() -> None:

@@ -11,19 +11,19 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from client.dataset import Consent, Split
-from common.errors import InvalidSetting
-from common.guarantees import Guarantee
-from simulations.answers import Answering
-from simulations.attacks.attack import Target
-from simulations.attacks.candidates import Candidates, candidates
-from simulations.attacks.likelihood_ratio import LikelihoodRatio
-from simulations.attacks.shadows import forget_in_shadow, shadow_case, train_shadow, train_shadows
-from simulations.case import Case
-from simulations.hospitals import Hospital
-from simulations.unlearning.method import Budget
-from simulations.unlearning.munkey import KeyDeletion, MunkeyFederation
-from simulations.unlearning.nothing import Nothing
+from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.attacks.attack import Target
+from fedmunkey.simulations.attacks.candidates import Candidates, candidates
+from fedmunkey.simulations.attacks.likelihood_ratio import LikelihoodRatio
+from fedmunkey.simulations.attacks.shadows import forget_in_shadow, shadow_case, train_shadow, train_shadows
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.hospitals import Hospital
+from fedmunkey.simulations.unlearning.method import Budget
+from fedmunkey.simulations.unlearning.munkey import KeyDeletion, MunkeyFederation
+from fedmunkey.simulations.unlearning.nothing import Nothing
 
 COUNT = 4
 BUDGET = Budget(rounds=1)

@@ -12,21 +12,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.dataset import Consent, Dataset, Split
-from common.guarantees import Guarantee
-from common.settings import Settings
-from simulations.audit import trial as trial_module
-from simulations.audit.key_stores import delete_in_key_stores
-from simulations.audit.trial import Trial, audit_case
-from simulations.audit.verdicts import Verdict, judge
-from simulations.case import Case
-from simulations.forget_sets.registry import FORGET_SETS
-from simulations.hospitals import Encoded, Hospital
-from simulations.unlearning.method import Budget, Forgotten, Method
-from simulations.unlearning.munkey import KeyDeletion, MunkeyFederation
-from simulations.unlearning.nothing import Nothing
-from simulations.unlearning.plain_vit import PlainFamily, PlainFederation
-from simulations.unlearning.retraining import Retraining
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.audit import trial as trial_module
+from fedmunkey.simulations.audit.key_stores import delete_in_key_stores
+from fedmunkey.simulations.audit.trial import Trial, audit_case
+from fedmunkey.simulations.audit.verdicts import Verdict, judge
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
+from fedmunkey.simulations.hospitals import Encoded, Hospital
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
+from fedmunkey.simulations.unlearning.munkey import KeyDeletion, MunkeyFederation
+from fedmunkey.simulations.unlearning.nothing import Nothing
+from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation
+from fedmunkey.simulations.unlearning.retraining import Retraining
 
 BUDGET = Budget(1)
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from common.errors import EXIT_CODE
-from simulations import encoded_set
-from simulations.audit import command
-from simulations.cli import main
-from simulations.forget_sets.registry import FORGET_SETS
-from simulations.reporting.document import validate
+from fedmunkey.common.errors import EXIT_CODE
+from fedmunkey.simulations import encoded_set
+from fedmunkey.simulations.audit import command
+from fedmunkey.simulations.cli import main
+from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
+from fedmunkey.simulations.reporting.document import validate
 
 QUICK = ["--hospitals", "2", "--seeds", "1", "--permanent", "50%", "--forget", "5%", "--budget", "1"]
 SETTINGS = ["image-path=frozen", "num-rounds=2", "fewest-permanent=10", "exemplar-size=8", "seed=7"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from simulations.comparison.cell import Outcome
-from simulations.measurement import Measurement
+from fedmunkey.simulations.comparison.cell import Outcome
+from fedmunkey.simulations.measurement import Measurement
 
 
 def measurement(accuracy: float = 80.0, *, forget: float = 80.0) -> Measurement:

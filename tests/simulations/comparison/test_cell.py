@@ -8,17 +8,17 @@ from dataclasses import replace
 
 import pytest
 
-from client.dataset import Split
-from common.settings import Settings
-from simulations.case import Case, seen_although_forgotten
-from simulations.comparison import cell as cell_module
-from simulations.comparison.cell import Outcome, run_cell
-from simulations.hospitals import Encoded
-from simulations.question import Question
-from simulations.unlearning.method import Budget
-from simulations.unlearning.plain_vit import PlainFamily
-from simulations.unlearning.registry import METHODS
-from simulations.unlearning.retraining import Retraining
+from fedmunkey.client.dataset import Split
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.case import Case, seen_although_forgotten
+from fedmunkey.simulations.comparison import cell as cell_module
+from fedmunkey.simulations.comparison.cell import Outcome, run_cell
+from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.question import Question
+from fedmunkey.simulations.unlearning.method import Budget
+from fedmunkey.simulations.unlearning.plain_vit import PlainFamily
+from fedmunkey.simulations.unlearning.registry import METHODS
+from fedmunkey.simulations.unlearning.retraining import Retraining
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.dataset import Dataset, Split
-from common.errors import EXIT_CODE
-from simulations import encoded_set
-from simulations.cli import main
-from simulations.comparison import jobs
-from simulations.reporting.document import validate
+from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.common.errors import EXIT_CODE
+from fedmunkey.simulations import encoded_set
+from fedmunkey.simulations.cli import main
+from fedmunkey.simulations.comparison import jobs
+from fedmunkey.simulations.reporting.document import validate
 
 QUICK = ["--hospitals", "2", "--seeds", "2", "--permanent", "50%", "--forget", "20%", "--budget", "1"]
 SETTINGS = ["image-path=frozen", "num-rounds=2", "local-epochs=1", "fewest-permanent=10", "exemplar-size=8", "seed=7"]

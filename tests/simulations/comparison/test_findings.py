@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from simulations.comparison.cell import Outcome
-from simulations.comparison.findings import COLUMNS, SetFindings
+from fedmunkey.simulations.comparison.cell import Outcome
+from fedmunkey.simulations.comparison.findings import COLUMNS, SetFindings
 from tests.simulations.comparison.made_up import outcome
 
 

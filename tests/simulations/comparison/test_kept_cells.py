@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from simulations.comparison.kept_cells import KeptCells
+from fedmunkey.simulations.comparison.kept_cells import KeptCells
 from tests.simulations.comparison.made_up import outcome
 
 CELL: dict[str, Any] = {"data": {"name": "cells", "digest": "a1"}, "family": "plain-vit", "seed": 3, "methods": ["ssd"]}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from client.medmnist_files import read_npz
-from simulations.deployment.hospital_files import HOSPITALS, MANIFEST, PATIENT, write_hospital_files
-from simulations.sources import load_dataset
+from fedmunkey.client.medmnist_files import read_npz
+from fedmunkey.simulations.deployment.hospital_files import HOSPITALS, MANIFEST, PATIENT, write_hospital_files
+from fedmunkey.simulations.sources import load_dataset
 
 
 def test_patient_has_records_at_two_hospitals_that_may_be_withdrawn(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from simulations.deployment.stage import Stage, StepFailed, free_ports
+from fedmunkey.simulations.deployment.stage import Stage, StepFailed, free_ports
 
 
 def test_commands_are_shown_as_typed_with_their_output(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import os
 import signal
 from collections.abc import Sequence
 
-import client.cli
-from client.orders import Answering
-from common.deletion import Acknowledgement, DeletionOrder, SiteState
-from common.guarantees import Guarantee
+import fedmunkey.client.cli
+from fedmunkey.client.orders import Answering
+from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, SiteState
+from fedmunkey.common.guarantees import Guarantee
 
 
 class AnsweringFirst(Answering):
@@ -29,5 +29,5 @@ class AnsweringFirst(Answering):
 
 def main() -> None:
     """Run `munkey-client` with that bug."""
-    client.orders.Answering = AnsweringFirst  # type: ignore[misc]
-    client.cli.main()
+    fedmunkey.client.orders.Answering = AnsweringFirst  # type: ignore[misc]
+    fedmunkey.client.cli.main()

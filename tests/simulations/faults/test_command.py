@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import EXIT_CODE
-from simulations.cli import main
-from simulations.faults import driver
-from simulations.faults.driver import FaultRun, run
-from simulations.faults.processes import Launcher, wait_until
-from simulations.faults.stage import PRELOAD
+from fedmunkey.common.errors import EXIT_CODE
+from fedmunkey.simulations.cli import main
+from fedmunkey.simulations.faults import driver
+from fedmunkey.simulations.faults.driver import FaultRun, run
+from fedmunkey.simulations.faults.processes import Launcher, wait_until
+from fedmunkey.simulations.faults.stage import PRELOAD
 from tests.server.databases import postgresql_database
 
 ROOT = Path(__file__).parents[3]
@@ -39,10 +39,10 @@ def _imported_once(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 ALONE = """
-from common import command_line
-from simulations.faults import command, driver
+from fedmunkey.common import command_line
+from fedmunkey.simulations.faults import command, driver
 
-driver.PRELOAD = ("client.cli", "client.commands.orders", "simulations.faults.jumping_clock")
+driver.PRELOAD = ("fedmunkey.client.cli", "fedmunkey.client.commands.orders", "fedmunkey.simulations.faults.jumping_clock")
 app = command_line.application("Without the other commands, and without importing what training needs.")
 app.command()(command.faults)
 command_line.run(app)

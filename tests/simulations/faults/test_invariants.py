@@ -14,19 +14,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from client.dataset import Split
-from client.key_store import Tokens
-from client.key_store.key_file import SLOT_BYTES, key_file_of
-from client.orders import catch_up
-from client.site import SiteFolder
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, RequestStatus, SiteProgress, SiteState, Subject
-from server.deletion_service import LedgerService
-from server.ledger import Ledger
-from simulations.faults.federation import Federation, Site, make_federation
-from simulations.faults.invariants import Findings, check
-from simulations.faults.requests import draw_requests
-from simulations.faults.residue import Contents, not_overwritten
-from simulations.faults.submissions import entry_numbers
+from fedmunkey.client.dataset import Split
+from fedmunkey.client.key_store import Tokens
+from fedmunkey.client.key_store.key_file import SLOT_BYTES, key_file_of
+from fedmunkey.client.orders import catch_up
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, RequestStatus, SiteProgress, SiteState, Subject
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.simulations.faults.federation import Federation, Site, make_federation
+from fedmunkey.simulations.faults.invariants import Findings, check
+from fedmunkey.simulations.faults.requests import draw_requests
+from fedmunkey.simulations.faults.residue import Contents, not_overwritten
+from fedmunkey.simulations.faults.submissions import entry_numbers
 
 DELETIONS = 12
 

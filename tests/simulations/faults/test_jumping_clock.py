@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import server.cli
-from common.deletion import DeletionRequest, WholeSite
-from server.ledger import Ledger
-from simulations.faults import jumping_clock
-from simulations.faults.jumping_clock import JumpingClock
+import fedmunkey.server.cli
+from fedmunkey.common.deletion import DeletionRequest, WholeSite
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.simulations.faults import jumping_clock
+from fedmunkey.simulations.faults.jumping_clock import JumpingClock
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -28,7 +28,7 @@ def test_clock_is_right_until_it_jumps(tmp_path: Path) -> None:
 
 def test_service_tells_the_time_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(jumping_clock.VARIABLE, str(tmp_path / "clock"))
-    monkeypatch.setattr(server.cli, "Ledger", Ledger)
+    monkeypatch.setattr(fedmunkey.server.cli, "Ledger", Ledger)
     monkeypatch.setattr(
         sys, "argv", ["munkey-server", "sites", "--ledger", str(tmp_path / "ledger"), "--add", "hospital-1"]
     )

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from common.failpoints import VARIABLE, Act, Action, Failpoint, Plan, hit
-from simulations.faults.processes import Launcher, ProcessFault, Program, wait_until
+from fedmunkey.common.failpoints import VARIABLE, Act, Action, Failpoint, Plan, hit
+from fedmunkey.simulations.faults.processes import Launcher, ProcessFault, Program, wait_until
 
 pytestmark = pytest.mark.processes
 

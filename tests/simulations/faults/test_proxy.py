@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from common.deletion_channel import DeletionChannel, split_address
-from common.errors import ServiceUnavailable
-from server.deletion_server import DeletionServer
-from server.deletion_service import LedgerService
-from server.ledger import Ledger
-from simulations.faults.proxy import CLEAR, Conditions, Proxy
+from fedmunkey.common.deletion_channel import DeletionChannel, split_address
+from fedmunkey.common.errors import ServiceUnavailable
+from fedmunkey.server.deletion_server import DeletionServer
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.simulations.faults.proxy import CLEAR, Conditions, Proxy
 
 PATIENCE = 20.0
 SITE = "hospital-1"

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from client.dataset import Split
-from common.model import ModelShape
-from common.settings import Settings
-from simulations.forget_sets import most_memorised
-from simulations.forget_sets.most_memorised import MostMemorised, memorisation
-from simulations.hospitals import Encoded, Hospital
+from fedmunkey.client.dataset import Split
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.forget_sets import most_memorised
+from fedmunkey.simulations.forget_sets.most_memorised import MostMemorised, memorisation
+from fedmunkey.simulations.hospitals import Encoded, Hospital
 
 
 class Parrot:

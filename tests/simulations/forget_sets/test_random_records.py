@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from simulations import guarantees
-from simulations.forget_sets.random_records import RandomRecords
-from simulations.hospitals import Hospital
+from fedmunkey.simulations import guarantees
+from fedmunkey.simulations.forget_sets.random_records import RandomRecords
+from fedmunkey.simulations.hospitals import Hospital
 
 
 def test_records_are_those_that_the_comparison_of_guarantees_forgets(hospitals: list[Hospital]) -> None:

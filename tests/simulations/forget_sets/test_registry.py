@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from client.dataset import Consent, Split
-from common.errors import InvalidDeletion
-from common.model import ModelShape
-from common.settings import Settings
-from simulations.case import Case
-from simulations.consent import donate
-from simulations.forget_sets.forget_set import Drawn, ForgetSet
-from simulations.forget_sets.registry import FORGET_SETS
-from simulations.hospitals import Hospital
+from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.consent import donate
+from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet
+from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
+from fedmunkey.simulations.hospitals import Hospital
 
 SHARE = 0.2
 BY_SHARE = [name for name in FORGET_SETS if name != "site"]
@@ -118,7 +118,7 @@ def test_share_that_cannot_be_drawn_is_refused_before_anything_is_trained(
     monkeypatch: pytest.MonkeyPatch,
     settings: Settings,
 ) -> None:
-    monkeypatch.setattr("simulations.forget_sets.most_memorised.PlainFamily", None)
+    monkeypatch.setattr("fedmunkey.simulations.forget_sets.most_memorised.PlainFamily", None)
 
     with pytest.raises(InvalidDeletion, match=reason) as caught:
         make(name, settings, shape).draw(with_consents(hospitals, permanent), share, 0)

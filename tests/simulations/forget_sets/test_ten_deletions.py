@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.errors import InvalidDeletion
-from simulations.forget_sets.random_records import RandomRecords
-from simulations.forget_sets.ten_deletions import TenDeletions
-from simulations.hospitals import Hospital
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.simulations.forget_sets.random_records import RandomRecords
+from fedmunkey.simulations.forget_sets.ten_deletions import TenDeletions
+from fedmunkey.simulations.hospitals import Hospital
 
 
 def test_random_records_leave_in_ten_deletions(hospitals: list[Hospital]) -> None:

@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from client.dataset import Split
-from common.errors import InvalidDeletion
-from common.guarantees import Guarantee
-from common.model import ModelShape
-from common.settings import Settings
-from simulations.case import Case
-from simulations.consent import donate
-from simulations.forget_sets.whole_site import WholeSite
-from simulations.hospitals import Hospital
-from simulations.unlearning.method import Budget
-from simulations.unlearning.munkey import KeyDeletion
+from fedmunkey.client.dataset import Split
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.consent import donate
+from fedmunkey.simulations.forget_sets.whole_site import WholeSite
+from fedmunkey.simulations.hospitals import Hospital
+from fedmunkey.simulations.unlearning.method import Budget
+from fedmunkey.simulations.unlearning.munkey import KeyDeletion
 
 
 def test_one_hospital_loses_all_its_training_records_whatever_the_consent(hospitals: list[Hospital]) -> None:

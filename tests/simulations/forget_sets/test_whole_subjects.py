@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from client.dataset import Consent, Split
-from common.errors import InvalidDeletion
-from simulations.forget_sets.whole_subjects import WholeSubjects
-from simulations.hospitals import Hospital
+from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.simulations.forget_sets.whole_subjects import WholeSubjects
+from fedmunkey.simulations.hospitals import Hospital
 
 
 def renamed(hospital: Hospital, rows: list[int], subject: str) -> Hospital:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from simulations.reporting.files import write_report
+from fedmunkey.simulations.reporting.files import write_report
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [

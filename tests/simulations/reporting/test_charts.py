@@ -10,14 +10,14 @@ from xml.etree.ElementTree import Element, fromstring
 
 import pytest
 
-from simulations.reporting.charts.cost import draw_cost
-from simulations.reporting.charts.drawing import Chart
-from simulations.reporting.charts.labels import Box, place_labels
-from simulations.reporting.charts.measures import draw_measures
-from simulations.reporting.charts.roc import draw_roc
-from simulations.reporting.charts.rounds import draw_deletions, draw_rounds
-from simulations.reporting.charts.scales import Scale, decade_above, decade_below, decades, round_ticks
-from simulations.reporting.charts.tradeoff import draw_tradeoff
+from fedmunkey.simulations.reporting.charts.cost import draw_cost
+from fedmunkey.simulations.reporting.charts.drawing import Chart
+from fedmunkey.simulations.reporting.charts.labels import Box, place_labels
+from fedmunkey.simulations.reporting.charts.measures import draw_measures
+from fedmunkey.simulations.reporting.charts.roc import draw_roc
+from fedmunkey.simulations.reporting.charts.rounds import draw_deletions, draw_rounds
+from fedmunkey.simulations.reporting.charts.scales import Scale, decade_above, decade_below, decades, round_ticks
+from fedmunkey.simulations.reporting.charts.tradeoff import draw_tradeoff
 
 
 def elements(chart: Chart | None, tag: str, style: str) -> list[Element]:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import typer
 
-from common import command_line
-from simulations.reporting.command import report
-from simulations.reporting.files import write_report
+from fedmunkey.common import command_line
+from fedmunkey.simulations.reporting.command import report
+from fedmunkey.simulations.reporting.files import write_report
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:

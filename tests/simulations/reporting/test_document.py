@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from common.errors import InvalidInput
-from simulations.reporting.document import SCHEMA, read_document, validate
+from fedmunkey.common.errors import InvalidInput
+from fedmunkey.simulations.reporting.document import SCHEMA, read_document, validate
 
 MISSING = object()
 

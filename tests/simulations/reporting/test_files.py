@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from common.errors import InvalidInput
-from simulations.reporting.files import write_pages, write_report
+from fedmunkey.common.errors import InvalidInput
+from fedmunkey.simulations.reporting.files import write_pages, write_report
 
 
 def test_report_is_written_as_json_html_and_markdown(tmp_path: Path, document: dict[str, Any]) -> None:

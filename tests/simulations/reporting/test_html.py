@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from simulations.reporting.html import render_html
+from fedmunkey.simulations.reporting.html import render_html
 
 ATTACK = "<script>alert(1)</script>"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from simulations.reporting.markdown import render_markdown
+from fedmunkey.simulations.reporting.markdown import render_markdown
 
 
 def table(text: str, heading: str) -> list[list[str]]:

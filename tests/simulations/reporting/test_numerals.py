@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from simulations.reporting import numerals
+from fedmunkey.simulations.reporting import numerals
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.dataset import Split
-from common.model_choice import choose_encoder, choose_shape
-from common.settings import Settings
-from simulations.answers import Answering
-from simulations.case import Case
-from simulations.hospitals import Encoded, divide, encode_all
-from simulations.sources import load_dataset
-from simulations.unlearning.method import Budget, Method
-from simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights
+from fedmunkey.client.dataset import Split
+from fedmunkey.common.model_choice import choose_encoder, choose_shape
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.hospitals import Encoded, divide, encode_all
+from fedmunkey.simulations.sources import load_dataset
+from fedmunkey.simulations.unlearning.method import Budget, Method
+from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights
 
 SETTINGS = Settings(
     guarantee="empirical",

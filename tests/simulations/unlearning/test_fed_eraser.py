@@ -9,14 +9,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from client.dataset import Split
-from common.model import ModelShape
-from common.settings import Settings
-from simulations.case import Case
-from simulations.hospitals import Encoded, Hospital
-from simulations.unlearning.fed_eraser import FedEraser, calibrate
-from simulations.unlearning.method import Budget
-from simulations.unlearning.plain_vit import PlainFederation, Round, weights_bytes
+from fedmunkey.client.dataset import Split
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.hospitals import Encoded, Hospital
+from fedmunkey.simulations.unlearning.fed_eraser import FedEraser, calibrate
+from fedmunkey.simulations.unlearning.method import Budget
+from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, Round, weights_bytes
 
 BUDGET = Budget(1)
 

@@ -7,13 +7,13 @@ import copy
 import pytest
 import torch
 
-from common.randomness import generator
-from simulations.federated_loop import LocalTraining, average_rounds
-from simulations.plain_vit import PlainViT, train_plain
-from simulations.unlearning.fine_tuning import FineTuning
-from simulations.unlearning.local_epochs import RATE
-from simulations.unlearning.method import Budget
-from simulations.unlearning.plain_vit import weights_bytes
+from fedmunkey.common.randomness import generator
+from fedmunkey.simulations.federated_loop import LocalTraining, average_rounds
+from fedmunkey.simulations.plain_vit import PlainViT, train_plain
+from fedmunkey.simulations.unlearning.fine_tuning import FineTuning
+from fedmunkey.simulations.unlearning.local_epochs import RATE
+from fedmunkey.simulations.unlearning.method import Budget
+from fedmunkey.simulations.unlearning.plain_vit import weights_bytes
 from tests.simulations.unlearning.small_case import (
     BUDGET,
     SETTINGS,

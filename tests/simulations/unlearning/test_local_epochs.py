@@ -9,13 +9,13 @@ from functools import partial
 import pytest
 import torch
 
-from common.randomness import generator
-from simulations.federated_loop import average
-from simulations.plain_vit import train_plain
-from simulations.unlearning import local_epochs
-from simulations.unlearning.local_epochs import Epoch, Loss, Records, Share, shares_of, task_loss, unlearn
-from simulations.unlearning.method import Budget
-from simulations.unlearning.plain_vit import weights_bytes
+from fedmunkey.common.randomness import generator
+from fedmunkey.simulations.federated_loop import average
+from fedmunkey.simulations.plain_vit import train_plain
+from fedmunkey.simulations.unlearning import local_epochs
+from fedmunkey.simulations.unlearning.local_epochs import Epoch, Loss, Records, Share, shares_of, task_loss, unlearn
+from fedmunkey.simulations.unlearning.method import Budget
+from fedmunkey.simulations.unlearning.plain_vit import weights_bytes
 from tests.simulations.unlearning.small_case import SETTINGS, same, small_case, trained, weights
 
 RECORDS = Records(torch.arange(5)[:, None], torch.arange(5) % 2)

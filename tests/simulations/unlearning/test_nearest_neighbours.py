@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from client.dataset import Consent, Dataset, Split
-from client.site import SiteFolder
-from common.encoders import Encoding
-from common.model import ModelShape
-from common.settings import ImagePath, Settings
-from simulations.answers import Answering
-from simulations.case import Case
-from simulations.hospitals import Encoded, Hospital
-from simulations.unlearning.method import Budget
-from simulations.unlearning.nearest_neighbours import NearestNeighbours, NeighbourFamily, NeighbourFederation
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.encoders import Encoding
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.hospitals import Encoded, Hospital
+from fedmunkey.simulations.unlearning.method import Budget
+from fedmunkey.simulations.unlearning.nearest_neighbours import NearestNeighbours, NeighbourFamily, NeighbourFederation
 
 SETTINGS = Settings(num_classes=3, neighbours=3)
 SHAPE = ModelShape(ImagePath.PATCHES, (1, 1, 1), 1, num_classes=3, width=8, depth=1, heads=1, exemplar_size=2)

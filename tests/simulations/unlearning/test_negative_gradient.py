@@ -8,10 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from simulations.unlearning.local_epochs import shares_of
-from simulations.unlearning.method import Budget
-from simulations.unlearning.negative_gradient import CEILING, NegativeGradient, neg_grad_plus, record_losses
-from simulations.unlearning.plain_vit import weights_bytes
+from fedmunkey.simulations.unlearning.local_epochs import shares_of
+from fedmunkey.simulations.unlearning.method import Budget
+from fedmunkey.simulations.unlearning.negative_gradient import CEILING, NegativeGradient, neg_grad_plus, record_losses
+from fedmunkey.simulations.unlearning.plain_vit import weights_bytes
 from tests.simulations.unlearning.small_case import (
     BUDGET,
     SETTINGS,

@@ -9,14 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from client.dataset import Split
-from common.model import ModelShape
-from common.settings import Settings
-from simulations.case import Case
-from simulations.hospitals import Encoded, Hospital
-from simulations.unlearning.method import Budget
-from simulations.unlearning.plain_vit import PlainFederation, first_plain, weights_bytes
-from simulations.unlearning.rapid_retraining import Moments, RapidRetraining, newton_step, record_gradients
+from fedmunkey.client.dataset import Split
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.hospitals import Encoded, Hospital
+from fedmunkey.simulations.unlearning.method import Budget
+from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, first_plain, weights_bytes
+from fedmunkey.simulations.unlearning.rapid_retraining import Moments, RapidRetraining, newton_step, record_gradients
 
 BUDGET = Budget(1)
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from simulations.answers import Answering
-from simulations.hospitals import Encoded
-from simulations.unlearning.local_epochs import Epoch
-from simulations.unlearning.method import Budget
-from simulations.unlearning.plain_vit import weights_bytes
-from simulations.unlearning.scrub import Scrub, divergence, has_max_steps
+from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.unlearning.local_epochs import Epoch
+from fedmunkey.simulations.unlearning.method import Budget
+from fedmunkey.simulations.unlearning.plain_vit import weights_bytes
+from fedmunkey.simulations.unlearning.scrub import Scrub, divergence, has_max_steps
 from tests.simulations.unlearning.small_case import (
     BUDGET,
     accuracy,

@@ -7,16 +7,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from client.dataset import Split
-from common.model import ModelShape
-from common.settings import Settings
-from simulations.answers import Answering
-from simulations.case import Case, Rows
-from simulations.hospitals import Encoded, Hospital
-from simulations.plain_vit import PlainViT
-from simulations.unlearning.method import Budget, Forgotten
-from simulations.unlearning.plain_vit import PlainFederation, first_plain, weights_bytes
-from simulations.unlearning.sisa import SHARDS, Sisa, SisaFamily, SisaFederation, shard_of, shards_of
+from fedmunkey.client.dataset import Split
+from fedmunkey.common.model import ModelShape
+from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.case import Case, Rows
+from fedmunkey.simulations.hospitals import Encoded, Hospital
+from fedmunkey.simulations.plain_vit import PlainViT
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten
+from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, first_plain, weights_bytes
+from fedmunkey.simulations.unlearning.sisa import SHARDS, Sisa, SisaFamily, SisaFederation, shard_of, shards_of
 
 BUDGET = Budget(1)
 

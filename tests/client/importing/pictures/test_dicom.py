@@ -14,8 +14,8 @@ from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import MPEG2MPML, UID, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
-from client.importing.pictures import Choices, UnusablePicture, dicom, picture, read_picture
-from client.importing.pictures.dicom import window
+from fedmunkey.client.importing.pictures import Choices, UnusablePicture, dicom, picture, read_picture
+from fedmunkey.client.importing.pictures.dicom import window
 
 from .conftest import GREY, WriteDicom
 

@@ -9,7 +9,7 @@ import pytest
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
-from client.importing.pictures import Choices, UnusablePicture, read_picture
+from fedmunkey.client.importing.pictures import Choices, UnusablePicture, read_picture
 
 RAS = np.diag([2.0, 2.0, 3.0, 1.0])
 MIDDLE = Choices(middle_slice=True)

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from client.importing.pictures import Choices, UnusablePicture, picture, read_picture
+from fedmunkey.client.importing.pictures import Choices, UnusablePicture, picture, read_picture
 
 GREY = np.arange(20, dtype=np.uint8).reshape(4, 5) * 12
 COLOUR = np.arange(60, dtype=np.uint8).reshape(4, 5, 3) * 4

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from client.importing.pictures import Choices, UnusablePicture, read_picture
+from fedmunkey.client.importing.pictures import Choices, UnusablePicture, read_picture
 
 
 @pytest.mark.parametrize(
