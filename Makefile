@@ -8,7 +8,7 @@ SHARED := ../shared
 MEDICAL := $(if $(wildcard $(SHARED)/data),--data-folder $(SHARED)/data --weights $(SHARED)/weights/squeezenet1_0_imagenet.pth)
 COMPARED := $(foreach set,breastmnist pneumoniamnist bccd_cells_28,--data $(SHARED)/data/$(set).npz) --epsilon 8 --epsilon 3 --epsilon 3 \
 	--encoder squeezenet1_0 --weights $(SHARED)/weights/squeezenet1_0_imagenet.pth --seeds 5 --without sisa
-PROTOS := protos/deletion.proto protos/enrolment.proto
+PROTOS := dev/fedmunkey/protos/*.proto
 
 .PHONY: demo deploy-local test check format bench results protos docs browser clean
 
@@ -38,7 +38,7 @@ results: $(VENV)/.installed  ## docs/results.md: every way to forget on three me
 	cp runs/comparison/report.md docs/results.md
 
 protos: $(VENV)/.installed-dev  ## The code generated from protos/*.proto.
-	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
+	$(BIN)/python -m grpc_tools.protoc -Idev --python_out=dev --pyi_out=dev --grpc_python_out=dev $(PROTOS)
 
 browser:  ## Chromium for the tests of report pages, where apt-get can install it; without it they are skipped.
 	@command -v chromium >/dev/null \

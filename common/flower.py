@@ -1,7 +1,7 @@
 """How this project starts Flower's programs: the app's manifest, their environment and where they lie.
 
-The apps are this installation's `server.app` and `client.app`. The app folder that Flower sends about holds nothing but
-the settings, so no code travels.
+The apps are this installation's `fedmunkey.server.app` and `fedmunkey.client.app`. The app folder that Flower sends
+about holds nothing but the settings, so no code travels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from fedmunkey.common.settings import ConfigValue, Settings
 from fedmunkey.common.settings_file import SettingsFile
 
 _File = TypeVar("_File", bound=SettingsFile)
-_ROOT = Path(__file__).resolve().parents[1]
+IMPORT_ROOT = Path(__file__).absolute().parents[2]
+"""The folder in which this installation's `fedmunkey` lies."""
 
 MANIFEST = "pyproject.toml"
 """The only file of the app."""
@@ -62,7 +63,7 @@ def flower_environment(home: Path) -> dict[str, str]:
     """
     return {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONPATH": os.pathsep.join([str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "FLWR_HOME": str(home),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",

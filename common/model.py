@@ -21,7 +21,14 @@ from torch import Tensor, nn
 from fedmunkey.common.aggregation import Members, Retrieved, aggregate
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.settings import AUTO_DEPTH, AggregationName, ImagePath, ImageShape, Settings
-from fedmunkey.common.transformer import MEMBER_TOKENS, Block, FeatureEmbedding, PatchEmbedding, packed_mask, position_embedding
+from fedmunkey.common.transformer import (
+    MEMBER_TOKENS,
+    Block,
+    FeatureEmbedding,
+    PatchEmbedding,
+    packed_mask,
+    position_embedding,
+)
 
 _LABEL_SIZE = 0.5
 """Root mean square of a label embedding's numbers in the first weights."""

@@ -45,7 +45,9 @@ def lines(verified: Verified, keys: TrustedKeys) -> list[str]:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m fedmunkey.common.verify_certificate", description="Check a certificate.")
+    parser = argparse.ArgumentParser(
+        prog="python -m fedmunkey.common.verify_certificate", description="Check a certificate."
+    )
     parser.add_argument("certificate", type=Path, help="the certificate's file")
     parser.add_argument("--keys", type=Path, required=True, help="file of the public keys to trust")
     parser.add_argument("--json", action="store_true", help="print JSON instead of sentences")

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from fedmunkey.protos import deletion_pb2 as protos_dot_deletion__pb2
+from fedmunkey.protos import deletion_pb2 as fedmunkey_dot_protos_dot_deletion__pb2
 
 GRPC_GENERATED_VERSION = '1.75.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + f' but the generated code in protos/deletion_pb2_grpc.py depends on'
+        + f' but the generated code in fedmunkey/protos/deletion_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -36,53 +36,53 @@ class DeletionStub(object):
         """
         self.Submit = channel.unary_unary(
                 '/fedmunkey.deletion.v1.Deletion/Submit',
-                request_serializer=protos_dot_deletion__pb2.SubmitRequest.SerializeToString,
-                response_deserializer=protos_dot_deletion__pb2.SubmitResponse.FromString,
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.SubmitRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.SubmitResponse.FromString,
                 _registered_method=True)
         self.Get = channel.unary_unary(
                 '/fedmunkey.deletion.v1.Deletion/Get',
-                request_serializer=protos_dot_deletion__pb2.GetRequest.SerializeToString,
-                response_deserializer=protos_dot_deletion__pb2.GetResponse.FromString,
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetResponse.FromString,
                 _registered_method=True)
         self.List = channel.unary_unary(
                 '/fedmunkey.deletion.v1.Deletion/List',
-                request_serializer=protos_dot_deletion__pb2.ListRequest.SerializeToString,
-                response_deserializer=protos_dot_deletion__pb2.ListResponse.FromString,
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.ListRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.ListResponse.FromString,
                 _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/fedmunkey.deletion.v1.Deletion/Watch',
-                request_serializer=protos_dot_deletion__pb2.WatchRequest.SerializeToString,
-                response_deserializer=protos_dot_deletion__pb2.WatchResponse.FromString,
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.WatchRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.WatchResponse.FromString,
                 _registered_method=True)
         self.History = channel.unary_unary(
                 '/fedmunkey.deletion.v1.Deletion/History',
-                request_serializer=protos_dot_deletion__pb2.HistoryRequest.SerializeToString,
-                response_deserializer=protos_dot_deletion__pb2.HistoryResponse.FromString,
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.HistoryRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.HistoryResponse.FromString,
                 _registered_method=True)
         self.Acknowledge = channel.unary_unary(
                 '/fedmunkey.deletion.v1.Deletion/Acknowledge',
-                request_serializer=protos_dot_deletion__pb2.AcknowledgeRequest.SerializeToString,
-                response_deserializer=protos_dot_deletion__pb2.AcknowledgeResponse.FromString,
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.AcknowledgeRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.AcknowledgeResponse.FromString,
                 _registered_method=True)
         self.AcknowledgeAll = channel.unary_unary(
                 '/fedmunkey.deletion.v1.Deletion/AcknowledgeAll',
-                request_serializer=protos_dot_deletion__pb2.AcknowledgeAllRequest.SerializeToString,
-                response_deserializer=protos_dot_deletion__pb2.AcknowledgeAllResponse.FromString,
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.AcknowledgeAllRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.AcknowledgeAllResponse.FromString,
                 _registered_method=True)
         self.OpenRound = channel.unary_unary(
                 '/fedmunkey.deletion.v1.Deletion/OpenRound',
-                request_serializer=protos_dot_deletion__pb2.OpenRoundRequest.SerializeToString,
-                response_deserializer=protos_dot_deletion__pb2.OpenRoundResponse.FromString,
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.OpenRoundRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.OpenRoundResponse.FromString,
                 _registered_method=True)
         self.GetLogHead = channel.unary_unary(
                 '/fedmunkey.deletion.v1.Deletion/GetLogHead',
-                request_serializer=protos_dot_deletion__pb2.GetLogHeadRequest.SerializeToString,
-                response_deserializer=protos_dot_deletion__pb2.GetLogHeadResponse.FromString,
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetLogHeadRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetLogHeadResponse.FromString,
                 _registered_method=True)
         self.GetCertificate = channel.unary_unary(
                 '/fedmunkey.deletion.v1.Deletion/GetCertificate',
-                request_serializer=protos_dot_deletion__pb2.GetCertificateRequest.SerializeToString,
-                response_deserializer=protos_dot_deletion__pb2.GetCertificateResponse.FromString,
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetCertificateRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetCertificateResponse.FromString,
                 _registered_method=True)
 
 
@@ -166,53 +166,53 @@ def add_DeletionServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Submit': grpc.unary_unary_rpc_method_handler(
                     servicer.Submit,
-                    request_deserializer=protos_dot_deletion__pb2.SubmitRequest.FromString,
-                    response_serializer=protos_dot_deletion__pb2.SubmitResponse.SerializeToString,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.SubmitRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.SubmitResponse.SerializeToString,
             ),
             'Get': grpc.unary_unary_rpc_method_handler(
                     servicer.Get,
-                    request_deserializer=protos_dot_deletion__pb2.GetRequest.FromString,
-                    response_serializer=protos_dot_deletion__pb2.GetResponse.SerializeToString,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetResponse.SerializeToString,
             ),
             'List': grpc.unary_unary_rpc_method_handler(
                     servicer.List,
-                    request_deserializer=protos_dot_deletion__pb2.ListRequest.FromString,
-                    response_serializer=protos_dot_deletion__pb2.ListResponse.SerializeToString,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.ListRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.ListResponse.SerializeToString,
             ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
-                    request_deserializer=protos_dot_deletion__pb2.WatchRequest.FromString,
-                    response_serializer=protos_dot_deletion__pb2.WatchResponse.SerializeToString,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.WatchRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.WatchResponse.SerializeToString,
             ),
             'History': grpc.unary_unary_rpc_method_handler(
                     servicer.History,
-                    request_deserializer=protos_dot_deletion__pb2.HistoryRequest.FromString,
-                    response_serializer=protos_dot_deletion__pb2.HistoryResponse.SerializeToString,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.HistoryRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.HistoryResponse.SerializeToString,
             ),
             'Acknowledge': grpc.unary_unary_rpc_method_handler(
                     servicer.Acknowledge,
-                    request_deserializer=protos_dot_deletion__pb2.AcknowledgeRequest.FromString,
-                    response_serializer=protos_dot_deletion__pb2.AcknowledgeResponse.SerializeToString,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.AcknowledgeRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.AcknowledgeResponse.SerializeToString,
             ),
             'AcknowledgeAll': grpc.unary_unary_rpc_method_handler(
                     servicer.AcknowledgeAll,
-                    request_deserializer=protos_dot_deletion__pb2.AcknowledgeAllRequest.FromString,
-                    response_serializer=protos_dot_deletion__pb2.AcknowledgeAllResponse.SerializeToString,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.AcknowledgeAllRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.AcknowledgeAllResponse.SerializeToString,
             ),
             'OpenRound': grpc.unary_unary_rpc_method_handler(
                     servicer.OpenRound,
-                    request_deserializer=protos_dot_deletion__pb2.OpenRoundRequest.FromString,
-                    response_serializer=protos_dot_deletion__pb2.OpenRoundResponse.SerializeToString,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.OpenRoundRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.OpenRoundResponse.SerializeToString,
             ),
             'GetLogHead': grpc.unary_unary_rpc_method_handler(
                     servicer.GetLogHead,
-                    request_deserializer=protos_dot_deletion__pb2.GetLogHeadRequest.FromString,
-                    response_serializer=protos_dot_deletion__pb2.GetLogHeadResponse.SerializeToString,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetLogHeadRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetLogHeadResponse.SerializeToString,
             ),
             'GetCertificate': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCertificate,
-                    request_deserializer=protos_dot_deletion__pb2.GetCertificateRequest.FromString,
-                    response_serializer=protos_dot_deletion__pb2.GetCertificateResponse.SerializeToString,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetCertificateRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetCertificateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -240,8 +240,8 @@ class Deletion(object):
             request,
             target,
             '/fedmunkey.deletion.v1.Deletion/Submit',
-            protos_dot_deletion__pb2.SubmitRequest.SerializeToString,
-            protos_dot_deletion__pb2.SubmitResponse.FromString,
+            fedmunkey_dot_protos_dot_deletion__pb2.SubmitRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.SubmitResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -267,8 +267,8 @@ class Deletion(object):
             request,
             target,
             '/fedmunkey.deletion.v1.Deletion/Get',
-            protos_dot_deletion__pb2.GetRequest.SerializeToString,
-            protos_dot_deletion__pb2.GetResponse.FromString,
+            fedmunkey_dot_protos_dot_deletion__pb2.GetRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.GetResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -294,8 +294,8 @@ class Deletion(object):
             request,
             target,
             '/fedmunkey.deletion.v1.Deletion/List',
-            protos_dot_deletion__pb2.ListRequest.SerializeToString,
-            protos_dot_deletion__pb2.ListResponse.FromString,
+            fedmunkey_dot_protos_dot_deletion__pb2.ListRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.ListResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -321,8 +321,8 @@ class Deletion(object):
             request,
             target,
             '/fedmunkey.deletion.v1.Deletion/Watch',
-            protos_dot_deletion__pb2.WatchRequest.SerializeToString,
-            protos_dot_deletion__pb2.WatchResponse.FromString,
+            fedmunkey_dot_protos_dot_deletion__pb2.WatchRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.WatchResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -348,8 +348,8 @@ class Deletion(object):
             request,
             target,
             '/fedmunkey.deletion.v1.Deletion/History',
-            protos_dot_deletion__pb2.HistoryRequest.SerializeToString,
-            protos_dot_deletion__pb2.HistoryResponse.FromString,
+            fedmunkey_dot_protos_dot_deletion__pb2.HistoryRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.HistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -375,8 +375,8 @@ class Deletion(object):
             request,
             target,
             '/fedmunkey.deletion.v1.Deletion/Acknowledge',
-            protos_dot_deletion__pb2.AcknowledgeRequest.SerializeToString,
-            protos_dot_deletion__pb2.AcknowledgeResponse.FromString,
+            fedmunkey_dot_protos_dot_deletion__pb2.AcknowledgeRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.AcknowledgeResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -402,8 +402,8 @@ class Deletion(object):
             request,
             target,
             '/fedmunkey.deletion.v1.Deletion/AcknowledgeAll',
-            protos_dot_deletion__pb2.AcknowledgeAllRequest.SerializeToString,
-            protos_dot_deletion__pb2.AcknowledgeAllResponse.FromString,
+            fedmunkey_dot_protos_dot_deletion__pb2.AcknowledgeAllRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.AcknowledgeAllResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -429,8 +429,8 @@ class Deletion(object):
             request,
             target,
             '/fedmunkey.deletion.v1.Deletion/OpenRound',
-            protos_dot_deletion__pb2.OpenRoundRequest.SerializeToString,
-            protos_dot_deletion__pb2.OpenRoundResponse.FromString,
+            fedmunkey_dot_protos_dot_deletion__pb2.OpenRoundRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.OpenRoundResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -456,8 +456,8 @@ class Deletion(object):
             request,
             target,
             '/fedmunkey.deletion.v1.Deletion/GetLogHead',
-            protos_dot_deletion__pb2.GetLogHeadRequest.SerializeToString,
-            protos_dot_deletion__pb2.GetLogHeadResponse.FromString,
+            fedmunkey_dot_protos_dot_deletion__pb2.GetLogHeadRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.GetLogHeadResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -483,8 +483,8 @@ class Deletion(object):
             request,
             target,
             '/fedmunkey.deletion.v1.Deletion/GetCertificate',
-            protos_dot_deletion__pb2.GetCertificateRequest.SerializeToString,
-            protos_dot_deletion__pb2.GetCertificateResponse.FromString,
+            fedmunkey_dot_protos_dot_deletion__pb2.GetCertificateRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.GetCertificateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from fedmunkey.protos import enrolment_pb2 as protos_dot_enrolment__pb2
+from fedmunkey.protos import enrolment_pb2 as fedmunkey_dot_protos_dot_enrolment__pb2
 
 GRPC_GENERATED_VERSION = '1.75.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + f' but the generated code in protos/enrolment_pb2_grpc.py depends on'
+        + f' but the generated code in fedmunkey/protos/enrolment_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -37,8 +37,8 @@ class EnrolmentStub(object):
         """
         self.Enrol = channel.unary_unary(
                 '/fedmunkey.enrolment.v1.Enrolment/Enrol',
-                request_serializer=protos_dot_enrolment__pb2.EnrolRequest.SerializeToString,
-                response_deserializer=protos_dot_enrolment__pb2.EnrolResponse.FromString,
+                request_serializer=fedmunkey_dot_protos_dot_enrolment__pb2.EnrolRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_enrolment__pb2.EnrolResponse.FromString,
                 _registered_method=True)
 
 
@@ -59,8 +59,8 @@ def add_EnrolmentServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Enrol': grpc.unary_unary_rpc_method_handler(
                     servicer.Enrol,
-                    request_deserializer=protos_dot_enrolment__pb2.EnrolRequest.FromString,
-                    response_serializer=protos_dot_enrolment__pb2.EnrolResponse.SerializeToString,
+                    request_deserializer=fedmunkey_dot_protos_dot_enrolment__pb2.EnrolRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_enrolment__pb2.EnrolResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -89,8 +89,8 @@ class Enrolment(object):
             request,
             target,
             '/fedmunkey.enrolment.v1.Enrolment/Enrol',
-            protos_dot_enrolment__pb2.EnrolRequest.SerializeToString,
-            protos_dot_enrolment__pb2.EnrolResponse.FromString,
+            fedmunkey_dot_protos_dot_enrolment__pb2.EnrolRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_enrolment__pb2.EnrolResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -114,8 +114,8 @@ class MembershipStub(object):
         """
         self.Rotate = channel.unary_unary(
                 '/fedmunkey.enrolment.v1.Membership/Rotate',
-                request_serializer=protos_dot_enrolment__pb2.RotateRequest.SerializeToString,
-                response_deserializer=protos_dot_enrolment__pb2.RotateResponse.FromString,
+                request_serializer=fedmunkey_dot_protos_dot_enrolment__pb2.RotateRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_enrolment__pb2.RotateResponse.FromString,
                 _registered_method=True)
 
 
@@ -136,8 +136,8 @@ def add_MembershipServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Rotate': grpc.unary_unary_rpc_method_handler(
                     servicer.Rotate,
-                    request_deserializer=protos_dot_enrolment__pb2.RotateRequest.FromString,
-                    response_serializer=protos_dot_enrolment__pb2.RotateResponse.SerializeToString,
+                    request_deserializer=fedmunkey_dot_protos_dot_enrolment__pb2.RotateRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_enrolment__pb2.RotateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -166,8 +166,8 @@ class Membership(object):
             request,
             target,
             '/fedmunkey.enrolment.v1.Membership/Rotate',
-            protos_dot_enrolment__pb2.RotateRequest.SerializeToString,
-            protos_dot_enrolment__pb2.RotateResponse.FromString,
+            fedmunkey_dot_protos_dot_enrolment__pb2.RotateRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_enrolment__pb2.RotateResponse.FromString,
             options,
             channel_credentials,
             insecure,

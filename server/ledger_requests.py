@@ -10,7 +10,14 @@ from typing import Any
 
 from sqlalchemy import Row, bindparam, insert, select, update
 
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, RequestStatus, SiteProgress, Subject
+from fedmunkey.common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    DeletionRequest,
+    Records,
+    RequestStatus,
+    SiteProgress,
+    Subject,
+)
 from fedmunkey.common.deletion_states import RequestState, SiteState
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion
 from fedmunkey.common.failpoints import Failpoint, hit

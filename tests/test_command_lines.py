@@ -9,12 +9,12 @@ import click
 import pytest
 import typer
 
-import fedmunkey.client.cli
-import fedmunkey.server.cli
-import fedmunkey.simulations.cli
+from fedmunkey.client.cli import app as client_app
+from fedmunkey.server.cli import app as server_app
+from fedmunkey.simulations.cli import app as simulation_app
 
 ROOT = Path(__file__).parents[1]
-APPS = {"munkey-client": fedmunkey.client.cli.app, "munkey-server": fedmunkey.server.cli.app, "munkey-sim": fedmunkey.simulations.cli.app}
+APPS = {"munkey-client": client_app, "munkey-server": server_app, "munkey-sim": simulation_app}
 
 
 def commands(program: str) -> dict[str, click.Command]:

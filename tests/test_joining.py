@@ -275,7 +275,9 @@ def test_coordinator_of_another_authority_is_one_line(coordinator: Coordinator, 
     output = ["--output", str(tmp_path / "certificate.json")]
 
     asked = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", "from fedmunkey.client.cli import main; main()", *words, *output], capture_output=True, text=True
+        [sys.executable, "-c", "from fedmunkey.client.cli import main; main()", *words, *output],
+        capture_output=True,
+        text=True,
     )
 
     assert asked.returncode == 2

@@ -10,7 +10,13 @@ import typer
 
 from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.forget import Wanted, ask, confirm, read_wanted, target_of
-from fedmunkey.client.commands.options import DEFAULT_SERVICE, IdentityOption, JsonOption, ServiceOption, ValidDaysOption
+from fedmunkey.client.commands.options import (
+    DEFAULT_SERVICE,
+    IdentityOption,
+    JsonOption,
+    ServiceOption,
+    ValidDaysOption,
+)
 from fedmunkey.client.commands.requester import DEFAULT_DAYS, Requester
 from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Subject, Target, WholeSite, utc_now
 from fedmunkey.common.deletion_channel import split_address

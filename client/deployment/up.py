@@ -50,8 +50,9 @@ def children(settings: SiteFile, file: Path) -> list[Child]:
     environment = flower_environment(settings.flower_home)
     agent = ["agent", "--site-dir", str(settings.site_dir), "--service", settings.deletion_service]
     supernode = [sys.executable, "-m", "fedmunkey.client.deployment.supernode", str(file.absolute())]
+    client = [sys.executable, "-c", "from fedmunkey.client.cli import main; main()"]
     return [
-        Child("agent", [sys.executable, "-c", "from fedmunkey.client.cli import main; main()", *agent], "deletion agent of "),
+        Child("agent", [*client, *agent], "deletion agent of "),
         Child("supernode", supernode, SUPERNODE_READY, environment),
     ]
 

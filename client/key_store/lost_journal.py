@@ -9,7 +9,15 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from fedmunkey.client.key_store.description import Identity, read_identity
-from fedmunkey.client.key_store.journal import ANSWER, ANSWER_COLUMNS, INFLUENCE, TRAINING, TRAINING_COLUMNS, Journal, Line
+from fedmunkey.client.key_store.journal import (
+    ANSWER,
+    ANSWER_COLUMNS,
+    INFLUENCE,
+    TRAINING,
+    TRAINING_COLUMNS,
+    Journal,
+    Line,
+)
 from fedmunkey.common.deletion import SiteState
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.guarantees import Guarantee, Influence

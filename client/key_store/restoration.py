@@ -15,7 +15,15 @@ from pathlib import Path
 
 from fedmunkey.client.key_store.description import read_identity
 from fedmunkey.client.key_store.influence import bury, raise_influence_where
-from fedmunkey.client.key_store.journal import ANSWER, ANSWER_COLUMNS, INFLUENCE, TAKEN_BACK, TRAINING, TRAINING_COLUMNS, Journal
+from fedmunkey.client.key_store.journal import (
+    ANSWER,
+    ANSWER_COLUMNS,
+    INFLUENCE,
+    TAKEN_BACK,
+    TRAINING,
+    TRAINING_COLUMNS,
+    Journal,
+)
 from fedmunkey.client.key_store.key_file import KeyFile, key_file_of, master_key_of, read_master_key
 from fedmunkey.client.key_store.lost_journal import assume_the_worst, find_journal
 from fedmunkey.client.key_store.schema import CONTENTS, check_version, connect, explaining_locks, writing

@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from fedmunkey.common.errors import FedmunkeyError
+from fedmunkey.common.flower import IMPORT_ROOT
 
-_ROOT = Path(__file__).parents[2]
 _PATIENCE = 600.0
 """Seconds that importing every program may take on a machine that has much else to do."""
 
@@ -110,7 +110,7 @@ class Launcher:
         return self
 
     def _begin(self) -> None:
-        path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
+        path = os.pathsep.join(filter(None, [str(IMPORT_ROOT), os.environ.get("PYTHONPATH", "")]))
         self._parent = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "fedmunkey.simulations.faults.launcher", *self._preload],
             stdin=subprocess.PIPE,

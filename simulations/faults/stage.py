@@ -112,7 +112,11 @@ class Stage:
     """
 
     def __init__(
-        self, federation: Federation, launcher: Launcher, chance: random.Random, agent_entry: str = "fedmunkey.client.cli:main"
+        self,
+        federation: Federation,
+        launcher: Launcher,
+        chance: random.Random,
+        agent_entry: str = "fedmunkey.client.cli:main",
     ) -> None:
         self.federation, self.chance = federation, chance
         self._launcher, self._agent_entry = launcher, agent_entry

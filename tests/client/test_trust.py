@@ -6,7 +6,14 @@ from datetime import timedelta
 import pytest
 
 from fedmunkey.client.trust import check_order
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Records, Subject, WholeSite
+from fedmunkey.common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    DeletionOrder,
+    DeletionRequest,
+    Records,
+    Subject,
+    WholeSite,
+)
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.trusted_keys import TrustedKeys

@@ -138,7 +138,8 @@ def test_malformed_plan_is_refused_with_the_item(text: str, message: str) -> Non
 @pytest.mark.processes
 def test_process_kills_itself_where_its_environment_says() -> None:
     program = (
-        "from fedmunkey.common.failpoints import Failpoint, hit\nfor n in range(9):\n hit(Failpoint.TRAIN_AFTER_STEP)\n print(n)"
+        "from fedmunkey.common.failpoints import Failpoint, hit\n"
+        "for n in range(9):\n hit(Failpoint.TRAIN_AFTER_STEP)\n print(n)"
     )
 
     ended = subprocess.run(  # noqa: S603

@@ -16,7 +16,7 @@ def row(key: str) -> list[str]:
 
 
 def test_document_on_disk_is_the_rendering() -> None:
-    assert DOCUMENT.read_text() == settings_reference(), "run: python -m fedmunkey.common.settings_reference > docs/settings.md"
+    assert DOCUMENT.read_text() == settings_reference(), "run: make docs"
 
 
 def test_every_setting_has_one_row_under_a_section() -> None:

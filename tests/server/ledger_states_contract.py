@@ -9,7 +9,14 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, RequestState, SiteState, WholeSite
+from fedmunkey.common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    DeletionRequest,
+    Records,
+    RequestState,
+    SiteState,
+    WholeSite,
+)
 from fedmunkey.common.errors import IllegalMove, InvalidDeletion
 from fedmunkey.server import ledger_bulk
 from fedmunkey.server.ledger import DeletionConflict, DeletionExists, Ledger, UnknownDeletion

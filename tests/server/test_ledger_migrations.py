@@ -12,7 +12,14 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, RequestState, SiteState, Subject
+from fedmunkey.common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    DeletionRequest,
+    Records,
+    RequestState,
+    SiteState,
+    Subject,
+)
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.server.ledger import DeletionExists, Ledger
 from fedmunkey.server.ledger_database import have_to_itself, ledger_url, open_engine

@@ -16,7 +16,14 @@ from typing import Self
 
 import pytest
 
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, RequestState, Subject, WholeSite
+from fedmunkey.common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    DeletionOrder,
+    DeletionRequest,
+    RequestState,
+    Subject,
+    WholeSite,
+)
 from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import FedmunkeyError
 from fedmunkey.server import upkeep

@@ -101,7 +101,7 @@ def test_another_pythonpath_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     environment = flower_runtime._environment(tmp_path, 1234)
 
     ours, others = environment["PYTHONPATH"].split(os.pathsep)
-    assert (Path(ours) / "server" / "app.py").is_file()
+    assert (Path(ours) / "fedmunkey" / "server" / "app.py").is_file()
     assert others == "/elsewhere"
     assert environment["FLWR_HOME"] == str(tmp_path)
     assert "127.0.0.1:1234" in (tmp_path / "config.toml").read_text()

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fedmunkey.common.deletion import Acknowledgement, DeletionRequest, RequestStatus, SiteProgress, SiteState, WholeSite
+from fedmunkey.common.deletion import (
+    Acknowledgement,
+    DeletionRequest,
+    RequestStatus,
+    SiteProgress,
+    SiteState,
+    WholeSite,
+)
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.simulations.deletions import CarriedOut
 from fedmunkey.simulations.measurement import Measurement

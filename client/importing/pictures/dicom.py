@@ -17,7 +17,14 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut, apply_voi
 from pydicom.uid import UID
 
-from fedmunkey.client.importing.pictures.picture import Choices, PictureReader, Pixels, UnusablePicture, check_size, stretch
+from fedmunkey.client.importing.pictures.picture import (
+    Choices,
+    PictureReader,
+    Pixels,
+    UnusablePicture,
+    check_size,
+    stretch,
+)
 
 _NEEDED = (
     "SamplesPerPixel",

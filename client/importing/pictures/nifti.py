@@ -11,7 +11,14 @@ import numpy as np
 from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
-from fedmunkey.client.importing.pictures.picture import Choices, PictureReader, Pixels, UnusablePicture, check_size, stretch
+from fedmunkey.client.importing.pictures.picture import (
+    Choices,
+    PictureReader,
+    Pixels,
+    UnusablePicture,
+    check_size,
+    stretch,
+)
 from fedmunkey.client.importing.pictures.signatures import GZIP, HEAD, nifti_version
 
 _SECOND = 2

@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from fedmunkey.client.importing.pictures.picture import Choices, PictureReader, Pixels, UnusablePicture, check_size, stretch
+from fedmunkey.client.importing.pictures.picture import (
+    Choices,
+    PictureReader,
+    Pixels,
+    UnusablePicture,
+    check_size,
+    stretch,
+)
 
 _LARGEST = 65_535
 _GREY, _DEEP, _COLOUR = ("1", "L"), ("I", "I;16", "I;16B", "I;16L"), ("P", "RGB", "YCbCr")

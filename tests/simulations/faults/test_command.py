@@ -42,7 +42,11 @@ ALONE = """
 from fedmunkey.common import command_line
 from fedmunkey.simulations.faults import command, driver
 
-driver.PRELOAD = ("fedmunkey.client.cli", "fedmunkey.client.commands.orders", "fedmunkey.simulations.faults.jumping_clock")
+driver.PRELOAD = (
+    "fedmunkey.client.cli",
+    "fedmunkey.client.commands.orders",
+    "fedmunkey.simulations.faults.jumping_clock",
+)
 app = command_line.application("Without the other commands, and without importing what training needs.")
 app.command()(command.faults)
 command_line.run(app)

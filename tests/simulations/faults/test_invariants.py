@@ -19,7 +19,14 @@ from fedmunkey.client.key_store import Tokens
 from fedmunkey.client.key_store.key_file import SLOT_BYTES, key_file_of
 from fedmunkey.client.orders import catch_up
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, RequestStatus, SiteProgress, SiteState, Subject
+from fedmunkey.common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    DeletionRequest,
+    RequestStatus,
+    SiteProgress,
+    SiteState,
+    Subject,
+)
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.simulations.faults.federation import Federation, Site, make_federation

@@ -12,7 +12,12 @@ from torch import Tensor, nn
 
 from fedmunkey.simulations.unlearning.local_epochs import Records, shares_of
 from fedmunkey.simulations.unlearning.plain_vit import weights_bytes
-from fedmunkey.simulations.unlearning.synaptic_dampening import SynapticDampening, dampen, mean_importances, squared_gradients
+from fedmunkey.simulations.unlearning.synaptic_dampening import (
+    SynapticDampening,
+    dampen,
+    mean_importances,
+    squared_gradients,
+)
 from tests.simulations.unlearning.small_case import BUDGET, forget, loss, same, small_case, trained, weights
 
 SELECTIVE = SynapticDampening(alpha=4.0, dampening=0.5)
