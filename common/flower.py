@@ -40,8 +40,8 @@ license = "Apache-2.0"
 publisher = "fedmunkey"
 
 [tool.flwr.app.components]
-serverapp = "server.app:app"
-clientapp = "client.app:app"
+serverapp = "fedmunkey.server.app:app"
+clientapp = "fedmunkey.client.app:app"
 
 [tool.flwr.app.config]
 {values}
