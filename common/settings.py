@@ -21,6 +21,9 @@ from common.guarantees import Guarantee
 AUTO_DEPTH = -1
 """Leaves the number of transformer blocks to the image path."""
 
+FEWEST_CLASSES = 2
+"""A site may hold one class only, a federation has at least two."""
+
 DESCRIPTOR = "descriptor"
 """The encoder without learned weights."""
 
@@ -159,7 +162,7 @@ class Settings(BaseModel):
         description="Server step of fedadam, fedadagrad and fedyogi; fedavgm always takes whole steps.",
     )
 
-    num_classes: int = Field(10, ge=2, le=10_000, description="Number of classes.")
+    num_classes: int = Field(10, ge=FEWEST_CLASSES, le=10_000, description="Number of classes.")
     image_shape: Annotated[ImageShape, BeforeValidator(ImageShape.parse)] = Field(
         ImageShape((1, 8, 8)), description="Channels x height x width of the images."
     )
@@ -388,6 +391,15 @@ def parse_assignments(assignments: list[str]) -> dict[str, ConfigValue]:
             raise InvalidSetting(f"{assignment!r} is not of the form key=value")
         config[key.strip()] = _value(text)
     return config
+
+
+def given_settings(assignments: list[str] | None, **shorthands: ConfigValue | None) -> dict[str, ConfigValue]:
+    """Return the settings that a command was given, as `--set key=value` or by an option that is short for it.
+
+    Shorthands have underscores in their names, and are None where they were not given. Raises `InvalidSetting`.
+    """
+    given = {name.replace("_", "-"): value for name, value in shorthands.items() if value is not None}
+    return parse_assignments(assignments or []) | given
 
 
 def _value(text: str) -> ConfigValue:
