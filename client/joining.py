@@ -14,7 +14,7 @@ import grpc
 from cryptography.exceptions import InvalidSignature
 
 from client.site import SiteFolder
-from common.deletion_channel import is_loopback, split_address
+from common.addresses import is_loopback, split_address
 from common.errors import FedmunkeyError, InvalidIdentity, ServiceUnavailable
 from common.failpoints import Failpoint, hit
 from common.identities import Identity

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from common.addresses import known_address
 from common.errors import InvalidSetting
 from common.guarantees import Guarantee
 
@@ -115,13 +116,6 @@ class ImageShape(tuple[int, int, int]):
 
 def _kebab(name: str) -> str:
     return name.replace("_", "-")
-
-
-def _address(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise ValueError("must be host:port, such as 127.0.0.1:9440")
-    return value
 
 
 class Settings(BaseModel):
@@ -291,7 +285,7 @@ class Settings(BaseModel):
         "sites", description="Simulation: the folder that holds one folder per site, hospital-1 and so on."
     )
     output_dir: str = Field("output", description="Where the coordinator writes weights and round metrics.")
-    deletion_service: Annotated[str, AfterValidator(_address)] = Field(
+    deletion_service: Annotated[str, AfterValidator(known_address)] = Field(
         "127.0.0.1:9440", description="Address of the deletion service, host:port."
     )
     deletion_identity: str = Field(

@@ -12,8 +12,8 @@ from client.commands.faults import faults_explained
 from client.commands.forget import Wanted, ask, confirm, read_wanted, target_of
 from client.commands.options import DEFAULT_SERVICE, IdentityOption, JsonOption, ServiceOption, ValidDaysOption
 from client.commands.requester import DEFAULT_DAYS, Requester
+from common.addresses import split_address
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Subject, Target, WholeSite, utc_now
-from common.deletion_channel import split_address
 from common.errors import InvalidDeletion
 from common.identities import Identity
 from common.references import FederationSecret
