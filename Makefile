@@ -45,8 +45,9 @@ browser:  ## Chromium for the tests of report pages, where apt-get can install i
 		|| { apt-get update && apt-get install --yes --no-install-recommends chromium; } >/dev/null 2>&1 \
 		|| echo "no Chromium: tests in a browser are skipped"
 
-docs: $(VENV)/.installed  ## The reference of the settings.
+docs: $(VENV)/.installed  ## The references of settings and commands.
 	$(BIN)/python -m common.settings_reference > docs/settings.md
+	$(BIN)/python -m simulations.command_reference > docs/commands.md
 
 clean:
 	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
