@@ -35,31 +35,18 @@ _UNREADABLE = (
 def read_npz(path: Path, *, consent: Consent = Consent.REVOCABLE) -> Dataset:
     """Read a data set from a file in the MedMNIST layout.
 
-    Parameters
-    ----------
-    path : Path
-        An `.npz` file with `train_images`, `train_labels`, `test_images` and `test_labels`; the `val` arrays may be
-        missing. Images are (N, H, W), (N, H, W, 1) or (N, H, W, 3) uint8, labels (N,) or (N, 1) whole numbers, subjects
-        (N,) whole numbers or strings, consents and ids (N,) strings, class names (C,) strings.
-    consent : Consent
-        What the records of a split without `{split}_consents` have.
+    It has `train_images`, `train_labels`, `test_images` and `test_labels`; the `val` arrays may be missing. Images are
+    (N, H, W), (N, H, W, 1) or (N, H, W, 3) uint8, labels (N,) or (N, 1) whole numbers, subjects (N,) whole numbers or
+    strings, consents and ids (N,) strings, class names (C,) strings. `consent` is that of the records of a split
+    without `{split}_consents`.
 
-    Returns
-    -------
-    Dataset
-        The splits one after the other. A record without an id is called `{split}-{row}`, a subject with the number 7
-        `subject-7` in whichever split it appears, and a record without a subject is its own. Without `class_names`
-        classes are called by their numbers.
+    The splits come one after the other. A record without an id is called `{split}-{row}`, a subject with the number 7
+    `subject-7` in whichever split it appears, and a record without a subject is its own. Without `class_names` classes
+    are called by their numbers. Arrays are read one at a time and never unpickled: at most all images and one split's
+    are in memory together.
 
-    Raises
-    ------
-    InvalidDataset
-        If the file is absent or damaged, an array is missing or has the wrong type or shape, arrays differ in number,
-        records have more than one label, there is no training record, or ids come twice.
-
-    Notes
-    -----
-    Arrays are read one at a time and never unpickled. At most all images and one split's are in memory together.
+    Raises `InvalidDataset` if the file is absent or damaged, an array is missing or has the wrong type or shape, arrays
+    differ in number, records have more than one label, there is no training record, or ids come twice.
     """
     if not path.is_file():
         raise InvalidDataset(f"{path}: there is no such file; check the path of the data set")

@@ -12,6 +12,7 @@ from rich.table import Table
 from common import command_line
 from common.deletion import utc_now
 from common.errors import InvalidProof
+from common.options import JsonOption
 from common.signing.keys import PublicKey
 from common.signing.statements import write_time
 from common.trusted_keys import Role, TrustedKey, TrustedKeys
@@ -21,7 +22,6 @@ FILE_NAME = "trust.json"
 _InOption = Annotated[
     Path, typer.Option("--in", help=f"The file of trusted keys, or a folder that has it as {FILE_NAME}.")
 ]
-_JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 _DATE = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"]
 
 
@@ -66,7 +66,7 @@ def add(
     typer.echo(f"{path}: trusts key {key.key_id[:16]} of {name} as {role}")
 
 
-def show(where: _InOption = Path(FILE_NAME), as_json: _JsonOption = False) -> None:
+def show(where: _InOption = Path(FILE_NAME), as_json: JsonOption = False) -> None:
     """List the keys that are trusted, and those that were revoked.
 
     Example: PROGRAM trust show --in trust.json

@@ -29,10 +29,7 @@ _POLL_SECONDS = 0.05
 def serve(file: SiteFile) -> None:
     """Take part in training until SIGINT or SIGTERM, or until the coordinator refuses this site.
 
-    Raises
-    ------
-    FedmunkeyError
-        If the site has no identity, or the address of its runtime cannot be taken.
+    Raises `FedmunkeyError` if the site has no identity, or the address of its runtime cannot be taken.
     """
     identity = Identity.read(file.identity)
     key = load_pem_private_key(identity.key_file.read_bytes(), None)

@@ -26,15 +26,7 @@ SiteKeys = Callable[[], Mapping[bytes, str]]
 
 
 class NodeRegistration:
-    """Registers and unregisters SuperNodes.
-
-    Parameters
-    ----------
-    nodes : LinkState
-        The SuperLink's.
-    site_keys : callable
-        Reads the register of members.
-    """
+    """Registers and unregisters SuperNodes in the SuperLink's state, as the register of members says."""
 
     def __init__(self, nodes: LinkState, site_keys: SiteKeys) -> None:
         self._nodes = nodes

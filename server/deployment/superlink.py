@@ -47,13 +47,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(file: CoordinatorFile) -> None:
-    """Serve until SIGINT or SIGTERM.
-
-    Raises
-    ------
-    FedmunkeyError
-        If the coordinator has no identity, or an address cannot be taken.
-    """
+    """Serve until SIGINT or SIGTERM; raises `FedmunkeyError` if there is no identity or an address cannot be taken."""
     identity = Identity.read(file.identity)
     file.flower_home.mkdir(mode=0o700, parents=True, exist_ok=True)
     control_host, control_port = split_address(file.superlink_control)
