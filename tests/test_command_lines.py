@@ -59,7 +59,7 @@ def test_reference_does_not_depend_on_terminal_or_language() -> None:
         "#### munkey-client trust add\n",
         "Commands: `run`, `guarantees`, ",
         "| `--site-dir` | path | required | The site's folder: its key store and its copy of the federation secret. |",
-        "| `--set`, `-s` | text |  | A setting of the federation as key=value, see docs/settings.md. Repeatable. |",
+        "| `--set`, `-s` | text |  | A setting as key=value, see docs/settings.md. Repeatable. |",
         "| `--role` | `officer`, `site`, `log` | required | What the key may sign. |",
         "| `ORDER` | whole number >= 1 | required | The order's number, as munkey-client status shows it. |",
         "| `--alpha` | number | `inf` | ",
