@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from common import command_line
 from common.deletion import utc_now
@@ -89,9 +88,7 @@ def show(where: _InOption = Path(FILE_NAME), as_json: JsonOption = False) -> Non
             ]
         )
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "role", "key id", "from", "until", "revoked"):
-        table.add_column(column, no_wrap=True)
+    table = command_line.plain_table("name", "role", "key id", "from", "until", "revoked")
     for key, row in zip(keys, times, strict=True):
         table.add_row(key.name, key.role.value, key.key.key_id[:16], *(time or "" for time in row))
     command_line.print_table(table)

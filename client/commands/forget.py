@@ -13,7 +13,7 @@ import click
 import typer
 from rich.progress import Progress
 
-from client.commands.display import plain_table, progress_bars
+from client.commands.display import progress_bars
 from client.commands.faults import faults_explained
 from client.commands.options import (
     DEFAULT_SERVICE,
@@ -263,7 +263,7 @@ def _show(status: RequestStatus, service: str, as_json: bool, *, secured: bool) 
         return
     name = status.request.request_id
     typer.echo(f"request {name}: {status.state}, {status.erased} records erased")
-    table = plain_table(
+    table = command_line.plain_table(
         "site", "state", "guarantee", "epsilon", "reason", numbers=("order", "records", "entries", "seconds")
     )
     for progress in status.sites:

@@ -24,8 +24,7 @@ from common.flower import serve_from_file
 from common.identities import Identity
 from server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile
 from server.deployment.guard import Guard
-from server.deployment.nodes import NodeRegistration
-from server.deployment.site_keys import read_site_keys
+from server.deployment.nodes import NodeRegistration, read_site_keys
 from server.ledger import Ledger
 
 _STOP_SECONDS = 5
