@@ -33,6 +33,7 @@ SITE = "hospital-1"
 OTHER = "hospital-2"
 TRAIN = 70
 TEST = 6
+STORE_FILES = {"keystore.sqlite", "keystore.keys", "keystore.journal", "keystore.master", "federation.secret"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Ended:
     @property
     def json(self) -> Any:
         assert self.code == 0, self.err
+        return json.loads(self.out)
+
+    @property
+    def document(self) -> Any:
+        """What was printed as JSON, whatever the exit code."""
         return json.loads(self.out)
 
     @property
