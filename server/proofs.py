@@ -15,7 +15,7 @@ from common.deletion import Acknowledgement, DeletionRequest, RequestStatus, Sit
 from common.errors import InvalidDeletion, InvalidProof
 from common.log_heads import LogHead, LogUpdate
 from common.receipts import Receipt
-from common.signed_requests import read_signed
+from common.signed_requests import OpenedRequest
 from common.signing.canonical import parse_canonical, take
 from common.signing.dsse import Envelope
 from common.signing.statements import envelope_of, read_envelope
@@ -62,7 +62,7 @@ class CoordinatorProofs:
         if not self.concerns(request):
             return False
         try:
-            envelope, terms = read_signed(request)
+            envelope, terms = OpenedRequest.of(request).signed()
             terms.check_time(self._clock())
             if self._keys is not None:
                 verify_requester(envelope, terms, TrustedKeys.read(self._keys))
@@ -83,7 +83,7 @@ class CoordinatorProofs:
         answer : Acknowledgement
             What the site answers.
         request : bytes
-            Digest of what it was sent (`common.signed_requests.request_digest`).
+            Digest of what it was sent (`OpenedRequest.digest`).
 
         Returns
         -------

@@ -9,6 +9,7 @@ from client.trust import check_order
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Records, Subject, WholeSite
 from common.errors import InvalidProof
 from common.references import FederationSecret
+from common.signed_requests import OpenedRequest
 from common.trusted_keys import TrustedKeys
 from simulations.bench.proof_case import (
     LOG,
@@ -31,7 +32,8 @@ def check(
     request: DeletionRequest, *, trust: TrustedKeys = TRUST, earlier: int | None = None, site: str = FIRST
 ) -> None:
     order = DeletionOrder(4, site, request)
-    check_order(order, trust=trust, federation=SECRET.federation_id, earlier=earlier, now=NOW)
+    opened = OpenedRequest.of(request)
+    check_order(order, opened, trust=trust, federation=SECRET.federation_id, earlier=earlier, now=NOW)
 
 
 def of_site(target: Records | Subject | WholeSite, site: str = FIRST) -> DeletionRequest:

@@ -26,7 +26,7 @@ from common.errors import InvalidDeletion
 from common.guarantees import Guarantee
 from common.log_heads import LogHead
 from common.receipts import Receipt
-from common.signed_requests import request_digest
+from common.signed_requests import OpenedRequest
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import DeletionExists, Ledger
@@ -161,14 +161,14 @@ def test_answer_without_the_sites_own_receipt_is_refused(service: LedgerService)
     def receipt(answer: Acknowledgement, request: bytes) -> bytes:
         return Receipt(answer, request, START, None, None).sign(SITE_KEYS[FIRST]).to_bytes()
 
-    stranger = Receipt(answer, request_digest(order.request), START, None, None).sign(STRANGER).to_bytes()
+    stranger = Receipt(answer, OpenedRequest.of(order.request).digest, START, None, None).sign(STRANGER).to_bytes()
     for wrong, reason in (
         (b"", "no receipt"),
         (b"rubbish", "not JSON"),
         (other.receipt, "differ in site"),
         (stranger, "not trusted"),
         (receipt(answer, bytes(32)), "another request"),
-        (receipt(replace(answer, records=4), request_digest(order.request)), "differ in records"),
+        (receipt(replace(answer, records=4), OpenedRequest.of(order.request).digest), "differ in records"),
     ):
         with pytest.raises(InvalidDeletion, match=reason):
             service.acknowledge(replace(answer, receipt=wrong))
