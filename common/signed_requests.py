@@ -10,7 +10,15 @@ import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from common.deletion import DeletionRequest, Records, Subject, Target
+from common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    FORMER_OFFICER,
+    DeletionRequest,
+    Records,
+    Subject,
+    Target,
+    requester_of,
+)
 from common.errors import InvalidProof
 from common.signing.canonical import canonical_json, take
 from common.signing.dsse import Envelope
@@ -111,7 +119,7 @@ def read_terms(envelope: Envelope) -> RequestTerms:
         raise InvalidProof("a signed request is not one that this version knows")
     terms = RequestTerms(
         request_id=request_id,
-        requester=requester,
+        requester=requester_of(requester),
         federation=federation,
         kind=statement.subject,
         site=site,
@@ -167,10 +175,11 @@ class OpenedRequest:
         if self.envelope is not None:
             return hashlib.sha256(self.envelope.payload).digest()
         kind, site, _ = _parts(self.request.target)
+        requester = self.request.requester
         unsigned = {
             "type": "urn:fedmunkey:unsigned-request:v1",
             "requestId": self.request.request_id,
-            "requester": self.request.requester,
+            "requester": FORMER_OFFICER if requester == DATA_PROTECTION_OFFICER else requester,
             "kind": kind,
             "site": site,
             "target": target_digest(self.request.target).hex(),

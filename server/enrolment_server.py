@@ -69,17 +69,17 @@ class Enrolments:
         InvalidProof
             If a site's signing key is missing, not its own or another's already.
         """
-        key, signing = read_enrolment(message)
+        role, key, signing = read_enrolment(message)
         site = signing is not None
         # Another enrolment at the same moment would otherwise write the file without this one's key.
         with locked_folder(self.trust.parent):
             keys = self._keys_with(message.name, signing) if signing is not None else None
-            certificate = self.register.enrol(message.token, message.name, message.role, key, self.authority)
+            certificate = self.register.enrol(message.token, message.name, role, key, self.authority)
             if keys is not None:
                 keys.write(self.trust)
         if site:
             self.ledger.register(message.name)
-        _log.warning("%s %s has joined the federation", message.role, message.name)
+        _log.warning("%s %s has joined the federation", role, message.name)
         return enrolment_pb2.EnrolResponse(
             certificate=certificate_pem(certificate),
             log_key=self.log_key.raw,
@@ -95,23 +95,25 @@ class Enrolments:
         return None if same else keys.add(TrustedKey(name, Role.SITE, key))
 
 
-def read_enrolment(message: enrolment_pb2.EnrolRequest) -> tuple[ec.EllipticCurvePublicKey, PublicKey | None]:
-    """Return the key to certify and the key with which a site signs, None for a requester.
+def read_enrolment(
+    message: enrolment_pb2.EnrolRequest,
+) -> tuple[MemberRole, ec.EllipticCurvePublicKey, PublicKey | None]:
+    """Return the role, the key to certify and the key with which a site signs, None for an officer.
 
-    Raises
-    ------
-    InvalidIdentity
-        If the request for a certificate is none, or was not signed with its key.
-    InvalidProof
-        If a site's signing key is missing, or the site does not hold it.
+    Raises `InvalidIdentity` if there is no such role, or the request for a certificate is none or was not signed with
+    its key, and `InvalidProof` if a site's signing key is missing or the site does not hold it.
     """
+    try:
+        role = MemberRole(message.role)
+    except ValueError:
+        raise InvalidIdentity("the invitation was altered: it is for another name or role; ask for another") from None
     key = read_signing_request(message.signing_request)
-    if message.role != MemberRole.SITE:
-        return key, None
+    if role is not MemberRole.SITE:
+        return role, key, None
     signing = PublicKey(message.signing_key)
     if not signing.verifies(message.signing_proof, SIGNING_CONTEXT + message.signing_request):
         raise InvalidProof("the site does not hold the signing key that it sends; join again with the key's file")
-    return key, signing
+    return role, key, signing
 
 
 class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServicer):

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from common.deletion import DATA_PROTECTION_OFFICER, RequestState, SiteState
+from common.deletion import OFFICER_NAMES, RequestState, SiteState
 from common.deletion_states import OPEN_REQUESTS
 from common.errors import FedmunkeyError, InvalidDeletion
 from server.ledger_answers import settle
@@ -153,7 +153,7 @@ def _find(connection: Connection, name: str) -> Row[Any] | None:
 def _name_fault(name: str) -> InvalidDeletion | None:
     if not name or len(name) > NAME_CHARACTERS or not name.isprintable() or name != name.strip():
         return InvalidDeletion(f"{name!r} cannot be a site's name: use 1 to {NAME_CHARACTERS} printable characters")
-    if name == DATA_PROTECTION_OFFICER:
+    if name in OFFICER_NAMES:
         return InvalidDeletion(f"{name!r} cannot be a site's name: its holder may ask for everything")
     return None
 

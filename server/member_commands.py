@@ -76,10 +76,10 @@ def init(
 
 
 def invite(
-    name: Annotated[str, typer.Argument(help="Who is invited: a site's name, or a requester's.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="Who is invited: a site's name, or an officer's.", show_default=False)],
     enrolment_address: Annotated[str, typer.Option(help="Where the member reaches the enrolment service, host:port.")],
     output: Annotated[Path, typer.Option(help="Where to write the invitation.")],
-    role: Annotated[MemberRole, typer.Option(help="As what: site or requester.")] = MemberRole.SITE,
+    role: Annotated[MemberRole, typer.Option(help="As what: site or officer.")] = MemberRole.SITE,
     days: Annotated[float, typer.Option(min=0.001, max=90, help="Days for which it is good.")] = INVITATION_DAYS,
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
     database: _DatabaseOption = None,

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
-from common.deletion import DATA_PROTECTION_OFFICER, utc_now
+from common.deletion import OFFICER_NAMES, utc_now
 from common.errors import InvalidIdentity, ServiceUnavailable
 from common.identities.identity import certificate_pem, parse_certificate
 from common.identities.invitation import new_token, token_hash
@@ -105,9 +105,9 @@ class MemberRegister:
         """
         check_member_name(name)
         if role is MemberRole.COORDINATOR or name == COORDINATOR:
-            raise InvalidIdentity(f"{name!r} cannot be invited as a {role}: there is one coordinator, made by init")
-        if name == DATA_PROTECTION_OFFICER and role is MemberRole.SITE:
-            raise InvalidIdentity(f"{name!r} asks and holds no records; invite it with --role requester")
+            raise InvalidIdentity(f"{name!r} cannot be invited as {role}: there is one coordinator, made by init")
+        if name in OFFICER_NAMES and role is MemberRole.SITE:
+            raise InvalidIdentity(f"{name!r} asks and holds no records; invite it with --role officer")
         token = new_token()
         with self._writing() as connection:
             now = self._clock()
@@ -125,7 +125,7 @@ class MemberRegister:
         return token
 
     def enrol(
-        self, token: bytes, name: str, role: str, key: ec.EllipticCurvePublicKey, authority: CertificateAuthority
+        self, token: bytes, name: str, role: MemberRole, key: ec.EllipticCurvePublicKey, authority: CertificateAuthority
     ) -> x509.Certificate:
         """Give the holder of an invitation its first certificate; the same one if the same key asks again.
 
@@ -142,14 +142,14 @@ class MemberRegister:
             ).first()
             if invited is None:
                 raise InvalidIdentity("the invitation is unknown, or a later one has taken its place; ask for another")
-            if (invited.name, invited.role) != (name, role):
+            if (invited.name, MemberRole(invited.role)) != (name, role):
                 raise InvalidIdentity("the invitation was altered: it is for another name or role; ask for another")
             if now >= invited.expires_at:
                 raise InvalidIdentity(f"the invitation expired on {_when(invited.expires_at)}; ask for another")
             if invited.used_for is not None:
                 return self._again(connection, invited.used_for, key)
             self._check_free(connection, name, now)
-            made = authority.issue(key, MemberRole(role), name, now)
+            made = authority.issue(key, role, name, now)
             connection.execute(
                 update(MemberRow).where(*_unreplaced(name), MemberRow.revoked_at.is_(None)).values(replaced_at=now)
             )
@@ -362,7 +362,7 @@ def _unknown() -> str:
 
 
 def _fault(row: Row[Any], now: datetime) -> Refusal | None:
-    who = f"the certificate of {row.role} {row.name}"
+    who = f"the certificate of {MemberRole(row.role)} {row.name}"
     if row.revoked_at is not None:
         return Refusal(Cause.REVOKED, f"{who} was revoked on {_when(row.revoked_at)}: {row.reason}")
     if row.replaced_at is not None:

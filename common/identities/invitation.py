@@ -84,15 +84,19 @@ class Invitation:
             secret = read_hex(token, f"the token of {what}", TOKEN_BYTES)
         except InvalidProof as error:
             raise InvalidIdentity(f"{error}; ask for another invitation") from None
-        if role not in (MemberRole.SITE, MemberRole.REQUESTER):
-            raise InvalidIdentity(f"{what} is for a {role!r}, and only a site or a requester joins; ask for another")
+        try:
+            invited = MemberRole(role)
+        except ValueError:
+            invited = MemberRole.COORDINATOR
+        if invited is MemberRole.COORDINATOR:
+            raise InvalidIdentity(f"{what} is for a {role!r}, and only sites and officers join; ask for another")
         check_member_name(name)
         authority = parse_certificate(certificate.encode(), what)
         if fingerprint(authority) != expected:
             raise InvalidIdentity(
                 f"{what} was altered: its certificate is not that of its fingerprint; ask for another"
             )
-        return cls(federation, name, MemberRole(role), address, authority, secret)
+        return cls(federation, name, invited, address, authority, secret)
 
 
 def new_token() -> bytes:

@@ -81,10 +81,10 @@ def _believe_enrolment(original: enrolment_pb2.EnrolRequest) -> Believe:
         except DecodeError:
             # gRPC ends such a call before any of our code sees it.
             raise InvalidIdentity("no message") from None
-        key, signing = read_enrolment(message)
+        role, key, signing = read_enrolment(message)
         # The register knows the invitation by its token, and by it the name and the role.
-        if (message.token, message.name, message.role) != (original.token, original.name, original.role):
+        if (message.token, message.name, role) != (original.token, original.name, expected[0]):
             raise InvalidIdentity("another invitation")
-        return (public_bytes(key), signing) != (public_bytes(expected[0]), expected[1])
+        return (public_bytes(key), signing) != (public_bytes(expected[1]), expected[2])
 
     return believe

@@ -89,6 +89,12 @@ def test_digest_is_of_what_was_signed() -> None:
     assert first == later == unsigned
 
 
+def test_unsigned_request_of_the_officer_keeps_the_digest_of_earlier_versions() -> None:
+    request = DeletionRequest("request-1", DATA_PROTECTION_OFFICER, WholeSite("hospital-1"))
+
+    assert OpenedRequest.of(request).digest.hex() == "4889b7eb59e0f881ee9d9adc1d8713bc16210a197264a1749e955602c4caa52c"
+
+
 def test_federation_is_named_by_its_secret() -> None:
     other = FederationSecret(bytes(32))
 

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
-from common.deletion import DATA_PROTECTION_OFFICER
+from common.deletion import DATA_PROTECTION_OFFICER, FORMER_OFFICER
 from common.errors import InvalidIdentity
 from common.identities import MemberRole
 from server.authority import CertificateAuthority
@@ -34,7 +35,7 @@ class Registers:
     def enrol(self, name: str = SITE) -> str:
         """Return the serial of a member."""
         token = self.one.invite(name, MemberRole.SITE)
-        return serial_of(self.two.enrol(token, name, "site", fresh_key(), self.authority))
+        return serial_of(self.two.enrol(token, name, MemberRole.SITE, fresh_key(), self.authority))
 
     def rotate(self, serial: str) -> str:
         return serial_of(self.one.rotate(serial, fresh_key(), self.authority))
@@ -92,7 +93,7 @@ def test_revocation_withdraws_an_invitation_and_a_rotation_under_way(registers: 
 
     assert registers.two.find_fault(waiting) is not None
     # The refused revocation changed nothing.
-    registers.one.enrol(token, "hospital-2", "site", fresh_key(), registers.authority)
+    registers.one.enrol(token, "hospital-2", MemberRole.SITE, fresh_key(), registers.authority)
 
 
 def test_rotated_certificate_replaces_the_old_one_at_its_first_use_at_any_process(registers: Registers) -> None:
@@ -135,6 +136,7 @@ def test_certificate_is_good_until_its_last_moment(registers: Registers) -> None
         ("coordinator", MemberRole.SITE, "there is one coordinator"),
         (SITE, MemberRole.COORDINATOR, "there is one coordinator"),
         (DATA_PROTECTION_OFFICER, MemberRole.SITE, "holds no records"),
+        (FORMER_OFFICER, MemberRole.SITE, "holds no records"),
         ("a/b", MemberRole.SITE, "cannot be a member's name"),
     ],
 )
@@ -144,6 +146,20 @@ def test_name_that_is_not_to_be_had_is_refused(tmp_path: Path, name: str, role: 
         with pytest.raises(InvalidIdentity, match=fault):
             register.invite(name, role)
         assert register.list() == ()
+
+
+def test_register_and_invitation_of_an_earlier_version_say_requester(registers: Registers) -> None:
+    token = registers.one.invite("anna", MemberRole.OFFICER)
+    with registers.one._engine.execution_options(write=True).connect() as connection, connection.begin():
+        connection.execute(text("UPDATE invitations SET role = 'requester'"))
+    serial = serial_of(registers.one.enrol(token, "anna", MemberRole("requester"), fresh_key(), registers.authority))
+    with registers.one._engine.execution_options(write=True).connect() as connection, connection.begin():
+        connection.execute(text("UPDATE members SET role = 'requester'"))
+
+    rotated = registers.rotate(serial)
+
+    assert [member.role for member in registers.one.list()] == [MemberRole.OFFICER] * 2
+    assert registers.two.check(rotated) is None
 
 
 @pytest.mark.parametrize("reason", ["", "two\nlines", "x" * 1001])
