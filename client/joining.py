@@ -14,7 +14,7 @@ import grpc
 from cryptography.exceptions import InvalidSignature
 
 from client.site import SiteFolder
-from common.deletion_channel import is_loopback, split_address
+from common.addresses import is_loopback, split_address
 from common.errors import FedmunkeyError, InvalidIdentity, ServiceUnavailable
 from common.failpoints import Failpoint, hit
 from common.identities import Identity
@@ -152,9 +152,7 @@ def _explain(error: Any, address: str) -> FedmunkeyError:
 def _signing_key(site: SiteFolder) -> SigningKey:
     """Return the key with which a site signs requests and receipts; one is made if there is none."""
     if not site.signing_key.exists():
-        key = SigningKey.generate()
-        key.write(site.signing_key)
-        site.signing_key.with_suffix(".pub").write_bytes(key.public.pem())
+        SigningKey.generate().write_pair(site.signing_key)
     return SigningKey.read(site.signing_key)
 
 

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from common.deletion_channel import is_loopback, split_address
+from common.addresses import is_loopback, split_address
 from common.errors import FedmunkeyError, InvalidIdentity, ServiceUnavailable
 from common.failpoints import Failpoint, hit
 from common.identities import Identity, MemberRole

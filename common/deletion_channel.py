@@ -10,9 +10,10 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
+from common.addresses import is_loopback, split_address
 from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
 from common.deletion_service import DeletionService, StatusPage
-from common.errors import FedmunkeyError, InvalidDeletion, InvalidSetting, ServiceUnavailable
+from common.errors import FedmunkeyError, InvalidDeletion, ServiceUnavailable
 from common.identities import Identity
 from common.log_heads import LogUpdate
 from common.order_reader import OrderReader
@@ -75,25 +76,6 @@ _ORDERS_AT_ONCE = 1000
 _BYTES_AT_ONCE = 16 * 2**20
 
 _Answer = TypeVar("_Answer")
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Split `host:port`; an IPv6 host keeps its brackets, and port 0 lets a server choose.
-
-    Raises
-    ------
-    InvalidSetting
-        If there is no host, or no port from 0 to 65535.
-    """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65_535:
-        raise InvalidSetting(f"{address!r} is not an address: write host:port, such as 127.0.0.1:9440")
-    return host, int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host can only be reached from its own machine."""
-    return host in ("localhost", "[::1]") or host.startswith("127.")
 
 
 class DeletionChannel(DeletionService):

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 
+from common.addresses import split_address
 from common.errors import InvalidIdentity
 from common.identities import Identity, MemberRole
 from common.identities.identity import CERTIFICATE_FILE
@@ -133,13 +134,13 @@ class Connection:
 
 def _speaks_tls(address: str) -> bool:
     """Return whether what listens there answers a TLS handshake; whom it trusts and who it is does not matter here."""
-    host, _, port = address.rpartition(":")
+    host, port = split_address(address)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), _PROBE_SECONDS) as plain:
+        with socket.create_connection((host.strip("[]"), port), _PROBE_SECONDS) as plain:
             context.wrap_socket(plain).close()
     except (OSError, ValueError):
         return False

@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from common import command_line
-from common.deletion_channel import DeletionChannel, is_loopback, split_address
+from common.addresses import is_loopback, split_address
+from common.deletion_channel import DeletionChannel
 from common.errors import InvalidSetting
 from common.identities import Identity
 from common.lazy_commands import lazy_group
@@ -38,7 +39,7 @@ from server.proofs import CoordinatorProofs
 DEFAULT_ADDRESS: str = Settings.model_fields["deletion_service"].default
 
 # Training brings torch, whose import would slow down every other command.
-_LATER = {"up": "server.deployment.up:up", "run": "server.deployment.training:run"}
+_LATER = {"up": "server.deployment.up:up", "run": "server.deployment.run_command:run"}
 
 app = command_line.application("The coordinator: its members, deletions and training runs.", lazy_group(_LATER))
 app.add_typer(trust_application("munkey-server"), name="trust")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from common.deletion import utc_now
 from common.errors import InvalidSetting
-from common.identities.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Identity, certificate_pem
+from common.identities.identity import CA_FILE, CERTIFICATE_FILE, IDENTITY_FOLDER, KEY_FILE, Identity, certificate_pem
 from common.identities.keys import make_key
 from common.identities.member_names import COORDINATOR, MemberRole
 from common.private_files import replace_file
@@ -38,7 +38,7 @@ class CoordinatorFolder:
     @property
     def identity(self) -> Path:
         """The folder of the coordinator's own identity."""
-        return self.path / "identity"
+        return self.path / IDENTITY_FOLDER
 
     @property
     def ledger(self) -> Path:

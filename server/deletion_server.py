@@ -15,7 +15,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from common.deletion_channel import KEEPALIVE_SECONDS, MESSAGE_OPTIONS, split_address
+from common.addresses import split_address
+from common.deletion_channel import KEEPALIVE_SECONDS, MESSAGE_OPTIONS
 from common.identities import Identity
 from protos import deletion_pb2, deletion_pb2_grpc, enrolment_pb2, enrolment_pb2_grpc
 from server.addressees import addressee_reader

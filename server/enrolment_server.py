@@ -13,7 +13,7 @@ from typing import Any, Self
 import grpc
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from common.deletion_channel import split_address
+from common.addresses import split_address
 from common.errors import FedmunkeyError, InvalidIdentity, InvalidProof, ServiceUnavailable
 from common.identities.enrolment import SIGNING_CONTEXT
 from common.identities.identity import Identity, certificate_pem

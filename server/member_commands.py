@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from common import command_line
+from common.addresses import split_address
 from common.deletion import utc_now
-from common.deletion_channel import split_address
 from common.errors import InvalidSetting
 from common.identities.identity import read_certificate
 from common.identities.invitation import Invitation, fingerprint

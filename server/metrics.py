@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from common.deletion_channel import split_address
+from common.addresses import split_address
 from common.errors import InvalidSetting
 from server.ledger import Ledger
 from server.ledger_transaction import Event

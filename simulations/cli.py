@@ -12,6 +12,7 @@ from rich.console import Console
 
 from common import command_line
 from common.guarantees import Guarantee
+from common.settings import given_settings
 from simulations.audit.command import audit
 from simulations.baselines import Baseline
 from simulations.bench.command import bench
@@ -31,7 +32,6 @@ from simulations.options import (
     JsonOption,
     SettingOption,
     WeightsOption,
-    given_settings,
 )
 from simulations.plots import ACCURACY, FORGOTTEN, plot_accuracy, plot_forgotten
 from simulations.progress import Progress

@@ -14,7 +14,7 @@ from rich.console import Console
 from common import command_line
 from common.errors import InvalidSetting
 from common.guarantees import Guarantee
-from common.settings import ConfigValue, Settings
+from common.settings import ConfigValue, Settings, given_settings
 from simulations.consent import parse_share
 from simulations.encoded_set import load_encoded
 from simulations.guarantee_table import Findings
@@ -34,7 +34,6 @@ from simulations.options import (
     SeedsOption,
     SettingOption,
     WeightsOption,
-    given_settings,
 )
 from simulations.progress import Progress
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -54,6 +54,13 @@ def plain_table(*words: str, numbers: tuple[str, ...] = ()) -> Table:
         table.add_column(name, no_wrap=True)
     for name in numbers:
         table.add_column(name, no_wrap=True, justify="right")
+    return table
+
+
+def counts_table(site: str, counts: Mapping[str, int]) -> Table:
+    """Return named counts of one site as a table."""
+    table = plain_table("site", numbers=tuple(counts))
+    table.add_row(site, *map(str, counts.values()))
     return table
 
 

@@ -26,6 +26,7 @@ from client.commands.options import (
 from client.commands.requester import DEFAULT_DAYS, Requester, split, together
 from client.site import SiteFolder
 from common import command_line
+from common.addresses import split_address
 from common.deletion import (
     DATA_PROTECTION_OFFICER,
     OFFICER_NAMES,
@@ -37,7 +38,7 @@ from common.deletion import (
     WholeSite,
     utc_now,
 )
-from common.deletion_channel import DeletionChannel, split_address
+from common.deletion_channel import DeletionChannel
 from common.deletion_service import DeletionService
 from common.errors import InvalidDeletion, ServiceUnavailable
 from common.identities import Identity

@@ -18,7 +18,7 @@ from flwr.supernode.start_client_internal import start_client_internal
 
 from client.deployment.installed_app import GuardedStateFactory
 from client.deployment.site_file import SUPERNODE_READY, SiteFile
-from common.deletion_channel import split_address
+from common.addresses import split_address
 from common.errors import InvalidSetting
 from common.flower import serve_from_file
 from common.identities import Identity

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +13,8 @@ from client.deployment.site_file import SUPERNODE_READY, SiteFile
 from client.site import SiteFolder
 from common.flower import flower_environment
 from common.identities import Identity
-from common.log_format import log_lines
-from common.stop_signals import stopped_by_signals
-from common.supervision import Child, Supervisor, tell_systemd_ready
+from common.keep_running import keep_running
+from common.supervision import Child
 
 
 @faults_explained()
@@ -39,10 +37,7 @@ def up(
     if check:
         typer.echo(f"{file} can be used: {identity.role} {identity.name}, key store of {site}")
         return
-    supervisor = Supervisor(children(settings, file), start_seconds=settings.start_seconds, on_ready=lambda: _say(site))
-    spoken = logging.getLogger("common.supervision")
-    with log_lines(logging.StreamHandler(), settings.log_format, spoken), stopped_by_signals(supervisor.stop):
-        supervisor.run()
+    keep_running(children(settings, file), settings, f"site {site} is up")
 
 
 def children(settings: SiteFile, file: Path) -> list[Child]:
@@ -54,9 +49,3 @@ def children(settings: SiteFile, file: Path) -> list[Child]:
         Child("agent", [sys.executable, "-c", "from client.cli import main; main()", *agent], "deletion agent of "),
         Child("supernode", supernode, SUPERNODE_READY, environment),
     ]
-
-
-def _say(site: str) -> None:
-    typer.echo(f"site {site} is up")
-    sys.stdout.flush()
-    tell_systemd_ready()

@@ -28,6 +28,9 @@ from common.private_files import sync_folder
 
 __all__ = ["Identity", "MemberRole"]
 
+IDENTITY_FOLDER = "identity"
+"""The folder of a member's identity, in its own folder."""
+
 CA_FILE = "ca.pem"
 CERTIFICATE_FILE = "certificate.pem"
 KEY_FILE = "private-key.pem"

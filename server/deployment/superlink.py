@@ -17,8 +17,8 @@ from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
 from flwr.superlink.main import create_app
 
+from common.addresses import split_address
 from common.deletion import utc_now
-from common.deletion_channel import split_address
 from common.errors import InvalidSetting
 from common.flower import serve_from_file
 from common.identities import Identity

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,15 +9,14 @@ from typing import Annotated
 
 import typer
 
-from common.deletion_channel import split_address
+from common.addresses import loopback_address, split_address
 from common.errors import InvalidSetting
 from common.flower import flower_environment
 from common.identities import Identity
-from common.log_format import log_lines
-from common.stop_signals import stopped_by_signals
-from common.supervision import Child, Supervisor, tell_systemd_ready
+from common.keep_running import keep_running
+from common.supervision import Child
 from server.authority import hosts_of
-from server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile, loopback_address
+from server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile
 
 
 def up(
@@ -38,21 +36,17 @@ def up(
     if check:
         typer.echo(f"{file} can be used: {identity.role} {identity.name}, ledger {settings.ledger}")
         return
-    supervisor = Supervisor(
-        children(settings, file), start_seconds=settings.start_seconds, on_ready=lambda: _say_ready(settings)
+    ready = (
+        f"coordinator is up: sites at {settings.superlink}, deletions at {settings.deletion_service}, "
+        f"enrolment at {settings.enrolment}"
     )
-    spoken = logging.getLogger("common.supervision")
-    with log_lines(logging.StreamHandler(), settings.log_format, spoken), stopped_by_signals(supervisor.stop):
-        supervisor.run()
+    keep_running(children(settings, file), settings, ready)
 
 
 def check_hosts(settings: CoordinatorFile, hosts: Sequence[str]) -> None:
     """Check that the coordinator's certificate names the hosts by which it reaches its own services.
 
-    Raises
-    ------
-    InvalidSetting
-        If it does not; the message says how to get one that does.
+    Raises `InvalidSetting` if it does not; the message says how to get one that does.
     """
     for address in (settings.superlink_control, loopback_address(settings.deletion_service)):
         host = split_address(address)[0].strip("[]")
@@ -84,12 +78,3 @@ def serve_command(settings: CoordinatorFile) -> list[str]:
     if settings.keys is not None:
         words += ["--keys", str(settings.keys)]
     return [sys.executable, "-c", "from server.cli import main; main()", *words]
-
-
-def _say_ready(settings: CoordinatorFile) -> None:
-    typer.echo(
-        f"coordinator is up: sites at {settings.superlink}, deletions at {settings.deletion_service}, "
-        f"enrolment at {settings.enrolment}"
-    )
-    sys.stdout.flush()
-    tell_systemd_ready()

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from common import command_line
 from common.errors import InvalidSetting
+from common.settings import given_settings
 from simulations.comparison.cell import Outcome
 from simulations.comparison.document import comparison_document
 from simulations.comparison.findings import COLUMNS, SetFindings
@@ -37,7 +38,6 @@ from simulations.options import (
     SeedsOption,
     SettingOption,
     WeightsOption,
-    given_settings,
 )
 from simulations.progress import Progress
 from simulations.question import Question

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from common.addresses import split_address
+
 _CHUNK = 16 * 1024
 _PATIENCE = 10.0
 _NO_LINGERING = struct.pack("ii", 1, 0)
@@ -54,8 +56,7 @@ class Proxy:
     """
 
     def __init__(self, target: str) -> None:
-        host, _, port = target.rpartition(":")
-        self._target = (host, int(port))
+        self._target = split_address(target)
         self._conditions = CLEAR
         self._writers: set[asyncio.StreamWriter] = set()
         self._changed = asyncio.Event()

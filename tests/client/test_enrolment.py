@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from client import enrolment
+from client import dataset
 from client.dataset import Dataset, Split
 from client.enrolment import encode, enrol
 from client.key_store import Enrolled, KeyStore
@@ -30,7 +30,7 @@ def store(make_store: Callable[..., KeyStore], encoder: DescriptorEncoder) -> Ke
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(enrolment, "_BATCH", 3)
+    monkeypatch.setattr(dataset, "BATCH", 3)
 
 
 def test_batches_hold_every_record_with_its_own_encoding(make_records: MakeRecords, encoder: DescriptorEncoder) -> None:

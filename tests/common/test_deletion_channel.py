@@ -14,8 +14,9 @@ from typing import Any
 import grpc
 import pytest
 
+from common.addresses import is_loopback, split_address
 from common.deletion import Acknowledgement, DeletionRequest, SiteState, WholeSite
-from common.deletion_channel import DeletionChannel, is_loopback, split_address
+from common.deletion_channel import DeletionChannel
 from common.deletion_service import MOST_TOGETHER
 from common.errors import InvalidDeletion, InvalidSetting, ServiceUnavailable
 from common.guarantees import Guarantee

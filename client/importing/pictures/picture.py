@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InvalidInput
+
 MOST_PIXELS = 50_000_000
 """Pixels of the largest picture that is decoded; the compressed file of a larger one may be a few bytes long."""
 
@@ -37,16 +39,13 @@ class Choices:
 
     @classmethod
     def parse(cls, text: str) -> Choices:
-        """Read `middle` or a whole number, or nothing.
-
-        Raises
-        ------
-        ValueError
-            If it is something else.
-        """
+        """Read what a person gives as --slice: `middle` or a whole number, or nothing; raises `InvalidInput`."""
         if not text:
             return cls()
-        return cls(middle_slice=True) if text == "middle" else cls(volume_slice=int(text))
+        try:
+            return cls(middle_slice=True) if text == "middle" else cls(volume_slice=int(text))
+        except ValueError:
+            raise InvalidInput(f"--slice {text!r} is neither middle nor a whole number") from None
 
 
 class PictureReader(ABC):

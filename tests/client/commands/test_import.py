@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from client import dataset
 from client.dataset import Consent, Dataset, Split
 from client.importing import importer
 from client.importing.pictures import read_picture
@@ -194,7 +195,7 @@ def test_interrupted_import_goes_on_where_it_was(
         read.append(path)
         return read_picture(path, choices)
 
-    monkeypatch.setattr(importer, "BATCH", 16)
+    monkeypatch.setattr(dataset, "BATCH", 16)
     monkeypatch.setattr(importer, "read_picture", interrupted)
     stopped = import_scans(manifest=many)
     kept = set(held(folder))
@@ -411,7 +412,7 @@ def test_deletion_while_the_import_runs_is_obeyed(
             delete(folder, Subject(FederationSecret.read(secret).reference("patient-3")))
         return read_picture(path, choices)
 
-    monkeypatch.setattr(importer, "BATCH", 4)
+    monkeypatch.setattr(dataset, "BATCH", 4)
     monkeypatch.setattr(importer, "read_picture", deleting)
     shown = import_scans("--json").json
 

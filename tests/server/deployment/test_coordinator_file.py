@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from common.addresses import loopback_address
 from common.errors import InvalidSetting
 from common.guarantees import Guarantee
-from server.deployment.coordinator_file import CoordinatorFile, loopback_address
+from server.deployment.coordinator_file import CoordinatorFile
 
 
 def written(folder: Path, text: str) -> Path:

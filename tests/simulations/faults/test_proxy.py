@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from common.deletion_channel import DeletionChannel, split_address
+from common.addresses import split_address
+from common.deletion_channel import DeletionChannel
 from common.errors import ServiceUnavailable
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
