@@ -19,8 +19,8 @@ from common.identities.keys import make_signing_request, read_key
 from common.identities.member_names import member_of
 from common.identities.rotation import stage_key, take_over
 from common.secure_connection import Connection
-from protos import enrolment_pb2
-from protos.enrolment_pb2_grpc import MembershipStub
+from protos import membership_pb2
+from protos.membership_pb2_grpc import MembershipStub
 
 _SECONDS = 30.0
 
@@ -71,7 +71,7 @@ def _check(certificate: x509.Certificate, old: Identity) -> None:
 
 def _ask(identity: Identity, address: str, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     options = [("grpc.enable_http_proxy", 0)] if is_loopback(split_address(address)[0]) else []
-    message = enrolment_pb2.RotateRequest(signing_request=make_signing_request(key, identity.role, identity.name))
+    message = membership_pb2.RotateRequest(signing_request=make_signing_request(key, identity.role, identity.name))
     connection = Connection(address, options, identity, MembershipStub)
     try:
         answer = connection.stub().Rotate(message, timeout=_SECONDS)

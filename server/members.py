@@ -45,7 +45,7 @@ class Member:
         Who it is.
     serial, fingerprint : str
         Of the certificate, hexadecimal.
-    enrolled_at, not_after : datetime
+    joined_at, not_after : datetime
         From when to when it is good.
     in_use : bool
         Whether it has been used; False for one that waits to take the place of another.
@@ -59,7 +59,7 @@ class Member:
     role: MemberRole
     serial: str
     fingerprint: str
-    enrolled_at: datetime
+    joined_at: datetime
     not_after: datetime
     in_use: bool
     replaced_at: datetime | None
@@ -124,7 +124,7 @@ class MemberRegister:
             )
         return token
 
-    def enrol(
+    def join(
         self, token: bytes, name: str, role: MemberRole, key: ec.EllipticCurvePublicKey, authority: CertificateAuthority
     ) -> x509.Certificate:
         """Give the holder of an invitation its first certificate; the same one if the same key asks again.
@@ -249,7 +249,7 @@ class MemberRegister:
         """Return every certificate, by name and then by age."""
         with self._reading() as connection:
             rows = connection.execute(
-                select(MemberRow.__table__).order_by(MemberRow.name, MemberRow.enrolled_at, MemberRow.serial)
+                select(MemberRow.__table__).order_by(MemberRow.name, MemberRow.joined_at, MemberRow.serial)
             )
             return tuple(
                 Member(
@@ -311,7 +311,7 @@ class MemberRegister:
                 fingerprint=certificate.fingerprint(hashes.SHA256()),
                 public_key=public_bytes(key),
                 certificate=certificate_pem(certificate),
-                enrolled_at=now,
+                joined_at=now,
                 not_after=certificate.not_valid_after_utc,
                 used_at=used,
             )

@@ -205,7 +205,7 @@ def test_coordinator_of_another_authority_hears_nothing(coordinator: Coordinator
     assert len(coordinator.register.list()) == 1
 
 
-def test_enrolment_service_in_plain_text_hears_nothing(coordinator: Coordinator, site: SiteFolder) -> None:
+def test_joining_service_in_plain_text_hears_nothing(coordinator: Coordinator, site: SiteFolder) -> None:
     invitation = Invitation.read(coordinator.invite(SITE))
 
     with (
@@ -225,7 +225,7 @@ def test_identity_is_never_overwritten(coordinator: Coordinator, site: SiteFolde
     assert (site.identity / KEY_FILE).read_bytes() == key
 
 
-@pytest.mark.parametrize("failpoint", ["join.key-made", "join.enrolled"])
+@pytest.mark.parametrize("failpoint", ["join.key-made", "join.issued"])
 def test_interrupted_join_is_made_up_for_with_the_same_invitation(
     coordinator: Coordinator, site: SiteFolder, failpoint: str
 ) -> None:

@@ -20,6 +20,9 @@ from common.signing.canonical import parse_json, read_hex, take
 
 TOKEN_BYTES = 32
 
+SIGNING_CONTEXT = b"fedmunkey joining"
+"""Before a request for a certificate, what a site signs with the key with which it signs requests and receipts."""
+
 
 @dataclass(frozen=True)
 class Invitation:
@@ -32,11 +35,11 @@ class Invitation:
     name, role
         Who is invited, as what.
     address : str
-        `host:port` of the enrolment service.
+        `host:port` at which members join.
     authority : x509.Certificate
         The federation's authority, by which the coordinator is known.
     token : bytes
-        `TOKEN_BYTES` random ones, good for one enrolment; of it the coordinator keeps a hash only.
+        `TOKEN_BYTES` random ones, good once; of it the coordinator keeps a hash only.
     """
 
     federation: str

@@ -33,7 +33,7 @@ class Addresses:
     superlink: str
     control: str
     deletions: str
-    enrolment: str
+    joining: str
     metrics: str
     runtimes: tuple[str, ...]
 
@@ -104,7 +104,7 @@ class Walkthrough:
         stage, at = self._stage, self._at
         stage.say("invite three hospitals and the data-protection officer; each joins with its invitation")
         for name, role in [*((hospital, "site") for hospital in HOSPITALS), (OFFICER, "officer")]:
-            where = ["--coordinator-dir", "coordinator", "--enrolment-address", at.enrolment]
+            where = ["--coordinator-dir", "coordinator", "--joining-address", at.joining]
             stage.type("munkey-server", "invite", name, "--role", role, *where, "--output", f"{name}.json")
             folder = ["--site-dir", name] if role == "site" else ["--identity", name]
             stage.type("munkey-client", "join", f"{name}.json", *folder)
@@ -231,7 +231,7 @@ def coordinator_file(at: Addresses, files: HospitalFiles, rounds: int) -> str:
 superlink = "{at.superlink}"
 superlink-control = "{at.control}"
 deletion-service = "{at.deletions}"
-enrolment = "{at.enrolment}"
+joining = "{at.joining}"
 metrics = "{at.metrics}"
 
 [run]
