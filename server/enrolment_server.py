@@ -14,7 +14,8 @@ import grpc
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from common.addresses import split_address
-from common.errors import FedmunkeyError, InvalidIdentity, InvalidProof, ServiceUnavailable
+from common.call_errors import ending
+from common.errors import InvalidIdentity, InvalidProof
 from common.identities.identity import Identity, certificate_pem
 from common.identities.invitation import SIGNING_CONTEXT
 from common.identities.keys import read_signing_request
@@ -124,7 +125,7 @@ class JoiningServicer(membership_pb2_grpc.JoiningServicer):
 
     def Join(self, message: membership_pb2.JoinRequest, context: Any) -> Any:  # noqa: N802
         """Have a member join."""
-        return answer(context, lambda: self._joining.join(message))
+        return _answer(context, lambda: self._joining.join(message))
 
 
 class JoiningServer:
@@ -171,18 +172,12 @@ class JoiningServer:
         self._threads.shutdown()
 
 
-def answer(context: Any, call: Callable[[], Any]) -> Any:
+def _answer(context: Any, call: Callable[[], Any]) -> Any:
     """Return what a call returns; end the RPC with a status and one line if it fails."""
     try:
         return call()
-    except ServiceUnavailable as error:
-        context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-    except (InvalidIdentity, InvalidProof) as error:
-        _log.warning("somebody was refused who would join: %s", error)
-        context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
-    except FedmunkeyError as error:
-        context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-    except Exception:
-        _log.exception("a call to the joining service failed")
-        context.abort(grpc.StatusCode.INTERNAL, "the joining service failed; its log says why")
+    except Exception as error:
+        if isinstance(error, InvalidIdentity | InvalidProof):
+            _log.warning("somebody was refused who would join: %s", error)
+        context.abort(*ending(error, "joining service"))
     raise AssertionError("abort raises")

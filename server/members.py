@@ -23,13 +23,13 @@ from common.identities.identity import certificate_pem, parse_certificate
 from common.identities.invitation import new_token, token_hash
 from common.identities.keys import public_bytes
 from common.identities.member_names import COORDINATOR, MemberRole, check_member_name, member_of
+from common.limits import REASON_CHARACTERS, is_reason
 from server.authority import CertificateAuthority
 from server.ledger_database import have_to_itself
 from server.member_tables import InvitationRow, MemberRow
 from server.refusals import Cause, Refusal
 
 INVITATION_DAYS = 7.0
-_REASON_CHARACTERS = 1000
 # Made once: making the statement would take as long as reading the row, at each call and for each order.
 _OF_SERIAL = select(MemberRow.__table__).where(MemberRow.serial == bindparam("of_serial"))
 _UNUSED_KEY = "the invitation was used already, for another key; ask for another, and say that somebody has used it"
@@ -211,8 +211,8 @@ class MemberRegister:
         InvalidIdentity
             If there is no such member, or the reason is no line of text.
         """
-        if not reason or not reason.isprintable() or len(reason) > _REASON_CHARACTERS:
-            raise InvalidIdentity(f"a reason is one line of at most {_REASON_CHARACTERS} characters, and not empty")
+        if not reason or not is_reason(reason):
+            raise InvalidIdentity(f"a reason is one line of at most {REASON_CHARACTERS} characters, and not empty")
         with self._writing() as connection:
             _withdraw(connection, name)
             shut_out = connection.execute(

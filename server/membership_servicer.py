@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import grpc
-
-from common.errors import InvalidIdentity, ServiceUnavailable
+from common.call_errors import ending
 from common.identities.identity import certificate_pem
 from common.identities.keys import read_signing_request
 from protos import membership_pb2, membership_pb2_grpc
@@ -41,8 +39,6 @@ class MembershipServicer(membership_pb2_grpc.MembershipServicer):
 
         try:
             return await asyncio.get_running_loop().run_in_executor(None, rotate)
-        except ServiceUnavailable as error:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-        except InvalidIdentity as error:
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+        except Exception as error:
+            await context.abort(*ending(error, "deletion service"))
         raise AssertionError("abort raises")

@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, Subject, WholeSite
-from common.errors import InvalidDeletion
-
-
-class NotAllowed(InvalidDeletion):
-    """The requester may not ask for this; over gRPC `PERMISSION_DENIED`."""
+from common.errors import InvalidDeletion, NotAllowed
 
 
 def addresses_everyone(request: DeletionRequest) -> bool:

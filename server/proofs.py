@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common.certificate import Certificate, LoggedReceipt, verify_requester
 from common.deletion import Acknowledgement, DeletionRequest, RequestStatus, SiteState, utc_now
-from common.errors import InvalidDeletion, InvalidProof
+from common.errors import DeletionConflict, InvalidDeletion, InvalidProof, NotAllowed
 from common.log_heads import LogHead, LogUpdate
 from common.receipts import Receipt
 from common.signed_requests import OpenedRequest
@@ -20,10 +20,8 @@ from common.signing.canonical import parse_canonical, take
 from common.signing.dsse import Envelope
 from common.signing.statements import envelope_of, read_envelope
 from common.trusted_keys import Role, TrustedKeys
-from server.ledger_errors import DeletionConflict
 from server.log import TransparencyLog
 from server.log_leaves import LeafKind, receipt_name
-from server.policy import NotAllowed
 
 
 class CoordinatorProofs:

@@ -22,7 +22,7 @@ from common.deletion import (
     WholeSite,
 )
 from common.deletion_channel import DeletionChannel
-from common.errors import InvalidDeletion
+from common.errors import InvalidDeletion, NotAllowed
 from common.guarantees import Guarantee
 from common.log_heads import LogHead
 from common.receipts import Receipt
@@ -31,7 +31,6 @@ from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import DeletionExists, Ledger
 from server.ledger_bulk import BULK
-from server.policy import NotAllowed
 from server.proofs import CoordinatorProofs
 from simulations.bench.proof_case import (
     SECRET,
