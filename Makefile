@@ -8,7 +8,7 @@ SHARED := ../shared
 MEDICAL := $(if $(wildcard $(SHARED)/data),--data-folder $(SHARED)/data --weights $(SHARED)/weights/squeezenet1_0_imagenet.pth)
 COMPARED := $(foreach set,breastmnist pneumoniamnist bccd_cells_28,--data $(SHARED)/data/$(set).npz) --epsilon 8 --epsilon 3 --epsilon 3 \
 	--encoder squeezenet1_0 --weights $(SHARED)/weights/squeezenet1_0_imagenet.pth --seeds 5 --without sisa
-PROTOS := protos/deletion.proto protos/enrolment.proto
+PROTOS := protos/deletion.proto protos/membership.proto
 
 .PHONY: demo deploy-local test check format bench results protos docs browser clean
 

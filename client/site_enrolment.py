@@ -21,7 +21,7 @@ from client.key_store.journal import Journal
 from client.key_store.key_file import clear_unused_keys, key_file_of, master_key_of
 from client.neighbour_index import list_arrivals
 from client.site import SiteFolder, describe_store, model_shape
-from common.deletion import DATA_PROTECTION_OFFICER
+from common.deletion import OFFICER_NAMES
 from common.encoders import Encoder
 from common.errors import BankChanged, InvalidInput, InvalidSetting, KeyStoreError
 from common.guarantees import Guarantee
@@ -184,7 +184,7 @@ def check_site_name(site: str) -> None:
     """Check what a person gave as a site's name; raises `InvalidInput` if it cannot be one."""
     if not site or not site.isprintable() or site != site.strip():
         raise InvalidInput(f"--site {site!r} cannot be a site's name: use printable characters")
-    if site == DATA_PROTECTION_OFFICER:
+    if site in OFFICER_NAMES:
         raise InvalidInput(f"--site {site!r} cannot be a site's name: its holder may ask for everything")
 
 

@@ -149,7 +149,7 @@ def verify_certificate(data: bytes, keys: TrustedKeys) -> Verified:
     keys.verify(certificate.head, Role.LOG, head.time)
     terms = read_terms(certificate.request)
     requested_by = verify_requester(certificate.request, terms, keys)
-    _check_leaf(request_leaf(certificate.request, certificate.sites), certificate.proof, head)
+    _check_leaf(request_leaf(certificate.request.to_bytes(), certificate.sites), certificate.proof, head)
     digest = hashlib.sha256(certificate.request.payload).digest()
     receipts, signers = [], list[TrustedKey]()
     if len(certificate.receipts) != len(certificate.sites):

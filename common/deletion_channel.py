@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from common.addresses import is_loopback, split_address
+from common.call_errors import explain, status_of
 from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
 from common.deletion_service import DeletionService, StatusPage
 from common.errors import FedmunkeyError, InvalidDeletion, ServiceUnavailable
@@ -64,14 +64,6 @@ _CHANNEL_OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 
-_REFUSALS = {
-    grpc.StatusCode.INVALID_ARGUMENT,
-    grpc.StatusCode.NOT_FOUND,
-    grpc.StatusCode.FAILED_PRECONDITION,
-    grpc.StatusCode.PERMISSION_DENIED,
-    grpc.StatusCode.ALREADY_EXISTS,
-}
-
 _ORDERS_AT_ONCE = 1000
 _BYTES_AT_ONCE = 16 * 2**20
 
@@ -111,13 +103,10 @@ class DeletionChannel(DeletionService):
         keepalive: float = KEEPALIVE_SECONDS,
         identity: Identity | None = None,
     ) -> None:
-        host, _ = split_address(address)
-        # A proxy for the outside world cannot reach a service on this machine.
-        proxy = [("grpc.enable_http_proxy", 0)] if is_loopback(host) else []
         self._address = address
         self._timeout = timeout
         self._closed = threading.Event()
-        options = [*_CHANNEL_OPTIONS, *_keepalive_options(keepalive), *proxy]
+        options = [*_CHANNEL_OPTIONS, *_keepalive_options(keepalive)]
         self._connection = Connection(address, options, identity, DeletionStub)
 
     def __enter__(self) -> Self:
@@ -301,20 +290,14 @@ class DeletionChannel(DeletionService):
 
     def _explain(self, error: Any) -> FedmunkeyError:
         """Turn gRPC's status into the next step of the person at the keyboard."""
-        code, details = error.code(), " ".join((error.details() or "").split())
-        if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.CANCELLED) and self._connection.is_replaced():
+        status, _ = status_of(error)
+        if status in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.CANCELLED) and self._connection.is_replaced():
             return ServiceUnavailable("this member's certificate was replaced meanwhile; try again")
-        if code in _REFUSALS:
-            return InvalidDeletion(details or f"the deletion service refused the call ({code.name})")
-        if code is grpc.StatusCode.UNAVAILABLE:
-            if misunderstanding := self._connection.fault(details):
-                return ServiceUnavailable(f"the deletion service at {self._address} {misunderstanding}")
-            fault = "cannot be reached"
-        elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            fault = f"did not answer within {self._timeout:g} seconds"
-        else:
-            fault = f"failed ({code.name}: {details})"
-        return ServiceUnavailable(
-            f"the deletion service at {self._address} {fault}: "
-            "start it with munkey-server serve, or name another with deletion-service"
+        return explain(
+            error,
+            f"the deletion service at {self._address}",
+            "start it with munkey-server serve, or name another with deletion-service",
+            refused=InvalidDeletion,
+            seconds=self._timeout,
+            find_fault=self._connection.fault,
         )

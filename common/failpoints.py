@@ -72,7 +72,7 @@ class Failpoint(StrEnum):
     WRITE_BACK_BEFORE_COMMIT = "write-back.before-commit"
     WRITE_BACK_AFTER_COMMIT = "write-back.after-commit"
     JOIN_KEY_MADE = "join.key-made"
-    JOIN_ENROLLED = "join.enrolled"
+    JOIN_ISSUED = "join.issued"
     ROTATE_KEY_MADE = "rotate.key-made"
     ROTATE_ISSUED = "rotate.issued"
     ROTATE_STAGED = "rotate.staged"

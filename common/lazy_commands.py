@@ -48,12 +48,19 @@ class LazyCommands(MutableMapping[str, click.Command]):
         return len({*self._places, *self._made})
 
 
-def lazy_group(places: Mapping[str, str]) -> type[TyperGroup]:
-    """Return the class of a group that has the commands at some places, for `typer.Typer(cls=...)`."""
+def lazy_group(places: Mapping[str, str], aliases: Mapping[str, str] | None = None) -> type[TyperGroup]:
+    """Return the class of a group that has the commands at some places, for `typer.Typer(cls=...)`.
+
+    An alias is another name of a command, which no help lists.
+    """
+    other_names = aliases or {}
 
     class LazyGroup(TyperGroup):
         def __init__(self, **attributes: Any) -> None:
             super().__init__(**attributes)
             self.commands = LazyCommands(places, self.commands)
+
+        def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+            return super().get_command(ctx, other_names.get(cmd_name, cmd_name))
 
     return LazyGroup

@@ -78,12 +78,12 @@ class LogUpdate:
     inclusions: tuple[LogProof | None, ...]
 
 
-def request_leaf(envelope: Envelope, sites: Sequence[str]) -> bytes:
+def request_leaf(envelope: bytes, sites: Sequence[str]) -> bytes:
     """Return the leaf of a request, which also says which sites the coordinator sent it to."""
-    return canonical_json({"kind": "request", "envelope": envelope.to_document(), "sites": list(sites)})
+    # The canonical JSON of an object is made of that of its values: `envelope` comes before `kind`, then `sites`.
+    return b'{"envelope":' + envelope + b',"kind":"request","sites":' + canonical_json(list(sites)) + b"}"
 
 
 def receipt_leaf(envelope: bytes) -> bytes:
     """Return the leaf of a receipt, whose envelope is given as canonical JSON."""
-    # The canonical JSON of an object is made of that of its values, and `envelope` comes before `kind`.
     return b'{"envelope":' + envelope + b',"kind":"receipt"}'

@@ -35,7 +35,7 @@ class Receipt:
     answer : Acknowledgement
         The answer; its `seconds` are not part of the receipt and 0 when one is read.
     request : bytes
-        32-byte digest of the request (`common.signed_requests.request_digest`).
+        32-byte digest of the request (`common.signed_requests.OpenedRequest.digest`).
     time : datetime
         When the site signed.
     tombstones : bytes or None

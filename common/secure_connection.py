@@ -10,12 +10,21 @@ from typing import Any
 
 import grpc
 
-from common.addresses import split_address
+from common.addresses import is_loopback, split_address
 from common.errors import InvalidIdentity
 from common.identities import Identity, MemberRole
 from common.identities.identity import CERTIFICATE_FILE
 
 _PROBE_SECONDS = 2.0
+
+
+def own_machine_options(address: str) -> list[tuple[str, Any]]:
+    """Return options for a channel to an address: a proxy for the outside world cannot reach this machine.
+
+    Raises `InvalidSetting` if the address is not of the form `host:port`.
+    """
+    host, _ = split_address(address)
+    return [("grpc.enable_http_proxy", 0)] if is_loopback(host) else []
 
 
 class Connection:
@@ -41,7 +50,7 @@ class Connection:
         make_stub: Callable[[grpc.Channel], Any],
     ) -> None:
         self.address = address
-        self._options = list(options)
+        self._options = [*options, *own_machine_options(address)]
         self._identity = identity
         self._lock = threading.Lock()
         self._closed = False

@@ -18,6 +18,7 @@ from typing import Any
 import grpc
 from cryptography import x509
 
+from common.call_errors import ending
 from common.errors import InvalidIdentity, ServiceUnavailable
 from common.identities.keys import UNREADABLE
 from common.identities.member_names import MemberRole, member_of
@@ -150,7 +151,7 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         try:
             refusal = await loop.run_in_executor(self._threads, self._find_refusal, method, message, certified)
         except ServiceUnavailable as error:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+            await context.abort(*ending(error, "deletion service"))
             return
         if refusal is not None:
             await self._refuse(context, method, certified.caller, refusal)

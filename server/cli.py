@@ -27,7 +27,7 @@ from server import display, member_commands
 from server.coordinator_folder import CoordinatorFolder
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
-from server.enrolment_server import Enrolments, EnrolmentServer
+from server.enrolment_server import Joining, JoiningServer
 from server.ledger import Ledger
 from server.ledger_due import DUE_DAYS, LONGEST_EXTENSION_DAYS
 from server.log import TransparencyLog
@@ -80,7 +80,7 @@ def serve(
         DEFAULT_ADDRESS
     ),
     coordinator_dir: _FolderOption = None,
-    enrolment_address: Annotated[
+    joining_address: Annotated[
         str | None, typer.Option(help="Where to let invited members join, host:port; nobody can join if left out.")
     ] = None,
     insecure: Annotated[
@@ -116,10 +116,10 @@ def serve(
     Signed requests and receipts go into a transparency log; hand the public part of its key to the sites. Several
     processes may serve one ledger at once, on one PostgreSQL database or one SQLite file, with the same key.
 
-    Example: munkey-server serve --coordinator-dir coordinator --address 0.0.0.0:9440 --enrolment-address 0.0.0.0:9441
+    Example: munkey-server serve --coordinator-dir coordinator --address 0.0.0.0:9440 --joining-address 0.0.0.0:9441
     """
     folder = None if coordinator_dir is None else CoordinatorFolder(coordinator_dir)
-    _check_exposure(address, folder, enrolment_address, insecure=insecure)
+    _check_exposure(address, folder, joining_address, insecure=insecure)
     identity = None if folder is None else folder.read_identity()
     authority = None if folder is None else folder.read_authority()
     database = database or str(_ledger_of(coordinator_dir))
@@ -144,10 +144,10 @@ def serve(
         service = LedgerService(opened, proofs=CoordinatorProofs(TransparencyLog(opened.engine, signing), keys))
         with DeletionServer(service, address, identity=identity, register=register, authority=authority) as server:
             measured = ""
-            if enrolment_address is not None and folder and identity and authority and register:
-                enrolments = Enrolments(register, opened, authority, signing.public, keys or folder.trust)
-                joined = stack.enter_context(EnrolmentServer(enrolments, enrolment_address, identity))
-                measured = f", enrolment at {joined.address}"
+            if joining_address is not None and folder and identity and authority and register:
+                joining = Joining(register, opened, authority, signing.public, keys or folder.trust)
+                joined = stack.enter_context(JoiningServer(joining, joining_address, identity))
+                measured = f", joining at {joined.address}"
             if metrics is not None:
                 measured += f", metrics at {stack.enter_context(served_metrics(opened, metrics, server.refusals))}"
             sites = len(opened.site_names())
@@ -287,15 +287,15 @@ def _identity_of(coordinator_dir: Path | None) -> Identity | None:
 
 
 def _check_exposure(
-    address: str, folder: CoordinatorFolder | None, enrolment_address: str | None, *, insecure: bool
+    address: str, folder: CoordinatorFolder | None, joining_address: str | None, *, insecure: bool
 ) -> None:
     """Refuse what would be served to other machines without their being known."""
     host, _ = split_address(address)
-    if enrolment_address is not None:
-        split_address(enrolment_address)
+    if joining_address is not None:
+        split_address(joining_address)
         if folder is None:
             raise InvalidSetting(
-                "--enrolment-address needs --coordinator-dir, with the authority that signs certificates"
+                "--joining-address needs --coordinator-dir, with the authority that signs certificates"
             )
     if folder is not None:
         if insecure:

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from common.addresses import split_address
 from common.deletion_channel import KEEPALIVE_SECONDS, MESSAGE_OPTIONS
 from common.identities import Identity
-from protos import deletion_pb2, deletion_pb2_grpc, enrolment_pb2, enrolment_pb2_grpc
+from protos import deletion_pb2, deletion_pb2_grpc, membership_pb2, membership_pb2_grpc
 from server.addressees import addressee_reader
 from server.admission import Admission
 from server.authority import CertificateAuthority
@@ -34,7 +34,7 @@ from server.upkeep import Upkeep
 
 SERVICE_NAME = deletion_pb2.DESCRIPTOR.services_by_name["Deletion"].full_name
 
-_MEMBERS_SERVICES = (SERVICE_NAME, enrolment_pb2.DESCRIPTOR.services_by_name["Membership"].full_name)
+_MEMBERS_SERVICES = (SERVICE_NAME, membership_pb2.DESCRIPTOR.services_by_name["Membership"].full_name)
 
 _SERVER_OPTIONS = [
     *MESSAGE_OPTIONS,
@@ -178,7 +178,7 @@ class DeletionServer:
             except RuntimeError:
                 raise cannot_listen(self.address, "it is in use") from None
             if self._register is not None and self._authority is not None:
-                enrolment_pb2_grpc.add_MembershipServicer_to_server(  # type: ignore[no-untyped-call]
+                membership_pb2_grpc.add_MembershipServicer_to_server(  # type: ignore[no-untyped-call]
                     MembershipServicer(self._register, self._authority), server
                 )
             await server.start()

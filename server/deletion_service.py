@@ -19,7 +19,7 @@ from common.deletion_service import DeletionService, StatusPage
 from common.errors import InvalidDeletion
 from common.failpoints import Failpoint, hit
 from common.log_heads import LogUpdate
-from common.signed_requests import request_digest, signature_digest
+from common.signed_requests import OpenedRequest, signature_digest
 from common.wire import MAXIMUM_REFERENCES, check_fits_into_message
 from server.ledger import REQUEST_ID_CHARACTERS, DeletionConflict, Ledger, is_bulk
 from server.proofs import CoordinatorProofs
@@ -251,17 +251,20 @@ class LedgerService(DeletionService):
         if self._proofs is None or not any(map(self._proofs.concerns, answers)):
             return [False] * len(answers)
         signatures = self.ledger.signatures([(answer.site, answer.number) for answer in answers])
-        return [self._check_receipt(answer, signatures.get((answer.site, answer.number))) for answer in answers]
-
-    def _check_receipt(self, answer: Acknowledgement, signature: bytes | None) -> bool:
-        if self._proofs is None or signature is None or not self._proofs.concerns(answer):
-            # The ledger says that there is no such order.
-            return False
-        digest = signature_digest(signature)
-        if digest is None:
-            order = self.ledger.order(answer.site, answer.number)
-            digest = b"" if order is None else request_digest(order.request)
-        return self._proofs.check_receipt(answer, digest)
+        digests = {signature: signature_digest(signature) for signature in set(signatures.values())}
+        logged = []
+        for answer in answers:
+            signature = signatures.get((answer.site, answer.number))
+            if signature is None or not self._proofs.concerns(answer):
+                # Without a signature here, the ledger says that there is no such order.
+                logged.append(False)
+                continue
+            digest = digests[signature]
+            if digest is None:
+                order = self.ledger.order(answer.site, answer.number)
+                digest = b"" if order is None else OpenedRequest.of(order.request).digest
+            logged.append(self._proofs.check_receipt(answer, digest))
+        return logged
 
     def _backlog(self, site: str, after: int) -> Iterator[DeletionOrder]:
         # By itself, an order may be as large as a message.

@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 import grpc
 
+from common.call_errors import ending
 from common.deletion import Acknowledgement, DeletionOrder, DeletionRequest
 from common.deletion_service import StatusPage
-from common.errors import FedmunkeyError, ServiceUnavailable
+from common.errors import ServiceUnavailable
 from common.failpoints import Failpoint, hit, is_armed
 from common.wire import (
     MESSAGE_BYTES,
@@ -31,10 +32,8 @@ from common.wire import (
 from protos import deletion_pb2, deletion_pb2_grpc
 from server.completions import Completions
 from server.deletion_service import MOST_ORDERS, LedgerService, News
-from server.ledger_errors import DeletionConflict, DeletionExists, UnknownDeletion
 from server.ledger_reading import LargeOrder
 from server.order_streams import MOST_REFERENCES, OrderStream, OrderStreams
-from server.policy import NotAllowed
 from server.presence import Presence
 
 DEFAULT_PAGE = 100
@@ -44,15 +43,6 @@ _READERS = 8
 # Few, so that requests with many records leave the machine to those with few.
 _LARGE_AT_ONCE = 2
 _NOTE_SECONDS = 0.5
-
-_CODES: tuple[tuple[type[FedmunkeyError], grpc.StatusCode], ...] = (
-    (NotAllowed, grpc.StatusCode.PERMISSION_DENIED),
-    (UnknownDeletion, grpc.StatusCode.NOT_FOUND),
-    (DeletionExists, grpc.StatusCode.ALREADY_EXISTS),
-    (DeletionConflict, grpc.StatusCode.FAILED_PRECONDITION),
-    (ServiceUnavailable, grpc.StatusCode.UNAVAILABLE),
-    (FedmunkeyError, grpc.StatusCode.INVALID_ARGUMENT),
-)
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -317,13 +307,8 @@ async def _answer(context: Any, call: Callable[[], Awaitable[_Result]]) -> _Resu
     """Await a call; end the RPC with a status and one line if it fails."""
     try:
         return await call()
-    except FedmunkeyError as error:
-        code = next(code for kind, code in _CODES if isinstance(error, kind))
-        await context.abort(code, str(error))
-    except Exception:
-        # The caller learns nothing of what went wrong inside; whoever runs the service does.
-        _log.exception("a call to the deletion service failed")
-        await context.abort(grpc.StatusCode.INTERNAL, "the deletion service failed; its log says why")
+    except Exception as error:
+        await context.abort(*ending(error, "deletion service"))
     raise AssertionError("abort raises")
 
 

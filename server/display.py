@@ -20,14 +20,14 @@ _REQUEST_NUMBERS = ("answered", "records", "seconds")
 
 def member_table(members: Sequence[Member], now: datetime) -> Table:
     """Return one row for each certificate of a member."""
-    table = command_line.plain_table("name", "role", "state", "enrolled", "good until", "serial", "reason")
+    table = command_line.plain_table("name", "role", "state", "joined", "good until", "serial", "reason")
     for member in members:
         state = member.state(now)
         table.add_row(
             member.name,
             member.role.value,
             state,
-            show_time(member.enrolled_at),
+            show_time(member.joined_at),
             show_time(member.not_after),
             member.serial[:16],
             member.reason,
@@ -43,7 +43,7 @@ def member_document(member: Member, now: datetime) -> dict[str, Any]:
         "state": member.state(now),
         "serial": member.serial,
         "fingerprint": member.fingerprint,
-        "enrolled_at": member.enrolled_at.isoformat(),
+        "joined_at": member.joined_at.isoformat(),
         "not_after": member.not_after.isoformat(),
         "replaced_at": member.replaced_at.isoformat() if member.replaced_at else None,
         "revoked_at": member.revoked_at.isoformat() if member.revoked_at else None,

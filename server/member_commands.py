@@ -76,10 +76,10 @@ def init(
 
 
 def invite(
-    name: Annotated[str, typer.Argument(help="Who is invited: a site's name, or a requester's.", show_default=False)],
-    enrolment_address: Annotated[str, typer.Option(help="Where the member reaches the enrolment service, host:port.")],
+    name: Annotated[str, typer.Argument(help="Who is invited: a site's name, or an officer's.", show_default=False)],
+    joining_address: Annotated[str, typer.Option(help="Where members join, host:port, as serve has it.")],
     output: Annotated[Path, typer.Option(help="Where to write the invitation.")],
-    role: Annotated[MemberRole, typer.Option(help="As what: site or requester.")] = MemberRole.SITE,
+    role: Annotated[MemberRole, typer.Option(help="As what: site or officer.")] = MemberRole.SITE,
     days: Annotated[float, typer.Option(min=0.001, max=90, help="Days for which it is good.")] = INVITATION_DAYS,
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
     database: _DatabaseOption = None,
@@ -90,16 +90,16 @@ def invite(
     Whoever has the file can join under this name: hand it over as you would a password, and delete it here.
     A later invitation under a name takes the place of an earlier one that was not used.
 
-    Example: munkey-server invite hospital-1 --enrolment-address coordinator.example.org:9441 --output hospital-1.json
+    Example: munkey-server invite hospital-1 --joining-address coordinator.example.org:9441 --output hospital-1.json
     """
-    split_address(enrolment_address)
+    split_address(joining_address)
     folder = CoordinatorFolder(coordinator_dir)
     authority = folder.read_authority()
     if output.exists():
         raise InvalidSetting(f"{output} is there already; name another file with --output")
     with _ledger(folder, database) as ledger:
         token = MemberRegister(ledger.engine).invite(name, role, days)
-        invitation = Invitation(authority.federation, name, role, enrolment_address, authority.certificate, token)
+        invitation = Invitation(authority.federation, name, role, joining_address, authority.certificate, token)
         invitation.write(output)
     until = utc_now() + timedelta(days=days)
     if as_json:
@@ -107,7 +107,7 @@ def invite(
             {
                 "name": name,
                 "role": role.value,
-                "address": enrolment_address,
+                "address": joining_address,
                 "ca_fingerprint": invitation.fingerprint,
                 "expires_at": until.isoformat(),
                 "file": str(output),

@@ -17,19 +17,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
-from common.deletion import DATA_PROTECTION_OFFICER, utc_now
+from common.deletion import OFFICER_NAMES, utc_now
 from common.errors import InvalidIdentity, ServiceUnavailable
 from common.identities.identity import certificate_pem, parse_certificate
 from common.identities.invitation import new_token, token_hash
 from common.identities.keys import public_bytes
 from common.identities.member_names import COORDINATOR, MemberRole, check_member_name, member_of
+from common.limits import REASON_CHARACTERS, is_reason
 from server.authority import CertificateAuthority
 from server.ledger_database import have_to_itself
 from server.member_tables import InvitationRow, MemberRow
 from server.refusals import Cause, Refusal
 
 INVITATION_DAYS = 7.0
-_REASON_CHARACTERS = 1000
 # Made once: making the statement would take as long as reading the row, at each call and for each order.
 _OF_SERIAL = select(MemberRow.__table__).where(MemberRow.serial == bindparam("of_serial"))
 _UNUSED_KEY = "the invitation was used already, for another key; ask for another, and say that somebody has used it"
@@ -45,7 +45,7 @@ class Member:
         Who it is.
     serial, fingerprint : str
         Of the certificate, hexadecimal.
-    enrolled_at, not_after : datetime
+    joined_at, not_after : datetime
         From when to when it is good.
     in_use : bool
         Whether it has been used; False for one that waits to take the place of another.
@@ -59,7 +59,7 @@ class Member:
     role: MemberRole
     serial: str
     fingerprint: str
-    enrolled_at: datetime
+    joined_at: datetime
     not_after: datetime
     in_use: bool
     replaced_at: datetime | None
@@ -105,9 +105,9 @@ class MemberRegister:
         """
         check_member_name(name)
         if role is MemberRole.COORDINATOR or name == COORDINATOR:
-            raise InvalidIdentity(f"{name!r} cannot be invited as a {role}: there is one coordinator, made by init")
-        if name == DATA_PROTECTION_OFFICER and role is MemberRole.SITE:
-            raise InvalidIdentity(f"{name!r} asks and holds no records; invite it with --role requester")
+            raise InvalidIdentity(f"{name!r} cannot be invited as {role}: there is one coordinator, made by init")
+        if name in OFFICER_NAMES and role is MemberRole.SITE:
+            raise InvalidIdentity(f"{name!r} asks and holds no records; invite it with --role officer")
         token = new_token()
         with self._writing() as connection:
             now = self._clock()
@@ -124,8 +124,8 @@ class MemberRegister:
             )
         return token
 
-    def enrol(
-        self, token: bytes, name: str, role: str, key: ec.EllipticCurvePublicKey, authority: CertificateAuthority
+    def join(
+        self, token: bytes, name: str, role: MemberRole, key: ec.EllipticCurvePublicKey, authority: CertificateAuthority
     ) -> x509.Certificate:
         """Give the holder of an invitation its first certificate; the same one if the same key asks again.
 
@@ -142,14 +142,14 @@ class MemberRegister:
             ).first()
             if invited is None:
                 raise InvalidIdentity("the invitation is unknown, or a later one has taken its place; ask for another")
-            if (invited.name, invited.role) != (name, role):
+            if (invited.name, MemberRole(invited.role)) != (name, role):
                 raise InvalidIdentity("the invitation was altered: it is for another name or role; ask for another")
             if now >= invited.expires_at:
                 raise InvalidIdentity(f"the invitation expired on {_when(invited.expires_at)}; ask for another")
             if invited.used_for is not None:
                 return self._again(connection, invited.used_for, key)
             self._check_free(connection, name, now)
-            made = authority.issue(key, MemberRole(role), name, now)
+            made = authority.issue(key, role, name, now)
             connection.execute(
                 update(MemberRow).where(*_unreplaced(name), MemberRow.revoked_at.is_(None)).values(replaced_at=now)
             )
@@ -211,8 +211,8 @@ class MemberRegister:
         InvalidIdentity
             If there is no such member, or the reason is no line of text.
         """
-        if not reason or not reason.isprintable() or len(reason) > _REASON_CHARACTERS:
-            raise InvalidIdentity(f"a reason is one line of at most {_REASON_CHARACTERS} characters, and not empty")
+        if not reason or not is_reason(reason):
+            raise InvalidIdentity(f"a reason is one line of at most {REASON_CHARACTERS} characters, and not empty")
         with self._writing() as connection:
             _withdraw(connection, name)
             shut_out = connection.execute(
@@ -249,7 +249,7 @@ class MemberRegister:
         """Return every certificate, by name and then by age."""
         with self._reading() as connection:
             rows = connection.execute(
-                select(MemberRow.__table__).order_by(MemberRow.name, MemberRow.enrolled_at, MemberRow.serial)
+                select(MemberRow.__table__).order_by(MemberRow.name, MemberRow.joined_at, MemberRow.serial)
             )
             return tuple(
                 Member(
@@ -311,7 +311,7 @@ class MemberRegister:
                 fingerprint=certificate.fingerprint(hashes.SHA256()),
                 public_key=public_bytes(key),
                 certificate=certificate_pem(certificate),
-                enrolled_at=now,
+                joined_at=now,
                 not_after=certificate.not_valid_after_utc,
                 used_at=used,
             )
@@ -362,7 +362,7 @@ def _unknown() -> str:
 
 
 def _fault(row: Row[Any], now: datetime) -> Refusal | None:
-    who = f"the certificate of {row.role} {row.name}"
+    who = f"the certificate of {MemberRole(row.role)} {row.name}"
     if row.revoked_at is not None:
         return Refusal(Cause.REVOKED, f"{who} was revoked on {_when(row.revoked_at)}: {row.reason}")
     if row.replaced_at is not None:

@@ -12,18 +12,16 @@ from pathlib import Path
 
 from common.certificate import Certificate, LoggedReceipt, verify_requester
 from common.deletion import Acknowledgement, DeletionRequest, RequestStatus, SiteState, utc_now
-from common.errors import InvalidDeletion, InvalidProof
+from common.errors import DeletionConflict, InvalidDeletion, InvalidProof, NotAllowed
 from common.log_heads import LogHead, LogUpdate
 from common.receipts import Receipt
-from common.signed_requests import read_signed
+from common.signed_requests import OpenedRequest
 from common.signing.canonical import parse_canonical, take
 from common.signing.dsse import Envelope
 from common.signing.statements import envelope_of, read_envelope
 from common.trusted_keys import Role, TrustedKeys
-from server.ledger_errors import DeletionConflict
 from server.log import TransparencyLog
 from server.log_leaves import LeafKind, receipt_name
-from server.policy import NotAllowed
 
 
 class CoordinatorProofs:
@@ -62,7 +60,7 @@ class CoordinatorProofs:
         if not self.concerns(request):
             return False
         try:
-            envelope, terms = read_signed(request)
+            envelope, terms = OpenedRequest.of(request).signed()
             terms.check_time(self._clock())
             if self._keys is not None:
                 verify_requester(envelope, terms, TrustedKeys.read(self._keys))
@@ -83,7 +81,7 @@ class CoordinatorProofs:
         answer : Acknowledgement
             What the site answers.
         request : bytes
-            Digest of what it was sent (`common.signed_requests.request_digest`).
+            Digest of what it was sent (`OpenedRequest.digest`).
 
         Returns
         -------

@@ -172,7 +172,7 @@ class Federation:
     def forget(self, subject: str, *words: object) -> Any:
         """Ask for a subject to be forgotten, as the data-protection officer."""
         secret = self.folder / "federation.secret"
-        officer = ["--requester", "data-protection-officer", "--secret", secret]
+        officer = ["--as", "officer", "--secret", secret]
         return ask("munkey-client", "forget", "--subject", subject, *officer, "--service", self.address, *words)
 
     def request(self, request_id: str) -> Any:

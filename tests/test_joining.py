@@ -138,11 +138,11 @@ def test_log_of_another_coordinator_is_not_taken_for_the_trusted_one(
 
 
 def test_requester_joins_without_a_signing_key(coordinator: Coordinator, tmp_path: Path) -> None:
-    invitation = Invitation.read(coordinator.invite(OFFICER, MemberRole.REQUESTER))
+    invitation = Invitation.read(coordinator.invite(OFFICER, MemberRole.OFFICER))
 
     joined = join(invitation, tmp_path / "mine", None)
 
-    assert joined.identity.role is MemberRole.REQUESTER
+    assert joined.identity.role is MemberRole.OFFICER
     assert coordinator.ledger.site_names() == ()
 
 
@@ -192,7 +192,7 @@ def test_second_member_of_a_name_is_refused(coordinator: Coordinator, site: Site
     with pytest.raises(InvalidIdentity, match=f"'{SITE}' is a member already"):
         coordinator.invite(SITE)
     with pytest.raises(InvalidIdentity, match="is a member already"):
-        coordinator.invite(SITE, MemberRole.REQUESTER)
+        coordinator.invite(SITE, MemberRole.OFFICER)
 
 
 def test_coordinator_of_another_authority_hears_nothing(coordinator: Coordinator, site: SiteFolder) -> None:
@@ -205,7 +205,7 @@ def test_coordinator_of_another_authority_hears_nothing(coordinator: Coordinator
     assert len(coordinator.register.list()) == 1
 
 
-def test_enrolment_service_in_plain_text_hears_nothing(coordinator: Coordinator, site: SiteFolder) -> None:
+def test_joining_service_in_plain_text_hears_nothing(coordinator: Coordinator, site: SiteFolder) -> None:
     invitation = Invitation.read(coordinator.invite(SITE))
 
     with (
@@ -225,7 +225,7 @@ def test_identity_is_never_overwritten(coordinator: Coordinator, site: SiteFolde
     assert (site.identity / KEY_FILE).read_bytes() == key
 
 
-@pytest.mark.parametrize("failpoint", ["join.key-made", "join.enrolled"])
+@pytest.mark.parametrize("failpoint", ["join.key-made", "join.issued"])
 def test_interrupted_join_is_made_up_for_with_the_same_invitation(
     coordinator: Coordinator, site: SiteFolder, failpoint: str
 ) -> None:

@@ -299,14 +299,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         agent.expect("deletion agent of ")
 
         own = ["--site-dir", site, *at]
-        officer = ["--requester", "data-protection-officer", "--secret", secret, *at]
+        officer = ["--as", "officer", "--secret", secret, *at]
         image = scans / f"{PATIENTS[1]}-2.png"
         run.client(
             (0, ["forget", "--record", RECORDS[0], "--request-id", "one-record", *own]),
             (0, ["forget", "--subject", PATIENTS[2], "--request-id", "a-patient", *officer]),
             (0, ["forget", "--subject", STRANGER, "--request-id", "a-stranger", *officer]),
             (2, ["forget", "--record", RECORDS[11], *own]),
-            (2, ["forget", "--subject", PATIENTS[3], "--requester", "data-protection-officer", *at]),
+            (2, ["forget", "--subject", PATIENTS[3], "--as", "officer", *at]),
             # What was deleted is refused, beside the rest of the faults.
             (1, files),
             (0, ["status", "--site-dir", site]),
@@ -333,7 +333,7 @@ def test_no_id_is_on_the_wire(run: Run) -> None:
     passed = b"".join(run.relay.passed)
 
     assert b"a-patient" in passed
-    assert b"data-protection-officer" in passed
+    assert b"officer" in passed
     assert leaks(run.relay.passed) == set()
 
 
@@ -365,7 +365,7 @@ def test_planted_leak_is_found_wherever_it_goes(run: Run) -> None:
     # A request may be called as somebody likes; whoever calls it by a patient has told everyone.
     leaky = f"about {PATIENTS[4]}"
     secret = ["--secret", run.folder / "federation.secret", "--service", run.address]
-    officer = ["--requester", "data-protection-officer", *secret]
+    officer = ["--as", "officer", *secret]
     run.client((0, ["forget", "--subject", STRANGER, "--request-id", leaky, *officer]))
 
     found = {(PATIENTS[4], "text")}

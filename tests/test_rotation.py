@@ -84,9 +84,9 @@ def test_interrupted_rotation_leaves_an_identity_that_works(
 
 
 def test_requester_rotates_and_the_coordinator_does_not(coordinator: Coordinator) -> None:
-    officer = coordinator.member(OFFICER, MemberRole.REQUESTER)
+    officer = coordinator.member(OFFICER, MemberRole.OFFICER)
 
-    assert rotate(officer.folder, coordinator.address).role is MemberRole.REQUESTER
+    assert rotate(officer.folder, coordinator.address).role is MemberRole.OFFICER
     with pytest.raises(InvalidIdentity, match="munkey-server renew"):
         rotate(coordinator.folder.identity, coordinator.address)
 

@@ -20,6 +20,9 @@ from common.signing.canonical import parse_json, read_hex, take
 
 TOKEN_BYTES = 32
 
+SIGNING_CONTEXT = b"fedmunkey joining"
+"""Before a request for a certificate, what a site signs with the key with which it signs requests and receipts."""
+
 
 @dataclass(frozen=True)
 class Invitation:
@@ -32,11 +35,11 @@ class Invitation:
     name, role
         Who is invited, as what.
     address : str
-        `host:port` of the enrolment service.
+        `host:port` at which members join.
     authority : x509.Certificate
         The federation's authority, by which the coordinator is known.
     token : bytes
-        `TOKEN_BYTES` random ones, good for one enrolment; of it the coordinator keeps a hash only.
+        `TOKEN_BYTES` random ones, good once; of it the coordinator keeps a hash only.
     """
 
     federation: str
@@ -84,15 +87,19 @@ class Invitation:
             secret = read_hex(token, f"the token of {what}", TOKEN_BYTES)
         except InvalidProof as error:
             raise InvalidIdentity(f"{error}; ask for another invitation") from None
-        if role not in (MemberRole.SITE, MemberRole.REQUESTER):
-            raise InvalidIdentity(f"{what} is for a {role!r}, and only a site or a requester joins; ask for another")
+        try:
+            invited = MemberRole(role)
+        except ValueError:
+            invited = MemberRole.COORDINATOR
+        if invited is MemberRole.COORDINATOR:
+            raise InvalidIdentity(f"{what} is for a {role!r}, and only sites and officers join; ask for another")
         check_member_name(name)
         authority = parse_certificate(certificate.encode(), what)
         if fingerprint(authority) != expected:
             raise InvalidIdentity(
                 f"{what} was altered: its certificate is not that of its fingerprint; ask for another"
             )
-        return cls(federation, name, MemberRole(role), address, authority, secret)
+        return cls(federation, name, invited, address, authority, secret)
 
 
 def new_token() -> bytes:

@@ -26,8 +26,8 @@ class CoordinatorFile(SettingsFile):
         Where sites reach Flower's SuperLink, and nothing of it but what sites need.
     superlink_control : str
         Where runs are started; on loopback, so that nobody else's machine can.
-    deletion_service, enrolment : str
-        Where sites and requesters reach the deletion service, and where new members join.
+    deletion_service, joining : str
+        Where sites and officers reach the deletion service, and where new members join.
     metrics : str
         Where Prometheus metrics are served; nowhere if empty.
     database, keys, due_days
@@ -40,7 +40,7 @@ class CoordinatorFile(SettingsFile):
     superlink: Address = "0.0.0.0:8443"
     superlink_control: Annotated[Address, on_this_machine("start runs")] = "127.0.0.1:8444"
     deletion_service: Address = "0.0.0.0:9440"
-    enrolment: Address = "0.0.0.0:9441"
+    joining: Address = "0.0.0.0:9441"
     metrics: OptionalAddress = ""
     database: str = ""
     keys: Path | None = None
@@ -50,6 +50,8 @@ class CoordinatorFile(SettingsFile):
     @classmethod
     def parse(cls, content: dict[str, Any], path: Path) -> Self:
         """Check what a file at some path says, the settings of runs as well; as `read`."""
+        if "enrolment" in content:
+            raise InvalidSetting(f"{path}: enrolment is called joining; rename it")
         checked = super().parse(content, path)
         try:
             checked.run_settings()

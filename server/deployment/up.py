@@ -38,7 +38,7 @@ def up(
         return
     ready = (
         f"coordinator is up: sites at {settings.superlink}, deletions at {settings.deletion_service}, "
-        f"enrolment at {settings.enrolment}"
+        f"joining at {settings.joining}"
     )
     keep_running(children(settings, file), settings, ready)
 
@@ -71,7 +71,7 @@ def children(settings: CoordinatorFile, file: Path) -> list[Child]:
 def serve_command(settings: CoordinatorFile) -> list[str]:
     """Return how the deletion service is started."""
     words = ["serve", "--coordinator-dir", str(settings.coordinator_dir), "--database", settings.ledger]
-    words += ["--address", settings.deletion_service, "--enrolment-address", settings.enrolment]
+    words += ["--address", settings.deletion_service, "--joining-address", settings.joining]
     words += ["--due-days", str(settings.due_days), "--log-format", settings.log_format.value]
     if settings.metrics:
         words += ["--metrics", settings.metrics]

@@ -17,7 +17,7 @@ from common.certificate import verify_certificate
 from common.errors import FedmunkeyError, InvalidProof
 from common.log_heads import LogHead
 from common.receipts import Receipt
-from common.signed_requests import request_digest
+from common.signed_requests import OpenedRequest
 from common.signing.canonical import canonical_json
 from common.signing.dsse import Envelope
 from common.signing.statements import PAYLOAD_TYPE, read_envelope
@@ -55,14 +55,15 @@ def subjects(case: ProofCase) -> tuple[Subject, ...]:
 
     def check(request_signature: bytes) -> bool:
         changed = replace(order, request=replace(order.request, signature=request_signature))
-        check_order(changed, trust=TRUST, federation=SECRET.federation_id, earlier=None, now=now)
+        opened = OpenedRequest.of(changed.request)
+        check_order(changed, opened, trust=TRUST, federation=SECRET.federation_id, earlier=None, now=now)
         return True
 
     def receipt(data: bytes) -> bool:
         envelope = read_envelope(data)
         found = Receipt.of(envelope)
         TRUST.verify(envelope, Role.SITE, found.time, SITES[0])
-        if found.request != request_digest(order.request):
+        if found.request != OpenedRequest.of(order.request).digest:
             raise InvalidProof("for another request")
         return True
 
@@ -83,7 +84,8 @@ def subjects(case: ProofCase) -> tuple[Subject, ...]:
             # gRPC ends such a call before any of our code sees it.
             raise InvalidProof("no message") from None
         changed = order_from_wire(found)
-        check_order(changed, trust=TRUST, federation=SECRET.federation_id, earlier=None, now=now)
+        opened = OpenedRequest.of(changed.request)
+        check_order(changed, opened, trust=TRUST, federation=SECRET.federation_id, earlier=None, now=now)
         # An order's number and site are the coordinator's to choose; the key store checks that they are its own and
         # next. What the requester signed must be what it was.
         return changed.request != order.request or changed.request.signature != order.request.signature

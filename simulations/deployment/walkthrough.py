@@ -33,7 +33,7 @@ class Addresses:
     superlink: str
     control: str
     deletions: str
-    enrolment: str
+    joining: str
     metrics: str
     runtimes: tuple[str, ...]
 
@@ -103,8 +103,8 @@ class Walkthrough:
     def _join(self) -> None:
         stage, at = self._stage, self._at
         stage.say("invite three hospitals and the data-protection officer; each joins with its invitation")
-        for name, role in [*((hospital, "site") for hospital in HOSPITALS), (OFFICER, "requester")]:
-            where = ["--coordinator-dir", "coordinator", "--enrolment-address", at.enrolment]
+        for name, role in [*((hospital, "site") for hospital in HOSPITALS), (OFFICER, "officer")]:
+            where = ["--coordinator-dir", "coordinator", "--joining-address", at.joining]
             stage.type("munkey-server", "invite", name, "--role", role, *where, "--output", f"{name}.json")
             folder = ["--site-dir", name] if role == "site" else ["--identity", name]
             stage.type("munkey-client", "join", f"{name}.json", *folder)
@@ -166,7 +166,7 @@ class Walkthrough:
         stage.say("the officer asks for a patient of two hospitals to be forgotten, and waits for all three to answer")
         asked = ["--as", OFFICER, "--key", "officer.pem", "--identity", OFFICER, "--secret", "federation.secret"]
         what = ["--subject", PATIENT, "--request-id", self._request, "--service", at.deletions]
-        stage.type("munkey-client", "request", *asked, *what, "--wait", 120)
+        stage.type("munkey-client", "forget", *asked, *what, "--wait", 120)
         shown = ["--service", at.deletions, "--coordinator-dir", "coordinator", "--json"]
         status = json.loads(stage.type("munkey-server", "request", self._request, *shown))
         stage.check(
@@ -231,7 +231,7 @@ def coordinator_file(at: Addresses, files: HospitalFiles, rounds: int) -> str:
 superlink = "{at.superlink}"
 superlink-control = "{at.control}"
 deletion-service = "{at.deletions}"
-enrolment = "{at.enrolment}"
+joining = "{at.joining}"
 metrics = "{at.metrics}"
 
 [run]

@@ -23,7 +23,7 @@ from common.guarantees import Guarantee
 from common.log_heads import LogUpdate
 from common.receipts import Receipt
 from common.references import FederationSecret
-from common.signed_requests import request_digest
+from common.signed_requests import OpenedRequest
 from common.signing.statements import read_envelope
 from common.trusted_keys import Role
 from server.deletion_service import LedgerService
@@ -102,7 +102,7 @@ def test_signed_order_is_carried_out_with_a_receipt(filled: KeyStore) -> None:
     TRUST.verify(envelope, Role.SITE, NOW, SITE)
     receipt.check_describes(answer)
     assert (answer.state, answer.records) == (SiteState.ERASED, 1)
-    assert receipt.request == request_digest(request)
+    assert receipt.request == OpenedRequest.of(request).digest
     assert (receipt.time, receipt.witnessed) == (NOW, None)
     assert receipt.tombstones is not None
 

@@ -65,7 +65,7 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
         return utc_now() + ahead[0]
 
     with running_coordinator(tmp_path, clock=clock) as running:
-        officer = running.member(OFFICER, MemberRole.REQUESTER)
+        officer = running.member(OFFICER, MemberRole.OFFICER)
         yield Federation(running, running.member(SITE), running.member(OTHER), officer, ahead)
 
 
@@ -109,7 +109,7 @@ def test_officers_request_is_read_by_the_sites_that_it_addresses(federation: Fed
 def test_requester_asks_in_no_sites_name(federation: Federation) -> None:
     with federation.refused(federation.officer, "may not ask in another's name", Cause.NAME) as channel:
         channel.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
-    with federation.refused(federation.officer, "a requester may not call Watch", Cause.ROLE) as channel:
+    with federation.refused(federation.officer, "officers may not call Watch", Cause.ROLE) as channel:
         list(channel.watch(SITE, 0))
 
 
@@ -119,7 +119,7 @@ def test_coordinator_asks_for_nothing_and_opens_rounds(federation: Federation) -
     with federation.coordinator.channel(coordinator) as channel:
         assert channel.open_round(1) == 0
         assert list(channel.requests()) == []
-    with federation.refused(coordinator, "a coordinator may not call Submit", Cause.ROLE) as channel:
+    with federation.refused(coordinator, "coordinators may not call Submit", Cause.ROLE) as channel:
         channel.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
 
 
@@ -127,9 +127,9 @@ def test_coordinator_asks_for_nothing_and_opens_rounds(federation: Federation) -
 def test_members_neither_list_all_requests_nor_open_rounds(federation: Federation, member: str) -> None:
     identity: Identity = getattr(federation, member)
 
-    with federation.refused(identity, "may not call List; only a coordinator may", Cause.ROLE) as channel:
+    with federation.refused(identity, "may not call List; only coordinators may", Cause.ROLE) as channel:
         channel.page()
-    with federation.refused(identity, "may not call OpenRound; only a coordinator may", Cause.ROLE) as channel:
+    with federation.refused(identity, "may not call OpenRound; only coordinators may", Cause.ROLE) as channel:
         channel.open_round(1)
     with federation.coordinator.channel(identity) as channel:
         assert channel.log_update(0) is not None
@@ -261,7 +261,7 @@ def test_health_is_open_and_reflection_is_off(federation: Federation) -> None:
 
 def test_every_method_of_the_service_is_in_the_table() -> None:
     site, officer, coordinator = (
-        Caller(role, "x") for role in (MemberRole.SITE, MemberRole.REQUESTER, MemberRole.COORDINATOR)
+        Caller(role, "x") for role in (MemberRole.SITE, MemberRole.OFFICER, MemberRole.COORDINATOR)
     )
     for method in deletion_pb2.DESCRIPTOR.services_by_name["Deletion"].methods:
         message = getattr(deletion_pb2, method.input_type.name)()
@@ -273,4 +273,4 @@ def test_method_that_nobody_thought_of_is_refused() -> None:
     refusal = may_call("Forge", None, Caller(MemberRole.COORDINATOR, "coordinator"), lambda *_: None)
 
     assert refusal is not None
-    assert refusal.reason == "a coordinator may not call Forge; nobody may"
+    assert refusal.reason == "coordinators may not call Forge; nobody may"

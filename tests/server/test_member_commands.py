@@ -17,7 +17,7 @@ from server.coordinator_folder import CoordinatorFolder
 from tests.coordinator import OTHER, SITE, Coordinator, running_coordinator
 
 Run = Callable[..., tuple[int, str, str]]
-ENROL = ["--enrolment-address", "127.0.0.1:9441"]
+JOIN = ["--joining-address", "127.0.0.1:9441"]
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_init_names_a_host_that_is_none_and_writes_nothing(run: Run, tmp_path: P
 
 
 def test_invitation_names_the_authority_and_who_is_invited(run: Run, made: list[object], tmp_path: Path) -> None:
-    code, out, _ = run("invite", SITE, *ENROL, "--output", tmp_path / "a.json", *made, "--json")
+    code, out, _ = run("invite", SITE, *JOIN, "--output", tmp_path / "a.json", *made, "--json")
 
     invitation = Invitation.read(tmp_path / "a.json")
     authority = CoordinatorFolder(tmp_path / "coordinator").read_authority()
@@ -85,10 +85,11 @@ def test_invitation_names_the_authority_and_who_is_invited(run: Run, made: list[
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
-        (["invite", "a b", *ENROL, "--output", "{folder}/a.json"], "cannot be a member's name"),
-        (["invite", SITE, "--enrolment-address", "nowhere", "--output", "{folder}/a.json"], "is not an address"),
-        (["invite", SITE, *ENROL, "--output", "{folder}"], "is there already"),
-        (["invite", "coordinator", *ENROL, "--output", "{folder}/a.json"], "there is one coordinator"),
+        (["invite", "a b", *JOIN, "--output", "{folder}/a.json"], "cannot be a member's name"),
+        (["invite", SITE, "--joining-address", "nowhere", "--output", "{folder}/a.json"], "is not an address"),
+        (["invite", SITE, "--enrolment-address", "a:1", "--output", "{folder}/a.json"], "--joining-address"),
+        (["invite", SITE, *JOIN, "--output", "{folder}"], "is there already"),
+        (["invite", "coordinator", *JOIN, "--output", "{folder}/a.json"], "there is one coordinator"),
         (["revoke", SITE, "--reason", "x"], "there is no member"),
     ],
 )
@@ -150,7 +151,7 @@ def test_requests_are_listed_with_the_coordinators_identity(run: Run, coordinato
     ("words", "fault"),
     [
         (["--address", "0.0.0.0:0"], "neither encrypted nor authenticated; give --coordinator-dir"),
-        (["--enrolment-address", "127.0.0.1:0"], "--enrolment-address needs --coordinator-dir"),
+        (["--joining-address", "127.0.0.1:0"], "--joining-address needs --coordinator-dir"),
         (["--coordinator-dir", "{folder}", "--insecure"], "contradict each other"),
         (["--coordinator-dir", "{folder}/nowhere"], "holds no identity"),
     ],

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
-from common.deletion import DATA_PROTECTION_OFFICER
+from common.deletion import DATA_PROTECTION_OFFICER, FORMER_OFFICER
 from common.errors import InvalidIdentity
 from common.identities import MemberRole
 from server.authority import CertificateAuthority
@@ -31,10 +32,10 @@ class Registers:
         self.two = MemberRegister(two.engine, clock=lambda: self.now)
         self.authority = CertificateAuthority.make("test", NOON)
 
-    def enrol(self, name: str = SITE) -> str:
+    def join(self, name: str = SITE) -> str:
         """Return the serial of a member."""
         token = self.one.invite(name, MemberRole.SITE)
-        return serial_of(self.two.enrol(token, name, "site", fresh_key(), self.authority))
+        return serial_of(self.two.join(token, name, MemberRole.SITE, fresh_key(), self.authority))
 
     def rotate(self, serial: str) -> str:
         return serial_of(self.one.rotate(serial, fresh_key(), self.authority))
@@ -49,18 +50,18 @@ def registers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Regist
         yield Registers(stack.enter_context(Ledger(database)), stack.enter_context(Ledger(database)))
 
 
-def test_member_that_one_process_enrols_is_known_to_the_other(registers: Registers) -> None:
-    serial = registers.enrol()
+def test_member_that_one_process_lets_join_is_known_to_the_other(registers: Registers) -> None:
+    serial = registers.join()
 
     assert registers.one.check(serial) is None
     assert registers.two.check(serial) is None
     (member,) = registers.one.list()
-    assert (member.name, member.role, member.enrolled_at) == (SITE, MemberRole.SITE, NOON)
+    assert (member.name, member.role, member.joined_at) == (SITE, MemberRole.SITE, NOON)
     assert member.state(NOON) == "in use"
 
 
 def test_member_that_one_process_revokes_is_refused_by_the_other(registers: Registers) -> None:
-    serial = registers.enrol()
+    serial = registers.join()
     ended = registers.two.count_ended()
 
     assert registers.one.revoke(SITE, "stolen") == 1
@@ -72,17 +73,17 @@ def test_member_that_one_process_revokes_is_refused_by_the_other(registers: Regi
 
 
 def test_revoked_member_may_be_invited_again(registers: Registers) -> None:
-    old = registers.enrol()
+    old = registers.join()
     registers.one.revoke(SITE, "stolen")
 
-    new = registers.enrol()
+    new = registers.join()
 
     assert registers.one.check(new) is None
     assert registers.one.find_fault(old) is not None
 
 
 def test_revocation_withdraws_an_invitation_and_a_rotation_under_way(registers: Registers) -> None:
-    serial = registers.enrol()
+    serial = registers.join()
     waiting = registers.rotate(serial)
     token = registers.one.invite("hospital-2", MemberRole.SITE)
 
@@ -92,11 +93,11 @@ def test_revocation_withdraws_an_invitation_and_a_rotation_under_way(registers: 
 
     assert registers.two.find_fault(waiting) is not None
     # The refused revocation changed nothing.
-    registers.one.enrol(token, "hospital-2", "site", fresh_key(), registers.authority)
+    registers.one.join(token, "hospital-2", MemberRole.SITE, fresh_key(), registers.authority)
 
 
 def test_rotated_certificate_replaces_the_old_one_at_its_first_use_at_any_process(registers: Registers) -> None:
-    old = registers.enrol()
+    old = registers.join()
     new = registers.rotate(old)
 
     assert registers.one.check(old) is None
@@ -107,7 +108,7 @@ def test_rotated_certificate_replaces_the_old_one_at_its_first_use_at_any_proces
 
 
 def test_rotation_that_was_never_used_gives_way_to_the_next(registers: Registers) -> None:
-    serial = registers.enrol()
+    serial = registers.join()
     first, second = registers.rotate(serial), registers.rotate(serial)
 
     fault = registers.one.find_fault(first)
@@ -117,7 +118,7 @@ def test_rotation_that_was_never_used_gives_way_to_the_next(registers: Registers
 
 
 def test_certificate_is_good_until_its_last_moment(registers: Registers) -> None:
-    serial = registers.enrol()
+    serial = registers.join()
     (member,) = registers.one.list()
 
     registers.now = member.not_after - timedelta(seconds=1)
@@ -126,7 +127,7 @@ def test_certificate_is_good_until_its_last_moment(registers: Registers) -> None
     fault = registers.one.find_fault(serial)
     assert fault is not None
     assert fault.cause is Cause.EXPIRED
-    assert registers.enrol() != serial
+    assert registers.join() != serial
 
 
 @pytest.mark.parametrize(
@@ -135,6 +136,7 @@ def test_certificate_is_good_until_its_last_moment(registers: Registers) -> None
         ("coordinator", MemberRole.SITE, "there is one coordinator"),
         (SITE, MemberRole.COORDINATOR, "there is one coordinator"),
         (DATA_PROTECTION_OFFICER, MemberRole.SITE, "holds no records"),
+        (FORMER_OFFICER, MemberRole.SITE, "holds no records"),
         ("a/b", MemberRole.SITE, "cannot be a member's name"),
     ],
 )
@@ -144,6 +146,20 @@ def test_name_that_is_not_to_be_had_is_refused(tmp_path: Path, name: str, role: 
         with pytest.raises(InvalidIdentity, match=fault):
             register.invite(name, role)
         assert register.list() == ()
+
+
+def test_register_and_invitation_of_an_earlier_version_say_requester(registers: Registers) -> None:
+    token = registers.one.invite("anna", MemberRole.OFFICER)
+    with registers.one._engine.execution_options(write=True).connect() as connection, connection.begin():
+        connection.execute(text("UPDATE invitations SET role = 'requester'"))
+    serial = serial_of(registers.one.join(token, "anna", MemberRole("requester"), fresh_key(), registers.authority))
+    with registers.one._engine.execution_options(write=True).connect() as connection, connection.begin():
+        connection.execute(text("UPDATE members SET role = 'requester'"))
+
+    rotated = registers.rotate(serial)
+
+    assert [member.role for member in registers.one.list()] == [MemberRole.OFFICER] * 2
+    assert registers.two.check(rotated) is None
 
 
 @pytest.mark.parametrize("reason", ["", "two\nlines", "x" * 1001])

@@ -22,16 +22,15 @@ from common.deletion import (
     WholeSite,
 )
 from common.deletion_channel import DeletionChannel
-from common.errors import InvalidDeletion
+from common.errors import InvalidDeletion, NotAllowed
 from common.guarantees import Guarantee
 from common.log_heads import LogHead
 from common.receipts import Receipt
-from common.signed_requests import request_digest
+from common.signed_requests import OpenedRequest
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import DeletionExists, Ledger
 from server.ledger_bulk import BULK
-from server.policy import NotAllowed
 from server.proofs import CoordinatorProofs
 from simulations.bench.proof_case import (
     SECRET,
@@ -161,14 +160,14 @@ def test_answer_without_the_sites_own_receipt_is_refused(service: LedgerService)
     def receipt(answer: Acknowledgement, request: bytes) -> bytes:
         return Receipt(answer, request, START, None, None).sign(SITE_KEYS[FIRST]).to_bytes()
 
-    stranger = Receipt(answer, request_digest(order.request), START, None, None).sign(STRANGER).to_bytes()
+    stranger = Receipt(answer, OpenedRequest.of(order.request).digest, START, None, None).sign(STRANGER).to_bytes()
     for wrong, reason in (
         (b"", "no receipt"),
         (b"rubbish", "not JSON"),
         (other.receipt, "differ in site"),
         (stranger, "not trusted"),
         (receipt(answer, bytes(32)), "another request"),
-        (receipt(replace(answer, records=4), request_digest(order.request)), "differ in records"),
+        (receipt(replace(answer, records=4), OpenedRequest.of(order.request).digest), "differ in records"),
     ):
         with pytest.raises(InvalidDeletion, match=reason):
             service.acknowledge(replace(answer, receipt=wrong))

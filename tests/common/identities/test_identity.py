@@ -20,9 +20,9 @@ def authority() -> CertificateAuthority:
 
 
 def test_identity_says_who_its_holder_is(authority: CertificateAuthority, tmp_path: Path) -> None:
-    identity = Identity.read(make_identity(authority, tmp_path / "a", MemberRole.REQUESTER, "officer-7"))
+    identity = Identity.read(make_identity(authority, tmp_path / "a", MemberRole.OFFICER, "officer-7"))
 
-    assert (identity.name, identity.role) == ("officer-7", MemberRole.REQUESTER)
+    assert (identity.name, identity.role) == ("officer-7", MemberRole.OFFICER)
     assert timedelta(0) < identity.not_after - utc_now() <= timedelta(days=1)
     assert all(file.exists() for file in (identity.ca_file, identity.certificate_file, identity.key_file))
     assert identity.key_file.stat().st_mode & 0o077 == 0
