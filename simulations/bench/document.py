@@ -17,17 +17,7 @@ _MET = {True: "yes", False: "no", None: "-"}
 
 
 def describe(results: Sequence[Result], seconds: Mapping[str, float], *, quick: bool) -> dict[str, Any]:
-    """Return the document.
-
-    Parameters
-    ----------
-    results : sequence of Result
-        Of all figures that were asked for.
-    seconds : mapping
-        How long each group took.
-    quick : bool
-        Whether sizes were small; no target is judged then.
-    """
+    """Return the document of all figures that were asked for, with the seconds that each group took."""
     return {
         "format": _FORMAT,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),

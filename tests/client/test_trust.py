@@ -10,7 +10,7 @@ from common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequ
 from common.errors import InvalidProof
 from common.references import FederationSecret
 from common.trusted_keys import TrustedKeys
-from simulations.bench.proof_case import (
+from tests.proof_case import (
     LOG,
     OFFICER,
     SECRET,

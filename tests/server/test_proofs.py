@@ -33,7 +33,7 @@ from server.ledger import DeletionExists, Ledger
 from server.ledger_bulk import BULK
 from server.policy import NotAllowed
 from server.proofs import CoordinatorProofs
-from simulations.bench.proof_case import (
+from tests.proof_case import (
     SECRET,
     SITE_KEYS,
     SITES,
