@@ -254,6 +254,14 @@ class Supervisor:
         logger.info("%s: stopped", running.child.name)
 
 
+def own_program(module: str, *words: str) -> list[str]:
+    """Return the command that runs the `main` of one of this project's modules with this interpreter.
+
+    With `-P`, no file of the working directory is taken for a module, whatever its name is.
+    """
+    return [sys.executable, "-P", "-c", f"from {module} import main; main()", *words]
+
+
 def print_line(name: str, line: str) -> None:
     """Print a child's line on stderr: after its name, or as it is where it is a JSON object."""
     sys.stderr.write(f"{line}\n" if line.startswith("{") else f"{name} | {line}\n")

@@ -7,7 +7,6 @@ import os
 import queue
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import pytest
 from client.dataset import Split
 from client.site import SiteFolder
 from common.references import FederationSecret
+from common.supervision import own_program
 
 pytestmark = pytest.mark.processes
 
@@ -35,7 +35,7 @@ SECONDS = 60.0
 def command(program: str, *words: object) -> list[str]:
     """Return the words that run one of the programs in a new process."""
     package = {"munkey-client": "client", "munkey-server": "server"}[program]
-    return [sys.executable, "-c", f"from {package}.cli import main; main()", *map(str, words)]
+    return own_program(f"{package}.cli", *map(str, words))
 
 
 ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "default::ResourceWarning"}

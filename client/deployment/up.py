@@ -16,7 +16,7 @@ from common.flower import flower_environment
 from common.identities import Identity
 from common.log_format import log_lines
 from common.stop_signals import stopped_by_signals
-from common.supervision import Child, Supervisor, tell_systemd_ready
+from common.supervision import Child, Supervisor, own_program, tell_systemd_ready
 
 
 @faults_explained()
@@ -49,9 +49,9 @@ def children(settings: SiteFile, file: Path) -> list[Child]:
     """Return the site's processes in the order in which they start: it can forget before it can learn."""
     environment = flower_environment(settings.flower_home)
     agent = ["agent", "--site-dir", str(settings.site_dir), "--service", settings.deletion_service]
-    supernode = [sys.executable, "-m", "client.deployment.supernode", str(file.absolute())]
+    supernode = own_program("client.deployment.supernode", str(file.absolute()))
     return [
-        Child("agent", [sys.executable, "-c", "from client.cli import main; main()", *agent], "deletion agent of "),
+        Child("agent", own_program("client.cli", *agent), "deletion agent of "),
         Child("supernode", supernode, SUPERNODE_READY, environment),
     ]
 

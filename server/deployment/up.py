@@ -16,7 +16,7 @@ from common.flower import flower_environment
 from common.identities import Identity
 from common.log_format import log_lines
 from common.stop_signals import stopped_by_signals
-from common.supervision import Child, Supervisor, tell_systemd_ready
+from common.supervision import Child, Supervisor, own_program, tell_systemd_ready
 from server.authority import hosts_of
 from server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile, loopback_address
 
@@ -67,7 +67,7 @@ def check_hosts(settings: CoordinatorFile, hosts: Sequence[str]) -> None:
 def children(settings: CoordinatorFile, file: Path) -> list[Child]:
     """Return the coordinator's processes in the order in which they start."""
     environment = flower_environment(settings.flower_home)
-    superlink = [sys.executable, "-m", "server.deployment.superlink", str(file.absolute())]
+    superlink = own_program("server.deployment.superlink", str(file.absolute()))
     return [
         Child("deletion-service", serve_command(settings), "deletion service at ", environment),
         Child("superlink", superlink, SUPERLINK_READY, environment),
@@ -83,7 +83,7 @@ def serve_command(settings: CoordinatorFile) -> list[str]:
         words += ["--metrics", settings.metrics]
     if settings.keys is not None:
         words += ["--keys", str(settings.keys)]
-    return [sys.executable, "-c", "from server.cli import main; main()", *words]
+    return own_program("server.cli", *words)
 
 
 def _say_ready(settings: CoordinatorFile) -> None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import FederationStopped
+from common.supervision import own_program
 from server.ledger import Ledger
 from simulations.bench.memory import resident_memory
 
-_ROOT = Path(__file__).parents[2]
 _END_SECONDS = 30.0
 
 
@@ -59,8 +58,7 @@ def running_service(folder: Path, sites: Sequence[str], database: str = "") -> I
     words += ["--log-key", str(folder / "log-key.pem")]
     with (folder / "service.log").open("w") as log:
         process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-c", "from server.cli import main; main()", *words],
-            cwd=_ROOT,
+            own_program("server.cli", *words),
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=log,

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from common.errors import FedmunkeyError
 from common.flower import flower_environment
+from common.supervision import own_program
 
 _PACKAGES = {"munkey-client": "client", "munkey-server": "server", "munkey-sim": "simulations"}
 _SECONDS = 300.0
@@ -230,11 +231,11 @@ def program(*words: object) -> list[str]:
     """Return how a command line is run with this interpreter."""
     first, *rest = map(str, words)
     if first == "python":
-        return [sys.executable, *rest]
+        return [sys.executable, "-P", *rest]
     installed = Path(sys.executable).with_name(first)
     if installed.exists():
         return [str(installed), *rest]
-    return [sys.executable, "-c", f"from {_PACKAGES[first]}.cli import main; main()", *rest]
+    return own_program(f"{_PACKAGES[first]}.cli", *rest)
 
 
 def free_ports(count: int) -> list[int]:

@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from common.errors import FedmunkeyError
+from common.supervision import own_program
 
-_ROOT = Path(__file__).parents[2]
 _PATIENCE = 600.0
 """Seconds that importing every program may take on a machine that has much else to do."""
 
@@ -110,12 +110,12 @@ class Launcher:
         return self
 
     def _begin(self) -> None:
-        path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
         self._parent = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "simulations.faults.launcher", *self._preload],
+            own_program("simulations.faults.launcher", *self._preload),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            # What this process can import, that one can as well.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"},
             # Ctrl-C is for the driver alone, which then ends everything in order.
             start_new_session=True,
         )

@@ -16,7 +16,6 @@ from simulations.faults.processes import Launcher, ProcessFault, Program, wait_u
 pytestmark = pytest.mark.processes
 
 PATIENCE = 30.0
-ROOT = Path(__file__).parents[3]
 HERE = "tests.simulations.faults.test_processes"
 
 
@@ -121,7 +120,8 @@ def test_no_process_outlives_the_context(tmp_path: Path) -> None:
 def test_no_process_outlives_a_driver_that_is_killed(tmp_path: Path) -> None:
     number = tmp_path / "number"
     program = f"import sys; from {HERE} import start_a_process_and_wait; start_a_process_and_wait()"
-    driver = subprocess.Popen([sys.executable, "-c", program, number], cwd=ROOT)  # noqa: S603
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    driver = subprocess.Popen([sys.executable, "-c", program, number], env=environment)  # noqa: S603
     try:
         wait_until(number.exists, PATIENCE, "its start")
     finally:
