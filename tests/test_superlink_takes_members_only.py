@@ -17,7 +17,7 @@ from common.supervision import own_program
 from server.coordinator_folder import CoordinatorFolder
 from server.ledger import Ledger
 from server.members import MemberRegister
-from simulations.deployment.stage import Background, free_ports
+from simulations.deployment.terminal import Background, free_ports
 from tests.coordinator import make_identity
 
 pytestmark = pytest.mark.processes

@@ -33,7 +33,7 @@ class StepFailed(FedmunkeyError):  # noqa: N818
 
 
 @dataclass(frozen=True)
-class Step:
+class TypedCommand:
     """A command that was typed, or something else that was checked.
 
     Attributes
@@ -128,7 +128,7 @@ class Background:
             self._more.notify_all()
 
 
-class Stage:
+class Terminal:
     """A folder in which commands are typed.
 
     Parameters
@@ -141,7 +141,7 @@ class Stage:
 
     def __init__(self, folder: Path, show: Callable[[str], object]) -> None:
         self.folder = folder
-        self.steps: list[Step] = []
+        self.steps: list[TypedCommand] = []
         self._show = show
         self._running: list[Background] = []
         self._environment = {**os.environ, **flower_environment(folder / "flower"), "COLUMNS": "110"}
@@ -191,7 +191,7 @@ class Stage:
             )
         except subprocess.TimeoutExpired:
             raise StepFailed(f"{typed} is still going after {_SECONDS:.0f} s") from None
-        self.steps.append(Step(typed, ended.returncode, round(time.monotonic() - start, 3)))
+        self.steps.append(TypedCommand(typed, ended.returncode, round(time.monotonic() - start, 3)))
         for line in f"{ended.stdout}{ended.stderr}".splitlines():
             self._show(f"  {line}")
         if refused:
@@ -206,7 +206,7 @@ class Stage:
         """Start a program that goes on; its output is in a log file of that name."""
         typed = shlex.join(map(str, words))
         self._show(f"$ {typed} > {name}.log 2>&1 &")
-        self.steps.append(Step(f"{typed} &", 0, 0.0))
+        self.steps.append(TypedCommand(f"{typed} &", 0, 0.0))
         background = Background(name, program(*words), self.folder, self._environment)
         self._running.append(background)
         return background
@@ -216,7 +216,7 @@ class Stage:
         start = time.monotonic()
         held = so()
         self._show(f"- {what}: {'yes' if held else 'NO'}")
-        self.steps.append(Step(what, 0 if held else 1, round(time.monotonic() - start, 3)))
+        self.steps.append(TypedCommand(what, 0 if held else 1, round(time.monotonic() - start, 3)))
         if not held:
             raise StepFailed(f"not so: {what}")
 
