@@ -14,7 +14,7 @@ from rich.console import Console
 from common import command_line
 from common.errors import InvalidSetting
 from simulations.bench.document import closing_lines, describe, group_table, result_table
-from simulations.bench.figure import Bench, Result
+from simulations.bench.figure import Bench, Measured
 from simulations.bench.registry import choose
 from simulations.progress import Progress
 
@@ -36,7 +36,7 @@ def bench(
         return
     if output.is_dir() or not output.parent.is_dir():
         raise InvalidSetting(f"--output {output}: must be a file in a folder that is there")
-    results: list[Result] = []
+    results: list[Measured] = []
     seconds = {}
     with Progress.quiet() if as_json else Progress(Console(stderr=True)) as progress:
         for group in groups:

@@ -9,7 +9,7 @@ import numpy as np
 
 from client.key_store import KeyStore
 from common.references import FederationSecret
-from simulations.bench.figure import Bench, Figure, Group, Result, below
+from simulations.bench.figure import Bench, Figure, Group, Measured, below
 from simulations.bench.synthetic_store import SyntheticStore, delete_subject
 
 _GROWTH = Figure(
@@ -26,7 +26,7 @@ _SIZES = (1_000, 10_000, 100_000, 1_000_000)
 _QUICK_SIZES = (200, 400)
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     """Delete one subject after another, from each of the stores in turn."""
     sizes, subjects = (_QUICK_SIZES, 4) if bench.quick else (_SIZES, 21)
     secret = FederationSecret.generate()

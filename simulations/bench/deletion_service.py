@@ -15,7 +15,7 @@ import numpy as np
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Subject
 from common.deletion_channel import DeletionChannel
 from common.references import REFERENCE_BYTES
-from simulations.bench.figure import Bench, Figure, Group, Result, at_least, at_most, below
+from simulations.bench.figure import Bench, Figure, Group, Measured, at_least, at_most, below
 from simulations.bench.service_clients import (
     Submissions,
     connected_sites,
@@ -57,13 +57,13 @@ _PAUSE_SECONDS = 0.2
 _BUSY_SITE = "busy"
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     yield _measure_sites(bench)
     yield _measure_drain(bench)
     yield from _measure_load(bench)
 
 
-def _measure_sites(bench: Bench) -> Result:
+def _measure_sites(bench: Bench) -> Measured:
     """Ask every site for a subject, one request after the other."""
     names = [f"site-{number:04d}" for number in range(20 if bench.quick else 1000)]
     with (
@@ -95,7 +95,7 @@ def _request(number: int) -> DeletionRequest:
     return DeletionRequest(f"everyone-{number}", DATA_PROTECTION_OFFICER, Subject(reference))
 
 
-def _measure_drain(bench: Bench) -> Result:
+def _measure_drain(bench: Bench) -> Measured:
     """Queue requests for a site that is off; then it reads its orders and answers a hundred at a time."""
     orders = 100 if bench.quick else 10_000
     with (
@@ -122,7 +122,7 @@ def _measure_drain(bench: Bench) -> Result:
     return bench.result(_DRAIN, (orders - pending) / seconds, note, memory_growth_bytes=grown)
 
 
-def _measure_load(bench: Bench) -> Iterator[Result]:
+def _measure_load(bench: Bench) -> Iterator[Measured]:
     """Let clients send requests for a minute at a steady pace, then for a while as fast as they are answered."""
     seconds = 1.0 if bench.quick else 60.0
     expected = int(_CLIENTS * seconds / _PAUSE_SECONDS)

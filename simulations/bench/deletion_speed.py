@@ -23,7 +23,7 @@ from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import Ledger
 from simulations.baselines import Baseline, Comparison, run_baseline
-from simulations.bench.figure import Bench, Figure, Group, Result, at_least
+from simulations.bench.figure import Bench, Figure, Group, Measured, at_least
 from simulations.bench.timing import torch_threads
 from simulations.deletions import running_agents
 from simulations.hospitals import Hospital, encode_all, give, open_hospital
@@ -48,7 +48,7 @@ _PATIENCE_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     """Delete subjects before and after the federation is trained again without them, each request by itself."""
     requests = 2 if bench.quick else 20
     settings = Settings(guarantee=Guarantee.EMPIRICAL)

@@ -26,7 +26,7 @@ from common.model import Munkey
 from common.neighbours import NeighbourLists
 from common.references import FederationSecret
 from common.settings import Settings
-from simulations.bench.figure import Bench, Figure, Group, Result, at_most
+from simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from simulations.bench.synthetic_store import CLASSES, SyntheticStore
 from simulations.bench.timing import alternate, keep_freed_memory, ratio, torch_threads
 
@@ -42,7 +42,7 @@ _KEY_SIZE = 64
 _TRAINED_ON = 512
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     keep_freed_memory()
     records, loads, epochs = (300, 2, 2) if bench.quick else (20_000, 7, 15)
     with bench.folder() as folder:

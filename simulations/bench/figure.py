@@ -17,7 +17,7 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {"<=": operator.le, ">
 
 
 @dataclass(frozen=True)
-class Target:
+class Bound:
     """What a figure should reach: `<=`, `>=` or `<` a bound, in the figure's unit."""
 
     comparison: str
@@ -31,19 +31,19 @@ class Target:
         return f"{self.comparison} {number(self.bound)}"
 
 
-def at_most(bound: float) -> Target:
+def at_most(bound: float) -> Bound:
     """Return the target of a figure that should not be larger."""
-    return Target("<=", bound)
+    return Bound("<=", bound)
 
 
-def at_least(bound: float) -> Target:
+def at_least(bound: float) -> Bound:
     """Return the target of a figure that should not be smaller."""
-    return Target(">=", bound)
+    return Bound(">=", bound)
 
 
-def below(bound: float) -> Target:
+def below(bound: float) -> Bound:
     """Return the target of a figure that should be smaller."""
-    return Target("<", bound)
+    return Bound("<", bound)
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class Figure:
     name: str
     title: str
     unit: str
-    target: Target | None = None
+    target: Bound | None = None
 
 
 @dataclass(frozen=True)
-class Result:
+class Measured:
     """What became of one figure.
 
     The value is in the figure's unit, NaN if it was not measured; the note says how it was where the title does not, or
@@ -75,7 +75,7 @@ class Result:
     judged: bool = True
 
     @classmethod
-    def missing(cls, figure: Figure, reason: str) -> Result:
+    def missing(cls, figure: Figure, reason: str) -> Measured:
         """Return the result of a figure that cannot be measured here."""
         return cls(figure, math.nan, f"not measured: {reason}")
 
@@ -113,9 +113,9 @@ class Bench:
     progress: Progress
     quick: bool = False
 
-    def result(self, figure: Figure, value: float, note: str = "", **details: Any) -> Result:
+    def result(self, figure: Figure, value: float, note: str = "", **details: Any) -> Measured:
         """Return what was found for a figure."""
-        return Result(figure, float(value), note, details, judged=not self.quick)
+        return Measured(figure, float(value), note, details, judged=not self.quick)
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
@@ -133,13 +133,13 @@ class Group:
 
     name: str
     figures: tuple[Figure, ...]
-    measure: Callable[[Bench], Iterator[Result]]
+    measure: Callable[[Bench], Iterator[Measured]]
     obstacle: Callable[[], str] = str
 
-    def run(self, bench: Bench) -> list[Result]:
+    def run(self, bench: Bench) -> list[Measured]:
         """Measure the figures, or give the reason why none of them was measured."""
         if reason := self.obstacle():
-            return [Result.missing(figure, reason) for figure in self.figures]
+            return [Measured.missing(figure, reason) for figure in self.figures]
         return list(self.measure(bench))
 
 

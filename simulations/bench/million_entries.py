@@ -10,9 +10,9 @@ from contextlib import contextmanager
 import numpy as np
 
 from client.key_store import KeyStore
-from common.failpoints import Armed, Failpoint, Plan, arm
+from common.failpoints import Armed, Failpoint, FailpointPlan, arm
 from common.references import FederationSecret
-from simulations.bench.figure import Bench, Figure, Group, Result, at_most
+from simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from simulations.bench.memory import resident_memory
 from simulations.bench.synthetic_store import SyntheticStore, delete_subject
 
@@ -43,7 +43,7 @@ class _Stopwatch(Armed):
     """Looks at the clock when a deletion comes by its commit; a failpoint does nothing else here."""
 
     def __init__(self) -> None:
-        super().__init__(Plan())
+        super().__init__(FailpointPlan())
         self.started = self.to_commit = 0.0
 
     def hit(self, point: Failpoint) -> None:
@@ -52,7 +52,7 @@ class _Stopwatch(Armed):
             self.to_commit = time.perf_counter() - self.started
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     size, deletions, searched = (400, 3, 1) if bench.quick else (1_000_000, 51, 3)
     secret = FederationSecret.generate()
     with bench.folder() as folder:

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from client.neighbour_index import SLACK
 from common.neighbours import nearest
 from common.settings import Settings
-from simulations.bench.figure import Bench, Figure, Group, Result, at_most
+from simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from simulations.bench.timing import alternate, ratio, torch_threads
 from simulations.machine import usable_cores
 
@@ -25,7 +25,7 @@ _DIFFERENCE = Figure(
 )
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     """Search a block of queries with both, in turn, with one thread for each core."""
     import faiss
 

@@ -17,7 +17,7 @@ from common.guarantees import Guarantee
 from common.model import ModelShape, Munkey
 from common.neighbours import NeighbourLists
 from common.settings import ImagePath, Settings, TrainedWeights
-from simulations.bench.figure import Bench, Figure, Group, Result, at_most
+from simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio, torch_threads
 
 _TRAINING = Figure(
@@ -33,7 +33,7 @@ _KEY = bytes(range(32))
 _SAMPLING_RATE = 0.1
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     """Train on random features of two tokens of 512 numbers, with one thread."""
     records, repetitions = (100, 3) if bench.quick else (1_000, 40)
     noisy = Settings(guarantee=Guarantee.CERTIFIED, image_path=ImagePath.FROZEN, local_steps=FEW_STEPS)

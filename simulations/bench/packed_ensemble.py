@@ -12,7 +12,7 @@ from torch import Tensor
 
 from common.model import ModelShape, Munkey
 from common.settings import ImagePath, Settings
-from simulations.bench.figure import Bench, Figure, Group, Result, at_most
+from simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from simulations.bench.timing import alternate, keep_freed_memory, ratio, torch_threads
 from simulations.plain_vit import PlainViT
 
@@ -29,7 +29,7 @@ _MEMBERS = 4
 _BATCHES = (64, 128, 256)
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     """Time passes of the default transformer on 28x28 images in 4x4 patches, with one thread."""
     batches = _BATCHES[:1] if bench.quick else _BATCHES
     repetitions = 3 if bench.quick else 40

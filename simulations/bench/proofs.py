@@ -26,7 +26,7 @@ from server.ledger import Ledger
 from server.log import TransparencyLog
 from server.log_leaves import Leaf, LeafKind
 from server.proofs import CoordinatorProofs
-from simulations.bench.figure import Bench, Figure, Group, Result, at_most, below
+from simulations.bench.figure import Bench, Figure, Group, Measured, at_most, below
 from simulations.bench.synthetic_store import SITE, SyntheticStore, subject_name
 
 _AT_A_SITE = Figure(
@@ -41,7 +41,7 @@ _IN_THE_LOG = Figure(
 _BLOCK = 50_000
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     with bench.folder() as folder:
         yield _at_a_site(bench, folder)
         yield _in_the_log(bench, folder)
@@ -61,7 +61,7 @@ class _Timed:
         return update
 
 
-def _at_a_site(bench: Bench, folder: Path) -> Result:
+def _at_a_site(bench: Bench, folder: Path) -> Measured:
     """Answer orders at a site with keys and at one without; the coordinator's time is taken off."""
     count = 10 if bench.quick else 300
     seconds = np.empty((count, 2))
@@ -146,7 +146,7 @@ class _Federation:
         return sign_request(request, self.officer, self.secret.federation_id, issued=issued, expires=expires)
 
 
-def _in_the_log(bench: Bench, folder: Path) -> Result:
+def _in_the_log(bench: Bench, folder: Path) -> Measured:
     """Prove and check leaves of a large log, and that it extends earlier states of itself."""
     size, proofs = (2_000, 20) if bench.quick else (1_000_000, 500)
     draws = random.Random(size)  # noqa: S311 (which leaves are proved)

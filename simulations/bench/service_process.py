@@ -19,15 +19,7 @@ _END_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class RunningService:
-    """A service that answers calls.
-
-    Attributes
-    ----------
-    address : str
-        `host:port`.
-    process : int
-        Its process id.
-    """
+    """A service that answers calls at `host:port`, and its process id."""
 
     address: str
     process: int
@@ -38,19 +30,9 @@ class RunningService:
 
 
 @contextmanager
-def running_service(folder: Path, sites: Sequence[str], database: str = "") -> Iterator[RunningService]:
-    """Run `munkey-server serve` while the context lasts, with sites registered before.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the ledger lies if no database is named, and the log.
-    sites : sequence of str
-        Who is in the federation.
-    database : str
-        A database's URL; an SQLite file in the folder if it is empty.
-    """
-    ledger = database or str(folder / "ledger.sqlite")
+def running_service(folder: Path, sites: Sequence[str]) -> Iterator[RunningService]:
+    """Run `munkey-server serve` while the context lasts, with sites registered before, on a ledger in a folder."""
+    ledger = str(folder / "ledger.sqlite")
     with Ledger(ledger) as opened:
         for site in sites:
             opened.register(site)

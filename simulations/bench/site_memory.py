@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from common.references import FederationSecret
-from simulations.bench.figure import Bench, Figure, Group, Result, at_least, at_most
+from simulations.bench.figure import Bench, Figure, Group, Measured, at_least, at_most
 from simulations.bench.memory import in_child
 from simulations.bench.site_process import STEPS, build_lists, train_site
 from simulations.bench.synthetic_store import SyntheticStore
@@ -29,7 +29,7 @@ _SIZES = (12_500, 25_000, 50_000, 100_000)
 _QUICK_SIZES = (100, 200)
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     """Let a child process be the site, for each size; another one builds the lists of the largest."""
     sizes = _QUICK_SIZES if bench.quick else _SIZES
     secret = FederationSecret.generate()

@@ -16,7 +16,7 @@ from common.guarantees import Guarantee
 from common.model import ModelShape, Munkey
 from common.neighbours import nearest
 from common.settings import ImagePath, Settings
-from simulations.bench.figure import Bench, Figure, Group, Result, at_most
+from simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio, torch_threads
 from simulations.plain_vit import PlainViT, train_plain
 
@@ -26,7 +26,7 @@ _LARGE = Figure("epoch-28x28", "training epoch, 28x28 images in 4x4 patches, ove
 _SIDES = {_SMALL: "1x8x8", _LARGE: "1x28x28"}
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     """Time epochs with the default settings."""
     keep_freed_memory()
     records, repetitions = (128, 2) if bench.quick else (512, 15)

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -40,13 +41,13 @@ def deploy_local(
     images = load_dataset(data, data_dir=None, seed=0)
     with (
         _folder(keep) as folder,
-        _terminated_as_interrupted(),
+        stopped_by_signals(_interrupt),
         Terminal(folder, _quiet if as_json else _show) as terminal,
     ):
         found = Walkthrough(terminal, images, rounds).run()
     seconds = time.monotonic() - start
     if as_json:
-        steps = [step.document() for step in terminal.steps]
+        steps = [asdict(step) for step in terminal.steps]
         command_line.print_json({**found, "data": data, "seconds": round(seconds, 1), "steps": steps})
         return
     _show(
@@ -69,15 +70,9 @@ def _folder(keep: Path | None) -> Iterator[Path]:
     yield keep.absolute()
 
 
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
+def _interrupt() -> None:
     """Stop what was started at SIGTERM as at Ctrl-C."""
-
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    with stopped_by_signals(interrupt):
-        yield
+    raise KeyboardInterrupt
 
 
 def _show(line: str) -> None:

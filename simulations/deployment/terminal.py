@@ -12,10 +12,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import IO, Self, cast
 
 from common.errors import FedmunkeyError
 from common.flower import flower_environment
@@ -34,25 +33,11 @@ class StepFailed(FedmunkeyError):  # noqa: N818
 
 @dataclass(frozen=True)
 class TypedCommand:
-    """A command that was typed, or something else that was checked.
-
-    Attributes
-    ----------
-    typed : str
-        The command line, or what was checked.
-    code : int
-        Its exit code.
-    seconds : float
-        How long it took.
-    """
+    """A command that was typed, or something else that was checked, with its exit code."""
 
     typed: str
     code: int
     seconds: float
-
-    def document(self) -> dict[str, Any]:
-        """Return the step as the JSON that `--json` prints."""
-        return asdict(self)
 
 
 class Background:
@@ -80,10 +65,7 @@ class Background:
     def expect(self, text: str, seconds: float = _SECONDS) -> str:
         """Return the first line that holds a text, waiting for it.
 
-        Raises
-        ------
-        StepFailed
-            If the program ends without it, or does not print it in time.
+        Raises `StepFailed` if the program ends without it, or does not print it in time.
         """
         deadline = time.monotonic() + seconds
         seen = 0
@@ -114,9 +96,7 @@ class Background:
             return self._process.wait()
 
     def _read(self, log: Path) -> None:
-        if self._process.stdout is None:
-            return
-        with self._process.stdout as lines, log.open("w", encoding="utf-8") as kept:
+        with cast(IO[str], self._process.stdout) as lines, log.open("w", encoding="utf-8") as kept:
             for line in lines:
                 kept.write(line)
                 kept.flush()
@@ -129,15 +109,7 @@ class Background:
 
 
 class Terminal:
-    """A folder in which commands are typed.
-
-    Parameters
-    ----------
-    folder : Path
-        Where they are typed, so that paths are short.
-    show : callable
-        Takes each line that a person sees.
-    """
+    """A folder in which commands are typed, so that paths are short; `show` takes each line that a person sees."""
 
     def __init__(self, folder: Path, show: Callable[[str], object]) -> None:
         self.folder = folder
@@ -149,10 +121,10 @@ class Terminal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        failed = self.stop()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Stop what was started, the last first; raises `StepFailed` if something does not end well."""
+        codes = {background.name: background.stop() for background in reversed(self._running)}
+        failed = [name for name, code in codes.items() if code]
         if failed and kind is None:
             raise StepFailed(f"{failed[0]} did not stop as asked")
 
@@ -161,19 +133,10 @@ class Terminal:
         self._show(f"\n# {text}")
 
     def type(self, *words: object, refused: bool = False) -> str:
-        """Run a command to its end, show it with what it prints, and return its stdout.
+        """Run one of this project's programs or `python` to its end, show what it prints, and return its stdout.
 
-        Parameters
-        ----------
-        words : object
-            The program, one of this project's or `python`, and its words.
-        refused : bool
-            Whether it must fail, and say why in one line.
-
-        Raises
-        ------
-        StepFailed
-            If it fails and must not, or does not fail and must, or takes too long.
+        One that is to be refused must fail, and say why in one line. Raises `StepFailed` if it fails and must not, or
+        does not fail and must, or takes too long.
         """
         typed = shlex.join(map(str, words))
         self._show(f"$ {typed}")
@@ -219,12 +182,6 @@ class Terminal:
         self.steps.append(TypedCommand(what, 0 if held else 1, round(time.monotonic() - start, 3)))
         if not held:
             raise StepFailed(f"not so: {what}")
-
-    def stop(self) -> list[str]:
-        """Stop what was started, the last first; return the names of those that did not end well."""
-        codes = {background.name: background.stop() for background in reversed(self._running)}
-        self._running.clear()
-        return [name for name, code in codes.items() if code]
 
 
 def program(*words: object) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from common.failpoints import Act, Action, Failpoint, Plan
+from common.failpoints import Act, Action, Failpoint, FailpointPlan
 from simulations.faults.federation import Site, batch
 from simulations.faults.proxy import CLEAR, Conditions
 from simulations.faults.running_federation import PATIENCE, ProcessRole, RunningFederation
@@ -69,8 +69,8 @@ def fill_disk(running: RunningFederation) -> None:
     (agent, *_) = running.at(_site(running), ProcessRole.AGENT)
     server = running.chance.choice([slot for slot in running.slots if slot.role is ProcessRole.SERVER])
     plans = {
-        id(agent): Plan({Failpoint.APPLY_BEFORE_COMMIT: full, Failpoint.APPLY_AFTER_COMMIT: no_space}),
-        id(server): Plan({Failpoint.SUBMIT_BEFORE_COMMIT: full, Failpoint.ACKNOWLEDGE_BEFORE_COMMIT: full}),
+        id(agent): FailpointPlan({Failpoint.APPLY_BEFORE_COMMIT: full, Failpoint.APPLY_AFTER_COMMIT: no_space}),
+        id(server): FailpointPlan({Failpoint.SUBMIT_BEFORE_COMMIT: full, Failpoint.ACKNOWLEDGE_BEFORE_COMMIT: full}),
     }
     for slot in (agent, server):
         if not slot.armed and not slot.held:

@@ -18,7 +18,7 @@ from common.deletion import RequestStatus
 from common.deletion_channel import DeletionChannel
 from common.errors import ServiceUnavailable
 from common.failpoints import VARIABLE as FAILPOINTS
-from common.failpoints import Act, Action, Failpoint, Plan
+from common.failpoints import Act, Action, Failpoint, FailpointPlan
 from simulations.faults.federation import TRAINED, Federation, Site
 from simulations.faults.jumping_clock import VARIABLE as CLOCK
 from simulations.faults.processes import Launcher, Process, ProcessFault, Program, wait_until
@@ -76,7 +76,7 @@ class Slot:
     site: Site | None
     program: Program
     process: Process
-    plan: Plan | None = None
+    plan: FailpointPlan | None = None
     held: bool = False
 
     @property
@@ -133,14 +133,14 @@ class RunningFederation:
 
     # Processes.
 
-    def start(self, slot: Slot, plan: Plan | None = None) -> None:
+    def start(self, slot: Slot, plan: FailpointPlan | None = None) -> None:
         """Fill a place, with failpoints or without."""
         slot.process, slot.plan, slot.held = self._start(slot.program, plan), plan, False
 
     def _add(self, role: ProcessRole, site: Site | None, program: Program) -> None:
         self.slots.append(Slot(role, site, program, self._start(program, None)))
 
-    def _start(self, program: Program, plan: Plan | None) -> Process:
+    def _start(self, program: Program, plan: FailpointPlan | None) -> Process:
         environment = {CLOCK: str(self.federation.folder / "clock"), FAILPOINTS: str(plan) if plan else ""}
         return self._launcher.start(program, environment)
 
@@ -151,7 +151,7 @@ class RunningFederation:
                 self._count(slot, 0)
                 self.start(slot)
 
-    def kill(self, slot: Slot, plan: Plan | None = None) -> None:
+    def kill(self, slot: Slot, plan: FailpointPlan | None = None) -> None:
         """End a process with SIGKILL, whatever it is doing, and fill its place again, with failpoints or without."""
         self.tend()
         if slot.held:
@@ -165,7 +165,7 @@ class RunningFederation:
     def arm(self, slot: Slot) -> None:
         """Kill a process, and have the next one kill itself at a failpoint; all failpoints have their turn."""
         action = Action(Act.KILL, at=self.chance.randint(1, _PASSES))
-        self.kill(slot, Plan({next(self._points[slot.role]): action}))
+        self.kill(slot, FailpointPlan({next(self._points[slot.role]): action}))
 
     def draw(self) -> Slot:
         """Draw a place whose process is to be killed: every role as often, and none that is going to kill itself.
@@ -176,7 +176,7 @@ class RunningFederation:
         role = self.chance.choice(sorted({slot.role for slot in free}))
         return self.chance.choice([slot for slot in free if slot.role is role])
 
-    def replace(self, slot: Slot, plan: Plan | None = None) -> None:
+    def replace(self, slot: Slot, plan: FailpointPlan | None = None) -> None:
         """Stop a process as an operator would, and start it again, with failpoints or without."""
         self.hold(slot)
         self.start(slot, plan)

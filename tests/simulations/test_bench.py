@@ -25,7 +25,7 @@ from common.settings import ImagePath, Settings
 from simulations.bench import noisy_training
 from simulations.bench.command import bench
 from simulations.bench.document import closing_lines, result_table
-from simulations.bench.figure import Bench, Figure, Group, Result, Target, at_least, at_most, below
+from simulations.bench.figure import Bench, Bound, Figure, Group, Measured, at_least, at_most, below
 from simulations.bench.memory import peak_memory, resident_memory
 from simulations.bench.registry import GROUPS, choose
 from simulations.bench.synthetic_store import SITE, SyntheticStore
@@ -57,8 +57,8 @@ def measured(names: list[str], folder: Path) -> dict[str, float]:
     return {figure["name"]: figure["measured"] for figure in json.loads(printed)["figures"]}
 
 
-def measure(value: float, *, judged: bool = True) -> Result:
-    return Result(FIGURE, value, judged=judged)
+def measure(value: float, *, judged: bool = True) -> Measured:
+    return Measured(FIGURE, value, judged=judged)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def measure(value: float, *, judged: bool = True) -> Result:
         (below(2.0), "< 2", [True, False, False]),
     ],
 )
-def test_target_compares_with_its_bound_and_is_written_so(target: Target, words: str, met: list[bool]) -> None:
+def test_target_compares_with_its_bound_and_is_written_so(target: Bound, words: str, met: list[bool]) -> None:
     assert [target.met_by(value) for value in (1.9, 2.0, 2.1)] == met
     assert not target.met_by(math.nan)
     assert str(target) == words
@@ -80,12 +80,12 @@ def test_only_a_judged_value_meets_or_misses_a_target() -> None:
     assert measure(1.2).met is True
     assert measure(1.4).met is False
     assert measure(1.2, judged=False).met is None
-    assert Result(Figure("size", "how large it is", "bytes"), 5.0).met is None
-    assert Result.missing(FIGURE, "no such machine").met is None
+    assert Measured(Figure("size", "how large it is", "bytes"), 5.0).met is None
+    assert Measured.missing(FIGURE, "no such machine").met is None
 
 
 def test_missing_figure_is_null_in_the_document_and_says_why() -> None:
-    found = Result.missing(FIGURE, "no such machine").to_json()
+    found = Measured.missing(FIGURE, "no such machine").to_json()
 
     assert found["measured"] is None
     assert found["met"] is None
@@ -93,13 +93,13 @@ def test_missing_figure_is_null_in_the_document_and_says_why() -> None:
 
 
 def test_closing_lines_name_what_missed_its_target_and_what_was_not_measured() -> None:
-    lines = closing_lines([measure(1.2), measure(1.4), Result.missing(FIGURE, "no such machine")])
+    lines = closing_lines([measure(1.2), measure(1.4), Measured.missing(FIGURE, "no such machine")])
 
     assert lines == ["not measured: no such machine: speed", "1 of 2 targets met", "missed: speed"]
 
 
 def test_table_shows_whether_targets_are_met() -> None:
-    table = result_table([measure(1.2), measure(1.4), Result.missing(FIGURE, "")], quick=False)
+    table = result_table([measure(1.2), measure(1.4), Measured.missing(FIGURE, "")], quick=False)
 
     assert list(table.columns[1].cells) == ["1.2", "1.4", "-"]
     assert list(table.columns[-1].cells) == ["yes", "no", "-"]
@@ -119,7 +119,7 @@ def test_groups_are_chosen_by_name_in_their_own_order() -> None:
 
 
 def test_group_that_cannot_be_measured_says_so_of_every_figure() -> None:
-    def measure_nothing(_: Bench) -> Iterator[Result]:
+    def measure_nothing(_: Bench) -> Iterator[Measured]:
         raise AssertionError
 
     found = Group("fast", (FIGURE,), measure_nothing, lambda: "no such machine").run(Bench(Progress.quiet()))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from common.failpoints import VARIABLE, Act, Action, Failpoint, Plan, hit
+from common.failpoints import VARIABLE, Act, Action, Failpoint, FailpointPlan, hit
 from simulations.faults.processes import Launcher, ProcessFault, Program, wait_until
 
 pytestmark = pytest.mark.processes
@@ -73,7 +73,7 @@ def test_program_gets_its_words_and_environment_and_ends(launcher: Launcher, tmp
 def test_program_that_arms_nothing_itself_obeys_its_failpoints(launcher: Launcher, tmp_path: Path) -> None:
     program = Program(f"{HERE}:come_by_a_failpoint", (), tmp_path / "log")
 
-    armed = launcher.start(program, {VARIABLE: str(Plan({Failpoint.TRAIN_AFTER_STEP: Action(Act.KILL)}))})
+    armed = launcher.start(program, {VARIABLE: str(FailpointPlan({Failpoint.TRAIN_AFTER_STEP: Action(Act.KILL)}))})
     other = launcher.start(program)
 
     assert armed.wait(PATIENCE) == -signal.SIGKILL
