@@ -104,12 +104,8 @@ def combined_loss(status: RequestStatus) -> PrivacyLoss | None:
     """Return what the shared weights may tell of a subject whom several sites have forgotten.
 
     Epsilons and deltas of the sites that erased records add up (basic composition, Dwork and Roth 2014, theorem 3.16);
-    a site with the `EXACT` guarantee adds nothing.
-
-    Returns
-    -------
-    PrivacyLoss or None
-        None if the request as a whole is not `CERTIFIED`, or no such site has erased anything.
+    a site with the `EXACT` guarantee adds nothing. Returned is None if the request as a whole is not `CERTIFIED`, or no
+    such site has erased anything.
     """
     if weakest_guarantee(status) is not Guarantee.CERTIFIED:
         return None

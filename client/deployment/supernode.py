@@ -71,7 +71,3 @@ def main() -> None:
     serve_from_file(SiteFile, serve, logging.getLogger("client.deployment"))
     sys.stderr.write("error: the coordinator takes no calls of this SuperNode any more; the lines above say why\n")
     sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

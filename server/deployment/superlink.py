@@ -115,7 +115,3 @@ def _listen(address: str) -> socket.socket:
 def main() -> None:
     """Run it on the file that the command line names."""
     serve_from_file(CoordinatorFile, serve, logging.getLogger("server.deployment"))
-
-
-if __name__ == "__main__":
-    main()

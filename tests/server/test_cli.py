@@ -30,6 +30,7 @@ from common.deletion import (
 from common.deletion_channel import DeletionChannel
 from common.errors import EXIT_CODE, InvalidSetting
 from common.guarantees import Guarantee, PrivacyLoss
+from common.supervision import own_program
 from server.cli import app, main
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
@@ -302,7 +303,7 @@ def test_request_claims_the_weakest_guarantee_of_its_sites(service: str) -> None
 @pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_served_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-c", "from server.cli import main; main()", "serve"]
+    command = own_program("server.cli", "serve")
     options = ["--database", str(tmp_path / "ledger.sqlite"), "--address", "127.0.0.1:0", "--site", "hospital-1"]
     options += ["--metrics", "127.0.0.1:0", "--log-format", "json"]
     root = Path(__file__).parents[2]
@@ -332,7 +333,7 @@ def test_served_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
 
 @pytest.mark.processes
 def test_serving_beyond_this_machine_in_plain_text_warns(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from server.cli import main; main()", "serve"]
+    command = own_program("server.cli", "serve")
     options = ["--ledger", str(tmp_path / "ledger.sqlite"), "--address", "0.0.0.0:0", "--insecure"]
     root = Path(__file__).parents[2]
     with subprocess.Popen(  # noqa: S603

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ import pytest
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, RequestState, Subject, WholeSite
 from common.deletion_channel import DeletionChannel
 from common.errors import FedmunkeyError
+from common.supervision import own_program
 from server import upkeep
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService, News
@@ -222,7 +222,7 @@ class Process:
         words = ["serve", "--database", database, "--log-key", str(log_key), "--address", "127.0.0.1:0"]
         words += [word for site in SITES for word in ("--site", site)]
         self._process = subprocess.Popen(  # noqa: S603 (this interpreter)
-            [sys.executable, "-c", "from server.cli import main; main()", *words],
+            own_program("server.cli", *words),
             cwd=Path(__file__).parents[2],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
