@@ -7,8 +7,6 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,7 +121,7 @@ class SiteEnrolment:
 
 
 class OpenEnrolment:
-    """Takes records into a site's key store, which is made when it is first needed; a context manager.
+    """Takes records into a site's key store, which is made when it is first needed; it has to be closed.
 
     `on_made` is called once, when the site's folder has all that it needs for the first record.
     """
@@ -134,12 +132,8 @@ class OpenEnrolment:
         self._store: KeyStore | None = None
         self._made = False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the key store."""
         if self._store is not None:
             self._store.close()
 

@@ -23,13 +23,7 @@ from simulations.deployment.command import deploy_local
 from simulations.faults.command import faults
 from simulations.guarantee_command import guarantees
 from simulations.machine import usable_cores
-from simulations.options import (
-    AlphaOption,
-    DataDirOption,
-    DataOption,
-    EpsilonOption,
-    HospitalsOption,
-)
+from simulations.options import AlphaOption, DataDirOption, DataOption, EpsilonOption, HospitalsOption
 from simulations.plots import ACCURACY, FORGOTTEN, plot_accuracy, plot_forgotten
 from simulations.progress import Progress
 from simulations.recipes import recipes

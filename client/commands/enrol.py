@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -44,7 +45,7 @@ def enrol(
     new_consent = options.read_new_consent(dataset.record_ids.tolist(), data)
     given = options.settings()
     enrolment = options.enrolment(_fit_to_data(given, dataset), given, new_consent, master_key)
-    with OpenEnrolment(enrolment) as site, progress_bars(quiet=options.as_json) as bars:
+    with closing(OpenEnrolment(enrolment)) as site, progress_bars(quiet=options.as_json) as bars:
         store = site.make()
         held = [store.holds(enrolment.secret.reference(record)) for record in dataset.record_ids]
         enrolled = Enrolled(known=sum(held))

@@ -88,17 +88,9 @@ class EnrolmentOptions:
     ) -> SiteEnrolment:
         """Return what was chosen, checked against what the site has; nothing is written."""
         secret = read_site_secret(self.folder, self.secret)
-        shape = choose_shape(settings)
+        shape, encoder = choose_shape(settings), choose_encoder(settings)
         enrolment = SiteEnrolment(
-            self.folder,
-            self.site,
-            settings,
-            choose_encoder(settings),
-            shape,
-            secret,
-            frozenset(asked),
-            new_consent,
-            master_key,
+            self.folder, self.site, settings, encoder, shape, secret, frozenset(asked), new_consent, master_key
         )
         enrolment.check()
         return enrolment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -87,7 +88,7 @@ def import_(
     planner = Planner(rows, conventions, enrolment.secret, consent=options.consent, new_consent=new_consent)
     # Conventions are kept as soon as there is a record that was treated so.
     site = OpenEnrolment(enrolment, on_made=lambda: write_conventions(options.folder, conventions))
-    with site, progress_bars(quiet=options.as_json) as bars:
+    with closing(site), progress_bars(quiet=options.as_json) as bars:
         plan = planner.plan(site.store)
         task = bars.add_task("reading images", total=len(rows), completed=len(rows) - len(plan.candidates))
         imported = import_candidates(

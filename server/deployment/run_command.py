@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +22,7 @@ from common.flower import MANIFEST, app_manifest, flower_environment, flower_pro
 from common.identities import Identity
 from common.options import SettingOption
 from common.settings import Settings, given_settings
+from common.stop_signals import stopped_by_signals
 from server.deployment.coordinator_file import CoordinatorFile
 from server.run_record import EVENTS, FINISHED, ROUND, STOPPED, WAITING
 
@@ -110,7 +110,7 @@ def follow(command: list[str], environment: dict[str, str], seconds: float, log:
     timer = threading.Timer(seconds, end)
     timer.start()
     try:
-        with _terminated_as_interrupted():
+        with stopped_by_signals(_interrupt):
             for line in process.stdout or ():
                 last = line.strip() or last
                 started += _STARTED.findall(line)
@@ -170,11 +170,5 @@ def _end_group(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end a run in the way in which Ctrl-C does while the context lasts."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _interrupt() -> None:
+    raise KeyboardInterrupt

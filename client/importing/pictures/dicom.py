@@ -17,7 +17,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut, apply_voi
 from pydicom.uid import UID
 
-from client.importing.pictures.picture import Choices, PictureReader, Pixels, UnusablePicture, check_size, stretch
+from client.importing.pictures.picture import Choices, Pixels, UnusablePicture, check_size, stretch
 
 _NEEDED = (
     "SamplesPerPixel",
@@ -47,29 +47,26 @@ _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 _BYTE = 8
 
 
-class DicomReader(PictureReader):
-    """One grey or colour frame.
+def read(path: Path, choices: Choices) -> Pixels:
+    """Decode one grey or colour frame.
 
     Stored values become the modality's (rescale or table), and those become grey through the file's first window or
     table. Without either, 8-bit values stay as they are, and others reach from the picture's smallest to its largest.
     MONOCHROME1 is turned into bright on dark.
     """
-
-    def read(self, path: Path, choices: Choices) -> Pixels:
-        """Decode it."""
-        del choices
-        header = dcmread(path, specific_tags=[name for name in _NEEDED if name != "PixelData"], stop_before_pixels=True)
-        _check(header)
-        found = dcmread(path, specific_tags=list(_NEEDED))
-        if "PixelData" not in found:
-            raise UnusablePicture("the DICOM file holds no picture")
-        values = found.pixel_array
-        if found.SamplesPerPixel != 1:
-            if values.dtype != np.uint8:
-                raise UnusablePicture("the colours have more than 8 bits; export them with 8")
-            return values
-        grey = _shown(found, values)
-        return 255 - grey if found.PhotometricInterpretation == "MONOCHROME1" else grey
+    del choices
+    header = dcmread(path, specific_tags=[name for name in _NEEDED if name != "PixelData"], stop_before_pixels=True)
+    _check(header)
+    found = dcmread(path, specific_tags=list(_NEEDED))
+    if "PixelData" not in found:
+        raise UnusablePicture("the DICOM file holds no picture")
+    values = found.pixel_array
+    if found.SamplesPerPixel != 1:
+        if values.dtype != np.uint8:
+            raise UnusablePicture("the colours have more than 8 bits; export them with 8")
+        return values
+    grey = _shown(found, values)
+    return 255 - grey if found.PhotometricInterpretation == "MONOCHROME1" else grey
 
 
 def _check(header: Dataset) -> None:

@@ -1,10 +1,8 @@
-"""What a reader of picture files is, what it gives and how it says no."""
+"""What readers of picture files are asked for, what they give and how they say no."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,18 +40,6 @@ class Choices:
             return cls(middle_slice=True) if text == "middle" else cls(volume_slice=int(text))
         except ValueError:
             raise InvalidInput(f"--slice {text!r} is neither middle nor a whole number") from None
-
-
-class PictureReader(ABC):
-    """Reads the files of one family of formats."""
-
-    @abstractmethod
-    def read(self, path: Path, choices: Choices) -> Pixels:
-        """Read the picture in a file.
-
-        Raises `UnusablePicture` if there is none that can be used; also any error of the library that decodes it,
-        which the caller must not show, as it may hold what the file holds.
-        """
 
 
 def check_size(*sides: int) -> None:
