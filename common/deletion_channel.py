@@ -75,24 +75,11 @@ class DeletionChannel(DeletionService):
 
     Nothing is sent before the first call, and a lost connection is made again by the next one.
 
-    Parameters
-    ----------
-    address : str
-        `host:port` of the service.
-    timeout : float
-        Seconds that one call may take. Following a stream of orders has no such limit.
-    keepalive : float
-        Seconds after which a silent peer is asked whether it is there. The service takes those who ask more often than
-        it expects for attackers.
-    identity : Identity, optional
-        What is shown to the service over mutual TLS, and by which the service is known. The files of its folder are
-        followed, so that a rotation needs no restart. Without it, the connection is neither encrypted nor
-        authenticated.
-
-    Raises
-    ------
-    InvalidSetting
-        If the address is not of the form `host:port`.
+    One call may take `timeout` seconds; following a stream of orders has no such limit. After `keepalive` seconds a
+    silent peer is asked whether it is there; the service takes those who ask more often than it expects for attackers.
+    The identity is shown to the service over mutual TLS, and by it the service is known; the files of its folder are
+    followed, so that a rotation needs no restart. Without it, the connection is neither encrypted nor authenticated.
+    Raises `InvalidSetting` if the address is not of the form `host:port`.
     """
 
     def __init__(

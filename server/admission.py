@@ -44,17 +44,9 @@ class _Certified:
 class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Stands before the services of members; made and used within one event loop.
 
-    Parameters
-    ----------
-    register : MemberRegister
-        Says whose certificate is good.
-    addressed : callable
-        Takes a request id and a site's name; returns the request's requester and whether it is addressed to the site,
-        or None if there is no such request.
-    services : sequence of str
-        Full names of the services that it stands before; others, such as health checks, are open.
-    refusals : Refusals
-        Told of everybody who was turned away.
+    `addressed` takes a request id and a site's name; it returns the request's requester and whether it is addressed to
+    the site, or None if there is no such request. `services` are the full names of those that it stands before; others,
+    such as health checks, are open. `refusals` is told of everybody who was turned away.
     """
 
     def __init__(

@@ -37,14 +37,8 @@ _LARGEST_NUMBER = 2**63 - 1
 class News:
     """What the followers of some sites should know.
 
-    Attributes
-    ----------
-    numbers : mapping
-        The number of each site's newest order.
-    request : DeletionRequest, optional
-        What these orders are for, where all are for the same and it is small; otherwise they are in the ledger.
-    left : collection of str
-        Sites that are no longer in the federation.
+    `numbers` has each site's newest order. `request` is what these orders are for, where all are for the same and it is
+    small; otherwise they are in the ledger. Sites in `left` are no longer in the federation.
     """
 
     numbers: Mapping[str, int]
@@ -55,16 +49,10 @@ class News:
 class LedgerService(DeletionService):
     """The coordinator's deletion service; safe for threads. Several may share a ledger, in one process or more.
 
-    Parameters
-    ----------
-    ledger : Ledger
-        Where requests are kept; it stays open when the service closes.
-    on_round : callable, optional
-        Called with a round's number after the round was written down and before its pending orders are counted, by one
-        thread at a time. It may submit requests and may take its time. If a caller repeats `open_round` because an
-        answer was lost, it is called again.
-    proofs : CoordinatorProofs, optional
-        Checks signatures; what passes is entered in the transparency log.
+    The ledger stays open when the service closes. `on_round` is called with a round's number after the round was
+    written down and before its pending orders are counted, by one thread at a time; it may submit requests and may take
+    its time. If a caller repeats `open_round` because an answer was lost, it is called again. With proofs, signatures
+    are checked, and what passes is entered in the transparency log.
     """
 
     def __init__(
@@ -85,11 +73,8 @@ class LedgerService(DeletionService):
     def submit(self, request: DeletionRequest) -> RequestStatus:
         """Write a request to the ledger, then wake the followers of every site that it addresses.
 
-        Raises
-        ------
-        InvalidDeletion
-            As `DeletionService.submit`, and if the request id is too long or not printable, or the request names more
-            records than one message can carry.
+        Raises `InvalidDeletion` as `DeletionService.submit`, and if the request id is too long or not printable, or the
+        request names more records than one message can carry.
         """
         if not is_bulk(request):
             return self.submit_soon(request).result()
@@ -119,12 +104,8 @@ class LedgerService(DeletionService):
     def watch(self, site: str, after: int, *, follow: bool = False) -> Iterator[DeletionOrder]:
         """Yield a site's orders with numbers above `after`; see `DeletionService.watch`.
 
-        With `follow`, the iterator ends when the service is closed.
-
-        Raises
-        ------
-        InvalidDeletion
-            At once, as `check_position` does.
+        With `follow`, the iterator ends when the service is closed. Raises `InvalidDeletion` at once, as
+        `check_position` does.
         """
         self.check_position(site, after)
         return self._follow(site, after) if follow else self._backlog(site, after)
@@ -132,10 +113,7 @@ class LedgerService(DeletionService):
     def acknowledge(self, acknowledgement: Acknowledgement) -> None:
         """Write a site's answer to the ledger.
 
-        Raises
-        ------
-        InvalidDeletion
-            As `DeletionService.acknowledge`, and if the answer contradicts itself.
+        Raises `InvalidDeletion` as `DeletionService.acknowledge`, and if the answer contradicts itself.
         """
         self.acknowledge_soon(acknowledgement).result()
 
@@ -191,11 +169,9 @@ class LedgerService(DeletionService):
     def check_position(self, site: str, after: int) -> None:
         """Check that a site which has applied orders up to `after` can go on from there.
 
-        Raises
-        ------
-        InvalidDeletion
-            If the site is not in the federation, `after` is negative, or the ledger has no order with that number: it
-            was replaced by an older copy, or the site belongs to another federation, and would skip the next orders.
+        Raises `InvalidDeletion` if the site is not in the federation, `after` is negative, or the ledger has no order
+        with that number: it was replaced by an older copy, or the site belongs to another federation, and would skip
+        the next orders.
         """
         last = self.ledger.last_number(site)
         if after < 0:

@@ -49,15 +49,7 @@ _Result = TypeVar("_Result")
 
 
 class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
-    """Answers calls; made, used and stopped within one event loop.
-
-    Parameters
-    ----------
-    service : LedgerService
-        What is served.
-    presence : Presence
-        Told which sites follow their orders.
-    """
+    """Answers calls; made, used and stopped within one event loop."""
 
     def __init__(self, service: LedgerService, presence: Presence) -> None:
         self._service = service

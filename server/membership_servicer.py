@@ -15,15 +15,7 @@ from server.members import MemberRegister
 
 
 class MembershipServicer(membership_pb2_grpc.MembershipServicer):
-    """Answers calls of members that were admitted.
-
-    Parameters
-    ----------
-    register : MemberRegister
-        Where certificates are entered.
-    authority : CertificateAuthority
-        Signs them.
-    """
+    """Answers calls of members that were admitted."""
 
     def __init__(self, register: MemberRegister, authority: CertificateAuthority) -> None:
         self._register = register
