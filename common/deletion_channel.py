@@ -129,24 +129,12 @@ class DeletionChannel(DeletionService):
         return status_from_wire(self._call(self._stub.Get, message).status)
 
     def page(self, page: str = "", size: int = 100, *, late: bool = False) -> StatusPage:
-        """Return up to `size` requests, fewer if they would not fit into one message; see `DeletionService.page`.
-
-        With `late`, only requests that are overdue.
-        """
+        """Return up to `size` requests, fewer if they would not fit into one message; see `DeletionService.page`."""
         check_page_size(size)
         with writing("a page"):
             message = deletion_pb2.ListRequest(page_size=size, page_token=page, late=late)
         answer = self._call(self._stub.List, message)
         return StatusPage(tuple(status_from_wire(status) for status in answer.statuses), answer.next_page_token)
-
-    def late_requests(self) -> Iterator[RequestStatus]:
-        """Yield every request that is overdue, in the order of their submission."""
-        page = StatusPage((), "")
-        while True:
-            page = self.page(page.next_page, late=True)
-            yield from page.statuses
-            if not page.next_page:
-                return
 
     def watch(self, site: str, after: int, *, follow: bool = False) -> Iterator[DeletionOrder]:
         """Yield a site's orders with numbers above `after`; see `DeletionService.watch`.

@@ -53,8 +53,11 @@ class DeletionService(ABC):
         """
 
     @abstractmethod
-    def page(self, page: str = "", size: int = 100) -> StatusPage:
-        """Return up to `size` requests in the order of their submission, from the page that the last answer named."""
+    def page(self, page: str = "", size: int = 100, *, late: bool = False) -> StatusPage:
+        """Return up to `size` requests in the order of their submission, from the page that the last answer named.
+
+        With `late`, only requests that are overdue.
+        """
 
     @abstractmethod
     def watch(self, site: str, after: int, *, follow: bool = False) -> Iterator[DeletionOrder]:
@@ -122,12 +125,10 @@ class DeletionService(ABC):
         """
         raise InvalidDeletion("this deletion service keeps no log, so it cannot certify anything")
 
-    def requests(self) -> Iterator[RequestStatus]:
-        """Yield every request in the order of its submission, page after page."""
-        page = ""
-        while True:
-            answer = self.page(page)
-            yield from answer.statuses
-            page = answer.next_page
-            if not page:
-                return
+    def requests(self, *, late: bool = False) -> Iterator[RequestStatus]:
+        """Yield every request, or those that are overdue, in the order of their submission, page after page."""
+        page = self.page(late=late)
+        yield from page.statuses
+        while page.next_page:
+            page = self.page(page.next_page, late=late)
+            yield from page.statuses

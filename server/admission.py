@@ -21,7 +21,7 @@ from cryptography import x509
 from common.call_errors import ending
 from common.errors import InvalidIdentity, ServiceUnavailable
 from common.identities.keys import UNREADABLE
-from common.identities.member_names import MemberRole, member_of
+from common.identities.member_names import member_of
 from server.entitlements import Caller, may_call
 from server.members import MemberRegister, serial_of
 from server.refusals import Cause, Refusal, Refusals
@@ -188,7 +188,6 @@ def _certified(pem: bytes) -> _Certified:
     return _Certified(serial_of(certificate), Caller(role, name))
 
 
-def caller_of(context: Any) -> tuple[str, MemberRole, str]:
-    """Return the serial, role and name of the certificate at the other end; raises `InvalidIdentity`."""
-    certified = _certified(context.auth_context().get("x509_pem_cert", [b""])[0])
-    return certified.serial, certified.caller.role, certified.caller.name
+def serial_of_caller(context: Any) -> str:
+    """Return the serial of the certificate at the other end; raises `InvalidIdentity` if there is none."""
+    return _certified(context.auth_context().get("x509_pem_cert", [b""])[0]).serial

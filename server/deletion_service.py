@@ -115,14 +115,7 @@ class LedgerService(DeletionService):
 
         Raises `InvalidDeletion` as `DeletionService.acknowledge`, and if the answer contradicts itself.
         """
-        self.acknowledge_soon(acknowledgement).result()
-
-    def acknowledge_soon(self, acknowledgement: Acknowledgement) -> Future[None]:
-        """Acknowledge without waiting until the answer is on disk; the future is `acknowledge`'s outcome.
-
-        With proofs, its receipt is checked before this returns, for which the ledger is read.
-        """
-        return self.acknowledge_all_soon([acknowledgement])[0]
+        self.acknowledge_all([acknowledgement])
 
     def acknowledge_all(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Write several answers together; see `DeletionService.acknowledge_all`."""
@@ -130,7 +123,11 @@ class LedgerService(DeletionService):
             future.result()
 
     def acknowledge_all_soon(self, acknowledgements: Sequence[Acknowledgement]) -> list[Future[None]]:
-        """Acknowledge several orders without waiting; raises `InvalidDeletion` if one cannot be kept, before any is."""
+        """Acknowledge orders without waiting until the answers are on disk; a future is `acknowledge`'s outcome.
+
+        With proofs, receipts are checked before this returns, for which the ledger is read. Raises `InvalidDeletion` if
+        one cannot be kept, before any is.
+        """
         for answer in acknowledgements:
             _check_answer(answer)
             hit(Failpoint.ACKNOWLEDGE_RECEIVED)

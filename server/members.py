@@ -153,8 +153,8 @@ class MemberRegister:
         The same key again has the same certificate; another one takes the place of one that waits. Raises
         `InvalidIdentity` if the certificate with this serial is not good, or another member has the key.
         """
-        if (fault := self.check(serial)) is not None:
-            raise InvalidIdentity(fault)
+        if (fault := self.find_fault(serial)) is not None:
+            raise InvalidIdentity(fault.reason)
         with self._writing() as connection:
             now = self._clock()
             row = _find(connection, serial)
@@ -189,10 +189,6 @@ class MemberRegister:
             if not shut_out and not connection.execute(select(MemberRow.serial).where(MemberRow.name == name)).first():
                 raise InvalidIdentity(f"there is no member {name!r}; munkey-server members lists those that are")
         return shut_out
-
-    def check(self, serial: str) -> str | None:
-        """Return why the certificate with a serial is not good, or None if it is; as `find_fault`."""
-        return None if (fault := self.find_fault(serial)) is None else fault.reason
 
     def find_fault(self, serial: str) -> Refusal | None:
         """Return what is wrong with the certificate with a serial, or None if it is good.
@@ -285,20 +281,23 @@ class MemberRegister:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except DBAPIError as error:
-            raise ServiceUnavailable(f"the register of members cannot be used: {error.orig}; try again") from None
+        with _explained(), self._engine.connect() as connection:
+            yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        try:
-            with self._engine.execution_options(write=True).connect() as connection, connection.begin():
-                have_to_itself(connection)
-                yield connection
-        except DBAPIError as error:
-            raise ServiceUnavailable(f"the register of members cannot be used: {error.orig}; try again") from None
+        writing = self._engine.execution_options(write=True)
+        with _explained(), writing.connect() as connection, connection.begin():
+            have_to_itself(connection)
+            yield connection
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        raise ServiceUnavailable(f"the register of members cannot be used: {error.orig}; try again") from None
 
 
 def serial_of(certificate: x509.Certificate) -> str:

@@ -27,5 +27,5 @@ def renew(folder: CoordinatorFolder, register: MemberRegister, hosts: Sequence[s
     )
     register.adopt(made)
     identity = take_over(folder.identity, made)
-    register.check(serial_of(made))
+    register.find_fault(serial_of(made))
     return identity

@@ -168,5 +168,5 @@ def test_interrupted_renewal_leaves_an_identity_that_works(
     fresh = renew(coordinator.folder, coordinator.register)
 
     call(coordinator, fresh)
-    assert coordinator.register.check(serial_of(fresh.certificate)) is None
+    assert coordinator.register.find_fault(serial_of(fresh.certificate)) is None
     assert states(coordinator, "coordinator").count("in use") == 1

@@ -78,7 +78,7 @@ class FakeService(DeletionService):
     def get(self, request_id: str) -> RequestStatus:
         raise NotImplementedError
 
-    def page(self, page: str = "", size: int = 100) -> StatusPage:
+    def page(self, page: str = "", size: int = 100, *, late: bool = False) -> StatusPage:
         raise NotImplementedError
 
     def open_round(self, number: int) -> int:

@@ -450,6 +450,6 @@ def test_history_and_late_requests_travel(server: DeletionServer, ledger: Ledger
 
     with DeletionChannel(server.address, timeout=PATIENCE) as channel:
         assert channel.history("request-1") == ledger.history("request-1")
-        assert list(channel.late_requests()) == []
+        assert list(channel.requests(late=True)) == []
         with pytest.raises(InvalidDeletion, match="no request"):
             channel.history("request-9")
