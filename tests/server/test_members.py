@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from server.ledger import Ledger
 from server.members import MemberRegister, serial_of
 from server.refusals import Cause
 from tests.coordinator import SITE, fresh_key
-from tests.server.databases import postgresql_database
 
 NOON = datetime(2025, 5, 17, 12, tzinfo=UTC)
 
@@ -41,13 +39,10 @@ class Registers:
         return serial_of(self.one.rotate(serial, fresh_key(), self.authority))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def registers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registers]:
-    with ExitStack() as stack:
-        database = str(tmp_path / "ledger.sqlite")
-        if request.param == "postgresql":
-            database = stack.enter_context(postgresql_database())
-        yield Registers(stack.enter_context(Ledger(database)), stack.enter_context(Ledger(database)))
+@pytest.fixture
+def registers(database: str) -> Iterator[Registers]:
+    with Ledger(database) as one, Ledger(database) as two:
+        yield Registers(one, two)
 
 
 def test_member_that_one_process_lets_join_is_known_to_the_other(registers: Registers) -> None:
