@@ -14,12 +14,8 @@ from typer.core import TyperGroup
 class LazyCommands(MutableMapping[str, click.Command]):
     """Commands by name; each is made when it is first asked for.
 
-    Parameters
-    ----------
-    places : mapping
-        Where each command's function is, `package.module:function`, in the order in which they are listed.
-    others : mapping
-        Commands that are there already; they are listed last.
+    Places say where each command's function is, `package.module:function`, in the order in which they are listed;
+    others are there already and are listed last.
     """
 
     def __init__(self, places: Mapping[str, str], others: Mapping[str, click.Command]) -> None:

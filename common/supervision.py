@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import IO
+from typing import IO, cast
 
 from common.errors import ProcessNotStarted
 from common.stop_signals import LOOK_SECONDS
@@ -43,18 +43,9 @@ Say = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class Child:
-    """A program that is to be kept running.
+    """A program that is to be kept running, in an environment that is set beside this process's own.
 
-    Attributes
-    ----------
-    name : str
-        What log lines call it.
-    command : sequence of str
-        The program and its words.
-    ready : str
-        What a line of its output holds once it serves.
-    environment : mapping
-        Set beside this process's own.
+    Log lines call it by its name; `ready` is what a line of its output holds once it serves.
     """
 
     name: str
@@ -86,18 +77,9 @@ class _Event:
 
 
 class Supervisor:
-    """Keeps children running until it is told to stop.
+    """Keeps children, which start in their order and stop in the reverse one, running until it is told to stop.
 
-    Parameters
-    ----------
-    children : sequence of Child
-        In the order in which they start; they stop in the reverse order.
-    say : callable, optional
-        Takes what they print; stderr of this process by default.
-    start_seconds, grace_seconds : float
-        As the constants of this module.
-    on_ready : callable, optional
-        Called once, when all of them serve.
+    What they print goes to `say`, or else to stderr of this process. `on_ready` is called once, when all of them serve.
     """
 
     def __init__(
@@ -124,10 +106,8 @@ class Supervisor:
     def run(self) -> None:
         """Start the children one after the other and keep them running until `stop` is called.
 
-        Raises
-        ------
-        ProcessNotStarted
-            If a child ends, or does not serve in time, before it has served once; all others are stopped.
+        Raises `ProcessNotStarted` if a child ends, or does not serve in time, before it has served once; all others are
+        stopped.
         """
         try:
             for running in self._children:
@@ -166,12 +146,9 @@ class Supervisor:
         threading.Thread(target=self._wait_for, args=(process, reader), daemon=True).start()
 
     def _read(self, running: _Running, process: subprocess.Popen[str]) -> None:
-        stdout: IO[str] | None = process.stdout
-        if stdout is None:
-            return
         waiting = True
-        with stdout:
-            for line in stdout:
+        with cast(IO[str], process.stdout) as lines:
+            for line in lines:
                 text = line.rstrip("\n")
                 if text.strip():
                     running.last_line = text.strip()
@@ -252,6 +229,14 @@ class Supervisor:
         _kill_group(process)
         process.wait()
         logger.info("%s: stopped", running.child.name)
+
+
+def own_program(module: str, *words: str) -> list[str]:
+    """Return the command that runs the `main` of one of this project's modules with this interpreter.
+
+    With `-P`, no file of the working directory is taken for a module, whatever its name is.
+    """
+    return [sys.executable, "-P", "-c", f"from {module} import main; main()", *words]
 
 
 def print_line(name: str, line: str) -> None:

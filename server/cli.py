@@ -18,6 +18,7 @@ from common.errors import InvalidSetting
 from common.identities import Identity
 from common.lazy_commands import lazy_group
 from common.log_format import LogFormat
+from common.options import JsonOption, ServiceOption
 from common.settings import Settings
 from common.stop_signals import StopAsked, stopped_by_signals
 from common.trust_commands import trust_application
@@ -69,8 +70,6 @@ _FolderOption = Annotated[
         "--coordinator-dir", help="The coordinator's folder, made by munkey-server init: connections are mutual TLS."
     ),
 ]
-_ServiceOption = Annotated[str, typer.Option("--service", help="Address of the deletion service, host:port.")]
-_JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 _DEFAULT_DATABASE = "ledger.sqlite"
 
 
@@ -169,7 +168,7 @@ def sites(
     ] = None,
     remove: Annotated[list[str] | None, typer.Option(help="Site that leaves the federation; may be repeated.")] = None,
     reason: Annotated[str, typer.Option(help="Why it leaves; no patient's name.")] = "",
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List, register or remove the sites of the federation.
 
@@ -194,10 +193,10 @@ def sites(
 
 @app.command()
 def requests(
-    service: _ServiceOption = DEFAULT_ADDRESS,
+    service: ServiceOption = DEFAULT_ADDRESS,
     coordinator_dir: _FolderOption = None,
     late: Annotated[bool, typer.Option("--late", help="Only those whose time has run out.")] = False,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List every deletion request and what has become of it.
 
@@ -214,10 +213,10 @@ def requests(
 @app.command()
 def request(
     request_id: Annotated[str, typer.Argument(help="The request's id.", show_default=False)],
-    service: _ServiceOption = DEFAULT_ADDRESS,
+    service: ServiceOption = DEFAULT_ADDRESS,
     coordinator_dir: _FolderOption = None,
     history: Annotated[bool, typer.Option("--history", help="Also show what happened, and when.")] = False,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show one deletion request, site by site.
 
@@ -244,7 +243,7 @@ def extend(
     reason: Annotated[str, typer.Option(help="Why; the requester can read it. No patient's name.")],
     database: _DatabaseOption = None,
     coordinator_dir: _FolderOption = None,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Give a request more time, once, for a reason.
 
@@ -262,7 +261,7 @@ def extend(
 
 @app.command()
 def status(
-    database: _DatabaseOption = None, coordinator_dir: _FolderOption = None, as_json: _JsonOption = False
+    database: _DatabaseOption = None, coordinator_dir: _FolderOption = None, as_json: JsonOption = False
 ) -> None:
     """Show which sites are connected, what is pending and since when, and what is late.
 

@@ -15,6 +15,7 @@ from common.errors import InvalidSetting
 from common.identities.identity import read_certificate
 from common.identities.invitation import Invitation, fingerprint
 from common.identities.member_names import MemberRole
+from common.options import JsonOption
 from server import display, renewal
 from server.authority import AUTHORITY_YEARS, hosts_of
 from server.coordinator_folder import CoordinatorFolder
@@ -34,7 +35,6 @@ _DatabaseOption = Annotated[
         help="The ledger, if it is not in the coordinator's folder: a file or a postgresql:// URL.",
     ),
 ]
-_JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def init(
@@ -44,7 +44,7 @@ def init(
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
     federation: Annotated[str, typer.Option(help="What the federation is called in invitations.")] = "fedmunkey",
     years: Annotated[int, typer.Option(min=1, max=50, help="How long its authority is good.")] = AUTHORITY_YEARS,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Make the federation's certificate authority, the coordinator's identity and the key of its log.
 
@@ -83,7 +83,7 @@ def invite(
     days: Annotated[float, typer.Option(min=0.001, max=90, help="Days for which it is good.")] = INVITATION_DAYS,
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
     database: _DatabaseOption = None,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write an invitation with which one member can join, once.
 
@@ -120,7 +120,7 @@ def invite(
 
 
 def members(
-    coordinator_dir: FolderOption = DEFAULT_FOLDER, database: _DatabaseOption = None, as_json: _JsonOption = False
+    coordinator_dir: FolderOption = DEFAULT_FOLDER, database: _DatabaseOption = None, as_json: JsonOption = False
 ) -> None:
     """List the members' certificates: whose they are, until when they are good, and which were revoked and why.
 
@@ -141,7 +141,7 @@ def revoke(
     reason: Annotated[str, typer.Option(help="Why; the member is told. No patient's name.")],
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
     database: _DatabaseOption = None,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Shut a member out: its certificates are refused from its next call on, and no order is sent to it any more.
 
@@ -165,7 +165,7 @@ def renew(
     ] = None,
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
     database: _DatabaseOption = None,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Replace the coordinator's own key and certificate, before it expires or for other hosts.
 

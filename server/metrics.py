@@ -73,10 +73,7 @@ def make_registry(ledger: Ledger, *others: Collector) -> CollectorRegistry:
 def served_metrics(ledger: Ledger, address: str, *others: Collector) -> Iterator[str]:
     """Serve metrics over HTTP while the context lasts; give the address, with the port that was chosen for port 0.
 
-    Raises
-    ------
-    InvalidSetting
-        If the address is not of the form `host:port`, or nothing can listen there.
+    Raises `InvalidSetting` if the address is not of the form `host:port`, or nothing can listen there.
     """
     host, port = split_address(address)
     registry = make_registry(ledger, *others)

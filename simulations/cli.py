@@ -12,6 +12,7 @@ from rich.console import Console
 
 from common import command_line
 from common.guarantees import Guarantee
+from common.options import EncoderOption, JsonOption, SettingOption, WeightsOption
 from common.settings import given_settings
 from simulations.audit.command import audit
 from simulations.baselines import Baseline
@@ -26,12 +27,8 @@ from simulations.options import (
     AlphaOption,
     DataDirOption,
     DataOption,
-    EncoderOption,
     EpsilonOption,
     HospitalsOption,
-    JsonOption,
-    SettingOption,
-    WeightsOption,
 )
 from simulations.plots import ACCURACY, FORGOTTEN, plot_accuracy, plot_forgotten
 from simulations.progress import Progress

@@ -28,11 +28,4 @@ BudgetOption = Annotated[
 EpsilonOption = Annotated[
     float | None, typer.Option("--epsilon", help="Short for --set epsilon=NUMBER, for certified.")
 ]
-SettingOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", "-s", help="A setting as key=value, see docs/settings.md. Repeatable."),
-]
-EncoderOption = Annotated[str | None, typer.Option("--encoder", help="Short for --set encoder=NAME.")]
-WeightsOption = Annotated[str | None, typer.Option("--weights", help="Short for --set encoder-weights=FILE.")]
 DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Where downloaded data sets lie.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from common.deletion import utc_now
 from common.deletion_channel import DeletionChannel
-from common.failpoints import Armed, Plan, arm
+from common.failpoints import Armed, FailpointPlan, arm
 from common.identities import Identity, MemberRole
 from common.identities.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, certificate_pem
 from common.identities.invitation import Invitation
@@ -132,7 +132,7 @@ def killed_at(failpoint: str) -> Iterator[None]:
     def kill() -> None:
         raise Killed
 
-    arm(Armed(Plan.parse(f"{failpoint}=kill"), kill=kill))
+    arm(Armed(FailpointPlan.parse(f"{failpoint}=kill"), kill=kill))
     try:
         with pytest.raises(Killed):
             yield

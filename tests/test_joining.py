@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,6 +21,7 @@ from common.identities import Identity, MemberRole
 from common.identities.identity import CERTIFICATE_FILE, KEY_FILE
 from common.identities.invitation import Invitation
 from common.signing.keys import SigningKey
+from common.supervision import own_program
 from common.trusted_keys import Role, TrustedKey, TrustedKeys
 from server.authority import CertificateAuthority
 from server.deletion_server import DeletionServer
@@ -269,7 +269,7 @@ def test_coordinator_of_another_authority_is_one_line(coordinator: Coordinator, 
     output = ["--output", str(tmp_path / "certificate.json")]
 
     asked = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", "from client.cli import main; main()", *words, *output], capture_output=True, text=True
+        own_program("client.cli", *words, *output), capture_output=True, text=True
     )
 
     assert asked.returncode == 2

@@ -26,6 +26,11 @@ class Ended(NamedTuple):
         return json.loads(self.out)
 
     @property
+    def document(self) -> Any:
+        """What was printed as JSON, whatever the exit code."""
+        return json.loads(self.out)
+
+    @property
     def error(self) -> str:
         """The one line of an error."""
         assert (self.code, self.out) == (EXIT_CODE, "")

@@ -18,7 +18,7 @@ from client.medmnist_files import read_npz
 from client.site_enrolment import OpenEnrolment, fit_classes
 from common import command_line
 from common.errors import InvalidSetting
-from common.option_groups import takes_options
+from common.options import takes_options
 from common.settings import ConfigValue, Settings
 
 

@@ -13,7 +13,7 @@ import click
 import typer
 from rich.progress import Progress
 
-from client.commands.display import plain_table, progress_bars
+from client.commands.display import progress_bars
 from client.commands.faults import faults_explained
 from client.commands.options import (
     DEFAULT_SERVICE,
@@ -265,7 +265,7 @@ def _show(
     typer.echo(f"request {request.request_id}: {status.state}, {status.erased} records erased")
     if len(names) > 1:
         typer.echo(f"asked for in {len(names)} requests, {names[0]} to {names[-1]}")
-    table = plain_table(
+    table = command_line.plain_table(
         "site", "state", "guarantee", "epsilon", "reason", numbers=("order", "records", "entries", "seconds")
     )
     for progress in status.sites:

@@ -18,7 +18,7 @@ from client.importing.planning import Planner
 from client.importing.refusals import Reason, check_report, write_report
 from client.importing.settling import Asked, settle
 from client.site_enrolment import OpenEnrolment
-from common.option_groups import takes_options
+from common.options import takes_options
 
 _SOME_REFUSED = 1
 """Exit code where rows were refused for another reason than a deletion."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from client.commands.display import counts_table, plain_table
+from client.commands.display import counts_table
 from client.importing.conventions import Conventions
 from client.importing.importer import Imported
 from client.importing.planning import Plan
@@ -65,7 +65,7 @@ def show(result: Result, *, as_json: bool) -> None:
 
 
 def _refusals(result: Result) -> Any:
-    table = plain_table("refused because", "rows of the manifest", numbers=("rows",))
+    table = command_line.plain_table("refused because", "rows of the manifest", numbers=("rows",))
     for (_, detail), rows in count_reasons(result.refusals).items():
         more = ", ..." if len(rows) > _ROWS_SHOWN else ""
         table.add_row(detail, ", ".join(map(str, rows[:_ROWS_SHOWN])) + more, str(len(rows)))

@@ -8,28 +8,35 @@ from typing import Annotated
 import typer
 
 from common.errors import InvalidInput
+from common.options import EncoderOption, JsonOption, ServiceOption, SettingOption, WeightsOption
 from common.settings import Settings
+
+__all__ = [
+    "DEFAULT_PATIENCE",
+    "DEFAULT_SERVICE",
+    "EncoderOption",
+    "IdentityOption",
+    "JsonOption",
+    "ServiceOption",
+    "SettingOption",
+    "SiteDirOption",
+    "ValidDaysOption",
+    "WeightsOption",
+    "read_ids",
+]
 
 SiteDirOption = Annotated[
     Path, typer.Option("--site-dir", help="The site's folder: its key store and its copy of the federation secret.")
 ]
-ServiceOption = Annotated[str, typer.Option("--service", help="Address of the deletion service, host:port.")]
 IdentityOption = Annotated[
     Path | None,
     typer.Option("--identity", help="Folder of the identity to show to the service; munkey-client join makes one."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 ValidDaysOption = Annotated[
     float,
     typer.Option(min=0.01, max=3650, help="Days for which sites may carry the request out, where it is signed."),
 ]
 
-SettingOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", "-s", help="A setting of the federation as key=value, see docs/settings.md. Repeatable."),
-]
-EncoderOption = Annotated[str | None, typer.Option("--encoder", help="Short for --set encoder=NAME.")]
-WeightsOption = Annotated[str | None, typer.Option("--weights", help="Short for --set encoder-weights=FILE.")]
 
 DEFAULT_SERVICE: str = Settings.model_fields["deletion_service"].default
 DEFAULT_PATIENCE: float = Settings.model_fields["deletion_patience"].default

@@ -10,7 +10,7 @@ import torch
 import typer
 from numpy.typing import NDArray
 
-from client.commands.display import plain_table, progress_bars
+from client.commands.display import progress_bars
 from client.commands.faults import faults_explained
 from client.commands.options import EncoderOption, JsonOption, SettingOption, SiteDirOption, WeightsOption
 from client.dataset import batches
@@ -92,7 +92,9 @@ def _show(found: list[Prediction], predictor: Predictor, *, as_json: bool) -> No
         documents = [_document(number, each, predictor) for number, each in enumerate(found, 1)]
         command_line.print_json({"weights": predictor.weights, "predictions": documents})
         return
-    table = plain_table("image", "class", "supporting entries", numbers=("probability", "nearest", "mean similarity"))
+    table = command_line.plain_table(
+        "image", "class", "supporting entries", numbers=("probability", "nearest", "mean similarity")
+    )
     for number, each in enumerate(found, 1):
         similarities = [neighbour.similarity for neighbour in each.supporting]
         table.add_row(

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from client.commands.display import plain_table, progress_bars
+from client.commands.display import progress_bars
 from client.commands.faults import faults_explained
 from client.commands.options import EncoderOption, JsonOption, SettingOption, SiteDirOption, WeightsOption
 from client.dataset import Consent, Dataset
@@ -70,7 +70,7 @@ def verify_exact(
     if as_json:
         command_line.print_json({**asdict(found), "identical": found.identical, "from_files": bool(datasets)})
     else:
-        table = plain_table("", "digest", numbers=("records",))
+        table = command_line.plain_table("", "digest", numbers=("records",))
         table.add_row("this site", found.state, str(found.records))
         table.add_row("built anew", found.built, "")
         command_line.print_table(table)

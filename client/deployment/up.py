@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from client.site import SiteFolder
 from common.flower import flower_environment
 from common.identities import Identity
 from common.keep_running import keep_running
-from common.supervision import Child
+from common.supervision import Child, own_program
 
 
 @faults_explained()
@@ -44,8 +43,8 @@ def children(settings: SiteFile, file: Path) -> list[Child]:
     """Return the site's processes in the order in which they start: it can forget before it can learn."""
     environment = flower_environment(settings.flower_home)
     agent = ["agent", "--site-dir", str(settings.site_dir), "--service", settings.deletion_service]
-    supernode = [sys.executable, "-m", "client.deployment.supernode", str(file.absolute())]
+    supernode = own_program("client.deployment.supernode", str(file.absolute()))
     return [
-        Child("agent", [sys.executable, "-c", "from client.cli import main; main()", *agent], "deletion agent of "),
+        Child("agent", own_program("client.cli", *agent), "deletion agent of "),
         Child("supernode", supernode, SUPERNODE_READY, environment),
     ]

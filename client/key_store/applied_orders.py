@@ -26,8 +26,11 @@ class AppliedOrders(OpenedStore):
     """What a site has been told to forget."""
 
     def read_applied(self) -> list[Acknowledgement]:
-        """Return the answers to every order that this site has applied, oldest first."""
-        return list(read_acknowledgements(self._connection, self.description, "TRUE"))
+        """Return the answers to every order that this site has applied, oldest first.
+
+        A deletion whose erasure a crash interrupted has no answer before it is finished.
+        """
+        return list(read_acknowledgements(self._connection, self.description, "finished = 1"))
 
     @property
     def last_order(self) -> int:

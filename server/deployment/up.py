@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +13,7 @@ from common.errors import InvalidSetting
 from common.flower import flower_environment
 from common.identities import Identity
 from common.keep_running import keep_running
-from common.supervision import Child
+from common.supervision import Child, own_program
 from server.authority import hosts_of
 from server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile
 
@@ -61,7 +60,7 @@ def check_hosts(settings: CoordinatorFile, hosts: Sequence[str]) -> None:
 def children(settings: CoordinatorFile, file: Path) -> list[Child]:
     """Return the coordinator's processes in the order in which they start."""
     environment = flower_environment(settings.flower_home)
-    superlink = [sys.executable, "-m", "server.deployment.superlink", str(file.absolute())]
+    superlink = own_program("server.deployment.superlink", str(file.absolute()))
     return [
         Child("deletion-service", serve_command(settings), "deletion service at ", environment),
         Child("superlink", superlink, SUPERLINK_READY, environment),
@@ -77,4 +76,4 @@ def serve_command(settings: CoordinatorFile) -> list[str]:
         words += ["--metrics", settings.metrics]
     if settings.keys is not None:
         words += ["--keys", str(settings.keys)]
-    return [sys.executable, "-c", "from server.cli import main; main()", *words]
+    return own_program("server.cli", *words)

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 from common.errors import InvalidSetting
 from simulations.bench import (
-    bccd,
-    breastmnist,
     deletion_growth,
     deletion_service,
     deletion_speed,
@@ -37,8 +35,6 @@ GROUPS: tuple[Group, ...] = (
     million_entries.GROUP,
     deletion_service.GROUP,
     proofs.GROUP,
-    breastmnist.GROUP,
-    bccd.GROUP,
 )
 """In the order in which they are measured."""
 
@@ -46,10 +42,7 @@ GROUPS: tuple[Group, ...] = (
 def choose(names: Sequence[str]) -> list[Group]:
     """Return the groups with some names, in the order of `GROUPS`; all of them where none is named.
 
-    Raises
-    ------
-    InvalidSetting
-        If there is no group of that name.
+    Raises `InvalidSetting` if there is no group of that name.
     """
     known = [group.name for group in GROUPS]
     for name in names:

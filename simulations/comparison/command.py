@@ -16,6 +16,7 @@ from rich.table import Table
 
 from common import command_line
 from common.errors import InvalidSetting
+from common.options import EncoderOption, JsonOption, SettingOption, WeightsOption
 from common.settings import given_settings
 from simulations.comparison.cell import Outcome
 from simulations.comparison.document import comparison_document
@@ -30,14 +31,10 @@ from simulations.options import (
     AlphaOption,
     BudgetOption,
     DataDirOption,
-    EncoderOption,
     ForgetOption,
     HospitalsOption,
-    JsonOption,
     PermanentOption,
     SeedsOption,
-    SettingOption,
-    WeightsOption,
 )
 from simulations.progress import Progress
 from simulations.question import Question

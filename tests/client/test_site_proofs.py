@@ -29,7 +29,7 @@ from common.trusted_keys import Role
 from server.deletion_service import LedgerService
 from server.log_leaves import Leaf, LeafKind
 from server.proofs import CoordinatorProofs
-from simulations.bench.proof_case import (
+from tests.proof_case import (
     SECRET,
     SITE_KEYS,
     SITES,

@@ -20,7 +20,7 @@ from common.references import FederationSecret
 from common.signed_requests import PREDICATE_TYPE, OpenedRequest, target_digest
 from common.signing.statements import Statement, write_time
 from common.trusted_keys import TrustedKeys
-from simulations.bench.proof_case import (
+from tests.proof_case import (
     LOG,
     OFFICER,
     SECRET,

@@ -9,7 +9,7 @@ from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, S
 from common.errors import InvalidProof
 from common.references import FederationSecret
 from common.signed_requests import OpenedRequest, target_digest
-from simulations.bench.proof_case import SECRET, START, signed_request
+from tests.proof_case import SECRET, START, signed_request
 
 REFERENCE = bytes(range(32))
 TARGETS: list[Target] = [

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -17,8 +18,9 @@ import pytest
 
 from common.errors import ProcessNotStarted
 from common.stop_signals import stopped_by_signals
-from common.supervision import Child, Supervisor, tell_systemd_ready
+from common.supervision import Child, Supervisor, own_program, tell_systemd_ready
 
+ROOT = Path(__file__).parents[2]
 SECONDS = 30.0
 
 SERVE = (
@@ -190,3 +192,22 @@ def test_systemd_is_told_once_all_is_up(tmp_path: Path, monkeypatch: pytest.Monk
         tell_systemd_ready()
 
         assert listening.recv(100) == b"READY=1"
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("module", "words"), [("client.cli", ["--help"]), ("server.cli", ["--help"])])
+def test_module_in_the_working_directory_is_never_run(tmp_path: Path, module: str, words: list[str]) -> None:
+    for name in ("client", "common", "protos", "server", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the working directory was run')\n")
+
+    ended = subprocess.run(own_program(module, *words), cwd=tmp_path, capture_output=True, text=True)  # noqa: S603
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "Usage" in ended.stdout
+
+
+def test_every_child_of_this_interpreter_is_started_without_the_working_directory() -> None:
+    roots = [ROOT / name for name in ("client", "common", "server", "simulations")]
+    lines = [line for root in roots for path in root.rglob("*.py") for line in path.read_text().splitlines()]
+
+    assert [line for line in lines if "[sys.executable" in line and '[sys.executable, "-P"' not in line] == []

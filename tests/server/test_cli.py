@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
@@ -30,6 +29,7 @@ from common.deletion import (
 from common.deletion_channel import DeletionChannel
 from common.errors import EXIT_CODE, InvalidSetting
 from common.guarantees import Guarantee, PrivacyLoss
+from common.supervision import own_program
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import Ledger
@@ -250,9 +250,8 @@ def test_request_claims_the_weakest_guarantee_of_its_sites(service: str) -> None
 @contextmanager
 def serving(ledger: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Give a process of `munkey-server serve`."""
-    words = ["serve", "--database", str(ledger), *options]
     with subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", "from server.cli import main; main()", *words],
+        [*own_program("server.cli", "serve"), "--database", str(ledger), *options],
         cwd=Path(__file__).parents[2],
         env={**os.environ, "PYTHONWARNINGS": "default"},
         stdout=subprocess.PIPE,

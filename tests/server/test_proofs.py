@@ -32,7 +32,7 @@ from server.deletion_service import LedgerService
 from server.ledger import DeletionExists, Ledger
 from server.ledger_bulk import BULK
 from server.proofs import CoordinatorProofs
-from simulations.bench.proof_case import (
+from tests.proof_case import (
     SECRET,
     SITE_KEYS,
     SITES,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ import pytest
 
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, RequestState, Subject, WholeSite
 from common.deletion_channel import DeletionChannel
+from common.supervision import own_program
 from server import upkeep
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService, News
@@ -193,7 +193,7 @@ class Process:
         words = ["serve", "--database", database, "--log-key", str(log_key), "--address", "127.0.0.1:0"]
         words += [word for site in SITES for word in ("--site", site)]
         self._process = subprocess.Popen(  # noqa: S603 (this interpreter)
-            [sys.executable, "-c", "from server.cli import main; main()", *words],
+            own_program("server.cli", *words),
             cwd=Path(__file__).parents[2],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -19,6 +19,7 @@ from common.errors import EXIT_CODE
 from common.model import Munkey
 from common.model_choice import choose_shape
 from common.settings import Settings
+from common.supervision import own_program
 from simulations.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -213,7 +214,7 @@ def test_federation_that_cannot_hear_deletions_waits_says_so_and_stops_with_the_
     words += ["--no-baselines", "--deletion-service", "127.0.0.1:1"]
 
     ended = subprocess.run(  # noqa: S603 (this interpreter)
-        [sys.executable, "-c", "from simulations.cli import main; main()", "run", *words],
+        own_program("simulations.cli", "run", *words),
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"},
         capture_output=True,
         text=True,

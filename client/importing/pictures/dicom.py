@@ -124,19 +124,8 @@ def _shown(found: Dataset, stored: NDArray[np.generic]) -> Pixels:
 def window(values: NDArray[np.generic], centre: float, width: float, function: str) -> Pixels:
     """Apply a window (PS3.3 C.11.2.1.2 and C.11.2.1.3), its output reaching from 0 to 255.
 
-    Parameters
-    ----------
-    values : ndarray
-        What the modality measured.
-    centre, width : float
-        Of the window, in the same unit.
-    function : str
-        `LINEAR`, `LINEAR_EXACT` or `SIGMOID`.
-
-    Raises
-    ------
-    UnusablePicture
-        If there is no such function, or the width is too small for it.
+    Centre and width are in the unit of the values, what the modality measured; the function is `LINEAR`, `LINEAR_EXACT`
+    or `SIGMOID`. Raises `UnusablePicture` if there is no such function, or the width is too small for it.
     """
     floats = values.astype(np.float64)
     narrowest = 1.0 if function == "LINEAR" else float(np.finfo(np.float64).tiny)

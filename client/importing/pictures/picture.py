@@ -26,12 +26,8 @@ class UnusablePicture(Exception):  # noqa: N818
 class Choices:
     """What a person chooses about files that hold more than one picture.
 
-    Attributes
-    ----------
-    volume_slice : int or None
-        Which slice of a NIfTI volume is taken, counted from 0 at the feet; negative numbers count from the head.
-    middle_slice : bool
-        Whether it is the middle one; of an even number of slices, the upper of both.
+    The slice of a NIfTI volume is counted from 0 at the feet, negative numbers from the head; the middle one is the
+    upper of both where their number is even.
     """
 
     volume_slice: int | None = None
@@ -55,11 +51,8 @@ class PictureReader(ABC):
     def read(self, path: Path, choices: Choices) -> Pixels:
         """Read the picture in a file.
 
-        Raises
-        ------
-        UnusablePicture
-            If there is none that can be used; also any error of the library that decodes it, which the caller must not
-            show, as it may hold what the file holds.
+        Raises `UnusablePicture` if there is none that can be used; also any error of the library that decodes it,
+        which the caller must not show, as it may hold what the file holds.
         """
 
 

@@ -18,22 +18,7 @@ _TALKATIVE = ("PIL", "pydicom", "nibabel", "nibabel.global")
 def read_picture(path: Path, choices: Choices) -> Pixels:
     """Read a PNG, JPEG, DICOM or NIfTI file.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    choices : Choices
-        What to take where a file holds more than one picture.
-
-    Returns
-    -------
-    ndarray
-        (H, W) grey or (H, W, 3) red, green and blue, uint8.
-
-    Raises
-    ------
-    UnusablePicture
-        With a reason that names neither the file nor anything in it.
+    Raises `UnusablePicture` with a reason that names neither the file nor anything in it.
     """
     try:
         if path.exists() and not path.is_file():

@@ -28,6 +28,7 @@ SITE = "hospital-1"
 OTHER = "hospital-2"
 TRAIN = 70
 TEST = 6
+STORE_FILES = {"keystore.sqlite", "keystore.keys", "keystore.journal", "keystore.master", "federation.secret"}
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from simulations.cli import main
 from simulations.faults import driver
 from simulations.faults.driver import FaultRun, run
 from simulations.faults.processes import Launcher, wait_until
-from simulations.faults.stage import PRELOAD
+from simulations.faults.running_federation import PRELOAD
 from tests.server.databases import postgresql_database
 
 ROOT = Path(__file__).parents[3]

@@ -23,7 +23,7 @@ from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, RequestSta
 from server.deletion_service import LedgerService
 from server.ledger import Ledger
 from simulations.faults.federation import Federation, Site, make_federation
-from simulations.faults.invariants import Findings, check
+from simulations.faults.invariants import BrokenPromises, check
 from simulations.faults.requests import draw_requests
 from simulations.faults.residue import Contents, not_overwritten
 from simulations.faults.submissions import entry_numbers
@@ -48,7 +48,7 @@ class Run:
     def first(self) -> Site:
         return self.federation.sites[0]
 
-    def check(self, statuses: Sequence[RequestStatus] | None = None) -> Findings:
+    def check(self, statuses: Sequence[RequestStatus] | None = None) -> BrokenPromises:
         return check(self.federation, self.statuses if statuses is None else statuses, self.contents)
 
     def gone(self) -> set[int]:
@@ -91,7 +91,7 @@ def train(site: Site) -> None:
 
 
 def forget(federation: Federation) -> list[RequestStatus]:
-    with Ledger(federation.ledger) as ledger:
+    with Ledger(federation.run_ledger.url) as ledger:
         for site in federation.sites:
             ledger.register(site.name)
         service = LedgerService(ledger)
@@ -112,7 +112,7 @@ def unanswered(status: RequestStatus) -> RequestStatus:
 def test_federation_that_kept_its_promises_is_clean(run: Run) -> None:
     findings = run.check()
 
-    assert findings == Findings(states=findings.states)
+    assert findings == BrokenPromises(states=findings.states)
     assert findings.clean
     assert findings.states == {"completed": DELETIONS}
     # Something was deleted at each site, or there would be nothing to find.

@@ -9,7 +9,7 @@ import click
 import pytest
 import typer
 
-from common.option_groups import takes_options
+from common.options import takes_options
 
 
 @dataclass(frozen=True)

@@ -45,19 +45,7 @@ TRUST = TrustedKeys(
 
 @dataclass(frozen=True)
 class ProofCase:
-    """What was signed, as it travels.
-
-    Attributes
-    ----------
-    order : DeletionOrder
-        The order of the first site, with the requester's signature.
-    receipt : bytes
-        That site's receipt.
-    head : bytes
-        The log's last head.
-    certificate : bytes
-        Of the whole request.
-    """
+    """What was signed, as it travels: a site's order and receipt, the log's last head and the certificate."""
 
     order: DeletionOrder
     receipt: bytes

@@ -20,13 +20,13 @@ from common.signing.keys import SigningKey
 from protos import membership_pb2
 from server.authority import CertificateAuthority
 from server.enrolment_server import read_join_request
-from simulations.bench.proof_case import SITES, START
+from tests.proof_case import SITES, START
 
 Believe = Callable[[bytes], bool]
 """Raises `FedmunkeyError` if it does not believe bytes; returns whether they say what the original does not."""
 
 
-def identity_subjects() -> tuple[tuple[str, bytes, Believe], ...]:
+def changeable_identities() -> tuple[tuple[str, bytes, Believe], ...]:
     """Return the name, the bytes and the belief of each."""
     authority = CertificateAuthority.make("federation", START)
     key = ec.generate_private_key(ec.SECP256R1())

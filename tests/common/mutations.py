@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -24,31 +24,20 @@ from common.signing.statements import PAYLOAD_TYPE, read_envelope
 from common.trusted_keys import Role
 from common.wire import order_from_wire, order_to_wire
 from protos import deletion_pb2
-from simulations.bench.identity_mutations import identity_subjects
-from simulations.bench.proof_case import SECRET, SITES, START, STRANGER, TRUST, ProofCase
+from tests.common.identity_mutations import Believe, changeable_identities
+from tests.proof_case import SECRET, SITES, START, STRANGER, TRUST, ProofCase
 
 
 @dataclass(frozen=True)
-class Subject:
-    """One thing to change.
-
-    Attributes
-    ----------
-    name : str
-        What it is.
-    original : bytes
-        What is believed.
-    believe : callable
-        Takes bytes; raises `FedmunkeyError` if it does not believe them, and returns whether they say anything that
-        the original does not.
-    """
+class Changeable:
+    """One thing to change: what it is, its bytes as they are believed, and what believes them or does not."""
 
     name: str
     original: bytes
-    believe: Callable[[bytes], bool]
+    believe: Believe
 
 
-def subjects(case: ProofCase) -> tuple[Subject, ...]:
+def changeables(case: ProofCase) -> tuple[Changeable, ...]:
     """Return what there is to change: what is signed or sent of deletions, and of identities."""
     now = START + timedelta(days=1)
     order = case.order
@@ -91,12 +80,12 @@ def subjects(case: ProofCase) -> tuple[Subject, ...]:
         return changed.request != order.request or changed.request.signature != order.request.signature
 
     return (
-        Subject("request", order.request.signature, check),
-        Subject("receipt", case.receipt, receipt),
-        Subject("log head", case.head, head),
-        Subject("certificate", case.certificate, certificate),
-        Subject("stream message", order_to_wire(order).SerializeToString(deterministic=True), message),
-        *(Subject(*found) for found in identity_subjects()),
+        Changeable("request", order.request.signature, check),
+        Changeable("receipt", case.receipt, receipt),
+        Changeable("log head", case.head, head),
+        Changeable("certificate", case.certificate, certificate),
+        Changeable("stream message", order_to_wire(order).SerializeToString(deterministic=True), message),
+        *(Changeable(*found) for found in changeable_identities()),
     )
 
 
@@ -109,24 +98,20 @@ class Tally:
     failures: tuple[str, ...]
 
 
-def try_mutations(
-    case: ProofCase, count: int, draws: random.Random, progress: Callable[[int], None] | None = None
-) -> Tally:
-    """Change each subject of a case in turn, `count` times in all, and try every change."""
-    found = subjects(case)
+def try_mutations(case: ProofCase, count: int, draws: random.Random) -> Tally:
+    """Change each thing of a case in turn, `count` times in all, and try every change."""
+    found = changeables(case)
     believed, failures = [], []
     for number in range(count):
-        subject = found[number % len(found)]
-        changed = mutate(subject.original, draws)
+        thing = found[number % len(found)]
+        changed = mutate(thing.original, draws)
         try:
-            if changed != subject.original and subject.believe(changed):
-                believed.append(f"{subject.name}: {changed!r}")
+            if changed != thing.original and thing.believe(changed):
+                believed.append(f"{thing.name}: {changed!r}")
         except FedmunkeyError:
             pass
         except Exception as error:
-            failures.append(f"{subject.name}: {error!r} for {changed!r}")
-        if progress is not None and number % 1000 == 999:
-            progress(1000)
+            failures.append(f"{thing.name}: {error!r} for {changed!r}")
     return Tally(count, tuple(believed), tuple(failures))
 
 
