@@ -36,16 +36,8 @@ _WAY_OUT = "start it with munkey-server serve --joining-address, then join again
 class Joined:
     """What came of it.
 
-    Attributes
-    ----------
-    identity : Identity
-        The member's.
-    log_key : PublicKey
-        With which the coordinator signs the heads of its log.
-    signing_key_trusted : bool
-        Whether the coordinator trusts the key with which a site signs.
-    officers : int
-        Keys of requesters that a site's file of trusted keys has.
+    `log_key` is the coordinator's, `signing_key_trusted` says whether the coordinator trusts the key with which a site
+    signs, and `officers` is how many officers' keys a site trusts.
     """
 
     identity: Identity
@@ -57,24 +49,10 @@ class Joined:
 def join(invitation: Invitation, folder: Path, site: SiteFolder | None) -> Joined:
     """Join a federation.
 
-    Parameters
-    ----------
-    invitation : Invitation
-        The coordinator's.
-    folder : Path
-        Where the identity is to lie; made if it is not there.
-    site : SiteFolder or None
-        The folder of a site that joins; None for a requester.
-
-    Raises
-    ------
-    InvalidIdentity
-        If the folder holds an identity of another authority, name or role, or the service is not the one of the
-        invitation's authority, or it refuses the invitation.
-    InvalidProof
-        If the site's trusted keys name another log, or its key cannot be used.
-    ServiceUnavailable
-        If the service cannot be reached.
+    The identity is to lie in `folder`, which is made if it is not there; `site` is None for an officer. Raises
+    `InvalidIdentity` if the folder holds an identity of another authority, name or role, or the service is not the one
+    of the invitation's authority, or it refuses the invitation. Raises `InvalidProof` if the site's trusted keys name
+    another log, or its key cannot be used. Raises `ServiceUnavailable` if the service cannot be reached.
     """
     if (folder / CERTIFICATE_FILE).exists():
         raise InvalidIdentity(

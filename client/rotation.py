@@ -31,19 +31,8 @@ def rotate(folder: Path, address: str) -> Identity:
     The old one is good until the new one is first used, which the last step does. Interrupted at any moment, the
     folder holds an identity that works, and another rotation goes on from there.
 
-    Parameters
-    ----------
-    folder : Path
-        The identity's.
-    address : str
-        `host:port` of the deletion service.
-
-    Raises
-    ------
-    InvalidIdentity
-        If the identity cannot be used, is the coordinator's, or the service refuses it.
-    ServiceUnavailable
-        If the service cannot be reached.
+    Raises `InvalidIdentity` if the identity cannot be used, is the coordinator's, or the service refuses it. Raises
+    `ServiceUnavailable` if the service cannot be reached.
     """
     old = Identity.read(folder)
     if old.role is MemberRole.COORDINATOR:

@@ -29,13 +29,8 @@ from common.trusted_keys import Role, TrustedKey, TrustedKeys
 class SiteProofs:
     """What stands between a site's key store and the orders that come; it is a context manager.
 
-    Parameters
-    ----------
-    store : KeyStore
-        The site's key store. Its folder has the site's key, its trusted keys and its receipts, each of which may be
-        missing: without trusted keys any order is carried out, without a key nothing is signed.
-    clock : callable
-        Returns the time, with a zone.
+    The folder of the key store has the site's key, its trusted keys and its receipts, each of which may be missing:
+    without trusted keys any order is carried out, without a key nothing is signed.
     """
 
     def __init__(self, store: KeyStore, *, clock: Callable[[], datetime] = utc_now) -> None:
@@ -59,12 +54,8 @@ class SiteProofs:
     def carry_out(self, order: DeletionOrder) -> Acknowledgement:
         """Carry out an order, or refuse it; an order that was answered before keeps its answer.
 
-        Raises
-        ------
-        KeyStoreError
-            As `KeyStore.apply` does.
-        InvalidProof
-            If the site's own files of keys cannot be used; nothing is deleted, refused or signed then.
+        Raises `KeyStoreError` as `KeyStore.apply` does. Raises `InvalidProof` if the site's own files of keys cannot be
+        used; nothing is deleted, refused or signed then.
         """
         return self.carry_out_all([order])[0]
 

@@ -75,24 +75,11 @@ class DeletionChannel(DeletionService):
 
     Nothing is sent before the first call, and a lost connection is made again by the next one.
 
-    Parameters
-    ----------
-    address : str
-        `host:port` of the service.
-    timeout : float
-        Seconds that one call may take. Following a stream of orders has no such limit.
-    keepalive : float
-        Seconds after which a silent peer is asked whether it is there. The service takes those who ask more often than
-        it expects for attackers.
-    identity : Identity, optional
-        What is shown to the service over mutual TLS, and by which the service is known. The files of its folder are
-        followed, so that a rotation needs no restart. Without it, the connection is neither encrypted nor
-        authenticated.
-
-    Raises
-    ------
-    InvalidSetting
-        If the address is not of the form `host:port`.
+    One call may take `timeout` seconds; following a stream of orders has no such limit. After `keepalive` seconds a
+    silent peer is asked whether it is there; the service takes those who ask more often than it expects for attackers.
+    The identity is shown to the service over mutual TLS, and by it the service is known; the files of its folder are
+    followed, so that a rotation needs no restart. Without it, the connection is neither encrypted nor authenticated.
+    Raises `InvalidSetting` if the address is not of the form `host:port`.
     """
 
     def __init__(
@@ -142,24 +129,12 @@ class DeletionChannel(DeletionService):
         return status_from_wire(self._call(self._stub.Get, message).status)
 
     def page(self, page: str = "", size: int = 100, *, late: bool = False) -> StatusPage:
-        """Return up to `size` requests, fewer if they would not fit into one message; see `DeletionService.page`.
-
-        With `late`, only requests that are overdue.
-        """
+        """Return up to `size` requests, fewer if they would not fit into one message; see `DeletionService.page`."""
         check_page_size(size)
         with writing("a page"):
             message = deletion_pb2.ListRequest(page_size=size, page_token=page, late=late)
         answer = self._call(self._stub.List, message)
         return StatusPage(tuple(status_from_wire(status) for status in answer.statuses), answer.next_page_token)
-
-    def late_requests(self) -> Iterator[RequestStatus]:
-        """Yield every request that is overdue, in the order of their submission."""
-        page = StatusPage((), "")
-        while True:
-            page = self.page(page.next_page, late=True)
-            yield from page.statuses
-            if not page.next_page:
-                return
 
     def watch(self, site: str, after: int, *, follow: bool = False) -> Iterator[DeletionOrder]:
         """Yield a site's orders with numbers above `after`; see `DeletionService.watch`.

@@ -22,14 +22,7 @@ PREDICATE_TYPE = "urn:fedmunkey:log-head:v1"
 class LogHead:
     """One state of the log.
 
-    Attributes
-    ----------
-    size : int
-        Leaves.
-    root : bytes
-        32-byte root of their Merkle tree.
-    time : datetime
-        When it was signed.
+    `size` counts leaves, `root` is the 32-byte root of their Merkle tree, `time` is when it was signed.
     """
 
     size: int
@@ -63,14 +56,8 @@ class LogProof:
 class LogUpdate:
     """What a coordinator shows of its log to somebody who has seen an earlier state.
 
-    Attributes
-    ----------
-    head : Envelope
-        The head, signed.
-    consistency : tuple of bytes
-        Proof that the log extends the earlier state; empty where there was none or it has not grown.
-    inclusions : tuple of LogProof or None
-        For each leaf that was asked for, where it stands; None for one that is not in the log.
+    `consistency` proves that the log extends the earlier state; it is empty where there was none or the log has not
+    grown. `inclusions` says of each leaf that was asked for where it stands; None is for one that is not in the log.
     """
 
     head: Envelope

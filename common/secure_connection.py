@@ -30,16 +30,8 @@ def own_machine_options(address: str) -> list[tuple[str, Any]]:
 class Connection:
     """A channel to one address; safe for threads.
 
-    Parameters
-    ----------
-    address : str
-        `host:port`.
-    options : sequence
-        gRPC's.
-    identity : Identity or None
-        What it shows over mutual TLS; None for a connection that is neither encrypted nor authenticated.
-    make_stub : callable
-        Makes of a channel what calls are made with.
+    Without an identity it is neither encrypted nor authenticated. `options` are gRPC's; `make_stub` makes of a channel
+    what calls are made with.
     """
 
     def __init__(
@@ -92,15 +84,8 @@ class Connection:
     def fault(self, details: str) -> str:
         """Return why no connection comes about, as far as can be told: empty where the service is simply not there.
 
-        Parameters
-        ----------
-        details : str
-            What gRPC says of an attempt that failed.
-
-        Raises
-        ------
-        InvalidIdentity
-            If one side speaks TLS and the other does not, or the service is not this federation's coordinator.
+        `details` is what gRPC says of an attempt that failed. Raises `InvalidIdentity` if one side speaks TLS and the
+        other does not, or the service is not this federation's coordinator.
         """
         if "failed to connect" not in details:
             return ""

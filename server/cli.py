@@ -203,7 +203,7 @@ def requests(
     Example: munkey-server requests --service 127.0.0.1:9440 --late
     """
     with DeletionChannel(service, identity=_identity_of(coordinator_dir)) as channel:
-        statuses = list(channel.late_requests() if late else channel.requests())
+        statuses = list(channel.requests(late=late))
     if as_json:
         command_line.print_json([display.request_document(status) for status in statuses])
         return

@@ -20,13 +20,7 @@ from server.log_key import open_log_key
 
 @dataclass(frozen=True)
 class CoordinatorFolder:
-    """Where everything that the coordinator keeps lies.
-
-    Attributes
-    ----------
-    path : Path
-        The folder.
-    """
+    """Where everything that the coordinator keeps lies."""
 
     path: Path
 
@@ -60,12 +54,8 @@ class CoordinatorFolder:
     ) -> CertificateAuthority:
         """Make an authority, the coordinator's identity and the log's key; nothing that is there is overwritten.
 
-        An attempt that was interrupted before the authority was complete is made up for.
-
-        Raises
-        ------
-        InvalidSetting
-            If there is an authority already, no host is named, or one is no host.
+        An attempt that was interrupted before the authority was complete is made up for. Raises `InvalidSetting` if
+        there is an authority already, no host is named, or one is no host.
         """
         if (self.authority / CA_FILE).exists():
             raise InvalidSetting(

@@ -50,23 +50,11 @@ class DeletionServer:
 
     Without an identity, connections are neither encrypted nor authenticated.
 
-    Parameters
-    ----------
-    service : LedgerService
-        What is served; it stays open when the server stops.
-    address : str
-        `host:port` to listen on; port 0 takes one that is free.
-    identity : Identity, optional
-        The coordinator's: connections are mutual TLS, and only certificates of its authority are let in.
-    register : MemberRegister, optional
-        Says which of these are good, and so who may call what; needed with an identity.
-    authority : CertificateAuthority, optional
-        Signs certificates of members that rotate; nobody can without it.
-
-    Raises
-    ------
-    InvalidSetting
-        If the address is not of the form `host:port`.
+    The service stays open when the server stops; port 0 takes one that is free. With the coordinator's identity,
+    connections are mutual TLS and only certificates of its authority are let in; the register says which of these are
+    good, and so who may call what, and is needed with an identity. Members can rotate where there is an authority.
+    Without an identity, connections are neither encrypted nor authenticated. Raises `InvalidSetting` if the address is
+    not of the form `host:port`.
     """
 
     def __init__(
@@ -109,10 +97,7 @@ class DeletionServer:
     def start(self) -> int:
         """Listen, and serve in a thread of its own; return the port.
 
-        Raises
-        ------
-        InvalidSetting
-            If the address is in use or not this machine's.
+        Raises `InvalidSetting` if the address is in use or not this machine's.
         """
         if self._thread is not None:
             raise RuntimeError("the server was started already")

@@ -36,14 +36,8 @@ _LARGEST_NUMBER = 2**63 - 1
 class News:
     """What the followers of some sites should know.
 
-    Attributes
-    ----------
-    numbers : mapping
-        The number of each site's newest order.
-    request : DeletionRequest, optional
-        What these orders are for, where all are for the same and it is small; otherwise they are in the ledger.
-    left : collection of str
-        Sites that are no longer in the federation.
+    `numbers` has each site's newest order. `request` is what these orders are for, where all are for the same and it is
+    small; otherwise they are in the ledger. Sites in `left` are no longer in the federation.
     """
 
     numbers: Mapping[str, int]
@@ -54,16 +48,10 @@ class News:
 class LedgerService(DeletionService):
     """The coordinator's deletion service; safe for threads. Several may share a ledger, in one process or more.
 
-    Parameters
-    ----------
-    ledger : Ledger
-        Where requests are kept; it stays open when the service closes.
-    on_round : callable, optional
-        Called with a round's number after the round was written down and before its pending orders are counted, by one
-        thread at a time. It may submit requests and may take its time. If a caller repeats `open_round` because an
-        answer was lost, it is called again.
-    proofs : CoordinatorProofs, optional
-        Checks signatures; what passes is entered in the transparency log.
+    The ledger stays open when the service closes. `on_round` is called with a round's number after the round was
+    written down and before its pending orders are counted, by one thread at a time; it may submit requests and may take
+    its time. If a caller repeats `open_round` because an answer was lost, it is called again. With proofs, signatures
+    are checked, and what passes is entered in the transparency log.
     """
 
     def __init__(
@@ -84,11 +72,8 @@ class LedgerService(DeletionService):
     def submit(self, request: DeletionRequest) -> RequestStatus:
         """Write a request to the ledger, then wake the followers of every site that it addresses.
 
-        Raises
-        ------
-        InvalidDeletion
-            As `DeletionService.submit`, and if the request id is too long or not printable, or the request names more
-            records than one message can carry.
+        Raises `InvalidDeletion` as `DeletionService.submit`, and if the request id is too long or not printable, or the
+        request names more records than one message can carry.
         """
         if not is_bulk(request):
             return self.submit_soon(request).result()
@@ -118,12 +103,8 @@ class LedgerService(DeletionService):
     def watch(self, site: str, after: int, *, follow: bool = False) -> Iterator[DeletionOrder]:
         """Yield a site's orders with numbers above `after`; see `DeletionService.watch`.
 
-        With `follow`, the iterator ends when the service is closed.
-
-        Raises
-        ------
-        InvalidDeletion
-            At once, as `check_position` does.
+        With `follow`, the iterator ends when the service is closed. Raises `InvalidDeletion` at once, as
+        `check_position` does.
         """
         self.check_position(site, after)
         return self._follow(site, after) if follow else self._backlog(site, after)
@@ -131,19 +112,9 @@ class LedgerService(DeletionService):
     def acknowledge(self, acknowledgement: Acknowledgement) -> None:
         """Write a site's answer to the ledger.
 
-        Raises
-        ------
-        InvalidDeletion
-            As `DeletionService.acknowledge`, and if the answer contradicts itself.
+        Raises `InvalidDeletion` as `DeletionService.acknowledge`, and if the answer contradicts itself.
         """
-        self.acknowledge_soon(acknowledgement).result()
-
-    def acknowledge_soon(self, acknowledgement: Acknowledgement) -> Future[None]:
-        """Acknowledge without waiting until the answer is on disk; the future is `acknowledge`'s outcome.
-
-        With proofs, its receipt is checked before this returns, for which the ledger is read.
-        """
-        return self.acknowledge_all_soon([acknowledgement])[0]
+        self.acknowledge_all([acknowledgement])
 
     def acknowledge_all(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Write several answers together; see `DeletionService.acknowledge_all`."""
@@ -151,7 +122,10 @@ class LedgerService(DeletionService):
             future.result()
 
     def acknowledge_all_soon(self, acknowledgements: Sequence[Acknowledgement]) -> list[Future[None]]:
-        """Acknowledge several orders without waiting; see `acknowledge_soon`."""
+        """Acknowledge orders without waiting until the answers are on disk; a future is `acknowledge`'s outcome.
+
+        With proofs, receipts are checked before this returns, for which the ledger is read.
+        """
         for _ in acknowledgements:
             hit(Failpoint.ACKNOWLEDGE_RECEIVED)
         logged = self._check_receipts(acknowledgements)
@@ -189,11 +163,9 @@ class LedgerService(DeletionService):
     def check_position(self, site: str, after: int) -> None:
         """Check that a site which has applied orders up to `after` can go on from there.
 
-        Raises
-        ------
-        InvalidDeletion
-            If the site is not in the federation, `after` is negative, or the ledger has no order with that number: it
-            was replaced by an older copy, or the site belongs to another federation, and would skip the next orders.
+        Raises `InvalidDeletion` if the site is not in the federation, `after` is negative, or the ledger has no order
+        with that number: it was replaced by an older copy, or the site belongs to another federation, and would skip
+        the next orders.
         """
         last = self.ledger.last_number(site)
         if after < 0:

@@ -40,18 +40,8 @@ _log = logging.getLogger(__name__)
 class Joining:
     """How a member joins, and what it touches.
 
-    Attributes
-    ----------
-    register : MemberRegister
-        Where the member is entered.
-    ledger : Ledger
-        Where a site is registered.
-    authority : CertificateAuthority
-        Signs the certificate.
-    log_key : PublicKey
-        Handed to members.
-    trust : Path
-        The coordinator's file of trusted keys; a site's signing key is added to it if it is there.
+    `log_key` is handed to members. A site is registered in the ledger, and its signing key is added to the
+    coordinator's file of trusted keys (`trust`) if that is there.
     """
 
     register: MemberRegister
@@ -63,12 +53,8 @@ class Joining:
     def join(self, message: membership_pb2.JoinRequest) -> membership_pb2.JoinResponse:
         """Have a member join; asked again by the same, it does again what an interruption may have left undone.
 
-        Raises
-        ------
-        InvalidIdentity
-            If the invitation or the request for a certificate is not good.
-        InvalidProof
-            If a site's signing key is missing, not its own or another's already.
+        Raises `InvalidIdentity` if the invitation or the request for a certificate is not good. Raises `InvalidProof`
+        if a site's signing key is missing, not its own or another's already.
         """
         role, key, signing = read_join_request(message)
         site = signing is not None
@@ -131,19 +117,8 @@ class JoiningServicer(membership_pb2_grpc.JoiningServicer):
 class JoiningServer:
     """Lets members join at an address until it is stopped.
 
-    Parameters
-    ----------
-    joining : Joining
-        What is served.
-    address : str
-        `host:port` to listen on; port 0 takes one that is free.
-    identity : Identity
-        The coordinator's, by which members know it.
-
-    Raises
-    ------
-    InvalidSetting
-        If the address is not of the form `host:port`, is in use or not this machine's.
+    Port 0 takes one that is free; by the coordinator's identity members know it. Raises `InvalidSetting` if the address
+    is not of the form `host:port`, is in use or not this machine's.
     """
 
     def __init__(self, joining: Joining, address: str, identity: Identity) -> None:

@@ -29,14 +29,7 @@ class LeafKind(StrEnum):
 class Leaf:
     """One leaf.
 
-    Attributes
-    ----------
-    kind : LeafKind
-        What it holds.
-    name : str
-        Which one; a second leaf of the same kind and name is not appended.
-    content : bytes
-        What is hashed.
+    `content` is what is hashed; a second leaf of the same kind and name is not appended.
     """
 
     kind: LeafKind
@@ -62,17 +55,8 @@ def receipt_name(site: str, number: int) -> str:
 def append_leaves(connection: Connection, leaves: Sequence[Leaf]) -> list[bytes]:
     """Append leaves and return the contents that the log holds under their names: earlier ones, where there are any.
 
-    Parameters
-    ----------
-    connection : Connection
-        In a transaction that has the database to itself.
-    leaves : sequence of Leaf
-        In the order in which they are appended.
-
-    Raises
-    ------
-    ServiceUnavailable
-        If the log has lost a part of its tree.
+    The connection is in a transaction that has the database to itself. Raises `ServiceUnavailable` if the log has lost
+    a part of its tree.
     """
     if not leaves:
         return []

@@ -39,20 +39,8 @@ _UNUSED_KEY = "the invitation was used already, for another key; ask for another
 class Member:
     """One certificate of a member.
 
-    Attributes
-    ----------
-    name, role
-        Who it is.
-    serial, fingerprint : str
-        Of the certificate, hexadecimal.
-    joined_at, not_after : datetime
-        From when to when it is good.
-    in_use : bool
-        Whether it has been used; False for one that waits to take the place of another.
-    replaced_at, revoked_at : datetime, optional
-        When another took its place, and when it was revoked.
-    reason : str
-        Why it was revoked.
+    Serial and fingerprint are hexadecimal. It is good from `joined_at` to `not_after`, and not `in_use` while it waits
+    to take the place of another.
     """
 
     name: str
@@ -78,15 +66,7 @@ class Member:
 
 
 class MemberRegister:
-    """Who may be at the other end of a connection; safe for threads and for several processes.
-
-    Parameters
-    ----------
-    engine : Engine
-        The ledger's database.
-    clock : callable
-        Returns the time, with a zone.
-    """
+    """Who may be at the other end of a connection; safe for threads and for several processes."""
 
     def __init__(self, engine: Engine, *, clock: Callable[[], datetime] = utc_now) -> None:
         self._engine = engine
@@ -95,13 +75,9 @@ class MemberRegister:
     def invite(self, name: str, role: MemberRole, days: float = INVITATION_DAYS) -> bytes:
         """Let somebody join under a name, within some days; return the token, which is kept nowhere.
 
-        An earlier invitation under that name that was not used is good no more.
-
-        Raises
-        ------
-        InvalidIdentity
-            If the name cannot stand in a certificate, is the coordinator's or of the data-protection office as a whole,
-            or is that of a member.
+        An earlier invitation under that name that was not used is good no more. Raises `InvalidIdentity` if the name
+        cannot stand in a certificate, is the coordinator's or of the data-protection office as a whole, or is that of a
+        member.
         """
         check_member_name(name)
         if role is MemberRole.COORDINATOR or name == COORDINATOR:
@@ -129,11 +105,8 @@ class MemberRegister:
     ) -> x509.Certificate:
         """Give the holder of an invitation its first certificate; the same one if the same key asks again.
 
-        Raises
-        ------
-        InvalidIdentity
-            If the invitation is unknown, has expired, was used for another key or is for another name or role, or a
-            member has the name.
+        Raises `InvalidIdentity` if the invitation is unknown, has expired, was used for another key or is for another
+        name or role, or a member has the name.
         """
         with self._writing() as connection:
             now = self._clock()
@@ -177,15 +150,11 @@ class MemberRegister:
     def rotate(self, serial: str, key: ec.EllipticCurvePublicKey, authority: CertificateAuthority) -> x509.Certificate:
         """Give a member a certificate for a fresh key, which takes the place of the present one when it is first used.
 
-        The same key again has the same certificate; another one takes the place of one that waits.
-
-        Raises
-        ------
-        InvalidIdentity
-            If the certificate with this serial is not good, or another member has the key.
+        The same key again has the same certificate; another one takes the place of one that waits. Raises
+        `InvalidIdentity` if the certificate with this serial is not good, or another member has the key.
         """
-        if (fault := self.check(serial)) is not None:
-            raise InvalidIdentity(fault)
+        if (fault := self.find_fault(serial)) is not None:
+            raise InvalidIdentity(fault.reason)
         with self._writing() as connection:
             now = self._clock()
             row = _find(connection, serial)
@@ -206,10 +175,7 @@ class MemberRegister:
     def revoke(self, name: str, reason: str) -> int:
         """Shut a member out for good: every certificate of it, and invitations under its name; return how many.
 
-        Raises
-        ------
-        InvalidIdentity
-            If there is no such member, or the reason is no line of text.
+        Raises `InvalidIdentity` if there is no such member, or the reason is no line of text.
         """
         if not reason or not is_reason(reason):
             raise InvalidIdentity(f"a reason is one line of at most {REASON_CHARACTERS} characters, and not empty")
@@ -223,10 +189,6 @@ class MemberRegister:
             if not shut_out and not connection.execute(select(MemberRow.serial).where(MemberRow.name == name)).first():
                 raise InvalidIdentity(f"there is no member {name!r}; munkey-server members lists those that are")
         return shut_out
-
-    def check(self, serial: str) -> str | None:
-        """Return why the certificate with a serial is not good, or None if it is; as `find_fault`."""
-        return None if (fault := self.find_fault(serial)) is None else fault.reason
 
     def find_fault(self, serial: str) -> Refusal | None:
         """Return what is wrong with the certificate with a serial, or None if it is good.
@@ -319,20 +281,23 @@ class MemberRegister:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except DBAPIError as error:
-            raise ServiceUnavailable(f"the register of members cannot be used: {error.orig}; try again") from None
+        with _explained(), self._engine.connect() as connection:
+            yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        try:
-            with self._engine.execution_options(write=True).connect() as connection, connection.begin():
-                have_to_itself(connection)
-                yield connection
-        except DBAPIError as error:
-            raise ServiceUnavailable(f"the register of members cannot be used: {error.orig}; try again") from None
+        writing = self._engine.execution_options(write=True)
+        with _explained(), writing.connect() as connection, connection.begin():
+            have_to_itself(connection)
+            yield connection
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        raise ServiceUnavailable(f"the register of members cannot be used: {error.orig}; try again") from None
 
 
 def serial_of(certificate: x509.Certificate) -> str:

@@ -9,21 +9,13 @@ from common.call_errors import ending
 from common.identities.identity import certificate_pem
 from common.identities.keys import read_signing_request
 from protos import membership_pb2, membership_pb2_grpc
-from server.admission import caller_of
+from server.admission import serial_of_caller
 from server.authority import CertificateAuthority
 from server.members import MemberRegister
 
 
 class MembershipServicer(membership_pb2_grpc.MembershipServicer):
-    """Answers calls of members that were admitted.
-
-    Parameters
-    ----------
-    register : MemberRegister
-        Where certificates are entered.
-    authority : CertificateAuthority
-        Signs them.
-    """
+    """Answers calls of members that were admitted."""
 
     def __init__(self, register: MemberRegister, authority: CertificateAuthority) -> None:
         self._register = register
@@ -31,7 +23,7 @@ class MembershipServicer(membership_pb2_grpc.MembershipServicer):
 
     async def Rotate(self, message: membership_pb2.RotateRequest, context: Any) -> Any:  # noqa: N802
         """Give the caller a certificate for a fresh key."""
-        serial, _, _ = caller_of(context)
+        serial = serial_of_caller(context)
 
         def rotate() -> membership_pb2.RotateResponse:
             made = self._register.rotate(serial, read_signing_request(message.signing_request), self._authority)

@@ -25,10 +25,7 @@ MOST_REFERENCES = 10_000
 class OrderStream:
     """What one reader waits for.
 
-    Attributes
-    ----------
-    left : bool
-        Whether the site is no longer in the federation.
+    `left` says whether the site is no longer in the federation.
     """
 
     def __init__(self) -> None:

@@ -27,14 +27,7 @@ from server.log_leaves import LeafKind, receipt_name
 class CoordinatorProofs:
     """Checks signatures before anything is entered, and certifies with the log; the ledger writes down what passed.
 
-    Parameters
-    ----------
-    log : TransparencyLog
-        Where requests and receipts go.
-    keys : Path, optional
-        File of trusted keys, read again at each use. Without it the coordinator checks no signer.
-    clock : callable
-        Returns the time, with a zone.
+    The file of trusted keys is read again at each use; without it the coordinator checks no signer.
     """
 
     def __init__(
@@ -47,15 +40,8 @@ class CoordinatorProofs:
     def check_request(self, request: DeletionRequest) -> bool:
         """Check a request's signature, its time and that it was not altered.
 
-        Returns
-        -------
-        bool
-            Whether it bears a signature, and so goes into the log.
-
-        Raises
-        ------
-        NotAllowed
-            With the reason. Without trusted keys, a request may be unsigned and its signer is not checked.
+        Returns whether it bears a signature, and so goes into the log. Raises `NotAllowed` with the reason. Without
+        trusted keys, a request may be unsigned and its signer is not checked.
         """
         if not self.concerns(request):
             return False
@@ -76,22 +62,9 @@ class CoordinatorProofs:
     def check_receipt(self, answer: Acknowledgement, request: bytes) -> bool:
         """Check that an answer bears the receipt of the site that gives it.
 
-        Parameters
-        ----------
-        answer : Acknowledgement
-            What the site answers.
-        request : bytes
-            Digest of what it was sent (`OpenedRequest.digest`).
-
-        Returns
-        -------
-        bool
-            Whether there is a receipt, which then goes into the log.
-
-        Raises
-        ------
-        InvalidDeletion
-            If there is no receipt where keys are trusted, or it is for something else or by somebody else.
+        `request` is the digest of what the site was sent (`OpenedRequest.digest`). Returns whether there is a receipt,
+        which then goes into the log. Raises `InvalidDeletion` if there is no receipt where keys are trusted, or it is
+        for something else or by somebody else.
         """
         if not self.concerns(answer):
             return False
@@ -118,10 +91,8 @@ class CoordinatorProofs:
     def certificate(self, status: RequestStatus) -> bytes:
         """Return the certificate of a request that every site has answered.
 
-        Raises
-        ------
-        InvalidDeletion
-            If the request is not signed, a site has not answered, or one answered without a receipt.
+        Raises `InvalidDeletion` if the request is not signed, a site has not answered, or one answered without a
+        receipt.
         """
         name = status.request.request_id
         content = self.log.content(LeafKind.REQUEST, name)

@@ -158,32 +158,26 @@ def test_used_invitation_is_refused(coordinator: Coordinator, site: SiteFolder, 
     assert not (thief.identity / CERTIFICATE_FILE).exists()
 
 
-def test_expired_invitation_is_refused(coordinator: Coordinator, site: SiteFolder, clock: Clock) -> None:
-    invitation = coordinator.invite(SITE, days=2)
-    clock.ahead = timedelta(days=2)
+def test_expired_earlier_and_altered_invitations_are_refused(
+    coordinator: Coordinator, site: SiteFolder, clock: Clock
+) -> None:
+    expired, earlier, later = coordinator.invite(OTHER), coordinator.invite(SITE), coordinator.invite(SITE, days=3)
+    document = json.loads(later.read_text())
 
-    with pytest.raises(InvalidIdentity, match="the invitation expired on"):
-        join_as_site(invitation, site)
+    def refuses(fault: str, invitation: Path) -> None:
+        with pytest.raises(InvalidIdentity, match=fault):
+            join_as_site(invitation, site)
 
-
-def test_earlier_invitation_is_good_no_more(coordinator: Coordinator, site: SiteFolder) -> None:
-    earlier, later = coordinator.invite(SITE), coordinator.invite(SITE)
-
-    with pytest.raises(InvalidIdentity, match="a later one has taken its place"):
-        join_as_site(earlier, site)
+    refuses("a later one has taken its place", earlier)
+    clock.ahead = timedelta(days=1)
+    refuses("the invitation expired on", expired)
+    later.write_text(json.dumps({**document, "name": OTHER}))
+    refuses("altered: it is for another name or role", later)
+    later.write_text(json.dumps({**document, "token": "00" * 32}))
+    refuses("the invitation is unknown", later)
+    clock.ahead = timedelta(0)
+    later.write_text(json.dumps(document))
     assert join_as_site(later, site).identity.name == SITE
-
-
-def test_altered_invitation_is_refused(coordinator: Coordinator, site: SiteFolder) -> None:
-    invitation = coordinator.invite(SITE)
-    document = json.loads(invitation.read_text())
-
-    invitation.write_text(json.dumps({**document, "name": OTHER}))
-    with pytest.raises(InvalidIdentity, match="altered: it is for another name or role"):
-        join_as_site(invitation, site)
-    invitation.write_text(json.dumps({**document, "token": "00" * 32}))
-    with pytest.raises(InvalidIdentity, match="the invitation is unknown"):
-        join_as_site(invitation, site)
 
 
 def test_second_member_of_a_name_is_refused(coordinator: Coordinator, site: SiteFolder) -> None:

@@ -28,18 +28,8 @@ SIGNING_CONTEXT = b"fedmunkey joining"
 class Invitation:
     """What the coordinator hands to somebody who is to join, over a way that both trust.
 
-    Attributes
-    ----------
-    federation : str
-        What the coordinator calls the federation.
-    name, role
-        Who is invited, as what.
-    address : str
-        `host:port` at which members join.
-    authority : x509.Certificate
-        The federation's authority, by which the coordinator is known.
-    token : bytes
-        `TOKEN_BYTES` random ones, good once; of it the coordinator keeps a hash only.
+    `federation` is what the coordinator calls it, `address` the `host:port` at which members join. By the authority the
+    coordinator is known. The token is `TOKEN_BYTES` random bytes, good once; of it the coordinator keeps a hash only.
     """
 
     federation: str
@@ -71,11 +61,8 @@ class Invitation:
     def read(cls, path: Path) -> Invitation:
         """Read an invitation.
 
-        Raises
-        ------
-        InvalidIdentity
-            If the file cannot be read, can be read by others than its owner, is no invitation, or the certificate in
-            it is not that of its fingerprint.
+        Raises `InvalidIdentity` if the file cannot be read, can be read by others than its owner, is no invitation, or
+        the certificate in it is not that of its fingerprint.
         """
         what = f"the invitation {path}"
         data = read_private(path, "an invitation", error=InvalidIdentity)

@@ -50,10 +50,7 @@ def member_uri(role: MemberRole, name: str) -> str:
 def member_of(certificate: x509.Certificate) -> tuple[MemberRole, str]:
     """Return the role and the name that a certificate gives its holder.
 
-    Raises
-    ------
-    InvalidIdentity
-        If it names no member of a federation, or more than one.
+    Raises `InvalidIdentity` if it names no member of a federation, or more than one.
     """
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

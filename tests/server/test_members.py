@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from server.ledger import Ledger
 from server.members import MemberRegister, serial_of
 from server.refusals import Cause
 from tests.coordinator import SITE, fresh_key
-from tests.server.databases import postgresql_database
 
 NOON = datetime(2025, 5, 17, 12, tzinfo=UTC)
 
@@ -41,20 +39,17 @@ class Registers:
         return serial_of(self.one.rotate(serial, fresh_key(), self.authority))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def registers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registers]:
-    with ExitStack() as stack:
-        database = str(tmp_path / "ledger.sqlite")
-        if request.param == "postgresql":
-            database = stack.enter_context(postgresql_database())
-        yield Registers(stack.enter_context(Ledger(database)), stack.enter_context(Ledger(database)))
+@pytest.fixture
+def registers(database: str) -> Iterator[Registers]:
+    with Ledger(database) as one, Ledger(database) as two:
+        yield Registers(one, two)
 
 
 def test_member_that_one_process_lets_join_is_known_to_the_other(registers: Registers) -> None:
     serial = registers.join()
 
-    assert registers.one.check(serial) is None
-    assert registers.two.check(serial) is None
+    assert registers.one.find_fault(serial) is None
+    assert registers.two.find_fault(serial) is None
     (member,) = registers.one.list()
     assert (member.name, member.role, member.joined_at) == (SITE, MemberRole.SITE, NOON)
     assert member.state(NOON) == "in use"
@@ -78,7 +73,7 @@ def test_revoked_member_may_be_invited_again(registers: Registers) -> None:
 
     new = registers.join()
 
-    assert registers.one.check(new) is None
+    assert registers.one.find_fault(new) is None
     assert registers.one.find_fault(old) is not None
 
 
@@ -100,8 +95,8 @@ def test_rotated_certificate_replaces_the_old_one_at_its_first_use_at_any_proces
     old = registers.join()
     new = registers.rotate(old)
 
-    assert registers.one.check(old) is None
-    assert registers.two.check(new) is None
+    assert registers.one.find_fault(old) is None
+    assert registers.two.find_fault(new) is None
     fault = registers.one.find_fault(old)
     assert fault is not None
     assert fault.cause is Cause.REPLACED
@@ -114,7 +109,7 @@ def test_rotation_that_was_never_used_gives_way_to_the_next(registers: Registers
     fault = registers.one.find_fault(first)
     assert fault is not None
     assert fault.cause is Cause.UNKNOWN
-    assert registers.one.check(second) is None
+    assert registers.one.find_fault(second) is None
 
 
 def test_certificate_is_good_until_its_last_moment(registers: Registers) -> None:
@@ -122,7 +117,7 @@ def test_certificate_is_good_until_its_last_moment(registers: Registers) -> None
     (member,) = registers.one.list()
 
     registers.now = member.not_after - timedelta(seconds=1)
-    assert registers.one.check(serial) is None
+    assert registers.one.find_fault(serial) is None
     registers.now = member.not_after
     fault = registers.one.find_fault(serial)
     assert fault is not None
@@ -159,7 +154,7 @@ def test_register_and_invitation_of_an_earlier_version_say_requester(registers: 
     rotated = registers.rotate(serial)
 
     assert [member.role for member in registers.one.list()] == [MemberRole.OFFICER] * 2
-    assert registers.two.check(rotated) is None
+    assert registers.two.find_fault(rotated) is None
 
 
 @pytest.mark.parametrize("reason", ["", "two\nlines", "x" * 1001])

@@ -29,6 +29,12 @@ from server.deletion_service import LedgerService
 from .conftest import OTHER, SITE, Run, carry_out
 
 
+@pytest.fixture
+def officer(secret: Path, service: str) -> list[object]:
+    """The words with which the officer asks."""
+    return ["forget", "--as", "officer", "--secret", secret, "--service", service]
+
+
 def test_site_forgets_its_own_subject(
     run: Run, folder: SiteFolder, ledger: LedgerService, service: str, secret: Path
 ) -> None:
@@ -102,13 +108,11 @@ def test_site_forgets_everything_after_a_question(
     assert ledger.page().statuses[0].request.target == WholeSite(SITE)
 
 
-def test_officer_asks_every_site_about_a_subject(run: Run, ledger: LedgerService, service: str, secret: Path) -> None:
-    words = ["forget", "--subject", "patient-1", "--request-id", "request-1", "--service", service]
-    officer = ["--as", "officer", "--secret", secret]
+def test_officer_asks_every_site_about_a_subject(run: Run, ledger: LedgerService, officer: list[object]) -> None:
     asked = threading.Thread(target=answer_when_asked, args=(ledger, "request-1"))
     asked.start()
 
-    ended = run(*words, *officer)
+    ended = run(*officer, "--subject", "patient-1", "--request-id", "request-1")
     asked.join()
 
     assert ended.code == 0
@@ -123,19 +127,18 @@ def test_officer_asks_every_site_about_a_subject(run: Run, ledger: LedgerService
 
 
 def test_officer_reads_what_certified_sites_leave_together(
-    run: Run, ledger: LedgerService, service: str, secret: Path
+    run: Run, ledger: LedgerService, officer: list[object]
 ) -> None:
-    words = ["forget", "--subject", "patient-1", "--request-id", "request-1", "--service", service, "--wait", "0.01"]
-    officer = ["--as", "officer", "--secret", secret]
-    run(*words, *officer)
+    words = [*officer, "--subject", "patient-1", "--request-id", "request-1", "--wait", "0.01"]
+    run(*words)
     for site, losses in ((SITE, (1.0, 2.0)), (OTHER, (0.5, 0.5))):
         record, subject = losses
         bounds = (PrivacyLoss(record, 1e-5), PrivacyLoss(subject, 1e-5, 1 if record == subject else 2))
         counts = (SiteState.ERASED, 1, 1, Guarantee.CERTIFIED, 0.25, "")
         ledger.acknowledge(Acknowledgement(1, site, "request-1", *counts, *bounds))
 
-    shown = run(*words, *officer)
-    document = run(*words, *officer, "--json").json
+    shown = run(*words)
+    document = run(*words, "--json").json
 
     rows = [" ".join(line.split()) for line in shown.out.splitlines() if line.startswith("hospital-")]
     assert rows == [
@@ -179,11 +182,9 @@ def test_officer_asks_one_site_or_all(
     assert ledger.page().statuses[0].request.target == expected
 
 
-def test_request_that_is_not_answered_in_time_can_be_looked_up(run: Run, service: str, secret: Path) -> None:
-    officer = ["--as", "officer", "--secret", secret, "--service", service]
-
-    ended = run("forget", "--subject", "patient-1", *officer, "--request-id", "request-1", "--wait", "0.01")
-    document = run("forget", "--subject", "patient-1", *officer, "--wait", 0, "--json").json
+def test_request_that_is_not_answered_in_time_can_be_looked_up(run: Run, service: str, officer: list[object]) -> None:
+    ended = run(*officer, "--subject", "patient-1", "--request-id", "request-1", "--wait", "0.01")
+    document = run(*officer, "--subject", "patient-1", "--wait", 0, "--json").json
 
     assert ended.code == 0
     assert f"pending at {SITE}, {OTHER}" in ended.out
@@ -220,12 +221,16 @@ def test_mistake_in_a_request_is_one_line(
 
 
 def test_more_records_than_a_request_may_name_are_asked_for_in_several(
-    run: Run, ledger: LedgerService, service: str, secret: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run,
+    ledger: LedgerService,
+    service: str,
+    officer: list[object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(requester, "MAXIMUM_REFERENCES", 2)
     (tmp_path / "ids.txt").write_text("scan-1\nscan-2\nscan-3\n")
-    words = ["forget", "--records-file", tmp_path / "ids.txt", "--as", "officer", "--secret", secret]
-    words += ["--service", service, "--request-id", "large", "--wait", 0]
+    words = [*officer, "--records-file", tmp_path / "ids.txt", "--request-id", "large", "--wait", 0]
 
     asked = run(*words)
     carry_out(ledger, SITE, records=1)
@@ -258,16 +263,14 @@ def test_request_in_several_is_late_where_one_of_them_is() -> None:
     assert requester.together(request, statuses[:1] + statuses[2:]).state is RequestState.DISPATCHED
 
 
-def test_refusal_of_the_service_is_one_line(run: Run, service: str) -> None:
-    officer = ["--as", "officer", "--service", service, "--yes"]
+def test_refusal_of_the_service_is_one_line(run: Run, officer: list[object]) -> None:
+    error = run(*officer, "--everything", "--site", "hospital-9", "--yes").error
 
-    assert "'hospital-9' is not registered" in run("forget", "--everything", "--site", "hospital-9", *officer).error
+    assert "'hospital-9' is not registered" in error
 
 
-def test_request_that_may_have_been_lost_is_asked_again_by_its_id(run: Run, secret: Path) -> None:
-    officer = ["--as", "officer", "--secret", secret, "--service", "127.0.0.1:1"]
-
-    error = run("forget", "--subject", "a", *officer, "--request-id", "request-1").error
+def test_request_that_may_have_been_lost_is_asked_again_by_its_id(run: Run, officer: list[object]) -> None:
+    error = run(*officer, "--subject", "a", "--request-id", "request-1", "--service", "127.0.0.1:1").error
 
     assert "cannot be reached" in error
     assert "--request-id request-1" in error
