@@ -197,7 +197,7 @@ def test_systemd_is_told_once_all_is_up(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.processes
 @pytest.mark.parametrize(("module", "words"), [("client.cli", ["--help"]), ("server.cli", ["--help"])])
 def test_module_in_the_working_directory_is_never_run(tmp_path: Path, module: str, words: list[str]) -> None:
-    for name in ("client", "common", "protos", "server", "json"):
+    for name in ("client", "common", "fedmunkey", "protos", "server", "json"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the working directory was run')\n")
 
     ended = subprocess.run(own_program(module, *words), cwd=tmp_path, capture_output=True, text=True)  # noqa: S603
