@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from common.errors import InvalidSetting
 from simulations.bench import (
     deletion_growth,
-    deletion_service,
     deletion_speed,
-    encryption,
+    encryption_cost,
     million_entries,
     neighbour_search,
     noisy_training,
     packed_ensemble,
-    proofs,
+    proof_cost,
+    service_load,
     serving,
     site_memory,
     training_epoch,
@@ -31,10 +31,10 @@ GROUPS: tuple[Group, ...] = (
     site_memory.GROUP,
     deletion_growth.GROUP,
     deletion_speed.GROUP,
-    encryption.GROUP,
+    encryption_cost.GROUP,
     million_entries.GROUP,
-    deletion_service.GROUP,
-    proofs.GROUP,
+    service_load.GROUP,
+    proof_cost.GROUP,
 )
 """In the order in which they are measured."""
 

@@ -104,7 +104,9 @@ class Federation:
         settings = SETTINGS.replace(deletion_service=address, seed=seed)
         changed = {name: value for name, value in settings.to_config().items() if value != Settings().to_config()[name]}
         words = (str(site.folder.path), *(f"{name}={value}" for name, value in changed.items()))
-        return Program("simulations.faults.training:main", words, self.folder / f"{site.name}-training.log", nice=5)
+        return Program(
+            "simulations.faults.site_training:main", words, self.folder / f"{site.name}-training.log", nice=5
+        )
 
 
 def record_id(number: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import socket
 import struct
@@ -88,8 +89,9 @@ class Proxy:
         def reset() -> None:
             self.cuts += bool(self._writers)
             for writer in self._writers:
-                # Closed with this, a connection is reset instead of ended in order.
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+                # Closed with this, a connection is reset instead of ended in order; it may have ended already.
+                with contextlib.suppress(OSError):
+                    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
                 writer.transport.abort()
 
         self._call(reset)

@@ -41,7 +41,7 @@ PRELOAD = (
     "client.cli",
     "client.commands.orders",
     "simulations.faults.jumping_clock",
-    "simulations.faults.training",
+    "simulations.faults.site_training",
     "torch._dynamo",
 )
 """What a process may import, imported once before any is forked."""

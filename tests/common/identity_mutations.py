@@ -25,21 +25,20 @@ from tests.proof_case import SITES, START
 Believe = Callable[[bytes], bool]
 """Raises `FedmunkeyError` if it does not believe bytes; returns whether they say what the original does not."""
 
+Changeable = tuple[bytes, Believe]
+"""What is believed as it is, and what believes or refuses a change of it."""
 
-def changeable_identities() -> tuple[tuple[str, bytes, Believe], ...]:
-    """Return the name, the bytes and the belief of each."""
+
+def changeable_identities() -> dict[str, Changeable]:
+    """Return each by its name."""
     authority = CertificateAuthority.make("federation", START)
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = authority.issue(key.public_key(), MemberRole.SITE, SITES[0], START)
     request = _join_request(key)
-    return (
-        (
-            "member's certificate",
-            certificate_pem(certificate),
-            _believe_member(authority.certificate, certificate),
-        ),
-        ("joining", request.SerializeToString(deterministic=True), _believe_joining(request)),
-    )
+    return {
+        "member's certificate": (certificate_pem(certificate), _believe_member(authority.certificate, certificate)),
+        "joining": (request.SerializeToString(deterministic=True), _believe_joining(request)),
+    }
 
 
 def _believe_member(authority: x509.Certificate, original: x509.Certificate) -> Believe:

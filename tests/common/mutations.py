@@ -6,7 +6,7 @@ import base64
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from client.trust import check_order
 from common.certificate import verify_certificate
-from common.errors import FedmunkeyError, InvalidProof
+from common.errors import InvalidProof
 from common.log_heads import LogHead
 from common.receipts import Receipt
 from common.signed_requests import OpenedRequest
@@ -24,20 +24,11 @@ from common.signing.statements import PAYLOAD_TYPE, read_envelope
 from common.trusted_keys import Role
 from common.wire import order_from_wire, order_to_wire
 from protos import deletion_pb2
-from tests.common.identity_mutations import Believe, changeable_identities
+from tests.common.identity_mutations import Changeable, changeable_identities
 from tests.proof_case import SECRET, SITES, START, STRANGER, TRUST, ProofCase
 
 
-@dataclass(frozen=True)
-class Changeable:
-    """One thing to change: what it is, its bytes as they are believed, and what believes them or does not."""
-
-    name: str
-    original: bytes
-    believe: Believe
-
-
-def changeables(case: ProofCase) -> tuple[Changeable, ...]:
+def changeables(case: ProofCase) -> dict[str, Changeable]:
     """Return what there is to change: what is signed or sent of deletions, and of identities."""
     now = START + timedelta(days=1)
     order = case.order
@@ -61,10 +52,6 @@ def changeables(case: ProofCase) -> tuple[Changeable, ...]:
         TRUST.verify(envelope, Role.LOG, LogHead.of(envelope).time)
         return True
 
-    def certificate(data: bytes) -> bool:
-        verify_certificate(data, TRUST)
-        return True
-
     def message(data: bytes) -> bool:
         found = deletion_pb2.DeletionOrder()
         try:
@@ -79,46 +66,14 @@ def changeables(case: ProofCase) -> tuple[Changeable, ...]:
         # next. What the requester signed must be what it was.
         return changed.request != order.request or changed.request.signature != order.request.signature
 
-    return (
-        Changeable("request", order.request.signature, check),
-        Changeable("receipt", case.receipt, receipt),
-        Changeable("log head", case.head, head),
-        Changeable("certificate", case.certificate, certificate),
-        Changeable("stream message", order_to_wire(order).SerializeToString(deterministic=True), message),
-        *(Changeable(*found) for found in changeable_identities()),
-    )
-
-
-@dataclass(frozen=True)
-class Tally:
-    """What became of changed things: how many were tried, which were believed and which made a program fail."""
-
-    tried: int
-    believed: tuple[str, ...]
-    failures: tuple[str, ...]
-
-
-def try_mutations(case: ProofCase, count: int, draws: random.Random) -> Tally:
-    """Change each thing of a case in turn, `count` times in all, and try every change."""
-    found = changeables(case)
-    believed, failures = [], []
-    for number in range(count):
-        thing = found[number % len(found)]
-        changed = mutate(thing.original, draws)
-        try:
-            if changed != thing.original and thing.believe(changed):
-                believed.append(f"{thing.name}: {changed!r}")
-        except FedmunkeyError:
-            pass
-        except Exception as error:
-            failures.append(f"{thing.name}: {error!r} for {changed!r}")
-    return Tally(count, tuple(believed), tuple(failures))
-
-
-def every_byte(data: bytes) -> Iterator[bytes]:
-    """Yield data with each of its bytes changed in turn."""
-    for place in range(len(data)):
-        yield data[:place] + bytes([data[place] ^ (1 + place % 255)]) + data[place + 1 :]
+    return {
+        "request": (order.request.signature, check),
+        "receipt": (case.receipt, receipt),
+        "log head": (case.head, head),
+        "certificate": (case.certificate, lambda data: bool(verify_certificate(data, TRUST))),
+        "stream message": (order_to_wire(order).SerializeToString(deterministic=True), message),
+        **changeable_identities(),
+    }
 
 
 def mutate(data: bytes, draws: random.Random) -> bytes:

@@ -13,14 +13,14 @@ from common import certificate_words
 from common.certificate import Certificate, verify_certificate
 from common.certificate_page import certificate_page
 from common.deletion import DATA_PROTECTION_OFFICER, SiteState
-from common.errors import InvalidProof
+from common.errors import FedmunkeyError, InvalidProof
 from common.guarantees import Guarantee
 from common.log_heads import LogHead, LogProof, receipt_leaf, request_leaf
 from common.trusted_keys import TrustedKeys
 from server.ledger import Ledger
 from server.log import TransparencyLog
 from server.log_leaves import Leaf, LeafKind
-from tests.common.mutations import every_byte, try_mutations
+from tests.common.mutations import changeables, mutate
 from tests.proof_case import LOG, SECRET, SITES, START, STRANGER, TRUST, ProofCase, make_case
 
 
@@ -61,7 +61,8 @@ def test_certificate_survives_its_bytes(case: ProofCase, certificate: Certificat
 
 def test_certificate_with_any_byte_changed_is_refused(case: ProofCase) -> None:
     refused = 0
-    for changed in every_byte(case.certificate):
+    for place, byte in enumerate(case.certificate):
+        changed = case.certificate[:place] + bytes([byte ^ (1 + place % 255)]) + case.certificate[place + 1 :]
         try:
             verify_certificate(changed, TRUST)
         except InvalidProof:
@@ -74,10 +75,21 @@ def test_changed_proofs_are_never_believed_and_never_crash(case: ProofCase) -> N
     """The same changes each time; where `MUNKEY_MUTATIONS` says how many, others each time."""
     asked = os.environ.get("MUNKEY_MUTATIONS", "")
     count, seed = (int(asked), int.from_bytes(os.urandom(8), "big")) if asked else (3000, 20260301)
+    draws, things = random.Random(seed), list(changeables(case).items())
+    bad, refused = [], 0
+    for number in range(count):
+        name, (original, believe) = things[number % len(things)]
+        changed = mutate(original, draws)
+        try:
+            if changed != original and believe(changed):
+                bad.append(f"{name}: believed {changed!r}")
+        except FedmunkeyError:
+            refused += 1
+        except Exception as error:
+            bad.append(f"{name}: {error!r} for {changed!r}")
 
-    tally = try_mutations(case, count, random.Random(seed))
-
-    assert (tally.tried, tally.believed, tally.failures) == (count, (), ()), f"seed {seed}"
+    assert bad == [], f"seed {seed}"
+    assert refused > count / 2
 
 
 def test_every_key_must_be_trusted(case: ProofCase) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Self
 
 import pytest
 
@@ -23,6 +21,7 @@ from server.ledger import Ledger
 from server.presence import Presence
 from server.upkeep import Upkeep
 from tests.followers import PATIENCE, Follower
+from tests.processes import Running
 from tests.server.ledger_contract import ANSWER, NOON, Clock
 
 SITES = ("hospital-1", "hospital-2")
@@ -186,37 +185,19 @@ class TestUpkeep:
 # Services as they are deployed: processes, of which one is killed.
 
 
-class Process:
+class Process(Running):
     """`munkey-server serve` in a process of its own."""
 
     def __init__(self, database: str, log_key: Path) -> None:
         words = ["serve", "--database", database, "--log-key", str(log_key), "--address", "127.0.0.1:0"]
         words += [word for site in SITES for word in ("--site", site)]
-        self._process = subprocess.Popen(  # noqa: S603 (this interpreter)
-            own_program("server.cli", *words),
-            cwd=Path(__file__).parents[2],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        line = next(line for line in self._process.stdout if "deletion service at " in line)
-        address = line.split("deletion service at ")[1].partition(",")[0].strip()
+        super().__init__(own_program("server.cli", *words), log_key.parent)
+        address = self.expect("deletion service at ").split("deletion service at ")[1].partition(",")[0].strip()
         self.channel = DeletionChannel(address, timeout=PATIENCE)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.channel.close()
         self.kill()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-
-    def kill(self) -> None:
-        """End it with SIGKILL, whatever it is doing."""
-        self._process.kill()
-        self._process.wait(PATIENCE)
 
 
 @pytest.mark.processes

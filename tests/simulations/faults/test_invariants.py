@@ -55,6 +55,11 @@ class Run:
         """Return the records of the first site that the model says are gone."""
         return set(self.first.numbers) - set(self.federation.model.sites[self.first.name].labels)
 
+    def change(self, statement: str, *values: bytes) -> None:
+        """Change the first site's key store behind its back."""
+        with closing(sqlite3.connect(self.first.folder.key_store)) as connection, connection:
+            connection.execute(statement, values)
+
     def copy(self, folder: Path) -> Run:
         shutil.copytree(self.federation.folder, folder)
         sites = tuple(replace(site, folder=SiteFolder(folder / "sites" / site.name)) for site in self.federation.sites)
@@ -173,18 +178,14 @@ def test_store_copied_back_after_a_deletion_resurrects_and_leaves_residue(run: R
 
 
 def test_order_that_was_applied_twice_is_noticed(run: Run) -> None:
-    with closing(sqlite3.connect(run.first.folder.key_store)) as connection:
-        connection.execute("UPDATE description SET generation = generation + 1")
-        connection.commit()
+    run.change("UPDATE description SET generation = generation + 1")
 
     assert run.check().applied_twice == 1
 
 
 def test_token_that_is_written_back_after_its_deletion_is_residue(run: Run) -> None:
-    with closing(sqlite3.connect(run.first.folder.key_store)) as connection:
-        gone = "SELECT entry FROM tokens WHERE entry NOT IN (SELECT entry FROM records) LIMIT 1"
-        connection.execute(f"UPDATE tokens SET content = ? WHERE entry = ({gone})", (b"\x01" * 40 + bytes(60),))  # noqa: S608
-        connection.commit()
+    gone = "SELECT entry FROM tokens WHERE entry NOT IN (SELECT entry FROM records) LIMIT 1"
+    run.change(f"UPDATE tokens SET content = ? WHERE entry = ({gone})", b"\x01" * 40 + bytes(60))  # noqa: S608
 
     assert run.check().residue_bytes == 40
 
@@ -224,8 +225,6 @@ def test_key_of_a_deleted_record_in_any_file_is_residue(run: Run, offset: int) -
 
 
 def test_tombstone_that_is_missing_is_noticed(run: Run) -> None:
-    with closing(sqlite3.connect(run.first.folder.key_store)) as connection:
-        connection.execute("DELETE FROM tombstones")
-        connection.commit()
+    run.change("DELETE FROM tombstones")
 
     assert any("could be enrolled again" in line for line in run.check().broken)
