@@ -13,12 +13,11 @@ from client.bank import Bank
 from client.dataset import Split
 from client.evaluation import predict
 from client.exemplar_tokens import own_tokens
-from client.gradient_routes import GradientRoute
 from client.key_store import KeyStore, Tokens
 from common.errors import BankChanged
 from common.model import Munkey
 from common.neighbours import NONE, NeighbourLists, nearest
-from common.settings import Settings
+from common.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Prediction:
         return tuple(neighbour for neighbour in self.neighbours if neighbour.label == self.label)
 
 
-def classify(model: Munkey, store: KeyStore, keys: Tensor, inputs: Tensor, settings: Settings) -> list[Prediction]:
+def classify(model: Munkey, store: KeyStore, keys: Tensor, inputs: Tensor, recipe: Recipe) -> list[Prediction]:
     """Classify n images with a site's bank; the key store is only read.
 
     Parameters
@@ -68,29 +67,29 @@ def classify(model: Munkey, store: KeyStore, keys: Tensor, inputs: Tensor, setti
         (n, key_size), by the encoder of the store's keys.
     inputs : Tensor
         (n, *input_shape): what the store's image path reads of the same images.
-    settings : Settings
-        What the model was trained with: K, the aggregation, and the guarantee, which says where tokens come from.
+    recipe : Recipe
+        What the model was trained by.
     """
     while True:
         generation = store.generation
         try:
-            bank, lists = _read_nearest(model, store, keys, settings)
+            bank, lists = _read_nearest(model, store, keys, recipe)
         except BankChanged:
             continue
         if store.generation == generation:
             break
-    probabilities = predict(model, bank, inputs, lists, settings)
+    probabilities = predict(model, bank, inputs, lists, recipe.reading)
     return [
         Prediction(tuple(row.tolist()), _neighbours(bank, indices, similarities))
         for row, indices, similarities in zip(probabilities, lists.indices, lists.similarities, strict=True)
     ]
 
 
-def _read_nearest(model: Munkey, store: KeyStore, keys: Tensor, settings: Settings) -> tuple[Bank, NeighbourLists]:
+def _read_nearest(model: Munkey, store: KeyStore, keys: Tensor, recipe: Recipe) -> tuple[Bank, NeighbourLists]:
     """Read those entries only that are among the K nearest of any image, and the images' lists among them."""
     generation = store.generation
     entries, labels = store.read_entries(Split.TRAIN)
-    found = nearest(keys, store.read_keys(entries), settings.retrieved)
+    found = nearest(keys, store.read_keys(entries), recipe.neighbours)
     places = found.indices[found.indices != NONE].unique()
     chosen = entries[places.numpy()]
     inputs = store.read_inputs(chosen)
@@ -99,7 +98,7 @@ def _read_nearest(model: Munkey, store: KeyStore, keys: Tensor, settings: Settin
         chosen,
         labels[places],
         inputs,
-        _tokens(model, store, chosen, inputs, settings),
+        _tokens(model, store, chosen, inputs, recipe),
         NeighbourLists.empty(len(chosen), 1),
         torch.from_numpy(store.read_permanent(chosen)),
     )
@@ -107,8 +106,8 @@ def _read_nearest(model: Munkey, store: KeyStore, keys: Tensor, settings: Settin
     return bank, NeighbourLists(among, found.similarities)
 
 
-def _tokens(model: Munkey, store: KeyStore, entries: NDArray[np.int64], inputs: Tensor, settings: Settings) -> Tokens:
-    if GradientRoute.of(settings, model.shape).joint_tokens:
+def _tokens(model: Munkey, store: KeyStore, entries: NDArray[np.int64], inputs: Tensor, recipe: Recipe) -> Tokens:
+    if recipe.route.joint_tokens:
         return store.read_tokens(entries)
     # A fixed function of the record and these weights, whichever weights the site has last taken over.
     return own_tokens(model, inputs)

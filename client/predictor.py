@@ -17,6 +17,7 @@ from common.errors import InvalidInput, InvalidSetting, InvalidWeights, KeyStore
 from common.guarantees import Guarantee
 from common.model import ModelShape, Munkey
 from common.model_choice import choose_device, choose_encoder, initial_model
+from common.recipe import Recipe
 from common.settings import ConfigValue, ImagePath, Settings
 
 _FEWEST_CLASSES = 2
@@ -33,8 +34,8 @@ class Predictor:
         With the shared weights.
     encoder : Encoder
         That of the site's keys.
-    settings : Settings
-        What the model was trained with.
+    recipe : Recipe
+        What the model was trained by.
     classes : tuple of str
         Names of classes; those without one are called by their number.
     choices : Choices
@@ -45,7 +46,7 @@ class Predictor:
 
     model: Munkey
     encoder: Encoder
-    settings: Settings
+    recipe: Recipe
     classes: tuple[str, ...]
     choices: Choices
     weights: str
@@ -104,7 +105,8 @@ def choose_predictor(
         if not store.count_labels():
             raise KeyStoreError(f"{held.site} holds no training record that could vote; import some, or name a --model")
         # Those without any neighbour list are searched here, so lists may be as long as is asked for.
-        shape = model_shape(settings, replace(held, list_length=max(held.list_length, settings.retrieved)))
+        neighbours = Recipe.of(settings).neighbours
+        shape = model_shape(settings, replace(held, list_length=max(held.list_length, neighbours)))
         model, words = initial_model(shape, settings.seed), _FIRST_WEIGHTS
     else:
         found = read_checkpoint(path, encoder=settings.encoder)
@@ -113,7 +115,7 @@ def choose_predictor(
         model = found.model()
         words = f"{path} ({settings.guarantee})" if checkpoint else f"those that {held.site} has last taken over"
     choices = conventions.choices if conventions else Choices()
-    return Predictor(model.to(choose_device(settings.device)), encoder, settings, classes, choices, words)
+    return Predictor(model.to(choose_device(settings.device)), encoder, Recipe.of(settings), classes, choices, words)
 
 
 def _image_shape(held: StoreDescription, given: dict[str, ConfigValue]) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from common.recipe import Reading
 from common.settings import AggregationName
 
 _TIE_BREAK = 2.0**-8
@@ -98,24 +99,10 @@ _AGGREGATIONS: dict[AggregationName, Callable[[Retrieved, float], Members]] = {
 }
 
 
-def aggregate(
-    name: AggregationName, found: Retrieved, *, temperature: float = 0.1, image_vote: bool = False
-) -> Members:
-    """Turn what was retrieved into ensemble members.
-
-    Parameters
-    ----------
-    name : AggregationName
-        Which aggregation.
-    found : Retrieved
-        Entries of B queries.
-    temperature : float
-        Temperature of the softmax aggregation, in units of cosine similarity.
-    image_vote : bool
-        Whether a member with null memory, the image alone, votes as one more member.
-    """
-    members = _AGGREGATIONS[name](found, temperature)
-    if image_vote:
+def aggregate(found: Retrieved, reading: Reading) -> Members:
+    """Turn what was retrieved into ensemble members."""
+    members = _AGGREGATIONS[reading.aggregation](found, reading.temperature)
+    if reading.image_vote:
         last = torch.zeros_like(members.exemplars[:, :1])
         members = Members(
             torch.cat([members.exemplars, last], dim=1),

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from common.aggregation import Members, Retrieved, aggregate
-from common.errors import InvalidSetting
-from common.settings import AUTO_DEPTH, AggregationName, ImagePath, ImageShape, Settings
+from common.recipe import Reading, Recipe
+from common.settings import ImagePath
 from common.transformer import MEMBER_TOKENS, Block, FeatureEmbedding, PatchEmbedding, packed_mask, position_embedding
 
 _LABEL_SIZE = 0.5
@@ -56,34 +56,16 @@ class ModelShape:
     exemplar_size: int
 
     @classmethod
-    def from_settings(cls, settings: Settings, *, feature_shape: tuple[int, int], pretrained: bool) -> ModelShape:
-        """Choose the shape that the settings ask for.
-
-        Parameters
-        ----------
-        settings : Settings
-            The federation's settings.
-        feature_shape : tuple of int
-            Tokens and size of the encoder's features.
-        pretrained : bool
-            Whether the encoder has learned weights; `auto` then takes the `frozen` path.
-
-        Raises
-        ------
-        InvalidSetting
-            If the patch size does not divide the image.
-        """
-        path = settings.image_path
-        if path is ImagePath.AUTO:
-            path = ImagePath.FROZEN if pretrained else ImagePath.PATCHES
-        patch = 0 if path is ImagePath.FROZEN else _patch_size(settings.patch_size, settings.image_shape)
+    def of(cls, recipe: Recipe, feature_shape: tuple[int, int]) -> ModelShape:
+        """Return a recipe's shape, beside an encoder whose features have some shape, (tokens, size)."""
+        settings, frozen = recipe.settings, recipe.image_path is ImagePath.FROZEN
         return cls(
-            image_path=path,
-            input_shape=feature_shape if path is ImagePath.FROZEN else tuple(settings.image_shape),
-            patch_size=patch,
+            image_path=recipe.image_path,
+            input_shape=feature_shape if frozen else tuple(settings.image_shape),
+            patch_size=recipe.patch_size,
             num_classes=settings.num_classes,
             width=settings.width,
-            depth=_depth(settings.depth, path),
+            depth=recipe.depth,
             heads=settings.heads,
             exemplar_size=settings.exemplar_size,
         )
@@ -97,22 +79,6 @@ class ModelShape:
         """Read what `to_json` wrote."""
         known = {**values, "image_path": ImagePath(values["image_path"]), "input_shape": tuple(values["input_shape"])}
         return cls(**known)
-
-
-def _depth(asked: int, path: ImagePath) -> int:
-    """Return the number of blocks; a frozen encoder's features need none unless some are asked for."""
-    if asked != AUTO_DEPTH:
-        return asked
-    return 0 if path is ImagePath.FROZEN else 2
-
-
-def _patch_size(asked: int, image: ImageShape) -> int:
-    """Return the side of a patch; without one asked for, about 16 to 200 patches an image."""
-    _, height, width = image
-    side = asked or (2 if min(height, width) < 16 else 4 if min(height, width) < 96 else 16)
-    if height % side or width % side:
-        raise InvalidSetting(f"patch-size = {side} does not divide images of {height}x{width} pixels; set another")
-    return side
 
 
 class Munkey(nn.Module):
@@ -245,16 +211,10 @@ class Munkey(nn.Module):
         return (logits.softmax(-1) * members.weights[..., None]).sum(1)
 
     def classify(
-        self, inputs: Tensor, found: Retrieved, settings: Settings, *, null_image: Tensor | None = None
+        self, inputs: Tensor, found: Retrieved, reading: Reading, *, null_image: Tensor | None = None
     ) -> Tensor:
-        """Return (B, num_classes) probabilities for retrieved entries, aggregated as the settings say."""
-        chosen, vote = settings.aggregation, settings.image_vote
-        if chosen is AggregationName.AUTO:
-            # A linear image path speaks in every blended member, and needs no vote of its own.
-            chosen = AggregationName.SOFTMAX if settings.linear else AggregationName.ENSEMBLE
-            vote = vote and not settings.linear
-        members = aggregate(chosen, found, temperature=settings.temperature, image_vote=vote)
-        return self.predict(inputs, members, null_image=null_image)
+        """Return (B, num_classes) probabilities for retrieved entries."""
+        return self.predict(inputs, aggregate(found, reading), null_image=null_image)
 
     def image_only(self, inputs: Tensor) -> Tensor:
         """Return (B, num_classes) probabilities of the image path alone, with null memory."""

@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 
 from common.checkpoints import read_checkpoint
-from common.encoders import Encoder, feature_shape, is_pretrained, make_encoder
+from common.encoders import Encoder, feature_shape, make_encoder
 from common.errors import InvalidWeights
 from common.guarantees import Guarantee
 from common.model import ModelShape, Munkey
 from common.randomness import derive_seed
+from common.recipe import Recipe
 from common.settings import DeviceName, Settings
 
 
@@ -23,11 +24,8 @@ def choose_shape(settings: Settings) -> ModelShape:
     InvalidSetting
         If there is no such encoder, or a patch size does not divide the image.
     """
-    return ModelShape.from_settings(
-        settings,
-        feature_shape=feature_shape(settings.encoder, settings.image_shape, size=settings.encoder_size),
-        pretrained=is_pretrained(settings.encoder),
-    )
+    features = feature_shape(settings.encoder, settings.image_shape, size=settings.encoder_size)
+    return ModelShape.of(Recipe.of(settings), features)
 
 
 def choose_encoder(settings: Settings) -> Encoder:

@@ -24,9 +24,6 @@ AUTO_DEPTH = -1
 DESCRIPTOR = "descriptor"
 """The encoder without learned weights."""
 
-_BLENDED, _VOTING = 16, 4
-"""K where entries are blended by their similarity, and where each is a member of an ensemble."""
-
 ConfigValue = bool | int | float | str
 
 
@@ -299,18 +296,6 @@ class Settings(BaseModel):
     deletion_patience: float = Field(
         60.0, ge=0, le=86_400, description="Seconds to wait for an unreachable deletion service before stopping."
     )
-
-    @property
-    def linear(self) -> bool:
-        """Whether the model is a linear function of frozen features and the memory, without a transformer."""
-        frozen = self.image_path is ImagePath.FROZEN
-        frozen = frozen or (self.image_path is ImagePath.AUTO and self.encoder != DESCRIPTOR)
-        return frozen and self.depth in (AUTO_DEPTH, 0)
-
-    @property
-    def retrieved(self) -> int:
-        """K: how many keys are retrieved for a prediction."""
-        return self.neighbours or (_BLENDED if self.linear else _VOTING)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -12,12 +12,12 @@ from torch import nn
 
 from client.bank import Bank
 from client.exemplar_tokens import own_tokens
-from client.gradient_routes import GradientRoute
 from client.secret_noise import SecretNoise
 from client.training import train
 from common.model import ModelShape, Munkey
 from common.model_choice import first_model
 from common.randomness import generator
+from common.recipe import Recipe
 from common.settings import Settings
 from simulations.hospitals import Encoded, bank_of, noise_key, permanent_of
 
@@ -96,7 +96,7 @@ def average(sent: Sequence[Mapping[str, torch.Tensor]], examples: Sequence[int])
     return averaged
 
 
-def munkey_site(name: str, bank: Bank, settings: Settings) -> LocalTraining[Munkey]:
+def munkey_site(name: str, bank: Bank, recipe: Recipe) -> LocalTraining[Munkey]:
     """Return the local training of a MUNKEY site, with the random choices that the real site of that name makes.
 
     Parameters
@@ -105,14 +105,14 @@ def munkey_site(name: str, bank: Bank, settings: Settings) -> LocalTraining[Munk
         The site's name.
     bank : Bank
         The entries that may train shared weights; its tokens are updated in place.
-    settings : Settings
+    recipe : Recipe
         The federation's.
     """
 
     def train_locally(model: Munkey, number: int) -> int:
-        draws = generator(settings.seed, name, number)
-        secret = SecretNoise(noise_key(settings, name), "training", number)
-        return train(model, bank, settings, round_number=number, generator=draws, secret=secret).examples
+        draws = generator(recipe.settings.seed, name, number)
+        secret = SecretNoise(noise_key(recipe.settings, name), "training", number)
+        return train(model, bank, recipe, round_number=number, generator=draws, secret=secret).examples
 
     return train_locally
 
@@ -148,12 +148,13 @@ def learn(
     after_round : callable, optional
         Called after each round, from 1, with what has been learned so far, which changes afterwards.
     """
-    route = GradientRoute.of(settings, shape)
+    recipe = Recipe.of(settings)
+    route = recipe.route
     banks = {name: bank_of(some, settings, shape) for name, some in records.items()}
     training = banks
     if route.permanent_only:
         training = {name: bank_of(permanent_of(some), settings, shape) for name, some in records.items()}
-    sites = [_counted(munkey_site(name, bank, settings), trained) for name, bank in training.items() if len(bank)]
+    sites = [_counted(munkey_site(name, bank, recipe), trained) for name, bank in training.items() if len(bank)]
     model = first_model(settings, shape)
 
     def finish(model: Munkey) -> Learned:

@@ -41,6 +41,7 @@ from common.encoders.descriptor import DescriptorEncoder
 from common.federation import ARRAYS, METRICS, SITE
 from common.guarantees import Guarantee
 from common.model import ModelShape, Munkey
+from common.recipe import Recipe
 from common.references import FederationSecret
 from common.settings import Settings
 from protos.deletion_pb2_grpc import DeletionStub
@@ -233,7 +234,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guarantee: Guarantee) -
         sites_dir=str(tmp_path / "sites"),
         output_dir=str(coordinator / "output"),
     )
-    shape = ModelShape.from_settings(settings, feature_shape=ENCODER.feature_shape, pretrained=False)
+    shape = ModelShape.of(Recipe.of(settings), ENCODER.feature_shape)
     for hospital in range(HOSPITALS):
         records, name = records_of(hospital), hospital_name(hospital + 1)
         with SiteFolder(tmp_path / "sites" / name).create(

@@ -75,14 +75,14 @@ def predict(
             for start in range(0, len(images), _BATCH):
                 some = images[start : start + _BATCH]
                 pictures = [
-                    _read(path, f"image {number} of {len(images)}", choices, predictor.settings.image_shape)
+                    _read(path, f"image {number} of {len(images)}", choices, predictor.recipe.settings.image_shape)
                     for number, path in enumerate(some, start + 1)
                 ]
                 batch = predictor.encode(torch.from_numpy(np.stack(pictures)))
                 keys.append(batch[0])
                 inputs.append(batch[1])
                 bars.update(task, advance=len(some))
-        found = classify(predictor.model, store, torch.cat(keys), torch.cat(inputs), predictor.settings)
+        found = classify(predictor.model, store, torch.cat(keys), torch.cat(inputs), predictor.recipe)
     _show(found, predictor, as_json=as_json)
 
 

@@ -15,19 +15,12 @@ from common.encoders.torchvision_models import (
     torchvision_names,
 )
 from common.errors import InvalidSetting
-from common.settings import ImageShape
-
-DESCRIPTOR = "descriptor"
+from common.settings import DESCRIPTOR, ImageShape
 
 
 def encoder_names() -> list[str]:
     """Return every name that `make_encoder` takes."""
     return [DESCRIPTOR, *torchvision_names()]
-
-
-def is_pretrained(name: str) -> bool:
-    """Say whether an encoder has learned weights."""
-    return name != DESCRIPTOR
 
 
 def feature_shape(name: str, image: ImageShape, *, size: int = 0) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from client.evaluation import evaluate
 from common.guarantees import Guarantee
 from common.model import ModelShape
 from common.model_choice import choose_encoder, choose_shape
+from common.recipe import Recipe
 from common.settings import Settings
 from simulations.baselines import Comparison
 from simulations.bench.figure import Bench
@@ -94,12 +95,13 @@ def train_federation(comparison: Comparison, trained: Callable[[int], None]) -> 
         Called with 1 after each hospital's local training.
     """
     settings, shape = comparison.settings, comparison.shape
+    reading = Recipe.of(settings).reading
     train = {hospital.name: comparison.train_records(hospital) for hospital in comparison.hospitals}
     learned = learn(train, settings, shape, trained=trained)
     found = {}
     for hospital in comparison.hospitals:
         held_out = held_out_of(hospital.given.split(Split.TEST), train[hospital.name], settings, shape)
-        found[hospital.name] = evaluate(learned.model, learned.banks[hospital.name], held_out, settings)
+        found[hospital.name] = evaluate(learned.model, learned.banks[hospital.name], held_out, reading)
     return Federated(
         {name: 100 * one.accuracy for name, one in found.items()},
         100 * float(np.mean([one.macro_f1 for one in found.values()])),

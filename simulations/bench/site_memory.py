@@ -10,6 +10,7 @@ import numpy as np
 
 from client.key_store import StoreDescription
 from client.neighbour_index import SLACK
+from common.recipe import Recipe
 from common.references import FederationSecret
 from common.settings import ImagePath, Settings
 from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
@@ -80,7 +81,7 @@ def _synthetic(records: int, *, lists: bool) -> SyntheticStore:
         image_path=ImagePath.FROZEN,
         input_shape=_FEATURES,
         exemplar_size=settings.exemplar_size,
-        list_length=settings.retrieved + SLACK,
+        list_length=Recipe.of(settings).neighbours + SLACK,
         guarantee=settings.guarantee,
         epsilon=settings.epsilon,
         delta=settings.delta,

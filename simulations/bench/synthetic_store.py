@@ -23,6 +23,7 @@ from client.neighbour_index import SLACK
 from common.encoders import Encoding
 from common.guarantees import Guarantee
 from common.neighbours import NeighbourLists
+from common.recipe import Recipe
 from common.references import FederationSecret
 from common.settings import ImagePath, Settings
 
@@ -72,7 +73,7 @@ class SyntheticStore:
             image_path=ImagePath.PATCHES,
             input_shape=tuple(settings.image_shape),
             exemplar_size=exemplar_size or settings.exemplar_size,
-            list_length=settings.retrieved + SLACK,
+            list_length=Recipe.of(settings).neighbours + SLACK,
             guarantee=guarantee or settings.guarantee,
             epsilon=settings.epsilon,
             delta=settings.delta,

@@ -25,6 +25,7 @@ from common.deletion import DeletionRequest, Records
 from common.encoders.descriptor import DescriptorEncoder
 from common.federation import ARRAYS, CONFIG, ROUND
 from common.model import ModelShape, Munkey
+from common.recipe import Recipe
 from common.references import FederationSecret
 from common.settings import Settings
 from server.deletion_server import DeletionServer
@@ -99,7 +100,7 @@ def deletion_service(parent: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         device="cpu",
         deletion_patience=0.0,
     )
-    shape = ModelShape.from_settings(settings, feature_shape=ENCODER.feature_shape, pretrained=False)
+    shape = ModelShape.of(Recipe.of(settings), ENCODER.feature_shape)
     torch.manual_seed(0)
     model = Munkey(shape)
     with Ledger(parent / "ledger.sqlite") as ledger:

@@ -22,6 +22,7 @@ from common.federation import ARRAYS, METRICS, SITE
 from common.guarantees import Guarantee
 from common.model import ModelShape, Munkey
 from common.randomness import generator
+from common.recipe import Recipe
 from tests.client.one_site import (
     ENCODER,
     NAME,
@@ -78,7 +79,7 @@ def test_training_starts_from_the_weights_that_came_and_is_that_of_the_bank(fede
     bank.tokens.offsets[:] = bank.tokens.first_moments[:] = bank.tokens.second_moments[:] = 0
     bank.tokens.steps[:] = 0
     draws = generator(federation.settings.seed, NAME, 1)
-    train(expected, bank, federation.settings, round_number=1, generator=draws, proximal_mu=0.5)
+    train(expected, bank, Recipe.of(federation.settings), round_number=1, generator=draws, proximal_mu=0.5)
     assert same(weights_of(reply), dict(expected.state_dict()))
     assert torch.equal(bank.tokens.offsets, tokens.offsets)
     assert tokens.offsets.any()
@@ -135,7 +136,7 @@ def test_site_without_records_replies_that_it_has_none(make_federation: Callable
 def test_federation_that_would_break_the_sites_promise_is_refused_after_deletions_were_heard(
     federation: Federation, tmp_path: Path, what: str
 ) -> None:
-    shape = ModelShape.from_settings(federation.settings, feature_shape=ENCODER.feature_shape, pretrained=False)
+    shape = ModelShape.of(Recipe.of(federation.settings), ENCODER.feature_shape)
     folder = SiteFolder(tmp_path / "promised")
     with folder.create(NAME, federation.settings.replace(guarantee="exact"), ENCODER, shape) as store:
         enrol(store, encode(ENCODER, digits()), SECRET)
@@ -282,9 +283,7 @@ def test_fault_of_the_disk_is_a_reply_of_one_line(federation: Federation) -> Non
 
 @pytest.mark.parametrize("what", [MessageType.TRAIN, MessageType.EVALUATE])
 def test_weights_of_another_model_are_refused(federation: Federation, what: str) -> None:
-    shape = ModelShape.from_settings(
-        federation.settings.replace(width=32), feature_shape=ENCODER.feature_shape, pretrained=False
-    )
+    shape = ModelShape.of(Recipe.of(federation.settings.replace(width=32)), ENCODER.feature_shape)
 
     reason = reason_of(federation.ask(what, model=Munkey(shape)))
 

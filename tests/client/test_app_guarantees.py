@@ -20,7 +20,7 @@ from client.dataset import Consent, Dataset, Split
 from client.evaluation import Evaluation, evaluate
 from client.exemplar_tokens import own_tokens
 from client.neighbour_index import list_arrivals
-from client.noisy_step import spending_of_round
+from client.noisy_step import noisy_steps_of_round
 from client.state_digest import state_digest
 from common.checkpoints import read_checkpoint
 from common.failpoints import Act, Action, Armed, Failpoint, Plan, arm
@@ -28,6 +28,7 @@ from common.federation import METRICS, SITE
 from common.guarantees import Guarantee, Influence
 from common.model import Munkey
 from common.noisy_steps import NoisySteps
+from common.recipe import Recipe
 from tests.client.one_site import (
     NAME,
     TEST,
@@ -265,7 +266,7 @@ def test_certified_round_is_entered_in_the_key_store_and_told_without_a_loss(
         trained = federation.ask(MessageType.TRAIN, server_round=number)
         evaluated = federation.ask(MessageType.EVALUATE, server_round=number)
 
-        assert spent_by(federation) == [spending_of_round(federation.settings)] * number
+        assert spent_by(federation) == [noisy_steps_of_round(Recipe.of(federation.settings))] * number
         with federation.folder.open() as store:
             loss = store.privacy_loss()
         metrics = trained.content.metric_records[METRICS]
@@ -313,7 +314,7 @@ def test_training_that_a_deletion_interrupts_is_spent_once(
 
     assert steps == [1, 2, 1, 2]
     assert reply.content.metric_records[METRICS]["num-examples"] == TRAIN - 1
-    assert spent_by(federation) == [spending_of_round(federation.settings)]
+    assert spent_by(federation) == [noisy_steps_of_round(Recipe.of(federation.settings))]
 
 
 def test_training_that_a_deletion_overtakes_before_the_reply_is_spent_once(
@@ -336,7 +337,7 @@ def test_training_that_a_deletion_overtakes_before_the_reply_is_spent_once(
         arm(None)
 
     assert reply.content.metric_records[METRICS]["num-examples"] == TRAIN - 1
-    assert spent_by(federation) == [spending_of_round(federation.settings)]
+    assert spent_by(federation) == [noisy_steps_of_round(Recipe.of(federation.settings))]
     # The budget has room for the other of two rounds.
     assert federation.ask(MessageType.TRAIN, server_round=2).has_content()
     assert len(spent_by(federation)) == 2

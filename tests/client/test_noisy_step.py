@@ -13,11 +13,12 @@ from scipy import stats
 from torch import Tensor
 
 from client import noisy_step
-from client.noisy_step import FEW_STEPS, noisy_gradients, spending_of_round
+from client.noisy_step import noisy_gradients, noisy_steps_of_round
 from client.secret_noise import SecretNoise
 from common.model import ModelShape, Munkey
 from common.noisy_steps import NoisySteps
 from common.privacy import epsilon_of
+from common.recipe import FEW_STEPS, Recipe
 from common.settings import ImagePath, Settings
 
 PATCHES = ModelShape(ImagePath.PATCHES, (1, 8, 8), 4, num_classes=4, width=16, depth=2, heads=2, exemplar_size=8)
@@ -326,7 +327,7 @@ def test_steps_with_one_secret_have_different_noise_and_samples(make_model: Make
 def test_all_rounds_together_spend_the_budget_and_no_more(rate: float, local_steps: int) -> None:
     settings = settings_with(epsilon=2.0, delta=1e-4, num_rounds=7, local_steps=local_steps, sampling_rate=rate)
 
-    spending = spending_of_round(settings)
+    spending = noisy_steps_of_round(Recipe.of(settings))
 
     assert spending.steps == (local_steps or FEW_STEPS)
     assert spending.sampling_rate == rate
@@ -334,4 +335,4 @@ def test_all_rounds_together_spend_the_budget_and_no_more(rate: float, local_ste
 
 
 def test_infinite_budget_needs_no_noise() -> None:
-    assert spending_of_round(settings_with(epsilon=math.inf)).noise_multiplier == 0
+    assert noisy_steps_of_round(Recipe.of(settings_with(epsilon=math.inf))).noise_multiplier == 0

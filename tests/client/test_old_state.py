@@ -15,11 +15,12 @@ from client.app import app
 from client.dataset import Split
 from client.enrolment import encode, enrol
 from client.key_store import KeyStore
-from client.noisy_step import spending_of_round
+from client.noisy_step import noisy_steps_of_round
 from client.orders import catch_up
 from common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from common.federation import ARRAYS, CONFIG, METRICS, ROUND
 from common.model import Munkey
+from common.recipe import Recipe
 from server.deletion_service import LedgerService
 from tests.client.one_site import (
     ENCODER,
@@ -144,7 +145,7 @@ def test_run_from_an_older_checkpoint_goes_on_with_the_account(make_federation: 
 
     assert again.has_content()
     with federation.folder.open() as store:
-        assert store.spent() == [spending_of_round(federation.settings)] * 2
+        assert store.spent() == [noisy_steps_of_round(Recipe.of(federation.settings))] * 2
     assert reason_of(refused).startswith("the privacy budget is spent")
 
 

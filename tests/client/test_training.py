@@ -24,6 +24,7 @@ from common.model import ModelShape, Munkey
 from common.neighbours import NeighbourLists, nearest
 from common.noisy_steps import NoisySteps
 from common.randomness import generator
+from common.recipe import Recipe
 from common.settings import ImagePath, Settings
 
 MakeBank = Callable[..., Bank]
@@ -68,7 +69,8 @@ def make_model(depth: int) -> Munkey:
 
 def run(model: Munkey, bank: Bank, settings: Settings, *, seed: int = 0, **options: object) -> Trained:
     chosen = {"round_number": 1, "generator": generator(seed), **options}
-    return train(model, bank, settings, **chosen)  # type: ignore[arg-type]
+    recipe = Recipe.of(settings.replace(depth=model.shape.depth))
+    return train(model, bank, recipe, **chosen)  # type: ignore[arg-type]
 
 
 def changed(model: Munkey, before: dict[str, torch.Tensor]) -> set[str]:

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from client.dataset import Consent, Split
 from client.exemplar_tokens import own_tokens
-from client.gradient_routes import GradientRoute
 from client.key_store import KeyStore
 from common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from common.errors import FederationStopped
 from common.guarantees import Guarantee
 from common.model import ModelShape
 from common.model_choice import initial_model
+from common.recipe import Recipe
 from common.settings import Settings
 from server.app import run_federation
 from server.deletion_server import DeletionServer
@@ -164,7 +164,7 @@ def test_after_each_round_every_token_goes_with_the_weights_of_that_round(
     hospitals: list[Hospital], settings: Settings, shape: ModelShape
 ) -> None:
     sites = {h.name: h.given.split(Split.TRAIN) for h in hospitals}
-    joint = GradientRoute.of(settings, shape).joint_tokens
+    joint = Recipe.of(settings).route.joint_tokens
     numbers: list[int] = []
     offsets: list[Tensor] = []
     weights: list[Tensor] = []

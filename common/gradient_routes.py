@@ -1,0 +1,116 @@
+"""Which ways gradients can take: one table, in which a recipe looks its route up.
+
+An entry's influence on the shared weights comes from two places: steps that it takes part in, and steps of other
+records that read it as a neighbour. A route says who may take part and who may be read (`docs/architecture.md`,
+Guarantees).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from common.guarantees import Influence
+
+_UNREAD = ("label_embedding", "memory_strength", "null_image")
+"""Shared weights that have a part only where a memory is read or the image is left out."""
+
+
+class Entries(StrEnum):
+    """Some of a site's entries."""
+
+    NONE = "none"
+    PERMANENT = "permanent"
+    ALL = "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientRoute:
+    """How shared weights and exemplar tokens learn from a site's entries.
+
+    Attributes
+    ----------
+    takes_part : Entries
+        Those that train the shared weights.
+    is_read : Entries
+        Those that are read as neighbours while others train the shared weights.
+    joint_tokens : bool
+        Exemplar tokens are trained together with the shared weights. Otherwise each is a fixed function of its own
+        record and the shared weights (`client.exemplar_tokens`).
+    linear_only : bool
+        Of the shared weights only the linear function of the image is trained.
+    clipped : bool
+        Each record's gradient is computed by itself and clipped, so that no record moves the shared weights much.
+    noisy : bool
+        Clipped gradients have noise on them: DP-SGD.
+    influence : Influence
+        What the shared weights may hold of an entry that took this route.
+    """
+
+    name: str
+    takes_part: Entries
+    is_read: Entries
+    joint_tokens: bool = False
+    linear_only: bool = False
+    clipped: bool = False
+    noisy: bool = False
+    influence: Influence = Influence.UNBOUNDED
+
+    @property
+    def permanent_only(self) -> bool:
+        """Whether only entries with permanent consent train the shared weights."""
+        return self.takes_part is Entries.PERMANENT
+
+    @property
+    def reads_memory(self) -> bool:
+        """Whether training steps read neighbours."""
+        return self.is_read is not Entries.NONE
+
+    def trains(self, name: str) -> bool:
+        """Return whether the shared weights of a name are trained.
+
+        Noise without any gradient would only spoil those that an image without a memory never reads.
+        """
+        if self.linear_only:
+            return name.startswith("linear.")
+        return self.reads_memory or name not in _UNREAD
+
+
+_ROUTES = (
+    GradientRoute(name="exact all", takes_part=Entries.PERMANENT, is_read=Entries.PERMANENT),
+    GradientRoute(name="exact linear", takes_part=Entries.PERMANENT, is_read=Entries.NONE, linear_only=True),
+    GradientRoute(
+        name="certified all",
+        takes_part=Entries.ALL,
+        is_read=Entries.NONE,
+        clipped=True,
+        noisy=True,
+        influence=Influence.BOUNDED,
+    ),
+    GradientRoute(
+        name="certified linear",
+        takes_part=Entries.ALL,
+        is_read=Entries.NONE,
+        linear_only=True,
+        clipped=True,
+        noisy=True,
+        influence=Influence.BOUNDED,
+    ),
+    GradientRoute(name="empirical all", takes_part=Entries.ALL, is_read=Entries.ALL),
+    GradientRoute(name="empirical all, joint tokens", takes_part=Entries.ALL, is_read=Entries.ALL, joint_tokens=True),
+    GradientRoute(
+        name="empirical linear", takes_part=Entries.ALL, is_read=Entries.NONE, linear_only=True, clipped=True
+    ),
+    # No step reads a token here, so jointly trained ones stay as they are.
+    GradientRoute(
+        name="empirical linear, joint tokens",
+        takes_part=Entries.ALL,
+        is_read=Entries.NONE,
+        joint_tokens=True,
+        linear_only=True,
+        clipped=True,
+    ),
+)
+
+ROUTES = {route.name: route for route in _ROUTES}
+"""Every route, by the guarantee, the shared weights that are trained and, where they are, the tokens."""
