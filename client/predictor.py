@@ -18,7 +18,8 @@ from common.guarantees import Guarantee
 from common.model import ModelShape, Munkey
 from common.model_choice import choose_device, choose_encoder, initial_model
 from common.recipe import Recipe
-from common.settings import ConfigValue, ImagePath, Settings
+from common.settings import ImagePath, Settings
+from common.settings_text import ConfigValue
 
 _FEWEST_CLASSES = 2
 _FIRST_WEIGHTS = "first weights, with which the nearest entries vote"

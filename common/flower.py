@@ -17,8 +17,9 @@ from typing import TypeVar
 
 from common.errors import EXIT_CODE, FedmunkeyError
 from common.log_format import log_lines
-from common.settings import ConfigValue, Settings
+from common.settings import Settings
 from common.settings_file import SettingsFile
+from common.settings_text import ConfigValue
 
 _File = TypeVar("_File", bound=SettingsFile)
 _ROOT = Path(__file__).resolve().parents[1]

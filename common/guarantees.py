@@ -1,4 +1,4 @@
-"""What a deletion means for the shared weights (DESIGN.md, section 5)."""
+"""What a deletion means for the shared weights (`docs/architecture.md`, Guarantees)."""
 
 from __future__ import annotations
 

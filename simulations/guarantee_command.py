@@ -14,7 +14,8 @@ from rich.console import Console
 from common import command_line
 from common.errors import InvalidSetting
 from common.guarantees import Guarantee
-from common.settings import ConfigValue, Settings
+from common.settings import Settings
+from common.settings_text import ConfigValue
 from simulations.consent import parse_share
 from simulations.encoded_set import load_encoded
 from simulations.guarantee_table import Findings

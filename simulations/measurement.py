@@ -1,4 +1,7 @@
-"""What a model with its banks knows about the records that are there, gone and never seen (DESIGN.md, section 8)."""
+"""What a model with its banks knows about the records that are there, gone and never seen.
+
+By these figures an audit judges: `docs/decisions/0012-what-an-audit-is-judged-by.md`.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from common.settings import ConfigValue, parse_assignments
+from common.settings_text import ConfigValue, parse_assignments
 
 DataOption = Annotated[
     str, typer.Option("--data", help="digits, a MedMNIST-layout .npz by path, or a MedMNIST name (downloads it).")

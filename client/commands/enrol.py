@@ -37,7 +37,8 @@ from client.site_enrolment import SiteEnrolment, check_site_name, complete_arriv
 from common import command_line
 from common.errors import InvalidDataset, InvalidSetting
 from common.model_choice import choose_encoder, choose_shape
-from common.settings import ConfigValue, Settings
+from common.settings import Settings
+from common.settings_text import ConfigValue
 
 _FEWEST_CLASSES = 2
 """A site may hold one class only, a federation has at least two."""

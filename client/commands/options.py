@@ -10,7 +10,8 @@ import typer
 
 from common.errors import InvalidInput
 from common.guarantees import Guarantee
-from common.settings import ConfigValue, Settings, parse_assignments
+from common.settings import Settings
+from common.settings_text import ConfigValue, parse_assignments
 
 SiteDirOption = Annotated[
     Path, typer.Option("--site-dir", help="The site's folder: its key store and its copy of the federation secret.")

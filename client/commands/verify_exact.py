@@ -21,7 +21,8 @@ from common import command_line
 from common.encoders import Encoder, Encoding
 from common.errors import KeyStoreError
 from common.model_choice import choose_encoder
-from common.settings import Settings, parse_assignments
+from common.settings import Settings
+from common.settings_text import parse_assignments
 
 _DIFFERENT = 1
 """Exit code where the states differ."""

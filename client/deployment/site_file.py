@@ -7,7 +7,8 @@ from typing import Any, Self
 
 from common.deletion_channel import is_loopback, split_address
 from common.errors import InvalidSetting
-from common.settings_file import Address, SettingsFile
+from common.settings_file import SettingsFile
+from common.settings_text import Address
 
 SUPERNODE_READY = "SuperNode of "
 """What the SuperNode's first line begins with; the coordinator may be out of reach then."""

@@ -12,7 +12,8 @@ from client.importing.pictures import Choices
 from client.importing.splits import SplitRule
 from client.site import SiteFolder
 from common.errors import InvalidInput, InvalidSetting
-from common.settings import ConfigValue, ImagePath, ImageShape, Settings
+from common.settings import ImagePath, ImageShape, Settings
+from common.settings_text import ConfigValue
 
 FEWEST_CLASSES = 2
 """A site may hold one class only, a federation has at least two."""

@@ -9,8 +9,9 @@ from pydantic import Field
 
 from common.deletion_channel import is_loopback, split_address
 from common.errors import InvalidSetting
-from common.settings import ConfigValue, Settings
-from common.settings_file import Address, OptionalAddress, SettingsFile
+from common.settings import Settings
+from common.settings_file import SettingsFile
+from common.settings_text import Address, ConfigValue, OptionalAddress
 from server.ledger_due import DUE_DAYS
 
 IDENTITY = "identity"

@@ -21,7 +21,8 @@ from common import command_line
 from common.errors import FederationStopped
 from common.flower import MANIFEST, app_manifest, flower_environment, flower_program
 from common.identities import Identity
-from common.settings import ConfigValue, Settings, parse_assignments
+from common.settings import Settings
+from common.settings_text import ConfigValue, parse_assignments
 from server.deployment.coordinator_file import CoordinatorFile
 from server.run_record import EVENTS, FINISHED, ROUND, STOPPED, WAITING
 

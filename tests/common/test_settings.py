@@ -10,15 +10,8 @@ from pydantic import ValidationError
 
 from common.errors import FedmunkeyError, InvalidSetting
 from common.guarantees import Guarantee
-from common.settings import (
-    AggregationName,
-    DeviceName,
-    ImagePath,
-    ImageShape,
-    Settings,
-    StrategyName,
-    parse_assignments,
-)
+from common.settings import AggregationName, DeviceName, ImagePath, ImageShape, Settings, StrategyName
+from common.settings_text import parse_assignments
 
 settings_strategy = st.builds(
     Settings,

@@ -1,0 +1,74 @@
+"""Settings as people write them: words of a command line, addresses, and what is said where something is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from typing import Annotated
+
+from pydantic import AfterValidator
+from pydantic_core import ErrorDetails
+
+from common.errors import InvalidSetting
+
+ConfigValue = bool | int | float | str
+
+
+def kebab(name: str) -> str:
+    """Return a field's name as users write it."""
+    return name.replace("_", "-")
+
+
+def _address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise ValueError("must be host:port, such as 127.0.0.1:9440")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+"""`host:port`, with a port that is known before a process takes it."""
+
+OptionalAddress = Annotated[str, AfterValidator(lambda value: value and _address(value))]
+"""An address, or nothing."""
+
+
+def explain(error: ErrorDetails, known: list[str]) -> str:
+    """Turn a pydantic error into one line: the key, the value and what is allowed."""
+    return " ".join(_explain(error, known).split())
+
+
+def _explain(error: ErrorDetails, known: list[str]) -> str:
+    key = str(error["loc"][0]) if error["loc"] else ""
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else "see docs/settings.md for all settings"
+        return f"unknown setting {key}: {hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    if not key:
+        return message
+    return f"{key} = {error['input']}: {message.removeprefix('Input ')}"
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, ConfigValue]:
+    """Read `key=value` words as a command line gives them; values are TOML booleans, numbers or strings, or plain text.
+
+    Raises `InvalidSetting` if a word has no `=`, or nothing before it.
+    """
+    config: dict[str, ConfigValue] = {}
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator or not key.strip():
+            raise InvalidSetting(f"{assignment!r} is not of the form key=value")
+        config[key.strip()] = _value(text)
+    return config
+
+
+def _value(text: str) -> ConfigValue:
+    try:
+        read = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    value = read.pop("value")
+    # A folder may be named like a TOML date, and a second line would be a second key.
+    return value if isinstance(value, bool | int | float | str) and not read else text
