@@ -21,12 +21,10 @@ _BATCH = 512
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Results on one held-out split.
+    """Results on one held-out split, of so many records.
 
     Attributes
     ----------
-    examples : int
-        Records evaluated.
     loss : float
         Mean negative log-likelihood of the labels, in nats.
     accuracy, macro_f1 : float

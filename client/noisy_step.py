@@ -84,12 +84,13 @@ def noisy_gradients(
 ) -> tuple[dict[str, Tensor], float]:
     """Compute a noisy mean gradient over a Poisson sample of n records.
 
+    Returns the sum of the clipped gradients plus noise, divided by the expected size of the sample, and the mean loss
+    of the sample, which is not private and must not leave the site.
+
     Parameters
     ----------
-    model : Munkey
-        The shared weights.
     weights : dict
-        Names and values of those that are trained.
+        Names and values of the shared weights that are trained.
     inputs, labels : Tensor
         (n, *input_shape) and (n,): all records of the site.
     spending : NoisySteps
@@ -98,13 +99,6 @@ def noisy_gradients(
         Clipping norm and label smoothing.
     draws : Draws
         Where the sample and the noise come from.
-
-    Returns
-    -------
-    dict
-        Sum of the clipped gradients plus noise, divided by the expected size of the sample.
-    float
-        Mean loss of the sample; it is not private and must not leave the site.
     """
     taken = torch.from_numpy(draws.uniform(len(labels)) < spending.sampling_rate)
     chosen, targets = inputs[taken], labels[taken]

@@ -32,12 +32,7 @@ class Neighbour:
 class Prediction:
     """What the model makes of one image.
 
-    Attributes
-    ----------
-    probabilities : tuple of float
-        Of each class.
-    neighbours : tuple of Neighbour
-        The K nearest entries that the model read, nearest first; fewer in a smaller bank.
+    It gives each class a probability, and has read the K nearest entries, nearest first; fewer in a smaller bank.
     """
 
     probabilities: tuple[float, ...]
@@ -57,18 +52,8 @@ class Prediction:
 def classify(model: Munkey, store: KeyStore, keys: Tensor, inputs: Tensor, recipe: Recipe) -> list[Prediction]:
     """Classify n images with a site's bank; the key store is only read.
 
-    Parameters
-    ----------
-    model : Munkey
-        With the shared weights.
-    store : KeyStore
-        The site's key store.
-    keys : Tensor
-        (n, key_size), by the encoder of the store's keys.
-    inputs : Tensor
-        (n, *input_shape): what the store's image path reads of the same images.
-    recipe : Recipe
-        What the model was trained by.
+    The images' (n, key_size) keys are by the encoder of the store's, their (n, *input_shape) inputs what its image path
+    reads. The recipe is that by which the model was trained: its guarantee says where tokens come from.
     """
     while True:
         generation = store.generation

@@ -31,10 +31,6 @@ class Predictor:
 
     Attributes
     ----------
-    model : Munkey
-        With the shared weights.
-    encoder : Encoder
-        That of the site's keys.
     recipe : Recipe
         What the model was trained by.
     classes : tuple of str
@@ -68,23 +64,9 @@ def choose_predictor(
 ) -> Predictor:
     """Choose encoder, weights and settings as the site has them, and as a person asks on top.
 
-    Parameters
-    ----------
-    folder : SiteFolder
-        The site.
-    store : KeyStore
-        Its key store.
-    given : dict
-        Settings that a person gave.
-    checkpoint : Path, optional
-        Shared weights. By default those that the site has last taken over; before the first, first weights.
-
-    Raises
-    ------
-    InvalidInput
-        If settings or weights cannot be used.
-    KeyStoreError
-        If they do not fit what the site holds, or it holds nothing to vote.
+    `given` are settings that a person gave. Without a checkpoint the weights are those that the site has last taken
+    over; before the first, first weights. Raises `InvalidInput` if settings or weights cannot be used, and
+    `KeyStoreError` if they do not fit what the site holds, or it holds nothing to vote.
     """
     conventions = read_conventions(folder)
     held = store.description

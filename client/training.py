@@ -20,7 +20,7 @@ from common.errors import ConsentMissing
 from common.gradient_routes import GradientRoute
 from common.model import Munkey
 from common.neighbours import NONE
-from common.pathways import PathwayDropout
+from common.pathways import DroppedPathways
 from common.recipe import Recipe
 
 _TOGETHER = 512
@@ -28,15 +28,9 @@ _TOGETHER = 512
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of local training.
+    """What came of local training: how many entries were trained on, and a loss, without the proximal term.
 
-    Attributes
-    ----------
-    loss : float
-        Mean training loss of the last epoch, or of the last sample where gradients are clipped; without the proximal
-        term.
-    examples : int
-        Entries trained on.
+    It is the mean of the last epoch, or of the last sample where gradients are clipped.
     """
 
     loss: float
@@ -56,29 +50,25 @@ def train(
 ) -> Trained:
     """Train a model on a bank along the recipe's route; the model's weights and the bank's tokens change in place.
 
+    Raises `ConsentMissing` under `exact`, before anything is trained, if the bank holds an entry whose consent may be
+    withdrawn, and `ValueError` under `certified` without a `secret`.
+
     Parameters
     ----------
     model : Munkey
         Starts from the federation's shared weights.
     bank : Bank
         The entries that may train shared weights under the federation's guarantee, with neighbours among them alone.
-    recipe : Recipe
-        The federation's.
     round_number : int
         From 1; the learning rates fall along a half cosine over all rounds.
     generator : torch.Generator
         Where random choices come from that need not be secret.
     secret : SecretNoise, optional
-        Where samples and noise of `certified` training come from; without it, that raises `ValueError`.
+        Where samples and noise of `certified` training come from.
     proximal_mu : float
         Weight of FedProx's term, mu / 2 * ||w - w_start||^2 (Li et al. 2020, eq. 2).
     after_step : callable, optional
         Called after each step with steps done and steps in all; may raise to stop training.
-
-    Raises
-    ------
-    ConsentMissing
-        Under `exact`, if the bank holds an entry whose consent may be withdrawn; nothing is trained.
     """
     route = recipe.route
     _check_consent(bank, route)
@@ -259,7 +249,7 @@ class _Step:
         members = min(recipe.settings.training_members, nearest.shape[1])
         order = torch.rand(nearest.shape, generator=generator).masked_fill_(nearest == NONE, 2.0).argsort(1)
         chosen = nearest.gather(1, order[:, :members])
-        dropped = PathwayDropout.from_settings(recipe.settings).sample(len(rows), members, generator)
+        dropped = DroppedPathways.draw(recipe.settings, len(rows), members, generator)
         chosen[:, 0] = torch.where(dropped.own, rows, chosen[:, 0])
         present = (chosen != NONE) & ~dropped.null_memory
         null_image = dropped.null_image & present.any(1)

@@ -22,16 +22,10 @@ _TIE_BREAK = 2.0**-8
 
 @dataclass(frozen=True)
 class Retrieved:
-    """What B queries found in a bank.
+    """What B queries found in a bank, nearest first.
 
-    Attributes
-    ----------
-    exemplars : Tensor
-        (B, K, E) exemplar tokens, nearest first.
-    similarities : Tensor
-        (B, K) cosine similarities of query and key.
-    present : Tensor
-        (B, K) boolean; False where the bank held fewer than K entries.
+    `exemplars` (B, K, E) are tokens, `similarities` (B, K) those of query and key (cosine); `present` (B, K) is False
+    where the bank held fewer than K entries.
     """
 
     exemplars: Tensor
@@ -43,14 +37,8 @@ class Retrieved:
 class Members:
     """Members of a packed ensemble.
 
-    Attributes
-    ----------
-    exemplars : Tensor
-        (B, M, E) exemplar tokens.
-    null_memory : Tensor
-        (B, M) boolean; True where the learned null token stands in for the exemplar token.
-    weights : Tensor
-        (B, M) shares of each member's vote; each row sums to 1.
+    `exemplars` (B, M, E); `null_memory` (B, M) is True where the learned null token stands in for the exemplar token;
+    `weights` (B, M) are shares of each member's vote, and each row sums to 1.
     """
 
     exemplars: Tensor

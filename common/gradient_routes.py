@@ -30,19 +30,16 @@ class GradientRoute:
 
     Attributes
     ----------
-    takes_part : Entries
-        Those that train the shared weights.
-    is_read : Entries
-        Those that are read as neighbours while others train the shared weights.
+    takes_part, is_read : Entries
+        Those that train the shared weights, and those that are read as neighbours meanwhile.
     joint_tokens : bool
         Exemplar tokens are trained together with the shared weights. Otherwise each is a fixed function of its own
         record and the shared weights (`client.exemplar_tokens`).
     linear_only : bool
         Of the shared weights only the linear function of the image is trained.
-    clipped : bool
-        Each record's gradient is computed by itself and clipped, so that no record moves the shared weights much.
-    noisy : bool
-        Clipped gradients have noise on them: DP-SGD.
+    clipped, noisy : bool
+        Each record's gradient is computed by itself and clipped, so that no record moves the shared weights much;
+        there is noise on their sum: DP-SGD.
     influence : Influence
         What the shared weights may hold of an entry that took this route.
     """

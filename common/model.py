@@ -34,16 +34,8 @@ _FIRST_STRENGTH = 2.0
 class ModelShape:
     """Everything that fixes the names and shapes of the shared weights.
 
-    Attributes
-    ----------
-    image_path : ImagePath
-        `patches` or `frozen`.
-    input_shape : tuple of int
-        (C, H, W) of images on the `patches` path, (tokens, size) of features on the `frozen` path.
-    patch_size : int
-        Side of a patch in pixels; 0 on the `frozen` path.
-    num_classes, width, depth, heads, exemplar_size : int
-        As in `Settings`. Without any block there is no transformer, only the linear function and the memory.
+    `input_shape` is (C, H, W) of images on the `patches` path, (tokens, size) of features on the `frozen` path, where
+    `patch_size` is 0. Without any block there is no transformer, only the linear function and the memory.
     """
 
     image_path: ImagePath
@@ -86,11 +78,6 @@ class Munkey(nn.Module):
 
     Image tokens attend to image tokens only. A *member* is a pair of class token and exemplar token that attends to the
     image tokens and to itself, so that any number of members share one pass over the image (a packed ensemble).
-
-    Parameters
-    ----------
-    shape : ModelShape
-        Image path and sizes.
     """
 
     def __init__(self, shape: ModelShape) -> None:
@@ -123,22 +110,16 @@ class Munkey(nn.Module):
         self.head = _zero_linear(shape.width, shape.num_classes)
 
     def exemplars(self, labels: Tensor, offsets: Tensor) -> Tensor:
-        """Return exemplar tokens: the label embedding plus each entry's own offset.
-
-        Parameters
-        ----------
-        labels : Tensor
-            (...) class indices.
-        offsets : Tensor
-            (..., E); zero for an entry that has not been trained.
-        """
+        """Return exemplar tokens (..., E): the embedding of each label (...) plus its entry's own offset (..., E)."""
         tokens: Tensor = self.label_embedding[labels] + offsets
         return tokens
 
     def forward(
         self, inputs: Tensor, exemplars: Tensor, *, null_memory: Tensor | None = None, null_image: Tensor | None = None
     ) -> Tensor:
-        """Compute every member's class logits in one pass.
+        """Compute every member's class logits in one pass, (B, M, num_classes).
+
+        Raises `ValueError` if a tensor does not have its shape.
 
         Parameters
         ----------
@@ -150,16 +131,6 @@ class Munkey(nn.Module):
             (B, M) boolean; True replaces the exemplar token with the learned null token.
         null_image : Tensor, optional
             (B,) boolean; True replaces the image with the learned null token.
-
-        Returns
-        -------
-        Tensor
-            (B, M, num_classes) logits.
-
-        Raises
-        ------
-        ValueError
-            If a tensor does not have the shape above.
         """
         self._check(inputs, exemplars, null_memory, null_image)
         said = self.memory_logits(exemplars)

@@ -33,16 +33,9 @@ _BLENDED, _VOTING = 16, 4
 class Reading:
     """How the entries nearest to an image are read.
 
-    Attributes
-    ----------
-    neighbours : int
-        K: how many.
-    aggregation : AggregationName
-        How they become members of an ensemble; never `auto`.
-    temperature : float
-        Of the softmax aggregation, in units of cosine similarity.
-    image_vote : bool
-        Whether a member with null memory, the image alone, votes as one more.
+    K `neighbours` become members of an ensemble by the `aggregation`, which is never `auto`; `temperature` is that of
+    its softmax, in units of cosine similarity. With `image_vote` a member with null memory, the image alone, votes as
+    one more.
     """
 
     neighbours: int
@@ -62,11 +55,9 @@ class Recipe:
     image_path : ImagePath
         `patches` or `frozen`.
     patch_size : int
-        Side of a patch in pixels; 0 on the `frozen` path.
+        In pixels; 0 on the `frozen` path.
     depth : int
         Number of transformer blocks.
-    route : GradientRoute
-        Which way gradients take.
     steps : int
         Training steps of a site in one round; 0 for whole epochs.
     learning_rate : float
@@ -109,6 +100,11 @@ class Recipe:
             steps=settings.local_steps or (FEW_STEPS if frozen or route.clipped else 0),
             learning_rate=_learning_rate(settings, route),
         )
+
+    @property
+    def fewest_examples(self) -> int:
+        """How many records of all sites it takes to train the shared weights; with fewer they stay as they are."""
+        return self.settings.fewest_permanent if self.route.permanent_only else 0
 
     def steps_of_round(self, records: int) -> int:
         """Return how many steps a site with so many records takes in one round."""

@@ -60,17 +60,7 @@ class HospitalBank:
 
 @dataclass(frozen=True)
 class MunkeyAnswers:
-    """Shared weights and the hospitals' banks.
-
-    Attributes
-    ----------
-    model : Munkey
-        With the shared weights.
-    places : mapping of str to HospitalBank
-        Each hospital's bank as it is now, by name.
-    settings : Settings
-        How neighbours are read.
-    """
+    """Shared weights and the hospitals' banks as they are now, by name; the settings say how neighbours are read."""
 
     model: Munkey
     places: Mapping[str, HospitalBank]

@@ -29,20 +29,10 @@ LocalTraining = Callable[[Model, int], int]
 
 @dataclass(frozen=True)
 class Averaged(Generic[Model]):
-    """One round of averaging, as a server that keeps everything sees it.
+    """One round of averaging, from 1, as a server that keeps everything sees it.
 
-    Attributes
-    ----------
-    number : int
-        Which round, from 1.
-    before : dict
-        The weights that the sites got.
-    sent : tuple of dict
-        The weights that each site sent back, in the order of the sites.
-    examples : tuple of int
-        How many examples each trained on.
-    model : Module
-        With the average.
+    The sites got the weights `before`; in their order, each `sent` weights back, trained on so many examples; `model`
+    has the average.
     """
 
     number: int
@@ -61,16 +51,7 @@ def average_rounds(
 ) -> Model:
     """Train a model in rounds (FedAvg, McMahan et al. 2017, algorithm 1); the model that is passed in is changed.
 
-    Parameters
-    ----------
-    model : Module
-        The first weights.
-    sites : sequence of callable
-        Local training of each site.
-    num_rounds : int
-        Rounds; all sites take part in each.
-    after_round : callable, optional
-        Called with each round; it must not change what it is given.
+    All sites take part in each round; `after_round` is called with it and must not change what it is given.
     """
     for number in range(1, num_rounds + 1):
         sent, examples = [], []
@@ -99,14 +80,7 @@ def average(sent: Sequence[Mapping[str, torch.Tensor]], examples: Sequence[int])
 def munkey_site(name: str, bank: Bank, recipe: Recipe) -> LocalTraining[Munkey]:
     """Return the local training of a MUNKEY site, with the random choices that the real site of that name makes.
 
-    Parameters
-    ----------
-    name : str
-        The site's name.
-    bank : Bank
-        The entries that may train shared weights; its tokens are updated in place.
-    recipe : Recipe
-        The federation's.
+    The bank has the entries that may train shared weights; its tokens are updated in place.
     """
 
     def train_locally(model: Munkey, number: int) -> int:
@@ -135,18 +109,8 @@ def learn(
 ) -> Learned:
     """Train a federation on its sites' training records as the guarantee in the settings has it.
 
-    Parameters
-    ----------
-    records : mapping
-        For each site, its training records; one without any does not take part.
-    settings : Settings
-        The federation's.
-    shape : ModelShape
-        Of its model.
-    trained : callable
-        Called with 1 after each site's local training.
-    after_round : callable, optional
-        Called after each round, from 1, with what has been learned so far, which changes afterwards.
+    A site without any record does not take part. `trained` is called with 1 after each site's local training, and
+    `after_round` after each round, from 1, with what has been learned so far, which changes afterwards.
     """
     recipe = Recipe.of(settings)
     route = recipe.route
@@ -168,7 +132,7 @@ def learn(
             after_round(averaged.number, finish(averaged.model))
 
     examples = sum(len(bank) for bank in training.values())
-    if examples >= max(1, settings.fewest_permanent if route.permanent_only else 0):
+    if examples >= max(1, recipe.fewest_examples):
         model = average_rounds(model, sites, settings.num_rounds, after_round=tell if after_round else None)
     return finish(model)
 
