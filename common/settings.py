@@ -116,10 +116,7 @@ class Settings(BaseModel):
         "", description="Shared weights (.safetensors) from which training starts; empty starts from new ones."
     )
     fraction_train: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="Share of the sites that train in a round; below 1, each run draws others.",
+        1.0, gt=0, le=1, description="Share of the sites that train in a round; below 1, each run draws others."
     )
     fraction_evaluate: float = Field(
         1.0,
