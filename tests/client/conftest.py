@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,6 +170,16 @@ def order(records_target: Callable[..., Records]) -> Callable[..., DeletionOrder
         return DeletionOrder(number, site, DeletionRequest(f"request-{number}", site, target))
 
     return order
+
+
+@pytest.fixture
+def make_federation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Return what makes a site beside a deletion service: `tests.client.one_site.Make`."""
+    # It imports the coordinator's half, which few tests need.
+    from tests.client.one_site import deletion_service
+
+    with deletion_service(tmp_path, monkeypatch) as make:
+        yield make
 
 
 @pytest.fixture

@@ -80,9 +80,19 @@ class Federation:
         references = frozenset(SECRET.reference(f"digit-{row}") for row in records)
         self.service.submit(DeletionRequest(f"request-{min(records)}", NAME, Records(references, NAME)))
 
+    def carry_out_orders(self) -> None:
+        """Let the site's agent do what it has been ordered to."""
+        with self.folder.open() as agent:
+            for order in self.service.watch(NAME, 0):
+                agent.apply(order)
+
+
+Make = Callable[..., Federation]
+"""Makes a site, as `deletion_service` says."""
+
 
 @contextmanager
-def deletion_service(parent: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Federation]]:
+def deletion_service(parent: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """Yield a function that makes a site with digits, all of them with the same deletion service."""
     # Flower makes messages for the task that its process runs.
     for name in ("_run_id", "_node_id", "_task_id"):
@@ -119,18 +129,7 @@ def deletion_service(parent: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
             ) -> Federation:
                 """Make a site that promises what the federation of the changed settings guarantees, or something else.
 
-                Parameters
-                ----------
-                folder : str
-                    Its name.
-                records : Dataset, optional
-                    What it holds; some digits of each split by default.
-                promised : str, optional
-                    Its guarantee.
-                noise_key : bytes, optional
-                    Its noise key; random by default.
-                changes : object
-                    Settings of the federation.
+                It holds some digits of each split, unless records are given; its noise key is random by default.
                 """
                 chosen, site = settings.replace(**changes), SiteFolder(parent / folder)
                 promise = chosen if promised is None else chosen.replace(guarantee=promised)
@@ -177,9 +176,7 @@ def delete_during_training(
             steps.append(done)
             if at(done, total) and store.last_order == 0:
                 federation.order_deletion(*records)
-                with federation.folder.open() as agent:
-                    for order in federation.service.watch(NAME, 0):
-                        agent.apply(order)
+                federation.carry_out_orders()
             look(done, total)
 
         return step
