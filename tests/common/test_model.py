@@ -20,6 +20,7 @@ WITHOUT_BLOCKS = [
     pytest.param(replace(PATCHES, depth=0), id="patches-without-blocks"),
     pytest.param(replace(FROZEN, depth=0), id="frozen-without-blocks"),
 ]
+EVERY_SHAPE = [*SHAPES, *WITHOUT_BLOCKS]
 CLOSE = 1e-5
 
 
@@ -50,7 +51,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("shape", [*SHAPES, *WITHOUT_BLOCKS])
+@pytest.mark.parametrize("shape", EVERY_SHAPE)
 @pytest.mark.parametrize("members", [1, 2, 5])
 def test_packed_ensemble_equals_separate_passes(shape: ModelShape, members: int) -> None:
     model, images, tokens = munkey(shape), inputs(shape, 3), exemplars(shape, 3, members)
@@ -70,7 +71,7 @@ def test_packed_ensemble_equals_separate_passes(shape: ModelShape, members: int)
     assert torch.allclose(packed, separate, atol=CLOSE, rtol=0)
 
 
-@pytest.mark.parametrize("shape", [*SHAPES, *WITHOUT_BLOCKS])
+@pytest.mark.parametrize("shape", EVERY_SHAPE)
 def test_packed_ensemble_has_the_gradients_of_separate_passes(shape: ModelShape) -> None:
     model, images = munkey(shape), inputs(shape, 3)
     tokens = exemplars(shape, 3, 4).requires_grad_()
@@ -96,7 +97,7 @@ def test_packed_ensemble_has_the_gradients_of_separate_passes(shape: ModelShape)
     assert torch.allclose(packed_token_gradient, tokens.grad, atol=CLOSE)
 
 
-@pytest.mark.parametrize("shape", [*SHAPES, *WITHOUT_BLOCKS])
+@pytest.mark.parametrize("shape", EVERY_SHAPE)
 def test_members_do_not_see_each_other(shape: ModelShape) -> None:
     model, images, tokens = munkey(shape), inputs(shape, 2), exemplars(shape, 2, 3)
     changed = tokens.clone()
@@ -108,7 +109,7 @@ def test_members_do_not_see_each_other(shape: ModelShape) -> None:
     assert difference[1] > 10 * CLOSE
 
 
-@pytest.mark.parametrize("shape", [*SHAPES, *WITHOUT_BLOCKS])
+@pytest.mark.parametrize("shape", EVERY_SHAPE)
 def test_records_of_a_batch_do_not_see_each_other(shape: ModelShape) -> None:
     model, images, tokens = munkey(shape), inputs(shape, 4), exemplars(shape, 4, 2)
 
@@ -133,7 +134,7 @@ def test_null_memory_hides_the_exemplar_token(shape: ModelShape) -> None:
     assert torch.allclose(before[0, 0], read[0, 0], atol=CLOSE)
 
 
-@pytest.mark.parametrize("shape", [*SHAPES, *WITHOUT_BLOCKS])
+@pytest.mark.parametrize("shape", EVERY_SHAPE)
 def test_null_image_hides_the_image_of_its_record_only(shape: ModelShape) -> None:
     model, tokens = munkey(shape), exemplars(shape, 2, 1)
     images = inputs(shape, 2)
@@ -201,7 +202,7 @@ def test_more_classes_than_numbers_in_a_token_still_speak_for_their_own_class_mo
     assert model(inputs(shape, 2), exemplars(shape, 2, 3)).shape == (2, 3, 40)
 
 
-@pytest.mark.parametrize("shape", [*SHAPES, *WITHOUT_BLOCKS])
+@pytest.mark.parametrize("shape", EVERY_SHAPE)
 def test_no_image_leaves_the_bias_of_the_linear_function_only(shape: ModelShape) -> None:
     model, images = munkey(shape), inputs(shape, 3)
     hidden = torch.tensor([True, False, True])
@@ -213,7 +214,7 @@ def test_no_image_leaves_the_bias_of_the_linear_function_only(shape: ModelShape)
     assert (seen[1] - model.linear.bias).abs().max() > 10 * CLOSE
 
 
-@pytest.mark.parametrize("shape", [*SHAPES, *WITHOUT_BLOCKS])
+@pytest.mark.parametrize("shape", EVERY_SHAPE)
 def test_linear_function_sees_inputs_of_mean_square_one(shape: ModelShape) -> None:
     model, images = munkey(shape), inputs(shape, 3)
     if shape.image_path is ImagePath.PATCHES:
@@ -248,7 +249,7 @@ def test_state_has_no_running_statistics() -> None:
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
 
 
-@pytest.mark.parametrize("shape", [*SHAPES, *WITHOUT_BLOCKS])
+@pytest.mark.parametrize("shape", EVERY_SHAPE)
 def test_ensemble_prediction_is_the_weighted_mean_of_separate_softmaxes(shape: ModelShape) -> None:
     model, images, tokens = munkey(shape), inputs(shape, 2), exemplars(shape, 2, 4)
     found = Retrieved(tokens, torch.rand(2, 4), torch.ones(2, 4, dtype=torch.bool))
@@ -332,14 +333,11 @@ def test_tensor_of_the_wrong_shape_is_named(
         munkey(FROZEN)(torch.zeros(images), torch.zeros(tokens), null_memory=masks[0], null_image=masks[1])
 
 
-@pytest.mark.parametrize("shape", [*SHAPES, *WITHOUT_BLOCKS])
-def test_shape_survives_json(shape: ModelShape) -> None:
-    assert ModelShape.from_json(json.loads(json.dumps(shape.to_json()))) == shape
-
-
-@pytest.mark.parametrize("shape", [*SHAPES, *WITHOUT_BLOCKS])
+@pytest.mark.parametrize("shape", EVERY_SHAPE)
 def test_models_of_one_shape_exchange_their_weights(shape: ModelShape) -> None:
-    model, other = Munkey(shape), Munkey(ModelShape.from_json(shape.to_json()))
+    known = ModelShape.from_json(json.loads(json.dumps(shape.to_json())))
+    assert known == shape
+    model, other = Munkey(shape), Munkey(known)
     other.load_state_dict(model.state_dict())
 
     images, tokens = inputs(shape, 2), exemplars(shape, 2, 2)
