@@ -23,18 +23,9 @@ _BATCH = 512
 class Evaluation:
     """Results on one held-out split, of so many records.
 
-    Attributes
-    ----------
-    loss : float
-        Mean negative log-likelihood of the labels, in nats.
-    accuracy, macro_f1 : float
-        Of the whole model.
-    image_accuracy, memory_accuracy : float
-        Of each pathway alone.
-    sensitivity : float
-        Pathway sensitivity score (`common.pathways`).
-    neighbour_accuracy : float
-        Of a majority vote of the K nearest entries' labels, without any model.
+    The loss is the mean negative log-likelihood of the labels, in nats. Accuracy and macro F1 are of the whole model,
+    then come accuracies of each pathway alone with their sensitivity score (`common.pathways`), and that of a majority
+    vote of the K nearest entries' labels, without any model.
     """
 
     examples: int
@@ -74,11 +65,10 @@ def predict(
     """Return (n, num_classes) probabilities on the CPU; without `image`, those of the memory pathway alone."""
     device = model.label_embedding.device
     parts = [torch.empty(0, model.shape.num_classes)]
-    hidden = None if image else torch.ones(len(inputs), dtype=torch.bool, device=device)
     asked = reading if image else replace(reading, image_vote=False)
     for rows in torch.arange(len(inputs)).split(_BATCH):
         found = retrieve(model, bank, NeighbourLists(lists.indices[rows], lists.similarities[rows]), reading.neighbours)
-        null_image = None if hidden is None else hidden[rows]
+        null_image = None if image else torch.ones(len(rows), dtype=torch.bool, device=device)
         parts.append(model.classify(inputs[rows].to(device), found, asked, null_image=null_image).cpu())
     return torch.cat(parts)
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from client.bank import Bank
 from client.dataset import Split
 from client.evaluation import predict
 from client.exemplar_tokens import own_tokens
-from client.key_store import KeyStore, Tokens
+from client.key_store import KeyStore
 from common.errors import BankChanged
 from common.model import Munkey
 from common.neighbours import NONE, NeighbourLists, nearest
@@ -78,24 +76,19 @@ def _read_nearest(model: Munkey, store: KeyStore, keys: Tensor, recipe: Recipe) 
     places = found.indices[found.indices != NONE].unique()
     chosen = entries[places.numpy()]
     inputs = store.read_inputs(chosen)
+    # Others than jointly trained ones follow from these weights, whichever the site has last taken over.
+    tokens = store.read_tokens(chosen) if recipe.route.joint_tokens else own_tokens(model, inputs)
     bank = Bank(
         generation,
         chosen,
         labels[places],
         inputs,
-        _tokens(model, store, chosen, inputs, recipe),
+        tokens,
         NeighbourLists.empty(len(chosen), 1),
         torch.from_numpy(store.read_permanent(chosen)),
     )
     among = torch.where(found.indices == NONE, NONE, torch.searchsorted(places, found.indices.clamp_min(0)))
     return bank, NeighbourLists(among, found.similarities)
-
-
-def _tokens(model: Munkey, store: KeyStore, entries: NDArray[np.int64], inputs: Tensor, recipe: Recipe) -> Tokens:
-    if recipe.route.joint_tokens:
-        return store.read_tokens(entries)
-    # A fixed function of the record and these weights, whichever weights the site has last taken over.
-    return own_tokens(model, inputs)
 
 
 def _neighbours(bank: Bank, indices: Tensor, similarities: Tensor) -> tuple[Neighbour, ...]:

@@ -29,16 +29,8 @@ _FIRST_WEIGHTS = "first weights, with which the nearest entries vote"
 class Predictor:
     """A model and all that it needs, but the key store.
 
-    Attributes
-    ----------
-    recipe : Recipe
-        What the model was trained by.
-    classes : tuple of str
-        Names of classes; those without one are called by their number.
-    choices : Choices
-        What the site takes of files with more than one picture.
-    weights : str
-        Which weights these are, in words.
+    The recipe is that by which it was trained, `weights` says in words which weights it has. A class without a name is
+    called by its number; `choices` are what the site takes of files with more than one picture.
     """
 
     model: Munkey

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -79,7 +79,7 @@ def train(
         bank.tokens.copy_(own_tokens(model, bank.inputs, together=_TOGETHER))
     fraction = recipe.fraction_of_rates(round_number)
     trained = {name: weight for name, weight in model.named_parameters() if route.trains(name)}
-    learner: _Learner
+    learner: _Plain | _Clipped
     if route.clipped:
         learner = _Clipped(model, bank, recipe, trained, fraction, _draws(route, generator, secret))
     else:
@@ -114,20 +114,6 @@ def _draws(route: GradientRoute, generator: torch.Generator, secret: SecretNoise
     if secret is None:
         raise ValueError("certified training needs secret noise")
     return secret
-
-
-class _Learner(Protocol):
-    """Finds gradients of the shared weights, and moves what is trained."""
-
-    @property
-    def loss(self) -> float:
-        """Mean loss of the latest examples."""
-
-    def find_gradients(self) -> None:
-        """Leave gradients in the shared weights."""
-
-    def move(self) -> None:
-        """Take one step."""
 
 
 class _Plain:

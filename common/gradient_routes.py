@@ -7,7 +7,7 @@ Guarantees).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 
 from common.guarantees import Influence
@@ -24,7 +24,7 @@ class Entries(StrEnum):
     ALL = "all"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class GradientRoute:
     """How shared weights and exemplar tokens learn from a site's entries.
 
@@ -47,6 +47,7 @@ class GradientRoute:
     name: str
     takes_part: Entries
     is_read: Entries
+    _: KW_ONLY
     joint_tokens: bool = False
     linear_only: bool = False
     clipped: bool = False
@@ -73,40 +74,20 @@ class GradientRoute:
         return self.reads_memory or name not in _UNREAD
 
 
+_NONE, _PERMANENT, _ALL = Entries
+
 _ROUTES = (
-    GradientRoute(name="exact all", takes_part=Entries.PERMANENT, is_read=Entries.PERMANENT),
-    GradientRoute(name="exact linear", takes_part=Entries.PERMANENT, is_read=Entries.NONE, linear_only=True),
+    GradientRoute("exact all", _PERMANENT, _PERMANENT),
+    GradientRoute("exact linear", _PERMANENT, _NONE, linear_only=True),
+    GradientRoute("certified all", _ALL, _NONE, clipped=True, noisy=True, influence=Influence.BOUNDED),
     GradientRoute(
-        name="certified all",
-        takes_part=Entries.ALL,
-        is_read=Entries.NONE,
-        clipped=True,
-        noisy=True,
-        influence=Influence.BOUNDED,
+        "certified linear", _ALL, _NONE, linear_only=True, clipped=True, noisy=True, influence=Influence.BOUNDED
     ),
-    GradientRoute(
-        name="certified linear",
-        takes_part=Entries.ALL,
-        is_read=Entries.NONE,
-        linear_only=True,
-        clipped=True,
-        noisy=True,
-        influence=Influence.BOUNDED,
-    ),
-    GradientRoute(name="empirical all", takes_part=Entries.ALL, is_read=Entries.ALL),
-    GradientRoute(name="empirical all, joint tokens", takes_part=Entries.ALL, is_read=Entries.ALL, joint_tokens=True),
-    GradientRoute(
-        name="empirical linear", takes_part=Entries.ALL, is_read=Entries.NONE, linear_only=True, clipped=True
-    ),
+    GradientRoute("empirical all", _ALL, _ALL),
+    GradientRoute("empirical all, joint tokens", _ALL, _ALL, joint_tokens=True),
+    GradientRoute("empirical linear", _ALL, _NONE, linear_only=True, clipped=True),
     # No step reads a token here, so jointly trained ones stay as they are.
-    GradientRoute(
-        name="empirical linear, joint tokens",
-        takes_part=Entries.ALL,
-        is_read=Entries.NONE,
-        joint_tokens=True,
-        linear_only=True,
-        clipped=True,
-    ),
+    GradientRoute("empirical linear, joint tokens", _ALL, _NONE, joint_tokens=True, linear_only=True, clipped=True),
 )
 
 ROUTES = {route.name: route for route in _ROUTES}

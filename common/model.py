@@ -196,7 +196,8 @@ class Munkey(nn.Module):
 
     def _check(self, inputs: Tensor, exemplars: Tensor, null_memory: Tensor | None, null_image: Tensor | None) -> None:
         if inputs.ndim != 1 + len(self.shape.input_shape) or tuple(inputs.shape[1:]) != self.shape.input_shape:
-            raise ValueError(f"inputs must be (B, {_sizes(self.shape.input_shape)}), not {tuple(inputs.shape)}")
+            sizes = ", ".join(map(str, self.shape.input_shape))
+            raise ValueError(f"inputs must be (B, {sizes}), not {tuple(inputs.shape)}")
         batch, size = len(inputs), self.shape.exemplar_size
         if exemplars.ndim != 3 or len(exemplars) != batch or exemplars.shape[2] != size or not exemplars.shape[1]:
             raise ValueError(f"exemplars must be ({batch}, M, {size}) with M >= 1, not {tuple(exemplars.shape)}")
@@ -220,7 +221,3 @@ def _zero_linear(inputs: int, outputs: int) -> nn.Linear:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
-
-
-def _sizes(shape: tuple[int, ...]) -> str:
-    return ", ".join(str(size) for size in shape)

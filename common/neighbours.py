@@ -13,7 +13,7 @@ more than twice that bound is therefore not among the L nearest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,7 +95,9 @@ def nearest(
     columns = min(len(keys), max(length + 1, memory // (4 * rows)))
     block = torch.empty(rows * columns, device=keys.device)
     found = []
-    for part, without in _parts(queries, own, rows):
+    own = torch.full((len(queries),), NONE) if own is None else own.cpu()
+    for start in range(0, len(queries), rows):
+        part, without = queries[start : start + rows], own[start : start + rows]
         margin = 2 * _score_error(part, longest)
         candidates = _candidates(part, keys, length + _SPARE, without, block)
         best, crowded = _settle(part, keys, candidates, length, margin)
@@ -133,13 +135,6 @@ def patch_arrivals(lists: NeighbourLists, arrivals: NeighbourLists, known: Tenso
         torch.where(within, arrivals.indices, NONE), torch.where(within, arrivals.similarities, -torch.inf)
     )
     return _merge(lists, placed, length)
-
-
-def _parts(queries: Tensor, own: Tensor | None, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield some queries at a time, and the positions of their own keys on the CPU."""
-    own = torch.full((len(queries),), NONE) if own is None else own.cpu()
-    for start in range(0, len(queries), rows):
-        yield queries[start : start + rows], own[start : start + rows]
 
 
 def _lengths(vectors: Tensor) -> Tensor:

@@ -35,19 +35,15 @@ OptionalAddress = Annotated[str, AfterValidator(lambda value: value and _address
 
 def explain(error: ErrorDetails, known: list[str]) -> str:
     """Turn a pydantic error into one line: the key, the value and what is allowed."""
-    return " ".join(_explain(error, known).split())
-
-
-def _explain(error: ErrorDetails, known: list[str]) -> str:
     key = str(error["loc"][0]) if error["loc"] else ""
     if error["type"] == "extra_forbidden":
         close = difflib.get_close_matches(key, known, n=1)
         hint = f"did you mean {close[0]}?" if close else "see docs/settings.md for all settings"
-        return f"unknown setting {key}: {hint}"
-    message = error["msg"].removeprefix("Value error, ")
-    if not key:
-        return message
-    return f"{key} = {error['input']}: {message.removeprefix('Input ')}"
+        words = f"unknown setting {key}: {hint}"
+    else:
+        message = error["msg"].removeprefix("Value error, ")
+        words = f"{key} = {error['input']}: {message.removeprefix('Input ')}" if key else message
+    return " ".join(words.split())
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, ConfigValue]:

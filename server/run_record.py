@@ -28,18 +28,10 @@ BEST = "best.safetensors"
 class RoundRecord:
     """One finished round, numbered from 1.
 
-    Attributes
-    ----------
-    training, evaluation : dict
-        For each site, its metrics; what is not a number, such as the loss of a site without records, becomes null.
-    failures : dict
-        For each site that answered with an error, the reason; one that never answered otherwise has its node's number.
-    mean : dict
-        Evaluation metrics averaged over sites.
-    bytes_down, bytes_up : int
-        Shared weights sent to the sites and received from them.
-    seconds : float
-        From the round's opening to its end.
+    `training` and `evaluation` hold each site's metrics, of which what is not a number, such as the loss of a site
+    without records, becomes null; `mean` those of evaluation averaged over sites. `failures` gives the reason of each
+    site that answered with an error; one that never answered otherwise has its node's number. Bytes are those of shared
+    weights sent to the sites (down) and received from them (up), seconds from the round's opening to its end.
     """
 
     number: int

@@ -77,16 +77,21 @@ def average(sent: Sequence[Mapping[str, torch.Tensor]], examples: Sequence[int])
     return averaged
 
 
-def munkey_site(name: str, bank: Bank, recipe: Recipe) -> LocalTraining[Munkey]:
+def munkey_site(
+    name: str, bank: Bank, recipe: Recipe, trained: Callable[[int], None] = lambda _: None
+) -> LocalTraining[Munkey]:
     """Return the local training of a MUNKEY site, with the random choices that the real site of that name makes.
 
-    The bank has the entries that may train shared weights; its tokens are updated in place.
+    The bank has the entries that may train shared weights; its tokens are updated in place. `trained` is called with 1
+    after each training.
     """
 
     def train_locally(model: Munkey, number: int) -> int:
         draws = generator(recipe.settings.seed, name, number)
         secret = SecretNoise(noise_key(recipe.settings, name), "training", number)
-        return train(model, bank, recipe, round_number=number, generator=draws, secret=secret).examples
+        examples = train(model, bank, recipe, round_number=number, generator=draws, secret=secret).examples
+        trained(1)
+        return examples
 
     return train_locally
 
@@ -118,7 +123,7 @@ def learn(
     training = banks
     if route.permanent_only:
         training = {name: bank_of(permanent_of(some), settings, shape) for name, some in records.items()}
-    sites = [_counted(munkey_site(name, bank, recipe), trained) for name, bank in training.items() if len(bank)]
+    sites = [munkey_site(name, bank, recipe, trained) for name, bank in training.items() if len(bank)]
     model = first_model(settings, shape)
 
     def finish(model: Munkey) -> Learned:
@@ -135,12 +140,3 @@ def learn(
     if examples >= max(1, recipe.fewest_examples):
         model = average_rounds(model, sites, settings.num_rounds, after_round=tell if after_round else None)
     return finish(model)
-
-
-def _counted(site: LocalTraining[Munkey], trained: Callable[[int], None]) -> LocalTraining[Munkey]:
-    def train_locally(model: Munkey, number: int) -> int:
-        examples = site(model, number)
-        trained(1)
-        return examples
-
-    return train_locally
