@@ -19,6 +19,7 @@ from client.key_store import KeyStore, StoreDescription
 from common.deletion import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite
 from common.encoders import Encoding
 from common.guarantees import Guarantee
+from common.model import ModelShape, Munkey
 from common.references import FederationSecret
 from common.settings import ImagePath, Settings
 
@@ -170,6 +171,17 @@ def order(records_target: Callable[..., Records]) -> Callable[..., DeletionOrder
         return DeletionOrder(number, site, DeletionRequest(f"request-{number}", site, target))
 
     return order
+
+
+@pytest.fixture
+def make_model(opinionated: Callable[[Munkey], Munkey]) -> Callable[[ModelShape], Munkey]:
+    """Return what makes the same model of a shape each time, none of whose weights is zero."""
+
+    def make(shape: ModelShape) -> Munkey:
+        torch.manual_seed(0)
+        return opinionated(Munkey(shape)).eval()
+
+    return make
 
 
 @pytest.fixture

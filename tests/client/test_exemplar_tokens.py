@@ -25,15 +25,6 @@ RECORDS = 37
 MakeModel = Callable[[ModelShape], Munkey]
 
 
-@pytest.fixture
-def make_model(opinionated: Callable[[Munkey], Munkey]) -> MakeModel:
-    def make(shape: ModelShape) -> Munkey:
-        torch.manual_seed(0)
-        return opinionated(Munkey(shape)).eval()
-
-    return make
-
-
 def inputs(shape: ModelShape) -> Tensor:
     draws = torch.Generator().manual_seed(1)
     if shape.image_path is ImagePath.PATCHES:

@@ -38,15 +38,6 @@ Gradients = dict[str, Tensor]
 MakeModel = Callable[[ModelShape], Munkey]
 
 
-@pytest.fixture
-def make_model(opinionated: Callable[[Munkey], Munkey]) -> MakeModel:
-    def make(shape: ModelShape) -> Munkey:
-        torch.manual_seed(0)
-        return opinionated(Munkey(shape)).eval()
-
-    return make
-
-
 def records(shape: ModelShape, count: int) -> tuple[Tensor, Tensor]:
     draws = torch.Generator().manual_seed(1)
     labels = torch.arange(count) % shape.num_classes

@@ -105,8 +105,7 @@ def test_json_about_something_else_is_refused(path: Path, content: object) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("width", "16"), ("depth", None), ("patch_size", 0), ("width", -4), ("more", 1)],
+    ("name", "value"), [("width", "16"), ("depth", None), ("patch_size", 0), ("width", -4), ("more", 1)]
 )
 def test_json_with_an_impossible_model_is_refused(path: Path, name: str, value: object) -> None:
     rewrite(path, model={**SHAPE.to_json(), name: value})
