@@ -16,7 +16,6 @@ from flwr.common.serde import message_to_proto
 from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.task_identity import TaskIdentity
 from sklearn.datasets import load_digits
 
 from client import app as client_app
@@ -50,6 +49,8 @@ from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import Ledger
 from simulations.hospitals import noise_key
+
+pytestmark = pytest.mark.usefixtures("within_a_run")
 
 HOSPITALS = 3
 TRAIN, TEST = 16, 4
@@ -243,9 +244,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guarantee: Guarantee) -
             enrol(store, encode(ENCODER, records), SECRET)
             private.add("noise key", store.draw_noise_key())
         private.add_records(records, ENCODER.encode(torch.from_numpy(records.images)).keys)
-    # Flower makes messages for the task that its process runs.
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
     monkeypatch.setattr(
         deletion_channel,
         "DeletionStub",

@@ -185,12 +185,13 @@ def make_model(opinionated: Callable[[Munkey], Munkey]) -> Callable[[ModelShape]
 
 
 @pytest.fixture
-def make_federation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+def make_federation(tmp_path: Path, within_a_run: None) -> Iterator[Callable[..., Any]]:
     """Return what makes a site beside a deletion service: `tests.client.one_site.Make`."""
+    del within_a_run
     # It imports the coordinator's half, which few tests need.
     from tests.client.one_site import deletion_service
 
-    with deletion_service(tmp_path, monkeypatch) as make:
+    with deletion_service(tmp_path) as make:
         yield make
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
 from sklearn.datasets import load_digits
 
 from client import app as client_app
@@ -92,11 +91,8 @@ Make = Callable[..., Federation]
 
 
 @contextmanager
-def deletion_service(parent: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+def deletion_service(parent: Path) -> Iterator[Make]:
     """Yield a function that makes a site with digits, all of them with the same deletion service."""
-    # Flower makes messages for the task that its process runs.
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
     settings = Settings().replace(
         guarantee="empirical",
         width=16,

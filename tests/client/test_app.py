@@ -93,16 +93,8 @@ def test_tokens_go_on_from_round_to_round(federation: Federation) -> None:
 def test_evaluation_replies_with_numbers_and_a_name_only(federation: Federation) -> None:
     reply = federation.ask(MessageType.EVALUATE)
 
-    names = {
-        "examples",
-        "loss",
-        "accuracy",
-        "macro-f1",
-        "image-accuracy",
-        "memory-accuracy",
-        "sensitivity",
-        "neighbour-accuracy",
-    }
+    pathways = {"image-accuracy", "memory-accuracy", "sensitivity", "neighbour-accuracy"}
+    names = {"examples", "loss", "accuracy", "macro-f1", *pathways}
     metrics = reply.content.metric_records[METRICS]
     assert set(reply.content) == {METRICS, SITE}
     assert set(metrics) == {

@@ -15,7 +15,6 @@ import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 
 from common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from common.errors import InvalidDeletion, InvalidIdentity, InvalidSetting, InvalidWeights, ServiceUnavailable
@@ -29,6 +28,8 @@ from server.deletion_service import LedgerService
 from server.ledger import Ledger
 from server.run_record import BEST, EVENTS, LAST
 from tests.coordinator import running_coordinator
+
+pytestmark = pytest.mark.usefixtures("within_a_run")
 
 Weights = dict[str, torch.Tensor]
 
@@ -58,13 +59,6 @@ class SitesInProcess:
         if kind == "train":
             content[ARRAYS] = ArrayRecord({name: weight + 1 for name, weight in weights.items()})
         return Message(content=content, reply_to=message)
-
-
-@pytest.fixture(autouse=True)
-def _within_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Flower makes messages only within a run.
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 from numpy.typing import NDArray
 
 from common.checkpoints import read_checkpoint
@@ -27,6 +26,8 @@ from common.settings import ImagePath, Settings, StrategyName
 from server.forgetting_strategy import ForgettingStrategy
 from server.run_record import EVENTS, LAST, RunRecord
 from server.strategies import make_strategy
+
+pytestmark = pytest.mark.usefixtures("within_a_run")
 
 SHAPE = ModelShape(ImagePath.FROZEN, (1, 4), 0, num_classes=2, width=8, depth=1, heads=1, exemplar_size=2)
 NODES = {11: "hospital-1", 12: "hospital-2", 13: "hospital-3"}
@@ -66,13 +67,6 @@ class Federation:
 
 
 Federate = Callable[..., Federation]
-
-
-@pytest.fixture(autouse=True)
-def _within_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Flower makes messages only within a run.
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from flwr.serverapp.strategy import (
     FedTrimmedAvg,
     FedYogi,
 )
-from flwr.supercore.task_identity import TaskIdentity
 
 from common.federation import ARRAYS, CONFIG, METRICS, ROUND
 from common.settings import Settings, StrategyName
@@ -31,10 +30,9 @@ CLASSES = (FedAvg, FedAvgM, FedProx, FedAdam, FedAdagrad, FedYogi, FedMedian, Fe
 
 
 @pytest.fixture
-def grid(monkeypatch: pytest.MonkeyPatch) -> Grid:
+def grid(within_a_run: None) -> Grid:
     """Three nodes; messages are made as within a run."""
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
+    del within_a_run
     grid = create_autospec(Grid, instance=True)
     grid.get_node_ids.return_value = [11, 12, 13]
     return cast(Grid, grid)

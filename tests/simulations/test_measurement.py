@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,18 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from client.bank import Bank
-from client.dataset import Consent, Dataset, Split
+from client.dataset import Split
 from client.key_store import Tokens
-from client.site import SiteFolder
-from common.encoders import Encoding
 from common.model import ModelShape, Munkey
 from common.neighbours import NeighbourLists
 from common.recipe import Reading
 from common.settings import ImagePath, Settings
 from simulations import answers, measurement
 from simulations.answers import HospitalBank, MunkeyAnswers
-from simulations.hospitals import Encoded, Hospital
+from simulations.hospitals import Hospital
 from simulations.measurement import Measurement, measure
+from tests.simulations.tiny_hospitals import hospital_of
 
 SHAPE = ModelShape(ImagePath.PATCHES, (1, 1, 2), 1, num_classes=2, width=8, depth=1, heads=1, exemplar_size=2)
 SETTINGS = Settings(num_classes=2, neighbours=2)
@@ -35,19 +33,8 @@ Record = tuple[Split, int, int]
 
 
 def hospital(name: str, records: Sequence[Record]) -> Hospital:
-    count = len(records)
-    ids = np.array([f"{name}-{row}" for row in range(count)])
-    given = Dataset(
-        images=np.array([[[[share, 0]]] for _, _, share in records], dtype=np.uint8),
-        labels=np.array([label for _, label, _ in records], dtype=np.int64),
-        record_ids=ids,
-        subject_ids=ids,
-        splits=np.array([split.value for split, _, _ in records]),
-        consents=np.full(count, Consent.REVOCABLE.value),
-        class_names=("benign", "malignant"),
-    )
-    keys = torch.nn.functional.one_hot(torch.arange(count), 128).float()
-    return Hospital(name, SiteFolder(Path(name)), Encoded(given, Encoding(keys, torch.zeros(count, 1, 1))))
+    images = np.array([[[[share, 0]]] for _, _, share in records], dtype=np.uint8)
+    return hospital_of(name, images, [label for _, label, _ in records], [split for split, _, _ in records])
 
 
 def bank_with(place: Hospital, rows: Sequence[int]) -> HospitalBank:
