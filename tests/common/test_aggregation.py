@@ -68,18 +68,14 @@ def test_softmax_weighs_entries_by_similarity_over_temperature() -> None:
     assert members.weights.tolist() == [[1.0]]
 
 
-def test_softmax_at_the_lowest_temperature_reads_the_nearest_entry() -> None:
-    found = retrieved([[0.9, 0.899, -0.5], [-0.2, -0.3, -0.4]])
-    members = members_of(AggregationName.SOFTMAX, found, temperature=1e-6)
+@pytest.mark.parametrize(("temperature", "shares"), [(1e-6, [1.0, 0.0, 0.0]), (100.0, [1 / 3] * 3)])
+def test_softmax_reads_the_nearest_entry_at_the_lowest_temperature_and_the_mean_at_a_high_one(
+    temperature: float, shares: list[float]
+) -> None:
+    found = retrieved([[0.9, 0.899, -0.5]])
+    members = members_of(AggregationName.SOFTMAX, found, temperature=temperature)
 
-    assert torch.allclose(members.exemplars[:, 0], found.exemplars[:, 0], atol=1e-6)
-
-
-def test_softmax_at_a_high_temperature_reads_the_mean() -> None:
-    found = retrieved([[0.9, 0.5, 0.1]])
-    members = members_of(AggregationName.SOFTMAX, found, temperature=100.0)
-
-    assert torch.allclose(members.exemplars[0, 0], found.exemplars[0].mean(0), atol=1e-2)
+    assert torch.allclose(members.exemplars[0, 0], blended(found.exemplars[0], shares), atol=1e-2)
 
 
 def test_rank_weighs_entries_by_one_over_rank() -> None:

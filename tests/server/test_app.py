@@ -164,11 +164,6 @@ def test_training_goes_on_from_the_weights_that_are_named(settings: Settings, tm
     assert same(sites.received[0][2], dict(read_checkpoint(start).weights))
 
 
-def test_same_seed_starts_from_the_same_weights(settings: Settings) -> None:
-    assert same(first_weights(settings), first_weights(settings))
-    assert not same(first_weights(settings), first_weights(settings.replace(seed=1)))
-
-
 @pytest.mark.parametrize(("change", "fault"), [({"width": 16}, "width is 8"), ({"encoder": "resnet18"}, "resnet18")])
 def test_weights_of_another_model_are_refused_before_anything_is_written(
     tmp_path: Path, change: dict[str, Any], fault: str
