@@ -202,8 +202,7 @@ def model_shape(settings: Settings, description: StoreDescription) -> ModelShape
     from common.model import ModelShape
     from common.recipe import Recipe
 
-    recipe = Recipe.of(settings.replace(image_path=description.image_path.value))
-    patches = recipe.image_path is ImagePath.PATCHES
+    patches = description.image_path is ImagePath.PATCHES
     if patches and tuple(settings.image_shape) != description.input_shape:
         held = "x".join(str(size) for size in description.input_shape)
         raise KeyStoreError(
@@ -221,4 +220,4 @@ def model_shape(settings: Settings, description: StoreDescription) -> ModelShape
             f"neighbours = {neighbours}; enrol the records into a new store"
         )
     features = (0, 0) if patches else (description.input_shape[0], description.input_shape[1])
-    return ModelShape.of(recipe, features)
+    return ModelShape.of(Recipe.of(settings.replace(image_path=description.image_path.value)), features)
