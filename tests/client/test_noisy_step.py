@@ -279,16 +279,6 @@ def test_every_weight_has_noise_of_its_own(make_model: MakeModel) -> None:
     assert len(set(numbers.round(decimals=3).tolist())) > 0.95 * len(numbers)
 
 
-def test_steps_with_one_secret_have_different_noise_and_samples(make_model: MakeModel) -> None:
-    model, (inputs, labels), secret = make_model(FROZEN), records(FROZEN, 5), SecretNoise(KEY)
-    spending = NoisySteps(2, 1.0, 10.0)
-
-    first, second = (flat(sums(model, inputs, labels, spending=spending, secret=secret)) for _ in range(2))
-
-    # Were the noise the same, the difference would be zero.
-    assert (first - second).std() == pytest.approx(10 * 1e6 * math.sqrt(2), rel=0.1)
-
-
 # What a round spends.
 
 

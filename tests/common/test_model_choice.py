@@ -21,9 +21,12 @@ def test_shape_is_that_of_the_settings() -> None:
 
 
 def test_frozen_path_takes_the_features_of_the_encoder() -> None:
-    settings = Settings(image_path=ImagePath.FROZEN)
+    settings = Settings(image_path=ImagePath.FROZEN, image_shape=ImageShape((3, 16, 16)))
+    encoder = choose_encoder(settings)
 
-    assert choose_shape(settings).input_shape == choose_encoder(settings).feature_shape
+    assert isinstance(encoder, DescriptorEncoder)
+    assert encoder.channels == 3
+    assert choose_shape(settings).input_shape == encoder.feature_shape
 
 
 @pytest.mark.parametrize("choose", [choose_shape, choose_encoder])
@@ -31,13 +34,6 @@ def test_unknown_encoder_is_refused(choose: object) -> None:
     assert callable(choose)
     with pytest.raises(InvalidSetting, match="encoder = descripter: unknown; did you mean descriptor"):
         choose(Settings(encoder="descripter"))
-
-
-def test_encoder_fits_the_images() -> None:
-    encoder = choose_encoder(Settings(image_shape=ImageShape((3, 16, 16))))
-
-    assert isinstance(encoder, DescriptorEncoder)
-    assert encoder.channels == 3
 
 
 @pytest.mark.parametrize(
