@@ -1,4 +1,4 @@
-"""Who may ask for what to be forgotten, and which sites a request addresses (DESIGN.md, section 6)."""
+"""Who may ask for what to be forgotten, and which sites a request addresses (see `docs/architecture.md`)."""
 
 from __future__ import annotations
 
