@@ -17,8 +17,7 @@ from common.merkle import EMPTY_ROOT, Range, consistency_ranges, inclusion_range
 from common.signing.dsse import Envelope
 from common.signing.keys import SigningKey
 from common.signing.statements import read_envelope
-from server.ledger_database import have_to_itself
-from server.ledger_pairs import among
+from server.ledger_database import among, have_to_itself
 from server.log_leaves import LOST_NODE, Leaf, LeafKind, append_leaves
 from server.log_tables import LogHeadRow, LogLeafRow, LogNodeRow, LogSizeRow
 
