@@ -39,18 +39,8 @@ class LoggedReceipt:
 class Certificate:
     """A request and what every addressed site answered.
 
-    Attributes
-    ----------
-    request : Envelope
-        As the requester signed it.
-    sites : tuple of str
-        Which sites were addressed, in alphabetical order; the log holds the coordinator to it.
-    proof : LogProof
-        Where the request stands in the log.
-    receipts : tuple of LoggedReceipt
-        One for each of the sites, in their order.
-    head : Envelope
-        The head of the log that all proofs lead to.
+    The sites stand in alphabetical order, and the log holds the coordinator to them; there is one receipt for each, in
+    their order. `proof` is where the request stands in the log, `head` what all proofs lead to.
     """
 
     request: Envelope
@@ -106,21 +96,7 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Verified:
-    """What a certificate proves.
-
-    Attributes
-    ----------
-    terms : RequestTerms
-        What was asked for.
-    requested_by : tuple of TrustedKey
-        Whose keys signed the request.
-    receipts : tuple of Receipt
-        What each addressed site answered, in alphabetical order.
-    signed_by : tuple of TrustedKey
-        Which key signed each of them.
-    head : LogHead
-        The state of the log that holds them.
-    """
+    """What a certificate proves: whose keys signed the request, and what each site, in alphabetical order, signed."""
 
     terms: RequestTerms
     requested_by: tuple[TrustedKey, ...]
@@ -130,19 +106,9 @@ class Verified:
 
 
 def verify_certificate(data: bytes, keys: TrustedKeys) -> Verified:
-    """Check everything that a certificate says.
+    """Check everything that a certificate's bytes say against the keys that the reader trusts.
 
-    Parameters
-    ----------
-    data : bytes
-        The file's contents.
-    keys : TrustedKeys
-        Whom the reader trusts: the requester, the sites and the log.
-
-    Raises
-    ------
-    InvalidProof
-        With the first thing that does not hold.
+    Raises `InvalidProof` with the first thing that does not hold.
     """
     certificate = Certificate.from_bytes(data)
     head = LogHead.of(certificate.head)
@@ -170,10 +136,8 @@ def verify_certificate(data: bytes, keys: TrustedKeys) -> Verified:
 def verify_requester(envelope: Envelope, terms: RequestTerms, keys: TrustedKeys) -> tuple[TrustedKey, ...]:
     """Check that a request's requester signed it: an officer's key for the officer, otherwise the site's own.
 
-    Raises
-    ------
-    InvalidProof
-        If it was signed by anybody else, or with a key that was not valid when the request was issued.
+    Raises `InvalidProof` if it was signed by anybody else, or with a key that was not valid when the request was
+    issued.
     """
     if terms.requester == DATA_PROTECTION_OFFICER:
         return keys.verify(envelope, Role.OFFICER, terms.issued)

@@ -52,20 +52,10 @@ __all__ = [
 class Ledger(LedgerView):
     """The coordinator's record of deletions, in an SQL database; safe for threads and for several processes.
 
-    Parameters
-    ----------
-    database : str or Path
-        A file for SQLite, made (readable by its owner only) if there is none, or a URL such as
-        `postgresql://user@host/database`. Tables of an older version are brought up to date.
-    clock : callable
-        Returns the time, with a zone.
-    due : timedelta
-        From a request's submission to the day on which it is late.
-
-    Raises
-    ------
-    InvalidSetting
-        If the database cannot be opened, is no ledger, or has the schema of a later version.
+    The database is a file for SQLite, made (readable by its owner only) if there is none, or a URL such as
+    `postgresql://user@host/database`; tables of an older version are brought up to date. A request is late from `due`
+    after its submission. Raises `InvalidSetting` if the database cannot be opened, is no ledger, or has a later
+    version's schema.
     """
 
     def __init__(
@@ -120,26 +110,15 @@ class Ledger(LedgerView):
         when it joined, and whoever wants that forgotten asks again. One that comes back also receives orders for what
         every site was asked for while it was away.
 
-        Raises
-        ------
-        InvalidDeletion
-            If the name is empty, too long, not printable, begins or ends with a space, or is that of the
-            data-protection officer.
+        Raises `InvalidDeletion` if the name is empty, too long, not printable, begins or ends with a space, or is that
+        of the data-protection officer.
         """
         self._writer.submit(ledger_sites.register, site).result()
 
     def remove(self, site: str, reason: str = "") -> int:
         """Let a site leave the federation; its open requests can no longer be completed.
 
-        Returns
-        -------
-        int
-            How many orders it leaves unanswered.
-
-        Raises
-        ------
-        InvalidDeletion
-            If the site is not in the federation.
+        Returns how many orders it leaves unanswered; raises `InvalidDeletion` if the site is not in the federation.
         """
         return self._writer.submit(ledger_sites.remove, Departure(site, reason)).result()
 
@@ -156,14 +135,8 @@ class Ledger(LedgerView):
         If the request is in the ledger already, nothing is written, whatever the sites. With `logged`, its signature
         was checked, and goes into the transparency log in the same transaction.
 
-        Raises
-        ------
-        DeletionExists
-            If the request id stands for another request.
-        UnknownDeletion
-            If a site is not registered.
-        InvalidDeletion
-            If the policy refuses the request.
+        Raises `DeletionExists` if the request id stands for another request, `UnknownDeletion` if a site is not
+        registered, `InvalidDeletion` if the policy refuses the request.
         """
         return self.enter_soon(request, sites, logged=logged).result()
 
@@ -184,12 +157,8 @@ class Ledger(LedgerView):
         its answer had arrived may have measured again. The first measurement is kept. With `logged`, its receipt was
         checked, and goes into the transparency log in the same transaction.
 
-        Raises
-        ------
-        UnknownDeletion
-            If the site has no order with that number and request id.
-        DeletionConflict
-            If the order was answered differently before, or the site has left the federation.
+        Raises `UnknownDeletion` if the site has no order with that number and request id, `DeletionConflict` if the
+        order was answered differently before, or the site has left the federation.
         """
         self.acknowledge_soon(answer, logged=logged).result()
 
@@ -207,11 +176,8 @@ class Ledger(LedgerView):
     def extend(self, request_id: str, days: int, reason: str) -> RequestStatus:
         """Give a request more time, once, and return its status.
 
-        Raises
-        ------
-        InvalidDeletion
-            If there is no such request, it has come to an end, it was extended before, there is no reason, or the days
-            are not from 1 to `LONGEST_EXTENSION_DAYS`.
+        Raises `InvalidDeletion` if there is no such request, it has come to an end, it was extended before, there is no
+        reason, or the days are not from 1 to `LONGEST_EXTENSION_DAYS`.
         """
         return self._writer.submit(ledger_due.extend, Extension(request_id, days, reason)).result()
 

@@ -44,10 +44,8 @@ _LOCK = text("SELECT pg_advisory_xact_lock(26741, hashtext(current_schema()))")
 def ledger_url(database: str | Path) -> URL:
     """Return the URL of a file for SQLite, or of what is a URL already; `postgresql://` is read with psycopg 3.
 
-    Raises
-    ------
-    InvalidSetting
-        If the URL cannot be read, names neither SQLite nor PostgreSQL, or the database would end with this process.
+    Raises `InvalidSetting` if the URL cannot be read, names neither SQLite nor PostgreSQL, or the database would end
+    with this process.
     """
     if isinstance(database, Path) or "://" not in database:
         return URL.create(SQLITE, database=str(database))

@@ -41,14 +41,9 @@ _SET_ORDER = (
 
 @dataclass(frozen=True)
 class Event:
-    """A row of the event table, and what only those who listen while it is written are told.
+    """A row of the event table: a `common.deletion.Move` of a request by its number in the ledger, or of a site.
 
-    Attributes
-    ----------
-    at, request, site, before, after, reason
-        As `common.deletion.Move`; `request` is the request's number in the ledger, None for a move of a site.
-    seconds : float, optional
-        From submission, where a request has come to an end.
+    Only those who listen while it is written are told the seconds from submission, where a request has come to an end.
     """
 
     at: datetime

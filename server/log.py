@@ -26,18 +26,9 @@ MAXIMUM_INCLUSIONS = 100
 
 
 class TransparencyLog:
-    """The log; safe for threads and for several processes.
+    """The log, in the database of a ledger; safe for threads and for several processes. The key signs its heads.
 
     The ledger appends what was signed as it writes it down (`server.log_leaves`).
-
-    Parameters
-    ----------
-    engine : Engine
-        Of a ledger's database.
-    key : SigningKey
-        Signs heads.
-    clock : callable
-        Returns the time, with a zone.
     """
 
     def __init__(self, engine: Engine, key: SigningKey, *, clock: Callable[[], datetime] = utc_now) -> None:
@@ -65,19 +56,10 @@ class TransparencyLog:
             return connection.scalar(select(LogSizeRow.size)) or 0
 
     def update(self, seen_size: int, leaves: Sequence[bytes] = ()) -> LogUpdate:
-        """Return the head, the proof that it extends an earlier one, and where some leaves stand.
+        """Return the head, the proof that it extends one of `seen_size` leaves (0 for none), and where leaves stand.
 
-        Parameters
-        ----------
-        seen_size : int
-            Leaves when the caller last saw the log; 0 for never.
-        leaves : sequence of bytes
-            Hashes of leaves.
-
-        Raises
-        ------
-        InvalidProof
-            If the log is smaller than the caller has seen it, or more than `MAXIMUM_INCLUSIONS` proofs are wanted.
+        Leaves are asked for by their hashes. Raises `InvalidProof` if the log is smaller than the caller has seen it,
+        or more than `MAXIMUM_INCLUSIONS` proofs are wanted.
         """
         if len(leaves) > MAXIMUM_INCLUSIONS:
             raise InvalidProof(f"{len(leaves)} proofs at once are too many; ask for at most {MAXIMUM_INCLUSIONS}")

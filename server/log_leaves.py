@@ -28,17 +28,7 @@ class LeafKind(StrEnum):
 
 @dataclass(frozen=True)
 class Leaf:
-    """One leaf.
-
-    Attributes
-    ----------
-    kind : LeafKind
-        What it holds.
-    name : str
-        Which one; a second leaf of the same kind and name is not appended.
-    content : bytes
-        What is hashed.
-    """
+    """What is hashed, of which kind and name; a second leaf of the same kind and name is not appended."""
 
     kind: LeafKind
     name: str
@@ -63,17 +53,7 @@ def receipt_name(site: str, number: int) -> str:
 def append_leaves(connection: Connection, leaves: Sequence[Leaf]) -> list[bytes]:
     """Append leaves and return the contents that the log holds under their names: earlier ones, where there are any.
 
-    Parameters
-    ----------
-    connection : Connection
-        In a transaction that has the database to itself.
-    leaves : sequence of Leaf
-        In the order in which they are appended.
-
-    Raises
-    ------
-    ServiceUnavailable
-        If the log has lost a part of its tree.
+    The transaction has the database to itself. Raises `ServiceUnavailable` if the log has lost a part of its tree.
     """
     if not leaves:
         return []

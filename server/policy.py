@@ -29,19 +29,8 @@ def addressed_sites(request: DeletionRequest, registered: Collection[str]) -> tu
     subject; the latter addresses only that site, for what other hospitals hold is not its to delete. Nobody else may
     ask, the coordinator included.
 
-    Parameters
-    ----------
-    request : DeletionRequest
-        The request as it came.
-    registered : collection of str
-        Names of the sites in the federation.
-
-    Raises
-    ------
-    NotAllowed
-        If the requester may not ask for the target.
-    InvalidDeletion
-        If the request addresses a site that is not registered, or no site is registered.
+    Raises `NotAllowed` if the requester may not ask for the target, `InvalidDeletion` if the request addresses a site
+    that is not registered, or no site is registered.
     """
     if request.requester != DATA_PROTECTION_OFFICER:
         return _own_site(request, registered)
