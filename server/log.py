@@ -36,12 +36,8 @@ class TransparencyLog:
         self._key = key
         self._clock = clock
 
-    def append(self, leaf: Leaf) -> bytes:
-        """Append a leaf and return the content that the log holds under its name: an earlier one, if there is one."""
-        return self.extend([leaf])[0]
-
     def extend(self, leaves: Sequence[Leaf]) -> list[bytes]:
-        """Append leaves in one transaction; returns as `append` does."""
+        """Append leaves in one transaction; returns as `append_leaves` does."""
         with self._writing() as connection:
             return append_leaves(connection, leaves)
 
@@ -49,11 +45,6 @@ class TransparencyLog:
         """Return a leaf's content, None if there is none of that name."""
         with self._reading() as connection:
             return connection.scalar(select(LogLeafRow.content).where(LogLeafRow.kind == kind, LogLeafRow.name == name))
-
-    def size(self) -> int:
-        """Return how many leaves there are."""
-        with self._reading() as connection:
-            return connection.scalar(select(LogSizeRow.size)) or 0
 
     def update(self, seen_size: int, leaves: Sequence[bytes] = ()) -> LogUpdate:
         """Return the head, the proof that it extends one of `seen_size` leaves (0 for none), and where leaves stand.

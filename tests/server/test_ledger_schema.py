@@ -34,48 +34,19 @@ from tests.server.ledger_contract import references
 
 LEDGERS = Path(__file__).parent / "ledgers"
 NOON = datetime(2026, 5, 17, 12, tzinfo=UTC)
+ERASED, REFUSED = SiteState.ERASED, SiteState.REFUSED
+EXACT, CERTIFIED, EMPIRICAL = Guarantee
+UNKNOWN = 'its key is "unknown", says Zoë'
+UNBOUNDED = (PrivacyLoss(1.9, 1e-5), PrivacyLoss(math.inf, 1e-5, 2))
+BOUNDED = (PrivacyLoss(0.1 + 0.2, 1e-5), PrivacyLoss(3.0, 0.0, 1))
 ANSWERS = {
     (answer.site, answer.request_id): answer
     for answer in (
-        Acknowledgement(
-            1,
-            "hospital-1",
-            "subject",
-            SiteState.ERASED,
-            3,
-            2,
-            Guarantee.CERTIFIED,
-            0.25,
-            "",
-            PrivacyLoss(1.9, 1e-5),
-            PrivacyLoss(math.inf, 1e-5, 2),
-        ),
-        Acknowledgement(
-            1,
-            "hospital-2",
-            "subject",
-            SiteState.REFUSED,
-            0,
-            0,
-            Guarantee.EMPIRICAL,
-            0.5,
-            'its key is "unknown", says Zoë',
-        ),
-        Acknowledgement(1, "hospital-3", "subject", SiteState.NOTHING_HELD, 0, 0, Guarantee.EXACT, 1 / 3),
-        Acknowledgement(2, "hospital-1", "records", SiteState.ERASED, 2**40, 1, Guarantee.EXACT, 2.0),
-        Acknowledgement(
-            2,
-            "hospital-2",
-            "site",
-            SiteState.ERASED,
-            1,
-            0,
-            Guarantee.CERTIFIED,
-            1e-7,
-            "",
-            PrivacyLoss(0.1 + 0.2, 1e-5),
-            PrivacyLoss(3.0, 0.0, 1),
-        ),
+        Acknowledgement(1, "hospital-1", "subject", ERASED, 3, 2, CERTIFIED, 0.25, "", *UNBOUNDED),
+        Acknowledgement(1, "hospital-2", "subject", REFUSED, 0, 0, EMPIRICAL, 0.5, UNKNOWN),
+        Acknowledgement(1, "hospital-3", "subject", SiteState.NOTHING_HELD, 0, 0, EXACT, 1 / 3),
+        Acknowledgement(2, "hospital-1", "records", ERASED, 2**40, 1, EXACT, 2.0),
+        Acknowledgement(2, "hospital-2", "site", ERASED, 1, 0, CERTIFIED, 1e-7, "", *BOUNDED),
     )
 }
 """What the sites of the old ledgers had answered."""
@@ -135,13 +106,8 @@ def test_old_ledger_keeps_all_that_it_had(old: str) -> None:
             ("hospital-2", 3, 1),
             ("hospital-3", 2, 0),
         ]
-        assert [move.after for move in ledger.history("site")] == [
-            "received",
-            "verified",
-            "dispatched",
-            "erased",
-            "completed",
-        ]
+        moves = [move.after for move in ledger.history("site")]
+        assert moves == ["received", "verified", "dispatched", "erased", "completed"]
 
 
 def test_taken_over_ledger_goes_on_as_before(old: str) -> None:
@@ -158,7 +124,7 @@ def test_taken_over_ledger_goes_on_as_before(old: str) -> None:
         ledger.register("hospital-3")
         for site in ("hospital-1", "hospital-2", "hospital-3"):
             number = ledger.last_number(site)
-            ledger.acknowledge(Acknowledgement(number, site, "waits", SiteState.ERASED, 1, 1, Guarantee.EXACT, 0.1))
+            ledger.acknowledge(Acknowledgement(number, site, "waits", ERASED, 1, 1, EXACT, 0.1))
         assert ledger.status("waits").state is RequestState.COMPLETED
         with pytest.raises(DBAPIError, match="never changed"), ledger.engine.begin() as connection:
             connection.exec_driver_sql("DELETE FROM events")
