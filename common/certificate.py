@@ -110,7 +110,7 @@ class Verified:
 
 
 def verify_certificate(data: bytes, keys: TrustedKeys) -> Verified:
-    """Check everything that a certificate says.
+    """Check everything that a certificate's bytes say against the keys that the reader trusts.
 
     `keys` are those of whom the reader trusts: the requester, the sites and the log. Raises `InvalidProof` with the
     first thing that does not hold.

@@ -45,15 +45,7 @@ OFFICER_NAMES = frozenset({DATA_PROTECTION_OFFICER, FORMER_OFFICER})
 
 @dataclass(frozen=True)
 class Records:
-    """Some records, at one site or wherever they are held.
-
-    Attributes
-    ----------
-    references : frozenset of bytes
-        32-byte record references, at least one.
-    site : str
-        The site that holds them; empty addresses every site.
-    """
+    """Some records, at one site or wherever they are held: 32-byte references, at least one; no site is every site."""
 
     references: frozenset[bytes]
     site: str = ""
@@ -106,17 +98,9 @@ def _check_references(references: set[bytes] | frozenset[bytes]) -> None:
 class DeletionRequest:
     """What a requester asks for.
 
-    Attributes
-    ----------
-    request_id : str
-        Chosen by the requester; a second request with the same id is the same request.
-    requester : str
-        Who asks: a site's name, or `officer`; the officer's former name is read as that.
-    target : Target
-        What is to be forgotten.
-    signature : bytes
-        The requester's DSSE envelope (`common.signed_requests`); empty if it did not sign. Two requests that ask for
-        the same are equal, however often they were signed.
+    A second request with the same id is the same request. `requester` is a site's name or `officer`, whose former name
+    is read as that. The signature is the requester's DSSE envelope (`common.signed_requests`), empty if it did not
+    sign: two requests that ask for the same are equal, however often they were signed.
     """
 
     request_id: str
@@ -133,17 +117,7 @@ class DeletionRequest:
 
 @dataclass(frozen=True)
 class DeletionOrder:
-    """What one site receives for one request.
-
-    Attributes
-    ----------
-    number : int
-        Position in the site's stream of orders, from 1 without gaps.
-    site : str
-        The site addressed.
-    request : DeletionRequest
-        The request as the requester made it.
-    """
+    """What one site receives for one request; a site's orders are numbered from 1 without gaps."""
 
     number: int
     site: str
@@ -152,19 +126,7 @@ class DeletionOrder:
 
 @dataclass(frozen=True)
 class SiteProgress:
-    """One site's part in a request's status.
-
-    Attributes
-    ----------
-    site, number
-        Which order.
-    state : SiteState
-        How far the site is.
-    acknowledgement, acknowledged_at
-        What it answered and when; None before.
-    reason : str
-        Why the site refused or is out of reach; empty otherwise.
-    """
+    """One site's part in a request's status; `reason` says why the site refused or is out of reach."""
 
     site: str
     number: int
@@ -180,10 +142,6 @@ class RequestStatus:
 
     Attributes
     ----------
-    request : DeletionRequest
-        What was asked for.
-    submitted_at : datetime
-        When it came in.
     sites : tuple of SiteProgress
         One for each site that it addresses, in alphabetical order.
     recorded : RequestState, optional
@@ -224,16 +182,8 @@ class RequestStatus:
 class Move:
     """One line of a deletion's history, as the ledger keeps it.
 
-    Attributes
-    ----------
-    at : datetime
-        When it was written.
-    site : str
-        Whose part moved; empty for the request as a whole.
-    before, after : str
-        States; `before` is empty where something began. Times, where it is a date that was moved.
-    reason : str
-        Why, where the states do not say.
+    `site` is empty for the request as a whole. `before` and `after` are states, or times where it is a date that was
+    moved; `before` is empty where something began. `reason` says why, where the states do not.
     """
 
     at: datetime

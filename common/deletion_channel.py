@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -22,9 +22,10 @@ from common.wire import (
     MESSAGE_BYTES,
     acknowledgement_to_wire,
     check_page_size,
-    joined,
+    check_size,
     log_update_from_wire,
     move_from_wire,
+    order_from_wire,
     request_to_wire,
     status_from_wire,
     writing,
@@ -119,6 +120,7 @@ class DeletionChannel(DeletionService):
 
     def submit(self, request: DeletionRequest) -> RequestStatus:
         """Submit a request; see `DeletionService.submit`."""
+        check_size(request)
         message = deletion_pb2.SubmitRequest(request=request_to_wire(request))
         return status_from_wire(self._call(self._stub.Submit, message).status)
 
@@ -146,7 +148,7 @@ class DeletionChannel(DeletionService):
         last number it has applied.
         """
         with writing("a request for orders"):
-            message = deletion_pb2.WatchRequest(site=site, after=after, follow=follow, parts=True)
+            message = deletion_pb2.WatchRequest(site=site, after=after, follow=follow)
         return self._follow(message) if follow else self._backlog(message)
 
     def watch_together(self, site: str, after: int, *, follow: bool = False) -> Iterator[list[DeletionOrder]]:
@@ -157,7 +159,7 @@ class DeletionChannel(DeletionService):
         if not follow:
             return super().watch_together(site, after)
         with writing("a request for orders"):
-            message = deletion_pb2.WatchRequest(site=site, after=after, follow=True, parts=True)
+            message = deletion_pb2.WatchRequest(site=site, after=after, follow=True)
         return self._follow_together(message)
 
     def acknowledge(self, acknowledgement: Acknowledgement) -> None:
@@ -203,7 +205,7 @@ class DeletionChannel(DeletionService):
             size = 0
             stream = self._stub.Watch(message, timeout=timeout)
             try:
-                for order, taken in joined(stream):
+                for order, taken in _sized(stream):
                     orders.append(order)
                     size += taken
                     if len(orders) >= _ORDERS_AT_ONCE or size >= _BYTES_AT_ONCE:
@@ -217,16 +219,16 @@ class DeletionChannel(DeletionService):
             orders, ended = self._call(read, message)
             yield from orders
             if orders:
-                message = deletion_pb2.WatchRequest(site=message.site, after=orders[-1].number, parts=True)
+                message = deletion_pb2.WatchRequest(site=message.site, after=orders[-1].number)
 
     def _follow(self, message: deletion_pb2.WatchRequest) -> Iterator[DeletionOrder]:
         with self._stream(message) as stream:
-            for order, _ in joined(stream):
+            for order, _ in _sized(stream):
                 yield order
 
     def _follow_together(self, message: deletion_pb2.WatchRequest) -> Iterator[list[DeletionOrder]]:
         with self._stream(message) as stream:
-            reader = OrderReader(joined(stream))
+            reader = OrderReader(_sized(stream))
             try:
                 while orders := reader.take():
                     yield orders
@@ -276,3 +278,9 @@ class DeletionChannel(DeletionService):
             seconds=self._timeout,
             find_fault=self._connection.fault,
         )
+
+
+def _sized(stream: Iterable[deletion_pb2.WatchResponse]) -> Iterator[tuple[DeletionOrder, int]]:
+    """Read the orders of a stream, each with the bytes that it took; raises `InvalidDeletion`."""
+    for answer in stream:
+        yield order_from_wire(answer.order), answer.ByteSize()

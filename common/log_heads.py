@@ -20,10 +20,7 @@ PREDICATE_TYPE = "urn:fedmunkey:log-head:v1"
 
 @dataclass(frozen=True)
 class LogHead:
-    """One state of the log.
-
-    `size` counts leaves, `root` is the 32-byte root of their Merkle tree, `time` is when it was signed.
-    """
+    """One state of the log: how many leaves it had, their 32-byte root, and when it was signed."""
 
     size: int
     root: bytes
@@ -56,8 +53,8 @@ class LogProof:
 class LogUpdate:
     """What a coordinator shows of its log to somebody who has seen an earlier state.
 
-    `consistency` proves that the log extends the earlier state; it is empty where there was none or the log has not
-    grown. `inclusions` says of each leaf that was asked for where it stands; None is for one that is not in the log.
+    `consistency` proves that the log extends the earlier state, and is empty where there was none or it has not grown.
+    Of `inclusions` there is one for each leaf that was asked for, None for one that is not in the log.
     """
 
     head: Envelope

@@ -19,8 +19,8 @@ from common.errors import InvalidDeletion
 from common.failpoints import Failpoint, hit
 from common.log_heads import LogUpdate
 from common.signed_requests import OpenedRequest, signature_digest
-from common.wire import MAXIMUM_REFERENCES, check_fits_into_message
-from server.ledger import REQUEST_ID_CHARACTERS, DeletionConflict, Ledger, is_bulk
+from common.wire import check_size
+from server.ledger import REQUEST_ID_CHARACTERS, DeletionConflict, Ledger
 from server.proofs import CoordinatorProofs
 
 MOST_ORDERS = 256
@@ -36,8 +36,8 @@ _LARGEST_NUMBER = 2**63 - 1
 class News:
     """What the followers of some sites should know.
 
-    `numbers` has each site's newest order. `request` is what these orders are for, where all are for the same and it is
-    small; otherwise they are in the ledger. Sites in `left` are no longer in the federation.
+    `numbers` has each site's newest order. `request` is what these orders are for, where all are for the same;
+    otherwise they are in the ledger. Sites in `left` are no longer in the federation.
     """
 
     numbers: Mapping[str, int]
@@ -75,14 +75,10 @@ class LedgerService(DeletionService):
         Raises `InvalidDeletion` as `DeletionService.submit`, and if the request id is too long or not printable, or the
         request names more records than one message can carry.
         """
-        if not is_bulk(request):
-            return self.submit_soon(request).result()
-        status = self.ledger.enter(request, logged=self._receive(request))
-        self._spread_entered(status)
-        return status
+        return self.submit_soon(request).result()
 
     def submit_soon(self, request: DeletionRequest) -> Future[RequestStatus]:
-        """Submit a request that is no bulk without waiting until it is on disk; the future is `submit`'s outcome.
+        """Submit a request without waiting until it is on disk; the future is `submit`'s outcome.
 
         With proofs, its signature is checked before this returns.
         """
@@ -237,12 +233,10 @@ class LedgerService(DeletionService):
         return logged
 
     def _backlog(self, site: str, after: int) -> Iterator[DeletionOrder]:
-        # By itself, an order may be as large as a message.
-        while orders := self.ledger.orders(site, after, most=MOST_ORDERS, most_references=MAXIMUM_REFERENCES):
+        while orders := self.ledger.orders(site, after, MOST_ORDERS):
             for order in orders:
-                if isinstance(order, DeletionOrder):
-                    yield order
-                    self.ledger.note_delivered(site, [order.number])
+                yield order
+                self.ledger.note_delivered([(site, order.number)])
                 after = order.number
 
     def _follow(self, site: str, after: int) -> Iterator[DeletionOrder]:
@@ -285,11 +279,10 @@ def _after(written: Future[_Result], then: Callable[[_Result], None]) -> Future[
 
 
 def _news_of(status: RequestStatus) -> News:
-    small = None if is_bulk(status.request) else status.request
-    return News({progress.site: progress.number for progress in status.sites}, small)
+    return News({progress.site: progress.number for progress in status.sites}, status.request)
 
 
 def _check_request(request: DeletionRequest) -> None:
     if len(request.request_id) > REQUEST_ID_CHARACTERS or not request.request_id.isprintable():
         raise InvalidDeletion(f"a request id must have 1 to {REQUEST_ID_CHARACTERS} printable characters")
-    check_fits_into_message(request)
+    check_size(request)

@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -31,8 +30,7 @@ from common.wire import (
 from protos import deletion_pb2, deletion_pb2_grpc
 from server.completions import Completions
 from server.deletion_service import MOST_ORDERS, LedgerService, News
-from server.ledger_reading import LargeOrder
-from server.order_streams import MOST_REFERENCES, OrderStream, OrderStreams
+from server.order_streams import OrderStream, OrderStreams
 from server.presence import Presence
 
 DEFAULT_PAGE = 100
@@ -172,8 +170,7 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
             for order in orders:
                 if is_armed():
                     await self._in_thread(context, self._readers, lambda: hit(Failpoint.DISPATCH_BEFORE_SEND))
-                async for response in self._responses(order, context, parts=message.parts):
-                    yield response
+                yield self._written.response(order)
                 after = order.number
                 self._note(site, after)
             behind = bool(orders) if behind else stream.is_behind(after)
@@ -188,41 +185,12 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
                 stream.left = False
                 await self._in_thread(context, self._readers, lambda: self._service.check_position(site, 0))
 
-    async def _read(self, context: Any, site: str, after: int) -> Sequence[DeletionOrder | LargeOrder]:
-        def read() -> Sequence[DeletionOrder | LargeOrder]:
+    async def _read(self, context: Any, site: str, after: int) -> Sequence[DeletionOrder]:
+        def read() -> Sequence[DeletionOrder]:
             hit(Failpoint.DISPATCH_BEFORE_READ)
-            return self._service.ledger.orders(site, after, most=MOST_ORDERS, most_references=MOST_REFERENCES)
+            return self._service.ledger.orders(site, after, MOST_ORDERS)
 
         return await self._in_thread(context, self._readers, read)
-
-    async def _responses(
-        self, order: DeletionOrder | LargeOrder, context: Any, *, parts: bool
-    ) -> AsyncIterator[deletion_pb2.WatchResponse]:
-        """Write one order as one message, or a large one as several to a reader that puts them together."""
-        if isinstance(order, DeletionOrder):
-            yield self._written.response(order)
-            return
-        ledger = self._service.ledger
-        if not parts:
-
-            def whole() -> deletion_pb2.WatchResponse | None:
-                found = ledger.order(order.site, order.number)
-                return None if found is None else deletion_pb2.WatchResponse(order=order_to_wire(found))
-
-            if (response := await self._in_thread(context, self._large, whole)) is not None:
-                yield response
-            return
-        sent = 0
-        while sent < order.references:
-            part = deletion_pb2.DeletionOrder(number=order.number, site=order.site)
-            part.request.request_id, part.request.requester = order.request_id, order.requester
-            part.request.records.site = order.records_site
-            if not sent:
-                part.request.signature = order.signature
-            references = await self._in_thread(context, self._readers, partial(ledger.references, order.request, sent))
-            part.request.records.references.extend(references)
-            sent += len(references)
-            yield deletion_pb2.WatchResponse(order=part, more=sent < order.references)
 
     async def _acknowledge(self, messages: Iterable[deletion_pb2.Acknowledgement], context: Any) -> None:
         async def acknowledge() -> None:
@@ -245,7 +213,7 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
         if not notes:
             return
         try:
-            self._service.ledger.note_all_delivered(notes)
+            self._service.ledger.note_delivered(notes)
         except ServiceUnavailable as error:
             # The orders are pending still; that they were sent is lost, as it is when a process is killed.
             _log.warning("%s", error)

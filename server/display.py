@@ -11,7 +11,7 @@ from rich.table import Table
 from common import command_line
 from common.deletion import Move, Records, RequestState, RequestStatus, Subject
 from server.ledger import RegisteredSite
-from server.ledger_summary import Summary
+from server.ledger_view import Summary
 from server.members import Member
 
 _REQUEST_WORDS = ("request", "requester", "target", "submitted", "due", "state", "guarantee", "epsilon")

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from common.addresses import split_address
 from common.errors import InvalidSetting
 from server.ledger import Ledger
-from server.ledger_transaction import Event
+from server.ledger_writer import Event
 
 # From an agent that is connected to a site that comes back after a month.
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600, 21_600, 86_400, 604_800, 2_592_000)

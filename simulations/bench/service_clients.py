@@ -108,7 +108,7 @@ async def connected_sites(address: str, names: Sequence[str], count: Callable[[i
     async def follow(name: str, ready: asyncio.Event) -> None:
         async with _stub(address) as stub:
             await connecting.acquire()
-            stream = stub.Watch(deletion_pb2.WatchRequest(site=name, follow=True, parts=True))
+            stream = stub.Watch(deletion_pb2.WatchRequest(site=name, follow=True))
             async for response in stream:
                 answer = acknowledgement_to_wire(_answer(response))
                 await stub.Acknowledge(deletion_pb2.AcknowledgeRequest(acknowledgement=answer))

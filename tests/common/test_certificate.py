@@ -134,7 +134,7 @@ def test_log_that_forked_after_a_site_had_seen_it_is_noticed(case: ProofCase, tm
         log = TransparencyLog(ledger.engine, LOG, clock=lambda: START)
         # As many leaves before it as there were when the site looked.
         log.extend([Leaf(LeafKind.REQUEST, f"other-{number}", b"x%d" % number) for number in range(4)])
-        log.append(Leaf(LeafKind.REQUEST, "request-2", request_leaf(kept.request.to_bytes(), kept.sites)))
+        log.extend([Leaf(LeafKind.REQUEST, "request-2", request_leaf(kept.request.to_bytes(), kept.sites))])
         receipts = [logged.envelope.to_bytes() for logged in kept.receipts]
         log.extend([Leaf(LeafKind.RECEIPT, f"receipt-{n}", receipt_leaf(data)) for n, data in enumerate(receipts)])
         logged = []

@@ -28,14 +28,12 @@ from common.deletion import (
 from common.deletion_channel import DeletionChannel
 from common.errors import InvalidDeletion, InvalidSetting, ServiceUnavailable
 from common.guarantees import Guarantee
+from common.wire import MAXIMUM_REFERENCES, request_to_wire
 from protos import deletion_pb2, deletion_pb2_grpc
-from server import deletion_server, deletion_servicer, ledger_bulk
+from server import deletion_server, deletion_servicer
 from server.deletion_server import SERVICE_NAME, DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import Ledger
-from server.ledger_bulk import Blocks
-from server.ledger_reading import LargeOrder
-from server.ledger_transaction import Transaction
 from tests.followers import PATIENCE, Follower
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -256,15 +254,18 @@ def test_page_that_is_too_large_for_a_message_is_split(
     assert [status.request.request_id for status in channel.requests()] == [f"request-{n}" for n in range(5)]
 
 
-def test_request_larger_than_grpcs_usual_limit_is_carried(channel: DeletionChannel) -> None:
+def test_order_of_an_older_ledger_that_is_larger_than_grpcs_usual_limit_is_carried(
+    channel: DeletionChannel, ledger: Ledger
+) -> None:
     references = frozenset(number.to_bytes(32, "big") for number in range(150_000))
     request = DeletionRequest("request-1", "hospital-1", Records(references, "hospital-1"))
     assert wire.request_to_wire(request).ByteSize() > 4 * 2**20
 
-    channel.submit(request)
+    ledger.enter(request)
     (order,) = channel.watch("hospital-1", 0)
+    status = channel.get("request-1")
 
-    assert order.request == request
+    assert order.request == status.request == request
 
 
 def test_refusal_of_the_round_hook_reaches_the_caller(ledger: Ledger) -> None:
@@ -300,52 +301,18 @@ def large(request_id: str, count: int) -> DeletionRequest:
     return DeletionRequest(request_id, "hospital-1", Records(references, "hospital-1"))
 
 
-def test_large_order_comes_in_parts_to_a_reader_that_asks_for_them(server: DeletionServer, raw: grpc.Channel) -> None:
-    request = large("large", 25_000)
+def test_request_with_too_many_records_is_refused_by_either_side(server: DeletionServer, raw: grpc.Channel) -> None:
+    request = large("large", MAXIMUM_REFERENCES + 1)
     stub = deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
     with DeletionChannel(server.address) as channel:
-        channel.submit(request)
-        channel.submit(own_site("small"))
-        first, second = channel.watch("hospital-1", 0)
+        with pytest.raises(InvalidDeletion, match="split it into requests of at most 10000"):
+            channel.submit(request)
+        channel.submit(large("largest", MAXIMUM_REFERENCES))
+        (order,) = channel.watch("hospital-1", 0)
 
-    parts = list(stub.Watch(deletion_pb2.WatchRequest(site="hospital-1", parts=True), timeout=PATIENCE))
-
-    assert (first.request, second.request) == (request, own_site("small"))
-    assert [part.more for part in parts] == [True, True, False, False]
-    assert max(part.ByteSize() for part in parts) < 400_000
-
-
-def test_small_requests_are_answered_while_a_large_one_is_written(
-    server: DeletionServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The large one waits in the middle of its blocks until a small one was answered."""
-    answered, halfway = threading.Event(), threading.Event()
-    write_blocks = ledger_bulk.write_blocks
-
-    def wait(transaction: Transaction, writes: list[Blocks]) -> list[None]:
-        halfway.set()
-        return write_blocks(transaction, writes)
-
-    monkeypatch.setattr(ledger_bulk, "write_blocks", wait)
-    done: list[DeletionRequest] = []
-    with DeletionChannel(server.address, timeout=PATIENCE) as channel:
-
-        def submit() -> None:
-            done.append(channel.submit(large("large", 100_000)).request)
-            answered.wait(PATIENCE)
-
-        thread = threading.Thread(target=submit)
-        thread.start()
-        assert halfway.wait(PATIENCE)
-        small = channel.submit(own_site("small"))
-        status = channel.get("large")
-        answered.set()
-        thread.join(PATIENCE)
-
-        assert status.state in (RequestState.RECEIVED, RequestState.DISPATCHED)
-        assert [part.number for part in small.sites] == [1]
-        assert [part.number for part in channel.get("large").sites] == [2]
-        assert len(done) == 1
+    assert order.request == large("largest", MAXIMUM_REFERENCES)
+    with pytest.raises(grpc.RpcError, match="split it into requests"):
+        stub.Submit(deletion_pb2.SubmitRequest(request=request_to_wire(request)), timeout=PATIENCE)
 
 
 def test_slow_reader_does_not_make_the_service_read_ahead(ledger: Ledger, raw: grpc.Channel) -> None:
@@ -356,14 +323,14 @@ def test_slow_reader_does_not_make_the_service_read_ahead(ledger: Ledger, raw: g
     read: list[int] = []
     find = ledger.orders
 
-    def count(site: str, after: int, *, most: int, most_references: int) -> tuple[DeletionOrder | LargeOrder, ...]:
-        found = find(site, after, most=most, most_references=most_references)
+    def count(site: str, after: int, most: int) -> tuple[DeletionOrder, ...]:
+        found = find(site, after, most)
         read.append(len(found))
         return found
 
     ledger.orders = count  # type: ignore[method-assign]
     stub = deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
-    stream = stub.Watch(deletion_pb2.WatchRequest(site="hospital-1", parts=True), timeout=3 * PATIENCE)
+    stream = stub.Watch(deletion_pb2.WatchRequest(site="hospital-1"), timeout=3 * PATIENCE)
     next(stream)
     settled = wait_until_still(lambda: sum(read))
     rest = sum(1 for _ in stream)

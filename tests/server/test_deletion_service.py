@@ -141,22 +141,6 @@ class DeletionServiceContract(ABC):
         with pytest.raises(InvalidDeletion, match=fault):
             ask(service)
 
-    def test_same_request_again_changes_nothing(self, service: DeletionService) -> None:
-        first = service.submit(SUBJECT)
-
-        again = service.submit(SUBJECT)
-
-        assert again == first
-        assert len(list(service.watch("hospital-1", 0))) == 1
-
-    def test_other_request_under_the_same_id_is_refused(self, service: DeletionService) -> None:
-        first = service.submit(SUBJECT)
-
-        with pytest.raises(InvalidDeletion, match="another request already"):
-            service.submit(own_site("subject-1"))
-
-        assert service.get("subject-1") == first
-
     def test_concurrent_requests_are_numbered_without_gaps(self, service: DeletionService) -> None:
         def submit(number: int) -> None:
             site = f"hospital-{number % 2 + 1}"
@@ -209,43 +193,8 @@ class DeletionServiceContract(ABC):
         assert status.seconds is not None
         assert [part.acknowledgement for part in status.sites] == [erased(first), nothing]
 
-    def test_same_answer_may_be_given_again(self, service: DeletionService) -> None:
-        service.submit(own_site("request-1"))
-        (order,) = service.watch("hospital-1", 0)
-        service.acknowledge(erased(order))
-        before = service.get("request-1")
-
-        service.acknowledge(erased(order))
-        service.acknowledge(replace(erased(order), seconds=9.0))
-
-        assert service.get("request-1") == before
-
-    def test_different_answer_is_refused(self, service: DeletionService) -> None:
-        service.submit(own_site("request-1"))
-        (order,) = service.watch("hospital-1", 0)
-        service.acknowledge(erased(order))
-
-        with pytest.raises(InvalidDeletion, match="cannot be changed"):
-            service.acknowledge(erased(order, records=4))
-
-        assert service.get("request-1").erased == 3
-
-    @pytest.mark.parametrize(
-        "changes",
-        [
-            {"number": 2},
-            {"request_id": "request-2"},
-            {"site": "hospital-2"},
-            {"state": SiteState.PENDING},
-            {"state": SiteState.REFUSED},
-            {"records": 1},
-            {"number": 2**64 - 1},
-            {"seconds": float("nan")},
-            {"seconds": -1.0},
-            {"reason": "two\nlines"},
-        ],
-    )
-    def test_answer_that_cannot_be_is_refused(self, service: DeletionService, changes: dict[str, object]) -> None:
+    @pytest.mark.parametrize("changes", [{"number": 2}, {"request_id": "request-2"}, {"site": "hospital-2"}])
+    def test_answer_to_no_order_is_refused(self, service: DeletionService, changes: dict[str, object]) -> None:
         service.submit(own_site("request-1"))
         (order,) = service.watch("hospital-1", 0)
 

@@ -30,7 +30,6 @@ from common.signed_requests import OpenedRequest
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import DeletionExists, Ledger
-from server.ledger_bulk import BULK
 from server.proofs import CoordinatorProofs
 from tests.proof_case import (
     SECRET,
@@ -242,18 +241,6 @@ def test_what_could_not_be_written_is_not_in_the_log(service: LedgerService, mon
 
 def fail(*_: object) -> None:
     raise RuntimeError("the power failed")
-
-
-def test_large_request_travels_in_parts_with_its_signature_and_one_leaf(service: LedgerService) -> None:
-    references = frozenset(number.to_bytes(32, "big") for number in range(BULK + 1))
-    request = signed_request("large", Records(references))
-    with DeletionServer(service) as server, DeletionChannel(server.address) as channel:
-        channel.submit(request)
-        (order,) = channel.watch(FIRST, 0)
-
-    assert order.request == request
-    assert order.request.signature == request.signature
-    assert size(service) == 1
 
 
 def test_without_trusted_keys_unsigned_requests_and_answers_pass(tmp_path: Path, service: LedgerService) -> None:
