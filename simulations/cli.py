@@ -19,7 +19,6 @@ from simulations.comparison.command import compare
 from simulations.consent import parse_share
 from simulations.deployment.command import deploy_local
 from simulations.faults.command import faults
-from simulations.guarantee_command import guarantees
 from simulations.machine import usable_cores
 from simulations.options import (
     AlphaOption,
@@ -35,7 +34,6 @@ from simulations.options import (
 )
 from simulations.plots import ACCURACY, FORGOTTEN, plot_accuracy, plot_forgotten
 from simulations.progress import Progress
-from simulations.recipes import recipes
 from simulations.reporting.command import report
 from simulations.run import Experiment, simulate
 
@@ -115,8 +113,6 @@ def run(
     sys.stdout.write(f"report: {path}, pictures beside it\n")
 
 
-app.command()(guarantees)
-app.command()(recipes)
 app.command()(audit)
 app.command()(compare)
 app.command()(report)

@@ -23,9 +23,8 @@ from simulations.case import Case, seen_although_forgotten
 from simulations.hospitals import Encoded
 from simulations.measurement import Measurement, measure
 from simulations.question import Question
-from simulations.unlearning.method import Budget, Forgotten, Method
+from simulations.unlearning.method import Budget, Forgotten, Method, training_bytes
 from simulations.unlearning.munkey import MunkeyFederation
-from simulations.unlearning.plain_vit import weights_bytes
 from simulations.unlearning.registry import METHODS
 from simulations.unlearning.retraining import other_choices
 
@@ -144,7 +143,7 @@ def audit_case(case: Case, method: Method[Any], shadows: int, budget: Budget) ->
         forget_seconds=forget_seconds,
         retrain_seconds=retrain_seconds,
         forget_bytes=forgotten.bytes_sent,
-        retrain_bytes=_retrain_bytes(oracle, case),
+        retrain_bytes=training_bytes(oracle, case.settings.num_rounds),
     )
 
 
@@ -214,22 +213,9 @@ def _within(canaries: Mapping[str, Any], part: Case) -> dict[str, Any]:
 
 
 def _identical(after: Answering, oracle: Answering) -> bool | None:
-    """Compare shared weights, keys and exemplar tokens byte by byte."""
     if not (isinstance(after, MunkeyFederation) and isinstance(oracle, MunkeyFederation)):
         return None
-    mine, its = after.model.state_dict(), oracle.model.state_dict()
-    return all(torch.equal(weight, its[name]) for name, weight in mine.items()) and all(
-        torch.equal(place.keys, oracle.places[name].keys)
-        and torch.equal(place.bank.tokens.offsets, oracle.places[name].bank.tokens.offsets)
-        for name, place in after.places.items()
-    )
-
-
-def _retrain_bytes(oracle: Answering, case: Case) -> int:
-    model = getattr(oracle, "model", None)
-    if not isinstance(model, torch.nn.Module):
-        return 0
-    return 2 * weights_bytes(model) * case.settings.num_rounds * len(oracle.sites)
+    return after.same_bytes(oracle)
 
 
 def _rows(keys: torch.Tensor) -> frozenset[bytes]:

@@ -14,7 +14,7 @@ from common.model import ModelShape, Munkey
 from common.settings import ImagePath, Settings
 from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
 from simulations.bench.timing import alternate, keep_freed_memory, ratio, torch_threads
-from simulations.plain_vit import PlainViT
+from simulations.unlearning.plain_vit import PlainViT
 
 _DIFFERENCE = Figure(
     "packed-difference",

@@ -26,15 +26,7 @@ from simulations.unlearning.method import AfterRound, Budget, Family, Forgotten,
 
 @dataclass(frozen=True)
 class NeighbourFederation:
-    """Hospitals that share nothing.
-
-    Attributes
-    ----------
-    records : mapping of str to Encoded
-        Each hospital's entries, by name; only keys and labels are read.
-    settings : Settings
-        How many neighbours vote, and how many classes there are.
-    """
+    """Hospitals that share nothing, by name; only the keys and labels of their records are read."""
 
     records: Mapping[str, Encoded]
     settings: Settings

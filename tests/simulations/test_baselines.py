@@ -16,10 +16,11 @@ from client.dataset import Split
 from common.encoders import Encoding
 from common.model import ModelShape
 from common.settings import Settings
-from simulations import baselines, federated_loop
+from simulations import federated_loop, worker_processes
 from simulations.baselines import Baseline, Comparison, run_baseline, run_baselines
 from simulations.federated_loop import LocalTraining, average_rounds
 from simulations.hospitals import Encoded, Hospital
+from simulations.unlearning import plain_vit
 
 Rows = dict[str, NDArray[np.int64]]
 
@@ -45,7 +46,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
         models.append(model.state_dict())
         return model
 
-    for module in (baselines, federated_loop):
+    for module in (plain_vit, federated_loop):
         monkeypatch.setattr(module, "average_rounds", collect)
     return models
 
@@ -154,12 +155,8 @@ def test_same_seed_gives_the_same_result(comparison: Comparison) -> None:
     assert first == second
 
 
-def test_every_baseline_has_a_function() -> None:
-    assert set(baselines._BASELINES) == set(Baseline)
-
-
 def test_nothing_to_compare_with_starts_no_process(comparison: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "worker_processes", None)
+    monkeypatch.setattr(worker_processes, "ProcessPoolExecutor", None)
 
     assert run_baselines([], comparison, processes=2) == {}
 

@@ -13,9 +13,12 @@ import pytest
 
 from client.dataset import Dataset, Split
 from common.errors import EXIT_CODE
+from common.guarantees import Guarantee
+from common.settings import Settings
 from simulations import encoded_set
 from simulations.cli import main
 from simulations.comparison import jobs
+from simulations.comparison.presets import PRESETS
 from simulations.reporting.document import validate
 
 QUICK = ["--hospitals", "2", "--seeds", "2", "--permanent", "50%", "--forget", "20%", "--budget", "1"]
@@ -49,7 +52,7 @@ def cells(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     ) -> None:
         assert cores >= 1
         for task in tasks:
-            ran.append((task.data, task.methods, task.seed))
+            ran.append((task.encoded.name, tuple(method.name for method in task.methods), task.seed))
             done(task, work(*arguments(task)))
 
     monkeypatch.setattr(jobs, "run_tasks", run_tasks)
@@ -166,9 +169,18 @@ def test_quick_takes_two_seeds_of_the_first_data_set(run: Run, cells: list[tuple
         (["--method", "magic"], "--method magic: is unknown; choose from munkey-exact"),
         (["--without", "magic"], "--without magic: is unknown; choose from munkey-exact"),
         (["--method", "ssd", "--without", "ssd"], "--without ssd: leaves no method; leave out fewer"),
+        (["--preset", "magic"], "--preset magic: is unknown; choose from methods, guarantees, recipes"),
+        (["--preset", "guarantees", "--method", "ssd"], "--method ssd: is unknown; choose from munkey-exact, munkey-"),
+        (["--preset", "recipes", "--method", "sourdough"], "is unknown; choose from linear, as by default; linear, 1"),
         (["--set", "guarantee=exact"], "guarantee = exact: all are compared; choose with --method"),
         (["--epsilon", "1", "--epsilon", "2"], "--epsilon is given 2 times for 1 data sets; give it once for each"),
         (["--forget", "some"], "'some' is not a share"),
+        (["--forget", "101%"], "101% is out of range; give from 0% to 100%"),
+        (["--permanent", "-1%"], "-1% is out of range; give from 0% to 100%"),
+        (["--epsilon", "0"], "epsilon = 0"),
+        (["--set", "num-classes=3"], "num-classes = 3: comes from the data set; leave it out"),
+        (["--set", "num-round=3"], "num-round: did you mean num-rounds?"),
+        (["--hospitals", "0"], "--hospitals"),
         (["--seeds", "0"], "--seeds"),
         (["--data", "nowhere.npz"], "nowhere.npz"),
     ],
@@ -183,9 +195,64 @@ def test_output_that_is_a_file_is_refused(refused: Callable[..., str], data: Pat
     assert f"--output {data}: {data} is a file; give a folder" in refused("--output", str(data))
 
 
-def test_nothing_that_cannot_be_asked_is_trained(run: Run, cells: list[tuple[Any, ...]], tmp_path: Path) -> None:
-    code, out, err = run("--forget", "0%", *METHODS)
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--forget", "0%"], "0 of the records cannot be forgotten; give a share between 0 and 1"),
+        (["--forget", "60%"], "may be; forget fewer, or make fewer permanent"),
+        (["--hospitals", "500"], "500 hospitals"),
+    ],
+)
+def test_nothing_that_cannot_be_asked_is_trained(
+    run: Run, cells: list[tuple[Any, ...]], tmp_path: Path, words: list[str], reason: str
+) -> None:
+    code, out, err = run(*words, *METHODS)
 
     assert (code, out, cells) == (EXIT_CODE, "", [])
     assert err.splitlines()[-1].startswith("error: ")
+    assert reason in err.splitlines()[-1]
     assert not (tmp_path / "comparison" / "report.json").exists()
+
+
+def test_guarantees_are_compared_with_each_other(run: Run, cells: list[tuple[Any, ...]], tmp_path: Path) -> None:
+    code, out, err = run("--preset", "guarantees", "--epsilon", "4", "--set", "depth=0", "--seeds", "1")
+
+    assert code == 0, err
+    assert "few: take " in out
+    document = json.loads((tmp_path / "comparison" / "report.json").read_text())
+    validate(document)
+    figures = {row["method"]: row["figures"] for row in document["results"]}
+    names = [f"munkey-{guarantee}" for guarantee in Guarantee]
+    assert list(figures) == [*names, "certified-without-noise"]
+    assert sorted(cells) == sorted(("few", (name,), 7) for name in figures)
+    assert [figures[name]["same bytes"]["mean"] for name in figures] == [100, 0, 0, 0]
+    epsilons = [figures[name]["epsilon"]["mean"] for name in figures]
+    assert (epsilons[0], epsilons[2:]) == (0, [None, None])
+    assert 3.2 < epsilons[1] <= 4
+    assert document["question"]["canaries"] == 0
+    # Unless it is asked for, delta follows from the 60 training records.
+    assert document["settings"]["delta"] == pytest.approx(1 / 600)
+    assert document["headline"]["passed"]
+
+
+def test_recipes_differ_in_their_settings(run: Run, cells: list[tuple[Any, ...]], tmp_path: Path) -> None:
+    names = ["linear, all records in a step", "linear, rate 8"]
+    words = ["--preset", "recipes", "--seeds", "1", "--method", names[1], "--method", names[0]]
+    code, out, err = run(*words)
+
+    assert code == 0, err
+    assert sorted(methods for _, methods, _ in cells) == [(name,) for name in names]
+    assert "few: the most accurate is linear, " in out
+    document = json.loads((tmp_path / "comparison" / "report.json").read_text())
+    assert [column["name"] for column in document["columns"]] == ["TA", "Average Gap", "by chance"]
+    kept = [json.loads(path.read_text()) for path in sorted((tmp_path / "comparison" / "cells").iterdir())]
+    all_records, rate = (cell["cell"]["settings"] for cell in kept)
+    assert (all_records["empirical-sampling-rate"], rate["clipped-learning-rate"]) == (1, 8)
+    cells.clear()
+    run(*words)
+    assert cells == []
+
+
+@pytest.mark.parametrize("name", PRESETS["recipes"].methods)
+def test_recipe_is_made_of_settings(name: str) -> None:
+    assert Settings.parse(PRESETS["recipes"].changes[name]) != Settings() or name == "linear, as by default"

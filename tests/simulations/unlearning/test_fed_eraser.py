@@ -15,8 +15,8 @@ from common.settings import Settings
 from simulations.case import Case
 from simulations.hospitals import Encoded, Hospital
 from simulations.unlearning.fed_eraser import FedEraser, calibrate
-from simulations.unlearning.method import Budget
-from simulations.unlearning.plain_vit import PlainFederation, Round, weights_bytes
+from simulations.unlearning.method import Budget, weights_bytes
+from simulations.unlearning.plain_vit import PlainFederation, Round
 
 BUDGET = Budget(1)
 

@@ -9,11 +9,10 @@ import torch
 
 from common.randomness import generator
 from simulations.federated_loop import LocalTraining, average_rounds
-from simulations.plain_vit import PlainViT, train_plain
 from simulations.unlearning.fine_tuning import FineTuning
 from simulations.unlearning.local_epochs import RATE
-from simulations.unlearning.method import Budget
-from simulations.unlearning.plain_vit import weights_bytes
+from simulations.unlearning.method import Budget, weights_bytes
+from simulations.unlearning.plain_vit import PlainViT, train_plain
 from tests.simulations.unlearning.small_case import (
     BUDGET,
     SETTINGS,

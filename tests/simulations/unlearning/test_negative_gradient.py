@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from simulations.unlearning.local_epochs import shares_of
-from simulations.unlearning.method import Budget
-from simulations.unlearning.negative_gradient import CEILING, NegativeGradient, neg_grad_plus, record_losses
-from simulations.unlearning.plain_vit import weights_bytes
+from simulations.unlearning.method import Budget, weights_bytes
+from simulations.unlearning.negative_gradient import CEILING, NegativeGradient, neg_grad_plus
+from simulations.unlearning.plain_vit import task_loss
 from tests.simulations.unlearning.small_case import (
     BUDGET,
     SETTINGS,
@@ -56,7 +56,7 @@ def test_losses_of_single_records_have_the_mean_that_training_lowers() -> None:
 
     mean = F.cross_entropy(model(records.inputs), records.labels, label_smoothing=SETTINGS.label_smoothing)
 
-    assert record_losses(model, records, SETTINGS).mean().item() == pytest.approx(mean.item(), rel=1e-5)
+    assert task_loss(model, records, SETTINGS, reduction="none").mean().item() == pytest.approx(mean.item(), rel=1e-5)
 
 
 def test_forgotten_loss_rises_and_retained_accuracy_stays() -> None:

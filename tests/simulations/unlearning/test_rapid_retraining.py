@@ -14,9 +14,10 @@ from common.model import ModelShape
 from common.settings import Settings
 from simulations.case import Case
 from simulations.hospitals import Encoded, Hospital
-from simulations.unlearning.method import Budget
-from simulations.unlearning.plain_vit import PlainFederation, first_plain, weights_bytes
-from simulations.unlearning.rapid_retraining import Moments, RapidRetraining, newton_step, record_gradients
+from simulations.unlearning.method import Budget, weights_bytes
+from simulations.unlearning.plain_vit import Examples, PlainFederation, first_plain
+from simulations.unlearning.rapid_retraining import Moments, RapidRetraining, newton_step
+from simulations.unlearning.record_gradients import record_gradients
 
 BUDGET = Budget(1)
 
@@ -112,7 +113,7 @@ def test_gradients_of_records_are_those_of_batches_of_one(case: Case) -> None:
     some = case.everything()["hospital-1"].select(np.arange(3))
     inputs, labels = some.inputs(case.shape), torch.from_numpy(some.records.labels)
 
-    each = record_gradients(model, dict(model.state_dict()), inputs, labels, 0.1)
+    each = record_gradients(model, dict(model.state_dict()), Examples(inputs, labels), 0.1)
 
     for row in range(3):
         model.zero_grad()

@@ -11,8 +11,7 @@ from torch import Tensor
 from simulations.answers import Answering
 from simulations.hospitals import Encoded
 from simulations.unlearning.local_epochs import Epoch
-from simulations.unlearning.method import Budget
-from simulations.unlearning.plain_vit import weights_bytes
+from simulations.unlearning.method import Budget, weights_bytes
 from simulations.unlearning.scrub import Scrub, divergence, has_max_steps
 from tests.simulations.unlearning.small_case import (
     BUDGET,

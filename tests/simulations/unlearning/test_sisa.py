@@ -13,9 +13,8 @@ from common.settings import Settings
 from simulations.answers import Answering
 from simulations.case import Case, Rows
 from simulations.hospitals import Encoded, Hospital
-from simulations.plain_vit import PlainViT
-from simulations.unlearning.method import Budget, Forgotten
-from simulations.unlearning.plain_vit import PlainFederation, first_plain, weights_bytes
+from simulations.unlearning.method import Budget, Forgotten, weights_bytes
+from simulations.unlearning.plain_vit import PlainFederation, PlainViT, first_plain
 from simulations.unlearning.sisa import SHARDS, Sisa, SisaFamily, SisaFederation, shard_of, shards_of
 
 BUDGET = Budget(1)
