@@ -16,7 +16,7 @@ from client.dataset import Split
 from common.metrics import accuracy, macro_f1
 from common.model import ModelShape
 from common.settings import Settings
-from simulations.answers import Answering
+from simulations.answers import Answers
 from simulations.hospitals import Encoded, Hospital
 from simulations.measurement import Measurement, measure
 from simulations.unlearning.alone import AloneFamily
@@ -128,6 +128,6 @@ def run_baseline(name: Baseline, comparison: Comparison) -> BaselineResult:
     return BaselineResult(name, seconds, mean, float(np.mean(f1s)), accuracies)
 
 
-def _test_answers(trained: Answering, hospital: Hospital) -> tuple[torch.Tensor, torch.Tensor]:
+def _test_answers(trained: Answers, hospital: Hospital) -> tuple[torch.Tensor, torch.Tensor]:
     test = hospital.given.split(Split.TEST)
     return trained.answer(hospital.name, test), torch.from_numpy(test.records.labels)

@@ -30,7 +30,7 @@ from client.dataset import Consent, Split
 from client.importing.conventions import read_conventions
 from client.importing.importer import Enroller, import_candidates, only_look
 from client.importing.manifest import Manifest, parse_columns, read_manifest
-from client.importing.planning import Plan, Planner
+from client.importing.planning import ImportPlan, Planner
 from client.importing.refusals import Reason, check_report, write_report
 from client.importing.settling import Asked, settle
 from client.site import SiteFolder
@@ -160,7 +160,7 @@ def _read_new_consents(path: Path | None, manifest: Manifest) -> frozenset[str]:
     return ids
 
 
-def _plan(folder: SiteFolder, planner: Planner) -> Plan:
+def _plan(folder: SiteFolder, planner: Planner) -> ImportPlan:
     if not folder.key_store.exists():
         return planner.plan(None)
     with folder.open() as store:

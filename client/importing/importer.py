@@ -16,7 +16,7 @@ from client.importing.conventions import Conventions, write_conventions
 from client.importing.fitting import fit
 from client.importing.pictures import UnusablePicture, read_picture
 from client.importing.planning import DELETED, Candidate, batches
-from client.importing.refusals import Reason, Refusal
+from client.importing.refusals import Reason, RefusedRow
 from client.key_store import Enrolled, KeyStore
 from client.site_enrolment import SiteEnrolment
 
@@ -36,7 +36,7 @@ class Imported:
     """What became of the candidates: counts of those whose file was read, and refusals of all others."""
 
     enrolled: Enrolled
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[RefusedRow, ...]
 
 
 def import_candidates(
@@ -63,7 +63,7 @@ def import_candidates(
             try:
                 pixels = read_picture(candidate.path, conventions.choices)
             except UnusablePicture as reason:
-                refusals.append(Refusal(candidate.row, Reason.FILE, str(reason)))
+                refusals.append(RefusedRow(candidate.row, Reason.FILE, str(reason)))
                 progress(1)
                 continue
             images.append(fit(pixels, conventions.image_shape))
@@ -72,7 +72,7 @@ def import_candidates(
             counts, refused = take(_records(read, images, conventions))
             enrolled += counts
             refusals += [
-                Refusal(candidate.row, Reason.DELETED, DELETED)
+                RefusedRow(candidate.row, Reason.DELETED, DELETED)
                 for candidate, left_out in zip(read, refused.tolist(), strict=True)
                 if left_out
             ]

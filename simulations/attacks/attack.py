@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
 from common.metrics import membership_auroc, true_positives
-from simulations.answers import Answering
+from simulations.answers import Answers
 from simulations.case import Case
 
 FALSE_POSITIVES = 0.01
@@ -19,19 +19,19 @@ FALSE_POSITIVES = 0.01
 
 
 @dataclass(frozen=True)
-class Target:
+class Attacked:
     """What is attacked.
 
     Attributes
     ----------
-    state : Answering
+    state : Answers
         The federation that may be asked.
-    before : Answering
+    before : Answers
         The same federation before anything was forgotten; the same object as `state` if this is what is attacked.
     """
 
-    state: Answering
-    before: Answering
+    state: Answers
+    before: Answers
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Shadow:
 
     Attributes
     ----------
-    trained, deleted : Answering
+    trained, deleted : Answers
         With the members that were drawn, and after these were forgotten again.
     members : mapping
         For each hospital, the record ids of those candidates that it was trained with.
     """
 
-    trained: Answering
-    deleted: Answering
+    trained: Answers
+    deleted: Answers
     members: Mapping[str, frozenset[str]]
 
 
@@ -106,12 +106,12 @@ class Attack(ABC):
     shadows: bool = False
 
     @abstractmethod
-    def score(self, target: Target, case: Case, shadows: Sequence[Shadow]) -> Scores:
+    def score(self, target: Attacked, case: Case, shadows: Sequence[Shadow]) -> Scores:
         """Score forgotten records and others.
 
         Parameters
         ----------
-        target : Target
+        target : Attacked
             What may be asked.
         case : Case
             What it learned and forgot.

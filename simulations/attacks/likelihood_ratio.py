@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from common.errors import InvalidSetting
 from simulations.attacks.asking import join, logit_confidence
-from simulations.attacks.attack import Attack, Scores, Shadow, Target
+from simulations.attacks.attack import Attack, Attacked, Scores, Shadow
 from simulations.attacks.candidates import candidates
 from simulations.attacks.shadows import FEWEST_SHADOWS
 from simulations.case import Case
@@ -39,7 +39,7 @@ class LikelihoodRatio(Attack):
     paper = "Carlini et al. 2022, arXiv 2112.03570; Hayes et al. 2024, arXiv 2403.01218"
     shadows = True
 
-    def score(self, target: Target, case: Case, shadows: Sequence[Shadow]) -> Scores:
+    def score(self, target: Attacked, case: Case, shadows: Sequence[Shadow]) -> Scores:
         """Score by the log-likelihood ratio; others are the held-out candidates.
 
         Raises

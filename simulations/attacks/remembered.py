@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from simulations.answers import Answering
+from simulations.answers import Answers
 from simulations.hospitals import Encoded
 
 
@@ -43,7 +43,7 @@ class Remembered:
         return [self.places[site, record] for record in records.records.record_ids.tolist()]
 
 
-def remember(answers: Answering, asked: Mapping[str, Encoded]) -> Remembered:
+def remember(answers: Answers, asked: Mapping[str, Encoded]) -> Remembered:
     """Ask each hospital about records, by its name, and keep what it says."""
     names = [(site, record) for site, records in asked.items() for record in records.records.record_ids.tolist()]
     return Remembered(

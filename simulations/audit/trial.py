@@ -13,9 +13,9 @@ import torch
 
 from common.encoders import Encoder
 from common.model_choice import choose_encoder
-from simulations.answers import Answering, Banked
+from simulations.answers import Answers, Banked
 from simulations.attacks.asking import honest_records
-from simulations.attacks.attack import Scores, Target
+from simulations.attacks.attack import Attacked, Scores
 from simulations.attacks.registry import ATTACKS
 from simulations.attacks.shadows import train_shadow
 from simulations.audit.key_stores import delete_in_key_stores
@@ -33,7 +33,7 @@ STATES = ("before", "after", "oracle", "other_oracle")
 
 
 @dataclass(frozen=True)
-class Step:
+class AfterDeletion:
     """The federation after some of several deletions: accuracies in percent, the second on all that is forgotten."""
 
     test_accuracy: float
@@ -62,7 +62,7 @@ class Trial:
         Whether the state after deletion has the same bytes as the oracle's; None without banks.
     rounds : tuple of float
         Test accuracy, in percent, after each round of training.
-    steps : tuple of Step
+    steps : tuple of AfterDeletion
         After each deletion, where there are several.
     forget_seconds, retrain_seconds : float
         The slowest hospital's, or all of the method's training; and training the oracle, with one thread.
@@ -80,7 +80,7 @@ class Trial:
     kept: int | None
     identical: bool | None
     rounds: tuple[float, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[AfterDeletion, ...]
     forget_seconds: float
     retrain_seconds: float
     forget_bytes: int
@@ -113,7 +113,7 @@ def audit_case(case: Case, method: Method[Any], shadows: int, budget: Budget) ->
     rounds: list[float] = []
     nothing = {name: rows[:0] for name, rows in case.forgotten.items()}
 
-    def note(number: int, answers: Answering) -> None:
+    def note(number: int, answers: Answers) -> None:
         del number
         rounds.append(measure(answers, case.hospitals, nothing, case.forgotten).test_accuracy)
 
@@ -152,12 +152,12 @@ def retained_for_oracle(case: Case) -> dict[str, Encoded]:
     return case.retained()
 
 
-def known(answers: Answering, case: Case) -> Measurement:
+def known(answers: Answers, case: Case) -> Measurement:
     """Measure a federation on what the case forgets."""
     return measure(answers, case.hospitals, case.forgotten, case.forgotten, case.canaries)
 
 
-def count_kept(answers: Answering, case: Case) -> int | None:
+def count_kept(answers: Answers, case: Case) -> int | None:
     """Count forgotten records whose key a hospital still holds; one that a retained record shares does not count."""
     if not isinstance(answers, Banked):
         return None
@@ -181,21 +181,21 @@ def _forget(trained: Any, case: Case, method: Method[Any], budget: Budget) -> tu
 
 
 def _attack(
-    states: Mapping[str, Answering], case: Case, method: Method[Any], shadows: int, budget: Budget
+    states: Mapping[str, Answers], case: Case, method: Method[Any], shadows: int, budget: Budget
 ) -> dict[str, dict[str, Scores]]:
     if not honest_records(case):
         return {}
     trained = [train_shadow(case, method.family, method, n, shadows, budget=budget) for n in range(shadows)]
     return {
         name: {
-            state: attack.score(Target(answers, states["before"]), case, trained) for state, answers in states.items()
+            state: attack.score(Attacked(answers, states["before"]), case, trained) for state, answers in states.items()
         }
         for name, attack in ATTACKS.items()
         if shadows or not attack.shadows
     }
 
 
-def _steps(trained: Any, case: Case, method: Method[Any], budget: Budget) -> tuple[Step, ...]:
+def _steps(trained: Any, case: Case, method: Method[Any], budget: Budget) -> tuple[AfterDeletion, ...]:
     """Measure after each of several deletions."""
     if len(case.deletions) < 2:
         return ()
@@ -204,7 +204,7 @@ def _steps(trained: Any, case: Case, method: Method[Any], budget: Budget) -> tup
         part = replace(case, deletions=case.deletions[:count])
         part = replace(part, canaries=_within(case.canaries, part))
         measured = known(method.forget(trained, part, budget).answers, part)
-        found.append(Step(measured.test_accuracy, measured.forget_accuracy))
+        found.append(AfterDeletion(measured.test_accuracy, measured.forget_accuracy))
     return tuple(found)
 
 
@@ -212,7 +212,7 @@ def _within(canaries: Mapping[str, Any], part: Case) -> dict[str, Any]:
     return {name: rows[[row in part.forgotten[name] for row in rows.tolist()]] for name, rows in canaries.items()}
 
 
-def _identical(after: Answering, oracle: Answering) -> bool | None:
+def _identical(after: Answers, oracle: Answers) -> bool | None:
     if not (isinstance(after, MunkeyFederation) and isinstance(oracle, MunkeyFederation)):
         return None
     return after.same_bytes(oracle)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.figure import Bench, Figure, Goal, Group, Relation, Result
 from simulations.bench.medical_images import obstacle, prepare, train_federation
 from simulations.bench.timing import torch_threads
 
 _FILE = "bccd_cells_28.npz"
 _HOSPITALS = 8
 _ROUNDS = 20
-_TARGET = Target(Relation.AT_LEAST, 98.0)
+_TARGET = Goal(Relation.AT_LEAST, 98.0)
 _SPLITS = (
     (
         math.inf,

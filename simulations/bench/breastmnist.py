@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulations.baselines import Baseline, Comparison, run_baseline
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.figure import Bench, Figure, Goal, Group, Relation, Result
 from simulations.bench.medical_images import obstacle, prepare, train_federation
 from simulations.bench.timing import torch_threads
 
@@ -31,8 +31,8 @@ class _Split:
     @classmethod
     def name(cls, alpha: float, suffix: str, how: str, *, targets: bool) -> _Split:
         """Name the three figures of one way of dividing."""
-        neighbours = Target(Relation.AT_LEAST, 3.0) if targets else None
-        alone = Target(Relation.ABOVE, 0.0) if targets else None
+        neighbours = Goal(Relation.AT_LEAST, 3.0) if targets else None
+        alone = Goal(Relation.ABOVE, 0.0) if targets else None
         of = f"BreastMNIST, {_HOSPITALS} hospitals, {how}: test accuracy"
         return cls(
             alpha,

@@ -13,14 +13,14 @@ import numpy as np
 from client.key_store import KeyStore
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
 from common.references import FederationSecret
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.figure import Bench, Figure, Goal, Group, Relation, Result
 from simulations.bench.synthetic_store import SITE, SyntheticStore, subject_name
 
 _GROWTH = Figure(
     "deletion-growth",
     "deletion of a subject's 5 records: slowest over fastest of key stores with 1,000 to 1,000,000 entries",
     "x",
-    Target(Relation.BELOW, 2.0),
+    Goal(Relation.BELOW, 2.0),
 )
 _SECONDS = Figure("deletion-seconds", "deletion of a subject's 5 records from the largest of these key stores", "s")
 

@@ -17,7 +17,7 @@ import numpy as np
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Subject
 from common.deletion_channel import DeletionChannel
 from common.references import REFERENCE_BYTES
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.figure import Bench, Figure, Goal, Group, Relation, Result
 from simulations.bench.service_clients import (
     Submissions,
     connected_sites,
@@ -32,26 +32,26 @@ _EVERY_SITE = Figure(
     "service-sites",
     "1,000 connected sites: from Submit to the last acknowledgement, the slowest of 5 requests",
     "s",
-    Target(Relation.AT_MOST, 3.0),
+    Goal(Relation.AT_MOST, 3.0),
 )
 _DRAIN = Figure(
     "service-drain",
     "10,000 requests queued for one site: orders sent and answered in a second",
     "1/s",
-    Target(Relation.AT_LEAST, 1000.0),
+    Goal(Relation.AT_LEAST, 1000.0),
 )
 _ERRORS = Figure(
     "service-errors",
     "100 clients that send 5 requests a second each for a minute: requests that failed",
     "",
-    Target(Relation.AT_MOST, 0.0),
+    Goal(Relation.AT_MOST, 0.0),
 )
-_TAIL = Figure("service-p99", "the same: 99th percentile of the time to an answer", "ms", Target(Relation.BELOW, 100.0))
+_TAIL = Figure("service-p99", "the same: 99th percentile of the time to an answer", "ms", Goal(Relation.BELOW, 100.0))
 _GROWTH = Figure(
     "service-memory",
     "the same: memory of the service at the end, of that after a sixth of the time",
     "x",
-    Target(Relation.AT_MOST, 1.1),
+    Goal(Relation.AT_MOST, 1.1),
 )
 _CAPACITY = Figure("service-capacity", "100 clients that send without pause: requests in a second", "1/s")
 

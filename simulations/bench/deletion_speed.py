@@ -24,14 +24,14 @@ from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import Ledger
 from simulations.baselines import Baseline, Comparison, run_baseline
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.figure import Bench, Figure, Goal, Group, Relation, Result
 from simulations.bench.timing import torch_threads
 from simulations.deletions import running_agents
 from simulations.hospitals import Hospital, encode_all, give, open_hospital
 from simulations.partition import partition
 from simulations.sources import load_dataset
 
-_TARGET = Target(Relation.AT_LEAST, 1000.0)
+_TARGET = Goal(Relation.AT_LEAST, 1000.0)
 _ONE_SITE = Figure(
     "deletion-speed",
     "deletion of a hospital's own subject over gRPC: how many times faster than retraining, digits, 5 hospitals",

@@ -27,7 +27,7 @@ from common.model import Munkey
 from common.neighbours import NeighbourLists
 from common.references import FederationSecret
 from common.settings import Settings
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.figure import Bench, Figure, Goal, Group, Relation, Result
 from simulations.bench.synthetic_store import CLASSES, SyntheticStore
 from simulations.bench.timing import alternate, keep_freed_memory, ratio, torch_threads
 
@@ -35,13 +35,13 @@ _LOADING = Figure(
     "encryption-loading",
     "loading a bank: encrypted over not encrypted",
     "x",
-    Target(Relation.AT_MOST, 1.5),
+    Goal(Relation.AT_MOST, 1.5),
 )
 _TRAINING = Figure(
     "encryption-training",
     "a training epoch on the bank that was loaded: encrypted over not encrypted",
     "x",
-    Target(Relation.AT_MOST, 1.05),
+    Goal(Relation.AT_MOST, 1.05),
 )
 
 _KEY_SIZE = 64

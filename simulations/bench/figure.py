@@ -22,7 +22,7 @@ class Relation(StrEnum):
 
 
 @dataclass(frozen=True)
-class Target:
+class Goal:
     """What a figure should reach: a comparison with a bound, in the figure's unit."""
 
     comparison: Relation
@@ -54,14 +54,14 @@ class Figure:
         What is measured, in one line.
     unit : str
         `x` for a ratio; otherwise a unit, or empty for a pure number.
-    target : Target or None
+    target : Goal or None
         What it should reach; None if it is only reported.
     """
 
     name: str
     title: str
     unit: str
-    target: Target | None = None
+    target: Goal | None = None
 
 
 @dataclass(frozen=True)

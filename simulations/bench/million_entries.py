@@ -15,7 +15,7 @@ from client.key_store import KeyStore
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
 from common.failpoints import Armed, Failpoint, Plan, arm
 from common.references import FederationSecret
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.figure import Bench, Figure, Goal, Group, Relation, Result
 from simulations.bench.memory import resident_memory
 from simulations.bench.synthetic_store import SITE, SyntheticStore, subject_name
 
@@ -23,25 +23,25 @@ _COMMIT = Figure(
     "million-entries-commit",
     "one subject of a site with 1,000,000 entries: until its deletion is committed",
     "ms",
-    Target(Relation.AT_MOST, 5.0),
+    Goal(Relation.AT_MOST, 5.0),
 )
 _ERASED = Figure(
     "million-entries-erased",
     "the same: until no file of the site holds the bytes, the slowest",
     "s",
-    Target(Relation.AT_MOST, 2.0),
+    Goal(Relation.AT_MOST, 2.0),
 )
 _RESIDUE = Figure(
     "million-entries-residue",
     "the same: subjects of whom bytes were found in a search of all files",
     "",
-    Target(Relation.AT_MOST, 0.0),
+    Goal(Relation.AT_MOST, 0.0),
 )
 _MEMORY = Figure(
     "million-entries-memory",
     "the same: memory of the process after the deletions, of that after the first",
     "x",
-    Target(Relation.AT_MOST, 1.1),
+    Goal(Relation.AT_MOST, 1.1),
 )
 
 _RECORDS_OF_A_SUBJECT = 5

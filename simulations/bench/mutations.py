@@ -29,7 +29,7 @@ from simulations.bench.proof_case import SECRET, SITES, START, STRANGER, TRUST, 
 
 
 @dataclass(frozen=True)
-class Subject:
+class MutationSubject:
     """One thing to change.
 
     Attributes
@@ -48,7 +48,7 @@ class Subject:
     believe: Callable[[bytes], bool]
 
 
-def subjects(case: ProofCase) -> tuple[Subject, ...]:
+def subjects(case: ProofCase) -> tuple[MutationSubject, ...]:
     """Return what there is to change: what is signed or sent of deletions, and of identities."""
     now = START + timedelta(days=1)
     order = case.order
@@ -89,12 +89,12 @@ def subjects(case: ProofCase) -> tuple[Subject, ...]:
         return changed.request != order.request or changed.request.signature != order.request.signature
 
     return (
-        Subject("request", order.request.signature, check),
-        Subject("receipt", case.receipt, receipt),
-        Subject("log head", case.head, head),
-        Subject("certificate", case.certificate, certificate),
-        Subject("stream message", order_to_wire(order).SerializeToString(deterministic=True), message),
-        *(Subject(*found) for found in identity_subjects()),
+        MutationSubject("request", order.request.signature, check),
+        MutationSubject("receipt", case.receipt, receipt),
+        MutationSubject("log head", case.head, head),
+        MutationSubject("certificate", case.certificate, certificate),
+        MutationSubject("stream message", order_to_wire(order).SerializeToString(deterministic=True), message),
+        *(MutationSubject(*found) for found in identity_subjects()),
     )
 
 

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from client.neighbour_index import SLACK
 from common.neighbours import nearest
 from common.settings import Settings
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.figure import Bench, Figure, Goal, Group, Relation, Result
 from simulations.bench.timing import alternate, ratio, torch_threads
 from simulations.machine import usable_cores
 
@@ -21,13 +21,13 @@ _TIME = Figure(
     "search-time",
     "neighbour search, 50,000 keys of 1,024 numbers, over faiss IndexFlatIP",
     "x",
-    Target(Relation.AT_MOST, 1.2),
+    Goal(Relation.AT_MOST, 1.2),
 )
 _DIFFERENCE = Figure(
     "search-difference",
     "neighbour search: largest difference of a similarity to faiss's",
     "",
-    Target(Relation.AT_MOST, 1e-5),
+    Goal(Relation.AT_MOST, 1e-5),
 )
 
 

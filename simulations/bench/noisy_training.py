@@ -17,14 +17,14 @@ from common.guarantees import Guarantee
 from common.model import ModelShape, Munkey
 from common.neighbours import NeighbourLists
 from common.settings import ImagePath, Settings, TrainedWeights
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.figure import Bench, Figure, Goal, Group, Relation, Result
 from simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio, torch_threads
 
 _TRAINING = Figure(
     "noisy-training-time",
     "local training under certified, frozen path, over the same steps without noise and clipping",
     "x",
-    Target(Relation.AT_MOST, 2.0),
+    Goal(Relation.AT_MOST, 2.0),
 )
 _CALIBRATION = Figure("noise-calibration", "finding the noise that keeps all rounds within (epsilon, delta), once", "s")
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from common.model import ModelShape, Munkey
 from common.settings import ImagePath, Settings
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.figure import Bench, Figure, Goal, Group, Relation, Result
 from simulations.bench.timing import alternate, keep_freed_memory, ratio, torch_threads
 from simulations.unlearning.plain_vit import PlainViT
 
@@ -20,13 +20,13 @@ _DIFFERENCE = Figure(
     "packed-difference",
     "packed ensemble, K = 4: largest difference of a logit to separate passes",
     "",
-    Target(Relation.AT_MOST, 1e-5),
+    Goal(Relation.AT_MOST, 1e-5),
 )
 _PACKED = Figure(
     "packed-time",
     "packed ensemble, K = 4: one pass over one plain ViT pass",
     "x",
-    Target(Relation.AT_MOST, 1.3),
+    Goal(Relation.AT_MOST, 1.3),
 )
 _VOTING = Figure(
     "packed-time-image-vote", "packed ensemble, K = 4 and the image's own vote, over one plain ViT pass", "x"

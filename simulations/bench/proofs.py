@@ -23,7 +23,7 @@ from server.deletion_service import LedgerService
 from server.ledger import Ledger
 from server.log import TransparencyLog
 from server.log_leaves import Leaf, LeafKind
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.figure import Bench, Figure, Goal, Group, Relation, Result
 from simulations.bench.mutations import try_mutations
 from simulations.bench.proof_case import (
     LOG,
@@ -41,19 +41,19 @@ _AT_A_SITE = Figure(
     "proofs-at-a-site",
     "checking a signed request, signing and keeping its receipt and checking the log, for each deletion",
     "ms",
-    Target(Relation.AT_MOST, 2.0),
+    Goal(Relation.AT_MOST, 2.0),
 )
 _IN_THE_LOG = Figure(
     "proof-in-the-log",
     "inclusion proof in a log of 1,000,000 leaves, slowest of those measured",
     "ms",
-    Target(Relation.BELOW, 10.0),
+    Goal(Relation.BELOW, 10.0),
 )
 _BELIEVED = Figure(
     "mutations-believed",
     "of 100,000 changed requests, receipts, heads, certificates, messages and identities: believed, or failed on",
     "",
-    Target(Relation.AT_MOST, 0.0),
+    Goal(Relation.AT_MOST, 0.0),
 )
 _BLOCK = 50_000
 

@@ -12,7 +12,7 @@ from client.key_store import StoreDescription
 from client.neighbour_index import SLACK
 from common.references import FederationSecret
 from common.settings import ImagePath, Settings
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.figure import Bench, Figure, Goal, Group, Relation, Result
 from simulations.bench.memory import in_child
 from simulations.bench.site_process import STEPS, build_lists, train_site
 from simulations.bench.synthetic_store import SITE, SyntheticStore
@@ -22,14 +22,14 @@ _LINEAR = Figure(
     "site-memory-linear",
     "the same for 12,500 to 100,000 records: share of the variance that a straight line explains",
     "",
-    Target(Relation.AT_LEAST, 0.99),
+    Goal(Relation.AT_LEAST, 0.99),
 )
 _PEAK = Figure("site-memory-peak", "memory of a site while it trains, frozen path, at the most records", "GiB")
 _LISTS = Figure(
     "list-memory",
     "memory for building the neighbour lists of 100,000 records, keys included",
     "GiB",
-    Target(Relation.AT_MOST, 1.0),
+    Goal(Relation.AT_MOST, 1.0),
 )
 
 _FEATURES = (2, 512)

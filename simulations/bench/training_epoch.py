@@ -16,11 +16,11 @@ from common.guarantees import Guarantee
 from common.model import ModelShape, Munkey
 from common.neighbours import nearest
 from common.settings import ImagePath, Settings
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.figure import Bench, Figure, Goal, Group, Relation, Result
 from simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio, torch_threads
 from simulations.unlearning.plain_vit import PlainViT, train_plain
 
-_TARGET = Target(Relation.AT_MOST, 1.6)
+_TARGET = Goal(Relation.AT_MOST, 1.6)
 _SMALL = Figure("epoch-8x8", "training epoch, 8x8 images in 2x2 patches, over the plain ViT's", "x", _TARGET)
 _LARGE = Figure("epoch-28x28", "training epoch, 28x28 images in 4x4 patches, over the plain ViT's", "x", _TARGET)
 _SIDES = {_SMALL: "1x8x8", _LARGE: "1x28x28"}

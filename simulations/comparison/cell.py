@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from simulations.answers import Answering
+from simulations.answers import Answers
 from simulations.case import Case, seen_although_forgotten
 from simulations.hospitals import Encoded
 from simulations.json_values import finite_only
@@ -21,7 +21,7 @@ from simulations.unlearning.munkey import MunkeyFederation, epsilon_of_settings
 from simulations.unlearning.plain_vit import PlainFederation
 from simulations.unlearning.retraining import Retraining, other_choices
 
-Trained = TypeVar("Trained", bound=Answering)
+Trained = TypeVar("Trained", bound=Answers)
 
 _STATES = ("before", "after", "oracle")
 
@@ -102,7 +102,7 @@ def _outcomes(case: Case, methods: Sequence[Method[Trained]], budget: Budget) ->
     if seen:
         raise AssertionError(f"the oracle would learn from {seen} records that are to be forgotten")
 
-    def known(answers: Answering) -> Measurement:
+    def known(answers: Answers) -> Measurement:
         return measure(answers, case.hospitals, case.forgotten, case.forgotten, case.canaries)
 
     start = time.perf_counter()
@@ -143,7 +143,7 @@ def _outcomes(case: Case, methods: Sequence[Method[Trained]], budget: Budget) ->
     return outcomes
 
 
-def _claims(after: Answering, oracle: Answering) -> tuple[float, float]:
+def _claims(after: Answers, oracle: Answers) -> tuple[float, float]:
     """Return whether a federation has its oracle's bytes, and a forgotten record's epsilon, as `Outcome` has them."""
     if not (isinstance(after, MunkeyFederation) and isinstance(oracle, MunkeyFederation)):
         return math.nan, math.nan

@@ -15,7 +15,7 @@ import typer
 from common import command_line
 from common.errors import InvalidSetting
 from common.stop_signals import stopped_by_signals
-from simulations.deployment.stage import Stage
+from simulations.deployment.stage import CommandStage
 from simulations.deployment.walkthrough import Walkthrough
 from simulations.sources import load_dataset
 
@@ -38,7 +38,11 @@ def deploy_local(
     """
     start = time.monotonic()
     images = load_dataset(data, data_dir=None, seed=0)
-    with _folder(keep) as folder, _terminated_as_interrupted(), Stage(folder, _quiet if as_json else _show) as stage:
+    with (
+        _folder(keep) as folder,
+        _terminated_as_interrupted(),
+        CommandStage(folder, _quiet if as_json else _show) as stage,
+    ):
         found = Walkthrough(stage, images, rounds).run()
     seconds = time.monotonic() - start
     if as_json:

@@ -32,7 +32,7 @@ class StepFailed(FedmunkeyError):  # noqa: N818
 
 
 @dataclass(frozen=True)
-class Step:
+class TypedStep:
     """A command that was typed, or something else that was checked.
 
     Attributes
@@ -127,7 +127,7 @@ class Background:
             self._more.notify_all()
 
 
-class Stage:
+class CommandStage:
     """A folder in which commands are typed.
 
     Parameters
@@ -140,7 +140,7 @@ class Stage:
 
     def __init__(self, folder: Path, show: Callable[[str], object]) -> None:
         self.folder = folder
-        self.steps: list[Step] = []
+        self.steps: list[TypedStep] = []
         self._show = show
         self._running: list[Background] = []
         self._environment = {**os.environ, **flower_environment(folder / "flower"), "COLUMNS": "110"}
@@ -190,7 +190,7 @@ class Stage:
             )
         except subprocess.TimeoutExpired:
             raise StepFailed(f"{typed} is still going after {_SECONDS:.0f} s") from None
-        self.steps.append(Step(typed, ended.returncode, round(time.monotonic() - start, 3)))
+        self.steps.append(TypedStep(typed, ended.returncode, round(time.monotonic() - start, 3)))
         for line in f"{ended.stdout}{ended.stderr}".splitlines():
             self._show(f"  {line}")
         if refused:
@@ -205,7 +205,7 @@ class Stage:
         """Start a program that goes on; its output is in a log file of that name."""
         typed = shlex.join(map(str, words))
         self._show(f"$ {typed} > {name}.log 2>&1 &")
-        self.steps.append(Step(f"{typed} &", 0, 0.0))
+        self.steps.append(TypedStep(f"{typed} &", 0, 0.0))
         background = Background(name, program(*words), self.folder, self._environment)
         self._running.append(background)
         return background
@@ -215,7 +215,7 @@ class Stage:
         start = time.monotonic()
         held = so()
         self._show(f"- {what}: {'yes' if held else 'NO'}")
-        self.steps.append(Step(what, 0 if held else 1, round(time.monotonic() - start, 3)))
+        self.steps.append(TypedStep(what, 0 if held else 1, round(time.monotonic() - start, 3)))
         if not held:
             raise StepFailed(f"not so: {what}")
 

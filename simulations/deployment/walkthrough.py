@@ -21,7 +21,7 @@ from simulations.deployment.hospital_files import (
     HospitalFiles,
     write_hospital_files,
 )
-from simulations.deployment.stage import Background, Stage, StepFailed, free_ports
+from simulations.deployment.stage import Background, CommandStage, StepFailed, free_ports
 
 OFFICER = "officer"
 
@@ -49,7 +49,7 @@ class Walkthrough:
 
     Parameters
     ----------
-    stage : Stage
+    stage : CommandStage
         Where commands are typed.
     data : Dataset
         Real images.
@@ -57,7 +57,7 @@ class Walkthrough:
         Rounds of training.
     """
 
-    def __init__(self, stage: Stage, data: Dataset, rounds: int) -> None:
+    def __init__(self, stage: CommandStage, data: Dataset, rounds: int) -> None:
         self._stage = stage
         self._rounds = rounds
         self._at = Addresses.free()

@@ -20,7 +20,7 @@ from simulations.faults.processes import Launcher
 from simulations.faults.proxy import CLEAR
 from simulations.faults.requests import Drawn, draw_requests
 from simulations.faults.run_ledger import RunLedger
-from simulations.faults.stage import PRELOAD, Slot, Stage
+from simulations.faults.stage import PRELOAD, FaultStage, Slot
 from simulations.faults.submissions import Requesters
 
 WINDOW = 8
@@ -136,7 +136,7 @@ def _run(wanted: FaultRun, ledger: RunLedger, progress: Callable[[int, str], Non
     federation = make_federation(wanted.folder, wanted.deletions, wanted.sites, wanted.seed, ledger)
     drawn = draw_requests(federation, wanted.deletions, chance)
     progress(0, "starting programs")
-    with Launcher(PRELOAD) as launcher, Stage(federation, launcher, chance, wanted.agent_entry) as stage:
+    with Launcher(PRELOAD) as launcher, FaultStage(federation, launcher, chance, wanted.agent_entry) as stage:
         progress(0, "first round of training")
         stage.await_training()
         with ThreadPoolExecutor(_REQUESTERS) as pool:
@@ -171,7 +171,7 @@ class _Course:
     def __init__(
         self,
         wanted: FaultRun,
-        stage: Stage,
+        stage: FaultStage,
         requesters: Requesters,
         chance: random.Random,
         progress: Callable[[int, str], None],
@@ -246,14 +246,14 @@ class _Course:
         time.sleep(self._chance.uniform(0, _LONGEST_MOMENT))
         self._stage.kill(slot)
 
-    def _draw_injections(self) -> list[tuple[float, Callable[[Stage], None]]]:
+    def _draw_injections(self) -> list[tuple[float, Callable[[FaultStage], None]]]:
         """Return injections and when they are due as shares of the requests, last first; every kind comes up."""
         count = max(len(INJECTIONS), self._wanted.deletions // _DELETIONS_PER_INJECTION)
         kinds = [INJECTIONS[index % len(INJECTIONS)] for index in range(count)]
         self._chance.shuffle(kinds)
         return [((index + 1) / count, kind) for index, kind in enumerate(kinds)][::-1]
 
-    def _inject(self, injection: Callable[[Stage], None]) -> None:
+    def _inject(self, injection: Callable[[FaultStage], None]) -> None:
         self._stage.tend()
         injection(self._stage)
         self.injections[injection.__name__] += 1

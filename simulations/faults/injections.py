@@ -12,7 +12,7 @@ from pathlib import Path
 from common.failpoints import Act, Action, Failpoint, Plan
 from simulations.faults.federation import Site, batch
 from simulations.faults.proxy import CLEAR, Conditions
-from simulations.faults.stage import PATIENCE, Role, Stage
+from simulations.faults.stage import PATIENCE, FaultStage, ProcessRole
 
 _LOCK_SECONDS = 0.4
 _HOLE_SECONDS = 0.6
@@ -21,19 +21,19 @@ _JUMPS = (-7200.0, 40 * 86_400.0, -40 * 86_400.0)
 _REIMPORTED = 20
 
 
-def cut(stage: Stage) -> None:
+def cut(stage: FaultStage) -> None:
     """Reset every connection of one site, and every requester's."""
     stage.proxies[_site(stage).name].cut()
     stage.proxies["requests"].cut()
 
 
-def slow(stage: Stage) -> None:
+def slow(stage: FaultStage) -> None:
     """Let little pass to and from one site until it is that site's turn again."""
     proxy = stage.proxies[_site(stage).name]
     proxy.set(CLEAR if stage.chance.random() < 0.5 else _SLOW)
 
 
-def black_hole(stage: Stage) -> None:
+def black_hole(stage: FaultStage) -> None:
     """Let nothing pass for a while, without telling anybody; then go on, or reset what was open."""
     proxy = stage.proxies[stage.chance.choice(sorted(stage.proxies))]
     proxy.set(Conditions(black_hole=True))
@@ -43,7 +43,7 @@ def black_hole(stage: Stage) -> None:
     proxy.set(CLEAR)
 
 
-def refuse(stage: Stage) -> None:
+def refuse(stage: FaultStage) -> None:
     """Close a site's connections as soon as they are made, for a while."""
     proxy = stage.proxies[_site(stage).name]
     proxy.set(Conditions(refusing=True))
@@ -52,22 +52,22 @@ def refuse(stage: Stage) -> None:
     proxy.set(CLEAR)
 
 
-def lock_store(stage: Stage) -> None:
+def lock_store(stage: FaultStage) -> None:
     """Hold the write lock of one site's key store, as a process that hangs would."""
     _hold_lock(_site(stage).folder.key_store)
 
 
-def lock_ledger(stage: Stage) -> None:
+def lock_ledger(stage: FaultStage) -> None:
     """Hold the ledger's write lock."""
     stage.federation.run_ledger.hold_lock(_LOCK_SECONDS)
 
 
-def fill_disk(stage: Stage) -> None:
+def fill_disk(stage: FaultStage) -> None:
     """Let one agent's and one service's disk be full now and then, in the middle of a transaction."""
     full = Action(Act.RAISE, error="FULL", probability=0.3)
     no_space = Action(Act.RAISE, error="ENOSPC", probability=0.3)
-    (agent, *_) = stage.at(_site(stage), Role.AGENT)
-    server = stage.chance.choice([slot for slot in stage.slots if slot.role is Role.SERVER])
+    (agent, *_) = stage.at(_site(stage), ProcessRole.AGENT)
+    server = stage.chance.choice([slot for slot in stage.slots if slot.role is ProcessRole.SERVER])
     plans = {
         id(agent): Plan({Failpoint.APPLY_BEFORE_COMMIT: full, Failpoint.APPLY_AFTER_COMMIT: no_space}),
         id(server): Plan({Failpoint.SUBMIT_BEFORE_COMMIT: full, Failpoint.ACKNOWLEDGE_BEFORE_COMMIT: full}),
@@ -77,12 +77,12 @@ def fill_disk(stage: Stage) -> None:
             stage.replace(slot, plans[id(slot)])
 
 
-def jump_clock(stage: Stage) -> None:
+def jump_clock(stage: FaultStage) -> None:
     """Put the service's clock wrong by two hours or forty days."""
     stage.federation.clock.jump(stage.chance.choice(_JUMPS))
 
 
-def import_again(stage: Stage) -> None:
+def import_again(stage: FaultStage) -> None:
     """Try to enrol records that a site has deleted; each must be refused."""
     site = _site(stage)
     model = stage.federation.model.sites[site.name]
@@ -101,13 +101,13 @@ class Backup:
 
     Parameters
     ----------
-    stage : Stage
+    stage : FaultStage
         Where the site runs.
     site : Site
         The site; its processes are stopped while it is copied or replaced.
     """
 
-    def __init__(self, stage: Stage, site: Site) -> None:
+    def __init__(self, stage: FaultStage, site: Site) -> None:
         self._stage, self.site = stage, site
         self._copy = stage.federation.folder / "backup"
 
@@ -134,7 +134,7 @@ class Backup:
         for file in self.site.folder.path.glob(f"{self.site.folder.key_store.name}*"):
             with file.open("r+b") as opened:
                 opened.write(b"not what was written here" * 40)
-        agent = next(slot for slot in slots if slot.role is Role.AGENT)
+        agent = next(slot for slot in slots if slot.role is ProcessRole.AGENT)
         self._stage.start(agent)
         if agent.process is not None:
             code, said = agent.process.wait(PATIENCE), _last_line(agent.program.log)
@@ -148,7 +148,7 @@ class Backup:
             self._stage.start(slot)
 
 
-INJECTIONS: tuple[Callable[[Stage], None], ...] = (
+INJECTIONS: tuple[Callable[[FaultStage], None], ...] = (
     cut,
     slow,
     black_hole,
@@ -162,7 +162,7 @@ INJECTIONS: tuple[Callable[[Stage], None], ...] = (
 """Those that can be done at any time, by anyone, again and again."""
 
 
-def _site(stage: Stage) -> Site:
+def _site(stage: FaultStage) -> Site:
     return stage.chance.choice(stage.federation.sites)
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from common.failpoints import Failpoint
 from simulations.faults.driver import Outcome
-from simulations.faults.stage import RANDOM_TIME, Role
+from simulations.faults.stage import RANDOM_TIME, ProcessRole
 from simulations.machine import describe_machine, describe_versions
 
 _PACKAGES = ("fedmunkey", "grpcio", "sqlalchemy", "torch")
@@ -82,7 +82,7 @@ def _never(outcome: Outcome) -> list[str]:
 
 def _reached() -> list[Failpoint]:
     """Return the failpoints that processes of a run come by."""
-    return [point for role in Role for point in role.failpoints]
+    return [point for role in ProcessRole for point in role.failpoints]
 
 
 def closing_line(outcome: Outcome) -> str:

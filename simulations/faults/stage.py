@@ -48,7 +48,7 @@ PRELOAD = (
 """What a process may import, imported once before any is forked."""
 
 
-class Role(StrEnum):
+class ProcessRole(StrEnum):
     """What a process is to the federation."""
 
     SERVER = "server"
@@ -59,9 +59,9 @@ class Role(StrEnum):
     def failpoints(self) -> list[Failpoint]:
         """The failpoints that a process in this role comes by."""
         prefixes = {
-            Role.SERVER: ("submit.", "dispatch.", "acknowledge.", "round."),
-            Role.AGENT: ("apply.", "answer."),
-            Role.TRAINING: ("train.", "write-back."),
+            ProcessRole.SERVER: ("submit.", "dispatch.", "acknowledge.", "round."),
+            ProcessRole.AGENT: ("apply.", "answer."),
+            ProcessRole.TRAINING: ("train.", "write-back."),
         }
         return [point for point in Failpoint if point.startswith(prefixes[self])]
 
@@ -82,7 +82,7 @@ class Slot:
         Whether the place stays empty for the time being.
     """
 
-    role: Role
+    role: ProcessRole
     site: Site | None
     program: Program
     process: Process | None = None
@@ -96,7 +96,7 @@ class Slot:
         return any(action.act is Act.KILL for action in actions)
 
 
-class Stage:
+class FaultStage:
     """A running federation; at the end of the context every process has been stopped.
 
     Parameters
@@ -117,7 +117,7 @@ class Stage:
         self.federation, self.chance = federation, chance
         self._launcher, self._agent_entry = launcher, agent_entry
         self._stack = ExitStack()
-        self._points = {role: _forever(role.failpoints, chance) for role in Role}
+        self._points = {role: _forever(role.failpoints, chance) for role in ProcessRole}
         self.slots: list[Slot] = []
         self.proxies: dict[str, Proxy] = {}
         # By failpoint.
@@ -143,14 +143,14 @@ class Stage:
             # Where there are two services, requests come to one, and half of the sites follow the other.
             self.proxies[name] = self._stack.enter_context(Proxy(addresses[index % len(addresses)]))
         self.channel = self._stack.enter_context(DeletionChannel(self.proxies["requests"].address, _CALL_SECONDS))
-        self.slots += [Slot(Role.SERVER, None, self.federation.server(address)) for address in addresses]
+        self.slots += [Slot(ProcessRole.SERVER, None, self.federation.server(address)) for address in addresses]
         for index, site in enumerate(self.federation.sites):
             proxied = self.proxies[site.name].address
-            agent = Slot(Role.AGENT, site, self.federation.agent(site, proxied, self._agent_entry))
-            self.slots += [agent, Slot(Role.TRAINING, site, self.federation.trainer(site, proxied, seed=index))]
+            agent = Slot(ProcessRole.AGENT, site, self.federation.agent(site, proxied, self._agent_entry))
+            self.slots += [agent, Slot(ProcessRole.TRAINING, site, self.federation.trainer(site, proxied, seed=index))]
             if index == 0:
                 # Two agents follow the orders of one site: an order must be applied once all the same.
-                self.slots.append(Slot(Role.AGENT, site, agent.program))
+                self.slots.append(Slot(ProcessRole.AGENT, site, agent.program))
         for slot in self.slots:
             self.start(slot)
         wait_until(self._answers, PATIENCE, "the deletion service's first answer")
@@ -219,7 +219,7 @@ class Stage:
         """How many processes are going to kill themselves."""
         return sum(slot.armed and not slot.held for slot in self.slots)
 
-    def at(self, site: Site, *roles: Role) -> list[Slot]:
+    def at(self, site: Site, *roles: ProcessRole) -> list[Slot]:
         """Return the places of a site, of some roles or all."""
         return [slot for slot in self.slots if slot.site is site and (not roles or slot.role in roles)]
 
@@ -227,12 +227,12 @@ class Stage:
 
     def count_rounds(self) -> int:
         """Return how many rounds of training sites have held to their end."""
-        logs = [slot.program.log for slot in self.slots if slot.role is Role.TRAINING]
+        logs = [slot.program.log for slot in self.slots if slot.role is ProcessRole.TRAINING]
         return sum(log.read_text(errors="replace").count(DONE) for log in logs if log.exists())
 
     def await_training(self) -> None:
         """Wait until every site has trained, so that there are tokens to delete and to come back."""
-        logs = [slot.program.log for slot in self.slots if slot.role is Role.TRAINING]
+        logs = [slot.program.log for slot in self.slots if slot.role is ProcessRole.TRAINING]
         wait_until(lambda: all(DONE in log.read_text() for log in logs), PATIENCE, "a first round of training")
 
     # What the service says.

@@ -17,7 +17,7 @@ from common.errors import InvalidDeletion, KeyStoreError, ServiceUnavailable
 from simulations.faults.federation import Site
 from simulations.faults.requests import Drawn, change_target
 from simulations.faults.residue import Contents
-from simulations.faults.stage import PATIENCE, Stage
+from simulations.faults.stage import PATIENCE, FaultStage
 
 _DUPLICATES = 0.1
 _CONFLICTS = 0.03
@@ -37,7 +37,7 @@ class Requesters:
 
     Parameters
     ----------
-    stage : Stage
+    stage : FaultStage
         Where the service runs.
     pool : ThreadPoolExecutor
         As many requesters as it has threads.
@@ -45,7 +45,7 @@ class Requesters:
         Draws the order, and who asks twice.
     """
 
-    def __init__(self, stage: Stage, pool: ThreadPoolExecutor, chance: random.Random) -> None:
+    def __init__(self, stage: FaultStage, pool: ThreadPoolExecutor, chance: random.Random) -> None:
         self._stage, self._pool, self._chance = stage, pool, chance
         self._entries = {site.name: entry_numbers(site) for site in stage.federation.sites}
         self.contents = {site.name: Contents() for site in stage.federation.sites}

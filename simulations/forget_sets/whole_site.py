@@ -13,7 +13,7 @@ from simulations.forget_sets.forget_set import Drawn, ForgetSet
 from simulations.hospitals import Hospital
 
 
-class WholeSite(ForgetSet):
+class LeavingSite(ForgetSet):
     """All training records of one hospital, drawn uniformly from those that have any.
 
     They go whatever the consent, as a plan's `site` deletion has it, and the share is ignored.

@@ -15,13 +15,13 @@ import torch
 
 from common.model import ModelShape
 from common.settings import Settings
-from simulations.answers import Answering
+from simulations.answers import Answers
 from simulations.case import Case
 from simulations.hospitals import Encoded
 
-Trained = TypeVar("Trained", bound=Answering)
+Trained = TypeVar("Trained", bound=Answers)
 
-AfterRound = Callable[[int, Answering], None]
+AfterRound = Callable[[int, Answers], None]
 """Called after each round, from 1, with the federation as it is then."""
 
 
@@ -56,7 +56,7 @@ class Budget:
 class Forgotten:
     """The federation afterwards, and the bytes, of weights or anything as large, that hospitals sent and were sent."""
 
-    answers: Answering
+    answers: Answers
     bytes_sent: int
 
 
@@ -94,7 +94,7 @@ def weights_bytes(model: torch.nn.Module) -> int:
     return sum(weight.numel() * weight.element_size() for weight in model.state_dict().values())
 
 
-def training_bytes(trained: Answering, num_rounds: int) -> int:
+def training_bytes(trained: Answers, num_rounds: int) -> int:
     """Return what training sent, weights to and from each hospital in each round; 0 where no one model is shared."""
     model = getattr(trained, "model", None)
     return 2 * weights_bytes(model) * num_rounds * len(trained.sites) if isinstance(model, torch.nn.Module) else 0

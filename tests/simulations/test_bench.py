@@ -26,14 +26,14 @@ from common.torchvision_import import import_torchvision
 from simulations.bench import noisy_training
 from simulations.bench.command import bench
 from simulations.bench.document import closing_lines, result_table
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.figure import Bench, Figure, Goal, Group, Relation, Result
 from simulations.bench.memory import peak_memory, resident_memory
 from simulations.bench.registry import GROUPS, choose
 from simulations.bench.synthetic_store import SITE, SyntheticStore
 from simulations.bench.timing import alternate, ratio, torch_threads
 from simulations.progress import Progress
 
-FIGURE = Figure("speed", "how fast it is", "x", Target(Relation.AT_MOST, 1.3))
+FIGURE = Figure("speed", "how fast it is", "x", Goal(Relation.AT_MOST, 1.3))
 SECRET = FederationSecret(bytes(range(32)))
 FIGURES = {group.name: [figure.name for figure in group.figures] for group in GROUPS}
 MEDICAL = ["breastmnist", "bccd"]
@@ -69,15 +69,15 @@ def measure(value: float, *, judged: bool = True) -> Result:
     ],
 )
 def test_target_compares_with_its_bound(relation: Relation, below: bool, equal: bool, above: bool) -> None:
-    target = Target(relation, 2.0)
+    target = Goal(relation, 2.0)
 
     assert [target.met_by(value) for value in (1.9, 2.0, 2.1)] == [below, equal, above]
     assert not target.met_by(math.nan)
 
 
 def test_target_is_written_as_a_comparison() -> None:
-    assert str(Target(Relation.AT_MOST, 1e-5)) == "<= 1e-05"
-    assert str(Target(Relation.AT_LEAST, 1000.0)) == ">= 1,000"
+    assert str(Goal(Relation.AT_MOST, 1e-5)) == "<= 1e-05"
+    assert str(Goal(Relation.AT_LEAST, 1000.0)) == ">= 1,000"
 
 
 def test_only_a_judged_value_meets_or_misses_a_target() -> None:

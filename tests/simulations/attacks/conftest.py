@@ -13,7 +13,7 @@ from torch import Tensor
 from client.dataset import Split
 from common.model import ModelShape
 from common.settings import Settings
-from simulations.answers import Answering
+from simulations.answers import Answers
 from simulations.case import Case
 from simulations.hospitals import Encoded, Hospital
 
@@ -46,7 +46,7 @@ class Told:
 
 
 @pytest.fixture
-def told() -> Callable[..., Answering]:
+def told() -> Callable[..., Answers]:
     """Return a function that makes a federation from probabilities by record id, with banks and of weights alone."""
     return Told
 

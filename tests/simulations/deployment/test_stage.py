@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from simulations.deployment.stage import Stage, StepFailed, free_ports
+from simulations.deployment.stage import CommandStage, StepFailed, free_ports
 
 
 def test_commands_are_shown_as_typed_with_their_output(tmp_path: Path) -> None:
     shown: list[str] = []
 
-    with Stage(tmp_path, shown.append) as stage:
+    with CommandStage(tmp_path, shown.append) as stage:
         out = stage.type("python", "-c", "print('a b')")
 
     assert out == "a b\n"
@@ -19,12 +19,12 @@ def test_commands_are_shown_as_typed_with_their_output(tmp_path: Path) -> None:
 
 
 def test_command_that_fails_ends_the_way(tmp_path: Path) -> None:
-    with Stage(tmp_path, str) as stage, pytest.raises(StepFailed, match="ended with code 3: out of disk"):
+    with CommandStage(tmp_path, str) as stage, pytest.raises(StepFailed, match="ended with code 3: out of disk"):
         stage.type("python", "-c", "import sys; print('out of disk', file=sys.stderr); sys.exit(3)")
 
 
 def test_refusal_must_come_and_say_why_in_one_line(tmp_path: Path) -> None:
-    with Stage(tmp_path, str) as stage:
+    with CommandStage(tmp_path, str) as stage:
         stage.type("python", "-c", "import sys; sys.stderr.write('error: no\\n'); sys.exit(2)", refused=True)
         with pytest.raises(StepFailed, match="should have been refused"):
             stage.type("python", "-c", "pass", refused=True)
@@ -33,13 +33,13 @@ def test_refusal_must_come_and_say_why_in_one_line(tmp_path: Path) -> None:
 
 
 def test_what_is_not_so_ends_the_way(tmp_path: Path) -> None:
-    with Stage(tmp_path, str) as stage, pytest.raises(StepFailed, match="not so: all are there"):
+    with CommandStage(tmp_path, str) as stage, pytest.raises(StepFailed, match="not so: all are there"):
         stage.check("all are there", lambda: False)
 
 
 def test_what_was_started_is_stopped_when_a_step_fails(tmp_path: Path) -> None:
     serve = "import signal; print('up', flush=True); signal.pause()"
-    stage = Stage(tmp_path, str)
+    stage = CommandStage(tmp_path, str)
     background = stage.start("service", "python", "-c", serve)
     background.expect("up")
 
@@ -53,7 +53,7 @@ def test_what_was_started_is_stopped_when_a_step_fails(tmp_path: Path) -> None:
 def test_program_that_ends_without_the_line_is_reported_with_its_last_words(tmp_path: Path) -> None:
     with (
         pytest.raises(StepFailed, match="service does not say 'up'; its last lines:\nno port"),
-        Stage(tmp_path, str) as stage,
+        CommandStage(tmp_path, str) as stage,
     ):
         stage.start("service", "python", "-c", "print('no port')").expect("up")
 

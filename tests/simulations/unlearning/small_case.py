@@ -13,7 +13,7 @@ from torch import Tensor
 from client.dataset import Split
 from common.model_choice import choose_encoder, choose_shape
 from common.settings import Settings
-from simulations.answers import Answering
+from simulations.answers import Answers
 from simulations.case import Case
 from simulations.hospitals import Encoded, divide, encode_all
 from simulations.sources import load_dataset
@@ -61,12 +61,12 @@ def trained() -> PlainFederation:
     return PlainFamily().train(case.everything(), case.settings, case.shape)
 
 
-def forget(method: Method[PlainFederation], case: Case, budget: Budget = BUDGET) -> Answering:
+def forget(method: Method[PlainFederation], case: Case, budget: Budget = BUDGET) -> Answers:
     """Return the federation that a method leaves of the trained one."""
     return method.forget(trained(), case, budget).answers
 
 
-def weights(federation: Answering) -> Weights:
+def weights(federation: Answers) -> Weights:
     """Return a copy of a plain federation's shared weights."""
     assert isinstance(federation, PlainFederation)
     return {name: weight.clone() for name, weight in federation.model.state_dict().items()}
@@ -77,7 +77,7 @@ def same(left: Weights, right: Weights) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-def probabilities(federation: Answering, records: dict[str, Encoded]) -> Tensor:
+def probabilities(federation: Answers, records: dict[str, Encoded]) -> Tensor:
     """Return (n, classes) answers of each hospital about its own records."""
     return torch.cat([federation.answer(name, some) for name, some in records.items()])
 
@@ -87,11 +87,11 @@ def labels_of(records: dict[str, Encoded]) -> Tensor:
     return torch.from_numpy(np.concatenate([some.records.labels for some in records.values()]))
 
 
-def loss(federation: Answering, records: dict[str, Encoded]) -> float:
+def loss(federation: Answers, records: dict[str, Encoded]) -> float:
     """Return the mean cross-entropy."""
     return float(F.nll_loss(probabilities(federation, records).log(), labels_of(records)))
 
 
-def accuracy(federation: Answering, records: dict[str, Encoded]) -> float:
+def accuracy(federation: Answers, records: dict[str, Encoded]) -> float:
     """Return the share of right answers."""
     return float((probabilities(federation, records).argmax(1) == labels_of(records)).float().mean())

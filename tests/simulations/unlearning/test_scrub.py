@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from simulations.answers import Answering
+from simulations.answers import Answers
 from simulations.hospitals import Encoded
 from simulations.unlearning.local_epochs import Epoch
 from simulations.unlearning.method import Budget, weights_bytes
@@ -30,7 +30,7 @@ def logits(*shares: float) -> Tensor:
     return torch.tensor([shares]).log()
 
 
-def from_teacher(student: Answering, records: dict[str, Encoded]) -> float:
+def from_teacher(student: Answers, records: dict[str, Encoded]) -> float:
     teacher = probabilities(trained(), records)
     return float((teacher * (teacher / probabilities(student, records)).log()).sum(1).mean())
 

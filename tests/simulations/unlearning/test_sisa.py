@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from client.dataset import Split
 from common.model import ModelShape
 from common.settings import Settings
-from simulations.answers import Answering
+from simulations.answers import Answers
 from simulations.case import Case, Rows
 from simulations.hospitals import Encoded, Hospital
 from simulations.unlearning.method import Budget, Forgotten, weights_bytes
@@ -39,7 +39,7 @@ def trained(hospitals: list[Hospital], settings: Settings, shape: ModelShape) ->
     return SisaFamily().train({h.name: h.given.split(Split.TRAIN) for h in hospitals}, settings, shape)
 
 
-def federation(answers: Answering) -> SisaFederation:
+def federation(answers: Answers) -> SisaFederation:
     assert isinstance(answers, SisaFederation)
     return answers
 
@@ -139,7 +139,7 @@ def test_models_begin_from_different_weights_and_are_shown_after_each_round(
 ) -> None:
     seen: list[tuple[int, list[dict[str, torch.Tensor]]]] = []
 
-    def note(number: int, answers: Answering) -> None:
+    def note(number: int, answers: Answers) -> None:
         seen.append((number, [weights(model) for model in federation(answers).models.values()]))
 
     records = {h.name: h.given.split(Split.TRAIN) for h in hospitals}
