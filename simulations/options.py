@@ -18,9 +18,6 @@ SeedsOption = Annotated[
     int, typer.Option("--seeds", min=1, help="How often everything is repeated, each time divided anew.")
 ]
 ForgetOption = Annotated[str, typer.Option("--forget", help="Share of the training records that is forgotten.")]
-PermanentOption = Annotated[
-    str, typer.Option("--permanent", help="Share of records that were given for good, for exact.")
-]
 AlphaOption = Annotated[
     float,
     typer.Option("--alpha", help="How alike hospitals are (Dirichlet over labels): 0.1 very different, inf the same."),
@@ -44,17 +41,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 def given_settings(assignments: list[str] | None, **shorthands: ConfigValue | None) -> dict[str, ConfigValue]:
     """Return the settings that a command was given, as `--set` or by an option that is short for it.
 
-    Parameters
-    ----------
-    assignments : list of str, optional
-        What `--set` was given, each as key=value.
-    **shorthands : ConfigValue or None
-        Values of the options that are short for a setting, with underscores in its name; None where it was not given.
-
-    Raises
-    ------
-    InvalidSetting
-        If an assignment is not one, or names no setting.
+    `assignments` are what `--set` was given, each as key=value; shorthands have underscores in their names, and are
+    None where they were not given. Raises `InvalidSetting` if an assignment is not one, or names no setting.
     """
     given: Mapping[str, ConfigValue | None] = {name.replace("_", "-"): value for name, value in shorthands.items()}
     return parse_assignments(assignments or []) | {name: value for name, value in given.items() if value is not None}

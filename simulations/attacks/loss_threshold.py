@@ -34,12 +34,7 @@ class LossThreshold(Attack):
 def score_by_loss(ask: Callable[[str, Encoded], Tensor], case: Case) -> Scores:
     """Score forgotten records, and the test records of the hospitals that have any, by their log-probability.
 
-    Parameters
-    ----------
-    ask : callable
-        Given a hospital's name and n records, returns (n, num_classes) probabilities.
-    case : Case
-        What was forgotten; canaries are left out.
+    `ask` takes a hospital's name and n records, and returns (n, num_classes) probabilities. Canaries are left out.
     """
     members, others = [], []
     forgotten = honest_records(case)

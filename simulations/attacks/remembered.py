@@ -16,14 +16,8 @@ from simulations.hospitals import Encoded
 class Remembered:
     """A federation's answers about some records: all that an attack needs of a shadow, and small enough to send around.
 
-    Attributes
-    ----------
-    sites : frozenset of str
-        Hospitals that still held training records.
-    places : mapping
-        For each hospital and record id, the row of the answer.
-    full, weights : Tensor
-        (n, num_classes) probabilities, with and without banks.
+    `places` has the row of the answer for each hospital and record id; `full` and `weights` are (n, num_classes)
+    probabilities with and without banks.
     """
 
     sites: frozenset[str]

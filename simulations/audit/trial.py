@@ -17,7 +17,7 @@ from simulations.answers import Answers, Banked
 from simulations.attacks.asking import honest_records
 from simulations.attacks.attack import Attacked, Scores
 from simulations.attacks.registry import ATTACKS
-from simulations.attacks.shadows import train_shadow
+from simulations.attacks.shadows import train_shadows
 from simulations.audit.key_stores import delete_in_key_stores
 from simulations.case import Case, seen_although_forgotten
 from simulations.hospitals import Encoded
@@ -46,12 +46,8 @@ class Trial:
 
     Attributes
     ----------
-    seed : int
-        Which division, forget set, first weights and random choices.
     forgotten, canaries, deletions : int
         Records that were forgotten, those of them with wrong labels, and in how many deletions.
-    known : mapping of str to Measurement
-        For each of `STATES`.
     scores : mapping
         For each attack, by name, and each of `STATES`, its scores; empty if all that is forgotten are canaries.
     seen : int
@@ -90,18 +86,8 @@ class Trial:
 def attempt(question: Question, images: Encoded, method: str, shadows: int, seed: int) -> Trial:
     """Audit a method with one seed, in this process, with one thread.
 
-    Parameters
-    ----------
-    question : Question
-        What is learned and forgotten.
-    images : Encoded
-        The data set.
-    method : str
-        How it is forgotten.
-    shadows : int
-        Federations that the attacker trains; with 0, attacks that need them are left out.
-    seed : int
-        Of the case.
+    `method` is its name, and `shadows` how many federations the attacker trains; with 0, attacks that need them are
+    left out.
     """
     torch.set_num_threads(1)
     return audit_case(question.case(images, seed), METHODS[method], shadows, question.budget)
@@ -185,7 +171,7 @@ def _attack(
 ) -> dict[str, dict[str, Scores]]:
     if not honest_records(case):
         return {}
-    trained = [train_shadow(case, method.family, method, n, shadows, budget=budget) for n in range(shadows)]
+    trained = train_shadows(case, method, shadows, budget)
     return {
         name: {
             state: attack.score(Attacked(answers, states["before"]), case, trained) for state, answers in states.items()

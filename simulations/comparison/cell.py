@@ -38,8 +38,6 @@ class Outcome:
         Before forgetting, afterwards, and of the same family without the forgotten records.
     chance : float
         Average Gap between two oracles of the family, in points.
-    train_seconds, forget_seconds : float
-        With one thread.
     bytes_sent, training_bytes : int
         In order to forget and, before that, to train; 0 where no one model is shared.
     identical : float

@@ -43,14 +43,10 @@ def comparison_document(
 
     Parameters
     ----------
-    sets : sequence
-        Each data set with what was found on it.
     question : Question
         Of the first data set; the others differ in what follows from the data.
     canaries : int
         How many forgotten records had a wrong label, on all data sets together, for the first seed.
-    cells : int
-        How many there are, all finished.
     """
     findings = [found for _, found in sets]
     forget_set = FORGET_SETS[question.forget_set](question.settings, choose_shape(question.settings))

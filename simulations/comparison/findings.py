@@ -23,137 +23,96 @@ TOLERANCE = 2.0
 
 @dataclass(frozen=True)
 class Column:
-    """One figure of a method.
+    """One figure of a method: what it means, how it is found, and in which unit.
 
-    Attributes
-    ----------
-    title, unit : str
-        What it means, and what it is counted in.
-    better : str
-        `higher`, `lower`, `oracle` (the nearer the oracle the better) or `none`.
-    digits : int
-        Decimals shown.
+    `better` is `higher`, `lower`, `oracle` (the nearer the oracle the better) or `none`; `digits` are decimals shown.
     """
 
     name: str
     title: str
-    unit: str
-    better: str
-    digits: int
     of: Callable[[Outcome], float]
+    better: str = "oracle"
+    unit: str = "%"
+    digits: int = 1
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column("TA", "test accuracy, mean over hospitals", "%", "higher", 1, lambda one: one.after.test_accuracy),
-    Column("RA", "accuracy on records that stay", "%", "oracle", 1, lambda one: one.after.retain_accuracy),
-    Column(
-        "FA",
-        "accuracy on forgotten records, canaries left out",
-        "%",
-        "oracle",
-        1,
-        lambda one: one.after.forget_accuracy,
-    ),
+    Column("TA", "test accuracy, mean over hospitals", lambda one: one.after.test_accuracy, better="higher"),
+    Column("RA", "accuracy on records that stay", lambda one: one.after.retain_accuracy),
+    Column("FA", "accuracy on forgotten records, canaries left out", lambda one: one.after.forget_accuracy),
     Column(
         "oracle's FA",
         "the same of the family's oracle, which never saw them",
-        "%",
-        "none",
-        1,
         lambda one: one.oracle.forget_accuracy,
+        "none",
     ),
     Column(
         "MIA",
         "AUROC of telling forgotten records from test records by the confidence in their labels",
-        "% AUROC",
-        "oracle",
-        1,
         lambda one: one.after.membership,
+        unit="% AUROC",
     ),
-    Column(
-        "TPR",
-        "true positives of that attack at 1% false positives",
-        "%",
-        "oracle",
-        1,
-        lambda one: one.after.membership_tpr,
-    ),
-    Column(
-        "canaries",
-        "forgotten records with a wrong label that still get it",
-        "%",
-        "oracle",
-        1,
-        lambda one: one.after.canary_recall,
-    ),
-    Column(
-        "oracle's canaries", "the same of the oracle, by chance", "%", "none", 1, lambda one: one.oracle.canary_recall
-    ),
+    Column("TPR", "true positives of that attack at 1% false positives", lambda one: one.after.membership_tpr),
+    Column("canaries", "forgotten records with a wrong label that still get it", lambda one: one.after.canary_recall),
+    Column("oracle's canaries", "the same of the oracle, by chance", lambda one: one.oracle.canary_recall, "none"),
     Column(
         "weights alone",
         "AUROC of the attack where only the shared weights are asked, no bank",
-        "% AUROC",
-        "oracle",
-        1,
         lambda one: one.after.weights_membership,
+        unit="% AUROC",
     ),
     Column(
         "Average Gap",
         "mean absolute difference to the oracle in TA, RA, FA and MIA",
-        "points",
-        "lower",
-        1,
         lambda one: one.gap,
+        "lower",
+        "points",
     ),
     Column(
         "by chance",
         "the same difference between two oracles of different seeds",
-        "points",
-        "none",
-        1,
         lambda one: one.chance,
+        "none",
+        "points",
     ),
     Column(
         "seconds to forget",
         "with one thread; for MUNKEY the slowest hospital",
-        "s",
-        "lower",
-        3,
         lambda one: one.forget_seconds,
+        "lower",
+        "s",
+        digits=3,
     ),
-    Column("seconds to train", "the federation before it forgets", "s", "none", 1, lambda one: one.train_seconds),
+    Column("seconds to train", "the federation before it forgets", lambda one: one.train_seconds, "none", "s"),
     Column(
         "MB to forget",
         "sent to and from all hospitals in order to forget",
-        "MB",
-        "lower",
-        1,
         lambda one: one.bytes_sent / 1e6,
+        "lower",
+        "MB",
     ),
     Column(
         "MB to train",
         "sent to and from all hospitals in order to train",
-        "MB",
-        "lower",
-        1,
         lambda one: one.training_bytes / 1e6,
+        "lower",
+        "MB",
     ),
     Column(
         "same bytes",
         "how often weights, keys and tokens are the oracle's, byte by byte",
-        "%",
-        "none",
-        0,
         lambda one: 100 * one.identical,
+        "none",
+        digits=0,
     ),
     Column(
         "epsilon",
-        "a forgotten record's privacy loss at the delta of the settings, rounded up; unknown where nothing bounds it",
-        "",
-        "none",
-        2,
+        "a record's privacy loss at the delta of the settings, rounded up; unknown where nothing bounds it",
         # A bound must not look smaller than it is.
         lambda one: one.epsilon if math.isnan(one.epsilon) else math.ceil(100 * one.epsilon) / 100,
+        "none",
+        unit="",
+        digits=2,
     ),
 )
 """The figures of the comparison, in the order of its tables."""

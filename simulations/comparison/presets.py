@@ -25,14 +25,8 @@ class Preset:
 
     Attributes
     ----------
-    methods : mapping
-        By name, in the order of tables.
-    forget_set : str
-        How forgotten records are chosen.
     permanent : str
         Share of the records that were given for good, unless it is asked for.
-    columns : tuple of Column
-        What is shown.
     changes : mapping
         For each method, by name, the settings that it does not share with the federation; those left out share all.
     """
@@ -44,9 +38,9 @@ class Preset:
     changes: Mapping[str, Mapping[str, ConfigValue]] = field(default_factory=dict)
 
 
-def _columns(*names: str) -> tuple[Column, ...]:
-    return tuple(column for column in COLUMNS if column.name in names)
-
+_OF_GUARANTEES = ("MB to train", "same bytes", "epsilon")
+_OF_METHODS = ("TPR", "canaries", "oracle's canaries", "weights alone", "seconds to forget", "MB to forget")
+_OF_RECIPES = ("TA", "Average Gap", "by chance")
 
 _WITHOUT_NOISE = KeyDeletion(Guarantee.CERTIFIED, "certified-without-noise", "MUNKEY, certified without noise")
 _GUARANTEES = (*(METHODS[f"munkey-{guarantee}"] for guarantee in Guarantee), _WITHOUT_NOISE)
@@ -83,23 +77,20 @@ PRESETS: Mapping[str, Preset] = {
         METHODS,
         RandomWithCanaries.name,
         "30%",
-        tuple(column for column in COLUMNS if column.name not in ("MB to train", "same bytes", "epsilon")),
+        tuple(column for column in COLUMNS if column.name not in _OF_GUARANTEES),
     ),
     "guarantees": Preset(
         {method.name: method for method in _GUARANTEES},
         RandomRecords.name,
         "30%",
-        _columns(
-            *("TA", "RA", "FA", "oracle's FA", "MIA", "Average Gap", "by chance"),
-            *("seconds to train", "MB to train", "same bytes", "epsilon"),
-        ),
+        tuple(column for column in COLUMNS if column.name not in _OF_METHODS),
         {_WITHOUT_NOISE.name: {"epsilon": float("inf")}},
     ),
     "recipes": Preset(
         {name: KeyDeletion(Guarantee.EMPIRICAL, name, name) for name in _RECIPES},
         RandomRecords.name,
         "0%",
-        tuple(replace(column, digits=2) for column in _columns("TA", "Average Gap", "by chance")),
+        tuple(replace(column, digits=2) for column in COLUMNS if column.name in _OF_RECIPES),
         _RECIPES,
     ),
 }

@@ -25,10 +25,7 @@ class LeavingSite(ForgetSet):
     def draw(self, hospitals: Sequence[Hospital], share: float, seed: int) -> Drawn:
         """Draw a hospital, forgotten in one deletion.
 
-        Raises
-        ------
-        InvalidDeletion
-            If fewer than two hospitals have training records, so that none would stay.
+        Raises `InvalidDeletion` if fewer than two hospitals have training records, so that none would stay.
         """
         del share
         teaching = [hospital for hospital in hospitals if is_train(hospital).any()]

@@ -65,10 +65,6 @@ class Method(ABC, Generic[Trained]):
 
     Attributes
     ----------
-    name : str
-        As users write it, such as `fine-tuning`.
-    title : str
-        As a table shows it.
     paper : str
         Authors, year and arXiv number or venue of where it comes from.
     needs_data : bool

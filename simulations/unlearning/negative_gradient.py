@@ -37,10 +37,7 @@ class NegativeGradient(Method[PlainFederation]):
     An epoch goes once through a hospital's retained records; its forgotten ones are repeated beside them. Where nothing
     is retained it goes once through the forgotten ones.
 
-    Parameters
-    ----------
-    alpha : float
-        Weight of the retained loss, from 0 to 1.
+    `alpha` is the weight of the retained loss, from 0 to 1.
     """
 
     name = "neg-grad-plus"
