@@ -131,10 +131,3 @@ def test_importances_go_up_and_weights_come_back(whole_site: bool, messages: int
 
     assert done.bytes_sent == messages * weights_bytes(trained().model)
     assert len(done.answers.sites) == (2 if whole_site else 3)
-
-
-def test_it_gives_the_same_weights_again_and_leaves_the_trained_ones_alone() -> None:
-    before = weights(trained())
-
-    assert same(weights(forget(SELECTIVE, small_case())), weights(forget(SELECTIVE, small_case())))
-    assert same(weights(trained()), before)
