@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from client.dataset import Split
 from simulations.answers import Answers
 from simulations.attacks import differencing
 from simulations.attacks.attack import Attacked
 from simulations.attacks.differencing import Differencing
 from simulations.case import Case
+from tests.simulations.given_records import case_of, train_rows
 
 Tell = Callable[..., Answers]
 
@@ -44,10 +42,7 @@ def test_others_are_the_records_that_stay(case: Case, told: Tell) -> None:
 
 def test_hospital_that_left_is_compared_with_those_that_stay(case: Case, told: Tell) -> None:
     gone, *_ = case.hospitals
-    train = np.flatnonzero(gone.given.records.splits == Split.TRAIN.value)
-    none = np.empty(0, dtype=np.int64)
-    nobody = {hospital.name: none for hospital in case.hospitals}
-    left = replace(case, deletions=[{**nobody, gone.name: train}], canaries=nobody)
+    left = case_of(case.hospitals, {gone.name: train_rows(gone)}, case.settings, case.shape)
     state = told({})
 
     assert Differencing().score(Attacked(state, state), left, []).auroc == 0.5

@@ -7,7 +7,6 @@ from functools import cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from client.dataset import Split
@@ -19,6 +18,7 @@ from simulations.hospitals import Encoded, divide, encode_all
 from simulations.sources import load_dataset
 from simulations.unlearning.method import Budget, Method
 from simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights
+from tests.simulations.given_records import case_of, train_rows
 
 SETTINGS = Settings(
     guarantee="empirical",
@@ -43,15 +43,14 @@ def small_case(*, whole_site: bool = False, digit: int | None = None) -> Case:
     rows = [np.flatnonzero(digits.splits == split.value)[:count] for split, count in _RECORDS.items()]
     images = encode_all(choose_encoder(SETTINGS), digits.select(np.sort(np.concatenate(rows))))
     hospitals = divide(images, 3, alpha=10.0, permanent=0.0, seed=0)
-    train = {h.name: np.flatnonzero(h.given.records.splits == Split.TRAIN.value) for h in hospitals}
+    train = {h.name: train_rows(h) for h in hospitals}
     first, second, _ = train
     steps = {first: 1} if whole_site else {first: 8, second: 8}
-    none: NDArray[np.int64] = np.empty(0, dtype=np.int64)
-    forgotten = {name: rows[:: steps[name]] if name in steps else none for name, rows in train.items()}
+    forgotten = {name: train[name][::step] for name, step in steps.items()}
     if digit is not None:
         labels = {h.name: h.given.records.labels for h in hospitals}
         forgotten = {name: rows[labels[name][rows] == digit] for name, rows in train.items()}
-    return Case(hospitals, [forgotten], dict.fromkeys(train, none), SETTINGS, choose_shape(SETTINGS))
+    return case_of(hospitals, forgotten, SETTINGS, choose_shape(SETTINGS))
 
 
 @cache

@@ -11,22 +11,13 @@ from client.dataset import Split
 from common.model import ModelShape
 from common.settings import Settings
 from simulations.answers import Answers
-from simulations.case import Case, Rows
 from simulations.hospitals import Encoded, Hospital
 from simulations.unlearning.method import Budget, Forgotten, weights_bytes
 from simulations.unlearning.plain_vit import PlainFederation, PlainViT, first_plain
 from simulations.unlearning.sisa import SHARDS, Sisa, SisaFamily, SisaFederation, shard_of, shards_of
+from tests.simulations.given_records import case_of, train_rows
 
 BUDGET = Budget(1)
-
-
-def train_rows(hospital: Hospital) -> NDArray[np.int64]:
-    return np.flatnonzero(hospital.given.records.splits == Split.TRAIN.value)
-
-
-def case_of(hospitals: list[Hospital], rows: Rows, settings: Settings, shape: ModelShape) -> Case:
-    nothing = {h.name: train_rows(h)[:0] for h in hospitals}
-    return Case(hospitals, [{**nothing, **rows}], nothing, settings, shape)
 
 
 @pytest.fixture
