@@ -180,7 +180,8 @@ def _refuse_same_names(sets: Sequence[EncodedSet]) -> None:
 
 def _table(found: SetFindings, columns: Sequence[Column]) -> Table:
     seeds = len({outcome.seed for outcome in found.outcomes})
-    table = Table(title=f"{found.data}, mean of {seeds} seeds ± 95% interval", title_justify="left")
+    over = f"mean of {seeds} seeds ± 95% interval" if seeds > 1 else "one seed"
+    table = Table(title=f"{found.data}, {over}", title_justify="left")
     table.add_column("method", no_wrap=True)
     for column in columns:
         table.add_column(column.name, justify="right")

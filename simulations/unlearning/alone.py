@@ -10,7 +10,7 @@ from torch import Tensor
 from common.model import ModelShape
 from common.settings import Settings
 from simulations.hospitals import Encoded
-from simulations.unlearning.method import AfterRound, Family
+from simulations.unlearning.method import AfterRound, Family, SiteRecords
 from simulations.unlearning.munkey import MunkeyFamily, MunkeyFederation
 
 
@@ -40,12 +40,7 @@ class AloneFamily(Family[AloneHospitals]):
     name = "munkey-alone"
 
     def train(
-        self,
-        records: Mapping[str, Encoded],
-        settings: Settings,
-        shape: ModelShape,
-        *,
-        after_round: AfterRound | None = None,
+        self, records: SiteRecords, settings: Settings, shape: ModelShape, *, after_round: AfterRound | None = None
     ) -> AloneHospitals:
         """Train one hospital after the other; `after_round` is called once, as if after the last round."""
         family = MunkeyFamily(settings.guarantee)

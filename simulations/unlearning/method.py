@@ -21,6 +21,9 @@ from simulations.hospitals import Encoded
 
 Trained = TypeVar("Trained", bound=Answers)
 
+SiteRecords = Mapping[str, Encoded]
+"""Each hospital's records, by name."""
+
 AfterRound = Callable[[int, Answers], None]
 """Called after each round, from 1, with the federation as it is then."""
 
@@ -32,12 +35,7 @@ class Family(ABC, Generic[Trained]):
 
     @abstractmethod
     def train(
-        self,
-        records: Mapping[str, Encoded],
-        settings: Settings,
-        shape: ModelShape,
-        *,
-        after_round: AfterRound | None = None,
+        self, records: SiteRecords, settings: Settings, shape: ModelShape, *, after_round: AfterRound | None = None
     ) -> Trained:
         """Train a federation on its hospitals' training records, by name; one without any does not take part.
 

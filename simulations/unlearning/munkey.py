@@ -22,8 +22,7 @@ from common.settings import Settings
 from simulations.answers import HospitalBank, MunkeyAnswers
 from simulations.case import Case
 from simulations.federated_loop import Learned, learn
-from simulations.hospitals import Encoded
-from simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method
+from simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method, SiteRecords
 
 
 @dataclass(frozen=True)
@@ -59,12 +58,7 @@ class MunkeyFamily(Family[MunkeyFederation]):
         self.name = name or f"munkey-{guarantee}"
 
     def train(
-        self,
-        records: Mapping[str, Encoded],
-        settings: Settings,
-        shape: ModelShape,
-        *,
-        after_round: AfterRound | None = None,
+        self, records: SiteRecords, settings: Settings, shape: ModelShape, *, after_round: AfterRound | None = None
     ) -> MunkeyFederation:
         """Train as `munkey-sim run` does; a test holds the averaging loop to the Flower apps."""
         asked = settings.replace(guarantee=self.guarantee.value)

@@ -21,7 +21,7 @@ from common.neighbours import NeighbourLists, nearest
 from common.settings import Settings
 from simulations.case import Case
 from simulations.hospitals import Encoded
-from simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method
+from simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method, SiteRecords
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,7 @@ class NeighbourFamily(Family[NeighbourFederation]):
     name = "nearest-neighbours"
 
     def train(
-        self,
-        records: Mapping[str, Encoded],
-        settings: Settings,
-        shape: ModelShape,
-        *,
-        after_round: AfterRound | None = None,
+        self, records: SiteRecords, settings: Settings, shape: ModelShape, *, after_round: AfterRound | None = None
     ) -> NeighbourFederation:
         """Take the records as they are; `after_round` is called once, as if after round 1."""
         del shape

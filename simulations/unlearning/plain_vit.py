@@ -17,7 +17,7 @@ from common.settings import ImagePath, Settings
 from common.transformer import Block, FeatureEmbedding, PatchEmbedding, position_embedding
 from simulations.federated_loop import Averaged, LocalTraining, average_rounds
 from simulations.hospitals import Encoded
-from simulations.unlearning.method import AfterRound, Family
+from simulations.unlearning.method import AfterRound, Family, SiteRecords
 
 _BATCH = 512
 
@@ -175,12 +175,7 @@ class PlainFamily(Family[PlainFederation]):
     name = "plain-vit"
 
     def train(
-        self,
-        records: Mapping[str, Encoded],
-        settings: Settings,
-        shape: ModelShape,
-        *,
-        after_round: AfterRound | None = None,
+        self, records: SiteRecords, settings: Settings, shape: ModelShape, *, after_round: AfterRound | None = None
     ) -> PlainFederation:
         """Train by federated averaging, and keep what a server receives."""
         sites = {name: some for name, some in records.items() if len(some.records)}

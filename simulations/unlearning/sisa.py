@@ -18,7 +18,7 @@ from common.settings import Settings
 from simulations.case import Case
 from simulations.federated_loop import LocalTraining, average_rounds
 from simulations.hospitals import Encoded
-from simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method, weights_bytes
+from simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method, SiteRecords, weights_bytes
 from simulations.unlearning.plain_vit import Examples, PlainFederation, PlainViT, first_plain, plain_site
 
 SHARDS = 4
@@ -54,12 +54,7 @@ class SisaFamily(Family[SisaFederation]):
     name = "sisa"
 
     def train(
-        self,
-        records: Mapping[str, Encoded],
-        settings: Settings,
-        shape: ModelShape,
-        *,
-        after_round: AfterRound | None = None,
+        self, records: SiteRecords, settings: Settings, shape: ModelShape, *, after_round: AfterRound | None = None
     ) -> SisaFederation:
         """Train all shards' models, round by round."""
         sites = frozenset(name for name, some in records.items() if len(some.records))
