@@ -9,11 +9,18 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+from common.errors import FedmunkeyError
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+
+class TaskLost(FedmunkeyError):  # noqa: N818
+    """A process ended before its task, because somebody or the system killed it."""
 
 
 def run_tasks(
@@ -28,7 +35,7 @@ def run_tasks(
 
     `arguments` returns what `work` is called with for a task, and `done` is called in this process with each task and
     its result, in the order in which they end. What `work` raises is raised here, and tasks that have not ended then
-    are given up.
+    are given up; so they are, with `TaskLost`, where a process ends without a result.
     """
     if not tasks:
         return
@@ -44,9 +51,13 @@ def run_tasks(
             running = {pool.submit(work, *arguments(task)): task for task in tasks}
             for future in as_completed(running):
                 done(running[future], future.result())
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
             lifeline.close()
+            if isinstance(error, BrokenProcessPool):
+                raise TaskLost(
+                    "a process was killed while it computed; if memory was short, use fewer --cores"
+                ) from None
             raise
 
 

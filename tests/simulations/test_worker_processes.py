@@ -17,7 +17,7 @@ import pytest
 
 from common.errors import InvalidDeletion
 from simulations import worker_processes
-from simulations.worker_processes import run_tasks
+from simulations.worker_processes import TaskLost, run_tasks
 
 SECONDS = 30.0
 WAITS = """
@@ -90,6 +90,12 @@ def test_error_comes_back_as_it_was_and_the_other_tasks_are_given_up(
         run_tasks(refuse, [1, 13, 2], lambda task: (task, tmp_path / "at work"), cores=2, done=lambda *_: None)
 
     assert wait_until_gone(lambda: [left for left in marked_processes(mark) if "spawn_main" in left]) == []
+
+
+@pytest.mark.processes
+def test_process_that_is_killed_is_named_in_one_line() -> None:
+    with pytest.raises(TaskLost, match="was killed while it computed; if memory was short, use fewer --cores"):
+        run_tasks(os._exit, [3], lambda task: (task,), cores=1, done=lambda *_: None)
 
 
 @pytest.mark.processes
