@@ -18,7 +18,7 @@ from common.settings import Settings
 from simulations.hospitals import Encoded
 
 
-class Answering(Protocol):
+class Answers(Protocol):
     """A trained federation as those see it who may ask it: probabilities, not weights."""
 
     @property

@@ -21,12 +21,10 @@ from simulations.comparison.command import compare
 from simulations.consent import parse_share
 from simulations.deployment.command import deploy_local
 from simulations.faults.command import faults
-from simulations.guarantee_command import guarantees
 from simulations.machine import usable_cores
 from simulations.options import AlphaOption, DataDirOption, DataOption, EpsilonOption, HospitalsOption
 from simulations.plots import ACCURACY, FORGOTTEN, plot_accuracy, plot_forgotten
 from simulations.progress import Progress
-from simulations.recipes import recipes
 from simulations.reporting.command import report
 from simulations.run import Experiment, simulate
 
@@ -106,8 +104,6 @@ def run(
     sys.stdout.write(f"report: {path}, pictures beside it\n")
 
 
-app.command()(guarantees)
-app.command()(recipes)
 app.command()(audit)
 app.command()(compare)
 app.command()(report)

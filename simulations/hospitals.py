@@ -58,14 +58,7 @@ class Encoded:
 class Hospital:
     """A simulated site and, for measuring only, the records that it was given.
 
-    Attributes
-    ----------
-    name : str
-        The site's name.
-    folder : SiteFolder
-        Where its key store lies.
-    given : Encoded
-        Every record that the hospital began with; a measurement needs those that it has forgotten.
+    `given` is every record that it began with: a measurement needs those that it has forgotten.
     """
 
     name: str

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from client.dataset import Split
 from common.metrics import accuracy, confidence, macro_f1, membership_auroc, true_positives
-from simulations.answers import Answering
+from simulations.answers import Answers
 from simulations.hospitals import Encoded, Hospital
 
 _RETAINED = 2000
@@ -69,7 +69,7 @@ class Measurement:
 
 
 def measure(
-    answers: Answering,
+    answers: Answers,
     hospitals: Sequence[Hospital],
     forgotten: Mapping[str, NDArray[np.int64]],
     gone: Mapping[str, NDArray[np.int64]],
@@ -123,7 +123,7 @@ class _Asked:
     weights_members: list[NDArray[np.float64]]
     weights_others: list[NDArray[np.float64]]
 
-    def add(self, answers: Answering, site: str, forgotten: Encoded, test: Encoded, about_test: Tensor) -> None:
+    def add(self, answers: Answers, site: str, forgotten: Encoded, test: Encoded, about_test: Tensor) -> None:
         """Ask one hospital."""
         labels, test_labels = _labels(forgotten), _labels(test)
         said = answers.answer(site, forgotten)
@@ -134,7 +134,7 @@ class _Asked:
         self.weights_others.append(confidence(answers.weights_alone(site, test), test_labels))
 
 
-def _hits(answers: Answering, hospital: Hospital, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def _hits(answers: Answers, hospital: Hospital, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return for each record whether its hospital gives the label that it came with."""
     if not len(rows):
         return np.empty(0)

@@ -15,9 +15,6 @@ SeedsOption = Annotated[
     int, typer.Option("--seeds", min=1, help="How often everything is repeated, each time divided anew.")
 ]
 ForgetOption = Annotated[str, typer.Option("--forget", help="Share of the training records that is forgotten.")]
-PermanentOption = Annotated[
-    str, typer.Option("--permanent", help="Share of records that were given for good, for exact.")
-]
 AlphaOption = Annotated[
     float,
     typer.Option("--alpha", help="How alike hospitals are (Dirichlet over labels): 0.1 very different, inf the same."),

@@ -11,8 +11,8 @@ import typer
 from client.commands.display import counts_table
 from client.importing.conventions import Conventions
 from client.importing.importer import Imported
-from client.importing.planning import Plan
-from client.importing.refusals import Refusal, count_reasons
+from client.importing.planning import ImportPlan
+from client.importing.refusals import RefusedRow, count_reasons
 from common import command_line
 
 _ROWS_SHOWN = 6
@@ -25,13 +25,13 @@ class Result:
     site: str
     dry_run: bool
     rows: int
-    plan: Plan
+    plan: ImportPlan
     imported: Imported
     conventions: Conventions
     totals: dict[str, int]
 
     @property
-    def refusals(self) -> list[Refusal]:
+    def refusals(self) -> list[RefusedRow]:
         """Every refused row, in their order."""
         return sorted([*self.plan.refusals, *self.imported.refusals])
 

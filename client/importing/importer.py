@@ -13,7 +13,7 @@ from client.importing.conventions import Conventions
 from client.importing.fitting import fit
 from client.importing.pictures import UnusablePicture, read_picture
 from client.importing.planning import DELETED, Candidate
-from client.importing.refusals import Reason, Refusal
+from client.importing.refusals import Reason, RefusedRow
 from client.key_store import Enrolled
 
 Take = Callable[[Dataset], tuple[Enrolled, NDArray[np.bool_]]]
@@ -25,7 +25,7 @@ class Imported:
     """What became of the candidates: counts of those whose file was read, and refusals of all others."""
 
     enrolled: Enrolled
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[RefusedRow, ...]
 
 
 def import_candidates(
@@ -43,7 +43,7 @@ def import_candidates(
             try:
                 pixels = read_picture(candidate.path, conventions.choices)
             except UnusablePicture as reason:
-                refusals.append(Refusal(candidate.row, Reason.FILE, str(reason)))
+                refusals.append(RefusedRow(candidate.row, Reason.FILE, str(reason)))
                 progress(1)
                 continue
             images.append(fit(pixels, conventions.image_shape))
@@ -52,7 +52,7 @@ def import_candidates(
             counts, refused = take(_records(read, images, conventions))
             enrolled += counts
             refusals += [
-                Refusal(candidate.row, Reason.DELETED, DELETED)
+                RefusedRow(candidate.row, Reason.DELETED, DELETED)
                 for candidate, left_out in zip(read, refused.tolist(), strict=True)
                 if left_out
             ]

@@ -12,7 +12,7 @@ from client.dataset import Consent, Split
 from client.importing.class_names import class_index
 from client.importing.conventions import Conventions
 from client.importing.manifest import Manifest, Row
-from client.importing.refusals import Reason, Refusal
+from client.importing.refusals import Reason, RefusedRow
 from client.key_store import KeyStore
 from common.errors import BankChanged
 from common.references import FederationSecret
@@ -34,11 +34,11 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ImportPlan:
     """What is to become of a manifest's rows: candidates, refusals, and how many the site holds already."""
 
     candidates: tuple[Candidate, ...]
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[RefusedRow, ...]
     known: int
 
 
@@ -120,13 +120,13 @@ class Planner:
             self._subjects[row.record_id].add(row.subject_id)
             self._splits[row.subject_id].add(row.split.lower())
 
-    def plan(self, store: KeyStore | None) -> Plan:
+    def plan(self, store: KeyStore | None) -> ImportPlan:
         """Say what is to become of each row, given the site's key store if it has one."""
         self._store = store
         self._held = Held({}, {}) if store is None else Held.read(store)
         candidates = []
         refusals = [
-            Refusal(number, Reason.FIELDS, "the row has another number of fields than the header")
+            RefusedRow(number, Reason.FIELDS, "the row has another number of fields than the header")
             for number in self._manifest.broken
         ]
         known = 0
@@ -134,13 +134,13 @@ class Planner:
             try:
                 candidate = self._candidate(row)
             except _Refused as refused:
-                refusals.append(Refusal(row.number, refused.reason, refused.detail))
+                refusals.append(RefusedRow(row.number, refused.reason, refused.detail))
                 continue
             if row.record_id in self._held.records:
                 known += 1
             else:
                 candidates.append(candidate)
-        return Plan(tuple(candidates), tuple(refusals), known)
+        return ImportPlan(tuple(candidates), tuple(refusals), known)
 
     def _candidate(self, row: Row) -> Candidate:
         if not (row.path and row.label and row.record_id and row.subject_id):

@@ -33,7 +33,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, order=True)
-class Refusal:
+class RefusedRow:
     """A row that is not imported, by its place in the manifest (the header's is 1), and why; `detail` is for people."""
 
     row: int
@@ -41,7 +41,7 @@ class Refusal:
     detail: str
 
 
-def count_reasons(refusals: Iterable[Refusal]) -> dict[tuple[Reason, str], list[int]]:
+def count_reasons(refusals: Iterable[RefusedRow]) -> dict[tuple[Reason, str], list[int]]:
     """Return the rows of each reason and detail, the most frequent first."""
     rows: dict[tuple[Reason, str], list[int]] = {}
     for refusal in sorted(refusals):
@@ -61,7 +61,7 @@ def check_report(path: Path, manifest: Path) -> None:
         raise InvalidInput(f"--report {path} holds something else than a report; name another file")
 
 
-def write_report(path: Path, refusals: Iterable[Refusal]) -> None:
+def write_report(path: Path, refusals: Iterable[RefusedRow]) -> None:
     """Write refused rows as CSV to a file that only its owner can read; it appears complete or not at all."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)

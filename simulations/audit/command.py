@@ -21,7 +21,7 @@ from simulations.audit.trial import Trial, attempt
 from simulations.consent import parse_share
 from simulations.encoded_set import load_encoded
 from simulations.forget_sets.registry import FORGET_SETS
-from simulations.guarantee_table import Interval
+from simulations.intervals import Interval
 from simulations.machine import usable_cores
 from simulations.options import (
     AlphaOption,
@@ -35,10 +35,10 @@ from simulations.options import (
 )
 from simulations.progress import Progress
 from simulations.question import Question
-from simulations.ray_tasks import run_tasks
 from simulations.reporting.files import write_report
 from simulations.unlearning.method import Budget
 from simulations.unlearning.registry import METHODS
+from simulations.worker_processes import run_tasks
 
 
 def audit(

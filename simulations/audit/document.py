@@ -17,12 +17,12 @@ from simulations.audit.verdicts import UNJUDGED, Verdict, has_power, judge
 from simulations.comparison.document import FORMAT, interval_document
 from simulations.encoded_set import EncodedSet
 from simulations.forget_sets.registry import FORGET_SETS
-from simulations.guarantee_table import Interval
-from simulations.guarantees import epsilon_of_settings
+from simulations.intervals import Interval
 from simulations.json_values import settings_values
 from simulations.machine import PACKAGES, describe_machine, describe_versions
 from simulations.measurement import Measurement
 from simulations.question import Question
+from simulations.unlearning.munkey import epsilon_of_settings
 from simulations.unlearning.registry import METHODS
 
 _POINTS = 200

@@ -26,21 +26,9 @@ def delete_in_key_stores(
 ) -> tuple[MunkeyFederation, float]:
     """Fill a key store for each hospital, apply the case's deletions as orders, and read back what is left.
 
-    Parameters
-    ----------
-    trained : MunkeyFederation
-        Its banks are in the order of the hospitals' training records.
-    case : Case
-        What is forgotten.
-    encoder : Encoder
-        The one that made the keys.
-    folder : Path
-        For the key stores; empty.
-
-    Returns
-    -------
-    MunkeyFederation, float
-        With the banks that the key stores hold, and the seconds that the slowest hospital took for all its orders.
+    The banks of `trained` are in the order of the hospitals' training records; `encoder` made their keys, and `folder`
+    is empty. Returned are the federation with the banks that the key stores hold, and the seconds that the slowest
+    hospital took for all its orders.
     """
     secret = FederationSecret.generate()
     places, ids, seconds = {}, {}, []

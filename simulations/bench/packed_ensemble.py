@@ -15,7 +15,7 @@ from common.recipe import Recipe
 from common.settings import ImagePath, Settings
 from simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from simulations.bench.timing import alternate, keep_freed_memory, ratio, torch_threads
-from simulations.plain_vit import PlainViT
+from simulations.unlearning.plain_vit import PlainViT
 
 _DIFFERENCE = Figure(
     "packed-difference", "packed ensemble, K = 4: largest difference of a logit to separate passes", "", at_most(1e-5)

@@ -19,7 +19,7 @@ from common.recipe import Recipe
 from common.settings import ImagePath, Settings
 from simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio, torch_threads
-from simulations.plain_vit import PlainViT, train_plain
+from simulations.unlearning.plain_vit import PlainViT, train_plain
 
 _TARGET = at_most(1.6)
 _SMALL = Figure("epoch-8x8", "training epoch, 8x8 images in 2x2 patches, over the plain ViT's", "x", _TARGET)

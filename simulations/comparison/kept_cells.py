@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,11 @@ from typing import Any
 from common.private_files import replace_file
 from simulations.comparison.cell import Outcome
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class KeptCells:
-    """A folder with one file for each finished cell, named by a digest of everything that its result depends on.
-
-    Parameters
-    ----------
-    folder : Path
-        Is made when the first cell is kept.
-    """
+    """A folder with one file for each finished cell, named by a digest of everything that its result depends on."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -44,4 +39,5 @@ class KeptCells:
     def _path(self, cell: dict[str, Any]) -> Path:
         text = json.dumps({"format": _FORMAT, **cell}, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return self._folder / f"{cell['data']['name']}-{cell['family']}-{cell['seed']}-{digest}.json"
+        family = re.sub("[^A-Za-z0-9.]+", "-", cell["family"])
+        return self._folder / f"{cell['data']['name']}-{family}-{cell['seed']}-{digest}.json"

@@ -11,9 +11,9 @@ from functools import partial
 import torch
 
 from simulations.case import Case
-from simulations.unlearning.local_epochs import Epoch, Loss, Share, shares_of, task_loss, unlearn
+from simulations.unlearning.local_epochs import Epoch, Share, shares_of, unlearn
 from simulations.unlearning.method import Budget, Forgotten, Method
-from simulations.unlearning.plain_vit import PlainFamily, PlainFederation
+from simulations.unlearning.plain_vit import Loss, PlainFamily, PlainFederation, task_loss
 
 
 class FineTuning(Method[PlainFederation]):

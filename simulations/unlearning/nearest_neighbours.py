@@ -22,20 +22,12 @@ from common.recipe import Recipe
 from common.settings import Settings
 from simulations.case import Case
 from simulations.hospitals import Encoded
-from simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method
+from simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method, SiteRecords
 
 
 @dataclass(frozen=True)
 class NeighbourFederation:
-    """Hospitals that share nothing.
-
-    Attributes
-    ----------
-    records : mapping of str to Encoded
-        Each hospital's entries, by name; only keys and labels are read.
-    settings : Settings
-        How many neighbours vote, and how many classes there are.
-    """
+    """Hospitals that share nothing, by name; only the keys and labels of their records are read."""
 
     records: Mapping[str, Encoded]
     settings: Settings
@@ -74,12 +66,7 @@ class NeighbourFamily(Family[NeighbourFederation]):
     name = "nearest-neighbours"
 
     def train(
-        self,
-        records: Mapping[str, Encoded],
-        settings: Settings,
-        shape: ModelShape,
-        *,
-        after_round: AfterRound | None = None,
+        self, records: SiteRecords, settings: Settings, shape: ModelShape, *, after_round: AfterRound | None = None
     ) -> NeighbourFederation:
         """Take the records as they are; `after_round` is called once, as if after round 1."""
         del shape

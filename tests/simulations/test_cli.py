@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +19,22 @@ from common.model import Munkey
 from common.model_choice import choose_shape
 from common.settings import Settings
 from common.supervision import own_program
-from simulations.cli import main
+from tests.simulations.conftest import MunkeySim
 
 ROOT = Path(__file__).parents[2]
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, typed: Run, tmp_path: Path) -> Run:
+def run(munkey_sim: MunkeySim, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MunkeySim:
     """Run `munkey-sim` with some words in an empty folder; return its exit code, stdout and stderr."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    return partial(typed, main, "munkey-sim")
+    return munkey_sim
 
 
 @pytest.fixture
-def refused(run: Run) -> Callable[..., str]:
+def refused(run: MunkeySim) -> Callable[..., str]:
     """Run a simulation that must be refused; return the one line that says why."""
 
     def refused(*words: str) -> str:
@@ -166,7 +164,7 @@ def test_first_weights_of_another_model_are_named(
     assert named in line
 
 
-def test_folder_that_holds_something_is_not_written_to(run: Run, tmp_path: Path) -> None:
+def test_folder_that_holds_something_is_not_written_to(run: MunkeySim, tmp_path: Path) -> None:
     folder = tmp_path / "earlier"
     folder.mkdir()
     (folder / "report.json").write_text("{}")
@@ -178,7 +176,7 @@ def test_folder_that_holds_something_is_not_written_to(run: Run, tmp_path: Path)
     assert [path.name for path in folder.iterdir()] == ["report.json"]
 
 
-def test_folder_that_cannot_be_made_is_named(run: Run, tmp_path: Path) -> None:
+def test_folder_that_cannot_be_made_is_named(run: MunkeySim, tmp_path: Path) -> None:
     data = npz(tmp_path / "set.npz")
     folder = data / "run"
 
@@ -190,7 +188,7 @@ def test_folder_that_cannot_be_made_is_named(run: Run, tmp_path: Path) -> None:
     )
 
 
-def test_help_shows_an_example(run: Run) -> None:
+def test_help_shows_an_example(run: MunkeySim) -> None:
     code, out, _ = run("run", "--help")
 
     assert code == 0

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from simulations import guarantees
 from simulations.forget_sets.random_records import RandomRecords
 from simulations.hospitals import Hospital
-
-
-def test_records_are_those_that_the_comparison_of_guarantees_forgets(hospitals: list[Hospital]) -> None:
-    (rows,) = RandomRecords().draw(hospitals, 0.2, 3).deletions
-
-    for hospital in hospitals:
-        assert rows[hospital.name].tolist() == guarantees._draw_forgotten(hospital, 0.2, 3).tolist()
 
 
 def test_positions_ascend_and_none_comes_twice(hospitals: list[Hospital]) -> None:

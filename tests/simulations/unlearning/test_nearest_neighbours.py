@@ -13,7 +13,7 @@ from client.site import SiteFolder
 from common.encoders import Encoding
 from common.model import ModelShape
 from common.settings import ImagePath, Settings
-from simulations.answers import Answering
+from simulations.answers import Answers
 from simulations.case import Case
 from simulations.hospitals import Encoded, Hospital
 from simulations.unlearning.method import Budget
@@ -102,7 +102,7 @@ def test_nothing_is_shared(trained: NeighbourFederation) -> None:
 
 
 def test_what_is_taken_in_is_shown_once() -> None:
-    seen: list[tuple[int, Answering]] = []
+    seen: list[tuple[int, Answers]] = []
 
     federation = NeighbourFamily().train(
         case_of([0], []).everything(),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from common.model import ModelShape, Munkey
 from common.settings import ImagePath, Settings
-from simulations.plain_vit import PlainViT, plain_site, train_plain
+from simulations.unlearning.plain_vit import Examples, PlainViT, plain_site, train_plain
 
 PATCHES = ModelShape(ImagePath.PATCHES, (1, 8, 8), 4, num_classes=3, width=16, depth=2, heads=2, exemplar_size=4)
 FROZEN = replace(PATCHES, image_path=ImagePath.FROZEN, input_shape=(2, 12), patch_size=0)
@@ -120,7 +120,7 @@ def test_site_draws_by_its_name_and_the_round() -> None:
 
     def weights(name: str, number: int) -> Tensor:
         model = plain(PATCHES)
-        assert plain_site(name, inputs(PATCHES, 24), labels, SETTINGS)(model, number) == 24
+        assert plain_site(name, Examples(inputs(PATCHES, 24), labels), SETTINGS)(model, number) == 24
         return model.head.weight.detach().clone()
 
     assert torch.equal(weights("hospital-1", 1), weights("hospital-1", 1))
