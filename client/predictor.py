@@ -11,15 +11,15 @@ from client.importing.conventions import read_conventions
 from client.importing.pictures import Choices
 from client.key_store import KeyStore, StoreDescription
 from client.site import SiteFolder, model_shape
+from client.site_enrolment import check_encoder
 from common.checkpoints import Checkpoint, read_checkpoint
 from common.encoders import Encoder
 from common.errors import InvalidInput, InvalidSetting, InvalidWeights, KeyStoreError
 from common.guarantees import Guarantee
 from common.model import ModelShape, Munkey
 from common.model_choice import choose_device, choose_encoder, initial_model
-from common.settings import ConfigValue, ImagePath, Settings
+from common.settings import FEWEST_CLASSES, ConfigValue, ImagePath, Settings
 
-_FEWEST_CLASSES = 2
 _FIRST_WEIGHTS = "first weights, with which the nearest entries vote"
 
 
@@ -90,7 +90,7 @@ def choose_predictor(
     settings = Settings.parse(
         {
             "image-shape": str(conventions.image_shape) if conventions else _image_shape(held, given),
-            "num-classes": max(len(classes), 1 + (store.largest_label() or 0), _FEWEST_CLASSES),
+            "num-classes": max(len(classes), 1 + (store.largest_label() or 0), FEWEST_CLASSES),
             "exemplar-size": held.exemplar_size,
             "guarantee": held.guarantee.value,
             **(conventions.settings if conventions else {}),
@@ -98,7 +98,8 @@ def choose_predictor(
             "image-path": held.image_path.value,
         }
     )
-    encoder = _choose_encoder(settings, held)
+    encoder = choose_encoder(settings)
+    check_encoder(held, encoder, "give the same --encoder, --weights and image shape as when its records came")
     path = checkpoint or (folder.shared_weights if folder.shared_weights.exists() else None)
     if path is None:
         if not store.count_labels():
@@ -122,16 +123,6 @@ def _image_shape(held: StoreDescription, given: dict[str, ConfigValue]) -> str:
     if "image-shape" not in given:
         raise InvalidInput("the site has not imported any file; say what its images are with --set image-shape=CxHxW")
     return str(given["image-shape"])
-
-
-def _choose_encoder(settings: Settings, held: StoreDescription) -> Encoder:
-    encoder = choose_encoder(settings)
-    if encoder.fingerprint != held.encoder:
-        raise KeyStoreError(
-            f"the key store's keys are of encoder {held.encoder}, these would be of {encoder.fingerprint}; "
-            "give the same --encoder, --weights and image shape as when its records came"
-        )
-    return encoder
 
 
 def _check_shape(path: Path, shape: ModelShape, store: KeyStore, classes: int) -> None:

@@ -11,6 +11,7 @@ from client.key_store import KeyStore, StoreDescription
 from common.errors import InvalidSetting, KeyStoreError
 from common.guarantees import Guarantee
 from common.identities import Identity
+from common.identities.identity import IDENTITY_FOLDER
 from common.references import FederationSecret
 from common.settings import ImagePath, Settings
 
@@ -80,7 +81,7 @@ class SiteFolder:
     @property
     def identity(self) -> Path:
         """The folder of the site's identity, which it shows to the deletion service."""
-        return self.path / "identity"
+        return self.path / IDENTITY_FOLDER
 
     def find_identity(self) -> Identity | None:
         """Return the site's identity, or None if it has none; raises `InvalidIdentity` if it cannot be used."""

@@ -39,8 +39,8 @@ class LoggedReceipt:
 class Certificate:
     """A request and what every addressed site answered.
 
-    The sites stand in alphabetical order, and the log holds the coordinator to them; there is one receipt for each, in
-    their order. `proof` is where the request stands in the log, `head` what all proofs lead to.
+    `sites` are those that were addressed, in alphabetical order, and the log holds the coordinator to it; there is a
+    receipt for each, in their order. `proof` says where the request stands in the log, and all proofs lead to `head`.
     """
 
     request: Envelope
@@ -96,7 +96,11 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Verified:
-    """What a certificate proves: whose keys signed the request, and what each site, in alphabetical order, signed."""
+    """What a certificate proves.
+
+    `requested_by` has the keys that signed the request. Receipts are those of all addressed sites, in alphabetical
+    order, and `signed_by` has the key that signed each. `head` is the state of the log that holds them.
+    """
 
     terms: RequestTerms
     requested_by: tuple[TrustedKey, ...]
@@ -108,14 +112,15 @@ class Verified:
 def verify_certificate(data: bytes, keys: TrustedKeys) -> Verified:
     """Check everything that a certificate's bytes say against the keys that the reader trusts.
 
-    Raises `InvalidProof` with the first thing that does not hold.
+    `keys` are those of whom the reader trusts: the requester, the sites and the log. Raises `InvalidProof` with the
+    first thing that does not hold.
     """
     certificate = Certificate.from_bytes(data)
     head = LogHead.of(certificate.head)
     keys.verify(certificate.head, Role.LOG, head.time)
     terms = read_terms(certificate.request)
     requested_by = verify_requester(certificate.request, terms, keys)
-    _check_leaf(request_leaf(certificate.request, certificate.sites), certificate.proof, head)
+    _check_leaf(request_leaf(certificate.request.to_bytes(), certificate.sites), certificate.proof, head)
     digest = hashlib.sha256(certificate.request.payload).digest()
     receipts, signers = [], list[TrustedKey]()
     if len(certificate.receipts) != len(certificate.sites):

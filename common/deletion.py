@@ -15,6 +15,8 @@ from common.references import REFERENCE_BYTES
 
 __all__ = [
     "DATA_PROTECTION_OFFICER",
+    "FORMER_OFFICER",
+    "OFFICER_NAMES",
     "Acknowledgement",
     "DeletionOrder",
     "DeletionRequest",
@@ -27,11 +29,18 @@ __all__ = [
     "Subject",
     "Target",
     "WholeSite",
+    "requester_of",
     "utc_now",
 ]
 
-DATA_PROTECTION_OFFICER = "data-protection-officer"
-"""The one requester that is not a site; no site can have its name."""
+DATA_PROTECTION_OFFICER = "officer"
+"""The data-protection officer, the one requester that is not a site."""
+
+FORMER_OFFICER = "data-protection-officer"
+"""How requests of earlier versions name the officer; digests that are older than `officer` hold this name."""
+
+OFFICER_NAMES = frozenset({DATA_PROTECTION_OFFICER, FORMER_OFFICER})
+"""Names that no site can have."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,11 @@ class WholeSite:
 Target = Records | Subject | WholeSite
 
 
+def requester_of(name: str) -> str:
+    """Return who asks under a name: the officer also under its former one."""
+    return DATA_PROTECTION_OFFICER if name == FORMER_OFFICER else name
+
+
 def _check_references(references: set[bytes] | frozenset[bytes]) -> None:
     wrong = next((len(reference) for reference in references if len(reference) != REFERENCE_BYTES), None)
     if wrong is not None:
@@ -84,9 +98,9 @@ def _check_references(references: set[bytes] | frozenset[bytes]) -> None:
 class DeletionRequest:
     """What a requester asks for.
 
-    A second request with the same id is the same request; `requester` is a site's name or `data-protection-officer`.
-    The signature is the requester's DSSE envelope (`common.signed_requests`), empty if it did not sign: two requests
-    that ask for the same are equal, however often they were signed.
+    A second request with the same id is the same request. `requester` is a site's name or `officer`; the officer's
+    former name is read as that. The signature is the requester's DSSE envelope (`common.signed_requests`), empty if it
+    did not sign: two requests that ask for the same are equal, however often they were signed.
     """
 
     request_id: str
@@ -98,6 +112,7 @@ class DeletionRequest:
         """Check that the request and its requester have names."""
         if not self.request_id or not self.requester:
             raise InvalidDeletion("a deletion request needs a request id and a requester")
+        object.__setattr__(self, "requester", requester_of(self.requester))
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,15 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from common.addresses import known_address
 from common.errors import InvalidSetting
 from common.guarantees import Guarantee
 
 AUTO_DEPTH = -1
 """Leaves the number of transformer blocks to the image path."""
+
+FEWEST_CLASSES = 2
+"""A site may hold one class only, a federation has at least two."""
 
 DESCRIPTOR = "descriptor"
 """The encoder without learned weights."""
@@ -114,13 +118,6 @@ def _kebab(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _address(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise ValueError("must be host:port, such as 127.0.0.1:9440")
-    return value
-
-
 class Settings(BaseModel):
     """Everything that a federation agrees on before it trains.
 
@@ -159,7 +156,7 @@ class Settings(BaseModel):
         description="Server step of fedadam, fedadagrad and fedyogi; fedavgm always takes whole steps.",
     )
 
-    num_classes: int = Field(10, ge=2, le=10_000, description="Number of classes.")
+    num_classes: int = Field(10, ge=FEWEST_CLASSES, le=10_000, description="Number of classes.")
     image_shape: Annotated[ImageShape, BeforeValidator(ImageShape.parse)] = Field(
         ImageShape((1, 8, 8)), description="Channels x height x width of the images."
     )
@@ -288,7 +285,7 @@ class Settings(BaseModel):
         "sites", description="Simulation: the folder that holds one folder per site, hospital-1 and so on."
     )
     output_dir: str = Field("output", description="Where the coordinator writes weights and round metrics.")
-    deletion_service: Annotated[str, AfterValidator(_address)] = Field(
+    deletion_service: Annotated[str, AfterValidator(known_address)] = Field(
         "127.0.0.1:9440", description="Address of the deletion service, host:port."
     )
     deletion_identity: str = Field(
@@ -388,6 +385,15 @@ def parse_assignments(assignments: list[str]) -> dict[str, ConfigValue]:
             raise InvalidSetting(f"{assignment!r} is not of the form key=value")
         config[key.strip()] = _value(text)
     return config
+
+
+def given_settings(assignments: list[str] | None, **shorthands: ConfigValue | None) -> dict[str, ConfigValue]:
+    """Return the settings that a command was given, as `--set key=value` or by an option that is short for it.
+
+    Shorthands have underscores in their names, and are None where they were not given. Raises `InvalidSetting`.
+    """
+    given = {name.replace("_", "-"): value for name, value in shorthands.items() if value is not None}
+    return parse_assignments(assignments or []) | given
 
 
 def _value(text: str) -> ConfigValue:

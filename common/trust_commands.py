@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from common import command_line
 from common.deletion import utc_now
 from common.errors import InvalidProof
+from common.options import JsonOption
 from common.signing.keys import PublicKey
 from common.signing.statements import write_time
 from common.trusted_keys import Role, TrustedKey, TrustedKeys
@@ -21,7 +21,6 @@ FILE_NAME = "trust.json"
 _InOption = Annotated[
     Path, typer.Option("--in", help=f"The file of trusted keys, or a folder that has it as {FILE_NAME}.")
 ]
-_JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 _DATE = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"]
 
 
@@ -66,7 +65,7 @@ def add(
     typer.echo(f"{path}: trusts key {key.key_id[:16]} of {name} as {role}")
 
 
-def show(where: _InOption = Path(FILE_NAME), as_json: _JsonOption = False) -> None:
+def show(where: _InOption = Path(FILE_NAME), as_json: JsonOption = False) -> None:
     """List the keys that are trusted, and those that were revoked.
 
     Example: PROGRAM trust show --in trust.json
@@ -89,9 +88,7 @@ def show(where: _InOption = Path(FILE_NAME), as_json: _JsonOption = False) -> No
             ]
         )
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "role", "key id", "from", "until", "revoked"):
-        table.add_column(column, no_wrap=True)
+    table = command_line.plain_table("name", "role", "key id", "from", "until", "revoked")
     for key, row in zip(keys, times, strict=True):
         table.add_row(key.name, key.role.value, key.key.key_id[:16], *(time or "" for time in row))
     command_line.print_table(table)

@@ -11,6 +11,7 @@ from sqlalchemy import func, select, update
 from common.deletion import RequestStatus
 from common.deletion_states import OPEN_REQUESTS, RequestState
 from common.errors import FedmunkeyError, InvalidDeletion
+from common.limits import REASON_CHARACTERS, is_reason
 from server.ledger_errors import DeletionConflict
 from server.ledger_tables import OrderRow, RequestRow
 from server.ledger_view import find_request, read_statuses
@@ -22,7 +23,6 @@ DUE_DAYS = 30
 LONGEST_EXTENSION_DAYS = 60
 """The two further months that GDPR article 12(3) allows where a request is complex."""
 
-_REASON_CHARACTERS = 1000
 _MOST_AT_ONCE = 500
 
 
@@ -96,5 +96,5 @@ def _check(extension: Extension) -> None:
             f"{extension.days} more days are not possible; extend by 1 to {LONGEST_EXTENSION_DAYS} days"
         )
     reason = extension.reason
-    if not reason.strip() or len(reason) > _REASON_CHARACTERS or not reason.isprintable():
-        raise InvalidDeletion(f"an extension needs a reason: one line of 1 to {_REASON_CHARACTERS} characters")
+    if not reason.strip() or not is_reason(reason):
+        raise InvalidDeletion(f"an extension needs a reason: one line of 1 to {REASON_CHARACTERS} characters")

@@ -10,7 +10,15 @@ from typing import Any
 
 from sqlalchemy import Row, bindparam, insert, select, update
 
-from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, RequestStatus, SiteProgress, Subject
+from common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    FORMER_OFFICER,
+    DeletionRequest,
+    Records,
+    RequestStatus,
+    SiteProgress,
+    Subject,
+)
 from common.deletion_states import RequestState, SiteState
 from common.errors import FedmunkeyError, InvalidDeletion
 from common.failpoints import Failpoint, hit
@@ -48,7 +56,8 @@ def content_digest(request: DeletionRequest) -> bytes:
     """
     values = _target_values(request)
     digest = hashlib.sha256()
-    for part in (request.requester, values["target_kind"], values["target_site"]):
+    requester = FORMER_OFFICER if request.requester == DATA_PROTECTION_OFFICER else request.requester
+    for part in (requester, values["target_kind"], values["target_site"]):
         encoded = str(part).encode()
         digest.update(len(encoded).to_bytes(8, "big") + encoded)
     digest.update(values["subject_reference"] or b"")

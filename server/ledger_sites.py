@@ -9,8 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from common.deletion import DATA_PROTECTION_OFFICER, SiteState
+from common.deletion import OFFICER_NAMES, SiteState
 from common.errors import FedmunkeyError, InvalidDeletion
+from common.limits import REASON_CHARACTERS, is_reason
 from server.ledger_answers import settle
 from server.ledger_errors import DeletionConflict, UnknownDeletion
 from server.ledger_requests import number_orders
@@ -19,7 +20,6 @@ from server.ledger_writer import Event, Transaction
 
 REGISTERED = "registered"
 LEFT = SiteState.LEFT.value
-_REASON_CHARACTERS = 1000
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def remove(transaction: Transaction, departures: Sequence[Departure]) -> list[in
             results.append(UnknownDeletion(f"site {departure.site!r} is not registered; nothing was removed"))
         elif row.left_at is not None:
             results.append(DeletionConflict(f"site {departure.site!r} has left the federation already"))
-        elif len(departure.reason) > _REASON_CHARACTERS or not departure.reason.isprintable():
-            results.append(InvalidDeletion(f"a reason is one line of at most {_REASON_CHARACTERS} characters"))
+        elif not is_reason(departure.reason):
+            results.append(InvalidDeletion(f"a reason is one line of at most {REASON_CHARACTERS} characters"))
         else:
             results.append(_let_leave(transaction, row, departure.reason))
     return results
@@ -92,7 +92,7 @@ def _find(connection: Connection, name: str) -> Row[Any] | None:
 def _name_fault(name: str) -> InvalidDeletion | None:
     if not name or len(name) > NAME_CHARACTERS or not name.isprintable() or name != name.strip():
         return InvalidDeletion(f"{name!r} cannot be a site's name: use 1 to {NAME_CHARACTERS} printable characters")
-    if name == DATA_PROTECTION_OFFICER:
+    if name in OFFICER_NAMES:
         return InvalidDeletion(f"{name!r} cannot be a site's name: its holder may ask for everything")
     return None
 

@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from common import command_line
+from common.addresses import split_address
 from common.deletion import utc_now
-from common.deletion_channel import split_address
 from common.errors import InvalidSetting
 from common.identities.identity import read_certificate
 from common.identities.invitation import Invitation, fingerprint
 from common.identities.member_names import MemberRole
+from common.options import JsonOption
 from server import display, renewal
 from server.authority import AUTHORITY_YEARS, hosts_of
 from server.coordinator_folder import CoordinatorFolder
@@ -34,7 +35,6 @@ _DatabaseOption = Annotated[
         help="The ledger, if it is not in the coordinator's folder: a file or a postgresql:// URL.",
     ),
 ]
-_JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def init(
@@ -44,7 +44,7 @@ def init(
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
     federation: Annotated[str, typer.Option(help="What the federation is called in invitations.")] = "fedmunkey",
     years: Annotated[int, typer.Option(min=1, max=50, help="How long its authority is good.")] = AUTHORITY_YEARS,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Make the federation's certificate authority, the coordinator's identity and the key of its log.
 
@@ -76,30 +76,30 @@ def init(
 
 
 def invite(
-    name: Annotated[str, typer.Argument(help="Who is invited: a site's name, or a requester's.", show_default=False)],
-    enrolment_address: Annotated[str, typer.Option(help="Where the member reaches the enrolment service, host:port.")],
+    name: Annotated[str, typer.Argument(help="Who is invited: a site's name, or an officer's.", show_default=False)],
+    joining_address: Annotated[str, typer.Option(help="Where members join, host:port, as serve has it.")],
     output: Annotated[Path, typer.Option(help="Where to write the invitation.")],
-    role: Annotated[MemberRole, typer.Option(help="As what: site or requester.")] = MemberRole.SITE,
+    role: Annotated[MemberRole, typer.Option(help="As what: site or officer.")] = MemberRole.SITE,
     days: Annotated[float, typer.Option(min=0.001, max=90, help="Days for which it is good.")] = INVITATION_DAYS,
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
     database: _DatabaseOption = None,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write an invitation with which one member can join, once.
 
     Whoever has the file can join under this name: hand it over as you would a password, and delete it here.
     A later invitation under a name takes the place of an earlier one that was not used.
 
-    Example: munkey-server invite hospital-1 --enrolment-address coordinator.example.org:9441 --output hospital-1.json
+    Example: munkey-server invite hospital-1 --joining-address coordinator.example.org:9441 --output hospital-1.json
     """
-    split_address(enrolment_address)
+    split_address(joining_address)
     folder = CoordinatorFolder(coordinator_dir)
     authority = folder.read_authority()
     if output.exists():
         raise InvalidSetting(f"{output} is there already; name another file with --output")
     with _ledger(folder, database) as ledger:
         token = MemberRegister(ledger.engine).invite(name, role, days)
-        invitation = Invitation(authority.federation, name, role, enrolment_address, authority.certificate, token)
+        invitation = Invitation(authority.federation, name, role, joining_address, authority.certificate, token)
         invitation.write(output)
     until = utc_now() + timedelta(days=days)
     if as_json:
@@ -107,7 +107,7 @@ def invite(
             {
                 "name": name,
                 "role": role.value,
-                "address": enrolment_address,
+                "address": joining_address,
                 "ca_fingerprint": invitation.fingerprint,
                 "expires_at": until.isoformat(),
                 "file": str(output),
@@ -120,7 +120,7 @@ def invite(
 
 
 def members(
-    coordinator_dir: FolderOption = DEFAULT_FOLDER, database: _DatabaseOption = None, as_json: _JsonOption = False
+    coordinator_dir: FolderOption = DEFAULT_FOLDER, database: _DatabaseOption = None, as_json: JsonOption = False
 ) -> None:
     """List the members' certificates: whose they are, until when they are good, and which were revoked and why.
 
@@ -141,7 +141,7 @@ def revoke(
     reason: Annotated[str, typer.Option(help="Why; the member is told. No patient's name.")],
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
     database: _DatabaseOption = None,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Shut a member out: its certificates are refused from its next call on, and no order is sent to it any more.
 
@@ -165,7 +165,7 @@ def renew(
     ] = None,
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
     database: _DatabaseOption = None,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Replace the coordinator's own key and certificate, before it expires or for other hosts.
 

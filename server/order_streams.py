@@ -22,10 +22,7 @@ MOST_WAITING = 16
 class OrderStream:
     """What one reader waits for.
 
-    Attributes
-    ----------
-    left : bool
-        Whether the site is no longer in the federation.
+    `left` says whether the site is no longer in the federation.
     """
 
     def __init__(self) -> None:

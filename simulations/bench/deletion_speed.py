@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,14 +23,14 @@ from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import Ledger
 from simulations.baselines import Baseline, Comparison, run_baseline
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.figure import Bench, Figure, Group, Measured, at_least
 from simulations.bench.timing import torch_threads
 from simulations.deletions import running_agents
 from simulations.hospitals import Hospital, encode_all, give, open_hospital
 from simulations.partition import partition
 from simulations.sources import load_dataset
 
-_TARGET = Target(Relation.AT_LEAST, 1000.0)
+_TARGET = at_least(1000.0)
 _ONE_SITE = Figure(
     "deletion-speed",
     "deletion of a hospital's own subject over gRPC: how many times faster than retraining, digits, 5 hospitals",
@@ -49,15 +48,15 @@ _PATIENCE_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     """Delete subjects before and after the federation is trained again without them, each request by itself."""
     requests = 2 if bench.quick else 20
     settings = Settings(guarantee=Guarantee.EMPIRICAL)
     if bench.quick:
         settings = settings.replace(num_rounds=1, local_epochs=1)
     secret = FederationSecret.generate()
-    with tempfile.TemporaryDirectory(prefix="fedmunkey-bench-") as folder:
-        settings, hospitals = _hospitals(settings, Path(folder), secret)
+    with bench.folder() as folder:
+        settings, hospitals = _hospitals(settings, folder, secret)
         subjects = [str(name) for name in hospitals[0].given.split(Split.TRAIN).records.subject_ids[: 4 * requests]]
         orders = [
             DeletionRequest(f"bench-{number}", requester, Subject(secret.reference(subject)))
@@ -67,7 +66,7 @@ def _measure(bench: Bench) -> Iterator[Result]:
         ]
         with (
             bench.progress.counting("deleting, retraining", len(orders) + 1) as count,
-            _deletions(settings, hospitals, Path(folder)) as delete,
+            _deletions(settings, hospitals, folder) as delete,
         ):
             seconds = _time(delete, orders[: 2 * requests], count)
             with torch_threads(1):

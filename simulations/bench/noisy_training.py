@@ -17,14 +17,14 @@ from common.guarantees import Guarantee
 from common.model import ModelShape, Munkey
 from common.neighbours import NeighbourLists
 from common.settings import ImagePath, Settings, TrainedWeights
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio, torch_threads
 
 _TRAINING = Figure(
     "noisy-training-time",
     "local training under certified, frozen path, over the same steps without noise and clipping",
     "x",
-    Target(Relation.AT_MOST, 2.0),
+    at_most(2.0),
 )
 _CALIBRATION = Figure("noise-calibration", "finding the noise that keeps all rounds within (epsilon, delta), once", "s")
 
@@ -33,7 +33,7 @@ _KEY = bytes(range(32))
 _SAMPLING_RATE = 0.1
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     """Train on random features of two tokens of 512 numbers, with one thread."""
     records, repetitions = (100, 3) if bench.quick else (1_000, 40)
     noisy = Settings(guarantee=Guarantee.CERTIFIED, image_path=ImagePath.FROZEN, local_steps=FEW_STEPS)

@@ -12,7 +12,7 @@ from common.aggregation import Retrieved
 from common.model import ModelShape, Munkey
 from common.neighbours import nearest
 from common.settings import ImagePath, Settings
-from simulations.bench.figure import Bench, Figure, Group, Result
+from simulations.bench.figure import Bench, Figure, Group, Measured
 from simulations.bench.timing import alternate, ratio, torch_threads
 
 _LOOKUP = Figure("lookup-time", "looking up one query in a bank of 10,000, over the model's pass for it", "x")
@@ -21,7 +21,7 @@ _SENT = Figure("bytes-sent", "shared weights that a site sends in a round, over 
 _FEATURES = (2, 512)
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     """Take the frozen path with features of two tokens of 512 numbers and keys of 1,024, one thread."""
     entries, repetitions = (200, 5) if bench.quick else (10_000, 200)
     settings = Settings()

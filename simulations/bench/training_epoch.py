@@ -16,17 +16,17 @@ from common.guarantees import Guarantee
 from common.model import ModelShape, Munkey
 from common.neighbours import nearest
 from common.settings import ImagePath, Settings
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio, torch_threads
 from simulations.plain_vit import PlainViT, train_plain
 
-_TARGET = Target(Relation.AT_MOST, 1.6)
+_TARGET = at_most(1.6)
 _SMALL = Figure("epoch-8x8", "training epoch, 8x8 images in 2x2 patches, over the plain ViT's", "x", _TARGET)
 _LARGE = Figure("epoch-28x28", "training epoch, 28x28 images in 4x4 patches, over the plain ViT's", "x", _TARGET)
 _SIDES = {_SMALL: "1x8x8", _LARGE: "1x28x28"}
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     """Time epochs with the default settings."""
     keep_freed_memory()
     records, repetitions = (128, 2) if bench.quick else (512, 15)

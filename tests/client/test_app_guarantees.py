@@ -23,7 +23,7 @@ from client.neighbour_index import list_arrivals
 from client.noisy_step import spending_of_round
 from client.state_digest import state_digest
 from common.checkpoints import read_checkpoint
-from common.failpoints import Act, Action, Armed, Failpoint, Plan, arm
+from common.failpoints import Act, Action, Armed, Failpoint, FailpointPlan, arm
 from common.federation import METRICS, SITE
 from common.guarantees import Guarantee, Influence
 from common.model import Munkey
@@ -328,7 +328,7 @@ def test_training_that_a_deletion_overtakes_before_the_reply_is_spent_once(
                 agent.apply(order)
 
     # The training is released by then, and its weights have not left.
-    overtaken = Plan({Failpoint.WRITE_BACK_AFTER_COMMIT: Action(Act.KILL, at=1)})
+    overtaken = FailpointPlan({Failpoint.WRITE_BACK_AFTER_COMMIT: Action(Act.KILL, at=1)})
     arm(Armed(overtaken, kill=delete))
     try:
         reply = federation.ask(MessageType.TRAIN)

@@ -267,7 +267,7 @@ def test_rounds_are_opened_with_the_coordinators_identity(tmp_path: Path) -> Non
         shown = {"deletion_service": coordinator.address, "deletion_identity": str(coordinator.folder.identity)}
         run_federation(SitesInProcess(), small(tmp_path, **shown))
         as_site = {**shown, "deletion_identity": str(coordinator.member("hospital-1").folder)}
-        with pytest.raises(InvalidDeletion, match="a site may not call OpenRound"):
+        with pytest.raises(InvalidDeletion, match="sites may not call OpenRound"):
             run_federation(SitesInProcess(), small(tmp_path / "as-site", **as_site))
 
     assert events(small(tmp_path))[-1]["event"] == "finished"

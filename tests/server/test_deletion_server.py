@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -27,7 +26,7 @@ from common.deletion import (
     WholeSite,
 )
 from common.deletion_channel import DeletionChannel
-from common.errors import FedmunkeyError, InvalidDeletion, InvalidSetting, ServiceUnavailable
+from common.errors import InvalidDeletion, InvalidSetting, ServiceUnavailable
 from common.guarantees import Guarantee
 from common.wire import MAXIMUM_REFERENCES, request_to_wire
 from protos import deletion_pb2, deletion_pb2_grpc
@@ -35,8 +34,8 @@ from server import deletion_server, deletion_servicer
 from server.deletion_server import SERVICE_NAME, DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import Ledger
+from tests.followers import PATIENCE, Follower
 
-PATIENCE = 20.0
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
@@ -217,27 +216,17 @@ def wait_for(ask: object) -> object:
 
 
 def test_stopping_ends_streams_that_are_followed(ledger: Ledger) -> None:
-    ended: queue.Queue[FedmunkeyError | int] = queue.Queue()
     server = DeletionServer(LedgerService(ledger))
     server.start()
     with DeletionChannel(server.address) as channel:
         channel.submit(own_site("request-1"))
-
-        def read() -> None:
-            try:
-                for order in channel.watch("hospital-1", 0, follow=True):
-                    ended.put(order.number)
-            except FedmunkeyError as error:
-                ended.put(error)
-
-        reader = threading.Thread(target=read)
-        reader.start()
-        assert ended.get(timeout=PATIENCE) == 1
+        follower = Follower(channel.watch("hospital-1", 0, follow=True))
+        assert isinstance(follower.next(), DeletionOrder)
 
         server.stop(grace=PATIENCE)
 
-        assert isinstance(ended.get(timeout=PATIENCE), ServiceUnavailable)
-        reader.join(PATIENCE)
+        assert isinstance(follower.next(), ServiceUnavailable)
+        follower.join()
     assert not [thread for thread in threading.enumerate() if thread.name == "deletion-server"]
 
 
@@ -300,7 +289,7 @@ def test_fault_inside_the_service_is_logged_and_not_told(ledger: Ledger, caplog:
         raise RuntimeError("a private detail")
 
     with (
-        caplog.at_level(logging.ERROR, logger="server.deletion_servicer"),
+        caplog.at_level(logging.ERROR, logger="common.call_errors"),
         DeletionServer(LedgerService(ledger, fail)) as server,
         DeletionChannel(server.address) as channel,
         pytest.raises(ServiceUnavailable, match="its log says why") as caught,
@@ -417,6 +406,6 @@ def test_history_and_late_requests_travel(server: DeletionServer, ledger: Ledger
 
     with DeletionChannel(server.address, timeout=PATIENCE) as channel:
         assert channel.history("request-1") == ledger.history("request-1")
-        assert list(channel.late_requests()) == []
+        assert list(channel.requests(late=True)) == []
         with pytest.raises(InvalidDeletion, match="no request"):
             channel.history("request-9")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,8 +33,8 @@ from server.deletion_service import LedgerService, News
 from server.ledger import Ledger
 from server.log import TransparencyLog
 from server.proofs import CoordinatorProofs
+from tests.followers import PATIENCE, Follower
 
-PATIENCE = 20.0
 REFERENCE = bytes(range(32))
 SUBJECT = DeletionRequest("subject-1", DATA_PROTECTION_OFFICER, Subject(REFERENCE))
 
@@ -49,23 +47,6 @@ def erased(order: DeletionOrder, records: int = 3) -> Acknowledgement:
     return Acknowledgement(
         order.number, order.site, order.request.request_id, SiteState.ERASED, records, 2, Guarantee.EMPIRICAL, 0.25
     )
-
-
-class Follower:
-    """Reads a stream in a thread of its own; `orders` gives what came, then None at the end."""
-
-    def __init__(self, stream: Iterator[DeletionOrder]) -> None:
-        self.orders: queue.Queue[DeletionOrder | None] = queue.Queue()
-        self.thread = threading.Thread(target=self._read, args=(stream,))
-        self.thread.start()
-
-    def _read(self, stream: Iterator[DeletionOrder]) -> None:
-        for order in stream:
-            self.orders.put(order)
-        self.orders.put(None)
-
-    def next(self) -> DeletionOrder | None:
-        return self.orders.get(timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -197,8 +178,7 @@ class DeletionServiceContract(ABC):
         assert follower.next() == DeletionOrder(2, "hospital-1", own_site("request-3"))
         self.close(service)
         assert follower.next() is None
-        follower.thread.join(PATIENCE)
-        assert not follower.thread.is_alive()
+        follower.join()
 
     def test_request_is_complete_when_every_site_has_answered(self, service: DeletionService) -> None:
         service.submit(SUBJECT)

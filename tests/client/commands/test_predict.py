@@ -55,7 +55,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
             split = "train" if row < TRAIN else "test"
             table.writerow([f"{row}.png", ("lying", "upright")[row % 2], f"PATIENT-{row}", f"PATIENT-{row}", split])
     secret = folder / "federation.secret"
-    import_(folder / "scans.csv", folder / SITE, SITE, secret=secret, image_shape="1x16x16")
+    import_(manifest=folder / "scans.csv", site_dir=folder / SITE, site=SITE, secret=secret, image_shape="1x16x16")
     return folder
 
 

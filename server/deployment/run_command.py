@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +20,9 @@ from common import command_line
 from common.errors import FederationStopped
 from common.flower import MANIFEST, app_manifest, flower_environment, flower_program
 from common.identities import Identity
-from common.settings import ConfigValue, Settings, parse_assignments
+from common.options import SettingOption
+from common.settings import Settings, given_settings
+from common.stop_signals import stopped_by_signals
 from server.deployment.coordinator_file import CoordinatorFile
 from server.run_record import EVENTS, FINISHED, ROUND, STOPPED, WAITING
 
@@ -33,10 +34,7 @@ _STOPPING_SECONDS = 120.0
 
 def run(
     file: Annotated[Path, typer.Argument(help="The coordinator's settings, in TOML.", show_default=False)],
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", help="A setting as key=value, see docs/settings.md. Repeatable."),
-    ] = None,
+    setting: SettingOption = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Short for --set num-rounds=N.")] = None,
     hours: Annotated[float, typer.Option(min=0.01, help="Give up after so long.")] = 24.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rounds as JSON when the run has ended.")] = False,
@@ -49,10 +47,7 @@ def run(
     """
     coordinator = CoordinatorFile.read(file)
     identity = Identity.read(coordinator.identity)
-    overrides: dict[str, ConfigValue] = parse_assignments(setting or [])
-    if rounds is not None:
-        overrides["num-rounds"] = rounds
-    settings = coordinator.run_settings(overrides)
+    settings = coordinator.run_settings(given_settings(setting, num_rounds=rounds))
     settings = settings.replace(output_dir=str(Path(settings.output_dir).absolute()))
     events = Path(settings.output_dir) / EVENTS
     # Events of an earlier run must not be taken for this one's.
@@ -78,18 +73,9 @@ def run(
 
 
 def prepare(home: Path, address: str, authority: Path, settings: Settings) -> list[str]:
-    """Write what `flwr run` reads into a folder, and return its command.
+    """Write what `flwr run` reads into an empty folder, and return its command.
 
-    Parameters
-    ----------
-    home : Path
-        An empty folder.
-    address : str
-        Of the SuperLink, where runs are started.
-    authority : Path
-        The certificate by which the SuperLink is known.
-    settings : Settings
-        Of the run.
+    Runs are started at the SuperLink's address, and it is known by the certificate of its authority.
     """
     connection = f'[superlink.{_CONNECTION}]\naddress = "{address}"\nroot-certificates = {json.dumps(str(authority))}\n'
     (home / "config.toml").write_text(connection, encoding="utf-8")
@@ -100,25 +86,10 @@ def prepare(home: Path, address: str, authority: Path, settings: Settings) -> li
 
 
 def follow(command: list[str], environment: dict[str, str], seconds: float, log: Any, started: list[str]) -> None:
-    """Run a command and show what it prints, until it ends; end all of it at an interruption or after some time.
+    """Run a command of Flower's and show what it prints, until it ends; end all of it at an interruption.
 
-    Parameters
-    ----------
-    command : list of str
-        One of Flower's.
-    environment : dict
-        Set beside this process's own.
-    seconds : float
-        How long it may take.
-    log : text stream
-        Where its lines go.
-    started : list of str
-        Numbers of runs that it says it has started are added.
-
-    Raises
-    ------
-    FederationStopped
-        If it ends with an error or takes too long.
+    Numbers of runs that it says it has started are added to `started`. Raises `FederationStopped` if it ends with an
+    error or takes longer than some seconds.
     """
     process = subprocess.Popen(  # noqa: S603 (Flower's own command)
         command,
@@ -139,7 +110,7 @@ def follow(command: list[str], environment: dict[str, str], seconds: float, log:
     timer = threading.Timer(seconds, end)
     timer.start()
     try:
-        with _terminated_as_interrupted():
+        with stopped_by_signals(_interrupt):
             for line in process.stdout or ():
                 last = line.strip() or last
                 started += _STARTED.findall(line)
@@ -179,13 +150,7 @@ def summary(events: list[dict[str, Any]]) -> list[str]:
 
 
 def check_finished(events: list[dict[str, Any]], settings: Settings) -> None:
-    """Check that a run came to its end.
-
-    Raises
-    ------
-    FederationStopped
-        If it did not, with the reason that it gave.
-    """
+    """Check that a run came to its end; raises `FederationStopped` with the reason that it gave if it did not."""
     if events and events[-1]["event"] == FINISHED:
         return
     reasons = [event["reason"] for event in events if event["event"] == STOPPED]
@@ -205,11 +170,5 @@ def _end_group(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end a run in the way in which Ctrl-C does while the context lasts."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _interrupt() -> None:
+    raise KeyboardInterrupt

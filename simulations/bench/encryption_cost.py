@@ -5,7 +5,6 @@ The comparison is with the same key store code on a store whose contents are not
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,37 +26,33 @@ from common.model import Munkey
 from common.neighbours import NeighbourLists
 from common.references import FederationSecret
 from common.settings import Settings
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from simulations.bench.synthetic_store import CLASSES, SyntheticStore
 from simulations.bench.timing import alternate, keep_freed_memory, ratio, torch_threads
 
-_LOADING = Figure(
-    "encryption-loading",
-    "loading a bank: encrypted over not encrypted",
-    "x",
-    Target(Relation.AT_MOST, 1.5),
-)
+_LOADING = Figure("encryption-loading", "loading a bank: encrypted over not encrypted", "x", at_most(1.5))
 _TRAINING = Figure(
     "encryption-training",
     "a training epoch on the bank that was loaded: encrypted over not encrypted",
     "x",
-    Target(Relation.AT_MOST, 1.05),
+    at_most(1.05),
 )
 
 _KEY_SIZE = 64
 _TRAINED_ON = 512
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     keep_freed_memory()
     records, loads, epochs = (300, 2, 2) if bench.quick else (20_000, 7, 15)
-    with tempfile.TemporaryDirectory(prefix="fedmunkey-bench-") as folder:
-        sealed, plain = Path(folder) / "sealed.sqlite", Path(folder) / "plain.sqlite"
-        synthetic, secret = _synthetic(records), FederationSecret.generate()
+    with bench.folder() as folder:
+        sealed, plain = folder / "sealed.sqlite", folder / "plain.sqlite"
+        filled = SyntheticStore.of_patches(records, key_size=_KEY_SIZE, guarantee=Guarantee.EMPIRICAL)
+        secret = FederationSecret.generate()
         with bench.progress.counting("filling key stores", 2 * records) as count:
-            synthetic.write(sealed, secret, count)
+            filled.write(sealed, secret, count)
             with _in_the_clear():
-                synthetic.write(plain, secret, count)
+                filled.write(plain, secret, count)
         with bench.progress.counting("loading banks", loads) as count, torch_threads(1):
             loaded = ratio(
                 alternate([lambda: _load(sealed), lambda: _load_plain(plain)], loads, count, clock=time.process_time)
@@ -125,10 +120,6 @@ def _in_the_clear() -> Iterator[None]:
         patch.object(KeyFile, "read", read),
     ):
         yield
-
-
-def _synthetic(records: int) -> SyntheticStore:
-    return SyntheticStore.of_patches(records, key_size=_KEY_SIZE, guarantee=Guarantee.EMPIRICAL)
 
 
 GROUP = Group("encryption", (_LOADING, _TRAINING), _measure)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,65 +14,42 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from client.trust import check_order
 from common.certificate import verify_certificate
-from common.errors import FedmunkeyError, InvalidProof
+from common.errors import InvalidProof
 from common.log_heads import LogHead
 from common.receipts import Receipt
-from common.signed_requests import request_digest
+from common.signed_requests import OpenedRequest
 from common.signing.canonical import canonical_json
 from common.signing.dsse import Envelope
 from common.signing.statements import PAYLOAD_TYPE, read_envelope
 from common.trusted_keys import Role
 from common.wire import order_from_wire, order_to_wire
 from protos import deletion_pb2
-from simulations.bench.identity_mutations import identity_subjects
-from simulations.bench.proof_case import SECRET, SITES, START, STRANGER, TRUST, ProofCase
+from tests.common.identity_mutations import Changeable, changeable_identities
+from tests.proof_case import SECRET, SITES, START, STRANGER, TRUST, ProofCase
 
 
-@dataclass(frozen=True)
-class Subject:
-    """One thing to change.
-
-    Attributes
-    ----------
-    name : str
-        What it is.
-    original : bytes
-        What is believed.
-    believe : callable
-        Takes bytes; raises `FedmunkeyError` if it does not believe them, and returns whether they say anything that
-        the original does not.
-    """
-
-    name: str
-    original: bytes
-    believe: Callable[[bytes], bool]
-
-
-def subjects(case: ProofCase) -> tuple[Subject, ...]:
+def changeables(case: ProofCase) -> dict[str, Changeable]:
     """Return what there is to change: what is signed or sent of deletions, and of identities."""
     now = START + timedelta(days=1)
     order = case.order
 
     def check(request_signature: bytes) -> bool:
         changed = replace(order, request=replace(order.request, signature=request_signature))
-        check_order(changed, trust=TRUST, federation=SECRET.federation_id, earlier=None, now=now)
+        opened = OpenedRequest.of(changed.request)
+        check_order(changed, opened, trust=TRUST, federation=SECRET.federation_id, earlier=None, now=now)
         return True
 
     def receipt(data: bytes) -> bool:
         envelope = read_envelope(data)
         found = Receipt.of(envelope)
         TRUST.verify(envelope, Role.SITE, found.time, SITES[0])
-        if found.request != request_digest(order.request):
+        if found.request != OpenedRequest.of(order.request).digest:
             raise InvalidProof("for another request")
         return True
 
     def head(data: bytes) -> bool:
         envelope = read_envelope(data)
         TRUST.verify(envelope, Role.LOG, LogHead.of(envelope).time)
-        return True
-
-    def certificate(data: bytes) -> bool:
-        verify_certificate(data, TRUST)
         return True
 
     def message(data: bytes) -> bool:
@@ -83,55 +60,20 @@ def subjects(case: ProofCase) -> tuple[Subject, ...]:
             # gRPC ends such a call before any of our code sees it.
             raise InvalidProof("no message") from None
         changed = order_from_wire(found)
-        check_order(changed, trust=TRUST, federation=SECRET.federation_id, earlier=None, now=now)
+        opened = OpenedRequest.of(changed.request)
+        check_order(changed, opened, trust=TRUST, federation=SECRET.federation_id, earlier=None, now=now)
         # An order's number and site are the coordinator's to choose; the key store checks that they are its own and
         # next. What the requester signed must be what it was.
         return changed.request != order.request or changed.request.signature != order.request.signature
 
-    return (
-        Subject("request", order.request.signature, check),
-        Subject("receipt", case.receipt, receipt),
-        Subject("log head", case.head, head),
-        Subject("certificate", case.certificate, certificate),
-        Subject("stream message", order_to_wire(order).SerializeToString(deterministic=True), message),
-        *(Subject(*found) for found in identity_subjects()),
-    )
-
-
-@dataclass(frozen=True)
-class Tally:
-    """What became of changed things: how many were tried, which were believed and which made a program fail."""
-
-    tried: int
-    believed: tuple[str, ...]
-    failures: tuple[str, ...]
-
-
-def try_mutations(
-    case: ProofCase, count: int, draws: random.Random, progress: Callable[[int], None] | None = None
-) -> Tally:
-    """Change each subject of a case in turn, `count` times in all, and try every change."""
-    found = subjects(case)
-    believed, failures = [], []
-    for number in range(count):
-        subject = found[number % len(found)]
-        changed = mutate(subject.original, draws)
-        try:
-            if changed != subject.original and subject.believe(changed):
-                believed.append(f"{subject.name}: {changed!r}")
-        except FedmunkeyError:
-            pass
-        except Exception as error:
-            failures.append(f"{subject.name}: {error!r} for {changed!r}")
-        if progress is not None and number % 1000 == 999:
-            progress(1000)
-    return Tally(count, tuple(believed), tuple(failures))
-
-
-def every_byte(data: bytes) -> Iterator[bytes]:
-    """Yield data with each of its bytes changed in turn."""
-    for place in range(len(data)):
-        yield data[:place] + bytes([data[place] ^ (1 + place % 255)]) + data[place + 1 :]
+    return {
+        "request": (order.request.signature, check),
+        "receipt": (case.receipt, receipt),
+        "log head": (case.head, head),
+        "certificate": (case.certificate, lambda data: bool(verify_certificate(data, TRUST))),
+        "stream message": (order_to_wire(order).SerializeToString(deterministic=True), message),
+        **changeable_identities(),
+    }
 
 
 def mutate(data: bytes, draws: random.Random) -> bytes:

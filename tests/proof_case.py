@@ -21,7 +21,7 @@ from common.guarantees import Guarantee, PrivacyLoss
 from common.log_heads import LogHead
 from common.receipts import Receipt, WitnessedHead
 from common.references import FederationSecret
-from common.signed_requests import request_digest, sign_request
+from common.signed_requests import OpenedRequest, sign_request
 from common.signing.keys import SigningKey
 from common.trusted_keys import Role, TrustedKey, TrustedKeys
 from server.deletion_service import LedgerService
@@ -45,19 +45,7 @@ TRUST = TrustedKeys(
 
 @dataclass(frozen=True)
 class ProofCase:
-    """What was signed, as it travels.
-
-    Attributes
-    ----------
-    order : DeletionOrder
-        The order of the first site, with the requester's signature.
-    receipt : bytes
-        That site's receipt.
-    head : bytes
-        The log's last head.
-    certificate : bytes
-        Of the whole request.
-    """
+    """What was signed, as it travels: a site's order and receipt, the log's last head and the certificate."""
 
     order: DeletionOrder
     receipt: bytes
@@ -95,7 +83,7 @@ def answered(order: DeletionOrder, seen: WitnessedHead | None, time: datetime) -
         record_loss=PrivacyLoss(1.25, 1e-5),
         subject_loss=PrivacyLoss(3.0, 1e-5, 2),
     )
-    receipt = Receipt(answer, request_digest(order.request), time, bytes(32), seen)
+    receipt = Receipt(answer, OpenedRequest.of(order.request).digest, time, bytes(32), seen)
     return replace(answer, receipt=receipt.sign(SITE_KEYS[order.site]).to_bytes())
 
 

@@ -1,4 +1,4 @@
-"""What there is to change of identities: a member's certificate, and the message with which one enrols."""
+"""What there is to change of identities: a member's certificate, and the message with which one joins."""
 
 from __future__ import annotations
 
@@ -12,35 +12,33 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from common.errors import InvalidIdentity
 from common.identities import MemberRole
-from common.identities.enrolment import SIGNING_CONTEXT
 from common.identities.identity import certificate_pem, parse_certificate
-from common.identities.invitation import new_token
+from common.identities.invitation import SIGNING_CONTEXT, new_token
 from common.identities.keys import make_signing_request, public_bytes
 from common.identities.member_names import member_of
 from common.signing.keys import SigningKey
-from protos import enrolment_pb2
+from protos import membership_pb2
 from server.authority import CertificateAuthority
-from server.enrolment_server import read_enrolment
-from simulations.bench.proof_case import SITES, START
+from server.enrolment_server import read_join_request
+from tests.proof_case import SITES, START
 
 Believe = Callable[[bytes], bool]
 """Raises `FedmunkeyError` if it does not believe bytes; returns whether they say what the original does not."""
 
+Changeable = tuple[bytes, Believe]
+"""What is believed as it is, and what believes or refuses a change of it."""
 
-def identity_subjects() -> tuple[tuple[str, bytes, Believe], ...]:
-    """Return the name, the bytes and the belief of each."""
+
+def changeable_identities() -> dict[str, Changeable]:
+    """Return each by its name."""
     authority = CertificateAuthority.make("federation", START)
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = authority.issue(key.public_key(), MemberRole.SITE, SITES[0], START)
-    request = _enrol_request(key)
-    return (
-        (
-            "member's certificate",
-            certificate_pem(certificate),
-            _believe_member(authority.certificate, certificate),
-        ),
-        ("enrolment", request.SerializeToString(deterministic=True), _believe_enrolment(request)),
-    )
+    request = _join_request(key)
+    return {
+        "member's certificate": (certificate_pem(certificate), _believe_member(authority.certificate, certificate)),
+        "joining": (request.SerializeToString(deterministic=True), _believe_joining(request)),
+    }
 
 
 def _believe_member(authority: x509.Certificate, original: x509.Certificate) -> Believe:
@@ -59,9 +57,9 @@ def _believe_member(authority: x509.Certificate, original: x509.Certificate) -> 
     return believe
 
 
-def _enrol_request(key: ec.EllipticCurvePrivateKey) -> enrolment_pb2.EnrolRequest:
+def _join_request(key: ec.EllipticCurvePrivateKey) -> membership_pb2.JoinRequest:
     asked, signing = make_signing_request(key, MemberRole.SITE, SITES[0]), SigningKey.generate()
-    return enrolment_pb2.EnrolRequest(
+    return membership_pb2.JoinRequest(
         token=new_token(),
         signing_request=asked,
         name=SITES[0],
@@ -71,20 +69,20 @@ def _enrol_request(key: ec.EllipticCurvePrivateKey) -> enrolment_pb2.EnrolReques
     )
 
 
-def _believe_enrolment(original: enrolment_pb2.EnrolRequest) -> Believe:
-    expected = read_enrolment(original)
+def _believe_joining(original: membership_pb2.JoinRequest) -> Believe:
+    expected = read_join_request(original)
 
     def believe(data: bytes) -> bool:
-        message = enrolment_pb2.EnrolRequest()
+        message = membership_pb2.JoinRequest()
         try:
             message.ParseFromString(data)
         except DecodeError:
             # gRPC ends such a call before any of our code sees it.
             raise InvalidIdentity("no message") from None
-        key, signing = read_enrolment(message)
+        role, key, signing = read_join_request(message)
         # The register knows the invitation by its token, and by it the name and the role.
-        if (message.token, message.name, message.role) != (original.token, original.name, original.role):
+        if (message.token, message.name, role) != (original.token, original.name, expected[0]):
             raise InvalidIdentity("another invitation")
-        return (public_bytes(key), signing) != (public_bytes(expected[0]), expected[1])
+        return (public_bytes(key), signing) != (public_bytes(expected[1]), expected[2])
 
     return believe

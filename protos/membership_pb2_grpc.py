@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from protos import enrolment_pb2 as protos_dot_enrolment__pb2
+from protos import membership_pb2 as protos_dot_membership__pb2
 
 GRPC_GENERATED_VERSION = '1.75.1'
 GRPC_VERSION = grpc.__version__
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + f' but the generated code in protos/enrolment_pb2_grpc.py depends on'
+        + f' but the generated code in protos/membership_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class EnrolmentStub(object):
+class JoiningStub(object):
     """On a port of its own, over TLS by which the caller knows the service; the caller shows a token instead of a certificate.
     """
 
@@ -35,18 +35,18 @@ class EnrolmentStub(object):
         Args:
             channel: A grpc.Channel.
         """
-        self.Enrol = channel.unary_unary(
-                '/fedmunkey.enrolment.v1.Enrolment/Enrol',
-                request_serializer=protos_dot_enrolment__pb2.EnrolRequest.SerializeToString,
-                response_deserializer=protos_dot_enrolment__pb2.EnrolResponse.FromString,
+        self.Join = channel.unary_unary(
+                '/fedmunkey.membership.v1.Joining/Join',
+                request_serializer=protos_dot_membership__pb2.JoinRequest.SerializeToString,
+                response_deserializer=protos_dot_membership__pb2.JoinResponse.FromString,
                 _registered_method=True)
 
 
-class EnrolmentServicer(object):
+class JoiningServicer(object):
     """On a port of its own, over TLS by which the caller knows the service; the caller shows a token instead of a certificate.
     """
 
-    def Enrol(self, request, context):
+    def Join(self, request, context):
         """A member's first certificate. The same token with the same key answers with the same certificate, until the
         invitation expires; with another key it is refused.
         """
@@ -55,27 +55,27 @@ class EnrolmentServicer(object):
         raise NotImplementedError('Method not implemented!')
 
 
-def add_EnrolmentServicer_to_server(servicer, server):
+def add_JoiningServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Enrol': grpc.unary_unary_rpc_method_handler(
-                    servicer.Enrol,
-                    request_deserializer=protos_dot_enrolment__pb2.EnrolRequest.FromString,
-                    response_serializer=protos_dot_enrolment__pb2.EnrolResponse.SerializeToString,
+            'Join': grpc.unary_unary_rpc_method_handler(
+                    servicer.Join,
+                    request_deserializer=protos_dot_membership__pb2.JoinRequest.FromString,
+                    response_serializer=protos_dot_membership__pb2.JoinResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'fedmunkey.enrolment.v1.Enrolment', rpc_method_handlers)
+            'fedmunkey.membership.v1.Joining', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('fedmunkey.enrolment.v1.Enrolment', rpc_method_handlers)
+    server.add_registered_method_handlers('fedmunkey.membership.v1.Joining', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
-class Enrolment(object):
+class Joining(object):
     """On a port of its own, over TLS by which the caller knows the service; the caller shows a token instead of a certificate.
     """
 
     @staticmethod
-    def Enrol(request,
+    def Join(request,
             target,
             options=(),
             channel_credentials=None,
@@ -88,9 +88,9 @@ class Enrolment(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/fedmunkey.enrolment.v1.Enrolment/Enrol',
-            protos_dot_enrolment__pb2.EnrolRequest.SerializeToString,
-            protos_dot_enrolment__pb2.EnrolResponse.FromString,
+            '/fedmunkey.membership.v1.Joining/Join',
+            protos_dot_membership__pb2.JoinRequest.SerializeToString,
+            protos_dot_membership__pb2.JoinResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -113,9 +113,9 @@ class MembershipStub(object):
             channel: A grpc.Channel.
         """
         self.Rotate = channel.unary_unary(
-                '/fedmunkey.enrolment.v1.Membership/Rotate',
-                request_serializer=protos_dot_enrolment__pb2.RotateRequest.SerializeToString,
-                response_deserializer=protos_dot_enrolment__pb2.RotateResponse.FromString,
+                '/fedmunkey.membership.v1.Membership/Rotate',
+                request_serializer=protos_dot_membership__pb2.RotateRequest.SerializeToString,
+                response_deserializer=protos_dot_membership__pb2.RotateResponse.FromString,
                 _registered_method=True)
 
 
@@ -136,14 +136,14 @@ def add_MembershipServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Rotate': grpc.unary_unary_rpc_method_handler(
                     servicer.Rotate,
-                    request_deserializer=protos_dot_enrolment__pb2.RotateRequest.FromString,
-                    response_serializer=protos_dot_enrolment__pb2.RotateResponse.SerializeToString,
+                    request_deserializer=protos_dot_membership__pb2.RotateRequest.FromString,
+                    response_serializer=protos_dot_membership__pb2.RotateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'fedmunkey.enrolment.v1.Membership', rpc_method_handlers)
+            'fedmunkey.membership.v1.Membership', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('fedmunkey.enrolment.v1.Membership', rpc_method_handlers)
+    server.add_registered_method_handlers('fedmunkey.membership.v1.Membership', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
@@ -165,9 +165,9 @@ class Membership(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/fedmunkey.enrolment.v1.Membership/Rotate',
-            protos_dot_enrolment__pb2.RotateRequest.SerializeToString,
-            protos_dot_enrolment__pb2.RotateResponse.FromString,
+            '/fedmunkey.membership.v1.Membership/Rotate',
+            protos_dot_membership__pb2.RotateRequest.SerializeToString,
+            protos_dot_membership__pb2.RotateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -11,7 +11,7 @@ import pytest
 
 from common.errors import FederationStopped
 from common.settings import Settings
-from server.deployment.training import check_finished, follow, prepare, read_events, summary
+from server.deployment.run_command import check_finished, follow, prepare, read_events, summary
 
 SECONDS = 30.0
 SETTINGS = Settings.parse({"num-rounds": 2})

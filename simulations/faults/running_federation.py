@@ -11,19 +11,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
-from types import TracebackType
+from pathlib import Path
 from typing import Self
 
 from common.deletion import RequestStatus
 from common.deletion_channel import DeletionChannel
 from common.errors import ServiceUnavailable
 from common.failpoints import VARIABLE as FAILPOINTS
-from common.failpoints import Act, Action, Failpoint, Plan
-from simulations.faults.federation import Federation, Site
+from common.failpoints import Act, Action, Failpoint, FailpointPlan
+from simulations.faults.federation import TRAINED, Federation, Site
 from simulations.faults.jumping_clock import VARIABLE as CLOCK
 from simulations.faults.processes import Launcher, Process, ProcessFault, Program, wait_until
 from simulations.faults.proxy import Proxy
-from simulations.faults.training_log import DONE
 
 PATIENCE = 120.0
 """Seconds that anything may take which must happen, on a machine that has much else to do."""
@@ -42,13 +41,13 @@ PRELOAD = (
     "client.cli",
     "client.commands.orders",
     "simulations.faults.jumping_clock",
-    "simulations.faults.training",
+    "simulations.faults.site_training",
     "torch._dynamo",
 )
 """What a process may import, imported once before any is forked."""
 
 
-class Role(StrEnum):
+class ProcessRole(StrEnum):
     """What a process is to the federation."""
 
     SERVER = "server"
@@ -59,34 +58,25 @@ class Role(StrEnum):
     def failpoints(self) -> list[Failpoint]:
         """The failpoints that a process in this role comes by."""
         prefixes = {
-            Role.SERVER: ("submit.", "dispatch.", "acknowledge.", "round."),
-            Role.AGENT: ("apply.", "answer."),
-            Role.TRAINING: ("train.", "write-back."),
+            ProcessRole.SERVER: ("submit.", "dispatch.", "acknowledge.", "round."),
+            ProcessRole.AGENT: ("apply.", "answer."),
+            ProcessRole.TRAINING: ("train.", "write-back."),
         }
         return [point for point in Failpoint if point.startswith(prefixes[self])]
 
 
 @dataclass
 class Slot:
-    """A place in the federation that one process after another fills.
+    """A place in the federation that one process after another fills, and the failpoints that the last was given.
 
-    Attributes
-    ----------
-    role, site, program
-        What runs here.
-    process : Process, optional
-        The one that runs.
-    plan : Plan, optional
-        Failpoints that it was started with.
-    held : bool
-        Whether the place stays empty for the time being.
+    If it is `held`, the place stays empty for the time being.
     """
 
-    role: Role
+    role: ProcessRole
     site: Site | None
     program: Program
-    process: Process | None = None
-    plan: Plan | None = None
+    process: Process
+    plan: FailpointPlan | None = None
     held: bool = False
 
     @property
@@ -96,20 +86,8 @@ class Slot:
         return any(action.act is Act.KILL for action in actions)
 
 
-class Stage:
-    """A running federation; at the end of the context every process has been stopped.
-
-    Parameters
-    ----------
-    federation : Federation
-        What runs.
-    launcher : Launcher
-        Starts processes.
-    chance : random.Random
-        Draws who is killed, where and when.
-    agent_entry : str
-        The agents' program.
-    """
+class RunningFederation:
+    """A running federation, in which chance draws who is killed, where and when."""
 
     def __init__(
         self, federation: Federation, launcher: Launcher, chance: random.Random, agent_entry: str = "client.cli:main"
@@ -117,7 +95,7 @@ class Stage:
         self.federation, self.chance = federation, chance
         self._launcher, self._agent_entry = launcher, agent_entry
         self._stack = ExitStack()
-        self._points = {role: _forever(role.failpoints, chance) for role in Role}
+        self._points = {role: _forever(role.failpoints, chance) for role in ProcessRole}
         self.slots: list[Slot] = []
         self.proxies: dict[str, Proxy] = {}
         # By failpoint.
@@ -132,9 +110,7 @@ class Stage:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def _begin(self) -> None:
@@ -143,37 +119,42 @@ class Stage:
             # Where there are two services, requests come to one, and half of the sites follow the other.
             self.proxies[name] = self._stack.enter_context(Proxy(addresses[index % len(addresses)]))
         self.channel = self._stack.enter_context(DeletionChannel(self.proxies["requests"].address, _CALL_SECONDS))
-        self.slots += [Slot(Role.SERVER, None, self.federation.server(address)) for address in addresses]
+        for address in addresses:
+            self._add(ProcessRole.SERVER, None, self.federation.server(address))
         for index, site in enumerate(self.federation.sites):
             proxied = self.proxies[site.name].address
-            agent = Slot(Role.AGENT, site, self.federation.agent(site, proxied, self._agent_entry))
-            self.slots += [agent, Slot(Role.TRAINING, site, self.federation.trainer(site, proxied, seed=index))]
+            agent = self.federation.agent(site, proxied, self._agent_entry)
+            self._add(ProcessRole.AGENT, site, agent)
+            self._add(ProcessRole.TRAINING, site, self.federation.trainer(site, proxied, seed=index))
             if index == 0:
                 # Two agents follow the orders of one site: an order must be applied once all the same.
-                self.slots.append(Slot(Role.AGENT, site, agent.program))
-        for slot in self.slots:
-            self.start(slot)
+                self._add(ProcessRole.AGENT, site, agent)
         wait_until(self._answers, PATIENCE, "the deletion service's first answer")
 
     # Processes.
 
-    def start(self, slot: Slot, plan: Plan | None = None) -> None:
+    def start(self, slot: Slot, plan: FailpointPlan | None = None) -> None:
         """Fill a place, with failpoints or without."""
-        slot.plan, slot.held = plan, False
+        slot.process, slot.plan, slot.held = self._start(slot.program, plan), plan, False
+
+    def _add(self, role: ProcessRole, site: Site | None, program: Program) -> None:
+        self.slots.append(Slot(role, site, program, self._start(program, None)))
+
+    def _start(self, program: Program, plan: FailpointPlan | None) -> Process:
         environment = {CLOCK: str(self.federation.folder / "clock"), FAILPOINTS: str(plan) if plan else ""}
-        slot.process = self._launcher.start(slot.program, environment)
+        return self._launcher.start(program, environment)
 
     def tend(self) -> None:
         """Fill every place whose process has ended, and note those that nobody has ended."""
         for slot in self.slots:
-            if slot.process is not None and not slot.held and slot.process.ended.is_set():
+            if not slot.held and slot.process.ended.is_set():
                 self._count(slot, 0)
                 self.start(slot)
 
-    def kill(self, slot: Slot, plan: Plan | None = None) -> None:
+    def kill(self, slot: Slot, plan: FailpointPlan | None = None) -> None:
         """End a process with SIGKILL, whatever it is doing, and fill its place again, with failpoints or without."""
         self.tend()
-        if slot.process is None or slot.held:
+        if slot.held:
             return
         slot.process.signal(signal.SIGKILL)
         slot.process.wait(PATIENCE)
@@ -184,7 +165,7 @@ class Stage:
     def arm(self, slot: Slot) -> None:
         """Kill a process, and have the next one kill itself at a failpoint; all failpoints have their turn."""
         action = Action(Act.KILL, at=self.chance.randint(1, _PASSES))
-        self.kill(slot, Plan({next(self._points[slot.role]): action}))
+        self.kill(slot, FailpointPlan({next(self._points[slot.role]): action}))
 
     def draw(self) -> Slot:
         """Draw a place whose process is to be killed: every role as often, and none that is going to kill itself.
@@ -195,14 +176,14 @@ class Stage:
         role = self.chance.choice(sorted({slot.role for slot in free}))
         return self.chance.choice([slot for slot in free if slot.role is role])
 
-    def replace(self, slot: Slot, plan: Plan | None = None) -> None:
+    def replace(self, slot: Slot, plan: FailpointPlan | None = None) -> None:
         """Stop a process as an operator would, and start it again, with failpoints or without."""
         self.hold(slot)
         self.start(slot, plan)
 
     def hold(self, slot: Slot) -> None:
         """Stop a process, and leave its place empty until it is started again."""
-        if slot.process is None or slot.held:
+        if slot.held:
             return
         slot.process.signal(signal.SIGTERM)
         slot.process.wait(PATIENCE)
@@ -219,7 +200,7 @@ class Stage:
         """How many processes are going to kill themselves."""
         return sum(slot.armed and not slot.held for slot in self.slots)
 
-    def at(self, site: Site, *roles: Role) -> list[Slot]:
+    def at(self, site: Site, *roles: ProcessRole) -> list[Slot]:
         """Return the places of a site, of some roles or all."""
         return [slot for slot in self.slots if slot.site is site and (not roles or slot.role in roles)]
 
@@ -227,13 +208,15 @@ class Stage:
 
     def count_rounds(self) -> int:
         """Return how many rounds of training sites have held to their end."""
-        logs = [slot.program.log for slot in self.slots if slot.role is Role.TRAINING]
-        return sum(log.read_text(errors="replace").count(DONE) for log in logs if log.exists())
+        return sum(log.read_text(errors="replace").count(TRAINED) for log in self._training_logs() if log.exists())
 
     def await_training(self) -> None:
         """Wait until every site has trained, so that there are tokens to delete and to come back."""
-        logs = [slot.program.log for slot in self.slots if slot.role is Role.TRAINING]
-        wait_until(lambda: all(DONE in log.read_text() for log in logs), PATIENCE, "a first round of training")
+        logs = self._training_logs()
+        wait_until(lambda: all(TRAINED in log.read_text() for log in logs), PATIENCE, "a first round of training")
+
+    def _training_logs(self) -> list[Path]:
+        return [slot.program.log for slot in self.slots if slot.role is ProcessRole.TRAINING]
 
     # What the service says.
 
@@ -256,8 +239,6 @@ class Stage:
 
     def _count(self, slot: Slot, *codes: int) -> None:
         """Count a process that has ended, by how; with none of the codes, and not killed, it ended by itself."""
-        if slot.process is None:
-            return
         if slot.process.killed:
             self.kills[next(iter(slot.plan.actions)) if slot.armed and slot.plan else RANDOM_TIME] += 1
         elif slot.process.code not in codes or not slot.process.asked:

@@ -24,7 +24,7 @@ from common.federation import ARRAYS, CONFIG, ROUND
 from common.model import Munkey
 from common.settings import Settings, parse_assignments
 from common.waiting import jitter, wait_for_service
-from simulations.faults.training_log import DONE
+from simulations.faults.federation import TRAINED
 
 _PAUSE = 0.05
 """Between two rounds, so that the machine's cores are there for others as well."""
@@ -65,6 +65,6 @@ def _hold_round(number: int, weights: ArrayRecord, context: Context) -> ArrayRec
             return weights
         if kind == MessageType.TRAIN:
             weights = reply.content.array_records[ARRAYS]
-    sys.stdout.write(f"round {number}: {DONE}\n")
+    sys.stdout.write(f"round {number}: {TRAINED}\n")
     sys.stdout.flush()
     return weights

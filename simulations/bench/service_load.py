@@ -7,17 +7,15 @@ sites and requesters are another process on the same machine.
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Subject
 from common.deletion_channel import DeletionChannel
 from common.references import REFERENCE_BYTES
-from simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from simulations.bench.figure import Bench, Figure, Group, Measured, at_least, at_most, below
 from simulations.bench.service_clients import (
     Submissions,
     connected_sites,
@@ -32,26 +30,23 @@ _EVERY_SITE = Figure(
     "service-sites",
     "1,000 connected sites: from Submit to the last acknowledgement, the slowest of 5 requests",
     "s",
-    Target(Relation.AT_MOST, 3.0),
+    at_most(3.0),
 )
 _DRAIN = Figure(
     "service-drain",
     "10,000 requests queued for one site: orders sent and answered in a second",
     "1/s",
-    Target(Relation.AT_LEAST, 1000.0),
+    at_least(1000.0),
 )
 _ERRORS = Figure(
     "service-errors",
     "100 clients that send 5 requests a second each for a minute: requests that failed",
     "",
-    Target(Relation.AT_MOST, 0.0),
+    at_most(0.0),
 )
-_TAIL = Figure("service-p99", "the same: 99th percentile of the time to an answer", "ms", Target(Relation.BELOW, 100.0))
+_TAIL = Figure("service-p99", "the same: 99th percentile of the time to an answer", "ms", below(100.0))
 _GROWTH = Figure(
-    "service-memory",
-    "the same: memory of the service at the end, of that after a sixth of the time",
-    "x",
-    Target(Relation.AT_MOST, 1.1),
+    "service-memory", "the same: memory of the service at the end, of that after a sixth of the time", "x", at_most(1.1)
 )
 _CAPACITY = Figure("service-capacity", "100 clients that send without pause: requests in a second", "1/s")
 
@@ -62,18 +57,18 @@ _PAUSE_SECONDS = 0.2
 _BUSY_SITE = "busy"
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     yield _measure_sites(bench)
     yield _measure_drain(bench)
     yield from _measure_load(bench)
 
 
-def _measure_sites(bench: Bench) -> Result:
+def _measure_sites(bench: Bench) -> Measured:
     """Ask every site for a subject, one request after the other."""
     names = [f"site-{number:04d}" for number in range(20 if bench.quick else 1000)]
     with (
-        tempfile.TemporaryDirectory(prefix="fedmunkey-bench-") as folder,
-        running_service(Path(folder), names) as service,
+        bench.folder() as folder,
+        running_service(folder, names) as service,
         bench.progress.counting("connecting sites", len(names)) as count,
     ):
         seconds = asyncio.run(_ask_everyone(service, names, count))
@@ -100,12 +95,12 @@ def _request(number: int) -> DeletionRequest:
     return DeletionRequest(f"everyone-{number}", DATA_PROTECTION_OFFICER, Subject(reference))
 
 
-def _measure_drain(bench: Bench) -> Result:
+def _measure_drain(bench: Bench) -> Measured:
     """Queue requests for a site that is off; then it reads its orders and answers a hundred at a time."""
     orders = 100 if bench.quick else 10_000
     with (
-        tempfile.TemporaryDirectory(prefix="fedmunkey-bench-") as folder,
-        running_service(Path(folder), [_BUSY_SITE]) as service,
+        bench.folder() as folder,
+        running_service(folder, [_BUSY_SITE]) as service,
         bench.progress.counting("queue of one site", 2 * orders) as count,
     ):
         queued = [own_request(f"queued-{number}", _BUSY_SITE) for number in range(orders)]
@@ -127,19 +122,19 @@ def _measure_drain(bench: Bench) -> Result:
     return bench.result(_DRAIN, (orders - pending) / seconds, note, memory_growth_bytes=grown)
 
 
-def _measure_load(bench: Bench) -> Iterator[Result]:
+def _measure_load(bench: Bench) -> Iterator[Measured]:
     """Let clients send requests for a minute at a steady pace, then for a while as fast as they are answered."""
     seconds = 1.0 if bench.quick else 60.0
     expected = int(_CLIENTS * seconds / _PAUSE_SECONDS)
     with (
-        tempfile.TemporaryDirectory(prefix="fedmunkey-bench-") as folder,
-        running_service(Path(folder), [_BUSY_SITE]) as service,
+        bench.folder() as folder,
+        running_service(folder, [_BUSY_SITE]) as service,
         bench.progress.counting("100 clients", expected) as count,
     ):
         met, memory = asyncio.run(_load(service, seconds, count))
     with (
-        tempfile.TemporaryDirectory(prefix="fedmunkey-bench-") as folder,
-        running_service(Path(folder), [_BUSY_SITE]) as service,
+        bench.folder() as folder,
+        running_service(folder, [_BUSY_SITE]) as service,
     ):
         most = asyncio.run(submit_for(service.address, _BUSY_SITE, _CLIENTS, seconds / 4, 0.0, lambda _: None))
     p50, p99 = np.quantile(met.seconds, (0.5, 0.99)) * 1000

@@ -12,13 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import IO, Self, cast
 
 from common.errors import FedmunkeyError
 from common.flower import flower_environment
+from common.supervision import own_program
 
 _PACKAGES = {"munkey-client": "client", "munkey-server": "server", "munkey-sim": "simulations"}
 _SECONDS = 300.0
@@ -32,26 +32,12 @@ class StepFailed(FedmunkeyError):  # noqa: N818
 
 
 @dataclass(frozen=True)
-class Step:
-    """A command that was typed, or something else that was checked.
-
-    Attributes
-    ----------
-    typed : str
-        The command line, or what was checked.
-    code : int
-        Its exit code.
-    seconds : float
-        How long it took.
-    """
+class TypedCommand:
+    """A command that was typed, or something else that was checked, with its exit code."""
 
     typed: str
     code: int
     seconds: float
-
-    def document(self) -> dict[str, Any]:
-        """Return the step as the JSON that `--json` prints."""
-        return asdict(self)
 
 
 class Background:
@@ -79,10 +65,7 @@ class Background:
     def expect(self, text: str, seconds: float = _SECONDS) -> str:
         """Return the first line that holds a text, waiting for it.
 
-        Raises
-        ------
-        StepFailed
-            If the program ends without it, or does not print it in time.
+        Raises `StepFailed` if the program ends without it, or does not print it in time.
         """
         deadline = time.monotonic() + seconds
         seen = 0
@@ -113,9 +96,7 @@ class Background:
             return self._process.wait()
 
     def _read(self, log: Path) -> None:
-        if self._process.stdout is None:
-            return
-        with self._process.stdout as lines, log.open("w", encoding="utf-8") as kept:
+        with cast(IO[str], self._process.stdout) as lines, log.open("w", encoding="utf-8") as kept:
             for line in lines:
                 kept.write(line)
                 kept.flush()
@@ -127,20 +108,12 @@ class Background:
             self._more.notify_all()
 
 
-class Stage:
-    """A folder in which commands are typed.
-
-    Parameters
-    ----------
-    folder : Path
-        Where they are typed, so that paths are short.
-    show : callable
-        Takes each line that a person sees.
-    """
+class Terminal:
+    """A folder in which commands are typed, so that paths are short; `show` takes each line that a person sees."""
 
     def __init__(self, folder: Path, show: Callable[[str], object]) -> None:
         self.folder = folder
-        self.steps: list[Step] = []
+        self.steps: list[TypedCommand] = []
         self._show = show
         self._running: list[Background] = []
         self._environment = {**os.environ, **flower_environment(folder / "flower"), "COLUMNS": "110"}
@@ -148,10 +121,10 @@ class Stage:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        failed = self.stop()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Stop what was started, the last first; raises `StepFailed` if something does not end well."""
+        codes = {background.name: background.stop() for background in reversed(self._running)}
+        failed = [name for name, code in codes.items() if code]
         if failed and kind is None:
             raise StepFailed(f"{failed[0]} did not stop as asked")
 
@@ -160,19 +133,10 @@ class Stage:
         self._show(f"\n# {text}")
 
     def type(self, *words: object, refused: bool = False) -> str:
-        """Run a command to its end, show it with what it prints, and return its stdout.
+        """Run one of this project's programs or `python` to its end, show what it prints, and return its stdout.
 
-        Parameters
-        ----------
-        words : object
-            The program, one of this project's or `python`, and its words.
-        refused : bool
-            Whether it must fail, and say why in one line.
-
-        Raises
-        ------
-        StepFailed
-            If it fails and must not, or does not fail and must, or takes too long.
+        One that is to be refused must fail, and say why in one line. Raises `StepFailed` if it fails and must not, or
+        does not fail and must, or takes too long.
         """
         typed = shlex.join(map(str, words))
         self._show(f"$ {typed}")
@@ -190,7 +154,7 @@ class Stage:
             )
         except subprocess.TimeoutExpired:
             raise StepFailed(f"{typed} is still going after {_SECONDS:.0f} s") from None
-        self.steps.append(Step(typed, ended.returncode, round(time.monotonic() - start, 3)))
+        self.steps.append(TypedCommand(typed, ended.returncode, round(time.monotonic() - start, 3)))
         for line in f"{ended.stdout}{ended.stderr}".splitlines():
             self._show(f"  {line}")
         if refused:
@@ -205,7 +169,7 @@ class Stage:
         """Start a program that goes on; its output is in a log file of that name."""
         typed = shlex.join(map(str, words))
         self._show(f"$ {typed} > {name}.log 2>&1 &")
-        self.steps.append(Step(f"{typed} &", 0, 0.0))
+        self.steps.append(TypedCommand(f"{typed} &", 0, 0.0))
         background = Background(name, program(*words), self.folder, self._environment)
         self._running.append(background)
         return background
@@ -215,26 +179,20 @@ class Stage:
         start = time.monotonic()
         held = so()
         self._show(f"- {what}: {'yes' if held else 'NO'}")
-        self.steps.append(Step(what, 0 if held else 1, round(time.monotonic() - start, 3)))
+        self.steps.append(TypedCommand(what, 0 if held else 1, round(time.monotonic() - start, 3)))
         if not held:
             raise StepFailed(f"not so: {what}")
-
-    def stop(self) -> list[str]:
-        """Stop what was started, the last first; return the names of those that did not end well."""
-        codes = {background.name: background.stop() for background in reversed(self._running)}
-        self._running.clear()
-        return [name for name, code in codes.items() if code]
 
 
 def program(*words: object) -> list[str]:
     """Return how a command line is run with this interpreter."""
     first, *rest = map(str, words)
     if first == "python":
-        return [sys.executable, *rest]
+        return [sys.executable, "-P", *rest]
     installed = Path(sys.executable).with_name(first)
     if installed.exists():
         return [str(installed), *rest]
-    return [sys.executable, "-c", f"from {_PACKAGES[first]}.cli import main; main()", *rest]
+    return own_program(f"{_PACKAGES[first]}.cli", *rest)
 
 
 def free_ports(count: int) -> list[int]:

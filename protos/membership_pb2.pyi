@@ -4,7 +4,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class EnrolRequest(_message.Message):
+class JoinRequest(_message.Message):
     __slots__ = ("token", "signing_request", "name", "role", "signing_key", "signing_proof")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     SIGNING_REQUEST_FIELD_NUMBER: _ClassVar[int]
@@ -20,7 +20,7 @@ class EnrolRequest(_message.Message):
     signing_proof: bytes
     def __init__(self, token: _Optional[bytes] = ..., signing_request: _Optional[bytes] = ..., name: _Optional[str] = ..., role: _Optional[str] = ..., signing_key: _Optional[bytes] = ..., signing_proof: _Optional[bytes] = ...) -> None: ...
 
-class EnrolResponse(_message.Message):
+class JoinResponse(_message.Message):
     __slots__ = ("certificate", "log_key", "signing_key_trusted")
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     LOG_KEY_FIELD_NUMBER: _ClassVar[int]
