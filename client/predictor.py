@@ -18,7 +18,9 @@ from common.errors import InvalidInput, InvalidSetting, InvalidWeights, KeyStore
 from common.guarantees import Guarantee
 from common.model import ModelShape, Munkey
 from common.model_choice import choose_device, choose_encoder, initial_model
-from common.settings import FEWEST_CLASSES, ConfigValue, ImagePath, Settings
+from common.recipe import Recipe
+from common.settings import FEWEST_CLASSES, ImagePath, Settings
+from common.settings_text import ConfigValue
 
 _FIRST_WEIGHTS = "first weights, with which the nearest entries vote"
 
@@ -27,25 +29,13 @@ _FIRST_WEIGHTS = "first weights, with which the nearest entries vote"
 class Predictor:
     """A model and all that it needs, but the key store.
 
-    Attributes
-    ----------
-    model : Munkey
-        With the shared weights.
-    encoder : Encoder
-        That of the site's keys.
-    settings : Settings
-        What the model was trained with.
-    classes : tuple of str
-        Names of classes; those without one are called by their number.
-    choices : Choices
-        What the site takes of files with more than one picture.
-    weights : str
-        Which weights these are, in words.
+    The recipe is that by which it was trained, `weights` says in words which weights it has. A class without a name is
+    called by its number; `choices` are what the site takes of files with more than one picture.
     """
 
     model: Munkey
     encoder: Encoder
-    settings: Settings
+    recipe: Recipe
     classes: tuple[str, ...]
     choices: Choices
     weights: str
@@ -66,23 +56,9 @@ def choose_predictor(
 ) -> Predictor:
     """Choose encoder, weights and settings as the site has them, and as a person asks on top.
 
-    Parameters
-    ----------
-    folder : SiteFolder
-        The site.
-    store : KeyStore
-        Its key store.
-    given : dict
-        Settings that a person gave.
-    checkpoint : Path, optional
-        Shared weights. By default those that the site has last taken over; before the first, first weights.
-
-    Raises
-    ------
-    InvalidInput
-        If settings or weights cannot be used.
-    KeyStoreError
-        If they do not fit what the site holds, or it holds nothing to vote.
+    `given` are settings that a person gave. Without a checkpoint the weights are those that the site has last taken
+    over; before the first, first weights. Raises `InvalidInput` if settings or weights cannot be used, and
+    `KeyStoreError` if they do not fit what the site holds, or it holds nothing to vote.
     """
     conventions = read_conventions(folder)
     held = store.description
@@ -105,7 +81,8 @@ def choose_predictor(
         if not store.count_labels():
             raise KeyStoreError(f"{held.site} holds no training record that could vote; import some, or name a --model")
         # Those without any neighbour list are searched here, so lists may be as long as is asked for.
-        shape = model_shape(settings, replace(held, list_length=max(held.list_length, settings.retrieved)))
+        neighbours = Recipe.of(settings).neighbours
+        shape = model_shape(settings, replace(held, list_length=max(held.list_length, neighbours)))
         model, words = initial_model(shape, settings.seed), _FIRST_WEIGHTS
     else:
         found = read_checkpoint(path, encoder=settings.encoder)
@@ -114,7 +91,7 @@ def choose_predictor(
         model = found.model()
         words = f"{path} ({settings.guarantee})" if checkpoint else f"those that {held.site} has last taken over"
     choices = conventions.choices if conventions else Choices()
-    return Predictor(model.to(choose_device(settings.device)), encoder, settings, classes, choices, words)
+    return Predictor(model.to(choose_device(settings.device)), encoder, Recipe.of(settings), classes, choices, words)
 
 
 def _image_shape(held: StoreDescription, given: dict[str, ConfigValue]) -> str:

@@ -25,7 +25,8 @@ from common.errors import BankChanged, InvalidInput, InvalidSetting, KeyStoreErr
 from common.guarantees import Guarantee
 from common.model import ModelShape
 from common.references import FederationSecret
-from common.settings import FEWEST_CLASSES, ConfigValue, Settings
+from common.settings import FEWEST_CLASSES, Settings
+from common.settings_text import ConfigValue
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,18 @@ def plain_table(*words: str, numbers: tuple[str, ...] = ()) -> Table:
     return table
 
 
+def show(document: Any, as_json: bool, *otherwise: Table | str) -> None:
+    """Print a document as JSON, or else what says the same to people: tables, and lines of text."""
+    if as_json:
+        print_json(document)
+        return
+    for shown in otherwise:
+        if isinstance(shown, Table):
+            print_table(shown)
+        else:
+            typer.echo(shown)
+
+
 def print_table(table: Table) -> None:
     """Print a table on stdout, wider than the terminal if it must be: an id that is cut off is of no use."""
     console = Console(markup=False, highlight=False, emoji=False)

@@ -98,9 +98,9 @@ def _check_references(references: set[bytes] | frozenset[bytes]) -> None:
 class DeletionRequest:
     """What a requester asks for.
 
-    A second request with the same id is the same request. `requester` is a site's name or `officer`; the officer's
-    former name is read as that. The signature is the requester's DSSE envelope (`common.signed_requests`), empty if it
-    did not sign: two requests that ask for the same are equal, however often they were signed.
+    A second request with the same id is the same request. `requester` is a site's name or `officer`, whose former name
+    is read as that. The signature is the requester's DSSE envelope (`common.signed_requests`), empty if it did not
+    sign: two requests that ask for the same are equal, however often they were signed.
     """
 
     request_id: str

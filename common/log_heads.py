@@ -53,8 +53,8 @@ class LogProof:
 class LogUpdate:
     """What a coordinator shows of its log to somebody who has seen an earlier state.
 
-    `consistency` proves that the log extends the earlier state; it is empty where there was none or the log has not
-    grown. `inclusions` says of each leaf that was asked for where it stands; None is for one that is not in the log.
+    `consistency` proves that the log extends the earlier state, and is empty where there was none or it has not grown.
+    Of `inclusions` there is one for each leaf that was asked for, None for one that is not in the log.
     """
 
     head: Envelope

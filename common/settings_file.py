@@ -5,27 +5,16 @@ from __future__ import annotations
 import tomllib
 from abc import abstractmethod
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from common.addresses import is_loopback, known_address, split_address
+from common.addresses import is_loopback, split_address
 from common.errors import InvalidSetting
 from common.identities.identity import IDENTITY_FOLDER
 from common.log_format import LogFormat
-from common.settings import explain
+from common.settings_text import explain, kebab
 from common.supervision import START_SECONDS
-
-
-def _known_or_none(value: str) -> str:
-    return value and known_address(value)
-
-
-Address = Annotated[str, AfterValidator(known_address)]
-"""`host:port`, with a port that is known before a process takes it."""
-
-OptionalAddress = Annotated[str, AfterValidator(_known_or_none)]
-"""An address, or nothing."""
 
 
 def on_this_machine(danger: str) -> AfterValidator:
@@ -48,9 +37,7 @@ class SettingsFile(BaseModel):
     Relative paths are meant from the file's own folder, so that it does not matter where a command is typed.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=lambda name: name.replace("_", "-"), populate_by_name=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=kebab, populate_by_name=True)
 
     log_format: LogFormat = LogFormat.TEXT
     start_seconds: float = START_SECONDS
@@ -74,8 +61,8 @@ class SettingsFile(BaseModel):
     def read(cls, path: Path) -> Self:
         """Read and check a file.
 
-        Raises `InvalidSetting` if it cannot be read, is not TOML, or a key is unknown, missing or has a value that
-        cannot be used. The message names the file, the key and the value.
+        Raises `InvalidSetting`, which names the file, the key and the value, if it cannot be read, is not TOML, or a
+        key is unknown, missing or has a value that cannot be used.
         """
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -86,7 +73,7 @@ class SettingsFile(BaseModel):
     @classmethod
     def parse(cls, content: dict[str, Any], path: Path) -> Self:
         """Check what a file at some path says; as `read`."""
-        known = [name.replace("_", "-") for name in cls.model_fields]
+        known = [kebab(name) for name in cls.model_fields]
         try:
             checked = cls.model_validate(content)
         except ValidationError as error:

@@ -13,7 +13,6 @@ from common.deletion import utc_now
 from common.errors import InvalidProof
 from common.options import JsonOption
 from common.signing.keys import PublicKey
-from common.signing.statements import write_time
 from common.trusted_keys import Role, TrustedKey, TrustedKeys
 
 FILE_NAME = "trust.json"
@@ -71,27 +70,12 @@ def show(where: _InOption = Path(FILE_NAME), as_json: JsonOption = False) -> Non
     Example: PROGRAM trust show --in trust.json
     """
     keys = TrustedKeys.read(_path(where)).keys
-    times = [[None if time is None else write_time(time) for time in (key.start, key.end, key.revoked)] for key in keys]
-    if as_json:
-        command_line.print_json(
-            [
-                {
-                    "name": key.name,
-                    "role": key.role.value,
-                    "key": key.key.raw.hex(),
-                    "key_id": key.key.key_id,
-                    "from": start,
-                    "until": end,
-                    "revoked": revoked,
-                }
-                for key, (start, end, revoked) in zip(keys, times, strict=True)
-            ]
-        )
-        return
+    documents = [{**key.document(), "key_id": key.key.key_id} for key in keys]
     table = command_line.plain_table("name", "role", "key id", "from", "until", "revoked")
-    for key, row in zip(keys, times, strict=True):
-        table.add_row(key.name, key.role.value, key.key.key_id[:16], *(time or "" for time in row))
-    command_line.print_table(table)
+    for shown in documents:
+        times = (shown[time] or "" for time in ("from", "until", "revoked"))
+        table.add_row(shown["name"], shown["role"], shown["key_id"][:16], *times)
+    command_line.show(documents, as_json, table)
 
 
 def revoke(

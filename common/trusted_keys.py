@@ -51,6 +51,16 @@ class TrustedKey:
     end: datetime | None = None
     revoked: datetime | None = None
 
+    def document(self) -> dict[str, Any]:
+        """Return the key as the file has it, JSON-ready."""
+        times = {"from": self.start, "until": self.end, "revoked": self.revoked}
+        return {
+            "name": self.name,
+            "role": self.role.value,
+            "key": self.key.raw.hex(),
+            **{name: None if time is None else write_time(time) for name, time in times.items()},
+        }
+
     def check(self, at: datetime) -> None:
         """Check that the key may have signed something dated `at`; raises `InvalidProof` with the reason."""
         who = f"the {self.role} key {self.key.key_id[:16]} of {self.name}"
@@ -137,18 +147,8 @@ class TrustedKeys:
 
     def write(self, path: Path) -> None:
         """Write the keys, in place of a file that is there, all or nothing."""
-        lines = json.dumps({"keys": [_document(key) for key in self.keys]}, indent=2, ensure_ascii=False)
+        lines = json.dumps({"keys": [key.document() for key in self.keys]}, indent=2, ensure_ascii=False)
         replace_file(path, f"{lines}\n".encode())
-
-
-def _document(key: TrustedKey) -> dict[str, Any]:
-    times = {"from": key.start, "until": key.end, "revoked": key.revoked}
-    return {
-        "name": key.name,
-        "role": key.role.value,
-        "key": key.key.raw.hex(),
-        **{name: None if time is None else write_time(time) for name, time in times.items()},
-    }
 
 
 def _read_key(item: Any, what: str) -> TrustedKey:

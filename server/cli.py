@@ -185,10 +185,7 @@ def sites(
             open_orders = opened.remove(name, reason)
             sys.stderr.write(f"{name} has left; {open_orders} orders that it has not answered\n")
         known = opened.sites()
-    if as_json:
-        command_line.print_json([display.site_document(site) for site in known])
-        return
-    command_line.print_table(display.site_table(known))
+    command_line.show([display.site_document(site) for site in known], as_json, display.site_table(known))
 
 
 @app.command()
@@ -204,10 +201,8 @@ def requests(
     """
     with DeletionChannel(service, identity=_identity_of(coordinator_dir)) as channel:
         statuses = list(channel.requests(late=late))
-    if as_json:
-        command_line.print_json([display.request_document(status) for status in statuses])
-        return
-    command_line.print_table(display.request_table(statuses))
+    documents = [display.request_document(status) for status in statuses]
+    command_line.show(documents, as_json, display.request_table(statuses))
 
 
 @app.command()
@@ -225,15 +220,14 @@ def request(
     with DeletionChannel(service, identity=_identity_of(coordinator_dir)) as channel:
         status = channel.get(request_id)
         moves = channel.history(request_id) if history else None
-    if as_json:
-        command_line.print_json(display.request_document(status, moves))
-        return
-    command_line.print_table(display.request_table([status]))
-    if status.extension:
-        typer.echo(f"given more time: {status.extension}")
-    command_line.print_table(display.progress_table(status))
-    if moves is not None:
-        command_line.print_table(display.history_table(moves))
+    command_line.show(
+        display.request_document(status, moves),
+        as_json,
+        display.request_table([status]),
+        *([f"given more time: {status.extension}"] if status.extension else ()),
+        display.progress_table(status),
+        *(() if moves is None else [display.history_table(moves)]),
+    )
 
 
 @app.command()
@@ -253,10 +247,8 @@ def extend(
     """
     with Ledger(database or _ledger_of(coordinator_dir)) as opened:
         status = opened.extend(request_id, days, reason)
-    if as_json:
-        command_line.print_json(display.request_document(status))
-        return
-    typer.echo(f"request {request_id} is due on {status.due_at:%Y-%m-%d}; it is {status.state}")
+    due = f"request {request_id} is due on {status.due_at:%Y-%m-%d}; it is {status.state}"
+    command_line.show(display.request_document(status), as_json, due)
 
 
 @app.command()
@@ -271,11 +263,8 @@ def status(
     """
     with Ledger(database or _ledger_of(coordinator_dir)) as opened:
         summary, known = opened.summary(), opened.sites()
-    if as_json:
-        command_line.print_json(display.summary_document(summary, known))
-        return
-    sys.stdout.writelines(f"{line}\n" for line in display.summary_lines(summary))
-    command_line.print_table(display.site_table(known))
+    document = display.summary_document(summary, known)
+    command_line.show(document, as_json, *display.summary_lines(summary), display.site_table(known))
 
 
 def _ledger_of(coordinator_dir: Path | None) -> Path:

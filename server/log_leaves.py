@@ -52,8 +52,7 @@ def receipt_name(site: str, number: int) -> str:
 def append_leaves(connection: Connection, leaves: Sequence[Leaf]) -> list[bytes]:
     """Append leaves and return the contents that the log holds under their names: earlier ones, where there are any.
 
-    The connection is in a transaction that has the database to itself. Raises `ServiceUnavailable` if the log has lost
-    a part of its tree.
+    The transaction has the database to itself. Raises `ServiceUnavailable` if the log has lost a part of its tree.
     """
     if not leaves:
         return []

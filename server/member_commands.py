@@ -64,15 +64,14 @@ def init(
         "not_after": identity.not_after.isoformat(),
         "folder": str(coordinator_dir),
     }
-    if as_json:
-        command_line.print_json(about)
-        return
-    typer.echo(
-        f"federation {authority.federation}: authority {folder.authority}, good until {about['ca_not_after'][:10]}"
+    command_line.show(
+        about,
+        as_json,
+        f"federation {authority.federation}: authority {folder.authority}, good until {about['ca_not_after'][:10]}",
+        f"its fingerprint is {about['ca_fingerprint']}",
+        f"coordinator's certificate for {', '.join(host)}: good until {identity.not_after:%Y-%m-%d}",
+        f"next: munkey-server invite NAME --coordinator-dir {coordinator_dir} ...",
     )
-    typer.echo(f"its fingerprint is {about['ca_fingerprint']}")
-    typer.echo(f"coordinator's certificate for {', '.join(host)}: good until {identity.not_after:%Y-%m-%d}")
-    typer.echo(f"next: munkey-server invite NAME --coordinator-dir {coordinator_dir} ...")
 
 
 def invite(
@@ -102,21 +101,20 @@ def invite(
         invitation = Invitation(authority.federation, name, role, joining_address, authority.certificate, token)
         invitation.write(output)
     until = utc_now() + timedelta(days=days)
-    if as_json:
-        command_line.print_json(
-            {
-                "name": name,
-                "role": role.value,
-                "address": joining_address,
-                "ca_fingerprint": invitation.fingerprint,
-                "expires_at": until.isoformat(),
-                "file": str(output),
-            }
-        )
-        return
     where = f"--site-dir {name}" if role is MemberRole.SITE else "--identity FOLDER"
-    typer.echo(f"invitation of {role} {name}: {output}, good once until {until:%Y-%m-%d %H:%M} UTC")
-    typer.echo(f"hand it over in secret; there: munkey-client join {output.name} {where}")
+    command_line.show(
+        {
+            "name": name,
+            "role": role.value,
+            "address": joining_address,
+            "ca_fingerprint": invitation.fingerprint,
+            "expires_at": until.isoformat(),
+            "file": str(output),
+        },
+        as_json,
+        f"invitation of {role} {name}: {output}, good once until {until:%Y-%m-%d %H:%M} UTC",
+        f"hand it over in secret; there: munkey-client join {output.name} {where}",
+    )
 
 
 def members(
@@ -130,10 +128,8 @@ def members(
     with _ledger(folder, database) as ledger:
         known = MemberRegister(ledger.engine).list()
     now = utc_now()
-    if as_json:
-        command_line.print_json([display.member_document(member, now) for member in known])
-        return
-    command_line.print_table(display.member_table(known, now))
+    documents = [display.member_document(member, now) for member in known]
+    command_line.show(documents, as_json, display.member_table(known, now))
 
 
 def revoke(
@@ -153,10 +149,8 @@ def revoke(
     folder = CoordinatorFolder(coordinator_dir)
     with _ledger(folder, database) as ledger:
         count = MemberRegister(ledger.engine).revoke(name, reason)
-    if as_json:
-        command_line.print_json({"name": name, "reason": reason, "certificates": count})
-        return
-    typer.echo(f"{name} is shut out: {count} certificates revoked")
+    shown = {"name": name, "reason": reason, "certificates": count}
+    command_line.show(shown, as_json, f"{name} is shut out: {count} certificates revoked")
 
 
 def renew(
@@ -177,11 +171,10 @@ def renew(
     with _ledger(folder, database) as ledger:
         identity = renewal.renew(folder, MemberRegister(ledger.engine), host or ())
     hosts = hosts_of(identity.certificate)
-    if as_json:
-        command_line.print_json({"hosts": hosts, "not_after": identity.not_after.isoformat()})
-        return
-    typer.echo(
-        f"the coordinator has a fresh certificate for {', '.join(hosts)}, good until {identity.not_after:%Y-%m-%d}"
+    command_line.show(
+        {"hosts": hosts, "not_after": identity.not_after.isoformat()},
+        as_json,
+        f"the coordinator has a fresh certificate for {', '.join(hosts)}, good until {identity.not_after:%Y-%m-%d}",
     )
 
 

@@ -1,4 +1,4 @@
-"""Who may ask for what to be forgotten, and which sites a request addresses (DESIGN.md, section 6)."""
+"""Who may ask for what to be forgotten, and which sites a request addresses (see `docs/architecture.md`)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def addressed_sites(request: DeletionRequest, registered: Collection[str]) -> tu
     subject; the latter addresses only that site, for what other hospitals hold is not its to delete. Nobody else may
     ask, the coordinator included.
 
-    Raises `NotAllowed` if the requester may not ask for the target. Raises `InvalidDeletion` if the request addresses a
-    site that is not registered, or no site is registered.
+    Raises `NotAllowed` if the requester may not ask for the target, `InvalidDeletion` if the request addresses a site
+    that is not registered, or no site is registered.
     """
     if request.requester != DATA_PROTECTION_OFFICER:
         return _own_site(request, registered)

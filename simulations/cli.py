@@ -13,7 +13,7 @@ from rich.console import Console
 from common import command_line
 from common.guarantees import Guarantee
 from common.options import EncoderOption, JsonOption, SettingOption, WeightsOption
-from common.settings import given_settings
+from common.settings_text import given_settings
 from simulations.audit.command import audit
 from simulations.baselines import Baseline
 from simulations.bench.command import bench

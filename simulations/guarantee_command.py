@@ -15,7 +15,8 @@ from common import command_line
 from common.errors import InvalidSetting
 from common.guarantees import Guarantee
 from common.options import EncoderOption, JsonOption, SettingOption, WeightsOption
-from common.settings import ConfigValue, Settings, given_settings
+from common.settings import Settings
+from common.settings_text import ConfigValue, given_settings
 from simulations.consent import parse_share
 from simulations.encoded_set import load_encoded
 from simulations.guarantee_table import Findings

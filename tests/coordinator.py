@@ -31,7 +31,7 @@ from server.members import MemberRegister
 from server.proofs import CoordinatorProofs
 
 PATIENCE = 20.0
-SITE, OTHER, OFFICER = "hospital-1", "hospital-2", "officer"
+SITE, OTHER, FIRST_OFFICER = "hospital-1", "hospital-2", "officer-1"
 
 
 def make_identity(

@@ -32,11 +32,11 @@ from server.proofs import CoordinatorProofs
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SITES = ("hospital-1", "hospital-2")
 SECRET = FederationSecret(bytes(range(32)))
-OFFICER, LOG, STRANGER = (SigningKey.from_seed(bytes([number]) * 32) for number in (1, 2, 3))
+OFFICER_KEY, LOG, STRANGER = (SigningKey.from_seed(bytes([number]) * 32) for number in (1, 2, 3))
 SITE_KEYS = {site: SigningKey.from_seed(bytes([number]) * 32) for number, site in enumerate(SITES, 10)}
 TRUST = TrustedKeys(
     (
-        TrustedKey("officer-1", Role.OFFICER, OFFICER.public),
+        TrustedKey("officer-1", Role.OFFICER, OFFICER_KEY.public),
         TrustedKey("coordinator", Role.LOG, LOG.public),
         *(TrustedKey(site, Role.SITE, key.public) for site, key in SITE_KEYS.items()),
     )
@@ -58,7 +58,7 @@ def signed_request(
     target: Target | None = None,
     *,
     requester: str = DATA_PROTECTION_OFFICER,
-    key: SigningKey = OFFICER,
+    key: SigningKey = OFFICER_KEY,
     issued: datetime = START,
     days: float = 90,
     secret: FederationSecret = SECRET,

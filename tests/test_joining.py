@@ -25,7 +25,7 @@ from common.supervision import own_program
 from common.trusted_keys import Role, TrustedKey, TrustedKeys
 from server.authority import CertificateAuthority
 from server.deletion_server import DeletionServer
-from tests.coordinator import OFFICER, OTHER, SITE, Coordinator, killed_at, make_identity, running_coordinator
+from tests.coordinator import FIRST_OFFICER, OTHER, SITE, Coordinator, killed_at, make_identity, running_coordinator
 
 
 class Clock:
@@ -138,7 +138,7 @@ def test_log_of_another_coordinator_is_not_taken_for_the_trusted_one(
 
 
 def test_requester_joins_without_a_signing_key(coordinator: Coordinator, tmp_path: Path) -> None:
-    invitation = Invitation.read(coordinator.invite(OFFICER, MemberRole.OFFICER))
+    invitation = Invitation.read(coordinator.invite(FIRST_OFFICER, MemberRole.OFFICER))
 
     joined = join(invitation, tmp_path / "mine", None)
 

@@ -14,7 +14,7 @@ from common.identities import Identity, MemberRole
 from common.identities.identity import KEY_FILE
 from server.members import serial_of
 from server.renewal import renew
-from tests.coordinator import OFFICER, OTHER, SITE, Coordinator, killed_at, running_coordinator
+from tests.coordinator import FIRST_OFFICER, OTHER, SITE, Coordinator, killed_at, running_coordinator
 from tests.followers import Follower
 
 
@@ -82,7 +82,7 @@ def test_interrupted_rotation_leaves_an_identity_that_works(
 
 
 def test_requester_rotates_and_the_coordinator_does_not(coordinator: Coordinator) -> None:
-    officer = coordinator.member(OFFICER, MemberRole.OFFICER)
+    officer = coordinator.member(FIRST_OFFICER, MemberRole.OFFICER)
 
     assert rotate(officer.folder, coordinator.address).role is MemberRole.OFFICER
     with pytest.raises(InvalidIdentity, match="munkey-server renew"):

@@ -20,7 +20,8 @@ from client.site_enrolment import OpenEnrolment, fit_classes
 from common import command_line
 from common.errors import InvalidSetting
 from common.options import takes_options
-from common.settings import ConfigValue, Settings
+from common.settings import Settings
+from common.settings_text import ConfigValue
 
 
 @faults_explained()

@@ -16,7 +16,8 @@ from client.site_enrolment import SiteEnrolment, check_site_name, read_site_secr
 from common.errors import InvalidDataset
 from common.guarantees import Guarantee
 from common.model_choice import choose_encoder, choose_shape
-from common.settings import ConfigValue, Settings, given_settings
+from common.settings import Settings
+from common.settings_text import ConfigValue, given_settings
 
 
 @dataclass(frozen=True)

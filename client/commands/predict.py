@@ -19,7 +19,8 @@ from client.importing.pictures import Choices, UnusablePicture, read_picture
 from client.site import SiteFolder
 from common import command_line
 from common.errors import InvalidInput
-from common.settings import ImageShape, given_settings
+from common.settings import ImageShape
+from common.settings_text import given_settings
 
 if TYPE_CHECKING:
     from client.prediction import Prediction
@@ -68,14 +69,14 @@ def predict(
             keys, inputs = [], []
             for some in batches(list(enumerate(images, 1))):
                 pictures = [
-                    _read(path, f"image {number} of {len(images)}", choices, predictor.settings.image_shape)
+                    _read(path, f"image {number} of {len(images)}", choices, predictor.recipe.settings.image_shape)
                     for number, path in some
                 ]
                 batch = predictor.encode(torch.from_numpy(np.stack(pictures)))
                 keys.append(batch[0])
                 inputs.append(batch[1])
                 bars.update(task, advance=len(some))
-        found = classify(predictor.model, store, torch.cat(keys), torch.cat(inputs), predictor.settings)
+        found = classify(predictor.model, store, torch.cat(keys), torch.cat(inputs), predictor.recipe)
     _show(found, predictor, as_json=as_json)
 
 

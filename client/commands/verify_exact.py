@@ -22,7 +22,8 @@ from client.site_enrolment import check_encoder
 from common import command_line
 from common.encoders import Encoding
 from common.model_choice import choose_encoder
-from common.settings import Settings, given_settings
+from common.settings import Settings
+from common.settings_text import given_settings
 
 _DIFFERENT = 1
 """Exit code where the states differ."""

@@ -10,7 +10,8 @@ from client.importing.splits import SplitRule
 from client.site import SiteFolder
 from common.errors import InvalidInput, KeyStoreError
 from common.private_files import replace_file
-from common.settings import ConfigValue, ImageShape
+from common.settings import ImageShape
+from common.settings_text import ConfigValue
 
 _FILE = "pictures.json"
 _FORMAT = 1

@@ -13,7 +13,8 @@ from client.importing.splits import SplitRule
 from client.site import SiteFolder
 from client.site_enrolment import fit_classes
 from common.errors import InvalidInput
-from common.settings import ConfigValue, ImagePath, ImageShape, Settings
+from common.settings import ImagePath, ImageShape, Settings
+from common.settings_text import ConfigValue
 
 _SHAPE, _WEIGHTS = "image-shape", "encoder-weights"
 _NOT_KEPT = frozenset({"guarantee", "epsilon", "delta", "num-classes", _SHAPE})

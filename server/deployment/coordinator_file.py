@@ -9,8 +9,9 @@ from pydantic import Field
 
 from common.addresses import loopback_address
 from common.errors import InvalidSetting
-from common.settings import ConfigValue, Settings
-from common.settings_file import Address, OptionalAddress, SettingsFile, on_this_machine
+from common.settings import Settings
+from common.settings_file import SettingsFile, on_this_machine
+from common.settings_text import Address, ConfigValue, OptionalAddress
 from server.ledger_due import DUE_DAYS
 
 SUPERLINK_READY = "SuperLink for sites at "

@@ -21,7 +21,8 @@ from common.errors import FederationStopped
 from common.flower import MANIFEST, app_manifest, flower_environment, flower_program
 from common.identities import Identity
 from common.options import SettingOption
-from common.settings import Settings, given_settings
+from common.settings import Settings
+from common.settings_text import given_settings
 from common.stop_signals import stopped_by_signals
 from server.deployment.coordinator_file import CoordinatorFile
 from server.run_record import EVENTS, FINISHED, ROUND, STOPPED, WAITING

@@ -14,7 +14,7 @@ from common import command_line
 from common.errors import InvalidSetting
 from common.guarantees import Guarantee
 from common.options import EncoderOption, JsonOption, SettingOption, WeightsOption
-from common.settings import given_settings
+from common.settings_text import given_settings
 from simulations.attacks.shadows import FEWEST_SHADOWS
 from simulations.audit.document import audit_document
 from simulations.audit.trial import Trial, attempt

@@ -17,6 +17,7 @@ from common.deletion_channel import DeletionChannel
 from common.errors import FederationStopped
 from common.guarantees import Guarantee
 from common.model_choice import choose_encoder, choose_shape
+from common.recipe import Recipe
 from common.references import FederationSecret
 from common.settings import Settings
 from server.deletion_server import DeletionServer
@@ -95,7 +96,7 @@ def _hospitals(settings: Settings, folder: Path, secret: FederationSecret) -> tu
     for hospital in hospitals:
         open_hospital(hospital, settings, encoder, shape, secret)
         with hospital.folder.open() as store:
-            bank = read_bank(store, settings.retrieved)
+            bank = read_bank(store, Recipe.of(settings).neighbours)
             store.write_tokens(bank.generation, bank.entries, bank.tokens)
     return settings, hospitals
 

@@ -24,6 +24,7 @@ from client.training import train
 from common.guarantees import Guarantee
 from common.model import Munkey
 from common.neighbours import NeighbourLists
+from common.recipe import Recipe
 from common.references import FederationSecret
 from common.settings import Settings
 from simulations.bench.figure import Bench, Figure, Group, Measured, at_most
@@ -69,7 +70,7 @@ def _measure(bench: Bench) -> Iterator[Measured]:
 
 def _load(path: Path) -> Bank:
     with KeyStore.open(path) as store:
-        return read_bank(store, Settings().retrieved)
+        return read_bank(store, Recipe.of(Settings()).neighbours)
 
 
 def _load_plain(path: Path) -> Bank:
@@ -97,7 +98,7 @@ def _epoch(path: Path, bank: Bank) -> Callable[[], object]:
     with KeyStore.open(path) as store:
         torch.manual_seed(0)
         model = Munkey(model_shape(settings, store.description))
-    return lambda: train(model, bank, settings, round_number=1, generator=torch.Generator().manual_seed(0))
+    return lambda: train(model, bank, Recipe.of(settings), round_number=1, generator=torch.Generator().manual_seed(0))
 
 
 @contextmanager

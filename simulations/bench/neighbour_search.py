@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from client.neighbour_index import SLACK
 from common.neighbours import nearest
+from common.recipe import Recipe
 from common.settings import Settings
 from simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from simulations.bench.timing import alternate, ratio, torch_threads
@@ -31,7 +32,7 @@ def _measure(bench: Bench) -> Iterator[Measured]:
 
     keys_count, size, queries_count, repetitions = (2_000, 64, 128, 3) if bench.quick else (50_000, 1_024, 4_096, 7)
     threads = usable_cores()
-    length = Settings().retrieved + SLACK
+    length = Recipe.of(Settings()).neighbours + SLACK
     draws = np.random.default_rng(0)
     keys = draws.standard_normal((keys_count, size), dtype=np.float32)
     keys /= np.linalg.norm(keys, axis=1, keepdims=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.model import ModelShape, Munkey
+from common.recipe import Recipe
 from common.settings import ImagePath, Settings
 from simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from simulations.bench.timing import alternate, keep_freed_memory, ratio, torch_threads
@@ -33,10 +34,8 @@ def _measure(bench: Bench) -> Iterator[Measured]:
     """Time passes of the default transformer on 28x28 images in 4x4 patches, with one thread."""
     batches = _BATCHES[:1] if bench.quick else _BATCHES
     repetitions = 3 if bench.quick else 40
-    shape = ModelShape.from_settings(
-        Settings(image_shape="1x28x28", patch_size=4, image_path=ImagePath.PATCHES),
-        feature_shape=(0, 0),
-        pretrained=False,
+    shape = ModelShape.of(
+        Recipe.of(Settings(image_shape="1x28x28", patch_size=4, image_path=ImagePath.PATCHES)), (0, 0)
     )
     keep_freed_memory()
     torch.manual_seed(0)

@@ -25,6 +25,7 @@ from client.neighbour_index import SLACK
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
 from common.encoders import Encoding
 from common.neighbours import NeighbourLists
+from common.recipe import Recipe
 from common.references import FederationSecret
 from common.settings import ImagePath, Settings
 
@@ -40,7 +41,7 @@ _DESCRIPTION = StoreDescription(
     image_path=ImagePath.PATCHES,
     input_shape=tuple(_SETTINGS.image_shape),
     exemplar_size=_SETTINGS.exemplar_size,
-    list_length=_SETTINGS.retrieved + SLACK,
+    list_length=Recipe.of(_SETTINGS).neighbours + SLACK,
     guarantee=_SETTINGS.guarantee,
     epsilon=_SETTINGS.epsilon,
     delta=_SETTINGS.delta,

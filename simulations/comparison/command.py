@@ -17,7 +17,7 @@ from rich.table import Table
 from common import command_line
 from common.errors import InvalidSetting
 from common.options import EncoderOption, JsonOption, SettingOption, WeightsOption
-from common.settings import given_settings
+from common.settings_text import given_settings
 from simulations.comparison.cell import Outcome
 from simulations.comparison.document import comparison_document
 from simulations.comparison.findings import COLUMNS, SetFindings

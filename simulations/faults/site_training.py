@@ -22,7 +22,8 @@ from client.site import SiteFolder, model_shape
 from common.deletion_channel import DeletionChannel
 from common.federation import ARRAYS, CONFIG, ROUND
 from common.model import Munkey
-from common.settings import Settings, parse_assignments
+from common.settings import Settings
+from common.settings_text import parse_assignments
 from common.waiting import jitter, wait_for_service
 from simulations.faults.federation import TRAINED
 

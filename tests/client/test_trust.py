@@ -22,7 +22,7 @@ from common.signing.statements import Statement, write_time
 from common.trusted_keys import TrustedKeys
 from tests.proof_case import (
     LOG,
-    OFFICER,
+    OFFICER_KEY,
     SECRET,
     SITE_KEYS,
     SITES,
@@ -108,7 +108,7 @@ def test_officer_is_heard_under_its_former_name() -> None:
         **{"site": "", "count": 1, "issued": write_time(START), "expires": write_time(NOW + timedelta(days=1))},
     }
     statement = Statement("subject", target_digest(request.target), PREDICATE_TYPE, predicate)
-    signed = replace(request, signature=statement.sign(OFFICER).to_bytes())
+    signed = replace(request, signature=statement.sign(OFFICER_KEY).to_bytes())
 
     check(signed)
     with pytest.raises(InvalidProof, match="not trusted"):
@@ -144,7 +144,7 @@ def test_several_officers_have_a_key_each() -> None:
     trust = TRUST.add(replace(TRUST.keys[0], name="officer-2", key=STRANGER.public))
 
     check(signed_request(key=STRANGER), trust=trust)
-    check(signed_request(key=OFFICER), trust=trust)
+    check(signed_request(key=OFFICER_KEY), trust=trust)
 
 
 def test_requester_is_the_officer_by_default() -> None:

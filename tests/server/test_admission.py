@@ -30,7 +30,7 @@ from common.identities import Identity, MemberRole
 from protos import deletion_pb2
 from server.entitlements import Caller, may_call
 from server.refusals import Cause
-from tests.coordinator import OFFICER, OTHER, PATIENCE, SITE, Coordinator, make_identity, running_coordinator
+from tests.coordinator import FIRST_OFFICER, OTHER, PATIENCE, SITE, Coordinator, make_identity, running_coordinator
 from tests.followers import Follower
 
 ANSWER = Acknowledgement(1, OTHER, "request-1", SiteState.ERASED, 1, 1, Guarantee.EMPIRICAL, 0.1)
@@ -63,7 +63,7 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
         return utc_now() + ahead[0]
 
     with running_coordinator(tmp_path, clock=clock) as running:
-        officer = running.member(OFFICER, MemberRole.OFFICER)
+        officer = running.member(FIRST_OFFICER, MemberRole.OFFICER)
         yield Federation(running, running.member(SITE), running.member(OTHER), officer, ahead)
 
 

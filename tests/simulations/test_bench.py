@@ -14,14 +14,14 @@ from typer.testing import CliRunner
 from client.bank import Bank
 from client.dataset import Split
 from client.key_store import KeyStore, StoreDescription
-from client.noisy_step import FEW_STEPS
 from client.training import Trained, train
 from common.command_line import application
 from common.errors import InvalidSetting
 from common.guarantees import Guarantee
 from common.model import Munkey
+from common.recipe import FEW_STEPS, Recipe
 from common.references import FederationSecret
-from common.settings import ImagePath, Settings
+from common.settings import ImagePath
 from simulations.bench import noisy_training
 from simulations.bench.command import bench
 from simulations.bench.document import closing_lines, result_table
@@ -201,12 +201,12 @@ def test_noisy_training_is_compared_with_as_many_steps_on_all_records_and_the_sa
     steps: dict[Guarantee, list[int]] = {}
     moved: dict[Guarantee, set[str]] = {}
 
-    def watched(model: Munkey, bank: Bank, settings: Settings, **options: Any) -> Trained:
+    def watched(model: Munkey, bank: Bank, recipe: Recipe, **options: Any) -> Trained:
         before = {name: weight.clone() for name, weight in model.state_dict().items()}
-        seen = steps.setdefault(settings.guarantee, [])
-        found = train(model, bank, settings, after_step=lambda _, total: seen.append(total), **options)
-        assert settings.batch_size == len(bank) or settings.guarantee is Guarantee.CERTIFIED
-        moved[settings.guarantee] = {
+        seen = steps.setdefault(recipe.settings.guarantee, [])
+        found = train(model, bank, recipe, after_step=lambda _, total: seen.append(total), **options)
+        assert recipe.settings.batch_size == len(bank) or recipe.settings.guarantee is Guarantee.CERTIFIED
+        moved[recipe.settings.guarantee] = {
             n for n, weight in model.state_dict().items() if not torch.equal(weight, before[n])
         }
         return found

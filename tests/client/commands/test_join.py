@@ -13,7 +13,7 @@ from common.identities import MemberRole
 from common.references import FederationSecret
 from common.signing.keys import SigningKey
 from tests.client.commands.conftest import SITE, Run
-from tests.coordinator import OFFICER, OTHER, Coordinator, running_coordinator
+from tests.coordinator import FIRST_OFFICER, OTHER, Coordinator, running_coordinator
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_officer_joins_and_asks_with_its_identity(
     coordinator.member(SITE)
     key = tmp_path / "officer.pem"
     SigningKey.generate().write(key)
-    invitation = coordinator.invite(OFFICER, MemberRole.OFFICER)
+    invitation = coordinator.invite(FIRST_OFFICER, MemberRole.OFFICER)
     identity = ["--identity", tmp_path / "officer"]
 
     assert run("join", invitation, *identity, "--json").json["role"] == "officer"
