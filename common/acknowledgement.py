@@ -11,8 +11,8 @@ from typing import Any
 from common.deletion_states import SiteState
 from common.errors import InvalidDeletion
 from common.guarantees import Guarantee, PrivacyLoss
+from common.limits import REASON_CHARACTERS, is_reason
 
-REASON_CHARACTERS = 1000
 _LARGEST_NUMBER = 2**63 - 1
 
 _LOSS = {"epsilon": (float, int, NoneType), "delta": (float, int), "records": (int,)}
@@ -147,7 +147,7 @@ def _fault(answer: Acknowledgement) -> str:
         return f"its state is {answer.state.value!r}, yet {answer.records} records were erased"
     if not (math.isfinite(answer.seconds) and answer.seconds >= 0):
         return f"it took {answer.seconds} seconds"
-    if len(answer.reason) > REASON_CHARACTERS or not answer.reason.isprintable():
+    if not is_reason(answer.reason):
         return f"its reason is not one line of at most {REASON_CHARACTERS} printable characters"
     if not 1 <= answer.number <= _LARGEST_NUMBER:
         return "orders are numbered from 1"

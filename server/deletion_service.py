@@ -28,7 +28,6 @@ MOST_ORDERS = 256
 
 _Result = TypeVar("_Result")
 
-_REASON_CHARACTERS = 1000
 _LARGEST_NUMBER = 2**63 - 1
 
 

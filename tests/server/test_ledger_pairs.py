@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import event, select
@@ -17,19 +16,14 @@ from server.ledger_tables import OrderRow
 from server.log import TransparencyLog
 from server.log_leaves import Leaf, LeafKind
 from server.log_tables import LogNodeRow
-from tests.server.databases import postgresql_database
 
 SITES = ("hospital-1", "hospital-2")
 ORDERS = 40
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    if request.param == "sqlite":
-        with Ledger(tmp_path / "ledger.sqlite") as ledger:
-            yield ledger
-        return
-    with postgresql_database() as database, Ledger(database) as ledger:
+@pytest.fixture
+def ledger(database: str) -> Iterator[Ledger]:
+    with Ledger(database) as ledger:
         yield ledger
 
 

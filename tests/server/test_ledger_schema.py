@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,7 +28,6 @@ from common.errors import InvalidSetting
 from common.guarantees import Guarantee, PrivacyLoss
 from server.ledger import SCHEMA_REVISION, DeletionExists, Ledger
 from server.ledger_tables import Base
-from tests.server.databases import postgresql_database
 from tests.server.ledger_contract import references
 
 LEDGERS = Path(__file__).parent / "ledgers"
@@ -50,15 +48,6 @@ ANSWERS = {
     )
 }
 """What the sites of the old ledgers had answered."""
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield str(tmp_path / "ledger.sqlite")
-    else:
-        with postgresql_database() as database:
-            yield database
 
 
 @pytest.fixture
