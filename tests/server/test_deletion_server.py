@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -65,6 +66,11 @@ def raw(server: DeletionServer) -> Iterator[grpc.Channel]:
 
 
 @pytest.fixture
+def stub(raw: grpc.Channel) -> Any:
+    return deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
 def channel(server: DeletionServer) -> Iterator[DeletionChannel]:
     with DeletionChannel(server.address, timeout=PATIENCE) as channel:
         yield channel
@@ -114,10 +120,9 @@ def test_reflection_lists_the_services(raw: grpc.Channel) -> None:
     ],
 )
 def test_refusal_has_the_status_that_other_languages_expect(
-    ledger: Ledger, raw: grpc.Channel, method: str, message: object, status: grpc.StatusCode
+    ledger: Ledger, stub: Any, method: str, message: object, status: grpc.StatusCode
 ) -> None:
     ledger.enter(own_site("known"), ["hospital-1"])
-    stub = deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
 
     with pytest.raises(grpc.RpcError) as caught:
         list(getattr(stub, method)(message, timeout=PATIENCE))
@@ -125,9 +130,8 @@ def test_refusal_has_the_status_that_other_languages_expect(
     assert caught.value.code() is status
 
 
-def test_page_size_is_optional(ledger: Ledger, raw: grpc.Channel) -> None:
+def test_page_size_is_optional(ledger: Ledger, stub: Any) -> None:
     ledger.enter(own_site("request-1"), ["hospital-1"])
-    stub = deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
 
     assert len(stub.List(deletion_pb2.ListRequest(), timeout=PATIENCE).statuses) == 1
 
@@ -300,9 +304,8 @@ def large(request_id: str, count: int) -> DeletionRequest:
     return DeletionRequest(request_id, "hospital-1", Records(references, "hospital-1"))
 
 
-def test_large_order_comes_in_parts_to_a_reader_that_asks_for_them(server: DeletionServer, raw: grpc.Channel) -> None:
+def test_large_order_comes_in_parts_to_a_reader_that_asks_for_them(server: DeletionServer, stub: Any) -> None:
     request = large("large", 25_000)
-    stub = deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
     with DeletionChannel(server.address) as channel:
         channel.submit(request)
         channel.submit(own_site("small"))
@@ -348,7 +351,7 @@ def test_small_requests_are_answered_while_a_large_one_is_written(
         assert len(done) == 1
 
 
-def test_slow_reader_does_not_make_the_service_read_ahead(ledger: Ledger, raw: grpc.Channel) -> None:
+def test_slow_reader_does_not_make_the_service_read_ahead(ledger: Ledger, stub: Any) -> None:
     orders = 300
     entered = [ledger.enter_soon(large(f"request-{number:03}", 1000)) for number in range(orders)]
     for future in entered:
@@ -362,7 +365,6 @@ def test_slow_reader_does_not_make_the_service_read_ahead(ledger: Ledger, raw: g
         return found
 
     ledger.orders = count  # type: ignore[method-assign]
-    stub = deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
     stream = stub.Watch(deletion_pb2.WatchRequest(site="hospital-1", parts=True), timeout=3 * PATIENCE)
     next(stream)
     settled = wait_until_still(lambda: sum(read))
