@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from client.joining import Joined, join
 from client.site import SiteFolder
@@ -20,11 +21,14 @@ from common.errors import InvalidIdentity, InvalidProof, ServiceUnavailable
 from common.identities import Identity, MemberRole
 from common.identities.identity import CERTIFICATE_FILE, KEY_FILE
 from common.identities.invitation import Invitation
+from common.identities.keys import make_signing_request
 from common.signing.keys import SigningKey
 from common.supervision import own_program
 from common.trusted_keys import Role, TrustedKey, TrustedKeys
+from protos import membership_pb2
 from server.authority import CertificateAuthority
 from server.deletion_server import DeletionServer
+from server.enrolment_server import read_join_request
 from tests.coordinator import FIRST_OFFICER, OTHER, SITE, Coordinator, killed_at, make_identity, running_coordinator
 
 
@@ -178,6 +182,18 @@ def test_expired_earlier_and_altered_invitations_are_refused(
     clock.ahead = timedelta(0)
     later.write_text(json.dumps(document))
     assert join_as_site(later, site).identity.name == SITE
+
+
+@pytest.mark.parametrize(
+    ("role", "fault"), [("king", "for another name or role"), ("site", "does not hold the signing key that it sends")]
+)
+def test_request_to_join_that_cannot_be_is_refused(role: str, fault: str) -> None:
+    key, signing = ec.generate_private_key(ec.SECP256R1()), SigningKey.generate()
+    asked = make_signing_request(key, MemberRole.SITE, SITE)
+    message = membership_pb2.JoinRequest(signing_request=asked, role=role, signing_key=signing.public.raw)
+
+    with pytest.raises((InvalidIdentity, InvalidProof), match=fault):
+        read_join_request(message)
 
 
 def test_second_member_of_a_name_is_refused(coordinator: Coordinator, site: SiteFolder) -> None:

@@ -95,16 +95,11 @@ def channel(address: str) -> Iterator[DeletionChannel]:
         yield channel
 
 
-@pytest.mark.parametrize(
-    "status",
-    [
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.NOT_FOUND,
-        grpc.StatusCode.FAILED_PRECONDITION,
-        grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.ALREADY_EXISTS,
-    ],
-)
+REFUSALS = ["INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "PERMISSION_DENIED", "ALREADY_EXISTS"]
+FAILURES = ["UNAVAILABLE", "INTERNAL", "UNIMPLEMENTED", "RESOURCE_EXHAUSTED", "CANCELLED"]
+
+
+@pytest.mark.parametrize("status", [grpc.StatusCode[name] for name in REFUSALS])
 def test_refusal_says_what_the_service_said(
     channel: DeletionChannel, faulty: FaultyService, status: grpc.StatusCode
 ) -> None:
@@ -114,16 +109,7 @@ def test_refusal_says_what_the_service_said(
         channel.get("request-1")
 
 
-@pytest.mark.parametrize(
-    "status",
-    [
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.UNIMPLEMENTED,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.CANCELLED,
-    ],
-)
+@pytest.mark.parametrize("status", [grpc.StatusCode[name] for name in FAILURES])
 def test_failure_names_the_address_and_the_way_out(
     channel: DeletionChannel, faulty: FaultyService, address: str, status: grpc.StatusCode
 ) -> None:

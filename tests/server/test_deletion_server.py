@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -63,6 +64,11 @@ def raw(server: DeletionServer) -> Iterator[grpc.Channel]:
 
 
 @pytest.fixture
+def stub(raw: grpc.Channel) -> Any:
+    return deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
 def channel(server: DeletionServer) -> Iterator[DeletionChannel]:
     with DeletionChannel(server.address, timeout=PATIENCE) as channel:
         yield channel
@@ -112,10 +118,9 @@ def test_reflection_lists_the_services(raw: grpc.Channel) -> None:
     ],
 )
 def test_refusal_has_the_status_that_other_languages_expect(
-    ledger: Ledger, raw: grpc.Channel, method: str, message: object, status: grpc.StatusCode
+    ledger: Ledger, stub: Any, method: str, message: object, status: grpc.StatusCode
 ) -> None:
     ledger.enter(own_site("known"), ["hospital-1"])
-    stub = deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
 
     with pytest.raises(grpc.RpcError) as caught:
         list(getattr(stub, method)(message, timeout=PATIENCE))
@@ -123,9 +128,8 @@ def test_refusal_has_the_status_that_other_languages_expect(
     assert caught.value.code() is status
 
 
-def test_page_size_is_optional(ledger: Ledger, raw: grpc.Channel) -> None:
+def test_page_size_is_optional(ledger: Ledger, stub: Any) -> None:
     ledger.enter(own_site("request-1"), ["hospital-1"])
-    stub = deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
 
     assert len(stub.List(deletion_pb2.ListRequest(), timeout=PATIENCE).statuses) == 1
 
@@ -301,9 +305,8 @@ def large(request_id: str, count: int) -> DeletionRequest:
     return DeletionRequest(request_id, "hospital-1", Records(references, "hospital-1"))
 
 
-def test_request_with_too_many_records_is_refused_by_either_side(server: DeletionServer, raw: grpc.Channel) -> None:
+def test_request_with_too_many_records_is_refused_by_either_side(server: DeletionServer, stub: Any) -> None:
     request = large("large", MAXIMUM_REFERENCES + 1)
-    stub = deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
     with DeletionChannel(server.address) as channel:
         with pytest.raises(InvalidDeletion, match="split it into requests of at most 10000"):
             channel.submit(request)
@@ -315,7 +318,7 @@ def test_request_with_too_many_records_is_refused_by_either_side(server: Deletio
         stub.Submit(deletion_pb2.SubmitRequest(request=request_to_wire(request)), timeout=PATIENCE)
 
 
-def test_slow_reader_does_not_make_the_service_read_ahead(ledger: Ledger, raw: grpc.Channel) -> None:
+def test_slow_reader_does_not_make_the_service_read_ahead(ledger: Ledger, stub: Any) -> None:
     orders = 300
     entered = [ledger.enter_soon(large(f"request-{number:03}", 1000)) for number in range(orders)]
     for future in entered:
@@ -329,7 +332,6 @@ def test_slow_reader_does_not_make_the_service_read_ahead(ledger: Ledger, raw: g
         return found
 
     ledger.orders = count  # type: ignore[method-assign]
-    stub = deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
     stream = stub.Watch(deletion_pb2.WatchRequest(site="hospital-1"), timeout=3 * PATIENCE)
     next(stream)
     settled = wait_until_still(lambda: sum(read))

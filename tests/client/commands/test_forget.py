@@ -24,6 +24,7 @@ from common.deletion_channel import DeletionChannel
 from common.errors import EXIT_CODE, ServiceUnavailable
 from common.guarantees import Guarantee, PrivacyLoss
 from common.references import FederationSecret
+from common.signing.keys import SigningKey
 from server.deletion_service import LedgerService
 
 from .conftest import OTHER, SITE, Run, carry_out
@@ -210,6 +211,10 @@ def test_request_that_is_not_answered_in_time_can_be_looked_up(run: Run, service
         (["--subject", "a", "--site-dir", "{tmp}", "--secret", "{secret}"], "leave --as"),
         (["--subject", "a", "--site-dir", "{tmp}"], "munkey-client enrol"),
         (["--subject", "a", "--as", "officer", "--secret", "{tmp}/none"], "cannot be read"),
+        (
+            ["--everything", "--site", OTHER, "--as", "officer", "--key", "{tmp}/key.pem", "--yes"],
+            "names its federation",
+        ),
         (["--records-file", "{tmp}/none"], "cannot be read"),
         (["--subject", "a", "--service", "nowhere"], "host:port"),
     ],
@@ -217,6 +222,8 @@ def test_request_that_is_not_answered_in_time_can_be_looked_up(run: Run, service
 def test_mistake_in_a_request_is_one_line(
     run: Run, tmp_path: Path, secret: Path, words: list[str], message: str
 ) -> None:
+    SigningKey.generate().write(tmp_path / "key.pem")
+
     assert message in run("forget", *(word.format(tmp=tmp_path, secret=secret) for word in words)).error
 
 
