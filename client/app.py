@@ -129,7 +129,7 @@ def _answer(message: Message, context: Context, act: Callable[[_Turn], Message])
 
 
 def _check_labels(store: KeyStore, settings: Settings) -> None:
-    largest = store.largest_label()
+    largest = store.records.largest_label()
     if largest is not None and largest >= settings.num_classes:
         raise InvalidSetting(
             f"num-classes = {settings.num_classes}: this site has records of class {largest}; set it to {largest + 1}"
@@ -158,7 +158,7 @@ def _train(turn: _Turn) -> Message:
             )
             # Other tokens than jointly trained ones follow from the averaged weights, when those come.
             kept = bank if route.joint_tokens else bank.none()
-            store.write_tokens(
+            store.records.write_tokens(
                 bank.generation,
                 kept.entries,
                 kept.tokens,
@@ -176,14 +176,14 @@ def _train(turn: _Turn) -> Message:
         if store.generation == bank.generation:
             return reply
         if training is not None:
-            store.take_back_training(training)
+            store.privacy.take_back(training)
 
 
 def _begin_noise(turn: _Turn, bank: Bank) -> tuple[int | None, SecretNoise | None]:
     """Enter what the round's noisy steps will spend; without any entry nothing is spent."""
     if not len(bank):
         return None, None
-    training = turn.store.begin_training(spending_of_round(turn.settings), turn.round_number)
+    training = turn.store.privacy.begin(spending_of_round(turn.settings), turn.round_number)
     return training, SecretNoise(turn.store.draw_noise_key(), "training", training)
 
 
@@ -196,7 +196,7 @@ def _privacy(turn: _Turn) -> dict[str, float]:
         return {}
     if turn.store.description.guarantee is not Guarantee.CERTIFIED:
         return {"epsilon": math.nan, "delta": math.nan}
-    loss = turn.store.privacy_loss()
+    loss = turn.store.privacy.loss()
     return {"epsilon": loss.epsilon, "delta": loss.delta}
 
 
@@ -212,7 +212,7 @@ def _evaluate(turn: _Turn) -> Message:
         try:
             if not route.joint_tokens:
                 bank.tokens.copy_(own_tokens(model, bank.inputs))
-                store.write_tokens(bank.generation, bank.entries, bank.tokens)
+                store.records.write_tokens(bank.generation, bank.entries, bank.tokens)
             splits = {s: read_held_out(store, s, bank, settings.retrieved) for s in (Split.VAL, Split.TEST)}
             found = {split: evaluate(model, bank, held_out, settings) for split, held_out in splits.items()}
             selection = _selection_accuracy(turn, model, found)

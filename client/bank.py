@@ -94,15 +94,15 @@ def read_bank(store: KeyStore, neighbours: int, progress: Progress | None = None
         generation = store.generation
         try:
             list_arrivals(store, progress)
-            entries, labels = store.read_entries(Split.TRAIN)
+            entries, labels = store.records.read_entries(Split.TRAIN)
             bank = Bank(
                 generation,
                 entries,
                 labels,
-                store.read_inputs(entries),
-                store.read_tokens(entries),
+                store.records.read_inputs(entries),
+                store.records.read_tokens(entries),
                 read_lists(store, entries, entries, neighbours),
-                torch.from_numpy(store.read_permanent(entries)),
+                torch.from_numpy(store.records.read_permanent(entries)),
             )
         except BankChanged:
             continue
@@ -118,14 +118,14 @@ def read_permanent_bank(store: KeyStore, neighbours: int) -> Bank:
     while True:
         generation = store.generation
         try:
-            everyone, all_labels = store.read_entries(Split.TRAIN)
-            chosen = store.read_permanent(everyone)
+            everyone, all_labels = store.records.read_entries(Split.TRAIN)
+            chosen = store.records.read_permanent(everyone)
             entries, labels = everyone[chosen], all_labels[torch.from_numpy(chosen)]
-            keys = store.read_keys(entries)
+            keys = store.records.read_keys(entries)
             lists = nearest(keys, keys, neighbours, own=torch.arange(len(entries)))
             tokens = Tokens.zeros(len(entries), store.description.exemplar_size)
             permanent = torch.ones(len(entries), dtype=torch.bool)
-            bank = Bank(generation, entries, labels, store.read_inputs(entries), tokens, lists, permanent)
+            bank = Bank(generation, entries, labels, store.records.read_inputs(entries), tokens, lists, permanent)
         except BankChanged:
             continue
         if store.generation == generation:
@@ -140,11 +140,11 @@ def read_permanent_held_out(store: KeyStore, split: Split, bank: Bank, neighbour
     BankChanged
         If an entry of the bank was deleted since.
     """
-    everyone, all_labels = store.read_entries(split)
-    chosen = store.read_permanent(everyone)
+    everyone, all_labels = store.records.read_entries(split)
+    chosen = store.records.read_permanent(everyone)
     entries, labels = everyone[chosen], all_labels[torch.from_numpy(chosen)]
-    lists = nearest(store.read_keys(entries), store.read_keys(bank.entries), neighbours)
-    return HeldOut(store.read_inputs(entries), labels, lists)
+    lists = nearest(store.records.read_keys(entries), store.records.read_keys(bank.entries), neighbours)
+    return HeldOut(store.records.read_inputs(entries), labels, lists)
 
 
 def read_held_out(store: KeyStore, split: Split, bank: Bank, neighbours: int) -> HeldOut:
@@ -155,8 +155,8 @@ def read_held_out(store: KeyStore, split: Split, bank: Bank, neighbours: int) ->
     BankChanged
         If entries were deleted since.
     """
-    entries, labels = store.read_entries(split)
-    held_out = HeldOut(store.read_inputs(entries), labels, read_lists(store, entries, bank.entries, neighbours))
+    entries, labels = store.records.read_entries(split)
+    held_out = HeldOut(store.records.read_inputs(entries), labels, read_lists(store, entries, bank.entries, neighbours))
     if store.generation != bank.generation:
         raise BankChanged("entries were deleted while the held-out records were being read")
     return held_out

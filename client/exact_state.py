@@ -67,10 +67,10 @@ def refresh_tokens(store: KeyStore, model: Munkey, progress: Callable[[int], Non
     """Compute all exemplar tokens of a store; not for sites where tokens are trained together with the weights."""
     while True:
         generation = store.generation
-        entries, _ = store.read_entries(Split.TRAIN)
+        entries, _ = store.records.read_entries(Split.TRAIN)
         try:
-            tokens = own_tokens(model, store.read_inputs(entries), progress=progress)
-            store.write_tokens(generation, entries, tokens)
+            tokens = own_tokens(model, store.records.read_inputs(entries), progress=progress)
+            store.records.write_tokens(generation, entries, tokens)
         except BankChanged:
             continue
         return
@@ -116,13 +116,13 @@ def compare_with_rebuilt(
                 deleted += int((~kept).sum())
                 chosen = torch.from_numpy(kept)
                 some = Encoding(encoding.keys[chosen], encoding.features[chosen])
-                built.enrol(records.select(kept), some, secret)
+                built.records.enrol(records.select(kept), some, secret)
                 if progress is not None:
                     progress(len(records))
             list_arrivals(built)
             if model is not None:
                 refresh_tokens(built, model)
-            count = sum(store.count(split) for split in Split)
+            count = sum(store.records.count(split) for split in Split)
             return Comparison(count, deleted, state_digest(store, neighbours), state_digest(built, neighbours))
 
 
@@ -132,8 +132,11 @@ def _deleted(store: KeyStore, records: Dataset, secret: FederationSecret) -> NDA
     references = [(secret.reference(record), secret.reference(subject)) for record, subject in pairs]
     gone = [
         # New consent lets a record in whose subject or image stays deleted.
-        store.has_deleted(record)
-        or ((store.refuses(record, subject) or store.has_deleted_image(image)) and not store.holds(record))
+        store.records.has_deleted(record)
+        or (
+            (store.records.refuses(record, subject) or store.records.has_deleted_image(image))
+            and not store.records.holds(record)
+        )
         for (record, subject), image in zip(references, records.images, strict=True)
     ]
     return np.array(gone, dtype=np.bool_)
@@ -141,7 +144,7 @@ def _deleted(store: KeyStore, records: Dataset, secret: FederationSecret) -> NDA
 
 def _held(store: KeyStore) -> Iterator[tuple[Dataset, Encoding]]:
     """Yield the records of a store as they were enrolled, in the order of their entries."""
-    described = [(split, *store.read_entries(split)) for split in Split]
+    described = [(split, *store.records.read_entries(split)) for split in Split]
     entries = np.concatenate([some for _, some, _ in described])
     order = np.argsort(entries)
     labels = np.concatenate([some.numpy() for _, _, some in described])[order]
@@ -150,9 +153,9 @@ def _held(store: KeyStore) -> Iterator[tuple[Dataset, Encoding]]:
     patches = store.description.image_path is ImagePath.PATCHES
     for rows in np.array_split(order, math.ceil(len(order) / _BLOCK) or 1):
         part = entries[rows]
-        inputs, keys = store.read_inputs(part), store.read_keys(part)
-        ids = np.array(store.read_identities(part), dtype=np.str_).reshape(len(part), 2)
-        permanent = store.read_permanent(part)
+        inputs, keys = store.records.read_inputs(part), store.records.read_keys(part)
+        ids = np.array(store.records.read_ids(part), dtype=np.str_).reshape(len(part), 2)
+        permanent = store.records.read_permanent(part)
         # On the frozen path a store holds no image, and enrolling needs none.
         images = inputs.numpy() if patches else np.zeros((len(part), 1, 1, 1), dtype=np.uint8)
         place = np.searchsorted(entries[order], part)

@@ -72,7 +72,7 @@ class Answering:
         KeyStoreError
             If a receipt is missing, and the service does not send its order again as it was.
         """
-        pending = [answer for answer in self._store.read_unacknowledged() if answer.number not in self._refused]
+        pending = [answer for answer in self._store.orders.read_unacknowledged() if answer.number not in self._refused]
         for first in range(0, len(pending), MOST_TOGETHER):
             answers = [self._proofs.answer(self._service, answer) for answer in pending[first : first + MOST_TOGETHER]]
             for _ in answers:
@@ -81,7 +81,7 @@ class Answering:
             for _ in taken:
                 hit(Failpoint.ANSWER_AFTER_SEND)
             if taken:
-                self._store.mark_acknowledged(*taken)
+                self._store.orders.mark_acknowledged(*taken)
             for _ in taken:
                 hit(Failpoint.ANSWER_NOTED)
 
@@ -133,7 +133,7 @@ def catch_up(
     with SiteProofs(store, clock=clock) as proofs:
         answering = Answering(store, service, proofs)
         answering.give()
-        orders = service.watch_together(store.description.site, store.last_order)
+        orders = service.watch_together(store.description.site, store.orders.last)
         applied = [answer for together in orders for answer in answering.apply(together)]
         store.finish_restoring()
         proofs.witness(service)
@@ -233,7 +233,7 @@ class DeletionAgent:
             answering = Answering(self._store, self._service, proofs)
             answering.give()
             proofs.witness(self._service)
-            site, last = self._store.description.site, self._store.last_order
+            site, last = self._store.description.site, self._store.orders.last
             for orders in self._service.watch_together(site, last, follow=True):
                 acknowledgements = answering.apply(orders)
                 proofs.witness(self._service)

@@ -89,11 +89,11 @@ def classify(model: Munkey, store: KeyStore, keys: Tensor, inputs: Tensor, setti
 def _read_nearest(model: Munkey, store: KeyStore, keys: Tensor, settings: Settings) -> tuple[Bank, NeighbourLists]:
     """Read those entries only that are among the K nearest of any image, and the images' lists among them."""
     generation = store.generation
-    entries, labels = store.read_entries(Split.TRAIN)
-    found = nearest(keys, store.read_keys(entries), settings.retrieved)
+    entries, labels = store.records.read_entries(Split.TRAIN)
+    found = nearest(keys, store.records.read_keys(entries), settings.retrieved)
     places = found.indices[found.indices != NONE].unique()
     chosen = entries[places.numpy()]
-    inputs = store.read_inputs(chosen)
+    inputs = store.records.read_inputs(chosen)
     bank = Bank(
         generation,
         chosen,
@@ -101,7 +101,7 @@ def _read_nearest(model: Munkey, store: KeyStore, keys: Tensor, settings: Settin
         inputs,
         _tokens(model, store, chosen, inputs, settings),
         NeighbourLists.empty(len(chosen), 1),
-        torch.from_numpy(store.read_permanent(chosen)),
+        torch.from_numpy(store.records.read_permanent(chosen)),
     )
     among = torch.where(found.indices == NONE, NONE, torch.searchsorted(places, found.indices.clamp_min(0)))
     return bank, NeighbourLists(among, found.similarities)
@@ -109,7 +109,7 @@ def _read_nearest(model: Munkey, store: KeyStore, keys: Tensor, settings: Settin
 
 def _tokens(model: Munkey, store: KeyStore, entries: NDArray[np.int64], inputs: Tensor, settings: Settings) -> Tokens:
     if GradientRoute.of(settings, model.shape).joint_tokens:
-        return store.read_tokens(entries)
+        return store.records.read_tokens(entries)
     # A fixed function of the record and these weights, whichever weights the site has last taken over.
     return own_tokens(model, inputs)
 

@@ -185,7 +185,7 @@ def tombstone_commitment(store: KeyStore, target: Target) -> bytes:
     else can tell whom they stand for.
     """
     if isinstance(target, Records):
-        named = sorted(map(store.hashes.record, target.references))
+        named = sorted(map(store.reference_hashes.record, target.references))
     else:
-        named = [store.hashes.subject(target.reference)] if isinstance(target, Subject) else []
+        named = [store.reference_hashes.subject(target.reference)] if isinstance(target, Subject) else []
     return hashlib.sha256(b"fedmunkey tombstones v1\x00" + b"".join(named)).digest()

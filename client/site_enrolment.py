@@ -12,7 +12,7 @@ from client.dataset import Split
 from client.exact_state import read_shared_model, refresh_tokens
 from client.key_store import KeyStore, StoreDescription
 from client.key_store.journal import Journal
-from client.key_store.key_file import clear_unused_keys, key_file_of, master_key_of
+from client.key_store.record_ciphers import cipher_file_of, clear_unused_keys, master_key_of
 from client.neighbour_index import list_arrivals
 from client.site import SiteFolder, describe_store, model_shape
 from common.deletion import DATA_PROTECTION_OFFICER
@@ -86,7 +86,7 @@ class SiteEnrolment:
                 )
             model_shape(self.settings, held)
             self._check_promise(held)
-            if not store.agrees_with(self.secret):
+            if not store.records.agrees_with(self.secret):
                 raise KeyStoreError(
                     f"the records in {self.folder.path} were enrolled with another federation secret; give that one"
                 )
@@ -126,7 +126,7 @@ class SiteEnrolment:
                     # The store last: without its keys it would be of no use.
                     if self.master_key is None:
                         os.link(master_key_of(made), master_key_of(kept))
-                    os.link(key_file_of(made), key_file_of(kept))
+                    os.link(cipher_file_of(made), cipher_file_of(kept))
                     os.link(Journal.of(made).path, Journal.of(kept).path)
                     os.link(made, kept)
         return self.folder.open()
@@ -183,7 +183,7 @@ def complete_arrivals(folder: SiteFolder, store: KeyStore, show: Callable[[str, 
         break
     model = read_shared_model(folder)
     if model is not None and store.description.guarantee is not Guarantee.EMPIRICAL:
-        total, done = store.count(Split.TRAIN), 0
+        total, done = store.records.count(Split.TRAIN), 0
 
         def count(more: int) -> None:
             nonlocal done

@@ -62,7 +62,7 @@ class SiteProofs:
         Raises
         ------
         KeyStoreError
-            As `KeyStore.apply` does.
+            As `AppliedOrders.apply_all` does.
         InvalidProof
             If the site's own files of keys cannot be used; nothing is deleted, refused or signed then.
         """
@@ -70,8 +70,8 @@ class SiteProofs:
 
     def carry_out_all(self, orders: Sequence[DeletionOrder]) -> list[Acknowledgement]:
         """Carry out or refuse several orders, which wait for the disk together; raises as `carry_out` does."""
-        last = self._store.last_order
-        answers = self._store.apply_all(orders, self._objection)
+        last = self._store.orders.last
+        answers = self._store.orders.apply_all(orders, self._objection)
         if self._key is None or self._book is None:
             return answers
         kept = self._book.read_all([order.number for order in orders])
@@ -104,7 +104,9 @@ class SiteProofs:
         """Look at the coordinator's log and return whether all is well; see `client.witness.witness`."""
         if self._book is None or not self._folder.trust.exists():
             return True
-        return witness(service, self._book, self._trust.read(), self._clock(), pending=self._store.unacknowledged())
+        return witness(
+            service, self._book, self._trust.read(), self._clock(), pending=self._store.orders.unacknowledged()
+        )
 
     def _objection(self, order: DeletionOrder) -> str:
         """Return why the site will not carry out an order; empty if it will."""
@@ -112,7 +114,7 @@ class SiteProofs:
             return ""
         trust = self._trusted()
         federation = self._folder.read_secret().federation_id
-        earlier = self._store.find_order(order.request.request_id)
+        earlier = self._store.orders.find(order.request.request_id)
         try:
             check_order(order, trust=trust, federation=federation, earlier=earlier, now=self._clock())
         except InvalidProof as error:

@@ -241,7 +241,7 @@ def _run(agent: DeletionAgent, stop: threading.Event) -> None:
 def _read(hospital: Hospital, settings: Settings) -> HospitalBank:
     with hospital.folder.open() as store:
         bank = read_bank(store, settings.retrieved)
-        return HospitalBank(bank, store.read_keys(bank.entries))
+        return HospitalBank(bank, store.records.read_keys(bank.entries))
 
 
 def _carry_out(service: DeletionService, request: DeletionRequest) -> RequestStatus:

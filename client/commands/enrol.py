@@ -97,7 +97,7 @@ def enrol(
     with enrolment.open() as store, progress_bars(quiet=as_json) as bars:
         enrolled = _add(enrolment, store, dataset, consents, bars)
         complete_arrivals(folder, store, shown_in(bars))
-        totals = {split.value: store.count(split) for split in Split}
+        totals = {split.value: store.records.count(split) for split in Split}
     _show(site, enrolled, totals, as_json)
 
 
@@ -106,7 +106,7 @@ def _add(
 ) -> Enrolled:
     """Encode and add the records that the store does not hold yet."""
     secret = enrolment.secret
-    held = np.array([store.holds(secret.reference(record)) for record in dataset.record_ids], dtype=np.bool_)
+    held = np.array([store.records.holds(secret.reference(record)) for record in dataset.record_ids], dtype=np.bool_)
     known = int(held.sum())
     task = bars.add_task("encoding images", total=len(dataset), completed=known)
     return Enrolled(known=known) + enrol_batches(

@@ -174,4 +174,4 @@ def _complete(folder: SiteFolder, bars: Progress, *, dry_run: bool) -> dict[str,
     with folder.open() as store:
         if not dry_run:
             complete_arrivals(folder, store, shown_in(bars))
-        return {split.value: store.count(split) for split in Split}
+        return {split.value: store.records.count(split) for split in Split}

@@ -117,7 +117,9 @@ class Enroller:
         """Encode and add records; return counts, and which were refused since they were deleted."""
         store, secret = self._open(), self._enrolment.secret
         counts = enrol(store, encode(self._enrolment.encoder, records), secret, new_consent=self._new_consent)
-        left_out = [bool(counts.refused) and not store.holds(secret.reference(name)) for name in records.record_ids]
+        left_out = [
+            bool(counts.refused) and not store.records.holds(secret.reference(name)) for name in records.record_ids
+        ]
         return counts, np.array(left_out, dtype=np.bool_)
 
     def _open(self) -> KeyStore:

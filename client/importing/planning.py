@@ -90,10 +90,10 @@ class Held:
         records: dict[str, HeldRecord] = {}
         splits: dict[str, set[Split]] = defaultdict(set)
         for split in Split:
-            entries, labels = store.read_entries(split)
-            permanent = store.read_permanent(entries)
+            entries, labels = store.records.read_entries(split)
+            permanent = store.records.read_permanent(entries)
             for rows in np.array_split(np.arange(len(entries)), len(entries) // 1024 + 1):
-                for row, (record, subject) in zip(rows, store.read_identities(entries[rows]), strict=True):
+                for row, (record, subject) in zip(rows, store.records.read_ids(entries[rows]), strict=True):
                     consent = Consent.PERMANENT if permanent[row] else Consent.REVOCABLE
                     records[record] = HeldRecord(subject, int(labels[row]), split, consent)
                     splits[subject].add(split)
@@ -222,7 +222,7 @@ class Planner:
         if self._store is None or row.record_id in self._held.records or row.record_id in self._new_consent:
             return
         references = (self._secret.reference(identifier) for identifier in (row.record_id, row.subject_id))
-        if self._store.refuses(*references):
+        if self._store.records.refuses(*references):
             raise _Refused(Reason.DELETED, DELETED)
 
     def _check_held(self, row: Row, label: int, split: Split, consent: Consent) -> None:

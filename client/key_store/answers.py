@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from client.key_store.contents import StoreDescription
-from common.deletion import Acknowledgement, SiteState
+from common.deletion import Acknowledgement, DeletionOrder, SiteState
 from common.guarantees import Guarantee, PrivacyLoss
 
 
@@ -34,3 +34,27 @@ def read_acknowledgements(
             record_loss=None if record is None else PrivacyLoss(record, description.delta),
             subject_loss=None if subject is None else PrivacyLoss(subject, description.delta, size),
         )
+
+
+def is_answered(connection: sqlite3.Connection, number: int) -> bool:
+    """Return whether an order was carried out or refused."""
+    return connection.execute("SELECT 1 FROM applied_orders WHERE number = ?", (number,)).fetchone() is not None
+
+
+def find_order(connection: sqlite3.Connection, request_id: str) -> int | None:
+    """Return the number of the first order that brought a request; None if none has."""
+    query = "SELECT min(number) FROM applied_orders WHERE request_id = ?"
+    found: int | None = connection.execute(query, (request_id,)).fetchone()[0]
+    return found
+
+
+def write_refusal(connection: sqlite3.Connection, order: DeletionOrder, reason: str) -> None:
+    """Write down, within the caller's transaction, that an order is refused, for a reason that names nobody.
+
+    The answer claims the weakest guarantee: what the order names is still there.
+    """
+    connection.execute(
+        "INSERT INTO applied_orders (number, request_id, state, records, entries, guarantee, seconds, "
+        "reason, last_training, subject_records, finished) VALUES (?, ?, ?, 0, 0, ?, 0, ?, 0, 1, 1)",
+        (order.number, order.request.request_id, SiteState.REFUSED.value, Guarantee.EMPIRICAL.value, reason),
+    )

@@ -49,12 +49,12 @@ def unseal(key: bytes, table: str, entry: int, sealed: bytes) -> bytes:
         ) from None
 
 
-def seal_identity(key: bytes, entry: int, record_id: str, subject_id: str) -> bytes:
+def seal_ids(key: bytes, entry: int, record_id: str, subject_id: str) -> bytes:
     """Encrypt a record's and its subject's id."""
     return seal(key, "identities", entry, json.dumps([record_id, subject_id]).encode())
 
 
-def unseal_identity(key: bytes, entry: int, sealed: bytes) -> tuple[str, str]:
+def unseal_ids(key: bytes, entry: int, sealed: bytes) -> tuple[str, str]:
     """Return the record's and the subject's id; raises as `unseal`."""
     record_id, subject_id = json.loads(unseal(key, "identities", entry, sealed))
     return record_id, subject_id

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
-from client.key_store.description import Identity, read_identity
 from client.key_store.journal import ANSWER, ANSWER_COLUMNS, INFLUENCE, TRAINING, TRAINING_COLUMNS, Journal, Line
+from client.key_store.store_secrets import StoreSecrets, read_secrets
 from common.deletion import SiteState
 from common.errors import KeyStoreError
 from common.guarantees import Guarantee, Influence
@@ -39,14 +39,14 @@ def write_again(connection: sqlite3.Connection, journal: Journal) -> None:
         logger.warning("the journal %s was missing; it was written again from the key store", journal.path)
 
 
-def find_journal(backup: sqlite3.Connection, identity: Identity, store: Path) -> Journal:
+def find_journal(backup: sqlite3.Connection, own: StoreSecrets, store: Path) -> Journal:
     """Return the journal beside a store that a backup is to replace, having checked that it is whole.
 
     Parameters
     ----------
     backup : sqlite3.Connection
         The backup.
-    identity : Identity
+    own : StoreSecrets
         The backup's.
     store : Path
         The store's file. If its journal is missing, it is written again from the store, where that can be read.
@@ -59,7 +59,7 @@ def find_journal(backup: sqlite3.Connection, identity: Identity, store: Path) ->
     journal = Journal.of(store)
     if not journal.path.exists() and store.exists():
         with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as live:
-            if read_identity(live, store).hashes == identity.hashes:
+            if read_secrets(live, store).reference_hashes == own.reference_hashes:
                 write_again(live, journal)
     if not journal.path.exists():
         raise KeyStoreError(
@@ -75,7 +75,7 @@ def find_journal(backup: sqlite3.Connection, identity: Identity, store: Path) ->
     return journal
 
 
-def assume_the_worst(backup: sqlite3.Connection, identity: Identity, store: Path) -> Journal:
+def assume_the_worst(backup: sqlite3.Connection, own: StoreSecrets, store: Path) -> Journal:
     """Begin a new journal, or go on with an incomplete one, that claims nothing for the records of a backup.
 
     Raises
@@ -85,7 +85,7 @@ def assume_the_worst(backup: sqlite3.Connection, identity: Identity, store: Path
     """
     journal = Journal.of(store)
     try:
-        find_journal(backup, identity, store)
+        find_journal(backup, own, store)
     except KeyStoreError:
         with suppress(FileExistsError):
             journal.create()
@@ -94,7 +94,7 @@ def assume_the_worst(backup: sqlite3.Connection, identity: Identity, store: Path
     else:
         raise KeyStoreError(f"the journal {journal.path} is whole; leave --without-journal out")
     journal.add(INFLUENCE, {"influence": Influence.UNBOUNDED.value, "permanent_only": 0})
-    if identity.description.guarantee is Guarantee.CERTIFIED:
+    if own.description.guarantee is Guarantee.CERTIFIED:
         (last,) = backup.execute("SELECT coalesce(max(id), 0) FROM noisy_training").fetchone()
         last = max([last, *(int(str(line["id"])) for line in journal.read(TRAINING))])
         # A step without noise: from here on no epsilon bounds what was told.

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from client.key_store.contents import StoreDescription
-from client.key_store.description import Identity
+from client.key_store.database import StoreDatabase
 from client.key_store.encryption import unseal
-from client.key_store.identities import ReferenceHashes
 from client.key_store.influence import bury, count_largest_subject, recall
-from client.key_store.journal import ANSWER_COLUMNS, Journal
-from client.key_store.key_file import KeyFile
+from client.key_store.journal import ANSWER_COLUMNS
 from client.key_store.privacy import PrivacyAccount
+from client.key_store.reference_hashes import ReferenceHashes
 from client.key_store.residue import MOST_FINGERPRINTED, Residue, fingerprint, spread
 from client.key_store.schema import CONTENTS
 from common.deletion import DeletionOrder, Records, SiteState, Subject, Target, WholeSite
@@ -36,16 +34,6 @@ _CLEAR = {
 }
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What a deletion needs beside the store's tables: its identity, keys, account and journal."""
-
-    identity: Identity
-    keys: KeyFile
-    privacy: PrivacyAccount
-    journal: Journal
-
-
 class _Held(NamedTuple):
     """A record that an order names."""
 
@@ -57,13 +45,13 @@ class _Held(NamedTuple):
     image_hash: bytes
 
 
-def remove(connection: sqlite3.Connection, order: DeletionOrder, around: Surroundings) -> None:
+def remove(database: StoreDatabase, privacy: PrivacyAccount, order: DeletionOrder) -> None:
     """Delete what an order names, leave tombstones and write its answer down, within the caller's transaction."""
-    identity = around.identity
-    target, hashes = order.request.target, identity.hashes
+    connection = database.connection
+    target, hashes = order.request.target, database.reference_hashes
     found = _select(connection, target, hashes)
     named = _named(target, hashes)
-    answer = _answer(connection, order, found, recall(connection, named), identity.description, around.privacy)
+    answer = _answer(connection, order, found, recall(connection, named), database.description, privacy)
     # A subject's tombstone remembers the most that was held of any of its records.
     influences = [Influence(held.influence) for held in found]
     strongest = max(influences, key=list(Influence).index, default=Influence.NONE)
@@ -73,7 +61,7 @@ def remove(connection: sqlite3.Connection, order: DeletionOrder, around: Surroun
     bury(connection, buried)
     for held in found:
         bury(connection, {held.image_hash: Influence(held.influence)})
-    _remember_bytes(connection, order.number, found, around)
+    _remember_bytes(database, order.number, found)
     connection.executemany(
         "INSERT INTO doomed_keys (entry, number) VALUES (?, ?)", [(held.entry, order.number) for held in found]
     )
@@ -106,20 +94,20 @@ def _give_remembered_answer(connection: sqlite3.Connection, order: DeletionOrder
     )
 
 
-def _remember_bytes(connection: sqlite3.Connection, number: int, found: Sequence[_Held], around: Surroundings) -> None:
+def _remember_bytes(database: StoreDatabase, number: int, found: Sequence[_Held]) -> None:
     """Keep the fingerprints of what an order is about to overwrite, of some thousand records if it is of more."""
-    packed, windows = fingerprint(around.identity.hashes.key, _contents(connection, found, around.keys))
-    connection.execute("INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)", (number, packed, windows))
+    packed, windows = fingerprint(database.reference_hashes.key, _contents(database, found))
+    database.connection.execute("INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)", (number, packed, windows))
 
 
-def _contents(connection: sqlite3.Connection, found: Sequence[_Held], keys: KeyFile) -> Iterator[tuple[Residue, bytes]]:
+def _contents(database: StoreDatabase, found: Sequence[_Held]) -> Iterator[tuple[Residue, bytes]]:
     """Yield the bytes of records, encrypted and in the clear."""
     # Reading all of a large site would keep its deletion waiting for minutes.
     for held in spread(found, MOST_FINGERPRINTED):
-        slot = keys.read_slots(np.array([held.entry]))[0]
+        slot = database.ciphers.read_slots(np.array([held.entry]))[0]
         yield Residue.WRAPPED_KEY, slot[:-4]
         sealed = dict(
-            connection.execute(
+            database.connection.execute(
                 "SELECT 'keys', content FROM keys WHERE entry = :entry "
                 "UNION ALL SELECT 'inputs', content FROM inputs WHERE entry = :entry "
                 "UNION ALL SELECT 'tokens', content FROM tokens WHERE entry = :entry "
@@ -129,7 +117,7 @@ def _contents(connection: sqlite3.Connection, found: Sequence[_Held], keys: KeyF
         )
         yield from ((_SEALED[table], content) for table, content in sealed.items() if any(content))
         if any(slot):
-            key = keys.read(np.array([held.entry]))[0]
+            key = database.ciphers.read(np.array([held.entry]))[0]
             yield Residue.RECORD_KEY, key
             for table, content in sealed.items():
                 if any(content):

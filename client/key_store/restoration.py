@@ -13,12 +13,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.key_store.description import read_identity
 from client.key_store.influence import bury, raise_influence_where
 from client.key_store.journal import ANSWER, ANSWER_COLUMNS, INFLUENCE, TAKEN_BACK, TRAINING, TRAINING_COLUMNS, Journal
-from client.key_store.key_file import KeyFile, key_file_of, master_key_of, read_master_key
 from client.key_store.lost_journal import assume_the_worst, find_journal
+from client.key_store.record_ciphers import RecordCiphers, cipher_file_of, master_key_of, read_master_key
 from client.key_store.schema import CONTENTS, check_version, connect, explaining_locks, writing
+from client.key_store.store_secrets import read_secrets
 from common.errors import KeyStoreError
 from common.guarantees import Influence
 
@@ -107,11 +107,11 @@ def restore(backup: Path, store: Path, *, without_journal: bool = False) -> Rest
     return restored
 
 
-def finish_restoring(connection: sqlite3.Connection, keys: KeyFile) -> int:
+def finish_restoring(connection: sqlite3.Connection, ciphers: RecordCiphers) -> int:
     """Drop records without keys and keys without records, and let the store be used; return the records dropped."""
     with writing(connection):
         rows = connection.execute("SELECT entry, record_hash, image_hash, influence FROM records").fetchall()
-        held = set(keys.held().tolist())
+        held = set(ciphers.held().tolist())
         dropped = [row for row in rows if row[0] not in held]
         for entry, record_hash, image_hash, influence in dropped:
             for table in CONTENTS:
@@ -120,7 +120,7 @@ def finish_restoring(connection: sqlite3.Connection, keys: KeyFile) -> int:
             connection.execute("DELETE FROM records WHERE entry = ?", (entry,))
             bury(connection, {record_hash: Influence(influence)})
             bury(connection, {image_hash: Influence(influence)})
-        keys.destroy(held - {row[0] for row in rows})
+        ciphers.destroy(held - {row[0] for row in rows})
         connection.execute("DELETE FROM remembered_answers")
         connection.execute("UPDATE description SET restored = 0, generation = generation + 1")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -135,15 +135,13 @@ def _check_whole(connection: sqlite3.Connection, backup: Path) -> None:
 
 def _prepare(connection: sqlite3.Connection, backup: Path, store: Path, without_journal: bool) -> Restored:
     """Take over into a copy of the backup what the site must not forget."""
-    identity = read_identity(connection, backup)
-    keys = KeyFile(
-        key_file_of(store), read_master_key(identity.master_key or master_key_of(store)), identity.hashes.key
-    )
-    with closing(keys):
-        held, slots = set(keys.held().tolist()), keys.slots
+    own = read_secrets(connection, backup)
+    master_key = read_master_key(own.master_key or master_key_of(store))
+    with closing(RecordCiphers(cipher_file_of(store), master_key, own.reference_hashes.key)) as ciphers:
+        held, slots = set(ciphers.held().tolist()), ciphers.slots
     entries = {entry for (entry,) in connection.execute("SELECT entry FROM records")}
     (last_order,) = connection.execute("SELECT coalesce(max(number), 0) FROM applied_orders").fetchone()
-    journal = (assume_the_worst if without_journal else find_journal)(connection, identity, store)
+    journal = (assume_the_worst if without_journal else find_journal)(connection, own, store)
     with writing(connection):
         # Training under way in the replaced store must not take this one's generation for its own.
         jump = 1 + secrets.randbits(40)

@@ -69,7 +69,7 @@ def _delete(stores: Sequence[KeyStore], number: int, secret: FederationSecret) -
     for store in stores:
         order = DeletionOrder(number, SITE, request)
         start = time.perf_counter()
-        answer = store.apply(order)
+        answer = store.orders.apply(order)
         seconds.append(time.perf_counter() - start)
         if answer.entries != _RECORDS_OF_A_SUBJECT:
             raise AssertionError(f"{answer.entries} entries were deleted")

@@ -109,7 +109,7 @@ def _delete(store: KeyStore, number: int, secret: FederationSecret, watch: _Stop
     target = Subject(secret.reference(subject_name(number)))
     order = DeletionOrder(number, SITE, DeletionRequest(f"bench-{number}", DATA_PROTECTION_OFFICER, target))
     start = time.perf_counter()
-    answer = store.apply(order)
+    answer = store.orders.apply(order)
     end = time.perf_counter()
     if answer.entries != _RECORDS_OF_A_SUBJECT:
         raise AssertionError(f"{answer.entries} entries were deleted")
@@ -117,7 +117,7 @@ def _delete(store: KeyStore, number: int, secret: FederationSecret, watch: _Stop
 
 
 def _holds_bytes(store: KeyStore, number: int, folder: Path, count: Callable[[int], None]) -> bool:
-    check = store.check_erasure(number, [folder])
+    check = store.orders.check_erasure(number, [folder])
     count(1)
     return not check.erased
 

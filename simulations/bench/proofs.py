@@ -96,7 +96,7 @@ def _at_a_site(bench: Bench, folder: Path) -> Result:
                 order = next(iter(service.watch(SITES[0], number - 1)))
                 for place, (store, site) in enumerate(zip(sites, proofs, strict=True)):
                     seconds[number - 1, place] = _answer(site, order, service, shown, acknowledge=place == 0)
-                    store.mark_acknowledged(number)
+                    store.orders.mark_acknowledged(number)
                 progress(1)
     extra = 1000 * (seconds[:, 0] - seconds[:, 1])
     note = f"median of {count} orders, beside a site without keys; without the network and the coordinator's time"

@@ -36,7 +36,7 @@ def train_site(path: Path, _progress: Callable[[int], None]) -> int:
         bank = read_bank(store, settings.retrieved)
         with suppress(_EnoughSteps):
             train(model, bank, settings, round_number=1, generator=torch.Generator(), after_step=_stop)
-        store.write_tokens(bank.generation, bank.entries, bank.tokens)
+        store.records.write_tokens(bank.generation, bank.entries, bank.tokens)
     return peak_memory()
 
 

@@ -97,11 +97,11 @@ class SyntheticStore:
         with KeyStore(path, connection) as store, _filling(connection):
             for first in range(1, self.records + 1, _BLOCK):
                 entries = np.arange(first, min(first + _BLOCK, self.records + 1))
-                store.enrol(*self._enrolled(entries, draws), secret)
-                store.write_tokens(store.generation, entries, self._tokens(len(entries), draws))
+                store.records.enrol(*self._enrolled(entries, draws), secret)
+                store.records.write_tokens(store.generation, entries, self._tokens(len(entries), draws))
                 if self.lists:
                     lists = self._lists(entries, draws)
-                    store.write_neighbours(store.generation, entries, lists, np.arange(1, self.records + 1))
+                    store.records.write_neighbours(store.generation, entries, lists, np.arange(1, self.records + 1))
                 if progress is not None:
                     progress(len(entries))
 

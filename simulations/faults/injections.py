@@ -87,11 +87,11 @@ def import_again(stage: Stage) -> None:
     site = _site(stage)
     model = stage.federation.model.sites[site.name]
     with site.folder.open() as store:
-        gone = [n for n in model.labels if not store.holds(stage.federation.record_reference(n))]
+        gone = [n for n in model.labels if not store.records.holds(stage.federation.record_reference(n))]
         tried = stage.chance.sample(gone, min(len(gone), _REIMPORTED))
         if tried:
             records, encoding = batch(stage.federation, tried)
-            came = store.enrol(records, encoding, stage.federation.secret)
+            came = store.records.enrol(records, encoding, stage.federation.secret)
             if came.refused != len(tried):
                 stage.surprises.append(f"{came.added} of {len(tried)} deleted records could be enrolled again")
 

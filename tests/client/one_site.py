@@ -174,11 +174,11 @@ def delete_during_training(
 
         def step(done: int, total: int) -> None:
             steps.append(done)
-            if at(done, total) and store.last_order == 0:
+            if at(done, total) and store.orders.last == 0:
                 federation.order_deletion(*records)
                 with federation.folder.open() as agent:
                     for order in federation.service.watch(NAME, 0):
-                        agent.apply(order)
+                        agent.orders.apply(order)
             look(done, total)
 
         return step

@@ -253,7 +253,7 @@ def certified(make_federation: Callable[..., Federation], folder: str = NAME, **
 
 def spent_by(federation: Federation) -> list[NoisySteps]:
     with federation.folder.open() as store:
-        return store.spent()
+        return store.privacy.spent()
 
 
 def test_certified_round_is_entered_in_the_key_store_and_told_without_a_loss(
@@ -267,7 +267,7 @@ def test_certified_round_is_entered_in_the_key_store_and_told_without_a_loss(
 
         assert spent_by(federation) == [spending_of_round(federation.settings)] * number
         with federation.folder.open() as store:
-            loss = store.privacy_loss()
+            loss = store.privacy.loss()
         metrics = trained.content.metric_records[METRICS]
         assert set(metrics) == {"num-examples", "train-loss", "epsilon", "delta"}
         assert math.isnan(float(str(metrics["train-loss"])))
@@ -325,7 +325,7 @@ def test_training_that_a_deletion_overtakes_before_the_reply_is_spent_once(
         federation.order_deletion(3)
         with federation.folder.open() as agent:
             for order in federation.service.watch(NAME, 0):
-                agent.apply(order)
+                agent.orders.apply(order)
 
     # The training is released by then, and its weights have not left.
     overtaken = Plan({Failpoint.WRITE_BACK_AFTER_COMMIT: Action(Act.KILL, at=1)})
@@ -398,11 +398,11 @@ def test_records_are_marked_with_the_influence_of_their_training(
 
     federation.ask(MessageType.EVALUATE)
     with federation.folder.open() as store:
-        assert store.count_influences() == {Influence.NONE: TRAIN + VAL + TEST}
+        assert store.records.count_influences() == {Influence.NONE: TRAIN + VAL + TEST}
 
     federation.ask(MessageType.TRAIN)
     with federation.folder.open() as store:
-        assert store.count_influences() == expected
+        assert store.records.count_influences() == expected
 
 
 def test_exact_deletion_of_a_record_is_exact_only_where_it_has_not_trained(

@@ -56,12 +56,12 @@ def test_enrolled_records_are_in_the_store(
 
     enrolled = enrol(store, encode(encoder, records), secret, progress=finished.append)
 
-    entries, labels = store.read_entries(Split.TRAIN)
+    entries, labels = store.records.read_entries(Split.TRAIN)
     assert enrolled == Enrolled(added=7)
     assert finished == [3, 3, 1]
     assert labels.tolist() == records.labels.tolist()
-    assert torch.equal(store.read_inputs(entries), torch.from_numpy(records.images))
-    assert torch.allclose(store.read_keys(entries), encoder.encode(torch.from_numpy(records.images)).keys)
+    assert torch.equal(store.records.read_inputs(entries), torch.from_numpy(records.images))
+    assert torch.allclose(store.records.read_keys(entries), encoder.encode(torch.from_numpy(records.images)).keys)
 
 
 def test_counts_are_those_of_all_batches(
@@ -72,7 +72,7 @@ def test_counts_are_those_of_all_batches(
     order: Callable[..., DeletionOrder],
 ) -> None:
     enrol(store, encode(encoder, make_records(range(4))), secret)
-    store.apply(order(1, 0, 3))
+    store.orders.apply(order(1, 0, 3))
     records = make_records(range(7))
     consented = frozenset({str(records.record_ids[3])})
 

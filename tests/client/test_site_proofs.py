@@ -112,7 +112,7 @@ def test_receipt_holds_no_reference_and_no_id(filled: KeyStore) -> None:
         answer = proofs.carry_out(order(1, signed_request(target=subject(3))))
 
     payload = read_envelope(answer.receipt).payload
-    for secret in (SECRET.reference(subject_id(3)).hex(), subject_id(3), filled.hashes.key.hex()):
+    for secret in (SECRET.reference(subject_id(3)).hex(), subject_id(3), filled.reference_hashes.key.hex()):
         assert secret.encode() not in payload
 
 
@@ -147,9 +147,9 @@ def test_refused_order_deletes_nothing_and_is_answered_with_a_signed_reason(
     assert reason in answer.reason
     assert receipt.answer.reason == answer.reason
     assert receipt.tombstones is None
-    assert sum(filled.count_consents().values()) == 10
-    assert filled.last_order == 1
-    assert not filled.has_deleted(SECRET.reference(subject_id(3)))
+    assert sum(filled.records.count_consents().values()) == 10
+    assert filled.orders.last == 1
+    assert not filled.records.has_deleted(SECRET.reference(subject_id(3)))
 
 
 def test_refusal_stays_even_if_the_requester_is_trusted_later(filled: KeyStore) -> None:
@@ -173,7 +173,7 @@ def test_replayed_request_is_refused(filled: KeyStore) -> None:
 
     assert [answer.state for answer in (replayed, changed)] == [SiteState.REFUSED] * 2
     assert replayed.reason.startswith("replayed: order 1")
-    assert sum(filled.count_consents().values()) == 9
+    assert sum(filled.records.count_consents().values()) == 9
 
 
 def test_backlog_is_answered_with_receipts_and_a_replay_in_it_is_refused(filled: KeyStore) -> None:
@@ -220,7 +220,7 @@ def test_site_whose_files_cannot_be_used_deletes_nothing(filled: KeyStore) -> No
     with pytest.raises(InvalidProof, match="chmod 600"):
         proofs_of(filled)
 
-    assert filled.last_order == 0
+    assert filled.orders.last == 0
 
 
 def test_receipt_that_a_crash_kept_from_being_signed_is_signed_later(
@@ -228,7 +228,7 @@ def test_receipt_that_a_crash_kept_from_being_signed_is_signed_later(
 ) -> None:
     coordinator.submit(signed_request(target=subject(3)))
     (made,) = coordinator.watch(SITE, 0)
-    filled.apply(made)
+    filled.orders.apply(made)
 
     catch_up(filled, coordinator, clock=lambda: NOW)
 
@@ -239,7 +239,7 @@ def test_receipt_that_a_crash_kept_from_being_signed_is_signed_later(
 
 def test_order_that_is_sent_again_in_another_form_gets_no_receipt(filled: KeyStore) -> None:
     made = order(1, signed_request(target=subject(3)))
-    filled.apply(made)
+    filled.orders.apply(made)
 
     with proofs_of(filled) as proofs:
         for other in (
@@ -257,7 +257,7 @@ def test_every_receipt_is_shown_to_be_in_the_log(filled: KeyStore, coordinator: 
         coordinator.submit(signed_request(f"request-{number}", subject(number)))
         catch_up(filled, coordinator, clock=lambda: NOW)
 
-    assert sum(filled.count_consents().values()) == 6
+    assert sum(filled.records.count_consents().values()) == 6
     with ReceiptBook(SiteFolder(filled.path.parent).proofs) as book:
         head = book.head()
         assert book.count() == (4, 4)
@@ -345,12 +345,12 @@ def test_answer_that_the_coordinator_openly_refuses_raises_no_alarm(
     with monkeypatch.context() as refusing:
         refusing.setattr(CoordinatorProofs, "check_receipt", refuse)
         catch_up(witnessed, coordinator, clock=lambda: NOW)
-    assert [answer.number for answer in witnessed.read_unacknowledged()] == [3]
+    assert [answer.number for answer in witnessed.orders.read_unacknowledged()] == [3]
     assert alarms(witnessed) == []
 
     catch_up(witnessed, coordinator, clock=lambda: NOW)
 
-    assert witnessed.read_unacknowledged() == []
+    assert witnessed.orders.read_unacknowledged() == []
     assert alarms(witnessed) == []
 
 

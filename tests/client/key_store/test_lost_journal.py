@@ -28,10 +28,10 @@ STEPS = NoisySteps(1, 1.0, 4.0)
 
 
 def train(store: KeyStore) -> None:
-    entries, _ = store.read_entries(Split.TRAIN)
+    entries, _ = store.records.read_entries(Split.TRAIN)
     tokens = Tokens.zeros(len(entries), store.description.exemplar_size)
-    training = store.begin_training(STEPS, 1)
-    store.write_tokens(store.generation, entries, tokens, used=Influence.BOUNDED, training=training)
+    training = store.privacy.begin(STEPS, 1)
+    store.records.write_tokens(store.generation, entries, tokens, used=Influence.BOUNDED, training=training)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def damage(store: KeyStore) -> None:
 def test_missing_journal_is_written_again_from_its_store_aloud(
     trained: KeyStore, order: Order, reopen: Reopen, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trained.apply(order(1, 1))
+    trained.orders.apply(order(1, 1))
     told = {kind: lines(trained, kind) for kind in (ANSWER, TRAINING, INFLUENCE)}
     lose(trained)
 
@@ -88,10 +88,10 @@ def test_nothing_is_trained_or_answered_beside_a_journal_that_is_lost_meanwhile(
     with pytest.raises(KeyStoreError, match=r"keystore\.journal is missing; put it back, or stop every process"):
         train(trained)
     with pytest.raises(KeyStoreError, match=r"keystore\.journal is missing"):
-        trained.apply(order(1, 1))
+        trained.orders.apply(order(1, 1))
 
-    assert trained.spent() == [STEPS]
-    (answer,) = reopen(trained).read_unacknowledged()
+    assert trained.privacy.spent() == [STEPS]
+    (answer,) = reopen(trained).orders.read_unacknowledged()
     assert (answer.number, answer.records) == (1, 1)
 
 
@@ -101,7 +101,7 @@ def test_restoring_beside_a_readable_store_takes_its_account(trained: KeyStore, 
 
     restore(backup, trained.path)
 
-    assert trained.spent() == [STEPS, STEPS]
+    assert trained.privacy.spent() == [STEPS, STEPS]
 
 
 def test_restoring_without_journal_and_store_is_refused_with_a_way_out(trained: KeyStore, backup: Path) -> None:
@@ -119,7 +119,7 @@ def test_restoring_without_journal_and_store_is_refused_with_a_way_out(trained: 
 def test_journal_that_lacks_what_the_backup_knows_is_refused(
     trained: KeyStore, order: Order, tmp_path: Path, kind: str
 ) -> None:
-    trained.apply(order(1, 1))
+    trained.orders.apply(order(1, 1))
     trained.back_up(tmp_path / "tuesday.backup", NOW)
     kept = [line for line in trained.journal.path.read_text().splitlines() if f'"kind": "{kind}"' not in line]
     trained.journal.path.write_text("\n".join(kept) + "\n")
@@ -142,15 +142,15 @@ def test_whoever_restores_without_a_journal_claims_nothing_any_more(
 
     with KeyStore.open(trained.path) as store:
         store.finish_restoring()
-        assert store.privacy_loss().epsilon == math.inf
+        assert store.privacy.loss().epsilon == math.inf
         with pytest.raises(PrivacyBudgetSpent, match="the privacy budget is spent: epsilon is inf"):
-            store.begin_training(STEPS, 2)
-        answer = store.apply(order(1, 1))
+            store.privacy.begin(STEPS, 2)
+        answer = store.orders.apply(order(1, 1))
     assert (answer.records, answer.guarantee) == (1, Guarantee.EMPIRICAL)
     # That must not be forgotten by restoring once more.
     restore(backup, trained.path)
     with KeyStore.open(trained.path) as store:
-        assert store.privacy_loss().epsilon == math.inf
+        assert store.privacy.loss().epsilon == math.inf
 
 
 def test_whole_journal_is_not_thrown_away(trained: KeyStore, backup: Path) -> None:

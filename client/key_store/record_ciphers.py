@@ -34,7 +34,7 @@ _WRAPPED_BYTES = _NONCE_BYTES + KEY_BYTES + 16
 _BLOCK = 8192
 
 
-def key_file_of(store: Path) -> Path:
+def cipher_file_of(store: Path) -> Path:
     """Return where the wrapped keys of a store lie."""
     return store.with_suffix(".keys")
 
@@ -52,7 +52,7 @@ def clear_unused_keys(store: Path) -> None:
     KeyStoreError
         If there are keys of records: their store is lost, and may have a backup.
     """
-    keys = key_file_of(store)
+    keys = cipher_file_of(store)
     if keys.exists() and keys.stat().st_size > SLOT_BYTES:
         raise KeyStoreError(
             f"{keys} has the keys of a key store that is not there; restore it (munkey-client restore), "
@@ -64,7 +64,7 @@ def clear_unused_keys(store: Path) -> None:
         master_key_of(store).unlink(missing_ok=True)
 
 
-class KeyFile:
+class RecordCiphers:
     """The wrapped keys of one store.
 
     Parameters
@@ -102,7 +102,7 @@ class KeyFile:
             )
 
     @classmethod
-    def create(cls, path: Path, master: bytes, store: bytes) -> KeyFile:
+    def create(cls, path: Path, master: bytes, store: bytes) -> RecordCiphers:
         """Make an empty file that only its owner can read; raises `KeyStoreError` if there is one or it cannot be."""
         try:
             make_file(path, _header(master, store))
