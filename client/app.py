@@ -206,25 +206,23 @@ def _evaluate(turn: _Turn) -> Message:
         return _take_over(turn)
     settings, store = turn.settings, turn.store
     route = GradientRoute.of(settings, model_shape(settings, store.description))
-    while True:
-        model = turn.load_model()
+    model = turn.load_model()
+
+    def measure(_generation: int) -> tuple[dict[Split, Evaluation], dict[str, float | int]]:
         bank = read_bank(store, settings.retrieved)
-        try:
-            if not route.joint_tokens:
-                bank.tokens.copy_(own_tokens(model, bank.inputs))
-                store.records.write_tokens(bank.generation, bank.entries, bank.tokens)
-            splits = {s: read_held_out(store, s, bank, settings.retrieved) for s in (Split.VAL, Split.TEST)}
-            found = {split: evaluate(model, bank, held_out, settings) for split, held_out in splits.items()}
-            selection = _selection_accuracy(turn, model, found)
-        except BankChanged:
-            continue
-        if store.generation == bank.generation:
-            break
+        if not route.joint_tokens:
+            bank.tokens.copy_(own_tokens(model, bank.inputs))
+            store.records.write_tokens(bank.generation, bank.entries, bank.tokens)
+        splits = {s: read_held_out(store, s, bank, settings.retrieved) for s in (Split.VAL, Split.TEST)}
+        found = {split: evaluate(model, bank, held_out, settings) for split, held_out in splits.items()}
+        counts = {"entries": len(bank), "num-examples": len(splits[Split.TEST].labels)}
+        return found, {**counts, "selection-accuracy": _selection_accuracy(turn, model, found)}
+
+    found, metrics = store.until_unchanged(measure)
     turn.folder.write_shared_weights(model, settings)
-    metrics: dict[str, float | int] = {"entries": len(bank), "selection-accuracy": selection}
     for split, results in found.items():
         metrics |= {f"{split}-{name.replace('_', '-')}": value for name, value in asdict(results).items()}
-    return turn.reply({**metrics, **_privacy(turn), "num-examples": len(splits[Split.TEST].labels)})
+    return turn.reply({**metrics, **_privacy(turn)})
 
 
 def _take_over(turn: _Turn) -> Message:

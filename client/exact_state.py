@@ -24,7 +24,7 @@ from client.site import SiteFolder
 from client.state_digest import state_digest
 from common.checkpoints import read_checkpoint
 from common.encoders import Encoding
-from common.errors import BankChanged, KeyStoreError
+from common.errors import KeyStoreError
 from common.guarantees import Guarantee
 from common.model import Munkey
 from common.references import FederationSecret
@@ -65,15 +65,13 @@ def read_shared_model(folder: SiteFolder) -> Munkey | None:
 
 def refresh_tokens(store: KeyStore, model: Munkey, progress: Callable[[int], None] | None = None) -> None:
     """Compute all exemplar tokens of a store; not for sites where tokens are trained together with the weights."""
-    while True:
-        generation = store.generation
+
+    def refresh(generation: int) -> None:
         entries, _ = store.records.read_entries(Split.TRAIN)
-        try:
-            tokens = own_tokens(model, store.records.read_inputs(entries), progress=progress)
-            store.records.write_tokens(generation, entries, tokens)
-        except BankChanged:
-            continue
-        return
+        tokens = own_tokens(model, store.records.read_inputs(entries), progress=progress)
+        store.records.write_tokens(generation, entries, tokens)
+
+    store.until_unchanged(refresh)
 
 
 def compare_with_rebuilt(

@@ -15,7 +15,6 @@ from client.evaluation import predict
 from client.exemplar_tokens import own_tokens
 from client.gradient_routes import GradientRoute
 from client.key_store import KeyStore, Tokens
-from common.errors import BankChanged
 from common.model import Munkey
 from common.neighbours import NONE, NeighbourLists, nearest
 from common.settings import Settings
@@ -71,14 +70,7 @@ def classify(model: Munkey, store: KeyStore, keys: Tensor, inputs: Tensor, setti
     settings : Settings
         What the model was trained with: K, the aggregation, and the guarantee, which says where tokens come from.
     """
-    while True:
-        generation = store.generation
-        try:
-            bank, lists = _read_nearest(model, store, keys, settings)
-        except BankChanged:
-            continue
-        if store.generation == generation:
-            break
+    bank, lists = store.until_unchanged(lambda generation: _read_nearest(model, store, generation, keys, settings))
     probabilities = predict(model, bank, inputs, lists, settings)
     return [
         Prediction(tuple(row.tolist()), _neighbours(bank, indices, similarities))
@@ -86,9 +78,10 @@ def classify(model: Munkey, store: KeyStore, keys: Tensor, inputs: Tensor, setti
     ]
 
 
-def _read_nearest(model: Munkey, store: KeyStore, keys: Tensor, settings: Settings) -> tuple[Bank, NeighbourLists]:
+def _read_nearest(
+    model: Munkey, store: KeyStore, generation: int, keys: Tensor, settings: Settings
+) -> tuple[Bank, NeighbourLists]:
     """Read those entries only that are among the K nearest of any image, and the images' lists among them."""
-    generation = store.generation
     entries, labels = store.records.read_entries(Split.TRAIN)
     found = nearest(keys, store.records.read_keys(entries), settings.retrieved)
     places = found.indices[found.indices != NONE].unique()

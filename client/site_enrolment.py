@@ -17,7 +17,7 @@ from client.neighbour_index import list_arrivals
 from client.site import SiteFolder, describe_store, model_shape
 from common.deletion import DATA_PROTECTION_OFFICER
 from common.encoders import Encoder
-from common.errors import BankChanged, InvalidInput, KeyStoreError
+from common.errors import InvalidInput, KeyStoreError
 from common.guarantees import Guarantee
 from common.model import ModelShape
 from common.references import FederationSecret
@@ -174,13 +174,8 @@ def complete_arrivals(folder: SiteFolder, store: KeyStore, show: Callable[[str, 
     show : callable
         Called with what is being done, and how much of how much is.
     """
-    while True:
-        try:
-            list_arrivals(store, show)
-        except BankChanged:
-            # The site's agent carried out a deletion meanwhile; what is left to list is listed without it.
-            continue
-        break
+    # The site's agent may carry out a deletion meanwhile; what is left to list is then listed without it.
+    store.until_unchanged(lambda _: list_arrivals(store, show))
     model = read_shared_model(folder)
     if model is not None and store.description.guarantee is not Guarantee.EMPIRICAL:
         total, done = store.records.count(Split.TRAIN), 0

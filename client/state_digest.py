@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from client.dataset import Split
 from client.key_store import KeyStore
 from client.neighbour_index import list_arrivals, read_lists
-from common.errors import BankChanged
 from common.neighbours import NONE
 
 _DOMAIN = b"fedmunkey site state 1"
@@ -54,18 +53,16 @@ def state_digest(store: KeyStore, neighbours: int) -> str:
     str
         Hexadecimal SHA-256.
     """
-    while True:
-        generation = store.generation
-        digest = hashlib.sha256()
-        try:
-            list_arrivals(store)
-            for field in _fields(store, neighbours):
-                # The lengths make the fields, and what follows what, readable from the digested bytes again.
-                digest.update(_number(len(field)) + field)
-        except BankChanged:
-            continue
-        if store.generation == generation:
-            return digest.hexdigest()
+
+    def digest(_generation: int) -> str:
+        digested = hashlib.sha256()
+        list_arrivals(store)
+        for field in _fields(store, neighbours):
+            # The lengths make the fields, and what follows what, readable from the digested bytes again.
+            digested.update(_number(len(field)) + field)
+        return digested.hexdigest()
+
+    return store.until_unchanged(digest)
 
 
 def _fields(store: KeyStore, neighbours: int) -> Iterator[bytes]:

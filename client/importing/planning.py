@@ -15,7 +15,6 @@ from client.importing.conventions import Conventions
 from client.importing.manifest import Manifest, Row
 from client.importing.refusals import Reason, Refusal
 from client.key_store import KeyStore
-from common.errors import BankChanged
 from common.references import FederationSecret
 
 DELETED = "the record or its subject was deleted; --new-consent lets it in again"
@@ -79,11 +78,7 @@ class Held:
     @classmethod
     def read(cls, store: KeyStore) -> Held:
         """Read it; deletions that come meanwhile are seen, or are carried out later."""
-        while True:
-            try:
-                return cls._read(store)
-            except BankChanged:
-                continue
+        return store.until_unchanged(lambda _: cls._read(store))
 
     @classmethod
     def _read(cls, store: KeyStore) -> Held:

@@ -7,10 +7,11 @@ computed from a bank that deletions have changed since is refused (`BankChanged`
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from client.key_store.contents import StoreDescription
 from client.key_store.creation import create_files
@@ -24,7 +25,9 @@ from client.key_store.records import HeldRecords
 from client.key_store.reference_hashes import ReferenceHashes
 from client.key_store.restoration import back_up, finish_restoring
 from client.key_store.schema import cannot_be_used, check_version, connect, create_indexes
-from common.errors import KeyStoreError
+from common.errors import BankChanged, KeyStoreError
+
+T = TypeVar("T")
 
 
 class KeyStore:
@@ -133,6 +136,20 @@ class KeyStore:
     def generation(self) -> int:
         """How many deletions have changed the bank; training compares it to see whether what it read still holds."""
         return self.database.generation
+
+    def until_unchanged(self, read: Callable[[int], T]) -> T:
+        """Return what `read` makes of the bank of a generation; it is called again until no deletion came meanwhile.
+
+        It may raise `BankChanged` as soon as it sees that one has.
+        """
+        while True:
+            generation = self.generation
+            try:
+                found = read(generation)
+            except BankChanged:
+                continue
+            if self.generation == generation:
+                return found
 
     @property
     def is_restored(self) -> bool:

@@ -387,7 +387,7 @@ def test_deletion_meanwhile_leads_to_the_state_without_the_record(
             filled.orders.apply(orders.pop())
         return read_inputs(entries)
 
-    monkeypatch.setattr(filled, "read_inputs", delete_and_read)
+    monkeypatch.setattr(filled.records, "read_inputs", delete_and_read)
 
     assert digest_of(filled, K) == digest_of(anew, K)
 
