@@ -152,9 +152,7 @@ def _explain(error: Any, address: str) -> FedmunkeyError:
 def _signing_key(site: SiteFolder) -> SigningKey:
     """Return the key with which a site signs requests and receipts; one is made if there is none."""
     if not site.signing_key.exists():
-        key = SigningKey.generate()
-        key.write(site.signing_key)
-        site.signing_key.with_suffix(".pub").write_bytes(key.public.pem())
+        SigningKey.generate().write_pair(site.signing_key)
     return SigningKey.read(site.signing_key)
 
 

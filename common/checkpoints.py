@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,11 @@ from torch import Tensor
 
 from common.errors import InvalidWeights
 from common.model import ModelShape, Munkey
+from common.private_files import replace_file
 
 _FORMAT = 1
+_MODE = 0o666
+"""Weights are for whomever the process's umask lets read them."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: weight.contiguous().cpu() for name, weight in checkpoint.weights.items()}
-    _replace(path, save(weights))
-    _replace(_beside(path), (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+    replace_file(path, save(weights), _MODE)
+    replace_file(_beside(path), (json.dumps(content, indent=2, sort_keys=True) + "\n").encode(), _MODE)
 
 
 def read_checkpoint(path: Path, *, expected: ModelShape | None = None, encoder: str | None = None) -> Checkpoint:
@@ -117,12 +119,3 @@ def _read_both(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _beside(path: Path) -> Path:
     return path.with_suffix(".json")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

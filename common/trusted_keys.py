@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InvalidProof
+from common.private_files import replace_file
 from common.signing.canonical import parse_json, take
 from common.signing.dsse import Envelope
 from common.signing.keys import PublicKey
@@ -170,12 +171,7 @@ class TrustedKeys:
     def write(self, path: Path) -> None:
         """Write the keys, in place of a file that is there, all or nothing."""
         lines = json.dumps({"keys": [_document(key) for key in self.keys]}, indent=2, ensure_ascii=False)
-        beside = path.with_name(f"{path.name}.{os.getpid()}")
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), "w") as file:
-            file.write(lines + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        replace_file(path, f"{lines}\n".encode())
 
 
 def _document(key: TrustedKey) -> dict[str, Any]:

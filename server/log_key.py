@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,11 +40,5 @@ def open_log_key(path: Path | None, ledger: str) -> tuple[Path, SigningKey]:
 def _make(path: Path) -> None:
     """Make a key that appears complete or not at all; of several services that are started at once one makes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    key, aside = SigningKey.generate(), path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        key.write(aside)
-        with suppress(FileExistsError):
-            os.link(aside, path)
-            path.with_suffix(".pub").write_bytes(key.public.pem())
-    finally:
-        aside.unlink(missing_ok=True)
+    with suppress(FileExistsError):
+        SigningKey.generate().write_pair(path)

@@ -39,11 +39,9 @@ def new(file: _FileArgument = None, site_dir: _SiteDirOption = None, as_json: Js
     path = _path(file, site_dir)
     key = SigningKey.generate()
     try:
-        key.write(path)
+        public = key.write_pair(path)
     except FileExistsError:
         raise InvalidProof(f"{path} is there already; a key is never overwritten, name another file") from None
-    public = path.with_suffix(".pub")
-    public.write_bytes(key.public.pem())
     _show(key.public, as_json, path, public)
 
 

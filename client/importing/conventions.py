@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, replace
 
 from client.importing.pictures import Choices
 from client.importing.splits import SplitRule
 from client.site import SiteFolder
 from common.errors import KeyStoreError
+from common.private_files import replace_file
 from common.settings import ConfigValue, ImageShape
 
 _FILE = "pictures.json"
@@ -89,10 +89,4 @@ def write_conventions(folder: SiteFolder, conventions: Conventions) -> None:
         "splits": {"seed": conventions.rule.seed, "val": conventions.rule.val, "test": conventions.rule.test},
         "settings": conventions.settings,
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(content, file, indent=2, sort_keys=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    replace_file(path, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode(), 0o600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from common.errors import InvalidInput
+from common.private_files import replace_file
 
 _HEADER = ("row", "reason", "detail")
 
@@ -75,12 +77,11 @@ def check_report(path: Path, manifest: Path) -> None:
 
 def write_report(path: Path, refusals: Iterable[Refusal]) -> None:
     """Write refused rows as CSV to a file that only its owner can read; it appears complete or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(_HEADER)
-        writer.writerows((refusal.row, refusal.reason.value, refusal.detail) for refusal in sorted(refusals))
-    partial.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(_HEADER)
+    writer.writerows((refusal.row, refusal.reason.value, refusal.detail) for refusal in sorted(refusals))
+    replace_file(path, text.getvalue().encode(), 0o600)
 
 
 def _is_report(path: Path) -> bool:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from common.errors import InvalidProof
+from common.private_files import write_private
 from common.signing.canonical import read_hex
 
 SIGNATURE_BYTES = 64
@@ -127,8 +128,14 @@ class SigningKey:
         pem = self._key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(pem)
+        write_private(path, pem)
+
+    def write_pair(self, path: Path) -> Path:
+        """Write the key as `write` does, and its public part beside it; return the public part's path."""
+        self.write(path)
+        public = path.with_suffix(".pub")
+        public.write_bytes(self.public.pem())
+        return public
 
 
 def _read_file(path: Path, *, private: bool = False) -> bytes:

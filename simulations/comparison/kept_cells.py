@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from common.private_files import replace_file
 from simulations.comparison.cell import Outcome
 
 _FORMAT = 1
@@ -39,9 +39,7 @@ class KeptCells:
         path = self._path(cell)
         path.parent.mkdir(parents=True, exist_ok=True)
         document = {"format": _FORMAT, "cell": cell, "outcomes": [outcome.to_json() for outcome in outcomes]}
-        draft = path.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
-        draft.replace(path)
+        replace_file(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
 
     def _path(self, cell: dict[str, Any]) -> Path:
         text = json.dumps({"format": _FORMAT, **cell}, sort_keys=True)
