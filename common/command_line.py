@@ -25,6 +25,9 @@ from common.guarantees import Guarantee, PrivacyLoss
 
 INTERRUPTED = 130
 
+_PRINTED = {"requestId": "request_id", "recordLoss": "record_loss", "subjectLoss": "subject_loss"}
+_SAID = ("records", "entries", "guarantee", "record_loss", "subject_loss", "seconds")
+
 
 def application(summary: str, group: type[TyperGroup] | None = None) -> typer.Typer:
     """Make an empty command line; `summary` is the first line of its help, `group` has commands of its own."""
@@ -125,11 +128,14 @@ def loss_words(loss: PrivacyLoss | None) -> str:
     return "" if loss is None else f"{_epsilon(loss)} for {loss.records} record{'s' * (loss.records != 1)}"
 
 
-def loss_document(loss: PrivacyLoss | None) -> dict[str, Any] | None:
-    """Return a privacy loss as the JSON that `--json` prints; an epsilon of null is no bound, JSON has no infinity."""
-    if loss is None:
-        return None
-    return {"epsilon": finite(loss.epsilon), "delta": loss.delta, "records": loss.records}
+def loss_document(loss: PrivacyLoss | None) -> dict[str, float | int | None] | None:
+    """Return a privacy loss as the JSON that `--json` prints."""
+    return None if loss is None else loss.to_document()
+
+
+def answer_document(answer: Acknowledgement) -> dict[str, Any]:
+    """Return an answer as the JSON that `--json` prints."""
+    return {_PRINTED.get(name, name): value for name, value in answer.to_document().items()}
 
 
 def finite(number: float) -> float | None:
@@ -168,16 +174,12 @@ def _target_document(status: RequestStatus) -> dict[str, Any]:
 
 def _progress_document(progress: SiteProgress) -> dict[str, Any]:
     answer = progress.acknowledgement
+    document = {} if answer is None else answer_document(answer)
     return {
         "site": progress.site,
         "order": progress.number,
         "state": progress.state.value,
-        "records": answer.records if answer else None,
-        "entries": answer.entries if answer else None,
-        "guarantee": answer.guarantee.value if answer else None,
-        "record_loss": loss_document(answer.record_loss) if answer else None,
-        "subject_loss": loss_document(answer.subject_loss) if answer else None,
-        "seconds": answer.seconds if answer else None,
+        **{name: document.get(name) for name in _SAID},
         "reason": progress.reason or (answer.reason if answer else ""),
         "acknowledged_at": progress.acknowledged_at.isoformat() if progress.acknowledged_at else None,
     }

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from common.acknowledgement import Acknowledgement
 from common.deletion_states import RequestState, SiteState
 from common.errors import InvalidDeletion
-from common.guarantees import Guarantee, PrivacyLoss
 from common.references import REFERENCE_BYTES
 
 __all__ = [
@@ -133,48 +133,6 @@ class DeletionOrder:
     number: int
     site: str
     request: DeletionRequest
-
-
-@dataclass(frozen=True)
-class Acknowledgement:
-    """What a site answers once an order is carried out.
-
-    Attributes
-    ----------
-    number, site, request_id
-        Which order.
-    state : SiteState
-        `ERASED`, `NOTHING_HELD` or `REFUSED`.
-    records : int
-        Records that were erased.
-    entries : int
-        Bank entries among them (held-out records have none).
-    guarantee : Guarantee
-        What the deletion means for the shared weights.
-    seconds : float
-        From the beginning of the site's transaction to the moment when no file holds the erased bytes.
-    reason : str
-        Why an order was refused; empty otherwise.
-    record_loss, subject_loss : PrivacyLoss, optional
-        What the shared weights that left the site before the deletion may still tell of one erased record, and of all
-        training records together that one subject of the erased records had at the site. Both are there where the
-        guarantee is `CERTIFIED`, and only there.
-    receipt : bytes
-        The site's DSSE envelope (`common.receipts`); empty if it has no key. It repeats what the answer says.
-    """
-
-    number: int
-    site: str
-    request_id: str
-    state: SiteState
-    records: int
-    entries: int
-    guarantee: Guarantee
-    seconds: float
-    reason: str = ""
-    record_loss: PrivacyLoss | None = None
-    subject_loss: PrivacyLoss | None = None
-    receipt: bytes = field(default=b"", compare=False, repr=False, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -69,3 +70,8 @@ class PrivacyLoss:
     epsilon: float
     delta: float
     records: int = 1
+
+    def to_document(self) -> dict[str, float | int | None]:
+        """Return the loss JSON-ready; an epsilon of null is no bound, JSON has no infinity."""
+        epsilon = self.epsilon if math.isfinite(self.epsilon) else None
+        return {"epsilon": epsilon, "delta": self.delta, "records": self.records}

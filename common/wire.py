@@ -25,7 +25,6 @@ from common.deletion import (
     WholeSite,
 )
 from common.errors import InvalidDeletion
-from common.guarantees import Guarantee, PrivacyLoss
 from common.log_heads import LogProof, LogUpdate
 from common.signing.statements import read_envelope
 from protos import deletion_pb2
@@ -38,13 +37,6 @@ MAXIMUM_REFERENCES = 1_000_000
 
 MAXIMUM_PAGE = 1000
 """Requests that one page may have."""
-
-_GUARANTEES = {
-    Guarantee.EXACT: deletion_pb2.GUARANTEE_EXACT,
-    Guarantee.CERTIFIED: deletion_pb2.GUARANTEE_CERTIFIED,
-    Guarantee.EMPIRICAL: deletion_pb2.GUARANTEE_EMPIRICAL,
-}
-_GUARANTEES_FROM_WIRE = {int(number): guarantee for guarantee, number in _GUARANTEES.items()}
 
 _STATES = {
     SiteState.PENDING: deletion_pb2.SITE_STATE_PENDING,
@@ -165,51 +157,21 @@ def joined(stream: Iterable[deletion_pb2.WatchResponse]) -> Iterator[tuple[Delet
 
 def acknowledgement_to_wire(acknowledgement: Acknowledgement) -> deletion_pb2.Acknowledgement:
     """Write a site's answer."""
-    _check_losses(acknowledgement)
     with writing("an acknowledgement"):
         return deletion_pb2.Acknowledgement(
-            number=acknowledgement.number,
-            site=acknowledgement.site,
-            request_id=acknowledgement.request_id,
-            state=_STATES[acknowledgement.state],
-            records=acknowledgement.records,
-            entries=acknowledgement.entries,
-            guarantee=_GUARANTEES[acknowledgement.guarantee],
-            seconds=acknowledgement.seconds,
-            reason=acknowledgement.reason,
-            record_loss=_loss_to_wire(acknowledgement.record_loss),
-            subject_loss=_loss_to_wire(acknowledgement.subject_loss),
-            receipt=acknowledgement.receipt,
+            site=acknowledgement.site, document=acknowledgement.to_json(), receipt=acknowledgement.receipt
         )
 
 
 def acknowledgement_from_wire(message: deletion_pb2.Acknowledgement) -> Acknowledgement:
     """Read a site's answer.
 
-    Raises
-    ------
-    InvalidDeletion
-        If its state or guarantee is missing, or one that this version does not know; if it is certified and does not
-        say what remains, or says it and is not certified.
+    Raises `InvalidDeletion` if it is none that a site can give, or if it is of another site than the message says: who
+    may answer is decided by what the message says.
     """
-    guarantee = _GUARANTEES_FROM_WIRE.get(message.guarantee)
-    if guarantee is None:
-        raise InvalidDeletion(f"an acknowledgement has an unknown guarantee ({int(message.guarantee)})")
-    acknowledgement = Acknowledgement(
-        number=message.number,
-        site=message.site,
-        request_id=message.request_id,
-        state=_state_from_wire(message.state),
-        records=message.records,
-        entries=message.entries,
-        guarantee=guarantee,
-        seconds=message.seconds,
-        reason=message.reason,
-        record_loss=_loss_from_wire(message.record_loss) if message.HasField("record_loss") else None,
-        subject_loss=_loss_from_wire(message.subject_loss) if message.HasField("subject_loss") else None,
-        receipt=message.receipt,
-    )
-    _check_losses(acknowledgement)
+    acknowledgement = Acknowledgement.from_json(message.document, message.receipt)
+    if acknowledgement.site != message.site:
+        raise InvalidDeletion(f"an acknowledgement of site {message.site!r} holds one of {acknowledgement.site!r}")
     return acknowledgement
 
 
@@ -308,42 +270,10 @@ def log_update_from_wire(message: deletion_pb2.GetLogHeadResponse) -> LogUpdate 
     )
 
 
-def _loss_to_wire(loss: PrivacyLoss | None) -> deletion_pb2.PrivacyLoss | None:
-    if loss is None:
-        return None
-    return deletion_pb2.PrivacyLoss(epsilon=loss.epsilon, delta=loss.delta, records=loss.records)
-
-
-def _loss_from_wire(message: deletion_pb2.PrivacyLoss) -> PrivacyLoss:
-    return PrivacyLoss(message.epsilon, message.delta, message.records)
-
-
-def _check_losses(acknowledgement: Acknowledgement) -> None:
-    """Check that an answer bounds what remains if, and only if, it is certified; raises `InvalidDeletion` if not."""
-    losses = [loss for loss in (acknowledgement.record_loss, acknowledgement.subject_loss) if loss is not None]
-    certified = acknowledgement.guarantee is Guarantee.CERTIFIED
-    if len(losses) != (2 if certified else 0):
-        raise InvalidDeletion(
-            f"an acknowledgement is {acknowledgement.guarantee} and has {len(losses)} privacy losses; a certified one "
-            "has those of a record and of a subject, others have none"
-        )
-    for loss in losses:
-        # Not a number is not at least 0 either.
-        if not loss.epsilon >= 0 or not 0 <= loss.delta < 1 or loss.records < 1:
-            raise InvalidDeletion(
-                f"an acknowledgement has a privacy loss of epsilon = {loss.epsilon}, delta = {loss.delta} for "
-                f"{loss.records} records; epsilon is at least 0, delta from 0 to below 1, records at least 1"
-            )
-    if certified and losses[0].records != 1:
-        raise InvalidDeletion(
-            f"an acknowledgement gives the privacy loss of {losses[0].records} records as that of one"
-        )
-
-
 def _state_from_wire(number: int) -> SiteState:
     state = _STATES_FROM_WIRE.get(number)
     if state is None:
-        raise InvalidDeletion(f"a site's answer has an unknown state ({int(number)})")
+        raise InvalidDeletion(f"a site's part has an unknown state ({int(number)})")
     return state
 
 

@@ -76,15 +76,5 @@ def orders_table(answers: Iterable[Acknowledgement]) -> Table:
 
 def order_document(answer: Acknowledgement) -> dict[str, Any]:
     """Return an applied order as the JSON that `--json` prints."""
-    return {
-        "order": answer.number,
-        "request_id": answer.request_id,
-        "state": answer.state.value,
-        "records": answer.records,
-        "entries": answer.entries,
-        "guarantee": answer.guarantee.value,
-        "record_loss": command_line.loss_document(answer.record_loss),
-        "subject_loss": command_line.loss_document(answer.subject_loss),
-        "seconds": answer.seconds,
-        "reason": answer.reason,
-    }
+    document = command_line.answer_document(answer)
+    return {name: document[name] for name in document if name != "site"}

@@ -66,7 +66,7 @@ class AppliedOrders:
 
     def read_answers(self) -> list[Acknowledgement]:
         """Return the answers to every order that this site has applied, oldest first."""
-        return list(read_acknowledgements(self._connection, self._database.description, "TRUE"))
+        return list(read_acknowledgements(self._connection, self._database.description, "finished = 1"))
 
     def read_unacknowledged(self) -> list[Acknowledgement]:
         """Return the answers that the deletion service has not been told yet, oldest first.

@@ -157,7 +157,14 @@ def test_words_name_sites_that_were_not_asked_and_those_that_refused(case: Proof
     verified = verify_certificate(case.certificate, TRUST)
     first, second = verified.receipts
     refusal = replace(
-        first.answer, state=SiteState.REFUSED, records=0, entries=0, reason="expired", guarantee=Guarantee.EMPIRICAL
+        first.answer,
+        state=SiteState.REFUSED,
+        records=0,
+        entries=0,
+        reason="expired",
+        guarantee=Guarantee.EMPIRICAL,
+        record_loss=None,
+        subject_loss=None,
     )
     without = replace(verified, receipts=(replace(first, answer=refusal),), signed_by=verified.signed_by[:1])
 

@@ -14,11 +14,10 @@ from typing import Any
 import grpc
 import pytest
 
-from common.deletion import Acknowledgement, DeletionRequest, SiteState, WholeSite
+from common.deletion import DeletionRequest, WholeSite
 from common.deletion_channel import DeletionChannel, is_loopback, split_address
 from common.deletion_service import MOST_TOGETHER
 from common.errors import InvalidDeletion, InvalidSetting, ServiceUnavailable
-from common.guarantees import Guarantee
 from protos import deletion_pb2
 from protos.deletion_pb2_grpc import DeletionServicer, add_DeletionServicer_to_server
 
@@ -243,10 +242,6 @@ def test_closed_channel_answers_no_call(channel: DeletionChannel) -> None:
 
 
 def test_what_no_message_can_carry_is_refused(channel: DeletionChannel) -> None:
-    answer = Acknowledgement(-1, "hospital-1", "request-1", SiteState.ERASED, 1, 1, Guarantee.EMPIRICAL, 0.5)
-
-    with pytest.raises(InvalidDeletion):
-        channel.acknowledge(answer)
     with pytest.raises(InvalidDeletion):
         channel.watch("hospital-1", -1)
     with pytest.raises(InvalidDeletion):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,14 +128,9 @@ def test_officer_reads_what_certified_sites_leave_together(
     run(*words, *officer)
     for site, losses in ((SITE, (1.0, 2.0)), (OTHER, (0.5, 0.5))):
         record, subject = losses
-        answer = Acknowledgement(1, site, "request-1", SiteState.ERASED, 1, 1, Guarantee.CERTIFIED, 0.25)
-        ledger.acknowledge(
-            replace(
-                answer,
-                record_loss=PrivacyLoss(record, 1e-5),
-                subject_loss=PrivacyLoss(subject, 1e-5, 1 if record == subject else 2),
-            )
-        )
+        bounds = (PrivacyLoss(record, 1e-5), PrivacyLoss(subject, 1e-5, 1 if record == subject else 2))
+        counts = (SiteState.ERASED, 1, 1, Guarantee.CERTIFIED, 0.25, "")
+        ledger.acknowledge(Acknowledgement(1, site, "request-1", *counts, *bounds))
 
     shown = run(*words, *officer)
     document = run(*words, *officer, "--json").json
