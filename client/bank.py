@@ -28,10 +28,8 @@ class Bank:
         The key store's generation when this was read.
     entries : ndarray
         (n,) int64 entry numbers, ascending.
-    labels : Tensor
-        (n,) int64.
-    inputs : Tensor
-        (n, *input_shape): what the image path reads.
+    labels, inputs
+        (n,) int64, and (n, *input_shape): what the image path reads.
     tokens : Tokens
         Offsets and their optimiser state; training updates them in place.
     lists : NeighbourLists
@@ -81,14 +79,8 @@ class HeldOut:
 def read_bank(store: KeyStore, neighbours: int, progress: Progress | None = None) -> Bank:
     """Read the bank, bringing its neighbour lists up to date first.
 
-    Parameters
-    ----------
-    store : KeyStore
-        The site's key store.
-    neighbours : int
-        K: lists that deletions have made shorter are searched again.
-    progress : callable, optional
-        Called with what is being done, and how much of how much is.
+    Lists that deletions have made shorter than K are searched again. `progress` is called with what is being done, and
+    how much of how much is.
     """
 
     def read(generation: int) -> Bank:

@@ -35,16 +35,9 @@ _BLOCK = 1024
 
 @dataclass(frozen=True)
 class Comparison:
-    """A site's state and the one that was built anew.
+    """The digests, in hexadecimal SHA-256, of a site's state and of the one that was built anew.
 
-    Attributes
-    ----------
-    records : int
-        Records in both, of all splits.
-    deleted : int
-        Records of the files that were left out since the site has deleted them.
-    state, built : str
-        Hexadecimal SHA-256 digests.
+    `records` are in both, of all splits; `deleted` ones of the files were left out since the site has deleted them.
     """
 
     records: int
@@ -81,20 +74,10 @@ def compare_with_rebuilt(
 ) -> Comparison:
     """Build a site's state anew and compare digests; the site's own store is only read, and its lists are completed.
 
-    Parameters
-    ----------
-    folder : SiteFolder
-        The site.
-    batches : iterable, optional
-        The site's records as they were enrolled, in the same order, encoded again; those that the site has deleted are
-        left out. Without them, the records that the store holds are enrolled again, with their keys and inputs.
-    progress : callable, optional
-        Called with the number of records finished since the last call.
-
-    Raises
-    ------
-    KeyStoreError
-        If the site has not promised `exact`.
+    `batches` are the site's records as they were enrolled, in the same order, encoded again; those that the site has
+    deleted are left out. Without them, the records that the store holds are enrolled again, with their keys and inputs.
+    `progress` is called with the number of records finished since the last call. Raises `KeyStoreError` if the site has
+    not promised `exact`.
     """
     secret = folder.read_secret()
     model = read_shared_model(folder)

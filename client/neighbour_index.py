@@ -28,17 +28,8 @@ _BLOCK = 8192
 def list_arrivals(store: KeyStore, progress: Progress | None = None) -> None:
     """Give a neighbour list to every record without one, and put new entries into the lists that there are.
 
-    Parameters
-    ----------
-    store : KeyStore
-        The site's key store; the lists are written to it.
-    progress : callable, optional
-        Called with what is being done, and how many lists of how many are.
-
-    Raises
-    ------
-    BankChanged
-        If entries were deleted meanwhile. What was written before is true, and another call finishes the rest.
+    `progress` is called with what is being done, and how many lists of how many are. Raises `BankChanged` if entries
+    were deleted meanwhile; what was written before is true, and another call finishes the rest.
     """
     generation = store.generation
     unlisted = store.records.read_unlisted()
@@ -59,19 +50,8 @@ def list_arrivals(store: KeyStore, progress: Progress | None = None) -> None:
 def read_lists(store: KeyStore, entries: NDArray[np.int64], bank: NDArray[np.int64], neighbours: int) -> NeighbourLists:
     """Return the lists of some entries as positions in the bank, searching again where deletions left fewer than K.
 
-    Parameters
-    ----------
-    store : KeyStore
-        The site's key store; lists that are searched again are written to it.
-    entries, bank : ndarray
-        Ascending entry numbers.
-    neighbours : int
-        K.
-
-    Raises
-    ------
-    BankChanged
-        If entries were deleted meanwhile, or records of the bank arrived that `list_arrivals` has not seen.
+    Both are ascending entry numbers. Lists that are searched again are written to the store. Raises `BankChanged` if
+    entries were deleted meanwhile, or records of the bank arrived that `list_arrivals` has not seen.
     """
     generation = store.generation
     lists = store.records.read_neighbours(entries, bank)

@@ -130,13 +130,13 @@ def catch_up(
     ServiceUnavailable
         If the service cannot be reached; what was applied stays applied.
     """
-    with SiteProofs(store, clock=clock) as proofs:
-        answering = Answering(store, service, proofs)
-        answering.give()
-        orders = service.watch_together(store.description.site, store.orders.last)
-        applied = [answer for together in orders for answer in answering.apply(together)]
-        store.finish_restoring()
-        proofs.witness(service)
+    proofs = SiteProofs(store, clock=clock)
+    answering = Answering(store, service, proofs)
+    answering.give()
+    orders = service.watch_together(store.description.site, store.orders.last)
+    applied = [answer for together in orders for answer in answering.apply(together)]
+    store.finish_restoring()
+    proofs.witness(service)
     return applied
 
 
@@ -229,15 +229,15 @@ class DeletionAgent:
     def _follow(self) -> None:
         if self._store.is_restored:
             catch_up(self._store, self._service)
-        with SiteProofs(self._store) as proofs:
-            answering = Answering(self._store, self._service, proofs)
-            answering.give()
+        proofs = SiteProofs(self._store)
+        answering = Answering(self._store, self._service, proofs)
+        answering.give()
+        proofs.witness(self._service)
+        site, last = self._store.description.site, self._store.orders.last
+        for orders in self._service.watch_together(site, last, follow=True):
+            acknowledgements = answering.apply(orders)
             proofs.witness(self._service)
-            site, last = self._store.description.site, self._store.orders.last
-            for orders in self._service.watch_together(site, last, follow=True):
-                acknowledgements = answering.apply(orders)
-                proofs.witness(self._service)
-                self._pauses = pauses(self._draw)
-                if self._on_order is not None:
-                    for acknowledgement in acknowledgements:
-                        self._on_order(acknowledgement)
+            self._pauses = pauses(self._draw)
+            if self._on_order is not None:
+                for acknowledgement in acknowledgements:
+                    self._on_order(acknowledgement)

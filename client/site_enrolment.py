@@ -127,7 +127,7 @@ class SiteEnrolment:
                     if self.master_key is None:
                         os.link(master_key_of(made), master_key_of(kept))
                     os.link(cipher_file_of(made), cipher_file_of(kept))
-                    os.link(Journal.of(made).path, Journal.of(kept).path)
+                    os.link(Journal(made).path, Journal(kept).path)
                     os.link(made, kept)
         return self.folder.open()
 

@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from client.key_store import KeyStore
 from client.receipts import ReceiptBook, tombstone_commitment
@@ -27,7 +25,7 @@ from common.trusted_keys import Role, TrustedKey, TrustedKeys
 
 
 class SiteProofs:
-    """What stands between a site's key store and the orders that come; it is a context manager.
+    """What stands between a site's key store and the orders that come.
 
     Parameters
     ----------
@@ -43,18 +41,8 @@ class SiteProofs:
         self._clock = clock
         self._folder = SiteFolder(store.path.parent)
         self._key = SigningKey.read(self._folder.signing_key) if self._folder.signing_key.exists() else None
-        needed = self._key is not None or self._folder.trust.exists()
-        self._book = ReceiptBook(self._folder.proofs) if needed else None
+        self._book = ReceiptBook(store.journal)
         self._trust = _TrustFile(self._folder.trust)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._book is not None:
-            self._book.close()
 
     def carry_out(self, order: DeletionOrder) -> Acknowledgement:
         """Carry out an order, or refuse it; an order that was answered before keeps its answer.
@@ -72,7 +60,7 @@ class SiteProofs:
         """Carry out or refuse several orders, which wait for the disk together; raises as `carry_out` does."""
         last = self._store.orders.last
         answers = self._store.orders.apply_all(orders, self._objection)
-        if self._key is None or self._book is None:
+        if self._key is None:
             return answers
         kept = self._book.read_all([order.number for order in orders])
         missing = {
@@ -89,11 +77,10 @@ class SiteProofs:
 
         A receipt that a crash kept from being signed is signed now; for that the service is asked for the order again.
         """
-        if self._key is None or self._book is None:
+        if self._key is None:
             return answer
-        kept = self._book.read(answer.number)
-        if kept is not None:
-            return replace(answer, receipt=kept)
+        if kept := self._book.read_all([answer.number]):
+            return replace(answer, receipt=kept[answer.number])
         order = next(iter(service.watch(answer.site, answer.number - 1)), None)
         if order is None:
             raise _other_order(answer)
@@ -102,7 +89,7 @@ class SiteProofs:
 
     def witness(self, service: DeletionService) -> bool:
         """Look at the coordinator's log and return whether all is well; see `client.witness.witness`."""
-        if self._book is None or not self._folder.trust.exists():
+        if not self._folder.trust.exists():
             return True
         return witness(
             service, self._book, self._trust.read(), self._clock(), pending=self._store.orders.unacknowledged()
@@ -140,7 +127,7 @@ class SiteProofs:
 
     def _sign(self, order: DeletionOrder, answer: Acknowledgement, *, again: bool) -> bytes:
         """Return the receipt of an answer that has none."""
-        if self._key is None or self._book is None:
+        if self._key is None:
             raise AssertionError("a site without a key signs nothing")
         if again:
             self._check_same(order, answer)

@@ -36,22 +36,10 @@ _Entries = NDArray[np.int64]
 
 
 def state_digest(store: KeyStore, neighbours: int) -> str:
-    """Digest a site's state, after bringing its neighbour lists up to date.
+    """Return the hexadecimal SHA-256 of a site's state, with K neighbours of each record, having completed lists first.
 
     Records are read some at a time, so that memory does not grow with their keys, inputs and tokens. Nothing should
     train on the store meanwhile: some tokens would be digested as they were before, others as they are afterwards.
-
-    Parameters
-    ----------
-    store : KeyStore
-        The site's key store; lists that are out of date are written to it.
-    neighbours : int
-        K: how many neighbours of each record count.
-
-    Returns
-    -------
-    str
-        Hexadecimal SHA-256.
     """
 
     def digest(_generation: int) -> str:

@@ -15,22 +15,9 @@ from common.errors import KeyStoreError
 
 
 def create_files(path: Path, description: StoreDescription, noise_key: bytes | None, master_key: Path | None) -> None:
-    """Make the SQLite file of an empty store, its master key, key file and journal.
-
-    Parameters
-    ----------
-    path : Path
-        The SQLite file, which must not be there.
-    description, noise_key, master_key
-        As for `KeyStore.create`.
-
-    Raises
-    ------
-    KeyStoreError
-        If a file is there already or cannot be written; nothing that was made is left then.
-    """
+    """Make the SQLite file of an empty store, its master key, key file and journal, as `KeyStore.create` says."""
     check_noise_key(noise_key)
-    ciphers, journal, master = cipher_file_of(path), Journal.of(path), master_key or master_key_of(path)
+    ciphers, journal, master = cipher_file_of(path), Journal(path), master_key or master_key_of(path)
     for file in (ciphers, journal.path):
         if file.exists() and not path.exists():
             raise KeyStoreError(f"{file} is there already, of another store; choose another folder")
@@ -51,7 +38,7 @@ def create_files(path: Path, description: StoreDescription, noise_key: bytes | N
             key = make_master_key(master)
             write_description(connection, description, noise_key, master_key)
             journal.create()
-            made += [journal.path, ciphers]
+            made += [*journal.files, ciphers]
             RecordCiphers.create(ciphers, key, read_secrets(connection, path).reference_hashes.key).close()
     except BaseException as error:
         for file in made:

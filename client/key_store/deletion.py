@@ -7,17 +7,17 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
-from client.key_store.answers import is_answered, read_acknowledgements, write_refusal
+from client.key_store.answers import is_answered, read_answers, write_refusal
 from client.key_store.database import StoreDatabase
-from client.key_store.journal import ANSWER, ANSWER_COLUMNS
+from client.key_store.journal import Kept
 from client.key_store.privacy import PrivacyAccount
 from client.key_store.removal import remove
 from client.key_store.schema import explaining_locks, not_following_references, not_waiting_for_disk, writing
 from common.deletion import Acknowledgement, DeletionOrder, WholeSite
 from common.errors import KeyStoreError
 from common.failpoints import Failpoint, hit
-from common.guarantees import Guarantee
 
 Objection = Callable[[DeletionOrder], str]
 """Says why an order is not to be carried out; empty if it is."""
@@ -87,8 +87,7 @@ def _apply_together(
             _finish(database, privacy, applied, start)
         _hit_each(Failpoint.APPLY_FINISHED, applied)
     numbers = json.dumps([order.number for order in orders])
-    condition = "number IN (SELECT value FROM json_each(?))"
-    return list(read_acknowledgements(connection, database.description, condition, numbers))
+    return read_answers(connection, "number IN (SELECT value FROM json_each(?))", numbers)
 
 
 def _hit_each(point: Failpoint, numbers: Sequence[int]) -> None:
@@ -103,58 +102,59 @@ def _finish(database: StoreDatabase, privacy: PrivacyAccount, numbers: Sequence[
     chosen = "(SELECT value FROM json_each(:numbers))"
     named = {"numbers": json.dumps(list(numbers))}
     rows = connection.execute(
-        f"SELECT number, records, finished FROM applied_orders WHERE number IN {chosen}",  # noqa: S608 (constants)
+        f"SELECT document, last_training, finished FROM applied_orders WHERE number IN {chosen}",  # noqa: S608 (constants)
         named,
     ).fetchall()
-    doomed = connection.execute(f"SELECT entry FROM doomed_keys WHERE number IN {chosen}", named).fetchall()  # noqa: S608
+    answers = [Acknowledgement.from_json(document) for document, _, _ in rows]
+    doomed = connection.execute(f"SELECT entry FROM doomed_record_keys WHERE number IN {chosen}", named).fetchall()  # noqa: S608
     if doomed:
         database.ciphers.destroy(entry for (entry,) in doomed)
-    if any(records for _, records, _ in rows):
+    if any(answer.records for answer in answers):
         _checkpoint(connection)
     _hit_each(Failpoint.APPLY_AFTER_ERASURE, numbers)
-    open_ = [number for number, _, finished in rows if not finished]
-    if not open_:
-        return
     seconds = time.perf_counter() - start
-    query = f"SELECT {', '.join(ANSWER_COLUMNS)} FROM applied_orders WHERE number = ?"  # noqa: S608 (constants)
-    answers = []
-    for number in open_:
-        answer = dict(zip(ANSWER_COLUMNS, connection.execute(query, (number,)).fetchone(), strict=True))
-        answer["record_epsilon"], answer["subject_epsilon"] = _epsilons(connection, number, privacy)
-        answers.append({**answer, "seconds": seconds})
+    final = [
+        (answer.number, _final(answer, last_training, seconds, privacy).to_json())
+        for answer, (_, last_training, finished) in zip(answers, rows, strict=True)
+        if not finished
+    ]
+    if not final:
+        return
     # Before the answers can be given: if this fails, on a full disk, they are not, and the orders stay pending.
-    database.journal.add_all(ANSWER, answers)
+    database.journal.add(Kept.ANSWERS, *final)
     with not_waiting_for_disk(connection), writing(connection):
         connection.executemany(
-            "UPDATE applied_orders SET seconds = :seconds, record_epsilon = :record_epsilon, "
-            "subject_epsilon = :subject_epsilon, finished = 1 WHERE number = :number AND finished = 0",
-            answers,
+            "UPDATE applied_orders SET document = ?2, finished = 1 WHERE number = ?1 AND finished = 0",
+            final,
         )
         if doomed:
-            connection.execute(f"DELETE FROM doomed_keys WHERE number IN {chosen}", named)  # noqa: S608 (constants)
+            connection.execute(f"DELETE FROM doomed_record_keys WHERE number IN {chosen}", named)  # noqa: S608 (constants)
 
 
-def _epsilons(
-    connection: sqlite3.Connection, number: int, privacy: PrivacyAccount
-) -> tuple[float, float] | tuple[None, None]:
-    """Return epsilon of a record and of a subject by what had been released when an order was committed.
+def _final(
+    answer: Acknowledgement, last_training: int | None, seconds: float, privacy: PrivacyAccount
+) -> Acknowledgement:
+    """Return an answer as it is given; one that was given before stays.
 
-    What was released later was made without the deleted records.
+    What remains of a record and of a subject is bounded by what had been released when the order was committed: what
+    was released later was made without the deleted records.
     """
-    query = "SELECT guarantee, finished, last_training, subject_records FROM applied_orders WHERE number = ?"
-    guarantee, finished, last_training, size = connection.execute(query, (number,)).fetchone()
-    if finished or guarantee != Guarantee.CERTIFIED:
-        return None, None
-    return privacy.loss(1, last_training).epsilon, privacy.loss(size, last_training).epsilon
+    if last_training is None:
+        return answer
+    if answer.subject_loss is None:
+        return replace(answer, seconds=seconds)
+    return replace(
+        answer,
+        seconds=seconds,
+        record_loss=privacy.loss(1, last_training),
+        subject_loss=privacy.loss(answer.subject_loss.records, last_training),
+    )
 
 
 def _checkpoint(connection: sqlite3.Connection) -> None:
     """Move the write-ahead log into the database, where deleted content is zeroed, and truncate the log.
 
-    Raises
-    ------
-    KeyStoreError
-        If a reader in another process is in the way for longer than the connection waits.
+    Raises `KeyStoreError` if a reader in another process is in the way for longer than the connection waits.
     """
     (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
     deadline = time.monotonic() + patience / 1000

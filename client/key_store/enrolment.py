@@ -27,18 +27,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arrivals:
-    """Records that are to be enrolled, with all that the store keeps of them.
+    """n records that are to be enrolled, with all that the store keeps of them.
 
-    Attributes
-    ----------
-    records : Dataset
-        The n records.
-    references, subjects : list of bytes
-        The n references of the records and of their subjects.
-    keys : ndarray
-        (n, key_size) float32.
-    inputs : ndarray
-        (n, *input_shape).
+    That is their references and their subjects', (n, key_size) float32 keys and (n, *input_shape) inputs.
     """
 
     records: Dataset
@@ -145,7 +136,7 @@ def _insert(
     )
     contents = {"keys": arrivals.keys[row].tobytes(), "inputs": arrivals.inputs[row].tobytes()}
     sealed = {table: seal(key, table, entry, content) for table, content in contents.items()}
-    sealed["identities"] = seal_ids(key, entry, str(records.record_ids[row]), str(records.subject_ids[row]))
+    sealed["ids"] = seal_ids(key, entry, str(records.record_ids[row]), str(records.subject_ids[row]))
     if split == Split.TRAIN:
         sealed["tokens"] = bytes(Tokens.packed_size(own.description.exemplar_size) + OVERHEAD)
     for table, content in sealed.items():

@@ -10,6 +10,7 @@ from pathlib import Path
 from client.key_store.database import StoreDatabase
 from client.key_store.residue import MOST_FINGERPRINTED, Found, search_file
 from client.key_store.schema import CONTENTS
+from common.deletion import Acknowledgement
 from common.errors import KeyStoreError
 
 _MOST_FOUND = 100
@@ -22,18 +23,14 @@ class ErasureCheck:
 
     Attributes
     ----------
-    order : int
-        The deletion order.
-    records, sampled : int
-        Records that it deleted, and of how many of them bytes were looked for.
+    sampled : int
+        Of how many of the deleted records bytes were looked for.
     windows, remembered : int
         16-byte windows of the deleted contents, and how many of them were looked for.
     files, size : int
         Files that were read, and their bytes.
     found : tuple of Found
         Bytes of deleted contents, at most 100 of them.
-    unread : tuple of Path
-        Files that could not be read.
     faults : tuple of str
         What is wrong in the store's structure.
     """
@@ -64,13 +61,14 @@ def check_erasure(
     the site has not applied the order.
     """
     row = database.connection.execute(
-        "SELECT records, finished, content, windows FROM applied_orders LEFT JOIN fingerprints USING (number) "
+        "SELECT document, finished, content, windows FROM applied_orders LEFT JOIN fingerprints USING (number) "
         "WHERE number = ?",
         (number,),
     ).fetchone()
     if row is None:
         raise KeyStoreError(f"this site has not applied an order {number}; munkey-client status lists those it has")
-    records, finished, remembered, windows = row
+    document, finished, remembered, windows = row
+    records = Acknowledgement.from_json(document).records
     faults = tuple(_faults(database))
     if not finished:
         faults += ("the deletion was interrupted and is not finished; run munkey-client catch-up",)

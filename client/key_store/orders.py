@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from client.key_store.answers import find_order, read_acknowledgements
+from client.key_store.answers import find_order, read_answers
 from client.key_store.database import StoreDatabase
 from client.key_store.deletion import Objection, apply_orders, finish_interrupted
 from client.key_store.erasure_check import ErasureCheck, check_erasure
@@ -65,8 +65,11 @@ class AppliedOrders:
         return find_order(self._connection, request_id)
 
     def read_answers(self) -> list[Acknowledgement]:
-        """Return the answers to every order that this site has applied, oldest first."""
-        return list(read_acknowledgements(self._connection, self._database.description, "finished = 1"))
+        """Return the answers to every order that this site has applied, oldest first.
+
+        A deletion whose erasure a crash interrupted has no answer before it is finished.
+        """
+        return read_answers(self._connection, "finished = 1")
 
     def read_unacknowledged(self) -> list[Acknowledgement]:
         """Return the answers that the deletion service has not been told yet, oldest first.
@@ -74,7 +77,7 @@ class AppliedOrders:
         A deletion whose erasure a crash interrupted is finished first.
         """
         finish_interrupted(self._database, self._privacy)
-        return list(read_acknowledgements(self._connection, self._database.description, "acknowledged = 0"))
+        return read_answers(self._connection, "acknowledged = 0")
 
     def unacknowledged(self) -> list[int]:
         """Return the numbers of the orders whose answers the deletion service has not been told yet."""

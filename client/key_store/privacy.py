@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import astuple
 
 from client.key_store.database import StoreDatabase
-from client.key_store.journal import TAKEN_BACK, TRAINING, TRAINING_COLUMNS
+from client.key_store.journal import Kept
 from client.key_store.schema import not_waiting_for_disk, writing
 from common.errors import BankChanged, KeyStoreError, PrivacyBudgetSpent
 from common.guarantees import Guarantee, PrivacyLoss
@@ -37,7 +37,6 @@ class PrivacyAccount:
         self._database = database
         self._connection = database.connection
         self._description = database.description
-        self._journal = database.journal
 
     def begin(self, training: NoisySteps, round_number: int) -> int:
         """Enter a training that is about to begin, and return its number for `HeldRecords.write_tokens`.
@@ -65,7 +64,7 @@ class PrivacyAccount:
         query = "SELECT id, round, steps, sampling_rate, noise_multiplier FROM noisy_training WHERE id = ?"
         row = self._connection.execute(query, (number,)).fetchone()
         # Before the commit after which weights may leave: what is spent may be counted too often, never too seldom.
-        self._journal.add(TRAINING, dict(zip(TRAINING_COLUMNS, row, strict=True)))
+        self._database.journal.add(Kept.TRAININGS, row)
 
     def take_back(self, number: int) -> None:
         """Strike out a training that was released and whose weights will not be sent, by whoever was to send them.
@@ -76,7 +75,7 @@ class PrivacyAccount:
         with writing(self._connection):
             self._connection.execute("DELETE FROM noisy_training WHERE id = ?", (number,))
             self._connection.execute("DELETE FROM privacy_losses WHERE last_training >= ?", (number,))
-            self._journal.add(TAKEN_BACK, {"id": number})
+            self._database.journal.add(Kept.TAKEN_BACK, (number,))
 
     @property
     def last_training(self) -> int:

@@ -16,7 +16,7 @@ from client.key_store.database import StoreDatabase
 from client.key_store.encryption import OVERHEAD, seal, unseal, unseal_ids
 from client.key_store.enrolment import Arrivals, add_records, has_tombstone, is_known, is_tombstoned
 from client.key_store.influence import count_influences, raise_influence
-from client.key_store.journal import INFLUENCE
+from client.key_store.journal import Kept
 from client.key_store.neighbour_rows import read_lists, write_lists
 from client.key_store.privacy import PrivacyAccount
 from common.errors import BankChanged
@@ -46,7 +46,6 @@ class HeldRecords:
         self._database = database
         self._connection = database.connection
         self._privacy = privacy
-        self._noted: list[dict[str, str | int | float | None]] = []
 
     def enrol(
         self,
@@ -160,7 +159,7 @@ class HeldRecords:
 
     def read_ids(self, entries: NDArray[np.int64]) -> list[tuple[str, str]]:
         """Return the record's and the subject's id of each of some entries."""
-        sealed = self._read_rows("identities", entries)
+        sealed = self._read_rows("ids", entries)
         rows = zip(self._database.ciphers.read(entries), entries.tolist(), sealed, strict=True)
         return [unseal_ids(key, entry, content) for key, entry, content in rows]
 
@@ -256,10 +255,7 @@ class HeldRecords:
         if used is Influence.NONE or not len(entries):
             return
         permanent_only = int(self.read_permanent(entries).all())
-        line: dict[str, str | int | float | None] = {"influence": used.value, "permanent_only": permanent_only}
-        if line not in self._noted:
-            self._database.journal.add(INFLUENCE, line)
-            self._noted.append(line)
+        self._database.journal.add(Kept.INFLUENCES, (used.value, permanent_only))
 
     def _read_contents(
         self, table: str, entries: NDArray[np.int64], shape: tuple[int, ...], kind: np.dtype[np.generic]

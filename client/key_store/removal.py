@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from client.key_store.answers import write_answer
 from client.key_store.contents import StoreDescription
 from client.key_store.database import StoreDatabase
 from client.key_store.encryption import unseal
 from client.key_store.influence import bury, count_largest_subject, recall
-from client.key_store.journal import ANSWER_COLUMNS
 from client.key_store.privacy import PrivacyAccount
 from client.key_store.reference_hashes import ReferenceHashes
 from client.key_store.residue import MOST_FINGERPRINTED, Residue, fingerprint, spread
 from client.key_store.schema import CONTENTS
-from common.deletion import DeletionOrder, Records, SiteState, Subject, Target, WholeSite
-from common.guarantees import Guarantee, Influence
+from common.deletion import Acknowledgement, DeletionOrder, Records, SiteState, Subject, Target, WholeSite
+from common.guarantees import Guarantee, Influence, PrivacyLoss
 
 _SEALED = {
     "keys": Residue.SEALED_KEY,
     "inputs": Residue.SEALED_INPUT,
     "tokens": Residue.SEALED_TOKEN,
-    "identities": Residue.SEALED_IDENTITY,
+    "ids": Residue.SEALED_IDS,
 }
 _CLEAR = {
     "keys": Residue.KEY,
     "inputs": Residue.INPUT,
     "tokens": Residue.TOKEN,
-    "identities": Residue.IDENTITY,
+    "ids": Residue.IDS,
 }
 
 
@@ -51,7 +52,7 @@ def remove(database: StoreDatabase, privacy: PrivacyAccount, order: DeletionOrde
     target, hashes = order.request.target, database.reference_hashes
     found = _select(connection, target, hashes)
     named = _named(target, hashes)
-    answer = _answer(connection, order, found, recall(connection, named), database.description, privacy)
+    answer = _answer(connection, order, found, recall(connection, named), database.description)
     # A subject's tombstone remembers the most that was held of any of its records.
     influences = [Influence(held.influence) for held in found]
     strongest = max(influences, key=list(Influence).index, default=Influence.NONE)
@@ -63,7 +64,7 @@ def remove(database: StoreDatabase, privacy: PrivacyAccount, order: DeletionOrde
         bury(connection, {held.image_hash: Influence(held.influence)})
     _remember_bytes(database, order.number, found)
     connection.executemany(
-        "INSERT INTO doomed_keys (entry, number) VALUES (?, ?)", [(held.entry, order.number) for held in found]
+        "INSERT INTO doomed_record_keys (entry, number) VALUES (?, ?)", [(held.entry, order.number) for held in found]
     )
     if isinstance(target, WholeSite):
         for table in ("neighbours", *CONTENTS, "records"):
@@ -74,24 +75,22 @@ def remove(database: StoreDatabase, privacy: PrivacyAccount, order: DeletionOrde
             overwrite = f"UPDATE {table} SET content = zeroblob(length(content)) WHERE entry = ?"  # noqa: S608
             connection.executemany(overwrite, numbers)
         connection.executemany("DELETE FROM records WHERE entry = ?", numbers)
-    connection.execute(
-        "INSERT INTO applied_orders (number, request_id, state, records, entries, guarantee, seconds, reason, "
-        "last_training, subject_records) VALUES (?, ?, ?, ?, ?, ?, 0, '', ?, ?)",
-        answer,
-    )
-    _give_remembered_answer(connection, order)
+    if (remembered := _remembered(connection, order)) is not None:
+        write_answer(connection, remembered, None)
+    else:
+        write_answer(connection, answer, privacy.last_training)
     if _entries(found):
         connection.execute("UPDATE description SET generation = generation + 1")
 
 
-def _give_remembered_answer(connection: sqlite3.Connection, order: DeletionOrder) -> None:
-    """In a restored store, answer an order as it was answered before: the coordinator has that answer."""
-    columns = ", ".join(ANSWER_COLUMNS)
-    connection.execute(
-        f"INSERT OR REPLACE INTO applied_orders ({columns}) "  # noqa: S608 (constants)
-        f"SELECT {columns} FROM remembered_answers WHERE number = ? AND request_id = ?",
-        (order.number, order.request.request_id),
-    )
+def _remembered(connection: sqlite3.Connection, order: DeletionOrder) -> Acknowledgement | None:
+    """Return how an order was answered before, in a restored store: the coordinator has that answer."""
+    query = "SELECT document FROM remembered_answers WHERE number = ?"
+    for (document,) in connection.execute(query, (order.number,)):
+        answer = Acknowledgement.from_json(document)
+        if answer.request_id == order.request.request_id:
+            return answer
+    return None
 
 
 def _remember_bytes(database: StoreDatabase, number: int, found: Sequence[_Held]) -> None:
@@ -111,7 +110,7 @@ def _contents(database: StoreDatabase, found: Sequence[_Held]) -> Iterator[tuple
                 "SELECT 'keys', content FROM keys WHERE entry = :entry "
                 "UNION ALL SELECT 'inputs', content FROM inputs WHERE entry = :entry "
                 "UNION ALL SELECT 'tokens', content FROM tokens WHERE entry = :entry "
-                "UNION ALL SELECT 'identities', content FROM identities WHERE entry = :entry",
+                "UNION ALL SELECT 'ids', content FROM ids WHERE entry = :entry",
                 {"entry": held.entry},
             )
         )
@@ -130,24 +129,30 @@ def _answer(
     found: Sequence[_Held],
     remembered: set[Influence],
     description: StoreDescription,
-    privacy: PrivacyAccount,
-) -> tuple[object, ...]:
-    """Return what `applied_orders` holds of an order, from what the store says before anything is deleted.
+) -> Acknowledgement:
+    """Return the answer to an order, from what the store says before anything is deleted.
+
+    Where it is certified, nothing bounds yet what remains: that takes too long within the transaction.
 
     What an earlier order has deleted may be in the shared weights still, so its tombstones count as well.
     """
     influences = remembered | {Influence(held.influence) for held in found}
     everything = isinstance(order.request.target, WholeSite)
     subjects = None if everything else {held.subject_hash for held in found}
-    return (
-        order.number,
-        order.request.request_id,
-        (SiteState.ERASED if found else SiteState.NOTHING_HELD).value,
-        len(found),
-        _entries(found),
-        Guarantee.weakest([description.guarantee, *(influence.guarantee for influence in influences)]).value,
-        privacy.last_training,
-        max(count_largest_subject(connection, subjects), 1),
+    guarantee = Guarantee.weakest([description.guarantee, *(influence.guarantee for influence in influences)])
+    certified = guarantee is Guarantee.CERTIFIED
+    size = max(count_largest_subject(connection, subjects), 1) if certified else 1
+    return Acknowledgement(
+        number=order.number,
+        site=order.site,
+        request_id=order.request.request_id,
+        state=SiteState.ERASED if found else SiteState.NOTHING_HELD,
+        records=len(found),
+        entries=_entries(found),
+        guarantee=guarantee,
+        seconds=0.0,
+        record_loss=PrivacyLoss(math.inf, description.delta) if certified else None,
+        subject_loss=PrivacyLoss(math.inf, description.delta, size) if certified else None,
     )
 
 

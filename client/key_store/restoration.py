@@ -14,28 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.key_store.influence import bury, raise_influence_where
-from client.key_store.journal import ANSWER, ANSWER_COLUMNS, INFLUENCE, TAKEN_BACK, TRAINING, TRAINING_COLUMNS, Journal
+from client.key_store.journal import Journal, Kept
 from client.key_store.lost_journal import assume_the_worst, find_journal
 from client.key_store.record_ciphers import RecordCiphers, cipher_file_of, master_key_of, read_master_key
 from client.key_store.schema import CONTENTS, check_version, connect, explaining_locks, writing
 from client.key_store.store_secrets import read_secrets
+from client.key_store.taking_over import bring_up_to_date
 from common.errors import KeyStoreError
 from common.guarantees import Influence
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What was restored.
-
-    Attributes
-    ----------
-    records : int
-        Records in the backup, of all splits.
-    unreadable : int
-        Those of them whose keys were destroyed since.
-    last_order : int
-        The last order that the backup knew; what follows is replayed.
-    """
+    """Records in the backup, those of them whose keys were destroyed since, and the last order that it knew."""
 
     records: int
     unreadable: int
@@ -45,10 +36,7 @@ class Restored:
 def back_up(connection: sqlite3.Connection, output: Path) -> int:
     """Copy a store that is in use into a file that only its owner can read, and return its size in bytes.
 
-    Raises
-    ------
-    KeyStoreError
-        If the file is there already, or the disk is full; no file is left then.
+    Raises `KeyStoreError` if the file is there already, or the disk is full; no file is left then.
     """
     try:
         output.touch(mode=0o600, exist_ok=False)
@@ -68,20 +56,9 @@ def back_up(connection: sqlite3.Connection, output: Path) -> int:
 def restore(backup: Path, store: Path, *, without_journal: bool = False) -> Restored:
     """Put a backup in the place of a site's key store, unusable until it has caught up with deletions.
 
-    Parameters
-    ----------
-    backup : Path
-        What `back_up` wrote.
-    store : Path
-        The key store's place, with its key file beside it; the store itself may be damaged or missing.
-    without_journal : bool
-        Go on although the journal is lost: nothing is claimed for the records any more.
-
-    Raises
-    ------
-    KeyStoreError
-        If the backup is damaged, of another version or of another store, or the key file, master key or journal is
-        missing.
+    The key file and master key must lie beside that place; the store itself may be damaged or missing. Without its
+    journal nothing is claimed for the records any more. Raises `KeyStoreError` if the backup is damaged, of another
+    version or of another store, or another of the files is missing.
     """
     if not backup.is_file():
         raise KeyStoreError(f"there is no backup {backup}; name a file that munkey-client backup has written")
@@ -97,6 +74,7 @@ def restore(backup: Path, store: Path, *, without_journal: bool = False) -> Rest
             with closing(connect(prepared)) as connection:
                 connection.execute("PRAGMA journal_mode = DELETE")
                 _check_whole(connection, backup)
+                bring_up_to_date(connection)
                 restored = _prepare(connection, backup, store, without_journal)
         except sqlite3.DatabaseError as error:
             raise KeyStoreError(f"{backup} is not a readable backup ({error}); take another one") from None
@@ -152,33 +130,28 @@ def _prepare(connection: sqlite3.Connection, backup: Path, store: Path, without_
             connection.execute("INSERT INTO sqlite_sequence VALUES ('records', ?)", (slots,))
         _remember_answers(connection, journal, last_order)
         _remember_training(connection, journal)
-        for line in journal.read(INFLUENCE):
-            raise_influence_where(connection, Influence(str(line["influence"])), bool(line["permanent_only"]))
+        for influence, permanent_only in journal.read(Kept.INFLUENCES):
+            raise_influence_where(connection, Influence(influence), permanent_only=bool(permanent_only))
+    journal.close()
     return Restored(len(entries), len(entries - held), last_order)
 
 
 def _remember_answers(connection: sqlite3.Connection, journal: Journal, last_order: int) -> None:
-    marks = ", ".join("?" for _ in ANSWER_COLUMNS)
     connection.execute("DELETE FROM remembered_answers")
-    # Of two answers to an order the first is the one that the coordinator may have.
-    insert = f"INSERT OR IGNORE INTO remembered_answers VALUES ({marks})"  # noqa: S608 (constants)
-    for line in journal.read(ANSWER):
-        if int(line["number"] or 0) > last_order:
-            connection.execute(insert, [line[column] for column in ANSWER_COLUMNS])
+    answers = [row for row in journal.read(Kept.ANSWERS) if row[0] > last_order]
+    connection.executemany("INSERT INTO remembered_answers VALUES (?, ?)", answers)
 
 
 def _remember_training(connection: sqlite3.Connection, journal: Journal) -> None:
     """Count as spent what the journal says was released, whatever the backup knew of it."""
     connection.execute("DELETE FROM noisy_training")
-    marks = ", ".join("?" for _ in TRAINING_COLUMNS)
     insert = (
-        f"INSERT OR REPLACE INTO noisy_training ({', '.join(TRAINING_COLUMNS)}, released) "  # noqa: S608 (constants)
-        f"VALUES ({marks}, 1)"
+        "INSERT INTO noisy_training (id, round, steps, sampling_rate, noise_multiplier, released) "
+        "VALUES (?, ?, ?, ?, ?, 1)"
     )
-    connection.executemany(insert, [[line[column] for column in TRAINING_COLUMNS] for line in journal.read(TRAINING)])
+    connection.executemany(insert, journal.read(Kept.TRAININGS))
     # They were there before, so that no other training is ever given their number.
-    taken_back = [(line["id"],) for line in journal.read(TAKEN_BACK)]
-    connection.executemany("DELETE FROM noisy_training WHERE id = ?", taken_back)
+    connection.executemany("DELETE FROM noisy_training WHERE id = ?", journal.read(Kept.TAKEN_BACK))
     connection.execute("DELETE FROM privacy_losses")
 
 

@@ -16,7 +16,7 @@ from typing import Self, TypeVar
 from client.key_store.contents import StoreDescription
 from client.key_store.creation import create_files
 from client.key_store.database import StoreDatabase
-from client.key_store.journal import BACKUP, Journal
+from client.key_store.journal import Journal, Kept
 from client.key_store.lost_journal import write_again
 from client.key_store.orders import AppliedOrders
 from client.key_store.privacy import PrivacyAccount
@@ -24,7 +24,8 @@ from client.key_store.record_ciphers import master_key_of
 from client.key_store.records import HeldRecords
 from client.key_store.reference_hashes import ReferenceHashes
 from client.key_store.restoration import back_up, finish_restoring
-from client.key_store.schema import cannot_be_used, check_version, connect, create_indexes
+from client.key_store.schema import cannot_be_used, connect
+from client.key_store.taking_over import open_store, take_over_journal, take_over_receipts
 from common.errors import BankChanged, KeyStoreError
 
 T = TypeVar("T")
@@ -49,10 +50,12 @@ class KeyStore:
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
-        self.journal = Journal.of(path)
+        self.journal = Journal(path)
+        self.database = StoreDatabase.of(path, connection, self.journal)
+        take_over_journal(self.journal, self.description)
         if not self.journal.path.exists():
             write_again(connection, self.journal)
-        self.database = StoreDatabase.of(path, connection, self.journal)
+        take_over_receipts(self.journal)
         self.ciphers = self.database.ciphers
         self.privacy = PrivacyAccount(self.database)
         self.records = HeldRecords(self.database, self.privacy)
@@ -88,14 +91,15 @@ class KeyStore:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open a store; raises `KeyStoreError` if there is none, or the file is no key store of this schema version."""
+        """Open a store, and bring up to date what the version before has left.
+
+        Raises `KeyStoreError` if there is none, or the file is no key store of a schema version that is known.
+        """
         if not path.is_file():
             raise KeyStoreError(f"there is no key store {path}; enrol the site's records first (munkey-client enrol)")
         connection: sqlite3.Connection | None = None
         try:
-            connection = connect(path)
-            check_version(connection, path)
-            create_indexes(connection)
+            connection = open_store(path)
             return cls(path, connection)
         except (sqlite3.DatabaseError, KeyStoreError) as error:
             if connection is not None:
@@ -121,6 +125,7 @@ class KeyStore:
         """Close the store's files."""
         self.database.connection.close()
         self.ciphers.close()
+        self.journal.close()
 
     @property
     def description(self) -> StoreDescription:
@@ -177,7 +182,7 @@ class KeyStore:
         self.database.check_caught_up()
         size = back_up(self.database.connection, output)
         try:
-            self.journal.add(BACKUP, {"at": now.isoformat(), "last_order": self.orders.last})
+            self.journal.add(Kept.BACKUPS, (now.isoformat(), self.orders.last))
         except KeyStoreError:
             output.unlink()
             raise
@@ -185,8 +190,8 @@ class KeyStore:
 
     def last_backup(self) -> str | None:
         """Return when the last backup was taken, ISO 8601 in UTC; None before the first."""
-        taken = self.journal.read(BACKUP)
-        return str(taken[-1]["at"]) if taken else None
+        taken = self.journal.query("SELECT at FROM backups ORDER BY rowid DESC LIMIT 1")
+        return str(taken[0][0]) if taken else None
 
     def finish_restoring(self) -> int:
         """Make a restored store usable after every order since the backup has been applied again.

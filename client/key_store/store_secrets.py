@@ -20,12 +20,8 @@ _KEY_BYTES = 32
 class StoreSecrets:
     """A key store's description and its own secrets, which never leave the site.
 
-    Attributes
-    ----------
-    fixed_noise_key : bytes or None
-        32 bytes, the seed of a simulated site's privacy noise, so that it can be repeated. A real site has none.
-    master_key : Path or None
-        Where the master key is kept; None if beside the store.
+    `fixed_noise_key` has 32 bytes, the seed of a simulated site's privacy noise, so that it can be repeated; a real
+    site has none. `master_key` says where the master key is kept; None is beside the store.
     """
 
     description: StoreDescription

@@ -88,7 +88,7 @@ def _at_a_site(bench: Bench, folder: Path) -> Result:
         shown = _Timed(service)
         service.log_update = shown  # type: ignore[method-assign]
         sites = [stack.enter_context(_open_site(folder / name, keys=name == "keys")) for name in ("keys", "none")]
-        proofs = [stack.enter_context(SiteProofs(site, clock=lambda: START + timedelta(days=1))) for site in sites]
+        proofs = [SiteProofs(site, clock=lambda: START + timedelta(days=1)) for site in sites]
         with bench.progress.counting("answering orders", count) as progress:
             for number in range(1, count + 1):
                 target = Subject(SECRET.reference(f"patient-{number}"))

@@ -69,7 +69,7 @@ def plant(store: KeyStore, what: Residue, entry: int) -> bytes:
             Residue.SEALED_KEY: "keys",
             Residue.SEALED_INPUT: "inputs",
             Residue.SEALED_TOKEN: "tokens",
-            Residue.SEALED_IDENTITY: "identities",
+            Residue.SEALED_IDS: "ids",
         }[what]
         found: bytes = connection.execute(f"SELECT content FROM {table} WHERE entry = ?", (entry,)).fetchone()[0]  # noqa: S608
         return found
@@ -347,7 +347,7 @@ def test_deleted_image_is_refused_under_another_id_unless_consent_is_new(
 
 @pytest.mark.parametrize(
     "what",
-    [what for what in Residue if what is not Residue.IDENTITY],
+    [what for what in Residue if what is not Residue.IDS],
 )
 def test_planted_bytes_of_a_deleted_record_are_found(filled: KeyStore, order: Order, what: Residue) -> None:
     content = plant(filled, what, 2)

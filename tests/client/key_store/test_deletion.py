@@ -39,7 +39,7 @@ _TABLES = (
     "applied_orders",
     "description",
     "fingerprints",
-    "doomed_keys",
+    "doomed_record_keys",
 )
 
 
@@ -96,7 +96,7 @@ def test_deleted_records_are_gone_from_every_table(trained: KeyStore, order: Ord
         "records": {1, 3, 5, 6, 7, 8},
         "keys": {1, 3, 5, 6, 7, 8},
         "inputs": {1, 3, 5, 6, 7, 8},
-        "identities": {1, 3, 5, 6, 7, 8},
+        "ids": {1, 3, 5, 6, 7, 8},
         "tokens": {1, 3, 5, 6},
         "neighbours": {1, 3, 5, 6, 7, 8},
     }
@@ -241,7 +241,7 @@ def test_orders_that_are_applied_together_leave_what_they_would_leave_one_by_one
     assert [replace(answer, seconds=0.0) for answer in together] == [replace(one, seconds=0.0) for one in single]
     left = [rows(store) for store in stores]
     # Neither tombstones nor fingerprints of two stores are alike: each has a key of its own.
-    for table in ("records", *CONTENTS, "neighbours", "doomed_keys"):
+    for table in ("records", *CONTENTS, "neighbours", "doomed_record_keys"):
         assert left[0][table] == left[1][table], table
     assert len(left[0]["tombstones"]) == len(left[1]["tombstones"])
     assert [store.generation for store in stores] == [stores[0].generation] * 2

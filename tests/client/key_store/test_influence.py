@@ -398,7 +398,7 @@ def test_unbounded_loss_is_told_as_it_is(make_filled: Make, order: Order, reopen
     assert reopen(store).orders.read_answers() == [answer]
 
 
-@pytest.mark.parametrize("during", ["_checkpoint", "_epsilons"])
+@pytest.mark.parametrize("during", ["_checkpoint", "_final"])
 def test_bounds_of_an_interrupted_deletion_are_those_of_the_moment_when_it_was_committed(
     certified: KeyStore, order: Order, reopen: Reopen, monkeypatch: pytest.MonkeyPatch, during: str
 ) -> None:
@@ -424,14 +424,15 @@ def test_bounds_of_an_interrupted_deletion_are_those_of_the_moment_when_it_was_c
 def test_erasure_does_not_wait_for_the_bounds(
     certified: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    epsilons = deletion._epsilons
+    final = deletion._final
+    later = time.perf_counter() + 1e9
 
-    def slowly(connection: sqlite3.Connection, *rest: Any) -> Any:
-        assert connection.execute("SELECT count(*) FROM records").fetchone() == (5,)
-        assert not connection.in_transaction
-        monkeypatch.setattr(time, "perf_counter", lambda: math.inf)
-        return epsilons(connection, *rest)
+    def slowly(*arguments: Any) -> Any:
+        assert sum(certified.records.count(split) for split in Split) == 5
+        assert not certified.database.connection.in_transaction
+        monkeypatch.setattr(time, "perf_counter", lambda: later)
+        return final(*arguments)
 
-    monkeypatch.setattr(deletion, "_epsilons", slowly)
+    monkeypatch.setattr(deletion, "_final", slowly)
 
-    assert certified.orders.apply(order(1, 4)).seconds < math.inf
+    assert certified.orders.apply(order(1, 4)).seconds < 1e9

@@ -50,8 +50,8 @@ def test_connection_overwrites_what_it_deletes_and_keeps_nothing_elsewhere(
 def test_everything_about_a_record_goes_with_it(connection: sqlite3.Connection) -> None:
     about_records = [table for table in tables(connection) if "entry" in columns(connection, table)]
 
-    assert about_records == ["doomed_keys", "identities", "inputs", "keys", "neighbours", "records", "tokens"]
-    for table in set(about_records) - {*CONTENTS, "doomed_keys"}:
+    assert about_records == ["doomed_record_keys", "ids", "inputs", "keys", "neighbours", "records", "tokens"]
+    for table in set(about_records) - {*CONTENTS, "doomed_record_keys"}:
         keys = connection.execute(f"PRAGMA foreign_key_list({table})").fetchall()
         linked = {column for _, _, parent, column, _, _, on_delete, _ in keys if (parent, on_delete) == DELETED}
         assert linked == ({"entry", "neighbour"} & columns(connection, table) if table != "records" else set())

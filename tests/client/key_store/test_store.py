@@ -90,7 +90,7 @@ def test_store_of_another_version_is_refused(store: KeyStore) -> None:
     connection.execute("PRAGMA user_version = 99")
     connection.close()
 
-    with pytest.raises(KeyStoreError, match="schema 99, this version reads 5; open it with the version that wrote it"):
+    with pytest.raises(KeyStoreError, match="schema 99, this version reads 6; open it with the version that wrote it"):
         KeyStore.open(store.path)
 
 
