@@ -140,15 +140,11 @@ def _read_lines(path: Path, description: StoreDescription) -> dict[Kept, list[Ro
 
 def _answer(site: str, delta: float, *columns: Any) -> Acknowledgement:
     """Return an answer that was kept in columns; one that is not finished has no epsilons yet."""
-    kept = dict(zip(_ANSWER.split(", "), columns, strict=True))
-    size = kept.pop("subject_records")
-    del kept["last_training"]
-    epsilons = [kept.pop(name) for name in ("record_epsilon", "subject_epsilon")]
+    number, request_id, state, records, entries, guarantee, seconds, reason, _, size, *epsilons = columns
     losses: list[PrivacyLoss | None] = [None, None]
-    if kept["guarantee"] == Guarantee.CERTIFIED:
-        losses = [
-            PrivacyLoss(math.inf if epsilon is None else epsilon, delta, records)
-            for epsilon, records in zip(epsilons, (1, size), strict=True)
-        ]
-    words = {"state": SiteState(kept.pop("state")), "guarantee": Guarantee(kept.pop("guarantee"))}
-    return Acknowledgement(site=site, record_loss=losses[0], subject_loss=losses[1], **words, **kept)
+    if guarantee == Guarantee.CERTIFIED:
+        bounds = (math.inf if epsilon is None else epsilon for epsilon in epsilons)
+        losses = [PrivacyLoss(bound, delta, of) for bound, of in zip(bounds, (1, size), strict=True)]
+    return Acknowledgement(
+        number, site, request_id, SiteState(state), records, entries, Guarantee(guarantee), seconds, reason, *losses
+    )
