@@ -21,18 +21,16 @@ from client.key_store.schema import CONTENTS
 from common.deletion import Acknowledgement, DeletionOrder, Records, SiteState, Subject, Target, WholeSite
 from common.guarantees import Guarantee, Influence, PrivacyLoss
 
-_SEALED = {
-    "keys": Residue.SEALED_KEY,
-    "inputs": Residue.SEALED_INPUT,
-    "tokens": Residue.SEALED_TOKEN,
-    "ids": Residue.SEALED_IDS,
+_RESIDUES = {
+    "keys": (Residue.KEY, Residue.SEALED_KEY),
+    "inputs": (Residue.INPUT, Residue.SEALED_INPUT),
+    "tokens": (Residue.TOKEN, Residue.SEALED_TOKEN),
+    "ids": (Residue.IDS, Residue.SEALED_IDS),
 }
-_CLEAR = {
-    "keys": Residue.KEY,
-    "inputs": Residue.INPUT,
-    "tokens": Residue.TOKEN,
-    "ids": Residue.IDS,
-}
+_ALL_CONTENTS = " UNION ALL ".join(
+    f"SELECT '{table}', content FROM {table} WHERE entry = :entry"  # noqa: S608 (names of tables)
+    for table in CONTENTS
+)
 
 
 class _Held(NamedTuple):
@@ -62,7 +60,8 @@ def remove(database: StoreDatabase, privacy: PrivacyAccount, order: DeletionOrde
     bury(connection, buried)
     for held in found:
         bury(connection, {held.image_hash: Influence(held.influence)})
-    _remember_bytes(database, order.number, found)
+    packed, windows = fingerprint(hashes.key, _contents(database, found))
+    connection.execute("INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)", (order.number, packed, windows))
     connection.executemany(
         "INSERT INTO doomed_record_keys (entry, number) VALUES (?, ?)", [(held.entry, order.number) for held in found]
     )
@@ -75,10 +74,8 @@ def remove(database: StoreDatabase, privacy: PrivacyAccount, order: DeletionOrde
             overwrite = f"UPDATE {table} SET content = zeroblob(length(content)) WHERE entry = ?"  # noqa: S608
             connection.executemany(overwrite, numbers)
         connection.executemany("DELETE FROM records WHERE entry = ?", numbers)
-    if (remembered := _remembered(connection, order)) is not None:
-        write_answer(connection, remembered, None)
-    else:
-        write_answer(connection, answer, privacy.last_training)
+    remembered = _remembered(connection, order)
+    write_answer(connection, remembered or answer, None if remembered else privacy.last_training)
     if _entries(found):
         connection.execute("UPDATE description SET generation = generation + 1")
 
@@ -93,34 +90,20 @@ def _remembered(connection: sqlite3.Connection, order: DeletionOrder) -> Acknowl
     return None
 
 
-def _remember_bytes(database: StoreDatabase, number: int, found: Sequence[_Held]) -> None:
-    """Keep the fingerprints of what an order is about to overwrite, of some thousand records if it is of more."""
-    packed, windows = fingerprint(database.reference_hashes.key, _contents(database, found))
-    database.connection.execute("INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)", (number, packed, windows))
-
-
 def _contents(database: StoreDatabase, found: Sequence[_Held]) -> Iterator[tuple[Residue, bytes]]:
-    """Yield the bytes of records, encrypted and in the clear."""
+    """Yield the bytes of records, encrypted and in the clear, of some thousand of them if there are more."""
     # Reading all of a large site would keep its deletion waiting for minutes.
     for held in spread(found, MOST_FINGERPRINTED):
         slot = database.ciphers.read_slots(np.array([held.entry]))[0]
         yield Residue.WRAPPED_KEY, slot[:-4]
-        sealed = dict(
-            database.connection.execute(
-                "SELECT 'keys', content FROM keys WHERE entry = :entry "
-                "UNION ALL SELECT 'inputs', content FROM inputs WHERE entry = :entry "
-                "UNION ALL SELECT 'tokens', content FROM tokens WHERE entry = :entry "
-                "UNION ALL SELECT 'ids', content FROM ids WHERE entry = :entry",
-                {"entry": held.entry},
-            )
-        )
-        yield from ((_SEALED[table], content) for table, content in sealed.items() if any(content))
+        rows = database.connection.execute(_ALL_CONTENTS, {"entry": held.entry}).fetchall()
+        sealed = {table: content for table, content in rows if any(content)}
+        yield from ((_RESIDUES[table][1], content) for table, content in sealed.items())
         if any(slot):
             key = database.ciphers.read(np.array([held.entry]))[0]
             yield Residue.RECORD_KEY, key
             for table, content in sealed.items():
-                if any(content):
-                    yield _CLEAR[table], unseal(key, table, held.entry, content)
+                yield _RESIDUES[table][0], unseal(key, table, held.entry, content)
 
 
 def _answer(
@@ -132,9 +115,8 @@ def _answer(
 ) -> Acknowledgement:
     """Return the answer to an order, from what the store says before anything is deleted.
 
-    Where it is certified, nothing bounds yet what remains: that takes too long within the transaction.
-
-    What an earlier order has deleted may be in the shared weights still, so its tombstones count as well.
+    Where it is certified, nothing bounds yet what remains: that takes too long within the transaction. What an earlier
+    order has deleted may be in the shared weights still, so its tombstones count as well.
     """
     influences = remembered | {Influence(held.influence) for held in found}
     everything = isinstance(order.request.target, WholeSite)

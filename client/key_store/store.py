@@ -22,7 +22,6 @@ from client.key_store.orders import AppliedOrders
 from client.key_store.privacy import PrivacyAccount
 from client.key_store.record_ciphers import master_key_of
 from client.key_store.records import HeldRecords
-from client.key_store.reference_hashes import ReferenceHashes
 from client.key_store.restoration import back_up, finish_restoring
 from client.key_store.schema import cannot_be_used, connect
 from client.key_store.taking_over import open_store, take_over_journal, take_over_receipts
@@ -36,6 +35,10 @@ class KeyStore:
 
     Attributes
     ----------
+    description : StoreDescription
+        What fixes the store's contents, and what the site has promised its patients.
+    reference_hashes : ReferenceHashes
+        Names records and subjects within the store.
     records : HeldRecords
         What the site holds.
     orders : AppliedOrders
@@ -52,6 +55,8 @@ class KeyStore:
         self.path = path
         self.journal = Journal(path)
         self.database = StoreDatabase.of(path, connection, self.journal)
+        self.description = self.database.description
+        self.reference_hashes = self.database.reference_hashes
         take_over_journal(self.journal, self.description)
         if not self.journal.path.exists():
             write_again(connection, self.journal)
@@ -126,16 +131,6 @@ class KeyStore:
         self.database.connection.close()
         self.ciphers.close()
         self.journal.close()
-
-    @property
-    def description(self) -> StoreDescription:
-        """What fixes the store's contents, and what the site has promised its patients."""
-        return self.database.description
-
-    @property
-    def reference_hashes(self) -> ReferenceHashes:
-        """Names records and subjects within the store."""
-        return self.database.reference_hashes
 
     @property
     def generation(self) -> int:
