@@ -101,8 +101,9 @@ def _lost(backup: sqlite3.Connection, journal: Journal) -> dict[Kept, list[Row]]
 def _known(connection: sqlite3.Connection) -> dict[Kept, list[Row]]:
     """Return the rows of a journal that a store can tell."""
     queries = {
-        Kept.ANSWERS: "SELECT number, document FROM applied_orders WHERE finished = 1 AND "  # noqa: S608 (constants)
-        f"document ->> 'state' <> '{SiteState.REFUSED}' UNION SELECT number, document FROM remembered_answers",
+        Kept.ANSWERS: "SELECT number, document FROM applied_orders "  # noqa: S608 (constants)
+        f"WHERE finished = 1 AND json_extract(document, '$.state') <> '{SiteState.REFUSED}' "
+        "UNION SELECT number, document FROM remembered_answers ORDER BY number",
         Kept.TRAININGS: "SELECT id, round, steps, sampling_rate, noise_multiplier FROM noisy_training "
         "WHERE released = 1 ORDER BY id",
         Kept.INFLUENCES: "SELECT influence, min(consent = 'permanent') FROM records "

@@ -119,8 +119,8 @@ def _prepare(connection: sqlite3.Connection, backup: Path, store: Path, without_
         held, slots = set(ciphers.held().tolist()), ciphers.slots
     entries = {entry for (entry,) in connection.execute("SELECT entry FROM records")}
     (last_order,) = connection.execute("SELECT coalesce(max(number), 0) FROM applied_orders").fetchone()
-    journal = (assume_the_worst if without_journal else find_journal)(connection, own, store)
-    with writing(connection):
+    find = assume_the_worst if without_journal else find_journal
+    with closing(find(connection, own, store)) as journal, writing(connection):
         # Training under way in the replaced store must not take this one's generation for its own.
         jump = 1 + secrets.randbits(40)
         connection.execute("UPDATE description SET restored = 1, generation = generation + ?", (jump,))
@@ -132,7 +132,6 @@ def _prepare(connection: sqlite3.Connection, backup: Path, store: Path, without_
         _remember_training(connection, journal)
         for influence, permanent_only in journal.read(Kept.INFLUENCES):
             raise_influence_where(connection, Influence(influence), permanent_only=bool(permanent_only))
-    journal.close()
     return Restored(len(entries), len(entries - held), last_order)
 
 

@@ -26,6 +26,7 @@ from client.key_store.schema import (
     writing,
 )
 from common.deletion import Acknowledgement, SiteState
+from common.errors import KeyStoreError
 from common.guarantees import Guarantee, PrivacyLoss
 from common.private_files import locked_folder
 
@@ -95,22 +96,43 @@ def take_over_journal(journal: Journal, description: StoreDescription) -> None:
 
 
 def take_over_receipts(journal: Journal) -> None:
-    """Move what a file of receipts beside the journal has, if there is one, into the journal."""
+    """Move what a file of receipts beside the journal has, if there is one, into the journal.
+
+    Raises `KeyStoreError` if one of the two cannot be used; the file of receipts stays then.
+    """
     path = journal.path.with_name("proofs.sqlite")
     if not path.exists():
         return
-    with closing(connect(path)) as receipts:
-        tables = {
-            table: receipts.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 (constants)
-            for table in ("receipts", "head", "alarms")
-        }
-    with journal.writing() as connection:
-        for table, rows in tables.items():
-            for row in rows:
-                marks = ", ".join("?" for _ in row)
-                connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)  # noqa: S608
-    for suffix in ("", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    with locked_folder(path.parent):
+        # Another process may have been as quick.
+        if not path.exists():
+            return
+        tables = _read_receipts(path)
+        with journal.writing() as connection:
+            for table, rows in tables.items():
+                for row in rows:
+                    marks = ", ".join("?" for _ in row)
+                    connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)  # noqa: S608
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _read_receipts(path: Path) -> dict[str, list[Row]]:
+    """Return the rows of each table that there is; whoever made the file may have been stopped before any was."""
+    try:
+        with closing(connect(path)) as connection:
+            names = connection.execute(
+                "SELECT name FROM sqlite_schema WHERE name IN ('receipts', 'head', 'alarms')"
+            ).fetchall()
+            return {
+                name: connection.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608 (constants)
+                for (name,) in names
+            }
+    except sqlite3.DatabaseError as error:
+        raise KeyStoreError(
+            f"{path} cannot be used ({error}); put it back from its disk's mirror, or move it away: the receipts in it "
+            "are lost then"
+        ) from None
 
 
 def _has_lines(path: Path) -> bool:

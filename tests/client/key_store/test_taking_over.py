@@ -204,3 +204,16 @@ def test_other_versions_are_refused_with_one_line(before: Path, version: int) ->
 
     with pytest.raises(KeyStoreError, match=rf"has key store schema {version}, this version reads {SCHEMA_VERSION};"):
         KeyStore.open(before)
+
+
+def test_file_of_receipts_that_is_damaged_is_named_and_one_without_tables_is_nothing(before: Path) -> None:
+    receipts = before.with_name("proofs.sqlite")
+    receipts.write_bytes(b"something else, and long enough to be taken for a database" * 20)
+
+    with pytest.raises(KeyStoreError, match=r"proofs\.sqlite cannot be used .*, or move it away: the receipts"):
+        KeyStore.open(before)
+
+    receipts.write_bytes(b"")
+    with KeyStore.open(before) as store:
+        assert ReceiptBook(store.journal).count() == (0, 0)
+    assert not receipts.exists()
