@@ -10,14 +10,10 @@ import pytest
 
 from client.key_store.schema import (
     CONTENTS,
-    SCHEMA_VERSION,
-    check_version,
     connect,
     create_tables,
-    explaining_locks,
     not_waiting_for_disk,
 )
-from common.errors import KeyStoreError
 
 
 @pytest.fixture
@@ -70,14 +66,6 @@ def columns(connection: sqlite3.Connection, table: str) -> set[str]:
     return {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
 
 
-def test_version_is_that_of_the_tables(connection: sqlite3.Connection, tmp_path: Path) -> None:
-    check_version(connection, tmp_path)
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-
-    with pytest.raises(KeyStoreError, match=rf"schema {SCHEMA_VERSION + 1}, this version reads {SCHEMA_VERSION};"):
-        check_version(connection, tmp_path)
-
-
 def test_tables_are_made_all_or_none(tmp_path: Path) -> None:
     connection = connect(tmp_path / "keystore.sqlite")
     connection.execute("CREATE TABLE applied_orders (number INTEGER)")
@@ -99,17 +87,3 @@ def test_next_commit_waits_for_the_disk_again(connection: sqlite3.Connection) ->
     with pytest.raises(RuntimeError), not_waiting_for_disk(connection):
         raise RuntimeError
     assert pragma(connection, "synchronous") == 2
-
-
-def test_lock_of_another_process_is_explained(
-    connection: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("client.key_store.schema._BUSY_SECONDS", 0.01)
-    other = connect(tmp_path / "keystore.sqlite")
-    connection.execute("BEGIN IMMEDIATE")
-
-    with pytest.raises(KeyStoreError, match=r"cannot be written \(database is locked\); try again"), explaining_locks():
-        other.execute("BEGIN IMMEDIATE")
-
-    connection.execute("ROLLBACK")
-    other.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from client.dataset import Consent, Dataset, Split
 from client.key_store import Enrolled, HeldRecords, KeyStore, Tokens
 from client.neighbour_index import list_arrivals
-from common.deletion import DeletionOrder, Records, Subject
+from common.deletion import DeletionOrder, Subject
 from common.encoders import Encoding
 from common.errors import BankChanged, KeyStoreError
 from common.neighbours import NeighbourLists
@@ -82,16 +82,6 @@ def test_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None
 
     with pytest.raises(KeyStoreError, match=r"keystore\.sqlite (is not a readable key store|has key store schema 0)"):
         KeyStore.open(path)
-
-
-def test_store_of_another_version_is_refused(store: KeyStore) -> None:
-    store.close()
-    connection = sqlite3.connect(store.path)
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
-
-    with pytest.raises(KeyStoreError, match="schema 99, this version reads 6; open it with the version that wrote it"):
-        KeyStore.open(store.path)
 
 
 def test_store_whose_creation_was_cut_short_is_refused(store: KeyStore) -> None:
@@ -191,98 +181,99 @@ def test_counts_of_batches_add_up() -> None:
     assert Enrolled(1, 2, 3) + Enrolled(10, 20, 30) == Enrolled(11, 22, 33)
 
 
-class TestReimport:
-    """What was deleted stays out, whichever way it comes back."""
+@pytest.fixture
+def enrol(
+    store: KeyStore, make_records: MakeRecords, encode_records: Encode, secret: FederationSecret
+) -> Callable[..., Enrolled]:
+    """Return a function that enrols records by number, some of them with new consent."""
 
-    @pytest.fixture(autouse=True)
-    def _collaborators(
-        self, store: KeyStore, make_records: MakeRecords, encode_records: Encode, secret: FederationSecret, order: Order
-    ) -> None:
-        self.store, self.make_records, self.encode, self.secret, self.order = (
-            store,
-            make_records,
-            encode_records,
-            secret,
-            order,
-        )
+    def enrol(*numbers: int, consented: tuple[int, ...] = (), subjects: Sequence[int] | None = None) -> Enrolled:
+        records = make_records(numbers, subjects=subjects)
+        given = frozenset(make_records(consented).record_ids.tolist())
+        return store.records.enrol(records, encode_records(records), secret, new_consent=given)
 
-    def enrol(
-        self, *numbers: int, consented: tuple[int, ...] = (), subjects: tuple[int, ...] | None = None
-    ) -> Enrolled:
-        records = self.make_records(numbers, subjects=subjects)
-        given = frozenset(self.make_records(consented).record_ids.tolist())
-        return self.store.records.enrol(records, self.encode(records), self.secret, new_consent=given)
+    return enrol
 
-    def apply(self, number: int, *records: int, target: Records | Subject | None = None) -> None:
-        self.store.orders.apply(self.order(number, *records, target=target))
 
-    def test_deleted_record_is_refused(self) -> None:
-        self.enrol(1, 2)
-        self.apply(1, 1)
+def same(number: int) -> int:
+    return number
 
-        assert self.enrol(1, 2, 3) == Enrolled(added=1, known=1, refused=1)
 
-    def test_records_of_a_deleted_subject_are_refused_even_if_they_never_were_here(
-        self, subject_target: Callable[[int], Subject]
-    ) -> None:
-        self.enrol(1, 2, subjects=(7, 8))
-        self.apply(1, target=subject_target(7))
+def seven(_number: int) -> int:
+    return 7
 
-        assert self.enrol(1, 2, 3, 4, subjects=(7, 8, 7, 8)) == Enrolled(added=1, known=1, refused=2)
 
-    def test_record_that_was_named_before_it_arrived_is_refused(self) -> None:
-        self.apply(1, 5)
+def seven_or_eight(number: int) -> int:
+    return 8 - number % 2
 
-        assert self.enrol(5, 6) == Enrolled(added=1, refused=1)
 
-    def test_records_of_an_emptied_site_are_refused(self) -> None:
-        self.enrol(1, 2)
-        self.apply(1)
+@pytest.mark.parametrize(
+    ("held", "subject_of", "deleted", "again"),
+    [
+        pytest.param((1, 2), same, (1,), [((1, 2, 3), (), Enrolled(1, 1, 1))], id="deleted-record"),
+        pytest.param((), same, (5,), [((5, 6), (), Enrolled(added=1, refused=1))], id="named-before-it-arrived"),
+        pytest.param((1, 2), same, (), [((1, 2, 3), (), Enrolled(added=1, refused=2))], id="emptied-site"),
+        pytest.param((1, 2), seven_or_eight, None, [((1, 2, 3, 4), (), Enrolled(1, 1, 2))], id="subject-never-here"),
+        pytest.param(
+            (1, 2),
+            same,
+            (1, 2),
+            [((1, 2), (1,), Enrolled(added=1, refused=1)), ((1, 2), (), Enrolled(known=1, refused=1))],
+            id="new-consent",
+        ),
+        pytest.param(
+            (1, 2),
+            seven,
+            None,
+            [((1, 2), (1,), Enrolled(added=1, refused=1)), ((2, 3), (), Enrolled(refused=2))],
+            id="new-consent-for-one-of-a-subject",
+        ),
+    ],
+)
+def test_what_was_deleted_stays_out_without_new_consent(
+    store: KeyStore,
+    enrol: Callable[..., Enrolled],
+    order: Order,
+    subject_target: Callable[[int], Subject],
+    held: tuple[int, ...],
+    subject_of: Callable[[int], int],
+    deleted: tuple[int, ...] | None,
+    again: list[tuple[tuple[int, ...], tuple[int, ...], Enrolled]],
+) -> None:
+    enrol(*held, subjects=[subject_of(number) for number in held])
 
-        assert self.enrol(1, 2, 3) == Enrolled(added=1, refused=2)
+    store.orders.apply(order(1, *(deleted or ()), target=subject_target(7) if deleted is None else None))
 
-    def test_new_consent_lets_a_record_in(self) -> None:
-        self.enrol(1, 2)
-        self.apply(1, 1, 2)
+    for numbers, consented, expected in again:
+        assert enrol(*numbers, consented=consented, subjects=[subject_of(number) for number in numbers]) == expected
 
-        assert self.enrol(1, 2, consented=(1,)) == Enrolled(added=1, refused=1)
-        assert self.enrol(1, 2) == Enrolled(known=1, refused=1)
 
-    def test_new_consent_for_one_record_does_not_let_in_its_subjects_others(
-        self, subject_target: Callable[[int], Subject]
-    ) -> None:
-        self.enrol(1, 2, subjects=(7, 7))
-        self.apply(1, target=subject_target(7))
+def test_record_with_new_consent_can_be_deleted_again_and_refusal_survives_reopening(
+    store: KeyStore,
+    enrol: Callable[..., Enrolled],
+    order: Order,
+    make_records: MakeRecords,
+    secret: FederationSecret,
+    reopen: Callable[[KeyStore], KeyStore],
+) -> None:
+    enrol(1)
+    store.orders.apply(order(1, 1))
+    enrol(1, consented=(1,))
+    store.orders.apply(order(2, 1))
 
-        assert self.enrol(1, 2, subjects=(7, 7), consented=(1,)) == Enrolled(added=1, refused=1)
-        assert self.enrol(2, 3, subjects=(7, 7)) == Enrolled(refused=2)
+    assert enrol(1) == Enrolled(refused=1)
+    assert reopen(store).records.has_deleted(secret.reference(make_records([1]).record_ids[0]))
 
-    def test_record_with_new_consent_can_be_deleted_again(self) -> None:
-        self.enrol(1)
-        self.apply(1, 1)
-        self.enrol(1, consented=(1,))
-        self.apply(2, 1)
 
-        assert self.enrol(1) == Enrolled(refused=1)
+def test_subject_of_the_same_name_is_no_deleted_record(
+    store: KeyStore, order: Order, make_records: MakeRecords, secret: FederationSecret
+) -> None:
+    # Where nobody says whose a record is, it is its own subject, and both have one reference.
+    name = secret.reference(str(make_records([1]).record_ids[0]))
+    store.orders.apply(order(1, target=Subject(name)))
 
-    def test_refusal_survives_reopening(self, reopen: Callable[[KeyStore], KeyStore]) -> None:
-        self.enrol(1)
-        self.apply(1, 1)
-
-        self.store = reopen(self.store)
-
-        assert self.enrol(1) == Enrolled(refused=1)
-        assert self.store.records.has_deleted(self.secret.reference(self.make_records([1]).record_ids[0]))
-
-    def test_subject_of_the_same_name_is_no_deleted_record(self) -> None:
-        # Where nobody says whose a record is, it is its own subject, and both have one reference.
-        records = self.make_records([1])
-        records.subject_ids[:] = records.record_ids
-        name = str(records.record_ids[0])
-        self.apply(1, target=Subject(self.secret.reference(name)))
-
-        assert not self.store.records.has_deleted(self.secret.reference(name))
-        assert self.store.records.refuses(self.secret.reference(name), self.secret.reference(name))
+    assert not store.records.has_deleted(name)
+    assert store.records.refuses(name, name)
 
 
 # Tokens and lists.
@@ -383,21 +374,6 @@ def test_neighbours_come_back_nearest_first_as_positions(store: KeyStore, fill: 
     assert torch.equal(found.similarities[:2, :2], lists.similarities)
     assert among_some.indices[0, :2].tolist() == [1, -1]
     assert len(store.records.read_neighbours(np.empty(0, dtype=np.int64), entries).indices) == 0
-
-
-def test_writer_that_holds_the_store_is_named(
-    make_store: Make, fill: Fill, reopen: Callable[[KeyStore], KeyStore], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("client.key_store.schema._BUSY_SECONDS", 0.01)
-    store = make_store()
-    fill(store, range(2))
-    entries, _ = store.records.read_entries(Split.TRAIN)
-
-    with reopen(store).database.writing(), pytest.raises(KeyStoreError, match=r"database is locked.*try again"):
-        store.records.write_tokens(store.generation, entries, random_tokens(2, 8))
-
-    store.records.write_tokens(store.generation, entries, random_tokens(2, 8))
-    assert store.records.count_trained() == 2
 
 
 def test_another_secret_is_noticed(store: KeyStore, fill: Fill, secret: FederationSecret) -> None:
