@@ -21,7 +21,6 @@ from common.errors import BankChanged, KeyStoreError
 class StoreDatabase:
     """One open key store, and what has to hold before anything in it is used."""
 
-    path: Path
     connection: sqlite3.Connection
     secrets: StoreSecrets
     ciphers: RecordCiphers
@@ -33,7 +32,7 @@ class StoreDatabase:
         secrets = read_secrets(connection, path)
         master_key = read_master_key(secrets.master_key or master_key_of(path))
         ciphers = RecordCiphers(cipher_file_of(path), master_key, secrets.reference_hashes.key)
-        return cls(path, connection, secrets, ciphers, journal)
+        return cls(connection, secrets, ciphers, journal)
 
     @property
     def description(self) -> StoreDescription:

@@ -137,11 +137,16 @@ class Journal:
             return connection.execute(query, values).fetchall()
 
     def is_damaged(self) -> bool:
-        """Return whether there is a file that cannot be read."""
+        """Return whether there is a file that is no journal; one that its surroundings keep from being read may be."""
+        if not self.path.exists():
+            return False
         try:
-            return self.path.exists() and not all(self.query(f"SELECT count(*) FROM {kind}") for kind in Kept)  # noqa: S608
-        except KeyStoreError:
-            return True
+            with closing(connect(self.path)) as connection:
+                for kind in Kept:
+                    connection.execute(f"SELECT count(*) FROM {kind}")  # noqa: S608 (a table's name)
+        except sqlite3.DatabaseError as error:
+            return not cannot_be_used(error)
+        return False
 
     def close(self) -> None:
         """Close the file; it is opened again by whatever needs it."""
