@@ -16,7 +16,6 @@ _COMMANDS = {
     "agent": "client.commands.orders:agent",
     "catch-up": "client.commands.orders:catch_up",
     "forget": "client.commands.forget:forget",
-    "request": "client.commands.request:request",
     "predict": "client.commands.predict:predict",
     "status": "client.commands.status:status",
     "certificate": "client.commands.certificate:certificate",
@@ -30,7 +29,8 @@ _COMMANDS = {
 }
 
 app = command_line.application(
-    "A site of the federation: its records, its deletion agent, and requests to forget.", lazy_group(_COMMANDS)
+    "A site of the federation: its records, its deletion agent, and requests to forget.",
+    lazy_group(_COMMANDS, {"request": "forget"}),
 )
 app.add_typer(keys, name="keys")
 app.add_typer(trust_application("munkey-client"), name="trust")

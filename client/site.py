@@ -11,6 +11,7 @@ from client.key_store import KeyStore, StoreDescription
 from common.errors import InvalidSetting, KeyStoreError
 from common.guarantees import Guarantee
 from common.identities import Identity
+from common.identities.identity import IDENTITY_FOLDER
 from common.references import FederationSecret
 from common.settings import ImagePath, Settings
 
@@ -65,7 +66,7 @@ class SiteFolder:
     @property
     def identity(self) -> Path:
         """The folder of the site's identity, which it shows to the deletion service."""
-        return self.path / "identity"
+        return self.path / IDENTITY_FOLDER
 
     def find_identity(self) -> Identity | None:
         """Return the site's identity, or None if it has none; raises `InvalidIdentity` if it cannot be used."""
@@ -116,6 +117,7 @@ def hospital_name(number: int) -> str:
 def describe_store(site: str, settings: Settings, encoder: Encoder, shape: ModelShape) -> StoreDescription:
     """Return what a key store for these settings must look like."""
     from client.neighbour_index import SLACK
+    from common.recipe import Recipe
 
     return StoreDescription(
         site=site,
@@ -124,7 +126,7 @@ def describe_store(site: str, settings: Settings, encoder: Encoder, shape: Model
         image_path=shape.image_path,
         input_shape=shape.input_shape,
         exemplar_size=shape.exemplar_size,
-        list_length=settings.retrieved + SLACK,
+        list_length=Recipe.of(settings).neighbours + SLACK,
         guarantee=settings.guarantee,
         epsilon=settings.epsilon,
         delta=settings.delta,
@@ -162,6 +164,7 @@ def model_shape(settings: Settings, description: StoreDescription) -> ModelShape
     Raises `KeyStoreError` if the store was made for other settings.
     """
     from common.model import ModelShape
+    from common.recipe import Recipe
 
     patches = description.image_path is ImagePath.PATCHES
     if patches and tuple(settings.image_shape) != description.input_shape:
@@ -174,12 +177,11 @@ def model_shape(settings: Settings, description: StoreDescription) -> ModelShape
             f"the key store has exemplar tokens of {description.exemplar_size} numbers, the federation has "
             f"exemplar-size = {settings.exemplar_size}; enrol the records into a new store"
         )
-    if settings.retrieved > description.list_length:
+    neighbours = Recipe.of(settings).neighbours
+    if neighbours > description.list_length:
         raise KeyStoreError(
             f"the key store keeps {description.list_length} neighbours of a record, the federation has "
-            f"neighbours = {settings.retrieved}; enrol the records into a new store"
+            f"neighbours = {neighbours}; enrol the records into a new store"
         )
     features = (0, 0) if patches else (description.input_shape[0], description.input_shape[1])
-    return ModelShape.from_settings(
-        settings.replace(image_path=description.image_path.value), feature_shape=features, pretrained=not patches
-    )
+    return ModelShape.of(Recipe.of(settings.replace(image_path=description.image_path.value)), features)

@@ -24,19 +24,7 @@ _MODE = 0o666
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Shared weights and what is known about them.
-
-    Attributes
-    ----------
-    weights : Mapping of str to Tensor
-        State dict of a `Munkey`.
-    shape : ModelShape
-        The model that they belong to.
-    encoder : str
-        Name of the key encoder that the model was trained with.
-    about : dict
-        JSON-ready facts: the round, its metrics, the guarantee.
-    """
+    """Shared weights of a model of some shape, the name of its key encoder, and JSON-ready facts about them."""
 
     weights: Mapping[str, Tensor]
     shape: ModelShape
@@ -65,21 +53,10 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(path: Path, *, expected: ModelShape | None = None, encoder: str | None = None) -> Checkpoint:
-    """Read what `write_checkpoint` wrote.
+    """Read what `write_checkpoint` wrote to a .safetensors file and the JSON beside it.
 
-    Parameters
-    ----------
-    path : Path
-        The .safetensors file.
-    expected : ModelShape, optional
-        The model that the weights are for.
-    encoder : str, optional
-        Name of the key encoder in use.
-
-    Raises
-    ------
-    InvalidWeights
-        If a file is missing or damaged, or the weights belong to another model or encoder.
+    Raises `InvalidWeights` if a file is missing or damaged, or the weights belong to another than the `expected` model
+    or the `encoder` in use.
     """
     content, weights = _read_both(path)
     try:

@@ -78,6 +78,28 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def plain_table(*words: str, numbers: tuple[str, ...] = ()) -> Table:
+    """Return an empty table with columns of words, then columns of numbers; nothing in it is ever wrapped."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in words:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, no_wrap=True, justify="right")
+    return table
+
+
+def show(document: Any, as_json: bool, *otherwise: Table | str) -> None:
+    """Print a document as JSON, or else what says the same to people: tables, and lines of text."""
+    if as_json:
+        print_json(document)
+        return
+    for shown in otherwise:
+        if isinstance(shown, Table):
+            print_table(shown)
+        else:
+            typer.echo(shown)
+
+
 def print_table(table: Table) -> None:
     """Print a table on stdout, wider than the terminal if it must be: an id that is cut off is of no use."""
     console = Console(markup=False, highlight=False, emoji=False)
@@ -97,12 +119,8 @@ def combined_loss(status: RequestStatus) -> PrivacyLoss | None:
     """Return what the shared weights may tell of a subject whom several sites have forgotten.
 
     Epsilons and deltas of the sites that erased records add up (basic composition, Dwork and Roth 2014, theorem 3.16);
-    a site with the `EXACT` guarantee adds nothing.
-
-    Returns
-    -------
-    PrivacyLoss or None
-        None if the request as a whole is not `CERTIFIED`, or no such site has erased anything.
+    a site with the `EXACT` guarantee adds nothing. Returned is None if the request as a whole is not `CERTIFIED`, or no
+    such site has erased anything.
     """
     if weakest_guarantee(status) is not Guarantee.CERTIFIED:
         return None

@@ -31,11 +31,9 @@ class Receipt:
     Attributes
     ----------
     answer : Acknowledgement
-        The answer; its `seconds` are not part of the receipt and 0 when one is read.
+        Its `seconds` are not part of the receipt and 0 when one is read.
     request : bytes
-        32-byte digest of the request (`common.signed_requests.request_digest`).
-    time : datetime
-        When the site signed.
+        32-byte digest of the request (`common.signed_requests.OpenedRequest.digest`).
     tombstones : bytes or None
         32-byte commitment to the tombstones that the order left at the site, keyed hashes that only the site can make;
         None where it refused.

@@ -6,7 +6,7 @@ this version understands: neither side may guess what is to be forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -32,8 +32,8 @@ from protos import deletion_pb2
 MESSAGE_BYTES = 64 * 2**20
 """Size of the largest message that either side accepts."""
 
-MAXIMUM_REFERENCES = 1_000_000
-"""Records that one request may name; each takes 34 bytes, so an order or a status always fits into one message."""
+MAXIMUM_REFERENCES = 10_000
+"""Records that one request may name; whoever wants more forgotten makes several requests."""
 
 MAXIMUM_PAGE = 1000
 """Requests that one page may have."""
@@ -61,14 +61,8 @@ _REQUEST_STATES: dict[RequestState | None, deletion_pb2.RequestState] = {
 _REQUEST_STATES_FROM_WIRE = {int(number): state for state, number in _REQUEST_STATES.items()}
 
 
-def check_fits_into_message(request: DeletionRequest) -> None:
-    """Check that a request can be carried to the sites.
-
-    Raises
-    ------
-    InvalidDeletion
-        If it names more than `MAXIMUM_REFERENCES` records.
-    """
+def check_size(request: DeletionRequest) -> None:
+    """Check that a request may be made; raises `InvalidDeletion` if it names more than `MAXIMUM_REFERENCES` records."""
     if isinstance(request.target, Records) and len(request.target.references) > MAXIMUM_REFERENCES:
         raise InvalidDeletion(
             f"a request names {len(request.target.references)} records; "
@@ -84,7 +78,6 @@ def check_page_size(size: int) -> None:
 
 def request_to_wire(request: DeletionRequest) -> deletion_pb2.DeletionRequest:
     """Write a request; the references of records are in ascending order, so equal requests have equal bytes."""
-    check_fits_into_message(request)
     with writing("a deletion request"):
         message = deletion_pb2.DeletionRequest(
             request_id=request.request_id, requester=request.requester, signature=request.signature
@@ -101,13 +94,7 @@ def request_to_wire(request: DeletionRequest) -> deletion_pb2.DeletionRequest:
 
 
 def request_from_wire(message: deletion_pb2.DeletionRequest) -> DeletionRequest:
-    """Read a request.
-
-    Raises
-    ------
-    InvalidDeletion
-        If it has no target, or a part of it is missing or of the wrong length.
-    """
+    """Read a request; raises `InvalidDeletion` if it has no target, or a part is missing or of the wrong length."""
     kind = message.WhichOneof("target")
     target: Records | Subject | WholeSite
     if kind == "records":
@@ -130,29 +117,6 @@ def order_to_wire(order: DeletionOrder) -> deletion_pb2.DeletionOrder:
 def order_from_wire(message: deletion_pb2.DeletionOrder) -> DeletionOrder:
     """Read an order; raises `InvalidDeletion` as `request_from_wire` does."""
     return DeletionOrder(message.number, message.site, request_from_wire(message.request))
-
-
-def joined(stream: Iterable[deletion_pb2.WatchResponse]) -> Iterator[tuple[DeletionOrder, int]]:
-    """Read orders from a stream, putting together those that come in parts, each with the bytes that it took.
-
-    Raises
-    ------
-    InvalidDeletion
-        As `request_from_wire`, and if a part of an order is missing.
-    """
-    whole: deletion_pb2.DeletionOrder | None = None
-    size = 0
-    for answer in stream:
-        size += answer.ByteSize()
-        if whole is None:
-            whole = answer.order
-        elif (whole.number, whole.site) != (answer.order.number, answer.order.site):
-            raise InvalidDeletion(f"a part of order {whole.number} is missing; watch the orders again")
-        else:
-            whole.request.records.references.extend(answer.order.request.records.references)
-        if not answer.more:
-            yield order_from_wire(whole), size
-            whole, size = None, 0
 
 
 def acknowledgement_to_wire(acknowledgement: Acknowledgement) -> deletion_pb2.Acknowledgement:

@@ -165,24 +165,20 @@ class ListResponse(_message.Message):
     def __init__(self, statuses: _Optional[_Iterable[_Union[RequestStatus, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
-    __slots__ = ("site", "after", "follow", "parts")
+    __slots__ = ("site", "after", "follow")
     SITE_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
-    PARTS_FIELD_NUMBER: _ClassVar[int]
     site: str
     after: int
     follow: bool
-    parts: bool
-    def __init__(self, site: _Optional[str] = ..., after: _Optional[int] = ..., follow: bool = ..., parts: bool = ...) -> None: ...
+    def __init__(self, site: _Optional[str] = ..., after: _Optional[int] = ..., follow: bool = ...) -> None: ...
 
 class WatchResponse(_message.Message):
-    __slots__ = ("order", "more")
+    __slots__ = ("order",)
     ORDER_FIELD_NUMBER: _ClassVar[int]
-    MORE_FIELD_NUMBER: _ClassVar[int]
     order: DeletionOrder
-    more: bool
-    def __init__(self, order: _Optional[_Union[DeletionOrder, _Mapping]] = ..., more: bool = ...) -> None: ...
+    def __init__(self, order: _Optional[_Union[DeletionOrder, _Mapping]] = ...) -> None: ...
 
 class AcknowledgeRequest(_message.Message):
     __slots__ = ("acknowledgement",)

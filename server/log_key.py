@@ -13,19 +13,8 @@ from server.ledger_database import SQLITE, ledger_url
 def open_log_key(path: Path | None, ledger: str) -> tuple[Path, SigningKey]:
     """Return the log's key, which is made, with its public part beside it, if it is not there.
 
-    Parameters
-    ----------
-    path : Path or None
-        Its file; None for one beside the ledger's.
-    ledger : str
-        The ledger's file or URL.
-
-    Raises
-    ------
-    InvalidSetting
-        If no file is named, and the ledger is no file.
-    InvalidProof
-        If the file cannot be used, or others than its owner can read it.
+    Without a path it lies beside the ledger's file. Raises `InvalidSetting` if no path is given and the ledger is no
+    file, `InvalidProof` if the key's file cannot be used, or others than its owner can read it.
     """
     if path is None:
         url = ledger_url(ledger)

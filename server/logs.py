@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from common.log_format import FIELDS, LogFormat, log_lines
 from server.ledger import Ledger
-from server.ledger_transaction import Event
+from server.ledger_writer import Event
 
 _moves = logging.getLogger("server.moves")
 

@@ -13,6 +13,7 @@ from client.bank import Bank
 from client.evaluation import predict, predict_image_only
 from common.model import Munkey
 from common.neighbours import nearest
+from common.recipe import Recipe
 from common.settings import Settings
 from simulations.hospitals import Encoded
 
@@ -59,17 +60,7 @@ class HospitalBank:
 
 @dataclass(frozen=True)
 class MunkeyAnswers:
-    """Shared weights and the hospitals' banks.
-
-    Attributes
-    ----------
-    model : Munkey
-        With the shared weights.
-    places : mapping of str to HospitalBank
-        Each hospital's bank as it is now, by name.
-    settings : Settings
-        How neighbours are read.
-    """
+    """Shared weights and the hospitals' banks as they are now, by name; the settings say how neighbours are read."""
 
     model: Munkey
     places: Mapping[str, HospitalBank]
@@ -87,8 +78,9 @@ class MunkeyAnswers:
     def answer(self, site: str, records: Encoded) -> Tensor:
         """Look records up in a hospital's bank and let the members vote."""
         place = self.places[site]
-        lists = nearest(records.encoding.keys, place.keys, self.settings.retrieved)
-        return predict(self.model, place.bank, records.inputs(self.model.shape), lists, self.settings)
+        reading = Recipe.of(self.settings).reading
+        lists = nearest(records.encoding.keys, place.keys, reading.neighbours)
+        return predict(self.model, place.bank, records.inputs(self.model.shape), lists, reading)
 
     def weights_alone(self, site: str, records: Encoded) -> Tensor:
         """Ask the image path with null memory."""

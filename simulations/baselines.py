@@ -17,6 +17,7 @@ from client.evaluation import evaluate, neighbour_votes
 from common.metrics import accuracy, macro_f1
 from common.model import ModelShape
 from common.randomness import derive_seed
+from common.recipe import Recipe
 from common.settings import Settings
 from simulations.answers import HospitalBank, MunkeyAnswers
 from simulations.federated_loop import average_rounds, learn
@@ -152,12 +153,13 @@ def _plain_vit(comparison: Comparison) -> BaselineResult:
 def _neighbours(comparison: Comparison) -> BaselineResult:
     """Let the labels of each hospital's K nearest keys vote, without any model."""
     settings, shape = comparison.settings, comparison.shape
+    neighbours = Recipe.of(settings).neighbours
     start = time.perf_counter()
     answers = {}
     for hospital in comparison.hospitals:
         train, test = comparison.train_records(hospital), hospital.given.split(Split.TEST)
         held_out = held_out_of(test, train, settings, shape)
-        votes = neighbour_votes(bank_of(train, settings, shape), held_out.lists, settings)
+        votes = neighbour_votes(bank_of(train, settings, shape), held_out.lists, neighbours, settings.num_classes)
         answers[hospital.name] = votes, held_out.labels
     return _result(Baseline.NEIGHBOURS, time.perf_counter() - start, answers)
 
@@ -171,7 +173,7 @@ def _alone(comparison: Comparison) -> BaselineResult:
         train = comparison.train_records(hospital)
         learned = learn({hospital.name: train}, settings, shape)
         held_out = held_out_of(hospital.given.split(Split.TEST), train, settings, shape)
-        found = evaluate(learned.model, learned.banks[hospital.name], held_out, settings)
+        found = evaluate(learned.model, learned.banks[hospital.name], held_out, Recipe.of(settings).reading)
         accuracies[hospital.name] = 100 * found.accuracy
         f1s.append(100 * found.macro_f1)
     seconds = time.perf_counter() - start

@@ -12,6 +12,8 @@ from rich.console import Console
 
 from common import command_line
 from common.guarantees import Guarantee
+from common.options import EncoderOption, JsonOption, SettingOption, WeightsOption
+from common.settings_text import given_settings
 from simulations.audit.command import audit
 from simulations.baselines import Baseline
 from simulations.bench.command import bench
@@ -21,18 +23,7 @@ from simulations.deployment.command import deploy_local
 from simulations.faults.command import faults
 from simulations.guarantee_command import guarantees
 from simulations.machine import usable_cores
-from simulations.options import (
-    AlphaOption,
-    DataDirOption,
-    DataOption,
-    EncoderOption,
-    EpsilonOption,
-    HospitalsOption,
-    JsonOption,
-    SettingOption,
-    WeightsOption,
-    given_settings,
-)
+from simulations.options import AlphaOption, DataDirOption, DataOption, EpsilonOption, HospitalsOption
 from simulations.plots import ACCURACY, FORGOTTEN, plot_accuracy, plot_forgotten
 from simulations.progress import Progress
 from simulations.recipes import recipes

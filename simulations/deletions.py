@@ -34,6 +34,7 @@ from common.deletion_service import DeletionService
 from common.errors import FederationStopped, FedmunkeyError
 from common.guarantees import Guarantee, PrivacyLoss
 from common.model import Munkey
+from common.recipe import Recipe
 from common.references import FederationSecret
 from common.settings import Settings
 from server.run_record import LAST
@@ -240,7 +241,7 @@ def _run(agent: DeletionAgent, stop: threading.Event) -> None:
 
 def _read(hospital: Hospital, settings: Settings) -> HospitalBank:
     with hospital.folder.open() as store:
-        bank = read_bank(store, settings.retrieved)
+        bank = read_bank(store, Recipe.of(settings).neighbours)
         return HospitalBank(bank, store.records.read_keys(bank.entries))
 
 

@@ -11,7 +11,8 @@ from typing import Any
 from client.dataset import Dataset, Split
 from common.errors import InvalidSetting
 from common.model_choice import choose_encoder
-from common.settings import ConfigValue, Settings
+from common.settings import Settings
+from common.settings_text import ConfigValue
 from simulations.bench.timing import torch_threads
 from simulations.hospitals import Encoded, encode_all
 from simulations.machine import usable_cores

@@ -14,7 +14,9 @@ from rich.console import Console
 from common import command_line
 from common.errors import InvalidSetting
 from common.guarantees import Guarantee
-from common.settings import ConfigValue, Settings
+from common.options import EncoderOption, JsonOption, SettingOption, WeightsOption
+from common.settings import Settings
+from common.settings_text import ConfigValue, given_settings
 from simulations.consent import parse_share
 from simulations.encoded_set import load_encoded
 from simulations.guarantee_table import Findings
@@ -25,16 +27,11 @@ from simulations.options import (
     AlphaOption,
     DataDirOption,
     DataOption,
-    EncoderOption,
     EpsilonOption,
     ForgetOption,
     HospitalsOption,
-    JsonOption,
     PermanentOption,
     SeedsOption,
-    SettingOption,
-    WeightsOption,
-    given_settings,
 )
 from simulations.progress import Progress
 

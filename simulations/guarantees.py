@@ -19,13 +19,14 @@ import torch
 from numpy.typing import NDArray
 
 from client.dataset import Consent, Split
-from client.noisy_step import spending_of_round
+from client.noisy_step import noisy_steps_of_round
 from common.errors import InvalidDeletion
 from common.guarantees import Guarantee
 from common.model_choice import choose_shape
 from common.noisy_steps import NoisySteps
 from common.privacy import epsilon_of
 from common.randomness import derive_seed
+from common.recipe import Recipe
 from common.settings import Settings
 from simulations.answers import HospitalBank, MunkeyAnswers
 from simulations.federated_loop import Learned, learn
@@ -235,7 +236,9 @@ def _after_deletion(
     """Return a hospital's bank without the forgotten entries."""
     retained = hospital.given.records.record_ids[kept]
     gone = torch.from_numpy(~np.isin(records.records.record_ids, retained))
-    return HospitalBank(learned.banks[hospital.name], records.encoding.keys).without(gone, settings.retrieved)
+    return HospitalBank(learned.banks[hospital.name], records.encoding.keys).without(
+        gone, Recipe.of(settings).neighbours
+    )
 
 
 def _identical(mine: Learned, its: Learned) -> bool:
@@ -251,7 +254,7 @@ def epsilon_of_settings(settings: Settings) -> float:
         return 0.0
     if settings.guarantee is Guarantee.EMPIRICAL or math.isinf(settings.epsilon):
         return math.inf
-    one = spending_of_round(settings)
+    one = noisy_steps_of_round(Recipe.of(settings))
     return epsilon_of(
         [NoisySteps(one.steps * settings.num_rounds, one.sampling_rate, one.noise_multiplier)], settings.delta
     )

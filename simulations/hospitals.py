@@ -22,6 +22,7 @@ from common.encoders import Encoder, Encoding
 from common.model import ModelShape
 from common.neighbours import nearest
 from common.randomness import derive_seed
+from common.recipe import Recipe
 from common.references import FederationSecret
 from common.settings import ImagePath, Settings
 from simulations.consent import donate
@@ -136,14 +137,14 @@ def bank_of(records: Encoded, settings: Settings, shape: ModelShape) -> Bank:
         labels=torch.from_numpy(records.records.labels),
         inputs=records.inputs(shape),
         tokens=Tokens.zeros(count, shape.exemplar_size),
-        lists=nearest(keys, keys, settings.retrieved + SLACK, own=torch.arange(count)),
+        lists=nearest(keys, keys, Recipe.of(settings).neighbours + SLACK, own=torch.arange(count)),
         permanent=torch.from_numpy(records.records.consents == Consent.PERMANENT.value),
     )
 
 
 def held_out_of(queries: Encoded, bank: Encoded, settings: Settings, shape: ModelShape) -> HeldOut:
     """Return records with their neighbours among a bank's records."""
-    lists = nearest(queries.encoding.keys, bank.encoding.keys, settings.retrieved + SLACK)
+    lists = nearest(queries.encoding.keys, bank.encoding.keys, Recipe.of(settings).neighbours + SLACK)
     return HeldOut(queries.inputs(shape), torch.from_numpy(queries.records.labels), lists)
 
 

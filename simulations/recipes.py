@@ -17,7 +17,8 @@ from rich.console import Console
 
 from common.errors import InvalidDataset, InvalidSetting
 from common.guarantees import Guarantee
-from common.settings import ConfigValue, Settings
+from common.settings import Settings
+from common.settings_text import ConfigValue
 from simulations.encoded_set import load_encoded
 from simulations.guarantee_table import Findings
 from simulations.guarantees import Question, compare

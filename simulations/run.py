@@ -19,7 +19,8 @@ from common.errors import FederationStopped, InvalidDeletion, InvalidSetting
 from common.model import ModelShape, Munkey
 from common.model_choice import choose_encoder, choose_shape, first_model
 from common.references import FederationSecret
-from common.settings import ConfigValue, Settings
+from common.settings import Settings
+from common.settings_text import ConfigValue
 from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import Ledger

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import ssl
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,10 +13,11 @@ import pytest
 
 from common.flower import flower_environment
 from common.identities import Identity
+from common.supervision import own_program
 from server.coordinator_folder import CoordinatorFolder
 from server.ledger import Ledger
 from server.members import MemberRegister
-from simulations.deployment.stage import Background, free_ports
+from simulations.deployment.terminal import Background, free_ports
 from tests.coordinator import make_identity
 
 pytestmark = pytest.mark.processes
@@ -34,7 +34,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         def begin(name: str, module: str, settings: str) -> Background:
             (tmp_path / f"{name}.toml").write_text(settings)
             environment = {**os.environ, **flower_environment(tmp_path / f"{name}-flower")}
-            background = Background(name, [sys.executable, "-m", module, f"{name}.toml"], tmp_path, environment)
+            background = Background(name, own_program(module, f"{name}.toml"), tmp_path, environment)
             stack.callback(background.stop)
             return background
 

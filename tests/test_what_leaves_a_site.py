@@ -16,7 +16,6 @@ from flwr.common.serde import message_to_proto
 from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.task_identity import TaskIdentity
 from sklearn.datasets import load_digits
 
 from client import app as client_app
@@ -41,6 +40,7 @@ from common.encoders.descriptor import DescriptorEncoder
 from common.federation import ARRAYS, METRICS, SITE
 from common.guarantees import Guarantee
 from common.model import ModelShape, Munkey
+from common.recipe import Recipe
 from common.references import FederationSecret
 from common.settings import Settings
 from protos.deletion_pb2_grpc import DeletionStub
@@ -49,6 +49,8 @@ from server.deletion_server import DeletionServer
 from server.deletion_service import LedgerService
 from server.ledger import Ledger
 from simulations.hospitals import noise_key
+
+pytestmark = pytest.mark.usefixtures("within_a_run")
 
 HOSPITALS = 3
 TRAIN, TEST = 16, 4
@@ -233,7 +235,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guarantee: Guarantee) -
         sites_dir=str(tmp_path / "sites"),
         output_dir=str(coordinator / "output"),
     )
-    shape = ModelShape.from_settings(settings, feature_shape=ENCODER.feature_shape, pretrained=False)
+    shape = ModelShape.of(Recipe.of(settings), ENCODER.feature_shape)
     for hospital in range(HOSPITALS):
         records, name = records_of(hospital), hospital_name(hospital + 1)
         with SiteFolder(tmp_path / "sites" / name).create(
@@ -242,9 +244,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guarantee: Guarantee) -
             enrol(store, encode(ENCODER, records), SECRET)
             private.add("noise key", store.draw_noise_key())
         private.add_records(records, ENCODER.encode(torch.from_numpy(records.images)).keys)
-    # Flower makes messages for the task that its process runs.
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
     monkeypatch.setattr(
         deletion_channel,
         "DeletionStub",

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from client.commands.display import order_document, orders_table, plain_table
+from client.commands.display import order_document, orders_table
 from client.commands.faults import faults_explained
 from client.commands.options import JsonOption, SiteDirOption
 from client.dataset import Split
@@ -31,7 +31,7 @@ def status(site_dir: SiteDirOption, as_json: JsonOption = False) -> None:
         orders = [order_document(answer) for answer in holdings.orders]
         command_line.print_json({**holdings.facts, "orders": orders})
         return
-    table = plain_table("", "")
+    table = command_line.plain_table("", "")
     table.show_header = False
     for name, value in holdings.facts.items():
         if name == "alarms":

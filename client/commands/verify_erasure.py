@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from client.commands.display import plain_table
 from client.commands.faults import faults_explained
 from client.commands.options import JsonOption, SiteDirOption
 from client.key_store.erasure_check import ErasureCheck
@@ -78,7 +77,7 @@ def _show(checked: ErasureCheck) -> None:
             "of the others nothing is kept by which their bytes could be known"
         )
     if checked.found:
-        table = plain_table("file", "what", numbers=("offset",))
+        table = command_line.plain_table("file", "what", numbers=("offset",))
         for found in checked.found:
             table.add_row(str(found.path), found.what.value, str(found.offset))
         command_line.print_table(table)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from client.importing.pictures import Choices
 from client.importing.splits import SplitRule
 from client.site import SiteFolder
-from common.errors import KeyStoreError
+from common.errors import InvalidInput, KeyStoreError
 from common.private_files import replace_file
-from common.settings import ConfigValue, ImageShape
+from common.settings import ImageShape
+from common.settings_text import ConfigValue
 
 _FILE = "pictures.json"
 _FORMAT = 1
@@ -23,9 +24,9 @@ class Conventions:
     Attributes
     ----------
     image_shape : ImageShape
-        Channels, height and width that every picture is brought to.
+        What every picture is brought to.
     classes : tuple of str
-        Names of the classes, in the order of their numbers.
+        In the order of their numbers.
     volume_slice : str
         What was chosen of volumes, as it was typed; empty if nothing was.
     rule : SplitRule
@@ -45,19 +46,9 @@ class Conventions:
         """What is taken of files that hold more than one picture."""
         return Choices.parse(self.volume_slice)
 
-    def with_classes(self, classes: tuple[str, ...]) -> Conventions:
-        """Return the same with other classes."""
-        return replace(self, classes=classes)
-
 
 def read_conventions(folder: SiteFolder) -> Conventions | None:
-    """Return what a site's first import has settled; None before it.
-
-    Raises
-    ------
-    KeyStoreError
-        If the file is damaged.
-    """
+    """Return what a site's first import has settled, None before it; raises `KeyStoreError` if it is damaged."""
     path = folder.path / _FILE
     try:
         content = json.loads(path.read_bytes())
@@ -73,7 +64,7 @@ def read_conventions(folder: SiteFolder) -> Conventions | None:
         Choices.parse(found.volume_slice)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, InvalidInput):
         raise KeyStoreError(f"{path} is damaged; restore it, or remove it and give its settings again") from None
     return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,23 +21,7 @@ DELETED = "the record or its subject was deleted; --new-consent lets it in again
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A record that will be imported if its file can be read.
-
-    Attributes
-    ----------
-    row : int
-        Its place in the manifest.
-    path : Path
-        Its image.
-    label : int
-        Number of its class.
-    record_id, subject_id : str
-        As the manifest has them.
-    split : Split
-        What it is for.
-    consent : Consent
-        Whether it may be withdrawn.
-    """
+    """A record that will be imported if its file can be read; `row` is its place in the manifest."""
 
     row: int
     path: Path
@@ -105,18 +88,7 @@ class _Refused(Exception):  # noqa: N818
 class Planner:
     """Checks rows against each other, the site's conventions and what the key store holds.
 
-    Parameters
-    ----------
-    manifest : Manifest
-        The rows.
-    conventions : Conventions
-        Classes and splits.
-    secret : FederationSecret
-        Makes the references of records and subjects.
-    consent : Consent
-        Of rows that do not say.
-    new_consent : frozenset of str
-        Ids of records that may come back after a deletion.
+    `consent` is that of rows that do not say; `new_consent` are ids of records that may come back after a deletion.
     """
 
     def __init__(
@@ -232,9 +204,3 @@ class Planner:
         ):
             if differs:
                 raise _Refused(Reason.DIFFERS, f"the site holds this record with another {name}; it was left as it is")
-
-
-def batches(candidates: tuple[Candidate, ...], size: int) -> Iterator[tuple[Candidate, ...]]:
-    """Yield some candidates at a time, in their order."""
-    for start in range(0, len(candidates), size):
-        yield candidates[start : start + size]

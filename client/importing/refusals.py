@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -35,17 +34,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class Refusal:
-    """A row that is not imported.
-
-    Attributes
-    ----------
-    row : int
-        Its place in the manifest; the header's is 1.
-    reason : Reason
-        Why.
-    detail : str
-        The same for people.
-    """
+    """A row that is not imported, by its place in the manifest (the header's is 1), and why; `detail` is for people."""
 
     row: int
     reason: Reason
@@ -57,17 +46,14 @@ def count_reasons(refusals: Iterable[Refusal]) -> dict[tuple[Reason, str], list[
     rows: dict[tuple[Reason, str], list[int]] = {}
     for refusal in sorted(refusals):
         rows.setdefault((refusal.reason, refusal.detail), []).append(refusal.row)
-    counts = Counter({key: len(found) for key, found in rows.items()})
-    return {key: rows[key] for key, _ in counts.most_common()}
+    return dict(sorted(rows.items(), key=lambda item: -len(item[1])))
 
 
 def check_report(path: Path, manifest: Path) -> None:
     """Check that a report can be written where a person wants it, before hours are spent on the import.
 
-    Raises
-    ------
-    InvalidInput
-        If its folder is not there or may not be written, or the file holds something else than an earlier report.
+    Raises `InvalidInput` if its folder is not there or may not be written, or the file holds something else than an
+    earlier report.
     """
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise InvalidInput(f"--report {path}: its folder is missing or may not be written; name another file")

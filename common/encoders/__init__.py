@@ -4,6 +4,6 @@
 """
 
 from common.encoders.encoder import Encoder, Encoding
-from common.encoders.registry import encoder_names, feature_shape, is_pretrained, make_encoder
+from common.encoders.registry import encoder_names, feature_shape, make_encoder
 
-__all__ = ["Encoder", "Encoding", "encoder_names", "feature_shape", "is_pretrained", "make_encoder"]
+__all__ = ["Encoder", "Encoding", "encoder_names", "feature_shape", "make_encoder"]

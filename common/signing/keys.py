@@ -22,15 +22,7 @@ _KEY_FILE_BYTES = 4096
 class PublicKey:
     """What checks signatures.
 
-    Parameters
-    ----------
-    raw : bytes
-        The 32 bytes of the key.
-
-    Raises
-    ------
-    InvalidProof
-        If there are more or fewer bytes.
+    `raw` is the 32 bytes of the key. Raises `InvalidProof` if there are more or fewer bytes.
     """
 
     def __init__(self, raw: bytes) -> None:
@@ -106,10 +98,8 @@ class SigningKey:
     def read(cls, path: Path) -> SigningKey:
         """Read a key that `write` wrote.
 
-        Raises
-        ------
-        InvalidProof
-            If the file cannot be read, can be read by others than its owner, or holds no Ed25519 private key.
+        Raises `InvalidProof` if the file cannot be read, can be read by others than its owner, or holds no Ed25519
+        private key.
         """
         data = _read_file(path, private=True)
         try:

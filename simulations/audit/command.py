@@ -13,6 +13,8 @@ from rich.table import Table
 from common import command_line
 from common.errors import InvalidSetting
 from common.guarantees import Guarantee
+from common.options import EncoderOption, JsonOption, SettingOption, WeightsOption
+from common.settings_text import given_settings
 from simulations.attacks.shadows import FEWEST_SHADOWS
 from simulations.audit.document import audit_document
 from simulations.audit.trial import Trial, attempt
@@ -26,15 +28,10 @@ from simulations.options import (
     BudgetOption,
     DataDirOption,
     DataOption,
-    EncoderOption,
     EpsilonOption,
     ForgetOption,
     HospitalsOption,
-    JsonOption,
     SeedsOption,
-    SettingOption,
-    WeightsOption,
-    given_settings,
 )
 from simulations.progress import Progress
 from simulations.question import Question

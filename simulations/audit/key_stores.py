@@ -13,6 +13,7 @@ from client.key_store import KeyStore
 from client.site import SiteFolder
 from common.deletion import DeletionOrder, DeletionRequest, Records
 from common.encoders import Encoder
+from common.recipe import Recipe
 from common.references import FederationSecret
 from simulations.answers import HospitalBank
 from simulations.case import Case
@@ -47,12 +48,12 @@ def delete_in_key_stores(
         held = Hospital(hospital.name, SiteFolder(folder / hospital.name), hospital.given.split(Split.TRAIN))
         open_hospital(held, trained.settings, encoder, case.shape, secret)
         with held.folder.open() as store:
-            bank = read_bank(store, trained.settings.retrieved)
+            bank = read_bank(store, Recipe.of(trained.settings).neighbours)
             store.records.write_tokens(bank.generation, bank.entries, trained.places[hospital.name].bank.tokens)
             start = time.perf_counter()
             _apply(store, hospital, case, secret)
             seconds.append(time.perf_counter() - start)
-            left = read_bank(store, trained.settings.retrieved)
+            left = read_bank(store, Recipe.of(trained.settings).neighbours)
             places[hospital.name] = HospitalBank(left, store.records.read_keys(left.entries))
             ids[hospital.name] = np.array([record for record, _ in store.records.read_ids(left.entries)], dtype=np.str_)
     return MunkeyFederation(trained.model, places, trained.settings, ids), max(seconds)

@@ -15,6 +15,7 @@ from client.site import model_shape
 from client.training import train
 from common.guarantees import Guarantee
 from common.model import Munkey
+from common.recipe import Recipe
 from common.settings import Settings
 from simulations.bench.memory import peak_memory, resident_memory
 from simulations.bench.synthetic_store import CLASSES
@@ -33,9 +34,9 @@ def train_site(path: Path, _progress: Callable[[int], None]) -> int:
     torch.set_num_threads(1)
     with KeyStore.open(path) as store:
         model = Munkey(model_shape(settings, store.description))
-        bank = read_bank(store, settings.retrieved)
+        bank = read_bank(store, Recipe.of(settings).neighbours)
         with suppress(_EnoughSteps):
-            train(model, bank, settings, round_number=1, generator=torch.Generator(), after_step=_stop)
+            train(model, bank, Recipe.of(settings), round_number=1, generator=torch.Generator(), after_step=_stop)
         store.records.write_tokens(bank.generation, bank.entries, bank.tokens)
     return peak_memory()
 

@@ -16,6 +16,8 @@ from rich.table import Table
 
 from common import command_line
 from common.errors import InvalidSetting
+from common.options import EncoderOption, JsonOption, SettingOption, WeightsOption
+from common.settings_text import given_settings
 from simulations.comparison.cell import Outcome
 from simulations.comparison.document import comparison_document
 from simulations.comparison.findings import COLUMNS, SetFindings
@@ -29,15 +31,10 @@ from simulations.options import (
     AlphaOption,
     BudgetOption,
     DataDirOption,
-    EncoderOption,
     ForgetOption,
     HospitalsOption,
-    JsonOption,
     PermanentOption,
     SeedsOption,
-    SettingOption,
-    WeightsOption,
-    given_settings,
 )
 from simulations.progress import Progress
 from simulations.question import Question

@@ -30,26 +30,12 @@ _BLOCK = 1 << 20
 
 @dataclass
 class Contents:
-    """Pieces of what a site held, by record.
-
-    Attributes
-    ----------
-    pieces : dict
-        The pieces of each record's contents that were ever seen on the disk.
-    """
+    """Pieces of each record's contents that were ever seen on a site's disk, by record."""
 
     pieces: dict[int, set[bytes]] = field(default_factory=dict)
 
     def note(self, store: Path, entries: dict[int, int]) -> None:
-        """Add what a key store holds at this moment of some records.
-
-        Parameters
-        ----------
-        store : Path
-            The key store's file.
-        entries : dict
-            Entry number of each record.
-        """
+        """Add what a key store's file holds at this moment of some records, given with their entry numbers."""
         with closing(sqlite3.connect(store, timeout=60)) as connection, cipher_file_of(store).open("rb") as keys:
             for record, entry in entries.items():
                 keys.seek(entry * SLOT_BYTES)

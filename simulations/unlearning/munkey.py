@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from common.guarantees import Guarantee
 from common.model import ModelShape
+from common.recipe import Recipe
 from common.settings import Settings
 from simulations.answers import HospitalBank, MunkeyAnswers
 from simulations.case import Case
@@ -39,7 +40,7 @@ class MunkeyFederation(MunkeyAnswers):
         places, left = {}, {}
         for name, place in self.places.items():
             rows = np.isin(self.record_ids[name], list(gone.get(name, frozenset())))
-            places[name] = place.without(torch.from_numpy(rows), self.settings.retrieved)
+            places[name] = place.without(torch.from_numpy(rows), Recipe.of(self.settings).neighbours)
             left[name] = self.record_ids[name][~rows]
         return replace(self, places=places, record_ids=left)
 

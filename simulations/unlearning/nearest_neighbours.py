@@ -18,6 +18,7 @@ from client.evaluation import neighbour_votes
 from client.key_store import Tokens
 from common.model import ModelShape
 from common.neighbours import NeighbourLists, nearest
+from common.recipe import Recipe
 from common.settings import Settings
 from simulations.case import Case
 from simulations.hospitals import Encoded
@@ -49,8 +50,9 @@ class NeighbourFederation:
         if site not in self.sites:
             return self.weights_alone(site, records)
         held = self.records[site]
-        lists = nearest(records.encoding.keys, held.encoding.keys, self.settings.retrieved)
-        return neighbour_votes(_voters(held), lists, self.settings)
+        neighbours = Recipe.of(self.settings).neighbours
+        lists = nearest(records.encoding.keys, held.encoding.keys, neighbours)
+        return neighbour_votes(_voters(held), lists, neighbours, self.settings.num_classes)
 
     def weights_alone(self, site: str, records: Encoded) -> Tensor:
         """Return uniform probabilities, because nothing is shared."""

@@ -27,6 +27,7 @@ from common.errors import BankChanged
 from common.guarantees import Guarantee
 from common.model import ModelShape
 from common.neighbours import NONE, NeighbourLists, nearest
+from common.recipe import Recipe
 from common.references import FederationSecret
 from common.settings import ImagePath, Settings
 
@@ -303,7 +304,7 @@ def test_empty_store_has_no_lists(site: Site) -> None:
 def test_lists_are_longer_than_k_by_the_slack() -> None:
     chosen = Settings(neighbours=5)
     encoder = DescriptorEncoder(1)
-    shape = ModelShape.from_settings(chosen, feature_shape=encoder.feature_shape, pretrained=False)
+    shape = ModelShape.of(Recipe.of(chosen), encoder.feature_shape)
 
     assert SLACK > 0
     assert describe_store(SITE, chosen, encoder, shape).list_length == 5 + SLACK

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +14,19 @@ from client.app import app
 from client.dataset import Split
 from client.enrolment import encode, enrol
 from client.key_store import KeyStore
-from client.noisy_step import spending_of_round
+from client.noisy_step import noisy_steps_of_round
 from client.orders import catch_up
 from common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from common.federation import ARRAYS, CONFIG, METRICS, ROUND
 from common.model import Munkey
+from common.recipe import Recipe
 from server.deletion_service import LedgerService
 from tests.client.one_site import (
     ENCODER,
     SECRET,
     TRAIN,
     Federation,
-    deletion_service,
+    Make,
     digits,
     reason_of,
     same,
@@ -35,12 +35,6 @@ from tests.client.one_site import (
 
 GONE = 3
 """The digit that is deleted."""
-
-
-@pytest.fixture
-def make_federation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Federation]]:
-    with deletion_service(tmp_path, monkeypatch) as make:
-        yield make
 
 
 def new_context(federation: Federation) -> Context:
@@ -67,7 +61,7 @@ def delete(federation: Federation, service: LedgerService) -> None:
 # A node's context, which a SuperNode keeps from message to message.
 
 
-def test_node_keeps_nothing_of_a_site_in_its_context(make_federation: Callable[..., Federation]) -> None:
+def test_node_keeps_nothing_of_a_site_in_its_context(make_federation: Make) -> None:
     federation = make_federation()
     context = new_context(federation)
     before = context_to_proto(context).SerializeToString(deterministic=True)
@@ -80,7 +74,7 @@ def test_node_keeps_nothing_of_a_site_in_its_context(make_federation: Callable[.
 
 
 def test_node_that_reconnects_with_old_state_neither_learns_from_nor_sends_what_was_deleted(
-    make_federation: Callable[..., Federation],
+    make_federation: Make,
 ) -> None:
     federation, other = make_federation(), make_federation("other")
     context = new_context(federation)
@@ -113,7 +107,7 @@ def test_node_that_reconnects_with_old_state_neither_learns_from_nor_sends_what_
 
 @pytest.mark.parametrize("guarantee", ["empirical", "exact"])
 def test_run_from_a_checkpoint_older_than_a_deletion_does_not_bring_the_record_back(
-    make_federation: Callable[..., Federation], tmp_path: Path, guarantee: str
+    make_federation: Make, tmp_path: Path, guarantee: str
 ) -> None:
     federation = make_federation(guarantee=guarantee)
     old = Checkpoint(weights_of(federation.ask(MessageType.TRAIN)), federation.model.shape, "descriptor", {})
@@ -133,7 +127,7 @@ def test_run_from_a_checkpoint_older_than_a_deletion_does_not_bring_the_record_b
     assert checked.remembered > 0
 
 
-def test_run_from_an_older_checkpoint_goes_on_with_the_account(make_federation: Callable[..., Federation]) -> None:
+def test_run_from_an_older_checkpoint_goes_on_with_the_account(make_federation: Make) -> None:
     federation = make_federation(guarantee="certified", num_rounds=2, local_steps=2)
     first = federation.model
     federation.ask(MessageType.TRAIN, model=first)
@@ -144,11 +138,11 @@ def test_run_from_an_older_checkpoint_goes_on_with_the_account(make_federation: 
 
     assert again.has_content()
     with federation.folder.open() as store:
-        assert store.privacy.spent() == [spending_of_round(federation.settings)] * 2
+        assert store.privacy.spent() == [noisy_steps_of_round(Recipe.of(federation.settings))] * 2
     assert reason_of(refused).startswith("the privacy budget is spent")
 
 
-def test_weights_that_a_site_keeps_are_the_shared_ones_alone(make_federation: Callable[..., Federation]) -> None:
+def test_weights_that_a_site_keeps_are_the_shared_ones_alone(make_federation: Make) -> None:
     federation = make_federation()
     federation.ask(MessageType.TRAIN)
     federation.ask(MessageType.EVALUATE)
@@ -165,7 +159,7 @@ def test_weights_that_a_site_keeps_are_the_shared_ones_alone(make_federation: Ca
 
 
 def test_record_with_new_consent_begins_without_its_old_token_and_optimiser_state(
-    make_federation: Callable[..., Federation],
+    make_federation: Make,
 ) -> None:
     federation = make_federation()
     federation.ask(MessageType.TRAIN)

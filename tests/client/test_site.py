@@ -15,6 +15,7 @@ from common.encoders.descriptor import DescriptorEncoder
 from common.errors import InvalidInput, InvalidSetting, KeyStoreError
 from common.guarantees import Guarantee
 from common.model import ModelShape
+from common.recipe import Recipe
 from common.references import FederationSecret
 from common.settings import ImagePath, ImageShape, Settings
 
@@ -22,7 +23,7 @@ ENCODER = DescriptorEncoder(1)
 
 
 def shape_of(settings: Settings) -> ModelShape:
-    return ModelShape.from_settings(settings, feature_shape=ENCODER.feature_shape, pretrained=False)
+    return ModelShape.of(Recipe.of(settings), ENCODER.feature_shape)
 
 
 def described(**settings: object) -> StoreDescription:

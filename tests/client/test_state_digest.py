@@ -29,6 +29,7 @@ from common.encoders.descriptor import DescriptorEncoder
 from common.encoders.torchvision_models import TorchvisionEncoder
 from common.errors import BankChanged, KeyStoreError
 from common.model import ModelShape
+from common.recipe import Recipe
 from common.references import FederationSecret
 from common.settings import ImagePath, ImageShape, Settings
 from common.torchvision_import import import_torchvision
@@ -74,7 +75,7 @@ def to_dataset(numbered: Iterable[tuple[int, Record]]) -> Dataset:
 
 def describe(encoder: Encoder, image_path: ImagePath = ImagePath.PATCHES) -> StoreDescription:
     chosen = Settings(neighbours=K, image_path=image_path, image_shape=ImageShape((1, SIDE, SIDE)))
-    shape = ModelShape.from_settings(chosen, feature_shape=encoder.feature_shape, pretrained=False)
+    shape = ModelShape.of(Recipe.of(chosen), encoder.feature_shape)
     # Lists with one place to spare are often searched again.
     return dataclasses.replace(describe_store(SITE, chosen, encoder, shape), list_length=K + 1)
 

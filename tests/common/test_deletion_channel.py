@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import socket
 import threading
 import time
@@ -14,14 +13,15 @@ from typing import Any
 import grpc
 import pytest
 
-from common.deletion import DeletionRequest, WholeSite
-from common.deletion_channel import DeletionChannel, is_loopback, split_address
+from common.addresses import is_loopback, split_address
+from common.deletion import DeletionOrder, DeletionRequest, WholeSite
+from common.deletion_channel import DeletionChannel
 from common.deletion_service import MOST_TOGETHER
 from common.errors import InvalidDeletion, InvalidSetting, ServiceUnavailable
 from protos import deletion_pb2
 from protos.deletion_pb2_grpc import DeletionServicer, add_DeletionServicer_to_server
+from tests.followers import PATIENCE, Follower
 
-PATIENCE = 20.0
 REQUEST = DeletionRequest("request-1", "hospital-1", WholeSite("hospital-1"))
 
 
@@ -185,39 +185,30 @@ def test_backlog_of_large_orders_is_read_in_parts(channel: DeletionChannel, faul
     assert faulty.sent < 30
 
 
-def test_stream_that_fails_raises(channel: DeletionChannel, faulty: FaultyService) -> None:
-    faulty.status = grpc.StatusCode.UNAVAILABLE
-    orders = channel.watch("hospital-1", 0, follow=True)
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize(
+    ("status", "fault"), [(grpc.StatusCode.UNAVAILABLE, "cannot be reached"), (None, "ended the stream")]
+)
+def test_what_ends_a_stream_is_raised_after_the_orders_that_came_before(
+    channel: DeletionChannel, faulty: FaultyService, status: grpc.StatusCode | None, fault: str, together: bool
+) -> None:
+    faulty.status = status
+    watch = channel.watch_together if together else channel.watch
+    orders: Iterator[object] = watch("hospital-1", 0, follow=True)
 
-    assert next(orders).number == 1
-    with pytest.raises(ServiceUnavailable, match="cannot be reached"):
-        next(orders)
-
-
-def test_stream_that_the_service_ends_raises(channel: DeletionChannel) -> None:
-    orders = channel.watch("hospital-1", 0, follow=True)
-
-    assert next(orders).number == 1
-    with pytest.raises(ServiceUnavailable, match="ended the stream"):
+    next(orders)
+    with pytest.raises(ServiceUnavailable, match=fault):
         next(orders)
 
 
 def test_closing_from_another_thread_ends_a_stream(channel: DeletionChannel) -> None:
-    received: queue.Queue[int | None] = queue.Queue()
-
-    def read() -> None:
-        for order in channel.watch("waits", 0, follow=True):
-            received.put(order.number)
-        received.put(None)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    assert received.get(timeout=PATIENCE) == 1
+    follower = Follower(channel.watch("waits", 0, follow=True))
+    assert isinstance(follower.next(), DeletionOrder)
 
     channel.close()
 
-    assert received.get(timeout=PATIENCE) is None
-    reader.join(PATIENCE)
+    assert follower.next() is None
+    follower.join()
 
 
 def test_reader_that_leaves_a_stream_ends_it_at_the_service(channel: DeletionChannel, faulty: FaultyService) -> None:
@@ -261,17 +252,6 @@ def test_orders_that_came_meanwhile_are_taken_together(channel: DeletionChannel,
 
     assert numbers == list(range(1, len(numbers) + 1))
     assert faulty.left.wait(PATIENCE)
-
-
-def test_what_ends_a_stream_is_raised_after_the_orders_that_came_before(
-    channel: DeletionChannel, faulty: FaultyService
-) -> None:
-    faulty.status, faulty.details = grpc.StatusCode.UNAVAILABLE, "stopping"
-    lists = channel.watch_together("hospital-1", 0, follow=True)
-
-    assert [order.number for order in next(lists)] == [1]
-    with pytest.raises(ServiceUnavailable, match="cannot be reached"):
-        next(lists)
 
 
 def test_reader_of_lists_ends_quietly_when_the_channel_is_closed(channel: DeletionChannel) -> None:

@@ -14,7 +14,7 @@ from common.receipts import PREDICATE_TYPE, Receipt, WitnessedHead
 from common.signing.canonical import canonical_json
 from common.signing.dsse import Envelope
 from common.signing.statements import PAYLOAD_TYPE, read_envelope
-from simulations.bench.proof_case import SITE_KEYS, SITES, START
+from tests.proof_case import SITE_KEYS, SITES, START
 
 KEY = SITE_KEYS[SITES[0]]
 EXACT = Acknowledgement(4, SITES[0], "request-1", SiteState.ERASED, 3, 2, Guarantee.EXACT, 0.25)

@@ -92,37 +92,6 @@ def test_move_arrives_as_it_was_sent(move: Move) -> None:
     assert wire.move_from_wire(message) == move
 
 
-def part(number: int, references: list[bytes], *, more: bool) -> deletion_pb2.WatchResponse:
-    response = deletion_pb2.WatchResponse(more=more)
-    response.order.number, response.order.site = number, "hospital-1"
-    response.order.request.request_id, response.order.request.requester = f"request-{number}", "hospital-1"
-    response.order.request.records.references.extend(references)
-    return response
-
-
-def test_parts_of_an_order_are_put_together() -> None:
-    references = [bytes([number]) * 32 for number in range(5)]
-    stream = [
-        part(1, references[:2], more=True),
-        part(1, references[2:], more=False),
-        part(2, references[:1], more=False),
-    ]
-
-    (order, size), (second, _) = wire.joined(stream)
-
-    assert order.request == DeletionRequest("request-1", "hospital-1", Records(frozenset(references)))
-    assert second.number == 2
-    assert size > 5 * 32
-
-
-def test_order_whose_parts_do_not_all_come_is_not_taken_for_a_smaller_one() -> None:
-    stream = [part(1, [bytes(32)], more=True)]
-
-    assert list(wire.joined(stream)) == []
-    with pytest.raises(InvalidDeletion, match="a part of order 1 is missing"):
-        list(wire.joined([*stream, part(2, [bytes(32)], more=False)]))
-
-
 @given(progress)
 def test_progress_arrives_as_it_was_sent(part: SiteProgress) -> None:
     message = deletion_pb2.SiteProgress.FromString(wire.progress_to_wire(part).SerializeToString())
@@ -192,12 +161,15 @@ def test_text_that_is_not_utf8_is_refused_before_it_is_sent() -> None:
         wire.request_to_wire(DeletionRequest("\udcff", "hospital-1", WholeSite("hospital-1")))
 
 
-def test_request_with_more_records_than_a_message_carries_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "MAXIMUM_REFERENCES", 2)
+def test_request_with_too_many_records_is_not_one_to_make(monkeypatch: pytest.MonkeyPatch) -> None:
     several = frozenset(bytes([number]) * 32 for number in range(3))
+    request = DeletionRequest("request-1", "hospital-1", Records(several, "hospital-1"))
 
-    with pytest.raises(InvalidDeletion, match="at most 2"):
-        wire.request_to_wire(DeletionRequest("request-1", "hospital-1", Records(several, "hospital-1")))
+    wire.check_size(request)
+    monkeypatch.setattr(wire, "MAXIMUM_REFERENCES", 2)
+
+    with pytest.raises(InvalidDeletion, match="names 3 records; split it into requests of at most 2"):
+        wire.check_size(request)
 
 
 def test_largest_request_fits_into_a_message() -> None:

@@ -12,7 +12,7 @@ from common.deletion import Acknowledgement, DeletionRequest, SiteState, WholeSi
 from common.guarantees import Guarantee
 from common.signing.keys import SigningKey
 from server.ledger import Ledger
-from server.ledger_pairs import among
+from server.ledger_database import among
 from server.ledger_tables import OrderRow
 from server.log import TransparencyLog
 from server.log_leaves import Leaf, LeafKind
@@ -76,8 +76,8 @@ def test_answers_and_deliveries_are_written_without_reading_a_whole_table(
 ) -> None:
     if asked.engine.dialect.name != "sqlite":
         pytest.skip("PostgreSQL reads small tables whole whatever the index")
-    asked.note_all_delivered([(site, number) for site in SITES for number in (1, 2, 3)]).result()
-    asked.note_delivered("hospital-1", [4]).result()
+    asked.note_delivered([(site, number) for site in SITES for number in (1, 2, 3)]).result()
+    asked.note_delivered([("hospital-1", 4)]).result()
     for site in SITES:
         asked.acknowledge(answer(site, 2))
     asked.acknowledge(answer(*(SITES[0], 2)))
@@ -103,7 +103,7 @@ def test_proof_reads_its_nodes_by_the_index(asked: Ledger, statements: list[tupl
 
 
 def test_delivered_orders_of_several_sites_are_noted_together(asked: Ledger) -> None:
-    asked.note_all_delivered([("hospital-1", 1), ("hospital-2", 2)]).result()
+    asked.note_delivered([("hospital-1", 1), ("hospital-2", 2)]).result()
 
     states = {(part.site, part.number): part.state for status in asked.page().statuses for part in status.sites}
     assert {place for place, state in states.items() if state is SiteState.DELIVERED} == {

@@ -12,7 +12,7 @@ import pytest
 from common.deletion import DeletionRequest, RequestStatus, WholeSite
 from common.errors import InvalidDeletion, ServiceUnavailable
 from server.ledger import DeletionExists, Ledger
-from server.ledger_transaction import Event, Transaction
+from server.ledger_writer import Event, Transaction
 
 PATIENCE = 20.0
 

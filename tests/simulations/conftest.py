@@ -108,18 +108,14 @@ def open_hospitals(
 
 
 @pytest.fixture
-def make_grid(monkeypatch: pytest.MonkeyPatch) -> Callable[[Settings, int], Grid]:
+def make_grid(within_a_run: None) -> Callable[[Settings, int], Grid]:
     """Return a function that makes nodes in this process, which run the sites' Flower app; the last answers first."""
+    del within_a_run
     # Flower takes seconds to import, and few tests need it.
     from flwr.app import Context, RecordDict
     from flwr.serverapp import Grid
-    from flwr.supercore.task_identity import TaskIdentity
 
     from client.app import app
-
-    # Flower makes messages only within a run.
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
 
     def make(settings: Settings, sites: int) -> Grid:
         contexts = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from common.errors import EXIT_CODE
 from common.model import Munkey
 from common.model_choice import choose_shape
 from common.settings import Settings
+from common.supervision import own_program
 from simulations.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -26,21 +27,12 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch, typed: Run, tmp_path: Path) -> Run:
     """Run `munkey-sim` with some words in an empty folder; return its exit code, stdout and stderr."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["munkey-sim", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, captured.out, captured.err
-
-    return run
+    return partial(typed, main, "munkey-sim")
 
 
 @pytest.fixture
@@ -213,7 +205,7 @@ def test_federation_that_cannot_hear_deletions_waits_says_so_and_stops_with_the_
     words += ["--no-baselines", "--deletion-service", "127.0.0.1:1"]
 
     ended = subprocess.run(  # noqa: S603 (this interpreter)
-        [sys.executable, "-c", "from simulations.cli import main; main()", "run", *words],
+        own_program("simulations.cli", "run", *words),
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"},
         capture_output=True,
         text=True,

@@ -13,7 +13,7 @@ import torch
 from client.dataset import Dataset, Split
 from common.errors import InvalidDataset, InvalidSetting
 from common.model_choice import choose_encoder
-from common.settings import ConfigValue
+from common.settings_text import ConfigValue
 from simulations import encoded_set
 from simulations.encoded_set import FROM_DATA, EncodedSet, load_encoded
 from simulations.hospitals import Encoded

@@ -18,6 +18,7 @@ from common.errors import KeyStoreError
 from common.model import ModelShape
 from common.model_choice import choose_shape
 from common.neighbours import NeighbourLists
+from common.recipe import Recipe
 from common.references import FederationSecret
 from common.settings import ImagePath, Settings
 from simulations.consent import donate
@@ -117,7 +118,7 @@ def test_key_store_gets_the_consents_and_a_noise_key_that_can_be_drawn_again(
         assert 0 < len(permanent.records) < len(given.records)
         assert set(permanent.records.consents) == {"permanent"}
         with hospital.folder.open() as store:
-            bank = read_bank(store, settings.retrieved)
+            bank = read_bank(store, Recipe.of(settings).neighbours)
             assert store.draw_noise_key() == noise_key(settings, hospital.name)
         assert bank.permanent.tolist() == (given.records.consents == "permanent").tolist()
         assert torch.equal(bank.permanent, bank_of(given, settings, shape).permanent)
@@ -166,8 +167,8 @@ def test_bank_without_a_key_store_equals_the_key_stores(
     bank, held_out = bank_of(train, settings, shape), held_out_of(test, train, settings, shape)
 
     with hospital.folder.open() as store:
-        real: Bank = read_bank(store, settings.retrieved)
-        real_held_out: HeldOut = read_held_out(store, Split.TEST, real, settings.retrieved)
+        real: Bank = read_bank(store, Recipe.of(settings).neighbours)
+        real_held_out: HeldOut = read_held_out(store, Split.TEST, real, Recipe.of(settings).neighbours)
     assert torch.equal(bank.labels, real.labels)
     assert torch.equal(bank.inputs, real.inputs)
     assert torch.equal(bank.tokens.offsets, real.tokens.offsets)

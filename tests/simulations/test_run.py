@@ -94,7 +94,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, temporary: str, marked_process
     # Short, for the paths of Ray's sockets.
     environment["TMPDIR"] = temporary
     ended = subprocess.run(  # noqa: S603 (this interpreter)
-        [sys.executable, "-m", "tests.simulations.watched_simulation", str(notes), "run", *words],
+        [sys.executable, "-P", "-m", "tests.simulations.watched_simulation", str(notes), "run", *words],
         env=environment,
         capture_output=True,
         text=True,

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from client.dataset import Consent, Dataset, Split
-from client.noisy_step import FEW_STEPS
 from client.site import SiteFolder
 from common.checkpoints import read_checkpoint
 from common.deletion import SiteState
 from common.guarantees import Guarantee, Influence
 from common.model_choice import choose_encoder, choose_shape, initial_model
 from common.privacy import epsilon_of
+from common.recipe import FEW_STEPS, Recipe
 from common.settings import Settings
 from server.ledger import Ledger
 from server.run_record import EVENTS, LAST, ROUND
@@ -255,7 +255,7 @@ def sites_that_forget(
     for hospital, gone in zip(give(everything, parts, Path()), deletion.rows, strict=True):
         train = np.flatnonzero(hospital.given.records.splits == Split.TRAIN.value)
         before, after = (
-            munkey_site(hospital.name, bank_of(hospital.given.select(rows), settings, shape), settings)
+            munkey_site(hospital.name, bank_of(hospital.given.select(rows), settings, shape), Recipe.of(settings))
             for rows in (train, np.setdiff1d(train, gone))
         )
 

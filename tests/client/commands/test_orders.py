@@ -13,13 +13,7 @@ import pytest
 from client.dataset import Split
 from client.key_store import schema
 from client.site import SiteFolder
-from common.deletion import (
-    DATA_PROTECTION_OFFICER,
-    DeletionRequest,
-    RequestState,
-    Subject,
-    WholeSite,
-)
+from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, RequestState, Subject, WholeSite
 from common.errors import EXIT_CODE
 from common.references import FederationSecret
 from server.deletion_service import LedgerService
@@ -55,14 +49,8 @@ def test_caught_up_orders_as_a_table(run: Run, folder: SiteFolder, ledger: Ledge
 
     shown = run("catch-up", "--site-dir", folder.path, "--service", service).out
 
-    assert shown.splitlines()[-1].split()[:6] == [
-        "request-1",
-        "erased",
-        "exact",
-        "1",
-        str(TRAIN + TEST),
-        str(TRAIN),
-    ]
+    cells = shown.splitlines()[-1].split()
+    assert cells[:6] == ["request-1", "erased", "exact", "1", str(TRAIN + TEST), str(TRAIN)]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from client.dataset import Consent, Dataset, Split
-from client.key_store import KeyStore, StoreDescription, Tokens
+from client.key_store import Enrolled, KeyStore, StoreDescription, Tokens
 from client.neighbour_index import list_arrivals, read_lists
 from common.deletion import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite
 from common.encoders import Encoding
@@ -63,6 +64,37 @@ def to_encoding(numbers: list[int]) -> Encoding:
 MODEL_RECORDS = {n: ModelRecord(n, subject_of(n), split_of(n) is Split.TRAIN) for n in range(12)}
 
 
+@dataclass
+class StoreModel(SiteModel):
+    """What a key store should hold after enrolments and training as well; of tokens, the first number and the steps."""
+
+    tokens: dict[int, tuple[float, int]] = field(default_factory=dict)
+
+    def enrol(self, numbers: list[int], label: int, consented: set[int]) -> Enrolled:
+        """Enrol records with a label; those that are held or refused are left out, but for the consented ones."""
+        known = [number for number in numbers if number in self.labels]
+        refused = [n for n in numbers if n not in self.labels and n not in consented and self._refuses(n)]
+        added = set(numbers) - {*known, *refused}
+        self.refused_records -= added
+        self.labels |= dict.fromkeys(added, label)
+        return Enrolled(len(added), len(known), len(refused))
+
+    def write_tokens(self, value: float) -> None:
+        """Train the token of every entry by one step, to a value."""
+        for number in self.labels:
+            if self.records[number].entry:
+                self.tokens[number] = (value, self.tokens.get(number, (0.0, 0))[1] + 1)
+
+    def apply(self, named: Named) -> Expected:
+        """Apply the next order, and return the answer to it."""
+        answer = super().apply(named)
+        self.tokens = {number: token for number, token in self.tokens.items() if number in self.labels}
+        return answer
+
+    def _refuses(self, number: int) -> bool:
+        return number in self.refused_records or self.records[number].subject in self.refused_subjects
+
+
 class StoreAgainstModel(RuleBasedStateMachine):
     """Does the same to a key store and to a model of it, and compares them after every step."""
 
@@ -71,7 +103,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "keystore.sqlite"
         self.store = KeyStore.create(self.path, DESCRIPTION)
-        self.model = SiteModel(MODEL_RECORDS)
+        self.model = StoreModel(MODEL_RECORDS)
 
     def teardown(self) -> None:
         if hasattr(self, "store"):

@@ -21,7 +21,7 @@ from common.deletion import DeletionOrder, DeletionRequest, Records, SiteState, 
 from common.errors import KeyStoreError
 from common.guarantees import Guarantee, Influence, PrivacyLoss
 from common.noisy_steps import NoisySteps
-from simulations.bench.proof_case import SECRET
+from tests.proof_case import SECRET
 
 BEFORE = Path(__file__).parent / "schema_5"
 SITE, DELTA, STEPS = "hospital-1", 1e-5, NoisySteps(1, 1.0, 8.0)
