@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client import enrolment, state_digest
+from client import dataset, state_digest
 from client.bank import read_bank, read_held_out
 from client.dataset import Consent, Dataset, Split
 from client.enrolment import encode, enrol
@@ -208,7 +208,7 @@ def take(site: Site, what: str, value: Any) -> None:
 @given(first=st.lists(records, min_size=6, max_size=12), steps=st.lists(steps, max_size=12))
 def test_deletions_leave_the_state_of_a_store_without_the_records(first: list[Record], steps: list[Any]) -> None:
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(enrolment, "_BATCH", 4)
+        patch.setattr(dataset, "BATCH", 4)
         site = Site(stack, DescriptorEncoder(1))
         site.arrive(first)
         for what, value in steps:
