@@ -133,7 +133,7 @@ def _answer(message: Message, context: Context, act: Callable[[_Turn], Message])
 
 
 def _check_labels(store: KeyStore, settings: Settings) -> None:
-    largest = store.largest_label()
+    largest = store.records.largest_label()
     if largest is not None and largest >= settings.num_classes:
         raise InvalidSetting(
             f"num-classes = {settings.num_classes}: this site has records of class {largest}; set it to {largest + 1}"
@@ -161,7 +161,7 @@ def _train(turn: _Turn) -> Message:
             )
             # Other tokens than jointly trained ones follow from the averaged weights, when those come.
             kept = bank if route.joint_tokens else bank.none()
-            store.write_tokens(
+            store.records.write_tokens(
                 bank.generation,
                 kept.entries,
                 kept.tokens,
@@ -179,14 +179,14 @@ def _train(turn: _Turn) -> Message:
         if store.generation == bank.generation:
             return reply
         if training is not None:
-            store.take_back_training(training)
+            store.privacy.take_back(training)
 
 
 def _begin_noise(turn: _Turn, bank: Bank) -> tuple[int | None, SecretNoise | None]:
     """Enter what the round's noisy steps will spend; without any entry nothing is spent."""
     if not len(bank):
         return None, None
-    training = turn.store.begin_training(noisy_steps_of_round(turn.recipe), turn.round_number)
+    training = turn.store.privacy.begin(noisy_steps_of_round(turn.recipe), turn.round_number)
     return training, SecretNoise(turn.store.draw_noise_key(), "training", training)
 
 
@@ -199,7 +199,7 @@ def _privacy(turn: _Turn) -> dict[str, float]:
         return {}
     if turn.store.description.guarantee is not Guarantee.CERTIFIED:
         return {"epsilon": math.nan, "delta": math.nan}
-    loss = turn.store.privacy_loss()
+    loss = turn.store.privacy.loss()
     return {"epsilon": loss.epsilon, "delta": loss.delta}
 
 
@@ -207,26 +207,24 @@ def _evaluate(turn: _Turn) -> Message:
     """Take over the shared weights of the message, and evaluate them with the bank on the held-out records."""
     if turn.takes_over_only:
         return _take_over(turn)
-    store = turn.store
-    while True:
-        model = turn.load_model()
-        bank = read_bank(store, turn.recipe.neighbours)
-        try:
-            if not turn.recipe.route.joint_tokens:
-                bank.tokens.copy_(own_tokens(model, bank.inputs))
-                store.write_tokens(bank.generation, bank.entries, bank.tokens)
-            splits = {s: read_held_out(store, s, bank, turn.recipe.neighbours) for s in (Split.VAL, Split.TEST)}
-            found = {split: evaluate(model, bank, held_out, turn.recipe.reading) for split, held_out in splits.items()}
-            selection = _selection_accuracy(turn, model, found)
-        except BankChanged:
-            continue
-        if store.generation == bank.generation:
-            break
+    store, recipe = turn.store, turn.recipe
+    model = turn.load_model()
+
+    def measure(_generation: int) -> tuple[dict[Split, Evaluation], dict[str, float | int]]:
+        bank = read_bank(store, recipe.neighbours)
+        if not recipe.route.joint_tokens:
+            bank.tokens.copy_(own_tokens(model, bank.inputs))
+            store.records.write_tokens(bank.generation, bank.entries, bank.tokens)
+        splits = {s: read_held_out(store, s, bank, recipe.neighbours) for s in (Split.VAL, Split.TEST)}
+        found = {split: evaluate(model, bank, held_out, recipe.reading) for split, held_out in splits.items()}
+        counts = {"entries": len(bank), "num-examples": len(splits[Split.TEST].labels)}
+        return found, {**counts, "selection-accuracy": _selection_accuracy(turn, model, found)}
+
+    found, metrics = store.until_unchanged(measure)
     turn.folder.write_shared_weights(model, turn.settings)
-    metrics: dict[str, float | int] = {"entries": len(bank), "selection-accuracy": selection}
     for split, results in found.items():
         metrics |= {f"{split}-{name.replace('_', '-')}": value for name, value in asdict(results).items()}
-    return turn.reply({**metrics, **_privacy(turn), "num-examples": len(splits[Split.TEST].labels)})
+    return turn.reply({**metrics, **_privacy(turn)})
 
 
 def _take_over(turn: _Turn) -> Message:

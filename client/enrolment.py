@@ -34,7 +34,7 @@ def enrol(
     """
     enrolled = Enrolled()
     for batch, encoding in batches:
-        enrolled += store.enrol(batch, encoding, secret, new_consent=new_consent)
+        enrolled += store.records.enrol(batch, encoding, secret, new_consent=new_consent)
         if progress is not None:
             progress(len(batch))
     return enrolled

@@ -57,7 +57,7 @@ class Answering:
         cannot be reached. Raises `KeyStoreError` if a receipt is missing, and the service does not send its order again
         as it was.
         """
-        pending = [answer for answer in self._store.read_unacknowledged() if answer.number not in self._refused]
+        pending = [answer for answer in self._store.orders.read_unacknowledged() if answer.number not in self._refused]
         for first in range(0, len(pending), MOST_TOGETHER):
             answers = [self._proofs.answer(self._service, answer) for answer in pending[first : first + MOST_TOGETHER]]
             for _ in answers:
@@ -66,7 +66,7 @@ class Answering:
             for _ in taken:
                 hit(Failpoint.ANSWER_AFTER_SEND)
             if taken:
-                self._store.mark_acknowledged(*taken)
+                self._store.orders.mark_acknowledged(*taken)
             for _ in taken:
                 hit(Failpoint.ANSWER_NOTED)
 
@@ -99,13 +99,13 @@ def catch_up(
     Returns the answers to the orders that were applied. Requests expire by the clock. Raises `ServiceUnavailable` if
     the service cannot be reached; what was applied stays applied.
     """
-    with SiteProofs(store, clock=clock) as proofs:
-        answering = Answering(store, service, proofs)
-        answering.give()
-        orders = service.watch_together(store.description.site, store.last_order)
-        applied = [answer for together in orders for answer in answering.apply(together)]
-        store.finish_restoring()
-        proofs.witness(service)
+    proofs = SiteProofs(store, clock=clock)
+    answering = Answering(store, service, proofs)
+    answering.give()
+    orders = service.watch_together(store.description.site, store.orders.last)
+    applied = [answer for together in orders for answer in answering.apply(together)]
+    store.finish_restoring()
+    proofs.witness(service)
     return applied
 
 
@@ -169,15 +169,15 @@ class DeletionAgent:
     def _follow(self) -> None:
         if self._store.is_restored:
             catch_up(self._store, self._service)
-        with SiteProofs(self._store) as proofs:
-            answering = Answering(self._store, self._service, proofs)
-            answering.give()
+        proofs = SiteProofs(self._store)
+        answering = Answering(self._store, self._service, proofs)
+        answering.give()
+        proofs.witness(self._service)
+        site, last = self._store.description.site, self._store.orders.last
+        for orders in self._service.watch_together(site, last, follow=True):
+            acknowledgements = answering.apply(orders)
             proofs.witness(self._service)
-            site, last = self._store.description.site, self._store.last_order
-            for orders in self._service.watch_together(site, last, follow=True):
-                acknowledgements = answering.apply(orders)
-                proofs.witness(self._service)
-                self._pauses = pauses(self._draw)
-                if self._on_order is not None:
-                    for acknowledgement in acknowledgements:
-                        self._on_order(acknowledgement)
+            self._pauses = pauses(self._draw)
+            if self._on_order is not None:
+                for acknowledgement in acknowledgements:
+                    self._on_order(acknowledgement)

@@ -12,7 +12,6 @@ from client.dataset import Split
 from client.evaluation import predict
 from client.exemplar_tokens import own_tokens
 from client.key_store import KeyStore
-from common.errors import BankChanged
 from common.model import Munkey
 from common.neighbours import NONE, NeighbourLists, nearest
 from common.recipe import Recipe
@@ -53,14 +52,7 @@ def classify(model: Munkey, store: KeyStore, keys: Tensor, inputs: Tensor, recip
     The images' (n, key_size) keys are by the encoder of the store's, their (n, *input_shape) inputs what its image path
     reads. The recipe is that by which the model was trained: its guarantee says where tokens come from.
     """
-    while True:
-        generation = store.generation
-        try:
-            bank, lists = _read_nearest(model, store, keys, recipe)
-        except BankChanged:
-            continue
-        if store.generation == generation:
-            break
+    bank, lists = store.until_unchanged(lambda generation: _read_nearest(model, store, generation, keys, recipe))
     probabilities = predict(model, bank, inputs, lists, recipe.reading)
     return [
         Prediction(tuple(row.tolist()), _neighbours(bank, indices, similarities))
@@ -68,16 +60,17 @@ def classify(model: Munkey, store: KeyStore, keys: Tensor, inputs: Tensor, recip
     ]
 
 
-def _read_nearest(model: Munkey, store: KeyStore, keys: Tensor, recipe: Recipe) -> tuple[Bank, NeighbourLists]:
+def _read_nearest(
+    model: Munkey, store: KeyStore, generation: int, keys: Tensor, recipe: Recipe
+) -> tuple[Bank, NeighbourLists]:
     """Read those entries only that are among the K nearest of any image, and the images' lists among them."""
-    generation = store.generation
-    entries, labels = store.read_entries(Split.TRAIN)
-    found = nearest(keys, store.read_keys(entries), recipe.neighbours)
+    entries, labels = store.records.read_entries(Split.TRAIN)
+    found = nearest(keys, store.records.read_keys(entries), recipe.neighbours)
     places = found.indices[found.indices != NONE].unique()
     chosen = entries[places.numpy()]
-    inputs = store.read_inputs(chosen)
+    inputs = store.records.read_inputs(chosen)
     # Others than jointly trained ones follow from these weights, whichever the site has last taken over.
-    tokens = store.read_tokens(chosen) if recipe.route.joint_tokens else own_tokens(model, inputs)
+    tokens = store.records.read_tokens(chosen) if recipe.route.joint_tokens else own_tokens(model, inputs)
     bank = Bank(
         generation,
         chosen,
@@ -85,7 +78,7 @@ def _read_nearest(model: Munkey, store: KeyStore, keys: Tensor, recipe: Recipe) 
         inputs,
         tokens,
         NeighbourLists.empty(len(chosen), 1),
-        torch.from_numpy(store.read_permanent(chosen)),
+        torch.from_numpy(store.records.read_permanent(chosen)),
     )
     among = torch.where(found.indices == NONE, NONE, torch.searchsorted(places, found.indices.clamp_min(0)))
     return bank, NeighbourLists(among, found.similarities)

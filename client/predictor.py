@@ -66,7 +66,7 @@ def choose_predictor(
     settings = Settings.parse(
         {
             "image-shape": str(conventions.image_shape) if conventions else _image_shape(held, given),
-            "num-classes": max(len(classes), 1 + (store.largest_label() or 0), FEWEST_CLASSES),
+            "num-classes": max(len(classes), 1 + (store.records.largest_label() or 0), FEWEST_CLASSES),
             "exemplar-size": held.exemplar_size,
             "guarantee": held.guarantee.value,
             **(conventions.settings if conventions else {}),
@@ -78,7 +78,7 @@ def choose_predictor(
     check_encoder(held, encoder, "give the same --encoder, --weights and image shape as when its records came")
     path = checkpoint or (folder.shared_weights if folder.shared_weights.exists() else None)
     if path is None:
-        if not store.count_labels():
+        if not store.records.count_labels():
             raise KeyStoreError(f"{held.site} holds no training record that could vote; import some, or name a --model")
         # Those without any neighbour list are searched here, so lists may be as long as is asked for.
         neighbours = Recipe.of(settings).neighbours
@@ -114,7 +114,7 @@ def _check_shape(path: Path, shape: ModelShape, store: KeyStore, classes: int) -
                 f"{path} holds weights of another model: {name} is {theirs}, the key store has {ours}; "
                 "take the weights of this site's federation"
             )
-    least = max(classes, 1 + (store.largest_label() or 0))
+    least = max(classes, 1 + (store.records.largest_label() or 0))
     if shape.num_classes < least:
         raise InvalidWeights(
             f"{path} knows {shape.num_classes} classes, the site has {least}; take the weights of its federation"

@@ -25,13 +25,7 @@ _ASK = "train as promised, or ask the patients and enrol their records into a ne
 
 @dataclass(frozen=True)
 class SiteFolder:
-    """Where everything that a site keeps lies; nothing in it leaves the site.
-
-    Attributes
-    ----------
-    path : Path
-        The folder.
-    """
+    """Where everything that a site keeps lies; nothing in it leaves the site."""
 
     path: Path
 
@@ -40,12 +34,8 @@ class SiteFolder:
         """Return the folder of the site that a Flower node stands for.
 
         A deployed SuperNode is started with `--node-config 'site-dir="/srv/fedmunkey"'`. A simulated node has a
-        `partition-id`, which is its place among the folders hospital-1, hospital-2, ... in `sites-dir`.
-
-        Raises
-        ------
-        InvalidSetting
-            If the node has neither.
+        `partition-id`, which is its place among the folders hospital-1, hospital-2, ... in `sites-dir`. Raises
+        `InvalidSetting` if the node has neither.
         """
         if "site-dir" in node_config:
             return cls(Path(str(node_config["site-dir"])))
@@ -72,11 +62,6 @@ class SiteFolder:
     def trust(self) -> Path:
         """The public keys that the site trusts; without this file it carries out any order (development)."""
         return self.path / "trust.json"
-
-    @property
-    def proofs(self) -> Path:
-        """The receipts that the site has signed, and what it has seen of the coordinator's log."""
-        return self.path / "proofs.sqlite"
 
     @property
     def identity(self) -> Path:
@@ -109,24 +94,7 @@ class SiteFolder:
         noise_key: bytes | None = None,
         master_key: Path | None = None,
     ) -> KeyStore:
-        """Make the folder and an empty key store for a site.
-
-        Parameters
-        ----------
-        site : str
-            The site's name.
-        settings, encoder, shape
-            What the store is made for.
-        noise_key : bytes, optional
-            As for `KeyStore.create`.
-        master_key : Path, optional
-            As for `KeyStore.create`.
-
-        Raises
-        ------
-        KeyStoreError
-            If the folder has a key store already.
-        """
+        """Make the folder and an empty key store for a site, as `KeyStore.create`, which raises `KeyStoreError`."""
         self.path.mkdir(parents=True, exist_ok=True)
         self.path.chmod(0o700)
         description = describe_store(site, settings, encoder, shape)
@@ -168,10 +136,8 @@ def describe_store(site: str, settings: Settings, encoder: Encoder, shape: Model
 def check_promise(settings: Settings, description: StoreDescription) -> None:
     """Check that training as the settings say keeps what the site has promised its patients.
 
-    Raises
-    ------
-    KeyStoreError
-        If the federation's guarantee is weaker than the site's, or both are `CERTIFIED` and its budget is larger.
+    Raises `KeyStoreError` if the federation's guarantee is weaker than the site's, or both are `CERTIFIED` and its
+    budget is larger.
     """
     held = description.guarantee
     if Guarantee.weakest([held, settings.guarantee]) is not held:
@@ -195,10 +161,7 @@ def check_promise(settings: Settings, description: StoreDescription) -> None:
 def model_shape(settings: Settings, description: StoreDescription) -> ModelShape:
     """Return the shape of the model that the settings ask for, on what this site's key store holds.
 
-    Raises
-    ------
-    KeyStoreError
-        If the store was made for other settings.
+    Raises `KeyStoreError` if the store was made for other settings.
     """
     from common.model import ModelShape
     from common.recipe import Recipe

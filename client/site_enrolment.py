@@ -16,12 +16,12 @@ from client.enrolment import encode, enrol
 from client.exact_state import read_shared_model, refresh_tokens
 from client.key_store import Enrolled, KeyStore, StoreDescription
 from client.key_store.journal import Journal
-from client.key_store.key_file import clear_unused_keys, key_file_of, master_key_of
+from client.key_store.record_ciphers import cipher_file_of, clear_unused_keys, master_key_of
 from client.neighbour_index import list_arrivals
 from client.site import SiteFolder, describe_store, model_shape
 from common.deletion import OFFICER_NAMES
 from common.encoders import Encoder
-from common.errors import BankChanged, InvalidInput, InvalidSetting, KeyStoreError
+from common.errors import InvalidInput, InvalidSetting, KeyStoreError
 from common.guarantees import Guarantee
 from common.model import ModelShape
 from common.references import FederationSecret
@@ -77,7 +77,7 @@ class SiteEnrolment:
                 )
             model_shape(self.settings, held)
             self._check_promise(held)
-            if not store.agrees_with(self.secret):
+            if not store.records.agrees_with(self.secret):
                 raise KeyStoreError(
                     f"the records in {self.folder.path} were enrolled with another federation secret; give that one"
                 )
@@ -116,8 +116,8 @@ class SiteEnrolment:
             # The store last: without its keys it would be of no use.
             if self.master_key is None:
                 os.link(master_key_of(made), master_key_of(kept))
-            os.link(key_file_of(made), key_file_of(kept))
-            os.link(Journal.of(made).path, Journal.of(kept).path)
+            os.link(cipher_file_of(made), cipher_file_of(kept))
+            os.link(Journal(made).path, Journal(kept).path)
             os.link(made, kept)
 
 
@@ -158,7 +158,9 @@ class OpenEnrolment:
         store, secret = self.make(), self._enrolment.secret
         batches = encode(self._enrolment.encoder, records)
         counts = enrol(store, batches, secret, new_consent=self._enrolment.new_consent)
-        left_out = [bool(counts.refused) and not store.holds(secret.reference(name)) for name in records.record_ids]
+        left_out = [
+            bool(counts.refused) and not store.records.holds(secret.reference(name)) for name in records.record_ids
+        ]
         return counts, np.array(left_out, dtype=np.bool_)
 
     def complete(self, show: Callable[[str, int, int], None]) -> dict[str, int]:
@@ -172,7 +174,7 @@ class OpenEnrolment:
 
     def count(self) -> dict[str, int]:
         """Return the site's records by split."""
-        return {split.value: self.store.count(split) if self.store else 0 for split in Split}
+        return {split.value: self.store.records.count(split) if self.store else 0 for split in Split}
 
 
 def check_site_name(site: str) -> None:
@@ -227,16 +229,11 @@ def _complete_arrivals(folder: SiteFolder, store: KeyStore, show: Callable[[str,
 
     Tokens are left alone where they are trained together with the weights, and before the site has any weights.
     """
-    while True:
-        try:
-            list_arrivals(store, show)
-        except BankChanged:
-            # The site's agent carried out a deletion meanwhile; what is left to list is listed without it.
-            continue
-        break
+    # The site's agent may carry out a deletion meanwhile; what is left to list is then listed without it.
+    store.until_unchanged(lambda _: list_arrivals(store, show))
     model = read_shared_model(folder)
     if model is not None and store.description.guarantee is not Guarantee.EMPIRICAL:
-        total, done = store.count(Split.TRAIN), 0
+        total, done = store.records.count(Split.TRAIN), 0
 
         def count(more: int) -> None:
             nonlocal done

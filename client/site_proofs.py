@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from client.key_store import KeyStore
 from client.receipts import ReceiptBook, tombstone_commitment
@@ -27,7 +25,7 @@ from common.trusted_keys import Role, TrustedKey, TrustedKeys
 
 
 class SiteProofs:
-    """What stands between a site's key store and the orders that come; it is a context manager.
+    """What stands between a site's key store and the orders that come.
 
     The folder of the key store has the site's key, its trusted keys and its receipts, each of which may be missing:
     without trusted keys any order is carried out, without a key nothing is signed.
@@ -38,33 +36,23 @@ class SiteProofs:
         self._clock = clock
         self._folder = SiteFolder(store.path.parent)
         self._key = SigningKey.read(self._folder.signing_key) if self._folder.signing_key.exists() else None
-        needed = self._key is not None or self._folder.trust.exists()
-        self._book = ReceiptBook(self._folder.proofs) if needed else None
+        self._book = ReceiptBook(store.journal)
         self._trust = _TrustFile(self._folder.trust)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._book is not None:
-            self._book.close()
 
     def carry_out(self, order: DeletionOrder) -> Acknowledgement:
         """Carry out an order, or refuse it; an order that was answered before keeps its answer.
 
-        Raises `KeyStoreError` as `KeyStore.apply` does. Raises `InvalidProof` if the site's own files of keys cannot be
-        used; nothing is deleted, refused or signed then.
+        Raises `KeyStoreError` as `AppliedOrders.apply_all` does, and `InvalidProof` if the site's own files of keys
+        cannot be used; nothing is deleted, refused or signed then.
         """
         return self.carry_out_all([order])[0]
 
     def carry_out_all(self, orders: Sequence[DeletionOrder]) -> list[Acknowledgement]:
         """Carry out or refuse several orders, which wait for the disk together; raises as `carry_out` does."""
-        last = self._store.last_order
+        last = self._store.orders.last
         opened = {order.number: OpenedRequest.of(order.request) for order in orders}
-        answers = self._store.apply_all(orders, lambda order: self._objection(order, opened[order.number]))
-        if self._key is None or self._book is None:
+        answers = self._store.orders.apply_all(orders, lambda order: self._objection(order, opened[order.number]))
+        if self._key is None:
             return answers
         kept = self._book.read_all([order.number for order in orders])
         missing = {
@@ -81,11 +69,10 @@ class SiteProofs:
 
         A receipt that a crash kept from being signed is signed now; for that the service is asked for the order again.
         """
-        if self._key is None or self._book is None:
+        if self._key is None:
             return answer
-        kept = self._book.read(answer.number)
-        if kept is not None:
-            return replace(answer, receipt=kept)
+        if kept := self._book.read_all([answer.number]):
+            return replace(answer, receipt=kept[answer.number])
         order = next(iter(service.watch(answer.site, answer.number - 1)), None)
         if order is None:
             raise _other_order(answer)
@@ -94,9 +81,11 @@ class SiteProofs:
 
     def witness(self, service: DeletionService) -> bool:
         """Look at the coordinator's log and return whether all is well; see `client.witness.witness`."""
-        if self._book is None or not self._folder.trust.exists():
+        if not self._folder.trust.exists():
             return True
-        return witness(service, self._book, self._trust.read(), self._clock(), pending=self._store.unacknowledged())
+        return witness(
+            service, self._book, self._trust.read(), self._clock(), pending=self._store.orders.unacknowledged()
+        )
 
     def _objection(self, order: DeletionOrder, opened: OpenedRequest) -> str:
         """Return why the site will not carry out an order; empty if it will."""
@@ -104,7 +93,7 @@ class SiteProofs:
             return ""
         trust = self._trusted()
         federation = self._folder.read_secret().federation_id
-        earlier = self._store.find_order(order.request.request_id)
+        earlier = self._store.orders.find(order.request.request_id)
         try:
             check_order(order, opened, trust=trust, federation=federation, earlier=earlier, now=self._clock())
         except InvalidProof as error:
@@ -130,7 +119,7 @@ class SiteProofs:
 
     def _sign(self, opened: OpenedRequest, order: DeletionOrder, answer: Acknowledgement, *, again: bool) -> bytes:
         """Return the receipt of an answer that has none."""
-        if self._key is None or self._book is None:
+        if self._key is None:
             raise AssertionError("a site without a key signs nothing")
         if again:
             self._check_same(opened, order, answer)

@@ -242,7 +242,7 @@ def _run(agent: DeletionAgent, stop: threading.Event) -> None:
 def _read(hospital: Hospital, settings: Settings) -> HospitalBank:
     with hospital.folder.open() as store:
         bank = read_bank(store, Recipe.of(settings).neighbours)
-        return HospitalBank(bank, store.read_keys(bank.entries))
+        return HospitalBank(bank, store.records.read_keys(bank.entries))
 
 
 def _carry_out(service: DeletionService, request: DeletionRequest) -> RequestStatus:

@@ -112,14 +112,14 @@ class Federation:
         names = [f"{site}-scan-{row}" for row in range(TRAIN)]
         secret = FederationSecret.read(self.folder / "federation.secret")
         with SiteFolder(self.folder / site).open() as store:
-            held = {name for name in names if store.holds(secret.reference(name))}
-            assert store.count(Split.TRAIN) == len(held)
+            held = {name for name in names if store.records.holds(secret.reference(name))}
+            assert store.records.count(Split.TRAIN) == len(held)
         return held
 
     def orders(self, site: str) -> list[tuple[int, str, int]]:
         """Return number, request and records of each order that a site has applied."""
         with SiteFolder(self.folder / site).open() as store:
-            return [(answer.number, answer.request_id, answer.records) for answer in store.read_applied()]
+            return [(answer.number, answer.request_id, answer.records) for answer in store.orders.read_answers()]
 
 
 @pytest.fixture

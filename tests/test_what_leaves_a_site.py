@@ -23,7 +23,7 @@ from client.app import app
 from client.dataset import Consent, Dataset, Split
 from client.enrolment import encode, enrol
 from client.evaluation import Evaluation
-from client.key_store import KeyStore, Tokens
+from client.key_store import HeldRecords, Tokens
 from client.site import SiteFolder, hospital_name
 from common import deletion_channel
 from common.command_line import weakest_guarantee
@@ -249,13 +249,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guarantee: Guarantee) -
         "DeletionStub",
         lambda channel: DeletionStub(ListenedChannel(channel, heard)),  # type: ignore[no-untyped-call]
     )
-    write = KeyStore.write_tokens
+    write = HeldRecords.write_tokens
 
-    def note_and_write(self: KeyStore, generation: int, entries: Any, tokens: Tokens, **used: Any) -> None:
+    def note_and_write(self: HeldRecords, generation: int, entries: Any, tokens: Tokens, **used: Any) -> None:
         private.add_tokens(tokens)
         write(self, generation, entries, tokens, **used)
 
-    monkeypatch.setattr(KeyStore, "write_tokens", note_and_write)
+    monkeypatch.setattr(HeldRecords, "write_tokens", note_and_write)
 
     def run() -> Listened:
         with Ledger(coordinator / "ledger.sqlite") as ledger:
@@ -332,14 +332,14 @@ def test_listening_hears_a_leak_of_every_kind(run: Callable[[], Listened], monke
 
     def leak(self: Any, *content: Any) -> Message:
         message = reply(self, *content)
-        entries, labels = self.store.read_entries(Split.TRAIN)
-        tokens, image = self.store.read_tokens(entries), self.store.read_inputs(entries)[0].numpy()
+        entries, labels = self.store.records.read_entries(Split.TRAIN)
+        tokens, image = self.store.records.read_tokens(entries), self.store.records.read_inputs(entries)[0].numpy()
         known = records_of(int(self.store.description.site.rpartition("-")[2]) - 1)
         message.content.config_records[SITE].update(
             {
                 "record": str(known.record_ids[1]),
                 "subject": str(known.subject_ids[1]),
-                "key": self.store.read_keys(entries)[0].numpy().tobytes(),
+                "key": self.store.records.read_keys(entries)[0].numpy().tobytes(),
                 "image": image.tobytes(),
                 "floats": (image.astype(np.float32) / np.float32(255)).tobytes(),
                 # The bank has lost a record by the second round, but not by the first.

@@ -48,7 +48,7 @@ def enrol(
     enrolment = options.enrolment(_fit_to_data(given, dataset), given, new_consent, master_key)
     with closing(OpenEnrolment(enrolment)) as site, progress_bars(quiet=options.as_json) as bars:
         store = site.make()
-        held = [store.holds(enrolment.secret.reference(record)) for record in dataset.record_ids]
+        held = [store.records.holds(enrolment.secret.reference(record)) for record in dataset.record_ids]
         enrolled = Enrolled(known=sum(held))
         task = bars.add_task("encoding images", total=len(dataset), completed=enrolled.known)
         for batch in dataset.select(~np.array(held, dtype=np.bool_)).batches():

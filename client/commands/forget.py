@@ -182,7 +182,9 @@ def _ask_as_site(folder: SiteFolder, wanted: _Wanted) -> tuple[Requester, Target
             return Requester(site, key, folder.read_secret() if key else None), WholeSite(site)
         secret = folder.read_secret()
         references = [secret.reference(record) for record in wanted.records]
-        strangers = [not (store.holds(reference) or store.has_deleted(reference)) for reference in references]
+        strangers = [
+            not (store.records.holds(reference) or store.records.has_deleted(reference)) for reference in references
+        ]
     if any(strangers):
         # The place stands for the id, which no error may hold.
         raise InvalidDeletion(

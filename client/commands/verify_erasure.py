@@ -38,7 +38,7 @@ def verify_erasure(
         if not folder.is_dir():
             raise InvalidInput(f"{folder} is not a folder; name one that can be searched")
     with SiteFolder(site_dir).open() as store:
-        checked = store.check_erasure(order, folders)
+        checked = store.orders.check_erasure(order, folders)
     if as_json:
         command_line.print_json(_document(checked))
     else:

@@ -57,7 +57,7 @@ def verify_exact(
     folder = SiteFolder(site_dir)
     datasets = [read_npz(path, consent=consent) for path in data or []]
     with folder.open() as store:
-        total = sum(map(len, datasets)) or sum(store.count_consents().values())
+        total = sum(map(len, datasets)) or sum(store.records.count_consents().values())
         held = store.description
     batches: Iterator[tuple[Dataset, Encoding]] | None = None
     if datasets:

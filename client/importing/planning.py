@@ -14,7 +14,6 @@ from client.importing.conventions import Conventions
 from client.importing.manifest import Manifest, Row
 from client.importing.refusals import Reason, RefusedRow
 from client.key_store import KeyStore
-from common.errors import BankChanged
 from common.references import FederationSecret
 
 DELETED = "the record or its subject was deleted; --new-consent lets it in again"
@@ -62,21 +61,17 @@ class Held:
     @classmethod
     def read(cls, store: KeyStore) -> Held:
         """Read it; deletions that come meanwhile are seen, or are carried out later."""
-        while True:
-            try:
-                return cls._read(store)
-            except BankChanged:
-                continue
+        return store.until_unchanged(lambda _: cls._read(store))
 
     @classmethod
     def _read(cls, store: KeyStore) -> Held:
         records: dict[str, HeldRecord] = {}
         splits: dict[str, set[Split]] = defaultdict(set)
         for split in Split:
-            entries, labels = store.read_entries(split)
-            permanent = store.read_permanent(entries)
+            entries, labels = store.records.read_entries(split)
+            permanent = store.records.read_permanent(entries)
             for rows in np.array_split(np.arange(len(entries)), len(entries) // 1024 + 1):
-                for row, (record, subject) in zip(rows, store.read_identities(entries[rows]), strict=True):
+                for row, (record, subject) in zip(rows, store.records.read_ids(entries[rows]), strict=True):
                     consent = Consent.PERMANENT if permanent[row] else Consent.REVOCABLE
                     records[record] = HeldRecord(subject, int(labels[row]), split, consent)
                     splits[subject].add(split)
@@ -194,7 +189,7 @@ class Planner:
         if self._store is None or row.record_id in self._held.records or row.record_id in self._new_consent:
             return
         references = (self._secret.reference(identifier) for identifier in (row.record_id, row.subject_id))
-        if self._store.refuses(*references):
+        if self._store.records.refuses(*references):
             raise _Refused(Reason.DELETED, DELETED)
 
     def _check_held(self, row: Row, label: int, split: Split, consent: Consent) -> None:

@@ -37,13 +37,13 @@ def delete_in_key_stores(
         open_hospital(held, trained.settings, encoder, case.shape, secret)
         with held.folder.open() as store:
             bank = read_bank(store, Recipe.of(trained.settings).neighbours)
-            store.write_tokens(bank.generation, bank.entries, trained.places[hospital.name].bank.tokens)
+            store.records.write_tokens(bank.generation, bank.entries, trained.places[hospital.name].bank.tokens)
             start = time.perf_counter()
             _apply(store, hospital, case, secret)
             seconds.append(time.perf_counter() - start)
             left = read_bank(store, Recipe.of(trained.settings).neighbours)
-            places[hospital.name] = HospitalBank(left, store.read_keys(left.entries))
-            ids[hospital.name] = np.array([record for record, _ in store.read_identities(left.entries)], dtype=np.str_)
+            places[hospital.name] = HospitalBank(left, store.records.read_keys(left.entries))
+            ids[hospital.name] = np.array([record for record, _ in store.records.read_ids(left.entries)], dtype=np.str_)
     return MunkeyFederation(trained.model, places, trained.settings, ids), max(seconds)
 
 
@@ -53,4 +53,4 @@ def _apply(store: KeyStore, hospital: Hospital, case: Case, secret: FederationSe
         records = hospital.given.records.record_ids[rows].tolist()
         target = Records(frozenset(secret.reference(record) for record in records), hospital.name)
         request = DeletionRequest(f"audit-{number}-{hospital.name}", hospital.name, target)
-        store.apply(DeletionOrder(number, hospital.name, request))
+        store.orders.apply(DeletionOrder(number, hospital.name, request))

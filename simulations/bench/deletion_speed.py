@@ -97,7 +97,7 @@ def _hospitals(settings: Settings, folder: Path, secret: FederationSecret) -> tu
         open_hospital(hospital, settings, encoder, shape, secret)
         with hospital.folder.open() as store:
             bank = read_bank(store, Recipe.of(settings).neighbours)
-            store.write_tokens(bank.generation, bank.entries, bank.tokens)
+            store.records.write_tokens(bank.generation, bank.entries, bank.tokens)
     return settings, hospitals
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from client.bank import Bank, read_bank
 from client.key_store import KeyStore
 from client.key_store.encryption import OVERHEAD
-from client.key_store.key_file import KeyFile
+from client.key_store.record_ciphers import RecordCiphers
 from client.site import model_shape
 from client.training import train
 from common.guarantees import Guarantee
@@ -111,14 +111,14 @@ def _in_the_clear() -> Iterator[None]:
     def unseal(_key: bytes, _table: str, _entry: int, sealed: bytes) -> bytes:
         return sealed[OVERHEAD:]
 
-    def read(_keys: KeyFile, entries: NDArray[np.int64]) -> list[bytes]:
+    def read(_keys: RecordCiphers, entries: NDArray[np.int64]) -> list[bytes]:
         return [b""] * len(entries)
 
     with (
         patch("client.key_store.enrolment.seal", seal),
-        patch("client.key_store.store.seal", seal),
-        patch("client.key_store.holdings.unseal", unseal),
-        patch.object(KeyFile, "read", read),
+        patch("client.key_store.records.seal", seal),
+        patch("client.key_store.records.unseal", unseal),
+        patch.object(RecordCiphers, "read", read),
     ):
         yield
 

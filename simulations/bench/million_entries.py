@@ -77,7 +77,7 @@ def _measure(bench: Bench) -> Iterator[Measured]:
             with bench.progress.counting("searching all files", searched) as count:
                 found = 0
                 for row in range(searched):
-                    found += not store.check_erasure(deletions - row, [folder]).erased
+                    found += not store.orders.check_erasure(deletions - row, [folder]).erased
                     count(1)
         size_on_disk = sum(file.stat().st_size for file in folder.iterdir())
     # The first deletion reads what the others find in memory.

@@ -73,14 +73,14 @@ def _at_a_site(bench: Bench, folder: Path) -> Measured:
         sites = [
             stack.enter_context(federation.open_site(folder / name, keys=name == "keys")) for name in ("keys", "none")
         ]
-        proofs = [stack.enter_context(SiteProofs(site)) for site in sites]
+        proofs = [SiteProofs(site) for site in sites]
         with bench.progress.counting("answering orders", count) as progress:
             for number in range(1, count + 1):
                 service.submit(federation.request(number))
                 order = next(iter(service.watch(SITE, number - 1)))
                 for place, (store, site) in enumerate(zip(sites, proofs, strict=True)):
                     seconds[number - 1, place] = _answer(site, order, service, shown, acknowledge=place == 0)
-                    store.mark_acknowledged(number)
+                    store.orders.mark_acknowledged(number)
                 progress(1)
     extra = 1000 * (seconds[:, 0] - seconds[:, 1])
     note = f"median of {count} orders, beside a site without keys; without the network and the coordinator's time"

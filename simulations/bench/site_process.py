@@ -37,7 +37,7 @@ def train_site(path: Path, _progress: Callable[[int], None]) -> int:
         bank = read_bank(store, Recipe.of(settings).neighbours)
         with suppress(_EnoughSteps):
             train(model, bank, Recipe.of(settings), round_number=1, generator=torch.Generator(), after_step=_stop)
-        store.write_tokens(bank.generation, bank.entries, bank.tokens)
+        store.records.write_tokens(bank.generation, bank.entries, bank.tokens)
     return peak_memory()
 
 

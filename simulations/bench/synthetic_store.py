@@ -84,11 +84,11 @@ class SyntheticStore:
         with KeyStore(path, connection) as store, _filling(connection):
             for first in range(1, self.records + 1, _BLOCK):
                 entries = np.arange(first, min(first + _BLOCK, self.records + 1))
-                store.enrol(*self._enrolled(entries, draws), secret)
-                store.write_tokens(store.generation, entries, self._tokens(len(entries), draws))
+                store.records.enrol(*self._enrolled(entries, draws), secret)
+                store.records.write_tokens(store.generation, entries, self._tokens(len(entries), draws))
                 if self.lists:
                     lists = self._lists(entries, draws)
-                    store.write_neighbours(store.generation, entries, lists, np.arange(1, self.records + 1))
+                    store.records.write_neighbours(store.generation, entries, lists, np.arange(1, self.records + 1))
                 if progress is not None:
                     progress(len(entries))
 
@@ -155,7 +155,7 @@ def delete_subject(store: KeyStore, number: int, secret: FederationSecret, recor
     target = Subject(secret.reference(subject_name(number)))
     order = DeletionOrder(number, SITE, DeletionRequest(f"bench-{number}", DATA_PROTECTION_OFFICER, target))
     start = time.perf_counter()
-    answer = store.apply(order)
+    answer = store.orders.apply(order)
     seconds = time.perf_counter() - start
     if answer.entries != records:
         raise AssertionError(f"{answer.entries} entries were deleted")

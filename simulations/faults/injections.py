@@ -87,11 +87,11 @@ def import_again(running: RunningFederation) -> None:
     site = _site(running)
     model = running.federation.model.sites[site.name]
     with site.folder.open() as store:
-        gone = [n for n in model.labels if not store.holds(running.federation.record_reference(n))]
+        gone = [n for n in model.labels if not store.records.holds(running.federation.record_reference(n))]
         tried = running.chance.sample(gone, min(len(gone), _REIMPORTED))
         if tried:
             records, encoding = batch(running.federation, tried)
-            came = store.enrol(records, encoding, running.federation.secret)
+            came = store.records.enrol(records, encoding, running.federation.secret)
             if came.refused != len(tried):
                 running.surprises.append(f"{came.added} of {len(tried)} deleted records could be enrolled again")
 

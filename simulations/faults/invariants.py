@@ -115,18 +115,20 @@ def _check_store(
 ) -> None:
     held = set()
     for split in Split:
-        entries, _ = store.read_entries(split)
-        held |= {record for record, _ in store.read_identities(entries)}
+        entries, _ = store.records.read_entries(split)
+        held |= {record for record, _ in store.records.read_ids(entries)}
     expected = {record_id(number) for number in model.labels}
     findings.resurrected += len(held - expected)
     findings.applied_twice += max(store.generation - model.generation, 0)
-    applied = [_claims(answer) for answer in store.read_applied()]
-    unnoted = [answer for answer in model.refused_records if not store.has_deleted(federation.record_reference(answer))]
+    applied = [_claims(answer) for answer in store.orders.read_answers()]
+    unnoted = [
+        answer for answer in model.refused_records if not store.records.has_deleted(federation.record_reference(answer))
+    ]
     for count, what in (
         (len(expected - held), "records were deleted that nobody asked for"),
         (max(model.generation - store.generation, 0), "deletions have left no trace in the generation"),
-        (abs(store.last_order - model.order), "orders lie between the last one applied and the last one given"),
-        (len(store.read_unacknowledged()), "answers have not been given"),
+        (abs(store.orders.last - model.order), "orders lie between the last one applied and the last one given"),
+        (len(store.orders.read_unacknowledged()), "answers have not been given"),
         (sum(claims not in applied for claims in map(_claims, answers)), "answers are not those that the site knows"),
         (abs(len(applied) - len(answers)), "answers are known at one end only"),
         (len(unnoted), "deleted records could be enrolled again"),

@@ -109,8 +109,8 @@ def entry_numbers(site: Site) -> dict[int, int]:
     found = {}
     with site.folder.open() as store:
         for split in Split:
-            entries, _ = store.read_entries(split)
-            for entry, (record, _) in zip(entries.tolist(), store.read_identities(entries), strict=True):
+            entries, _ = store.records.read_entries(split)
+            for entry, (record, _) in zip(entries.tolist(), store.records.read_ids(entries), strict=True):
                 found[int(record.rpartition("-")[2])] = entry
     if len(found) != len(site.numbers):
         raise KeyStoreError(f"{site.name} holds {len(found)} records instead of {len(site.numbers)}; begin again")

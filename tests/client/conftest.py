@@ -144,7 +144,7 @@ def fill(
 
     def fill(store: KeyStore, numbers: Sequence[int], **properties: object) -> Dataset:
         records = make_records(numbers, **properties)
-        store.enrol(records, encode_records(records), secret)
+        store.records.enrol(records, encode_records(records), secret)
         return records
 
     return fill

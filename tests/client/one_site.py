@@ -83,7 +83,7 @@ class Federation:
         """Let the site's agent do what it has been ordered to."""
         with self.folder.open() as agent:
             for order in self.service.watch(NAME, 0):
-                agent.apply(order)
+                agent.orders.apply(order)
 
 
 Make = Callable[..., Federation]
@@ -170,7 +170,7 @@ def delete_during_training(
 
         def step(done: int, total: int) -> None:
             steps.append(done)
-            if at(done, total) and store.last_order == 0:
+            if at(done, total) and store.orders.last == 0:
                 federation.order_deletion(*records)
                 federation.carry_out_orders()
             look(done, total)

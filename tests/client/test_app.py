@@ -14,7 +14,7 @@ from flwr.app import MessageType
 from client import app as client_app
 from client.bank import read_bank, read_held_out
 from client.enrolment import encode, enrol
-from client.key_store import KeyStore
+from client.key_store import HeldRecords, KeyStore
 from client.site import SiteFolder
 from client.training import train
 from common.federation import ARRAYS, METRICS, SITE
@@ -68,7 +68,7 @@ def test_training_starts_from_the_weights_that_came_and_is_that_of_the_bank(fede
     expected.load_state_dict(federation.model.state_dict())
     with federation.folder.open() as store:
         bank = read_bank(store, 3)
-        tokens = store.read_tokens(bank.entries)
+        tokens = store.records.read_tokens(bank.entries)
     bank.tokens.offsets[:] = bank.tokens.first_moments[:] = bank.tokens.second_moments[:] = 0
     bank.tokens.steps[:] = 0
     draws = generator(federation.settings.seed, NAME, 1)
@@ -191,16 +191,16 @@ def test_deletion_after_tokens_were_written_is_not_replied_to_with_the_record(
     make_federation: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     federation = make_federation()
-    write = KeyStore.write_tokens
+    write = HeldRecords.write_tokens
 
-    def write_and_delete(self: KeyStore, generation: int, entries: object, tokens: object, **used: object) -> None:
+    def write_and_delete(self: HeldRecords, generation: int, entries: object, tokens: object, **used: object) -> None:
         patched.undo()
         write(self, generation, entries, tokens, **used)  # type: ignore[arg-type]
         federation.order_deletion(3)
         federation.carry_out_orders()
 
     with monkeypatch.context() as patched:
-        patched.setattr(KeyStore, "write_tokens", write_and_delete)
+        patched.setattr(HeldRecords, "write_tokens", write_and_delete)
         reply = federation.ask(MessageType.TRAIN)
 
     assert reply.content.metric_records[METRICS]["num-examples"] == TRAIN - 1
@@ -236,7 +236,7 @@ def test_site_that_cannot_hear_deletions_does_not_learn(federation: Federation, 
 
     assert reason.startswith(f"the deletion service at {address} cannot be reached: start it with munkey-server serve")
     with federation.folder.open() as store:
-        assert store.count_trained() == 0
+        assert store.records.count_trained() == 0
 
 
 def test_site_shows_the_identity_in_its_folder_and_does_not_learn_once_it_is_shut_out(

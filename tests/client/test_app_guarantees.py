@@ -239,7 +239,7 @@ def certified(make_federation: Make, folder: str = NAME, **changes: Any) -> Fede
 
 def spent_by(federation: Federation) -> list[NoisySteps]:
     with federation.folder.open() as store:
-        return store.spent()
+        return store.privacy.spent()
 
 
 def test_certified_round_is_entered_in_the_key_store_and_told_without_a_loss(make_federation: Make) -> None:
@@ -251,7 +251,7 @@ def test_certified_round_is_entered_in_the_key_store_and_told_without_a_loss(mak
 
         assert spent_by(federation) == [noisy_steps_of_round(Recipe.of(federation.settings))] * number
         with federation.folder.open() as store:
-            loss = store.privacy_loss()
+            loss = store.privacy.loss()
         metrics = trained.content.metric_records[METRICS]
         assert set(metrics) == {"num-examples", "train-loss", "epsilon", "delta"}
         assert math.isnan(float(str(metrics["train-loss"])))
@@ -374,11 +374,11 @@ def test_records_are_marked_with_the_influence_of_their_training(
 
     federation.ask(MessageType.EVALUATE)
     with federation.folder.open() as store:
-        assert store.count_influences() == {Influence.NONE: TRAIN + VAL + TEST}
+        assert store.records.count_influences() == {Influence.NONE: TRAIN + VAL + TEST}
 
     federation.ask(MessageType.TRAIN)
     with federation.folder.open() as store:
-        assert store.count_influences() == expected
+        assert store.records.count_influences() == expected
 
 
 def test_exact_deletion_of_a_record_is_exact_only_where_it_has_not_trained(make_federation: Make) -> None:

@@ -55,9 +55,9 @@ def test_enrolled_records_are_in_the_store(
 
     enrolled = enrol(store, encode(encoder, records), secret, progress=finished.append)
 
-    entries, labels = store.read_entries(Split.TRAIN)
+    entries, labels = store.records.read_entries(Split.TRAIN)
     assert enrolled == Enrolled(added=7)
     assert finished == [3, 3, 1]
     assert labels.tolist() == records.labels.tolist()
-    assert torch.equal(store.read_inputs(entries), torch.from_numpy(records.images))
-    assert torch.allclose(store.read_keys(entries), encoder.encode(torch.from_numpy(records.images)).keys)
+    assert torch.equal(store.records.read_inputs(entries), torch.from_numpy(records.images))
+    assert torch.allclose(store.records.read_keys(entries), encoder.encode(torch.from_numpy(records.images)).keys)

@@ -89,8 +89,8 @@ def proofs_of(store: KeyStore, now: datetime = NOW) -> SiteProofs:
 
 @contextmanager
 def book_of(store: KeyStore) -> Iterator[ReceiptBook]:
-    with ReceiptBook(SiteFolder(store.path.parent).proofs) as book:
-        yield book
+    book = ReceiptBook(store.journal)
+    yield book
 
 
 def alarms(store: KeyStore) -> list[str]:
@@ -107,8 +107,8 @@ def ask_and_catch_up(store: KeyStore, coordinator: LedgerService, *numbers: int)
 
 def test_signed_order_is_carried_out_with_a_receipt(filled: KeyStore) -> None:
     request = signed_request(target=subject(3))
-    with proofs_of(filled) as proofs:
-        answer = proofs.carry_out(order(1, request))
+    proofs = proofs_of(filled)
+    answer = proofs.carry_out(order(1, request))
 
     envelope = read_envelope(answer.receipt)
     receipt = Receipt.of(envelope)
@@ -121,11 +121,11 @@ def test_signed_order_is_carried_out_with_a_receipt(filled: KeyStore) -> None:
 
 
 def test_receipt_holds_no_reference_and_no_id(filled: KeyStore) -> None:
-    with proofs_of(filled) as proofs:
-        answer = proofs.carry_out(order(1, signed_request(target=subject(3))))
+    proofs = proofs_of(filled)
+    answer = proofs.carry_out(order(1, signed_request(target=subject(3))))
 
     payload = read_envelope(answer.receipt).payload
-    for secret in (SECRET.reference(subject_id(3)).hex(), subject_id(3), filled.hashes.key.hex()):
+    for secret in (SECRET.reference(subject_id(3)).hex(), subject_id(3), filled.reference_hashes.key.hex()):
         assert secret.encode() not in payload
 
 
@@ -142,26 +142,26 @@ def test_receipt_holds_no_reference_and_no_id(filled: KeyStore) -> None:
 def test_refused_order_deletes_nothing_and_is_answered_with_a_signed_reason(
     filled: KeyStore, request_: DeletionRequest, reason: str
 ) -> None:
-    with proofs_of(filled) as proofs:
-        answer = proofs.carry_out(order(1, request_))
+    proofs = proofs_of(filled)
+    answer = proofs.carry_out(order(1, request_))
 
     receipt = Receipt.of(read_envelope(answer.receipt))
     assert (answer.state, answer.records, answer.guarantee) == (SiteState.REFUSED, 0, Guarantee.EMPIRICAL)
     assert reason in answer.reason
     assert receipt.answer.reason == answer.reason
     assert receipt.tombstones is None
-    assert sum(filled.count_consents().values()) == 10
-    assert filled.last_order == 1
-    assert not filled.has_deleted(SECRET.reference(subject_id(3)))
+    assert sum(filled.records.count_consents().values()) == 10
+    assert filled.orders.last == 1
+    assert not filled.records.has_deleted(SECRET.reference(subject_id(3)))
 
 
 def test_refusal_stays_even_if_the_requester_is_trusted_later(filled: KeyStore) -> None:
     made = order(1, signed_request(target=subject(3), key=STRANGER))
-    with proofs_of(filled) as proofs:
-        proofs.carry_out(made)
-        TRUST.add(replace(TRUST.keys[0], key=STRANGER.public)).write(SiteFolder(filled.path.parent).trust)
-        again = proofs.carry_out(made)
-        next_ = proofs.carry_out(order(2, signed_request("request-2", subject(4), key=STRANGER)))
+    proofs = proofs_of(filled)
+    proofs.carry_out(made)
+    TRUST.add(replace(TRUST.keys[0], key=STRANGER.public)).write(SiteFolder(filled.path.parent).trust)
+    again = proofs.carry_out(made)
+    next_ = proofs.carry_out(order(2, signed_request("request-2", subject(4), key=STRANGER)))
 
     assert again.state is SiteState.REFUSED
     assert next_.state is SiteState.ERASED
@@ -171,17 +171,17 @@ def test_refusal_stays_even_if_the_requester_is_trusted_later(filled: KeyStore) 
 def test_replay_is_refused_and_answers_never_change(filled: KeyStore, together: bool) -> None:
     request, next_ = signed_request(target=subject(3)), signed_request("request-2", subject(5))
     orders = [order(1, request), order(2, request), order(3, signed_request(target=subject(4))), order(4, next_)]
-    with proofs_of(filled) as proofs:
-        answers = proofs.carry_out_all(orders) if together else [proofs.carry_out(made) for made in orders]
-    with proofs_of(filled, NOW + timedelta(days=1)) as proofs:
-        again = proofs.carry_out_all(orders)
+    proofs = proofs_of(filled)
+    answers = proofs.carry_out_all(orders) if together else [proofs.carry_out(made) for made in orders]
+    proofs = proofs_of(filled, NOW + timedelta(days=1))
+    again = proofs.carry_out_all(orders)
 
     refused = SiteState.REFUSED
     assert [answer.state for answer in answers] == [SiteState.ERASED, refused, refused, SiteState.ERASED]
     assert answers[1].reason.startswith("replayed: order 1")
     assert [Receipt.of(read_envelope(answer.receipt)).answer.number for answer in answers] == [1, 2, 3, 4]
     assert [answer.receipt for answer in again] == [answer.receipt for answer in answers]
-    assert sum(filled.count_consents().values()) == 8
+    assert sum(filled.records.count_consents().values()) == 8
 
 
 def test_every_receipt_of_a_backlog_is_shown_to_be_in_the_log(filled: KeyStore, coordinator: LedgerService) -> None:
@@ -196,23 +196,24 @@ def test_every_receipt_of_a_backlog_is_shown_to_be_in_the_log(filled: KeyStore, 
 def test_site_without_trusted_keys_carries_out_unsigned_orders(store: KeyStore, fill: Callable[..., object]) -> None:
     fill(store, range(3))
     request = replace(signed_request(target=subject(1)), signature=b"")
-    with proofs_of(store) as proofs:
-        answer = proofs.carry_out(order(1, request))
+    proofs = proofs_of(store)
+    answer = proofs.carry_out(order(1, request))
 
     assert (answer.state, answer.receipt) == (SiteState.ERASED, b"")
-    assert not SiteFolder(store.path.parent).proofs.exists()
+    assert ReceiptBook(store.journal).count() == (0, 0)
 
 
 def test_site_whose_files_cannot_be_used_deletes_nothing(filled: KeyStore) -> None:
     folder = SiteFolder(filled.path.parent)
     folder.trust.write_text("{}")
-    with proofs_of(filled) as proofs, pytest.raises(InvalidProof):
+    proofs = proofs_of(filled)
+    with pytest.raises(InvalidProof):
         proofs.carry_out(order(1, signed_request(target=subject(3))))
     folder.signing_key.chmod(0o644)
     with pytest.raises(InvalidProof, match="chmod 600"):
         proofs_of(filled)
 
-    assert filled.last_order == 0
+    assert filled.orders.last == 0
 
 
 def test_receipt_that_a_crash_kept_from_being_signed_is_signed_later(
@@ -220,7 +221,7 @@ def test_receipt_that_a_crash_kept_from_being_signed_is_signed_later(
 ) -> None:
     coordinator.submit(signed_request(target=subject(3)))
     (made,) = coordinator.watch(SITE, 0)
-    filled.apply(made)
+    filled.orders.apply(made)
 
     catch_up(filled, coordinator, clock=lambda: NOW)
 
@@ -231,29 +232,29 @@ def test_receipt_that_a_crash_kept_from_being_signed_is_signed_later(
 
 def test_order_that_is_sent_again_in_another_form_gets_no_receipt(filled: KeyStore) -> None:
     made = order(1, signed_request(target=subject(3)))
-    filled.apply(made)
+    filled.orders.apply(made)
 
-    with proofs_of(filled) as proofs:
-        for other in (
-            signed_request("request-2", subject(3)),
-            signed_request(target=subject(4), key=STRANGER),
-            replace(made.request, target=subject(4)),
-        ):
-            with pytest.raises(KeyStoreError, match="as it was"):
-                proofs.carry_out(order(1, other))
-        assert proofs.carry_out(made).receipt
+    proofs = proofs_of(filled)
+    for other in (
+        signed_request("request-2", subject(3)),
+        signed_request(target=subject(4), key=STRANGER),
+        replace(made.request, target=subject(4)),
+    ):
+        with pytest.raises(KeyStoreError, match="as it was"):
+            proofs.carry_out(order(1, other))
+    assert proofs.carry_out(made).receipt
 
 
 def test_every_receipt_is_shown_to_be_in_the_log(filled: KeyStore, coordinator: LedgerService) -> None:
     for number in range(1, 5):
         ask_and_catch_up(filled, coordinator, number)
 
-    assert sum(filled.count_consents().values()) == 6
+    assert sum(filled.records.count_consents().values()) == 6
     with book_of(filled) as book:
         head = book.head()
         assert book.count() == (4, 4)
         assert not book.alarms()
-        second = book.read(2)
+        second = book.read_all([2])[2]
     assert head is not None
     assert head.size == 8
     assert second is not None
@@ -305,7 +306,8 @@ def test_rewritten_shortened_or_forked_log_raises_the_alarm(
     witnessed: KeyStore, tmp_path: Path, leaves: int, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = forked(tmp_path, leaves)
-    with proofs_of(witnessed) as proofs, caplog.at_level(logging.ERROR, logger="client.witness"):
+    proofs = proofs_of(witnessed)
+    with caplog.at_level(logging.ERROR, logger="client.witness"):
         first, second = proofs.witness(other), proofs.witness(other)
 
     assert (first, second) == (False, False)
@@ -333,12 +335,12 @@ def test_answer_that_the_coordinator_openly_refuses_raises_no_alarm(
     with monkeypatch.context() as refusing:
         refusing.setattr(CoordinatorProofs, "check_receipt", refuse)
         ask_and_catch_up(witnessed, coordinator, 3)
-    assert [answer.number for answer in witnessed.read_unacknowledged()] == [3]
+    assert [answer.number for answer in witnessed.orders.read_unacknowledged()] == [3]
     assert alarms(witnessed) == []
 
     catch_up(witnessed, coordinator, clock=lambda: NOW)
 
-    assert witnessed.read_unacknowledged() == []
+    assert witnessed.orders.read_unacknowledged() == []
     assert alarms(witnessed) == []
 
 
@@ -351,9 +353,9 @@ def test_hidden_and_badly_signed_logs_raise_the_alarm(witnessed: KeyStore, coord
     assert update is not None
     by_stranger = replace(update, head=replace(update.head, signatures=update.head.sign("x", b"", STRANGER).signatures))
     shown: tuple[tuple[LogUpdate | None, str], ...] = ((None, "shows no log"), (by_stranger, "not trusted"))
-    with proofs_of(witnessed) as proofs:
-        for lie, _ in shown:
-            assert not proofs.witness(Liar(coordinator, lambda _, lie=lie: lie))  # type: ignore[arg-type, misc]
+    proofs = proofs_of(witnessed)
+    for lie, _ in shown:
+        assert not proofs.witness(Liar(coordinator, lambda _, lie=lie: lie))  # type: ignore[arg-type, misc]
 
     for fault, (_, reason) in zip(alarms(witnessed), shown, strict=True):
         assert reason in fault
@@ -363,9 +365,9 @@ def test_site_goes_on_forgetting_and_keeps_its_last_good_head_after_an_alarm(
     witnessed: KeyStore, tmp_path: Path
 ) -> None:
     other = forked(tmp_path, 9)
-    with proofs_of(witnessed) as proofs:
-        proofs.witness(other)
-        answer = proofs.carry_out(order(3, signed_request("request-3", subject(3))))
+    proofs = proofs_of(witnessed)
+    proofs.witness(other)
+    answer = proofs.carry_out(order(3, signed_request("request-3", subject(3))))
     seen = Receipt.of(read_envelope(answer.receipt)).witnessed
 
     assert answer.state is SiteState.ERASED
@@ -383,18 +385,3 @@ def test_site_without_the_logs_key_witnesses_nothing(filled: KeyStore, coordinat
     with book_of(filled) as book:
         assert book.head() is None
         assert book.count() == (1, 0)
-
-
-def test_book_that_is_none_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "proofs.sqlite"
-    path.write_bytes(b"something else, and long enough to be taken for a database" * 20)
-
-    with pytest.raises(KeyStoreError, match=r"proofs\.sqlite"):
-        ReceiptBook(path)
-
-
-def test_book_can_be_read_by_its_owner_only(filled: KeyStore) -> None:
-    with proofs_of(filled):
-        pass
-
-    assert SiteFolder(filled.path.parent).proofs.stat().st_mode & 0o777 == 0o600

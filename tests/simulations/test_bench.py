@@ -166,13 +166,13 @@ def test_synthetic_store_reads_as_an_enrolled_one(tmp_path: Path) -> None:
     SyntheticStore(description, records=50, subjects=10).write(tmp_path / "store.sqlite", SECRET)
 
     with KeyStore.open(tmp_path / "store.sqlite") as store:
-        entries, labels = store.read_entries(Split.TRAIN)
-        keys = store.read_keys(entries)
-        lists = store.read_neighbours(entries, entries)
+        entries, labels = store.records.read_entries(Split.TRAIN)
+        keys = store.records.read_keys(entries)
+        lists = store.records.read_neighbours(entries, entries)
         assert len(labels) == 50
-        assert store.read_inputs(entries).shape == (50, 2, 3)
-        assert store.read_tokens(entries).steps.tolist() == [1] * 50
-        assert not len(store.read_unlisted())
+        assert store.records.read_inputs(entries).shape == (50, 2, 3)
+        assert store.records.read_tokens(entries).steps.tolist() == [1] * 50
+        assert not len(store.records.read_unlisted())
     torch.testing.assert_close(keys.norm(dim=1), torch.ones(50))
     assert lists.lengths.tolist() == [12] * 50
     assert not (lists.indices == torch.arange(50)[:, None]).any()

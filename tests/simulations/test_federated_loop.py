@@ -204,8 +204,8 @@ def test_loop_gives_the_weights_that_flowers_apps_give(
         return
     for hospital in open_hospitals:
         with hospital.folder.open() as store:
-            entries, _ = store.read_entries(Split.TRAIN)
-            offsets = store.read_tokens(entries).offsets
+            entries, _ = store.records.read_entries(Split.TRAIN)
+            offsets = store.records.read_tokens(entries).offsets
         assert torch.allclose(offsets, learned.banks[hospital.name].tokens.offsets, atol=1e-4)
         assert offsets.any()
 

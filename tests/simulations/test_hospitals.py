@@ -95,11 +95,11 @@ def test_key_store_holds_what_the_hospital_was_given(open_hospitals: list[Hospit
         with hospital.folder.open() as store:
             for split in Split:
                 given = hospital.given.split(split)
-                entries, labels = store.read_entries(split)
+                entries, labels = store.records.read_entries(split)
                 assert labels.tolist() == given.records.labels.tolist()
-                assert torch.equal(store.read_keys(entries), given.encoding.keys)
-            assert len(store.read_unlisted()) == 0
-            assert store.agrees_with(secret)
+                assert torch.equal(store.records.read_keys(entries), given.encoding.keys)
+            assert len(store.records.read_unlisted()) == 0
+            assert store.records.agrees_with(secret)
         assert stat.S_IMODE(hospital.folder.path.stat().st_mode) == 0o700
         assert stat.S_IMODE(hospital.folder.secret.stat().st_mode) == 0o600
 

@@ -186,9 +186,9 @@ def test_key_stores_hold_the_records_that_stay_and_none_that_went(
         with ran.site(number).open() as store:
             for record in dataset.split(Split.TRAIN).record_ids.tolist():
                 reference = secret.reference(record)
-                assert store.holds(reference) is (record not in gone), record
-            assert store.count(Split.TRAIN) == len(dataset.split(Split.TRAIN)) - len(gone)
-            assert store.read_unacknowledged() == []
+                assert store.records.holds(reference) is (record not in gone), record
+            assert store.records.count(Split.TRAIN) == len(dataset.split(Split.TRAIN)) - len(gone)
+            assert store.orders.read_unacknowledged() == []
 
 
 def test_ledger_has_every_request_completed(ran: Ran) -> None:

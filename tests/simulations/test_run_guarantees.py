@@ -138,10 +138,10 @@ def test_exact_deletions_answer_exact_and_a_site_with_permanent_records_says_tha
 def test_only_permanent_records_have_moved_the_weights_of_an_exact_run(exact: Ran) -> None:
     for number in (1, 2):
         with exact.site(number).open() as store:
-            entries, _ = store.read_entries(Split.TRAIN)
-            permanent = int(store.read_permanent(entries).sum())
-            assert store.count_influences()[Influence.UNBOUNDED] == permanent > 0
-            assert store.read_tokens(entries).offsets.any(1).all()
+            entries, _ = store.records.read_entries(Split.TRAIN)
+            permanent = int(store.records.read_permanent(entries).sum())
+            assert store.records.count_influences()[Influence.UNBOUNDED] == permanent > 0
+            assert store.records.read_tokens(entries).offsets.any(1).all()
     first = initial_model(read_checkpoint(exact.weights).shape, SEED)
     assert (read_checkpoint(exact.weights).weights["linear.weight"] - first.linear.weight).abs().max() > 1e-2
 
@@ -168,7 +168,7 @@ def test_exact_run_leaves_the_bytes_of_one_in_which_the_records_were_never_enrol
     assert without.weights.read_bytes() == exact.weights.read_bytes()
     for number in (1, 2):
         with exact.site(number).open() as one, without.site(number).open() as other:
-            tokens = [store.read_tokens(store.read_entries(Split.TRAIN)[0]) for store in (one, other)]
+            tokens = [store.records.read_tokens(store.records.read_entries(Split.TRAIN)[0]) for store in (one, other)]
         assert torch.equal(tokens[0].offsets, tokens[1].offsets)
 
 
@@ -193,18 +193,18 @@ def in_this_process(make_grid: Callable[[Settings, int], Grid]) -> Callable[...,
 def test_sites_have_spent_every_step_and_no_more_than_they_promised(certified: Ran) -> None:
     for number in (1, 2):
         with certified.site(number).open() as store:
-            spent = store.spent()
+            spent = store.privacy.spent()
             assert sum(part.steps for part in spent) == ROUNDS * FEW_STEPS
             assert 0.8 * EPSILON < epsilon_of(spent, DELTA) <= EPSILON
-            assert store.privacy_loss().epsilon == pytest.approx(epsilon_of(spent, DELTA))
+            assert store.privacy.loss().epsilon == pytest.approx(epsilon_of(spent, DELTA))
             reported = certified.report.document["guarantee"]["privacy_loss"]
-            assert reported == {"epsilon": pytest.approx(store.privacy_loss().epsilon), "delta": DELTA, "records": 1}
+            assert reported == {"epsilon": pytest.approx(store.privacy.loss().epsilon), "delta": DELTA, "records": 1}
 
 
 def test_certified_deletion_answers_with_what_was_spent_by_then(certified: Ran) -> None:
     (done,) = certified.report.deletions
     with certified.site(1).open() as store:
-        spent = store.spent()[:2]
+        spent = store.privacy.spent()[:2]
 
     assert done.guarantee is Guarantee.CERTIFIED
     assert done.record_loss is not None
@@ -268,4 +268,4 @@ def sites_that_forget(
 
 def test_consents_of_a_certified_run_are_as_the_data_have_them(certified: Ran) -> None:
     with certified.site(1).open() as store:
-        assert store.count_consents().keys() == {Consent.REVOCABLE}
+        assert store.records.count_consents().keys() == {Consent.REVOCABLE}

@@ -42,7 +42,7 @@ def test_first_enrolment_makes_the_sites_folder(run: Run, tmp_path: Path, enrolm
     assert {path.name for path in folder.path.iterdir()} == STORE_FILES
     with folder.open() as store:
         assert store.description.site == SITE
-        assert len(store.read_unlisted()) == 0
+        assert len(store.records.read_unlisted()) == 0
 
 
 def test_later_enrolment_adds_what_is_not_known(run: Run, folder: SiteFolder, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_later_enrolment_adds_what_is_not_known(run: Run, folder: SiteFolder, tm
     assert ended.out.splitlines()[-1].split() == [SITE, "10", "0", "0", "74", "0", "12"]
     assert (again.json["added"], again.json["known"]) == (0, 10)
     with folder.open() as store:
-        assert len(store.read_unlisted()) == 0
+        assert len(store.records.read_unlisted()) == 0
 
 
 def test_interrupted_enrolment_goes_on_where_it_was(
@@ -120,7 +120,7 @@ def test_deleted_records_are_refused_until_there_is_new_consent(
     reference = FederationSecret.read(secret).reference("scan-patient-0")
     request = DeletionRequest("request-1", SITE, Subject(reference))
     with folder.open() as store:
-        store.apply(DeletionOrder(1, SITE, request))
+        store.orders.apply(DeletionOrder(1, SITE, request))
     consents = tmp_path / "consents.txt"
     consents.write_text("scan-1\n\n")
 
@@ -168,11 +168,11 @@ def test_consent_is_that_of_the_whole_file_unless_the_file_says_it(
 
     run(*enrolment, "--consent", "permanent")
     with SiteFolder(tmp_path / SITE).open() as store:
-        donated = store.count_consents()
+        donated = store.records.count_consents()
     run(*enrolment, "--data", said, "--consent", "permanent")
 
     with SiteFolder(tmp_path / SITE).open() as store:
-        both = store.count_consents()
+        both = store.records.count_consents()
     assert donated == {Consent.PERMANENT: TRAIN + TEST}
     assert both == {Consent.PERMANENT: TRAIN + TEST + 1 + TEST, Consent.REVOCABLE: TRAIN - 1}
 
@@ -255,7 +255,7 @@ def test_what_does_not_fit_the_key_store_is_not_written(
 
     assert message in run(*enrolment, *(word.format(tmp=tmp_path) for word in words)).error
     with folder.open() as store:
-        assert store.count(Split.TRAIN) == TRAIN
+        assert store.records.count(Split.TRAIN) == TRAIN
 
 
 def test_secret_that_did_not_make_the_references_is_refused(

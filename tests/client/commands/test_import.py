@@ -18,7 +18,7 @@ from client.dataset import Consent, Dataset, Split
 from client.importing import importer
 from client.importing.pictures import read_picture
 from client.importing.splits import SplitRule
-from client.key_store import KeyStore
+from client.key_store import HeldRecords
 from client.site import SiteFolder
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Records, Subject, Target
 from common.references import FederationSecret
@@ -92,14 +92,14 @@ def held(folder: SiteFolder) -> dict[str, tuple[str, Split]]:
     found = {}
     with folder.open() as store:
         for split in Split:
-            entries, _ = store.read_entries(split)
-            found.update({record: (subject, split) for record, subject in store.read_identities(entries)})
+            entries, _ = store.records.read_entries(split)
+            found.update({record: (subject, split) for record, subject in store.records.read_ids(entries)})
     return found
 
 
 def delete(folder: SiteFolder, target: Target) -> None:
     with folder.open() as store:
-        store.apply(DeletionOrder(1, SITE, DeletionRequest("request-1", DATA_PROTECTION_OFFICER, target)))
+        store.orders.apply(DeletionOrder(1, SITE, DeletionRequest("request-1", DATA_PROTECTION_OFFICER, target)))
 
 
 def test_first_import_makes_the_sites_folder(import_scans: Import, folder: SiteFolder) -> None:
@@ -124,16 +124,16 @@ def test_first_import_makes_the_sites_folder(import_scans: Import, folder: SiteF
     assert folder.path.stat().st_mode & 0o777 == 0o700
     assert held(folder) == {row["record_id"]: (row["subject_id"], Split(row["split"])) for row in scans()}
     with folder.open() as store:
-        assert len(store.read_unlisted()) == 0
-        assert store.count_labels() == {0: 4, 1: 4}
+        assert len(store.records.read_unlisted()) == 0
+        assert store.records.count_labels() == {0: 4, 1: 4}
 
 
 def test_imported_images_are_those_of_the_files(import_scans: Import, folder: SiteFolder, images: Path) -> None:
     import_scans()
 
     with folder.open() as store:
-        entries, _ = store.read_entries(Split.TRAIN)
-        inputs = store.read_inputs(entries).numpy()
+        entries, _ = store.records.read_entries(Split.TRAIN)
+        inputs = store.records.read_inputs(entries).numpy()
     for row, values in zip(scans(), inputs, strict=False):
         with Image.open(images / row["path"]) as image:
             expected = np.asarray(image.resize((8, 8), Image.Resampling.BILINEAR))
@@ -227,25 +227,25 @@ def test_lists_that_an_interruption_left_out_are_made_by_the_next_import(
         patch.setattr("client.site_enrolment.list_arrivals", interrupted)
         import_scans()
     with folder.open() as store:
-        unlisted = len(store.read_unlisted())
+        unlisted = len(store.records.read_unlisted())
     import_scans()
 
     assert unlisted == ROWS
     with folder.open() as store:
-        assert len(store.read_unlisted()) == 0
+        assert len(store.records.read_unlisted()) == 0
 
 
 def test_no_more_than_one_batch_is_in_memory(
     import_scans: Import, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    enrol = KeyStore.enrol
+    enrol = HeldRecords.enrol
 
-    def counted(self: KeyStore, records: Dataset, *rest: Any, **options: Any) -> Any:
+    def counted(self: HeldRecords, records: Dataset, *rest: Any, **options: Any) -> Any:
         sizes.append(len(records))
         return enrol(self, records, *rest, **options)
 
-    monkeypatch.setattr(KeyStore, "enrol", counted)
+    monkeypatch.setattr(HeldRecords, "enrol", counted)
     import_scans(manifest=write_manifest(images, scans(80)))
 
     assert sizes == [64, 16]
@@ -441,7 +441,7 @@ def test_consent_is_that_of_the_row_or_else_of_all(import_scans: Import, folder:
     import_scans("--consent", "permanent", manifest=write_manifest(images, rows))
 
     with folder.open() as store:
-        assert store.count_consents() == {Consent.REVOCABLE: 1, Consent.PERMANENT: ROWS - 1}
+        assert store.records.count_consents() == {Consent.REVOCABLE: 1, Consent.PERMANENT: ROWS - 1}
 
 
 def test_volumes_need_a_slice(import_scans: Import, images: Path) -> None:

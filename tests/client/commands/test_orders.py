@@ -41,7 +41,7 @@ def test_outstanding_orders_are_carried_out_once(
     assert "number 2" in again.out
     assert ledger.get("request-2").state is RequestState.COMPLETED
     with folder.open() as store:
-        assert store.count(Split.TRAIN) == TRAIN - 2
+        assert store.records.count(Split.TRAIN) == TRAIN - 2
 
 
 def test_caught_up_orders_as_a_table(run: Run, folder: SiteFolder, ledger: LedgerService, service: str) -> None:

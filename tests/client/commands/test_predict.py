@@ -157,7 +157,9 @@ def test_deleted_entry_supports_nothing(
     image = imported / "0.png"
     reference = FederationSecret.read(imported / "federation.secret").reference("PATIENT-0")
     with SiteFolder(site).open() as store:
-        store.apply(DeletionOrder(1, SITE, DeletionRequest("request-1", SITE, Records(frozenset({reference}), SITE))))
+        store.orders.apply(
+            DeletionOrder(1, SITE, DeletionRequest("request-1", SITE, Records(frozenset({reference}), SITE)))
+        )
 
     before = answer(images=[image])["predictions"][0]["neighbours"]
     after = run("predict", image, "--site-dir", site, "--json").json["predictions"][0]["neighbours"]

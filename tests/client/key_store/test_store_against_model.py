@@ -113,7 +113,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @rule(numbers=st.lists(RECORDS, unique=True, max_size=6), label=st.integers(0, 2), consented=st.sets(RECORDS))
     def enrol(self, numbers: list[int], label: int, consented: set[int]) -> None:
         consent = frozenset(f"record-{n}" for n in consented)
-        enrolled = self.store.enrol(to_dataset(numbers, label), to_encoding(numbers), SECRET, new_consent=consent)
+        enrolled = self.store.records.enrol(
+            to_dataset(numbers, label), to_encoding(numbers), SECRET, new_consent=consent
+        )
 
         assert enrolled == self.model.enrol(numbers, label, consented)
 
@@ -132,10 +134,10 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @rule(value=st.floats(-1, 1, width=32))
     def write_tokens(self, value: float) -> None:
-        entries, _ = self.store.read_entries(Split.TRAIN)
+        entries, _ = self.store.records.read_entries(Split.TRAIN)
         arrays = torch.full((len(entries), 2), value)
-        steps = self.store.read_tokens(entries).steps + 1
-        self.store.write_tokens(self.store.generation, entries, Tokens(arrays, arrays, arrays, steps))
+        steps = self.store.records.read_tokens(entries).steps + 1
+        self.store.records.write_tokens(self.store.generation, entries, Tokens(arrays, arrays, arrays, steps))
         self.model.write_tokens(value)
 
     @rule()
@@ -145,10 +147,10 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @precondition(lambda self: self.model.order)
     @rule()
     def apply_the_last_order_again(self) -> None:
-        last = self.store.read_applied()[-1]
+        last = self.store.orders.read_answers()[-1]
         again = DeletionOrder(last.number, SITE, DeletionRequest(last.request_id, SITE, WholeSite(SITE)))
 
-        assert self.store.apply(again) == last
+        assert self.store.orders.apply(again) == last
 
     @rule()
     def reopen(self) -> None:
@@ -157,12 +159,14 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def holds_the_same(self) -> None:
-        assert {split: self.store.count(split) for split in Split} == {split: len(self._held(split)) for split in Split}
+        assert {split: self.store.records.count(split) for split in Split} == {
+            split: len(self._held(split)) for split in Split
+        }
         assert self.store.generation == self.model.generation
-        assert self.store.last_order == self.model.order
-        entries, labels = self.store.read_entries(Split.TRAIN)
-        tokens = self.store.read_tokens(entries)
-        held = self.store.read_inputs(entries)[:, 0, 0, 0].tolist()
+        assert self.store.orders.last == self.model.order
+        entries, labels = self.store.records.read_entries(Split.TRAIN)
+        tokens = self.store.records.read_tokens(entries)
+        held = self.store.records.read_inputs(entries)[:, 0, 0, 0].tolist()
         columns = (held, labels.tolist(), tokens.offsets[:, 0].tolist(), tokens.steps.tolist())
         assert sorted(zip(*columns, strict=True)) == sorted(
             (number, self.model.labels[number], *self.model.tokens.get(number, (0.0, 0)))
@@ -182,8 +186,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def every_listed_record_has_the_neighbours_that_it_can_have(self) -> None:
-        bank, _ = self.store.read_entries(Split.TRAIN)
-        listed = np.setdiff1d(bank, self.store.read_unlisted())
+        bank, _ = self.store.records.read_entries(Split.TRAIN)
+        listed = np.setdiff1d(bank, self.store.records.read_unlisted())
         if len(listed) < len(bank):
             return
         lists = read_lists(self.store, bank, bank, LENGTH - 1)
@@ -194,7 +198,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     def _apply(self, target: Target, named: Named) -> None:
         number = self.model.order + 1
-        answer = self.store.apply(DeletionOrder(number, SITE, DeletionRequest(f"request-{number}", SITE, target)))
+        answer = self.store.orders.apply(
+            DeletionOrder(number, SITE, DeletionRequest(f"request-{number}", SITE, target))
+        )
 
         assert Expected(answer.state, answer.records, answer.entries) == self.model.apply(named)
 

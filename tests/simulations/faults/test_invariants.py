@@ -16,7 +16,7 @@ import torch
 
 from client.dataset import Split
 from client.key_store import Tokens
-from client.key_store.key_file import SLOT_BYTES, key_file_of
+from client.key_store.record_ciphers import SLOT_BYTES, cipher_file_of
 from client.orders import catch_up
 from client.site import SiteFolder
 from common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, RequestStatus, SiteProgress, SiteState, Subject
@@ -88,11 +88,11 @@ def run(finished: Run, tmp_path: Path) -> Run:
 def train(site: Site) -> None:
     """Give every entry a token that can be told from every other."""
     with site.folder.open() as store:
-        entries, _ = store.read_entries(Split.TRAIN)
+        entries, _ = store.records.read_entries(Split.TRAIN)
         draws = torch.Generator().manual_seed(len(site.name))
         arrays = torch.rand(3, len(entries), store.description.exemplar_size, generator=draws)
         steps = torch.ones(len(entries), dtype=torch.int64)
-        store.write_tokens(store.generation, entries, Tokens(arrays[0], arrays[1], arrays[2], steps))
+        store.records.write_tokens(store.generation, entries, Tokens(arrays[0], arrays[1], arrays[2], steps))
 
 
 def forget(federation: Federation) -> list[RequestStatus]:
@@ -193,7 +193,7 @@ def test_token_that_is_written_back_after_its_deletion_is_residue(run: Run) -> N
 def test_wrapped_key_of_a_deleted_record_is_residue(run: Run) -> None:
     assert run.check().clean
     gone = min(run.gone())
-    keys = key_file_of(run.first.folder.key_store)
+    keys = cipher_file_of(run.first.folder.key_store)
     slot = (run.before / keys.name).read_bytes()[run.entries[gone] * SLOT_BYTES :][:SLOT_BYTES]
     contents = run.contents[run.first.name]
     (run.first.folder.path / "spill").write_bytes(b"." * 7 + slot)

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
 from client.key_store.journal import Journal
-from client.key_store.new_file import make_file
 from common.errors import BankChanged, KeyStoreError
+from common.private_files import write_private
 
 KEY_BYTES = 32
 SLOT_BYTES = 64
@@ -34,7 +34,7 @@ _WRAPPED_BYTES = _NONCE_BYTES + KEY_BYTES + 16
 _BLOCK = 8192
 
 
-def key_file_of(store: Path) -> Path:
+def cipher_file_of(store: Path) -> Path:
     """Return where the wrapped keys of a store lie."""
     return store.with_suffix(".keys")
 
@@ -47,12 +47,9 @@ def master_key_of(store: Path) -> Path:
 def clear_unused_keys(store: Path) -> None:
     """Remove the keys that an interrupted creation has left where there is no store.
 
-    Raises
-    ------
-    KeyStoreError
-        If there are keys of records: their store is lost, and may have a backup.
+    Raises `KeyStoreError` if there are keys of records: their store is lost, and may have a backup.
     """
-    keys = key_file_of(store)
+    keys = cipher_file_of(store)
     if keys.exists() and keys.stat().st_size > SLOT_BYTES:
         raise KeyStoreError(
             f"{keys} has the keys of a key store that is not there; restore it (munkey-client restore), "
@@ -60,24 +57,14 @@ def clear_unused_keys(store: Path) -> None:
         )
     if not store.exists():
         keys.unlink(missing_ok=True)
-        Journal.of(store).path.unlink(missing_ok=True)
-        master_key_of(store).unlink(missing_ok=True)
+        for file in (*Journal(store).files, master_key_of(store)):
+            file.unlink(missing_ok=True)
 
 
-class KeyFile:
-    """The wrapped keys of one store.
+class RecordCiphers:
+    """The wrapped record keys of one store, by its master key and the key of its hashes.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    master : bytes
-        The master key.
-
-    Raises
-    ------
-    KeyStoreError
-        If the file is missing, or was not written with this master key and for this store.
+    Raises `KeyStoreError` if the file is missing, or was not written with this master key and for this store.
     """
 
     def __init__(self, path: Path, master: bytes, store: bytes) -> None:
@@ -102,10 +89,10 @@ class KeyFile:
             )
 
     @classmethod
-    def create(cls, path: Path, master: bytes, store: bytes) -> KeyFile:
+    def create(cls, path: Path, master: bytes, store: bytes) -> RecordCiphers:
         """Make an empty file that only its owner can read; raises `KeyStoreError` if there is one or it cannot be."""
         try:
-            make_file(path, _header(master, store))
+            _make(path, _header(master, store))
         except FileExistsError:
             raise KeyStoreError(f"{path} is there already; choose another folder") from None
         return cls(path, master, store)
@@ -128,10 +115,7 @@ class KeyFile:
     def add(self, keys: Mapping[int, bytes]) -> None:
         """Wrap the keys of some entries and bring them to the disk.
 
-        Raises
-        ------
-        KeyStoreError
-            If the disk is full; the file is then as long as it was.
+        Raises `KeyStoreError` if the disk is full; the file is then as long as it was.
         """
         before = os.fstat(self._file).st_size
         try:
@@ -150,12 +134,7 @@ class KeyFile:
     def read(self, entries: NDArray[np.int64]) -> list[bytes]:
         """Return the keys of some entries.
 
-        Raises
-        ------
-        BankChanged
-            If one of them has been destroyed.
-        KeyStoreError
-            If a slot is damaged.
+        Raises `BankChanged` if one of them has been destroyed, and `KeyStoreError` if a slot is damaged.
         """
         unwrap = self._master.decrypt
         keys = []
@@ -198,10 +177,7 @@ class KeyFile:
     def destroy(self, entries: Iterable[int]) -> None:
         """Overwrite the keys of some entries where they lie, on the disk before this returns; a second time is fine.
 
-        Raises
-        ------
-        KeyStoreError
-            If the file cannot be written; some of the keys may be destroyed then.
+        Raises `KeyStoreError` if the file cannot be written; some of the keys may be destroyed then.
         """
         try:
             end = os.fstat(self._file).st_size
@@ -219,18 +195,12 @@ class KeyFile:
 def make_master_key(path: Path) -> bytes:
     """Make a master key in a file that only its owner can read; one that is there is taken, as `read_master_key`."""
     with suppress(FileExistsError):
-        make_file(path, (secrets.token_bytes(KEY_BYTES).hex() + "\n").encode())
+        _make(path, (secrets.token_bytes(KEY_BYTES).hex() + "\n").encode())
     return read_master_key(path)
 
 
 def read_master_key(path: Path) -> bytes:
-    """Read a master key.
-
-    Raises
-    ------
-    KeyStoreError
-        If the file is missing, is no master key, or can be read by others than its owner.
-    """
+    """Read a master key; raises `KeyStoreError` if it is missing, none, or can be read by others than its owner."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
@@ -248,6 +218,17 @@ def read_master_key(path: Path) -> bytes:
     if len(key) != KEY_BYTES:
         raise KeyStoreError(f"{path} does not hold a master key ({2 * KEY_BYTES} hexadecimal digits)")
     return key
+
+
+def _make(path: Path, content: bytes) -> None:
+    try:
+        write_private(path, content)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise KeyStoreError(
+            f"{path} cannot be made ({error.strerror}); check its folder's permissions and the free space on its disk"
+        ) from None
 
 
 def _header(master: bytes, store: bytes) -> bytes:

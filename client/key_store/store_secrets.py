@@ -1,4 +1,4 @@
-"""The row of a key store that says what it was made for, and the keys that only this store has."""
+"""The row of a key store that says what it was made for, and the secrets that only this store has."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.key_store.contents import StoreDescription
-from client.key_store.identities import ReferenceHashes
+from client.key_store.reference_hashes import ReferenceHashes
 from common.errors import KeyStoreError
 from common.guarantees import Guarantee
 from common.settings import ImagePath
@@ -17,23 +17,15 @@ _KEY_BYTES = 32
 
 
 @dataclass(frozen=True)
-class Identity:
-    """A key store's description and its own keys, which never leave the site.
+class StoreSecrets:
+    """A key store's description and its own secrets, which never leave the site.
 
-    Attributes
-    ----------
-    description : StoreDescription
-        What fixes the store's contents.
-    hashes : ReferenceHashes
-        Names records and subjects within the store.
-    fixed_noise_key : bytes or None
-        32 bytes, the seed of a simulated site's privacy noise, so that it can be repeated. A real site has none.
-    master_key : Path or None
-        Where the master key is kept; None if beside the store.
+    `fixed_noise_key` has 32 bytes, the seed of a simulated site's privacy noise, so that it can be repeated; a real
+    site has none. `master_key` says where the master key is kept; None is beside the store.
     """
 
     description: StoreDescription
-    hashes: ReferenceHashes = field(repr=False)
+    reference_hashes: ReferenceHashes = field(repr=False)
     fixed_noise_key: bytes | None = field(repr=False)
     master_key: Path | None = None
 
@@ -74,21 +66,15 @@ def check_noise_key(noise_key: bytes | None) -> None:
         raise KeyStoreError(f"a noise key has {len(noise_key)} bytes; it must have {_KEY_BYTES}, or be left out")
 
 
-def read_identity(connection: sqlite3.Connection, path: Path) -> Identity:
-    """Return a store's description and keys.
-
-    Raises
-    ------
-    KeyStoreError
-        If the store at `path` was not finished when it was made.
-    """
+def read_secrets(connection: sqlite3.Connection, path: Path) -> StoreSecrets:
+    """Return a store's description and secrets; raises `KeyStoreError` if it was not finished when it was made."""
     row = connection.execute(
         "SELECT site, encoder, key_size, input_kind, input_shape, exemplar_size, list_length, guarantee, epsilon, "
         "delta, hash_key, noise_key, master_key FROM description"
     ).fetchone()
     if row is None:
         raise KeyStoreError(f"{path} was not finished when it was made; remove it and enrol the records again")
-    site, encoder, key_size, kind, shape, exemplar_size, list_length, guarantee, epsilon, delta, *keys = row
+    site, encoder, key_size, kind, shape, exemplar_size, list_length, guarantee, epsilon, delta, *own = row
     description = StoreDescription(
         site=site,
         encoder=encoder,
@@ -101,4 +87,4 @@ def read_identity(connection: sqlite3.Connection, path: Path) -> Identity:
         epsilon=epsilon,
         delta=delta,
     )
-    return Identity(description, ReferenceHashes(keys[0]), keys[1], Path(keys[2]) if keys[2] else None)
+    return StoreSecrets(description, ReferenceHashes(own[0]), own[1], Path(own[2]) if own[2] else None)
