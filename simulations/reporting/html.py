@@ -55,7 +55,7 @@ def _audit_charts(audit: Mapping[str, Any]) -> dict[str, Any]:
         "measures": draw_measures(audit["measures"]),
         "confidence": draw_confidence(audit["confidence"]),
         "roc": [draw_roc(attack) for attack in audit["attacks"]],
-        "rounds": draw_rounds(audit["rounds"], audit["marks"]),
+        "rounds": draw_rounds([(one["round"], one["test_accuracy"]) for one in audit["rounds"]], audit["marks"]),
         "deletions": draw_deletions(audit["after_deletions"]),
         "cost": draw_cost(audit["cost"]),
     }
