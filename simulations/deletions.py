@@ -68,6 +68,17 @@ class CarriedOut:
     after: Measurement
 
     @property
+    def summary(self) -> str:
+        """What happened, in one line."""
+        requests = f"{len(self.statuses)} request{'s' if len(self.statuses) > 1 else ''}"
+        guarantee = f" ({self.guarantee})" if self.guarantee else ""
+        planned = self.deletion.planned
+        return (
+            f"before round {planned.round}: {planned} over gRPC: {requests}, {self.entries} entries gone in "
+            f"{sum(self.seconds):.2f} s{guarantee}"
+        )
+
+    @property
     def records(self) -> int:
         """Records erased, over all sites; held-out ones count too."""
         return sum(status.erased for status in self.statuses)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,14 @@ from common.model_choice import choose_shape
 from simulations.attacks.registry import ATTACKS
 from simulations.audit.trial import Trial
 from simulations.audit.verdicts import UNJUDGED, Verdict, has_power, judge
-from simulations.comparison.document import FORMAT, interval_document
+from simulations.comparison.document import interval_document
 from simulations.encoded_set import EncodedSet
 from simulations.forget_sets.registry import FORGET_SETS
 from simulations.guarantee_table import Interval
 from simulations.guarantees import epsilon_of_settings
-from simulations.json_values import settings_values
-from simulations.machine import PACKAGES, describe_machine, describe_versions
 from simulations.measurement import Measurement
 from simulations.question import Question
+from simulations.reporting.preamble import SIMULATED, preamble
 from simulations.unlearning.registry import METHODS
 
 _POINTS = 200
@@ -39,7 +37,7 @@ _MEASURES: tuple[tuple[str, str, Callable[[Measurement], float]], ...] = (
 )
 
 LIMITS = (
-    "Hospitals are simulated: one public data set is divided among them, and all are tested on the same records.",
+    SIMULATED,
     "A passed audit means that these attacks found nothing, on this data set, with these seeds. It is no proof; what "
     "is proved is said under the guarantee.",
     "The attacks ask for probabilities. Someone with the shared weights of every round could learn more.",
@@ -67,13 +65,7 @@ def audit_document(
     first = trials[0]
     forget_set = FORGET_SETS[question.forget_set](question.settings, choose_shape(question.settings))
     return {
-        "format": FORMAT,
-        "kind": "audit",
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "versions": describe_versions(PACKAGES),
-        "machine": describe_machine(),
-        "settings": settings_values(question.settings),
+        **preamble("audit", command, question.settings),
         "data": encoded.describe(),
         "question": {
             "hospitals": question.hospitals,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from common.model_choice import choose_shape
@@ -12,15 +11,12 @@ from simulations.comparison.findings import COLUMNS, SetFindings
 from simulations.encoded_set import EncodedSet
 from simulations.forget_sets.registry import FORGET_SETS
 from simulations.guarantee_table import Interval
-from simulations.json_values import settings_values
-from simulations.machine import PACKAGES, describe_machine, describe_versions
 from simulations.question import Question
+from simulations.reporting.preamble import SIMULATED, preamble
 from simulations.unlearning.registry import METHODS
 
-FORMAT = 1
-
 LIMITS = (
-    "Hospitals are simulated: one public data set is divided among them, and all are tested on the same records.",
+    SIMULATED,
     "Gaps are to oracles trained with the same first weights; figures of few forgotten records move in large steps.",
     "The attacks know confidences only. An attacker with the weights of every round could learn more.",
     "Baselines have the settings that their papers give, not the best ones for each data set; so has MUNKEY.",
@@ -59,13 +55,7 @@ def comparison_document(
     forget_set = FORGET_SETS[question.forget_set](question.settings, choose_shape(question.settings))
     names = [name for name in METHODS if any(name in found.methods for found in findings)]
     return {
-        "format": FORMAT,
-        "kind": "comparison",
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "versions": describe_versions(PACKAGES),
-        "machine": describe_machine(),
-        "settings": settings_values(question.settings),
+        **preamble("comparison", command, question.settings),
         "question": {
             "hospitals": question.hospitals,
             "alpha": str(question.alpha),

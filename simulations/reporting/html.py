@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from simulations.reporting import best, numerals, plain_words
+from simulations.reporting import best, numerals, plain_words, run_tables
 from simulations.reporting.charts.confidence import draw_confidence
 from simulations.reporting.charts.cost import draw_cost
+from simulations.reporting.charts.drawing import Chart
 from simulations.reporting.charts.measures import draw_measures
 from simulations.reporting.charts.roc import draw_roc
-from simulations.reporting.charts.rounds import draw_deletions, draw_rounds
+from simulations.reporting.charts.rounds import Series, draw_deletions, draw_rounds
 from simulations.reporting.charts.tradeoff import draw_tradeoff
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -22,10 +23,28 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 def render_html(document: Mapping[str, Any]) -> str:
     """Return the page of a valid document; the same document gives the same page."""
-    audit = document["kind"] == "audit"
-    charts = _audit_charts(document) if audit else _comparison_charts(document)
+    charts = _CHARTS[document["kind"]](document)
     page = _environment().get_template(f"{document['kind']}.html")
     return page.render(report=document, charts=charts) + "\n"
+
+
+def run_charts(run: Mapping[str, Any]) -> dict[str, Chart]:
+    """Return the drawings of a run that has anything to draw: its `accuracy`, and what was `forgotten`."""
+    numbers = [event["number"] for event in run["rounds"]]
+    hospitals = {
+        one["name"]: _curve(numbers, [event["evaluation"].get(one["name"], {}) for event in run["rounds"]])
+        for one in run["hospitals"]
+    }
+    marks = [{"round": done["round"], "label": done["plan"]} for done in run["deletions"]]
+    accuracy = draw_rounds(_curve(numbers, [event["mean"] for event in run["rounds"]]), marks, hospitals)
+    forgotten = draw_confidence(run["confidence"]) if run["deletions"] else None
+    return {name: drawn for name, drawn in (("accuracy", accuracy), ("forgotten", forgotten)) if drawn is not None}
+
+
+def _curve(numbers: Sequence[int], found: Sequence[Mapping[str, Any]]) -> Series:
+    values = [one.get("test-accuracy") for one in found]
+    means = [None if value is None else 100 * value for value in values]
+    return [(number, {"mean": mean, "half": None}) for number, mean in zip(numbers, means, strict=True)]
 
 
 @cache
@@ -46,6 +65,7 @@ def _environment() -> Environment:
         "identical_words": plain_words.identical_words,
         "times": numerals.times,
         "best_methods": best.best_methods,
+        "tables": run_tables,
     }
     return environment
 
@@ -64,3 +84,10 @@ def _audit_charts(audit: Mapping[str, Any]) -> dict[str, Any]:
 def _comparison_charts(comparison: Mapping[str, Any]) -> dict[str, Any]:
     drawn = {data["name"]: draw_tradeoff(comparison, data["name"]) for data in comparison["sets"]}
     return {"tradeoff": drawn}
+
+
+_CHARTS: dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
+    "run": run_charts,
+    "audit": _audit_charts,
+    "comparison": _comparison_charts,
+}

@@ -6,32 +6,76 @@ Times and the machine stand in a section of their own: all before it is the same
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from simulations.reporting import run_tables
 from simulations.reporting.best import best_methods
 from simulations.reporting.charts.tradeoff import GAP
-from simulations.reporting.numerals import UNKNOWN, figure, interval, plain, seconds, share, size, times
+from simulations.reporting.numerals import UNKNOWN, decimals, figure, interval, plain, seconds, share, size, times
 from simulations.reporting.plain_words import epsilon_words, guarantee_words, identical_words
 
+_Blocks = Callable[[Mapping[str, Any]], list[str]]
 _SECONDS = "s"
 """Unit of the columns that are times."""
 
 
 def render_markdown(document: Mapping[str, Any]) -> str:
     """Return a valid document as Markdown; the same document gives the same text."""
-    body = _audit(document) if document["kind"] == "audit" else _comparison(document)
+    body, times = _KINDS[document["kind"]]
     blocks = [
-        *body,
+        *body(document),
         "## What this does not show",
         _bullets(document["limits"]),
         "## Make it again",
         _fenced(document["command"]),
         "## Times",
-        *(_audit_times(document) if document["kind"] == "audit" else _comparison_times(document)),
+        *times(document),
         f"Measured {document['written']} on: {_machine(document)}.",
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _run(run: Mapping[str, Any]) -> list[str]:
+    hospitals, final, guarantee = run["hospitals"], run["final"], run["guarantee"]
+    setting = (
+        f"{_text(run['data'])}, {_count(hospitals, 'hospital')} (alpha = {plain(run['alpha'] or 'inf')}), "
+        f"{_count(run['rounds'], 'round')}, seed {run['seed']}, guarantee {guarantee['name']}, "
+        f"{share(guarantee['permanent'])} of the records given for good."
+    )
+    gap = final["average_gap"]
+    deletions = [
+        "## Deletions",
+        _columns(run_tables.DELETIONS, _flat(run), (0, 1, 2, 5, 6, 7, 8, 9)),
+        "" if gap is None else f"Average Gap to the oracle at the end: {decimals(gap)} points.",
+    ]
+    return [
+        f"# {_count(hospitals, 'hospital')} that learn together and forget",
+        _text(run["headline"]["sentence"]),
+        setting,
+        "## Test accuracy, mean over hospitals",
+        _columns(run_tables.ACCURACY, run_tables.accuracy_rows(run), (0, 1, 2)),
+        *(deletions if run["deletions"] else ()),
+        "## Hospitals",
+        _columns(run_tables.HOSPITALS, run_tables.hospital_rows(run), range(6)),
+    ]
+
+
+def _run_times(run: Mapping[str, Any]) -> list[str]:
+    took = _columns(run_tables.DELETIONS, _flat(run)[: 2 * len(run["deletions"])], (0, 3, 4))
+    training = _columns(run_tables.ACCURACY, run_tables.accuracy_rows(run), (0, 3))
+    return [training, took if run["deletions"] else ""]
+
+
+def _flat(run: Mapping[str, Any]) -> list[run_tables.Row]:
+    return [row for rows in run_tables.deletion_rows(run) for row in rows]
+
+
+def _columns(headings: Sequence[str], rows: Sequence[run_tables.Row], chosen: Iterable[int]) -> str:
+    """Return some columns of a table."""
+    places = list(chosen)
+    cells = [[_text(row[place]) for place in places] for row in rows]
+    return _table([headings[place] for place in places], cells)
 
 
 def _audit(audit: Mapping[str, Any]) -> list[str]:
@@ -175,3 +219,11 @@ def _fenced(command: str) -> str:
     longest = max((len(run) for run in re.findall("`+", command)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}\n{command}\n{fence}"
+
+
+_KINDS: dict[str, tuple[_Blocks, _Blocks]] = {
+    "run": (_run, _run_times),
+    "audit": (_audit, _audit_times),
+    "comparison": (_comparison, _comparison_times),
+}
+"""How each kind of report is written, and its times."""

@@ -71,7 +71,7 @@ def test_whole_reports_are_valid(document: dict[str, Any]) -> None:
         (("attacks", 1, "states", "after", "curve", "false"), [0, 1], "attacks[1].states.after.curve: 2 false beside"),
         (("written",), "yesterday", 'written: "yesterday" does not meet pattern'),
         (("format",), 2, "format: 2 is not 1"),
-        (("kind",), "poem", 'kind: "poem" is not one of audit, comparison'),
+        (("kind",), "poem", 'kind: "poem" is not one of run, audit, comparison'),
         (("limits",), [], "limits: [] does not meet minItems 1"),
         (("surprise",), 1, 'the document: "surprise" is not known here'),
     ],
@@ -106,6 +106,27 @@ def test_broken_comparison_is_refused_with_the_path_of_its_fault(
 
     with pytest.raises(InvalidInput) as refused:
         validate(comparison)
+
+    assert str(refused.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("rounds", 0, "mean", "test-accuracy"), "0.9", 'rounds[0].mean.test-accuracy: "0.9" is not number or null'),
+        (("deletions", 1, "guarantee"), "perfect", 'deletions[1].guarantee: "perfect" is not one of exact, certified'),
+        (("deletions", 0, "before", "membership"), MISSING, "deletions[0].before: membership is missing"),
+        (("hospitals",), [], "hospitals: [] does not meet minItems 1"),
+        (("verdicts",), [], 'the document: "verdicts" is not known here'),
+    ],
+)
+def test_broken_run_is_refused_with_the_path_of_its_fault(
+    run: dict[str, Any], path: tuple[str | int, ...], value: Any, message: str
+) -> None:
+    place(run, path, value)
+
+    with pytest.raises(InvalidInput) as refused:
+        validate(run)
 
     assert str(refused.value).startswith(message)
 
