@@ -16,6 +16,8 @@ from markupsafe import Markup
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -39,7 +41,7 @@ _STYLE: dict[Any, Any] = {
 _WIDTH = 400
 _INCH = 72
 """Units, which the style sheet scales to the page's width."""
-_TIP, _CLASS = "tip:", "class:"
+_TIP, _RIMMED = "tip:", "rimmed"
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,14 @@ class Chart:
 
     def save(self, path: Path) -> None:
         """Write the figure as a picture, in the format that the path's ending names."""
+        labels = [text for text in self.figure.findobj(Text) if text.get_gid() == _RIMMED]
         with matplotlib.rc_context(_STYLE):
-            self.figure.savefig(path, dpi=2 * _INCH)
+            # In a page the rim is the style sheet's, since effects would turn words into outlines.
+            for text in labels:
+                text.set_path_effects([withStroke(linewidth=4, foreground=COLOURS["card"])])
+            self.figure.savefig(path, dpi=2 * _INCH, bbox_inches="tight", pad_inches=0.15)
+            for text in labels:
+                text.set_path_effects([])
 
 
 def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -104,7 +112,7 @@ def annotate(axes: Axes, words: str, at: tuple[float, float], away: tuple[float,
     """Write words so many units away from a place, with a rim of the page's colour that keeps them readable."""
     text = axes.annotate(words, at, away, textcoords="offset points", **options)
     text.set_in_layout(False)
-    text.set_gid(f"{_CLASS}rimmed")
+    text.set_gid(_RIMMED)
 
 
 def add_legend(figure: Figure, handles: Sequence[Artist], columns: int = 3) -> None:
@@ -134,8 +142,8 @@ def _adapt(element: Element) -> None:
     if name.startswith(_TIP):
         element.insert(0, Element("title"))
         element[0].text = name.removeprefix(_TIP)
-    if name.startswith(_CLASS):
-        given["class"] = name.removeprefix(_CLASS)
+    if name == _RIMMED:
+        given["class"] = name
     if "style" in given:
         style = re.sub(r"font-family: [^;]*(; |$)", "", given["style"])
         given["style"] = _COLOUR.sub(lambda found: f"var(--{_NAMES[found[0]]})", style)

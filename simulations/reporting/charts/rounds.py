@@ -70,7 +70,7 @@ def _frame(across: str, up: str) -> tuple[Figure, Axes]:
     figure = new_figure(300)
     axes = figure.add_subplot(xlabel=across, ylabel=up, ymargin=0.12)
     axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(percent)
     axes.grid(visible=False, axis="x")
     return figure, axes

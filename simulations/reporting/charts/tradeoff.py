@@ -81,7 +81,7 @@ def _scale(axes: Axes, gaps: Sequence[float], accuracies: Sequence[float]) -> No
     # Labels need some room around the outermost points.
     room = max(0.2 * (max(accuracies) - min(accuracies)), 0.5)
     axes.set_ylim(max(min(accuracies) - room, 0.0), min(max(accuracies) + room, 100.0))
-    axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(percent)
     axes.set_xlabel("Average Gap in points")
     axes.set_ylabel("test accuracy")
