@@ -50,16 +50,9 @@ _POLL_SECONDS = 0.01
 
 @dataclass(frozen=True)
 class CarriedOut:
-    """One deletion of the plan and what became of it.
+    """One deletion of the plan, the completed requests that it took, and what was known before and after.
 
-    Attributes
-    ----------
-    deletion : ResolvedDeletion
-        What was to be forgotten.
-    statuses : tuple of RequestStatus
-        The requests that it took, completed.
-    before, after : Measurement
-        Of the same shared weights, with the banks just before and just after.
+    Both are measured of the same shared weights, with the banks just before and just after.
     """
 
     deletion: ResolvedDeletion
@@ -133,20 +126,8 @@ class CarriedOut:
 class DeletionDriver:
     """Sends each planned deletion when its round opens, and measures what the model knew before and after.
 
-    Parameters
-    ----------
-    plan : sequence of ResolvedDeletion
-        What is to be forgotten and when.
-    hospitals : sequence of Hospital
-        All hospitals.
-    settings : Settings
-        The federation's; `deletion-service` is where requests go.
-    secret : FederationSecret
-        Makes the references in the requests.
-    first_model : Munkey
-        The shared weights before any training.
-    on_deletion : callable, optional
-        Called with each deletion that was carried out.
+    Requests go to the `deletion-service` of the settings; the secret makes the references in them. The first model has
+    the shared weights before any training. `on_deletion` is called with each deletion that was carried out.
     """
 
     def __init__(

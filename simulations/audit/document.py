@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from common.command_line import finite
 from common.guarantees import Guarantee
 from common.model_choice import choose_shape
 from simulations.attacks.registry import ATTACKS
@@ -89,7 +90,7 @@ def audit_document(
                 "title": one.title,
                 "passed": one.passed,
                 "sentence": one.sentence,
-                "figures": {name: _known(value) for name, value in one.figures.items()},
+                "figures": {name: finite(value) for name, value in one.figures.items()},
             }
             for one in verdicts
         ],
@@ -211,7 +212,3 @@ def _attacked(name: str, state: str, trials: Sequence[Trial]) -> dict[str, Any]:
 
 def _interval(values: Sequence[float]) -> dict[str, Any]:
     return interval_document(Interval.of(values))
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
+from common.command_line import finite
 from common.model_choice import choose_shape
 from simulations.comparison.findings import COLUMNS, SetFindings
 from simulations.encoded_set import EncodedSet
@@ -36,20 +36,8 @@ def comparison_document(
 ) -> dict[str, Any]:
     """Return the document; `simulations/reporting/report.schema.json` says what each part means.
 
-    Parameters
-    ----------
-    sets : sequence
-        Each data set with what was found on it.
-    question : Question
-        Of the first data set; the others differ in what follows from the data.
-    canaries : int
-        How many forgotten records had a wrong label, on all data sets together, for the first seed.
-    command : str
-        As it was typed.
-    seeds : sequence of int
-        All of them.
-    finished, total : int
-        Cells.
+    The question is that of the first data set: the others differ in what follows from the data. Canaries are counted on
+    all data sets together, for the first seed; `finished` and `total` are numbers of cells.
     """
     findings = [found for _, found in sets]
     forget_set = FORGET_SETS[question.forget_set](question.settings, choose_shape(question.settings))
@@ -70,7 +58,15 @@ def comparison_document(
         "columns": [
             {"name": c.name, "title": c.title, "unit": c.unit, "better": c.better, "digits": c.digits} for c in COLUMNS
         ],
-        "methods": [_describe_method(name) for name in names],
+        "methods": [
+            {
+                "name": name,
+                "title": METHODS[name].title,
+                "family": METHODS[name].family.name,
+                **{part: getattr(METHODS[name], part) for part in ("paper", "needs_data", "retrains")},
+            }
+            for name in names
+        ],
         "sets": [encoded.describe() for encoded, _ in sets],
         "results": [
             {
@@ -90,15 +86,8 @@ def comparison_document(
 
 def interval_document(interval: Interval) -> dict[str, Any]:
     """Return a mean, half its interval and the values behind it; None where a number is not known."""
-    return {
-        "mean": _known(interval.mean),
-        "half": _known(interval.half),
-        "values": [_known(value) for value in interval.values],
-    }
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    values = [finite(value) for value in interval.values]
+    return {"mean": finite(interval.mean), "half": finite(interval.half), "values": values}
 
 
 def _headline(findings: Sequence[SetFindings]) -> dict[str, Any]:
@@ -112,15 +101,3 @@ def _headline(findings: Sequence[SetFindings]) -> dict[str, Any]:
         lost = ", ".join(found.data for found in findings if not found.won)
         sentence = f"MUNKEY's best guarantee does not win on {lost}: see the findings."
     return {"passed": len(won) == len(findings), "sentence": sentence}
-
-
-def _describe_method(name: str) -> dict[str, Any]:
-    method = METHODS[name]
-    return {
-        "name": name,
-        "title": method.title,
-        "family": method.family.name,
-        "paper": method.paper,
-        "needs_data": method.needs_data,
-        "retrains": method.retrains,
-    }

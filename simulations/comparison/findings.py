@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from simulations.comparison.cell import Outcome
 from simulations.guarantee_table import Interval
@@ -18,114 +19,65 @@ _MUNKEY = "munkey-"
 
 @dataclass(frozen=True)
 class Column:
-    """One figure of a method.
+    """One figure of a method: its name in tables, what it means, where an `Outcome` has it, and how it is shown.
 
-    Attributes
-    ----------
-    name, title, unit : str
-        In tables, what it means, and what it is counted in.
-    better : str
-        `higher`, `lower`, `oracle` (the nearer the oracle the better) or `none`.
-    digits : int
-        Decimals shown.
-    of : callable
-        Finds it in an outcome.
+    `better` is `higher`, `lower`, `oracle` (the nearer the oracle the better) or `none`.
     """
 
     name: str
     title: str
-    unit: str
-    better: str
-    digits: int
     of: Callable[[Outcome], float]
+    better: str = "oracle"
+    unit: str = "%"
+    digits: int = 1
 
 
+_MIA = "AUROC of telling forgotten records from test records by the confidence in their labels"
+_WEIGHTS = "AUROC of the attack where only the shared weights are asked, no bank"
 COLUMNS: tuple[Column, ...] = (
-    Column("TA", "test accuracy, mean over hospitals", "%", "higher", 1, lambda one: one.after.test_accuracy),
-    Column("RA", "accuracy on records that stay", "%", "oracle", 1, lambda one: one.after.retain_accuracy),
-    Column(
-        "FA",
-        "accuracy on forgotten records, canaries left out",
-        "%",
-        "oracle",
-        1,
-        lambda one: one.after.forget_accuracy,
-    ),
+    Column("TA", "test accuracy, mean over hospitals", attrgetter("after.test_accuracy"), "higher"),
+    Column("RA", "accuracy on records that stay", attrgetter("after.retain_accuracy")),
+    Column("FA", "accuracy on forgotten records, canaries left out", attrgetter("after.forget_accuracy")),
     Column(
         "oracle's FA",
         "the same of the family's oracle, which never saw them",
-        "%",
+        attrgetter("oracle.forget_accuracy"),
         "none",
-        1,
-        lambda one: one.oracle.forget_accuracy,
     ),
-    Column(
-        "MIA",
-        "AUROC of telling forgotten records from test records by the confidence in their labels",
-        "% AUROC",
-        "oracle",
-        1,
-        lambda one: one.after.membership,
-    ),
-    Column(
-        "TPR",
-        "true positives of that attack at 1% false positives",
-        "%",
-        "oracle",
-        1,
-        lambda one: one.after.membership_tpr,
-    ),
-    Column(
-        "canaries",
-        "forgotten records with a wrong label that still get it",
-        "%",
-        "oracle",
-        1,
-        lambda one: one.after.canary_recall,
-    ),
-    Column(
-        "oracle's canaries", "the same of the oracle, by chance", "%", "none", 1, lambda one: one.oracle.canary_recall
-    ),
-    Column(
-        "weights alone",
-        "AUROC of the attack where only the shared weights are asked, no bank",
-        "% AUROC",
-        "oracle",
-        1,
-        lambda one: one.after.weights_membership,
-    ),
+    Column("MIA", _MIA, attrgetter("after.membership"), unit="% AUROC"),
+    Column("TPR", "true positives of that attack at 1% false positives", attrgetter("after.membership_tpr")),
+    Column("canaries", "forgotten records with a wrong label that still get it", attrgetter("after.canary_recall")),
+    Column("oracle's canaries", "the same of the oracle, by chance", attrgetter("oracle.canary_recall"), "none"),
+    Column("weights alone", _WEIGHTS, attrgetter("after.weights_membership"), unit="% AUROC"),
     Column(
         "Average Gap",
         "mean absolute difference to the oracle in TA, RA, FA and MIA",
-        "points",
+        attrgetter("gap"),
         "lower",
-        1,
-        lambda one: one.gap,
+        "points",
     ),
     Column(
         "by chance",
         "the same difference between two oracles of different seeds",
-        "points",
+        attrgetter("chance"),
         "none",
-        1,
-        lambda one: one.chance,
+        "points",
     ),
     Column(
         "seconds to forget",
         "with one thread; for MUNKEY the slowest hospital",
-        "s",
+        attrgetter("forget_seconds"),
         "lower",
+        "s",
         3,
-        lambda one: one.forget_seconds,
     ),
-    Column("seconds to train", "the federation before it forgets", "s", "none", 1, lambda one: one.train_seconds),
+    Column("seconds to train", "the federation before it forgets", attrgetter("train_seconds"), "none", "s"),
     Column(
         "MB to forget",
         "sent to and from all hospitals in order to forget",
-        "MB",
-        "lower",
-        1,
         lambda one: one.bytes_sent / 1e6,
+        "lower",
+        "MB",
     ),
 )
 """The figures of the comparison, in the order of its tables."""
