@@ -177,24 +177,17 @@ def _served(
     """Serve deletions, and yield the settings that name the address and the driver that carries out the plan."""
 
     def driver_for(settings: Settings) -> DeletionDriver:
-        return DeletionDriver(
-            prepared.plan,
-            prepared.hospitals,
-            settings,
-            secret,
-            prepared.first_model,
-            on_deletion=lambda done: progress.say(done.summary),
-        )
+        plan, hospitals, first_model = prepared.plan, prepared.hospitals, prepared.first_model
+        return DeletionDriver(plan, hospitals, settings, secret, first_model, lambda done: progress.say(done.summary))
 
     if experiment.deletion_service:
         yield prepared.settings, driver_for(prepared.settings)
         return
-    drivers: list[DeletionDriver] = []
-    service = LedgerService(ledger, on_round=lambda number: drivers[0].open_round(number))
+    service = LedgerService(ledger, on_round=lambda number: driver.open_round(number))
     with contextlib.closing(service), DeletionServer(service) as server:
         settings = prepared.settings.replace(deletion_service=server.address)
-        drivers.append(driver_for(settings))
-        yield settings, drivers[0]
+        driver = driver_for(settings)
+        yield settings, driver
 
 
 def _train(experiment: Experiment, settings: Settings, progress: Progress) -> list[dict[str, Any]]:
