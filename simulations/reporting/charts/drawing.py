@@ -76,7 +76,7 @@ class Chart:
             # In a page the rim is the style sheet's, since effects would turn words into outlines.
             for text in labels:
                 text.set_path_effects([withStroke(linewidth=4, foreground=COLOURS["card"])])
-            self.figure.savefig(path, dpi=2 * _INCH, bbox_inches="tight", pad_inches=0.15)
+            self.figure.savefig(path, dpi=2 * _INCH)
             for text in labels:
                 text.set_path_effects([])
 
