@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
-from simulations.reporting import best, numerals, plain_words, run_tables
 from simulations.reporting.charts.confidence import draw_confidence
 from simulations.reporting.charts.cost import draw_cost
 from simulations.reporting.charts.drawing import Chart
@@ -17,8 +15,7 @@ from simulations.reporting.charts.measures import draw_measures
 from simulations.reporting.charts.roc import draw_roc
 from simulations.reporting.charts.rounds import Series, draw_deletions, draw_rounds
 from simulations.reporting.charts.tradeoff import draw_tradeoff
-
-_TEMPLATES = Path(__file__).with_name("templates")
+from simulations.reporting.templating import environment
 
 
 def render_html(document: Mapping[str, Any]) -> str:
@@ -49,25 +46,7 @@ def _curve(numbers: Sequence[int], found: Sequence[Mapping[str, Any]]) -> Series
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    formats = {name: getattr(numerals, name) for name in ("decimals", "figure", "share", "seconds", "size", "plain")}
-    environment.filters |= {**formats, "spread": numerals.interval}
-    environment.globals |= {
-        "words": plain_words.WORDS,
-        "guarantee_words": plain_words.guarantee_words,
-        "epsilon_words": plain_words.epsilon_words,
-        "identical_words": plain_words.identical_words,
-        "times": numerals.times,
-        "best_methods": best.best_methods,
-        "tables": run_tables,
-    }
-    return environment
+    return environment()
 
 
 def _audit_charts(audit: Mapping[str, Any]) -> dict[str, Any]:
