@@ -23,7 +23,6 @@ def environment() -> Environment:
     formats = {name: getattr(numerals, name) for name in ("decimals", "figure", "share", "seconds", "size", "plain")}
     made.filters |= {**formats, "spread": numerals.interval}
     made.globals |= {
-        "words": plain_words.WORDS,
         "guarantee_words": plain_words.guarantee_words,
         "epsilon_words": plain_words.epsilon_words,
         "identical_words": plain_words.identical_words,
