@@ -57,17 +57,8 @@ def deletion(*statuses: RequestStatus, hospital: int = 2) -> CarriedOut:
 
 
 def answer(guarantee: Guarantee, *, seconds: float = 0.1, **losses: PrivacyLoss | None) -> Acknowledgement:
-    return Acknowledgement(
-        1,
-        "hospital-2",
-        "simulation-1",
-        SiteState.ERASED,
-        3,
-        2,
-        guarantee,
-        seconds,
-        **losses,  # type: ignore[arg-type]
-    )
+    who = 1, "hospital-2", "simulation-1", SiteState.ERASED
+    return Acknowledgement(*who, 3, 2, guarantee, seconds, **losses)  # type: ignore[arg-type]
 
 
 def certified(epsilon: float, records: int = 1) -> Acknowledgement:
@@ -136,22 +127,18 @@ def test_document_follows_the_schema(found: dict[str, Any]) -> None:
     assert document["alpha"] is None
 
 
-def test_run_can_be_repeated_from_the_document(found: dict[str, Any], settings: Settings) -> None:
-    document = run_document(**found)
+@pytest.mark.parametrize("changes", [{}, {"guarantee": "certified", "epsilon": math.inf}])
+def test_run_can_be_repeated_from_the_document(
+    found: dict[str, Any], settings: Settings, changes: dict[str, Any]
+) -> None:
+    asked = settings.replace(**changes)
 
-    assert Settings.parse(document["settings"]) == settings
-    assert document["seed"] == settings.seed
-    assert document["data"] == "digits"
+    document = json.loads(json.dumps(run_document(**{**found, "settings": asked}), allow_nan=False))
+
+    assert Settings.parse(document["settings"]) == asked
+    assert (document["seed"], document["data"], document["command"]) == (settings.seed, "digits", "munkey-sim run")
     assert {"python", "torch", "flwr", "numpy"} <= document["versions"].keys()
     assert document["machine"]["cores"] >= 1
-
-
-def test_settings_without_a_bound_can_be_read_back(found: dict[str, Any], settings: Settings) -> None:
-    unbounded = settings.replace(guarantee="certified", epsilon=math.inf)
-
-    document = json.loads(json.dumps(run_document(**{**found, "settings": unbounded}), allow_nan=False))
-
-    assert Settings.parse(document["settings"]) == unbounded
 
 
 def test_hospitals_are_described_by_numbers_only(found: dict[str, Any], hospitals: list[Hospital]) -> None:
@@ -278,23 +265,21 @@ def test_report_names_the_guarantee_and_the_share_of_permanent_records(
     assert found == {"name": guarantee.value, "remains": guarantee.remains, "privacy_loss": None}
 
 
-def test_privacy_loss_is_the_largest_that_any_site_reports(collect: Callable[..., dict[str, Any]]) -> None:
+@pytest.mark.parametrize(
+    ("told", "largest"),
+    [([{"hospital-1": 1.0, "hospital-2": 2.5}, {"hospital-1": 2.0}], 2.5), ([{"hospital-1": 1.0}, {"x": None}], None)],
+)
+def test_privacy_loss_is_the_largest_that_any_site_reports_and_null_without_a_bound(
+    collect: Callable[..., dict[str, Any]], told: list[dict[str, float | None]], largest: float | None
+) -> None:
     rounds = [
         round_event(number, 0.5, {name: {"epsilon": epsilon, "delta": DELTA} for name, epsilon in sites.items()})
-        for number, sites in enumerate([{"hospital-1": 1.0, "hospital-2": 2.5}, {"hospital-1": 2.0}], start=1)
+        for number, sites in enumerate(told, start=1)
     ]
 
     document = collect(Guarantee.CERTIFIED, rounds=rounds)
 
-    assert document["guarantee"]["privacy_loss"] == {"epsilon": 2.5, "delta": DELTA, "records": 1}
-
-
-def test_loss_without_a_bound_is_null(collect: Callable[..., dict[str, Any]]) -> None:
-    rounds = [round_event(1, 0.5, {"hospital-1": {"epsilon": epsilon, "delta": DELTA}}) for epsilon in (1.0, None)]
-
-    loss = collect(Guarantee.CERTIFIED, rounds=rounds)["guarantee"]["privacy_loss"]
-
-    assert loss == {"epsilon": None, "delta": DELTA, "records": 1}
+    assert document["guarantee"]["privacy_loss"] == {"epsilon": largest, "delta": DELTA, "records": 1}
 
 
 def test_deletion_names_the_weakest_guarantee_of_its_answers(collect: Callable[..., dict[str, Any]]) -> None:
@@ -320,9 +305,10 @@ def test_certified_deletion_has_the_largest_loss_of_a_record_and_the_combined_lo
 
 
 def test_loss_of_a_deletion_without_a_bound_is_null(collect: Callable[..., dict[str, Any]]) -> None:
-    (described,) = collect(Guarantee.CERTIFIED, deletion(status(certified(math.inf))))["deletions"]
+    report = collect(Guarantee.CERTIFIED, deletion(status(certified(math.inf))))
 
-    assert described["record_loss"] == {"epsilon": None, "delta": DELTA, "records": 1}
+    assert report["deletions"][0]["record_loss"] == {"epsilon": None, "delta": DELTA, "records": 1}
+    assert ", epsilon = unbounded for 1 record" in report["headline"]["sentence"]
 
 
 def test_one_weaker_answer_leaves_no_bound_to_claim(collect: Callable[..., dict[str, Any]]) -> None:
@@ -350,10 +336,8 @@ def test_closing_line_and_title_of_certified_deletions_have_the_largest_epsilon_
     report = collect(Guarantee.CERTIFIED, *(deletion(status(certified(each))) for each in (1.0, 2.901, 2.0)))
 
     bound = "epsilon = 2.91 for 1 record, delta = 2e-05"
-    assert (
-        report["headline"]["sentence"]
-        == f"A deletion here is certified: at most what (epsilon, delta) allows, {bound}."
-    )
+    sentence = f"A deletion here is certified: at most what (epsilon, delta) allows, {bound}."
+    assert report["headline"]["sentence"] == sentence
     assert deletion_table(report).title == f"Deletions (certified, {bound})"
 
 
