@@ -20,13 +20,16 @@ from simulations.bench.command import bench
 from simulations.comparison.command import compare
 from simulations.consent import parse_share
 from simulations.deployment.command import deploy_local
+from simulations.experiment import Experiment
 from simulations.faults.command import faults
 from simulations.machine import usable_cores
 from simulations.options import AlphaOption, DataDirOption, DataOption, EpsilonOption, HospitalsOption
-from simulations.plots import ACCURACY, FORGOTTEN, plot_accuracy, plot_forgotten
 from simulations.progress import Progress
+from simulations.report import accuracy_table, deletion_table
 from simulations.reporting.command import report
-from simulations.run import Experiment, simulate
+from simulations.reporting.files import write_report
+from simulations.reporting.html import run_charts
+from simulations.run import simulate
 
 app = command_line.application("Simulate hospitals that learn together and forget on request.")
 
@@ -88,20 +91,21 @@ def run(
         output=output or default,
         cores=cores or usable_cores(),
         deletion_service=deletion_service,
+        command=command_line.typed(),
     )
     with Progress.quiet() if as_json else Progress(Console(stderr=True)) as progress:
-        report = simulate(experiment, progress)
-    path = report.write(experiment.output)
-    plot_accuracy(report.document, experiment.output / ACCURACY)
-    plot_forgotten(report.deletions, experiment.output / FORGOTTEN)
+        document = simulate(experiment, progress)
+    paths = write_report(document, experiment.output)
+    for name, chart in run_charts(document).items():
+        chart.save(experiment.output / f"{name}.png")
     if as_json:
-        command_line.print_json(report.document)
+        command_line.print_json(document)
         return
-    command_line.print_table(report.accuracy_table())
-    if report.deletions:
-        command_line.print_table(report.deletion_table())
-        sys.stdout.write(f"{report.closing_line}\n")
-    sys.stdout.write(f"report: {path}, pictures beside it\n")
+    command_line.print_table(accuracy_table(document))
+    if document["deletions"]:
+        command_line.print_table(deletion_table(document))
+        sys.stdout.write(f"{document['headline']['sentence']}\n")
+    sys.stdout.write(f"report: {paths['html']}, pictures beside it\n")
 
 
 app.command()(audit)

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
+from common.command_line import finite
 from common.model_choice import choose_shape
 from simulations.comparison.findings import SetFindings
 from simulations.comparison.presets import Preset
 from simulations.encoded_set import EncodedSet
 from simulations.forget_sets.registry import FORGET_SETS
 from simulations.intervals import Interval
-from simulations.json_values import settings_values
-from simulations.machine import PACKAGES, describe_machine, describe_versions
 from simulations.question import Question
+from simulations.reporting.preamble import SIMULATED, preamble
 from simulations.unlearning.method import Method
 
-FORMAT = 1
-
 LIMITS = (
-    "Hospitals are simulated: one public data set is divided among them, and all are tested on the same records.",
+    SIMULATED,
     "Gaps are to oracles trained with the same first weights; figures of few forgotten records move in large steps.",
     "The attacks know confidences only. An attacker with the weights of every round could learn more.",
     "Baselines have the settings that their papers give, not the best ones for each data set; so has MUNKEY.",
@@ -41,24 +37,14 @@ def comparison_document(
 ) -> dict[str, Any]:
     """Return the document; `simulations/reporting/report.schema.json` says what each part means.
 
-    Parameters
-    ----------
-    question : Question
-        Of the first data set; the others differ in what follows from the data.
-    canaries : int
-        How many forgotten records had a wrong label, on all data sets together, for the first seed.
+    The question is that of the first data set: the others differ in what follows from the data. Canaries are counted on
+    all data sets together, for the first seed; `finished` and `total` are numbers of cells.
     """
     findings = [found for _, found in sets]
     forget_set = FORGET_SETS[question.forget_set](question.settings, choose_shape(question.settings))
     names = [name for name in preset.methods if any(name in found.methods for found in findings)]
     return {
-        "format": FORMAT,
-        "kind": "comparison",
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "versions": describe_versions(PACKAGES),
-        "machine": describe_machine(),
-        "settings": settings_values(question.settings),
+        **preamble("comparison", command, question.settings),
         "question": {
             "hospitals": question.hospitals,
             "alpha": str(question.alpha),
@@ -94,15 +80,8 @@ def comparison_document(
 
 def interval_document(interval: Interval) -> dict[str, Any]:
     """Return a mean, half its interval and the values behind it; None where a number is not known."""
-    return {
-        "mean": _known(interval.mean),
-        "half": _known(interval.half),
-        "values": [_known(value) for value in interval.values],
-    }
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    values = [finite(value) for value in interval.values]
+    return {"mean": finite(interval.mean), "half": finite(interval.half), "values": values}
 
 
 def _headline(findings: Sequence[SetFindings]) -> dict[str, Any]:

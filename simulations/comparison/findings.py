@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from common.guarantees import Guarantee
@@ -36,54 +37,46 @@ class Column:
     digits: int = 1
 
 
+_MIA = "AUROC of telling forgotten records from test records by the confidence in their labels"
+_WEIGHTS = "AUROC of the attack where only the shared weights are asked, no bank"
 COLUMNS: tuple[Column, ...] = (
-    Column("TA", "test accuracy, mean over hospitals", lambda one: one.after.test_accuracy, better="higher"),
-    Column("RA", "accuracy on records that stay", lambda one: one.after.retain_accuracy),
-    Column("FA", "accuracy on forgotten records, canaries left out", lambda one: one.after.forget_accuracy),
+    Column("TA", "test accuracy, mean over hospitals", attrgetter("after.test_accuracy"), "higher"),
+    Column("RA", "accuracy on records that stay", attrgetter("after.retain_accuracy")),
+    Column("FA", "accuracy on forgotten records, canaries left out", attrgetter("after.forget_accuracy")),
     Column(
         "oracle's FA",
         "the same of the family's oracle, which never saw them",
-        lambda one: one.oracle.forget_accuracy,
+        attrgetter("oracle.forget_accuracy"),
         "none",
     ),
-    Column(
-        "MIA",
-        "AUROC of telling forgotten records from test records by the confidence in their labels",
-        lambda one: one.after.membership,
-        unit="% AUROC",
-    ),
-    Column("TPR", "true positives of that attack at 1% false positives", lambda one: one.after.membership_tpr),
-    Column("canaries", "forgotten records with a wrong label that still get it", lambda one: one.after.canary_recall),
-    Column("oracle's canaries", "the same of the oracle, by chance", lambda one: one.oracle.canary_recall, "none"),
-    Column(
-        "weights alone",
-        "AUROC of the attack where only the shared weights are asked, no bank",
-        lambda one: one.after.weights_membership,
-        unit="% AUROC",
-    ),
+    Column("MIA", _MIA, attrgetter("after.membership"), unit="% AUROC"),
+    Column("TPR", "true positives of that attack at 1% false positives", attrgetter("after.membership_tpr")),
+    Column("canaries", "forgotten records with a wrong label that still get it", attrgetter("after.canary_recall")),
+    Column("oracle's canaries", "the same of the oracle, by chance", attrgetter("oracle.canary_recall"), "none"),
+    Column("weights alone", _WEIGHTS, attrgetter("after.weights_membership"), unit="% AUROC"),
     Column(
         "Average Gap",
         "mean absolute difference to the oracle in TA, RA, FA and MIA",
-        lambda one: one.gap,
+        attrgetter("gap"),
         "lower",
         "points",
     ),
     Column(
         "by chance",
         "the same difference between two oracles of different seeds",
-        lambda one: one.chance,
+        attrgetter("chance"),
         "none",
         "points",
     ),
     Column(
         "seconds to forget",
         "with one thread; for MUNKEY the slowest hospital",
-        lambda one: one.forget_seconds,
+        attrgetter("forget_seconds"),
         "lower",
         "s",
-        digits=3,
+        3,
     ),
-    Column("seconds to train", "the federation before it forgets", lambda one: one.train_seconds, "none", "s"),
+    Column("seconds to train", "the federation before it forgets", attrgetter("train_seconds"), "none", "s"),
     Column(
         "MB to forget",
         "sent to and from all hospitals in order to forget",

@@ -16,8 +16,9 @@ from common.errors import FederationStopped
 from common.settings import Settings
 from server.run_record import EVENTS
 from simulations import run
+from simulations.experiment import Experiment
 from simulations.progress import Progress
-from simulations.run import LOGS, Experiment
+from simulations.run import LOGS
 
 
 @pytest.mark.parametrize(
