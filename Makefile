@@ -5,7 +5,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SHARED := ../shared
-MEDICAL := $(if $(wildcard $(SHARED)/data),--data-folder $(SHARED)/data --weights $(SHARED)/weights/squeezenet1_0_imagenet.pth)
 COMPARED := $(foreach set,breastmnist pneumoniamnist bccd_cells_28,--data $(SHARED)/data/$(set).npz) --epsilon 8 --epsilon 3 --epsilon 3 \
 	--encoder squeezenet1_0 --weights $(SHARED)/weights/squeezenet1_0_imagenet.pth --seeds 5 --without sisa
 PROTOS := dev/fedmunkey/protos/*.proto
@@ -31,7 +30,7 @@ format: $(VENV)/.installed-dev  ## Put the code into ruff's form.
 	$(BIN)/ruff format
 
 bench: $(VENV)/.installed-dev  ## Every figure as a ratio measured in one run, into bench.json.
-	$(BIN)/munkey-sim bench $(MEDICAL) --output bench.json
+	$(BIN)/munkey-sim bench --output bench.json
 
 results: $(VENV)/.installed  ## docs/results.md: every way to forget on three medical data sets; finished cells are kept.
 	$(BIN)/munkey-sim compare $(COMPARED) --output runs/comparison
@@ -45,8 +44,9 @@ browser:  ## Chromium for the tests of report pages, where apt-get can install i
 		|| { apt-get update && apt-get install --yes --no-install-recommends chromium; } >/dev/null 2>&1 \
 		|| echo "no Chromium: tests in a browser are skipped"
 
-docs: $(VENV)/.installed  ## The reference of the settings.
+docs: $(VENV)/.installed  ## The references of settings and commands.
 	$(BIN)/python -m fedmunkey.common.settings_reference > docs/settings.md
+	$(BIN)/python -m fedmunkey.simulations.command_reference > docs/commands.md
 
 clean:
 	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

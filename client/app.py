@@ -20,9 +20,8 @@ from fedmunkey.client.dataset import Split
 from fedmunkey.client.evaluation import Evaluation, evaluate
 from fedmunkey.client.exact_state import refresh_tokens
 from fedmunkey.client.exemplar_tokens import own_tokens
-from fedmunkey.client.gradient_routes import GradientRoute
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.noisy_step import spending_of_round
+from fedmunkey.client.noisy_step import noisy_steps_of_round
 from fedmunkey.client.orders import catch_up_patiently
 from fedmunkey.client.secret_noise import SecretNoise
 from fedmunkey.client.site import SiteFolder, check_promise, model_shape
@@ -35,6 +34,7 @@ from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import Munkey
 from fedmunkey.common.model_choice import choose_device
 from fedmunkey.common.randomness import generator
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import Settings
 
 # Flower shows what the children of its own logger say.
@@ -57,9 +57,13 @@ class _Turn:
     """What a site needs to answer one message."""
 
     message: Message
-    settings: Settings
+    recipe: Recipe
     folder: SiteFolder
     store: KeyStore
+
+    @property
+    def settings(self) -> Settings:
+        return self.recipe.settings
 
     @property
     def round_number(self) -> int:
@@ -122,14 +126,14 @@ def _answer(message: Message, context: Context, act: Callable[[_Turn], Message])
             hit(Failpoint.TRAIN_CAUGHT_UP)
             check_promise(settings, store.description)
             _check_labels(store, settings)
-            return act(_Turn(message, settings, folder, store))
+            return act(_Turn(message, Recipe.of(settings), folder, store))
     except FedmunkeyError as error:
         logger.error("%s", error)
         return Message(Error(code=_ERROR_CODE, reason=str(error)), reply_to=message)
 
 
 def _check_labels(store: KeyStore, settings: Settings) -> None:
-    largest = store.largest_label()
+    largest = store.records.largest_label()
     if largest is not None and largest >= settings.num_classes:
         raise InvalidSetting(
             f"num-classes = {settings.num_classes}: this site has records of class {largest}; set it to {largest + 1}"
@@ -138,27 +142,26 @@ def _check_labels(store: KeyStore, settings: Settings) -> None:
 
 def _train(turn: _Turn) -> Message:
     """Train until no deletion came in between, so that nothing that is sent was made with a deleted entry."""
-    settings, store = turn.settings, turn.store
-    site, route = store.description.site, GradientRoute.of(settings, model_shape(settings, store.description))
+    store, route, site = turn.store, turn.recipe.route, turn.store.description.site
     read = read_permanent_bank if route.permanent_only else read_bank
     while True:
         model = turn.load_model()
-        bank = read(store, settings.retrieved)
+        bank = read(store, turn.recipe.neighbours)
         training, secret = _begin_noise(turn, bank) if route.noisy else (None, None)
         try:
             trained = train(
                 model,
                 bank,
-                settings,
+                turn.recipe,
                 round_number=turn.round_number,
-                generator=generator(settings.seed, site, turn.round_number),
+                generator=generator(turn.settings.seed, site, turn.round_number),
                 secret=secret,
                 proximal_mu=turn.proximal_mu,
                 after_step=_watch(store, bank, turn.round_number),
             )
             # Other tokens than jointly trained ones follow from the averaged weights, when those come.
             kept = bank if route.joint_tokens else bank.none()
-            store.write_tokens(
+            store.records.write_tokens(
                 bank.generation,
                 kept.entries,
                 kept.tokens,
@@ -176,14 +179,14 @@ def _train(turn: _Turn) -> Message:
         if store.generation == bank.generation:
             return reply
         if training is not None:
-            store.take_back_training(training)
+            store.privacy.take_back(training)
 
 
 def _begin_noise(turn: _Turn, bank: Bank) -> tuple[int | None, SecretNoise | None]:
     """Enter what the round's noisy steps will spend; without any entry nothing is spent."""
     if not len(bank):
         return None, None
-    training = turn.store.begin_training(spending_of_round(turn.settings), turn.round_number)
+    training = turn.store.privacy.begin(noisy_steps_of_round(turn.recipe), turn.round_number)
     return training, SecretNoise(turn.store.draw_noise_key(), "training", training)
 
 
@@ -196,7 +199,7 @@ def _privacy(turn: _Turn) -> dict[str, float]:
         return {}
     if turn.store.description.guarantee is not Guarantee.CERTIFIED:
         return {"epsilon": math.nan, "delta": math.nan}
-    loss = turn.store.privacy_loss()
+    loss = turn.store.privacy.loss()
     return {"epsilon": loss.epsilon, "delta": loss.delta}
 
 
@@ -204,34 +207,30 @@ def _evaluate(turn: _Turn) -> Message:
     """Take over the shared weights of the message, and evaluate them with the bank on the held-out records."""
     if turn.takes_over_only:
         return _take_over(turn)
-    settings, store = turn.settings, turn.store
-    route = GradientRoute.of(settings, model_shape(settings, store.description))
-    while True:
-        model = turn.load_model()
-        bank = read_bank(store, settings.retrieved)
-        try:
-            if not route.joint_tokens:
-                bank.tokens.copy_(own_tokens(model, bank.inputs))
-                store.write_tokens(bank.generation, bank.entries, bank.tokens)
-            splits = {s: read_held_out(store, s, bank, settings.retrieved) for s in (Split.VAL, Split.TEST)}
-            found = {split: evaluate(model, bank, held_out, settings) for split, held_out in splits.items()}
-            selection = _selection_accuracy(turn, model, found)
-        except BankChanged:
-            continue
-        if store.generation == bank.generation:
-            break
-    turn.folder.write_shared_weights(model, settings)
-    metrics: dict[str, float | int] = {"entries": len(bank), "selection-accuracy": selection}
+    store, recipe = turn.store, turn.recipe
+    model = turn.load_model()
+
+    def measure(_generation: int) -> tuple[dict[Split, Evaluation], dict[str, float | int]]:
+        bank = read_bank(store, recipe.neighbours)
+        if not recipe.route.joint_tokens:
+            bank.tokens.copy_(own_tokens(model, bank.inputs))
+            store.records.write_tokens(bank.generation, bank.entries, bank.tokens)
+        splits = {s: read_held_out(store, s, bank, recipe.neighbours) for s in (Split.VAL, Split.TEST)}
+        found = {split: evaluate(model, bank, held_out, recipe.reading) for split, held_out in splits.items()}
+        counts = {"entries": len(bank), "num-examples": len(splits[Split.TEST].labels)}
+        return found, {**counts, "selection-accuracy": _selection_accuracy(turn, model, found)}
+
+    found, metrics = store.until_unchanged(measure)
+    turn.folder.write_shared_weights(model, turn.settings)
     for split, results in found.items():
         metrics |= {f"{split}-{name.replace('_', '-')}": value for name, value in asdict(results).items()}
-    return turn.reply({**metrics, **_privacy(turn), "num-examples": len(splits[Split.TEST].labels)})
+    return turn.reply({**metrics, **_privacy(turn)})
 
 
 def _take_over(turn: _Turn) -> Message:
     """Take over the shared weights of the message; the reply holds no number."""
-    route = GradientRoute.of(turn.settings, model_shape(turn.settings, turn.store.description))
     model = turn.load_model()
-    if not route.joint_tokens:
+    if not turn.recipe.route.joint_tokens:
         refresh_tokens(turn.store, model)
     turn.folder.write_shared_weights(model, turn.settings)
     return turn.reply({})
@@ -243,15 +242,15 @@ def _selection_accuracy(turn: _Turn, model: Munkey, found: dict[Split, Evaluatio
     Choosing by others would let them influence the chosen weights. Under `certified` there is nothing to choose by, as
     the accountant knows of training only.
     """
-    settings, store = turn.settings, turn.store
-    if settings.guarantee is Guarantee.CERTIFIED:
+    store, guarantee = turn.store, turn.settings.guarantee
+    if guarantee is Guarantee.CERTIFIED:
         return math.nan
-    if settings.guarantee is Guarantee.EMPIRICAL:
+    if guarantee is Guarantee.EMPIRICAL:
         return found[Split.VAL if found[Split.VAL].examples else Split.TEST].accuracy
-    bank = read_permanent_bank(store, settings.retrieved)
+    bank = read_permanent_bank(store, turn.recipe.neighbours)
     bank.tokens.copy_(own_tokens(model, bank.inputs))
-    held_out = read_permanent_held_out(store, Split.VAL, bank, settings.retrieved)
-    return evaluate(model, bank, held_out, settings).accuracy
+    held_out = read_permanent_held_out(store, Split.VAL, bank, turn.recipe.neighbours)
+    return evaluate(model, bank, held_out, turn.recipe.reading).accuracy
 
 
 def _watch(store: KeyStore, bank: Bank, round_number: int) -> Callable[[int, int], None]:

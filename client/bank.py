@@ -28,10 +28,8 @@ class Bank:
         The key store's generation when this was read.
     entries : ndarray
         (n,) int64 entry numbers, ascending.
-    labels : Tensor
-        (n,) int64.
-    inputs : Tensor
-        (n, *input_shape): what the image path reads.
+    labels, inputs
+        (n,) int64, and (n, *input_shape): what the image path reads.
     tokens : Tokens
         Offsets and their optimiser state; training updates them in place.
     lists : NeighbourLists
@@ -81,82 +79,64 @@ class HeldOut:
 def read_bank(store: KeyStore, neighbours: int, progress: Progress | None = None) -> Bank:
     """Read the bank, bringing its neighbour lists up to date first.
 
-    Parameters
-    ----------
-    store : KeyStore
-        The site's key store.
-    neighbours : int
-        K: lists that deletions have made shorter are searched again.
-    progress : callable, optional
-        Called with what is being done, and how much of how much is.
+    Lists that deletions have made shorter than K are searched again. `progress` is called with what is being done, and
+    how much of how much is.
     """
-    while True:
-        generation = store.generation
-        try:
-            list_arrivals(store, progress)
-            entries, labels = store.read_entries(Split.TRAIN)
-            bank = Bank(
-                generation,
-                entries,
-                labels,
-                store.read_inputs(entries),
-                store.read_tokens(entries),
-                read_lists(store, entries, entries, neighbours),
-                torch.from_numpy(store.read_permanent(entries)),
-            )
-        except BankChanged:
-            continue
-        if store.generation == generation:
-            return bank
+
+    def read(generation: int) -> Bank:
+        list_arrivals(store, progress)
+        entries, labels = store.records.read_entries(Split.TRAIN)
+        return Bank(
+            generation,
+            entries,
+            labels,
+            store.records.read_inputs(entries),
+            store.records.read_tokens(entries),
+            read_lists(store, entries, entries, neighbours),
+            torch.from_numpy(store.records.read_permanent(entries)),
+        )
+
+    return store.until_unchanged(read)
 
 
 def read_permanent_bank(store: KeyStore, neighbours: int) -> Bank:
-    """Read the part of the bank whose consent cannot be withdrawn, with neighbours among itself.
+    """Read the part of the bank whose consent cannot be withdrawn, with K neighbours among itself.
 
     It is a function of the permanent records alone: nothing of it depends on which others there are.
     """
-    while True:
-        generation = store.generation
-        try:
-            everyone, all_labels = store.read_entries(Split.TRAIN)
-            chosen = store.read_permanent(everyone)
-            entries, labels = everyone[chosen], all_labels[torch.from_numpy(chosen)]
-            keys = store.read_keys(entries)
-            lists = nearest(keys, keys, neighbours, own=torch.arange(len(entries)))
-            tokens = Tokens.zeros(len(entries), store.description.exemplar_size)
-            permanent = torch.ones(len(entries), dtype=torch.bool)
-            bank = Bank(generation, entries, labels, store.read_inputs(entries), tokens, lists, permanent)
-        except BankChanged:
-            continue
-        if store.generation == generation:
-            return bank
+
+    def read(generation: int) -> Bank:
+        entries, labels = _permanent(store, Split.TRAIN)
+        keys = store.records.read_keys(entries)
+        lists = nearest(keys, keys, neighbours, own=torch.arange(len(entries)))
+        tokens = Tokens.zeros(len(entries), store.description.exemplar_size)
+        permanent = torch.ones(len(entries), dtype=torch.bool)
+        return Bank(generation, entries, labels, store.records.read_inputs(entries), tokens, lists, permanent)
+
+    return store.until_unchanged(read)
+
+
+def _permanent(store: KeyStore, split: Split) -> tuple[NDArray[np.int64], Tensor]:
+    """Return the entries of a split whose consent cannot be withdrawn, and their labels."""
+    entries, labels = store.records.read_entries(split)
+    chosen = store.records.read_permanent(entries)
+    return entries[chosen], labels[torch.from_numpy(chosen)]
 
 
 def read_permanent_held_out(store: KeyStore, split: Split, bank: Bank, neighbours: int) -> HeldOut:
     """Read the held-out records whose consent cannot be withdrawn, with their neighbours in a permanent bank.
 
-    Raises
-    ------
-    BankChanged
-        If an entry of the bank was deleted since.
+    Raises `BankChanged` if an entry of the bank was deleted since.
     """
-    everyone, all_labels = store.read_entries(split)
-    chosen = store.read_permanent(everyone)
-    entries, labels = everyone[chosen], all_labels[torch.from_numpy(chosen)]
-    lists = nearest(store.read_keys(entries), store.read_keys(bank.entries), neighbours)
-    return HeldOut(store.read_inputs(entries), labels, lists)
+    entries, labels = _permanent(store, split)
+    lists = nearest(store.records.read_keys(entries), store.records.read_keys(bank.entries), neighbours)
+    return HeldOut(store.records.read_inputs(entries), labels, lists)
 
 
 def read_held_out(store: KeyStore, split: Split, bank: Bank, neighbours: int) -> HeldOut:
-    """Read a held-out split with its neighbours in a bank that was read before.
-
-    Raises
-    ------
-    BankChanged
-        If entries were deleted since.
-    """
-    entries, labels = store.read_entries(split)
-    held_out = HeldOut(store.read_inputs(entries), labels, read_lists(store, entries, bank.entries, neighbours))
+    """Read a held-out split with its neighbours in a bank; raises `BankChanged` if entries were deleted since."""
+    entries, labels = store.records.read_entries(split)
+    held_out = HeldOut(store.records.read_inputs(entries), labels, read_lists(store, entries, bank.entries, neighbours))
     if store.generation != bank.generation:
         raise BankChanged("entries were deleted while the held-out records were being read")
     return held_out

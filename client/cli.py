@@ -16,7 +16,6 @@ _COMMANDS = {
     "agent": "fedmunkey.client.commands.orders:agent",
     "catch-up": "fedmunkey.client.commands.orders:catch_up",
     "forget": "fedmunkey.client.commands.forget:forget",
-    "request": "fedmunkey.client.commands.request:request",
     "predict": "fedmunkey.client.commands.predict:predict",
     "status": "fedmunkey.client.commands.status:status",
     "certificate": "fedmunkey.client.commands.certificate:certificate",
@@ -30,7 +29,8 @@ _COMMANDS = {
 }
 
 app = command_line.application(
-    "A site of the federation: its records, its deletion agent, and requests to forget.", lazy_group(_COMMANDS)
+    "A site of the federation: its records, its deletion agent, and requests to forget.",
+    lazy_group(_COMMANDS, {"request": "forget"}),
 )
 app.add_typer(keys, name="keys")
 app.add_typer(trust_application("munkey-client"), name="trust")

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmunkey.common.errors import InvalidDataset
 from fedmunkey.common.settings import ImageShape
+
+T = TypeVar("T")
+
+BATCH = 64
+"""Records that are in memory, and in one transaction, at a time: what an interruption may cost."""
 
 
 class Split(StrEnum):
@@ -43,8 +50,6 @@ class Dataset:
         (N,) str, values of `Split`.
     consents : ndarray
         (N,) str, values of `Consent`.
-    class_names : tuple of str
-        Name of each class.
     """
 
     images: NDArray[np.uint8]
@@ -58,10 +63,8 @@ class Dataset:
     def __post_init__(self) -> None:
         """Check that the arrays fit together.
 
-        Raises
-        ------
-        InvalidDataset
-            If lengths differ, images are not (N, 1 or 3, H, W) uint8, a label has no class or a record id comes twice.
+        Raises `InvalidDataset` if lengths differ, images are not (N, 1 or 3, H, W) uint8, a label has no class or a
+        record id comes twice.
         """
         counts = {len(array) for array in self._columns()}
         if len(counts) != 1:
@@ -102,9 +105,20 @@ class Dataset:
             self.class_names,
         )
 
+    def batches(self) -> Iterator[Dataset]:
+        """Yield the records in their order, some at a time."""
+        for rows in batches(range(len(self))):
+            yield self.select(np.array(rows))
+
     def split(self, split: Split) -> Dataset:
         """Return the records of one split."""
         return self.select(self.splits == split.value)
 
     def _columns(self) -> tuple[NDArray[np.generic], ...]:
         return self.images, self.labels, self.record_ids, self.subject_ids, self.splits, self.consents
+
+
+def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield items in their order, as many at a time as may be in memory."""
+    for start in range(0, len(items), BATCH):
+        yield items[start : start + BATCH]

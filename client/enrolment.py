@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-import numpy as np
 import torch
 
 from fedmunkey.client.dataset import Dataset
@@ -12,13 +11,10 @@ from fedmunkey.client.key_store import Enrolled, KeyStore
 from fedmunkey.common.encoders import Encoder, Encoding
 from fedmunkey.common.references import FederationSecret
 
-_BATCH = 64
-
 
 def encode(encoder: Encoder, dataset: Dataset) -> Iterator[tuple[Dataset, Encoding]]:
     """Yield a data set in batches together with their keys and features."""
-    for start in range(0, len(dataset), _BATCH):
-        batch = dataset.select(np.arange(start, min(start + _BATCH, len(dataset))))
+    for batch in dataset.batches():
         yield batch, encoder.encode(torch.from_numpy(batch.images))
 
 
@@ -32,22 +28,13 @@ def enrol(
 ) -> Enrolled:
     """Add records to a key store; those that it holds or has deleted are left out and counted.
 
-    Parameters
-    ----------
-    store : KeyStore
-        The site's key store.
-    batches : iterable
-        What `encode` yields.
-    secret : FederationSecret
-        Makes the references by which deletion orders name records and subjects.
-    new_consent : frozenset of str
-        Record ids for which consent was given anew after a deletion.
-    progress : callable, optional
-        Called with the number of records finished since the last call.
+    References by which deletion orders name records and subjects are made with the secret. `new_consent` are ids of
+    records for which consent was given anew after a deletion; `progress` is called with the number of records finished
+    since the last call.
     """
     enrolled = Enrolled()
     for batch, encoding in batches:
-        enrolled += store.enrol(batch, encoding, secret, new_consent=new_consent)
+        enrolled += store.records.enrol(batch, encoding, secret, new_consent=new_consent)
         if progress is not None:
             progress(len(batch))
     return enrolled

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -14,29 +14,18 @@ from fedmunkey.common.metrics import accuracy, macro_f1
 from fedmunkey.common.model import Munkey
 from fedmunkey.common.neighbours import NONE, NeighbourLists
 from fedmunkey.common.pathways import pathway_sensitivity
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.recipe import Reading
 
 _BATCH = 512
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Results on one held-out split.
+    """Results on one held-out split, of so many records.
 
-    Attributes
-    ----------
-    examples : int
-        Records evaluated.
-    loss : float
-        Mean negative log-likelihood of the labels, in nats.
-    accuracy, macro_f1 : float
-        Of the whole model.
-    image_accuracy, memory_accuracy : float
-        Of each pathway alone.
-    sensitivity : float
-        Pathway sensitivity score (`common.pathways`).
-    neighbour_accuracy : float
-        Of a majority vote of the K nearest entries' labels, without any model.
+    The loss is the mean negative log-likelihood of the labels, in nats. Accuracy and macro F1 are of the whole model,
+    then come accuracies of each pathway alone with their sensitivity score (`common.pathways`), and that of a majority
+    vote of the K nearest entries' labels, without any model.
     """
 
     examples: int
@@ -49,13 +38,13 @@ class Evaluation:
     neighbour_accuracy: float
 
 
-def evaluate(model: Munkey, bank: Bank, held_out: HeldOut, settings: Settings) -> Evaluation:
+def evaluate(model: Munkey, bank: Bank, held_out: HeldOut, reading: Reading) -> Evaluation:
     """Evaluate a model with a site's bank on records that are not in it."""
     labels = held_out.labels
-    full = predict(model, bank, held_out.inputs, held_out.lists, settings)
+    full = predict(model, bank, held_out.inputs, held_out.lists, reading)
     image = predict_image_only(model, held_out.inputs)
-    memory = predict(model, bank, held_out.inputs, held_out.lists, settings, image=False)
-    votes = neighbour_votes(bank, held_out.lists, settings)
+    memory = predict(model, bank, held_out.inputs, held_out.lists, reading, image=False)
+    votes = neighbour_votes(bank, held_out.lists, reading.neighbours, model.shape.num_classes)
     image_accuracy, memory_accuracy = accuracy(image, labels), accuracy(memory, labels)
     return Evaluation(
         examples=len(labels),
@@ -71,16 +60,15 @@ def evaluate(model: Munkey, bank: Bank, held_out: HeldOut, settings: Settings) -
 
 @torch.inference_mode()
 def predict(
-    model: Munkey, bank: Bank, inputs: Tensor, lists: NeighbourLists, settings: Settings, *, image: bool = True
+    model: Munkey, bank: Bank, inputs: Tensor, lists: NeighbourLists, reading: Reading, *, image: bool = True
 ) -> Tensor:
     """Return (n, num_classes) probabilities on the CPU; without `image`, those of the memory pathway alone."""
     device = model.label_embedding.device
     parts = [torch.empty(0, model.shape.num_classes)]
-    hidden = None if image else torch.ones(len(inputs), dtype=torch.bool, device=device)
-    asked = settings if image else settings.replace(image_vote=False)
+    asked = reading if image else replace(reading, image_vote=False)
     for rows in torch.arange(len(inputs)).split(_BATCH):
-        found = retrieve(model, bank, NeighbourLists(lists.indices[rows], lists.similarities[rows]), settings.retrieved)
-        null_image = None if hidden is None else hidden[rows]
+        found = retrieve(model, bank, NeighbourLists(lists.indices[rows], lists.similarities[rows]), reading.neighbours)
+        null_image = None if image else torch.ones(len(rows), dtype=torch.bool, device=device)
         parts.append(model.classify(inputs[rows].to(device), found, asked, null_image=null_image).cpu())
     return torch.cat(parts)
 
@@ -93,10 +81,10 @@ def predict_image_only(model: Munkey, inputs: Tensor) -> Tensor:
     return torch.cat([torch.empty(0, model.shape.num_classes), *parts])
 
 
-def neighbour_votes(bank: Bank, lists: NeighbourLists, settings: Settings) -> Tensor:
+def neighbour_votes(bank: Bank, lists: NeighbourLists, neighbours: int, classes: int) -> Tensor:
     """Return (n, num_classes) shares of the K nearest entries' labels; the nearest of a tie's entries breaks it."""
-    indices = lists.indices[:, : settings.retrieved]
-    votes = torch.zeros(len(indices), settings.num_classes)
+    indices = lists.indices[:, :neighbours]
+    votes = torch.zeros(len(indices), classes)
     if not len(bank):
         return votes
     votes.scatter_add_(1, bank.labels[indices.clamp_min(0)], vote_weights(indices != NONE))

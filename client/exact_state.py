@@ -24,7 +24,7 @@ from fedmunkey.client.site import SiteFolder
 from fedmunkey.client.state_digest import state_digest
 from fedmunkey.common.checkpoints import read_checkpoint
 from fedmunkey.common.encoders import Encoding
-from fedmunkey.common.errors import BankChanged, KeyStoreError
+from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import Munkey
 from fedmunkey.common.references import FederationSecret
@@ -35,16 +35,9 @@ _BLOCK = 1024
 
 @dataclass(frozen=True)
 class Comparison:
-    """A site's state and the one that was built anew.
+    """The digests, in hexadecimal SHA-256, of a site's state and of the one that was built anew.
 
-    Attributes
-    ----------
-    records : int
-        Records in both, of all splits.
-    deleted : int
-        Records of the files that were left out since the site has deleted them.
-    state, built : str
-        Hexadecimal SHA-256 digests.
+    `records` are in both, of all splits; `deleted` ones of the files were left out since the site has deleted them.
     """
 
     records: int
@@ -65,15 +58,13 @@ def read_shared_model(folder: SiteFolder) -> Munkey | None:
 
 def refresh_tokens(store: KeyStore, model: Munkey, progress: Callable[[int], None] | None = None) -> None:
     """Compute all exemplar tokens of a store; not for sites where tokens are trained together with the weights."""
-    while True:
-        generation = store.generation
-        entries, _ = store.read_entries(Split.TRAIN)
-        try:
-            tokens = own_tokens(model, store.read_inputs(entries), progress=progress)
-            store.write_tokens(generation, entries, tokens)
-        except BankChanged:
-            continue
-        return
+
+    def refresh(generation: int) -> None:
+        entries, _ = store.records.read_entries(Split.TRAIN)
+        tokens = own_tokens(model, store.records.read_inputs(entries), progress=progress)
+        store.records.write_tokens(generation, entries, tokens)
+
+    store.until_unchanged(refresh)
 
 
 def compare_with_rebuilt(
@@ -83,20 +74,10 @@ def compare_with_rebuilt(
 ) -> Comparison:
     """Build a site's state anew and compare digests; the site's own store is only read, and its lists are completed.
 
-    Parameters
-    ----------
-    folder : SiteFolder
-        The site.
-    batches : iterable, optional
-        The site's records as they were enrolled, in the same order, encoded again; those that the site has deleted are
-        left out. Without them, the records that the store holds are enrolled again, with their keys and inputs.
-    progress : callable, optional
-        Called with the number of records finished since the last call.
-
-    Raises
-    ------
-    KeyStoreError
-        If the site has not promised `exact`.
+    `batches` are the site's records as they were enrolled, in the same order, encoded again; those that the site has
+    deleted are left out. Without them, the records that the store holds are enrolled again, with their keys and inputs.
+    `progress` is called with the number of records finished since the last call. Raises `KeyStoreError` if the site has
+    not promised `exact`.
     """
     secret = folder.read_secret()
     model = read_shared_model(folder)
@@ -116,13 +97,13 @@ def compare_with_rebuilt(
                 deleted += int((~kept).sum())
                 chosen = torch.from_numpy(kept)
                 some = Encoding(encoding.keys[chosen], encoding.features[chosen])
-                built.enrol(records.select(kept), some, secret)
+                built.records.enrol(records.select(kept), some, secret)
                 if progress is not None:
                     progress(len(records))
             list_arrivals(built)
             if model is not None:
                 refresh_tokens(built, model)
-            count = sum(store.count(split) for split in Split)
+            count = sum(store.records.count(split) for split in Split)
             return Comparison(count, deleted, state_digest(store, neighbours), state_digest(built, neighbours))
 
 
@@ -132,8 +113,11 @@ def _deleted(store: KeyStore, records: Dataset, secret: FederationSecret) -> NDA
     references = [(secret.reference(record), secret.reference(subject)) for record, subject in pairs]
     gone = [
         # New consent lets a record in whose subject or image stays deleted.
-        store.has_deleted(record)
-        or ((store.refuses(record, subject) or store.has_deleted_image(image)) and not store.holds(record))
+        store.records.has_deleted(record)
+        or (
+            (store.records.refuses(record, subject) or store.records.has_deleted_image(image))
+            and not store.records.holds(record)
+        )
         for (record, subject), image in zip(references, records.images, strict=True)
     ]
     return np.array(gone, dtype=np.bool_)
@@ -141,7 +125,7 @@ def _deleted(store: KeyStore, records: Dataset, secret: FederationSecret) -> NDA
 
 def _held(store: KeyStore) -> Iterator[tuple[Dataset, Encoding]]:
     """Yield the records of a store as they were enrolled, in the order of their entries."""
-    described = [(split, *store.read_entries(split)) for split in Split]
+    described = [(split, *store.records.read_entries(split)) for split in Split]
     entries = np.concatenate([some for _, some, _ in described])
     order = np.argsort(entries)
     labels = np.concatenate([some.numpy() for _, _, some in described])[order]
@@ -150,9 +134,9 @@ def _held(store: KeyStore) -> Iterator[tuple[Dataset, Encoding]]:
     patches = store.description.image_path is ImagePath.PATCHES
     for rows in np.array_split(order, math.ceil(len(order) / _BLOCK) or 1):
         part = entries[rows]
-        inputs, keys = store.read_inputs(part), store.read_keys(part)
-        ids = np.array(store.read_identities(part), dtype=np.str_).reshape(len(part), 2)
-        permanent = store.read_permanent(part)
+        inputs, keys = store.records.read_inputs(part), store.records.read_keys(part)
+        ids = np.array(store.records.read_ids(part), dtype=np.str_).reshape(len(part), 2)
+        permanent = store.records.read_permanent(part)
         # On the frozen path a store holds no image, and enrolling needs none.
         images = inputs.numpy() if patches else np.zeros((len(part), 1, 1, 1), dtype=np.uint8)
         place = np.searchsorted(entries[order], part)

@@ -14,18 +14,8 @@ _EPSILON = 1e-8
 def step_rows(tokens: Tokens, rows: Tensor, gradients: Tensor, learning_rate: float) -> None:
     """Take one Adam step (Kingma and Ba 2015, algorithm 1) on some offsets, in place.
 
-    Moments and step counts belong to the row, so that deleting an entry deletes all there is about it.
-
-    Parameters
-    ----------
-    tokens : Tokens
-        The bank's tokens.
-    rows : Tensor
-        (r,) positions, repetitions allowed; gradients of the same row are added up.
-    gradients : Tensor
-        (r, E).
-    learning_rate : float
-        Size of a step.
+    Moments and step counts belong to the row, so that deleting an entry deletes all there is about it. There are (r, E)
+    gradients of r `rows`, which may repeat: those of the same row are added up.
     """
     unique, place = rows.unique(return_inverse=True)
     summed = torch.zeros(len(unique), gradients.shape[1]).index_add_(0, place, gradients)

@@ -26,25 +26,11 @@ from fedmunkey.common.model import Munkey
 def own_tokens(
     model: Munkey, inputs: Tensor, *, together: int = 1, progress: Callable[[int], None] | None = None
 ) -> Tokens:
-    """Compute the tokens of n entries.
+    """Compute the tokens of n entries: offsets from the label embeddings, -sum_c p_c e_c, and a zero optimiser state.
 
     A row has the same bits whatever stands beside it, because the model sees one record at a time, with one thread.
-
-    Parameters
-    ----------
-    model : Munkey
-        With the shared weights.
-    inputs : Tensor
-        (n, *input_shape): what the image path reads.
-    together : int
-        Records that the model sees at a time. More than one is faster, and a row's last bits then depend on the others.
-    progress : callable, optional
-        Called with the number of entries finished since the last call.
-
-    Returns
-    -------
-    Tokens
-        Offsets from the label embeddings, -sum_c p_c e_c; the optimiser state is zero.
+    With more `together` it is faster, and a row's last bits then depend on the others. `inputs` are what the image path
+    reads, (n, *input_shape); `progress` is called with the number of entries finished since the last call.
     """
     tokens = Tokens.zeros(len(inputs), model.shape.exemplar_size)
     device = model.label_embedding.device

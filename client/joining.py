@@ -8,44 +8,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 from cryptography.exceptions import InvalidSignature
 
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.deletion_channel import is_loopback, split_address
-from fedmunkey.common.errors import FedmunkeyError, InvalidIdentity, ServiceUnavailable
+from fedmunkey.common.call_errors import explain
+from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.identities import Identity
-from fedmunkey.common.identities.enrolment import SIGNING_CONTEXT
 from fedmunkey.common.identities.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, certificate_pem, parse_certificate
-from fedmunkey.common.identities.invitation import Invitation
+from fedmunkey.common.identities.invitation import SIGNING_CONTEXT, Invitation
 from fedmunkey.common.identities.keys import make_key, make_signing_request
 from fedmunkey.common.identities.member_names import COORDINATOR, member_of
 from fedmunkey.common.private_files import replace_file
+from fedmunkey.common.secure_connection import own_machine_options
 from fedmunkey.common.signing.keys import PublicKey, SigningKey
 from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
-from fedmunkey.protos import enrolment_pb2
-from fedmunkey.protos.enrolment_pb2_grpc import EnrolmentStub
+from fedmunkey.protos import membership_pb2
+from fedmunkey.protos.membership_pb2_grpc import JoiningStub
 
 _SECONDS = 30.0
+_WAY_OUT = "start it with munkey-server serve --joining-address, then join again"
 
 
 @dataclass(frozen=True)
 class Joined:
     """What came of it.
 
-    Attributes
-    ----------
-    identity : Identity
-        The member's.
-    log_key : PublicKey
-        With which the coordinator signs the heads of its log.
-    signing_key_trusted : bool
-        Whether the coordinator trusts the key with which a site signs.
-    officers : int
-        Keys of requesters that a site's file of trusted keys has.
+    `log_key` is the coordinator's, `signing_key_trusted` says whether the coordinator trusts the key with which a site
+    signs, and `officers` is how many officers' keys a site trusts.
     """
 
     identity: Identity
@@ -57,24 +49,10 @@ class Joined:
 def join(invitation: Invitation, folder: Path, site: SiteFolder | None) -> Joined:
     """Join a federation.
 
-    Parameters
-    ----------
-    invitation : Invitation
-        The coordinator's.
-    folder : Path
-        Where the identity is to lie; made if it is not there.
-    site : SiteFolder or None
-        The folder of a site that joins; None for a requester.
-
-    Raises
-    ------
-    InvalidIdentity
-        If the folder holds an identity of another authority, name or role, or the service is not the one of the
-        invitation's authority, or it refuses the invitation.
-    InvalidProof
-        If the site's trusted keys name another log, or its key cannot be used.
-    ServiceUnavailable
-        If the service cannot be reached.
+    The identity is to lie in `folder`, which is made if it is not there; `site` is None for an officer. Raises
+    `InvalidIdentity` if the folder holds an identity of another authority, name or role, or the service is not the one
+    of the invitation's authority, or it refuses the invitation. Raises `InvalidProof` if the site's trusted keys name
+    another log, or its key cannot be used. Raises `ServiceUnavailable` if the service cannot be reached.
     """
     if (folder / CERTIFICATE_FILE).exists():
         raise InvalidIdentity(
@@ -86,25 +64,23 @@ def join(invitation: Invitation, folder: Path, site: SiteFolder | None) -> Joine
     key = make_key(folder / KEY_FILE)
     hit(Failpoint.JOIN_KEY_MADE)
     request = make_signing_request(key, invitation.role, invitation.name)
-    message = enrolment_pb2.EnrolRequest(
+    message = membership_pb2.JoinRequest(
         token=invitation.token, signing_request=request, name=invitation.name, role=invitation.role.value
     )
     signing = None if site is None else _signing_key(site)
     if signing is not None:
         message.signing_key = signing.public.raw
         message.signing_proof = signing.sign(SIGNING_CONTEXT + request)
-    answer = _enrol(invitation, message)
-    hit(Failpoint.JOIN_ENROLLED)
-    certificate = parse_certificate(answer.certificate, "what the enrolment service sent")
+    answer = _ask(invitation, message)
+    hit(Failpoint.JOIN_ISSUED)
+    certificate = parse_certificate(answer.certificate, "what the coordinator sent")
     try:
         certificate.verify_directly_issued_by(invitation.authority)
         sound = certificate.public_key() == key.public_key()
     except (ValueError, TypeError, InvalidSignature):
         sound = False
     if not sound or member_of(certificate) != (invitation.role, invitation.name):
-        raise InvalidIdentity(
-            "the enrolment service sent a certificate of another key, member or authority; tell its owner"
-        )
+        raise InvalidIdentity("the coordinator sent a certificate of another key, member or authority; tell its owner")
     log_key = PublicKey(answer.log_key)
     officers = 0 if site is None or signing is None else _trust(site, invitation.name, signing.public, log_key)
     replace_file(folder / CA_FILE, certificate_pem(invitation.authority))
@@ -112,49 +88,43 @@ def join(invitation: Invitation, folder: Path, site: SiteFolder | None) -> Joine
     return Joined(Identity.read(folder), log_key, answer.signing_key_trusted, officers)
 
 
-def _enrol(invitation: Invitation, message: enrolment_pb2.EnrolRequest) -> enrolment_pb2.EnrolResponse:
+def _ask(invitation: Invitation, message: membership_pb2.JoinRequest) -> membership_pb2.JoinResponse:
     address = invitation.address
-    host, _ = split_address(address)
-    options = [("grpc.enable_http_proxy", 0)] if is_loopback(host) else []
     # The service shows its own certificate; the caller has none yet, only the token.
     credentials = grpc.ssl_channel_credentials(certificate_pem(invitation.authority))
-    with grpc.secure_channel(address, credentials, options=options) as channel:
+    with grpc.secure_channel(address, credentials, options=own_machine_options(address)) as channel:
         try:
-            stub = EnrolmentStub(channel)  # type: ignore[no-untyped-call]
-            response: enrolment_pb2.EnrolResponse = stub.Enrol(message, timeout=_SECONDS)
+            stub = JoiningStub(channel)  # type: ignore[no-untyped-call]
+            response: membership_pb2.JoinResponse = stub.Join(message, timeout=_SECONDS)
         except grpc.RpcError as error:
-            raise _explain(error, address) from None
+            raise explain(
+                error,
+                f"the joining service at {address}",
+                _WAY_OUT,
+                refused=InvalidIdentity,
+                seconds=_SECONDS,
+                find_fault=lambda details: _fault(address, details),
+                nobody=f"nobody joins at {address}; ask for an invitation with the address of --joining-address",
+            ) from None
     return response
 
 
-def _explain(error: Any, address: str) -> FedmunkeyError:
-    code, details = error.code(), " ".join((error.details() or "").split())
-    if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.INVALID_ARGUMENT):
-        return InvalidIdentity(details)
-    if code is grpc.StatusCode.UNIMPLEMENTED:
-        return InvalidIdentity(
-            f"nobody enrols at {address}; ask for an invitation with the enrolment service's address"
-        )
-    if code is grpc.StatusCode.UNAVAILABLE and "andshake failed" in details and "WRONG_VERSION" not in details:
-        return InvalidIdentity(
+def _fault(address: str, details: str) -> str:
+    """Return why no connection comes about; raises `InvalidIdentity` if another coordinator is there."""
+    if "WRONG_VERSION" in details:
+        return f"does not speak TLS: {_WAY_OUT}"
+    if "andshake failed" in details:
+        raise InvalidIdentity(
             f"the service at {address} is not the coordinator that made this invitation: its certificate is of another "
             "authority, or of another host; nothing was sent, ask who gave you the invitation"
         )
-    fault = "cannot be reached" if code is grpc.StatusCode.UNAVAILABLE else f"failed ({code.name}: {details})"
-    if "WRONG_VERSION" in details:
-        fault = "does not speak TLS"
-    return ServiceUnavailable(
-        f"the enrolment service at {address} {fault}: start it with munkey-server serve --enrolment-address, "
-        "then join again"
-    )
+    return ""
 
 
 def _signing_key(site: SiteFolder) -> SigningKey:
     """Return the key with which a site signs requests and receipts; one is made if there is none."""
     if not site.signing_key.exists():
-        key = SigningKey.generate()
-        key.write(site.signing_key)
-        site.signing_key.with_suffix(".pub").write_bytes(key.public.pem())
+        SigningKey.generate().write_pair(site.signing_key)
     return SigningKey.read(site.signing_key)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,31 +36,18 @@ _UNREADABLE = (
 def read_npz(path: Path, *, consent: Consent = Consent.REVOCABLE) -> Dataset:
     """Read a data set from a file in the MedMNIST layout.
 
-    Parameters
-    ----------
-    path : Path
-        An `.npz` file with `train_images`, `train_labels`, `test_images` and `test_labels`; the `val` arrays may be
-        missing. Images are (N, H, W), (N, H, W, 1) or (N, H, W, 3) uint8, labels (N,) or (N, 1) whole numbers, subjects
-        (N,) whole numbers or strings, consents and ids (N,) strings, class names (C,) strings.
-    consent : Consent
-        What the records of a split without `{split}_consents` have.
+    It has `train_images`, `train_labels`, `test_images` and `test_labels`; the `val` arrays may be missing. Images are
+    (N, H, W), (N, H, W, 1) or (N, H, W, 3) uint8, labels (N,) or (N, 1) whole numbers, subjects (N,) whole numbers or
+    strings, consents and ids (N,) strings, class names (C,) strings. `consent` is that of the records of a split
+    without `{split}_consents`.
 
-    Returns
-    -------
-    Dataset
-        The splits one after the other. A record without an id is called `{split}-{row}`, a subject with the number 7
-        `subject-7` in whichever split it appears, and a record without a subject is its own. Without `class_names`
-        classes are called by their numbers.
+    The splits come one after the other. A record without an id is called `{split}-{row}`, a subject with the number 7
+    `subject-7` in whichever split it appears, and a record without a subject is its own. Without `class_names` classes
+    are called by their numbers. Arrays are read one at a time and never unpickled: at most all images and one split's
+    are in memory together.
 
-    Raises
-    ------
-    InvalidDataset
-        If the file is absent or damaged, an array is missing or has the wrong type or shape, arrays differ in number,
-        records have more than one label, there is no training record, or ids come twice.
-
-    Notes
-    -----
-    Arrays are read one at a time and never unpickled. At most all images and one split's are in memory together.
+    Raises `InvalidDataset` if the file is absent or damaged, an array is missing or has the wrong type or shape, arrays
+    differ in number, records have more than one label, there is no training record, or ids come twice.
     """
     if not path.is_file():
         raise InvalidDataset(f"{path}: there is no such file; check the path of the data set")
@@ -74,20 +62,6 @@ def read_npz(path: Path, *, consent: Consent = Consent.REVOCABLE) -> Dataset:
 
 
 @dataclass(frozen=True)
-class _Columns:
-    """Everything about one split's N records but their images."""
-
-    split: Split
-    labels: NDArray[np.int64]
-    record_ids: NDArray[np.str_]
-    subject_ids: NDArray[np.str_]
-    consents: NDArray[np.str_]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True)
 class _File:
     """An open `.npz` file, the path that its faults are reported under, and the consent that it does not name."""
 
@@ -98,42 +72,36 @@ class _File:
     def dataset(self) -> Dataset:
         """Read all splits."""
         wanted = [split for split in Split if split is not Split.VAL or self._has_split(split)]
-        splits = [self._columns(split) for split in wanted]
-        if not len(splits[0]):
+        parts = [self._columns(split) for split in wanted]
+        counts = {split: len(part["labels"]) for split, part in zip(wanted, parts, strict=True)}
+        if not counts[Split.TRAIN]:
             raise self._fault("holds no training record; a data set needs at least one")
-        labels = np.concatenate([columns.labels for columns in splits])
-        class_names = self._class_names(labels)
-        images = self._images(splits)
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        class_names = self._class_names(columns["labels"])
+        images = self._images(counts)
         try:
-            return Dataset(
-                images=images,
-                labels=labels,
-                record_ids=np.concatenate([columns.record_ids for columns in splits]),
-                subject_ids=np.concatenate([columns.subject_ids for columns in splits]),
-                splits=np.repeat([columns.split.value for columns in splits], [len(columns) for columns in splits]),
-                consents=np.concatenate([columns.consents for columns in splits]),
-                class_names=class_names,
-            )
+            return Dataset(images=images, class_names=class_names, **columns)
         except InvalidDataset as error:
             raise self._fault(str(error)) from None
 
     def _has_split(self, split: Split) -> bool:
         return self._has(f"{split}_images") or self._has(f"{split}_labels")
 
-    def _columns(self, split: Split) -> _Columns:
+    def _columns(self, split: Split) -> dict[str, NDArray[Any]]:
+        """Return everything about one split's N records but their images."""
         labels = self._labels(f"{split}_labels")
         count = len(labels)
         record_ids = self._strings(f"{split}_ids", count)
         if record_ids is None:
             record_ids = np.array([f"{split}-{row}" for row in range(count)], dtype=np.str_)
         subject_ids = self._subjects(f"{split}_subjects", count)
-        return _Columns(
-            split,
-            labels,
-            record_ids,
-            record_ids if subject_ids is None else subject_ids,
-            self._consents(f"{split}_consents", count),
-        )
+        return {
+            "labels": labels,
+            "record_ids": record_ids,
+            "subject_ids": record_ids if subject_ids is None else subject_ids,
+            "splits": np.full(count, split.value),
+            "consents": self._consents(f"{split}_consents", count),
+        }
 
     def _labels(self, name: str) -> NDArray[np.int64]:
         labels = self._read(name)
@@ -200,24 +168,22 @@ class _File:
             raise self._fault(f"there are {len(values)} {name} for {count} labels; give one to each record")
         return values
 
-    def _images(self, splits: list[_Columns]) -> NDArray[np.uint8]:
-        """Read all images into one (N, C, H, W) array, one split at a time."""
-        images: NDArray[np.uint8] | None = None
+    def _images(self, counts: Mapping[Split, int]) -> NDArray[np.uint8]:
+        """Read all images into one (N, C, H, W) array, one split at a time, training images first."""
+        images = np.empty(0, dtype=np.uint8)
         start = 0
-        for columns in splits:
-            part = self._split_images(f"{columns.split}_images", len(columns))
-            if images is None:
-                images = np.empty((sum(map(len, splits)), *part.shape[1:]), dtype=np.uint8)
-            if len(part) and part.shape[1:] != images.shape[1:]:
+        for split, count in counts.items():
+            part = self._split_images(f"{split}_images", count)
+            if not start:
+                images = np.empty((sum(counts.values()), *part.shape[1:]), dtype=np.uint8)
+            if count and part.shape[1:] != images.shape[1:]:
                 raise self._fault(
-                    f"{columns.split}_images are {_size(part)}, but the first split's are {_size(images)}; "
+                    f"{split}_images are {_size(part)}, but the first split's are {_size(images)}; "
                     "bring all images to one size"
                 )
-            stop = start + len(part)
-            if len(part):
-                images[start:stop] = part
-            start = stop
-        assert images is not None  # noqa: S101 - train is always among the splits
+            if count:
+                images[start : start + count] = part
+            start += count
         return images
 
     def _split_images(self, name: str, count: int) -> NDArray[np.uint8]:

@@ -28,24 +28,15 @@ _BLOCK = 8192
 def list_arrivals(store: KeyStore, progress: Progress | None = None) -> None:
     """Give a neighbour list to every record without one, and put new entries into the lists that there are.
 
-    Parameters
-    ----------
-    store : KeyStore
-        The site's key store; the lists are written to it.
-    progress : callable, optional
-        Called with what is being done, and how many lists of how many are.
-
-    Raises
-    ------
-    BankChanged
-        If entries were deleted meanwhile. What was written before is true, and another call finishes the rest.
+    `progress` is called with what is being done, and how many lists of how many are. Raises `BankChanged` if entries
+    were deleted meanwhile; what was written before is true, and another call finishes the rest.
     """
     generation = store.generation
-    unlisted = store.read_unlisted()
+    unlisted = store.records.read_unlisted()
     if not len(unlisted):
         return
-    bank, _ = store.read_entries(Split.TRAIN)
-    everyone = np.concatenate([bank, *(store.read_entries(split)[0] for split in (Split.VAL, Split.TEST))])
+    bank, _ = store.records.read_entries(Split.TRAIN)
+    everyone = np.concatenate([bank, *(store.records.read_entries(split)[0] for split in (Split.VAL, Split.TEST))])
     listed = np.setdiff1d(everyone, unlisted)
     arrived = np.intersect1d(bank, unlisted)
     if len(arrived):
@@ -59,31 +50,20 @@ def list_arrivals(store: KeyStore, progress: Progress | None = None) -> None:
 def read_lists(store: KeyStore, entries: NDArray[np.int64], bank: NDArray[np.int64], neighbours: int) -> NeighbourLists:
     """Return the lists of some entries as positions in the bank, searching again where deletions left fewer than K.
 
-    Parameters
-    ----------
-    store : KeyStore
-        The site's key store; lists that are searched again are written to it.
-    entries, bank : ndarray
-        Ascending entry numbers.
-    neighbours : int
-        K.
-
-    Raises
-    ------
-    BankChanged
-        If entries were deleted meanwhile, or records of the bank arrived that `list_arrivals` has not seen.
+    Both are ascending entry numbers. Lists that are searched again are written to the store. Raises `BankChanged` if
+    entries were deleted meanwhile, or records of the bank arrived that `list_arrivals` has not seen.
     """
     generation = store.generation
-    lists = store.read_neighbours(entries, bank)
+    lists = store.records.read_neighbours(entries, bank)
     possible = len(bank) - np.isin(entries, bank)
     short = entries[lists.lengths.numpy() < np.minimum(possible, neighbours)]
     if not len(short):
         return lists
-    if np.isin(np.intersect1d(short, store.read_unlisted()), bank).any():
+    if np.isin(np.intersect1d(short, store.records.read_unlisted()), bank).any():
         # A list of its own would make it look as if it had been put into the others' lists too.
         raise BankChanged("records were enrolled while the bank was being read; read it again")
     _search(store, generation, short, bank, None)
-    return store.read_neighbours(entries, bank)
+    return store.records.read_neighbours(entries, bank)
 
 
 def _patch(
@@ -94,8 +74,8 @@ def _patch(
     bank: NDArray[np.int64],
 ) -> None:
     """Put newly arrived entries into some of the lists that there are."""
-    lists = store.read_neighbours(listed, bank)
-    found = nearest(store.read_keys(listed), store.read_keys(arrived), store.description.list_length)
+    lists = store.records.read_neighbours(listed, bank)
+    found = nearest(store.records.read_keys(listed), store.records.read_keys(arrived), store.description.list_length)
     places = torch.from_numpy(np.searchsorted(bank, arrived))
     positions = torch.where(found.indices == NONE, NONE, places[found.indices.clamp_min(0)])
     # An interrupted call may have put some of the arrivals into this list already.
@@ -110,7 +90,7 @@ def _patch(
     patched = patch_arrivals(lists, arrivals, known)
     rows = (patched.indices != lists.indices).any(1).nonzero().squeeze(1)
     changed = NeighbourLists(patched.indices[rows], patched.similarities[rows])
-    store.write_neighbours(generation, listed[rows.numpy()], changed, bank)
+    store.records.write_neighbours(generation, listed[rows.numpy()], changed, bank)
 
 
 def _search(
@@ -121,12 +101,12 @@ def _search(
     progress: Progress | None,
 ) -> None:
     """Search the whole bank for some entries, block by block."""
-    keys = store.read_keys(bank)
+    keys = store.records.read_keys(bank)
     count = _counter("searching neighbours", len(entries), progress)
     for part in _blocks(entries):
         own = torch.from_numpy(np.where(np.isin(part, bank), np.searchsorted(bank, part), NONE))
-        found = nearest(store.read_keys(part), keys, store.description.list_length, own=own)
-        store.write_neighbours(generation, part, found, bank)
+        found = nearest(store.records.read_keys(part), keys, store.description.list_length, own=own)
+        store.records.write_neighbours(generation, part, found, bank)
         count(len(part))
 
 

@@ -19,10 +19,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fedmunkey.common.model import Munkey
 from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import Settings
-
-FEW_STEPS = 3
-"""Steps of a site in one round, where the settings leave them to choose and few are better."""
 
 _CHUNK = 256
 """Records whose gradients are in memory together."""
@@ -56,30 +54,21 @@ class SeededDraws:
         return torch.randn(count, generator=self._generator)
 
 
-def empirical_steps_of_round(settings: Settings) -> NoisySteps:
-    """Return the steps of one round of `empirical` training of the linear function: on samples, without noise."""
-    return NoisySteps(settings.local_steps or FEW_STEPS, settings.empirical_sampling_rate, 0.0)
+def noisy_steps_of_round(recipe: Recipe) -> NoisySteps:
+    """Return the steps of one round along clipped gradients: how many, on which samples, with how much noise.
 
-
-def spending_of_round(settings: Settings) -> NoisySteps:
-    """Return the noisy steps of one round, with the noise that keeps all rounds within (epsilon, delta).
-
-    Raises
-    ------
-    InvalidSetting
-        If no noise would be enough.
+    Under `certified` it is the noise that keeps all rounds within (epsilon, delta); raises `InvalidSetting` if none
+    would be enough. Nobody else adds any.
     """
+    settings = recipe.settings
+    if not recipe.route.noisy:
+        return NoisySteps(recipe.steps, settings.empirical_sampling_rate, 0.0)
     # The accountant takes seconds to import, and only certified training asks it.
     from fedmunkey.common.privacy import noise_for
 
-    steps = settings.local_steps or FEW_STEPS
-    noise = noise_for(
-        settings.epsilon,
-        settings.delta,
-        steps=settings.num_rounds * steps,
-        sampling_rate=settings.sampling_rate,
-    )
-    return NoisySteps(steps, settings.sampling_rate, noise)
+    steps, rate = settings.num_rounds * recipe.steps, settings.sampling_rate
+    noise = noise_for(settings.epsilon, settings.delta, steps=steps, sampling_rate=rate)
+    return NoisySteps(recipe.steps, rate, noise)
 
 
 @torch.no_grad()
@@ -95,12 +84,13 @@ def noisy_gradients(
 ) -> tuple[dict[str, Tensor], float]:
     """Compute a noisy mean gradient over a Poisson sample of n records.
 
+    Returns the sum of the clipped gradients plus noise, divided by the expected size of the sample, and the mean loss
+    of the sample, which is not private and must not leave the site.
+
     Parameters
     ----------
-    model : Munkey
-        The shared weights.
     weights : dict
-        Names and values of those that are trained.
+        Names and values of the shared weights that are trained.
     inputs, labels : Tensor
         (n, *input_shape) and (n,): all records of the site.
     spending : NoisySteps
@@ -109,13 +99,6 @@ def noisy_gradients(
         Clipping norm and label smoothing.
     draws : Draws
         Where the sample and the noise come from.
-
-    Returns
-    -------
-    dict
-        Sum of the clipped gradients plus noise, divided by the expected size of the sample.
-    float
-        Mean loss of the sample; it is not private and must not leave the site.
     """
     taken = torch.from_numpy(draws.uniform(len(labels)) < spending.sampling_rate)
     chosen, targets = inputs[taken], labels[taken]

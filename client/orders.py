@@ -21,17 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class Answering:
-    """Carries out orders and gives the answers to the service; what it does not take stays pending in the store.
-
-    Parameters
-    ----------
-    store : KeyStore
-        The site's key store.
-    service : DeletionService
-        Where orders come from.
-    proofs : SiteProofs
-        Checks orders and signs what they are answered with.
-    """
+    """Carries out orders and gives the answers to the service; what it does not take stays pending in the store."""
 
     def __init__(self, store: KeyStore, service: DeletionService, proofs: SiteProofs) -> None:
         self._store = store
@@ -63,16 +53,11 @@ class Answering:
         """Give every answer that the service does not have, some hundred in one call.
 
         An answer that the service refuses is logged and stays pending, and is not given again by this object: the
-        deletion was carried out, and the orders behind it must be as well.
-
-        Raises
-        ------
-        ServiceUnavailable
-            If the service cannot be reached.
-        KeyStoreError
-            If a receipt is missing, and the service does not send its order again as it was.
+        deletion was carried out, and the orders behind it must be as well. Raises `ServiceUnavailable` if the service
+        cannot be reached. Raises `KeyStoreError` if a receipt is missing, and the service does not send its order again
+        as it was.
         """
-        pending = [answer for answer in self._store.read_unacknowledged() if answer.number not in self._refused]
+        pending = [answer for answer in self._store.orders.read_unacknowledged() if answer.number not in self._refused]
         for first in range(0, len(pending), MOST_TOGETHER):
             answers = [self._proofs.answer(self._service, answer) for answer in pending[first : first + MOST_TOGETHER]]
             for _ in answers:
@@ -81,7 +66,7 @@ class Answering:
             for _ in taken:
                 hit(Failpoint.ANSWER_AFTER_SEND)
             if taken:
-                self._store.mark_acknowledged(*taken)
+                self._store.orders.mark_acknowledged(*taken)
             for _ in taken:
                 hit(Failpoint.ANSWER_NOTED)
 
@@ -111,32 +96,16 @@ def catch_up(
 ) -> list[Acknowledgement]:
     """Apply every order that this site has not applied, and give every answer that the service does not have.
 
-    Parameters
-    ----------
-    store : KeyStore
-        The site's key store.
-    service : DeletionService
-        Where orders come from.
-    clock : callable
-        Returns the time, with a zone, by which requests expire.
-
-    Returns
-    -------
-    list of Acknowledgement
-        Answers to the orders that were applied.
-
-    Raises
-    ------
-    ServiceUnavailable
-        If the service cannot be reached; what was applied stays applied.
+    Returns the answers to the orders that were applied. Requests expire by the clock. Raises `ServiceUnavailable` if
+    the service cannot be reached; what was applied stays applied.
     """
-    with SiteProofs(store, clock=clock) as proofs:
-        answering = Answering(store, service, proofs)
-        answering.give()
-        orders = service.watch_together(store.description.site, store.last_order)
-        applied = [answer for together in orders for answer in answering.apply(together)]
-        store.finish_restoring()
-        proofs.witness(service)
+    proofs = SiteProofs(store, clock=clock)
+    answering = Answering(store, service, proofs)
+    answering.give()
+    orders = service.watch_together(store.description.site, store.orders.last)
+    applied = [answer for together in orders for answer in answering.apply(together)]
+    store.finish_restoring()
+    proofs.witness(service)
     return applied
 
 
@@ -150,21 +119,8 @@ def catch_up_patiently(
 ) -> list[Acknowledgement]:
     """Catch up, waiting for a service that cannot be reached, and saying so.
 
-    Parameters
-    ----------
-    store, service
-        As for `catch_up`.
-    patience : float
-        Seconds after which to give up: a site that cannot hear deletions must not go on learning.
-    wait : callable
-        Waits between two attempts.
-    draw : callable, optional
-        Draws the pauses; by chance if it is not given.
-
-    Raises
-    ------
-    ServiceUnavailable
-        If the service is still out of reach after `patience` seconds.
+    A site that cannot hear deletions must not go on learning. Raises `ServiceUnavailable` if the service is still out
+    of reach after `patience` seconds.
     """
     return wait_for_service(lambda: catch_up(store, service), patience=patience, wait=wait, draw=draw or jitter())
 
@@ -172,18 +128,8 @@ def catch_up_patiently(
 class DeletionAgent:
     """Follows a site's stream of orders and carries each out as it comes, together with those that came meanwhile.
 
-    Several may follow the same site's: each order is applied once, and all give the same answer.
-
-    Parameters
-    ----------
-    store : KeyStore
-        The site's key store; the agent has a connection of its own to it.
-    service : DeletionService
-        Where orders come from.
-    draw : callable, optional
-        Draws the pauses before the service is tried again; by chance if it is not given.
-    on_order : callable, optional
-        Called with each answer, after the service has it or has refused it.
+    Several may follow the same site's: each order is applied once, and all give the same answer. It has a connection of
+    its own to the key store. `on_order` is called with each answer, after the service has it or has refused it.
     """
 
     def __init__(
@@ -204,14 +150,8 @@ class DeletionAgent:
         """Serve until `stop` is set and the stream ends; what may pass is tried again and again.
 
         That is a service that cannot be reached, a key store that others keep busy, and a full disk. Whoever sets
-        `stop` also closes the service, which ends the stream.
-
-        Raises
-        ------
-        InvalidDeletion
-            If the service does not serve this site's orders from where it is.
-        sqlite3.DatabaseError
-            If the key store is damaged.
+        `stop` also closes the service, which ends the stream. Raises `InvalidDeletion` if the service does not serve
+        this site's orders from where it is. Raises `sqlite3.DatabaseError` if the key store is damaged.
         """
         while not stop.is_set():
             try:
@@ -229,15 +169,15 @@ class DeletionAgent:
     def _follow(self) -> None:
         if self._store.is_restored:
             catch_up(self._store, self._service)
-        with SiteProofs(self._store) as proofs:
-            answering = Answering(self._store, self._service, proofs)
-            answering.give()
+        proofs = SiteProofs(self._store)
+        answering = Answering(self._store, self._service, proofs)
+        answering.give()
+        proofs.witness(self._service)
+        site, last = self._store.description.site, self._store.orders.last
+        for orders in self._service.watch_together(site, last, follow=True):
+            acknowledgements = answering.apply(orders)
             proofs.witness(self._service)
-            site, last = self._store.description.site, self._store.last_order
-            for orders in self._service.watch_together(site, last, follow=True):
-                acknowledgements = answering.apply(orders)
-                proofs.witness(self._service)
-                self._pauses = pauses(self._draw)
-                if self._on_order is not None:
-                    for acknowledgement in acknowledgements:
-                        self._on_order(acknowledgement)
+            self._pauses = pauses(self._draw)
+            if self._on_order is not None:
+                for acknowledgement in acknowledgements:
+                    self._on_order(acknowledgement)

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmunkey.client.bank import Bank
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.evaluation import predict
 from fedmunkey.client.exemplar_tokens import own_tokens
-from fedmunkey.client.gradient_routes import GradientRoute
-from fedmunkey.client.key_store import KeyStore, Tokens
-from fedmunkey.common.errors import BankChanged
+from fedmunkey.client.key_store import KeyStore
 from fedmunkey.common.model import Munkey
 from fedmunkey.common.neighbours import NONE, NeighbourLists, nearest
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -33,12 +29,7 @@ class Neighbour:
 class Prediction:
     """What the model makes of one image.
 
-    Attributes
-    ----------
-    probabilities : tuple of float
-        Of each class.
-    neighbours : tuple of Neighbour
-        The K nearest entries that the model read, nearest first; fewer in a smaller bank.
+    It gives each class a probability, and has read the K nearest entries, nearest first; fewer in a smaller bank.
     """
 
     probabilities: tuple[float, ...]
@@ -55,63 +46,42 @@ class Prediction:
         return tuple(neighbour for neighbour in self.neighbours if neighbour.label == self.label)
 
 
-def classify(model: Munkey, store: KeyStore, keys: Tensor, inputs: Tensor, settings: Settings) -> list[Prediction]:
+def classify(model: Munkey, store: KeyStore, keys: Tensor, inputs: Tensor, recipe: Recipe) -> list[Prediction]:
     """Classify n images with a site's bank; the key store is only read.
 
-    Parameters
-    ----------
-    model : Munkey
-        With the shared weights.
-    store : KeyStore
-        The site's key store.
-    keys : Tensor
-        (n, key_size), by the encoder of the store's keys.
-    inputs : Tensor
-        (n, *input_shape): what the store's image path reads of the same images.
-    settings : Settings
-        What the model was trained with: K, the aggregation, and the guarantee, which says where tokens come from.
+    The images' (n, key_size) keys are by the encoder of the store's, their (n, *input_shape) inputs what its image path
+    reads. The recipe is that by which the model was trained: its guarantee says where tokens come from.
     """
-    while True:
-        generation = store.generation
-        try:
-            bank, lists = _read_nearest(model, store, keys, settings)
-        except BankChanged:
-            continue
-        if store.generation == generation:
-            break
-    probabilities = predict(model, bank, inputs, lists, settings)
+    bank, lists = store.until_unchanged(lambda generation: _read_nearest(model, store, generation, keys, recipe))
+    probabilities = predict(model, bank, inputs, lists, recipe.reading)
     return [
         Prediction(tuple(row.tolist()), _neighbours(bank, indices, similarities))
         for row, indices, similarities in zip(probabilities, lists.indices, lists.similarities, strict=True)
     ]
 
 
-def _read_nearest(model: Munkey, store: KeyStore, keys: Tensor, settings: Settings) -> tuple[Bank, NeighbourLists]:
+def _read_nearest(
+    model: Munkey, store: KeyStore, generation: int, keys: Tensor, recipe: Recipe
+) -> tuple[Bank, NeighbourLists]:
     """Read those entries only that are among the K nearest of any image, and the images' lists among them."""
-    generation = store.generation
-    entries, labels = store.read_entries(Split.TRAIN)
-    found = nearest(keys, store.read_keys(entries), settings.retrieved)
+    entries, labels = store.records.read_entries(Split.TRAIN)
+    found = nearest(keys, store.records.read_keys(entries), recipe.neighbours)
     places = found.indices[found.indices != NONE].unique()
     chosen = entries[places.numpy()]
-    inputs = store.read_inputs(chosen)
+    inputs = store.records.read_inputs(chosen)
+    # Others than jointly trained ones follow from these weights, whichever the site has last taken over.
+    tokens = store.records.read_tokens(chosen) if recipe.route.joint_tokens else own_tokens(model, inputs)
     bank = Bank(
         generation,
         chosen,
         labels[places],
         inputs,
-        _tokens(model, store, chosen, inputs, settings),
+        tokens,
         NeighbourLists.empty(len(chosen), 1),
-        torch.from_numpy(store.read_permanent(chosen)),
+        torch.from_numpy(store.records.read_permanent(chosen)),
     )
     among = torch.where(found.indices == NONE, NONE, torch.searchsorted(places, found.indices.clamp_min(0)))
     return bank, NeighbourLists(among, found.similarities)
-
-
-def _tokens(model: Munkey, store: KeyStore, entries: NDArray[np.int64], inputs: Tensor, settings: Settings) -> Tokens:
-    if GradientRoute.of(settings, model.shape).joint_tokens:
-        return store.read_tokens(entries)
-    # A fixed function of the record and these weights, whichever weights the site has last taken over.
-    return own_tokens(model, inputs)
 
 
 def _neighbours(bank: Bank, indices: Tensor, similarities: Tensor) -> tuple[Neighbour, ...]:

@@ -11,15 +11,17 @@ from fedmunkey.client.importing.conventions import read_conventions
 from fedmunkey.client.importing.pictures import Choices
 from fedmunkey.client.key_store import KeyStore, StoreDescription
 from fedmunkey.client.site import SiteFolder, model_shape
+from fedmunkey.client.site_enrolment import check_encoder
 from fedmunkey.common.checkpoints import Checkpoint, read_checkpoint
 from fedmunkey.common.encoders import Encoder
 from fedmunkey.common.errors import InvalidInput, InvalidSetting, InvalidWeights, KeyStoreError
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.model_choice import choose_device, choose_encoder, initial_model
-from fedmunkey.common.settings import ConfigValue, ImagePath, Settings
+from fedmunkey.common.recipe import Recipe
+from fedmunkey.common.settings import FEWEST_CLASSES, ImagePath, Settings
+from fedmunkey.common.settings_text import ConfigValue
 
-_FEWEST_CLASSES = 2
 _FIRST_WEIGHTS = "first weights, with which the nearest entries vote"
 
 
@@ -27,25 +29,13 @@ _FIRST_WEIGHTS = "first weights, with which the nearest entries vote"
 class Predictor:
     """A model and all that it needs, but the key store.
 
-    Attributes
-    ----------
-    model : Munkey
-        With the shared weights.
-    encoder : Encoder
-        That of the site's keys.
-    settings : Settings
-        What the model was trained with.
-    classes : tuple of str
-        Names of classes; those without one are called by their number.
-    choices : Choices
-        What the site takes of files with more than one picture.
-    weights : str
-        Which weights these are, in words.
+    The recipe is that by which it was trained, `weights` says in words which weights it has. A class without a name is
+    called by its number; `choices` are what the site takes of files with more than one picture.
     """
 
     model: Munkey
     encoder: Encoder
-    settings: Settings
+    recipe: Recipe
     classes: tuple[str, ...]
     choices: Choices
     weights: str
@@ -66,23 +56,9 @@ def choose_predictor(
 ) -> Predictor:
     """Choose encoder, weights and settings as the site has them, and as a person asks on top.
 
-    Parameters
-    ----------
-    folder : SiteFolder
-        The site.
-    store : KeyStore
-        Its key store.
-    given : dict
-        Settings that a person gave.
-    checkpoint : Path, optional
-        Shared weights. By default those that the site has last taken over; before the first, first weights.
-
-    Raises
-    ------
-    InvalidInput
-        If settings or weights cannot be used.
-    KeyStoreError
-        If they do not fit what the site holds, or it holds nothing to vote.
+    `given` are settings that a person gave. Without a checkpoint the weights are those that the site has last taken
+    over; before the first, first weights. Raises `InvalidInput` if settings or weights cannot be used, and
+    `KeyStoreError` if they do not fit what the site holds, or it holds nothing to vote.
     """
     conventions = read_conventions(folder)
     held = store.description
@@ -90,7 +66,7 @@ def choose_predictor(
     settings = Settings.parse(
         {
             "image-shape": str(conventions.image_shape) if conventions else _image_shape(held, given),
-            "num-classes": max(len(classes), 1 + (store.largest_label() or 0), _FEWEST_CLASSES),
+            "num-classes": max(len(classes), 1 + (store.records.largest_label() or 0), FEWEST_CLASSES),
             "exemplar-size": held.exemplar_size,
             "guarantee": held.guarantee.value,
             **(conventions.settings if conventions else {}),
@@ -98,13 +74,15 @@ def choose_predictor(
             "image-path": held.image_path.value,
         }
     )
-    encoder = _choose_encoder(settings, held)
+    encoder = choose_encoder(settings)
+    check_encoder(held, encoder, "give the same --encoder, --weights and image shape as when its records came")
     path = checkpoint or (folder.shared_weights if folder.shared_weights.exists() else None)
     if path is None:
-        if not store.count_labels():
+        if not store.records.count_labels():
             raise KeyStoreError(f"{held.site} holds no training record that could vote; import some, or name a --model")
         # Those without any neighbour list are searched here, so lists may be as long as is asked for.
-        shape = model_shape(settings, replace(held, list_length=max(held.list_length, settings.retrieved)))
+        neighbours = Recipe.of(settings).neighbours
+        shape = model_shape(settings, replace(held, list_length=max(held.list_length, neighbours)))
         model, words = initial_model(shape, settings.seed), _FIRST_WEIGHTS
     else:
         found = read_checkpoint(path, encoder=settings.encoder)
@@ -113,7 +91,7 @@ def choose_predictor(
         model = found.model()
         words = f"{path} ({settings.guarantee})" if checkpoint else f"those that {held.site} has last taken over"
     choices = conventions.choices if conventions else Choices()
-    return Predictor(model.to(choose_device(settings.device)), encoder, settings, classes, choices, words)
+    return Predictor(model.to(choose_device(settings.device)), encoder, Recipe.of(settings), classes, choices, words)
 
 
 def _image_shape(held: StoreDescription, given: dict[str, ConfigValue]) -> str:
@@ -122,16 +100,6 @@ def _image_shape(held: StoreDescription, given: dict[str, ConfigValue]) -> str:
     if "image-shape" not in given:
         raise InvalidInput("the site has not imported any file; say what its images are with --set image-shape=CxHxW")
     return str(given["image-shape"])
-
-
-def _choose_encoder(settings: Settings, held: StoreDescription) -> Encoder:
-    encoder = choose_encoder(settings)
-    if encoder.fingerprint != held.encoder:
-        raise KeyStoreError(
-            f"the key store's keys are of encoder {held.encoder}, these would be of {encoder.fingerprint}; "
-            "give the same --encoder, --weights and image shape as when its records came"
-        )
-    return encoder
 
 
 def _check_shape(path: Path, shape: ModelShape, store: KeyStore, classes: int) -> None:
@@ -146,7 +114,7 @@ def _check_shape(path: Path, shape: ModelShape, store: KeyStore, classes: int) -
                 f"{path} holds weights of another model: {name} is {theirs}, the key store has {ours}; "
                 "take the weights of this site's federation"
             )
-    least = max(classes, 1 + (store.largest_label() or 0))
+    least = max(classes, 1 + (store.records.largest_label() or 0))
     if shape.num_classes < least:
         raise InvalidWeights(
             f"{path} knows {shape.num_classes} classes, the site has {least}; take the weights of its federation"

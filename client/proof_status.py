@@ -14,14 +14,15 @@ from fedmunkey.common.trusted_keys import Role, TrustedKeys
 
 def describe_proofs(store: KeyStore) -> dict[str, Any]:
     """Return facts for `munkey-client status`; `alarms` are faults of the log that were seen at any time."""
-    folder = SiteFolder(store.path.parent)
+    folder, book = SiteFolder(store.path.parent), ReceiptBook(store.journal)
+    signed, included = book.count()
     facts: dict[str, Any] = {
         "identity": _describe_identity(folder),
         "unsigned_orders": "carried out: there is no trust.json (development)",
         "signing_key": None,
-        "receipts": {"signed": 0, "in_the_log": 0},
+        "receipts": {"signed": signed, "in_the_log": included},
         "log": None,
-        "alarms": [],
+        "alarms": [f"{alarm.fault} (seen {alarm.first_seen} to {alarm.last_seen})" for alarm in book.alarms()],
     }
     if folder.trust.exists():
         trust = TrustedKeys.read(folder.trust)
@@ -29,15 +30,8 @@ def describe_proofs(store: KeyStore) -> dict[str, Any]:
         facts["log"] = "not witnessed: trust.json has no key of the log" if not trust.of(Role.LOG) else "not seen yet"
     if folder.signing_key.exists():
         facts["signing_key"] = SigningKey.read(folder.signing_key).public.key_id
-    if folder.proofs.exists():
-        with ReceiptBook(folder.proofs) as book:
-            signed, included = book.count()
-            facts["receipts"] = {"signed": signed, "in_the_log": included}
-            if head := book.head():
-                facts["log"] = f"{head.size} leaves, root {head.root.hex()}"
-            facts["alarms"] = [
-                f"{alarm.fault} (seen {alarm.first_seen} to {alarm.last_seen})" for alarm in book.alarms()
-            ]
+    if head := book.head():
+        facts["log"] = f"{head.size} leaves, root {head.root.hex()}"
     return facts
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import grpc
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedmunkey.common.deletion_channel import is_loopback, split_address
-from fedmunkey.common.errors import FedmunkeyError, InvalidIdentity, ServiceUnavailable
+from fedmunkey.common.addresses import split_address
+from fedmunkey.common.call_errors import explain
+from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.identity import parse_certificate, read_certificate
@@ -19,8 +19,8 @@ from fedmunkey.common.identities.keys import make_signing_request, read_key
 from fedmunkey.common.identities.member_names import member_of
 from fedmunkey.common.identities.rotation import stage_key, take_over
 from fedmunkey.common.secure_connection import Connection
-from fedmunkey.protos import enrolment_pb2
-from fedmunkey.protos.enrolment_pb2_grpc import MembershipStub
+from fedmunkey.protos import membership_pb2
+from fedmunkey.protos.membership_pb2_grpc import MembershipStub
 
 _SECONDS = 30.0
 
@@ -31,19 +31,8 @@ def rotate(folder: Path, address: str) -> Identity:
     The old one is good until the new one is first used, which the last step does. Interrupted at any moment, the
     folder holds an identity that works, and another rotation goes on from there.
 
-    Parameters
-    ----------
-    folder : Path
-        The identity's.
-    address : str
-        `host:port` of the deletion service.
-
-    Raises
-    ------
-    InvalidIdentity
-        If the identity cannot be used, is the coordinator's, or the service refuses it.
-    ServiceUnavailable
-        If the service cannot be reached.
+    Raises `InvalidIdentity` if the identity cannot be used, is the coordinator's, or the service refuses it. Raises
+    `ServiceUnavailable` if the service cannot be reached.
     """
     old = Identity.read(folder)
     if old.role is MemberRole.COORDINATOR:
@@ -70,27 +59,20 @@ def _check(certificate: x509.Certificate, old: Identity) -> None:
 
 
 def _ask(identity: Identity, address: str, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    options = [("grpc.enable_http_proxy", 0)] if is_loopback(split_address(address)[0]) else []
-    message = enrolment_pb2.RotateRequest(signing_request=make_signing_request(key, identity.role, identity.name))
-    connection = Connection(address, options, identity, MembershipStub)
+    message = membership_pb2.RotateRequest(signing_request=make_signing_request(key, identity.role, identity.name))
+    connection = Connection(address, [], identity, MembershipStub)
     try:
         answer = connection.stub().Rotate(message, timeout=_SECONDS)
     except grpc.RpcError as error:
-        raise _explain(error, connection) from None
+        raise explain(
+            error,
+            f"the deletion service at {address}",
+            "the identity stays as it is, rotate again later",
+            refused=InvalidIdentity,
+            seconds=_SECONDS,
+            find_fault=connection.fault,
+            nobody=f"the service at {address} issues no certificates; name the coordinator's",
+        ) from None
     finally:
         connection.close()
     return parse_certificate(answer.certificate, "what the service sent")
-
-
-def _explain(error: Any, connection: Connection) -> FedmunkeyError:
-    code, details = error.code(), " ".join((error.details() or "").split())
-    if code is grpc.StatusCode.PERMISSION_DENIED:
-        return InvalidIdentity(details)
-    if code is grpc.StatusCode.UNIMPLEMENTED:
-        return InvalidIdentity(f"the service at {connection.address} issues no certificates; name the coordinator's")
-    fault = connection.fault(details) or (
-        "cannot be reached" if code is grpc.StatusCode.UNAVAILABLE else f"failed ({code.name}: {details})"
-    )
-    return ServiceUnavailable(
-        f"the deletion service at {connection.address} {fault}: the identity stays as it is, rotate again later"
-    )

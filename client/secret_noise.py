@@ -31,17 +31,7 @@ class SecretNoise:
 
     Give each sum that leaves the site labels of its own: the difference of two sums with the same noise has none.
 
-    Parameters
-    ----------
-    key : bytes
-        A secret of the site, of at least 16 random bytes.
-    labels : str or int
-        What the stream is for.
-
-    Raises
-    ------
-    ValueError
-        If `key` is too short to be a secret.
+    The key is a secret of the site, of at least 16 random bytes; a shorter one raises `ValueError`.
     """
 
     def __init__(self, key: bytes, *labels: str | int) -> None:

@@ -11,6 +11,7 @@ from fedmunkey.client.key_store import KeyStore, StoreDescription
 from fedmunkey.common.errors import InvalidSetting, KeyStoreError
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.identities import Identity
+from fedmunkey.common.identities.identity import IDENTITY_FOLDER
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import ImagePath, Settings
 
@@ -24,13 +25,7 @@ _ASK = "train as promised, or ask the patients and enrol their records into a ne
 
 @dataclass(frozen=True)
 class SiteFolder:
-    """Where everything that a site keeps lies; nothing in it leaves the site.
-
-    Attributes
-    ----------
-    path : Path
-        The folder.
-    """
+    """Where everything that a site keeps lies; nothing in it leaves the site."""
 
     path: Path
 
@@ -39,12 +34,8 @@ class SiteFolder:
         """Return the folder of the site that a Flower node stands for.
 
         A deployed SuperNode is started with `--node-config 'site-dir="/srv/fedmunkey"'`. A simulated node has a
-        `partition-id`, which is its place among the folders hospital-1, hospital-2, ... in `sites-dir`.
-
-        Raises
-        ------
-        InvalidSetting
-            If the node has neither.
+        `partition-id`, which is its place among the folders hospital-1, hospital-2, ... in `sites-dir`. Raises
+        `InvalidSetting` if the node has neither.
         """
         if "site-dir" in node_config:
             return cls(Path(str(node_config["site-dir"])))
@@ -73,14 +64,9 @@ class SiteFolder:
         return self.path / "trust.json"
 
     @property
-    def proofs(self) -> Path:
-        """The receipts that the site has signed, and what it has seen of the coordinator's log."""
-        return self.path / "proofs.sqlite"
-
-    @property
     def identity(self) -> Path:
         """The folder of the site's identity, which it shows to the deletion service."""
-        return self.path / "identity"
+        return self.path / IDENTITY_FOLDER
 
     def find_identity(self) -> Identity | None:
         """Return the site's identity, or None if it has none; raises `InvalidIdentity` if it cannot be used."""
@@ -108,24 +94,7 @@ class SiteFolder:
         noise_key: bytes | None = None,
         master_key: Path | None = None,
     ) -> KeyStore:
-        """Make the folder and an empty key store for a site.
-
-        Parameters
-        ----------
-        site : str
-            The site's name.
-        settings, encoder, shape
-            What the store is made for.
-        noise_key : bytes, optional
-            As for `KeyStore.create`.
-        master_key : Path, optional
-            As for `KeyStore.create`.
-
-        Raises
-        ------
-        KeyStoreError
-            If the folder has a key store already.
-        """
+        """Make the folder and an empty key store for a site, as `KeyStore.create`, which raises `KeyStoreError`."""
         self.path.mkdir(parents=True, exist_ok=True)
         self.path.chmod(0o700)
         description = describe_store(site, settings, encoder, shape)
@@ -148,6 +117,7 @@ def hospital_name(number: int) -> str:
 def describe_store(site: str, settings: Settings, encoder: Encoder, shape: ModelShape) -> StoreDescription:
     """Return what a key store for these settings must look like."""
     from fedmunkey.client.neighbour_index import SLACK
+    from fedmunkey.common.recipe import Recipe
 
     return StoreDescription(
         site=site,
@@ -156,7 +126,7 @@ def describe_store(site: str, settings: Settings, encoder: Encoder, shape: Model
         image_path=shape.image_path,
         input_shape=shape.input_shape,
         exemplar_size=shape.exemplar_size,
-        list_length=settings.retrieved + SLACK,
+        list_length=Recipe.of(settings).neighbours + SLACK,
         guarantee=settings.guarantee,
         epsilon=settings.epsilon,
         delta=settings.delta,
@@ -166,10 +136,8 @@ def describe_store(site: str, settings: Settings, encoder: Encoder, shape: Model
 def check_promise(settings: Settings, description: StoreDescription) -> None:
     """Check that training as the settings say keeps what the site has promised its patients.
 
-    Raises
-    ------
-    KeyStoreError
-        If the federation's guarantee is weaker than the site's, or both are `CERTIFIED` and its budget is larger.
+    Raises `KeyStoreError` if the federation's guarantee is weaker than the site's, or both are `CERTIFIED` and its
+    budget is larger.
     """
     held = description.guarantee
     if Guarantee.weakest([held, settings.guarantee]) is not held:
@@ -193,12 +161,10 @@ def check_promise(settings: Settings, description: StoreDescription) -> None:
 def model_shape(settings: Settings, description: StoreDescription) -> ModelShape:
     """Return the shape of the model that the settings ask for, on what this site's key store holds.
 
-    Raises
-    ------
-    KeyStoreError
-        If the store was made for other settings.
+    Raises `KeyStoreError` if the store was made for other settings.
     """
     from fedmunkey.common.model import ModelShape
+    from fedmunkey.common.recipe import Recipe
 
     patches = description.image_path is ImagePath.PATCHES
     if patches and tuple(settings.image_shape) != description.input_shape:
@@ -211,12 +177,11 @@ def model_shape(settings: Settings, description: StoreDescription) -> ModelShape
             f"the key store has exemplar tokens of {description.exemplar_size} numbers, the federation has "
             f"exemplar-size = {settings.exemplar_size}; enrol the records into a new store"
         )
-    if settings.retrieved > description.list_length:
+    neighbours = Recipe.of(settings).neighbours
+    if neighbours > description.list_length:
         raise KeyStoreError(
             f"the key store keeps {description.list_length} neighbours of a record, the federation has "
-            f"neighbours = {settings.retrieved}; enrol the records into a new store"
+            f"neighbours = {neighbours}; enrol the records into a new store"
         )
     features = (0, 0) if patches else (description.input_shape[0], description.input_shape[1])
-    return ModelShape.from_settings(
-        settings.replace(image_path=description.image_path.value), feature_shape=features, pretrained=not patches
-    )
+    return ModelShape.of(Recipe.of(settings.replace(image_path=description.image_path.value)), features)

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmunkey.client.dataset import Split
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.client.enrolment import encode, enrol
 from fedmunkey.client.exact_state import read_shared_model, refresh_tokens
-from fedmunkey.client.key_store import KeyStore, StoreDescription
+from fedmunkey.client.key_store import Enrolled, KeyStore, StoreDescription
 from fedmunkey.client.key_store.journal import Journal
-from fedmunkey.client.key_store.key_file import clear_unused_keys, key_file_of, master_key_of
+from fedmunkey.client.key_store.record_ciphers import cipher_file_of, clear_unused_keys, master_key_of
 from fedmunkey.client.neighbour_index import list_arrivals
 from fedmunkey.client.site import SiteFolder, describe_store, model_shape
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER
+from fedmunkey.common.deletion import OFFICER_NAMES
 from fedmunkey.common.encoders import Encoder
-from fedmunkey.common.errors import BankChanged, InvalidInput, KeyStoreError
+from fedmunkey.common.errors import InvalidInput, InvalidSetting, KeyStoreError
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.references import FederationSecret
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings import FEWEST_CLASSES, Settings
+from fedmunkey.common.settings_text import ConfigValue
 
 
 @dataclass(frozen=True)
@@ -32,18 +37,10 @@ class SiteEnrolment:
     ----------
     folder : SiteFolder
         The site's folder, which need not exist.
-    site : str
-        The site's name.
-    settings : Settings
-        What the federation trains with.
-    encoder : Encoder
-        The key encoder that the settings name.
-    shape : ModelShape
-        The model that the settings ask for.
-    secret : FederationSecret
-        Makes the references of records and subjects.
     asked : frozenset of str
         Names of the settings that a person gave.
+    new_consent : frozenset of str
+        Ids of records that may come back after a deletion.
     master_key : Path, optional
         Where the master key of a site that is made is kept; beside the key store by default.
     """
@@ -55,15 +52,13 @@ class SiteEnrolment:
     shape: ModelShape
     secret: FederationSecret
     asked: frozenset[str]
+    new_consent: frozenset[str]
     master_key: Path | None = None
 
     def check(self) -> None:
         """Check that what is to be enrolled fits the key store, if there is one.
 
-        Raises
-        ------
-        KeyStoreError
-            If the store is another site's, or was made for other settings or with another secret.
+        Raises `KeyStoreError` if the store is another site's, or was made for other settings or with another secret.
         """
         if not self.folder.key_store.exists():
             return
@@ -74,11 +69,7 @@ class SiteEnrolment:
                 raise KeyStoreError(
                     f"{self.folder.path} belongs to site {held.site!r}, not {wanted.site!r}; choose another --site-dir"
                 )
-            if held.encoder != wanted.encoder:
-                raise KeyStoreError(
-                    f"the key store's keys are of encoder {held.encoder}, these would be of {wanted.encoder}; "
-                    "give the same --encoder and --weights, or choose another --site-dir"
-                )
+            check_encoder(held, self.encoder, "give the same --encoder and --weights, or choose another --site-dir")
             if held.image_path is not wanted.image_path:
                 raise KeyStoreError(
                     f"the key store was made for image-path = {held.image_path}, not {wanted.image_path}; "
@@ -86,7 +77,7 @@ class SiteEnrolment:
                 )
             model_shape(self.settings, held)
             self._check_promise(held)
-            if not store.agrees_with(self.secret):
+            if not store.records.agrees_with(self.secret):
                 raise KeyStoreError(
                     f"the records in {self.folder.path} were enrolled with another federation secret; give that one"
                 )
@@ -104,49 +95,100 @@ class SiteEnrolment:
                     "records under that promise, or choose another --site-dir"
                 )
 
-    def open(self) -> KeyStore:
-        """Open the site's key store, making what the site's folder lacks.
+    def make(self) -> None:
+        """Make what the site's folder lacks of a secret and a key store.
 
         Each file is made aside and appears complete or not at all, so that an interrupted enrolment can go on.
         """
-        if not (self.folder.key_store.exists() and self.folder.secret.exists()):
-            self.folder.path.mkdir(parents=True, exist_ok=True)
-            self.folder.path.chmod(0o700)
-            with tempfile.TemporaryDirectory(prefix=".enrolling-", dir=self.folder.path) as aside:
-                making = SiteFolder(Path(aside))
-                if not self.folder.secret.exists():
-                    self.secret.write(making.secret)
-                    os.link(making.secret, self.folder.secret)
-                if not self.folder.key_store.exists():
-                    made, kept = making.key_store, self.folder.key_store
-                    clear_unused_keys(kept)
-                    making.create(
-                        self.site, self.settings, self.encoder, self.shape, master_key=self.master_key
-                    ).close()
-                    # The store last: without its keys it would be of no use.
-                    if self.master_key is None:
-                        os.link(master_key_of(made), master_key_of(kept))
-                    os.link(key_file_of(made), key_file_of(kept))
-                    os.link(Journal.of(made).path, Journal.of(kept).path)
-                    os.link(made, kept)
-        return self.folder.open()
+        if self.folder.key_store.exists() and self.folder.secret.exists():
+            return
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        self.folder.path.chmod(0o700)
+        if not self.folder.secret.exists():
+            self.secret.write(self.folder.secret)
+        if self.folder.key_store.exists():
+            return
+        with tempfile.TemporaryDirectory(prefix=".enrolling-", dir=self.folder.path) as aside:
+            making = SiteFolder(Path(aside))
+            made, kept = making.key_store, self.folder.key_store
+            clear_unused_keys(kept)
+            making.create(self.site, self.settings, self.encoder, self.shape, master_key=self.master_key).close()
+            # The store last: without its keys it would be of no use.
+            if self.master_key is None:
+                os.link(master_key_of(made), master_key_of(kept))
+            os.link(cipher_file_of(made), cipher_file_of(kept))
+            os.link(Journal(made).path, Journal(kept).path)
+            os.link(made, kept)
+
+
+class OpenEnrolment:
+    """Takes records into a site's key store, which is made when it is first needed; it has to be closed.
+
+    `on_made` is called once, when the site's folder has all that it needs for the first record.
+    """
+
+    def __init__(self, enrolment: SiteEnrolment, on_made: Callable[[], None] = lambda: None) -> None:
+        self._enrolment = enrolment
+        self._on_made = on_made
+        self._store: KeyStore | None = None
+        self._made = False
+
+    def close(self) -> None:
+        """Close the key store."""
+        if self._store is not None:
+            self._store.close()
+
+    @property
+    def store(self) -> KeyStore | None:
+        """The site's key store, if it has one."""
+        if self._store is None and self._enrolment.folder.key_store.exists():
+            self._store = self._enrolment.folder.open()
+        return self._store
+
+    def make(self) -> KeyStore:
+        """Return the site's key store; what the site's folder lacks is made."""
+        if not self._made:
+            self._enrolment.make()
+            self._on_made()
+            self._made = True
+        return self.store or self._enrolment.folder.open()
+
+    def take(self, records: Dataset) -> tuple[Enrolled, NDArray[np.bool_]]:
+        """Encode and add n records; return counts, and (n,) which were refused since they were deleted."""
+        store, secret = self.make(), self._enrolment.secret
+        batches = encode(self._enrolment.encoder, records)
+        counts = enrol(store, batches, secret, new_consent=self._enrolment.new_consent)
+        left_out = [
+            bool(counts.refused) and not store.records.holds(secret.reference(name)) for name in records.record_ids
+        ]
+        return counts, np.array(left_out, dtype=np.bool_)
+
+    def complete(self, show: Callable[[str, int, int], None]) -> dict[str, int]:
+        """Finish what follows from records, also those of an enrolment that was interrupted; return records by split.
+
+        `show` is called with what is being done, and how much of how much is.
+        """
+        if self.store is not None:
+            _complete_arrivals(self._enrolment.folder, self.store, show)
+        return self.count()
+
+    def count(self) -> dict[str, int]:
+        """Return the site's records by split."""
+        return {split.value: self.store.records.count(split) if self.store else 0 for split in Split}
 
 
 def check_site_name(site: str) -> None:
     """Check what a person gave as a site's name; raises `InvalidInput` if it cannot be one."""
     if not site or not site.isprintable() or site != site.strip():
         raise InvalidInput(f"--site {site!r} cannot be a site's name: use printable characters")
-    if site == DATA_PROTECTION_OFFICER:
+    if site in OFFICER_NAMES:
         raise InvalidInput(f"--site {site!r} cannot be a site's name: its holder may ask for everything")
 
 
 def read_site_secret(folder: SiteFolder, path: Path | None) -> FederationSecret:
     """Return the federation secret from the file that a person gave, or the one that the site's folder keeps.
 
-    Raises
-    ------
-    InvalidInput
-        If there is neither, they differ, or the file does not hold a secret.
+    Raises `InvalidInput` if there is neither, they differ, or the file does not hold a secret.
     """
     if path is None:
         if not folder.secret.exists():
@@ -160,30 +202,38 @@ def read_site_secret(folder: SiteFolder, path: Path | None) -> FederationSecret:
     return given
 
 
-def complete_arrivals(folder: SiteFolder, store: KeyStore, show: Callable[[str, int, int], None]) -> None:
+def fit_classes(given: Mapping[str, ConfigValue], classes: int) -> Settings:
+    """Return the settings that were given; for as many classes as there are, where they do not say for how many.
+
+    Raises `InvalidSetting` if they are for fewer.
+    """
+    settings = Settings.parse({"num-classes": max(classes, FEWEST_CLASSES), **given})
+    if settings.num_classes < classes:
+        raise InvalidSetting(
+            f"num-classes = {settings.num_classes}: there are {classes} classes; give at least as many, or leave "
+            "the setting out"
+        )
+    return settings
+
+
+def check_encoder(held: StoreDescription, encoder: Encoder, way_out: str) -> None:
+    """Check that an encoder is the one that made a store's keys; raises `KeyStoreError` with a way out."""
+    if encoder.fingerprint != held.encoder:
+        raise KeyStoreError(
+            f"the key store's keys are of encoder {held.encoder}, these would be of {encoder.fingerprint}; {way_out}"
+        )
+
+
+def _complete_arrivals(folder: SiteFolder, store: KeyStore, show: Callable[[str, int, int], None]) -> None:
     """Give arrivals their neighbour lists, and the tokens that follow from the site's shared weights.
 
     Tokens are left alone where they are trained together with the weights, and before the site has any weights.
-
-    Parameters
-    ----------
-    folder : SiteFolder
-        The site.
-    store : KeyStore
-        Its key store.
-    show : callable
-        Called with what is being done, and how much of how much is.
     """
-    while True:
-        try:
-            list_arrivals(store, show)
-        except BankChanged:
-            # The site's agent carried out a deletion meanwhile; what is left to list is listed without it.
-            continue
-        break
+    # The site's agent may carry out a deletion meanwhile; what is left to list is then listed without it.
+    store.until_unchanged(lambda _: list_arrivals(store, show))
     model = read_shared_model(folder)
     if model is not None and store.description.guarantee is not Guarantee.EMPIRICAL:
-        total, done = store.count(Split.TRAIN), 0
+        total, done = store.records.count(Split.TRAIN), 0
 
         def count(more: int) -> None:
             nonlocal done

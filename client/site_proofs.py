@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.receipts import ReceiptBook, tombstone_commitment
@@ -21,21 +19,16 @@ from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, SiteState,
 from fedmunkey.common.deletion_service import DeletionService
 from fedmunkey.common.errors import InvalidProof, KeyStoreError
 from fedmunkey.common.receipts import Receipt
-from fedmunkey.common.signed_requests import request_digest
+from fedmunkey.common.signed_requests import OpenedRequest
 from fedmunkey.common.signing.keys import SigningKey
 from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
 
 
 class SiteProofs:
-    """What stands between a site's key store and the orders that come; it is a context manager.
+    """What stands between a site's key store and the orders that come.
 
-    Parameters
-    ----------
-    store : KeyStore
-        The site's key store. Its folder has the site's key, its trusted keys and its receipts, each of which may be
-        missing: without trusted keys any order is carried out, without a key nothing is signed.
-    clock : callable
-        Returns the time, with a zone.
+    The folder of the key store has the site's key, its trusted keys and its receipts, each of which may be missing:
+    without trusted keys any order is carried out, without a key nothing is signed.
     """
 
     def __init__(self, store: KeyStore, *, clock: Callable[[], datetime] = utc_now) -> None:
@@ -43,40 +36,27 @@ class SiteProofs:
         self._clock = clock
         self._folder = SiteFolder(store.path.parent)
         self._key = SigningKey.read(self._folder.signing_key) if self._folder.signing_key.exists() else None
-        needed = self._key is not None or self._folder.trust.exists()
-        self._book = ReceiptBook(self._folder.proofs) if needed else None
+        self._book = ReceiptBook(store.journal)
         self._trust = _TrustFile(self._folder.trust)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._book is not None:
-            self._book.close()
 
     def carry_out(self, order: DeletionOrder) -> Acknowledgement:
         """Carry out an order, or refuse it; an order that was answered before keeps its answer.
 
-        Raises
-        ------
-        KeyStoreError
-            As `KeyStore.apply` does.
-        InvalidProof
-            If the site's own files of keys cannot be used; nothing is deleted, refused or signed then.
+        Raises `KeyStoreError` as `AppliedOrders.apply_all` does, and `InvalidProof` if the site's own files of keys
+        cannot be used; nothing is deleted, refused or signed then.
         """
         return self.carry_out_all([order])[0]
 
     def carry_out_all(self, orders: Sequence[DeletionOrder]) -> list[Acknowledgement]:
         """Carry out or refuse several orders, which wait for the disk together; raises as `carry_out` does."""
-        last = self._store.last_order
-        answers = self._store.apply_all(orders, self._objection)
-        if self._key is None or self._book is None:
+        last = self._store.orders.last
+        opened = {order.number: OpenedRequest.of(order.request) for order in orders}
+        answers = self._store.orders.apply_all(orders, lambda order: self._objection(order, opened[order.number]))
+        if self._key is None:
             return answers
         kept = self._book.read_all([order.number for order in orders])
         missing = {
-            order.number: self._sign(order, answer, again=order.number <= last)
+            order.number: self._sign(opened[order.number], order, answer, again=order.number <= last)
             for order, answer in zip(orders, answers, strict=True)
             if order.number not in kept
         }
@@ -89,32 +69,33 @@ class SiteProofs:
 
         A receipt that a crash kept from being signed is signed now; for that the service is asked for the order again.
         """
-        if self._key is None or self._book is None:
+        if self._key is None:
             return answer
-        kept = self._book.read(answer.number)
-        if kept is not None:
-            return replace(answer, receipt=kept)
+        if kept := self._book.read_all([answer.number]):
+            return replace(answer, receipt=kept[answer.number])
         order = next(iter(service.watch(answer.site, answer.number - 1)), None)
         if order is None:
             raise _other_order(answer)
-        signed = {answer.number: self._sign(order, answer, again=True)}
+        signed = {answer.number: self._sign(OpenedRequest.of(order.request), order, answer, again=True)}
         return replace(answer, receipt=self._book.keep_all(signed)[answer.number])
 
     def witness(self, service: DeletionService) -> bool:
         """Look at the coordinator's log and return whether all is well; see `client.witness.witness`."""
-        if self._book is None or not self._folder.trust.exists():
+        if not self._folder.trust.exists():
             return True
-        return witness(service, self._book, self._trust.read(), self._clock(), pending=self._store.unacknowledged())
+        return witness(
+            service, self._book, self._trust.read(), self._clock(), pending=self._store.orders.unacknowledged()
+        )
 
-    def _objection(self, order: DeletionOrder) -> str:
+    def _objection(self, order: DeletionOrder, opened: OpenedRequest) -> str:
         """Return why the site will not carry out an order; empty if it will."""
         if not self._folder.trust.exists():
             return ""
         trust = self._trusted()
         federation = self._folder.read_secret().federation_id
-        earlier = self._store.find_order(order.request.request_id)
+        earlier = self._store.orders.find(order.request.request_id)
         try:
-            check_order(order, trust=trust, federation=federation, earlier=earlier, now=self._clock())
+            check_order(order, opened, trust=trust, federation=federation, earlier=earlier, now=self._clock())
         except InvalidProof as error:
             return str(error)
         return ""
@@ -126,26 +107,26 @@ class SiteProofs:
             return trust
         return trust.add(TrustedKey(self._store.description.site, Role.SITE, self._key.public))
 
-    def _check_same(self, order: DeletionOrder, answer: Acknowledgement) -> None:
+    def _check_same(self, opened: OpenedRequest, order: DeletionOrder, answer: Acknowledgement) -> None:
         """Check that an order sent again is the one that was answered, as far as the site can still tell."""
         if (order.number, order.request.request_id) != (answer.number, answer.request_id):
             raise _other_order(answer)
         if answer.state is not SiteState.REFUSED and self._folder.trust.exists():
             try:
-                check_signer(order, self._trusted())
+                check_signer(opened, self._trusted())
             except InvalidProof:
                 raise _other_order(answer) from None
 
-    def _sign(self, order: DeletionOrder, answer: Acknowledgement, *, again: bool) -> bytes:
+    def _sign(self, opened: OpenedRequest, order: DeletionOrder, answer: Acknowledgement, *, again: bool) -> bytes:
         """Return the receipt of an answer that has none."""
-        if self._key is None or self._book is None:
+        if self._key is None:
             raise AssertionError("a site without a key signs nothing")
         if again:
-            self._check_same(order, answer)
+            self._check_same(opened, order, answer)
         refused = answer.state is SiteState.REFUSED
         receipt = Receipt(
             answer,
-            request_digest(order.request),
+            opened.digest,
             self._clock(),
             None if refused else tombstone_commitment(self._store, order.request.target),
             self._book.head(),

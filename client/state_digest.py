@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.neighbour_index import list_arrivals, read_lists
-from fedmunkey.common.errors import BankChanged
 from fedmunkey.common.neighbours import NONE
 
 _DOMAIN = b"fedmunkey site state 1"
@@ -37,42 +36,28 @@ _Entries = NDArray[np.int64]
 
 
 def state_digest(store: KeyStore, neighbours: int) -> str:
-    """Digest a site's state, after bringing its neighbour lists up to date.
+    """Return the hexadecimal SHA-256 of a site's state, with K neighbours of each record, having completed lists first.
 
     Records are read some at a time, so that memory does not grow with their keys, inputs and tokens. Nothing should
     train on the store meanwhile: some tokens would be digested as they were before, others as they are afterwards.
-
-    Parameters
-    ----------
-    store : KeyStore
-        The site's key store; lists that are out of date are written to it.
-    neighbours : int
-        K: how many neighbours of each record count.
-
-    Returns
-    -------
-    str
-        Hexadecimal SHA-256.
     """
-    while True:
-        generation = store.generation
-        digest = hashlib.sha256()
-        try:
-            list_arrivals(store)
-            for field in _fields(store, neighbours):
-                # The lengths make the fields, and what follows what, readable from the digested bytes again.
-                digest.update(_number(len(field)) + field)
-        except BankChanged:
-            continue
-        if store.generation == generation:
-            return digest.hexdigest()
+
+    def digest(_generation: int) -> str:
+        digested = hashlib.sha256()
+        list_arrivals(store)
+        for field in _fields(store, neighbours):
+            # The lengths make the fields, and what follows what, readable from the digested bytes again.
+            digested.update(_number(len(field)) + field)
+        return digested.hexdigest()
+
+    return store.until_unchanged(digest)
 
 
 def _fields(store: KeyStore, neighbours: int) -> Iterator[bytes]:
     """Yield all that counts, in an order that the fields before fix."""
     yield _DOMAIN
     yield from _description(store)
-    described = [(split, *store.read_entries(split)) for split in Split]
+    described = [(split, *store.records.read_entries(split)) for split in Split]
     entries = np.concatenate([some for _, some, _ in described])
     order = np.argsort(entries)
     labels = np.concatenate([some.numpy() for _, _, some in described])[order]
@@ -81,12 +66,12 @@ def _fields(store: KeyStore, neighbours: int) -> Iterator[bytes]:
     yield _number(len(entries))
     yield from _records(store, entries, labels, splits)
     for part in _blocks(entries, 4 * store.description.key_size):
-        yield from (key.tobytes() for key in store.read_keys(part).numpy())
+        yield from (key.tobytes() for key in store.records.read_keys(part).numpy())
     for part in _blocks(entries, 4 * int(np.prod(store.description.input_shape))):
-        yield from (content.tobytes() for content in store.read_inputs(part).numpy())
+        yield from (content.tobytes() for content in store.records.read_inputs(part).numpy())
     bank = entries[splits == Split.TRAIN.value]
     for part in _blocks(bank, 16 * store.description.exemplar_size):
-        yield from store.read_tokens(part).pack()
+        yield from store.records.read_tokens(part).pack()
     yield from _neighbours(store, entries, bank, neighbours)
 
 
@@ -102,10 +87,10 @@ def _description(store: KeyStore) -> Iterator[bytes]:
 def _records(
     store: KeyStore, entries: _Entries, labels: NDArray[np.int64], splits: NDArray[np.str_]
 ) -> Iterator[bytes]:
-    permanent = store.read_permanent(entries)
+    permanent = store.records.read_permanent(entries)
     for part in _blocks(np.arange(len(entries)), 1):
-        identities = store.read_identities(entries[part])
-        for row, (record_id, subject_id) in zip(part.tolist(), identities, strict=True):
+        ids = store.records.read_ids(entries[part])
+        for row, (record_id, subject_id) in zip(part.tolist(), ids, strict=True):
             yield record_id.encode()
             yield subject_id.encode()
             yield _number(int(labels[row]))
@@ -119,8 +104,8 @@ def _neighbours(store: KeyStore, entries: _Entries, bank: _Entries, neighbours: 
         lists = read_lists(store, part, bank, neighbours)
         indices, similarities = lists.indices[:, :neighbours].numpy(), lists.similarities[:, :neighbours].numpy()
         places = np.unique(indices[indices != NONE])
-        identities = store.read_identities(bank[places])
-        names = {place: record_id for place, (record_id, _) in zip(places.tolist(), identities, strict=True)}
+        ids = store.records.read_ids(bank[places])
+        names = {place: record_id for place, (record_id, _) in zip(places.tolist(), ids, strict=True)}
         for found, values in zip(indices.tolist(), similarities, strict=True):
             held = [place for place in found if place != NONE]
             yield _number(len(held))

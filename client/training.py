@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -14,36 +14,23 @@ from torch import Tensor, nn
 from fedmunkey.client.bank import Bank
 from fedmunkey.client.exemplar_optimiser import step_rows
 from fedmunkey.client.exemplar_tokens import own_tokens
-from fedmunkey.client.gradient_routes import GradientRoute
-from fedmunkey.client.noisy_step import (
-    FEW_STEPS,
-    Draws,
-    SeededDraws,
-    empirical_steps_of_round,
-    noisy_gradients,
-    spending_of_round,
-)
+from fedmunkey.client.noisy_step import Draws, SeededDraws, noisy_gradients, noisy_steps_of_round
 from fedmunkey.client.secret_noise import SecretNoise
 from fedmunkey.common.errors import ConsentMissing
+from fedmunkey.common.gradient_routes import GradientRoute
 from fedmunkey.common.model import Munkey
 from fedmunkey.common.neighbours import NONE
-from fedmunkey.common.pathways import PathwayDropout
-from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.pathways import DroppedPathways
+from fedmunkey.common.recipe import Recipe
 
 _TOGETHER = 512
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of local training.
+    """What came of local training: how many entries were trained on, and a loss, without the proximal term.
 
-    Attributes
-    ----------
-    loss : float
-        Mean training loss of the last epoch, or of the last sample where gradients are clipped; without the proximal
-        term.
-    examples : int
-        Entries trained on.
+    It is the mean of the last epoch, or of the last sample where gradients are clipped.
     """
 
     loss: float
@@ -53,7 +40,7 @@ class Trained:
 def train(
     model: Munkey,
     bank: Bank,
-    settings: Settings,
+    recipe: Recipe,
     *,
     round_number: int,
     generator: torch.Generator,
@@ -61,7 +48,10 @@ def train(
     proximal_mu: float = 0.0,
     after_step: Callable[[int, int], None] | None = None,
 ) -> Trained:
-    """Train a model on a bank; the model's weights and the bank's tokens are updated in place.
+    """Train a model on a bank along the recipe's route; the model's weights and the bank's tokens change in place.
+
+    Raises `ConsentMissing` under `exact`, before anything is trained, if the bank holds an entry whose consent may be
+    withdrawn, and `ValueError` under `certified` without a `secret`.
 
     Parameters
     ----------
@@ -69,8 +59,6 @@ def train(
         Starts from the federation's shared weights.
     bank : Bank
         The entries that may train shared weights under the federation's guarantee, with neighbours among them alone.
-    settings : Settings
-        Guarantee, epochs, rates, members, dropout.
     round_number : int
         From 1; the learning rates fall along a half cosine over all rounds.
     generator : torch.Generator
@@ -81,42 +69,31 @@ def train(
         Weight of FedProx's term, mu / 2 * ||w - w_start||^2 (Li et al. 2020, eq. 2).
     after_step : callable, optional
         Called after each step with steps done and steps in all; may raise to stop training.
-
-    Returns
-    -------
-    Trained
-        Loss and number of examples.
-
-    Raises
-    ------
-    ConsentMissing
-        Under `exact`, if the bank holds an entry whose consent may be withdrawn; nothing is trained.
-    ValueError
-        Under `certified`, if there is no `secret`.
     """
-    route = GradientRoute.of(settings, model.shape)
+    route = recipe.route
     _check_consent(bank, route)
     if not len(bank):
         return Trained(math.nan, 0)
-    if not (route.joint_tokens or route.linear_only or route.noisy):
+    if route.reads_memory and not route.joint_tokens:
         # Nothing but these entries is read in training, so their tokens may be computed side by side.
         bank.tokens.copy_(own_tokens(model, bank.inputs, together=_TOGETHER))
-    fraction = 0.5 * (1 + math.cos(math.pi * (round_number - 1) / settings.num_rounds))
+    fraction = recipe.fraction_of_rates(round_number)
     trained = {name: weight for name, weight in model.named_parameters() if route.trains(name)}
-    learner: _Learner
+    learner: _Plain | _Clipped
     if route.clipped:
-        learner = _Clipped(model, bank, settings, trained, fraction, _draws(route, generator, secret), route)
+        learner = _Clipped(model, bank, recipe, trained, fraction, _draws(route, generator, secret))
     else:
-        learner = _Plain(model, bank, settings, trained, fraction, generator, route)
+        learner = _Plain(model, bank, recipe, trained, fraction, generator)
     start = {name: weight.detach().clone() for name, weight in trained.items()} if proximal_mu else {}
+    steps = recipe.steps_of_round(len(bank))
     model.train()
-    for done in range(1, learner.steps + 1):
+    for done in range(1, steps + 1):
         learner.find_gradients()
         for name, before in start.items():
             _add_proximal_gradient(trained[name], before, proximal_mu)
         learner.move()
         if after_step is not None:
-            after_step(done, learner.steps)
+            after_step(done, steps)
     model.eval()
     return Trained(learner.loss, len(bank))
 
@@ -139,22 +116,6 @@ def _draws(route: GradientRoute, generator: torch.Generator, secret: SecretNoise
     return secret
 
 
-class _Learner(Protocol):
-    """Finds gradients of the shared weights, and moves what is trained."""
-
-    steps: int
-
-    @property
-    def loss(self) -> float:
-        """Mean loss of the latest examples."""
-
-    def find_gradients(self) -> None:
-        """Leave gradients in the shared weights."""
-
-    def move(self) -> None:
-        """Take one step."""
-
-
 class _Plain:
     """Mini-batches with AdamW; exemplar tokens move along where they are trained jointly."""
 
@@ -162,25 +123,20 @@ class _Plain:
         self,
         model: Munkey,
         bank: Bank,
-        settings: Settings,
+        recipe: Recipe,
         trained: dict[str, nn.Parameter],
         fraction: float,
         generator: torch.Generator,
-        route: GradientRoute,
     ) -> None:
-        self._model, self._bank, self._settings, self._generator = model, bank, settings, generator
+        self._model, self._bank, self._recipe, self._generator = model, bank, recipe, generator
         self._optimiser = torch.optim.AdamW(
             trained.values(),
-            lr=(settings.linear_learning_rate if route.linear_only else settings.learning_rate) * fraction,
-            weight_decay=settings.weight_decay,
+            lr=recipe.learning_rate * fraction,
+            weight_decay=recipe.settings.weight_decay,
             # One kernel for all weights; for two it brings nothing.
-            fused=not route.linear_only,
+            fused=not recipe.route.linear_only,
         )
-        self._token_rate = settings.exemplar_learning_rate * fraction if route.joint_tokens else 0.0
-        self._linear_only = route.linear_only
-        few = model.shape.image_path is ImagePath.FROZEN
-        batches = math.ceil(len(bank) / settings.batch_size)
-        self.steps = settings.local_steps or (FEW_STEPS if few else batches * settings.local_epochs)
+        self._token_rate = recipe.settings.exemplar_learning_rate * fraction if recipe.route.joint_tokens else 0.0
         self._queue: list[Tensor] = []
         self._loss_sum, self._seen = 0.0, 0
         self._step: _Step | None = None
@@ -193,14 +149,15 @@ class _Plain:
 
     def find_gradients(self) -> None:
         """Draw the next mini-batch and run it; an epoch begins with a fresh order."""
+        settings = self._recipe.settings
         if not self._queue:
             order = torch.randperm(len(self._bank), generator=self._generator)
-            self._queue = list(order.split(self._settings.batch_size))
+            self._queue = list(order.split(settings.batch_size))
             self._loss_sum, self._seen = 0.0, 0
         rows = self._queue.pop(0)
         self._optimiser.zero_grad(set_to_none=True)
-        self._step = _Step.draw(self._bank, rows, self._settings, self._generator, memory=not self._linear_only)
-        loss, self._gradients = self._step.run(self._model, self._bank, self._settings)
+        self._step = _Step.draw(self._bank, rows, self._recipe, self._generator)
+        loss, self._gradients = self._step.run(self._model, self._bank, settings.label_smoothing)
         self._loss_sum += loss * len(rows)
         self._seen += len(rows)
 
@@ -220,29 +177,22 @@ class _Clipped:
         self,
         model: Munkey,
         bank: Bank,
-        settings: Settings,
+        recipe: Recipe,
         trained: dict[str, nn.Parameter],
         fraction: float,
         draws: Draws,
-        route: GradientRoute,
     ) -> None:
-        self._model, self._settings, self._trained, self._draws = model, settings, trained, draws
+        self._model, self._settings, self._trained, self._draws = model, recipe.settings, trained, draws
         device = model.label_embedding.device
         self._inputs, self._labels = bank.inputs.to(device), bank.labels.to(device)
-        self._spending = spending_of_round(settings) if route.noisy else empirical_steps_of_round(settings)
-        self._rate = settings.clipped_learning_rate * fraction
-        self.steps = self._spending.steps
-        self._loss = math.nan
-
-    @property
-    def loss(self) -> float:
-        """Mean loss of the latest sample."""
-        return self._loss
+        self._spending = noisy_steps_of_round(recipe)
+        self._rate = recipe.learning_rate * fraction
+        self.loss = math.nan
 
     def find_gradients(self) -> None:
-        """Draw a sample and noise."""
+        """Draw a sample and noise; the loss is then the sample's."""
         weights = {name: weight.detach() for name, weight in self._trained.items()}
-        gradients, self._loss = noisy_gradients(
+        gradients, self.loss = noisy_gradients(
             self._model,
             weights,
             self._inputs,
@@ -273,27 +223,25 @@ class _Step:
     null_image: Tensor
 
     @classmethod
-    def draw(
-        cls, bank: Bank, rows: Tensor, settings: Settings, generator: torch.Generator, *, memory: bool = True
-    ) -> _Step:
+    def draw(cls, bank: Bank, rows: Tensor, recipe: Recipe, generator: torch.Generator) -> _Step:
         """Draw M different entries of each record's K nearest, its own instead of the first in some, and dropout.
 
-        Without `memory` each record is alone with its image.
+        Where no memory is read, each record is alone with its image.
         """
-        if not memory:
+        if not recipe.route.reads_memory:
             nothing = torch.zeros(len(rows), 1, dtype=torch.bool)
             return cls(rows, rows[:, None], nothing, ~nothing, nothing[:, 0])
-        nearest = bank.lists.indices[rows, : settings.retrieved]
-        members = min(settings.training_members, nearest.shape[1])
+        nearest = bank.lists.indices[rows, : recipe.neighbours]
+        members = min(recipe.settings.training_members, nearest.shape[1])
         order = torch.rand(nearest.shape, generator=generator).masked_fill_(nearest == NONE, 2.0).argsort(1)
         chosen = nearest.gather(1, order[:, :members])
-        dropped = PathwayDropout.from_settings(settings).sample(len(rows), members, generator)
+        dropped = DroppedPathways.draw(recipe.settings, len(rows), members, generator)
         chosen[:, 0] = torch.where(dropped.own, rows, chosen[:, 0])
         present = (chosen != NONE) & ~dropped.null_memory
         null_image = dropped.null_image & present.any(1)
         return cls(rows, chosen.clamp_min(0), present, ~present, null_image)
 
-    def run(self, model: Munkey, bank: Bank, settings: Settings) -> tuple[float, Tensor]:
+    def run(self, model: Munkey, bank: Bank, label_smoothing: float) -> tuple[float, Tensor]:
         """Leave gradients of the mean member loss in the model; return that loss and (B, M, E) offset gradients."""
         device = model.label_embedding.device
         offsets = bank.tokens.offsets[self.members].to(device).requires_grad_()
@@ -305,7 +253,7 @@ class _Step:
             null_image=self.null_image.to(device),
         )
         targets = bank.labels[self.rows].to(device)[:, None].expand(-1, logits.shape[1])
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), label_smoothing=settings.label_smoothing)
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), label_smoothing=label_smoothing)
         loss.backward()
         assert offsets.grad is not None  # noqa: S101 (tells the type checker what backward() does)
         return loss.item(), offsets.grad.cpu()

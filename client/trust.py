@@ -7,43 +7,34 @@ from datetime import datetime
 from fedmunkey.common.certificate import verify_requester
 from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, Subject
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.signed_requests import RequestTerms, read_signed
+from fedmunkey.common.signed_requests import OpenedRequest, RequestTerms
 from fedmunkey.common.trusted_keys import TrustedKeys
 
 
-def check_signer(order: DeletionOrder, trust: TrustedKeys) -> RequestTerms:
-    """Check that the requester signed exactly what an order says, and return what it signed; raises `InvalidProof`."""
-    envelope, terms = read_signed(order.request)
+def check_signer(opened: OpenedRequest, trust: TrustedKeys) -> RequestTerms:
+    """Check that the requester signed exactly what a request says, and return what it signed; raises `InvalidProof`."""
+    envelope, terms = opened.signed()
     verify_requester(envelope, terms, trust)
     return terms
 
 
 def check_order(
-    order: DeletionOrder, *, trust: TrustedKeys, federation: str, earlier: int | None, now: datetime
+    order: DeletionOrder,
+    opened: OpenedRequest,
+    *,
+    trust: TrustedKeys,
+    federation: str,
+    earlier: int | None,
+    now: datetime,
 ) -> None:
     """Check that somebody who may has asked this site for what an order says.
 
-    Parameters
-    ----------
-    order : DeletionOrder
-        As the coordinator sent it.
-    trust : TrustedKeys
-        Whom the site trusts.
-    federation : str
-        The site's own federation.
-    earlier : int or None
-        Number of an order that brought a request with the same id before.
-    now : datetime
-        The time.
-
-    Raises
-    ------
-    InvalidProof
-        With a reason that begins with what is wrong: unsigned, altered, expired, dated in the future, replayed, out of
-        scope, meant for another federation, or what is wrong with the signature or its key. It names no record,
-        no patient and no request.
+    `opened` is the order's request, `federation` the site's own, and `earlier` the number of an order that brought a
+    request with the same id before. Raises `InvalidProof` with a reason that begins with what is wrong: unsigned,
+    altered, expired, dated in the future, replayed, out of scope, meant for another federation, or what is wrong with
+    the signature or its key. It names no record, no patient and no request.
     """
-    terms = check_signer(order, trust)
+    terms = check_signer(opened, trust)
     if terms.federation != federation:
         raise InvalidProof("meant for another federation: the request names one whose secret is not this site's")
     terms.check_time(now)

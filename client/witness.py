@@ -25,29 +25,9 @@ def witness(
     """Look at the coordinator's log; keep its head if it extends the one that was seen last, else raise the alarm.
 
     A site that has raised the alarm goes on forgetting, for its requesters' signatures do not depend on the log.
-
-    Parameters
-    ----------
-    service : DeletionService
-        The coordinator.
-    book : ReceiptBook
-        Keeps the head and the alarms; the receipts in it must be in the log.
-    trust : TrustedKeys
-        Holds the log's key; without one there is nothing to check.
-    now : datetime
-        The time.
-    pending : collection of int
-        Orders whose answers the coordinator has not taken yet, or has refused: their receipts cannot be in its log.
-
-    Returns
-    -------
-    bool
-        Whether all is well.
-
-    Raises
-    ------
-    ServiceUnavailable
-        If the service cannot be reached.
+    Without a trusted key of the log there is nothing to check. Orders that are `pending`, because the coordinator has
+    not taken their answers yet or has refused them, cannot have their receipts in its log. Returns whether all is well;
+    raises `ServiceUnavailable` if the service cannot be reached.
     """
     if not trust.of(Role.LOG):
         return True

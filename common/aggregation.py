@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedmunkey.common.recipe import Reading
 from fedmunkey.common.settings import AggregationName
 
 _TIE_BREAK = 2.0**-8
@@ -21,16 +22,10 @@ _TIE_BREAK = 2.0**-8
 
 @dataclass(frozen=True)
 class Retrieved:
-    """What B queries found in a bank.
+    """What B queries found in a bank, nearest first.
 
-    Attributes
-    ----------
-    exemplars : Tensor
-        (B, K, E) exemplar tokens, nearest first.
-    similarities : Tensor
-        (B, K) cosine similarities of query and key.
-    present : Tensor
-        (B, K) boolean; False where the bank held fewer than K entries.
+    `exemplars` (B, K, E) are tokens, `similarities` (B, K) those of query and key (cosine); `present` (B, K) is False
+    where the bank held fewer than K entries.
     """
 
     exemplars: Tensor
@@ -42,14 +37,8 @@ class Retrieved:
 class Members:
     """Members of a packed ensemble.
 
-    Attributes
-    ----------
-    exemplars : Tensor
-        (B, M, E) exemplar tokens.
-    null_memory : Tensor
-        (B, M) boolean; True where the learned null token stands in for the exemplar token.
-    weights : Tensor
-        (B, M) shares of each member's vote; each row sums to 1.
+    `exemplars` (B, M, E); `null_memory` (B, M) is True where the learned null token stands in for the exemplar token;
+    `weights` (B, M) are shares of each member's vote, and each row sums to 1.
     """
 
     exemplars: Tensor
@@ -98,24 +87,10 @@ _AGGREGATIONS: dict[AggregationName, Callable[[Retrieved, float], Members]] = {
 }
 
 
-def aggregate(
-    name: AggregationName, found: Retrieved, *, temperature: float = 0.1, image_vote: bool = False
-) -> Members:
-    """Turn what was retrieved into ensemble members.
-
-    Parameters
-    ----------
-    name : AggregationName
-        Which aggregation.
-    found : Retrieved
-        Entries of B queries.
-    temperature : float
-        Temperature of the softmax aggregation, in units of cosine similarity.
-    image_vote : bool
-        Whether a member with null memory, the image alone, votes as one more member.
-    """
-    members = _AGGREGATIONS[name](found, temperature)
-    if image_vote:
+def aggregate(found: Retrieved, reading: Reading) -> Members:
+    """Turn what was retrieved into ensemble members."""
+    members = _AGGREGATIONS[reading.aggregation](found, reading.temperature)
+    if reading.image_vote:
         last = torch.zeros_like(members.exemplars[:, :1])
         members = Members(
             torch.cat([members.exemplars, last], dim=1),

@@ -39,18 +39,8 @@ class LoggedReceipt:
 class Certificate:
     """A request and what every addressed site answered.
 
-    Attributes
-    ----------
-    request : Envelope
-        As the requester signed it.
-    sites : tuple of str
-        Which sites were addressed, in alphabetical order; the log holds the coordinator to it.
-    proof : LogProof
-        Where the request stands in the log.
-    receipts : tuple of LoggedReceipt
-        One for each of the sites, in their order.
-    head : Envelope
-        The head of the log that all proofs lead to.
+    `sites` are those that were addressed, in alphabetical order, and the log holds the coordinator to it; there is a
+    receipt for each, in their order. `proof` says where the request stands in the log, and all proofs lead to `head`.
     """
 
     request: Envelope
@@ -108,18 +98,8 @@ class Certificate:
 class Verified:
     """What a certificate proves.
 
-    Attributes
-    ----------
-    terms : RequestTerms
-        What was asked for.
-    requested_by : tuple of TrustedKey
-        Whose keys signed the request.
-    receipts : tuple of Receipt
-        What each addressed site answered, in alphabetical order.
-    signed_by : tuple of TrustedKey
-        Which key signed each of them.
-    head : LogHead
-        The state of the log that holds them.
+    `requested_by` has the keys that signed the request. Receipts are those of all addressed sites, in alphabetical
+    order, and `signed_by` has the key that signed each. `head` is the state of the log that holds them.
     """
 
     terms: RequestTerms
@@ -130,26 +110,17 @@ class Verified:
 
 
 def verify_certificate(data: bytes, keys: TrustedKeys) -> Verified:
-    """Check everything that a certificate says.
+    """Check everything that a certificate's bytes say against the keys that the reader trusts.
 
-    Parameters
-    ----------
-    data : bytes
-        The file's contents.
-    keys : TrustedKeys
-        Whom the reader trusts: the requester, the sites and the log.
-
-    Raises
-    ------
-    InvalidProof
-        With the first thing that does not hold.
+    `keys` are those of whom the reader trusts: the requester, the sites and the log. Raises `InvalidProof` with the
+    first thing that does not hold.
     """
     certificate = Certificate.from_bytes(data)
     head = LogHead.of(certificate.head)
     keys.verify(certificate.head, Role.LOG, head.time)
     terms = read_terms(certificate.request)
     requested_by = verify_requester(certificate.request, terms, keys)
-    _check_leaf(request_leaf(certificate.request, certificate.sites), certificate.proof, head)
+    _check_leaf(request_leaf(certificate.request.to_bytes(), certificate.sites), certificate.proof, head)
     digest = hashlib.sha256(certificate.request.payload).digest()
     receipts, signers = [], list[TrustedKey]()
     if len(certificate.receipts) != len(certificate.sites):
@@ -170,10 +141,8 @@ def verify_certificate(data: bytes, keys: TrustedKeys) -> Verified:
 def verify_requester(envelope: Envelope, terms: RequestTerms, keys: TrustedKeys) -> tuple[TrustedKey, ...]:
     """Check that a request's requester signed it: an officer's key for the officer, otherwise the site's own.
 
-    Raises
-    ------
-    InvalidProof
-        If it was signed by anybody else, or with a key that was not valid when the request was issued.
+    Raises `InvalidProof` if it was signed by anybody else, or with a key that was not valid when the request was
+    issued.
     """
     if terms.requester == DATA_PROTECTION_OFFICER:
         return keys.verify(envelope, Role.OFFICER, terms.issued)

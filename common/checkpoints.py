@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,25 +15,16 @@ from torch import Tensor
 
 from fedmunkey.common.errors import InvalidWeights
 from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.private_files import replace_file
 
 _FORMAT = 1
+_MODE = 0o666
+"""Weights are for whomever the process's umask lets read them."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Shared weights and what is known about them.
-
-    Attributes
-    ----------
-    weights : Mapping of str to Tensor
-        State dict of a `Munkey`.
-    shape : ModelShape
-        The model that they belong to.
-    encoder : str
-        Name of the key encoder that the model was trained with.
-    about : dict
-        JSON-ready facts: the round, its metrics, the guarantee.
-    """
+    """Shared weights of a model of some shape, the name of its key encoder, and JSON-ready facts about them."""
 
     weights: Mapping[str, Tensor]
     shape: ModelShape
@@ -58,26 +48,15 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: weight.contiguous().cpu() for name, weight in checkpoint.weights.items()}
-    _replace(path, save(weights))
-    _replace(_beside(path), (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+    replace_file(path, save(weights), _MODE)
+    replace_file(_beside(path), (json.dumps(content, indent=2, sort_keys=True) + "\n").encode(), _MODE)
 
 
 def read_checkpoint(path: Path, *, expected: ModelShape | None = None, encoder: str | None = None) -> Checkpoint:
-    """Read what `write_checkpoint` wrote.
+    """Read what `write_checkpoint` wrote to a .safetensors file and the JSON beside it.
 
-    Parameters
-    ----------
-    path : Path
-        The .safetensors file.
-    expected : ModelShape, optional
-        The model that the weights are for.
-    encoder : str, optional
-        Name of the key encoder in use.
-
-    Raises
-    ------
-    InvalidWeights
-        If a file is missing or damaged, or the weights belong to another model or encoder.
+    Raises `InvalidWeights` if a file is missing or damaged, or the weights belong to another than the `expected` model
+    or the `encoder` in use.
     """
     content, weights = _read_both(path)
     try:
@@ -117,12 +96,3 @@ def _read_both(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _beside(path: Path) -> Path:
     return path.with_suffix(".json")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

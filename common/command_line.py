@@ -25,6 +25,9 @@ from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 
 INTERRUPTED = 130
 
+_PRINTED = {"requestId": "request_id", "recordLoss": "record_loss", "subjectLoss": "subject_loss"}
+_SAID = ("records", "entries", "guarantee", "record_loss", "subject_loss", "seconds")
+
 
 def application(summary: str, group: type[TyperGroup] | None = None) -> typer.Typer:
     """Make an empty command line; `summary` is the first line of its help, `group` has commands of its own."""
@@ -75,6 +78,28 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def plain_table(*words: str, numbers: tuple[str, ...] = ()) -> Table:
+    """Return an empty table with columns of words, then columns of numbers; nothing in it is ever wrapped."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in words:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, no_wrap=True, justify="right")
+    return table
+
+
+def show(document: Any, as_json: bool, *otherwise: Table | str) -> None:
+    """Print a document as JSON, or else what says the same to people: tables, and lines of text."""
+    if as_json:
+        print_json(document)
+        return
+    for shown in otherwise:
+        if isinstance(shown, Table):
+            print_table(shown)
+        else:
+            typer.echo(shown)
+
+
 def print_table(table: Table) -> None:
     """Print a table on stdout, wider than the terminal if it must be: an id that is cut off is of no use."""
     console = Console(markup=False, highlight=False, emoji=False)
@@ -94,12 +119,8 @@ def combined_loss(status: RequestStatus) -> PrivacyLoss | None:
     """Return what the shared weights may tell of a subject whom several sites have forgotten.
 
     Epsilons and deltas of the sites that erased records add up (basic composition, Dwork and Roth 2014, theorem 3.16);
-    a site with the `EXACT` guarantee adds nothing.
-
-    Returns
-    -------
-    PrivacyLoss or None
-        None if the request as a whole is not `CERTIFIED`, or no such site has erased anything.
+    a site with the `EXACT` guarantee adds nothing. Returned is None if the request as a whole is not `CERTIFIED`, or no
+    such site has erased anything.
     """
     if weakest_guarantee(status) is not Guarantee.CERTIFIED:
         return None
@@ -125,11 +146,14 @@ def loss_words(loss: PrivacyLoss | None) -> str:
     return "" if loss is None else f"{_epsilon(loss)} for {loss.records} record{'s' * (loss.records != 1)}"
 
 
-def loss_document(loss: PrivacyLoss | None) -> dict[str, Any] | None:
-    """Return a privacy loss as the JSON that `--json` prints; an epsilon of null is no bound, JSON has no infinity."""
-    if loss is None:
-        return None
-    return {"epsilon": finite(loss.epsilon), "delta": loss.delta, "records": loss.records}
+def loss_document(loss: PrivacyLoss | None) -> dict[str, float | int | None] | None:
+    """Return a privacy loss as the JSON that `--json` prints."""
+    return None if loss is None else loss.to_document()
+
+
+def answer_document(answer: Acknowledgement) -> dict[str, Any]:
+    """Return an answer as the JSON that `--json` prints."""
+    return {_PRINTED.get(name, name): value for name, value in answer.to_document().items()}
 
 
 def finite(number: float) -> float | None:
@@ -168,16 +192,12 @@ def _target_document(status: RequestStatus) -> dict[str, Any]:
 
 def _progress_document(progress: SiteProgress) -> dict[str, Any]:
     answer = progress.acknowledgement
+    document = {} if answer is None else answer_document(answer)
     return {
         "site": progress.site,
         "order": progress.number,
         "state": progress.state.value,
-        "records": answer.records if answer else None,
-        "entries": answer.entries if answer else None,
-        "guarantee": answer.guarantee.value if answer else None,
-        "record_loss": loss_document(answer.record_loss) if answer else None,
-        "subject_loss": loss_document(answer.subject_loss) if answer else None,
-        "seconds": answer.seconds if answer else None,
+        **{name: document.get(name) for name in _SAID},
         "reason": progress.reason or (answer.reason if answer else ""),
         "acknowledged_at": progress.acknowledged_at.isoformat() if progress.acknowledged_at else None,
     }

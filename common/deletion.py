@@ -8,13 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from fedmunkey.common.acknowledgement import Acknowledgement
 from fedmunkey.common.deletion_states import RequestState, SiteState
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.references import REFERENCE_BYTES
 
 __all__ = [
     "DATA_PROTECTION_OFFICER",
+    "FORMER_OFFICER",
+    "OFFICER_NAMES",
     "Acknowledgement",
     "DeletionOrder",
     "DeletionRequest",
@@ -27,24 +29,23 @@ __all__ = [
     "Subject",
     "Target",
     "WholeSite",
+    "requester_of",
     "utc_now",
 ]
 
-DATA_PROTECTION_OFFICER = "data-protection-officer"
-"""The one requester that is not a site; no site can have its name."""
+DATA_PROTECTION_OFFICER = "officer"
+"""The data-protection officer, the one requester that is not a site."""
+
+FORMER_OFFICER = "data-protection-officer"
+"""How requests of earlier versions name the officer; digests that are older than `officer` hold this name."""
+
+OFFICER_NAMES = frozenset({DATA_PROTECTION_OFFICER, FORMER_OFFICER})
+"""Names that no site can have."""
 
 
 @dataclass(frozen=True)
 class Records:
-    """Some records, at one site or wherever they are held.
-
-    Attributes
-    ----------
-    references : frozenset of bytes
-        32-byte record references, at least one.
-    site : str
-        The site that holds them; empty addresses every site.
-    """
+    """Some records, at one site or wherever they are held: 32-byte references, at least one; no site is every site."""
 
     references: frozenset[bytes]
     site: str = ""
@@ -82,6 +83,11 @@ class WholeSite:
 Target = Records | Subject | WholeSite
 
 
+def requester_of(name: str) -> str:
+    """Return who asks under a name: the officer also under its former one."""
+    return DATA_PROTECTION_OFFICER if name == FORMER_OFFICER else name
+
+
 def _check_references(references: set[bytes] | frozenset[bytes]) -> None:
     wrong = next((len(reference) for reference in references if len(reference) != REFERENCE_BYTES), None)
     if wrong is not None:
@@ -92,17 +98,9 @@ def _check_references(references: set[bytes] | frozenset[bytes]) -> None:
 class DeletionRequest:
     """What a requester asks for.
 
-    Attributes
-    ----------
-    request_id : str
-        Chosen by the requester; a second request with the same id is the same request.
-    requester : str
-        Who asks: a site's name, or `data-protection-officer`.
-    target : Target
-        What is to be forgotten.
-    signature : bytes
-        The requester's DSSE envelope (`common.signed_requests`); empty if it did not sign. Two requests that ask for
-        the same are equal, however often they were signed.
+    A second request with the same id is the same request. `requester` is a site's name or `officer`, whose former name
+    is read as that. The signature is the requester's DSSE envelope (`common.signed_requests`), empty if it did not
+    sign: two requests that ask for the same are equal, however often they were signed.
     """
 
     request_id: str
@@ -114,21 +112,12 @@ class DeletionRequest:
         """Check that the request and its requester have names."""
         if not self.request_id or not self.requester:
             raise InvalidDeletion("a deletion request needs a request id and a requester")
+        object.__setattr__(self, "requester", requester_of(self.requester))
 
 
 @dataclass(frozen=True)
 class DeletionOrder:
-    """What one site receives for one request.
-
-    Attributes
-    ----------
-    number : int
-        Position in the site's stream of orders, from 1 without gaps.
-    site : str
-        The site addressed.
-    request : DeletionRequest
-        The request as the requester made it.
-    """
+    """What one site receives for one request; a site's orders are numbered from 1 without gaps."""
 
     number: int
     site: str
@@ -136,62 +125,8 @@ class DeletionOrder:
 
 
 @dataclass(frozen=True)
-class Acknowledgement:
-    """What a site answers once an order is carried out.
-
-    Attributes
-    ----------
-    number, site, request_id
-        Which order.
-    state : SiteState
-        `ERASED`, `NOTHING_HELD` or `REFUSED`.
-    records : int
-        Records that were erased.
-    entries : int
-        Bank entries among them (held-out records have none).
-    guarantee : Guarantee
-        What the deletion means for the shared weights.
-    seconds : float
-        From the beginning of the site's transaction to the moment when no file holds the erased bytes.
-    reason : str
-        Why an order was refused; empty otherwise.
-    record_loss, subject_loss : PrivacyLoss, optional
-        What the shared weights that left the site before the deletion may still tell of one erased record, and of all
-        training records together that one subject of the erased records had at the site. Both are there where the
-        guarantee is `CERTIFIED`, and only there.
-    receipt : bytes
-        The site's DSSE envelope (`common.receipts`); empty if it has no key. It repeats what the answer says.
-    """
-
-    number: int
-    site: str
-    request_id: str
-    state: SiteState
-    records: int
-    entries: int
-    guarantee: Guarantee
-    seconds: float
-    reason: str = ""
-    record_loss: PrivacyLoss | None = None
-    subject_loss: PrivacyLoss | None = None
-    receipt: bytes = field(default=b"", compare=False, repr=False, kw_only=True)
-
-
-@dataclass(frozen=True)
 class SiteProgress:
-    """One site's part in a request's status.
-
-    Attributes
-    ----------
-    site, number
-        Which order.
-    state : SiteState
-        How far the site is.
-    acknowledgement, acknowledged_at
-        What it answered and when; None before.
-    reason : str
-        Why the site refused or is out of reach; empty otherwise.
-    """
+    """One site's part in a request's status; `reason` says why the site refused or is out of reach."""
 
     site: str
     number: int
@@ -207,10 +142,6 @@ class RequestStatus:
 
     Attributes
     ----------
-    request : DeletionRequest
-        What was asked for.
-    submitted_at : datetime
-        When it came in.
     sites : tuple of SiteProgress
         One for each site that it addresses, in alphabetical order.
     recorded : RequestState, optional
@@ -251,16 +182,8 @@ class RequestStatus:
 class Move:
     """One line of a deletion's history, as the ledger keeps it.
 
-    Attributes
-    ----------
-    at : datetime
-        When it was written.
-    site : str
-        Whose part moved; empty for the request as a whole.
-    before, after : str
-        States; `before` is empty where something began. Times, where it is a date that was moved.
-    reason : str
-        Why, where the states do not say.
+    `site` is empty for the request as a whole. `before` and `after` are states, or times where it is a date that was
+    moved; `before` is empty where something began. `reason` says why, where the states do not.
     """
 
     at: datetime

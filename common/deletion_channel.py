@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
 
+from fedmunkey.common.call_errors import explain, status_of
 from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
 from fedmunkey.common.deletion_service import DeletionService, StatusPage
-from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, InvalidSetting, ServiceUnavailable
+from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, ServiceUnavailable
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.log_heads import LogUpdate
 from fedmunkey.common.order_reader import OrderReader
@@ -21,9 +22,10 @@ from fedmunkey.common.wire import (
     MESSAGE_BYTES,
     acknowledgement_to_wire,
     check_page_size,
-    joined,
+    check_size,
     log_update_from_wire,
     move_from_wire,
+    order_from_wire,
     request_to_wire,
     status_from_wire,
     writing,
@@ -63,37 +65,10 @@ _CHANNEL_OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 
-_REFUSALS = {
-    grpc.StatusCode.INVALID_ARGUMENT,
-    grpc.StatusCode.NOT_FOUND,
-    grpc.StatusCode.FAILED_PRECONDITION,
-    grpc.StatusCode.PERMISSION_DENIED,
-    grpc.StatusCode.ALREADY_EXISTS,
-}
-
 _ORDERS_AT_ONCE = 1000
 _BYTES_AT_ONCE = 16 * 2**20
 
 _Answer = TypeVar("_Answer")
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Split `host:port`; an IPv6 host keeps its brackets, and port 0 lets a server choose.
-
-    Raises
-    ------
-    InvalidSetting
-        If there is no host, or no port from 0 to 65535.
-    """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65_535:
-        raise InvalidSetting(f"{address!r} is not an address: write host:port, such as 127.0.0.1:9440")
-    return host, int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host can only be reached from its own machine."""
-    return host in ("localhost", "[::1]") or host.startswith("127.")
 
 
 class DeletionChannel(DeletionService):
@@ -101,24 +76,11 @@ class DeletionChannel(DeletionService):
 
     Nothing is sent before the first call, and a lost connection is made again by the next one.
 
-    Parameters
-    ----------
-    address : str
-        `host:port` of the service.
-    timeout : float
-        Seconds that one call may take. Following a stream of orders has no such limit.
-    keepalive : float
-        Seconds after which a silent peer is asked whether it is there. The service takes those who ask more often than
-        it expects for attackers.
-    identity : Identity, optional
-        What is shown to the service over mutual TLS, and by which the service is known. The files of its folder are
-        followed, so that a rotation needs no restart. Without it, the connection is neither encrypted nor
-        authenticated.
-
-    Raises
-    ------
-    InvalidSetting
-        If the address is not of the form `host:port`.
+    One call may take `timeout` seconds; following a stream of orders has no such limit. After `keepalive` seconds a
+    silent peer is asked whether it is there; the service takes those who ask more often than it expects for attackers.
+    The identity is shown to the service over mutual TLS, and by it the service is known; the files of its folder are
+    followed, so that a rotation needs no restart. Without it, the connection is neither encrypted nor authenticated.
+    Raises `InvalidSetting` if the address is not of the form `host:port`.
     """
 
     def __init__(
@@ -129,13 +91,10 @@ class DeletionChannel(DeletionService):
         keepalive: float = KEEPALIVE_SECONDS,
         identity: Identity | None = None,
     ) -> None:
-        host, _ = split_address(address)
-        # A proxy for the outside world cannot reach a service on this machine.
-        proxy = [("grpc.enable_http_proxy", 0)] if is_loopback(host) else []
         self._address = address
         self._timeout = timeout
         self._closed = threading.Event()
-        options = [*_CHANNEL_OPTIONS, *_keepalive_options(keepalive), *proxy]
+        options = [*_CHANNEL_OPTIONS, *_keepalive_options(keepalive)]
         self._connection = Connection(address, options, identity, DeletionStub)
 
     def __enter__(self) -> Self:
@@ -161,6 +120,7 @@ class DeletionChannel(DeletionService):
 
     def submit(self, request: DeletionRequest) -> RequestStatus:
         """Submit a request; see `DeletionService.submit`."""
+        check_size(request)
         message = deletion_pb2.SubmitRequest(request=request_to_wire(request))
         return status_from_wire(self._call(self._stub.Submit, message).status)
 
@@ -171,24 +131,12 @@ class DeletionChannel(DeletionService):
         return status_from_wire(self._call(self._stub.Get, message).status)
 
     def page(self, page: str = "", size: int = 100, *, late: bool = False) -> StatusPage:
-        """Return up to `size` requests, fewer if they would not fit into one message; see `DeletionService.page`.
-
-        With `late`, only requests that are overdue.
-        """
+        """Return up to `size` requests, fewer if they would not fit into one message; see `DeletionService.page`."""
         check_page_size(size)
         with writing("a page"):
             message = deletion_pb2.ListRequest(page_size=size, page_token=page, late=late)
         answer = self._call(self._stub.List, message)
         return StatusPage(tuple(status_from_wire(status) for status in answer.statuses), answer.next_page_token)
-
-    def late_requests(self) -> Iterator[RequestStatus]:
-        """Yield every request that is overdue, in the order of their submission."""
-        page = StatusPage((), "")
-        while True:
-            page = self.page(page.next_page, late=True)
-            yield from page.statuses
-            if not page.next_page:
-                return
 
     def watch(self, site: str, after: int, *, follow: bool = False) -> Iterator[DeletionOrder]:
         """Yield a site's orders with numbers above `after`; see `DeletionService.watch`.
@@ -200,7 +148,7 @@ class DeletionChannel(DeletionService):
         last number it has applied.
         """
         with writing("a request for orders"):
-            message = deletion_pb2.WatchRequest(site=site, after=after, follow=follow, parts=True)
+            message = deletion_pb2.WatchRequest(site=site, after=after, follow=follow)
         return self._follow(message) if follow else self._backlog(message)
 
     def watch_together(self, site: str, after: int, *, follow: bool = False) -> Iterator[list[DeletionOrder]]:
@@ -211,7 +159,7 @@ class DeletionChannel(DeletionService):
         if not follow:
             return super().watch_together(site, after)
         with writing("a request for orders"):
-            message = deletion_pb2.WatchRequest(site=site, after=after, follow=True, parts=True)
+            message = deletion_pb2.WatchRequest(site=site, after=after, follow=True)
         return self._follow_together(message)
 
     def acknowledge(self, acknowledgement: Acknowledgement) -> None:
@@ -257,7 +205,7 @@ class DeletionChannel(DeletionService):
             size = 0
             stream = self._stub.Watch(message, timeout=timeout)
             try:
-                for order, taken in joined(stream):
+                for order, taken in _sized(stream):
                     orders.append(order)
                     size += taken
                     if len(orders) >= _ORDERS_AT_ONCE or size >= _BYTES_AT_ONCE:
@@ -271,16 +219,16 @@ class DeletionChannel(DeletionService):
             orders, ended = self._call(read, message)
             yield from orders
             if orders:
-                message = deletion_pb2.WatchRequest(site=message.site, after=orders[-1].number, parts=True)
+                message = deletion_pb2.WatchRequest(site=message.site, after=orders[-1].number)
 
     def _follow(self, message: deletion_pb2.WatchRequest) -> Iterator[DeletionOrder]:
         with self._stream(message) as stream:
-            for order, _ in joined(stream):
+            for order, _ in _sized(stream):
                 yield order
 
     def _follow_together(self, message: deletion_pb2.WatchRequest) -> Iterator[list[DeletionOrder]]:
         with self._stream(message) as stream:
-            reader = OrderReader(joined(stream))
+            reader = OrderReader(_sized(stream))
             try:
                 while orders := reader.take():
                     yield orders
@@ -319,20 +267,20 @@ class DeletionChannel(DeletionService):
 
     def _explain(self, error: Any) -> FedmunkeyError:
         """Turn gRPC's status into the next step of the person at the keyboard."""
-        code, details = error.code(), " ".join((error.details() or "").split())
-        if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.CANCELLED) and self._connection.is_replaced():
+        status, _ = status_of(error)
+        if status in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.CANCELLED) and self._connection.is_replaced():
             return ServiceUnavailable("this member's certificate was replaced meanwhile; try again")
-        if code in _REFUSALS:
-            return InvalidDeletion(details or f"the deletion service refused the call ({code.name})")
-        if code is grpc.StatusCode.UNAVAILABLE:
-            if misunderstanding := self._connection.fault(details):
-                return ServiceUnavailable(f"the deletion service at {self._address} {misunderstanding}")
-            fault = "cannot be reached"
-        elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            fault = f"did not answer within {self._timeout:g} seconds"
-        else:
-            fault = f"failed ({code.name}: {details})"
-        return ServiceUnavailable(
-            f"the deletion service at {self._address} {fault}: "
-            "start it with munkey-server serve, or name another with deletion-service"
+        return explain(
+            error,
+            f"the deletion service at {self._address}",
+            "start it with munkey-server serve, or name another with deletion-service",
+            refused=InvalidDeletion,
+            seconds=self._timeout,
+            find_fault=self._connection.fault,
         )
+
+
+def _sized(stream: Iterable[deletion_pb2.WatchResponse]) -> Iterator[tuple[DeletionOrder, int]]:
+    """Read the orders of a stream, each with the bytes that it took; raises `InvalidDeletion`."""
+    for answer in stream:
+        yield order_from_wire(answer.order), answer.ByteSize()

@@ -41,40 +41,29 @@ class DeletionService(ABC):
         """Enter a request in the ledger, then dispatch one order to each site that it addresses.
 
         A request id that is known already changes nothing if the request is the same one, and is refused otherwise.
-
-        Raises
-        ------
-        InvalidDeletion
-            If the request names a site that is not registered, the requester may not ask for its target, or the
-            request id stands for another request.
+        Raises `InvalidDeletion` if the request names a site that is not registered, the requester may not ask for its
+        target, or the request id stands for another request.
         """
 
     @abstractmethod
     def get(self, request_id: str) -> RequestStatus:
         """Return one request's status.
 
-        Raises
-        ------
-        InvalidDeletion
-            If there is no such request.
+        Raises `InvalidDeletion` if there is no such request.
         """
 
     @abstractmethod
-    def page(self, page: str = "", size: int = 100) -> StatusPage:
-        """Return up to `size` requests in the order of their submission, from the page that the last answer named."""
+    def page(self, page: str = "", size: int = 100, *, late: bool = False) -> StatusPage:
+        """Return up to `size` requests in the order of their submission, from the page that the last answer named.
+
+        With `late`, only requests that are overdue.
+        """
 
     @abstractmethod
     def watch(self, site: str, after: int, *, follow: bool = False) -> Iterator[DeletionOrder]:
         """Yield a site's orders with numbers above `after`, oldest first.
 
-        Parameters
-        ----------
-        site : str
-            A registered site.
-        after : int
-            The last number that the site has applied; 0 for none.
-        follow : bool
-            Whether to wait for orders to come instead of ending after the last one.
+        `after` is the last number that the site has applied, 0 for none. With `follow`, orders to come are waited for.
         """
 
     def watch_together(self, site: str, after: int, *, follow: bool = False) -> Iterator[list[DeletionOrder]]:
@@ -103,19 +92,14 @@ class DeletionService(ABC):
     def acknowledge(self, acknowledgement: Acknowledgement) -> None:
         """Record a site's answer to one order; the same answer may be given any number of times.
 
-        Raises
-        ------
-        InvalidDeletion
-            If there is no such order, or it was answered differently before.
+        Raises `InvalidDeletion` if there is no such order, or it was answered differently before.
         """
 
     def acknowledge_all(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Record several answers; over a network and on a disk this costs little more than one.
 
-        Raises
-        ------
-        InvalidDeletion
-            As `acknowledge`, for the first that is refused; the others are recorded, or all may be given again.
+        Raises `InvalidDeletion` as `acknowledge`, for the first that is refused; the others are recorded, or all may be
+        given again.
         """
         for acknowledgement in acknowledgements:
             self.acknowledge(acknowledgement)
@@ -127,41 +111,24 @@ class DeletionService(ABC):
     def log_update(self, seen_size: int, leaves: Sequence[bytes] = ()) -> LogUpdate | None:  # noqa: ARG002
         """Return the head of the coordinator's log, with proofs for somebody who has seen an earlier one.
 
-        Parameters
-        ----------
-        seen_size : int
-            Leaves when the caller last saw the log; 0 for never.
-        leaves : sequence of bytes
-            Hashes of leaves that should be in it, at most 100.
-
-        Returns
-        -------
-        LogUpdate or None
-            None if the coordinator keeps no log. Nothing in it has been checked.
-
-        Raises
-        ------
-        InvalidDeletion
-            If the log is smaller than `seen_size`.
+        `seen_size` is the number of leaves when the caller last saw the log, 0 for never; `leaves` are hashes of at
+        most 100 that should be in it. Nothing in the answer has been checked; it is None if the coordinator keeps no
+        log. Raises `InvalidDeletion` if the log is smaller than `seen_size`.
         """
         return None
 
     def certificate(self, request_id: str) -> bytes:  # noqa: ARG002
         """Return the certificate of a request that every site has answered (`common.certificate`), unchecked.
 
-        Raises
-        ------
-        InvalidDeletion
-            If there is no such request, it is not signed, or a site has not answered with a receipt.
+        Raises `InvalidDeletion` if there is no such request, it is not signed, or a site has not answered with a
+        receipt.
         """
         raise InvalidDeletion("this deletion service keeps no log, so it cannot certify anything")
 
-    def requests(self) -> Iterator[RequestStatus]:
-        """Yield every request in the order of its submission, page after page."""
-        page = ""
-        while True:
-            answer = self.page(page)
-            yield from answer.statuses
-            page = answer.next_page
-            if not page:
-                return
+    def requests(self, *, late: bool = False) -> Iterator[RequestStatus]:
+        """Yield every request, or those that are overdue, in the order of their submission, page after page."""
+        page = self.page(late=late)
+        yield from page.statuses
+        while page.next_page:
+            page = self.page(page.next_page, late=late)
+            yield from page.statuses

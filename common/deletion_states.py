@@ -116,13 +116,7 @@ OPEN_ORDERS = tuple(state for state in SiteState if not state.final)
 
 
 def check_move(before: RequestState | SiteState, after: RequestState | SiteState) -> None:
-    """Check that one state may follow another.
-
-    Raises
-    ------
-    IllegalMove
-        If it may not.
-    """
+    """Check that one state may follow another; raises `IllegalMove` if it may not."""
     legal = REQUEST_MOVES[before] if isinstance(before, RequestState) else SITE_MOVES[before]
     if after not in legal or type(after) is not type(before):
         raise IllegalMove(f"a deletion that is {before.value!r} cannot become {after.value!r}")

@@ -6,7 +6,11 @@
     │   ├── InvalidDataset
     │   ├── InvalidWeights
     │   ├── InvalidDeletion
-    │   │   └── IllegalMove     a deletion's state cannot follow the one before
+    │   │   ├── IllegalMove     a deletion's state cannot follow the one before
+    │   │   ├── NotAllowed      the requester may not ask for this
+    │   │   ├── UnknownDeletion there is no such request, order or site
+    │   │   └── DeletionConflict   the ledger says otherwise already
+    │   │       └── DeletionExists   the request id stands for another request
     │   ├── InvalidProof          a key, signature, receipt, log or certificate does not hold
     │   └── InvalidIdentity       a member's key, certificate or invitation cannot be used
     ├── KeyStoreError             a site's key store cannot be used as it is
@@ -18,7 +22,9 @@
     └── FederationStopped         training cannot go on
 
 Every message is one line that names the value and the way out, and holds no patient's id. Command lines print it and
-exit with `EXIT_CODE`.
+exit with `EXIT_CODE`. What foreign libraries raise becomes one of them in `common.call_errors` (gRPC),
+`common.settings.explain` (pydantic), `client.commands.faults` (SQLite and the disk), `common.wire.writing` (protobuf)
+and where the ledger's database is used (SQLAlchemy).
 """
 
 EXIT_CODE = 2
@@ -50,6 +56,22 @@ class InvalidDeletion(InvalidInput):
 
 class IllegalMove(InvalidDeletion):
     """A deletion cannot go from the state that it is in to the one that was asked for."""
+
+
+class NotAllowed(InvalidDeletion):
+    """The requester may not ask for this."""
+
+
+class UnknownDeletion(InvalidDeletion):
+    """There is no such request, order or site."""
+
+
+class DeletionConflict(InvalidDeletion):
+    """The ledger says otherwise already."""
+
+
+class DeletionExists(DeletionConflict):
+    """The request id stands for another request."""
 
 
 class InvalidProof(InvalidInput):

@@ -72,7 +72,7 @@ class Failpoint(StrEnum):
     WRITE_BACK_BEFORE_COMMIT = "write-back.before-commit"
     WRITE_BACK_AFTER_COMMIT = "write-back.after-commit"
     JOIN_KEY_MADE = "join.key-made"
-    JOIN_ENROLLED = "join.enrolled"
+    JOIN_ISSUED = "join.issued"
     ROTATE_KEY_MADE = "rotate.key-made"
     ROTATE_ISSUED = "rotate.issued"
     ROTATE_STAGED = "rotate.staged"
@@ -90,20 +90,9 @@ class Act(StrEnum):
 
 @dataclass(frozen=True)
 class Action:
-    """One action at one failpoint.
+    """One action at one failpoint, which happens with a probability each time, or `at` one time of coming by only.
 
-    Attributes
-    ----------
-    act : Act
-        What happens.
-    error : str
-        With `RAISE`: the name of an errno, or `BUSY`, `FULL`, `CORRUPT`.
-    seconds : float
-        With `DELAY`: how long to wait.
-    at : int
-        Happen at this time of coming by only; 0 for any.
-    probability : float
-        With which it happens, each time.
+    `RAISE` has the name of an errno, or `BUSY`, `FULL`, `CORRUPT`; `DELAY` has seconds.
     """
 
     act: Act
@@ -128,7 +117,7 @@ class Action:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FailpointPlan:
     """Which failpoints do what, and the seed of those that leave it to chance."""
 
     actions: Mapping[Failpoint, Action] = field(default_factory=dict)
@@ -139,13 +128,10 @@ class Plan:
         return ";".join([*(f"{point}={action}" for point, action in self.actions.items()), f"seed={self.seed}"])
 
     @classmethod
-    def parse(cls, text: str) -> Plan:
+    def parse(cls, text: str) -> FailpointPlan:
         """Read what the environment variable holds.
 
-        Raises
-        ------
-        InvalidSetting
-            If a failpoint or an action is unknown or malformed; the message says which.
+        Raises `InvalidSetting` if a failpoint or an action is unknown or malformed; the message says which.
         """
         actions, seed = dict[Failpoint, Action](), 0
         for item in filter(None, (part.strip() for part in text.split(";"))):
@@ -163,18 +149,14 @@ class Plan:
 
 
 class Armed:
-    """A plan that is being carried out in this process; safe for threads.
-
-    Parameters
-    ----------
-    plan : Plan
-        What is to happen.
-    kill, wait : callable
-        End this process, and wait for some seconds.
-    """
+    """A plan that is being carried out in this process; safe for threads."""
 
     def __init__(
-        self, plan: Plan, *, kill: Callable[[], object] | None = None, wait: Callable[[float], object] = time.sleep
+        self,
+        plan: FailpointPlan,
+        *,
+        kill: Callable[[], object] | None = None,
+        wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self._plan, self._kill, self._wait = plan, kill or _kill_this_process, wait
         self._draw = random.Random(plan.seed)  # noqa: S311 (chance, no secret)
@@ -229,15 +211,9 @@ def arm(armed: Armed | None) -> None:
 
 
 def arm_from_environment(environment: Mapping[str, str] = os.environ) -> None:
-    """Carry out the plan that the environment variable holds, if it is set.
-
-    Raises
-    ------
-    InvalidSetting
-        If it cannot be read.
-    """
+    """Carry out the plan that the environment variable holds, if it is set; raises `InvalidSetting` as `parse` does."""
     text = environment.get(VARIABLE, "")
-    arm(Armed(Plan.parse(text)) if text else None)
+    arm(Armed(FailpointPlan.parse(text)) if text else None)
 
 
 def _parse_action(text: str, item: str) -> Action:

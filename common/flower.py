@@ -17,8 +17,9 @@ from typing import TypeVar
 
 from fedmunkey.common.errors import EXIT_CODE, FedmunkeyError
 from fedmunkey.common.log_format import log_lines
-from fedmunkey.common.settings import ConfigValue, Settings
+from fedmunkey.common.settings import Settings
 from fedmunkey.common.settings_file import SettingsFile
+from fedmunkey.common.settings_text import ConfigValue
 
 _File = TypeVar("_File", bound=SettingsFile)
 IMPORT_ROOT = Path(__file__).absolute().parents[2]
@@ -54,13 +55,7 @@ def flower_program(name: str) -> str:
 
 
 def flower_environment(home: Path) -> dict[str, str]:
-    """Return what Flower's processes need beside this process's environment.
-
-    Parameters
-    ----------
-    home : Path
-        Where Flower keeps what it writes, instead of the user's own folder.
-    """
+    """Return what Flower's processes need beside this process's environment; what they write goes to `home`."""
     return {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "PYTHONPATH": os.pathsep.join([str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
@@ -75,16 +70,8 @@ def flower_environment(home: Path) -> dict[str, str]:
 def serve_from_file(kind: type[_File], serve: Callable[[_File], None], spoken: logging.Logger) -> None:
     """Serve one of Flower's parts as a program that is given the path of its settings; end it where they are wrong.
 
-    Flower's own lines are written as this program writes all others, once each.
-
-    Parameters
-    ----------
-    kind : type
-        What the file holds.
-    serve : callable
-        Serves until it is stopped; it may raise `FedmunkeyError`, which ends the program with one line and exit code 2.
-    spoken : Logger
-        Whose lines are written beside Flower's.
+    `serve` runs until it is stopped; a `FedmunkeyError` of it ends the program with one line and exit code 2. Flower's
+    own lines are written as this program writes all others, once each, and those of `spoken` beside them.
     """
     flower = logging.getLogger("flwr")
     flower.handlers.clear()

@@ -1,7 +1,8 @@
-"""What a deletion means for the shared weights (DESIGN.md, section 5)."""
+"""What a deletion means for the shared weights (`docs/architecture.md`, Guarantees)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -56,16 +57,15 @@ _STRONGEST = {
 class PrivacyLoss:
     """How far the shared weights may tell that some records of one subject took part (Dwork and Roth 2014, def. 2.4).
 
-    Attributes
-    ----------
-    epsilon : float
-        Bound on the logarithm of the likelihood ratio; 0 is perfect privacy, `inf` none.
-    delta : float
-        Probability with which the bound may fail.
-    records : int
-        How many records of the subject are meant together.
+    `epsilon` bounds the logarithm of the likelihood ratio, 0 being perfect privacy and `inf` none; `delta` is the
+    probability with which the bound may fail; `records` of the subject are meant together.
     """
 
     epsilon: float
     delta: float
     records: int = 1
+
+    def to_document(self) -> dict[str, float | int | None]:
+        """Return the loss JSON-ready; an epsilon of null is no bound, JSON has no infinity."""
+        epsilon = self.epsilon if math.isfinite(self.epsilon) else None
+        return {"epsilon": epsilon, "delta": self.delta, "records": self.records}

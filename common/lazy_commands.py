@@ -14,12 +14,8 @@ from typer.core import TyperGroup
 class LazyCommands(MutableMapping[str, click.Command]):
     """Commands by name; each is made when it is first asked for.
 
-    Parameters
-    ----------
-    places : mapping
-        Where each command's function is, `package.module:function`, in the order in which they are listed.
-    others : mapping
-        Commands that are there already; they are listed last.
+    Places say where each command's function is, `package.module:function`, in the order in which they are listed;
+    others are there already and are listed last.
     """
 
     def __init__(self, places: Mapping[str, str], others: Mapping[str, click.Command]) -> None:
@@ -48,12 +44,19 @@ class LazyCommands(MutableMapping[str, click.Command]):
         return len({*self._places, *self._made})
 
 
-def lazy_group(places: Mapping[str, str]) -> type[TyperGroup]:
-    """Return the class of a group that has the commands at some places, for `typer.Typer(cls=...)`."""
+def lazy_group(places: Mapping[str, str], aliases: Mapping[str, str] | None = None) -> type[TyperGroup]:
+    """Return the class of a group that has the commands at some places, for `typer.Typer(cls=...)`.
+
+    An alias is another name of a command, which no help lists.
+    """
+    other_names = aliases or {}
 
     class LazyGroup(TyperGroup):
         def __init__(self, **attributes: Any) -> None:
             super().__init__(**attributes)
             self.commands = LazyCommands(places, self.commands)
+
+        def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+            return super().get_command(ctx, other_names.get(cmd_name, cmd_name))
 
     return LazyGroup

@@ -20,17 +20,7 @@ PREDICATE_TYPE = "urn:fedmunkey:log-head:v1"
 
 @dataclass(frozen=True)
 class LogHead:
-    """One state of the log.
-
-    Attributes
-    ----------
-    size : int
-        Leaves.
-    root : bytes
-        32-byte root of their Merkle tree.
-    time : datetime
-        When it was signed.
-    """
+    """One state of the log: how many leaves it had, their 32-byte root, and when it was signed."""
 
     size: int
     root: bytes
@@ -63,14 +53,8 @@ class LogProof:
 class LogUpdate:
     """What a coordinator shows of its log to somebody who has seen an earlier state.
 
-    Attributes
-    ----------
-    head : Envelope
-        The head, signed.
-    consistency : tuple of bytes
-        Proof that the log extends the earlier state; empty where there was none or it has not grown.
-    inclusions : tuple of LogProof or None
-        For each leaf that was asked for, where it stands; None for one that is not in the log.
+    `consistency` proves that the log extends the earlier state, and is empty where there was none or it has not grown.
+    Of `inclusions` there is one for each leaf that was asked for, None for one that is not in the log.
     """
 
     head: Envelope
@@ -78,12 +62,12 @@ class LogUpdate:
     inclusions: tuple[LogProof | None, ...]
 
 
-def request_leaf(envelope: Envelope, sites: Sequence[str]) -> bytes:
+def request_leaf(envelope: bytes, sites: Sequence[str]) -> bytes:
     """Return the leaf of a request, which also says which sites the coordinator sent it to."""
-    return canonical_json({"kind": "request", "envelope": envelope.to_document(), "sites": list(sites)})
+    # The canonical JSON of an object is made of that of its values: `envelope` comes before `kind`, then `sites`.
+    return b'{"envelope":' + envelope + b',"kind":"request","sites":' + canonical_json(list(sites)) + b"}"
 
 
 def receipt_leaf(envelope: bytes) -> bytes:
     """Return the leaf of a receipt, whose envelope is given as canonical JSON."""
-    # The canonical JSON of an object is made of that of its values, and `envelope` comes before `kind`.
     return b'{"envelope":' + envelope + b',"kind":"receipt"}'

@@ -66,10 +66,7 @@ def inclusion_ranges(number: int, size: int) -> list[Range]:
 def consistency_ranges(first: int, second: int) -> list[Range]:
     """Return the ranges whose roots prove that a tree extends a smaller one (RFC 6962, section 2.1.2), lowest first.
 
-    Parameters
-    ----------
-    first, second : int
-        Sizes, 0 < first <= second; equal sizes need no proof.
+    Sizes are 0 < first <= second; equal ones need no proof.
     """
     start, end, whole, ranges = 0, second, True, list[Range]()
     while first != end:
@@ -86,10 +83,8 @@ def consistency_ranges(first: int, second: int) -> list[Range]:
 def check_inclusion(leaf: bytes, number: int, size: int, path: Sequence[bytes], root: bytes) -> None:
     """Check that a leaf's hash is in a tree (RFC 9162, section 2.1.3.2).
 
-    Raises
-    ------
-    InvalidProof
-        If the path does not lead from the leaf, at its number, to the root, or is longer or shorter than it must be.
+    Raises `InvalidProof` if the path does not lead from the leaf, at its number, to the root, or is longer or shorter
+    than it must be.
     """
     if not 0 <= number < size:
         raise InvalidProof(f"a log of {size} leaves has no leaf {number}")
@@ -111,10 +106,7 @@ def check_inclusion(leaf: bytes, number: int, size: int, path: Sequence[bytes], 
 def check_consistency(first: int, first_root: bytes, second: int, second_root: bytes, path: Sequence[bytes]) -> None:
     """Check that a tree is an extension of a smaller one (RFC 9162, section 2.1.4.2).
 
-    Raises
-    ------
-    InvalidProof
-        If it is not, or the proof is longer or shorter than it must be.
+    Raises `InvalidProof` if it is not, or the proof is longer or shorter than it must be.
     """
     if not 0 < first <= second:
         raise InvalidProof(f"a log of {second} leaves does not extend one of {first}")

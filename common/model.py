@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from fedmunkey.common.aggregation import Members, Retrieved, aggregate
-from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.settings import AUTO_DEPTH, AggregationName, ImagePath, ImageShape, Settings
+from fedmunkey.common.recipe import Reading, Recipe
+from fedmunkey.common.settings import ImagePath
 from fedmunkey.common.transformer import (
     MEMBER_TOKENS,
     Block,
@@ -41,16 +41,8 @@ _FIRST_STRENGTH = 2.0
 class ModelShape:
     """Everything that fixes the names and shapes of the shared weights.
 
-    Attributes
-    ----------
-    image_path : ImagePath
-        `patches` or `frozen`.
-    input_shape : tuple of int
-        (C, H, W) of images on the `patches` path, (tokens, size) of features on the `frozen` path.
-    patch_size : int
-        Side of a patch in pixels; 0 on the `frozen` path.
-    num_classes, width, depth, heads, exemplar_size : int
-        As in `Settings`. Without any block there is no transformer, only the linear function and the memory.
+    `input_shape` is (C, H, W) of images on the `patches` path, (tokens, size) of features on the `frozen` path, where
+    `patch_size` is 0. Without any block there is no transformer, only the linear function and the memory.
     """
 
     image_path: ImagePath
@@ -63,34 +55,16 @@ class ModelShape:
     exemplar_size: int
 
     @classmethod
-    def from_settings(cls, settings: Settings, *, feature_shape: tuple[int, int], pretrained: bool) -> ModelShape:
-        """Choose the shape that the settings ask for.
-
-        Parameters
-        ----------
-        settings : Settings
-            The federation's settings.
-        feature_shape : tuple of int
-            Tokens and size of the encoder's features.
-        pretrained : bool
-            Whether the encoder has learned weights; `auto` then takes the `frozen` path.
-
-        Raises
-        ------
-        InvalidSetting
-            If the patch size does not divide the image.
-        """
-        path = settings.image_path
-        if path is ImagePath.AUTO:
-            path = ImagePath.FROZEN if pretrained else ImagePath.PATCHES
-        patch = 0 if path is ImagePath.FROZEN else _patch_size(settings.patch_size, settings.image_shape)
+    def of(cls, recipe: Recipe, feature_shape: tuple[int, int]) -> ModelShape:
+        """Return a recipe's shape, beside an encoder whose features have some shape, (tokens, size)."""
+        settings, frozen = recipe.settings, recipe.image_path is ImagePath.FROZEN
         return cls(
-            image_path=path,
-            input_shape=feature_shape if path is ImagePath.FROZEN else tuple(settings.image_shape),
-            patch_size=patch,
+            image_path=recipe.image_path,
+            input_shape=feature_shape if frozen else tuple(settings.image_shape),
+            patch_size=recipe.patch_size,
             num_classes=settings.num_classes,
             width=settings.width,
-            depth=_depth(settings.depth, path),
+            depth=recipe.depth,
             heads=settings.heads,
             exemplar_size=settings.exemplar_size,
         )
@@ -106,32 +80,11 @@ class ModelShape:
         return cls(**known)
 
 
-def _depth(asked: int, path: ImagePath) -> int:
-    """Return the number of blocks; a frozen encoder's features need none unless some are asked for."""
-    if asked != AUTO_DEPTH:
-        return asked
-    return 0 if path is ImagePath.FROZEN else 2
-
-
-def _patch_size(asked: int, image: ImageShape) -> int:
-    """Return the side of a patch; without one asked for, about 16 to 200 patches an image."""
-    _, height, width = image
-    side = asked or (2 if min(height, width) < 16 else 4 if min(height, width) < 96 else 16)
-    if height % side or width % side:
-        raise InvalidSetting(f"patch-size = {side} does not divide images of {height}x{width} pixels; set another")
-    return side
-
-
 class Munkey(nn.Module):
     """The shared weights.
 
     Image tokens attend to image tokens only. A *member* is a pair of class token and exemplar token that attends to the
     image tokens and to itself, so that any number of members share one pass over the image (a packed ensemble).
-
-    Parameters
-    ----------
-    shape : ModelShape
-        Image path and sizes.
     """
 
     def __init__(self, shape: ModelShape) -> None:
@@ -164,22 +117,16 @@ class Munkey(nn.Module):
         self.head = _zero_linear(shape.width, shape.num_classes)
 
     def exemplars(self, labels: Tensor, offsets: Tensor) -> Tensor:
-        """Return exemplar tokens: the label embedding plus each entry's own offset.
-
-        Parameters
-        ----------
-        labels : Tensor
-            (...) class indices.
-        offsets : Tensor
-            (..., E); zero for an entry that has not been trained.
-        """
+        """Return exemplar tokens (..., E): the embedding of each label (...) plus its entry's own offset (..., E)."""
         tokens: Tensor = self.label_embedding[labels] + offsets
         return tokens
 
     def forward(
         self, inputs: Tensor, exemplars: Tensor, *, null_memory: Tensor | None = None, null_image: Tensor | None = None
     ) -> Tensor:
-        """Compute every member's class logits in one pass.
+        """Compute every member's class logits in one pass, (B, M, num_classes).
+
+        Raises `ValueError` if a tensor does not have its shape.
 
         Parameters
         ----------
@@ -191,16 +138,6 @@ class Munkey(nn.Module):
             (B, M) boolean; True replaces the exemplar token with the learned null token.
         null_image : Tensor, optional
             (B,) boolean; True replaces the image with the learned null token.
-
-        Returns
-        -------
-        Tensor
-            (B, M, num_classes) logits.
-
-        Raises
-        ------
-        ValueError
-            If a tensor does not have the shape above.
         """
         self._check(inputs, exemplars, null_memory, null_image)
         said = self.memory_logits(exemplars)
@@ -252,16 +189,10 @@ class Munkey(nn.Module):
         return (logits.softmax(-1) * members.weights[..., None]).sum(1)
 
     def classify(
-        self, inputs: Tensor, found: Retrieved, settings: Settings, *, null_image: Tensor | None = None
+        self, inputs: Tensor, found: Retrieved, reading: Reading, *, null_image: Tensor | None = None
     ) -> Tensor:
-        """Return (B, num_classes) probabilities for retrieved entries, aggregated as the settings say."""
-        chosen, vote = settings.aggregation, settings.image_vote
-        if chosen is AggregationName.AUTO:
-            # A linear image path speaks in every blended member, and needs no vote of its own.
-            chosen = AggregationName.SOFTMAX if settings.linear else AggregationName.ENSEMBLE
-            vote = vote and not settings.linear
-        members = aggregate(chosen, found, temperature=settings.temperature, image_vote=vote)
-        return self.predict(inputs, members, null_image=null_image)
+        """Return (B, num_classes) probabilities for retrieved entries."""
+        return self.predict(inputs, aggregate(found, reading), null_image=null_image)
 
     def image_only(self, inputs: Tensor) -> Tensor:
         """Return (B, num_classes) probabilities of the image path alone, with null memory."""
@@ -272,7 +203,8 @@ class Munkey(nn.Module):
 
     def _check(self, inputs: Tensor, exemplars: Tensor, null_memory: Tensor | None, null_image: Tensor | None) -> None:
         if inputs.ndim != 1 + len(self.shape.input_shape) or tuple(inputs.shape[1:]) != self.shape.input_shape:
-            raise ValueError(f"inputs must be (B, {_sizes(self.shape.input_shape)}), not {tuple(inputs.shape)}")
+            sizes = ", ".join(map(str, self.shape.input_shape))
+            raise ValueError(f"inputs must be (B, {sizes}), not {tuple(inputs.shape)}")
         batch, size = len(inputs), self.shape.exemplar_size
         if exemplars.ndim != 3 or len(exemplars) != batch or exemplars.shape[2] != size or not exemplars.shape[1]:
             raise ValueError(f"exemplars must be ({batch}, M, {size}) with M >= 1, not {tuple(exemplars.shape)}")
@@ -296,7 +228,3 @@ def _zero_linear(inputs: int, outputs: int) -> nn.Linear:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
-
-
-def _sizes(shape: tuple[int, ...]) -> str:
-    return ", ".join(str(size) for size in shape)

@@ -7,38 +7,28 @@ from pathlib import Path
 import torch
 
 from fedmunkey.common.checkpoints import read_checkpoint
-from fedmunkey.common.encoders import Encoder, feature_shape, is_pretrained, make_encoder
+from fedmunkey.common.encoders import Encoder, feature_shape, make_encoder
 from fedmunkey.common.errors import InvalidWeights
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import DeviceName, Settings
 
 
 def choose_shape(settings: Settings) -> ModelShape:
     """Return the shape of the shared weights, without loading any encoder's weights.
 
-    Raises
-    ------
-    InvalidSetting
-        If there is no such encoder, or a patch size does not divide the image.
+    Raises `InvalidSetting` if there is no such encoder, or a patch size does not divide the image.
     """
-    return ModelShape.from_settings(
-        settings,
-        feature_shape=feature_shape(settings.encoder, settings.image_shape, size=settings.encoder_size),
-        pretrained=is_pretrained(settings.encoder),
-    )
+    features = feature_shape(settings.encoder, settings.image_shape, size=settings.encoder_size)
+    return ModelShape.of(Recipe.of(settings), features)
 
 
 def choose_encoder(settings: Settings) -> Encoder:
     """Return the key encoder, with its weights.
 
-    Raises
-    ------
-    InvalidSetting
-        If there is no such encoder or weights file.
-    InvalidWeights
-        If the weights cannot be used.
+    Raises `InvalidSetting` if there is no such encoder or weights file, `InvalidWeights` if they cannot be used.
     """
     return make_encoder(
         settings.encoder,
@@ -67,11 +57,8 @@ def initial_model(shape: ModelShape, seed: int) -> Munkey:
 def first_model(settings: Settings, shape: ModelShape) -> Munkey:
     """Return the model from which training starts: `initial-weights`, or new weights of the seed.
 
-    Raises
-    ------
-    InvalidWeights
-        If the weights cannot be read, belong to another model, or were trained under a weaker guarantee, so that more
-        of a record could be in them than this one allows.
+    Raises `InvalidWeights` if the weights cannot be read, belong to another model, or were trained under a weaker
+    guarantee, so that more of a record could be in them than this one allows.
     """
     if not settings.initial_weights:
         return initial_model(shape, settings.seed)

@@ -13,7 +13,7 @@ more than twice that bound is therefore not among the L nearest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,12 +39,8 @@ _BYTES = 64
 class NeighbourLists:
     """The nearest entries of each of n rows, nearest first.
 
-    Attributes
-    ----------
-    indices : Tensor
-        (n, L) int64; `NONE` fills the end of a list with fewer than L neighbours.
-    similarities : Tensor
-        (n, L) float32; minus infinity where there is no neighbour.
+    `indices` (n, L) int64 and `similarities` (n, L) float32 end in `NONE` and minus infinity where there are fewer than
+    L.
     """
 
     indices: Tensor
@@ -75,32 +71,20 @@ def nearest(
     memory: int = 256 * 2**20,
     progress: Callable[[int], None] | None = None,
 ) -> NeighbourLists:
-    """Find each query's nearest keys by dot product.
+    """Find each query's L nearest keys by dot product; returns their positions, (q, L).
+
+    Raises `ValueError` if queries and keys do not have the same number of columns.
 
     Parameters
     ----------
-    queries : Tensor
-        (q, d) float32, finite.
-    keys : Tensor
-        (n, d) float32 on the same device, finite.
-    length : int
-        L: how many neighbours to keep for each query.
+    queries, keys : Tensor
+        (q, d) and (n, d) float32 on the same device, finite.
     own : Tensor, optional
         (q,) the position of each query's own key, which is left out; `NONE` where it has none.
     memory : int
         Bytes for the block of scores that is held at once.
     progress : callable, optional
         Called with the number of queries finished since the last call.
-
-    Returns
-    -------
-    NeighbourLists
-        (q, L); positions in `keys`.
-
-    Raises
-    ------
-    ValueError
-        If queries and keys do not have the same number of columns.
     """
     if queries.ndim != 2 or keys.ndim != 2 or queries.shape[1] != keys.shape[1]:
         raise ValueError(f"queries {tuple(queries.shape)} and keys {tuple(keys.shape)} must be (q, d) and (n, d)")
@@ -111,7 +95,9 @@ def nearest(
     columns = min(len(keys), max(length + 1, memory // (4 * rows)))
     block = torch.empty(rows * columns, device=keys.device)
     found = []
-    for part, without in _parts(queries, own, rows):
+    own = torch.full((len(queries),), NONE) if own is None else own.cpu()
+    for start in range(0, len(queries), rows):
+        part, without = queries[start : start + rows], own[start : start + rows]
         margin = 2 * _score_error(part, longest)
         candidates = _candidates(part, keys, length + _SPARE, without, block)
         best, crowded = _settle(part, keys, candidates, length, margin)
@@ -127,24 +113,18 @@ def nearest(
 
 
 def patch_arrivals(lists: NeighbourLists, arrivals: NeighbourLists, known: Tensor) -> NeighbourLists:
-    """Put newly arrived keys into existing lists.
+    """Put newly arrived keys into existing (n, L) lists.
 
     A list that deletions have shortened is still a true beginning of the ranking. Arrivals are placed in it only as far
-    as it reaches; what lies below its last neighbour is unknown, so nothing is appended there.
+    as it reaches; what lies below its last neighbour is unknown, so nothing is appended there, and the result is a true
+    beginning again.
 
     Parameters
     ----------
-    lists : NeighbourLists
-        (n, L) lists over the keys known so far.
     arrivals : NeighbourLists
         (n, L) nearest of the new keys for the same rows; their positions are larger than all known ones.
     known : Tensor
         (n,) how many known keys each row could have in its list; a list of that length is complete.
-
-    Returns
-    -------
-    NeighbourLists
-        (n, L); a row may be shorter than L, and is again a true beginning of the ranking.
     """
     length = lists.indices.shape[1]
     lengths = lists.lengths
@@ -155,13 +135,6 @@ def patch_arrivals(lists: NeighbourLists, arrivals: NeighbourLists, known: Tenso
         torch.where(within, arrivals.indices, NONE), torch.where(within, arrivals.similarities, -torch.inf)
     )
     return _merge(lists, placed, length)
-
-
-def _parts(queries: Tensor, own: Tensor | None, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield some queries at a time, and the positions of their own keys on the CPU."""
-    own = torch.full((len(queries),), NONE) if own is None else own.cpu()
-    for start in range(0, len(queries), rows):
-        yield queries[start : start + rows], own[start : start + rows]
 
 
 def _lengths(vectors: Tensor) -> Tensor:

@@ -10,20 +10,10 @@ from dataclasses import dataclass
 class NoisySteps:
     """Some steps of DP-SGD (Abadi et al. 2016, algorithm 1), each on its own Poisson sample of the records.
 
-    Attributes
-    ----------
-    steps : int
-        How many steps; 0 spends nothing.
-    sampling_rate : float
-        Probability, in (0, 1], with which each record takes part in a step, whatever the others do.
-    noise_multiplier : float
-        Standard deviation of the Gaussian noise on the sum of the clipped gradients, in units of the norm that the
-        gradient of each record is clipped to. 0 is no noise, and so no privacy.
-
-    Raises
-    ------
-    ValueError
-        If a value is out of range.
+    Each record takes part in a step with probability `sampling_rate`, in (0, 1], whatever the others do. The noise
+    multiplier is the standard deviation of the Gaussian noise on the sum of the clipped gradients, in units of the norm
+    that the gradient of each record is clipped to: 0 is no noise, and so no privacy. Values out of range raise
+    `ValueError`.
     """
 
     steps: int

@@ -15,10 +15,7 @@ _MOST_BYTES = 4 * 2**20
 class OrderReader:
     """Holds the orders that have come and were not taken yet; it begins to read at once.
 
-    Parameters
-    ----------
-    stream : iterator
-        Yields orders, each with the bytes that it took.
+    The stream yields orders, each with the bytes that it took.
     """
 
     def __init__(self, stream: Iterator[tuple[DeletionOrder, int]]) -> None:
@@ -33,10 +30,7 @@ class OrderReader:
     def take(self) -> list[DeletionOrder]:
         """Wait for an order and return all that are there, at most `MOST_TOGETHER`; none once the stream has ended.
 
-        Raises
-        ------
-        Exception
-            What the stream raised, once all that came before was taken.
+        Once all that came before was taken, it raises what the stream raised.
         """
         with self._changed:
             while not (self._orders or self._ended):

@@ -15,56 +15,38 @@ from fedmunkey.common.settings import Settings
 
 
 @dataclass(frozen=True)
-class PathwayDropout:
-    """Shares of training steps in which something is left out or put in.
+class DroppedPathways:
+    """What one training step of B records with M members leaves out or puts in, all boolean.
 
     Attributes
     ----------
-    image : float
-        Share of records whose image is replaced.
-    memory : float
-        Share of members whose exemplar token is replaced.
-    self_retrieval : float
-        Share of records whose own entry takes the place of the first member.
+    own : Tensor
+        (B,) records whose own entry takes the place of the first member.
+    null_memory : Tensor
+        (B, M) members whose exemplar token is replaced.
+    null_image : Tensor
+        (B,) records whose image is replaced.
     """
-
-    image: float
-    memory: float
-    self_retrieval: float
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> PathwayDropout:
-        """Read the three shares from the federation's settings."""
-        return cls(settings.image_dropout, settings.memory_dropout, settings.self_retrieval)
-
-    def sample(self, batch: int, members: int, generator: torch.Generator) -> DroppedPathways:
-        """Draw what one training step leaves out; no record loses its image and all of its memory at once."""
-        own = torch.rand(batch, generator=generator) < self.self_retrieval
-        memory = torch.rand(batch, members, generator=generator) < self.memory
-        image = (torch.rand(batch, generator=generator) < self.image) & ~memory.all(1)
-        return DroppedPathways(own, memory, image)
-
-
-@dataclass(frozen=True)
-class DroppedPathways:
-    """One draw of `PathwayDropout`: `own` (B,), `null_memory` (B, M) and `null_image` (B,), all boolean."""
 
     own: Tensor
     null_memory: Tensor
     null_image: Tensor
 
+    @classmethod
+    def draw(cls, settings: Settings, batch: int, members: int, generator: torch.Generator) -> DroppedPathways:
+        """Draw in the settings' shares; no record loses its image and all of its memory at once."""
+        own = torch.rand(batch, generator=generator) < settings.self_retrieval
+        memory = torch.rand(batch, members, generator=generator) < settings.memory_dropout
+        image = (torch.rand(batch, generator=generator) < settings.image_dropout) & ~memory.all(1)
+        return cls(own, memory, image)
+
 
 def pathway_sensitivity(image_accuracy: float, memory_accuracy: float) -> float:
     """Compare the accuracy of the image path alone with that of the memory path alone.
 
-    The paper names a score that compares the two without giving a formula; this is the normalised difference
-    (memory - image) / (memory + image).
-
-    Returns
-    -------
-    float
-        From -1, the image carries everything, over 0, both alike, to 1, the memory carries everything. Two accuracies
-        of zero give 0.
+    The paper names a score that compares the two without giving a formula; this is the normalised difference (memory -
+    image) / (memory + image): from -1, the image carries everything, over 0, both alike, to 1, the memory carries
+    everything. Two accuracies of zero give 0.
     """
     total = image_accuracy + memory_accuracy
     return (memory_accuracy - image_accuracy) / total if total else 0.0

@@ -31,34 +31,19 @@ def epsilon_of(spent: Sequence[NoisySteps], delta: float, *, records: int = 1) -
     """Return epsilon of all the steps together, for some records of one person that are added or removed together.
 
     Steps on all records (`sampling_rate` 1) have a closed form, which is exact. Steps on samples are composed as
-    privacy loss distributions on a grid (Doroshenko et al. 2022, arXiv 2207.04380), those of a group of records as a
-    mixture of Gaussians (Ganesh 2024, arXiv 2401.10294).
+    privacy loss distributions on a grid (Doroshenko et al. 2022, arXiv 2207.04380), those of a group of records, each
+    sampled and clipped on its own, as a mixture of Gaussians (Ganesh 2024, arXiv 2401.10294). What is spent does not
+    depend on the order of the steps, nor on how equal ones are split into entries: 0 if nothing was, `inf` if a step
+    had no noise.
 
     The grid is coarse, so that one call takes about 0.1 s, or 1 s for a group. Against a grid that is 2.5 to 8 times
     finer, epsilon was up to 0.2 % too large; up to 1 % for rates of 0.0001 or a million steps, and up to 6 % for a
     group of which one record or none is sampled in nearly all of 100,000 steps.
 
-    A `delta` below 2e-12, or below 2e-15 for each step, is lost in rounding, and losses whose root mean square is 200
-    a step do not fit. Both get the epsilon of the same steps on all records, which may be many times larger.
+    A `delta` below 2e-12, or below 2e-15 for each step, is lost in rounding, and losses whose root mean square is 200 a
+    step do not fit. Both get the epsilon of the same steps on all records, which may be many times larger.
 
-    Parameters
-    ----------
-    spent : sequence of NoisySteps
-        In any order; what they spend does not depend on it, nor on how equal steps are split into entries.
-    delta : float
-        Probability, in (0, 1), with which the bound may fail.
-    records : int
-        How many records of the person, at least 1, each of which is sampled and clipped on its own.
-
-    Returns
-    -------
-    float
-        0 if nothing was spent; `inf` if a step had no noise.
-
-    Raises
-    ------
-    ValueError
-        If `delta` or `records` is out of range.
+    Raises `ValueError` if `delta` is not in (0, 1) or `records` is below 1.
     """
     _check_delta(delta)
     if records < 1:
@@ -73,15 +58,9 @@ def epsilon_of(spent: Sequence[NoisySteps], delta: float, *, records: int = 1) -
 def noise_for(epsilon: float, delta: float, *, steps: int, sampling_rate: float) -> float:
     """Return the smallest noise multiplier, to 1 in 10,000, with which the steps stay within (epsilon, delta).
 
-    Rounded up, so that `epsilon_of` that many steps with this noise is at most `epsilon`. No noise at all is needed
-    for an infinite `epsilon` or no steps.
-
-    Raises
-    ------
-    InvalidSetting
-        If not even `MOST_NOISE` is enough.
-    ValueError
-        If `epsilon` is not above 0, `delta` is not in (0, 1), or `NoisySteps` refuses the rest.
+    Rounded up, so that `epsilon_of` that many steps with this noise is at most `epsilon`. No noise at all is needed for
+    an infinite `epsilon` or no steps. Raises `InvalidSetting` if not even `MOST_NOISE` is enough, and `ValueError` if a
+    number is out of range.
     """
     if not epsilon > 0:
         raise ValueError(f"epsilon must be above 0, not {epsilon}")
@@ -294,14 +273,9 @@ def _gaussian_distance(epsilon: float, delta: float) -> float:
 
 
 def _search(share: Callable[[float], float], guess: float, enough: float) -> float:
-    """Search for the noise that spends all of a budget and not more.
+    """Search for the noise that spends all of a budget and not more; `share` says what share a noise multiplier spends.
 
-    Parameters
-    ----------
-    share : callable
-        Returns what share of the budget a noise multiplier spends.
-    guess, enough : float
-        A noise multiplier to begin with, and one that spends at most all of the budget.
+    It begins with `guess`; `enough` spends at most all of the budget.
     """
 
     def excess(log_noise: float) -> float:

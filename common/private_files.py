@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,24 +14,13 @@ from pathlib import Path
 from fedmunkey.common.errors import FedmunkeyError, InvalidInput
 
 _LARGEST = 64 * 2**10
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 def read_private(path: Path, what: str, *, error: type[FedmunkeyError] = InvalidInput) -> bytes:
-    """Read a file that holds a secret.
+    """Read a file that holds a secret; `what` names its content in an error, such as "a private key".
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    what : str
-        Names its content in an error, such as "a private key".
-    error : type
-        What is raised.
-
-    Raises
-    ------
-    FedmunkeyError
-        Of the type `error`, if it cannot be read, or others than its owner can use it.
+    Raises `error` if it cannot be read, or others than its owner can use it.
     """
     try:
         with path.open("rb") as file:
@@ -46,29 +37,42 @@ def read_private(path: Path, what: str, *, error: type[FedmunkeyError] = Invalid
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a new file that only its owner can use, on the disk before this returns.
+    """Write a new file that only its owner can use, all or nothing, on the disk before this returns.
 
-    Raises
-    ------
-    FileExistsError
-        If the file is there already: a secret is never overwritten.
+    A secret is never overwritten: raises `FileExistsError` if the file is there already.
     """
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    with _beside(path, content, 0o600) as written:
+        try:
+            os.link(written, path)
+        except OSError as fault:
+            # A stick's file system may have no links; then two who write at the same moment are not told apart.
+            if fault.errno not in _NO_LINKS:
+                raise
+            if path.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+            written.replace(path)
     sync_folder(path.parent)
 
 
 def replace_file(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Write a file in place of one that may be there, all or nothing, and bring it to the disk."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    with _beside(path, content, mode) as written:
+        written.replace(path)
     sync_folder(path.parent)
+
+
+@contextmanager
+def _beside(path: Path, content: bytes, mode: int) -> Iterator[Path]:
+    """Give a file with some content beside the one that it shall become; it is gone when the context ends."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield beside
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -84,7 +88,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
 def sync_folder(folder: Path) -> None:
     """Bring the names in a folder to the disk."""
-    opened = os.open(folder, os.O_RDONLY)
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(opened)
     finally:

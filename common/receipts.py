@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fedmunkey.common.deletion import Acknowledgement, SiteState
-from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.acknowledgement import Acknowledgement
+from fedmunkey.common.errors import InvalidDeletion, InvalidProof
 from fedmunkey.common.signing.canonical import read_hex, take
 from fedmunkey.common.signing.dsse import Envelope
 from fedmunkey.common.signing.keys import SigningKey
@@ -33,11 +31,9 @@ class Receipt:
     Attributes
     ----------
     answer : Acknowledgement
-        The answer; its `seconds` are not part of the receipt and 0 when one is read.
+        Its `seconds` are not part of the receipt and 0 when one is read.
     request : bytes
-        32-byte digest of the request (`common.signed_requests.request_digest`).
-    time : datetime
-        When the site signed.
+        32-byte digest of the request (`common.signed_requests.OpenedRequest.digest`).
     tombstones : bytes or None
         32-byte commitment to the tombstones that the order left at the site, keyed hashes that only the site can make;
         None where it refused.
@@ -53,18 +49,9 @@ class Receipt:
 
     def sign(self, key: SigningKey) -> Envelope:
         """Return the receipt in an envelope that the site's key signs."""
-        answer, seen = self.answer, self.witnessed
+        seen = self.witnessed
         predicate = {
-            "requestId": answer.request_id,
-            "site": answer.site,
-            "order": answer.number,
-            "state": answer.state.value,
-            "records": answer.records,
-            "entries": answer.entries,
-            "guarantee": answer.guarantee.value,
-            "recordLoss": _loss_document(answer.record_loss),
-            "subjectLoss": _loss_document(answer.subject_loss),
-            "reason": answer.reason,
+            **self.answer.claims(),
             "time": write_time(self.time),
             "tombstones": None if self.tombstones is None else self.tombstones.hex(),
             "witnessed": None if seen is None else {"size": seen.size, "root": seen.root.hex()},
@@ -75,41 +62,20 @@ class Receipt:
     def of(cls, envelope: Envelope) -> Receipt:
         """Read an envelope without checking who signed it; raises `InvalidProof`."""
         statement = Statement.of(envelope, PREDICATE_TYPE)
-        optional, nullable = (str, type(None)), (dict, type(None))
-        request_id, site, order, state, records, entries, guarantee, *losses, reason, time, tombstones, seen = take(
-            statement.predicate,
+        claims = dict(statement.predicate)
+        time, tombstones, seen = take(
+            {name: claims.pop(name) for name in ("time", "tombstones", "witnessed") if name in claims},
             "a receipt",
-            requestId=str,
-            site=str,
-            order=int,
-            state=str,
-            records=int,
-            entries=int,
-            guarantee=str,
-            recordLoss=nullable,
-            subjectLoss=nullable,
-            reason=str,
             time=str,
-            tombstones=optional,
-            witnessed=nullable,
+            tombstones=(str, type(None)),
+            witnessed=(dict, type(None)),
         )
-        if statement.subject != "request" or state not in set(SiteState) or guarantee not in set(Guarantee):
-            raise InvalidProof("a receipt has a state or a guarantee that this version does not know")
-        record_loss, subject_loss = map(_read_loss, losses)
-        answer = Acknowledgement(
-            number=order,
-            site=site,
-            request_id=request_id,
-            state=SiteState(state),
-            records=records,
-            entries=entries,
-            guarantee=Guarantee(guarantee),
-            seconds=0.0,
-            reason=reason,
-            record_loss=record_loss,
-            subject_loss=subject_loss,
-        )
-        _check(answer)
+        if statement.subject != "request":
+            raise InvalidProof("a receipt is not about a request")
+        try:
+            answer = Acknowledgement.from_document({**claims, "seconds": 0.0})
+        except InvalidDeletion as error:
+            raise InvalidProof(f"a receipt contradicts itself: {error}") from None
         return cls(
             answer,
             statement.digest,
@@ -120,54 +86,10 @@ class Receipt:
 
     def check_describes(self, answer: Acknowledgement) -> None:
         """Check that the receipt is for exactly this answer; raises `InvalidProof` if it says something else."""
-        mine = self.answer
-        for what in (
-            "number",
-            "site",
-            "request_id",
-            "state",
-            "records",
-            "entries",
-            "guarantee",
-            "reason",
-            "record_loss",
-            "subject_loss",
-        ):
-            if getattr(mine, what) != getattr(answer, what):
-                raise InvalidProof(f"the receipt and the answer of {answer.site!r} differ in {what.replace('_', ' ')}")
-
-
-def _check(answer: Acknowledgement) -> None:
-    """Refuse what no site answers, so that a receipt cannot claim a bound that its guarantee does not have."""
-    losses = [loss for loss in (answer.record_loss, answer.subject_loss) if loss is not None]
-    certified = answer.guarantee is Guarantee.CERTIFIED
-    if (
-        not answer.state.final
-        or answer.number < 1
-        or not 0 <= answer.entries <= answer.records
-        or (answer.state is not SiteState.ERASED and answer.records)
-        or len(losses) != (2 if certified else 0)
-    ):
-        raise InvalidProof("a receipt contradicts itself")
-
-
-def _loss_document(loss: PrivacyLoss | None) -> dict[str, Any] | None:
-    if loss is None:
-        return None
-    # JSON has no infinity: null is no bound.
-    epsilon = loss.epsilon if math.isfinite(loss.epsilon) else None
-    return {"epsilon": epsilon, "delta": loss.delta, "records": loss.records}
-
-
-def _read_loss(document: Any) -> PrivacyLoss | None:
-    if document is None:
-        return None
-    number = (int, float)
-    epsilon, delta, records = take(document, "a privacy loss", epsilon=(*number, type(None)), delta=number, records=int)
-    epsilon = math.inf if epsilon is None else float(epsilon)
-    if epsilon < 0 or not 0 <= delta < 1 or records < 1:
-        raise InvalidProof("a receipt has a privacy loss that is out of range")
-    return PrivacyLoss(epsilon, float(delta), records)
+        mine, theirs = self.answer.claims(), answer.claims()
+        for what in mine:
+            if mine[what] != theirs[what]:
+                raise InvalidProof(f"the receipt and the answer of {answer.site!r} differ in {what}")
 
 
 def _read_witnessed(document: Any) -> WitnessedHead:

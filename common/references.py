@@ -7,12 +7,11 @@ requesters only, so the coordinator cannot try ids out.
 from __future__ import annotations
 
 import hmac
-import os
 import secrets
 from pathlib import Path
 
 from fedmunkey.common.errors import InvalidInput
-from fedmunkey.common.private_files import read_private
+from fedmunkey.common.private_files import read_private, write_private
 
 REFERENCE_BYTES = 32
 _SECRET_BYTES = 32
@@ -79,5 +78,4 @@ class FederationSecret:
         FileExistsError
             If the file is there already: a secret is never overwritten.
         """
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(self._key.hex() + "\n")
+        write_private(path, f"{self._key.hex()}\n".encode())

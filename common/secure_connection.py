@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 
+from fedmunkey.common.addresses import is_loopback, split_address
 from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.identity import CERTIFICATE_FILE
@@ -17,19 +18,20 @@ from fedmunkey.common.identities.identity import CERTIFICATE_FILE
 _PROBE_SECONDS = 2.0
 
 
+def own_machine_options(address: str) -> list[tuple[str, Any]]:
+    """Return options for a channel to an address: a proxy for the outside world cannot reach this machine.
+
+    Raises `InvalidSetting` if the address is not of the form `host:port`.
+    """
+    host, _ = split_address(address)
+    return [("grpc.enable_http_proxy", 0)] if is_loopback(host) else []
+
+
 class Connection:
     """A channel to one address; safe for threads.
 
-    Parameters
-    ----------
-    address : str
-        `host:port`.
-    options : sequence
-        gRPC's.
-    identity : Identity or None
-        What it shows over mutual TLS; None for a connection that is neither encrypted nor authenticated.
-    make_stub : callable
-        Makes of a channel what calls are made with.
+    Without an identity it is neither encrypted nor authenticated. `options` are gRPC's; `make_stub` makes of a channel
+    what calls are made with.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class Connection:
         make_stub: Callable[[grpc.Channel], Any],
     ) -> None:
         self.address = address
-        self._options = list(options)
+        self._options = [*options, *own_machine_options(address)]
         self._identity = identity
         self._lock = threading.Lock()
         self._closed = False
@@ -82,15 +84,8 @@ class Connection:
     def fault(self, details: str) -> str:
         """Return why no connection comes about, as far as can be told: empty where the service is simply not there.
 
-        Parameters
-        ----------
-        details : str
-            What gRPC says of an attempt that failed.
-
-        Raises
-        ------
-        InvalidIdentity
-            If one side speaks TLS and the other does not, or the service is not this federation's coordinator.
+        `details` is what gRPC says of an attempt that failed. Raises `InvalidIdentity` if one side speaks TLS and the
+        other does not, or the service is not this federation's coordinator.
         """
         if "failed to connect" not in details:
             return ""
@@ -133,13 +128,13 @@ class Connection:
 
 def _speaks_tls(address: str) -> bool:
     """Return whether what listens there answers a TLS handshake; whom it trusts and who it is does not matter here."""
-    host, _, port = address.rpartition(":")
+    host, port = split_address(address)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), _PROBE_SECONDS) as plain:
+        with socket.create_connection((host.strip("[]"), port), _PROBE_SECONDS) as plain:
             context.wrap_socket(plain).close()
     except (OSError, ValueError):
         return False

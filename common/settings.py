@@ -6,32 +6,28 @@ Flower hands every app a flat dictionary with kebab-case keys. `Settings.parse` 
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.settings_text import Address, ConfigValue, explain, kebab
 
 AUTO_DEPTH = -1
 """Leaves the number of transformer blocks to the image path."""
 
+FEWEST_CLASSES = 2
+"""A site may hold one class only, a federation has at least two."""
+
 DESCRIPTOR = "descriptor"
 """The encoder without learned weights."""
 
-_BLENDED, _VOTING = 16, 4
-"""K where entries are blended by their similarity, and where each is a member of an ensemble."""
-
-ConfigValue = bool | int | float | str
-
 
 class ImagePath(StrEnum):
-    """Where the model's image tokens come from (DESIGN.md, section 4)."""
+    """Where the model's image tokens come from (`docs/architecture.md`, The way of a record)."""
 
     AUTO = "auto"
     PATCHES = "patches"
@@ -89,13 +85,7 @@ class ImageShape(tuple[int, int, int]):
 
     @classmethod
     def parse(cls, value: object) -> Self:
-        """Read `CxHxW` or a sequence of three numbers.
-
-        Raises
-        ------
-        ValueError
-            If there are not three positive whole numbers, or the channels are neither 1 nor 3.
-        """
+        """Read `CxHxW` or a sequence of three positive whole numbers; raises `ValueError` if it is neither."""
         parts = value.lower().split("x") if isinstance(value, str) else value
         try:
             # Through text, because int() cuts 8.9 down to 8 without a word.
@@ -110,17 +100,6 @@ class ImageShape(tuple[int, int, int]):
         return "x".join(str(number) for number in self)
 
 
-def _kebab(name: str) -> str:
-    return name.replace("_", "-")
-
-
-def _address(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise ValueError("must be host:port, such as 127.0.0.1:9440")
-    return value
-
-
 class Settings(BaseModel):
     """Everything that a federation agrees on before it trains.
 
@@ -128,7 +107,7 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=_kebab, populate_by_name=True, arbitrary_types_allowed=True
+        frozen=True, extra="forbid", alias_generator=kebab, populate_by_name=True, arbitrary_types_allowed=True
     )
 
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random choice; the same seed gives the same run.")
@@ -140,10 +119,7 @@ class Settings(BaseModel):
         "", description="Shared weights (.safetensors) from which training starts; empty starts from new ones."
     )
     fraction_train: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="Share of the sites that train in a round; below 1, each run draws others.",
+        1.0, gt=0, le=1, description="Share of the sites that train in a round; below 1, each run draws others."
     )
     fraction_evaluate: float = Field(
         1.0,
@@ -159,7 +135,7 @@ class Settings(BaseModel):
         description="Server step of fedadam, fedadagrad and fedyogi; fedavgm always takes whole steps.",
     )
 
-    num_classes: int = Field(10, ge=2, le=10_000, description="Number of classes.")
+    num_classes: int = Field(10, ge=FEWEST_CLASSES, le=10_000, description="Number of classes.")
     image_shape: Annotated[ImageShape, BeforeValidator(ImageShape.parse)] = Field(
         ImageShape((1, 8, 8)), description="Channels x height x width of the images."
     )
@@ -288,9 +264,7 @@ class Settings(BaseModel):
         "sites", description="Simulation: the folder that holds one folder per site, hospital-1 and so on."
     )
     output_dir: str = Field("output", description="Where the coordinator writes weights and round metrics.")
-    deletion_service: Annotated[str, AfterValidator(_address)] = Field(
-        "127.0.0.1:9440", description="Address of the deletion service, host:port."
-    )
+    deletion_service: Address = Field("127.0.0.1:9440", description="Address of the deletion service, host:port.")
     deletion_identity: str = Field(
         "",
         description="Folder of the coordinator's identity, shown to the deletion service over mutual TLS; without it "
@@ -299,18 +273,6 @@ class Settings(BaseModel):
     deletion_patience: float = Field(
         60.0, ge=0, le=86_400, description="Seconds to wait for an unreachable deletion service before stopping."
     )
-
-    @property
-    def linear(self) -> bool:
-        """Whether the model is a linear function of frozen features and the memory, without a transformer."""
-        frozen = self.image_path is ImagePath.FROZEN
-        frozen = frozen or (self.image_path is ImagePath.AUTO and self.encoder != DESCRIPTOR)
-        return frozen and self.depth in (AUTO_DEPTH, 0)
-
-    @property
-    def retrieved(self) -> int:
-        """K: how many keys are retrieved for a prediction."""
-        return self.neighbours or (_BLENDED if self.linear else _VOTING)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -327,11 +289,8 @@ class Settings(BaseModel):
     def parse(cls, config: Mapping[str, Any]) -> Self:
         """Validate a flat configuration with kebab-case keys.
 
-        Raises
-        ------
-        InvalidSetting
-            If a key is unknown, a value has the wrong type or is out of range, or values do not fit together. The
-            message names the first such key, its value and what is allowed.
+        Raises `InvalidSetting`, which names the first key that is unknown, has a value of the wrong type or out of
+        range, or does not fit the others, with its value and what is allowed.
         """
         try:
             return cls.model_validate(dict(config))
@@ -341,60 +300,18 @@ class Settings(BaseModel):
     @classmethod
     def keys(cls) -> list[str]:
         """Return every setting's name as users write it, in the order of this class."""
-        return [_kebab(name) for name in cls.model_fields]
+        return [kebab(name) for name in cls.model_fields]
 
     def replace(self, **changes: Any) -> Self:
         """Return validated settings with some fields changed, named as Python attributes."""
-        return self.parse({**self.to_config(), **{_kebab(name): value for name, value in changes.items()}})
+        return self.parse({**self.to_config(), **{kebab(name): value for name, value in changes.items()}})
 
     def to_config(self) -> dict[str, ConfigValue]:
         """Return the flat kebab-case dictionary that Flower carries."""
-        return {key: str(value) if isinstance(value, tuple) else value for key, value in self._items()}
-
-    def _items(self) -> list[tuple[str, ConfigValue]]:
-        values = ((name, getattr(self, name)) for name in type(self).model_fields)
-        return [(_kebab(name), value.value if isinstance(value, StrEnum) else value) for name, value in values]
+        return {kebab(name): _plain(value) for name, value in self}
 
 
-def explain(error: ErrorDetails, known: list[str]) -> str:
-    """Turn a pydantic error into one line: the key, the value and what is allowed."""
-    return " ".join(_explain(error, known).split())
-
-
-def _explain(error: ErrorDetails, known: list[str]) -> str:
-    key = str(error["loc"][0]) if error["loc"] else ""
-    if error["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else "see docs/settings.md for all settings"
-        return f"unknown setting {key}: {hint}"
-    message = error["msg"].removeprefix("Value error, ")
-    if not key:
-        return message
-    return f"{key} = {error['input']}: {message.removeprefix('Input ')}"
-
-
-def parse_assignments(assignments: list[str]) -> dict[str, ConfigValue]:
-    """Read `key=value` words as a command line gives them; values are TOML booleans, numbers or strings, or plain text.
-
-    Raises
-    ------
-    InvalidSetting
-        If a word has no `=`, or nothing before it.
-    """
-    config: dict[str, ConfigValue] = {}
-    for assignment in assignments:
-        key, separator, text = assignment.partition("=")
-        if not separator or not key.strip():
-            raise InvalidSetting(f"{assignment!r} is not of the form key=value")
-        config[key.strip()] = _value(text)
-    return config
-
-
-def _value(text: str) -> ConfigValue:
-    try:
-        read = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        return text
-    value = read.pop("value")
-    # A folder may be named like a TOML date, and a second line would be a second key.
-    return value if isinstance(value, bool | int | float | str) and not read else text
+def _plain(value: Any) -> ConfigValue:
+    if isinstance(value, StrEnum):
+        return value.value
+    return str(value) if isinstance(value, tuple) else value

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import tomllib
+from abc import abstractmethod
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
+from fedmunkey.common.addresses import is_loopback, split_address
 from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.identities.identity import IDENTITY_FOLDER
 from fedmunkey.common.log_format import LogFormat
-from fedmunkey.common.settings import explain
+from fedmunkey.common.settings_text import explain, kebab
+from fedmunkey.common.supervision import START_SECONDS
 
 
-def _address(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise ValueError("must be host:port, such as 127.0.0.1:9440")
-    return value
+def on_this_machine(danger: str) -> AfterValidator:
+    """Return what refuses an address that others can reach; `danger` says what they could do there."""
 
+    def check(value: str) -> str:
+        host, port = split_address(value)
+        if not is_loopback(host):
+            raise ValueError(
+                f"whoever reaches it can {danger}; give it an address of this machine only, such as 127.0.0.1:{port}"
+            )
+        return value
 
-def _address_or_none(value: str) -> str:
-    return value if not value else _address(value)
-
-
-Address = Annotated[str, AfterValidator(_address)]
-"""`host:port`, with a port that is known before a process takes it."""
-
-OptionalAddress = Annotated[str, AfterValidator(_address_or_none)]
-"""An address, or nothing."""
+    return AfterValidator(check)
 
 
 class SettingsFile(BaseModel):
@@ -37,22 +37,32 @@ class SettingsFile(BaseModel):
     Relative paths are meant from the file's own folder, so that it does not matter where a command is typed.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=lambda name: name.replace("_", "-"), populate_by_name=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=kebab, populate_by_name=True)
 
     log_format: LogFormat = LogFormat.TEXT
-    start_seconds: float = 120.0
+    start_seconds: float = START_SECONDS
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """Where everything that the machine keeps lies."""
+
+    @property
+    def identity(self) -> Path:
+        """The folder of the member's identity."""
+        return self.folder / IDENTITY_FOLDER
+
+    @property
+    def flower_home(self) -> Path:
+        """Where Flower keeps what it writes."""
+        return self.folder / "flower"
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read and check a file.
 
-        Raises
-        ------
-        InvalidSetting
-            If it cannot be read, is not TOML, or a key is unknown, missing or has a value that cannot be used. The
-            message names the file, the key and the value.
+        Raises `InvalidSetting`, which names the file, the key and the value, if it cannot be read, is not TOML, or a
+        key is unknown, missing or has a value that cannot be used.
         """
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -63,7 +73,7 @@ class SettingsFile(BaseModel):
     @classmethod
     def parse(cls, content: dict[str, Any], path: Path) -> Self:
         """Check what a file at some path says; as `read`."""
-        known = [name.replace("_", "-") for name in cls.model_fields]
+        known = [kebab(name) for name in cls.model_fields]
         try:
             checked = cls.model_validate(content)
         except ValidationError as error:

@@ -10,7 +10,15 @@ import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from fedmunkey.common.deletion import DeletionRequest, Records, Subject, Target
+from fedmunkey.common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    FORMER_OFFICER,
+    DeletionRequest,
+    Records,
+    Subject,
+    Target,
+    requester_of,
+)
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.signing.canonical import canonical_json, take
 from fedmunkey.common.signing.dsse import Envelope
@@ -28,22 +36,9 @@ KINDS = ("records", "subject", "site")
 class RequestTerms:
     """What a signed request says.
 
-    Attributes
-    ----------
-    request_id, requester : str
-        As in the request.
-    federation : str
-        Which federation it is meant for (`FederationSecret.federation_id`).
-    kind : str
-        Of the target: `records`, `subject` or `site`.
-    site : str
-        The target's site; empty where it addresses every site.
-    count : int
-        References in the target.
-    target : bytes
-        32-byte digest of the target (`target_digest`).
-    issued, expires : datetime
-        From when to before when sites may carry it out.
+    `federation` is `FederationSecret.federation_id`. Of the target there are its kind (`records`, `subject` or
+    `site`), its site (empty where it addresses every one), how many references it has and its 32-byte digest
+    (`target_digest`). Sites may carry the request out from `issued` to before `expires`.
     """
 
     request_id: str
@@ -71,10 +66,7 @@ class RequestTerms:
     def check_time(self, now: datetime) -> None:
         """Check that the request may be carried out now; the requester's clock may be ahead by `CLOCK_SKEW_SECONDS`.
 
-        Raises
-        ------
-        InvalidProof
-            If it has expired, or is dated in the future.
+        Raises `InvalidProof` if it has expired, or is dated in the future.
         """
         if now >= self.expires:
             raise InvalidProof(f"expired: the request could be carried out until {write_time(self.expires)}")
@@ -127,7 +119,7 @@ def read_terms(envelope: Envelope) -> RequestTerms:
         raise InvalidProof("a signed request is not one that this version knows")
     terms = RequestTerms(
         request_id=request_id,
-        requester=requester,
+        requester=requester_of(requester),
         federation=federation,
         kind=statement.subject,
         site=site,
@@ -141,45 +133,62 @@ def read_terms(envelope: Envelope) -> RequestTerms:
     return terms
 
 
-def read_signed(request: DeletionRequest) -> tuple[Envelope, RequestTerms]:
-    """Return a signed request's envelope and terms, after checking that they describe the request.
+@dataclass(frozen=True)
+class OpenedRequest:
+    """A request with what its requester signed, opened once where it comes in and handed on from there.
 
-    Who signed it is not checked.
-
-    Raises
-    ------
-    InvalidProof
-        If it bears no signature, or one over something else.
+    Who signed it is not checked. The envelope is there where the signature can be read, the terms where they describe
+    the request; otherwise `fault` says why they do not: unsigned, altered, or what cannot be read.
     """
-    if not request.signature:
-        raise InvalidProof("unsigned: the request bears no signature")
-    envelope = read_envelope(request.signature)
-    terms = read_terms(envelope)
-    terms.check_describes(request)
-    return envelope, terms
 
+    request: DeletionRequest
+    envelope: Envelope | None = None
+    terms: RequestTerms | None = None
+    fault: str = ""
 
-def request_digest(request: DeletionRequest) -> bytes:
-    """Return the 32 bytes by which receipts name a request: SHA-256 of what was signed.
+    @classmethod
+    def of(cls, request: DeletionRequest) -> OpenedRequest:
+        """Open a request; one that bears no signature, or a wrong one, is opened as well."""
+        if not request.signature:
+            return cls(request, fault="unsigned: the request bears no signature")
+        envelope = None
+        try:
+            envelope = read_envelope(request.signature)
+            terms = read_terms(envelope)
+            terms.check_describes(request)
+        except InvalidProof as error:
+            return cls(request, envelope, fault=str(error))
+        return cls(request, envelope, terms)
 
-    A request that bears no signature, or none that can be read, has a digest of its own contents instead.
-    """
-    if (signed := signature_digest(request.signature)) is not None:
-        return signed
-    kind, site, _ = _parts(request.target)
-    unsigned = {
-        "type": "urn:fedmunkey:unsigned-request:v1",
-        "requestId": request.request_id,
-        "requester": request.requester,
-        "kind": kind,
-        "site": site,
-        "target": target_digest(request.target).hex(),
-    }
-    return hashlib.sha256(canonical_json(unsigned)).digest()
+    def signed(self) -> tuple[Envelope, RequestTerms]:
+        """Return the envelope and the terms; raises `InvalidProof` if the request does not bear both."""
+        if self.envelope is None or self.terms is None:
+            raise InvalidProof(self.fault)
+        return self.envelope, self.terms
+
+    @property
+    def digest(self) -> bytes:
+        """The 32 bytes by which receipts name the request: SHA-256 of what was signed.
+
+        A request that bears no signature, or none that can be read, has a digest of its own contents instead.
+        """
+        if self.envelope is not None:
+            return hashlib.sha256(self.envelope.payload).digest()
+        kind, site, _ = _parts(self.request.target)
+        requester = self.request.requester
+        unsigned = {
+            "type": "urn:fedmunkey:unsigned-request:v1",
+            "requestId": self.request.request_id,
+            "requester": FORMER_OFFICER if requester == DATA_PROTECTION_OFFICER else requester,
+            "kind": kind,
+            "site": site,
+            "target": target_digest(self.request.target).hex(),
+        }
+        return hashlib.sha256(canonical_json(unsigned)).digest()
 
 
 def signature_digest(signature: bytes) -> bytes | None:
-    """Return SHA-256 of what a request's signature is over; None if it bears none, or none that can be read."""
+    """Return the digest of a request by its signature alone; None if it bears none, or none that can be read."""
     try:
         return hashlib.sha256(read_envelope(signature).payload).digest()
     except InvalidProof:

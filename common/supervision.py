@@ -17,8 +17,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import IO
+from typing import IO, cast
 
 from fedmunkey.common.errors import ProcessNotStarted
 from fedmunkey.common.stop_signals import LOOK_SECONDS
@@ -43,18 +44,9 @@ Say = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class Child:
-    """A program that is to be kept running.
+    """A program that is to be kept running, in an environment that is set beside this process's own.
 
-    Attributes
-    ----------
-    name : str
-        What log lines call it.
-    command : sequence of str
-        The program and its words.
-    ready : str
-        What a line of its output holds once it serves.
-    environment : mapping
-        Set beside this process's own.
+    Log lines call it by its name; `ready` is what a line of its output holds once it serves.
     """
 
     name: str
@@ -77,27 +69,10 @@ class _Running:
     waits: Iterator[float] = field(default_factory=lambda: pauses(jitter()))
 
 
-@dataclass(frozen=True)
-class _Event:
-    """What happened: a process said that it serves (code is None), or it ended."""
-
-    process: subprocess.Popen[str]
-    code: int | None = None
-
-
 class Supervisor:
-    """Keeps children running until it is told to stop.
+    """Keeps children, which start in their order and stop in the reverse one, running until it is told to stop.
 
-    Parameters
-    ----------
-    children : sequence of Child
-        In the order in which they start; they stop in the reverse order.
-    say : callable, optional
-        Takes what they print; stderr of this process by default.
-    start_seconds, grace_seconds : float
-        As the constants of this module.
-    on_ready : callable, optional
-        Called once, when all of them serve.
+    What they print goes to `say`, or else to stderr of this process. `on_ready` is called once, when all of them serve.
     """
 
     def __init__(
@@ -114,20 +89,19 @@ class Supervisor:
         self._start_seconds = start_seconds
         self._grace_seconds = grace_seconds
         self._on_ready = on_ready
-        self._events: SimpleQueue[_Event | None] = SimpleQueue()
+        # What has happened, as what is to be done about it in the thread of `run`.
+        self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stopping = False
 
     def stop(self) -> None:
         """Have `run` stop all children and return; may be called from a signal handler and from any thread."""
-        self._events.put(None)
+        self._events.put(self._note_stop)
 
     def run(self) -> None:
         """Start the children one after the other and keep them running until `stop` is called.
 
-        Raises
-        ------
-        ProcessNotStarted
-            If a child ends, or does not serve in time, before it has served once; all others are stopped.
+        Raises `ProcessNotStarted` if a child ends, or does not serve in time, before it has served once; all others are
+        stopped.
         """
         try:
             for running in self._children:
@@ -163,28 +137,25 @@ class Supervisor:
         # What a child has started may keep its output open after it has ended, so the end is waited for by itself.
         reader = threading.Thread(target=self._read, args=(running, process), daemon=True)
         reader.start()
-        threading.Thread(target=self._wait_for, args=(process, reader), daemon=True).start()
+        threading.Thread(target=self._wait_for, args=(running, process, reader), daemon=True).start()
 
     def _read(self, running: _Running, process: subprocess.Popen[str]) -> None:
-        stdout: IO[str] | None = process.stdout
-        if stdout is None:
-            return
         waiting = True
-        with stdout:
-            for line in stdout:
+        with cast(IO[str], process.stdout) as lines:
+            for line in lines:
                 text = line.rstrip("\n")
                 if text.strip():
                     running.last_line = text.strip()
                 self._say(running.child.name, text)
                 if waiting and running.child.ready in text:
                     waiting = False
-                    self._events.put(_Event(process))
+                    self._events.put(partial(self._note_serving, running, process))
 
-    def _wait_for(self, process: subprocess.Popen[str], reader: threading.Thread) -> None:
+    def _wait_for(self, running: _Running, process: subprocess.Popen[str], reader: threading.Thread) -> None:
         code = process.wait()
         # Its last words say why; what it has started may go on talking.
         reader.join(_LAST_WORDS_SECONDS)
-        self._events.put(_Event(process, code))
+        self._events.put(partial(self._note_end, running, process, code))
 
     def _take_next(self) -> None:
         """Wait for the next thing to happen, or to be due, and do what follows from it."""
@@ -193,14 +164,8 @@ class Supervisor:
             left = max(0.0, min(times) - time.monotonic()) if times else LOOK_SECONDS
             event = self._events.get(timeout=min(left, LOOK_SECONDS))
         except Empty:
-            self._do_what_is_due()
-            return
-        if event is None:
-            self._stopping = True
-            return
-        for running in self._children:
-            if running.process is event.process:
-                self._note(running, event)
+            event = self._do_what_is_due
+        event()
 
     def _due(self, running: _Running) -> float | None:
         """Return when something must be done about a child that says nothing."""
@@ -224,21 +189,26 @@ class Supervisor:
                 running.last_line = f"it did not serve within {self._start_seconds:.0f} s"
                 running.started = moment
 
-    def _note(self, running: _Running, event: _Event) -> None:
-        name, lasted = running.child.name, time.monotonic() - running.started
-        if event.code is None:
+    def _note_stop(self) -> None:
+        self._stopping = True
+
+    def _note_serving(self, running: _Running, process: subprocess.Popen[str]) -> None:
+        # One that has ended meanwhile may have said so before.
+        if running.process is process:
             running.serves = running.has_served = True
-            logger.info("%s: serves after %.1f s", name, lasted)
-            return
-        _kill_group(event.process)
+            logger.info("%s: serves after %.1f s", running.child.name, time.monotonic() - running.started)
+
+    def _note_end(self, running: _Running, process: subprocess.Popen[str], code: int) -> None:
+        name, lasted = running.child.name, time.monotonic() - running.started
+        _kill_group(process)
         running.process, served, running.serves = None, running.serves, False
         if not running.has_served:
-            raise ProcessNotStarted(f"{name} did not start, it {_ending(event.code)}: {running.last_line}")
+            raise ProcessNotStarted(f"{name} did not start, it {_ending(code)}: {running.last_line}")
         if served and lasted > _STEADY_SECONDS:
             running.waits = pauses(jitter())
         pause = next(running.waits)
         running.restart_at = time.monotonic() + pause
-        logger.warning("%s: %s after %.1f s; starting it again in %.1f s", name, _ending(event.code), lasted, pause)
+        logger.warning("%s: %s after %.1f s; starting it again in %.1f s", name, _ending(code), lasted, pause)
 
     def _end(self, running: _Running) -> None:
         process = running.process
@@ -252,6 +222,14 @@ class Supervisor:
         _kill_group(process)
         process.wait()
         logger.info("%s: stopped", running.child.name)
+
+
+def own_program(module: str, *words: str) -> list[str]:
+    """Return the command that runs the `main` of one of this project's modules with this interpreter.
+
+    With `-P`, no file of the working directory is taken for a module, whatever its name is.
+    """
+    return [sys.executable, "-P", "-c", f"from {module} import main; main()", *words]
 
 
 def print_line(name: str, line: str) -> None:

@@ -22,15 +22,10 @@ _library: torch.library.Library | None = None
 
 
 def import_torchvision() -> ModuleType:
-    """Return the torchvision package, imported at most once.
+    """Return the torchvision package, imported at most once; raises `ModuleNotFoundError` if it is not installed.
 
     Where the compiled extension cannot load, the schemas of the two operators that torchvision's Python code registers
     against are defined first. Calling those operators then fails as it would without them.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If torchvision is not installed.
     """
     global _library
     if "torchvision" not in sys.modules and _library is None and not _extension_loads():

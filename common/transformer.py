@@ -14,12 +14,8 @@ def packed_mask(image_tokens: int, members: int, device: torch.device | None = N
     """Say which token may attend to which when members share one image computation.
 
     Image tokens attend to image tokens only. A member's tokens attend to the image tokens and to the member itself,
-    never to another member, so each member's result is what a pass with that member alone gives.
-
-    Returns
-    -------
-    Tensor
-        Boolean, (image_tokens + 2 * members) squared; True at [i, j] lets token i attend to token j.
+    never to another member, so each member's result is what a pass with that member alone gives. The mask is boolean,
+    (image_tokens + 2 * members) squared; True at [i, j] lets token i attend to token j.
     """
     size = image_tokens + MEMBER_TOKENS * members
     mask = torch.zeros(size, size, dtype=torch.bool, device=device)
@@ -30,15 +26,7 @@ def packed_mask(image_tokens: int, members: int, device: torch.device | None = N
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block (Dosovitskiy et al. 2021, section 3.1): attention, then a two-layer MLP.
-
-    Parameters
-    ----------
-    width : int
-        Numbers in a token.
-    heads : int
-        Attention heads; divides `width`.
-    """
+    """Pre-norm transformer block (Dosovitskiy et al. 2021, section 3.1): attention, then a two-layer MLP."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -53,12 +41,10 @@ class Block(nn.Module):
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, *, shared: int = 0, rows: slice = slice(None)
     ) -> Tensor:
-        """Update some tokens; the others serve as keys and values only.
+        """Update some of (B, T, width) tokens, (B, updated tokens, width); the others serve as keys and values only.
 
         Parameters
         ----------
-        tokens : Tensor
-            (B, T, width).
         mask : Tensor, optional
             Boolean (T, T), True where attention is allowed; without it all tokens see all tokens.
         shared : int
@@ -66,11 +52,6 @@ class Block(nn.Module):
             are spared the mask, which makes attention slow.
         rows : slice
             Which tokens to update. A last block leaves out what nothing reads.
-
-        Returns
-        -------
-        Tensor
-            (B, updated tokens, width).
         """
         normed = self.attention_norm(tokens)
         updated = tokens[:, rows]
@@ -99,17 +80,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = Non
 
 
 class PatchEmbedding(nn.Module):
-    """Trainable patch embedding of 8-bit images with fixed normalisation to [-1, 1].
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Channels, height and width of the images.
-    patch : int
-        Side of a patch; divides height and width.
-    width : int
-        Numbers in a token.
-    """
+    """Trainable patch embedding of 8-bit images with fixed normalisation to [-1, 1]."""
 
     def __init__(self, shape: tuple[int, int, int], patch: int, width: int) -> None:
         super().__init__()
@@ -135,15 +106,7 @@ class PatchEmbedding(nn.Module):
 
 
 class FeatureEmbedding(nn.Module):
-    """Projection of a frozen encoder's feature tokens, each layer-normalised by itself.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Feature tokens of one image and numbers in each.
-    width : int
-        Numbers in a token of the transformer.
-    """
+    """Projection of a frozen encoder's feature tokens, (tokens, size) an image, each layer-normalised by itself."""
 
     def __init__(self, shape: tuple[int, int], width: int) -> None:
         super().__init__()

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from fedmunkey.common import command_line
 from fedmunkey.common.deletion import utc_now
 from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.options import JsonOption
 from fedmunkey.common.signing.keys import PublicKey
-from fedmunkey.common.signing.statements import write_time
 from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
 
 FILE_NAME = "trust.json"
@@ -21,7 +20,6 @@ FILE_NAME = "trust.json"
 _InOption = Annotated[
     Path, typer.Option("--in", help=f"The file of trusted keys, or a folder that has it as {FILE_NAME}.")
 ]
-_JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 _DATE = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"]
 
 
@@ -66,35 +64,18 @@ def add(
     typer.echo(f"{path}: trusts key {key.key_id[:16]} of {name} as {role}")
 
 
-def show(where: _InOption = Path(FILE_NAME), as_json: _JsonOption = False) -> None:
+def show(where: _InOption = Path(FILE_NAME), as_json: JsonOption = False) -> None:
     """List the keys that are trusted, and those that were revoked.
 
     Example: PROGRAM trust show --in trust.json
     """
     keys = TrustedKeys.read(_path(where)).keys
-    times = [[None if time is None else write_time(time) for time in (key.start, key.end, key.revoked)] for key in keys]
-    if as_json:
-        command_line.print_json(
-            [
-                {
-                    "name": key.name,
-                    "role": key.role.value,
-                    "key": key.key.raw.hex(),
-                    "key_id": key.key.key_id,
-                    "from": start,
-                    "until": end,
-                    "revoked": revoked,
-                }
-                for key, (start, end, revoked) in zip(keys, times, strict=True)
-            ]
-        )
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "role", "key id", "from", "until", "revoked"):
-        table.add_column(column, no_wrap=True)
-    for key, row in zip(keys, times, strict=True):
-        table.add_row(key.name, key.role.value, key.key.key_id[:16], *(time or "" for time in row))
-    command_line.print_table(table)
+    documents = [{**key.document(), "key_id": key.key.key_id} for key in keys]
+    table = command_line.plain_table("name", "role", "key id", "from", "until", "revoked")
+    for shown in documents:
+        times = (shown[time] or "" for time in ("from", "until", "revoked"))
+        table.add_row(shown["name"], shown["role"], shown["key_id"][:16], *times)
+    command_line.show(documents, as_json, table)
 
 
 def revoke(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.private_files import replace_file
 from fedmunkey.common.signing.canonical import parse_json, take
 from fedmunkey.common.signing.dsse import Envelope
 from fedmunkey.common.signing.keys import PublicKey
@@ -38,19 +39,9 @@ class Role(StrEnum):
 class TrustedKey:
     """One key.
 
-    Attributes
-    ----------
-    name : str
-        Of the site for `SITE`; otherwise for people only.
-    role : Role
-        What it may sign.
-    key : PublicKey
-        The key itself.
-    start, end : datetime, optional
-        What it signs must be dated from `start` to before `end`; None for no bound.
-    revoked : datetime, optional
-        When trust was withdrawn. Nothing that a revoked key signed is believed, whatever its date: whoever stole the
-        key chooses the date. A key that was merely replaced has an `end`.
+    `name` is that of the site for `SITE`, otherwise for people only. What the key signs must be dated from `start` to
+    before `end`; None is no bound. Nothing that a revoked key signed is believed, whatever its date: whoever stole the
+    key chooses the date. A key that was merely replaced has an `end`.
     """
 
     name: str
@@ -59,6 +50,16 @@ class TrustedKey:
     start: datetime | None = None
     end: datetime | None = None
     revoked: datetime | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return the key as the file has it, JSON-ready."""
+        times = {"from": self.start, "until": self.end, "revoked": self.revoked}
+        return {
+            "name": self.name,
+            "role": self.role.value,
+            "key": self.key.raw.hex(),
+            **{name: None if time is None else write_time(time) for name, time in times.items()},
+        }
 
     def check(self, at: datetime) -> None:
         """Check that the key may have signed something dated `at`; raises `InvalidProof` with the reason."""
@@ -84,26 +85,9 @@ class TrustedKeys:
     def verify(self, envelope: Envelope, role: Role, at: datetime, name: str | None = None) -> tuple[TrustedKey, ...]:
         """Check an envelope against the keys of a role.
 
-        Parameters
-        ----------
-        envelope : Envelope
-            What was signed.
-        role : Role
-            What its signers must be.
-        at : datetime
-            The date that it bears.
-        name : str, optional
-            Whose keys they must be; anyone's in that role by default.
-
-        Returns
-        -------
-        tuple of TrustedKey
-            The keys that signed it.
-
-        Raises
-        ------
-        InvalidProof
-            If any of its signatures is wrong, by a key that is not trusted for this, or by one that was not valid.
+        `at` is the date that it bears, `name` whose keys they must be; anyone's in that role by default. The keys that
+        signed it are returned. Raises `InvalidProof` if any of its signatures is wrong, by a key that is not trusted
+        for this, or by one that was not valid.
         """
         allowed = {key.key.key_id: key for key in self.of(role, name)}
         envelope.verify({key_id: key.key for key_id, key in allowed.items()})
@@ -123,10 +107,7 @@ class TrustedKeys:
     def revoke(self, key_id: str, at: datetime) -> TrustedKeys:
         """Return these with one key revoked; it is named by its id or the first 8 or more digits of it.
 
-        Raises
-        ------
-        InvalidProof
-            If no key, or more than one, has such an id.
+        Raises `InvalidProof` if no key, or more than one, has such an id.
         """
         found = [key for key in self.keys if len(key_id) >= 8 and key.key.key_id.startswith(key_id)]
         if len(found) != 1:
@@ -141,10 +122,7 @@ class TrustedKeys:
     def read(cls, path: Path) -> TrustedKeys:
         """Read a file that `write` wrote.
 
-        Raises
-        ------
-        InvalidProof
-            If it cannot be read, can be written by others than its owner, or is not such a file.
+        Raises `InvalidProof` if it cannot be read, can be written by others than its owner, or is not such a file.
         """
         try:
             with path.open("rb") as file:
@@ -169,23 +147,8 @@ class TrustedKeys:
 
     def write(self, path: Path) -> None:
         """Write the keys, in place of a file that is there, all or nothing."""
-        lines = json.dumps({"keys": [_document(key) for key in self.keys]}, indent=2, ensure_ascii=False)
-        beside = path.with_name(f"{path.name}.{os.getpid()}")
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), "w") as file:
-            file.write(lines + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-
-
-def _document(key: TrustedKey) -> dict[str, Any]:
-    times = {"from": key.start, "until": key.end, "revoked": key.revoked}
-    return {
-        "name": key.name,
-        "role": key.role.value,
-        "key": key.key.raw.hex(),
-        **{name: None if time is None else write_time(time) for name, time in times.items()},
-    }
+        lines = json.dumps({"keys": [key.document() for key in self.keys]}, indent=2, ensure_ascii=False)
+        replace_file(path, f"{lines}\n".encode())
 
 
 def _read_key(item: Any, what: str) -> TrustedKey:

@@ -27,11 +27,8 @@ T = TypeVar("T")
 def pauses(draw: Draw | None = None) -> Iterator[float]:
     """Yield the seconds to wait between attempts: each twice the one before, up to a limit.
 
-    Parameters
-    ----------
-    draw : callable, optional
-        Draws each pause between 0 and that ("full jitter", Brooker 2015, Exponential Backoff And Jitter), so that
-        a thousand sites that lost their connection at once do not come back at once.
+    With `draw`, each is drawn between 0 and that ("full jitter", Brooker 2015, Exponential Backoff And Jitter), so that
+    a thousand sites that lost their connection at once do not come back at once.
     """
     pause = _FIRST_PAUSE
     while True:
@@ -54,23 +51,9 @@ def wait_for_service(
 ) -> T:
     """Try until the deletion service answers, saying so while it does not.
 
-    Parameters
-    ----------
-    attempt : callable
-        What is to be done; raises `ServiceUnavailable` where the service cannot be reached.
-    patience : float
-        Seconds after which to give up.
-    wait : callable
-        Waits between two attempts.
-    draw : callable, optional
-        As for `pauses`.
-    on_wait : callable, optional
-        Called before each wait with one line that says why and how long it has been.
-
-    Raises
-    ------
-    ServiceUnavailable
-        If the service is still out of reach after `patience` seconds.
+    `attempt` raises `ServiceUnavailable` where the service cannot be reached; `draw` is as for `pauses`. Before each
+    wait, `on_wait` is called with one line that says why and how long it has been. Raises `ServiceUnavailable` if the
+    service is still out of reach after `patience` seconds.
     """
     waited = 0.0
     for pause in pauses(draw):

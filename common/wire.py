@@ -6,7 +6,7 @@ this version understands: neither side may guess what is to be forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -25,7 +25,6 @@ from fedmunkey.common.deletion import (
     WholeSite,
 )
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.log_heads import LogProof, LogUpdate
 from fedmunkey.common.signing.statements import read_envelope
 from fedmunkey.protos import deletion_pb2
@@ -33,18 +32,11 @@ from fedmunkey.protos import deletion_pb2
 MESSAGE_BYTES = 64 * 2**20
 """Size of the largest message that either side accepts."""
 
-MAXIMUM_REFERENCES = 1_000_000
-"""Records that one request may name; each takes 34 bytes, so an order or a status always fits into one message."""
+MAXIMUM_REFERENCES = 10_000
+"""Records that one request may name; whoever wants more forgotten makes several requests."""
 
 MAXIMUM_PAGE = 1000
 """Requests that one page may have."""
-
-_GUARANTEES = {
-    Guarantee.EXACT: deletion_pb2.GUARANTEE_EXACT,
-    Guarantee.CERTIFIED: deletion_pb2.GUARANTEE_CERTIFIED,
-    Guarantee.EMPIRICAL: deletion_pb2.GUARANTEE_EMPIRICAL,
-}
-_GUARANTEES_FROM_WIRE = {int(number): guarantee for guarantee, number in _GUARANTEES.items()}
 
 _STATES = {
     SiteState.PENDING: deletion_pb2.SITE_STATE_PENDING,
@@ -69,14 +61,8 @@ _REQUEST_STATES: dict[RequestState | None, deletion_pb2.RequestState] = {
 _REQUEST_STATES_FROM_WIRE = {int(number): state for state, number in _REQUEST_STATES.items()}
 
 
-def check_fits_into_message(request: DeletionRequest) -> None:
-    """Check that a request can be carried to the sites.
-
-    Raises
-    ------
-    InvalidDeletion
-        If it names more than `MAXIMUM_REFERENCES` records.
-    """
+def check_size(request: DeletionRequest) -> None:
+    """Check that a request may be made; raises `InvalidDeletion` if it names more than `MAXIMUM_REFERENCES` records."""
     if isinstance(request.target, Records) and len(request.target.references) > MAXIMUM_REFERENCES:
         raise InvalidDeletion(
             f"a request names {len(request.target.references)} records; "
@@ -92,7 +78,6 @@ def check_page_size(size: int) -> None:
 
 def request_to_wire(request: DeletionRequest) -> deletion_pb2.DeletionRequest:
     """Write a request; the references of records are in ascending order, so equal requests have equal bytes."""
-    check_fits_into_message(request)
     with writing("a deletion request"):
         message = deletion_pb2.DeletionRequest(
             request_id=request.request_id, requester=request.requester, signature=request.signature
@@ -109,13 +94,7 @@ def request_to_wire(request: DeletionRequest) -> deletion_pb2.DeletionRequest:
 
 
 def request_from_wire(message: deletion_pb2.DeletionRequest) -> DeletionRequest:
-    """Read a request.
-
-    Raises
-    ------
-    InvalidDeletion
-        If it has no target, or a part of it is missing or of the wrong length.
-    """
+    """Read a request; raises `InvalidDeletion` if it has no target, or a part is missing or of the wrong length."""
     kind = message.WhichOneof("target")
     target: Records | Subject | WholeSite
     if kind == "records":
@@ -140,76 +119,23 @@ def order_from_wire(message: deletion_pb2.DeletionOrder) -> DeletionOrder:
     return DeletionOrder(message.number, message.site, request_from_wire(message.request))
 
 
-def joined(stream: Iterable[deletion_pb2.WatchResponse]) -> Iterator[tuple[DeletionOrder, int]]:
-    """Read orders from a stream, putting together those that come in parts, each with the bytes that it took.
-
-    Raises
-    ------
-    InvalidDeletion
-        As `request_from_wire`, and if a part of an order is missing.
-    """
-    whole: deletion_pb2.DeletionOrder | None = None
-    size = 0
-    for answer in stream:
-        size += answer.ByteSize()
-        if whole is None:
-            whole = answer.order
-        elif (whole.number, whole.site) != (answer.order.number, answer.order.site):
-            raise InvalidDeletion(f"a part of order {whole.number} is missing; watch the orders again")
-        else:
-            whole.request.records.references.extend(answer.order.request.records.references)
-        if not answer.more:
-            yield order_from_wire(whole), size
-            whole, size = None, 0
-
-
 def acknowledgement_to_wire(acknowledgement: Acknowledgement) -> deletion_pb2.Acknowledgement:
     """Write a site's answer."""
-    _check_losses(acknowledgement)
     with writing("an acknowledgement"):
         return deletion_pb2.Acknowledgement(
-            number=acknowledgement.number,
-            site=acknowledgement.site,
-            request_id=acknowledgement.request_id,
-            state=_STATES[acknowledgement.state],
-            records=acknowledgement.records,
-            entries=acknowledgement.entries,
-            guarantee=_GUARANTEES[acknowledgement.guarantee],
-            seconds=acknowledgement.seconds,
-            reason=acknowledgement.reason,
-            record_loss=_loss_to_wire(acknowledgement.record_loss),
-            subject_loss=_loss_to_wire(acknowledgement.subject_loss),
-            receipt=acknowledgement.receipt,
+            site=acknowledgement.site, document=acknowledgement.to_json(), receipt=acknowledgement.receipt
         )
 
 
 def acknowledgement_from_wire(message: deletion_pb2.Acknowledgement) -> Acknowledgement:
     """Read a site's answer.
 
-    Raises
-    ------
-    InvalidDeletion
-        If its state or guarantee is missing, or one that this version does not know; if it is certified and does not
-        say what remains, or says it and is not certified.
+    Raises `InvalidDeletion` if it is none that a site can give, or if it is of another site than the message says: who
+    may answer is decided by what the message says.
     """
-    guarantee = _GUARANTEES_FROM_WIRE.get(message.guarantee)
-    if guarantee is None:
-        raise InvalidDeletion(f"an acknowledgement has an unknown guarantee ({int(message.guarantee)})")
-    acknowledgement = Acknowledgement(
-        number=message.number,
-        site=message.site,
-        request_id=message.request_id,
-        state=_state_from_wire(message.state),
-        records=message.records,
-        entries=message.entries,
-        guarantee=guarantee,
-        seconds=message.seconds,
-        reason=message.reason,
-        record_loss=_loss_from_wire(message.record_loss) if message.HasField("record_loss") else None,
-        subject_loss=_loss_from_wire(message.subject_loss) if message.HasField("subject_loss") else None,
-        receipt=message.receipt,
-    )
-    _check_losses(acknowledgement)
+    acknowledgement = Acknowledgement.from_json(message.document, message.receipt)
+    if acknowledgement.site != message.site:
+        raise InvalidDeletion(f"an acknowledgement of site {message.site!r} holds one of {acknowledgement.site!r}")
     return acknowledgement
 
 
@@ -308,42 +234,10 @@ def log_update_from_wire(message: deletion_pb2.GetLogHeadResponse) -> LogUpdate 
     )
 
 
-def _loss_to_wire(loss: PrivacyLoss | None) -> deletion_pb2.PrivacyLoss | None:
-    if loss is None:
-        return None
-    return deletion_pb2.PrivacyLoss(epsilon=loss.epsilon, delta=loss.delta, records=loss.records)
-
-
-def _loss_from_wire(message: deletion_pb2.PrivacyLoss) -> PrivacyLoss:
-    return PrivacyLoss(message.epsilon, message.delta, message.records)
-
-
-def _check_losses(acknowledgement: Acknowledgement) -> None:
-    """Check that an answer bounds what remains if, and only if, it is certified; raises `InvalidDeletion` if not."""
-    losses = [loss for loss in (acknowledgement.record_loss, acknowledgement.subject_loss) if loss is not None]
-    certified = acknowledgement.guarantee is Guarantee.CERTIFIED
-    if len(losses) != (2 if certified else 0):
-        raise InvalidDeletion(
-            f"an acknowledgement is {acknowledgement.guarantee} and has {len(losses)} privacy losses; a certified one "
-            "has those of a record and of a subject, others have none"
-        )
-    for loss in losses:
-        # Not a number is not at least 0 either.
-        if not loss.epsilon >= 0 or not 0 <= loss.delta < 1 or loss.records < 1:
-            raise InvalidDeletion(
-                f"an acknowledgement has a privacy loss of epsilon = {loss.epsilon}, delta = {loss.delta} for "
-                f"{loss.records} records; epsilon is at least 0, delta from 0 to below 1, records at least 1"
-            )
-    if certified and losses[0].records != 1:
-        raise InvalidDeletion(
-            f"an acknowledgement gives the privacy loss of {losses[0].records} records as that of one"
-        )
-
-
 def _state_from_wire(number: int) -> SiteState:
     state = _STATES_FROM_WIRE.get(number)
     if state is None:
-        raise InvalidDeletion(f"a site's answer has an unknown state ({int(number)})")
+        raise InvalidDeletion(f"a site's part has an unknown state ({int(number)})")
     return state
 
 

@@ -10,13 +10,6 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class Guarantee(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    GUARANTEE_UNSPECIFIED: _ClassVar[Guarantee]
-    GUARANTEE_EXACT: _ClassVar[Guarantee]
-    GUARANTEE_CERTIFIED: _ClassVar[Guarantee]
-    GUARANTEE_EMPIRICAL: _ClassVar[Guarantee]
-
 class SiteState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     SITE_STATE_UNSPECIFIED: _ClassVar[SiteState]
@@ -37,10 +30,6 @@ class RequestState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REQUEST_STATE_PARTIAL: _ClassVar[RequestState]
     REQUEST_STATE_REFUSED: _ClassVar[RequestState]
     REQUEST_STATE_OVERDUE: _ClassVar[RequestState]
-GUARANTEE_UNSPECIFIED: Guarantee
-GUARANTEE_EXACT: Guarantee
-GUARANTEE_CERTIFIED: Guarantee
-GUARANTEE_EMPIRICAL: Guarantee
 SITE_STATE_UNSPECIFIED: SiteState
 SITE_STATE_PENDING: SiteState
 SITE_STATE_ERASED: SiteState
@@ -91,43 +80,15 @@ class DeletionOrder(_message.Message):
     request: DeletionRequest
     def __init__(self, number: _Optional[int] = ..., site: _Optional[str] = ..., request: _Optional[_Union[DeletionRequest, _Mapping]] = ...) -> None: ...
 
-class PrivacyLoss(_message.Message):
-    __slots__ = ("epsilon", "delta", "records")
-    EPSILON_FIELD_NUMBER: _ClassVar[int]
-    DELTA_FIELD_NUMBER: _ClassVar[int]
-    RECORDS_FIELD_NUMBER: _ClassVar[int]
-    epsilon: float
-    delta: float
-    records: int
-    def __init__(self, epsilon: _Optional[float] = ..., delta: _Optional[float] = ..., records: _Optional[int] = ...) -> None: ...
-
 class Acknowledgement(_message.Message):
-    __slots__ = ("number", "site", "request_id", "state", "records", "entries", "guarantee", "seconds", "reason", "record_loss", "subject_loss", "receipt")
-    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("site", "document", "receipt")
     SITE_FIELD_NUMBER: _ClassVar[int]
-    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
-    STATE_FIELD_NUMBER: _ClassVar[int]
-    RECORDS_FIELD_NUMBER: _ClassVar[int]
-    ENTRIES_FIELD_NUMBER: _ClassVar[int]
-    GUARANTEE_FIELD_NUMBER: _ClassVar[int]
-    SECONDS_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
-    RECORD_LOSS_FIELD_NUMBER: _ClassVar[int]
-    SUBJECT_LOSS_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
-    number: int
     site: str
-    request_id: str
-    state: SiteState
-    records: int
-    entries: int
-    guarantee: Guarantee
-    seconds: float
-    reason: str
-    record_loss: PrivacyLoss
-    subject_loss: PrivacyLoss
+    document: str
     receipt: bytes
-    def __init__(self, number: _Optional[int] = ..., site: _Optional[str] = ..., request_id: _Optional[str] = ..., state: _Optional[_Union[SiteState, str]] = ..., records: _Optional[int] = ..., entries: _Optional[int] = ..., guarantee: _Optional[_Union[Guarantee, str]] = ..., seconds: _Optional[float] = ..., reason: _Optional[str] = ..., record_loss: _Optional[_Union[PrivacyLoss, _Mapping]] = ..., subject_loss: _Optional[_Union[PrivacyLoss, _Mapping]] = ..., receipt: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, site: _Optional[str] = ..., document: _Optional[str] = ..., receipt: _Optional[bytes] = ...) -> None: ...
 
 class SiteProgress(_message.Message):
     __slots__ = ("site", "number", "state", "acknowledgement", "acknowledged_at", "reason")
@@ -204,24 +165,20 @@ class ListResponse(_message.Message):
     def __init__(self, statuses: _Optional[_Iterable[_Union[RequestStatus, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
-    __slots__ = ("site", "after", "follow", "parts")
+    __slots__ = ("site", "after", "follow")
     SITE_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
-    PARTS_FIELD_NUMBER: _ClassVar[int]
     site: str
     after: int
     follow: bool
-    parts: bool
-    def __init__(self, site: _Optional[str] = ..., after: _Optional[int] = ..., follow: bool = ..., parts: bool = ...) -> None: ...
+    def __init__(self, site: _Optional[str] = ..., after: _Optional[int] = ..., follow: bool = ...) -> None: ...
 
 class WatchResponse(_message.Message):
-    __slots__ = ("order", "more")
+    __slots__ = ("order",)
     ORDER_FIELD_NUMBER: _ClassVar[int]
-    MORE_FIELD_NUMBER: _ClassVar[int]
     order: DeletionOrder
-    more: bool
-    def __init__(self, order: _Optional[_Union[DeletionOrder, _Mapping]] = ..., more: bool = ...) -> None: ...
+    def __init__(self, order: _Optional[_Union[DeletionOrder, _Mapping]] = ...) -> None: ...
 
 class AcknowledgeRequest(_message.Message):
     __slots__ = ("acknowledgement",)

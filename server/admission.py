@@ -18,9 +18,10 @@ from typing import Any
 import grpc
 from cryptography import x509
 
+from fedmunkey.common.call_errors import ending
 from fedmunkey.common.errors import InvalidIdentity, ServiceUnavailable
 from fedmunkey.common.identities.keys import UNREADABLE
-from fedmunkey.common.identities.member_names import MemberRole, member_of
+from fedmunkey.common.identities.member_names import member_of
 from fedmunkey.server.entitlements import Caller, may_call
 from fedmunkey.server.members import MemberRegister, serial_of
 from fedmunkey.server.refusals import Cause, Refusal, Refusals
@@ -43,17 +44,9 @@ class _Certified:
 class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Stands before the services of members; made and used within one event loop.
 
-    Parameters
-    ----------
-    register : MemberRegister
-        Says whose certificate is good.
-    addressed : callable
-        Takes a request id and a site's name; returns the request's requester and whether it is addressed to the site,
-        or None if there is no such request.
-    services : sequence of str
-        Full names of the services that it stands before; others, such as health checks, are open.
-    refusals : Refusals
-        Told of everybody who was turned away.
+    `addressed` takes a request id and a site's name; it returns the request's requester and whether it is addressed to
+    the site, or None if there is no such request. `services` are the full names of those that it stands before; others,
+    such as health checks, are open. `refusals` is told of everybody who was turned away.
     """
 
     def __init__(
@@ -150,7 +143,7 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         try:
             refusal = await loop.run_in_executor(self._threads, self._find_refusal, method, message, certified)
         except ServiceUnavailable as error:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+            await context.abort(*ending(error, "deletion service"))
             return
         if refusal is not None:
             await self._refuse(context, method, certified.caller, refusal)
@@ -195,7 +188,6 @@ def _certified(pem: bytes) -> _Certified:
     return _Certified(serial_of(certificate), Caller(role, name))
 
 
-def caller_of(context: Any) -> tuple[str, MemberRole, str]:
-    """Return the serial, role and name of the certificate at the other end; raises `InvalidIdentity`."""
-    certified = _certified(context.auth_context().get("x509_pem_cert", [b""])[0])
-    return certified.serial, certified.caller.role, certified.caller.name
+def serial_of_caller(context: Any) -> str:
+    """Return the serial of the certificate at the other end; raises `InvalidIdentity` if there is none."""
+    return _certified(context.auth_context().get("x509_pem_cert", [b""])[0]).serial

@@ -12,9 +12,9 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import FedmunkeyError
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.model_choice import choose_shape, first_model
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import Settings
 from fedmunkey.common.waiting import wait_for_service
 from fedmunkey.server.forgetting_strategy import ForgettingStrategy
@@ -39,11 +39,9 @@ def main(grid: Grid, context: Context) -> None:
 def run_federation(grid: Grid, settings: Settings) -> None:
     """Train for all rounds, opening each with the deletion service, and leave events and weights in `output-dir`.
 
-    Raises
-    ------
-    FedmunkeyError
-        If the settings, the identity or the first weights cannot be used, before anything is written; or if the
-        deletion service stays out of reach or no site can train, and then the reason is in the events as well.
+    Raises `FedmunkeyError` if the settings, the identity or the first weights cannot be used, before anything is
+    written; or if the deletion service stays out of reach or no site can train, and then the reason is in the events as
+    well.
     """
     shape = choose_shape(settings)
     model = first_model(settings, shape)
@@ -59,7 +57,7 @@ def run_federation(grid: Grid, settings: Settings) -> None:
                 lambda: service.open_round(number), patience=settings.deletion_patience, on_wait=record.note_waiting
             ),
             record=record,
-            fewest_examples=settings.fewest_permanent if settings.guarantee is Guarantee.EXACT else 0,
+            fewest_examples=Recipe.of(settings).fewest_examples,
         )
         try:
             strategy.start(grid, ArrayRecord(model.state_dict()), num_rounds=settings.num_rounds)

@@ -31,12 +31,7 @@ _FEDERATION_CHARACTERS = 64
 class CertificateAuthority:
     """What signs certificates.
 
-    Parameters
-    ----------
-    certificate : x509.Certificate
-        Its own, which members keep.
-    key : EllipticCurvePrivateKey
-        The key of that certificate.
+    Members keep its certificate.
     """
 
     def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
@@ -95,26 +90,10 @@ class CertificateAuthority:
     ) -> x509.Certificate:
         """Sign a certificate.
 
-        Parameters
-        ----------
-        key : EllipticCurvePublicKey
-            The member's.
-        role, name
-            Who it is.
-        start : datetime
-            When it is made; it is valid from a few minutes before.
-        hosts : sequence of str
-            Names and IP addresses at which the member is reached: the coordinator's. A certificate without any is no
-            server's, so that no site can pass for the coordinator.
-        days : float
-            How long it is valid, and no longer than the authority.
-
-        Raises
-        ------
-        InvalidIdentity
-            If a certificate cannot hold the name, or the authority has expired.
-        InvalidSetting
-            If a host is neither a name nor an address.
+        It is valid from a few minutes before `start`, and no longer than the authority. `hosts` are names and IP
+        addresses at which the member is reached: the coordinator's. A certificate without any is no server's, so that
+        no site can pass for the coordinator. Raises `InvalidIdentity` if a certificate cannot hold the name, or the
+        authority has expired. Raises `InvalidSetting` if a host is neither a name nor an address.
         """
         end = min(start + timedelta(days=days), self.certificate.not_valid_after_utc)
         if end <= start:

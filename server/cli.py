@@ -12,11 +12,13 @@ from typing import Annotated
 import typer
 
 from fedmunkey.common import command_line
-from fedmunkey.common.deletion_channel import DeletionChannel, is_loopback, split_address
+from fedmunkey.common.addresses import is_loopback, split_address
+from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.lazy_commands import lazy_group
 from fedmunkey.common.log_format import LogFormat
+from fedmunkey.common.options import JsonOption, ServiceOption
 from fedmunkey.common.settings import Settings
 from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
 from fedmunkey.common.trust_commands import trust_application
@@ -25,7 +27,7 @@ from fedmunkey.server import display, member_commands
 from fedmunkey.server.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.enrolment_server import Enrolments, EnrolmentServer
+from fedmunkey.server.enrolment_server import Joining, JoiningServer
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.ledger_due import DUE_DAYS, LONGEST_EXTENSION_DAYS
 from fedmunkey.server.log import TransparencyLog
@@ -38,7 +40,7 @@ from fedmunkey.server.proofs import CoordinatorProofs
 DEFAULT_ADDRESS: str = Settings.model_fields["deletion_service"].default
 
 # Training brings torch, whose import would slow down every other command.
-_LATER = {"up": "fedmunkey.server.deployment.up:up", "run": "fedmunkey.server.deployment.training:run"}
+_LATER = {"up": "fedmunkey.server.deployment.up:up", "run": "fedmunkey.server.deployment.run_command:run"}
 
 app = command_line.application("The coordinator: its members, deletions and training runs.", lazy_group(_LATER))
 app.add_typer(trust_application("munkey-server"), name="trust")
@@ -68,8 +70,6 @@ _FolderOption = Annotated[
         "--coordinator-dir", help="The coordinator's folder, made by munkey-server init: connections are mutual TLS."
     ),
 ]
-_ServiceOption = Annotated[str, typer.Option("--service", help="Address of the deletion service, host:port.")]
-_JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 _DEFAULT_DATABASE = "ledger.sqlite"
 
 
@@ -80,7 +80,7 @@ def serve(
         DEFAULT_ADDRESS
     ),
     coordinator_dir: _FolderOption = None,
-    enrolment_address: Annotated[
+    joining_address: Annotated[
         str | None, typer.Option(help="Where to let invited members join, host:port; nobody can join if left out.")
     ] = None,
     insecure: Annotated[
@@ -116,10 +116,10 @@ def serve(
     Signed requests and receipts go into a transparency log; hand the public part of its key to the sites. Several
     processes may serve one ledger at once, on one PostgreSQL database or one SQLite file, with the same key.
 
-    Example: munkey-server serve --coordinator-dir coordinator --address 0.0.0.0:9440 --enrolment-address 0.0.0.0:9441
+    Example: munkey-server serve --coordinator-dir coordinator --address 0.0.0.0:9440 --joining-address 0.0.0.0:9441
     """
     folder = None if coordinator_dir is None else CoordinatorFolder(coordinator_dir)
-    _check_exposure(address, folder, enrolment_address, insecure=insecure)
+    _check_exposure(address, folder, joining_address, insecure=insecure)
     identity = None if folder is None else folder.read_identity()
     authority = None if folder is None else folder.read_authority()
     database = database or str(_ledger_of(coordinator_dir))
@@ -144,10 +144,10 @@ def serve(
         service = LedgerService(opened, proofs=CoordinatorProofs(TransparencyLog(opened.engine, signing), keys))
         with DeletionServer(service, address, identity=identity, register=register, authority=authority) as server:
             measured = ""
-            if enrolment_address is not None and folder and identity and authority and register:
-                enrolments = Enrolments(register, opened, authority, signing.public, keys or folder.trust)
-                joined = stack.enter_context(EnrolmentServer(enrolments, enrolment_address, identity))
-                measured = f", enrolment at {joined.address}"
+            if joining_address is not None and folder and identity and authority and register:
+                joining = Joining(register, opened, authority, signing.public, keys or folder.trust)
+                joined = stack.enter_context(JoiningServer(joining, joining_address, identity))
+                measured = f", joining at {joined.address}"
             if metrics is not None:
                 measured += f", metrics at {stack.enter_context(served_metrics(opened, metrics, server.refusals))}"
             sites = len(opened.site_names())
@@ -168,7 +168,7 @@ def sites(
     ] = None,
     remove: Annotated[list[str] | None, typer.Option(help="Site that leaves the federation; may be repeated.")] = None,
     reason: Annotated[str, typer.Option(help="Why it leaves; no patient's name.")] = "",
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List, register or remove the sites of the federation.
 
@@ -185,38 +185,33 @@ def sites(
             open_orders = opened.remove(name, reason)
             sys.stderr.write(f"{name} has left; {open_orders} orders that it has not answered\n")
         known = opened.sites()
-    if as_json:
-        command_line.print_json([display.site_document(site) for site in known])
-        return
-    command_line.print_table(display.site_table(known))
+    command_line.show([display.site_document(site) for site in known], as_json, display.site_table(known))
 
 
 @app.command()
 def requests(
-    service: _ServiceOption = DEFAULT_ADDRESS,
+    service: ServiceOption = DEFAULT_ADDRESS,
     coordinator_dir: _FolderOption = None,
     late: Annotated[bool, typer.Option("--late", help="Only those whose time has run out.")] = False,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List every deletion request and what has become of it.
 
     Example: munkey-server requests --service 127.0.0.1:9440 --late
     """
     with DeletionChannel(service, identity=_identity_of(coordinator_dir)) as channel:
-        statuses = list(channel.late_requests() if late else channel.requests())
-    if as_json:
-        command_line.print_json([display.request_document(status) for status in statuses])
-        return
-    command_line.print_table(display.request_table(statuses))
+        statuses = list(channel.requests(late=late))
+    documents = [display.request_document(status) for status in statuses]
+    command_line.show(documents, as_json, display.request_table(statuses))
 
 
 @app.command()
 def request(
     request_id: Annotated[str, typer.Argument(help="The request's id.", show_default=False)],
-    service: _ServiceOption = DEFAULT_ADDRESS,
+    service: ServiceOption = DEFAULT_ADDRESS,
     coordinator_dir: _FolderOption = None,
     history: Annotated[bool, typer.Option("--history", help="Also show what happened, and when.")] = False,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show one deletion request, site by site.
 
@@ -225,15 +220,14 @@ def request(
     with DeletionChannel(service, identity=_identity_of(coordinator_dir)) as channel:
         status = channel.get(request_id)
         moves = channel.history(request_id) if history else None
-    if as_json:
-        command_line.print_json(display.request_document(status, moves))
-        return
-    command_line.print_table(display.request_table([status]))
-    if status.extension:
-        typer.echo(f"given more time: {status.extension}")
-    command_line.print_table(display.progress_table(status))
-    if moves is not None:
-        command_line.print_table(display.history_table(moves))
+    command_line.show(
+        display.request_document(status, moves),
+        as_json,
+        display.request_table([status]),
+        *([f"given more time: {status.extension}"] if status.extension else ()),
+        display.progress_table(status),
+        *(() if moves is None else [display.history_table(moves)]),
+    )
 
 
 @app.command()
@@ -243,7 +237,7 @@ def extend(
     reason: Annotated[str, typer.Option(help="Why; the requester can read it. No patient's name.")],
     database: _DatabaseOption = None,
     coordinator_dir: _FolderOption = None,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Give a request more time, once, for a reason.
 
@@ -253,15 +247,13 @@ def extend(
     """
     with Ledger(database or _ledger_of(coordinator_dir)) as opened:
         status = opened.extend(request_id, days, reason)
-    if as_json:
-        command_line.print_json(display.request_document(status))
-        return
-    typer.echo(f"request {request_id} is due on {status.due_at:%Y-%m-%d}; it is {status.state}")
+    due = f"request {request_id} is due on {status.due_at:%Y-%m-%d}; it is {status.state}"
+    command_line.show(display.request_document(status), as_json, due)
 
 
 @app.command()
 def status(
-    database: _DatabaseOption = None, coordinator_dir: _FolderOption = None, as_json: _JsonOption = False
+    database: _DatabaseOption = None, coordinator_dir: _FolderOption = None, as_json: JsonOption = False
 ) -> None:
     """Show which sites are connected, what is pending and since when, and what is late.
 
@@ -271,11 +263,8 @@ def status(
     """
     with Ledger(database or _ledger_of(coordinator_dir)) as opened:
         summary, known = opened.summary(), opened.sites()
-    if as_json:
-        command_line.print_json(display.summary_document(summary, known))
-        return
-    sys.stdout.writelines(f"{line}\n" for line in display.summary_lines(summary))
-    command_line.print_table(display.site_table(known))
+    document = display.summary_document(summary, known)
+    command_line.show(document, as_json, *display.summary_lines(summary), display.site_table(known))
 
 
 def _ledger_of(coordinator_dir: Path | None) -> Path:
@@ -287,15 +276,15 @@ def _identity_of(coordinator_dir: Path | None) -> Identity | None:
 
 
 def _check_exposure(
-    address: str, folder: CoordinatorFolder | None, enrolment_address: str | None, *, insecure: bool
+    address: str, folder: CoordinatorFolder | None, joining_address: str | None, *, insecure: bool
 ) -> None:
     """Refuse what would be served to other machines without their being known."""
     host, _ = split_address(address)
-    if enrolment_address is not None:
-        split_address(enrolment_address)
+    if joining_address is not None:
+        split_address(joining_address)
         if folder is None:
             raise InvalidSetting(
-                "--enrolment-address needs --coordinator-dir, with the authority that signs certificates"
+                "--joining-address needs --coordinator-dir, with the authority that signs certificates"
             )
     if folder is not None:
         if insecure:

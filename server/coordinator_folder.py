@@ -9,7 +9,14 @@ from pathlib import Path
 
 from fedmunkey.common.deletion import utc_now
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.identities.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Identity, certificate_pem
+from fedmunkey.common.identities.identity import (
+    CA_FILE,
+    CERTIFICATE_FILE,
+    IDENTITY_FOLDER,
+    KEY_FILE,
+    Identity,
+    certificate_pem,
+)
 from fedmunkey.common.identities.keys import make_key
 from fedmunkey.common.identities.member_names import COORDINATOR, MemberRole
 from fedmunkey.common.private_files import replace_file
@@ -20,13 +27,7 @@ from fedmunkey.server.log_key import open_log_key
 
 @dataclass(frozen=True)
 class CoordinatorFolder:
-    """Where everything that the coordinator keeps lies.
-
-    Attributes
-    ----------
-    path : Path
-        The folder.
-    """
+    """Where everything that the coordinator keeps lies."""
 
     path: Path
 
@@ -38,7 +39,7 @@ class CoordinatorFolder:
     @property
     def identity(self) -> Path:
         """The folder of the coordinator's own identity."""
-        return self.path / "identity"
+        return self.path / IDENTITY_FOLDER
 
     @property
     def ledger(self) -> Path:
@@ -60,12 +61,8 @@ class CoordinatorFolder:
     ) -> CertificateAuthority:
         """Make an authority, the coordinator's identity and the log's key; nothing that is there is overwritten.
 
-        An attempt that was interrupted before the authority was complete is made up for.
-
-        Raises
-        ------
-        InvalidSetting
-            If there is an authority already, no host is named, or one is no host.
+        An attempt that was interrupted before the authority was complete is made up for. Raises `InvalidSetting` if
+        there is an authority already, no host is named, or one is no host.
         """
         if (self.authority / CA_FILE).exists():
             raise InvalidSetting(

@@ -15,9 +15,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from fedmunkey.common.deletion_channel import KEEPALIVE_SECONDS, MESSAGE_OPTIONS, split_address
+from fedmunkey.common.addresses import split_address
+from fedmunkey.common.deletion_channel import KEEPALIVE_SECONDS, MESSAGE_OPTIONS
 from fedmunkey.common.identities import Identity
-from fedmunkey.protos import deletion_pb2, deletion_pb2_grpc, enrolment_pb2, enrolment_pb2_grpc
+from fedmunkey.protos import deletion_pb2, deletion_pb2_grpc, membership_pb2, membership_pb2_grpc
 from fedmunkey.server.addressees import addressee_reader
 from fedmunkey.server.admission import Admission
 from fedmunkey.server.authority import CertificateAuthority
@@ -33,7 +34,7 @@ from fedmunkey.server.upkeep import Upkeep
 
 SERVICE_NAME = deletion_pb2.DESCRIPTOR.services_by_name["Deletion"].full_name
 
-_MEMBERS_SERVICES = (SERVICE_NAME, enrolment_pb2.DESCRIPTOR.services_by_name["Membership"].full_name)
+_MEMBERS_SERVICES = (SERVICE_NAME, membership_pb2.DESCRIPTOR.services_by_name["Membership"].full_name)
 
 _SERVER_OPTIONS = [
     *MESSAGE_OPTIONS,
@@ -49,23 +50,11 @@ class DeletionServer:
 
     Without an identity, connections are neither encrypted nor authenticated.
 
-    Parameters
-    ----------
-    service : LedgerService
-        What is served; it stays open when the server stops.
-    address : str
-        `host:port` to listen on; port 0 takes one that is free.
-    identity : Identity, optional
-        The coordinator's: connections are mutual TLS, and only certificates of its authority are let in.
-    register : MemberRegister, optional
-        Says which of these are good, and so who may call what; needed with an identity.
-    authority : CertificateAuthority, optional
-        Signs certificates of members that rotate; nobody can without it.
-
-    Raises
-    ------
-    InvalidSetting
-        If the address is not of the form `host:port`.
+    The service stays open when the server stops; port 0 takes one that is free. With the coordinator's identity,
+    connections are mutual TLS and only certificates of its authority are let in; the register says which of these are
+    good, and so who may call what, and is needed with an identity. Members can rotate where there is an authority.
+    Without an identity, connections are neither encrypted nor authenticated. Raises `InvalidSetting` if the address is
+    not of the form `host:port`.
     """
 
     def __init__(
@@ -108,10 +97,7 @@ class DeletionServer:
     def start(self) -> int:
         """Listen, and serve in a thread of its own; return the port.
 
-        Raises
-        ------
-        InvalidSetting
-            If the address is in use or not this machine's.
+        Raises `InvalidSetting` if the address is in use or not this machine's.
         """
         if self._thread is not None:
             raise RuntimeError("the server was started already")
@@ -177,7 +163,7 @@ class DeletionServer:
             except RuntimeError:
                 raise cannot_listen(self.address, "it is in use") from None
             if self._register is not None and self._authority is not None:
-                enrolment_pb2_grpc.add_MembershipServicer_to_server(  # type: ignore[no-untyped-call]
+                membership_pb2_grpc.add_MembershipServicer_to_server(  # type: ignore[no-untyped-call]
                     MembershipServicer(self._register, self._authority), server
                 )
             await server.start()

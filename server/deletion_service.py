@@ -6,7 +6,6 @@ service must only be reached by those who are trusted.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -14,14 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus, SiteState
+from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
 from fedmunkey.common.deletion_service import DeletionService, StatusPage
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.log_heads import LogUpdate
-from fedmunkey.common.signed_requests import request_digest, signature_digest
-from fedmunkey.common.wire import MAXIMUM_REFERENCES, check_fits_into_message
-from fedmunkey.server.ledger import REQUEST_ID_CHARACTERS, DeletionConflict, Ledger, is_bulk
+from fedmunkey.common.signed_requests import OpenedRequest, signature_digest
+from fedmunkey.common.wire import check_size
+from fedmunkey.server.ledger import REQUEST_ID_CHARACTERS, DeletionConflict, Ledger
 from fedmunkey.server.proofs import CoordinatorProofs
 
 MOST_ORDERS = 256
@@ -29,7 +28,6 @@ MOST_ORDERS = 256
 
 _Result = TypeVar("_Result")
 
-_REASON_CHARACTERS = 1000
 _LARGEST_NUMBER = 2**63 - 1
 
 
@@ -37,14 +35,8 @@ _LARGEST_NUMBER = 2**63 - 1
 class News:
     """What the followers of some sites should know.
 
-    Attributes
-    ----------
-    numbers : mapping
-        The number of each site's newest order.
-    request : DeletionRequest, optional
-        What these orders are for, where all are for the same and it is small; otherwise they are in the ledger.
-    left : collection of str
-        Sites that are no longer in the federation.
+    `numbers` has each site's newest order. `request` is what these orders are for, where all are for the same;
+    otherwise they are in the ledger. Sites in `left` are no longer in the federation.
     """
 
     numbers: Mapping[str, int]
@@ -55,16 +47,10 @@ class News:
 class LedgerService(DeletionService):
     """The coordinator's deletion service; safe for threads. Several may share a ledger, in one process or more.
 
-    Parameters
-    ----------
-    ledger : Ledger
-        Where requests are kept; it stays open when the service closes.
-    on_round : callable, optional
-        Called with a round's number after the round was written down and before its pending orders are counted, by one
-        thread at a time. It may submit requests and may take its time. If a caller repeats `open_round` because an
-        answer was lost, it is called again.
-    proofs : CoordinatorProofs, optional
-        Checks signatures; what passes is entered in the transparency log.
+    The ledger stays open when the service closes. `on_round` is called with a round's number after the round was
+    written down and before its pending orders are counted, by one thread at a time; it may submit requests and may take
+    its time. If a caller repeats `open_round` because an answer was lost, it is called again. With proofs, signatures
+    are checked, and what passes is entered in the transparency log.
     """
 
     def __init__(
@@ -85,20 +71,13 @@ class LedgerService(DeletionService):
     def submit(self, request: DeletionRequest) -> RequestStatus:
         """Write a request to the ledger, then wake the followers of every site that it addresses.
 
-        Raises
-        ------
-        InvalidDeletion
-            As `DeletionService.submit`, and if the request id is too long or not printable, or the request names more
-            records than one message can carry.
+        Raises `InvalidDeletion` as `DeletionService.submit`, and if the request id is too long or not printable, or the
+        request names more records than one message can carry.
         """
-        if not is_bulk(request):
-            return self.submit_soon(request).result()
-        status = self.ledger.enter(request, logged=self._receive(request))
-        self._spread_entered(status)
-        return status
+        return self.submit_soon(request).result()
 
     def submit_soon(self, request: DeletionRequest) -> Future[RequestStatus]:
-        """Submit a request that is no bulk without waiting until it is on disk; the future is `submit`'s outcome.
+        """Submit a request without waiting until it is on disk; the future is `submit`'s outcome.
 
         With proofs, its signature is checked before this returns.
         """
@@ -119,12 +98,8 @@ class LedgerService(DeletionService):
     def watch(self, site: str, after: int, *, follow: bool = False) -> Iterator[DeletionOrder]:
         """Yield a site's orders with numbers above `after`; see `DeletionService.watch`.
 
-        With `follow`, the iterator ends when the service is closed.
-
-        Raises
-        ------
-        InvalidDeletion
-            At once, as `check_position` does.
+        With `follow`, the iterator ends when the service is closed. Raises `InvalidDeletion` at once, as
+        `check_position` does.
         """
         self.check_position(site, after)
         return self._follow(site, after) if follow else self._backlog(site, after)
@@ -132,19 +107,9 @@ class LedgerService(DeletionService):
     def acknowledge(self, acknowledgement: Acknowledgement) -> None:
         """Write a site's answer to the ledger.
 
-        Raises
-        ------
-        InvalidDeletion
-            As `DeletionService.acknowledge`, and if the answer contradicts itself.
+        Raises `InvalidDeletion` as `DeletionService.acknowledge`, and if the answer contradicts itself.
         """
-        self.acknowledge_soon(acknowledgement).result()
-
-    def acknowledge_soon(self, acknowledgement: Acknowledgement) -> Future[None]:
-        """Acknowledge without waiting until the answer is on disk; the future is `acknowledge`'s outcome.
-
-        With proofs, its receipt is checked before this returns, for which the ledger is read.
-        """
-        return self.acknowledge_all_soon([acknowledgement])[0]
+        self.acknowledge_all([acknowledgement])
 
     def acknowledge_all(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Write several answers together; see `DeletionService.acknowledge_all`."""
@@ -152,9 +117,11 @@ class LedgerService(DeletionService):
             future.result()
 
     def acknowledge_all_soon(self, acknowledgements: Sequence[Acknowledgement]) -> list[Future[None]]:
-        """Acknowledge several orders without waiting; raises `InvalidDeletion` if one cannot be kept, before any is."""
-        for answer in acknowledgements:
-            _check_answer(answer)
+        """Acknowledge orders without waiting until the answers are on disk; a future is `acknowledge`'s outcome.
+
+        With proofs, receipts are checked before this returns, for which the ledger is read.
+        """
+        for _ in acknowledgements:
             hit(Failpoint.ACKNOWLEDGE_RECEIVED)
         logged = self._check_receipts(acknowledgements)
         written = [
@@ -191,11 +158,9 @@ class LedgerService(DeletionService):
     def check_position(self, site: str, after: int) -> None:
         """Check that a site which has applied orders up to `after` can go on from there.
 
-        Raises
-        ------
-        InvalidDeletion
-            If the site is not in the federation, `after` is negative, or the ledger has no order with that number: it
-            was replaced by an older copy, or the site belongs to another federation, and would skip the next orders.
+        Raises `InvalidDeletion` if the site is not in the federation, `after` is negative, or the ledger has no order
+        with that number: it was replaced by an older copy, or the site belongs to another federation, and would skip
+        the next orders.
         """
         last = self.ledger.last_number(site)
         if after < 0:
@@ -251,25 +216,26 @@ class LedgerService(DeletionService):
         if self._proofs is None or not any(map(self._proofs.concerns, answers)):
             return [False] * len(answers)
         signatures = self.ledger.signatures([(answer.site, answer.number) for answer in answers])
-        return [self._check_receipt(answer, signatures.get((answer.site, answer.number))) for answer in answers]
-
-    def _check_receipt(self, answer: Acknowledgement, signature: bytes | None) -> bool:
-        if self._proofs is None or signature is None or not self._proofs.concerns(answer):
-            # The ledger says that there is no such order.
-            return False
-        digest = signature_digest(signature)
-        if digest is None:
-            order = self.ledger.order(answer.site, answer.number)
-            digest = b"" if order is None else request_digest(order.request)
-        return self._proofs.check_receipt(answer, digest)
+        digests = {signature: signature_digest(signature) for signature in set(signatures.values())}
+        logged = []
+        for answer in answers:
+            signature = signatures.get((answer.site, answer.number))
+            if signature is None or not self._proofs.concerns(answer):
+                # Without a signature here, the ledger says that there is no such order.
+                logged.append(False)
+                continue
+            digest = digests[signature]
+            if digest is None:
+                order = self.ledger.order(answer.site, answer.number)
+                digest = b"" if order is None else OpenedRequest.of(order.request).digest
+            logged.append(self._proofs.check_receipt(answer, digest))
+        return logged
 
     def _backlog(self, site: str, after: int) -> Iterator[DeletionOrder]:
-        # By itself, an order may be as large as a message.
-        while orders := self.ledger.orders(site, after, most=MOST_ORDERS, most_references=MAXIMUM_REFERENCES):
+        while orders := self.ledger.orders(site, after, MOST_ORDERS):
             for order in orders:
-                if isinstance(order, DeletionOrder):
-                    yield order
-                    self.ledger.note_delivered(site, [order.number])
+                yield order
+                self.ledger.note_delivered([(site, order.number)])
                 after = order.number
 
     def _follow(self, site: str, after: int) -> Iterator[DeletionOrder]:
@@ -312,29 +278,10 @@ def _after(written: Future[_Result], then: Callable[[_Result], None]) -> Future[
 
 
 def _news_of(status: RequestStatus) -> News:
-    small = None if is_bulk(status.request) else status.request
-    return News({progress.site: progress.number for progress in status.sites}, small)
+    return News({progress.site: progress.number for progress in status.sites}, status.request)
 
 
 def _check_request(request: DeletionRequest) -> None:
     if len(request.request_id) > REQUEST_ID_CHARACTERS or not request.request_id.isprintable():
         raise InvalidDeletion(f"a request id must have 1 to {REQUEST_ID_CHARACTERS} printable characters")
-    check_fits_into_message(request)
-
-
-def _check_answer(answer: Acknowledgement) -> None:
-    fault = ""
-    if not answer.state.answered:
-        fault = f"its state is {answer.state.value!r}, which is no answer"
-    elif not 0 <= answer.entries <= answer.records <= _LARGEST_NUMBER:
-        fault = f"{answer.entries} entries of {answer.records} records are not possible"
-    elif answer.state is not SiteState.ERASED and answer.records:
-        fault = f"its state is {answer.state.value!r}, yet {answer.records} records were erased"
-    elif not (math.isfinite(answer.seconds) and answer.seconds >= 0):
-        fault = f"it took {answer.seconds} seconds"
-    elif len(answer.reason) > _REASON_CHARACTERS or not answer.reason.isprintable():
-        fault = f"its reason is not one line of at most {_REASON_CHARACTERS} printable characters"
-    elif not 1 <= answer.number <= _LARGEST_NUMBER:
-        fault = "orders are numbered from 1"
-    if fault:
-        raise InvalidDeletion(f"the answer of site {answer.site!r} to order {answer.number} cannot be kept: {fault}")
+    check_size(request)

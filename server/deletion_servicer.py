@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import partial
 from typing import Any, TypeVar
 
 import grpc
 
+from fedmunkey.common.call_errors import ending
 from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, DeletionRequest
-from fedmunkey.common.deletion_service import StatusPage
-from fedmunkey.common.errors import FedmunkeyError, ServiceUnavailable
+from fedmunkey.common.errors import ServiceUnavailable
 from fedmunkey.common.failpoints import Failpoint, hit, is_armed
 from fedmunkey.common.wire import (
     MESSAGE_BYTES,
@@ -31,10 +30,7 @@ from fedmunkey.common.wire import (
 from fedmunkey.protos import deletion_pb2, deletion_pb2_grpc
 from fedmunkey.server.completions import Completions
 from fedmunkey.server.deletion_service import MOST_ORDERS, LedgerService, News
-from fedmunkey.server.ledger_errors import DeletionConflict, DeletionExists, UnknownDeletion
-from fedmunkey.server.ledger_reading import LargeOrder
-from fedmunkey.server.order_streams import MOST_REFERENCES, OrderStream, OrderStreams
-from fedmunkey.server.policy import NotAllowed
+from fedmunkey.server.order_streams import OrderStream, OrderStreams
 from fedmunkey.server.presence import Presence
 
 DEFAULT_PAGE = 100
@@ -45,29 +41,12 @@ _READERS = 8
 _LARGE_AT_ONCE = 2
 _NOTE_SECONDS = 0.5
 
-_CODES: tuple[tuple[type[FedmunkeyError], grpc.StatusCode], ...] = (
-    (NotAllowed, grpc.StatusCode.PERMISSION_DENIED),
-    (UnknownDeletion, grpc.StatusCode.NOT_FOUND),
-    (DeletionExists, grpc.StatusCode.ALREADY_EXISTS),
-    (DeletionConflict, grpc.StatusCode.FAILED_PRECONDITION),
-    (ServiceUnavailable, grpc.StatusCode.UNAVAILABLE),
-    (FedmunkeyError, grpc.StatusCode.INVALID_ARGUMENT),
-)
-
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 
 class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
-    """Answers calls; made, used and stopped within one event loop.
-
-    Parameters
-    ----------
-    service : LedgerService
-        What is served.
-    presence : Presence
-        Told which sites follow their orders.
-    """
+    """Answers calls; made, used and stopped within one event loop."""
 
     def __init__(self, service: LedgerService, presence: Presence) -> None:
         self._service = service
@@ -120,77 +99,49 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
 
     async def Get(self, message: deletion_pb2.GetRequest, context: Any) -> Any:  # noqa: N802
         """Tell one request's status."""
-
-        def get() -> deletion_pb2.GetResponse:
-            return deletion_pb2.GetResponse(status=status_to_wire(self._service.get(message.request_id)))
-
-        return await self._in_thread(context, self._readers, get)
+        status = await self._in_thread(
+            context, self._readers, lambda: status_to_wire(self._service.get(message.request_id))
+        )
+        return deletion_pb2.GetResponse(status=status)
 
     async def List(self, message: deletion_pb2.ListRequest, context: Any) -> Any:  # noqa: N802
         """Tell a page of requests."""
-
-        def page(token: str, size: int) -> StatusPage:
-            return self._service.page(token, size, late=message.late)
-
-        return await self._in_thread(
-            context, self._readers, lambda: _list(page, message.page_token, message.page_size or DEFAULT_PAGE)
-        )
+        return await self._in_thread(context, self._readers, lambda: _list(self._service, message))
 
     async def History(self, message: deletion_pb2.HistoryRequest, context: Any) -> Any:  # noqa: N802
         """Tell what happened to a request."""
-
-        def history() -> deletion_pb2.HistoryResponse:
-            moves = self._service.history(message.request_id)
-            return deletion_pb2.HistoryResponse(moves=[move_to_wire(move) for move in moves])
-
-        return await self._in_thread(context, self._readers, history)
+        moves = await self._in_thread(
+            context, self._readers, lambda: [move_to_wire(move) for move in self._service.history(message.request_id)]
+        )
+        return deletion_pb2.HistoryResponse(moves=moves)
 
     async def Acknowledge(self, message: deletion_pb2.AcknowledgeRequest, context: Any) -> Any:  # noqa: N802
         """Write a site's answer."""
-
-        async def acknowledge() -> deletion_pb2.AcknowledgeResponse:
-            answer = acknowledgement_from_wire(message.acknowledgement)
-            await self._completions.of(await self._begin([answer], lambda: self._service.acknowledge_soon(answer)))
-            return deletion_pb2.AcknowledgeResponse()
-
-        return await _answer(context, acknowledge)
+        await self._acknowledge([message.acknowledgement], context)
+        return deletion_pb2.AcknowledgeResponse()
 
     async def AcknowledgeAll(self, message: deletion_pb2.AcknowledgeAllRequest, context: Any) -> Any:  # noqa: N802
         """Write several answers together."""
-
-        async def acknowledge() -> deletion_pb2.AcknowledgeAllResponse:
-            answers = [acknowledgement_from_wire(answer) for answer in message.acknowledgements]
-            futures = await self._begin(answers, lambda: self._service.acknowledge_all_soon(answers))
-            for outcome in await asyncio.gather(*map(self._completions.of, futures), return_exceptions=True):
-                if isinstance(outcome, BaseException):
-                    raise outcome
-            return deletion_pb2.AcknowledgeAllResponse()
-
-        return await _answer(context, acknowledge)
+        await self._acknowledge(message.acknowledgements, context)
+        return deletion_pb2.AcknowledgeAllResponse()
 
     async def OpenRound(self, message: deletion_pb2.OpenRoundRequest, context: Any) -> Any:  # noqa: N802
         """Begin a round."""
-
-        def open_round() -> deletion_pb2.OpenRoundResponse:
-            return deletion_pb2.OpenRoundResponse(pending_orders=self._service.open_round(message.round))
-
-        return await self._in_thread(context, self._rounds, open_round)
+        pending = await self._in_thread(context, self._rounds, lambda: self._service.open_round(message.round))
+        return deletion_pb2.OpenRoundResponse(pending_orders=pending)
 
     async def GetLogHead(self, message: deletion_pb2.GetLogHeadRequest, context: Any) -> Any:  # noqa: N802
         """Show the head of the transparency log."""
-
-        def show() -> deletion_pb2.GetLogHeadResponse:
-            return log_update_to_wire(self._service.log_update(message.seen_size, message.leaves))
-
-        return await self._in_thread(context, self._readers, show)
+        return await self._in_thread(
+            context,
+            self._readers,
+            lambda: log_update_to_wire(self._service.log_update(message.seen_size, message.leaves)),
+        )
 
     async def GetCertificate(self, message: deletion_pb2.GetCertificateRequest, context: Any) -> Any:  # noqa: N802
         """Give a request's certificate."""
-
-        def certify() -> deletion_pb2.GetCertificateResponse:
-            return deletion_pb2.GetCertificateResponse(certificate=self._service.certificate(message.request_id))
-
-        return await self._in_thread(context, self._readers, certify)
+        made = await self._in_thread(context, self._readers, lambda: self._service.certificate(message.request_id))
+        return deletion_pb2.GetCertificateResponse(certificate=made)
 
     async def Watch(  # noqa: N802
         self, message: deletion_pb2.WatchRequest, context: Any
@@ -219,8 +170,7 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
             for order in orders:
                 if is_armed():
                     await self._in_thread(context, self._readers, lambda: hit(Failpoint.DISPATCH_BEFORE_SEND))
-                async for response in self._responses(order, context, parts=message.parts):
-                    yield response
+                yield self._written.response(order)
                 after = order.number
                 self._note(site, after)
             behind = bool(orders) if behind else stream.is_behind(after)
@@ -235,41 +185,22 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
                 stream.left = False
                 await self._in_thread(context, self._readers, lambda: self._service.check_position(site, 0))
 
-    async def _read(self, context: Any, site: str, after: int) -> Sequence[DeletionOrder | LargeOrder]:
-        def read() -> Sequence[DeletionOrder | LargeOrder]:
+    async def _read(self, context: Any, site: str, after: int) -> Sequence[DeletionOrder]:
+        def read() -> Sequence[DeletionOrder]:
             hit(Failpoint.DISPATCH_BEFORE_READ)
-            return self._service.ledger.orders(site, after, most=MOST_ORDERS, most_references=MOST_REFERENCES)
+            return self._service.ledger.orders(site, after, MOST_ORDERS)
 
         return await self._in_thread(context, self._readers, read)
 
-    async def _responses(
-        self, order: DeletionOrder | LargeOrder, context: Any, *, parts: bool
-    ) -> AsyncIterator[deletion_pb2.WatchResponse]:
-        """Write one order as one message, or a large one as several to a reader that puts them together."""
-        if isinstance(order, DeletionOrder):
-            yield self._written.response(order)
-            return
-        ledger = self._service.ledger
-        if not parts:
+    async def _acknowledge(self, messages: Iterable[deletion_pb2.Acknowledgement], context: Any) -> None:
+        async def acknowledge() -> None:
+            answers = [acknowledgement_from_wire(message) for message in messages]
+            futures = await self._begin(answers, lambda: self._service.acknowledge_all_soon(answers))
+            for outcome in await asyncio.gather(*map(self._completions.of, futures), return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
 
-            def whole() -> deletion_pb2.WatchResponse | None:
-                found = ledger.order(order.site, order.number)
-                return None if found is None else deletion_pb2.WatchResponse(order=order_to_wire(found))
-
-            if (response := await self._in_thread(context, self._large, whole)) is not None:
-                yield response
-            return
-        sent = 0
-        while sent < order.references:
-            part = deletion_pb2.DeletionOrder(number=order.number, site=order.site)
-            part.request.request_id, part.request.requester = order.request_id, order.requester
-            part.request.records.site = order.records_site
-            if not sent:
-                part.request.signature = order.signature
-            references = await self._in_thread(context, self._readers, partial(ledger.references, order.request, sent))
-            part.request.records.references.extend(references)
-            sent += len(references)
-            yield deletion_pb2.WatchResponse(order=part, more=sent < order.references)
+        await _answer(context, acknowledge)
 
     def _note(self, site: str, number: int) -> None:
         """Have it written, with what else was sent within a moment, that an order is on its way."""
@@ -282,7 +213,7 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
         if not notes:
             return
         try:
-            self._service.ledger.note_all_delivered(notes)
+            self._service.ledger.note_delivered(notes)
         except ServiceUnavailable as error:
             # The orders are pending still; that they were sent is lost, as it is when a process is killed.
             _log.warning("%s", error)
@@ -317,20 +248,16 @@ async def _answer(context: Any, call: Callable[[], Awaitable[_Result]]) -> _Resu
     """Await a call; end the RPC with a status and one line if it fails."""
     try:
         return await call()
-    except FedmunkeyError as error:
-        code = next(code for kind, code in _CODES if isinstance(error, kind))
-        await context.abort(code, str(error))
-    except Exception:
-        # The caller learns nothing of what went wrong inside; whoever runs the service does.
-        _log.exception("a call to the deletion service failed")
-        await context.abort(grpc.StatusCode.INTERNAL, "the deletion service failed; its log says why")
+    except Exception as error:
+        await context.abort(*ending(error, "deletion service"))
     raise AssertionError("abort raises")
 
 
-def _list(page: Callable[[str, int], StatusPage], token: str, size: int) -> deletion_pb2.ListResponse:
-    """Make a page of at most `size` requests that fits into one message."""
+def _list(service: LedgerService, message: deletion_pb2.ListRequest) -> deletion_pb2.ListResponse:
+    """Make a page of as many requests as were asked for, or fewer so that it fits into one message."""
+    size = message.page_size or DEFAULT_PAGE
     while True:
-        found = page(token, size)
+        found = service.page(message.page_token, size, late=message.late)
         answer = deletion_pb2.ListResponse(
             statuses=[status_to_wire(status) for status in found.statuses], next_page_token=found.next_page
         )

@@ -11,7 +11,7 @@ from rich.table import Table
 from fedmunkey.common import command_line
 from fedmunkey.common.deletion import Move, Records, RequestState, RequestStatus, Subject
 from fedmunkey.server.ledger import RegisteredSite
-from fedmunkey.server.ledger_summary import Summary
+from fedmunkey.server.ledger_view import Summary
 from fedmunkey.server.members import Member
 
 _REQUEST_WORDS = ("request", "requester", "target", "submitted", "due", "state", "guarantee", "epsilon")
@@ -20,14 +20,14 @@ _REQUEST_NUMBERS = ("answered", "records", "seconds")
 
 def member_table(members: Sequence[Member], now: datetime) -> Table:
     """Return one row for each certificate of a member."""
-    table = plain_table("name", "role", "state", "enrolled", "good until", "serial", "reason", numbers=())
+    table = command_line.plain_table("name", "role", "state", "joined", "good until", "serial", "reason")
     for member in members:
         state = member.state(now)
         table.add_row(
             member.name,
             member.role.value,
             state,
-            show_time(member.enrolled_at),
+            show_time(member.joined_at),
             show_time(member.not_after),
             member.serial[:16],
             member.reason,
@@ -43,7 +43,7 @@ def member_document(member: Member, now: datetime) -> dict[str, Any]:
         "state": member.state(now),
         "serial": member.serial,
         "fingerprint": member.fingerprint,
-        "enrolled_at": member.enrolled_at.isoformat(),
+        "joined_at": member.joined_at.isoformat(),
         "not_after": member.not_after.isoformat(),
         "replaced_at": member.replaced_at.isoformat() if member.replaced_at else None,
         "revoked_at": member.revoked_at.isoformat() if member.revoked_at else None,
@@ -53,7 +53,7 @@ def member_document(member: Member, now: datetime) -> dict[str, Any]:
 
 def request_table(statuses: list[RequestStatus]) -> Table:
     """Return one row for each request."""
-    table = plain_table(*_REQUEST_WORDS, numbers=_REQUEST_NUMBERS)
+    table = command_line.plain_table(*_REQUEST_WORDS, numbers=_REQUEST_NUMBERS)
     for status in statuses:
         guarantee = command_line.weakest_guarantee(status)
         answered = sum(progress.state.answered for progress in status.sites)
@@ -75,7 +75,7 @@ def request_table(statuses: list[RequestStatus]) -> Table:
 
 def progress_table(status: RequestStatus) -> Table:
     """Return one row for each site that a request addresses."""
-    table = plain_table(
+    table = command_line.plain_table(
         "site",
         "state",
         "guarantee",
@@ -101,7 +101,7 @@ def progress_table(status: RequestStatus) -> Table:
 
 def history_table(moves: tuple[Move, ...]) -> Table:
     """Return one row for each move of a request."""
-    table = plain_table("time", "site", "from", "to", "why", numbers=())
+    table = command_line.plain_table("time", "site", "from", "to", "why")
     for move in moves:
         table.add_row(show_time(move.at), move.site, move.before, move.after, move.reason)
     return table
@@ -126,7 +126,7 @@ def request_document(status: RequestStatus, moves: tuple[Move, ...] | None = Non
 
 def site_table(sites: tuple[RegisteredSite, ...]) -> Table:
     """Return one row for each site."""
-    table = plain_table("site", "registered", "state", "last seen", numbers=("orders", "pending"))
+    table = command_line.plain_table("site", "registered", "state", "last seen", numbers=("orders", "pending"))
     for site in sites:
         table.add_row(
             site.name,
@@ -176,16 +176,6 @@ def summary_document(summary: Summary, sites: tuple[RegisteredSite, ...]) -> dic
         "late": summary.requests[RequestState.OVERDUE],
         "sites": [site_document(site) for site in sites],
     }
-
-
-def plain_table(*words: str, numbers: tuple[str, ...]) -> Table:
-    """Return a table without lines; numbers are on the right, aligned by their last digit."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in words:
-        table.add_column(name, no_wrap=True)
-    for name in numbers:
-        table.add_column(name, no_wrap=True, justify="right")
-    return table
 
 
 def show_time(time: datetime) -> str:

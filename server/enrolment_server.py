@@ -1,4 +1,4 @@
-"""The enrolment service: whoever has an invitation gets its first certificate here, over TLS on a port of its own."""
+"""The joining service: whoever has an invitation gets its first certificate here, over TLS on a port of its own."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from typing import Any, Self
 import grpc
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedmunkey.common.deletion_channel import split_address
-from fedmunkey.common.errors import FedmunkeyError, InvalidIdentity, InvalidProof, ServiceUnavailable
-from fedmunkey.common.identities.enrolment import SIGNING_CONTEXT
+from fedmunkey.common.addresses import split_address
+from fedmunkey.common.call_errors import ending
+from fedmunkey.common.errors import InvalidIdentity, InvalidProof
 from fedmunkey.common.identities.identity import Identity, certificate_pem
+from fedmunkey.common.identities.invitation import SIGNING_CONTEXT
 from fedmunkey.common.identities.keys import read_signing_request
 from fedmunkey.common.identities.member_names import MemberRole
 from fedmunkey.common.private_files import locked_folder
 from fedmunkey.common.signing.keys import PublicKey
 from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
-from fedmunkey.protos import enrolment_pb2, enrolment_pb2_grpc
+from fedmunkey.protos import membership_pb2, membership_pb2_grpc
 from fedmunkey.server.authority import CertificateAuthority
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.listening import cannot_listen, check_free
@@ -36,21 +37,11 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Enrolments:
-    """What an enrolment touches.
+class Joining:
+    """How a member joins, and what it touches.
 
-    Attributes
-    ----------
-    register : MemberRegister
-        Where the member is entered.
-    ledger : Ledger
-        Where a site is registered.
-    authority : CertificateAuthority
-        Signs the certificate.
-    log_key : PublicKey
-        Handed to members.
-    trust : Path
-        The coordinator's file of trusted keys; a site's signing key is added to it if it is there.
+    `log_key` is handed to members. A site is registered in the ledger, and its signing key is added to the
+    coordinator's file of trusted keys (`trust`) if that is there.
     """
 
     register: MemberRegister
@@ -59,28 +50,24 @@ class Enrolments:
     log_key: PublicKey
     trust: Path
 
-    def enrol(self, message: enrolment_pb2.EnrolRequest) -> enrolment_pb2.EnrolResponse:
-        """Enrol a member; asked again by the same, it does again what an interruption may have left undone.
+    def join(self, message: membership_pb2.JoinRequest) -> membership_pb2.JoinResponse:
+        """Have a member join; asked again by the same, it does again what an interruption may have left undone.
 
-        Raises
-        ------
-        InvalidIdentity
-            If the invitation or the request for a certificate is not good.
-        InvalidProof
-            If a site's signing key is missing, not its own or another's already.
+        Raises `InvalidIdentity` if the invitation or the request for a certificate is not good. Raises `InvalidProof`
+        if a site's signing key is missing, not its own or another's already.
         """
-        key, signing = read_enrolment(message)
+        role, key, signing = read_join_request(message)
         site = signing is not None
-        # Another enrolment at the same moment would otherwise write the file without this one's key.
+        # Another that joins at the same moment would otherwise write the file without this one's key.
         with locked_folder(self.trust.parent):
             keys = self._keys_with(message.name, signing) if signing is not None else None
-            certificate = self.register.enrol(message.token, message.name, message.role, key, self.authority)
+            certificate = self.register.join(message.token, message.name, role, key, self.authority)
             if keys is not None:
                 keys.write(self.trust)
         if site:
             self.ledger.register(message.name)
-        _log.warning("%s %s has joined the federation", message.role, message.name)
-        return enrolment_pb2.EnrolResponse(
+        _log.warning("%s %s has joined the federation", role, message.name)
+        return membership_pb2.JoinResponse(
             certificate=certificate_pem(certificate),
             log_key=self.log_key.raw,
             signing_key_trusted=site and self.trust.exists(),
@@ -95,67 +82,58 @@ class Enrolments:
         return None if same else keys.add(TrustedKey(name, Role.SITE, key))
 
 
-def read_enrolment(message: enrolment_pb2.EnrolRequest) -> tuple[ec.EllipticCurvePublicKey, PublicKey | None]:
-    """Return the key to certify and the key with which a site signs, None for a requester.
+def read_join_request(
+    message: membership_pb2.JoinRequest,
+) -> tuple[MemberRole, ec.EllipticCurvePublicKey, PublicKey | None]:
+    """Return the role, the key to certify and the key with which a site signs, None for an officer.
 
-    Raises
-    ------
-    InvalidIdentity
-        If the request for a certificate is none, or was not signed with its key.
-    InvalidProof
-        If a site's signing key is missing, or the site does not hold it.
+    Raises `InvalidIdentity` if there is no such role, or the request for a certificate is none or was not signed with
+    its key, and `InvalidProof` if a site's signing key is missing or the site does not hold it.
     """
+    try:
+        role = MemberRole(message.role)
+    except ValueError:
+        raise InvalidIdentity("the invitation was altered: it is for another name or role; ask for another") from None
     key = read_signing_request(message.signing_request)
-    if message.role != MemberRole.SITE:
-        return key, None
+    if role is not MemberRole.SITE:
+        return role, key, None
     signing = PublicKey(message.signing_key)
     if not signing.verifies(message.signing_proof, SIGNING_CONTEXT + message.signing_request):
         raise InvalidProof("the site does not hold the signing key that it sends; join again with the key's file")
-    return key, signing
+    return role, key, signing
 
 
-class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServicer):
-    """Answers calls with what `Enrolments` does."""
+class JoiningServicer(membership_pb2_grpc.JoiningServicer):
+    """Answers calls with what `Joining` does."""
 
-    def __init__(self, enrolments: Enrolments) -> None:
-        self._enrolments = enrolments
+    def __init__(self, joining: Joining) -> None:
+        self._joining = joining
 
-    def Enrol(self, message: enrolment_pb2.EnrolRequest, context: Any) -> Any:  # noqa: N802
-        """Enrol a member."""
-        return answer(context, lambda: self._enrolments.enrol(message))
+    def Join(self, message: membership_pb2.JoinRequest, context: Any) -> Any:  # noqa: N802
+        """Have a member join."""
+        return _answer(context, lambda: self._joining.join(message))
 
 
-class EnrolmentServer:
-    """Serves enrolments at an address until it is stopped.
+class JoiningServer:
+    """Lets members join at an address until it is stopped.
 
-    Parameters
-    ----------
-    enrolments : Enrolments
-        What is served.
-    address : str
-        `host:port` to listen on; port 0 takes one that is free.
-    identity : Identity
-        The coordinator's, by which members know it.
-
-    Raises
-    ------
-    InvalidSetting
-        If the address is not of the form `host:port`, is in use or not this machine's.
+    Port 0 takes one that is free; by the coordinator's identity members know it. Raises `InvalidSetting` if the address
+    is not of the form `host:port`, is in use or not this machine's.
     """
 
-    def __init__(self, enrolments: Enrolments, address: str, identity: Identity) -> None:
+    def __init__(self, joining: Joining, address: str, identity: Identity) -> None:
         host, port = split_address(address)
         check_free(host, port)
-        self._threads = ThreadPoolExecutor(_AT_ONCE, "enrolment")
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "joining")
         options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _LARGEST_MESSAGE)]
         self._server = grpc.server(self._threads, options=options)
-        enrolment_pb2_grpc.add_EnrolmentServicer_to_server(  # type: ignore[no-untyped-call]
-            EnrolmentServicer(enrolments), self._server
+        membership_pb2_grpc.add_JoiningServicer_to_server(  # type: ignore[no-untyped-call]
+            JoiningServicer(joining), self._server
         )
         try:
             chosen = self._server.add_secure_port(address, server_credentials(identity, ask_members=False))
         except RuntimeError:
-            raise cannot_listen(address, "it is in use", "--enrolment-address") from None
+            raise cannot_listen(address, "it is in use", "--joining-address") from None
         self.address = f"{host}:{chosen}"
 
     def __enter__(self) -> Self:
@@ -169,18 +147,12 @@ class EnrolmentServer:
         self._threads.shutdown()
 
 
-def answer(context: Any, call: Callable[[], Any]) -> Any:
+def _answer(context: Any, call: Callable[[], Any]) -> Any:
     """Return what a call returns; end the RPC with a status and one line if it fails."""
     try:
         return call()
-    except ServiceUnavailable as error:
-        context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-    except (InvalidIdentity, InvalidProof) as error:
-        _log.warning("an enrolment was refused: %s", error)
-        context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
-    except FedmunkeyError as error:
-        context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-    except Exception:
-        _log.exception("a call to the enrolment service failed")
-        context.abort(grpc.StatusCode.INTERNAL, "the enrolment service failed; its log says why")
+    except Exception as error:
+        if isinstance(error, InvalidIdentity | InvalidProof):
+            _log.warning("somebody was refused who would join: %s", error)
+        context.abort(*ending(error, "joining service"))
     raise AssertionError("abort raises")

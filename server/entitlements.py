@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, requester_of
 from fedmunkey.common.identities.member_names import MemberRole
 from fedmunkey.server.refusals import Cause, Refusal
 
@@ -25,11 +25,11 @@ class Caller:
 def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) -> Refusal | None:
     """Return why a caller may not make a call, or None if it may.
 
-    | call | coordinator | site | requester |
+    | call | coordinator | site | officer |
     | --- | --- | --- | --- |
-    | Submit | no | as itself | as the data-protection officer |
+    | Submit | no | as itself | as the officer |
     | Watch, Acknowledge, AcknowledgeAll | no | for itself | no |
-    | Get, History | yes | its own, and those that address it | the data-protection officer's |
+    | Get, History | yes | its own, and those that address it | the officer's |
     | List, OpenRound | yes | no | no |
     | GetLogHead, GetCertificate | yes | yes | yes |
     | Rotate | no | yes | yes |
@@ -37,7 +37,7 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
     A method that is not in the table is refused.
     """
     if caller.role not in _ROLES.get(method, ()):
-        return Refusal(Cause.ROLE, f"a {caller.role} may not call {method}; {_words(method)}")
+        return Refusal(Cause.ROLE, f"{caller.role}s may not call {method}; {_words(method)}")
     match method:
         case "Submit":
             return _check_requester(message.request.requester, caller)
@@ -53,7 +53,7 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
 
 
 _ROLES: dict[str, tuple[MemberRole, ...]] = {
-    "Submit": (MemberRole.SITE, MemberRole.REQUESTER),
+    "Submit": (MemberRole.SITE, MemberRole.OFFICER),
     "Watch": (MemberRole.SITE,),
     "Acknowledge": (MemberRole.SITE,),
     "AcknowledgeAll": (MemberRole.SITE,),
@@ -63,22 +63,27 @@ _ROLES: dict[str, tuple[MemberRole, ...]] = {
     "OpenRound": (MemberRole.COORDINATOR,),
     "GetLogHead": tuple(MemberRole),
     "GetCertificate": tuple(MemberRole),
-    "Rotate": (MemberRole.SITE, MemberRole.REQUESTER),
+    "Rotate": (MemberRole.SITE, MemberRole.OFFICER),
 }
 
 
 def _words(method: str) -> str:
     allowed = _ROLES.get(method, ())
-    return f"only a {' or a '.join(allowed)} may" if allowed else "nobody may"
+    return f"only {' and '.join(f'{role}s' for role in allowed)} may" if allowed else "nobody may"
 
 
 def _check_requester(named: str, caller: Caller) -> Refusal | None:
-    entitled = caller.name if caller.role is MemberRole.SITE else DATA_PROTECTION_OFFICER
-    if named == entitled:
+    if _is_own(named, caller):
         return None
+    own = caller.name if caller.role is MemberRole.SITE else DATA_PROTECTION_OFFICER
     return Refusal(
-        Cause.NAME, f"{caller.role} {caller.name} may not ask in another's name; it asks as {entitled}, or not at all"
+        Cause.NAME, f"{caller.role} {caller.name} may not ask in another's name; it asks as {own}, or not at all"
     )
+
+
+def _is_own(requester: str, caller: Caller) -> bool:
+    own = caller.name if caller.role is MemberRole.SITE else DATA_PROTECTION_OFFICER
+    return requester_of(requester) == own
 
 
 def _check_site(named: list[str], caller: Caller, what: str) -> Refusal | None:
@@ -94,10 +99,7 @@ def _check_reader(request_id: str, caller: Caller, addressed: Addressed) -> Refu
     if (found := addressed(request_id, caller.name)) is None:
         return None
     requester, concerns = found
-    if caller.role is MemberRole.REQUESTER:
-        concerns = False
-    entitled = caller.name if caller.role is MemberRole.SITE else DATA_PROTECTION_OFFICER
-    if concerns or requester == entitled:
+    if _is_own(requester, caller) or (concerns and caller.role is MemberRole.SITE):
         return None
     return Refusal(
         Cause.NAME,

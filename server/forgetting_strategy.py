@@ -24,20 +24,10 @@ logger = logging.getLogger(f"flwr.{__name__}")
 
 
 class ForgettingStrategy(Strategy):
-    """Wraps a strategy.
+    """Wraps a strategy, which samples sites and averages their weights.
 
-    Parameters
-    ----------
-    strategy : Strategy
-        Samples sites and averages their weights.
-    open_round : callable
-        Called with the round's number before it begins; raises to stop the federation.
-    record : RunRecord
-        Where rounds are written down.
-    fewest_examples : int
-        A round in which fewer records than this were trained on leaves the weights as they are.
-    clock : callable
-        Returns seconds.
+    `open_round` is called with the round's number before it begins, and raises to stop the federation. A round in which
+    fewer than `fewest_examples` records were trained on leaves the weights as they are. `clock` returns seconds.
     """
 
     def __init__(
@@ -77,13 +67,7 @@ class ForgettingStrategy(Strategy):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Average the sites' weights.
-
-        Raises
-        ------
-        FederationStopped
-            If no site could train.
-        """
+        """Average the sites' weights; raises `FederationStopped` if no site could train."""
         answers = self._sort(replies)
         self._round = replace(self._round, training=_metrics_of(answers), bytes_up=sum(_sent(a) for a in answers))
         if not answers:

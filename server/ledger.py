@@ -21,27 +21,21 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from fedmunkey.common.deletion import (
     Acknowledgement,
     DeletionRequest,
-    Records,
     RequestStatus,
     utc_now,
 )
 from fedmunkey.common.errors import InvalidSetting, ServiceUnavailable
 from fedmunkey.common.failpoints import Failpoint, hit
-from fedmunkey.server import ledger_answers, ledger_bulk, ledger_due, ledger_requests, ledger_sites
-from fedmunkey.server.ledger_bulk import BLOCKS_IN_A_WRITE, BULK, Blocks
+from fedmunkey.server import ledger_answers, ledger_due, ledger_requests, ledger_sites
 from fedmunkey.server.ledger_database import SQLITE, Announcements, ledger_url, open_engine
 from fedmunkey.server.ledger_due import DUE_DAYS, Extension
 from fedmunkey.server.ledger_errors import DeletionConflict, DeletionExists, UnknownDeletion
-from fedmunkey.server.ledger_reading import (
-    blocks_of,
-)
 from fedmunkey.server.ledger_requests import Entry
 from fedmunkey.server.ledger_schema import SCHEMA_REVISION, bring_up_to_date
-from fedmunkey.server.ledger_sites import Contact, Departure, RegisteredSite
+from fedmunkey.server.ledger_sites import Contact, Departure
 from fedmunkey.server.ledger_tables import NAME_CHARACTERS, REQUEST_ID_CHARACTERS, RoundRow
-from fedmunkey.server.ledger_transaction import Event, Transaction
-from fedmunkey.server.ledger_view import LedgerView
-from fedmunkey.server.ledger_writer import GroupWriter
+from fedmunkey.server.ledger_view import LedgerView, RegisteredSite
+from fedmunkey.server.ledger_writer import Event, GroupWriter, Transaction
 
 __all__ = [
     "NAME_CHARACTERS",
@@ -58,20 +52,10 @@ __all__ = [
 class Ledger(LedgerView):
     """The coordinator's record of deletions, in an SQL database; safe for threads and for several processes.
 
-    Parameters
-    ----------
-    database : str or Path
-        A file for SQLite, made (readable by its owner only) if there is none, or a URL such as
-        `postgresql://user@host/database`. Tables of an older version are brought up to date.
-    clock : callable
-        Returns the time, with a zone.
-    due : timedelta
-        From a request's submission to the day on which it is late.
-
-    Raises
-    ------
-    InvalidSetting
-        If the database cannot be opened, is no ledger, or has the schema of a later version.
+    The database is a file for SQLite, made (readable by its owner only) if there is none, or a URL such as
+    `postgresql://user@host/database`; tables of an older version are brought up to date. A request is late from `due`
+    after its submission. Raises `InvalidSetting` if the database cannot be opened, is no ledger, or has a later
+    version's schema.
     """
 
     def __init__(
@@ -87,8 +71,12 @@ class Ledger(LedgerView):
         name = str(url.database) if url.get_backend_name() == SQLITE else url.render_as_string(hide_password=True)
         try:
             engine = open_engine(url)
-            with engine.execution_options(write=True).connect() as connection:
-                bring_up_to_date(connection, name)
+            try:
+                with engine.execution_options(write=True).connect() as connection:
+                    bring_up_to_date(connection, name)
+            except BaseException:
+                engine.dispose()
+                raise
         except (ArgumentError, ImportError, OSError, DBAPIError) as error:
             # The driver's own words: SQLAlchemy would add the statement and a link.
             fault = error.orig if isinstance(error, DBAPIError) else error
@@ -122,26 +110,15 @@ class Ledger(LedgerView):
         when it joined, and whoever wants that forgotten asks again. One that comes back also receives orders for what
         every site was asked for while it was away.
 
-        Raises
-        ------
-        InvalidDeletion
-            If the name is empty, too long, not printable, begins or ends with a space, or is that of the
-            data-protection officer.
+        Raises `InvalidDeletion` if the name is empty, too long, not printable, begins or ends with a space, or is that
+        of the data-protection officer.
         """
         self._writer.submit(ledger_sites.register, site).result()
 
     def remove(self, site: str, reason: str = "") -> int:
         """Let a site leave the federation; its open requests can no longer be completed.
 
-        Returns
-        -------
-        int
-            How many orders it leaves unanswered.
-
-        Raises
-        ------
-        InvalidDeletion
-            If the site is not in the federation.
+        Returns how many orders it leaves unanswered; raises `InvalidDeletion` if the site is not in the federation.
         """
         return self._writer.submit(ledger_sites.remove, Departure(site, reason)).result()
 
@@ -155,42 +132,22 @@ class Ledger(LedgerView):
     ) -> RequestStatus:
         """Write a request and one order for each of the sites, by default those that the policy names.
 
-        If the request is in the ledger already, nothing is written, whatever the sites. A request that names many
-        records is written in several transactions, and has no order before all of it is there. With `logged`, its
-        signature was checked, and goes into the transparency log in the transaction that writes its orders.
+        If the request is in the ledger already, nothing is written, whatever the sites. With `logged`, its signature
+        was checked, and goes into the transparency log in the same transaction.
 
-        Raises
-        ------
-        DeletionExists
-            If the request id stands for another request.
-        UnknownDeletion
-            If a site is not registered.
-        InvalidDeletion
-            If the policy refuses the request.
+        Raises `DeletionExists` if the request id stands for another request, `UnknownDeletion` if a site is not
+        registered, `InvalidDeletion` if the policy refuses the request.
         """
-        if not is_bulk(request):
-            return self.enter_soon(request, sites, logged=logged).result()
-        entry = Entry(request, self._due, sites, logged)
-        begun = self._writer.submit(ledger_bulk.begin, entry).result()
-        if begun.missing and isinstance(request.target, Records):
-            blocks = blocks_of(sorted(request.target.references))
-            for first in range(0, len(blocks), BLOCKS_IN_A_WRITE):
-                part = Blocks(begun.number, blocks[first : first + BLOCKS_IN_A_WRITE])
-                self._writer.submit(ledger_bulk.write_blocks, part).result()
-        return self._writer.submit(ledger_bulk.dispatch, entry).result()
+        return self.enter_soon(request, sites, logged=logged).result()
 
     def enter_soon(
         self, request: DeletionRequest, sites: Collection[str] | None = None, *, logged: bool = False
     ) -> Future[RequestStatus]:
-        """Enter a request that is no bulk without waiting until it is on disk; the future is `enter`'s outcome."""
+        """Enter a request without waiting until it is on disk; the future is `enter`'s outcome."""
         return self._writer.submit(ledger_requests.enter, Entry(request, self._due, sites, logged))
 
-    def note_delivered(self, site: str, numbers: Collection[int]) -> Future[None]:
-        """Write that orders were sent to a site, without waiting until that is on disk."""
-        return self.note_all_delivered([(site, number) for number in numbers])
-
-    def note_all_delivered(self, orders: Collection[tuple[str, int]]) -> Future[None]:
-        """Write that orders of several sites, each by site and number, were sent; returns as `note_delivered` does."""
+    def note_delivered(self, orders: Collection[tuple[str, int]]) -> Future[None]:
+        """Write that orders, each by site and number, were sent, without waiting until that is on disk."""
         return self._writer.submit(ledger_answers.note_delivered, ledger_answers.Delivered(tuple(orders)))
 
     def acknowledge(self, answer: Acknowledgement, *, logged: bool = False) -> None:
@@ -200,12 +157,8 @@ class Ledger(LedgerView):
         its answer had arrived may have measured again. The first measurement is kept. With `logged`, its receipt was
         checked, and goes into the transparency log in the same transaction.
 
-        Raises
-        ------
-        UnknownDeletion
-            If the site has no order with that number and request id.
-        DeletionConflict
-            If the order was answered differently before, or the site has left the federation.
+        Raises `UnknownDeletion` if the site has no order with that number and request id, `DeletionConflict` if the
+        order was answered differently before, or the site has left the federation.
         """
         self.acknowledge_soon(answer, logged=logged).result()
 
@@ -223,11 +176,8 @@ class Ledger(LedgerView):
     def extend(self, request_id: str, days: int, reason: str) -> RequestStatus:
         """Give a request more time, once, and return its status.
 
-        Raises
-        ------
-        InvalidDeletion
-            If there is no such request, it has come to an end, it was extended before, there is no reason, or the days
-            are not from 1 to `LONGEST_EXTENSION_DAYS`.
+        Raises `InvalidDeletion` if there is no such request, it has come to an end, it was extended before, there is no
+        reason, or the days are not from 1 to `LONGEST_EXTENSION_DAYS`.
         """
         return self._writer.submit(ledger_due.extend, Extension(request_id, days, reason)).result()
 
@@ -245,11 +195,6 @@ class Ledger(LedgerView):
     def _tell(self, events: Sequence[Event]) -> None:
         for listener in self._listeners:
             listener(events)
-
-
-def is_bulk(request: DeletionRequest) -> bool:
-    """Return whether a request names so many records that it is written in several transactions."""
-    return isinstance(request.target, Records) and len(request.target.references) > BULK
 
 
 def _write_rounds(transaction: Transaction, numbers: Sequence[int]) -> list[None]:

@@ -12,11 +12,10 @@ from fedmunkey.common.deletion import Acknowledgement
 from fedmunkey.common.deletion_states import RequestState, SiteState
 from fedmunkey.common.errors import FedmunkeyError
 from fedmunkey.common.failpoints import Failpoint, hit
+from fedmunkey.server.ledger_database import among
 from fedmunkey.server.ledger_errors import DeletionConflict, UnknownDeletion
-from fedmunkey.server.ledger_pairs import among
-from fedmunkey.server.ledger_reading import claims
 from fedmunkey.server.ledger_tables import ORDER_IS_OPEN, AcknowledgementRow, OrderRow, RequestRow
-from fedmunkey.server.ledger_transaction import Transaction
+from fedmunkey.server.ledger_writer import Transaction
 from fedmunkey.server.log_leaves import Leaf, append_leaves, leaf_of_receipt
 
 
@@ -47,17 +46,25 @@ def acknowledge(transaction: Transaction, answers: Sequence[Answer]) -> list[Fed
     leaves: list[Leaf] = []
     for item in answers:
         answer = item.acknowledgement
-        order = orders.get((answer.site, answer.number))
-        fault = _fault(answer, order, given.get((answer.site, answer.number)))
+        place = (answer.site, answer.number)
+        order = orders.get(place)
+        fault = _fault(answer, order, given.get(place))
         results.append(fault)
-        if fault is None and order is not None and (answer.site, answer.number) not in given:
-            row = {"site": answer.site, "number": answer.number, **claims(answer)}
-            given[answer.site, answer.number] = row
-            times = {"seconds": answer.seconds, "acknowledged_at": transaction.at}
-            rows.append({**row, **times, "receipt": answer.receipt or None})
-            if item.logged:
-                leaves.append(leaf_of_receipt(answer.site, answer.number, answer.receipt))
-            transaction.move_order(order.request, answer.site, answer.number, SiteState(order.state), answer.state)
+        if fault is not None or order is None or place in given:
+            continue
+        given[place] = answer
+        rows.append(
+            {
+                "site": answer.site,
+                "number": answer.number,
+                "document": answer.to_json(),
+                "receipt": answer.receipt or None,
+                "acknowledged_at": transaction.at,
+            }
+        )
+        if item.logged:
+            leaves.append(leaf_of_receipt(answer.site, answer.number, answer.receipt))
+        transaction.move_order(order.request, answer.site, answer.number, SiteState(order.state), answer.state)
     if rows:
         transaction.connection.execute(insert(AcknowledgementRow), rows)
         append_leaves(transaction.connection, leaves)
@@ -117,24 +124,27 @@ def _find_orders(transaction: Transaction, answers: Sequence[Acknowledgement]) -
     return {(row.site, row.number): row for row in found}
 
 
-def _find_answers(transaction: Transaction, keys: Collection[tuple[str, int]]) -> dict[tuple[str, int], dict[str, Any]]:
+def _find_answers(
+    transaction: Transaction, keys: Collection[tuple[str, int]]
+) -> dict[tuple[str, int], Acknowledgement]:
     if not keys:
         return {}
     chosen, values = among(transaction.connection, AcknowledgementRow.site, AcknowledgementRow.number, keys)
-    found = transaction.connection.execute(select(*AcknowledgementRow.__table__.columns).where(chosen), values)
-    return {(row["site"], row["number"]): dict(row) for row in found.mappings()}
+    columns = (AcknowledgementRow.site, AcknowledgementRow.number, AcknowledgementRow.document)
+    found = transaction.connection.execute(select(*columns).where(chosen), values)
+    return {(row.site, row.number): Acknowledgement.from_json(row.document) for row in found}
 
 
-def _fault(answer: Acknowledgement, order: Row[Any] | None, known: dict[str, Any] | None) -> FedmunkeyError | None:
+def _fault(answer: Acknowledgement, order: Row[Any] | None, known: Acknowledgement | None) -> FedmunkeyError | None:
     if order is None or order.request_id != answer.request_id:
         return UnknownDeletion(f"site {answer.site!r} has no order {answer.number} for request {answer.request_id!r}")
     if order.state == SiteState.LEFT:
         return DeletionConflict(
             f"site {answer.site!r} has left the federation; munkey-server sites --add {answer.site} brings it back"
         )
-    if known is not None and any(known[name] != claim for name, claim in claims(answer).items()):
+    if known is not None and known.claims() != answer.claims():
         return DeletionConflict(
-            f"site {answer.site!r} answered order {answer.number} with {known['state']!r} "
-            f"({known['records']} records) before; an answer cannot be changed"
+            f"site {answer.site!r} answered order {answer.number} with {known.state.value!r} "
+            f"({known.records} records) before; an answer cannot be changed"
         )
     return None

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Engine,
+    String,
+    and_,
+    bindparam,
+    create_engine,
+    event,
+    func,
+    text,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -29,10 +44,8 @@ _LOCK = text("SELECT pg_advisory_xact_lock(26741, hashtext(current_schema()))")
 def ledger_url(database: str | Path) -> URL:
     """Return the URL of a file for SQLite, or of what is a URL already; `postgresql://` is read with psycopg 3.
 
-    Raises
-    ------
-    InvalidSetting
-        If the URL cannot be read, names neither SQLite nor PostgreSQL, or the database would end with this process.
+    Raises `InvalidSetting` if the URL cannot be read, names neither SQLite nor PostgreSQL, or the database would end
+    with this process.
     """
     if isinstance(database, Path) or "://" not in database:
         return URL.create(SQLITE, database=str(database))
@@ -76,15 +89,33 @@ def announce(connection: Connection) -> None:
         connection.execute(_ANNOUNCE)
 
 
-class Announcements:
-    """Waits for what other processes, and this one, announce.
+def among(
+    connection: Connection, first: Any, second: Any, pairs: Collection[tuple[str | int, int]]
+) -> tuple[ColumnElement[bool], dict[str, Any]]:
+    """Return the condition that two columns are one of some pairs, and the parameters of a statement that has it.
 
-    Parameters
-    ----------
-    engine : Engine
-        The database; SQLite announces nothing, and waiting there is nothing but waiting.
-    stop : threading.Event
-        Ends a wait early.
+    For a list of pairs (`(site, number) IN ((...), ...)`) SQLite would read the whole table. Joined with a table that
+    is made of the list, both databases look each pair up through the index, and the statement is the same however
+    many there are. Each pair finds its rows once.
+    """
+    distinct = list(dict.fromkeys(pairs))
+    if connection.dialect.name == SQLITE:
+        rows = func.json_each(bindparam("pairs", type_=String)).table_valued("value", name="pairs")
+        parts: list[ColumnElement[Any]] = [func.json_extract(rows.c.value, path) for path in ("$[0]", "$[1]")]
+        values: dict[str, Any] = {"pairs": json.dumps(distinct)}
+    else:
+        kind = String if isinstance(first.type, String) else BigInteger
+        table = func.unnest(bindparam("firsts", type_=ARRAY(kind)), bindparam("seconds", type_=ARRAY(BigInteger)))
+        columns = table.table_valued("first", "second").render_derived(name="pairs").c
+        parts = [columns.first, columns.second]
+        values = {"firsts": [pair[0] for pair in distinct], "seconds": [pair[1] for pair in distinct]}
+    return and_(first == parts[0], second == parts[1]), values
+
+
+class Announcements:
+    """Waits for what other processes, and this one, announce, or until `stop` is set.
+
+    SQLite announces nothing, and waiting there is nothing but waiting.
     """
 
     def __init__(self, engine: Engine, stop: threading.Event) -> None:

@@ -11,10 +11,11 @@ from sqlalchemy import func, select, update
 from fedmunkey.common.deletion import RequestStatus
 from fedmunkey.common.deletion_states import OPEN_REQUESTS, RequestState
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion
-from fedmunkey.server.ledger_errors import DeletionConflict, UnknownDeletion
-from fedmunkey.server.ledger_reading import read_statuses
+from fedmunkey.common.limits import REASON_CHARACTERS, is_reason
+from fedmunkey.server.ledger_errors import DeletionConflict
 from fedmunkey.server.ledger_tables import OrderRow, RequestRow
-from fedmunkey.server.ledger_transaction import Event, Transaction
+from fedmunkey.server.ledger_view import find_request, read_statuses
+from fedmunkey.server.ledger_writer import Event, Transaction
 
 DUE_DAYS = 30
 """Days from submission; the month of GDPR article 12(3), taken at its shortest but for February."""
@@ -22,7 +23,6 @@ DUE_DAYS = 30
 LONGEST_EXTENSION_DAYS = 60
 """The two further months that GDPR article 12(3) allows where a request is complex."""
 
-_REASON_CHARACTERS = 1000
 _MOST_AT_ONCE = 500
 
 
@@ -65,16 +65,13 @@ def extend(transaction: Transaction, extensions: Sequence[Extension]) -> list[Re
 def _extend(transaction: Transaction, extension: Extension) -> RequestStatus:
     _check(extension)
     name = extension.request_id
-    statement = select(*RequestRow.__table__.columns).where(RequestRow.request_id == name)
-    row = transaction.connection.execute(statement).one_or_none()
-    if row is None:
-        raise UnknownDeletion(f"there is no request {name!r}; munkey-server requests lists them")
+    row = find_request(transaction.connection, name)
     state = RequestState(row.state)
     if state.final:
         raise DeletionConflict(f"request {name!r} is {state}; there is nothing to give it time for")
     orders = select(func.count()).select_from(OrderRow).where(OrderRow.request == row.number)
     if not transaction.connection.scalar(orders):
-        raise DeletionConflict(f"request {name!r} did not arrive as a whole; submit it again with the same id")
+        raise DeletionConflict(f"request {name!r} did not arrive as a whole; submit it again with another id")
     if row.extension:
         raise DeletionConflict(
             f"request {name!r} was given more time already, until {row.due_at:%Y-%m-%d} ({row.extension}); "
@@ -89,7 +86,7 @@ def _extend(transaction: Transaction, extension: Extension) -> RequestStatus:
     if state is RequestState.OVERDUE and due >= transaction.at:
         transaction.move_request(row.number, state, RequestState.DISPATCHED, "it was given more time")
     transaction.flush()
-    changed = transaction.connection.execute(statement).one()
+    changed = find_request(transaction.connection, name)
     return read_statuses(transaction.connection, [changed], transaction.at)[0]
 
 
@@ -99,5 +96,5 @@ def _check(extension: Extension) -> None:
             f"{extension.days} more days are not possible; extend by 1 to {LONGEST_EXTENSION_DAYS} days"
         )
     reason = extension.reason
-    if not reason.strip() or len(reason) > _REASON_CHARACTERS or not reason.isprintable():
-        raise InvalidDeletion(f"an extension needs a reason: one line of 1 to {_REASON_CHARACTERS} characters")
+    if not reason.strip() or not is_reason(reason):
+        raise InvalidDeletion(f"an extension needs a reason: one line of 1 to {REASON_CHARACTERS} characters")

@@ -1,17 +1,5 @@
-"""What the ledger refuses, each kind with a gRPC status of its own."""
+"""What the ledger refuses."""
 
-from __future__ import annotations
+from fedmunkey.common.errors import DeletionConflict, DeletionExists, UnknownDeletion
 
-from fedmunkey.common.errors import InvalidDeletion
-
-
-class UnknownDeletion(InvalidDeletion):
-    """There is no such request, order or site; over gRPC `NOT_FOUND`."""
-
-
-class DeletionConflict(InvalidDeletion):
-    """The ledger says otherwise already; over gRPC `FAILED_PRECONDITION`."""
-
-
-class DeletionExists(DeletionConflict):
-    """The request id stands for another request; over gRPC `ALREADY_EXISTS`."""
+__all__ = ["DeletionConflict", "DeletionExists", "UnknownDeletion"]

@@ -1,4 +1,4 @@
-"""Writing requests and their orders, all or nothing; large requests are written by `server.ledger_bulk`."""
+"""Writing requests and their orders, all or nothing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sqlalchemy import Row, bindparam, insert, select, update
 
 from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
+    FORMER_OFFICER,
     DeletionRequest,
     Records,
     RequestStatus,
@@ -22,9 +23,9 @@ from fedmunkey.common.deletion_states import RequestState, SiteState
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.server.ledger_errors import DeletionExists, UnknownDeletion
-from fedmunkey.server.ledger_reading import RECORDS, SITE, SUBJECT, blocks_of, read_statuses
-from fedmunkey.server.ledger_tables import OrderRow, ReferencesRow, RequestRow, SiteRow
-from fedmunkey.server.ledger_transaction import Event, Transaction
+from fedmunkey.server.ledger_tables import BLOCK, RECORDS, SITE, SUBJECT, OrderRow, ReferencesRow, RequestRow, SiteRow
+from fedmunkey.server.ledger_view import read_statuses
+from fedmunkey.server.ledger_writer import Event, Transaction
 from fedmunkey.server.log_leaves import append_leaves, leaf_of_request
 from fedmunkey.server.policy import addressed_sites, addresses_everyone
 
@@ -38,16 +39,8 @@ _STEPS = (RequestState.RECEIVED, RequestState.VERIFIED, RequestState.DISPATCHED)
 class Entry:
     """A request to be written.
 
-    Attributes
-    ----------
-    request : DeletionRequest
-        As it came.
-    due : timedelta
-        From submission to the day on which it is late.
-    sites : collection of str, optional
-        Which sites get an order; None lets the policy say.
-    logged : bool
-        Whether it bears a signature that was checked and goes into the transparency log.
+    It is late from `due` after its submission. The sites get an order; None lets the policy say which. With `logged`,
+    it bears a signature that was checked and goes into the transparency log.
     """
 
     request: DeletionRequest
@@ -59,24 +52,24 @@ class Entry:
 def content_digest(request: DeletionRequest) -> bytes:
     """Return the SHA-256 of all that makes a request this request, its id and signature left out.
 
-    Requester, kind and site are each preceded by their length in 8 bytes, references follow in ascending order; the
-    migration to revision 0003 computes the same.
+    Requester, kind and site are each preceded by their length in 8 bytes, references follow in ascending order.
     """
     values = _target_values(request)
     digest = hashlib.sha256()
-    for part in (request.requester, values["target_kind"], values["target_site"]):
+    requester = FORMER_OFFICER if request.requester == DATA_PROTECTION_OFFICER else request.requester
+    for part in (requester, values["target_kind"], values["target_site"]):
         encoded = str(part).encode()
         digest.update(len(encoded).to_bytes(8, "big") + encoded)
     digest.update(values["subject_reference"] or b"")
-    for reference in sorted_references(request):
+    for reference in _sorted_references(request):
         digest.update(reference)
     return digest.digest()
 
 
 def enter(transaction: Transaction, entries: Sequence[Entry]) -> list[RequestStatus | FedmunkeyError]:
     """Write requests with all that belongs to them; a request that is known already changes nothing."""
-    there = find_known(transaction, [entry.request.request_id for entry in entries])
-    sites = find_sites(transaction, entries)
+    there = _find_known(transaction, [entry.request.request_id for entry in entries])
+    sites = _find_sites(transaction, entries)
     answers: list[RequestStatus | FedmunkeyError | None] = [None] * len(entries)
     first_of: dict[str, int] = {}
     admitted: list[tuple[int, Collection[str]]] = []
@@ -85,11 +78,11 @@ def enter(transaction: Transaction, entries: Sequence[Entry]) -> list[RequestSta
         first = first_of.setdefault(entry.request.request_id, place)
         try:
             if row is not None:
-                check_same(entry.request, row.content_digest)
+                _check_same(entry.request, row.content_digest)
             elif first != place:
-                check_same(entry.request, content_digest(entries[first].request))
+                _check_same(entry.request, content_digest(entries[first].request))
             else:
-                admitted.append((place, address(entry, sites)))
+                admitted.append((place, _address(entry, sites)))
         except InvalidDeletion as error:
             answers[place] = error
             if first == place and row is None:
@@ -108,21 +101,10 @@ def enter(transaction: Transaction, entries: Sequence[Entry]) -> list[RequestSta
 def number_orders(
     transaction: Transaction, orders: Iterable[tuple[int, Collection[str]]], last: dict[str, int]
 ) -> list[dict[str, int]]:
-    """Write orders for requests, each with its site's next number.
+    """Write orders for requests, each with the sites that get one, and return their numbers by site for each request.
 
-    Parameters
-    ----------
-    transaction : Transaction
-        It has the database to itself, so numbers have neither gaps nor duplicates.
-    orders : iterable
-        Requests' numbers, each with the sites that get an order.
-    last : dict
-        The number of each site's last order; brought up to date.
-
-    Returns
-    -------
-    list of dict
-        The order's number at each site, for each request.
+    The transaction has the database to itself, so numbers have neither gaps nor duplicates; `last`, the number of each
+    site's last order, is brought up to date.
     """
     rows: list[dict[str, Any]] = []
     numbers = []
@@ -151,9 +133,8 @@ def _write(
     chosen = [entries[place] for place, _ in admitted]
     if not chosen:
         return []
-    numbers = insert_heads(transaction, chosen, RequestState.DISPATCHED)
-    for entry, number in zip(chosen, numbers, strict=True):
-        insert_blocks(transaction, number, blocks_of(sorted_references(entry.request)))
+    numbers = _insert_requests(transaction, chosen)
+    for number in numbers:
         before = ""
         for step in _STEPS:
             transaction.record(Event(transaction.at, number, "", before, step.value))
@@ -180,8 +161,8 @@ def _write(
     ]
 
 
-def insert_heads(transaction: Transaction, entries: Sequence[Entry], state: RequestState) -> list[int]:
-    """Write requests without their references; return their numbers."""
+def _insert_requests(transaction: Transaction, entries: Sequence[Entry]) -> list[int]:
+    """Write requests with their references; return their numbers."""
     heads = [
         {
             "request_id": entry.request.request_id,
@@ -191,32 +172,32 @@ def insert_heads(transaction: Transaction, entries: Sequence[Entry], state: Requ
             "content_digest": content_digest(entry.request),
             "signature": entry.request.signature or None,
             "everyone": addresses_everyone(entry.request),
-            "state": state.value,
+            "state": RequestState.DISPATCHED.value,
             "due_at": transaction.at + entry.due,
         }
         for entry in entries
     ]
     statement = insert(RequestRow).returning(RequestRow.number, sort_by_parameter_order=True)
-    return list(transaction.connection.scalars(statement, heads))
-
-
-def insert_blocks(transaction: Transaction, request: int, blocks: Sequence[tuple[int, bytes]]) -> None:
-    """Write blocks of a request's references."""
+    numbers = list(transaction.connection.scalars(statement, heads))
+    blocks = [
+        {"request": number, "first": first, "block": b"".join(references[first : first + BLOCK])}
+        for number, entry in zip(numbers, entries, strict=True)
+        for references in [_sorted_references(entry.request)]
+        for first in range(0, len(references), BLOCK)
+    ]
     if blocks:
-        transaction.connection.execute(
-            insert(ReferencesRow), [{"request": request, "first": first, "block": block} for first, block in blocks]
-        )
+        transaction.connection.execute(insert(ReferencesRow), blocks)
+    return numbers
 
 
-def find_known(transaction: Transaction, request_ids: Collection[str]) -> dict[str, Row[Any]]:
-    """Return the rows of requests that are in the ledger, by their ids."""
+def _find_known(transaction: Transaction, request_ids: Collection[str]) -> dict[str, Row[Any]]:
     found = transaction.connection.execute(
         select(*RequestRow.__table__.columns).where(RequestRow.request_id.in_(set(request_ids)))
     )
     return {row.request_id: row for row in found}
 
 
-def find_sites(transaction: Transaction, entries: Sequence[Entry]) -> dict[str, int]:
+def _find_sites(transaction: Transaction, entries: Sequence[Entry]) -> dict[str, int]:
     """Return the sites that requests may concern, all that are in the federation or fewer, with their last numbers."""
     statement = select(SiteRow.name, SiteRow.last_number).where(SiteRow.left_at.is_(None))
     if not any(entry.sites is None and addresses_everyone(entry.request) for entry in entries):
@@ -231,7 +212,7 @@ def _names(entry: Entry) -> set[str]:
     return {entry.request.requester, str(_target_values(entry.request)["target_site"])}
 
 
-def address(entry: Entry, registered: Collection[str]) -> Collection[str]:
+def _address(entry: Entry, registered: Collection[str]) -> Collection[str]:
     """Return the sites that get an order; raises `InvalidDeletion` if the policy or the ledger refuses."""
     if entry.sites is None:
         return addressed_sites(entry.request, registered)
@@ -255,14 +236,12 @@ def _answer_known(
             answers[place] = status
 
 
-def check_same(request: DeletionRequest, digest: bytes | None) -> None:
-    """Check that a request is the one with this digest; raises `DeletionExists` if it is another."""
+def _check_same(request: DeletionRequest, digest: bytes | None) -> None:
     if content_digest(request) != digest:
         raise DeletionExists(f"request id {request.request_id!r} stands for another request already; choose another id")
 
 
-def sorted_references(request: DeletionRequest) -> list[bytes]:
-    """Return the references of a request for records, ascending; none for others."""
+def _sorted_references(request: DeletionRequest) -> list[bytes]:
     return sorted(request.target.references) if isinstance(request.target, Records) else []
 
 

@@ -1,41 +1,35 @@
-"""Brings a ledger's tables to the schema of this program, or refuses a database that it does not know."""
+"""Makes a ledger's tables in an empty database, brings older ones up to date, and refuses what it does not know.
+
+A change of `server.ledger_tables` comes with a new revision and a step in `_STEPS` from the one before.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from datetime import UTC
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
+import sqlalchemy as sa
 from sqlalchemy import Connection, inspect, text
 
+from fedmunkey.common.deletion import Acknowledgement, SiteState
 from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.server import log_tables, member_tables  # noqa: F401 (tables of the same database)
 from fedmunkey.server.ledger_database import SQLITE, have_to_itself
-from fedmunkey.server.ledger_tables import Base
-from fedmunkey.server.migrations import VERSION_TABLE
+from fedmunkey.server.ledger_tables import AcknowledgementRow, Base
 
-SCHEMA_REVISION = "0005"
-"""Revision of `server/migrations` that `server.ledger_tables` describes."""
+SCHEMA_REVISION = "0006"
+"""What the tables are that `server.ledger_tables`, `server.log_tables` and `server.member_tables` describe."""
 
-_FIRST_REVISION = "0002"
-# Before there were migrations, this table held the version's number; ledgers of the first version were never released.
-_FORMER_VERSION_TABLE = "ledger_schema"
+_REVISION_TABLE = sa.Table("ledger_revision", Base.metadata, sa.Column("version_num", sa.String(32), primary_key=True))
+_AT_ONCE = 1000
 
 
 def bring_up_to_date(connection: Connection, name: str | None) -> None:
     """Make the tables in an empty database, or change those of an older ledger, all or nothing.
 
-    Parameters
-    ----------
-    connection : Connection
-        With the option `write`, outside of a transaction of its own.
-    name : str
-        The ledger, for messages.
-
-    Raises
-    ------
-    InvalidSetting
-        If the database is no ledger, or one that a later version of this program has written.
+    The connection has the option `write` and is outside of a transaction of its own; the ledger is `name` in messages.
+    Raises `InvalidSetting` if the database is no ledger, or one that another version of this program has written.
     """
     if read_revision(connection, name) == SCHEMA_REVISION:
         return
@@ -43,45 +37,72 @@ def bring_up_to_date(connection: Connection, name: str | None) -> None:
     have_to_itself(connection)
     # Another process may have done it while this one waited.
     revision = read_revision(connection, name)
-    if revision != SCHEMA_REVISION:
-        config = configuration()
-        config.attributes["connection"] = connection
-        if revision is not None and VERSION_TABLE not in inspect(connection).get_table_names():
-            command.stamp(config, revision)
-        command.upgrade(config, SCHEMA_REVISION)
+    if revision is None:
+        Base.metadata.create_all(connection)
+        connection.execute(_REVISION_TABLE.insert().values(version_num=SCHEMA_REVISION))
+    while revision is not None and revision != SCHEMA_REVISION:
+        revision, change = _STEPS[revision]
+        change(connection)
+        connection.execute(_REVISION_TABLE.update().values(version_num=revision))
     connection.commit()
 
 
 def read_revision(connection: Connection, name: str | None) -> str | None:
     """Return the revision of a ledger's tables, or None for an empty database; raises `InvalidSetting` otherwise."""
     tables = set(inspect(connection).get_table_names())
-    if VERSION_TABLE in tables:
-        revision = str(connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")))  # noqa: S608
-    elif _FORMER_VERSION_TABLE in tables:
-        version = connection.scalar(text(f"SELECT max(version) FROM {_FORMER_VERSION_TABLE}"))  # noqa: S608
-        if version != int(_FIRST_REVISION):
+    if _REVISION_TABLE.name in tables:
+        revision = str(connection.scalar(sa.select(_REVISION_TABLE.c.version_num)))
+        if revision != SCHEMA_REVISION and revision not in _STEPS:
             raise InvalidSetting(
-                f"the ledger {name} has schema version {version}, which this program cannot bring up to date; "
-                "use the version of fedmunkey that wrote it, or name another with --database"
+                f"the ledger {name} has schema revision {revision}, this program knows {min(_STEPS)} to "
+                f"{SCHEMA_REVISION}; use the version of fedmunkey that wrote it, or name another with --database"
             )
-        revision = _FIRST_REVISION
-    elif tables & set(Base.metadata.tables) or (tables and connection.dialect.name == SQLITE):
-        raise InvalidSetting(f"{name} is a database, but not a ledger; name another with --database")
-    else:
-        return None
-    if revision == SCHEMA_REVISION:
         return revision
-    known = {script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()}
-    if revision not in known:
-        raise InvalidSetting(
-            f"the ledger {name} has schema revision {revision}, this program knows {_FIRST_REVISION} to "
-            f"{SCHEMA_REVISION}; use the version of fedmunkey that wrote it, or name another with --database"
-        )
-    return revision
+    if tables & set(Base.metadata.tables) or (tables and connection.dialect.name == SQLITE):
+        raise InvalidSetting(f"{name} is a database, but not a ledger; name another with --database")
+    return None
 
 
-def configuration() -> Config:
-    """Return Alembic's configuration: where the migrations lie, in a checkout as in an installed package."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    return config
+def _make_documents(connection: Connection) -> None:
+    """Turn the columns of answers into one document."""
+    connection.execute(text("ALTER TABLE acknowledgements RENAME TO former_acknowledgements"))
+    Base.metadata.create_all(connection, [Base.metadata.tables[AcknowledgementRow.__tablename__]])
+    former = text(
+        "SELECT a.*, r.request_id FROM former_acknowledgements a "
+        "JOIN orders o ON o.site = a.site AND o.number = a.number JOIN requests r ON r.number = o.request"
+    ).columns(acknowledged_at=sa.DateTime(), receipt=sa.LargeBinary())
+    with connection.execute(former, execution_options={"yield_per": _AT_ONCE}) as rows:
+        for part in rows.partitions():
+            connection.execute(sa.insert(AcknowledgementRow), [_row_of(row) for row in part])
+    connection.execute(text("DROP TABLE former_acknowledgements"))
+
+
+def _row_of(former: sa.Row[tuple[object, ...]]) -> dict[str, object]:
+    answer = Acknowledgement(
+        number=former.number,
+        site=former.site,
+        request_id=former.request_id,
+        state=SiteState(former.state),
+        records=former.records,
+        entries=former.entries,
+        guarantee=Guarantee(former.guarantee),
+        seconds=former.seconds,
+        reason=former.reason,
+        record_loss=_loss(former.record_epsilon, former.record_delta, 1),
+        subject_loss=_loss(former.subject_epsilon, former.subject_delta, former.subject_records),
+    )
+    return {
+        "site": answer.site,
+        "number": answer.number,
+        "document": answer.to_json(),
+        "receipt": former.receipt,
+        "acknowledged_at": former.acknowledged_at.replace(tzinfo=UTC),
+    }
+
+
+def _loss(epsilon: float | None, delta: float | None, records: int | None) -> PrivacyLoss | None:
+    return None if epsilon is None or delta is None or records is None else PrivacyLoss(epsilon, delta, records)
+
+
+_STEPS: Mapping[str, tuple[str, Callable[[Connection], None]]] = {"0005": ("0006", _make_documents)}
+"""From each older revision, the next one and how it is reached."""

@@ -9,47 +9,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, RequestState, SiteState
-from fedmunkey.common.deletion_states import OPEN_REQUESTS
+from fedmunkey.common.deletion import OFFICER_NAMES, SiteState
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion
+from fedmunkey.common.limits import REASON_CHARACTERS, is_reason
 from fedmunkey.server.ledger_answers import settle
 from fedmunkey.server.ledger_errors import DeletionConflict, UnknownDeletion
 from fedmunkey.server.ledger_requests import number_orders
 from fedmunkey.server.ledger_tables import NAME_CHARACTERS, ORDER_IS_OPEN, OrderRow, RequestRow, SiteRow
-from fedmunkey.server.ledger_transaction import Event, Transaction
+from fedmunkey.server.ledger_writer import Event, Transaction
 
 REGISTERED = "registered"
 LEFT = SiteState.LEFT.value
-_REASON_CHARACTERS = 1000
-
-
-@dataclass(frozen=True)
-class RegisteredSite:
-    """A site of the federation.
-
-    Attributes
-    ----------
-    name : str
-        Unique.
-    registered_at : datetime
-        When it joined.
-    orders, pending : int
-        How many orders it has been given, and how many of them it has not answered.
-    left_at : datetime, optional
-        When it left the federation; None while it is in it.
-    seen_at : datetime, optional
-        When it was last connected; None if it never was.
-    connected : bool
-        Whether it follows its orders at the moment.
-    """
-
-    name: str
-    registered_at: datetime
-    orders: int
-    pending: int
-    left_at: datetime | None = None
-    seen_at: datetime | None = None
-    connected: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,8 +67,8 @@ def remove(transaction: Transaction, departures: Sequence[Departure]) -> list[in
             results.append(UnknownDeletion(f"site {departure.site!r} is not registered; nothing was removed"))
         elif row.left_at is not None:
             results.append(DeletionConflict(f"site {departure.site!r} has left the federation already"))
-        elif len(departure.reason) > _REASON_CHARACTERS or not departure.reason.isprintable():
-            results.append(InvalidDeletion(f"a reason is one line of at most {_REASON_CHARACTERS} characters"))
+        elif not is_reason(departure.reason):
+            results.append(InvalidDeletion(f"a reason is one line of at most {REASON_CHARACTERS} characters"))
         else:
             results.append(_let_leave(transaction, row, departure.reason))
     return results
@@ -115,37 +85,6 @@ def note_contact(transaction: Transaction, contacts: Sequence[Contact]) -> list[
     return [None] * len(contacts)
 
 
-def read_sites(connection: Connection, now: datetime) -> list[RegisteredSite]:
-    """Return every site that is or was in the federation, in alphabetical order."""
-    waiting = connection.execute(select(OrderRow.site, func.count()).where(ORDER_IS_OPEN).group_by(OrderRow.site))
-    pending: dict[str, int] = {row[0]: row[1] for row in waiting}
-    rows = connection.execute(select(*SiteRow.__table__.columns)).all()
-    return [
-        RegisteredSite(
-            row.name,
-            row.registered_at,
-            row.last_number,
-            pending.get(row.name, 0),
-            row.left_at,
-            row.seen_at,
-            row.connected_until is not None and row.connected_until > now,
-        )
-        for row in sorted(rows, key=lambda row: str(row.name))
-    ]
-
-
-def read_last_number(connection: Connection, site: str) -> int:
-    """Return the number of a site's last order; raises `InvalidDeletion` if it is not in the federation."""
-    row = _find(connection, site)
-    if row is None:
-        raise UnknownDeletion(f"site {site!r} is not registered; register it with munkey-server sites --add {site}")
-    if row.left_at is not None:
-        raise DeletionConflict(
-            f"site {site!r} has left the federation; munkey-server sites --add {site} brings it back"
-        )
-    return int(row.last_number)
-
-
 def _find(connection: Connection, name: str) -> Row[Any] | None:
     return connection.execute(select(*SiteRow.__table__.columns).where(SiteRow.name == name)).one_or_none()
 
@@ -153,7 +92,7 @@ def _find(connection: Connection, name: str) -> Row[Any] | None:
 def _name_fault(name: str) -> InvalidDeletion | None:
     if not name or len(name) > NAME_CHARACTERS or not name.isprintable() or name != name.strip():
         return InvalidDeletion(f"{name!r} cannot be a site's name: use 1 to {NAME_CHARACTERS} printable characters")
-    if name == DATA_PROTECTION_OFFICER:
+    if name in OFFICER_NAMES:
         return InvalidDeletion(f"{name!r} cannot be a site's name: its holder may ask for everything")
     return None
 
@@ -167,10 +106,11 @@ def _let_leave(transaction: Transaction, row: Row[Any], reason: str) -> int:
         transaction.move_order(order.request, row.name, order.number, SiteState(order.state), SiteState.LEFT, why)
     transaction.record(Event(transaction.at, None, row.name, REGISTERED, LEFT, reason))
     settle(transaction, {order.request for order in orders}, why)
+    last = transaction.connection.scalar(select(func.max(RequestRow.number)))
     transaction.connection.execute(
         update(SiteRow)
         .where(SiteRow.name == row.name)
-        .values(left_at=transaction.at, left_after=_last_dispatched(transaction.connection), connected_until=None)
+        .values(left_at=transaction.at, left_after=last or 0, connected_until=None)
     )
     return len(orders)
 
@@ -193,6 +133,7 @@ def _bring_back(transaction: Transaction, row: Row[Any]) -> None:
         .where(
             RequestRow.number > row.left_after,
             RequestRow.everyone,
+            # A large request of an older version that broke off has no orders.
             RequestRow.number.in_(select(OrderRow.request)),
             RequestRow.number.not_in(select(OrderRow.request).where(OrderRow.site == row.name)),
         )
@@ -204,22 +145,3 @@ def _bring_back(transaction: Transaction, row: Row[Any]) -> None:
         update(SiteRow).where(SiteRow.name == row.name).values(left_at=None, left_after=None)
     )
     settle(transaction, {*missed, *(order.request for order in orders)}, why)
-
-
-def _last_dispatched(connection: Connection) -> int:
-    """Return the number of the last request such that every one up to it has its orders."""
-    last = connection.scalar(select(func.max(RequestRow.number))) or 0
-    # A late request may be one whose references are not all there yet.
-    undispatched = connection.scalar(
-        select(func.min(RequestRow.number)).where(
-            RequestRow.state.in_([state.value for state in OPEN_REQUESTS if state is not RequestState.DISPATCHED]),
-            RequestRow.number.not_in(select(OrderRow.request)),
-        )
-    )
-    return last if undispatched is None else undispatched - 1
-
-
-def read_positions(connection: Connection) -> dict[str, int | None]:
-    """Return the number of each site's last order; None for a site that has left."""
-    rows = connection.execute(select(SiteRow.name, SiteRow.last_number, SiteRow.left_at))
-    return {row.name: None if row.left_at is not None else row.last_number for row in rows}

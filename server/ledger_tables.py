@@ -1,4 +1,4 @@
-"""The ledger's tables, as the migrations in `server/migrations` leave them.
+"""The ledger's tables; `server.ledger_schema` makes them, and brings older ones to this form.
 
     sites ──< orders >── requests ──< request_references        events
                 └── acknowledgements                            rounds
@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy import (
     BigInteger,
+    Connection,
     DateTime,
     Dialect,
     Double,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    event,
     false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -36,6 +38,9 @@ REQUEST_ID_CHARACTERS = 200
 STATE_CHARACTERS = 20
 BLOCK = 1000
 """References in one row of `request_references`."""
+
+RECORDS, SUBJECT, SITE = "records", "subject", "site"
+"""Kinds of targets, as the table names them."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -133,18 +138,8 @@ class AcknowledgementRow(Base):
     __table_args__ = (ForeignKeyConstraint(["site", "number"], [OrderRow.site, OrderRow.number]),)
     site: Mapped[str] = mapped_column(String(NAME_CHARACTERS), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    state: Mapped[str] = mapped_column(String(STATE_CHARACTERS))
-    records: Mapped[int] = mapped_column(BigInteger)
-    entries: Mapped[int] = mapped_column(BigInteger)
-    guarantee: Mapped[str] = mapped_column(String(20))
-    seconds: Mapped[float]
-    reason: Mapped[str] = mapped_column(Text)
-    # Filled where the guarantee is `certified`; a record's loss is that of one record.
-    record_epsilon: Mapped[float | None]
-    record_delta: Mapped[float | None]
-    subject_epsilon: Mapped[float | None]
-    subject_delta: Mapped[float | None]
-    subject_records: Mapped[int | None] = mapped_column(BigInteger)
+    # The answer as JSON, `Acknowledgement.to_json`.
+    document: Mapped[str] = mapped_column(Text)
     # The site's envelope; empty if it has no key.
     receipt: Mapped[bytes | None] = mapped_column(LargeBinary)
     acknowledged_at: Mapped[datetime]
@@ -163,6 +158,26 @@ class EventRow(Base):
     before: Mapped[str] = mapped_column(String(40))
     after: Mapped[str] = mapped_column(String(40))
     reason: Mapped[str] = mapped_column(Text)
+
+
+@event.listens_for(EventRow.__table__, "after_create")
+def _protect_events(_table: Any, connection: Connection, **_: Any) -> None:
+    fault = "events are added and never changed"
+    if connection.dialect.name == "sqlite":
+        for change in ("UPDATE", "DELETE"):
+            connection.exec_driver_sql(
+                f"CREATE TRIGGER events_no_{change.lower()} BEFORE {change} ON events "
+                f"BEGIN SELECT RAISE(ABORT, '{fault}'); END"
+            )
+        return
+    connection.exec_driver_sql(
+        "CREATE FUNCTION refuse_change_of_events() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN RAISE EXCEPTION '{fault}'; END $$"
+    )
+    connection.exec_driver_sql(
+        "CREATE TRIGGER events_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON events "
+        "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_events()"
+    )
 
 
 class RoundRow(Base):

@@ -2,46 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, Row, func, select
 from sqlalchemy.exc import DBAPIError
 
-from fedmunkey.common.deletion import DeletionOrder, Move, RequestStatus
+from fedmunkey.common.deletion import (
+    Acknowledgement,
+    DeletionOrder,
+    DeletionRequest,
+    Move,
+    Records,
+    RequestState,
+    RequestStatus,
+    SiteProgress,
+    SiteState,
+    Subject,
+    Target,
+    WholeSite,
+)
 from fedmunkey.common.deletion_service import StatusPage
 from fedmunkey.common.deletion_states import OPEN_REQUESTS
 from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
+from fedmunkey.common.references import REFERENCE_BYTES
 from fedmunkey.common.wire import MAXIMUM_REFERENCES, check_page_size
-from fedmunkey.server import ledger_sites
-from fedmunkey.server.ledger_errors import UnknownDeletion
-from fedmunkey.server.ledger_reading import (
-    LargeOrder,
-    read_history,
-    read_orders,
-    read_references,
-    read_signatures,
-    read_statuses,
+from fedmunkey.server.ledger_database import among
+from fedmunkey.server.ledger_errors import DeletionConflict, UnknownDeletion
+from fedmunkey.server.ledger_tables import (
+    ANSWERS_ORDER,
+    ORDER_IS_OPEN,
+    RECORDS,
+    SUBJECT,
+    AcknowledgementRow,
+    EventRow,
+    OrderRow,
+    ReferencesRow,
+    RequestRow,
+    RoundRow,
+    SiteRow,
 )
-from fedmunkey.server.ledger_sites import RegisteredSite
-from fedmunkey.server.ledger_summary import Summary, read_summary
-from fedmunkey.server.ledger_tables import RequestRow, RoundRow
+
+PAGE_REFERENCES = 100 * MAXIMUM_REFERENCES
+"""Records that the requests of one page name in all, so that the page fits into one message."""
+
+_REQUESTS = select(*RequestRow.__table__.columns)
+_PROGRESS = select(
+    OrderRow.request,
+    OrderRow.site,
+    OrderRow.number,
+    OrderRow.state,
+    OrderRow.reason,
+    AcknowledgementRow.document,
+    AcknowledgementRow.receipt,
+    AcknowledgementRow.acknowledged_at,
+).outerjoin(AcknowledgementRow, ANSWERS_ORDER)
+
+
+@dataclass(frozen=True)
+class RegisteredSite:
+    """A site of the federation.
+
+    Attributes
+    ----------
+    orders, pending : int
+        How many orders it has been given, and how many of them it has not answered.
+    left_at : datetime, optional
+        When it left the federation; None while it is in it.
+    seen_at : datetime, optional
+        When it was last connected; None if it never was.
+    connected : bool
+        Whether it follows its orders at the moment.
+    """
+
+    name: str
+    registered_at: datetime
+    orders: int
+    pending: int
+    left_at: datetime | None = None
+    seen_at: datetime | None = None
+    connected: bool = False
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The counts that tell whether deletions get through.
+
+    Attributes
+    ----------
+    requests : mapping
+        How many are in each state; a request whose time has run out is `overdue`.
+    pending_orders : int
+        Orders still to be answered by sites that are in the federation.
+    oldest_pending : datetime, optional
+        When the oldest request with such an order was submitted; None if there is none.
+    oldest_seconds : float
+        Since then; 0 if there is none.
+    connected_sites, sites : int
+        Sites that follow their orders at the moment, at any process of the service, of those in the federation.
+    """
+
+    requests: Mapping[RequestState, int]
+    pending_orders: int
+    oldest_pending: datetime | None
+    oldest_seconds: float
+    connected_sites: int
+    sites: int
 
 
 class LedgerView:
-    """What can be asked of a ledger; safe for threads.
-
-    Parameters
-    ----------
-    engine : Engine
-        The database.
-    name : str
-        The ledger, for messages.
-    clock : callable
-        Returns the time, with a zone.
-    """
+    """What can be asked of a ledger, `name` in messages; safe for threads."""
 
     def __init__(self, engine: Engine, name: str, clock: Callable[[], datetime]) -> None:
         self.name = name
@@ -55,8 +128,24 @@ class LedgerView:
 
     def sites(self) -> tuple[RegisteredSite, ...]:
         """Return the sites that are or were in the federation, in alphabetical order."""
+        now = self._clock()
+        waiting = select(OrderRow.site, func.count()).where(ORDER_IS_OPEN).group_by(OrderRow.site)
         with self._reading() as connection:
-            return tuple(ledger_sites.read_sites(connection, self._clock()))
+            pending: dict[str, int] = {row[0]: row[1] for row in connection.execute(waiting)}
+            rows = connection.execute(select(*SiteRow.__table__.columns)).all()
+        return tuple(
+            RegisteredSite(
+                row.name,
+                row.registered_at,
+                row.last_number,
+                pending.get(row.name, 0),
+                row.left_at,
+                row.seen_at,
+                row.connected_until is not None and row.connected_until > now,
+            )
+            # The database's own order of names depends on its locale.
+            for row in sorted(rows, key=lambda row: str(row.name))
+        )
 
     def site_names(self) -> tuple[str, ...]:
         """Return the names of the sites that are in the federation, in alphabetical order."""
@@ -65,81 +154,84 @@ class LedgerView:
     def positions(self) -> dict[str, int | None]:
         """Return the number of each site's last order; None for a site that has left."""
         with self._reading() as connection:
-            return ledger_sites.read_positions(connection)
+            rows = connection.execute(select(SiteRow.name, SiteRow.last_number, SiteRow.left_at))
+            return {row.name: None if row.left_at is not None else row.last_number for row in rows}
 
-    def status(self, request_id: str) -> RequestStatus:
-        """Return one request's status.
+    def last_number(self, site: str) -> int:
+        """Return the number of a site's last order, 0 if it has none.
 
-        Raises
-        ------
-        UnknownDeletion
-            If there is no such request.
+        Raises `UnknownDeletion` if the site was never registered, `DeletionConflict` if it has left the federation.
         """
         with self._reading() as connection:
-            return read_statuses(connection, [_find(connection, request_id)], self._clock())[0]
+            row = connection.execute(
+                select(SiteRow.last_number, SiteRow.left_at).where(SiteRow.name == site)
+            ).one_or_none()
+        if row is None:
+            raise UnknownDeletion(f"site {site!r} is not registered; register it with munkey-server sites --add {site}")
+        if row.left_at is not None:
+            raise DeletionConflict(
+                f"site {site!r} has left the federation; munkey-server sites --add {site} brings it back"
+            )
+        return int(row.last_number)
+
+    def status(self, request_id: str) -> RequestStatus:
+        """Return one request's status; raises `UnknownDeletion` if there is no such request."""
+        with self._reading() as connection:
+            return read_statuses(connection, [find_request(connection, request_id)], self._clock())[0]
 
     def history(self, request_id: str) -> tuple[Move, ...]:
         """Return what happened to a request, oldest first; raises `UnknownDeletion` if there is no such request."""
         with self._reading() as connection:
-            return tuple(read_history(connection, _find(connection, request_id).number))
+            rows = connection.execute(
+                select(EventRow.at, EventRow.site, EventRow.before, EventRow.after, EventRow.reason)
+                .where(EventRow.request == find_request(connection, request_id).number)
+                .order_by(EventRow.event)
+            )
+            return tuple(Move(*row) for row in rows)
 
     def page(self, page: str = "", size: int = 100, *, late: bool = False) -> StatusPage:
         """Return up to `size` requests in the order of their submission, with `late` only those that are overdue.
 
-        A page ends early before it names more than `MAXIMUM_REFERENCES` records, but has one request at least.
-
-        Raises
-        ------
-        InvalidDeletion
-            If `page` is not one that an earlier page named as the next, or the size is out of range.
+        A page ends early before it names more than `PAGE_REFERENCES` records, but has one request at least. Raises
+        `InvalidDeletion` if `page` is not one that an earlier page named as the next, or the size is out of range.
         """
         check_page_size(size)
         if page and not (page.isdecimal() and page.isascii() and len(page) < 19):
             raise InvalidDeletion(f"{page!r} is not a page; begin with an empty one")
         now = self._clock()
-        statement = select(*RequestRow.__table__.columns).where(RequestRow.number > int(page or 0))
+        statement = _REQUESTS.where(RequestRow.number > int(page or 0))
         if late:
             statement = statement.where(
                 RequestRow.state.in_([state.value for state in OPEN_REQUESTS]), RequestRow.due_at < now
             )
         with self._reading() as connection:
             rows = connection.execute(statement.order_by(RequestRow.number).limit(size + 1)).all()
-            taken = _within_budget(rows[:size])
+            taken = _within(rows[:size], PAGE_REFERENCES)
             next_page = str(taken[-1].number) if len(taken) < len(rows) else ""
             return StatusPage(tuple(read_statuses(connection, taken, now)), next_page)
 
-    def last_number(self, site: str) -> int:
-        """Return the number of a site's last order, 0 if it has none.
+    def orders(self, site: str, after: int, most: int) -> tuple[DeletionOrder, ...]:
+        """Return at most `most` orders that follow number `after` at a site, few enough to be held.
 
-        Raises
-        ------
-        UnknownDeletion
-            If the site was never registered.
-        DeletionConflict
-            If it has left the federation.
+        They name at most `MAXIMUM_REFERENCES` records in all; one that names more by itself comes alone.
         """
+        statement = (
+            select(OrderRow.number.label("order_number"), *RequestRow.__table__.columns)
+            .join(RequestRow, OrderRow.request == RequestRow.number)
+            .where(OrderRow.site == site, OrderRow.number > after)
+            .order_by(OrderRow.number)
+            .limit(most)
+        )
         with self._reading() as connection:
-            return ledger_sites.read_last_number(connection, site)
+            rows = _within(connection.execute(statement).all(), MAXIMUM_REFERENCES)
+            requests = _read_requests(connection, rows)
+        return tuple(
+            DeletionOrder(row.order_number, site, request) for row, request in zip(rows, requests, strict=True)
+        )
 
     def order(self, site: str, number: int) -> DeletionOrder | None:
-        """Return one order of a site, however large, or None if there is none with that number."""
-        found = self.orders(site, number - 1, most=1, most_references=MAXIMUM_REFERENCES)
-        return found[0] if found and isinstance(found[0], DeletionOrder) and found[0].number == number else None
-
-    def orders(
-        self, site: str, after: int, *, most: int, most_references: int
-    ) -> tuple[DeletionOrder | LargeOrder, ...]:
-        """Return the orders that follow number `after` at a site: at most `most`, with at most so many references.
-
-        An order that names more references by itself comes without them; `references` returns them bit by bit.
-        """
-        with self._reading() as connection:
-            return tuple(read_orders(connection, site, after, most=most, most_references=most_references))
-
-    def references(self, request: int, after: int) -> list[bytes]:
-        """Return some references of a large order's request from place `after` on, none at its end."""
-        with self._reading() as connection:
-            return read_references(connection, request, after)
+        """Return one order of a site, or None if there is none with that number."""
+        return next((order for order in self.orders(site, number - 1, 1) if order.number == number), None)
 
     def signatures(self, orders: Collection[tuple[str, int]]) -> dict[tuple[str, int], bytes]:
         """Return the requesters' signatures of orders by site and number, empty where there is none.
@@ -147,7 +239,11 @@ class LedgerView:
         Orders that are not in the ledger are left out.
         """
         with self._reading() as connection:
-            return read_signatures(connection, orders)
+            chosen, values = among(connection, OrderRow.site, OrderRow.number, orders)
+            columns = (OrderRow.site, OrderRow.number, RequestRow.signature)
+            statement = select(*columns).join(OrderRow, OrderRow.request == RequestRow.number).where(chosen)
+            rows = connection.execute(statement, values).all()
+        return {(row.site, row.number): row.signature or b"" for row in rows}
 
     def rounds(self) -> tuple[tuple[int, datetime], ...]:
         """Return the rounds in the order of their opening: number and time."""
@@ -157,12 +253,36 @@ class LedgerView:
 
     def pending(self) -> int:
         """Return how many orders are still to be answered by sites that are in the federation."""
-        return self.summary().pending_orders
+        with self._reading() as connection:
+            return connection.scalar(select(func.count(OrderRow.request)).where(ORDER_IS_OPEN)) or 0
 
     def summary(self) -> Summary:
         """Return the counts that tell whether deletions get through."""
+        now = self._clock()
+        counted = select(RequestRow.state, func.count(RequestRow.state)).group_by(RequestRow.state)
+        waiting = [state.value for state in OPEN_REQUESTS if state is not RequestState.OVERDUE]
+        members = SiteRow.left_at.is_(None)
         with self._reading() as connection:
-            return read_summary(connection, self._clock())
+            requests = dict.fromkeys(RequestState, 0)
+            for state, count in connection.execute(counted):
+                requests[RequestState(state)] += count
+            for state, count in connection.execute(
+                counted.where(RequestRow.state.in_(waiting), RequestRow.due_at < now)
+            ):
+                requests[RequestState(state)] -= count
+                requests[RequestState.OVERDUE] += count
+            pending, oldest = connection.execute(
+                select(func.count(OrderRow.request), func.min(OrderRow.request)).where(ORDER_IS_OPEN)
+            ).one()
+            since = connection.scalar(select(RequestRow.submitted_at).where(RequestRow.number == oldest))
+            connected, sites = connection.execute(
+                select(
+                    func.count(SiteRow.name).filter(SiteRow.connected_until > now),
+                    func.count(SiteRow.name),
+                ).where(members)
+            ).one()
+        seconds = 0.0 if since is None else max(0.0, (now - since).total_seconds())
+        return Summary(requests, pending, since, seconds, connected, sites)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -173,19 +293,74 @@ class LedgerView:
             raise ServiceUnavailable(f"the ledger {self.name} cannot be used: {error.orig}; try again") from None
 
 
-def _find(connection: Connection, request_id: str) -> Any:
-    row = connection.execute(
-        select(*RequestRow.__table__.columns).where(RequestRow.request_id == request_id)
-    ).one_or_none()
+def find_request(connection: Connection, request_id: str) -> Row[Any]:
+    """Return a request's row; raises `UnknownDeletion` if there is none."""
+    row = connection.execute(_REQUESTS.where(RequestRow.request_id == request_id)).one_or_none()
     if row is None:
         raise UnknownDeletion(f"there is no request {request_id!r}; munkey-server requests lists them")
     return row
 
 
-def _within_budget(rows: Sequence[Any]) -> Sequence[Any]:
-    references = 0
-    for taken, row in enumerate(rows):
-        references += row.reference_count
-        if references > MAXIMUM_REFERENCES and taken:
-            return rows[:taken]
+def read_statuses(connection: Connection, rows: Sequence[Row[Any]], now: datetime) -> list[RequestStatus]:
+    """Return the statuses of rows of `requests`, in their order.
+
+    A request whose time has run out is `overdue` from that moment, even if nobody has moved it there yet.
+    """
+    progress: dict[int, list[SiteProgress]] = {row.number: [] for row in rows}
+    for found in connection.execute(_PROGRESS.where(OrderRow.request.in_(progress))):
+        progress[found.request].append(_progress(found))
+    return [
+        RequestStatus(
+            request,
+            row.submitted_at,
+            tuple(sorted(progress[row.number], key=lambda part: part.site)),
+            _state(row, now),
+            row.due_at,
+            row.extension,
+        )
+        for row, request in zip(rows, _read_requests(connection, rows), strict=True)
+    ]
+
+
+def _read_requests(connection: Connection, rows: Sequence[Row[Any]]) -> list[DeletionRequest]:
+    """Return the requests of rows of `requests`, in their order."""
+    references: dict[int, list[bytes]] = {row.number: [] for row in rows if row.target_kind == RECORDS}
+    if references:
+        blocks = select(ReferencesRow.request, ReferencesRow.block).where(ReferencesRow.request.in_(references))
+        for number, block in connection.execute(blocks):
+            places = range(0, len(block), REFERENCE_BYTES)
+            references[number] += [block[first : first + REFERENCE_BYTES] for first in places]
+    return [
+        DeletionRequest(row.request_id, row.requester, _target(row, references), row.signature or b"") for row in rows
+    ]
+
+
+def _within(rows: Sequence[Row[Any]], most_references: int) -> Sequence[Row[Any]]:
+    """Return as many rows from the first as name few enough references, at least one."""
+    held = 0
+    for place, row in enumerate(rows):
+        held += row.reference_count
+        if held > most_references and place:
+            return rows[:place]
     return rows
+
+
+def _target(row: Row[Any], references: dict[int, list[bytes]]) -> Target:
+    if row.target_kind == RECORDS:
+        return Records(frozenset(references[row.number]), row.target_site)
+    if row.target_kind == SUBJECT:
+        return Subject(row.subject_reference or b"")
+    return WholeSite(row.target_site)
+
+
+def _state(row: Row[Any], now: datetime) -> RequestState:
+    state = RequestState(row.state)
+    return RequestState.OVERDUE if not state.final and row.due_at is not None and row.due_at < now else state
+
+
+def _progress(row: Any) -> SiteProgress:
+    state = SiteState(row.state)
+    if not state.answered:
+        return SiteProgress(row.site, row.number, state, reason=row.reason)
+    answer = Acknowledgement.from_json(row.document, row.receipt or b"")
+    return SiteProgress(row.site, row.number, state, answer, row.acknowledged_at, answer.reason)

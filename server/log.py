@@ -17,8 +17,7 @@ from fedmunkey.common.merkle import EMPTY_ROOT, Range, consistency_ranges, inclu
 from fedmunkey.common.signing.dsse import Envelope
 from fedmunkey.common.signing.keys import SigningKey
 from fedmunkey.common.signing.statements import read_envelope
-from fedmunkey.server.ledger_database import have_to_itself
-from fedmunkey.server.ledger_pairs import among
+from fedmunkey.server.ledger_database import among, have_to_itself
 from fedmunkey.server.log_leaves import LOST_NODE, Leaf, LeafKind, append_leaves
 from fedmunkey.server.log_tables import LogHeadRow, LogLeafRow, LogNodeRow, LogSizeRow
 
@@ -27,18 +26,9 @@ MAXIMUM_INCLUSIONS = 100
 
 
 class TransparencyLog:
-    """The log; safe for threads and for several processes.
+    """The log, in the database of a ledger; safe for threads and for several processes. The key signs its heads.
 
     The ledger appends what was signed as it writes it down (`server.log_leaves`).
-
-    Parameters
-    ----------
-    engine : Engine
-        Of a ledger's database.
-    key : SigningKey
-        Signs heads.
-    clock : callable
-        Returns the time, with a zone.
     """
 
     def __init__(self, engine: Engine, key: SigningKey, *, clock: Callable[[], datetime] = utc_now) -> None:
@@ -46,12 +36,8 @@ class TransparencyLog:
         self._key = key
         self._clock = clock
 
-    def append(self, leaf: Leaf) -> bytes:
-        """Append a leaf and return the content that the log holds under its name: an earlier one, if there is one."""
-        return self.extend([leaf])[0]
-
     def extend(self, leaves: Sequence[Leaf]) -> list[bytes]:
-        """Append leaves in one transaction; returns as `append` does."""
+        """Append leaves in one transaction; returns as `append_leaves` does."""
         with self._writing() as connection:
             return append_leaves(connection, leaves)
 
@@ -60,25 +46,11 @@ class TransparencyLog:
         with self._reading() as connection:
             return connection.scalar(select(LogLeafRow.content).where(LogLeafRow.kind == kind, LogLeafRow.name == name))
 
-    def size(self) -> int:
-        """Return how many leaves there are."""
-        with self._reading() as connection:
-            return connection.scalar(select(LogSizeRow.size)) or 0
-
     def update(self, seen_size: int, leaves: Sequence[bytes] = ()) -> LogUpdate:
-        """Return the head, the proof that it extends an earlier one, and where some leaves stand.
+        """Return the head, the proof that it extends one of `seen_size` leaves (0 for none), and where leaves stand.
 
-        Parameters
-        ----------
-        seen_size : int
-            Leaves when the caller last saw the log; 0 for never.
-        leaves : sequence of bytes
-            Hashes of leaves.
-
-        Raises
-        ------
-        InvalidProof
-            If the log is smaller than the caller has seen it, or more than `MAXIMUM_INCLUSIONS` proofs are wanted.
+        Leaves are asked for by their hashes. Raises `InvalidProof` if the log is smaller than the caller has seen it,
+        or more than `MAXIMUM_INCLUSIONS` proofs are wanted.
         """
         if len(leaves) > MAXIMUM_INCLUSIONS:
             raise InvalidProof(f"{len(leaves)} proofs at once are too many; ask for at most {MAXIMUM_INCLUSIONS}")

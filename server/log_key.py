@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,19 +13,8 @@ from fedmunkey.server.ledger_database import SQLITE, ledger_url
 def open_log_key(path: Path | None, ledger: str) -> tuple[Path, SigningKey]:
     """Return the log's key, which is made, with its public part beside it, if it is not there.
 
-    Parameters
-    ----------
-    path : Path or None
-        Its file; None for one beside the ledger's.
-    ledger : str
-        The ledger's file or URL.
-
-    Raises
-    ------
-    InvalidSetting
-        If no file is named, and the ledger is no file.
-    InvalidProof
-        If the file cannot be used, or others than its owner can read it.
+    Without a path it lies beside the ledger's file. Raises `InvalidSetting` if no path is given and the ledger is no
+    file, `InvalidProof` if the key's file cannot be used, or others than its owner can read it.
     """
     if path is None:
         url = ledger_url(ledger)
@@ -42,11 +29,5 @@ def open_log_key(path: Path | None, ledger: str) -> tuple[Path, SigningKey]:
 def _make(path: Path) -> None:
     """Make a key that appears complete or not at all; of several services that are started at once one makes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    key, aside = SigningKey.generate(), path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        key.write(aside)
-        with suppress(FileExistsError):
-            os.link(aside, path)
-            path.with_suffix(".pub").write_bytes(key.public.pem())
-    finally:
-        aside.unlink(missing_ok=True)
+    with suppress(FileExistsError):
+        SigningKey.generate().write_pair(path)

@@ -11,7 +11,6 @@ from sqlalchemy import Connection, insert, select, update
 from fedmunkey.common.errors import ServiceUnavailable
 from fedmunkey.common.log_heads import receipt_leaf, request_leaf
 from fedmunkey.common.merkle import Node, leaf_hash, node_hash
-from fedmunkey.common.signing.statements import read_envelope
 from fedmunkey.server.log_tables import LogLeafRow, LogNodeRow, LogSizeRow
 
 LOST_NODE = "the log lacks a node; restore the ledger's database from a backup"
@@ -28,17 +27,7 @@ class LeafKind(StrEnum):
 
 @dataclass(frozen=True)
 class Leaf:
-    """One leaf.
-
-    Attributes
-    ----------
-    kind : LeafKind
-        What it holds.
-    name : str
-        Which one; a second leaf of the same kind and name is not appended.
-    content : bytes
-        What is hashed.
-    """
+    """What is hashed, of which kind and name; a second leaf of the same kind and name is not appended."""
 
     kind: LeafKind
     name: str
@@ -47,7 +36,7 @@ class Leaf:
 
 def leaf_of_request(request_id: str, signature: bytes, sites: Sequence[str]) -> Leaf:
     """Return the leaf of a request that bears a checked signature, and of the sites that it is sent to."""
-    return Leaf(LeafKind.REQUEST, request_id, request_leaf(read_envelope(signature), sorted(sites)))
+    return Leaf(LeafKind.REQUEST, request_id, request_leaf(signature, sorted(sites)))
 
 
 def leaf_of_receipt(site: str, number: int, receipt: bytes) -> Leaf:
@@ -63,17 +52,7 @@ def receipt_name(site: str, number: int) -> str:
 def append_leaves(connection: Connection, leaves: Sequence[Leaf]) -> list[bytes]:
     """Append leaves and return the contents that the log holds under their names: earlier ones, where there are any.
 
-    Parameters
-    ----------
-    connection : Connection
-        In a transaction that has the database to itself.
-    leaves : sequence of Leaf
-        In the order in which they are appended.
-
-    Raises
-    ------
-    ServiceUnavailable
-        If the log has lost a part of its tree.
+    The transaction has the database to itself. Raises `ServiceUnavailable` if the log has lost a part of its tree.
     """
     if not leaves:
         return []

@@ -5,7 +5,9 @@ The log holds every node of its Merkle tree whose leaves are all there, so a pro
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, LargeBinary, String, UniqueConstraint
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, LargeBinary, String, UniqueConstraint, event, insert
 from sqlalchemy.orm import Mapped, mapped_column
 
 from fedmunkey.server.ledger_tables import Base
@@ -20,6 +22,11 @@ class LogSizeRow(Base):
     __tablename__ = "log_size"
     only: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     size: Mapped[int] = mapped_column(BigInteger)
+
+
+@event.listens_for(LogSizeRow.__table__, "after_create")
+def _begin_empty(_table: Any, connection: Connection, **_: Any) -> None:
+    connection.execute(insert(LogSizeRow).values(only=1, size=0))
 
 
 class LogLeafRow(Base):

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from fedmunkey.common.log_format import FIELDS, LogFormat, log_lines
 from fedmunkey.server.ledger import Ledger
-from fedmunkey.server.ledger_transaction import Event
+from fedmunkey.server.ledger_writer import Event
 
 _moves = logging.getLogger("server.moves")
 

@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from fedmunkey.common import command_line
+from fedmunkey.common.addresses import split_address
 from fedmunkey.common.deletion import utc_now
-from fedmunkey.common.deletion_channel import split_address
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities.identity import read_certificate
 from fedmunkey.common.identities.invitation import Invitation, fingerprint
 from fedmunkey.common.identities.member_names import MemberRole
+from fedmunkey.common.options import JsonOption
 from fedmunkey.server import display, renewal
 from fedmunkey.server.authority import AUTHORITY_YEARS, hosts_of
 from fedmunkey.server.coordinator_folder import CoordinatorFolder
@@ -34,7 +35,6 @@ _DatabaseOption = Annotated[
         help="The ledger, if it is not in the coordinator's folder: a file or a postgresql:// URL.",
     ),
 ]
-_JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def init(
@@ -44,7 +44,7 @@ def init(
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
     federation: Annotated[str, typer.Option(help="What the federation is called in invitations.")] = "fedmunkey",
     years: Annotated[int, typer.Option(min=1, max=50, help="How long its authority is good.")] = AUTHORITY_YEARS,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Make the federation's certificate authority, the coordinator's identity and the key of its log.
 
@@ -64,63 +64,61 @@ def init(
         "not_after": identity.not_after.isoformat(),
         "folder": str(coordinator_dir),
     }
-    if as_json:
-        command_line.print_json(about)
-        return
-    typer.echo(
-        f"federation {authority.federation}: authority {folder.authority}, good until {about['ca_not_after'][:10]}"
+    command_line.show(
+        about,
+        as_json,
+        f"federation {authority.federation}: authority {folder.authority}, good until {about['ca_not_after'][:10]}",
+        f"its fingerprint is {about['ca_fingerprint']}",
+        f"coordinator's certificate for {', '.join(host)}: good until {identity.not_after:%Y-%m-%d}",
+        f"next: munkey-server invite NAME --coordinator-dir {coordinator_dir} ...",
     )
-    typer.echo(f"its fingerprint is {about['ca_fingerprint']}")
-    typer.echo(f"coordinator's certificate for {', '.join(host)}: good until {identity.not_after:%Y-%m-%d}")
-    typer.echo(f"next: munkey-server invite NAME --coordinator-dir {coordinator_dir} ...")
 
 
 def invite(
-    name: Annotated[str, typer.Argument(help="Who is invited: a site's name, or a requester's.", show_default=False)],
-    enrolment_address: Annotated[str, typer.Option(help="Where the member reaches the enrolment service, host:port.")],
+    name: Annotated[str, typer.Argument(help="Who is invited: a site's name, or an officer's.", show_default=False)],
+    joining_address: Annotated[str, typer.Option(help="Where members join, host:port, as serve has it.")],
     output: Annotated[Path, typer.Option(help="Where to write the invitation.")],
-    role: Annotated[MemberRole, typer.Option(help="As what: site or requester.")] = MemberRole.SITE,
+    role: Annotated[MemberRole, typer.Option(help="As what: site or officer.")] = MemberRole.SITE,
     days: Annotated[float, typer.Option(min=0.001, max=90, help="Days for which it is good.")] = INVITATION_DAYS,
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
     database: _DatabaseOption = None,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write an invitation with which one member can join, once.
 
     Whoever has the file can join under this name: hand it over as you would a password, and delete it here.
     A later invitation under a name takes the place of an earlier one that was not used.
 
-    Example: munkey-server invite hospital-1 --enrolment-address coordinator.example.org:9441 --output hospital-1.json
+    Example: munkey-server invite hospital-1 --joining-address coordinator.example.org:9441 --output hospital-1.json
     """
-    split_address(enrolment_address)
+    split_address(joining_address)
     folder = CoordinatorFolder(coordinator_dir)
     authority = folder.read_authority()
     if output.exists():
         raise InvalidSetting(f"{output} is there already; name another file with --output")
     with _ledger(folder, database) as ledger:
         token = MemberRegister(ledger.engine).invite(name, role, days)
-        invitation = Invitation(authority.federation, name, role, enrolment_address, authority.certificate, token)
+        invitation = Invitation(authority.federation, name, role, joining_address, authority.certificate, token)
         invitation.write(output)
     until = utc_now() + timedelta(days=days)
-    if as_json:
-        command_line.print_json(
-            {
-                "name": name,
-                "role": role.value,
-                "address": enrolment_address,
-                "ca_fingerprint": invitation.fingerprint,
-                "expires_at": until.isoformat(),
-                "file": str(output),
-            }
-        )
-        return
     where = f"--site-dir {name}" if role is MemberRole.SITE else "--identity FOLDER"
-    typer.echo(f"invitation of {role} {name}: {output}, good once until {until:%Y-%m-%d %H:%M} UTC")
-    typer.echo(f"hand it over in secret; there: munkey-client join {output.name} {where}")
+    command_line.show(
+        {
+            "name": name,
+            "role": role.value,
+            "address": joining_address,
+            "ca_fingerprint": invitation.fingerprint,
+            "expires_at": until.isoformat(),
+            "file": str(output),
+        },
+        as_json,
+        f"invitation of {role} {name}: {output}, good once until {until:%Y-%m-%d %H:%M} UTC",
+        f"hand it over in secret; there: munkey-client join {output.name} {where}",
+    )
 
 
 def members(
-    coordinator_dir: FolderOption = DEFAULT_FOLDER, database: _DatabaseOption = None, as_json: _JsonOption = False
+    coordinator_dir: FolderOption = DEFAULT_FOLDER, database: _DatabaseOption = None, as_json: JsonOption = False
 ) -> None:
     """List the members' certificates: whose they are, until when they are good, and which were revoked and why.
 
@@ -130,10 +128,8 @@ def members(
     with _ledger(folder, database) as ledger:
         known = MemberRegister(ledger.engine).list()
     now = utc_now()
-    if as_json:
-        command_line.print_json([display.member_document(member, now) for member in known])
-        return
-    command_line.print_table(display.member_table(known, now))
+    documents = [display.member_document(member, now) for member in known]
+    command_line.show(documents, as_json, display.member_table(known, now))
 
 
 def revoke(
@@ -141,7 +137,7 @@ def revoke(
     reason: Annotated[str, typer.Option(help="Why; the member is told. No patient's name.")],
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
     database: _DatabaseOption = None,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Shut a member out: its certificates are refused from its next call on, and no order is sent to it any more.
 
@@ -153,10 +149,8 @@ def revoke(
     folder = CoordinatorFolder(coordinator_dir)
     with _ledger(folder, database) as ledger:
         count = MemberRegister(ledger.engine).revoke(name, reason)
-    if as_json:
-        command_line.print_json({"name": name, "reason": reason, "certificates": count})
-        return
-    typer.echo(f"{name} is shut out: {count} certificates revoked")
+    shown = {"name": name, "reason": reason, "certificates": count}
+    command_line.show(shown, as_json, f"{name} is shut out: {count} certificates revoked")
 
 
 def renew(
@@ -165,7 +159,7 @@ def renew(
     ] = None,
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
     database: _DatabaseOption = None,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Replace the coordinator's own key and certificate, before it expires or for other hosts.
 
@@ -177,11 +171,10 @@ def renew(
     with _ledger(folder, database) as ledger:
         identity = renewal.renew(folder, MemberRegister(ledger.engine), host or ())
     hosts = hosts_of(identity.certificate)
-    if as_json:
-        command_line.print_json({"hosts": hosts, "not_after": identity.not_after.isoformat()})
-        return
-    typer.echo(
-        f"the coordinator has a fresh certificate for {', '.join(hosts)}, good until {identity.not_after:%Y-%m-%d}"
+    command_line.show(
+        {"hosts": hosts, "not_after": identity.not_after.isoformat()},
+        as_json,
+        f"the coordinator has a fresh certificate for {', '.join(hosts)}, good until {identity.not_after:%Y-%m-%d}",
     )
 
 

@@ -26,7 +26,7 @@ class MemberRow(Base):
     # DER.
     public_key: Mapped[bytes] = mapped_column(LargeBinary)
     certificate: Mapped[bytes] = mapped_column(LargeBinary)
-    enrolled_at: Mapped[datetime]
+    joined_at: Mapped[datetime] = mapped_column("enrolled_at")
     not_after: Mapped[datetime]
     # When it came into use; empty while another of the same name is.
     used_at: Mapped[datetime | None]

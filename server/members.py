@@ -17,19 +17,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, utc_now
+from fedmunkey.common.deletion import OFFICER_NAMES, utc_now
 from fedmunkey.common.errors import InvalidIdentity, ServiceUnavailable
 from fedmunkey.common.identities.identity import certificate_pem, parse_certificate
 from fedmunkey.common.identities.invitation import new_token, token_hash
 from fedmunkey.common.identities.keys import public_bytes
 from fedmunkey.common.identities.member_names import COORDINATOR, MemberRole, check_member_name, member_of
+from fedmunkey.common.limits import REASON_CHARACTERS, is_reason
 from fedmunkey.server.authority import CertificateAuthority
 from fedmunkey.server.ledger_database import have_to_itself
 from fedmunkey.server.member_tables import InvitationRow, MemberRow
 from fedmunkey.server.refusals import Cause, Refusal
 
 INVITATION_DAYS = 7.0
-_REASON_CHARACTERS = 1000
 # Made once: making the statement would take as long as reading the row, at each call and for each order.
 _OF_SERIAL = select(MemberRow.__table__).where(MemberRow.serial == bindparam("of_serial"))
 _UNUSED_KEY = "the invitation was used already, for another key; ask for another, and say that somebody has used it"
@@ -39,27 +39,15 @@ _UNUSED_KEY = "the invitation was used already, for another key; ask for another
 class Member:
     """One certificate of a member.
 
-    Attributes
-    ----------
-    name, role
-        Who it is.
-    serial, fingerprint : str
-        Of the certificate, hexadecimal.
-    enrolled_at, not_after : datetime
-        From when to when it is good.
-    in_use : bool
-        Whether it has been used; False for one that waits to take the place of another.
-    replaced_at, revoked_at : datetime, optional
-        When another took its place, and when it was revoked.
-    reason : str
-        Why it was revoked.
+    Serial and fingerprint are hexadecimal. It is good from `joined_at` to `not_after`, and not `in_use` while it waits
+    to take the place of another.
     """
 
     name: str
     role: MemberRole
     serial: str
     fingerprint: str
-    enrolled_at: datetime
+    joined_at: datetime
     not_after: datetime
     in_use: bool
     replaced_at: datetime | None
@@ -78,15 +66,7 @@ class Member:
 
 
 class MemberRegister:
-    """Who may be at the other end of a connection; safe for threads and for several processes.
-
-    Parameters
-    ----------
-    engine : Engine
-        The ledger's database.
-    clock : callable
-        Returns the time, with a zone.
-    """
+    """Who may be at the other end of a connection; safe for threads and for several processes."""
 
     def __init__(self, engine: Engine, *, clock: Callable[[], datetime] = utc_now) -> None:
         self._engine = engine
@@ -95,19 +75,15 @@ class MemberRegister:
     def invite(self, name: str, role: MemberRole, days: float = INVITATION_DAYS) -> bytes:
         """Let somebody join under a name, within some days; return the token, which is kept nowhere.
 
-        An earlier invitation under that name that was not used is good no more.
-
-        Raises
-        ------
-        InvalidIdentity
-            If the name cannot stand in a certificate, is the coordinator's or of the data-protection office as a whole,
-            or is that of a member.
+        An earlier invitation under that name that was not used is good no more. Raises `InvalidIdentity` if the name
+        cannot stand in a certificate, is the coordinator's or of the data-protection office as a whole, or is that of a
+        member.
         """
         check_member_name(name)
         if role is MemberRole.COORDINATOR or name == COORDINATOR:
-            raise InvalidIdentity(f"{name!r} cannot be invited as a {role}: there is one coordinator, made by init")
-        if name == DATA_PROTECTION_OFFICER and role is MemberRole.SITE:
-            raise InvalidIdentity(f"{name!r} asks and holds no records; invite it with --role requester")
+            raise InvalidIdentity(f"{name!r} cannot be invited as {role}: there is one coordinator, made by init")
+        if name in OFFICER_NAMES and role is MemberRole.SITE:
+            raise InvalidIdentity(f"{name!r} asks and holds no records; invite it with --role officer")
         token = new_token()
         with self._writing() as connection:
             now = self._clock()
@@ -124,16 +100,13 @@ class MemberRegister:
             )
         return token
 
-    def enrol(
-        self, token: bytes, name: str, role: str, key: ec.EllipticCurvePublicKey, authority: CertificateAuthority
+    def join(
+        self, token: bytes, name: str, role: MemberRole, key: ec.EllipticCurvePublicKey, authority: CertificateAuthority
     ) -> x509.Certificate:
         """Give the holder of an invitation its first certificate; the same one if the same key asks again.
 
-        Raises
-        ------
-        InvalidIdentity
-            If the invitation is unknown, has expired, was used for another key or is for another name or role, or a
-            member has the name.
+        Raises `InvalidIdentity` if the invitation is unknown, has expired, was used for another key or is for another
+        name or role, or a member has the name.
         """
         with self._writing() as connection:
             now = self._clock()
@@ -142,14 +115,14 @@ class MemberRegister:
             ).first()
             if invited is None:
                 raise InvalidIdentity("the invitation is unknown, or a later one has taken its place; ask for another")
-            if (invited.name, invited.role) != (name, role):
+            if (invited.name, MemberRole(invited.role)) != (name, role):
                 raise InvalidIdentity("the invitation was altered: it is for another name or role; ask for another")
             if now >= invited.expires_at:
                 raise InvalidIdentity(f"the invitation expired on {_when(invited.expires_at)}; ask for another")
             if invited.used_for is not None:
                 return self._again(connection, invited.used_for, key)
             self._check_free(connection, name, now)
-            made = authority.issue(key, MemberRole(role), name, now)
+            made = authority.issue(key, role, name, now)
             connection.execute(
                 update(MemberRow).where(*_unreplaced(name), MemberRow.revoked_at.is_(None)).values(replaced_at=now)
             )
@@ -177,15 +150,11 @@ class MemberRegister:
     def rotate(self, serial: str, key: ec.EllipticCurvePublicKey, authority: CertificateAuthority) -> x509.Certificate:
         """Give a member a certificate for a fresh key, which takes the place of the present one when it is first used.
 
-        The same key again has the same certificate; another one takes the place of one that waits.
-
-        Raises
-        ------
-        InvalidIdentity
-            If the certificate with this serial is not good, or another member has the key.
+        The same key again has the same certificate; another one takes the place of one that waits. Raises
+        `InvalidIdentity` if the certificate with this serial is not good, or another member has the key.
         """
-        if (fault := self.check(serial)) is not None:
-            raise InvalidIdentity(fault)
+        if (fault := self.find_fault(serial)) is not None:
+            raise InvalidIdentity(fault.reason)
         with self._writing() as connection:
             now = self._clock()
             row = _find(connection, serial)
@@ -206,13 +175,10 @@ class MemberRegister:
     def revoke(self, name: str, reason: str) -> int:
         """Shut a member out for good: every certificate of it, and invitations under its name; return how many.
 
-        Raises
-        ------
-        InvalidIdentity
-            If there is no such member, or the reason is no line of text.
+        Raises `InvalidIdentity` if there is no such member, or the reason is no line of text.
         """
-        if not reason or not reason.isprintable() or len(reason) > _REASON_CHARACTERS:
-            raise InvalidIdentity(f"a reason is one line of at most {_REASON_CHARACTERS} characters, and not empty")
+        if not reason or not is_reason(reason):
+            raise InvalidIdentity(f"a reason is one line of at most {REASON_CHARACTERS} characters, and not empty")
         with self._writing() as connection:
             _withdraw(connection, name)
             shut_out = connection.execute(
@@ -223,10 +189,6 @@ class MemberRegister:
             if not shut_out and not connection.execute(select(MemberRow.serial).where(MemberRow.name == name)).first():
                 raise InvalidIdentity(f"there is no member {name!r}; munkey-server members lists those that are")
         return shut_out
-
-    def check(self, serial: str) -> str | None:
-        """Return why the certificate with a serial is not good, or None if it is; as `find_fault`."""
-        return None if (fault := self.find_fault(serial)) is None else fault.reason
 
     def find_fault(self, serial: str) -> Refusal | None:
         """Return what is wrong with the certificate with a serial, or None if it is good.
@@ -249,7 +211,7 @@ class MemberRegister:
         """Return every certificate, by name and then by age."""
         with self._reading() as connection:
             rows = connection.execute(
-                select(MemberRow.__table__).order_by(MemberRow.name, MemberRow.enrolled_at, MemberRow.serial)
+                select(MemberRow.__table__).order_by(MemberRow.name, MemberRow.joined_at, MemberRow.serial)
             )
             return tuple(
                 Member(
@@ -311,7 +273,7 @@ class MemberRegister:
                 fingerprint=certificate.fingerprint(hashes.SHA256()),
                 public_key=public_bytes(key),
                 certificate=certificate_pem(certificate),
-                enrolled_at=now,
+                joined_at=now,
                 not_after=certificate.not_valid_after_utc,
                 used_at=used,
             )
@@ -319,20 +281,23 @@ class MemberRegister:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except DBAPIError as error:
-            raise ServiceUnavailable(f"the register of members cannot be used: {error.orig}; try again") from None
+        with _explained(), self._engine.connect() as connection:
+            yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        try:
-            with self._engine.execution_options(write=True).connect() as connection, connection.begin():
-                have_to_itself(connection)
-                yield connection
-        except DBAPIError as error:
-            raise ServiceUnavailable(f"the register of members cannot be used: {error.orig}; try again") from None
+        writing = self._engine.execution_options(write=True)
+        with _explained(), writing.connect() as connection, connection.begin():
+            have_to_itself(connection)
+            yield connection
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        raise ServiceUnavailable(f"the register of members cannot be used: {error.orig}; try again") from None
 
 
 def serial_of(certificate: x509.Certificate) -> str:
@@ -362,7 +327,7 @@ def _unknown() -> str:
 
 
 def _fault(row: Row[Any], now: datetime) -> Refusal | None:
-    who = f"the certificate of {row.role} {row.name}"
+    who = f"the certificate of {MemberRole(row.role)} {row.name}"
     if row.revoked_at is not None:
         return Refusal(Cause.REVOKED, f"{who} was revoked on {_when(row.revoked_at)}: {row.reason}")
     if row.replaced_at is not None:

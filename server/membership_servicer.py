@@ -5,44 +5,32 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import grpc
-
-from fedmunkey.common.errors import InvalidIdentity, ServiceUnavailable
+from fedmunkey.common.call_errors import ending
 from fedmunkey.common.identities.identity import certificate_pem
 from fedmunkey.common.identities.keys import read_signing_request
-from fedmunkey.protos import enrolment_pb2, enrolment_pb2_grpc
-from fedmunkey.server.admission import caller_of
+from fedmunkey.protos import membership_pb2, membership_pb2_grpc
+from fedmunkey.server.admission import serial_of_caller
 from fedmunkey.server.authority import CertificateAuthority
 from fedmunkey.server.members import MemberRegister
 
 
-class MembershipServicer(enrolment_pb2_grpc.MembershipServicer):
-    """Answers calls of members that were admitted.
-
-    Parameters
-    ----------
-    register : MemberRegister
-        Where certificates are entered.
-    authority : CertificateAuthority
-        Signs them.
-    """
+class MembershipServicer(membership_pb2_grpc.MembershipServicer):
+    """Answers calls of members that were admitted."""
 
     def __init__(self, register: MemberRegister, authority: CertificateAuthority) -> None:
         self._register = register
         self._authority = authority
 
-    async def Rotate(self, message: enrolment_pb2.RotateRequest, context: Any) -> Any:  # noqa: N802
+    async def Rotate(self, message: membership_pb2.RotateRequest, context: Any) -> Any:  # noqa: N802
         """Give the caller a certificate for a fresh key."""
-        serial, _, _ = caller_of(context)
+        serial = serial_of_caller(context)
 
-        def rotate() -> enrolment_pb2.RotateResponse:
+        def rotate() -> membership_pb2.RotateResponse:
             made = self._register.rotate(serial, read_signing_request(message.signing_request), self._authority)
-            return enrolment_pb2.RotateResponse(certificate=certificate_pem(made))
+            return membership_pb2.RotateResponse(certificate=certificate_pem(made))
 
         try:
             return await asyncio.get_running_loop().run_in_executor(None, rotate)
-        except ServiceUnavailable as error:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-        except InvalidIdentity as error:
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+        except Exception as error:
+            await context.abort(*ending(error, "deletion service"))
         raise AssertionError("abort raises")

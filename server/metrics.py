@@ -9,10 +9,10 @@ from prometheus_client import CollectorRegistry, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from fedmunkey.common.deletion_channel import split_address
+from fedmunkey.common.addresses import split_address
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.server.ledger import Ledger
-from fedmunkey.server.ledger_transaction import Event
+from fedmunkey.server.ledger_writer import Event
 
 # From an agent that is connected to a site that comes back after a month.
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600, 21_600, 86_400, 604_800, 2_592_000)
@@ -73,10 +73,7 @@ def make_registry(ledger: Ledger, *others: Collector) -> CollectorRegistry:
 def served_metrics(ledger: Ledger, address: str, *others: Collector) -> Iterator[str]:
     """Serve metrics over HTTP while the context lasts; give the address, with the port that was chosen for port 0.
 
-    Raises
-    ------
-    InvalidSetting
-        If the address is not of the form `host:port`, or nothing can listen there.
+    Raises `InvalidSetting` if the address is not of the form `host:port`, or nothing can listen there.
     """
     host, port = split_address(address)
     registry = make_registry(ledger, *others)

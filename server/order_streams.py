@@ -18,17 +18,11 @@ from fedmunkey.server.deletion_service import News
 MOST_WAITING = 16
 """Orders that a stream holds for its reader."""
 
-MOST_REFERENCES = 10_000
-"""References in one message to a reader that puts orders together, and in the orders that are read at a time."""
-
 
 class OrderStream:
     """What one reader waits for.
 
-    Attributes
-    ----------
-    left : bool
-        Whether the site is no longer in the federation.
+    `left` says whether the site is no longer in the federation.
     """
 
     def __init__(self) -> None:

@@ -1,15 +1,11 @@
-"""Who may ask for what to be forgotten, and which sites a request addresses (DESIGN.md, section 6)."""
+"""Who may ask for what to be forgotten, and which sites a request addresses (see `docs/architecture.md`)."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, Subject, WholeSite
-from fedmunkey.common.errors import InvalidDeletion
-
-
-class NotAllowed(InvalidDeletion):
-    """The requester may not ask for this; over gRPC `PERMISSION_DENIED`."""
+from fedmunkey.common.errors import InvalidDeletion, NotAllowed
 
 
 def addresses_everyone(request: DeletionRequest) -> bool:
@@ -24,24 +20,13 @@ def addresses_everyone(request: DeletionRequest) -> bool:
 def addressed_sites(request: DeletionRequest, registered: Collection[str]) -> tuple[str, ...]:
     """Return the sites that receive an order for a request, in alphabetical order.
 
-    The data-protection officer may ask for everything: records without a site and subjects address every registered
+    The officer may ask for everything: records without a site and subjects address every registered
     site, anything else the site that it names. A site may ask for its own records, for itself as a whole, and for a
     subject; the latter addresses only that site, for what other hospitals hold is not its to delete. Nobody else may
     ask, the coordinator included.
 
-    Parameters
-    ----------
-    request : DeletionRequest
-        The request as it came.
-    registered : collection of str
-        Names of the sites in the federation.
-
-    Raises
-    ------
-    NotAllowed
-        If the requester may not ask for the target.
-    InvalidDeletion
-        If the request addresses a site that is not registered, or no site is registered.
+    Raises `NotAllowed` if the requester may not ask for the target, `InvalidDeletion` if the request addresses a site
+    that is not registered, or no site is registered.
     """
     if request.requester != DATA_PROTECTION_OFFICER:
         return _own_site(request, registered)
@@ -61,13 +46,11 @@ def addressed_sites(request: DeletionRequest, registered: Collection[str]) -> tu
 def _own_site(request: DeletionRequest, registered: Collection[str]) -> tuple[str, ...]:
     requester, target = request.requester, request.target
     if requester not in registered:
-        raise NotAllowed(
-            f"{requester!r} may not ask for deletions; only registered sites and {DATA_PROTECTION_OFFICER} may"
-        )
+        raise NotAllowed(f"{requester!r} may not ask for deletions; only registered sites and the officer may")
     if not isinstance(target, Subject) and target.site != requester:
         what = f"what {target.site!r} holds" if target.site else "records at every site"
         raise NotAllowed(
             f"site {requester!r} may not ask for {what}: name {requester!r} as the records' site, "
-            f"or let {DATA_PROTECTION_OFFICER} ask"
+            "or let the officer ask"
         )
     return (requester,)

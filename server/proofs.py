@@ -12,31 +12,22 @@ from pathlib import Path
 
 from fedmunkey.common.certificate import Certificate, LoggedReceipt, verify_requester
 from fedmunkey.common.deletion import Acknowledgement, DeletionRequest, RequestStatus, SiteState, utc_now
-from fedmunkey.common.errors import InvalidDeletion, InvalidProof
+from fedmunkey.common.errors import DeletionConflict, InvalidDeletion, InvalidProof, NotAllowed
 from fedmunkey.common.log_heads import LogHead, LogUpdate
 from fedmunkey.common.receipts import Receipt
-from fedmunkey.common.signed_requests import read_signed
+from fedmunkey.common.signed_requests import OpenedRequest
 from fedmunkey.common.signing.canonical import parse_canonical, take
 from fedmunkey.common.signing.dsse import Envelope
 from fedmunkey.common.signing.statements import envelope_of, read_envelope
 from fedmunkey.common.trusted_keys import Role, TrustedKeys
-from fedmunkey.server.ledger_errors import DeletionConflict
 from fedmunkey.server.log import TransparencyLog
 from fedmunkey.server.log_leaves import LeafKind, receipt_name
-from fedmunkey.server.policy import NotAllowed
 
 
 class CoordinatorProofs:
     """Checks signatures before anything is entered, and certifies with the log; the ledger writes down what passed.
 
-    Parameters
-    ----------
-    log : TransparencyLog
-        Where requests and receipts go.
-    keys : Path, optional
-        File of trusted keys, read again at each use. Without it the coordinator checks no signer.
-    clock : callable
-        Returns the time, with a zone.
+    The file of trusted keys is read again at each use; without it the coordinator checks no signer.
     """
 
     def __init__(
@@ -49,20 +40,13 @@ class CoordinatorProofs:
     def check_request(self, request: DeletionRequest) -> bool:
         """Check a request's signature, its time and that it was not altered.
 
-        Returns
-        -------
-        bool
-            Whether it bears a signature, and so goes into the log.
-
-        Raises
-        ------
-        NotAllowed
-            With the reason. Without trusted keys, a request may be unsigned and its signer is not checked.
+        Returns whether it bears a signature, and so goes into the log. Raises `NotAllowed` with the reason. Without
+        trusted keys, a request may be unsigned and its signer is not checked.
         """
         if not self.concerns(request):
             return False
         try:
-            envelope, terms = read_signed(request)
+            envelope, terms = OpenedRequest.of(request).signed()
             terms.check_time(self._clock())
             if self._keys is not None:
                 verify_requester(envelope, terms, TrustedKeys.read(self._keys))
@@ -78,22 +62,9 @@ class CoordinatorProofs:
     def check_receipt(self, answer: Acknowledgement, request: bytes) -> bool:
         """Check that an answer bears the receipt of the site that gives it.
 
-        Parameters
-        ----------
-        answer : Acknowledgement
-            What the site answers.
-        request : bytes
-            Digest of what it was sent (`common.signed_requests.request_digest`).
-
-        Returns
-        -------
-        bool
-            Whether there is a receipt, which then goes into the log.
-
-        Raises
-        ------
-        InvalidDeletion
-            If there is no receipt where keys are trusted, or it is for something else or by somebody else.
+        `request` is the digest of what the site was sent (`OpenedRequest.digest`). Returns whether there is a receipt,
+        which then goes into the log. Raises `InvalidDeletion` if there is no receipt where keys are trusted, or it is
+        for something else or by somebody else.
         """
         if not self.concerns(answer):
             return False
@@ -120,10 +91,8 @@ class CoordinatorProofs:
     def certificate(self, status: RequestStatus) -> bytes:
         """Return the certificate of a request that every site has answered.
 
-        Raises
-        ------
-        InvalidDeletion
-            If the request is not signed, a site has not answered, or one answered without a receipt.
+        Raises `InvalidDeletion` if the request is not signed, a site has not answered, or one answered without a
+        receipt.
         """
         name = status.request.request_id
         content = self.log.content(LeafKind.REQUEST, name)

@@ -18,16 +18,7 @@ def renew(folder: CoordinatorFolder, register: MemberRegister, hosts: Sequence[s
     """Replace the coordinator's key and certificate, also after it has expired; the old certificate ends.
 
     Services show the new one at their next connection. Interrupted at any moment, the folder holds an identity that
-    works, and renewing again goes on from there.
-
-    Parameters
-    ----------
-    folder : CoordinatorFolder
-        The coordinator's.
-    register : MemberRegister
-        Where the certificate is entered.
-    hosts : sequence of str
-        At which the coordinator is reached; those of the present certificate by default.
+    works, and renewing again goes on from there. It is reached at `hosts`, those of the present certificate by default.
     """
     present = read_certificate(folder.identity / CERTIFICATE_FILE)
     key = stage_key(folder.identity)
@@ -36,5 +27,5 @@ def renew(folder: CoordinatorFolder, register: MemberRegister, hosts: Sequence[s
     )
     register.adopt(made)
     identity = take_over(folder.identity, made)
-    register.check(serial_of(made))
+    register.find_fault(serial_of(made))
     return identity

@@ -26,22 +26,12 @@ BEST = "best.safetensors"
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """One finished round.
+    """One finished round, numbered from 1.
 
-    Attributes
-    ----------
-    number : int
-        From 1.
-    training, evaluation : dict
-        For each site, its metrics; what is not a number, such as the loss of a site without records, becomes null.
-    failures : dict
-        For each site that answered with an error, the reason; one that never answered otherwise has its node's number.
-    mean : dict
-        Evaluation metrics averaged over sites.
-    bytes_down, bytes_up : int
-        Shared weights sent to the sites and received from them.
-    seconds : float
-        From the round's opening to its end.
+    `training` and `evaluation` hold each site's metrics, of which what is not a number, such as the loss of a site
+    without records, becomes null; `mean` those of evaluation averaged over sites. `failures` gives the reason of each
+    site that answered with an error; one that never answered otherwise has its node's number. Bytes are those of shared
+    weights sent to the sites (down) and received from them (up), seconds from the round's opening to its end.
     """
 
     number: int
@@ -57,16 +47,8 @@ class RoundRecord:
 class RunRecord:
     """Writes a run's events and weights into a folder.
 
-    Parameters
-    ----------
-    folder : Path
-        Made if it is not there; events of an earlier run in it are replaced.
-    shape : ModelShape
-        Of the shared weights.
-    facts : dict
-        JSON-ready facts that go beside the weights.
-    encoder : str
-        The key encoder's name in the settings.
+    The folder is made if it is not there, and an earlier run's events are replaced. The weights are of a model of some
+    shape; beside them go the key encoder's name and JSON-ready facts.
     """
 
     def __init__(self, folder: Path, shape: ModelShape, encoder: str, facts: dict[str, Any]) -> None:

@@ -13,14 +13,9 @@ _log = logging.getLogger(__name__)
 
 
 def server_credentials(identity: Identity, *, ask_members: bool) -> grpc.ServerCredentials:
-    """Return credentials that follow the identity's files, so that a renewal needs no restart.
+    """Return credentials that follow the coordinator's identity's files, so that a renewal needs no restart.
 
-    Parameters
-    ----------
-    identity : Identity
-        The coordinator's.
-    ask_members : bool
-        Whether only connections with a certificate of the federation's authority are taken.
+    With `ask_members`, only connections with a certificate of the federation's authority are taken.
     """
     shown = identity
 

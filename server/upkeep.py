@@ -23,14 +23,8 @@ _log = logging.getLogger(__name__)
 class Upkeep:
     """Runs in a thread of its own until it is stopped.
 
-    Parameters
-    ----------
-    service : LedgerService
-        Whose followers are woken.
-    presence : Presence
-        The sites that are connected here.
-    clock : callable
-        Returns seconds that never go back.
+    Followers of the service are woken; `presence` has the sites that are connected here. The clock gives seconds that
+    never go back.
     """
 
     def __init__(

@@ -13,11 +13,12 @@ from fedmunkey.client.bank import Bank
 from fedmunkey.client.evaluation import predict, predict_image_only
 from fedmunkey.common.model import Munkey
 from fedmunkey.common.neighbours import nearest
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.hospitals import Encoded
 
 
-class Answering(Protocol):
+class Answers(Protocol):
     """A trained federation as those see it who may ask it: probabilities, not weights."""
 
     @property
@@ -59,17 +60,7 @@ class HospitalBank:
 
 @dataclass(frozen=True)
 class MunkeyAnswers:
-    """Shared weights and the hospitals' banks.
-
-    Attributes
-    ----------
-    model : Munkey
-        With the shared weights.
-    places : mapping of str to HospitalBank
-        Each hospital's bank as it is now, by name.
-    settings : Settings
-        How neighbours are read.
-    """
+    """Shared weights and the hospitals' banks as they are now, by name; the settings say how neighbours are read."""
 
     model: Munkey
     places: Mapping[str, HospitalBank]
@@ -87,8 +78,9 @@ class MunkeyAnswers:
     def answer(self, site: str, records: Encoded) -> Tensor:
         """Look records up in a hospital's bank and let the members vote."""
         place = self.places[site]
-        lists = nearest(records.encoding.keys, place.keys, self.settings.retrieved)
-        return predict(self.model, place.bank, records.inputs(self.model.shape), lists, self.settings)
+        reading = Recipe.of(self.settings).reading
+        lists = nearest(records.encoding.keys, place.keys, reading.neighbours)
+        return predict(self.model, place.bank, records.inputs(self.model.shape), lists, reading)
 
     def weights_alone(self, site: str, records: Encoded) -> Tensor:
         """Ask the image path with null memory."""

@@ -24,6 +24,8 @@ Rows = Mapping[str, NDArray[np.int64]]
 class Case:
     """What is learned and what is forgotten.
 
+    Raises `InvalidDeletion` if nothing is forgotten, a record twice, or everything that all hospitals have.
+
     Attributes
     ----------
     hospitals : sequence of Hospital
@@ -34,13 +36,6 @@ class Case:
         Those of the forgotten records whose label is wrong.
     settings : Settings
         The federation's; with the seed of this case.
-    shape : ModelShape
-        Of its model.
-
-    Raises
-    ------
-    InvalidDeletion
-        If nothing is forgotten, a record twice, or everything that all hospitals have.
     """
 
     hospitals: Sequence[Hospital]

@@ -12,32 +12,24 @@ from rich.console import Console
 
 from fedmunkey.common import command_line
 from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.options import EncoderOption, JsonOption, SettingOption, WeightsOption
+from fedmunkey.common.settings_text import given_settings
 from fedmunkey.simulations.audit.command import audit
 from fedmunkey.simulations.baselines import Baseline
 from fedmunkey.simulations.bench.command import bench
 from fedmunkey.simulations.comparison.command import compare
 from fedmunkey.simulations.consent import parse_share
 from fedmunkey.simulations.deployment.command import deploy_local
+from fedmunkey.simulations.experiment import Experiment
 from fedmunkey.simulations.faults.command import faults
-from fedmunkey.simulations.guarantee_command import guarantees
 from fedmunkey.simulations.machine import usable_cores
-from fedmunkey.simulations.options import (
-    AlphaOption,
-    DataDirOption,
-    DataOption,
-    EncoderOption,
-    EpsilonOption,
-    HospitalsOption,
-    JsonOption,
-    SettingOption,
-    WeightsOption,
-    given_settings,
-)
-from fedmunkey.simulations.plots import ACCURACY, FORGOTTEN, plot_accuracy, plot_forgotten
+from fedmunkey.simulations.options import AlphaOption, DataDirOption, DataOption, EpsilonOption, HospitalsOption
 from fedmunkey.simulations.progress import Progress
-from fedmunkey.simulations.recipes import recipes
+from fedmunkey.simulations.report import accuracy_table, deletion_table
 from fedmunkey.simulations.reporting.command import report
-from fedmunkey.simulations.run import Experiment, simulate
+from fedmunkey.simulations.reporting.files import write_report
+from fedmunkey.simulations.reporting.html import run_charts
+from fedmunkey.simulations.run import simulate
 
 app = command_line.application("Simulate hospitals that learn together and forget on request.")
 
@@ -99,24 +91,23 @@ def run(
         output=output or default,
         cores=cores or usable_cores(),
         deletion_service=deletion_service,
+        command=command_line.typed(),
     )
     with Progress.quiet() if as_json else Progress(Console(stderr=True)) as progress:
-        report = simulate(experiment, progress)
-    path = report.write(experiment.output)
-    plot_accuracy(report.document, experiment.output / ACCURACY)
-    plot_forgotten(report.deletions, experiment.output / FORGOTTEN)
+        document = simulate(experiment, progress)
+    paths = write_report(document, experiment.output)
+    for name, chart in run_charts(document).items():
+        chart.save(experiment.output / f"{name}.png")
     if as_json:
-        command_line.print_json(report.document)
+        command_line.print_json(document)
         return
-    command_line.print_table(report.accuracy_table())
-    if report.deletions:
-        command_line.print_table(report.deletion_table())
-        sys.stdout.write(f"{report.closing_line}\n")
-    sys.stdout.write(f"report: {path}, pictures beside it\n")
+    command_line.print_table(accuracy_table(document))
+    if document["deletions"]:
+        command_line.print_table(deletion_table(document))
+        sys.stdout.write(f"{document['headline']['sentence']}\n")
+    sys.stdout.write(f"report: {paths['html']}, pictures beside it\n")
 
 
-app.command()(guarantees)
-app.command()(recipes)
 app.command()(audit)
 app.command()(compare)
 app.command()(report)

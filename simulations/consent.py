@@ -21,21 +21,9 @@ def donate(dataset: Dataset, share: float, seed: int) -> Dataset:
 
     Records that are permanent already count, and their subjects are not asked again.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Records of whole subjects.
-    share : float
-        Share, from 0 to 1, of the records of each split that should be permanent. Whole subjects are drawn until there
-        are as many, so that the share may be exceeded by part of one subject's records, or in later splits by those of
-        subjects that were drawn in an earlier one.
-    seed : int
-        The same seed draws the same subjects.
-
-    Raises
-    ------
-    InvalidSetting
-        If the share is out of range.
+    `share`, from 0 to 1, is of the records of each split that should be permanent. Whole subjects are drawn until there
+    are as many, so that the share may be exceeded by part of one subject's records, or in later splits by those of
+    subjects that were drawn in an earlier one. Raises `InvalidSetting` if the share is out of range.
     """
     if not 0 <= share <= 1:
         raise InvalidSetting(f"{100 * share:g}% of the records cannot be permanent; give from 0% to 100%")
@@ -73,10 +61,7 @@ def usual_share(dataset: Dataset, guarantee: Guarantee) -> float:
 def parse_share(text: str) -> float:
     """Read a percentage such as `30%`, or a share such as `0.3`.
 
-    Raises
-    ------
-    InvalidSetting
-        If it is neither, or out of range.
+    Raises `InvalidSetting` if it is neither, or out of range.
     """
     number, percent = text.removesuffix("%"), text.endswith("%")
     try:

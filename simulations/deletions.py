@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from fedmunkey.common.deletion_service import DeletionService
 from fedmunkey.common.errors import FederationStopped, FedmunkeyError
 from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.model import Munkey
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import Settings
 from fedmunkey.server.run_record import LAST
@@ -50,22 +51,26 @@ _POLL_SECONDS = 0.01
 
 @dataclass(frozen=True)
 class CarriedOut:
-    """One deletion of the plan and what became of it.
+    """One deletion of the plan, the completed requests that it took, and what was known before and after.
 
-    Attributes
-    ----------
-    deletion : ResolvedDeletion
-        What was to be forgotten.
-    statuses : tuple of RequestStatus
-        The requests that it took, completed.
-    before, after : Measurement
-        Of the same shared weights, with the banks just before and just after.
+    Both are measured of the same shared weights, with the banks just before and just after.
     """
 
     deletion: ResolvedDeletion
     statuses: tuple[RequestStatus, ...]
     before: Measurement
     after: Measurement
+
+    @property
+    def summary(self) -> str:
+        """What happened, in one line."""
+        requests = f"{len(self.statuses)} request{'s' if len(self.statuses) > 1 else ''}"
+        guarantee = f" ({self.guarantee})" if self.guarantee else ""
+        planned = self.deletion.planned
+        return (
+            f"before round {planned.round}: {planned} over gRPC: {requests}, {self.entries} entries gone in "
+            f"{sum(self.seconds):.2f} s{guarantee}"
+        )
 
     @property
     def records(self) -> int:
@@ -119,65 +124,45 @@ class CarriedOut:
         )
 
 
+@dataclass
 class DeletionDriver:
     """Sends each planned deletion when its round opens, and measures what the model knew before and after.
 
-    Parameters
-    ----------
-    plan : sequence of ResolvedDeletion
-        What is to be forgotten and when.
-    hospitals : sequence of Hospital
-        All hospitals.
-    settings : Settings
-        The federation's; `deletion-service` is where requests go.
-    secret : FederationSecret
-        Makes the references in the requests.
-    first_model : Munkey
-        The shared weights before any training.
-    on_deletion : callable, optional
-        Called with each deletion that was carried out.
+    Requests go to the `deletion-service` of the settings; the secret makes the references in them. The first model has
+    the shared weights before any training. `on_deletion` is called with each deletion that was carried out.
     """
 
-    def __init__(
-        self,
-        plan: Sequence[ResolvedDeletion],
-        hospitals: Sequence[Hospital],
-        settings: Settings,
-        secret: FederationSecret,
-        first_model: Munkey,
-        on_deletion: Callable[[CarriedOut], None] | None = None,
-    ) -> None:
-        self._plan = plan
-        self._hospitals = hospitals
-        self._settings = settings
-        self._secret = secret
-        self._first_model = first_model
-        self._on_deletion = on_deletion
-        self._lock = threading.Lock()
-        self.done: list[CarriedOut] = []
+    plan: Sequence[ResolvedDeletion]
+    hospitals: Sequence[Hospital]
+    settings: Settings
+    secret: FederationSecret
+    first_model: Munkey
+    on_deletion: Callable[[CarriedOut], None] | None = None
+    done: list[CarriedOut] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def open_round(self, number: int) -> None:
         """Carry out the deletions of a round; a second call for the same round finds nothing left to do."""
         with self._lock:
-            while len(self.done) < len(self._plan) and self._plan[len(self.done)].planned.round <= number:
-                carried_out = self._carry_out(self._plan[len(self.done)])
+            while len(self.done) < len(self.plan) and self.plan[len(self.done)].planned.round <= number:
+                carried_out = self._carry_out(self.plan[len(self.done)])
                 self.done.append(carried_out)
-                if self._on_deletion is not None:
-                    self._on_deletion(carried_out)
+                if self.on_deletion is not None:
+                    self.on_deletion(carried_out)
 
     def measure_now(self, model: Munkey) -> Measurement:
         """Measure a model with the banks as they are, on everything that has been forgotten."""
-        gone = self._rows(self._plan[: len(self.done)])
+        gone = self._rows(self.plan[: len(self.done)])
         return self._measure(model, gone, gone)
 
     def _carry_out(self, deletion: ResolvedDeletion) -> CarriedOut:
         model = self._model()
         position = len(self.done)
         forgotten = self._rows([deletion])
-        gone = self._rows(self._plan[: position + 1])
+        gone = self._rows(self.plan[: position + 1])
         before = self._measure(model, forgotten, gone)
         requests = list(self._requests(deletion, position))
-        with DeletionChannel(self._settings.deletion_service) as service:
+        with DeletionChannel(self.settings.deletion_service) as service:
             statuses = tuple(_carry_out(service, request) for request in requests)
         return CarriedOut(deletion, statuses, before, self._measure(model, forgotten, gone))
 
@@ -185,32 +170,32 @@ class DeletionDriver:
         """Yield one request for each hospital whose records go, each subject, or the site."""
         name = f"simulation-{position + 1}"
         if deletion.planned.kind is DeletionKind.SITE:
-            site = self._hospitals[(deletion.planned.hospital or 0) - 1].name
+            site = self.hospitals[(deletion.planned.hospital or 0) - 1].name
             yield DeletionRequest(f"{name}-{site}", site, WholeSite(site))
         elif deletion.planned.kind is DeletionKind.SUBJECTS:
             for count, subject in enumerate(deletion.subjects, start=1):
-                target: Target = Subject(self._secret.reference(subject))
+                target: Target = Subject(self.secret.reference(subject))
                 yield DeletionRequest(f"{name}-subject-{count}", DATA_PROTECTION_OFFICER, target)
         else:
-            for hospital, rows in zip(self._hospitals, deletion.rows, strict=True):
+            for hospital, rows in zip(self.hospitals, deletion.rows, strict=True):
                 if len(rows):
                     ids = hospital.given.records.record_ids[rows].tolist()
-                    references = frozenset(self._secret.reference(record) for record in ids)
+                    references = frozenset(self.secret.reference(record) for record in ids)
                     yield DeletionRequest(f"{name}-{hospital.name}", hospital.name, Records(references, hospital.name))
 
     def _rows(self, deletions: Sequence[ResolvedDeletion]) -> dict[str, NDArray[np.int64]]:
-        rows = forget_rows(deletions, len(self._hospitals))
-        return dict(zip((hospital.name for hospital in self._hospitals), rows, strict=True))
+        rows = forget_rows(deletions, len(self.hospitals))
+        return dict(zip((hospital.name for hospital in self.hospitals), rows, strict=True))
 
     def _model(self) -> Munkey:
-        path = Path(self._settings.output_dir) / LAST
-        return read_checkpoint(path).model() if path.exists() else self._first_model
+        path = Path(self.settings.output_dir) / LAST
+        return read_checkpoint(path).model() if path.exists() else self.first_model
 
     def _measure(
         self, model: Munkey, forgotten: dict[str, NDArray[np.int64]], gone: dict[str, NDArray[np.int64]]
     ) -> Measurement:
-        banks = {hospital.name: _read(hospital, self._settings) for hospital in self._hospitals}
-        return measure(MunkeyAnswers(model, banks, self._settings), self._hospitals, forgotten, gone)
+        banks = {hospital.name: _read(hospital, self.settings) for hospital in self.hospitals}
+        return measure(MunkeyAnswers(model, banks, self.settings), self.hospitals, forgotten, gone)
 
 
 @contextlib.contextmanager
@@ -240,8 +225,8 @@ def _run(agent: DeletionAgent, stop: threading.Event) -> None:
 
 def _read(hospital: Hospital, settings: Settings) -> HospitalBank:
     with hospital.folder.open() as store:
-        bank = read_bank(store, settings.retrieved)
-        return HospitalBank(bank, store.read_keys(bank.entries))
+        bank = read_bank(store, Recipe.of(settings).neighbours)
+        return HospitalBank(bank, store.records.read_keys(bank.entries))
 
 
 def _carry_out(service: DeletionService, request: DeletionRequest) -> RequestStatus:

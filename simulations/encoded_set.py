@@ -11,7 +11,8 @@ from typing import Any
 from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.model_choice import choose_encoder
-from fedmunkey.common.settings import ConfigValue, Settings
+from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings_text import ConfigValue
 from fedmunkey.simulations.bench.timing import torch_threads
 from fedmunkey.simulations.hospitals import Encoded, encode_all
 from fedmunkey.simulations.machine import usable_cores
@@ -27,17 +28,8 @@ FROM_DATA = {"image-shape": _FROM_DATA, "num-classes": _FROM_DATA}
 class EncodedSet:
     """Records with what the frozen encoder makes of them.
 
-    Attributes
-    ----------
-    name : str
-        The data set's, without its folder.
-    images : Encoded
-        All records.
-    settings : Settings
-        What was asked for, with the data set's image shape and classes, and delta = 1 / (10 N) for N training records
-        unless it was asked for.
-    encoder : str
-        The encoder's fingerprint.
+    The name is the data set's, without its folder, and `encoder` a fingerprint. Settings are those asked for, with the
+    data set's image shape and classes, and delta = 1 / (10 N) for N training records unless it was asked for.
     """
 
     name: str
@@ -65,23 +57,9 @@ def load_encoded(
 ) -> EncodedSet:
     """Load a data set and encode its images with all cores.
 
-    Parameters
-    ----------
-    data : str
-        As `load_dataset` reads it.
-    overrides : mapping
-        Settings that differ from the defaults.
-    data_dir : Path or None
-        Where downloaded data sets lie.
-    progress : Progress
-        Shows a bar.
-
-    Raises
-    ------
-    InvalidSetting
-        If a setting is unknown or out of range, or follows from the data set.
-    InvalidDataset
-        If the data set cannot be used.
+    `data` is what `load_dataset` reads, and `overrides` are settings that differ from the defaults. Raises
+    `InvalidSetting` if a setting is unknown or out of range, or follows from the data set; `InvalidDataset` if the data
+    set cannot be used.
     """
     own = next((name for name in overrides if name in FROM_DATA), None)
     if own is not None:

@@ -12,12 +12,12 @@ from torch import nn
 
 from fedmunkey.client.bank import Bank
 from fedmunkey.client.exemplar_tokens import own_tokens
-from fedmunkey.client.gradient_routes import GradientRoute
 from fedmunkey.client.secret_noise import SecretNoise
 from fedmunkey.client.training import train
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.model_choice import first_model
 from fedmunkey.common.randomness import generator
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.hospitals import Encoded, bank_of, noise_key, permanent_of
 
@@ -29,20 +29,10 @@ LocalTraining = Callable[[Model, int], int]
 
 @dataclass(frozen=True)
 class Averaged(Generic[Model]):
-    """One round of averaging, as a server that keeps everything sees it.
+    """One round of averaging, from 1, as a server that keeps everything sees it.
 
-    Attributes
-    ----------
-    number : int
-        Which round, from 1.
-    before : dict
-        The weights that the sites got.
-    sent : tuple of dict
-        The weights that each site sent back, in the order of the sites.
-    examples : tuple of int
-        How many examples each trained on.
-    model : Module
-        With the average.
+    The sites got the weights `before`; in their order, each `sent` weights back, trained on so many examples; `model`
+    has the average.
     """
 
     number: int
@@ -61,16 +51,7 @@ def average_rounds(
 ) -> Model:
     """Train a model in rounds (FedAvg, McMahan et al. 2017, algorithm 1); the model that is passed in is changed.
 
-    Parameters
-    ----------
-    model : Module
-        The first weights.
-    sites : sequence of callable
-        Local training of each site.
-    num_rounds : int
-        Rounds; all sites take part in each.
-    after_round : callable, optional
-        Called with each round; it must not change what it is given.
+    All sites take part in each round; `after_round` is called with it and must not change what it is given.
     """
     for number in range(1, num_rounds + 1):
         sent, examples = [], []
@@ -96,23 +77,21 @@ def average(sent: Sequence[Mapping[str, torch.Tensor]], examples: Sequence[int])
     return averaged
 
 
-def munkey_site(name: str, bank: Bank, settings: Settings) -> LocalTraining[Munkey]:
+def munkey_site(
+    name: str, bank: Bank, recipe: Recipe, trained: Callable[[int], None] = lambda _: None
+) -> LocalTraining[Munkey]:
     """Return the local training of a MUNKEY site, with the random choices that the real site of that name makes.
 
-    Parameters
-    ----------
-    name : str
-        The site's name.
-    bank : Bank
-        The entries that may train shared weights; its tokens are updated in place.
-    settings : Settings
-        The federation's.
+    The bank has the entries that may train shared weights; its tokens are updated in place. `trained` is called with 1
+    after each training.
     """
 
     def train_locally(model: Munkey, number: int) -> int:
-        draws = generator(settings.seed, name, number)
-        secret = SecretNoise(noise_key(settings, name), "training", number)
-        return train(model, bank, settings, round_number=number, generator=draws, secret=secret).examples
+        draws = generator(recipe.settings.seed, name, number)
+        secret = SecretNoise(noise_key(recipe.settings, name), "training", number)
+        examples = train(model, bank, recipe, round_number=number, generator=draws, secret=secret).examples
+        trained(1)
+        return examples
 
     return train_locally
 
@@ -135,25 +114,16 @@ def learn(
 ) -> Learned:
     """Train a federation on its sites' training records as the guarantee in the settings has it.
 
-    Parameters
-    ----------
-    records : mapping
-        For each site, its training records; one without any does not take part.
-    settings : Settings
-        The federation's.
-    shape : ModelShape
-        Of its model.
-    trained : callable
-        Called with 1 after each site's local training.
-    after_round : callable, optional
-        Called after each round, from 1, with what has been learned so far, which changes afterwards.
+    A site without any record does not take part. `trained` is called with 1 after each site's local training, and
+    `after_round` after each round, from 1, with what has been learned so far, which changes afterwards.
     """
-    route = GradientRoute.of(settings, shape)
+    recipe = Recipe.of(settings)
+    route = recipe.route
     banks = {name: bank_of(some, settings, shape) for name, some in records.items()}
     training = banks
     if route.permanent_only:
         training = {name: bank_of(permanent_of(some), settings, shape) for name, some in records.items()}
-    sites = [_counted(munkey_site(name, bank, settings), trained) for name, bank in training.items() if len(bank)]
+    sites = [munkey_site(name, bank, recipe, trained) for name, bank in training.items() if len(bank)]
     model = first_model(settings, shape)
 
     def finish(model: Munkey) -> Learned:
@@ -167,15 +137,6 @@ def learn(
             after_round(averaged.number, finish(averaged.model))
 
     examples = sum(len(bank) for bank in training.values())
-    if examples >= max(1, settings.fewest_permanent if route.permanent_only else 0):
+    if examples >= max(1, recipe.fewest_examples):
         model = average_rounds(model, sites, settings.num_rounds, after_round=tell if after_round else None)
     return finish(model)
-
-
-def _counted(site: LocalTraining[Munkey], trained: Callable[[int], None]) -> LocalTraining[Munkey]:
-    def train_locally(model: Munkey, number: int) -> int:
-        examples = site(model, number)
-        trained(1)
-        return examples
-
-    return train_locally

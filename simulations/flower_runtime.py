@@ -32,23 +32,9 @@ _PAUSE_SECONDS = 0.1
 
 @contextlib.contextmanager
 def running_federation(settings: Settings, *, sites: int, cores: int, logs: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a federation of simulated sites; the process that is yielded ends when the run does.
+    """Start a federation of simulated sites, as many at a time as there are cores; Flower's output goes to `logs`.
 
-    Parameters
-    ----------
-    settings : Settings
-        Given to both apps.
-    sites : int
-        Number of simulated nodes.
-    cores : int
-        Sites that train at the same time.
-    logs : Path
-        Folder for Flower's output.
-
-    Raises
-    ------
-    FederationStopped
-        If the SuperLink does not start.
+    The process that is yielded ends when the run does. Raises `FederationStopped` if the SuperLink does not start.
     """
     # Ray's socket paths must fit into 107 characters, so its files cannot lie in the run's folder.
     home = Path(tempfile.mkdtemp(prefix="munkey-"))
@@ -74,18 +60,8 @@ def running_federation(settings: Settings, *, sites: int, cores: int, logs: Path
 
 
 def _superlink_command(port: int) -> list[str]:
-    return [
-        flower_program("flower-superlink"),
-        "--insecure",
-        "--simulation",
-        "--isolation",
-        "subprocess",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--disable-runtime-dependency-installation",
-    ]
+    options = "--insecure --simulation --isolation subprocess --disable-runtime-dependency-installation"
+    return [flower_program("flower-superlink"), *options.split(), "--host", "127.0.0.1", "--port", str(port)]
 
 
 def _environment(home: Path, port: int) -> dict[str, str]:

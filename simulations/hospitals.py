@@ -22,6 +22,7 @@ from fedmunkey.common.encoders import Encoder, Encoding
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.neighbours import nearest
 from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import ImagePath, Settings
 from fedmunkey.simulations.consent import donate
@@ -57,14 +58,7 @@ class Encoded:
 class Hospital:
     """A simulated site and, for measuring only, the records that it was given.
 
-    Attributes
-    ----------
-    name : str
-        The site's name.
-    folder : SiteFolder
-        Where its key store lies.
-    given : Encoded
-        Every record that the hospital began with; a measurement needs those that it has forgotten.
+    `given` is every record that it began with: a measurement needs those that it has forgotten.
     """
 
     name: str
@@ -136,14 +130,14 @@ def bank_of(records: Encoded, settings: Settings, shape: ModelShape) -> Bank:
         labels=torch.from_numpy(records.records.labels),
         inputs=records.inputs(shape),
         tokens=Tokens.zeros(count, shape.exemplar_size),
-        lists=nearest(keys, keys, settings.retrieved + SLACK, own=torch.arange(count)),
+        lists=nearest(keys, keys, Recipe.of(settings).neighbours + SLACK, own=torch.arange(count)),
         permanent=torch.from_numpy(records.records.consents == Consent.PERMANENT.value),
     )
 
 
 def held_out_of(queries: Encoded, bank: Encoded, settings: Settings, shape: ModelShape) -> HeldOut:
     """Return records with their neighbours among a bank's records."""
-    lists = nearest(queries.encoding.keys, bank.encoding.keys, settings.retrieved + SLACK)
+    lists = nearest(queries.encoding.keys, bank.encoding.keys, Recipe.of(settings).neighbours + SLACK)
     return HeldOut(queries.inputs(shape), torch.from_numpy(queries.records.labels), lists)
 
 

@@ -1,4 +1,7 @@
-"""What a model with its banks knows about the records that are there, gone and never seen (DESIGN.md, section 8)."""
+"""What a model with its banks knows about the records that are there, gone and never seen.
+
+By these figures an audit judges: `docs/decisions/0012-what-an-audit-is-judged-by.md`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from torch import Tensor
 
 from fedmunkey.client.dataset import Split
 from fedmunkey.common.metrics import accuracy, confidence, macro_f1, membership_auroc, true_positives
-from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.hospitals import Encoded, Hospital
 
 _RETAINED = 2000
@@ -26,7 +29,7 @@ class Measurement:
 
     Attributes
     ----------
-    test_accuracy : float
+    test_accuracy, test_macro_f1 : float
         TA: mean over hospitals, on the test split.
     retain_accuracy : float
         RA: over records that stay.
@@ -34,8 +37,6 @@ class Measurement:
         FA: over records that are forgotten or are about to be.
     membership : float
         MIA: AUROC, in percent, of telling forgotten records from test records by the confidence in their labels.
-    test_macro_f1 : float
-        Mean over hospitals, in percent.
     forget_confidence, test_confidence : tuple of float
         The probability that each forgotten record's label got, and each test record's where records are forgotten.
     membership_tpr : float
@@ -68,27 +69,17 @@ class Measurement:
 
 
 def measure(
-    answers: Answering,
+    answers: Answers,
     hospitals: Sequence[Hospital],
     forgotten: Mapping[str, NDArray[np.int64]],
     gone: Mapping[str, NDArray[np.int64]],
     canaries: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> Measurement:
-    """Measure what a federation knows.
+    """Measure what a federation knows at this moment.
 
-    Parameters
-    ----------
-    answers : Answering
-        The federation at this moment.
-    hospitals : sequence of Hospital
-        All of them.
-    forgotten : mapping
-        For each hospital, positions among its records of the forget set.
-    gone : mapping
-        For each hospital, positions of all records that do not count as retained, the forget set among them.
-    canaries : mapping, optional
-        For each hospital, positions of those of the forget set that were learned with a wrong label. They have figures
-        of their own and count in no other.
+    For each hospital, `forgotten` holds positions among its records of the forget set, `gone` those of all records that
+    do not count as retained, the forget set among them, and `canaries` those of the forget set that were learned with a
+    wrong label. These have figures of their own and count in no other.
     """
     tests, f1s = [], []
     retained, planted = [], []
@@ -132,7 +123,7 @@ class _Asked:
     weights_members: list[NDArray[np.float64]]
     weights_others: list[NDArray[np.float64]]
 
-    def add(self, answers: Answering, site: str, forgotten: Encoded, test: Encoded, about_test: Tensor) -> None:
+    def add(self, answers: Answers, site: str, forgotten: Encoded, test: Encoded, about_test: Tensor) -> None:
         """Ask one hospital."""
         labels, test_labels = _labels(forgotten), _labels(test)
         said = answers.answer(site, forgotten)
@@ -143,7 +134,7 @@ class _Asked:
         self.weights_others.append(confidence(answers.weights_alone(site, test), test_labels))
 
 
-def _hits(answers: Answering, hospital: Hospital, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def _hits(answers: Answers, hospital: Hospital, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return for each record whether its hospital gives the label that it came with."""
     if not len(rows):
         return np.empty(0)

@@ -27,29 +27,10 @@ def partition(dataset: Dataset, hospitals: int, *, alpha: float, seed: int) -> l
     The held-out splits are the same everywhere, because hospitals that are tested on different records cannot be
     compared with each other, with another `alpha` or with a run without the federation.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        What is to be divided.
-    hospitals : int
-        How many parts, at least 1.
-    alpha : float
-        Concentration, above 0; `inf` gives every hospital the same share of each class.
-    seed : int
-        The same seed gives the same parts.
-
-    Returns
-    -------
-    list of Dataset
-        One for each hospital, records in the order of `dataset`. Every hospital has at least one subject with training
-        records and, where subjects are small enough, at least min(10, N / (2 * hospitals)) training records of all N.
-
-    Raises
-    ------
-    InvalidSetting
-        If `hospitals` or `alpha` is out of range.
-    InvalidDataset
-        If fewer subjects than hospitals have training records.
+    `alpha` is above 0; `inf` gives every hospital the same share of each class. Each part has its records in the order
+    of `dataset`. Every hospital has at least one subject with training records and, where subjects are small enough, at
+    least min(10, N / (2 * hospitals)) training records of all N. Raises `InvalidSetting` if `hospitals` or `alpha` is
+    out of range; `InvalidDataset` if fewer subjects than hospitals have training records.
     """
     if hospitals < 1:
         raise InvalidSetting(f"{hospitals} hospitals are too few; give at least 1")

@@ -31,20 +31,10 @@ class DeletionKind(StrEnum):
 
 @dataclass(frozen=True)
 class PlannedDeletion:
-    """One deletion as it is written.
+    """One deletion as it is written: it comes after round `round - 1` has ended and before round `round` trains.
 
-    Attributes
-    ----------
-    kind : DeletionKind
-        What is deleted.
-    round : int
-        From 1: the deletion comes after round `round - 1` has ended and before round `round` trains.
-    count : int or None
-        How many records or subjects; None for a site or where `fraction` says how many.
-    fraction : float or None
-        Share, in (0, 1], of the records or subjects that all hospitals together began with.
-    hospital : int or None
-        From 1: which hospital, for a site.
+    Records and subjects are counted, or are a `fraction` in (0, 1] of those that all hospitals together began with; a
+    site is the number of a hospital. Rounds and hospitals count from 1.
     """
 
     kind: DeletionKind
@@ -71,14 +61,8 @@ class PlannedDeletion:
 class ResolvedDeletion:
     """One deletion with the training records that it erases.
 
-    Attributes
-    ----------
-    planned : PlannedDeletion
-        The deletion as it is written.
-    rows : tuple of ndarray
-        For each hospital the positions, in that hospital's data set, of the training records erased, ascending.
-    subjects : tuple of str
-        The subjects drawn, sorted; empty unless the kind is `SUBJECTS`. A subject's held-out records are not in `rows`.
+    `rows` has for each hospital the positions of these in its data set, ascending; `subjects` those that were drawn,
+    sorted, empty unless the kind is `SUBJECTS`. A subject's held-out records are not in `rows`.
     """
 
     planned: PlannedDeletion
@@ -94,11 +78,8 @@ class ResolvedDeletion:
 def parse_plan(texts: Sequence[str], *, hospitals: int, num_rounds: int) -> tuple[PlannedDeletion, ...]:
     """Read deletions as a command line gives them and return them in the order in which they happen.
 
-    Raises
-    ------
-    InvalidDeletion
-        If a text is not of the form `kind:amount@round`, an amount, hospital or round is out of range, or a hospital is
-        deleted twice.
+    Raises `InvalidDeletion` if a text is not of the form `kind:amount@round`, an amount, hospital or round is out of
+    range, or a hospital is deleted twice.
     """
     plan = sorted((_parse(text.strip(), hospitals, num_rounds) for text in texts), key=lambda planned: planned.round)
     sites: set[int] = set()
@@ -115,21 +96,9 @@ def resolve(plan: Sequence[PlannedDeletion], hospitals: Sequence[Dataset], seed:
 
     Deletions are resolved in the order of their rounds. Records and subjects are drawn uniformly from those that are
     left over all hospitals together and whose consent may be withdrawn; a percentage is of all records, or of all
-    subjects with such consent, that there were at the beginning, rounded. A whole site goes whatever the consent.
-
-    Parameters
-    ----------
-    plan : sequence of PlannedDeletion
-        What `parse_plan` returned.
-    hospitals : sequence of Dataset
-        Each hospital's data, hospital 1 first.
-    seed : int
-        The same seed draws the same records.
-
-    Raises
-    ------
-    InvalidDeletion
-        If a deletion asks for more than is left or leaves no training record at any hospital.
+    subjects with such consent, that there were at the beginning, rounded. A whole site goes whatever the consent. The
+    same seed draws the same records. Raises `InvalidDeletion` if a deletion asks for more than is left or leaves no
+    training record at any hospital.
     """
     remaining = _Remaining(hospitals)
     resolved = []

@@ -11,17 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from fedmunkey.simulations.deletions import CarriedOut
-
 
 class Progress:
-    """Bars and lines on a console; a quiet one shows nothing.
-
-    Parameters
-    ----------
-    console : Console
-        Where to; stderr, so that stdout stays free for results.
-    """
+    """Bars and lines on a console, that of stderr, so that stdout stays free for results; a quiet one shows nothing."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -64,21 +56,13 @@ class Progress:
         note = f"test accuracy {100 * mean.get('test-accuracy', float('nan')):.1f}%"
         self._bars.update(self._current, note=note)
         for site, reason in event["failures"].items():
-            self._print(f"round {event['number']}: {site} could not take part: {reason}")
+            self.say(f"round {event['number']}: {site} could not take part: {reason}")
 
     def waiting(self, event: dict[str, Any]) -> None:
         """Show that training waits, and for what."""
-        self._print(f"waiting: {event['reason']}")
+        self.say(f"waiting: {event['reason']}")
 
-    def deletion(self, done: CarriedOut) -> None:
-        """Show a deletion that was carried out."""
-        requests = f"{len(done.statuses)} request{'s' if len(done.statuses) > 1 else ''}"
-        guarantee = f" ({done.guarantee})" if done.guarantee else ""
-        self._print(
-            f"before round {done.deletion.planned.round}: {done.deletion.planned} over gRPC: "
-            f"{requests}, {done.entries} entries gone in {sum(done.seconds):.2f} s{guarantee}"
-        )
-
-    def _print(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Show a line above the bars."""
         # Where lines end is left to the terminal: a path or an address that is broken in two cannot be copied.
         self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)

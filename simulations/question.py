@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedmunkey.common.model_choice import choose_shape
 from fedmunkey.common.settings import Settings
@@ -20,16 +20,12 @@ class Question:
     ----------
     settings : Settings
         Of the federation, with the data set's classes and image shape.
-    hospitals : int
-        How many there are.
     alpha : float
         How alike they are; infinity for the same share of each class.
     permanent : float
         Share of the records that were given for good; only under `exact` does it matter.
     forget : float
         Share of all training records that is forgotten.
-    forget_set : str
-        How they are chosen.
     budget : Budget
         What methods that train again may use.
     """
@@ -49,3 +45,7 @@ class Question:
         hospitals = divide(images, self.hospitals, alpha=self.alpha, permanent=self.permanent, seed=seed)
         drawn = FORGET_SETS[self.forget_set](settings, shape).draw(hospitals, self.forget, seed)
         return Case(drawn.hospitals, drawn.deletions, drawn.canaries, settings, shape)
+
+    def with_settings(self, settings: Settings) -> Question:
+        """Return the same question to a federation with other settings."""
+        return replace(self, settings=settings)

@@ -1,184 +1,124 @@
-"""What a simulation found, as a JSON document and as tables for people."""
+"""What a simulation found, as the JSON document that its report is made from, and on a terminal."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from fedmunkey.client.dataset import Consent, Split
-from fedmunkey.common.command_line import loss_document, loss_words
+from fedmunkey.common.command_line import loss_document
 from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.baselines import Baseline, BaselineResult
 from fedmunkey.simulations.deletions import CarriedOut
+from fedmunkey.simulations.experiment import Experiment
 from fedmunkey.simulations.hospitals import Hospital
-from fedmunkey.simulations.json_values import finite_only, settings_values
-from fedmunkey.simulations.machine import PACKAGES, describe_machine, describe_versions
+from fedmunkey.simulations.json_values import finite_only
 from fedmunkey.simulations.measurement import Measurement
+from fedmunkey.simulations.reporting.numerals import decimals
+from fedmunkey.simulations.reporting.preamble import SIMULATED, preamble
+from fedmunkey.simulations.reporting.run_tables import (
+    ACCURACY,
+    DELETIONS,
+    accuracy_rows,
+    closing_line,
+    deletion_rows,
+    deletion_title,
+)
 
-if TYPE_CHECKING:
-    from fedmunkey.simulations.run import Experiment
-
-REPORT = "report.json"
-_FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Report:
-    """One simulation's findings.
-
-    Attributes
-    ----------
-    document : dict
-        Everything, JSON-ready; numbers that are not known are None.
-    deletions : tuple of CarriedOut
-        In the order in which they were carried out.
-    """
-
-    document: dict[str, Any]
-    deletions: tuple[CarriedOut, ...] = ()
-
-    @classmethod
-    def collect(
-        cls,
-        *,
-        experiment: Experiment,
-        settings: Settings,
-        hospitals: Sequence[Hospital],
-        rounds: Sequence[dict[str, Any]],
-        deletions: Sequence[CarriedOut],
-        final: Measurement,
-        baselines: Mapping[Baseline, BaselineResult],
-        preparation_seconds: float,
-        training_seconds: float,
-    ) -> Report:
-        """Put together what the parts of a simulation found."""
-        oracle = baselines.get(Baseline.ORACLE)
-        last = rounds[-1]
-        document = {
-            "format": _FORMAT,
-            "written": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": describe_versions(PACKAGES),
-            "machine": describe_machine(),
-            "data": experiment.data,
-            "hospitals": [_describe(hospital) for hospital in hospitals],
-            "alpha": experiment.alpha,
-            "seed": settings.seed,
-            "settings": settings_values(settings),
-            "guarantee": {
-                "name": settings.guarantee.value,
-                "remains": settings.guarantee.remains,
-                "permanent": _permanent_share(hospitals),
-                "privacy_loss": loss_document(_privacy_loss(settings, rounds)),
-            },
-            "rounds": list(rounds),
-            "deletions": [_describe_deletion(done, oracle) for done in deletions],
-            "final": {
-                "test_accuracy": _percent(last["mean"].get("test-accuracy")),
-                "test_macro_f1": _percent(last["mean"].get("test-macro-f1")),
-                "per_hospital": {site: _percent(found["test-accuracy"]) for site, found in last["evaluation"].items()},
-                "measurement": _figures(final),
-                "average_gap": final.gap(oracle.measurement) if oracle and oracle.measurement else None,
-            },
-            "baselines": {name.value: _describe_baseline(result) for name, result in baselines.items()},
-            "bytes": {
-                "weights_down": sum(event["bytes_down"] for event in rounds),
-                "weights_up": sum(event["bytes_up"] for event in rounds),
-            },
-            "seconds": {"preparation": preparation_seconds, "training": training_seconds},
-        }
-        return cls(finite_only(document), tuple(deletions))
-
-    def write(self, folder: Path) -> Path:
-        """Write the document into a folder and return its path."""
-        path = folder / REPORT
-        path.write_text(json.dumps(self.document, indent=2, allow_nan=False) + "\n")
-        return path
-
-    def accuracy_table(self) -> Table:
-        """Return test accuracies: the federation's and its baselines'."""
-        table = Table(title="Test accuracy, mean over hospitals", title_justify="left")
-        for heading in ("model", "TA %", "macro-F1 %", "training s"):
-            table.add_column(heading, justify="left" if heading == "model" else "right")
-        final, seconds = self.document["final"], self.document["seconds"]["training"]
-        table.add_row("MUNKEY, federated", *map(_one, (final["test_accuracy"], final["test_macro_f1"], seconds)))
-        for name, found in self.document["baselines"].items():
-            figures = (found["test_accuracy"], found["test_macro_f1"], found["seconds"])
-            table.add_row(_LABELS[Baseline(name)], *map(_one, figures))
-        return table
-
-    def deletion_table(self) -> Table:
-        """Return what was forgotten, with which guarantee, how fast, and what the model knew before and after."""
-        claims = [self._claim(guarantee) for guarantee in self._guarantees]
-        table = Table(title=f"Deletions ({'; '.join(claims)})", title_justify="left")
-        headings = ("deletion", "guarantee", "entries", "took", "vs retraining", "", "TA %", "RA %", "FA %", "MIA %")
-        for heading in headings:
-            table.add_column(heading, justify="left" if heading in ("deletion", "guarantee", "") else "right")
-        for done, carried_out in zip(self.document["deletions"], self.deletions, strict=True):
-            first = (done["plan"], done["guarantee"] or "-", str(done["entries"]), *_speed(done, "site", "at a site"))
-            table.add_row(*first, "before", *_four(done["before"]))
-            second = ("", _bounds(carried_out), "", *_speed(done, "request", "in all"))
-            table.add_row(*second, "after", *_four(done["after"]), end_section=True)
-        nothing = ("",) * 4
-        table.add_row("all, at the end", *nothing, "after", *_four(self.document["final"]["measurement"]))
-        oracle = self.document["baselines"].get(Baseline.ORACLE.value)
-        if oracle:
-            table.add_row("", *nothing, "oracle", *_four(oracle["measurement"]))
-            gap = _one(self.document["final"]["average_gap"])
-            table.caption = f"Average Gap to the oracle at the end: {gap} points"
-        return table
-
-    @property
-    def closing_line(self) -> str:
-        """What the guarantee of these deletions means, in one line; where some have a weaker one, they are named."""
-        first, *others = self._guarantees
-        claims = [f"A deletion here is {first}: {first.remains}{self._bound(first)}."]
-        claims += [
-            f"But {', '.join(self._plans(weaker))} is {weaker}: {weaker.remains}{self._bound(weaker)}."
-            for weaker in others
-        ]
-        return " ".join(claims)
-
-    @property
-    def _guarantees(self) -> list[Guarantee]:
-        """Those that deletions have, strongest first; the federation's where nothing was deleted."""
-        given = {done.guarantee for done in self.deletions if done.guarantee is not None}
-        return [one for one in Guarantee if one in given] or [Guarantee(self.document["guarantee"]["name"])]
-
-    def _with(self, guarantee: Guarantee) -> list[CarriedOut]:
-        return [done for done in self.deletions if done.guarantee is guarantee]
-
-    def _plans(self, guarantee: Guarantee) -> list[str]:
-        return [str(done.deletion.planned) for done in self._with(guarantee)]
-
-    def _claim(self, guarantee: Guarantee) -> str:
-        """Return a guarantee with its bound, and the deletions that have it where others have another."""
-        whose = f"{', '.join(self._plans(guarantee))} " if guarantee is not self._guarantees[0] else ""
-        return f"{whose}{guarantee}{self._bound(guarantee)}"
-
-    def _bound(self, guarantee: Guarantee) -> str:
-        """Return the largest privacy loss of a record in the deletions that have a guarantee, if it is `CERTIFIED`."""
-        losses = [done.record_loss for done in self._with(guarantee) if done.record_loss is not None]
-        if not losses:
-            return ""
-        worst = max(losses, key=lambda loss: loss.epsilon)
-        return f", epsilon = {loss_words(worst)}, delta = {worst.delta:.3g}"
+LIMITS = (
+    SIMULATED,
+    "This is one run with one seed, and figures of few forgotten records move in large steps. munkey-sim audit repeats "
+    "it, attacks it, and says what is chance.",
+    "MIA is the simplest of attacks: it knows confidences only. A better one may find more.",
+)
 
 
-_LABELS = {
-    Baseline.ORACLE: "MUNKEY retrained without the forgotten (oracle)",
-    Baseline.PLAIN_VIT: "plain ViT, federated",
-    Baseline.NEIGHBOURS: "nearest neighbours, each hospital's own",
-    Baseline.ALONE: "MUNKEY, each hospital alone",
-}
+def run_document(
+    *,
+    experiment: Experiment,
+    settings: Settings,
+    hospitals: Sequence[Hospital],
+    rounds: Sequence[dict[str, Any]],
+    deletions: Sequence[CarriedOut],
+    final: Measurement,
+    baselines: Mapping[Baseline, BaselineResult],
+    preparation_seconds: float,
+    training_seconds: float,
+) -> dict[str, Any]:
+    """Return the document; `simulations/reporting/report.schema.json` says what each part means."""
+    oracle = baselines.get(Baseline.ORACLE)
+    retrained = oracle.measurement if oracle else None
+    last = rounds[-1]
+    document = {
+        **preamble("run", experiment.command, settings),
+        "data": experiment.data,
+        "hospitals": [_describe(hospital) for hospital in hospitals],
+        "alpha": experiment.alpha,
+        "seed": settings.seed,
+        "guarantee": {
+            "name": settings.guarantee.value,
+            "remains": settings.guarantee.remains,
+            "permanent": _permanent_share(hospitals),
+            "privacy_loss": loss_document(_privacy_loss(settings, rounds)),
+        },
+        "rounds": list(rounds),
+        "deletions": [_describe_deletion(done, oracle) for done in deletions],
+        "final": {
+            "test_accuracy": _percent(last["mean"].get("test-accuracy")),
+            "test_macro_f1": _percent(last["mean"].get("test-macro-f1")),
+            "per_hospital": {site: _percent(found["test-accuracy"]) for site, found in last["evaluation"].items()},
+            "measurement": _figures(final),
+            "average_gap": final.gap(retrained) if retrained else None,
+        },
+        "confidence": {
+            "before": [value for done in deletions for value in done.before.forget_confidence],
+            "after": [value for done in deletions for value in done.after.forget_confidence],
+            "oracle": retrained.forget_confidence if retrained else (),
+            "test": final.test_confidence,
+        },
+        "baselines": {name.value: _describe_baseline(result) for name, result in baselines.items()},
+        "bytes": {
+            "weights_down": sum(event["bytes_down"] for event in rounds),
+            "weights_up": sum(event["bytes_up"] for event in rounds),
+        },
+        "seconds": {"preparation": preparation_seconds, "training": training_seconds},
+        "limits": LIMITS,
+    }
+    found: dict[str, Any] = finite_only(document)
+    return {**found, "headline": {"sentence": closing_line(found)}}
+
+
+def accuracy_table(run: Mapping[str, Any]) -> Table:
+    """Return test accuracies: the federation's and its baselines'."""
+    table = _table("Test accuracy, mean over hospitals", ACCURACY, words=1)
+    for row in accuracy_rows(run):
+        table.add_row(*row)
+    return table
+
+
+def deletion_table(run: Mapping[str, Any]) -> Table:
+    """Return what was forgotten, with which guarantee, how fast, and what the model knew before and after."""
+    table = _table(deletion_title(run), DELETIONS, words=2)
+    for rows in deletion_rows(run):
+        for row in rows:
+            table.add_row(*row)
+        table.add_section()
+    if "oracle" in run["baselines"]:
+        table.caption = f"Average Gap to the oracle at the end: {decimals(run['final']['average_gap'])} points"
+    return table
+
+
+def _table(title: str, headings: Sequence[str], words: int) -> Table:
+    table = Table(title=title, title_justify="left")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if number < words or not heading else "right")
+    return table
 
 
 def _describe(hospital: Hospital) -> dict[str, Any]:
@@ -218,7 +158,7 @@ def _describe_baseline(result: BaselineResult) -> dict[str, Any]:
 
 
 def _figures(found: Measurement) -> dict[str, Any]:
-    return {name: value for name, value in asdict(found).items() if name != "forget_confidence"}
+    return {name: value for name, value in asdict(found).items() if not name.endswith("_confidence")}
 
 
 def _permanent_share(hospitals: Sequence[Hospital]) -> float:
@@ -241,31 +181,6 @@ def _privacy_loss(settings: Settings, rounds: Sequence[dict[str, Any]]) -> Priva
     return max(losses, key=lambda loss: loss.epsilon, default=PrivacyLoss(0.0, settings.delta))
 
 
-def _bounds(done: CarriedOut) -> str:
-    """Return epsilon of a record, and of a subject where that is more, for people."""
-    losses = [done.record_loss]
-    if done.subject_loss is not None and done.subject_loss.records > 1:
-        losses.append(done.subject_loss)
-    words = [loss_words(loss) for loss in losses if loss is not None]
-    return f"epsilon {', '.join(words)}" if words else ""
-
-
-def _speed(done: dict[str, Any], what: str, where: str) -> tuple[str, str]:
-    """Return how long a deletion took at the slowest site or altogether, and how many times faster than retraining."""
-    faster = f"{done['times_faster'][what]:,.0f}x" if done["times_faster"] else "-"
-    return f"{1000 * done['seconds'][what]:.0f} ms {where}", faster
-
-
 def _percent(share: float | None) -> float | None:
     """Return a share in percent; None where no site could evaluate."""
     return None if share is None else 100 * share
-
-
-def _four(figures: dict[str, Any]) -> tuple[str, str, str, str]:
-    names = ("test_accuracy", "retain_accuracy", "forget_accuracy", "membership")
-    ta, ra, fa, mia = (_one(figures[name]) for name in names)
-    return ta, ra, fa, mia
-
-
-def _one(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"

@@ -8,7 +8,7 @@ import logging
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,21 @@ from fedmunkey.common.errors import FederationStopped, InvalidDeletion, InvalidS
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.model_choice import choose_encoder, choose_shape, first_model
 from fedmunkey.common.references import FederationSecret
-from fedmunkey.common.settings import ConfigValue, Settings
+from fedmunkey.common.settings import Settings
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.run_record import EVENTS, FINISHED, LAST, ROUND, STOPPED, WAITING
-from fedmunkey.simulations.baselines import Baseline, Comparison, run_baselines
+from fedmunkey.simulations.baselines import Comparison, run_baselines
 from fedmunkey.simulations.consent import donate, usual_share
 from fedmunkey.simulations.deletions import DeletionDriver, running_agents
+from fedmunkey.simulations.experiment import Experiment
 from fedmunkey.simulations.flower_runtime import running_federation
 from fedmunkey.simulations.hospitals import Hospital, encode_all, give, open_hospital
 from fedmunkey.simulations.partition import partition
 from fedmunkey.simulations.plan import ResolvedDeletion, forget_rows, parse_plan, resolve
 from fedmunkey.simulations.progress import Progress
-from fedmunkey.simulations.report import Report
+from fedmunkey.simulations.report import run_document
 from fedmunkey.simulations.sources import load_dataset
 
 LOGS = "logs"
@@ -54,50 +55,6 @@ _OWN = {
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """What a simulation is asked to do.
-
-    Attributes
-    ----------
-    data : str
-        `digits`, a path to a MedMNIST-layout .npz, or a name that the `medmnist` package knows.
-    data_dir : Path or None
-        Where downloaded data sets lie.
-    hospitals : int
-        How many there are.
-    alpha : float
-        Concentration of the Dirichlet distribution that splits the labels.
-    permanent : float or None
-        Share of the records that are given for good, from 0 to 1. None leaves consents as the data have them, and gives
-        `USUAL_SHARE` under `exact` where no record is permanent.
-    deletions : sequence of str
-        The plan, such as `records:5%@3`.
-    overrides : dict
-        Settings that differ from the defaults.
-    baselines : sequence of Baseline
-        What the federation is compared with afterwards.
-    output : Path
-        Folder of the run; must be absent or empty.
-    cores : int
-        Hospitals that train at the same time.
-    deletion_service : str
-        Address of a running service; empty starts one.
-    """
-
-    data: str
-    data_dir: Path | None
-    hospitals: int
-    alpha: float
-    permanent: float | None
-    deletions: Sequence[str]
-    overrides: dict[str, ConfigValue]
-    baselines: Sequence[Baseline]
-    output: Path
-    cores: int
-    deletion_service: str = ""
-
-
-@dataclass(frozen=True)
 class _Prepared:
     """Everything that is known and checked before anything is written."""
 
@@ -109,13 +66,11 @@ class _Prepared:
     plan: tuple[ResolvedDeletion, ...]
 
 
-def simulate(experiment: Experiment, progress: Progress) -> Report:
-    """Run a simulation.
+def simulate(experiment: Experiment, progress: Progress) -> dict[str, Any]:
+    """Run a simulation and return the document of its report.
 
-    Raises
-    ------
-    FedmunkeyError
-        If something that was asked for cannot be used, before anything is written; or if the federation stopped.
+    Raises `FedmunkeyError` if something that was asked for cannot be used, before anything is written; or if the
+    federation stopped.
     """
     start = time.perf_counter()
     prepared = _prepare(experiment, progress)
@@ -142,7 +97,7 @@ def simulate(experiment: Experiment, progress: Progress) -> Report:
     comparison = Comparison(prepared.hospitals, forgotten, settings, prepared.shape)
     with progress.counting("training the baselines", len(experiment.baselines)) as count:
         baselines = run_baselines(experiment.baselines, comparison, processes=experiment.cores, done=lambda _: count(1))
-    return Report.collect(
+    return run_document(
         experiment=experiment,
         settings=settings,
         hospitals=prepared.hospitals,
@@ -222,24 +177,17 @@ def _served(
     """Serve deletions, and yield the settings that name the address and the driver that carries out the plan."""
 
     def driver_for(settings: Settings) -> DeletionDriver:
-        return DeletionDriver(
-            prepared.plan,
-            prepared.hospitals,
-            settings,
-            secret,
-            prepared.first_model,
-            on_deletion=progress.deletion,
-        )
+        plan, hospitals, first_model = prepared.plan, prepared.hospitals, prepared.first_model
+        return DeletionDriver(plan, hospitals, settings, secret, first_model, lambda done: progress.say(done.summary))
 
     if experiment.deletion_service:
         yield prepared.settings, driver_for(prepared.settings)
         return
-    drivers: list[DeletionDriver] = []
-    service = LedgerService(ledger, on_round=lambda number: drivers[0].open_round(number))
+    service = LedgerService(ledger, on_round=lambda number: driver.open_round(number))
     with contextlib.closing(service), DeletionServer(service) as server:
         settings = prepared.settings.replace(deletion_service=server.address)
-        drivers.append(driver_for(settings))
-        yield settings, drivers[0]
+        driver = driver_for(settings)
+        yield settings, driver
 
 
 def _train(experiment: Experiment, settings: Settings, progress: Progress) -> list[dict[str, Any]]:

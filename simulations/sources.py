@@ -28,20 +28,11 @@ _INSTALL = "pip install 'fedmunkey[medmnist]'"
 def load_dataset(name: str, *, data_dir: Path | None, seed: int) -> Dataset:
     """Return the data set with the given name.
 
-    Parameters
-    ----------
-    name : str
-        `digits` (scikit-learn's 1797 handwritten digits), the path of a file in the MedMNIST layout, or the name of a
-        two-dimensional MedMNIST set with one label a record, such as `breastmnist`.
-    data_dir : Path or None
-        Folder in which `{name}.npz` is looked for and where a download is kept; None stands for `~/.medmnist`.
-    seed : int
-        Decides how the digits are split. Files carry their own splits.
-
-    Raises
-    ------
-    InvalidDataset
-        If the name is unknown, a file cannot be used, the `medmnist` package is missing or a download fails.
+    `name` is `digits` (scikit-learn's 1797 handwritten digits), the path of a file in the MedMNIST layout, or a
+    two-dimensional MedMNIST set with one label a record, such as `breastmnist`. That is looked for, and a download is
+    kept, as `{name}.npz` in `data_dir`, `~/.medmnist` where there is none. The seed decides how the digits are split;
+    files carry their own splits. Raises `InvalidDataset` if the name is unknown, a file cannot be used, the `medmnist`
+    package is missing or a download fails.
     """
     if name == _DIGITS:
         return _digits(seed)
@@ -95,12 +86,7 @@ def _digits(seed: int) -> Dataset:
 class _Catalogue:
     """What the `medmnist` package offers.
 
-    Attributes
-    ----------
-    entries : dict
-        MedMNIST's own description of each of its sets.
-    module : module
-        Where the class that downloads a set is found.
+    `entries` are MedMNIST's own descriptions of its sets, and `module` has the classes that download them.
     """
 
     entries: dict[str, dict[str, Any]]

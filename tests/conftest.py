@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -28,6 +29,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group("flower" if federation else item.nodeid.partition("::")[0]))
 
 
+Typed = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+    """Return a function that runs a program on words as a person types them: exit code, stdout and stderr."""
+
+    def run(main: Callable[[], object], *words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, captured.out, captured.err
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def opinionated() -> Callable[[Munkey], Munkey]:
     """Return a function that draws those weights of a model that are zero at first, so that it has an opinion."""
@@ -41,3 +60,13 @@ def opinionated() -> Callable[[Munkey], Munkey]:
         return model
 
     return draw
+
+
+@pytest.fixture
+def within_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process be one that runs a task of Flower's, as it makes messages only there."""
+    # Flower takes seconds to import, and few tests need it.
+    from flwr.supercore.task_identity import TaskIdentity
+
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)

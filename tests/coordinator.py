@@ -1,4 +1,4 @@
-"""A coordinator with an authority, a deletion service over mutual TLS and an enrolment service, in this process."""
+"""A coordinator with an authority, a deletion service over mutual TLS and a joining service, in this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedmunkey.common.deletion import utc_now
 from fedmunkey.common.deletion_channel import DeletionChannel
-from fedmunkey.common.failpoints import Armed, Plan, arm
+from fedmunkey.common.failpoints import Armed, FailpointPlan, arm
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, certificate_pem
 from fedmunkey.common.identities.invitation import Invitation
@@ -23,7 +23,7 @@ from fedmunkey.server.authority import CertificateAuthority
 from fedmunkey.server.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.enrolment_server import Enrolments, EnrolmentServer
+from fedmunkey.server.enrolment_server import Joining, JoiningServer
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.log import TransparencyLog
 from fedmunkey.server.log_key import open_log_key
@@ -31,7 +31,7 @@ from fedmunkey.server.members import MemberRegister
 from fedmunkey.server.proofs import CoordinatorProofs
 
 PATIENCE = 20.0
-SITE, OTHER, OFFICER = "hospital-1", "hospital-2", "officer"
+SITE, OTHER, FIRST_OFFICER = "hospital-1", "hospital-2", "officer-1"
 
 
 def make_identity(
@@ -67,7 +67,7 @@ class Coordinator:
     register: MemberRegister
     service: LedgerService
     server: DeletionServer
-    enrolment: EnrolmentServer
+    joining: JoiningServer
     work: Path
 
     @property
@@ -83,7 +83,7 @@ class Coordinator:
         token = self.register.invite(name, role, days)
         path = self.work / f"{name}-{token.hex()[:8]}.json"
         Invitation(
-            self.authority.federation, name, role, self.enrolment.address, self.authority.certificate, token
+            self.authority.federation, name, role, self.joining.address, self.authority.certificate, token
         ).write(path)
         return path
 
@@ -115,9 +115,9 @@ def running_coordinator(
         _, log_key = open_log_key(folder.log_key, str(folder.ledger))
         service = LedgerService(ledger, proofs=CoordinatorProofs(TransparencyLog(ledger.engine, log_key), trust))
         server = stack.enter_context(DeletionServer(service, identity=identity, register=register, authority=authority))
-        enrolments = Enrolments(register, ledger, authority, log_key.public, folder.trust)
-        enrolment = stack.enter_context(EnrolmentServer(enrolments, "127.0.0.1:0", identity))
-        yield Coordinator(folder, authority, ledger, register, service, server, enrolment, work)
+        admitting = Joining(register, ledger, authority, log_key.public, folder.trust)
+        joining = stack.enter_context(JoiningServer(admitting, "127.0.0.1:0", identity))
+        yield Coordinator(folder, authority, ledger, register, service, server, joining, work)
         service.close()
 
 
@@ -132,7 +132,7 @@ def killed_at(failpoint: str) -> Iterator[None]:
     def kill() -> None:
         raise Killed
 
-    arm(Armed(Plan.parse(f"{failpoint}=kill"), kill=kill))
+    arm(Armed(FailpointPlan.parse(f"{failpoint}=kill"), kill=kill))
     try:
         with pytest.raises(Killed):
             yield

@@ -1,54 +1,70 @@
-"""What holds for every command of the three command lines."""
+"""What holds for every command of the three command lines, and for the reference of them."""
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import click
 import pytest
-import typer
 
-from fedmunkey.client.cli import app as client_app
-from fedmunkey.server.cli import app as server_app
-from fedmunkey.simulations.cli import app as simulation_app
+from fedmunkey.simulations.command_reference import PROGRAMS, command_reference, every_command, example_of
 
 ROOT = Path(__file__).parents[1]
-APPS = {"munkey-client": client_app, "munkey-server": server_app, "munkey-sim": simulation_app}
+COMMANDS = {words: command for words, command in every_command() if words not in PROGRAMS}
 
 
-def commands(program: str) -> dict[str, click.Command]:
-    group = typer.main.get_command(APPS[program])
-    assert isinstance(group, click.Group)
-    return dict(group.commands)
-
-
-EVERY_COMMAND = [(program, name) for program in APPS for name in commands(program)]
-
-
-@pytest.mark.parametrize(("program", "name"), EVERY_COMMAND)
-def test_help_shows_an_example_that_can_be_typed(program: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    command = commands(program)[name]
+@pytest.mark.parametrize("words", COMMANDS)
+def test_help_shows_an_example_that_can_be_typed(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command, example = COMMANDS[words], example_of(COMMANDS[words])
     with pytest.raises(click.exceptions.Exit) as ended:
-        command.make_context(f"{program} {name}", ["--help"])
+        command.make_context(words, ["--help"])
     shown = " ".join(capsys.readouterr().out.split())
+    typed = shlex.split(example)
 
     assert ended.value.exit_code == 0
-    _, found, example = (command.help or "").partition("Example: ")
-    words = shlex.split(example)
-    assert found
-    assert f"Example: {' '.join(example.split())}" in shown
-    assert words[:2] == [program, name]
-    command.make_context(f"{program} {name}", words[2:])
+    assert example
+    assert f"Example: {example}" in shown
+    assert " ".join(typed).startswith(words)
+    command.make_context(words, typed[len(words.split()) :])
 
 
-@pytest.mark.parametrize(("program", "name"), EVERY_COMMAND)
-def test_every_option_has_help(program: str, name: str) -> None:
-    options = [parameter for parameter in commands(program)[name].params if isinstance(parameter, click.Option)]
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_option_has_help(words: str) -> None:
+    options = [parameter for parameter in COMMANDS[words].params if isinstance(parameter, click.Option)]
 
     assert [option.name for option in options if not option.help] == []
 
 
-@pytest.mark.parametrize(("program", "name"), EVERY_COMMAND)
-def test_readme_names_the_command(program: str, name: str) -> None:
-    assert f"{program} {name}" in (ROOT / "README.md").read_text()
+def test_reference_on_disk_is_the_rendering() -> None:
+    assert (ROOT / "docs" / "commands.md").read_text() == command_reference(), "run: make docs"
+
+
+def test_reference_does_not_depend_on_terminal_or_language() -> None:
+    environment = {**os.environ, "COLUMNS": "40", "TERM": "dumb", "LANG": "de_DE.UTF-8", "LC_ALL": "C"}
+    command = [sys.executable, "-m", "fedmunkey.simulations.command_reference"]
+
+    printed = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603
+
+    assert printed.stdout == command_reference()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "### munkey-client enrol\n",
+        "#### munkey-client trust add\n",
+        "Commands: `run`, `guarantees`, ",
+        "| `--site-dir` | path | required | The site's folder: its key store and its copy of the federation secret. |",
+        "| `--set`, `-s` | text |  | A setting as key=value, see docs/settings.md. Repeatable. |",
+        "| `--role` | `officer`, `site`, `log` | required | What the key may sign. |",
+        "| `ORDER` | whole number >= 1 | required | The order's number, as munkey-client status shows it. |",
+        "| `--alpha` | number | `inf` | ",
+        "| `--dry-run` |  |  | Read and check everything, and write nothing but the report. |",
+    ],
+)
+def test_reference_says_what_may_be_given(row: str) -> None:
+    assert row in command_reference()

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import queue
 import shutil
 import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,94 +16,25 @@ import pytest
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.supervision import own_program
+from tests.processes import ENVIRONMENT, SECONDS, Running
 
 pytestmark = pytest.mark.processes
 
-ROOT = Path(__file__).parents[1]
 SITES = ("hospital-1", "hospital-2")
 TRAIN = 12
-SECONDS = 60.0
-"""The longest that any step may take, on a machine that has much else to do."""
 
 
 def command(program: str, *words: object) -> list[str]:
     """Return the words that run one of the programs in a new process."""
     package = {"munkey-client": "client", "munkey-server": "server"}[program]
-    return [sys.executable, "-c", f"from {package}.cli import main; main()", *map(str, words)]
-
-
-ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "default::ResourceWarning"}
-
-
-class Running:
-    """A process whose output, stdout and stderr together, is read as it comes."""
-
-    def __init__(self, program: str, *words: object) -> None:
-        self._process = subprocess.Popen(  # noqa: S603
-            command(program, *words),
-            cwd=ROOT,
-            env=ENVIRONMENT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._seen: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
-
-    def expect(self, text: str) -> str:
-        """Return the next line that holds a text."""
-        deadline = time.monotonic() + SECONDS
-        while time.monotonic() < deadline:
-            try:
-                line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                break
-            if line is None:
-                raise AssertionError(f"ended without {text!r}: {self._seen}")
-            self._seen.append(line)
-            if text in line:
-                return line
-        raise AssertionError(f"no {text!r} within {SECONDS:.0f} s: {self._seen}")
-
-    def stop(self) -> None:
-        """End it with SIGTERM, and check that it ends by itself and without an error."""
-        self._process.terminate()
-        code = self._process.wait(SECONDS)
-        self._reader.join()
-        while (line := self._lines.get()) is not None:
-            self._seen.append(line)
-        assert code == 0, self._seen
-        assert not [line for line in self._seen if "Traceback" in line or "ResourceWarning" in line]
-
-    def kill(self) -> None:
-        """End it with SIGKILL, whatever it is doing."""
-        self._process.kill()
-        self._process.wait()
-        self._reader.join()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as lines:
-            for line in lines:
-                self._lines.put(line)
-        self._lines.put(None)
+    return own_program(f"{package}.cli", *map(str, words))
 
 
 def ask(program: str, *words: object) -> Any:
     """Run a command to its end and return what its `--json` prints."""
     ended = subprocess.run(  # noqa: S603
         command(program, *words, "--json"),
-        cwd=ROOT,
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
@@ -156,7 +81,7 @@ class Federation:
         sites = [word for site in SITES for word in ("--site", site)]
         ledger = self.folder / "ledger.sqlite"
         words = ["serve", "--ledger", ledger, "--address", self.address, *sites]
-        server = self._processes.enter_context(Running("munkey-server", *words))
+        server = self._start("munkey-server", *words)
         line = server.expect("deletion service at ")
         self.address = line.removeprefix("deletion service at ").partition(",")[0]
         return server
@@ -164,15 +89,18 @@ class Federation:
     def start_agents(self, *sites: str) -> list[Running]:
         """Start the agents of some sites, side by side."""
         words = [["agent", "--site-dir", self.folder / site, "--service", self.address] for site in sites]
-        agents = [self._processes.enter_context(Running("munkey-client", *each)) for each in words]
+        agents = [self._start("munkey-client", *each) for each in words]
         for agent in agents:
             agent.expect("deletion agent of ")
         return agents
 
+    def _start(self, program: str, *words: object) -> Running:
+        return self._processes.enter_context(Running(command(program, *words), self.folder))
+
     def forget(self, subject: str, *words: object) -> Any:
         """Ask for a subject to be forgotten, as the data-protection officer."""
         secret = self.folder / "federation.secret"
-        officer = ["--requester", "data-protection-officer", "--secret", secret]
+        officer = ["--as", "officer", "--secret", secret]
         return ask("munkey-client", "forget", "--subject", subject, *officer, "--service", self.address, *words)
 
     def request(self, request_id: str) -> Any:
@@ -184,14 +112,14 @@ class Federation:
         names = [f"{site}-scan-{row}" for row in range(TRAIN)]
         secret = FederationSecret.read(self.folder / "federation.secret")
         with SiteFolder(self.folder / site).open() as store:
-            held = {name for name in names if store.holds(secret.reference(name))}
-            assert store.count(Split.TRAIN) == len(held)
+            held = {name for name in names if store.records.holds(secret.reference(name))}
+            assert store.records.count(Split.TRAIN) == len(held)
         return held
 
     def orders(self, site: str) -> list[tuple[int, str, int]]:
         """Return number, request and records of each order that a site has applied."""
         with SiteFolder(self.folder / site).open() as store:
-            return [(answer.number, answer.request_id, answer.records) for answer in store.read_applied()]
+            return [(answer.number, answer.request_id, answer.records) for answer in store.orders.read_answers()]
 
 
 @pytest.fixture
@@ -222,7 +150,7 @@ def test_subject_is_forgotten_wherever_its_records_are(federation: Federation) -
         assert "erased, 2 records, 2 entries" in agent.expect("order 1: ")
         assert federation.held(site) == scans(site, *set(range(TRAIN)) - {2, 3})
     for process in (*agents, server):
-        process.stop()
+        process.stop_well()
 
 
 def test_killed_agent_catches_up_when_it_is_started_again(federation: Federation) -> None:
@@ -248,7 +176,7 @@ def test_killed_agent_catches_up_when_it_is_started_again(federation: Federation
         assert federation.orders(site) == [(1, "request-1", 2), (2, "request-2", 2)]
         assert federation.held(site) == scans(site, *range(4, TRAIN))
     for process in (restarted, other, server):
-        process.stop()
+        process.stop_well()
 
 
 def test_restarted_service_has_lost_nothing_and_agents_find_it_again(federation: Federation) -> None:
@@ -256,7 +184,7 @@ def test_restarted_service_has_lost_nothing_and_agents_find_it_again(federation:
     agents = federation.start_agents(*SITES)
     before = federation.forget("patient-0", "--request-id", "request-1")
 
-    server.stop()
+    server.stop_well()
     for agent in agents:
         agent.expect("trying again")
     server = federation.start_server()
@@ -268,4 +196,4 @@ def test_restarted_service_has_lost_nothing_and_agents_find_it_again(federation:
     for site in SITES:
         assert federation.orders(site) == [(1, "request-1", 2), (2, "request-2", 2)]
     for process in (*agents, server):
-        process.stop()
+        process.stop_well()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedmunkey.client.joining import Joined, join
 from fedmunkey.client.site import SiteFolder
@@ -21,11 +21,15 @@ from fedmunkey.common.errors import InvalidIdentity, InvalidProof, ServiceUnavai
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.identity import CERTIFICATE_FILE, KEY_FILE
 from fedmunkey.common.identities.invitation import Invitation
+from fedmunkey.common.identities.keys import make_signing_request
 from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.supervision import own_program
 from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.protos import membership_pb2
 from fedmunkey.server.authority import CertificateAuthority
 from fedmunkey.server.deletion_server import DeletionServer
-from tests.coordinator import OFFICER, OTHER, SITE, Coordinator, killed_at, make_identity, running_coordinator
+from fedmunkey.server.enrolment_server import read_join_request
+from tests.coordinator import FIRST_OFFICER, OTHER, SITE, Coordinator, killed_at, make_identity, running_coordinator
 
 
 class Clock:
@@ -138,11 +142,11 @@ def test_log_of_another_coordinator_is_not_taken_for_the_trusted_one(
 
 
 def test_requester_joins_without_a_signing_key(coordinator: Coordinator, tmp_path: Path) -> None:
-    invitation = Invitation.read(coordinator.invite(OFFICER, MemberRole.REQUESTER))
+    invitation = Invitation.read(coordinator.invite(FIRST_OFFICER, MemberRole.OFFICER))
 
     joined = join(invitation, tmp_path / "mine", None)
 
-    assert joined.identity.role is MemberRole.REQUESTER
+    assert joined.identity.role is MemberRole.OFFICER
     assert coordinator.ledger.site_names() == ()
 
 
@@ -158,32 +162,38 @@ def test_used_invitation_is_refused(coordinator: Coordinator, site: SiteFolder, 
     assert not (thief.identity / CERTIFICATE_FILE).exists()
 
 
-def test_expired_invitation_is_refused(coordinator: Coordinator, site: SiteFolder, clock: Clock) -> None:
-    invitation = coordinator.invite(SITE, days=2)
-    clock.ahead = timedelta(days=2)
+def test_expired_earlier_and_altered_invitations_are_refused(
+    coordinator: Coordinator, site: SiteFolder, clock: Clock
+) -> None:
+    expired, earlier, later = coordinator.invite(OTHER), coordinator.invite(SITE), coordinator.invite(SITE, days=3)
+    document = json.loads(later.read_text())
 
-    with pytest.raises(InvalidIdentity, match="the invitation expired on"):
-        join_as_site(invitation, site)
+    def refuses(fault: str, invitation: Path) -> None:
+        with pytest.raises(InvalidIdentity, match=fault):
+            join_as_site(invitation, site)
 
-
-def test_earlier_invitation_is_good_no_more(coordinator: Coordinator, site: SiteFolder) -> None:
-    earlier, later = coordinator.invite(SITE), coordinator.invite(SITE)
-
-    with pytest.raises(InvalidIdentity, match="a later one has taken its place"):
-        join_as_site(earlier, site)
+    refuses("a later one has taken its place", earlier)
+    clock.ahead = timedelta(days=1)
+    refuses("the invitation expired on", expired)
+    later.write_text(json.dumps({**document, "name": OTHER}))
+    refuses("altered: it is for another name or role", later)
+    later.write_text(json.dumps({**document, "token": "00" * 32}))
+    refuses("the invitation is unknown", later)
+    clock.ahead = timedelta(0)
+    later.write_text(json.dumps(document))
     assert join_as_site(later, site).identity.name == SITE
 
 
-def test_altered_invitation_is_refused(coordinator: Coordinator, site: SiteFolder) -> None:
-    invitation = coordinator.invite(SITE)
-    document = json.loads(invitation.read_text())
+@pytest.mark.parametrize(
+    ("role", "fault"), [("king", "for another name or role"), ("site", "does not hold the signing key that it sends")]
+)
+def test_request_to_join_that_cannot_be_is_refused(role: str, fault: str) -> None:
+    key, signing = ec.generate_private_key(ec.SECP256R1()), SigningKey.generate()
+    asked = make_signing_request(key, MemberRole.SITE, SITE)
+    message = membership_pb2.JoinRequest(signing_request=asked, role=role, signing_key=signing.public.raw)
 
-    invitation.write_text(json.dumps({**document, "name": OTHER}))
-    with pytest.raises(InvalidIdentity, match="altered: it is for another name or role"):
-        join_as_site(invitation, site)
-    invitation.write_text(json.dumps({**document, "token": "00" * 32}))
-    with pytest.raises(InvalidIdentity, match="the invitation is unknown"):
-        join_as_site(invitation, site)
+    with pytest.raises((InvalidIdentity, InvalidProof), match=fault):
+        read_join_request(message)
 
 
 def test_second_member_of_a_name_is_refused(coordinator: Coordinator, site: SiteFolder) -> None:
@@ -192,7 +202,7 @@ def test_second_member_of_a_name_is_refused(coordinator: Coordinator, site: Site
     with pytest.raises(InvalidIdentity, match=f"'{SITE}' is a member already"):
         coordinator.invite(SITE)
     with pytest.raises(InvalidIdentity, match="is a member already"):
-        coordinator.invite(SITE, MemberRole.REQUESTER)
+        coordinator.invite(SITE, MemberRole.OFFICER)
 
 
 def test_coordinator_of_another_authority_hears_nothing(coordinator: Coordinator, site: SiteFolder) -> None:
@@ -205,7 +215,7 @@ def test_coordinator_of_another_authority_hears_nothing(coordinator: Coordinator
     assert len(coordinator.register.list()) == 1
 
 
-def test_enrolment_service_in_plain_text_hears_nothing(coordinator: Coordinator, site: SiteFolder) -> None:
+def test_joining_service_in_plain_text_hears_nothing(coordinator: Coordinator, site: SiteFolder) -> None:
     invitation = Invitation.read(coordinator.invite(SITE))
 
     with (
@@ -225,7 +235,7 @@ def test_identity_is_never_overwritten(coordinator: Coordinator, site: SiteFolde
     assert (site.identity / KEY_FILE).read_bytes() == key
 
 
-@pytest.mark.parametrize("failpoint", ["join.key-made", "join.enrolled"])
+@pytest.mark.parametrize("failpoint", ["join.key-made", "join.issued"])
 def test_interrupted_join_is_made_up_for_with_the_same_invitation(
     coordinator: Coordinator, site: SiteFolder, failpoint: str
 ) -> None:
@@ -275,9 +285,7 @@ def test_coordinator_of_another_authority_is_one_line(coordinator: Coordinator, 
     output = ["--output", str(tmp_path / "certificate.json")]
 
     asked = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", "from fedmunkey.client.cli import main; main()", *words, *output],
-        capture_output=True,
-        text=True,
+        own_program("fedmunkey.client.cli", *words, *output), capture_output=True, text=True
     )
 
     assert asked.returncode == 2

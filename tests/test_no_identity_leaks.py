@@ -6,29 +6,25 @@ programs print is searched for ids in all forms that a careless line of code wou
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import csv
 import json
-import os
-import socket
-import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import cast
 
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-pytestmark = pytest.mark.processes
+from fedmunkey.simulations.faults.proxy import Proxy
+from tests.processes import Running
 
-ROOT = Path(__file__).parents[1]
-SECONDS = 180.0
-"""The longest that any step may take, on a machine that has much else to do."""
+pytestmark = pytest.mark.processes
 
 SITE = "hospital-1"
 PATIENTS = [f"PATIENT-7f3a{number}c51e" for number in range(6)]
@@ -82,126 +78,46 @@ print("exit codes", *codes)
 """
 
 
-class Program:
-    """Commands, one after the other as a person types them, in a process that is not ours.
-
-    All that they print, on stdout and stderr together, is kept.
-    """
-
-    def __init__(self, program: str, *commands: Iterable[object]) -> None:
-        package = {"munkey-client": "client", "munkey-server": "server"}[program]
-        words = json.dumps([[str(word) for word in command] for command in commands])
-        script = _SESSION.format(program=program, package=package)
-        self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-u", "-c", script, words],
-            cwd=ROOT,
-            env=dict(os.environ),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        self._heard = threading.Condition()
-        self._lines: list[bytes] = []
-        self._ended = False
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    @property
-    def output(self) -> bytes:
-        """All that it has printed."""
-        with self._heard:
-            return b"".join(self._lines)
-
-    def expect(self, text: str) -> str:
-        """Return the first line that holds a text, once it is there."""
-
-        def found() -> list[bytes]:
-            return [line for line in self._lines if text.encode() in line]
-
-        with self._heard:
-            self._heard.wait_for(lambda: found() or self._ended, SECONDS)
-            assert found(), (text, self._lines)
-            return found()[0].decode()
-
-    def end(self) -> list[int]:
-        """Wait until it ends by itself and return each command's exit code."""
-        self._process.wait(SECONDS)
-        self._reader.join(SECONDS)
-        return [int(code) for code in self.expect("exit codes").split()[2:]]
-
-    def stop(self) -> None:
-        """End it with SIGTERM, or with SIGKILL if it takes too long."""
-        self._process.terminate()
-        try:
-            self._process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(SECONDS)
-        self._reader.join(SECONDS)
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as lines:
-            for line in lines:
-                with self._heard:
-                    self._lines.append(line)
-                    self._heard.notify_all()
-        with self._heard:
-            self._ended = True
-            self._heard.notify_all()
+def start(folder: Path, program: str, *commands: Iterable[object]) -> Running:
+    """Start commands, one after the other as a person types them, in a process that is not ours."""
+    package = {"munkey-client": "client", "munkey-server": "server"}[program]
+    words = json.dumps([[str(word) for word in command] for command in commands])
+    script = _SESSION.format(program=program, package=package)
+    return Running([sys.executable, "-P", "-u", "-c", script, words], folder)
 
 
-class Relay:
-    """A TCP relay that notes what passes in both directions."""
+def end(session: Running) -> list[int]:
+    """Wait until such a session ends by itself and return each command's exit code."""
+    session.end()
+    return [int(code) for code in session.expect("exit codes").split()[2:]]
 
-    def __init__(self, upstream: str) -> None:
-        host, _, port = upstream.rpartition(":")
-        self._upstream = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._sockets: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+
+class NotedReader:
+    """Notes what is read from a connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, pieces: list[bytes]) -> None:
+        self._reader, self._pieces = reader, pieces
+
+    async def read(self, most: int) -> bytes:
+        self._pieces.append(await self._reader.read(most))
+        return self._pieces[-1]
+
+
+class Relay(Proxy):
+    """A proxy that notes what passes in both directions."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(target)
         self._passed: list[list[bytes]] = []
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-
-    def __enter__(self) -> Self:
-        self._threads[0].start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # A thread that waits in accept() goes on only if the socket is shut down as well.
-        for each in (self._listener, *self._sockets):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-        for thread in self._threads:
-            thread.join(SECONDS)
 
     @property
     def passed(self) -> list[bytes]:
         """What has passed: each connection's two directions by themselves, so that nothing is cut in two."""
         return [b"".join(list(pieces)) for pieces in self._passed]
 
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(self._upstream, SECONDS)
-                server.settimeout(None)
-                self._sockets += [client, server]
-                for source, target in ((client, server), (server, client)):
-                    pieces: list[bytes] = []
-                    self._passed.append(pieces)
-                    pump = threading.Thread(target=self._pump, args=(source, target, pieces), daemon=True)
-                    self._threads.append(pump)
-                    pump.start()
-
-    @staticmethod
-    def _pump(source: socket.socket, target: socket.socket, pieces: list[bytes]) -> None:
-        with suppress(OSError):
-            while piece := source.recv(65_536):
-                pieces.append(piece)
-                target.sendall(piece)
-        with suppress(OSError):
-            target.shutdown(socket.SHUT_WR)
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._passed.append([])
+        await super()._pump(cast(asyncio.StreamReader, NotedReader(reader, self._passed[-1])), writer)
 
 
 def write_files(folder: Path) -> None:
@@ -225,33 +141,21 @@ def write_files(folder: Path) -> None:
 
 @dataclass
 class Run:
-    """What a run has left behind, by where it is.
+    """What a run has left behind: in a folder, on the way between site and coordinator, and in what was printed.
 
-    Attributes
-    ----------
-    folder : Path
-        Holds `coordinator` and the site's folder.
-    address : str
-        Where the relay listens.
-    relay : Relay
-        What passed between site and coordinator.
-    programs : list of Program
-        Those of the coordinator that are running.
-    coordinator, site : list of bytes
-        What programs that have ended have printed.
+    The coordinator's service is still running; the programs whose output is kept by side have ended.
     """
 
     folder: Path
-    address: str
     relay: Relay
-    programs: list[Program]
+    service: Running
     coordinator: list[bytes]
     site: list[bytes]
 
     def kept(self) -> list[bytes]:
         """Return every file of the coordinator, and all that it has printed."""
         files = [path.read_bytes() for path in (self.folder / "coordinator").rglob("*") if path.is_file()]
-        return [*files, *self.coordinator, *(program.output for program in self.programs)]
+        return [*files, *self.coordinator, self.service.output]
 
     def site_files(self) -> list[bytes]:
         """Return every file of the site's folder."""
@@ -259,18 +163,17 @@ class Run:
 
     def client(self, *commands: tuple[int, list[object]]) -> None:
         """Run commands of the site, each with the exit code that it must have."""
-        self.site.append(_ran("munkey-client", commands))
+        self.site.append(self._ran("munkey-client", commands))
 
     def server(self, *commands: tuple[int, list[object]]) -> None:
         """Run commands of the coordinator, each with the exit code that it must have."""
-        self.coordinator.append(_ran("munkey-server", commands))
+        self.coordinator.append(self._ran("munkey-server", commands))
 
-
-def _ran(program: str, commands: Iterable[tuple[int, list[object]]]) -> bytes:
-    started = Program(program, *(words for _, words in commands))
-    ended = started.end()
-    assert ended == [code for code, _ in commands], started.output
-    return started.output
+    def _ran(self, program: str, commands: Iterable[tuple[int, list[object]]]) -> bytes:
+        started = start(self.folder, program, *(words for _, words in commands))
+        ended = end(started)
+        assert ended == [code for code, _ in commands], started.output
+        return started.output
 
 
 @pytest.fixture(scope="module")
@@ -283,30 +186,28 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     with ExitStack() as stack:
         ledger = folder / "coordinator" / "ledger.sqlite"
         serve = ["serve", "--ledger", ledger, "--address", "127.0.0.1:0", "--site", SITE]
-        service = Program("munkey-server", serve)
-        stack.callback(service.stop)
+        service = stack.enter_context(start(folder, "munkey-server", serve))
         names = ["--class", "benign", "--class", "malignant", "--image-shape", "1x12x12"]
         files = ["import", scans / "scans.csv", "--site-dir", site, "--site", SITE, "--secret", secret]
-        importing = Program("munkey-client", ["secret", secret], [*files, *names])
+        importing = start(folder, "munkey-client", ["secret", secret], [*files, *names])
         address = service.expect("deletion service at ").removeprefix("deletion service at ").partition(",")[0]
         relay = stack.enter_context(Relay(address))
         # A missing file and an unknown label: both rows are refused, and named by their numbers.
-        assert importing.end() == [0, 1], importing.output
-        run = Run(folder, relay.address, relay, [service], [], [importing.output])
+        assert end(importing) == [0, 1], importing.output
+        run = Run(folder, relay, service, [], [importing.output])
         at = ["--service", relay.address]
-        agent = Program("munkey-client", ["agent", "--site-dir", site, *at])
-        stack.callback(agent.stop)
+        agent = stack.enter_context(start(folder, "munkey-client", ["agent", "--site-dir", site, *at]))
         agent.expect("deletion agent of ")
 
         own = ["--site-dir", site, *at]
-        officer = ["--requester", "data-protection-officer", "--secret", secret, *at]
+        officer = ["--as", "officer", "--secret", secret, *at]
         image = scans / f"{PATIENTS[1]}-2.png"
         run.client(
             (0, ["forget", "--record", RECORDS[0], "--request-id", "one-record", *own]),
             (0, ["forget", "--subject", PATIENTS[2], "--request-id", "a-patient", *officer]),
             (0, ["forget", "--subject", STRANGER, "--request-id", "a-stranger", *officer]),
             (2, ["forget", "--record", RECORDS[11], *own]),
-            (2, ["forget", "--subject", PATIENTS[3], "--requester", "data-protection-officer", *at]),
+            (2, ["forget", "--subject", PATIENTS[3], "--as", "officer", *at]),
             # What was deleted is refused, beside the rest of the faults.
             (1, files),
             (0, ["status", "--site-dir", site]),
@@ -333,7 +234,7 @@ def test_no_id_is_on_the_wire(run: Run) -> None:
     passed = b"".join(run.relay.passed)
 
     assert b"a-patient" in passed
-    assert b"data-protection-officer" in passed
+    assert b"officer" in passed
     assert leaks(run.relay.passed) == set()
 
 
@@ -364,8 +265,8 @@ def test_federations_secret_is_not_at_the_coordinator_and_not_on_the_wire(run: R
 def test_planted_leak_is_found_wherever_it_goes(run: Run) -> None:
     # A request may be called as somebody likes; whoever calls it by a patient has told everyone.
     leaky = f"about {PATIENTS[4]}"
-    secret = ["--secret", run.folder / "federation.secret", "--service", run.address]
-    officer = ["--requester", "data-protection-officer", *secret]
+    secret = ["--secret", run.folder / "federation.secret", "--service", run.relay.address]
+    officer = ["--as", "officer", *secret]
     run.client((0, ["forget", "--subject", STRANGER, "--request-id", leaky, *officer]))
 
     found = {(PATIENTS[4], "text")}

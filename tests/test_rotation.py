@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,13 +9,13 @@ import pytest
 
 from fedmunkey.client.rotation import rotate
 from fedmunkey.common.deletion import DeletionRequest, WholeSite, utc_now
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import InvalidDeletion, InvalidIdentity, ServiceUnavailable
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.identity import KEY_FILE
 from fedmunkey.server.members import serial_of
 from fedmunkey.server.renewal import renew
-from tests.coordinator import OFFICER, OTHER, PATIENCE, SITE, Coordinator, killed_at, running_coordinator
+from tests.coordinator import FIRST_OFFICER, OTHER, SITE, Coordinator, killed_at, running_coordinator
+from tests.followers import Follower
 
 
 @pytest.fixture
@@ -84,9 +82,9 @@ def test_interrupted_rotation_leaves_an_identity_that_works(
 
 
 def test_requester_rotates_and_the_coordinator_does_not(coordinator: Coordinator) -> None:
-    officer = coordinator.member(OFFICER, MemberRole.REQUESTER)
+    officer = coordinator.member(FIRST_OFFICER, MemberRole.OFFICER)
 
-    assert rotate(officer.folder, coordinator.address).role is MemberRole.REQUESTER
+    assert rotate(officer.folder, coordinator.address).role is MemberRole.OFFICER
     with pytest.raises(InvalidIdentity, match="munkey-server renew"):
         rotate(coordinator.folder.identity, coordinator.address)
 
@@ -121,21 +119,12 @@ def test_open_connection_goes_on_with_the_fresh_identity(coordinator: Coordinato
 
 
 def test_follower_is_told_to_come_back_with_the_fresh_identity(coordinator: Coordinator, site: Identity) -> None:
-    heard: queue.SimpleQueue[object] = queue.SimpleQueue()
-
-    def follow(channel: DeletionChannel) -> None:
-        try:
-            for order in channel.watch(SITE, 0, follow=True):
-                heard.put(order)
-        except Exception as error:
-            heard.put(error)
-
     with coordinator.channel(site) as channel:
-        threading.Thread(target=follow, args=[channel], daemon=True).start()
+        follower = Follower(channel.watch(SITE, 0, follow=True))
         coordinator.service.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
-        heard.get(timeout=PATIENCE)
+        follower.next()
         rotate(site.folder, coordinator.address)
-        told = heard.get(timeout=PATIENCE)
+        told = follower.next()
         again = list(channel.watch(SITE, 0))
 
     assert isinstance(told, ServiceUnavailable)
@@ -168,5 +157,5 @@ def test_interrupted_renewal_leaves_an_identity_that_works(
     fresh = renew(coordinator.folder, coordinator.register)
 
     call(coordinator, fresh)
-    assert coordinator.register.check(serial_of(fresh.certificate)) is None
+    assert coordinator.register.find_fault(serial_of(fresh.certificate)) is None
     assert states(coordinator, "coordinator").count("in use") == 1

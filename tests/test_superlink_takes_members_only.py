@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import ssl
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,10 +13,11 @@ import pytest
 
 from fedmunkey.common.flower import flower_environment
 from fedmunkey.common.identities import Identity
+from fedmunkey.common.supervision import own_program
 from fedmunkey.server.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.members import MemberRegister
-from fedmunkey.simulations.deployment.stage import Background, free_ports
+from fedmunkey.simulations.deployment.terminal import Background, free_ports
 from tests.coordinator import make_identity
 
 pytestmark = pytest.mark.processes
@@ -34,7 +34,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         def begin(name: str, module: str, settings: str) -> Background:
             (tmp_path / f"{name}.toml").write_text(settings)
             environment = {**os.environ, **flower_environment(tmp_path / f"{name}-flower")}
-            background = Background(name, [sys.executable, "-m", module, f"{name}.toml"], tmp_path, environment)
+            background = Background(name, own_program(module, f"{name}.toml"), tmp_path, environment)
             stack.callback(background.stop)
             return background
 

@@ -16,7 +16,6 @@ from flwr.common.serde import message_to_proto
 from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.task_identity import TaskIdentity
 from sklearn.datasets import load_digits
 
 from fedmunkey.client import app as client_app
@@ -24,7 +23,7 @@ from fedmunkey.client.app import app
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.enrolment import encode, enrol
 from fedmunkey.client.evaluation import Evaluation
-from fedmunkey.client.key_store import KeyStore, Tokens
+from fedmunkey.client.key_store import HeldRecords, Tokens
 from fedmunkey.client.site import SiteFolder, hospital_name
 from fedmunkey.common import deletion_channel
 from fedmunkey.common.command_line import weakest_guarantee
@@ -41,6 +40,7 @@ from fedmunkey.common.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.federation import ARRAYS, METRICS, SITE
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import Settings
 from fedmunkey.protos.deletion_pb2_grpc import DeletionStub
@@ -49,6 +49,8 @@ from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.simulations.hospitals import noise_key
+
+pytestmark = pytest.mark.usefixtures("within_a_run")
 
 HOSPITALS = 3
 TRAIN, TEST = 16, 4
@@ -233,7 +235,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guarantee: Guarantee) -
         sites_dir=str(tmp_path / "sites"),
         output_dir=str(coordinator / "output"),
     )
-    shape = ModelShape.from_settings(settings, feature_shape=ENCODER.feature_shape, pretrained=False)
+    shape = ModelShape.of(Recipe.of(settings), ENCODER.feature_shape)
     for hospital in range(HOSPITALS):
         records, name = records_of(hospital), hospital_name(hospital + 1)
         with SiteFolder(tmp_path / "sites" / name).create(
@@ -242,21 +244,18 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guarantee: Guarantee) -
             enrol(store, encode(ENCODER, records), SECRET)
             private.add("noise key", store.draw_noise_key())
         private.add_records(records, ENCODER.encode(torch.from_numpy(records.images)).keys)
-    # Flower makes messages for the task that its process runs.
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
     monkeypatch.setattr(
         deletion_channel,
         "DeletionStub",
         lambda channel: DeletionStub(ListenedChannel(channel, heard)),  # type: ignore[no-untyped-call]
     )
-    write = KeyStore.write_tokens
+    write = HeldRecords.write_tokens
 
-    def note_and_write(self: KeyStore, generation: int, entries: Any, tokens: Tokens, **used: Any) -> None:
+    def note_and_write(self: HeldRecords, generation: int, entries: Any, tokens: Tokens, **used: Any) -> None:
         private.add_tokens(tokens)
         write(self, generation, entries, tokens, **used)
 
-    monkeypatch.setattr(KeyStore, "write_tokens", note_and_write)
+    monkeypatch.setattr(HeldRecords, "write_tokens", note_and_write)
 
     def run() -> Listened:
         with Ledger(coordinator / "ledger.sqlite") as ledger:
@@ -333,14 +332,14 @@ def test_listening_hears_a_leak_of_every_kind(run: Callable[[], Listened], monke
 
     def leak(self: Any, *content: Any) -> Message:
         message = reply(self, *content)
-        entries, labels = self.store.read_entries(Split.TRAIN)
-        tokens, image = self.store.read_tokens(entries), self.store.read_inputs(entries)[0].numpy()
+        entries, labels = self.store.records.read_entries(Split.TRAIN)
+        tokens, image = self.store.records.read_tokens(entries), self.store.records.read_inputs(entries)[0].numpy()
         known = records_of(int(self.store.description.site.rpartition("-")[2]) - 1)
         message.content.config_records[SITE].update(
             {
                 "record": str(known.record_ids[1]),
                 "subject": str(known.subject_ids[1]),
-                "key": self.store.read_keys(entries)[0].numpy().tobytes(),
+                "key": self.store.records.read_keys(entries)[0].numpy().tobytes(),
                 "image": image.tobytes(),
                 "floats": (image.astype(np.float32) / np.float32(255)).tobytes(),
                 # The bank has lost a record by the second round, but not by the first.

@@ -29,7 +29,7 @@ def backup(
     """
     with SiteFolder(site_dir).open() as store:
         size = store.back_up(output, datetime.now(UTC))
-        last = store.last_order
+        last = store.orders.last
     if as_json:
         command_line.print_json({"file": str(output), "bytes": size, "last_order": last})
     else:

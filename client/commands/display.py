@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -47,19 +47,18 @@ def shown_in(bars: Progress) -> Callable[[str, int, int], None]:
     return show
 
 
-def plain_table(*words: str, numbers: tuple[str, ...] = ()) -> Table:
-    """Return an empty table with columns of words, then columns of numbers; nothing in it is ever wrapped."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in words:
-        table.add_column(name, no_wrap=True)
-    for name in numbers:
-        table.add_column(name, no_wrap=True, justify="right")
+def counts_table(site: str, counts: Mapping[str, int]) -> Table:
+    """Return named counts of one site as a table."""
+    table = command_line.plain_table("site", numbers=tuple(counts))
+    table.add_row(site, *map(str, counts.values()))
     return table
 
 
 def orders_table(answers: Iterable[Acknowledgement]) -> Table:
     """Return applied orders as a table."""
-    table = plain_table("request", "state", "guarantee", "epsilon", numbers=("order", "records", "entries", "seconds"))
+    table = command_line.plain_table(
+        "request", "state", "guarantee", "epsilon", numbers=("order", "records", "entries", "seconds")
+    )
     for answer in answers:
         table.add_row(
             answer.request_id,
@@ -76,15 +75,5 @@ def orders_table(answers: Iterable[Acknowledgement]) -> Table:
 
 def order_document(answer: Acknowledgement) -> dict[str, Any]:
     """Return an applied order as the JSON that `--json` prints."""
-    return {
-        "order": answer.number,
-        "request_id": answer.request_id,
-        "state": answer.state.value,
-        "records": answer.records,
-        "entries": answer.entries,
-        "guarantee": answer.guarantee.value,
-        "record_loss": command_line.loss_document(answer.record_loss),
-        "subject_loss": command_line.loss_document(answer.subject_loss),
-        "seconds": answer.seconds,
-        "reason": answer.reason,
-    }
+    document = command_line.answer_document(answer)
+    return {name: document[name] for name in document if name != "site"}

@@ -2,68 +2,37 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from rich.progress import Progress
 
-from fedmunkey.client.commands.display import plain_table, progress_bars, shown_in
+from fedmunkey.client.commands.display import counts_table, progress_bars, shown_in
+from fedmunkey.client.commands.enrolment_options import EnrolmentOptions
 from fedmunkey.client.commands.faults import faults_explained
-from fedmunkey.client.commands.options import (
-    DeltaOption,
-    EncoderOption,
-    EpsilonOption,
-    FirstSecretOption,
-    GuaranteeOption,
-    JsonOption,
-    NewConsentOption,
-    SettingOption,
-    SiteDirOption,
-    SiteNameOption,
-    WeightsOption,
-    given_settings,
-    read_ids,
-)
-from fedmunkey.client.dataset import Consent, Dataset, Split
-from fedmunkey.client.enrolment import encode
-from fedmunkey.client.enrolment import enrol as enrol_batches
-from fedmunkey.client.key_store import Enrolled, KeyStore
+from fedmunkey.client.dataset import Dataset
+from fedmunkey.client.key_store import Enrolled
 from fedmunkey.client.medmnist_files import read_npz
-from fedmunkey.client.site import SiteFolder
-from fedmunkey.client.site_enrolment import SiteEnrolment, check_site_name, complete_arrivals, read_site_secret
+from fedmunkey.client.site_enrolment import OpenEnrolment, fit_classes
 from fedmunkey.common import command_line
-from fedmunkey.common.errors import InvalidDataset, InvalidSetting
-from fedmunkey.common.model_choice import choose_encoder, choose_shape
-from fedmunkey.common.settings import ConfigValue, Settings
-
-_FEWEST_CLASSES = 2
-"""A site may hold one class only, a federation has at least two."""
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.options import takes_options
+from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings_text import ConfigValue
 
 
 @faults_explained()
+@takes_options(EnrolmentOptions)
 def enrol(
-    site_dir: SiteDirOption,
-    site: SiteNameOption,
     data: Annotated[Path, typer.Option(help="Records in the MedMNIST layout (.npz).")],
-    secret: FirstSecretOption = None,
-    setting: SettingOption = None,
-    encoder: EncoderOption = None,
-    weights: WeightsOption = None,
-    guarantee: GuaranteeOption = None,
-    epsilon: EpsilonOption = None,
-    delta: DeltaOption = None,
-    consent: Annotated[
-        Consent, typer.Option(help="Consent of the records of this file, unless the file says it for each of them.")
-    ] = Consent.REVOCABLE,
-    new_consent: NewConsentOption = None,
+    options: EnrolmentOptions,
     master_key: Annotated[
         Path | None,
         typer.Option(help="Where the master key of a site that is made is kept; beside the key store by default."),
     ] = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Add records to a site's key store, and make the site's folder the first time.
 
@@ -73,85 +42,35 @@ def enrol(
 
     Example: munkey-client enrol --site-dir hospital-1 --site hospital-1 --data scans.npz --secret federation.secret
     """
-    check_site_name(site)
-    dataset = read_npz(data, consent=consent)
-    consents = _read_consents(new_consent, dataset, data)
-    overrides = given_settings(
-        setting,
-        {
-            "encoder": encoder,
-            "encoder-weights": weights,
-            "guarantee": guarantee,
-            "epsilon": epsilon,
-            "delta": delta,
-        },
-    )
-    settings = _fit_to_data(overrides, dataset)
-    folder = SiteFolder(site_dir)
-    shared = read_site_secret(folder, secret)
-    shape = choose_shape(settings)
-    enrolment = SiteEnrolment(
-        folder, site, settings, choose_encoder(settings), shape, shared, frozenset(overrides), master_key
-    )
-    enrolment.check()
-    with enrolment.open() as store, progress_bars(quiet=as_json) as bars:
-        enrolled = _add(enrolment, store, dataset, consents, bars)
-        complete_arrivals(folder, store, shown_in(bars))
-        totals = {split.value: store.count(split) for split in Split}
-    _show(site, enrolled, totals, as_json)
-
-
-def _add(
-    enrolment: SiteEnrolment, store: KeyStore, dataset: Dataset, new_consent: frozenset[str], bars: Progress
-) -> Enrolled:
-    """Encode and add the records that the store does not hold yet."""
-    secret = enrolment.secret
-    held = np.array([store.holds(secret.reference(record)) for record in dataset.record_ids], dtype=np.bool_)
-    known = int(held.sum())
-    task = bars.add_task("encoding images", total=len(dataset), completed=known)
-    return Enrolled(known=known) + enrol_batches(
-        store,
-        encode(enrolment.encoder, dataset.select(~held)),
-        secret,
-        new_consent=new_consent,
-        progress=lambda more: bars.update(task, advance=more),
-    )
-
-
-def _read_consents(path: Path | None, dataset: Dataset, data: Path) -> frozenset[str]:
-    if path is None:
-        return frozenset()
-    ids = frozenset(read_ids(path))
-    unknown = len(ids.difference(dataset.record_ids.tolist()))
-    if unknown:
-        raise InvalidDataset(f"{unknown} of the {len(ids)} record ids in {path} are not in {data}; correct them")
-    return ids
-
-
-def _fit_to_data(overrides: dict[str, ConfigValue], dataset: Dataset) -> Settings:
-    found = {"image-shape": str(dataset.image_shape), "num-classes": max(dataset.num_classes, _FEWEST_CLASSES)}
-    settings = Settings.parse({**found, **overrides})
-    if settings.image_shape != dataset.image_shape:
-        raise InvalidSetting(
-            f"image-shape = {settings.image_shape}: the images are {dataset.image_shape}; leave the setting out"
-        )
-    if settings.num_classes < dataset.num_classes:
-        raise InvalidSetting(
-            f"num-classes = {settings.num_classes}: the data have {dataset.num_classes} classes; "
-            "give at least as many, or leave the setting out"
-        )
-    return settings
-
-
-def _show(site: str, enrolled: Enrolled, totals: dict[str, int], as_json: bool) -> None:
-    if as_json:
-        command_line.print_json({"site": site, **asdict(enrolled), "records": totals})
+    dataset = read_npz(data, consent=options.consent)
+    new_consent = options.read_new_consent(dataset.record_ids.tolist(), data)
+    given = options.settings()
+    enrolment = options.enrolment(_fit_to_data(given, dataset), given, new_consent, master_key)
+    with closing(OpenEnrolment(enrolment)) as site, progress_bars(quiet=options.as_json) as bars:
+        store = site.make()
+        held = [store.records.holds(enrolment.secret.reference(record)) for record in dataset.record_ids]
+        enrolled = Enrolled(known=sum(held))
+        task = bars.add_task("encoding images", total=len(dataset), completed=enrolled.known)
+        for batch in dataset.select(~np.array(held, dtype=np.bool_)).batches():
+            enrolled += site.take(batch)[0]
+            bars.update(task, advance=len(batch))
+        totals = site.complete(shown_in(bars))
+    counts = asdict(enrolled)
+    if options.as_json:
+        command_line.print_json({"site": options.site, **counts, "records": totals})
         return
-    table = plain_table("site", numbers=("added", "known", "refused", *totals))
-    table.add_row(site, *map(str, (enrolled.added, enrolled.known, enrolled.refused, *totals.values())))
-    command_line.print_table(table)
+    command_line.print_table(counts_table(options.site, {**counts, **totals}))
     if enrolled.refused:
         typer.echo(
             f"{enrolled.refused} refused: they or their subjects were deleted; "
             "list those with new consent in a file for --new-consent"
         )
+
+
+def _fit_to_data(given: dict[str, ConfigValue], dataset: Dataset) -> Settings:
+    settings = fit_classes({"image-shape": str(dataset.image_shape), **given}, dataset.num_classes)
+    if settings.image_shape != dataset.image_shape:
+        raise InvalidSetting(
+            f"image-shape = {settings.image_shape}: the images are {dataset.image_shape}; leave the setting out"
+        )
+    return settings

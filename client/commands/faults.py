@@ -13,10 +13,7 @@ from fedmunkey.common.errors import KeyStoreError
 def faults_explained() -> Iterator[None]:
     """Turn what the disk and SQLite raise into errors with a way out; it is a decorator as well.
 
-    Raises
-    ------
-    KeyStoreError
-        In place of any `sqlite3.Error` and any `OSError` but a broken pipe, which is no fault.
+    Raises `KeyStoreError` in place of any `sqlite3.Error` and any `OSError` but a broken pipe, which is no fault.
     """
     try:
         yield

@@ -1,11 +1,11 @@
-"""`munkey-client forget`: ask the federation to forget."""
+"""`munkey-client forget`: ask the federation to forget, as a site or as the officer."""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,7 @@ import click
 import typer
 from rich.progress import Progress
 
-from fedmunkey.client.commands.display import plain_table, progress_bars
+from fedmunkey.client.commands.display import progress_bars
 from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.options import (
     DEFAULT_SERVICE,
@@ -23,11 +23,13 @@ from fedmunkey.client.commands.options import (
     ValidDaysOption,
     read_ids,
 )
-from fedmunkey.client.commands.requester import DEFAULT_DAYS, Requester
+from fedmunkey.client.commands.requester import DEFAULT_DAYS, Requester, split, together
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common import command_line
+from fedmunkey.common.addresses import split_address
 from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
+    OFFICER_NAMES,
     DeletionRequest,
     Records,
     RequestStatus,
@@ -36,7 +38,7 @@ from fedmunkey.common.deletion import (
     WholeSite,
     utc_now,
 )
-from fedmunkey.common.deletion_channel import DeletionChannel, split_address
+from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.deletion_service import DeletionService
 from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
 from fedmunkey.common.identities import Identity
@@ -58,16 +60,19 @@ def forget(
     site_dir: Annotated[
         Path | None, typer.Option(help="Ask as a site, whose folder this is, for what that site holds.")
     ] = None,
-    requester: Annotated[
-        str | None, typer.Option(help=f"Ask without a site's folder: {DATA_PROTECTION_OFFICER} may.")
-    ] = None,
-    secret: Annotated[Path | None, typer.Option(help="The federation secret; with --requester.")] = None,
-    site: Annotated[
-        str | None, typer.Option(help="The only site to ask, with --requester; every site if left out.")
+    asking: Annotated[
+        str | None,
+        typer.Option("--as", help=f"Ask from any machine: {DATA_PROTECTION_OFFICER}, or a site's name with its key."),
     ] = None,
     key: Annotated[
         Path | None,
-        typer.Option(help="The requester's private key, with --requester; a site signs with the key in its folder."),
+        typer.Option(help="The private key that signs, with --as; munkey-client keys new makes one."),
+    ] = None,
+    secret: Annotated[
+        Path | None, typer.Option(help="The federation secret, which makes references of ids; with --as.")
+    ] = None,
+    site: Annotated[
+        str | None, typer.Option(help="The only site to ask, with --as officer; every site if left out.")
     ] = None,
     identity: IdentityOption = None,
     valid_days: ValidDaysOption = DEFAULT_DAYS,
@@ -81,91 +86,77 @@ def forget(
 ) -> None:
     """Ask for records, a patient or a whole site to be forgotten, and show what became of it.
 
-    A site asks for what it holds itself: --site-dir.
-    The data-protection officer asks for anything, anywhere: --requester and --secret.
+    A site asks for what it holds itself: --site-dir, and signs with the key in its folder.
+    The data-protection officer asks for anything, anywhere, from any machine: --as officer, --key and --secret.
     Ids stay here; the service receives references made with the federation secret.
-    Sites that have a file of trusted keys carry out signed requests only.
+    Each site checks the signature by itself; those that trust keys carry out signed requests only.
     A request that not every site has answered in time stays in the ledger until every one has.
+    More records than one request may name are asked for in several, which are shown together.
 
     Example: munkey-client forget --subject patient-17 --site-dir hospital-1 --service 127.0.0.1:9440
     """
     split_address(service)
-    wanted = read_wanted(record, records_file, subject, everything)
+    wanted = _read_wanted(record, records_file, subject, everything)
     if site_dir is not None:
-        if any(given is not None for given in (requester, secret, site, key, identity)):
+        if any(given is not None for given in (asking, key, secret, site, identity)):
             raise InvalidDeletion(
-                "--site-dir asks as that site; leave --requester, --secret, --site, --key and --identity out"
+                "--site-dir asks as that site; leave --as, --key, --secret, --site and --identity out"
             )
         shown = SiteFolder(site_dir).find_identity()
         asker, target = _ask_as_site(SiteFolder(site_dir), wanted)
     else:
         shown = None if identity is None else Identity.read(identity)
-        asker, target = _ask_as_officer(requester, secret, site, wanted)
-        asker = replace(asker, key=None if key is None else SigningKey.read(key))
+        asker, target = _ask_from_anywhere(asking, key, secret, site, wanted)
     if isinstance(target, WholeSite) and not yes:
-        confirm(target.site)
+        _confirm(target.site)
     request = DeletionRequest(str(uuid.uuid4()) if request_id is None else request_id, asker.name, target)
-    ask(asker.sign(request, utc_now(), valid_days), service, wait, as_json, shown)
-
-
-def ask(request: DeletionRequest, service: str, wait: float, as_json: bool, identity: Identity | None = None) -> None:
-    """Submit a request, wait for the sites' answers with a progress bar, and show them.
-
-    Parameters
-    ----------
-    request : DeletionRequest
-        Signed, if its requester has a key.
-    service : str
-        Address of the deletion service.
-    wait : float
-        Seconds to wait.
-    as_json : bool
-        Whether to print JSON instead of a table.
-    identity : Identity, optional
-        What is shown to the service.
-    """
-    with DeletionChannel(service, identity=identity) as channel:
-        status = _submit(channel, request)
+    now = utc_now()
+    with DeletionChannel(service, identity=shown) as channel:
+        statuses = [_submit(channel, asker.sign(part, now, valid_days), request) for part in split(request)]
         with progress_bars(quiet=as_json) as bars:
-            status = await_answers(channel, status, wait, _show_answers(bars, status))
-    _show(status, service, as_json, secured=identity is not None)
+            statuses = await_answers(channel, statuses, wait, _show_answers(bars))
+    _show(request, statuses, service, as_json, secured=shown is not None)
 
 
 def await_answers(
     service: DeletionService,
-    status: RequestStatus,
+    statuses: Sequence[RequestStatus],
     seconds: float,
-    on_status: Callable[[RequestStatus], object],
+    on_statuses: Callable[[Sequence[RequestStatus]], object],
     *,
     clock: Callable[[], float] = time.monotonic,
     pause: Wait = time.sleep,
-) -> RequestStatus:
-    """Return a request's status once every site has answered, or the last that was seen within some seconds.
+) -> list[RequestStatus]:
+    """Return requests' statuses once every site has answered all, or the last that were seen within some seconds.
 
-    A service that cannot be reached meanwhile is asked again: the request is in its ledger.
+    A service that cannot be reached meanwhile is asked again: the requests are in its ledger.
     """
+    seen = list(statuses)
     end = clock() + seconds
     between = _FIRST_PAUSE
-    while not status.state.final and (left := end - clock()) > 0:
+    on_statuses(seen)
+    while not all(status.state.final for status in seen) and (left := end - clock()) > 0:
         pause(min(between, left))
         between = min(2 * between, _LONGEST_PAUSE)
         try:
-            status = service.get(status.request.request_id)
+            for place, status in enumerate(seen):
+                if not status.state.final:
+                    seen[place] = service.get(status.request.request_id)
         except ServiceUnavailable:
             continue
-        on_status(status)
-    return status
+        on_statuses(seen)
+    return seen
 
 
 @dataclass(frozen=True)
-class Wanted:
+class _Wanted:
     """What is to be forgotten, still by its ids; with neither records nor a subject, everything."""
 
     records: tuple[str, ...] = ()
     subject: str = ""
 
 
-def read_wanted(record: list[str] | None, records_file: Path | None, subject: str | None, everything: bool) -> Wanted:
+def _read_wanted(record: list[str] | None, records_file: Path | None, subject: str | None, everything: bool) -> _Wanted:
     """Return what the options of a command name; raises `InvalidDeletion` unless exactly one of them is given."""
     given = [bool(record), records_file is not None, subject is not None, everything]
     if sum(given) != 1:
@@ -173,60 +164,68 @@ def read_wanted(record: list[str] | None, records_file: Path | None, subject: st
     records = tuple(read_ids(records_file)) if records_file is not None else tuple(record or ())
     if subject == "" or "" in records:
         raise InvalidDeletion("an id is empty; give the id that the record was enrolled with")
-    return Wanted(records, subject or "")
+    return _Wanted(records, subject or "")
 
 
-def target_of(wanted: Wanted, secret: FederationSecret, site: str) -> Records | Subject:
+def _target_of(wanted: _Wanted, secret: FederationSecret, site: str) -> Records | Subject:
     """Return records, at one site or (empty) anywhere, or a subject as the service may see them."""
     if wanted.records:
         return Records(frozenset(map(secret.reference, wanted.records)), site)
     return Subject(secret.reference(wanted.subject))
 
 
-def _ask_as_site(folder: SiteFolder, wanted: Wanted) -> tuple[Requester, Target]:
+def _ask_as_site(folder: SiteFolder, wanted: _Wanted) -> tuple[Requester, Target]:
     key = SigningKey.read(folder.signing_key) if folder.signing_key.exists() else None
     with folder.open() as store:
         site = store.description.site
-        if wanted == Wanted():
+        if wanted == _Wanted():
             return Requester(site, key, folder.read_secret() if key else None), WholeSite(site)
         secret = folder.read_secret()
         references = [secret.reference(record) for record in wanted.records]
-        strangers = [not (store.holds(reference) or store.has_deleted(reference)) for reference in references]
+        strangers = [
+            not (store.records.holds(reference) or store.records.has_deleted(reference)) for reference in references
+        ]
     if any(strangers):
         # The place stands for the id, which no error may hold.
         raise InvalidDeletion(
             f"{site} has never held {sum(strangers)} of the {len(strangers)} records, the first of them is number "
             f"{strangers.index(True) + 1}; correct the ids, nothing was asked for"
         )
-    return Requester(site, key, secret), target_of(wanted, secret, site)
+    return Requester(site, key, secret), _target_of(wanted, secret, site)
 
 
-def _ask_as_officer(
-    requester: str | None, secret: Path | None, site: str | None, wanted: Wanted
+def _ask_from_anywhere(
+    asking: str | None, key: Path | None, secret: Path | None, site: str | None, wanted: _Wanted
 ) -> tuple[Requester, Target]:
-    if requester is None:
+    if asking is None:
         raise InvalidDeletion(
-            f"say who asks: a site with --site-dir, or --requester {DATA_PROTECTION_OFFICER} with --secret"
+            f"say who asks: a site with --site-dir, or --as {DATA_PROTECTION_OFFICER} with --key and --secret"
         )
-    if requester != DATA_PROTECTION_OFFICER:
-        raise InvalidDeletion(
-            f"--requester {requester!r} may not ask; it is {DATA_PROTECTION_OFFICER}, or a site with --site-dir"
-        )
-    asker = Requester(requester, secret=None if secret is None else FederationSecret.read(secret))
-    if wanted == Wanted():
-        if not site:
+    officer = asking in OFFICER_NAMES
+    if not officer and key is None:
+        raise InvalidDeletion(f"--as {asking} signs what it asks for; name its key with --key, or ask with --site-dir")
+    if not officer and site not in (None, asking):
+        raise InvalidDeletion(f"--as {asking} asks for what {asking} holds; leave --site out")
+    where = site if officer else asking
+    asker = Requester(
+        DATA_PROTECTION_OFFICER if officer else asking,
+        None if key is None else SigningKey.read(key),
+        None if secret is None else FederationSecret.read(secret),
+    )
+    if wanted == _Wanted():
+        if not where:
             raise InvalidDeletion("--everything is about one site; name it with --site")
-        return asker, WholeSite(site)
+        return asker, WholeSite(where)
     if wanted.subject and site is not None:
-        raise InvalidDeletion("a subject is forgotten at every site; leave --site out, or ask with --site-dir")
+        raise InvalidDeletion("a subject is forgotten wherever the requester may ask; leave --site out")
     if site == "":
         raise InvalidDeletion("--site is empty; name a site, or leave it out to ask every site")
     if asker.secret is None:
         raise InvalidDeletion("ids become references with the federation secret; name its file with --secret")
-    return asker, target_of(wanted, asker.secret, site or "")
+    return asker, _target_of(wanted, asker.secret, where or "")
 
 
-def confirm(site: str) -> None:
+def _confirm(site: str) -> None:
     """Ask whether everything is meant; raises `InvalidDeletion` if not."""
     try:
         sure = typer.confirm(f"Forget everything that {site} holds? This cannot be undone", err=True)
@@ -236,33 +235,39 @@ def confirm(site: str) -> None:
         raise InvalidDeletion("not confirmed, so nothing was asked for; --yes leaves the question out")
 
 
-def _submit(service: DeletionService, request: DeletionRequest) -> RequestStatus:
+def _submit(service: DeletionService, part: DeletionRequest, request: DeletionRequest) -> RequestStatus:
     try:
-        return service.submit(request)
+        return service.submit(part)
     except ServiceUnavailable as error:
         # The request may have arrived and only the answer been lost; with its id, asking again is asking once.
         raise ServiceUnavailable(f"{error}; then ask again with --request-id {request.request_id}") from None
 
 
-def _show_answers(bars: Progress, status: RequestStatus) -> Callable[[RequestStatus], None]:
-    task = bars.add_task("waiting for the sites", total=len(status.sites))
+def _show_answers(bars: Progress) -> Callable[[Sequence[RequestStatus]], None]:
+    task = bars.add_task("waiting for the sites", total=None)
 
-    def show(status: RequestStatus) -> None:
-        bars.update(task, completed=sum(progress.state.final for progress in status.sites))
+    def show(statuses: Sequence[RequestStatus]) -> None:
+        states = [progress.state for status in statuses for progress in status.sites]
+        bars.update(task, total=len(states), completed=sum(state.final for state in states))
 
-    show(status)
     return show
 
 
-def _show(status: RequestStatus, service: str, as_json: bool, *, secured: bool) -> None:
+def _show(
+    request: DeletionRequest, statuses: list[RequestStatus], service: str, as_json: bool, *, secured: bool
+) -> None:
+    status = together(request, statuses)
+    names = [part.request.request_id for part in statuses]
     guarantee = command_line.weakest_guarantee(status)
     if as_json:
         remains = guarantee.remains if guarantee else None
-        command_line.print_json({**command_line.status_document(status), "remains": remains})
+        parts = {"parts": names} if len(names) > 1 else {}
+        command_line.print_json({**command_line.status_document(status), "remains": remains, **parts})
         return
-    name = status.request.request_id
-    typer.echo(f"request {name}: {status.state}, {status.erased} records erased")
-    table = plain_table(
+    typer.echo(f"request {request.request_id}: {status.state}, {status.erased} records erased")
+    if len(names) > 1:
+        typer.echo(f"asked for in {len(names)} requests, {names[0]} to {names[-1]}")
+    table = command_line.plain_table(
         "site", "state", "guarantee", "epsilon", "reason", numbers=("order", "records", "entries", "seconds")
     )
     for progress in status.sites:
@@ -281,9 +286,10 @@ def _show(status: RequestStatus, service: str, as_json: bool, *, secured: bool) 
         typer.echo(f"guarantee {guarantee}: {guarantee.remains}")
     if loss := command_line.combined_loss(status):
         typer.echo(f"epsilon {command_line.loss_words(loss)} of one subject, delta {loss.delta:g}")
-    if pending := [progress.site for progress in status.sites if not progress.state.final]:
+    if pending := dict.fromkeys(progress.site for progress in status.sites if not progress.state.final):
         typer.echo(f"pending at {', '.join(pending)}: the request stays in the ledger until every site has answered")
         if secured:
-            typer.echo(f"ask for the same again, with --request-id {name}, to see what has become of it")
+            typer.echo(f"ask for the same again, with --request-id {request.request_id}, to see what has become of it")
         else:
-            typer.echo(f"look it up with: munkey-server request {name} --service {service}")
+            waiting = next(part.request.request_id for part in statuses if not part.state.final)
+            typer.echo(f"look it up with: munkey-server request {waiting} --service {service}")

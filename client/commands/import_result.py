@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import typer
 
-from fedmunkey.client.commands.display import plain_table
+from fedmunkey.client.commands.display import counts_table
 from fedmunkey.client.importing.conventions import Conventions
 from fedmunkey.client.importing.importer import Imported
-from fedmunkey.client.importing.planning import Plan
-from fedmunkey.client.importing.refusals import Refusal, count_reasons
+from fedmunkey.client.importing.planning import ImportPlan
+from fedmunkey.client.importing.refusals import RefusedRow, count_reasons
 from fedmunkey.common import command_line
 
 _ROWS_SHOWN = 6
@@ -19,34 +20,18 @@ _ROWS_SHOWN = 6
 
 @dataclass(frozen=True)
 class Result:
-    """How an import has ended.
-
-    Attributes
-    ----------
-    site : str
-        The site's name.
-    dry_run : bool
-        Whether nothing was to be written.
-    rows : int
-        Rows of the manifest.
-    plan, imported
-        What became of them.
-    conventions : Conventions
-        How files were treated.
-    totals : dict
-        Records that the site holds, by split.
-    """
+    """How an import has ended: what became of the manifest's rows, and the records that the site holds, by split."""
 
     site: str
     dry_run: bool
     rows: int
-    plan: Plan
+    plan: ImportPlan
     imported: Imported
     conventions: Conventions
     totals: dict[str, int]
 
     @property
-    def refusals(self) -> list[Refusal]:
+    def refusals(self) -> list[RefusedRow]:
         """Every refused row, in their order."""
         return sorted([*self.plan.refusals, *self.imported.refusals])
 
@@ -68,10 +53,8 @@ def show(result: Result, *, as_json: bool) -> None:
         return
     added = result.acceptable - result.known if result.dry_run else result.imported.enrolled.added
     verb = "would add" if result.dry_run else "added"
-    table = plain_table("site", numbers=("rows", verb, "known", "refused", *result.totals))
-    counts = (result.rows, added, result.known, len(result.refusals), *result.totals.values())
-    table.add_row(result.site, *map(str, counts))
-    command_line.print_table(table)
+    counts = {"rows": result.rows, verb: added, "known": result.known, "refused": len(result.refusals)}
+    command_line.print_table(counts_table(result.site, {**counts, **result.totals}))
     classes = enumerate(result.conventions.classes)
     names = ", ".join(name if name == str(number) else f"{number} {name}" for number, name in classes)
     typer.echo(f"classes: {names}; every site of the federation needs them in this order")
@@ -82,7 +65,7 @@ def show(result: Result, *, as_json: bool) -> None:
 
 
 def _refusals(result: Result) -> Any:
-    table = plain_table("refused because", "rows of the manifest", numbers=("rows",))
+    table = command_line.plain_table("refused because", "rows of the manifest", numbers=("rows",))
     for (_, detail), rows in count_reasons(result.refusals).items():
         more = ", ..." if len(rows) > _ROWS_SHOWN else ""
         table.add_row(detail, ", ".join(map(str, rows[:_ROWS_SHOWN])) + more, str(len(rows)))
@@ -90,9 +73,6 @@ def _refusals(result: Result) -> Any:
 
 
 def _document(result: Result) -> dict[str, Any]:
-    reasons: dict[str, int] = {}
-    for refusal in result.refusals:
-        reasons[refusal.reason.value] = reasons.get(refusal.reason.value, 0) + 1
     return {
         "site": result.site,
         "dry_run": result.dry_run,
@@ -101,7 +81,7 @@ def _document(result: Result) -> dict[str, Any]:
         "added": result.imported.enrolled.added,
         "known": result.known,
         "refused": len(result.refusals),
-        "reasons": reasons,
+        "reasons": Counter(refusal.reason.value for refusal in result.refusals),
         "refusals": [
             {"row": refusal.row, "reason": refusal.reason.value, "detail": refusal.detail}
             for refusal in result.refusals

@@ -23,7 +23,7 @@ def join(
     invitation: Annotated[Path, typer.Argument(help="The invitation, from the coordinator.", show_default=False)],
     site_dir: Annotated[Path | None, typer.Option(help="Join as a site, whose folder this is.")] = None,
     identity: Annotated[
-        Path | None, typer.Option(help="Join as a requester; where to keep the identity.", show_default=False)
+        Path | None, typer.Option(help="Join as an officer; where to keep the identity.", show_default=False)
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -38,10 +38,10 @@ def join(
     """
     read = Invitation.read(invitation)
     if (site_dir is None) == (identity is None):
-        raise InvalidIdentity("say where the identity is to lie: --site-dir for a site, --identity for a requester")
+        raise InvalidIdentity("say where the identity is to lie: --site-dir for a site, --identity for an officer")
     if (site_dir is not None) != (read.role is MemberRole.SITE):
         option = "--site-dir" if read.role is MemberRole.SITE else "--identity"
-        raise InvalidIdentity(f"{invitation} invites a {read.role}; join with {option}")
+        raise InvalidIdentity(f"{invitation} invites as {read.role}; join with {option}")
     site = None if site_dir is None else SiteFolder(site_dir)
     if site is not None:
         _check_name(site, read.name)
@@ -91,6 +91,6 @@ def _show(joined: Joined, invitation: Invitation, site: SiteFolder | None) -> No
         typer.echo(f"the coordinator keeps no trusted keys, so it does not check this site's ({public})")
     if not joined.officers:
         typer.echo(
-            "no requester's key is trusted, so only this site's own requests are carried out; the coordinator cannot "
+            "no officer's key is trusted, so only this site's own requests are carried out; the coordinator cannot "
             f"introduce one: munkey-client trust add officer officer.pub --role officer --in {site.path}"
         )

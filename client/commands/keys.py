@@ -39,11 +39,9 @@ def new(file: _FileArgument = None, site_dir: _SiteDirOption = None, as_json: Js
     path = _path(file, site_dir)
     key = SigningKey.generate()
     try:
-        key.write(path)
+        public = key.write_pair(path)
     except FileExistsError:
         raise InvalidProof(f"{path} is there already; a key is never overwritten, name another file") from None
-    public = path.with_suffix(".pub")
-    public.write_bytes(key.public.pem())
     _show(key.public, as_json, path, public)
 
 
@@ -65,8 +63,9 @@ def _path(file: Path | None, site_dir: Path | None) -> Path:
 
 
 def _show(public: PublicKey, as_json: bool, path: Path, beside: Path) -> None:
-    if as_json:
-        command_line.print_json({"key": public.raw.hex(), "key_id": public.key_id, "file": str(path)})
-        return
-    typer.echo(f"private key {path}: keep it here\npublic key {beside}: hand it out")
-    typer.echo(f"public key {public.raw.hex()}\nkey id {public.key_id}")
+    command_line.show(
+        {"key": public.raw.hex(), "key_id": public.key_id, "file": str(path)},
+        as_json,
+        f"private key {path}: keep it here\npublic key {beside}: hand it out",
+        f"public key {public.raw.hex()}\nkey id {public.key_id}",
+    )

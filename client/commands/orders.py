@@ -49,7 +49,7 @@ def agent(site_dir: SiteDirOption, service: ServiceOption = DEFAULT_SERVICE) -> 
         DeletionChannel(service, identity=_identity_of(folder)) as channel,
         _stopped_by_signals(channel) as stop,
     ):
-        typer.echo(f"deletion agent of {store.description.site}: orders after {store.last_order} from {service}")
+        typer.echo(f"deletion agent of {store.description.site}: orders after {store.orders.last} from {service}")
         DeletionAgent(store, channel, on_order=_show_order).run(stop)
 
 
@@ -70,7 +70,7 @@ def catch_up(
     folder = SiteFolder(site_dir)
     with folder.open() as store, DeletionChannel(service, identity=_identity_of(folder)) as channel:
         applied = catch_up_patiently(store, channel, patience=patience)
-        site, last = store.description.site, store.last_order
+        site, last = store.description.site, store.orders.last
     if as_json:
         command_line.print_json([order_document(answer) for answer in applied])
     elif applied:

@@ -10,21 +10,21 @@ import torch
 import typer
 from numpy.typing import NDArray
 
-from fedmunkey.client.commands.display import plain_table, progress_bars
+from fedmunkey.client.commands.display import progress_bars
 from fedmunkey.client.commands.faults import faults_explained
-from fedmunkey.client.commands.options import JsonOption, SiteDirOption, given_settings
+from fedmunkey.client.commands.options import EncoderOption, JsonOption, SettingOption, SiteDirOption, WeightsOption
+from fedmunkey.client.dataset import batches
 from fedmunkey.client.importing.fitting import fit
 from fedmunkey.client.importing.pictures import Choices, UnusablePicture, read_picture
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidInput
 from fedmunkey.common.settings import ImageShape
+from fedmunkey.common.settings_text import given_settings
 
 if TYPE_CHECKING:
     from fedmunkey.client.prediction import Prediction
     from fedmunkey.client.predictor import Predictor
-
-_BATCH = 64
 
 
 @faults_explained()
@@ -42,12 +42,9 @@ def predict(
         str | None,
         typer.Option("--slice", help="Which axial slice of a NIfTI volume, if not the one that the site imports."),
     ] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", help="A setting of the federation as key=value, see docs/settings.md. Repeatable."),
-    ] = None,
-    encoder: Annotated[str | None, typer.Option(help="Short for --set encoder=NAME.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Short for --set encoder-weights=FILE.")] = None,
+    setting: SettingOption = None,
+    encoder: EncoderOption = None,
+    weights: WeightsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Classify new images, and say how many of the site's entries support the answer.
@@ -59,40 +56,28 @@ def predict(
     Example: munkey-client predict scan.png --site-dir hospital-1 --model output/best.safetensors
     """
     # Evaluation brings scikit-learn, whose import would slow down every other command.
-
-    # Evaluation brings scikit-learn, whose import would slow down every other command.
     from fedmunkey.client.prediction import classify
     from fedmunkey.client.predictor import choose_predictor
 
     folder = SiteFolder(site_dir)
-    given = given_settings(setting, {"encoder": encoder, "encoder-weights": weights})
+    given = given_settings(setting, encoder=encoder, encoder_weights=weights)
     with folder.open() as store:
         predictor = choose_predictor(folder, store, given, model)
-        choices = _choices(volume_slice, predictor)
+        choices = predictor.choices if volume_slice is None else Choices.parse(volume_slice)
         with progress_bars(quiet=as_json) as bars:
             task = bars.add_task("reading images", total=len(images))
             keys, inputs = [], []
-            for start in range(0, len(images), _BATCH):
-                some = images[start : start + _BATCH]
+            for some in batches(list(enumerate(images, 1))):
                 pictures = [
-                    _read(path, f"image {number} of {len(images)}", choices, predictor.settings.image_shape)
-                    for number, path in enumerate(some, start + 1)
+                    _read(path, f"image {number} of {len(images)}", choices, predictor.recipe.settings.image_shape)
+                    for number, path in some
                 ]
                 batch = predictor.encode(torch.from_numpy(np.stack(pictures)))
                 keys.append(batch[0])
                 inputs.append(batch[1])
                 bars.update(task, advance=len(some))
-        found = classify(predictor.model, store, torch.cat(keys), torch.cat(inputs), predictor.settings)
+        found = classify(predictor.model, store, torch.cat(keys), torch.cat(inputs), predictor.recipe)
     _show(found, predictor, as_json=as_json)
-
-
-def _choices(volume_slice: str | None, predictor: Predictor) -> Choices:
-    if volume_slice is None:
-        return predictor.choices
-    try:
-        return Choices.parse(volume_slice)
-    except ValueError:
-        raise InvalidInput(f"--slice {volume_slice!r} is neither middle nor a whole number") from None
 
 
 def _read(path: Path, name: str, choices: Choices, shape: ImageShape) -> NDArray[np.uint8]:
@@ -108,7 +93,9 @@ def _show(found: list[Prediction], predictor: Predictor, *, as_json: bool) -> No
         documents = [_document(number, each, predictor) for number, each in enumerate(found, 1)]
         command_line.print_json({"weights": predictor.weights, "predictions": documents})
         return
-    table = plain_table("image", "class", "supporting entries", numbers=("probability", "nearest", "mean similarity"))
+    table = command_line.plain_table(
+        "image", "class", "supporting entries", numbers=("probability", "nearest", "mean similarity")
+    )
     for number, each in enumerate(found, 1):
         similarities = [neighbour.similarity for neighbour in each.supporting]
         table.add_row(

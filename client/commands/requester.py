@@ -1,31 +1,26 @@
-"""Who asks, and its signature under what it asks for."""
+"""Who asks for deletions, in how many requests, and the signature under each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from fedmunkey.common.deletion import DeletionRequest
+from fedmunkey.common.deletion import DeletionRequest, Records, RequestState, RequestStatus, Target
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.signed_requests import sign_request
 from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.wire import MAXIMUM_REFERENCES
 
 DEFAULT_DAYS = 90.0
 
 
 @dataclass(frozen=True)
 class Requester:
-    """Somebody who asks for deletions.
+    """Somebody who asks for deletions: the officer, or a site by its name.
 
-    Attributes
-    ----------
-    name : str
-        The data-protection officer or a site.
-    key : SigningKey or None
-        Signs its requests; None leaves them unsigned, which only sites without trusted keys carry out.
-    secret : FederationSecret or None
-        Names the federation in what is signed.
+    Without a key its requests are unsigned, and sites that trust keys refuse them. The secret names the federation in
+    what is signed.
     """
 
     name: str
@@ -35,10 +30,7 @@ class Requester:
     def sign(self, request: DeletionRequest, now: datetime, days: float) -> DeletionRequest:
         """Return the request with a signature that is good for some days, if there is a key.
 
-        Raises
-        ------
-        InvalidDeletion
-            If there is a key and no secret.
+        Raises `InvalidDeletion` if there is a key and no secret.
         """
         if self.key is None:
             return request
@@ -46,3 +38,38 @@ class Requester:
             raise InvalidDeletion("a signed request names its federation by the secret; give its file with --secret")
         expires = now + timedelta(days=days)
         return sign_request(request, self.key, self.secret.federation_id, issued=now, expires=expires)
+
+
+def split(request: DeletionRequest) -> list[DeletionRequest]:
+    """Return requests for the same, none of them for more than `MAXIMUM_REFERENCES` records.
+
+    Of several, the ids are that of the request with a dot and a number; the same request always makes the same ones.
+    """
+    target: Target = request.target
+    if not isinstance(target, Records) or len(target.references) <= MAXIMUM_REFERENCES:
+        return [request]
+    references = sorted(target.references)
+    starts = range(0, len(references), MAXIMUM_REFERENCES)
+    return [
+        DeletionRequest(
+            f"{request.request_id}.{number}",
+            request.requester,
+            Records(frozenset(references[start : start + MAXIMUM_REFERENCES]), target.site),
+        )
+        for number, start in enumerate(starts, 1)
+    ]
+
+
+def together(request: DeletionRequest, statuses: list[RequestStatus]) -> RequestStatus:
+    """Return the status of a request by those of what it was split into: every site's part in each of them."""
+    if len(statuses) == 1:
+        return statuses[0]
+    open_states = {status.state for status in statuses if not status.state.final}
+    late = RequestState.OVERDUE in open_states
+    return RequestStatus(
+        request,
+        min(status.submitted_at for status in statuses),
+        tuple(progress for status in statuses for progress in status.sites),
+        (RequestState.OVERDUE if late else RequestState.DISPATCHED) if open_states else None,
+        min((status.due_at for status in statuses if status.due_at is not None), default=None),
+    )

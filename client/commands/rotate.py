@@ -33,14 +33,13 @@ def rotate(
         raise InvalidIdentity("say whose identity: a site's with --site-dir, or its folder with --identity")
     folder = SiteFolder(site_dir).identity if site_dir is not None else identity or Path()
     fresh = rotate_identity(folder, service)
-    if as_json:
-        command_line.print_json(
-            {
-                "name": fresh.name,
-                "role": fresh.role.value,
-                "identity": str(folder),
-                "not_after": fresh.not_after.isoformat(),
-            }
-        )
-        return
-    typer.echo(f"{fresh.role} {fresh.name} has a fresh key and certificate, good until {fresh.not_after:%Y-%m-%d}")
+    command_line.show(
+        {
+            "name": fresh.name,
+            "role": fresh.role.value,
+            "identity": str(folder),
+            "not_after": fresh.not_after.isoformat(),
+        },
+        as_json,
+        f"{fresh.role} {fresh.name} has a fresh key and certificate, good until {fresh.not_after:%Y-%m-%d}",
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from fedmunkey.client.commands.display import order_document, orders_table, plain_table
+from fedmunkey.client.commands.display import order_document, orders_table
 from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.options import JsonOption, SiteDirOption
 from fedmunkey.client.dataset import Split
@@ -31,7 +31,7 @@ def status(site_dir: SiteDirOption, as_json: JsonOption = False) -> None:
         orders = [order_document(answer) for answer in holdings.orders]
         command_line.print_json({**holdings.facts, "orders": orders})
         return
-    table = plain_table("", "")
+    table = command_line.plain_table("", "")
     table.show_header = False
     for name, value in holdings.facts.items():
         if name == "alarms":
@@ -55,34 +55,36 @@ class _Holdings:
     def of(cls, store: KeyStore) -> _Holdings:
         """Count what a store holds."""
         held = store.description
-        records = {split.value: store.count(split) for split in Split}
+        records = {split.value: store.records.count(split) for split in Split}
         restored = store.is_restored
         certified = held.guarantee is Guarantee.CERTIFIED
         facts = {
             "site": held.site,
             "records": records,
             "entries": records[Split.TRAIN.value],
-            "consents": {consent.value: count for consent, count in sorted(store.count_consents().items())},
+            "consents": {consent.value: count for consent, count in sorted(store.records.count_consents().items())},
             "guarantee": held.guarantee.value,
             "budget": {"epsilon": command_line.finite(held.epsilon), "delta": held.delta} if certified else None,
             # Where training is allowed to go without noise, what was spent on noise bounds nothing.
-            "spent": command_line.loss_document(store.privacy_loss()) if certified else None,
-            "noisy_rounds": len(store.spent()),
-            "influences": {influence.value: count for influence, count in sorted(store.count_influences().items())},
-            "classes": {str(label): count for label, count in sorted(store.count_labels().items())},
+            "spent": command_line.loss_document(store.privacy.loss()) if certified else None,
+            "noisy_rounds": len(store.privacy.spent()),
+            "influences": {
+                influence.value: count for influence, count in sorted(store.records.count_influences().items())
+            },
+            "classes": {str(label): count for label, count in sorted(store.records.count_labels().items())},
             # A restored store cannot be read before it has caught up.
-            "trained_tokens": None if restored else store.count_trained(),
+            "trained_tokens": None if restored else store.records.count_trained(),
             "exemplar_size": held.exemplar_size,
             "neighbours_listed": held.list_length,
-            "last_order": store.last_order,
-            "unanswered_orders": store.count_unanswered(),
+            "last_order": store.orders.last,
+            "unanswered_orders": len(store.orders.unacknowledged()),
             "restored": restored,
             "last_backup": store.last_backup(),
             "encryption": {
                 "cipher": "AES-256-GCM",
                 "master_key": str(store.master_key),
-                "record_keys": len(store.keys.held()),
-                "destroyed": store.keys.slots - len(store.keys.held()),
+                "record_keys": len(store.ciphers.held()),
+                "destroyed": store.ciphers.slots - len(store.ciphers.held()),
             },
             "generation": store.generation,
             "encoder": held.encoder,
@@ -91,7 +93,7 @@ class _Holdings:
             "bytes": store.path.stat().st_size,
             **describe_proofs(store),
         }
-        return cls(facts, store.read_applied())
+        return cls(facts, store.orders.read_answers())
 
 
 def _words(value: Any) -> str:

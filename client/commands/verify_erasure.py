@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from fedmunkey.client.commands.display import plain_table
 from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.options import JsonOption, SiteDirOption
 from fedmunkey.client.key_store.erasure_check import ErasureCheck
@@ -39,7 +38,7 @@ def verify_erasure(
         if not folder.is_dir():
             raise InvalidInput(f"{folder} is not a folder; name one that can be searched")
     with SiteFolder(site_dir).open() as store:
-        checked = store.check_erasure(order, folders)
+        checked = store.orders.check_erasure(order, folders)
     if as_json:
         command_line.print_json(_document(checked))
     else:
@@ -78,7 +77,7 @@ def _show(checked: ErasureCheck) -> None:
             "of the others nothing is kept by which their bytes could be known"
         )
     if checked.found:
-        table = plain_table("file", "what", numbers=("offset",))
+        table = command_line.plain_table("file", "what", numbers=("offset",))
         for found in checked.found:
             table.add_row(str(found.path), found.what.value, str(found.offset))
         command_line.print_table(table)

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fedmunkey.client.commands.display import plain_table, progress_bars
+from fedmunkey.client.commands.display import progress_bars
 from fedmunkey.client.commands.faults import faults_explained
-from fedmunkey.client.commands.options import JsonOption, SiteDirOption
+from fedmunkey.client.commands.options import EncoderOption, JsonOption, SettingOption, SiteDirOption, WeightsOption
 from fedmunkey.client.dataset import Consent, Dataset
 from fedmunkey.client.enrolment import encode
 from fedmunkey.client.exact_state import compare_with_rebuilt
 from fedmunkey.client.medmnist_files import read_npz
 from fedmunkey.client.site import SiteFolder
+from fedmunkey.client.site_enrolment import check_encoder
 from fedmunkey.common import command_line
-from fedmunkey.common.encoders import Encoder, Encoding
-from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.model_choice import choose_encoder
-from fedmunkey.common.settings import Settings, parse_assignments
+from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings_text import given_settings
 
 _DIFFERENT = 1
 """Exit code where the states differ."""
@@ -40,12 +42,9 @@ def verify_exact(
     consent: Annotated[
         Consent, typer.Option(help="What was given to enrol: the consent of records whose file does not say.")
     ] = Consent.REVOCABLE,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", help="A setting of the federation as key=value, see docs/settings.md. Repeatable."),
-    ] = None,
-    encoder: Annotated[str | None, typer.Option(help="Short for --set encoder=NAME.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Short for --set encoder-weights=FILE.")] = None,
+    setting: SettingOption = None,
+    encoder: EncoderOption = None,
+    weights: WeightsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build the site's state anew without what was deleted, and compare it with the site's own, byte for byte.
@@ -58,21 +57,21 @@ def verify_exact(
     folder = SiteFolder(site_dir)
     datasets = [read_npz(path, consent=consent) for path in data or []]
     with folder.open() as store:
-        total = sum(map(len, datasets)) or sum(store.count_consents().values())
-        fingerprint = store.description.encoder
+        total = sum(map(len, datasets)) or sum(store.records.count_consents().values())
+        held = store.description
     batches: Iterator[tuple[Dataset, Encoding]] | None = None
     if datasets:
-        overrides = parse_assignments(setting or [])
-        shorthands = {"encoder": encoder, "encoder-weights": weights}
-        overrides |= {name: value for name, value in shorthands.items() if value is not None}
-        batches = _encoded(datasets, _choose(overrides, datasets[0], fingerprint))
+        given = given_settings(setting, encoder=encoder, encoder_weights=weights)
+        chosen = choose_encoder(Settings.parse({"image-shape": str(datasets[0].image_shape), **given}))
+        check_encoder(held, chosen, "give the same --encoder and --weights as to enrol")
+        batches = chain.from_iterable(encode(chosen, dataset) for dataset in datasets)
     with progress_bars(quiet=as_json) as bars:
         task = bars.add_task("building the state anew", total=total)
         found = compare_with_rebuilt(folder, batches, lambda more: bars.update(task, advance=more))
     if as_json:
         command_line.print_json({**asdict(found), "identical": found.identical, "from_files": bool(datasets)})
     else:
-        table = plain_table("", "digest", numbers=("records",))
+        table = command_line.plain_table("", "digest", numbers=("records",))
         table.add_row("this site", found.state, str(found.records))
         table.add_row("built anew", found.built, "")
         command_line.print_table(table)
@@ -81,19 +80,3 @@ def verify_exact(
         typer.echo(f"{verdict} ({source})")
     if not found.identical:
         raise typer.Exit(_DIFFERENT)
-
-
-def _choose(overrides: dict[str, bool | int | float | str], first: Dataset, fingerprint: str) -> Encoder:
-    settings = Settings.parse({"image-shape": str(first.image_shape), **overrides})
-    chosen = choose_encoder(settings)
-    if chosen.fingerprint != fingerprint:
-        raise KeyStoreError(
-            f"the key store's keys are of encoder {fingerprint}, these would be of {chosen.fingerprint}; "
-            "give the same --encoder and --weights as to enrol"
-        )
-    return chosen
-
-
-def _encoded(datasets: list[Dataset], encoder: Encoder) -> Iterator[tuple[Dataset, Encoding]]:
-    for dataset in datasets:
-        yield from encode(encoder, dataset)

@@ -29,17 +29,9 @@ _OWN_FILES = {MANIFEST, "README.md", "LICENSE", ".info/CONTENT"}
 
 
 def check_app(content: bytes) -> None:
-    """Check that an app holds no code and names this project's ClientApp.
+    """Check that an app, a zip file as Flower packs it, holds no code and names this project's ClientApp.
 
-    Parameters
-    ----------
-    content : bytes
-        The app as Flower packs it, a zip file.
-
-    Raises
-    ------
-    InvalidSetting
-        If it does not; the message names the first file that should not be there.
+    Raises `InvalidSetting` if it does not; the message names the first file that should not be there.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as packed:

@@ -18,7 +18,7 @@ from flwr.supernode.start_client_internal import start_client_internal
 
 from fedmunkey.client.deployment.installed_app import GuardedStateFactory
 from fedmunkey.client.deployment.site_file import SUPERNODE_READY, SiteFile
-from fedmunkey.common.deletion_channel import split_address
+from fedmunkey.common.addresses import split_address
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.flower import serve_from_file
 from fedmunkey.common.identities import Identity
@@ -29,10 +29,7 @@ _POLL_SECONDS = 0.05
 def serve(file: SiteFile) -> None:
     """Take part in training until SIGINT or SIGTERM, or until the coordinator refuses this site.
 
-    Raises
-    ------
-    FedmunkeyError
-        If the site has no identity, or the address of its runtime cannot be taken.
+    Raises `FedmunkeyError` if the site has no identity, or the address of its runtime cannot be taken.
     """
     identity = Identity.read(file.identity)
     key = load_pem_private_key(identity.key_file.read_bytes(), None)
@@ -74,7 +71,3 @@ def main() -> None:
     serve_from_file(SiteFile, serve, logging.getLogger("fedmunkey.client.deployment"))
     sys.stderr.write("error: the coordinator takes no calls of this SuperNode any more; the lines above say why\n")
     sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +12,8 @@ from fedmunkey.client.deployment.site_file import SUPERNODE_READY, SiteFile
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.flower import flower_environment
 from fedmunkey.common.identities import Identity
-from fedmunkey.common.log_format import log_lines
-from fedmunkey.common.stop_signals import stopped_by_signals
-from fedmunkey.common.supervision import Child, Supervisor, tell_systemd_ready
+from fedmunkey.common.keep_running import keep_running
+from fedmunkey.common.supervision import Child, own_program
 
 
 @faults_explained()
@@ -39,25 +36,15 @@ def up(
     if check:
         typer.echo(f"{file} can be used: {identity.role} {identity.name}, key store of {site}")
         return
-    supervisor = Supervisor(children(settings, file), start_seconds=settings.start_seconds, on_ready=lambda: _say(site))
-    spoken = logging.getLogger("fedmunkey.common.supervision")
-    with log_lines(logging.StreamHandler(), settings.log_format, spoken), stopped_by_signals(supervisor.stop):
-        supervisor.run()
+    keep_running(children(settings, file), settings, f"site {site} is up")
 
 
 def children(settings: SiteFile, file: Path) -> list[Child]:
     """Return the site's processes in the order in which they start: it can forget before it can learn."""
     environment = flower_environment(settings.flower_home)
     agent = ["agent", "--site-dir", str(settings.site_dir), "--service", settings.deletion_service]
-    supernode = [sys.executable, "-m", "fedmunkey.client.deployment.supernode", str(file.absolute())]
-    client = [sys.executable, "-c", "from fedmunkey.client.cli import main; main()"]
+    supernode = own_program("fedmunkey.client.deployment.supernode", str(file.absolute()))
     return [
-        Child("agent", [*client, *agent], "deletion agent of "),
+        Child("agent", own_program("fedmunkey.client.cli", *agent), "deletion agent of "),
         Child("supernode", supernode, SUPERNODE_READY, environment),
     ]
-
-
-def _say(site: str) -> None:
-    typer.echo(f"site {site} is up")
-    sys.stdout.flush()
-    tell_systemd_ready()

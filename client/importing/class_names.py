@@ -15,24 +15,11 @@ def choose_classes(
 ) -> tuple[str, ...]:
     """Return the names of all classes, in the order of their numbers.
 
-    Parameters
-    ----------
-    asked : tuple of str
-        Names that a person gave, none or all of them.
-    held : tuple of str
-        Names that the site has, none before its first import.
-    labels : sequence of str
-        The labels of the manifest. Where nothing else names the classes, these do: numbers stand for themselves, words
-        are taken in alphabetical order.
-    manifest : str
-        The manifest's name, for errors.
+    A person has asked for none or all of them, the site has held none before its first import. Where nothing else names
+    the classes, the labels of the manifest do: numbers stand for themselves, words are taken in alphabetical order.
 
-    Raises
-    ------
-    InvalidInput
-        If names come twice, or would give a number that the site has another meaning.
-    InvalidDataset
-        If the labels alone do not say what the classes are.
+    Raises `InvalidInput` if names come twice, or would give a number that the site has another meaning, and
+    `InvalidDataset` if the labels alone do not say what the classes are.
     """
     if len(set(asked)) != len(asked) or "" in asked:
         raise InvalidInput("--class gives a name twice, or an empty one; every class needs its own")

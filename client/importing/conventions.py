@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fedmunkey.client.importing.pictures import Choices
 from fedmunkey.client.importing.splits import SplitRule
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.errors import KeyStoreError
-from fedmunkey.common.settings import ConfigValue, ImageShape
+from fedmunkey.common.errors import InvalidInput, KeyStoreError
+from fedmunkey.common.private_files import replace_file
+from fedmunkey.common.settings import ImageShape
+from fedmunkey.common.settings_text import ConfigValue
 
 _FILE = "pictures.json"
 _FORMAT = 1
@@ -23,9 +24,9 @@ class Conventions:
     Attributes
     ----------
     image_shape : ImageShape
-        Channels, height and width that every picture is brought to.
+        What every picture is brought to.
     classes : tuple of str
-        Names of the classes, in the order of their numbers.
+        In the order of their numbers.
     volume_slice : str
         What was chosen of volumes, as it was typed; empty if nothing was.
     rule : SplitRule
@@ -45,19 +46,9 @@ class Conventions:
         """What is taken of files that hold more than one picture."""
         return Choices.parse(self.volume_slice)
 
-    def with_classes(self, classes: tuple[str, ...]) -> Conventions:
-        """Return the same with other classes."""
-        return replace(self, classes=classes)
-
 
 def read_conventions(folder: SiteFolder) -> Conventions | None:
-    """Return what a site's first import has settled; None before it.
-
-    Raises
-    ------
-    KeyStoreError
-        If the file is damaged.
-    """
+    """Return what a site's first import has settled, None before it; raises `KeyStoreError` if it is damaged."""
     path = folder.path / _FILE
     try:
         content = json.loads(path.read_bytes())
@@ -73,7 +64,7 @@ def read_conventions(folder: SiteFolder) -> Conventions | None:
         Choices.parse(found.volume_slice)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, InvalidInput):
         raise KeyStoreError(f"{path} is damaged; restore it, or remove it and give its settings again") from None
     return found
 
@@ -89,10 +80,4 @@ def write_conventions(folder: SiteFolder, conventions: Conventions) -> None:
         "splits": {"seed": conventions.rule.seed, "val": conventions.rule.val, "test": conventions.rule.test},
         "settings": conventions.settings,
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(content, file, indent=2, sort_keys=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    replace_file(path, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode(), 0o600)

@@ -11,18 +11,11 @@ from fedmunkey.common.settings import ImageShape
 
 
 def fit(pixels: Pixels, shape: ImageShape) -> NDArray[np.uint8]:
-    """Return a picture as (C, H, W) uint8.
+    """Return a picture of (H', W') or (H', W', 3) uint8 as (C, H, W) uint8.
 
     Colours become grey by their luma (ITU-R BT.601), grey becomes three equal channels. The whole picture is resized to
     H x W, bilinearly and over the whole area that a pixel stands for, whatever its sides were. A picture that has the
     shape already keeps every value.
-
-    Parameters
-    ----------
-    pixels : ndarray
-        (H', W') or (H', W', 3) uint8.
-    shape : ImageShape
-        Channels, height and width.
     """
     channels, height, width = shape
     image = Image.fromarray(np.ascontiguousarray(pixels)).convert("L" if channels == 1 else "RGB")

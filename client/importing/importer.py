@@ -4,31 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Dataset
-from fedmunkey.client.enrolment import encode, enrol
-from fedmunkey.client.importing.conventions import Conventions, write_conventions
+from fedmunkey.client.dataset import Dataset, batches
+from fedmunkey.client.importing.conventions import Conventions
 from fedmunkey.client.importing.fitting import fit
 from fedmunkey.client.importing.pictures import UnusablePicture, read_picture
-from fedmunkey.client.importing.planning import DELETED, Candidate, batches
-from fedmunkey.client.importing.refusals import Reason, Refusal
-from fedmunkey.client.key_store import Enrolled, KeyStore
-from fedmunkey.client.site_enrolment import SiteEnrolment
+from fedmunkey.client.importing.planning import DELETED, Candidate
+from fedmunkey.client.importing.refusals import Reason, RefusedRow
+from fedmunkey.client.key_store import Enrolled
 
-BATCH = 64
-"""Records that are in memory, and in one transaction, at a time: what an interruption may cost."""
-
-
-class Taker(Protocol):
-    """Takes records and says which of them it has not taken, because they were deleted meanwhile."""
-
-    def __call__(self, records: Dataset) -> tuple[Enrolled, NDArray[np.bool_]]:
-        """Take n records; return counts, and (n,) which were refused."""
+Take = Callable[[Dataset], tuple[Enrolled, NDArray[np.bool_]]]
+"""Takes n records; returns counts, and (n,) which were not taken because they were deleted meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -36,34 +25,25 @@ class Imported:
     """What became of the candidates: counts of those whose file was read, and refusals of all others."""
 
     enrolled: Enrolled
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[RefusedRow, ...]
 
 
 def import_candidates(
-    candidates: tuple[Candidate, ...], conventions: Conventions, take: Taker, progress: Callable[[int], None]
+    candidates: tuple[Candidate, ...], conventions: Conventions, take: Take, progress: Callable[[int], None]
 ) -> Imported:
-    """Read the candidates' files and hand their records on.
+    """Read the candidates' files and hand their records on, some at a time.
 
-    Parameters
-    ----------
-    candidates : tuple of Candidate
-        What a plan has found importable.
-    conventions : Conventions
-        The shape that images are brought to, and the classes.
-    take : Taker
-        Where records go.
-    progress : callable
-        Called with the number of candidates finished since the last call.
+    `progress` is called with the number of candidates finished since the last call.
     """
     enrolled, refusals = Enrolled(), []
-    for some in batches(candidates, BATCH):
+    for some in batches(candidates):
         read: list[Candidate] = []
         images: list[NDArray[np.uint8]] = []
         for candidate in some:
             try:
                 pixels = read_picture(candidate.path, conventions.choices)
             except UnusablePicture as reason:
-                refusals.append(Refusal(candidate.row, Reason.FILE, str(reason)))
+                refusals.append(RefusedRow(candidate.row, Reason.FILE, str(reason)))
                 progress(1)
                 continue
             images.append(fit(pixels, conventions.image_shape))
@@ -72,7 +52,7 @@ def import_candidates(
             counts, refused = take(_records(read, images, conventions))
             enrolled += counts
             refusals += [
-                Refusal(candidate.row, Reason.DELETED, DELETED)
+                RefusedRow(candidate.row, Reason.DELETED, DELETED)
                 for candidate, left_out in zip(read, refused.tolist(), strict=True)
                 if left_out
             ]
@@ -83,48 +63,6 @@ def import_candidates(
 def only_look(records: Dataset) -> tuple[Enrolled, NDArray[np.bool_]]:
     """Take nothing: what a dry run does."""
     return Enrolled(), np.zeros(len(records), dtype=np.bool_)
-
-
-class Enroller:
-    """Takes records into a site's key store, which is made when the first of them come; a context manager.
-
-    Parameters
-    ----------
-    enrolment : SiteEnrolment
-        The site.
-    conventions : Conventions
-        What is kept in the site's folder as soon as there is a record that was treated so.
-    new_consent : frozenset of str
-        Ids of records that may come back after a deletion.
-    """
-
-    def __init__(self, enrolment: SiteEnrolment, conventions: Conventions, new_consent: frozenset[str]) -> None:
-        self._enrolment = enrolment
-        self._conventions = conventions
-        self._new_consent = new_consent
-        self._store: KeyStore | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._store is not None:
-            self._store.close()
-
-    def __call__(self, records: Dataset) -> tuple[Enrolled, NDArray[np.bool_]]:
-        """Encode and add records; return counts, and which were refused since they were deleted."""
-        store, secret = self._open(), self._enrolment.secret
-        counts = enrol(store, encode(self._enrolment.encoder, records), secret, new_consent=self._new_consent)
-        left_out = [bool(counts.refused) and not store.holds(secret.reference(name)) for name in records.record_ids]
-        return counts, np.array(left_out, dtype=np.bool_)
-
-    def _open(self) -> KeyStore:
-        if self._store is None:
-            self._store = self._enrolment.open()
-            write_conventions(self._enrolment.folder, self._conventions)
-        return self._store
 
 
 def _records(read: Sequence[Candidate], images: list[NDArray[np.uint8]], conventions: Conventions) -> Dataset:

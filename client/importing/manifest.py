@@ -42,14 +42,9 @@ ALIASES: Mapping[Column, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record as the manifest has it; `consent` and `split` are empty where it does not say.
+    """One record as the manifest has it, without spaces around a field; `number` is its row, the header's being 1.
 
-    Attributes
-    ----------
-    number : int
-        The row's place in the file; the header's is 1.
-    path, label, record_id, subject_id, consent, split : str
-        Its fields, without spaces around them.
+    `consent` and `split` are empty where the manifest does not say.
     """
 
     number: int
@@ -63,17 +58,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest's rows.
-
-    Attributes
-    ----------
-    path : Path
-        The file.
-    rows : tuple of Row
-        Those with as many fields as the header.
-    broken : tuple of int
-        Numbers of the others.
-    """
+    """A manifest's rows with as many fields as the header, and the numbers of those that are `broken`."""
 
     path: Path
     rows: tuple[Row, ...]
@@ -84,13 +69,7 @@ class Manifest:
 
 
 def parse_columns(assignments: Iterable[str]) -> dict[Column, str]:
-    """Read `COLUMN=HEADER` words.
-
-    Raises
-    ------
-    InvalidInput
-        If a word has no `=`, or there is no such column.
-    """
+    """Read `COLUMN=HEADER` words; raises `InvalidInput` if one has no `=`, or there is no such column."""
     chosen = {}
     for assignment in assignments:
         name, separator, header = assignment.partition("=")
@@ -102,20 +81,11 @@ def parse_columns(assignments: Iterable[str]) -> dict[Column, str]:
 
 
 def read_manifest(path: Path, columns: Mapping[Column, str]) -> Manifest:
-    """Read a manifest.
+    """Read a UTF-8 file with a header, separated by commas, semicolons or tabs.
 
-    Parameters
-    ----------
-    path : Path
-        A UTF-8 file with a header, separated by commas, semicolons or tabs.
-    columns : mapping
-        Headers of columns that go by another name than those in `ALIASES`.
-
-    Raises
-    ------
-    InvalidDataset
-        If the file cannot be read, is no UTF-8 or no CSV, lacks a column, has one twice or holds no record. The
-        message shows the header at most, never a row.
+    `columns` are headers of columns that go by another name than those in `ALIASES`. Raises `InvalidDataset` if the
+    file cannot be read, is no UTF-8 or no CSV, lacks a column, has one twice or holds no record. The message shows the
+    header at most, never a row.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

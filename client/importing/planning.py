@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +12,8 @@ from fedmunkey.client.dataset import Consent, Split
 from fedmunkey.client.importing.class_names import class_index
 from fedmunkey.client.importing.conventions import Conventions
 from fedmunkey.client.importing.manifest import Manifest, Row
-from fedmunkey.client.importing.refusals import Reason, Refusal
+from fedmunkey.client.importing.refusals import Reason, RefusedRow
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.common.errors import BankChanged
 from fedmunkey.common.references import FederationSecret
 
 DELETED = "the record or its subject was deleted; --new-consent lets it in again"
@@ -23,23 +21,7 @@ DELETED = "the record or its subject was deleted; --new-consent lets it in again
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A record that will be imported if its file can be read.
-
-    Attributes
-    ----------
-    row : int
-        Its place in the manifest.
-    path : Path
-        Its image.
-    label : int
-        Number of its class.
-    record_id, subject_id : str
-        As the manifest has them.
-    split : Split
-        What it is for.
-    consent : Consent
-        Whether it may be withdrawn.
-    """
+    """A record that will be imported if its file can be read; `row` is its place in the manifest."""
 
     row: int
     path: Path
@@ -51,11 +33,11 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ImportPlan:
     """What is to become of a manifest's rows: candidates, refusals, and how many the site holds already."""
 
     candidates: tuple[Candidate, ...]
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[RefusedRow, ...]
     known: int
 
 
@@ -79,21 +61,17 @@ class Held:
     @classmethod
     def read(cls, store: KeyStore) -> Held:
         """Read it; deletions that come meanwhile are seen, or are carried out later."""
-        while True:
-            try:
-                return cls._read(store)
-            except BankChanged:
-                continue
+        return store.until_unchanged(lambda _: cls._read(store))
 
     @classmethod
     def _read(cls, store: KeyStore) -> Held:
         records: dict[str, HeldRecord] = {}
         splits: dict[str, set[Split]] = defaultdict(set)
         for split in Split:
-            entries, labels = store.read_entries(split)
-            permanent = store.read_permanent(entries)
+            entries, labels = store.records.read_entries(split)
+            permanent = store.records.read_permanent(entries)
             for rows in np.array_split(np.arange(len(entries)), len(entries) // 1024 + 1):
-                for row, (record, subject) in zip(rows, store.read_identities(entries[rows]), strict=True):
+                for row, (record, subject) in zip(rows, store.records.read_ids(entries[rows]), strict=True):
                     consent = Consent.PERMANENT if permanent[row] else Consent.REVOCABLE
                     records[record] = HeldRecord(subject, int(labels[row]), split, consent)
                     splits[subject].add(split)
@@ -110,18 +88,7 @@ class _Refused(Exception):  # noqa: N818
 class Planner:
     """Checks rows against each other, the site's conventions and what the key store holds.
 
-    Parameters
-    ----------
-    manifest : Manifest
-        The rows.
-    conventions : Conventions
-        Classes and splits.
-    secret : FederationSecret
-        Makes the references of records and subjects.
-    consent : Consent
-        Of rows that do not say.
-    new_consent : frozenset of str
-        Ids of records that may come back after a deletion.
+    `consent` is that of rows that do not say; `new_consent` are ids of records that may come back after a deletion.
     """
 
     def __init__(
@@ -148,13 +115,13 @@ class Planner:
             self._subjects[row.record_id].add(row.subject_id)
             self._splits[row.subject_id].add(row.split.lower())
 
-    def plan(self, store: KeyStore | None) -> Plan:
+    def plan(self, store: KeyStore | None) -> ImportPlan:
         """Say what is to become of each row, given the site's key store if it has one."""
         self._store = store
         self._held = Held({}, {}) if store is None else Held.read(store)
         candidates = []
         refusals = [
-            Refusal(number, Reason.FIELDS, "the row has another number of fields than the header")
+            RefusedRow(number, Reason.FIELDS, "the row has another number of fields than the header")
             for number in self._manifest.broken
         ]
         known = 0
@@ -162,13 +129,13 @@ class Planner:
             try:
                 candidate = self._candidate(row)
             except _Refused as refused:
-                refusals.append(Refusal(row.number, refused.reason, refused.detail))
+                refusals.append(RefusedRow(row.number, refused.reason, refused.detail))
                 continue
             if row.record_id in self._held.records:
                 known += 1
             else:
                 candidates.append(candidate)
-        return Plan(tuple(candidates), tuple(refusals), known)
+        return ImportPlan(tuple(candidates), tuple(refusals), known)
 
     def _candidate(self, row: Row) -> Candidate:
         if not (row.path and row.label and row.record_id and row.subject_id):
@@ -222,7 +189,7 @@ class Planner:
         if self._store is None or row.record_id in self._held.records or row.record_id in self._new_consent:
             return
         references = (self._secret.reference(identifier) for identifier in (row.record_id, row.subject_id))
-        if self._store.refuses(*references):
+        if self._store.records.refuses(*references):
             raise _Refused(Reason.DELETED, DELETED)
 
     def _check_held(self, row: Row, label: int, split: Split, consent: Consent) -> None:
@@ -237,9 +204,3 @@ class Planner:
         ):
             if differs:
                 raise _Refused(Reason.DIFFERS, f"the site holds this record with another {name}; it was left as it is")
-
-
-def batches(candidates: tuple[Candidate, ...], size: int) -> Iterator[tuple[Candidate, ...]]:
-    """Yield some candidates at a time, in their order."""
-    for start in range(0, len(candidates), size):
-        yield candidates[start : start + size]

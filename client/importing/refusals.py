@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from fedmunkey.common.errors import InvalidInput
+from fedmunkey.common.private_files import replace_file
 
 _HEADER = ("row", "reason", "detail")
 
@@ -32,40 +33,27 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, order=True)
-class Refusal:
-    """A row that is not imported.
-
-    Attributes
-    ----------
-    row : int
-        Its place in the manifest; the header's is 1.
-    reason : Reason
-        Why.
-    detail : str
-        The same for people.
-    """
+class RefusedRow:
+    """A row that is not imported, by its place in the manifest (the header's is 1), and why; `detail` is for people."""
 
     row: int
     reason: Reason
     detail: str
 
 
-def count_reasons(refusals: Iterable[Refusal]) -> dict[tuple[Reason, str], list[int]]:
+def count_reasons(refusals: Iterable[RefusedRow]) -> dict[tuple[Reason, str], list[int]]:
     """Return the rows of each reason and detail, the most frequent first."""
     rows: dict[tuple[Reason, str], list[int]] = {}
     for refusal in sorted(refusals):
         rows.setdefault((refusal.reason, refusal.detail), []).append(refusal.row)
-    counts = Counter({key: len(found) for key, found in rows.items()})
-    return {key: rows[key] for key, _ in counts.most_common()}
+    return dict(sorted(rows.items(), key=lambda item: -len(item[1])))
 
 
 def check_report(path: Path, manifest: Path) -> None:
     """Check that a report can be written where a person wants it, before hours are spent on the import.
 
-    Raises
-    ------
-    InvalidInput
-        If its folder is not there or may not be written, or the file holds something else than an earlier report.
+    Raises `InvalidInput` if its folder is not there or may not be written, or the file holds something else than an
+    earlier report.
     """
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise InvalidInput(f"--report {path}: its folder is missing or may not be written; name another file")
@@ -73,14 +61,13 @@ def check_report(path: Path, manifest: Path) -> None:
         raise InvalidInput(f"--report {path} holds something else than a report; name another file")
 
 
-def write_report(path: Path, refusals: Iterable[Refusal]) -> None:
+def write_report(path: Path, refusals: Iterable[RefusedRow]) -> None:
     """Write refused rows as CSV to a file that only its owner can read; it appears complete or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(_HEADER)
-        writer.writerows((refusal.row, refusal.reason.value, refusal.detail) for refusal in sorted(refusals))
-    partial.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(_HEADER)
+    writer.writerows((refusal.row, refusal.reason.value, refusal.detail) for refusal in sorted(refusals))
+    replace_file(path, text.getvalue().encode(), 0o600)
 
 
 def _is_report(path: Path) -> bool:

@@ -11,32 +11,19 @@ from fedmunkey.client.importing.manifest import Manifest
 from fedmunkey.client.importing.pictures import Choices
 from fedmunkey.client.importing.splits import SplitRule
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.errors import InvalidInput, InvalidSetting
-from fedmunkey.common.settings import ConfigValue, ImagePath, ImageShape, Settings
+from fedmunkey.client.site_enrolment import fit_classes
+from fedmunkey.common.errors import InvalidInput
+from fedmunkey.common.settings import ImagePath, ImageShape, Settings
+from fedmunkey.common.settings_text import ConfigValue
 
-FEWEST_CLASSES = 2
-"""A site may hold one class only, a federation has at least two."""
-
-_SHAPE, _CLASSES, _WEIGHTS = "image-shape", "num-classes", "encoder-weights"
-_NOT_KEPT = frozenset({"guarantee", "epsilon", "delta", _SHAPE, _CLASSES})
+_SHAPE, _WEIGHTS = "image-shape", "encoder-weights"
+_NOT_KEPT = frozenset({"guarantee", "epsilon", "delta", "num-classes", _SHAPE})
 """Settings that are kept elsewhere: the key store has what was promised to the patients."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a person asks for; None, or nothing, leaves it as it is or takes the default.
-
-    Attributes
-    ----------
-    classes : tuple of str
-        Names of the classes.
-    volume_slice : str or None
-        `middle` or a whole number.
-    seed, val, test
-        As for `SplitRule`.
-    settings : dict
-        Settings of the federation.
-    """
+    """What a person asks for; None, or nothing, leaves it as it is or takes the default."""
 
     classes: tuple[str, ...] = ()
     volume_slice: str | None = None
@@ -51,10 +38,7 @@ def settle(
 ) -> tuple[Conventions, Settings]:
     """Return conventions and settings of an import; nothing is written.
 
-    Raises
-    ------
-    InvalidInput
-        If something is asked for that differs from what the site has settled, or cannot be.
+    Raises `InvalidInput` if something is asked for that differs from what the site has settled, or cannot be.
     """
     merged = {**(held.settings if held else {}), **asked.settings}
     if merged.get(_WEIGHTS):
@@ -63,14 +47,7 @@ def settle(
     classes = choose_classes(
         asked.classes, held.classes if held else (), [row.label for row in manifest.rows], str(manifest.path)
     )
-    settings = Settings.parse(
-        {_CLASSES: max(len(classes), FEWEST_CLASSES), **merged, _SHAPE: _image_shape(folder, held, asked)}
-    )
-    if settings.num_classes < len(classes):
-        raise InvalidSetting(
-            f"num-classes = {settings.num_classes}: there are {len(classes)} classes; give at least as many, or leave "
-            "the setting out"
-        )
+    settings = fit_classes({**merged, _SHAPE: _image_shape(folder, held, asked)}, len(classes))
     kept = {name: value for name, value in merged.items() if name not in _NOT_KEPT}
     conventions = Conventions(settings.image_shape, classes, _volume_slice(held, asked), _rule(held, asked), kept)
     return conventions, settings
@@ -99,10 +76,7 @@ def _volume_slice(held: Conventions | None, asked: Asked) -> str:
     before = held.volume_slice if held else ""
     if asked.volume_slice is None:
         return before
-    try:
-        Choices.parse(asked.volume_slice)
-    except ValueError:
-        raise InvalidInput(f"--slice {asked.volume_slice!r} is neither middle nor a whole number") from None
+    Choices.parse(asked.volume_slice)
     if before and asked.volume_slice != before:
         raise InvalidInput(f"the site takes --slice {before} of its volumes; leave --slice out")
     return asked.volume_slice

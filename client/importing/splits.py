@@ -15,15 +15,7 @@ from fedmunkey.common.errors import InvalidInput
 
 @dataclass(frozen=True)
 class SplitRule:
-    """How subjects are divided.
-
-    Attributes
-    ----------
-    seed : int
-        Another seed divides them otherwise.
-    val, test : float
-        Shares of the subjects that are held out.
-    """
+    """How subjects are divided: shares of them are held out, other ones with another seed."""
 
     seed: int = 0
     val: float = 0.1

@@ -1,36 +1,47 @@
-"""What a key store keeps of the orders that it has answered, read back into words."""
+"""What a key store keeps of the orders that it has answered."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 
-from fedmunkey.client.key_store.contents import StoreDescription
-from fedmunkey.common.deletion import Acknowledgement, SiteState
-from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, SiteState
+from fedmunkey.common.guarantees import Guarantee
 
 
-def read_acknowledgements(
-    connection: sqlite3.Connection, description: StoreDescription, condition: str, *values: str | int
-) -> Iterator[Acknowledgement]:
-    """Yield the answers to applied orders that meet a condition in SQL with some values, oldest first."""
-    columns = (
-        "number, request_id, state, records, entries, guarantee, seconds, reason, subject_records, "
-        "record_epsilon, subject_epsilon"
+def read_answers(connection: sqlite3.Connection, condition: str, *values: str | int) -> list[Acknowledgement]:
+    """Return the answers to applied orders that meet a condition in SQL with some values, oldest first."""
+    query = f"SELECT document FROM applied_orders WHERE {condition} ORDER BY number"  # noqa: S608 (callers' constants)
+    return [Acknowledgement.from_json(document) for (document,) in connection.execute(query, values).fetchall()]
+
+
+def write_answer(
+    connection: sqlite3.Connection, answer: Acknowledgement, last_training: int | None, *, finished: bool = False
+) -> None:
+    """Write an answer down that the order has not had, within the caller's transaction."""
+    connection.execute(
+        "INSERT INTO applied_orders (number, request_id, document, last_training, finished) VALUES (?, ?, ?, ?, ?)",
+        (answer.number, answer.request_id, answer.to_json(), last_training, finished),
     )
-    query = f"SELECT {columns} FROM applied_orders WHERE {condition} ORDER BY number"  # noqa: S608 (callers' constants)
-    for row in connection.execute(query, values).fetchall():
-        number, request_id, state, records, entries, guarantee, seconds, reason, size, record, subject = row
-        yield Acknowledgement(
-            number=number,
-            site=description.site,
-            request_id=request_id,
-            state=SiteState(state),
-            records=records,
-            entries=entries,
-            guarantee=Guarantee(guarantee),
-            seconds=seconds,
-            reason=reason,
-            record_loss=None if record is None else PrivacyLoss(record, description.delta),
-            subject_loss=None if subject is None else PrivacyLoss(subject, description.delta, size),
-        )
+
+
+def write_refusal(connection: sqlite3.Connection, order: DeletionOrder, reason: str) -> None:
+    """Write down that an order is refused, for a reason that names nobody, within the caller's transaction.
+
+    The answer claims the weakest guarantee: what the order names is still there.
+    """
+    answer = Acknowledgement(
+        order.number, order.site, order.request.request_id, SiteState.REFUSED, 0, 0, Guarantee.EMPIRICAL, 0.0, reason
+    )
+    write_answer(connection, answer, None, finished=True)
+
+
+def is_answered(connection: sqlite3.Connection, number: int) -> bool:
+    """Return whether an order was carried out or refused."""
+    return connection.execute("SELECT 1 FROM applied_orders WHERE number = ?", (number,)).fetchone() is not None
+
+
+def find_order(connection: sqlite3.Connection, request_id: str) -> int | None:
+    """Return the number of the first order that brought a request; None if none has."""
+    query = "SELECT min(number) FROM applied_orders WHERE request_id = ?"
+    found: int | None = connection.execute(query, (request_id,)).fetchone()[0]
+    return found

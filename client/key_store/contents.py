@@ -21,18 +21,10 @@ class StoreDescription:
 
     Attributes
     ----------
-    site : str
-        The site's name.
     encoder : str
         Fingerprint of the key encoder; keys of another encoder cannot be compared with these.
-    key_size : int
-        Numbers in a key.
     image_path : ImagePath
         `PATCHES`: inputs are uint8 images. `FROZEN`: inputs are float32 feature tokens.
-    input_shape : tuple of int
-        Shape of one record's input.
-    exemplar_size : int
-        Numbers in an exemplar token.
     list_length : int
         Neighbours kept for each record: K, and some more so that deletions seldom empty a list.
     guarantee : Guarantee
@@ -56,16 +48,9 @@ class StoreDescription:
 
 @dataclass(frozen=True)
 class Enrolled:
-    """What became of the records that were to be enrolled, as counts.
+    """How many records were added, were known before and left as they were, and were refused.
 
-    Attributes
-    ----------
-    added : int
-        Records that the store holds now.
-    known : int
-        Records that it held before; they are left as they were.
-    refused : int
-        Records that were deleted before, or whose subject was; new consent lets them in.
+    A record is refused if it was deleted before, or its subject was; new consent lets it in.
     """
 
     added: int = 0
@@ -78,14 +63,9 @@ class Enrolled:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What training changes of n entries: offsets and their optimiser state.
+    """What training changes of n entries: (n, E) float32 offsets, and their optimiser state.
 
-    Attributes
-    ----------
-    offsets, first_moments, second_moments : Tensor
-        (n, E) float32.
-    steps : Tensor
-        (n,) int64: optimiser steps that each offset has taken.
+    That is two moments of the same shape, and (n,) int64 optimiser steps that each offset has taken.
     """
 
     offsets: Tensor

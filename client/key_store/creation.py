@@ -7,31 +7,18 @@ from contextlib import closing
 from pathlib import Path
 
 from fedmunkey.client.key_store.contents import StoreDescription
-from fedmunkey.client.key_store.description import check_noise_key, read_identity, write_description
 from fedmunkey.client.key_store.journal import Journal
-from fedmunkey.client.key_store.key_file import KeyFile, key_file_of, make_master_key, master_key_of
+from fedmunkey.client.key_store.record_ciphers import RecordCiphers, cipher_file_of, make_master_key, master_key_of
 from fedmunkey.client.key_store.schema import connect, create_tables, explaining_locks
+from fedmunkey.client.key_store.store_secrets import check_noise_key, read_secrets, write_description
 from fedmunkey.common.errors import KeyStoreError
 
 
 def create_files(path: Path, description: StoreDescription, noise_key: bytes | None, master_key: Path | None) -> None:
-    """Make the SQLite file of an empty store, its master key, key file and journal.
-
-    Parameters
-    ----------
-    path : Path
-        The SQLite file, which must not be there.
-    description, noise_key, master_key
-        As for `KeyStore.create`.
-
-    Raises
-    ------
-    KeyStoreError
-        If a file is there already or cannot be written; nothing that was made is left then.
-    """
+    """Make the SQLite file of an empty store, its master key, key file and journal, as `KeyStore.create` says."""
     check_noise_key(noise_key)
-    keys, journal, master = key_file_of(path), Journal.of(path), master_key or master_key_of(path)
-    for file in (keys, journal.path):
+    ciphers, journal, master = cipher_file_of(path), Journal(path), master_key or master_key_of(path)
+    for file in (ciphers, journal.path):
         if file.exists() and not path.exists():
             raise KeyStoreError(f"{file} is there already, of another store; choose another folder")
     try:
@@ -51,8 +38,8 @@ def create_files(path: Path, description: StoreDescription, noise_key: bytes | N
             key = make_master_key(master)
             write_description(connection, description, noise_key, master_key)
             journal.create()
-            made += [journal.path, keys]
-            KeyFile.create(keys, key, read_identity(connection, path).hashes.key).close()
+            made += [*journal.files, ciphers]
+            RecordCiphers.create(ciphers, key, read_secrets(connection, path).reference_hashes.key).close()
     except BaseException as error:
         for file in made:
             file.unlink(missing_ok=True)

@@ -7,17 +7,17 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
-from fedmunkey.client.key_store.answers import read_acknowledgements
-from fedmunkey.client.key_store.journal import ANSWER, ANSWER_COLUMNS
+from fedmunkey.client.key_store.answers import is_answered, read_answers, write_refusal
+from fedmunkey.client.key_store.database import StoreDatabase
+from fedmunkey.client.key_store.journal import Kept
 from fedmunkey.client.key_store.privacy import PrivacyAccount
-from fedmunkey.client.key_store.refusal import write_refusal
-from fedmunkey.client.key_store.removal import Surroundings, remove
+from fedmunkey.client.key_store.removal import remove
 from fedmunkey.client.key_store.schema import explaining_locks, not_following_references, not_waiting_for_disk, writing
 from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, WholeSite
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.failpoints import Failpoint, hit
-from fedmunkey.common.guarantees import Guarantee
 
 Objection = Callable[[DeletionOrder], str]
 """Says why an order is not to be carried out; empty if it is."""
@@ -26,45 +26,26 @@ _PAUSE_SECONDS = 0.01
 
 
 def apply_orders(
-    connection: sqlite3.Connection, orders: Sequence[DeletionOrder], around: Surroundings, objection: Objection
+    database: StoreDatabase, privacy: PrivacyAccount, orders: Sequence[DeletionOrder], objection: Objection
 ) -> list[Acknowledgement]:
     """Delete what orders name, leave tombstones, destroy the records' keys, and empty the write-ahead log.
 
     All of them are one transaction and wait for the disk together; one for a whole site is a transaction of its own.
-
-    Parameters
-    ----------
-    connection : sqlite3.Connection
-        A key store's connection, outside of a transaction.
-    orders : sequence of DeletionOrder
-        What is to be deleted, in the order of their numbers.
-    around : Surroundings
-        The store's own.
-    objection : callable
-        Asked within the transaction about each order that has no answer yet; one that it objects to is refused.
-
-    Returns
-    -------
-    list of Acknowledgement
-        One for each order: the one that was stored, if it had been answered before.
-
-    Raises
-    ------
-    KeyStoreError
-        If another process keeps the store from being written or the log from being emptied.
+    Returns an answer for each order: the one that was stored, if it had been answered before. Raises `KeyStoreError` if
+    another process keeps the store from being written or the log from being emptied.
     """
     answers: list[Acknowledgement] = []
     for together in _transactions(orders):
-        answers += _apply_together(connection, together, around, objection)
+        answers += _apply_together(database, privacy, together, objection)
     return answers
 
 
-def finish_interrupted(connection: sqlite3.Connection, around: Surroundings) -> None:
+def finish_interrupted(database: StoreDatabase, privacy: PrivacyAccount) -> None:
     """Finish deletions that were committed and then interrupted; raises as `apply_orders` does."""
-    unfinished = connection.execute("SELECT number FROM applied_orders WHERE finished = 0").fetchall()
+    unfinished = database.connection.execute("SELECT number FROM applied_orders WHERE finished = 0").fetchall()
     if unfinished:
         with explaining_locks():
-            _finish(connection, [number for (number,) in unfinished], time.perf_counter(), around)
+            _finish(database, privacy, [number for (number,) in unfinished], time.perf_counter())
 
 
 def _transactions(orders: Sequence[DeletionOrder]) -> Iterator[list[DeletionOrder]]:
@@ -84,30 +65,29 @@ def _transactions(orders: Sequence[DeletionOrder]) -> Iterator[list[DeletionOrde
 
 
 def _apply_together(
-    connection: sqlite3.Connection, orders: Sequence[DeletionOrder], around: Surroundings, objection: Objection
+    database: StoreDatabase, privacy: PrivacyAccount, orders: Sequence[DeletionOrder], objection: Objection
 ) -> list[Acknowledgement]:
-    start = time.perf_counter()
+    connection, start = database.connection, time.perf_counter()
     refused: set[int] = set()
     everything = isinstance(orders[0].request.target, WholeSite)
     with explaining_locks(), not_following_references(connection) if everything else nullcontext():
         with writing(connection):
             for order in orders:
-                if _is_answered(connection, order.number):
+                if is_answered(connection, order.number):
                     continue
                 if reason := objection(order):
                     write_refusal(connection, order, reason)
                     refused.add(order.number)
                     continue
-                remove(connection, order, around)
+                remove(database, privacy, order)
                 hit(Failpoint.APPLY_BEFORE_COMMIT)
         applied = [order.number for order in orders if order.number not in refused]
         _hit_each(Failpoint.APPLY_AFTER_COMMIT, applied)
         if applied:
-            _finish(connection, applied, start, around)
+            _finish(database, privacy, applied, start)
         _hit_each(Failpoint.APPLY_FINISHED, applied)
     numbers = json.dumps([order.number for order in orders])
-    condition = "number IN (SELECT value FROM json_each(?))"
-    return list(read_acknowledgements(connection, around.identity.description, condition, numbers))
+    return read_answers(connection, "number IN (SELECT value FROM json_each(?))", numbers)
 
 
 def _hit_each(point: Failpoint, numbers: Sequence[int]) -> None:
@@ -116,63 +96,65 @@ def _hit_each(point: Failpoint, numbers: Sequence[int]) -> None:
         hit(point)
 
 
-def _finish(connection: sqlite3.Connection, numbers: Sequence[int], start: float, around: Surroundings) -> None:
+def _finish(database: StoreDatabase, privacy: PrivacyAccount, numbers: Sequence[int], start: float) -> None:
     """Destroy keys, empty the log and fix the answers; whoever comes first fixes them, and the others find them so."""
+    connection = database.connection
     chosen = "(SELECT value FROM json_each(:numbers))"
     named = {"numbers": json.dumps(list(numbers))}
     rows = connection.execute(
-        f"SELECT number, records, finished FROM applied_orders WHERE number IN {chosen}",  # noqa: S608 (constants)
+        f"SELECT document, last_training, finished FROM applied_orders WHERE number IN {chosen}",  # noqa: S608 (constants)
         named,
     ).fetchall()
-    doomed = connection.execute(f"SELECT entry FROM doomed_keys WHERE number IN {chosen}", named).fetchall()  # noqa: S608
+    answers = [Acknowledgement.from_json(document) for document, _, _ in rows]
+    doomed = connection.execute(f"SELECT entry FROM doomed_record_keys WHERE number IN {chosen}", named).fetchall()  # noqa: S608
     if doomed:
-        around.keys.destroy(entry for (entry,) in doomed)
-    if any(records for _, records, _ in rows):
+        database.ciphers.destroy(entry for (entry,) in doomed)
+    if any(answer.records for answer in answers):
         _checkpoint(connection)
     _hit_each(Failpoint.APPLY_AFTER_ERASURE, numbers)
-    open_ = [number for number, _, finished in rows if not finished]
-    if not open_:
-        return
     seconds = time.perf_counter() - start
-    query = f"SELECT {', '.join(ANSWER_COLUMNS)} FROM applied_orders WHERE number = ?"  # noqa: S608 (constants)
-    answers = []
-    for number in open_:
-        answer = dict(zip(ANSWER_COLUMNS, connection.execute(query, (number,)).fetchone(), strict=True))
-        answer["record_epsilon"], answer["subject_epsilon"] = _epsilons(connection, number, around.privacy)
-        answers.append({**answer, "seconds": seconds})
+    final = [
+        (answer.number, _final(answer, last_training, seconds, privacy).to_json())
+        for answer, (_, last_training, finished) in zip(answers, rows, strict=True)
+        if not finished
+    ]
+    if not final:
+        return
     # Before the answers can be given: if this fails, on a full disk, they are not, and the orders stay pending.
-    around.journal.add_all(ANSWER, answers)
+    database.journal.add(Kept.ANSWERS, *final)
     with not_waiting_for_disk(connection), writing(connection):
         connection.executemany(
-            "UPDATE applied_orders SET seconds = :seconds, record_epsilon = :record_epsilon, "
-            "subject_epsilon = :subject_epsilon, finished = 1 WHERE number = :number AND finished = 0",
-            answers,
+            "UPDATE applied_orders SET document = ?2, finished = 1 WHERE number = ?1 AND finished = 0",
+            final,
         )
         if doomed:
-            connection.execute(f"DELETE FROM doomed_keys WHERE number IN {chosen}", named)  # noqa: S608 (constants)
+            connection.execute(f"DELETE FROM doomed_record_keys WHERE number IN {chosen}", named)  # noqa: S608 (constants)
 
 
-def _epsilons(
-    connection: sqlite3.Connection, number: int, privacy: PrivacyAccount
-) -> tuple[float, float] | tuple[None, None]:
-    """Return epsilon of a record and of a subject by what had been released when an order was committed.
+def _final(
+    answer: Acknowledgement, last_training: int | None, seconds: float, privacy: PrivacyAccount
+) -> Acknowledgement:
+    """Return an answer as it is given; one that was given before stays.
 
-    What was released later was made without the deleted records.
+    What remains of a record and of a subject is bounded by what had been released when the order was committed: what
+    was released later was made without the deleted records.
     """
-    query = "SELECT guarantee, finished, last_training, subject_records FROM applied_orders WHERE number = ?"
-    guarantee, finished, last_training, size = connection.execute(query, (number,)).fetchone()
-    if finished or guarantee != Guarantee.CERTIFIED:
-        return None, None
-    return privacy.loss(1, last_training).epsilon, privacy.loss(size, last_training).epsilon
+    if last_training is None:
+        return answer
+    if answer.subject_loss is None:
+        return replace(answer, seconds=seconds)
+    return replace(
+        answer,
+        seconds=seconds,
+        record_loss=privacy.loss(1, last_training),
+        subject_loss=privacy.loss(answer.subject_loss.records, last_training),
+    )
 
 
 def _checkpoint(connection: sqlite3.Connection) -> None:
     """Move the write-ahead log into the database, where deleted content is zeroed, and truncate the log.
 
-    Raises
-    ------
-    KeyStoreError
-        If a reader in another process is in the way for longer than the connection waits.
+    Raises `KeyStoreError` if a reader in another process is in the way for longer than the connection waits.
     """
     (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
     deadline = time.monotonic() + patience / 1000
@@ -181,7 +163,3 @@ def _checkpoint(connection: sqlite3.Connection) -> None:
         time.sleep(_PAUSE_SECONDS)
     if busy:
         raise KeyStoreError("another process keeps reading the key store, so its log cannot be emptied; try again")
-
-
-def _is_answered(connection: sqlite3.Connection, number: int) -> bool:
-    return connection.execute("SELECT 1 FROM applied_orders WHERE number = ?", (number,)).fetchone() is not None

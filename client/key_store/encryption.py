@@ -18,29 +18,14 @@ OVERHEAD = _NONCE_BYTES + 16
 def seal(key: bytes, table: str, entry: int, content: bytes) -> bytes:
     """Encrypt a content of an entry: a random nonce, the ciphertext, the tag.
 
-    Parameters
-    ----------
-    key : bytes
-        The record's 32 bytes.
-    table : str
-        Where the content is kept.
-    entry : int
-        Whose it is; at another place it cannot be decrypted.
-    content : bytes
-        What is encrypted.
+    `key` is the record's 32 bytes. The table and entry say where the content is kept: elsewhere it cannot be decrypted.
     """
     nonce = os.urandom(_NONCE_BYTES)
     return nonce + AESGCM(key).encrypt(nonce, content, _place(table, entry))
 
 
 def unseal(key: bytes, table: str, entry: int, sealed: bytes) -> bytes:
-    """Decrypt what `seal` made.
-
-    Raises
-    ------
-    KeyStoreError
-        If it was changed, or is of another place or key.
-    """
+    """Decrypt what `seal` made; raises `KeyStoreError` if it was changed, or is of another place or key."""
     try:
         return AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _place(table, entry))
     except (InvalidTag, ValueError):
@@ -49,16 +34,17 @@ def unseal(key: bytes, table: str, entry: int, sealed: bytes) -> bytes:
         ) from None
 
 
-def seal_identity(key: bytes, entry: int, record_id: str, subject_id: str) -> bytes:
+def seal_ids(key: bytes, entry: int, record_id: str, subject_id: str) -> bytes:
     """Encrypt a record's and its subject's id."""
-    return seal(key, "identities", entry, json.dumps([record_id, subject_id]).encode())
+    return seal(key, "ids", entry, json.dumps([record_id, subject_id]).encode())
 
 
-def unseal_identity(key: bytes, entry: int, sealed: bytes) -> tuple[str, str]:
+def unseal_ids(key: bytes, entry: int, sealed: bytes) -> tuple[str, str]:
     """Return the record's and the subject's id; raises as `unseal`."""
-    record_id, subject_id = json.loads(unseal(key, "identities", entry, sealed))
+    record_id, subject_id = json.loads(unseal(key, "ids", entry, sealed))
     return record_id, subject_id
 
 
 def _place(table: str, entry: int) -> bytes:
-    return table.encode() + entry.to_bytes(8, "little")
+    # What the ids are bound to has the table's first name, for those that were encrypted then.
+    return (b"identities" if table == "ids" else table.encode()) + entry.to_bytes(8, "little")

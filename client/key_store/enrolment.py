@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.client.key_store.contents import Enrolled, StoreDescription, Tokens
-from fedmunkey.client.key_store.description import Identity
-from fedmunkey.client.key_store.encryption import OVERHEAD, seal, seal_identity
-from fedmunkey.client.key_store.identities import ReferenceHashes
+from fedmunkey.client.key_store.encryption import OVERHEAD, seal, seal_ids
 from fedmunkey.client.key_store.influence import lift
-from fedmunkey.client.key_store.key_file import KEY_BYTES, KeyFile
+from fedmunkey.client.key_store.record_ciphers import KEY_BYTES, RecordCiphers
+from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
+from fedmunkey.client.key_store.store_secrets import StoreSecrets
 from fedmunkey.common.guarantees import Influence
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import ImagePath
@@ -27,18 +27,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arrivals:
-    """Records that are to be enrolled, with all that the store keeps of them.
+    """n records that are to be enrolled, with all that the store keeps of them.
 
-    Attributes
-    ----------
-    records : Dataset
-        The n records.
-    references, subjects : list of bytes
-        The n references of the records and of their subjects.
-    keys : ndarray
-        (n, key_size) float32.
-    inputs : ndarray
-        (n, *input_shape).
+    That is their references and their subjects', (n, key_size) float32 keys and (n, *input_shape) inputs.
     """
 
     records: Dataset
@@ -64,14 +55,14 @@ class Arrivals:
 
 def add_records(
     connection: sqlite3.Connection,
-    identity: Identity,
-    keys: KeyFile,
+    own: StoreSecrets,
+    ciphers: RecordCiphers,
     arrivals: Arrivals,
     new_consent: frozenset[str],
 ) -> Enrolled:
     """Add records, within the caller's transaction; `new_consent` lets records in that were deleted, by their ids."""
     known = refused = 0
-    hashes, next_entry = identity.hashes, _last_entry(connection) + 1
+    hashes, next_entry = own.reference_hashes, _last_entry(connection) + 1
     made: dict[int, bytes] = {}
     for row, (reference, subject) in enumerate(zip(arrivals.references, arrivals.subjects, strict=True)):
         image = hashes.image(arrivals.records.images[row])
@@ -85,10 +76,10 @@ def add_records(
         else:
             entry = next_entry + len(made)
             made[entry] = secrets.token_bytes(KEY_BYTES)
-            _insert(connection, identity, arrivals, row, entry, made[entry], image)
+            _insert(connection, own, arrivals, row, entry, made[entry], image)
     # Before the rows are committed: a key without a record is of no use to anybody, and the next record's replaces it.
     if made:
-        keys.add(made)
+        ciphers.add(made)
     return Enrolled(len(made), known, refused)
 
 
@@ -117,14 +108,14 @@ def has_tombstone(connection: sqlite3.Connection, hash_: bytes) -> bool:
 
 def _insert(
     connection: sqlite3.Connection,
-    identity: Identity,
+    own: StoreSecrets,
     arrivals: Arrivals,
     row: int,
     entry: int,
     key: bytes,
     image_hash: bytes,
 ) -> None:
-    records, hashes = arrivals.records, identity.hashes
+    records, hashes = arrivals.records, own.reference_hashes
     split = str(records.splits[row])
     record_hash = hashes.record(arrivals.references[row])
     # The weights that left the site while it was here before, under this id or another, are still out there.
@@ -145,8 +136,8 @@ def _insert(
     )
     contents = {"keys": arrivals.keys[row].tobytes(), "inputs": arrivals.inputs[row].tobytes()}
     sealed = {table: seal(key, table, entry, content) for table, content in contents.items()}
-    sealed["identities"] = seal_identity(key, entry, str(records.record_ids[row]), str(records.subject_ids[row]))
+    sealed["ids"] = seal_ids(key, entry, str(records.record_ids[row]), str(records.subject_ids[row]))
     if split == Split.TRAIN:
-        sealed["tokens"] = bytes(Tokens.packed_size(identity.description.exemplar_size) + OVERHEAD)
+        sealed["tokens"] = bytes(Tokens.packed_size(own.description.exemplar_size) + OVERHEAD)
     for table, content in sealed.items():
         connection.execute(f"INSERT INTO {table} (entry, content) VALUES (?, ?)", (entry, content))  # noqa: S608

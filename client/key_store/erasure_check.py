@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmunkey.client.key_store.key_file import KeyFile
+from fedmunkey.client.key_store.database import StoreDatabase
 from fedmunkey.client.key_store.residue import MOST_FINGERPRINTED, Found, search_file
 from fedmunkey.client.key_store.schema import CONTENTS
+from fedmunkey.common.deletion import Acknowledgement
 from fedmunkey.common.errors import KeyStoreError
 
 _MOST_FOUND = 100
@@ -23,18 +23,14 @@ class ErasureCheck:
 
     Attributes
     ----------
-    order : int
-        The deletion order.
-    records, sampled : int
-        Records that it deleted, and of how many of them bytes were looked for.
+    sampled : int
+        Of how many of the deleted records bytes were looked for.
     windows, remembered : int
         16-byte windows of the deleted contents, and how many of them were looked for.
     files, size : int
         Files that were read, and their bytes.
     found : tuple of Found
         Bytes of deleted contents, at most 100 of them.
-    unread : tuple of Path
-        Files that could not be read.
     faults : tuple of str
         What is wrong in the store's structure.
     """
@@ -57,40 +53,23 @@ class ErasureCheck:
 
 
 def check_erasure(
-    connection: sqlite3.Connection,
-    keys: KeyFile,
-    hash_key: bytes,
-    number: int,
-    folders: Iterable[Path],
-    progress: Callable[[int], None] | None = None,
+    database: StoreDatabase, number: int, folders: Iterable[Path], progress: Callable[[int], None] | None = None
 ) -> ErasureCheck:
     """Search all files under some folders for the bytes of what an order deleted.
 
-    Parameters
-    ----------
-    connection, keys, hash_key
-        The key store's own.
-    number : int
-        The order.
-    folders : iterable of Path
-        Where to look; links are not followed.
-    progress : callable, optional
-        Called with the bytes finished since the last call.
-
-    Raises
-    ------
-    KeyStoreError
-        If the site has not applied the order.
+    Links are not followed. `progress` is called with the bytes finished since the last call. Raises `KeyStoreError` if
+    the site has not applied the order.
     """
-    row = connection.execute(
-        "SELECT records, finished, content, windows FROM applied_orders LEFT JOIN fingerprints USING (number) "
+    row = database.connection.execute(
+        "SELECT document, finished, content, windows FROM applied_orders LEFT JOIN fingerprints USING (number) "
         "WHERE number = ?",
         (number,),
     ).fetchone()
     if row is None:
         raise KeyStoreError(f"this site has not applied an order {number}; munkey-client status lists those it has")
-    records, finished, remembered, windows = row
-    faults = tuple(_faults(connection, keys))
+    document, finished, remembered, windows = row
+    records = Acknowledgement.from_json(document).records
+    faults = tuple(_faults(database))
     if not finished:
         faults += ("the deletion was interrupted and is not finished; run munkey-client catch-up",)
     files, size = 0, 0
@@ -98,7 +77,7 @@ def check_erasure(
     unread: list[Path] = []
     for path in sorted(set(_files(folders))):
         try:
-            found += search_file(path, hash_key, remembered or b"")
+            found += search_file(path, database.reference_hashes.key, remembered or b"")
             length = path.stat().st_size
         except FileNotFoundError:
             continue
@@ -122,10 +101,11 @@ def check_erasure(
     )
 
 
-def _faults(connection: sqlite3.Connection, keys: KeyFile) -> Iterator[str]:
+def _faults(database: StoreDatabase) -> Iterator[str]:
     """Say what of the store belongs to no record: a key, or a content that is not zeros."""
+    connection = database.connection
     records = {entry for (entry,) in connection.execute("SELECT entry FROM records")}
-    held = set(keys.held().tolist())
+    held = set(database.ciphers.held().tolist())
     if orphans := len(held - records):
         yield f"{orphans} record keys of records that are not there"
     if lost := len(records - held):

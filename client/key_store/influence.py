@@ -66,15 +66,7 @@ def count_influences(connection: sqlite3.Connection) -> dict[Influence, int]:
 
 
 def count_largest_subject(connection: sqlite3.Connection, subjects: Iterable[bytes] | None = None) -> int:
-    """Return the most records that training uses, or has used, of one subject.
-
-    Parameters
-    ----------
-    connection : sqlite3.Connection
-        A key store's connection.
-    subjects : iterable of bytes, optional
-        The subjects' hashes; all by default.
-    """
+    """Return the most records that training uses, or has used, of one of some subjects by hash, or of any."""
     trained = "SELECT count(*) AS trained FROM records WHERE (split = 'train' OR influence <> 'none')"
     if subjects is None:
         query = f"SELECT max(trained) FROM ({trained} GROUP BY subject_hash)"  # noqa: S608 (constants)

@@ -1,115 +1,217 @@
-"""What a site must not forget even if its key store goes back to a backup: one JSON object a line, only ever added to.
+"""What a site must not forget even if its key store goes back to a backup: one SQLite file beside the store.
 
-It lies beside the store and holds no identity: the answers to deletion orders, what training has spent of the patients'
-privacy, what shared weights may hold of records, and when backups were taken.
+It holds no id: the answers to deletion orders and their receipts, what the site has seen of the coordinator's log, what
+training has spent of the patients' privacy, what shared weights may hold of records, and when backups were taken. A row
+is on the disk before what it is about counts; rows are only ever added, and of two the first stays.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import secrets
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
-from fedmunkey.client.key_store.new_file import make_file, write_all
+from fedmunkey.client.key_store.schema import cannot_be_used, connect, not_waiting_for_disk, transaction
 from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.private_files import locked_folder, sync_folder
 
-ANSWER, TRAINING, TAKEN_BACK, INFLUENCE, BACKUP = "answer", "training", "taken back", "influence", "backup"
-
-ANSWER_COLUMNS = (
-    "number",
-    "request_id",
-    "state",
-    "records",
-    "entries",
-    "guarantee",
-    "seconds",
-    "reason",
-    "last_training",
-    "subject_records",
-    "record_epsilon",
-    "subject_epsilon",
-)
-"""What is kept of an answer, and a restored store gives again."""
-
-TRAINING_COLUMNS = ("id", "round", "steps", "sampling_rate", "noise_multiplier")
-"""What is kept of a training that was released."""
-
-Line = Mapping[str, str | int | float | None]
+Row = Sequence[Any]
 
 
-@dataclass(frozen=True)
+class Kept(StrEnum):
+    """The tables that a store adds to; those of receipts and of the log are `client.receipts`'."""
+
+    ANSWERS = "answers"
+    TRAININGS = "trainings"
+    TAKEN_BACK = "trainings_taken_back"
+    INFLUENCES = "influences"
+    BACKUPS = "backups"
+
+
+_TABLES = """
+-- `document`: what `Acknowledgement.to_json` gives.
+CREATE TABLE answers (number INTEGER PRIMARY KEY, document TEXT NOT NULL) STRICT;
+
+-- `receipt` never changes: an order has one receipt. `included`: the coordinator has shown that it is in the log.
+CREATE TABLE receipts (
+    number INTEGER PRIMARY KEY,
+    receipt BLOB NOT NULL,
+    included INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX receipts_to_prove ON receipts (number) WHERE included = 0;
+
+-- The last head of the log that was checked, whole.
+CREATE TABLE head (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    size INTEGER NOT NULL,
+    root BLOB NOT NULL,
+    envelope BLOB NOT NULL
+) STRICT;
+
+-- What the coordinator has shown that cannot be true; rows are never removed by a program.
+CREATE TABLE alarms (
+    id INTEGER PRIMARY KEY,
+    fault TEXT NOT NULL UNIQUE,
+    first_seen TEXT NOT NULL,
+    last_seen TEXT NOT NULL,
+    envelope BLOB NOT NULL
+) STRICT;
+
+-- Training with noise that was released, and the numbers of that whose weights were not sent after all.
+CREATE TABLE trainings (
+    id INTEGER PRIMARY KEY,
+    round INTEGER NOT NULL,
+    steps INTEGER NOT NULL,
+    sampling_rate REAL NOT NULL,
+    noise_multiplier REAL NOT NULL
+) STRICT;
+CREATE TABLE trainings_taken_back (id INTEGER PRIMARY KEY) STRICT;
+
+-- What shared weights that left may hold, of all training records or of those with permanent consent.
+CREATE TABLE influences (
+    influence TEXT NOT NULL,
+    permanent_only INTEGER NOT NULL,
+    PRIMARY KEY (influence, permanent_only)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE backups (at TEXT NOT NULL, last_order INTEGER NOT NULL) STRICT;
+"""
+
+
 class Journal:
-    """The journal beside a key store.
+    """The journal of a store, by the store's path; several processes may have it open.
 
-    Attributes
-    ----------
-    path : Path
-        Its file.
+    Whoever adds to a journal that is lost fails: it is never made anew here, where nobody would notice.
     """
 
-    path: Path
+    def __init__(self, store: Path) -> None:
+        self.path = store.with_suffix(".journal")
+        self._opened: tuple[tuple[int, int], sqlite3.Connection] | None = None
 
-    @classmethod
-    def of(cls, store: Path) -> Journal:
-        """Return the journal of a store by the store's path."""
-        return cls(store.with_suffix(".journal"))
+    def create(self, rows: Mapping[Kept, Sequence[Row]] | None = None) -> None:
+        """Make the file with some rows, complete or not at all.
 
-    def create(self, lines: Iterable[Line] = ()) -> None:
-        """Make the file with some lines, complete or not at all.
-
-        Raises
-        ------
-        FileExistsError
-            If there is one.
-        KeyStoreError
-            If it cannot be written.
+        Raises `FileExistsError` if there is one, and `KeyStoreError` if it cannot be written.
         """
-        make_file(self.path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        with self._made(rows or {}) as made, locked_folder(self.path.parent):
+            if not self.path.exists():
+                # Of a journal that is lost; SQLite would take it for this one's.
+                for file in self.files[1:]:
+                    file.unlink(missing_ok=True)
+            os.link(made, self.path)
 
-    def add(self, kind: str, values: Line) -> None:
-        """Add a line and bring it to the disk; raises as `add_all` does."""
-        self.add_all(kind, [values])
+    def replace(self, rows: Mapping[Kept, Sequence[Row]]) -> None:
+        """Put a journal with some rows in the place of the file that is there; raises `KeyStoreError` as `create`."""
+        with self._made(rows) as made:
+            made.replace(self.path)
 
-    def add_all(self, kind: str, lines: Iterable[Line]) -> None:
-        """Add lines and bring them to the disk together.
+    def add(self, kind: Kept, *rows: Row) -> None:
+        """Add rows and bring them to the disk together; raises `KeyStoreError` as `writing`."""
+        with self.writing() as connection:
+            _insert(connection, kind, rows)
 
-        Raises
-        ------
-        KeyStoreError
-            If there is no file or it cannot be written; it is never made anew here, where nobody would notice.
+    @contextmanager
+    def writing(self, *, waiting: bool = True) -> Iterator[sqlite3.Connection]:
+        """Open a write transaction that is on the disk when it ends, unless nobody waits for that.
+
+        Raises `KeyStoreError` if there is no file or it cannot be written.
         """
-        content = "".join(json.dumps({"kind": kind, **values}) + "\n" for values in lines)
+        connection = self._connect()
+        patience = nullcontext() if waiting else not_waiting_for_disk(connection)
+        with self._explaining(), patience, transaction(connection):
+            yield connection
+
+    def read(self, kind: Kept) -> list[tuple[Any, ...]]:
+        """Return the rows of one kind, oldest first."""
+        return self.query(f"SELECT * FROM {kind} ORDER BY 1")  # noqa: S608 (a table's name)
+
+    def query(self, query: str, values: Row = ()) -> list[tuple[Any, ...]]:
+        """Return the rows that a query finds; raises `KeyStoreError` if there is no file or it cannot be read."""
+        connection = self._connect()
+        with self._explaining():
+            return connection.execute(query, values).fetchall()
+
+    def is_damaged(self) -> bool:
+        """Return whether there is a file that is no journal; one that its surroundings keep from being read may be."""
+        if not self.path.exists():
+            return False
         try:
-            file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-            try:
-                # A line that was cut off by a crash must not swallow the first of these; empty lines do not count.
-                write_all(file, b"\n" + content.encode())
-                os.fsync(file)
-            finally:
-                os.close(file)
+            with closing(connect(self.path)) as connection:
+                for kind in Kept:
+                    connection.execute(f"SELECT count(*) FROM {kind}")  # noqa: S608 (a table's name)
+        except sqlite3.DatabaseError as error:
+            return not cannot_be_used(error)
+        return False
+
+    def close(self) -> None:
+        """Close the file; it is opened again by whatever needs it."""
+        if self._opened is not None:
+            self._opened[1].close()
+            self._opened = None
+
+    def _connect(self) -> sqlite3.Connection:
+        """Return a connection to the file that is there, even if another has taken its place meanwhile."""
+        with self._explaining():
+            found = self.path.stat()
+            place = (found.st_dev, found.st_ino)
+            if self._opened is None or self._opened[0] != place:
+                self.close()
+                self._opened = place, connect(self.path)
+            return self._opened[1]
+
+    @contextmanager
+    def _made(self, rows: Mapping[Kept, Sequence[Row]]) -> Iterator[Path]:
+        """Give a journal beside the one that it shall become."""
+        made = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
+        try:
+            with self._explaining():
+                made.touch(0o600, exist_ok=False)
+                with closing(connect(made)) as connection:
+                    connection.executescript(f"BEGIN; {_TABLES} COMMIT;")
+                    with transaction(connection):
+                        for kind, of_kind in rows.items():
+                            _insert(connection, kind, of_kind)
+                yield made
+                sync_folder(self.path.parent)
+        finally:
+            for suffix in ("", "-wal", "-shm"):
+                made.with_name(made.name + suffix).unlink(missing_ok=True)
+
+    @property
+    def files(self) -> list[Path]:
+        """The journal's file, and those that SQLite may keep beside it."""
+        return [self.path.with_name(self.path.name + suffix) for suffix in ("", "-wal", "-shm")]
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
+        except FileExistsError:
+            raise
         except FileNotFoundError:
             raise KeyStoreError(
                 f"the journal {self.path} is missing; put it back, or stop every process of the site and run "
                 "munkey-client status, which writes it again from the key store"
             ) from None
-        except OSError as error:
+        except (OSError, sqlite3.DatabaseError) as error:
+            if isinstance(error, OSError) or cannot_be_used(error):
+                reason = error.strerror if isinstance(error, OSError) else error
+                raise KeyStoreError(
+                    f"the journal {self.path} cannot be written ({reason}); check its permissions and the free space "
+                    "on its disk"
+                ) from None
             raise KeyStoreError(
-                f"the journal {self.path} cannot be written ({error.strerror}); check its permissions and the free "
-                "space on its disk"
+                f"the journal {self.path} is damaged ({error}); put it back from its disk's mirror, or move it away: "
+                "it is then written again from the key store"
             ) from None
 
-    def read(self, kind: str) -> list[Line]:
-        """Return the lines of one kind, oldest first; a line that a crash cut off does not count."""
-        if not self.path.exists():
-            return []
-        found = []
-        for text in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                line = json.loads(text) if text else {}
-            except ValueError:
-                continue
-            if line.get("kind") == kind:
-                found.append(line)
-        return found
+
+def _insert(connection: sqlite3.Connection, kind: Kept, rows: Sequence[Row]) -> None:
+    for row in rows:
+        marks = ", ".join("?" for _ in row)
+        connection.execute(f"INSERT OR IGNORE INTO {kind} VALUES ({marks})", row)  # noqa: S608 (a table's name)

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
-from fedmunkey.client.key_store.description import Identity, read_identity
-from fedmunkey.client.key_store.journal import (
-    ANSWER,
-    ANSWER_COLUMNS,
-    INFLUENCE,
-    TRAINING,
-    TRAINING_COLUMNS,
-    Journal,
-    Line,
-)
+from fedmunkey.client.key_store.journal import Journal, Kept, Row
+from fedmunkey.client.key_store.store_secrets import StoreSecrets, read_secrets
+from fedmunkey.client.key_store.taking_over import open_store, take_over_journal
 from fedmunkey.common.deletion import SiteState
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.guarantees import Guarantee, Influence
 
 logger = logging.getLogger(__name__)
-
-_KEYS = {ANSWER: "number", TRAINING: "id"}
-"""What tells the lines of a kind apart."""
 
 _WITHOUT = (
     "put it back from its disk's mirror, or restore with --without-journal, which counts the whole privacy budget as "
@@ -36,10 +25,7 @@ _WITHOUT = (
 def write_again(connection: sqlite3.Connection, journal: Journal) -> None:
     """Write a missing journal from the store that it lies beside, which knows the same unless it is a backup.
 
-    Raises
-    ------
-    KeyStoreError
-        If it cannot be written.
+    Receipts and what was seen of the log are lost. Raises `KeyStoreError` if the journal cannot be written.
     """
     # Another process may be as quick.
     with suppress(FileExistsError):
@@ -47,94 +33,80 @@ def write_again(connection: sqlite3.Connection, journal: Journal) -> None:
         logger.warning("the journal %s was missing; it was written again from the key store", journal.path)
 
 
-def find_journal(backup: sqlite3.Connection, identity: Identity, store: Path) -> Journal:
-    """Return the journal beside a store that a backup is to replace, having checked that it is whole.
+def find_journal(backup: sqlite3.Connection, own: StoreSecrets, store: Path) -> Journal:
+    """Return the journal beside a store that a backup, with its own secrets, is to replace.
 
-    Parameters
-    ----------
-    backup : sqlite3.Connection
-        The backup.
-    identity : Identity
-        The backup's.
-    store : Path
-        The store's file. If its journal is missing, it is written again from the store, where that can be read.
-
-    Raises
-    ------
-    KeyStoreError
-        If there is none, or it lacks what the backup knows.
+    If it is missing, it is written again from the store, where that can be read. Raises `KeyStoreError` if there is
+    none, or it lacks what the backup knows.
     """
-    journal = Journal.of(store)
+    journal = Journal(store)
+    take_over_journal(journal, own.description)
     if not journal.path.exists() and store.exists():
-        with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as live:
-            if read_identity(live, store).hashes == identity.hashes:
+        with suppress(sqlite3.DatabaseError), closing(open_store(store)) as live:
+            if read_secrets(live, store).reference_hashes == own.reference_hashes:
                 write_again(live, journal)
     if not journal.path.exists():
         raise KeyStoreError(
             f"the journal {journal.path} is missing, and with it what was spent of the patients' privacy since the "
             f"backup; {_WITHOUT}"
         )
-    if lost := _lost(backup, journal):
-        first = lost[0]
+    lost = [(kind.removesuffix("s"), int(row[0])) for kind, rows in _lost(backup, journal).items() for row in rows]
+    if lost:
+        kind, number = lost[0]
         raise KeyStoreError(
             f"the journal {journal.path} is not whole: the backup knows {len(lost)} lines that it lacks "
-            f"({first['kind']} {first[_KEYS[str(first['kind'])]]} is the first); {_WITHOUT}"
+            f"({kind} {number} is the first); {_WITHOUT}"
         )
     return journal
 
 
-def assume_the_worst(backup: sqlite3.Connection, identity: Identity, store: Path) -> Journal:
+def assume_the_worst(backup: sqlite3.Connection, own: StoreSecrets, store: Path) -> Journal:
     """Begin a new journal, or go on with an incomplete one, that claims nothing for the records of a backup.
 
-    Raises
-    ------
-    KeyStoreError
-        If the journal is there and whole, so that nothing needs to be assumed, or cannot be written.
+    One that is damaged is put aside. Raises `KeyStoreError` if the journal is there and whole, so that nothing needs to
+    be assumed, or cannot be written.
     """
-    journal = Journal.of(store)
+    journal = Journal(store)
     try:
-        find_journal(backup, identity, store)
+        find_journal(backup, own, store)
     except KeyStoreError:
+        if journal.is_damaged():
+            for file in journal.files:
+                with suppress(FileNotFoundError):
+                    file.rename(file.with_name(file.name + ".damaged"))
         with suppress(FileExistsError):
             journal.create()
-        for line in _lost(backup, journal):
-            journal.add(str(line["kind"]), line)
+        for kind, rows in _lost(backup, journal).items():
+            journal.add(kind, *rows)
     else:
         raise KeyStoreError(f"the journal {journal.path} is whole; leave --without-journal out")
-    journal.add(INFLUENCE, {"influence": Influence.UNBOUNDED.value, "permanent_only": 0})
-    if identity.description.guarantee is Guarantee.CERTIFIED:
+    journal.add(Kept.INFLUENCES, (Influence.UNBOUNDED.value, 0))
+    if own.description.guarantee is Guarantee.CERTIFIED:
         (last,) = backup.execute("SELECT coalesce(max(id), 0) FROM noisy_training").fetchone()
-        last = max([last, *(int(str(line["id"])) for line in journal.read(TRAINING))])
+        last = max([last, *(row[0] for row in journal.read(Kept.TRAININGS))])
         # A step without noise: from here on no epsilon bounds what was told.
-        journal.add(TRAINING, dict(zip(TRAINING_COLUMNS, (last + 1, 0, 1, 1.0, 0.0), strict=True)))
+        journal.add(Kept.TRAININGS, (last + 1, 0, 1, 1.0, 0.0))
     return journal
 
 
-def _lost(backup: sqlite3.Connection, journal: Journal) -> list[Line]:
-    """Return the lines that a backup knows and a journal lacks."""
-    kept = {(kind, line[key]) for kind, key in _KEYS.items() for line in journal.read(kind)}
-    return [
-        line
-        for line in _known(backup)
-        if (key := _KEYS.get(str(line["kind"]))) is not None and (line["kind"], line[key]) not in kept
-    ]
+def _lost(backup: sqlite3.Connection, journal: Journal) -> dict[Kept, list[Row]]:
+    """Return the rows that a backup knows and a journal lacks, by their numbers."""
+    lost = {}
+    for kind in (Kept.ANSWERS, Kept.TRAININGS):
+        kept = {row[0] for row in journal.read(kind)}
+        lost[kind] = [row for row in _known(backup)[kind] if row[0] not in kept]
+    return lost
 
 
-def _known(connection: sqlite3.Connection) -> Iterator[Line]:
-    """Yield the lines of a journal that a store can tell."""
-    columns = ", ".join(ANSWER_COLUMNS)
-    answers = (
-        f"SELECT {columns} FROM applied_orders WHERE finished = 1 AND state <> '{SiteState.REFUSED}' "  # noqa: S608
-        f"UNION SELECT {columns} FROM remembered_answers ORDER BY number"
-    )
-    for row in connection.execute(answers).fetchall():
-        yield {"kind": ANSWER, **dict(zip(ANSWER_COLUMNS, row, strict=True))}
-    trainings = f"SELECT {', '.join(TRAINING_COLUMNS)} FROM noisy_training WHERE released = 1 ORDER BY id"  # noqa: S608
-    for row in connection.execute(trainings).fetchall():
-        yield {"kind": TRAINING, **dict(zip(TRAINING_COLUMNS, row, strict=True))}
-    influences = (
-        "SELECT influence, min(consent = 'permanent') FROM records WHERE split = 'train' AND influence <> 'none' "
-        "GROUP BY influence"
-    )
-    for influence, permanent_only in connection.execute(influences).fetchall():
-        yield {"kind": INFLUENCE, "influence": influence, "permanent_only": permanent_only}
+def _known(connection: sqlite3.Connection) -> dict[Kept, list[Row]]:
+    """Return the rows of a journal that a store can tell."""
+    queries = {
+        Kept.ANSWERS: "SELECT number, document FROM applied_orders "  # noqa: S608 (constants)
+        f"WHERE finished = 1 AND json_extract(document, '$.state') <> '{SiteState.REFUSED}' "
+        "UNION SELECT number, document FROM remembered_answers ORDER BY number",
+        Kept.TRAININGS: "SELECT id, round, steps, sampling_rate, noise_multiplier FROM noisy_training "
+        "WHERE released = 1 ORDER BY id",
+        Kept.INFLUENCES: "SELECT influence, min(consent = 'permanent') FROM records "
+        "WHERE split = 'train' AND influence <> 'none' GROUP BY influence",
+    }
+    return {kind: connection.execute(query).fetchall() for kind, query in queries.items()}

@@ -42,10 +42,7 @@ def write_lists(
 ) -> None:
     """Replace the neighbour lists of some entries, given as positions in `bank`, within the caller's transaction.
 
-    Raises
-    ------
-    BankChanged
-        If one of the entries, or of their neighbours, is not there.
+    Raises `BankChanged` if one of the entries, or of their neighbours, is not there.
     """
     from fedmunkey.common.neighbours import NONE
 

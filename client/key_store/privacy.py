@@ -8,13 +8,12 @@ nothing. Whoever begins takes over: a training that is still under way elsewhere
 from __future__ import annotations
 
 import math
-import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import astuple
 
-from fedmunkey.client.key_store.contents import StoreDescription
-from fedmunkey.client.key_store.journal import TAKEN_BACK, TRAINING, TRAINING_COLUMNS, Journal
+from fedmunkey.client.key_store.database import StoreDatabase
+from fedmunkey.client.key_store.journal import Kept
 from fedmunkey.client.key_store.schema import not_waiting_for_disk, writing
 from fedmunkey.common.errors import BankChanged, KeyStoreError, PrivacyBudgetSpent
 from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
@@ -32,31 +31,21 @@ def _epsilon_of(spent: Sequence[NoisySteps], delta: float, records: int = 1) -> 
 
 
 class PrivacyAccount:
-    """The account of one key store.
+    """The account of one key store; the journal has it too, for a backup that is restored must not forget it."""
 
-    Parameters
-    ----------
-    connection : sqlite3.Connection
-        A key store's connection.
-    description : StoreDescription
-        The store's own: what was promised.
-    journal : Journal
-        The store's own: a backup that is restored must not forget what was spent since.
-    """
-
-    def __init__(self, connection: sqlite3.Connection, description: StoreDescription, journal: Journal) -> None:
-        self._connection = connection
-        self._description = description
-        self._journal = journal
+    def __init__(self, database: StoreDatabase) -> None:
+        self._database = database
+        self._connection = database.connection
+        self._description = database.description
 
     def begin(self, training: NoisySteps, round_number: int) -> int:
-        """Enter a training that is about to begin, and return its number.
+        """Enter a training that is about to begin, and return its number for `HeldRecords.write_tokens`.
 
-        Raises
-        ------
-        PrivacyBudgetSpent
-            If with it a record's privacy loss would exceed what the site has promised; nothing is written.
+        Trainings that were begun before and not released are struck out: whoever began them was stopped before
+        anything left the site, or is overtaken and cannot release. Raises `PrivacyBudgetSpent`, having written nothing,
+        if with it a record's privacy loss would exceed what the site has promised.
         """
+        self._database.check_caught_up()
         while True:
             last = self.last_training
             epsilon = self._check_budget(training, last)
@@ -67,10 +56,7 @@ class PrivacyAccount:
     def release(self, number: int) -> None:
         """Count a training that was begun as spent, within the caller's transaction.
 
-        Raises
-        ------
-        BankChanged
-            If another training was begun meanwhile, or this one has been released before.
+        Raises `BankChanged` if another training was begun meanwhile, or this one has been released before.
         """
         update = "UPDATE noisy_training SET released = 1 WHERE id = ? AND released = 0"
         if not self._connection.execute(update, (number,)).rowcount:
@@ -78,22 +64,18 @@ class PrivacyAccount:
         query = "SELECT id, round, steps, sampling_rate, noise_multiplier FROM noisy_training WHERE id = ?"
         row = self._connection.execute(query, (number,)).fetchone()
         # Before the commit after which weights may leave: what is spent may be counted too often, never too seldom.
-        self._journal.add(TRAINING, dict(zip(TRAINING_COLUMNS, row, strict=True)))
+        self._database.journal.add(Kept.TRAININGS, row)
 
     def take_back(self, number: int) -> None:
         """Strike out a training that was released and whose weights will not be sent, by whoever was to send them.
 
-        Answers that were given meanwhile have counted it, which is more than was told.
-
-        Raises
-        ------
-        KeyStoreError
-            If that cannot be written; the training stays counted.
+        Answers that were given meanwhile have counted it, which is more than was told. Raises `KeyStoreError` if that
+        cannot be written; the training stays counted then.
         """
         with writing(self._connection):
             self._connection.execute("DELETE FROM noisy_training WHERE id = ?", (number,))
             self._connection.execute("DELETE FROM privacy_losses WHERE last_training >= ?", (number,))
-            self._journal.add(TAKEN_BACK, {"id": number})
+            self._database.journal.add(Kept.TAKEN_BACK, (number,))
 
     @property
     def last_training(self) -> int:

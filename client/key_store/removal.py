@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from fedmunkey.client.key_store.answers import write_answer
 from fedmunkey.client.key_store.contents import StoreDescription
-from fedmunkey.client.key_store.description import Identity
+from fedmunkey.client.key_store.database import StoreDatabase
 from fedmunkey.client.key_store.encryption import unseal
-from fedmunkey.client.key_store.identities import ReferenceHashes
 from fedmunkey.client.key_store.influence import bury, count_largest_subject, recall
-from fedmunkey.client.key_store.journal import ANSWER_COLUMNS, Journal
-from fedmunkey.client.key_store.key_file import KeyFile
 from fedmunkey.client.key_store.privacy import PrivacyAccount
+from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
 from fedmunkey.client.key_store.residue import MOST_FINGERPRINTED, Residue, fingerprint, spread
 from fedmunkey.client.key_store.schema import CONTENTS
-from fedmunkey.common.deletion import DeletionOrder, Records, SiteState, Subject, Target, WholeSite
-from fedmunkey.common.guarantees import Guarantee, Influence
+from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, Records, SiteState, Subject, Target, WholeSite
+from fedmunkey.common.guarantees import Guarantee, Influence, PrivacyLoss
 
-_SEALED = {
-    "keys": Residue.SEALED_KEY,
-    "inputs": Residue.SEALED_INPUT,
-    "tokens": Residue.SEALED_TOKEN,
-    "identities": Residue.SEALED_IDENTITY,
+_RESIDUES = {
+    "keys": (Residue.KEY, Residue.SEALED_KEY),
+    "inputs": (Residue.INPUT, Residue.SEALED_INPUT),
+    "tokens": (Residue.TOKEN, Residue.SEALED_TOKEN),
+    "ids": (Residue.IDS, Residue.SEALED_IDS),
 }
-_CLEAR = {
-    "keys": Residue.KEY,
-    "inputs": Residue.INPUT,
-    "tokens": Residue.TOKEN,
-    "identities": Residue.IDENTITY,
-}
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a deletion needs beside the store's tables: its identity, keys, account and journal."""
-
-    identity: Identity
-    keys: KeyFile
-    privacy: PrivacyAccount
-    journal: Journal
+_ALL_CONTENTS = " UNION ALL ".join(
+    f"SELECT '{table}', content FROM {table} WHERE entry = :entry"  # noqa: S608 (names of tables)
+    for table in CONTENTS
+)
 
 
 class _Held(NamedTuple):
@@ -57,13 +44,13 @@ class _Held(NamedTuple):
     image_hash: bytes
 
 
-def remove(connection: sqlite3.Connection, order: DeletionOrder, around: Surroundings) -> None:
+def remove(database: StoreDatabase, privacy: PrivacyAccount, order: DeletionOrder) -> None:
     """Delete what an order names, leave tombstones and write its answer down, within the caller's transaction."""
-    identity = around.identity
-    target, hashes = order.request.target, identity.hashes
+    connection = database.connection
+    target, hashes = order.request.target, database.reference_hashes
     found = _select(connection, target, hashes)
     named = _named(target, hashes)
-    answer = _answer(connection, order, found, recall(connection, named), identity.description, around.privacy)
+    answer = _answer(connection, order, found, recall(connection, named), database.description)
     # A subject's tombstone remembers the most that was held of any of its records.
     influences = [Influence(held.influence) for held in found]
     strongest = max(influences, key=list(Influence).index, default=Influence.NONE)
@@ -73,9 +60,10 @@ def remove(connection: sqlite3.Connection, order: DeletionOrder, around: Surroun
     bury(connection, buried)
     for held in found:
         bury(connection, {held.image_hash: Influence(held.influence)})
-    _remember_bytes(connection, order.number, found, around)
+    packed, windows = fingerprint(hashes.key, _contents(database, found))
+    connection.execute("INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)", (order.number, packed, windows))
     connection.executemany(
-        "INSERT INTO doomed_keys (entry, number) VALUES (?, ?)", [(held.entry, order.number) for held in found]
+        "INSERT INTO doomed_record_keys (entry, number) VALUES (?, ?)", [(held.entry, order.number) for held in found]
     )
     if isinstance(target, WholeSite):
         for table in ("neighbours", *CONTENTS, "records"):
@@ -86,54 +74,36 @@ def remove(connection: sqlite3.Connection, order: DeletionOrder, around: Surroun
             overwrite = f"UPDATE {table} SET content = zeroblob(length(content)) WHERE entry = ?"  # noqa: S608
             connection.executemany(overwrite, numbers)
         connection.executemany("DELETE FROM records WHERE entry = ?", numbers)
-    connection.execute(
-        "INSERT INTO applied_orders (number, request_id, state, records, entries, guarantee, seconds, reason, "
-        "last_training, subject_records) VALUES (?, ?, ?, ?, ?, ?, 0, '', ?, ?)",
-        answer,
-    )
-    _give_remembered_answer(connection, order)
+    remembered = _remembered(connection, order)
+    write_answer(connection, remembered or answer, None if remembered else privacy.last_training)
     if _entries(found):
         connection.execute("UPDATE description SET generation = generation + 1")
 
 
-def _give_remembered_answer(connection: sqlite3.Connection, order: DeletionOrder) -> None:
-    """In a restored store, answer an order as it was answered before: the coordinator has that answer."""
-    columns = ", ".join(ANSWER_COLUMNS)
-    connection.execute(
-        f"INSERT OR REPLACE INTO applied_orders ({columns}) "  # noqa: S608 (constants)
-        f"SELECT {columns} FROM remembered_answers WHERE number = ? AND request_id = ?",
-        (order.number, order.request.request_id),
-    )
+def _remembered(connection: sqlite3.Connection, order: DeletionOrder) -> Acknowledgement | None:
+    """Return how an order was answered before, in a restored store: the coordinator has that answer."""
+    query = "SELECT document FROM remembered_answers WHERE number = ?"
+    for (document,) in connection.execute(query, (order.number,)):
+        answer = Acknowledgement.from_json(document)
+        if answer.request_id == order.request.request_id:
+            return answer
+    return None
 
 
-def _remember_bytes(connection: sqlite3.Connection, number: int, found: Sequence[_Held], around: Surroundings) -> None:
-    """Keep the fingerprints of what an order is about to overwrite, of some thousand records if it is of more."""
-    packed, windows = fingerprint(around.identity.hashes.key, _contents(connection, found, around.keys))
-    connection.execute("INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)", (number, packed, windows))
-
-
-def _contents(connection: sqlite3.Connection, found: Sequence[_Held], keys: KeyFile) -> Iterator[tuple[Residue, bytes]]:
-    """Yield the bytes of records, encrypted and in the clear."""
+def _contents(database: StoreDatabase, found: Sequence[_Held]) -> Iterator[tuple[Residue, bytes]]:
+    """Yield the bytes of records, encrypted and in the clear, of some thousand of them if there are more."""
     # Reading all of a large site would keep its deletion waiting for minutes.
     for held in spread(found, MOST_FINGERPRINTED):
-        slot = keys.read_slots(np.array([held.entry]))[0]
+        slot = database.ciphers.read_slots(np.array([held.entry]))[0]
         yield Residue.WRAPPED_KEY, slot[:-4]
-        sealed = dict(
-            connection.execute(
-                "SELECT 'keys', content FROM keys WHERE entry = :entry "
-                "UNION ALL SELECT 'inputs', content FROM inputs WHERE entry = :entry "
-                "UNION ALL SELECT 'tokens', content FROM tokens WHERE entry = :entry "
-                "UNION ALL SELECT 'identities', content FROM identities WHERE entry = :entry",
-                {"entry": held.entry},
-            )
-        )
-        yield from ((_SEALED[table], content) for table, content in sealed.items() if any(content))
+        rows = database.connection.execute(_ALL_CONTENTS, {"entry": held.entry}).fetchall()
+        sealed = {table: content for table, content in rows if any(content)}
+        yield from ((_RESIDUES[table][1], content) for table, content in sealed.items())
         if any(slot):
-            key = keys.read(np.array([held.entry]))[0]
+            key = database.ciphers.read(np.array([held.entry]))[0]
             yield Residue.RECORD_KEY, key
             for table, content in sealed.items():
-                if any(content):
-                    yield _CLEAR[table], unseal(key, table, held.entry, content)
+                yield _RESIDUES[table][0], unseal(key, table, held.entry, content)
 
 
 def _answer(
@@ -142,24 +112,29 @@ def _answer(
     found: Sequence[_Held],
     remembered: set[Influence],
     description: StoreDescription,
-    privacy: PrivacyAccount,
-) -> tuple[object, ...]:
-    """Return what `applied_orders` holds of an order, from what the store says before anything is deleted.
+) -> Acknowledgement:
+    """Return the answer to an order, from what the store says before anything is deleted.
 
-    What an earlier order has deleted may be in the shared weights still, so its tombstones count as well.
+    Where it is certified, nothing bounds yet what remains: that takes too long within the transaction. What an earlier
+    order has deleted may be in the shared weights still, so its tombstones count as well.
     """
     influences = remembered | {Influence(held.influence) for held in found}
     everything = isinstance(order.request.target, WholeSite)
     subjects = None if everything else {held.subject_hash for held in found}
-    return (
-        order.number,
-        order.request.request_id,
-        (SiteState.ERASED if found else SiteState.NOTHING_HELD).value,
-        len(found),
-        _entries(found),
-        Guarantee.weakest([description.guarantee, *(influence.guarantee for influence in influences)]).value,
-        privacy.last_training,
-        max(count_largest_subject(connection, subjects), 1),
+    guarantee = Guarantee.weakest([description.guarantee, *(influence.guarantee for influence in influences)])
+    certified = guarantee is Guarantee.CERTIFIED
+    size = max(count_largest_subject(connection, subjects), 1) if certified else 1
+    return Acknowledgement(
+        number=order.number,
+        site=order.site,
+        request_id=order.request.request_id,
+        state=SiteState.ERASED if found else SiteState.NOTHING_HELD,
+        records=len(found),
+        entries=_entries(found),
+        guarantee=guarantee,
+        seconds=0.0,
+        record_loss=PrivacyLoss(math.inf, description.delta) if certified else None,
+        subject_loss=PrivacyLoss(math.inf, description.delta, size) if certified else None,
     )
 
 

@@ -41,12 +41,12 @@ class Residue(StrEnum):
     KEY = "key"
     INPUT = "input"
     TOKEN = "token"  # noqa: S105 (an exemplar token)
-    IDENTITY = "identity"
+    IDS = "ids"
     RECORD_KEY = "record key"
     SEALED_KEY = "encrypted key"
     SEALED_INPUT = "encrypted input"
     SEALED_TOKEN = "encrypted token"  # noqa: S105 (an exemplar token)
-    SEALED_IDENTITY = "encrypted identity"
+    SEALED_IDS = "encrypted ids"
     WRAPPED_KEY = "wrapped record key"
 
 
@@ -56,17 +56,7 @@ _PLACES = {kind: place for place, kind in enumerate(_KINDS)}
 
 @dataclass(frozen=True)
 class Found:
-    """Bytes of a deleted content.
-
-    Attributes
-    ----------
-    path : Path
-        The file that holds them.
-    offset : int
-        Where, in bytes.
-    what : Residue
-        What they are of.
-    """
+    """Bytes of a deleted content: the file that holds them, where in it, in bytes, and what they are of."""
 
     path: Path
     offset: int

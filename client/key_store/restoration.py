@@ -13,37 +13,20 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmunkey.client.key_store.description import read_identity
 from fedmunkey.client.key_store.influence import bury, raise_influence_where
-from fedmunkey.client.key_store.journal import (
-    ANSWER,
-    ANSWER_COLUMNS,
-    INFLUENCE,
-    TAKEN_BACK,
-    TRAINING,
-    TRAINING_COLUMNS,
-    Journal,
-)
-from fedmunkey.client.key_store.key_file import KeyFile, key_file_of, master_key_of, read_master_key
+from fedmunkey.client.key_store.journal import Journal, Kept
 from fedmunkey.client.key_store.lost_journal import assume_the_worst, find_journal
+from fedmunkey.client.key_store.record_ciphers import RecordCiphers, cipher_file_of, master_key_of, read_master_key
 from fedmunkey.client.key_store.schema import CONTENTS, check_version, connect, explaining_locks, writing
+from fedmunkey.client.key_store.store_secrets import read_secrets
+from fedmunkey.client.key_store.taking_over import bring_up_to_date
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.guarantees import Influence
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What was restored.
-
-    Attributes
-    ----------
-    records : int
-        Records in the backup, of all splits.
-    unreadable : int
-        Those of them whose keys were destroyed since.
-    last_order : int
-        The last order that the backup knew; what follows is replayed.
-    """
+    """Records in the backup, those of them whose keys were destroyed since, and the last order that it knew."""
 
     records: int
     unreadable: int
@@ -53,10 +36,7 @@ class Restored:
 def back_up(connection: sqlite3.Connection, output: Path) -> int:
     """Copy a store that is in use into a file that only its owner can read, and return its size in bytes.
 
-    Raises
-    ------
-    KeyStoreError
-        If the file is there already, or the disk is full; no file is left then.
+    Raises `KeyStoreError` if the file is there already, or the disk is full; no file is left then.
     """
     try:
         output.touch(mode=0o600, exist_ok=False)
@@ -76,20 +56,9 @@ def back_up(connection: sqlite3.Connection, output: Path) -> int:
 def restore(backup: Path, store: Path, *, without_journal: bool = False) -> Restored:
     """Put a backup in the place of a site's key store, unusable until it has caught up with deletions.
 
-    Parameters
-    ----------
-    backup : Path
-        What `back_up` wrote.
-    store : Path
-        The key store's place, with its key file beside it; the store itself may be damaged or missing.
-    without_journal : bool
-        Go on although the journal is lost: nothing is claimed for the records any more.
-
-    Raises
-    ------
-    KeyStoreError
-        If the backup is damaged, of another version or of another store, or the key file, master key or journal is
-        missing.
+    The key file and master key must lie beside that place; the store itself may be damaged or missing. Without its
+    journal nothing is claimed for the records any more. Raises `KeyStoreError` if the backup is damaged, of another
+    version or of another store, or another of the files is missing.
     """
     if not backup.is_file():
         raise KeyStoreError(f"there is no backup {backup}; name a file that munkey-client backup has written")
@@ -105,6 +74,7 @@ def restore(backup: Path, store: Path, *, without_journal: bool = False) -> Rest
             with closing(connect(prepared)) as connection:
                 connection.execute("PRAGMA journal_mode = DELETE")
                 _check_whole(connection, backup)
+                bring_up_to_date(connection)
                 restored = _prepare(connection, backup, store, without_journal)
         except sqlite3.DatabaseError as error:
             raise KeyStoreError(f"{backup} is not a readable backup ({error}); take another one") from None
@@ -115,11 +85,11 @@ def restore(backup: Path, store: Path, *, without_journal: bool = False) -> Rest
     return restored
 
 
-def finish_restoring(connection: sqlite3.Connection, keys: KeyFile) -> int:
+def finish_restoring(connection: sqlite3.Connection, ciphers: RecordCiphers) -> int:
     """Drop records without keys and keys without records, and let the store be used; return the records dropped."""
     with writing(connection):
         rows = connection.execute("SELECT entry, record_hash, image_hash, influence FROM records").fetchall()
-        held = set(keys.held().tolist())
+        held = set(ciphers.held().tolist())
         dropped = [row for row in rows if row[0] not in held]
         for entry, record_hash, image_hash, influence in dropped:
             for table in CONTENTS:
@@ -128,7 +98,7 @@ def finish_restoring(connection: sqlite3.Connection, keys: KeyFile) -> int:
             connection.execute("DELETE FROM records WHERE entry = ?", (entry,))
             bury(connection, {record_hash: Influence(influence)})
             bury(connection, {image_hash: Influence(influence)})
-        keys.destroy(held - {row[0] for row in rows})
+        ciphers.destroy(held - {row[0] for row in rows})
         connection.execute("DELETE FROM remembered_answers")
         connection.execute("UPDATE description SET restored = 0, generation = generation + 1")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -143,16 +113,14 @@ def _check_whole(connection: sqlite3.Connection, backup: Path) -> None:
 
 def _prepare(connection: sqlite3.Connection, backup: Path, store: Path, without_journal: bool) -> Restored:
     """Take over into a copy of the backup what the site must not forget."""
-    identity = read_identity(connection, backup)
-    keys = KeyFile(
-        key_file_of(store), read_master_key(identity.master_key or master_key_of(store)), identity.hashes.key
-    )
-    with closing(keys):
-        held, slots = set(keys.held().tolist()), keys.slots
+    own = read_secrets(connection, backup)
+    master_key = read_master_key(own.master_key or master_key_of(store))
+    with closing(RecordCiphers(cipher_file_of(store), master_key, own.reference_hashes.key)) as ciphers:
+        held, slots = set(ciphers.held().tolist()), ciphers.slots
     entries = {entry for (entry,) in connection.execute("SELECT entry FROM records")}
     (last_order,) = connection.execute("SELECT coalesce(max(number), 0) FROM applied_orders").fetchone()
-    journal = (assume_the_worst if without_journal else find_journal)(connection, identity, store)
-    with writing(connection):
+    find = assume_the_worst if without_journal else find_journal
+    with closing(find(connection, own, store)) as journal, writing(connection):
         # Training under way in the replaced store must not take this one's generation for its own.
         jump = 1 + secrets.randbits(40)
         connection.execute("UPDATE description SET restored = 1, generation = generation + ?", (jump,))
@@ -162,33 +130,27 @@ def _prepare(connection: sqlite3.Connection, backup: Path, store: Path, without_
             connection.execute("INSERT INTO sqlite_sequence VALUES ('records', ?)", (slots,))
         _remember_answers(connection, journal, last_order)
         _remember_training(connection, journal)
-        for line in journal.read(INFLUENCE):
-            raise_influence_where(connection, Influence(str(line["influence"])), bool(line["permanent_only"]))
+        for influence, permanent_only in journal.read(Kept.INFLUENCES):
+            raise_influence_where(connection, Influence(influence), permanent_only=bool(permanent_only))
     return Restored(len(entries), len(entries - held), last_order)
 
 
 def _remember_answers(connection: sqlite3.Connection, journal: Journal, last_order: int) -> None:
-    marks = ", ".join("?" for _ in ANSWER_COLUMNS)
     connection.execute("DELETE FROM remembered_answers")
-    # Of two answers to an order the first is the one that the coordinator may have.
-    insert = f"INSERT OR IGNORE INTO remembered_answers VALUES ({marks})"  # noqa: S608 (constants)
-    for line in journal.read(ANSWER):
-        if int(line["number"] or 0) > last_order:
-            connection.execute(insert, [line[column] for column in ANSWER_COLUMNS])
+    answers = [row for row in journal.read(Kept.ANSWERS) if row[0] > last_order]
+    connection.executemany("INSERT INTO remembered_answers VALUES (?, ?)", answers)
 
 
 def _remember_training(connection: sqlite3.Connection, journal: Journal) -> None:
     """Count as spent what the journal says was released, whatever the backup knew of it."""
     connection.execute("DELETE FROM noisy_training")
-    marks = ", ".join("?" for _ in TRAINING_COLUMNS)
     insert = (
-        f"INSERT OR REPLACE INTO noisy_training ({', '.join(TRAINING_COLUMNS)}, released) "  # noqa: S608 (constants)
-        f"VALUES ({marks}, 1)"
+        "INSERT INTO noisy_training (id, round, steps, sampling_rate, noise_multiplier, released) "
+        "VALUES (?, ?, ?, ?, ?, 1)"
     )
-    connection.executemany(insert, [[line[column] for column in TRAINING_COLUMNS] for line in journal.read(TRAINING)])
+    connection.executemany(insert, journal.read(Kept.TRAININGS))
     # They were there before, so that no other training is ever given their number.
-    taken_back = [(line["id"],) for line in journal.read(TAKEN_BACK)]
-    connection.executemany("DELETE FROM noisy_training WHERE id = ?", taken_back)
+    connection.executemany("DELETE FROM noisy_training WHERE id = ?", journal.read(Kept.TAKEN_BACK))
     connection.execute("DELETE FROM privacy_losses")
 
 

@@ -9,15 +9,36 @@ from pathlib import Path
 
 from fedmunkey.common.errors import KeyStoreError
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Written to `PRAGMA user_version`; raised with every change of the tables."""
 
-CONTENTS = ("keys", "inputs", "tokens", "identities")
+TAKEN_OVER = 5
+"""The version that `taking_over` brings up to date."""
+
+CONTENTS = ("keys", "inputs", "tokens", "ids")
 """The tables whose rows a deletion overwrites instead of removing."""
 
 _BUSY_SECONDS = 30.0
 
-_TABLES = """
+APPLIED_ORDERS = """
+-- `document`: what `Acknowledgement.to_json` gives. `finished`: the log is empty as well; from then on the document is
+-- the site's answer and does not change. Before, it says that nothing bounds what remains, and `last_training` is the
+-- last one that had been released when the deletion was committed; NULL if the document was an answer already.
+CREATE TABLE applied_orders (
+    number INTEGER PRIMARY KEY,
+    request_id TEXT NOT NULL,
+    document TEXT NOT NULL,
+    last_training INTEGER,
+    finished INTEGER NOT NULL DEFAULT 0,
+    acknowledged INTEGER NOT NULL DEFAULT 0
+) STRICT;
+"""
+REMEMBERED_ANSWERS = """
+-- In a restored store: answers that the site gave to orders before, and gives again when they are replayed.
+CREATE TABLE remembered_answers (number INTEGER PRIMARY KEY, document TEXT NOT NULL) STRICT;
+"""
+
+_TABLES = f"""
 -- `master_key`: where it is kept; empty, beside the store. `restored`: from a backup, and not caught up with deletions.
 CREATE TABLE description (
     only INTEGER PRIMARY KEY CHECK (only = 1),
@@ -61,12 +82,12 @@ CREATE INDEX records_without_list ON records (entry) WHERE listed = 0;
 -- The contents of entries: rows are added at the end, changed in place and never removed while others remain, so that
 -- SQLite never moves one and no copy of it is left behind. A deletion overwrites them with zeros. They are encrypted
 -- under the record's key, which lies in another file; a token of zeros is one that no training has written.
--- An input is what the image path reads: an image, or a frozen encoder's feature tokens. An identity is the
--- record's and the subject's id.
+-- An input is what the image path reads: an image, or a frozen encoder's feature tokens. The ids are the
+-- record's and the subject's.
 CREATE TABLE keys (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 CREATE TABLE inputs (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 CREATE TABLE tokens (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
-CREATE TABLE identities (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
+CREATE TABLE ids (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 
 CREATE TABLE neighbours (
     entry INTEGER NOT NULL REFERENCES records ON DELETE CASCADE,
@@ -102,48 +123,14 @@ CREATE TABLE privacy_losses (
     PRIMARY KEY (last_training, delta, records)
 ) STRICT, WITHOUT ROWID;
 
--- `finished`: the log is empty as well; from then on the row is the site's answer and does not change.
--- `last_training` and `subject_records` are as they were when the deletion was committed. Where the guarantee is
--- `certified`, the epsilons are computed from them before the row is finished.
-CREATE TABLE applied_orders (
-    number INTEGER PRIMARY KEY,
-    request_id TEXT NOT NULL,
-    state TEXT NOT NULL,
-    records INTEGER NOT NULL,
-    entries INTEGER NOT NULL,
-    guarantee TEXT NOT NULL,
-    seconds REAL NOT NULL,
-    reason TEXT NOT NULL,
-    last_training INTEGER NOT NULL,
-    subject_records INTEGER NOT NULL,
-    record_epsilon REAL,
-    subject_epsilon REAL,
-    finished INTEGER NOT NULL DEFAULT 0,
-    acknowledged INTEGER NOT NULL DEFAULT 0
-) STRICT;
-
--- Entries that an order has deleted and whose keys are still to be destroyed, which the commit cannot do by itself.
-CREATE TABLE doomed_keys (entry INTEGER PRIMARY KEY, number INTEGER NOT NULL) STRICT;
+{APPLIED_ORDERS}
+-- Entries that an order has deleted and whose record keys are still to be destroyed; the commit cannot do it by itself.
+CREATE TABLE doomed_record_keys (entry INTEGER PRIMARY KEY, number INTEGER NOT NULL) STRICT;
 
 -- By what the bytes of an order's deleted contents would be known again, see `residue.py`.
 CREATE TABLE fingerprints (number INTEGER PRIMARY KEY, content BLOB NOT NULL, windows INTEGER NOT NULL) STRICT;
 
--- In a restored store: answers that the site gave to orders before, and gives again when they are replayed.
-CREATE TABLE remembered_answers (
-    number INTEGER PRIMARY KEY,
-    request_id TEXT NOT NULL,
-    state TEXT NOT NULL,
-    records INTEGER NOT NULL,
-    entries INTEGER NOT NULL,
-    guarantee TEXT NOT NULL,
-    seconds REAL NOT NULL,
-    reason TEXT NOT NULL,
-    last_training INTEGER NOT NULL,
-    subject_records INTEGER NOT NULL,
-    record_epsilon REAL,
-    subject_epsilon REAL
-) STRICT;
-"""
+{REMEMBERED_ANSWERS}"""
 
 _INDEXES = """
 -- Few orders wait for their end or for the service, so they are found without reading those that are done.
@@ -228,21 +215,24 @@ def cannot_be_used(error: sqlite3.DatabaseError) -> bool:
 def writing(connection: sqlite3.Connection) -> Iterator[None]:
     """Open a write transaction that is committed at its end, and taken back if anything is raised in it.
 
-    Raises
-    ------
-    KeyStoreError
-        If another process writes for longer than the connection waits, or the disk is full.
+    Raises `KeyStoreError` if another process writes for longer than the connection waits, or the disk is full.
     """
-    with explaining_locks():
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            # On a full disk SQLite has taken the transaction back already.
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+    with explaining_locks(), transaction(connection):
+        yield
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Open a write transaction as `writing`; raises `sqlite3.OperationalError` where that explains."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
         connection.execute("COMMIT")
+    except BaseException:
+        # On a full disk SQLite has taken the transaction back already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def create_tables(connection: sqlite3.Connection) -> None:
@@ -251,27 +241,19 @@ def create_tables(connection: sqlite3.Connection) -> None:
 
 
 def create_indexes(connection: sqlite3.Connection) -> None:
-    """Add the indexes that a store of this schema may have been made without; where they are, nothing is written.
-
-    Raises
-    ------
-    sqlite3.OperationalError
-        If they are to be added and another process writes for longer than the connection waits.
-    """
+    """Add the indexes that a store may have been made without; where they are, nothing is written."""
     connection.executescript(_INDEXES)
 
 
-def check_version(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a file that is no key store or has other tables than this version knows.
+def read_version(connection: sqlite3.Connection) -> int:
+    """Return the schema version of a store; 0 for a file that is none."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
-    Raises
-    ------
-    KeyStoreError
-        With the version found and the way out.
-    """
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version != SCHEMA_VERSION:
+
+def check_version(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file that is no key store or has other tables than this version knows, with `KeyStoreError`."""
+    if read_version(connection) not in (TAKEN_OVER, SCHEMA_VERSION):
         raise KeyStoreError(
-            f"{path} has key store schema {version}, this version reads {SCHEMA_VERSION}; "
+            f"{path} has key store schema {read_version(connection)}, this version reads {SCHEMA_VERSION}; "
             "open it with the version that wrote it, or enrol the records into a new store"
         )

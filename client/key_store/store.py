@@ -6,169 +6,194 @@ computed from a bank that deletions have changed since is refused (`BankChanged`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sqlite3
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
+from fedmunkey.client.key_store.contents import StoreDescription
+from fedmunkey.client.key_store.creation import create_files
+from fedmunkey.client.key_store.database import StoreDatabase
+from fedmunkey.client.key_store.journal import Journal, Kept
+from fedmunkey.client.key_store.lost_journal import write_again
+from fedmunkey.client.key_store.orders import AppliedOrders
+from fedmunkey.client.key_store.privacy import PrivacyAccount
+from fedmunkey.client.key_store.record_ciphers import master_key_of
+from fedmunkey.client.key_store.records import HeldRecords
+from fedmunkey.client.key_store.restoration import back_up, finish_restoring
+from fedmunkey.client.key_store.schema import cannot_be_used, connect
+from fedmunkey.client.key_store.taking_over import open_store, take_over_journal, take_over_receipts
+from fedmunkey.common.errors import BankChanged, KeyStoreError
 
-from fedmunkey.client.dataset import Dataset
-from fedmunkey.client.key_store.applied_orders import AppliedOrders
-from fedmunkey.client.key_store.contents import Enrolled, Tokens
-from fedmunkey.client.key_store.encryption import OVERHEAD, seal
-from fedmunkey.client.key_store.enrolment import Arrivals, add_records
-from fedmunkey.client.key_store.holdings import Holdings, blocks
-from fedmunkey.client.key_store.influence import raise_influence
-from fedmunkey.client.key_store.journal import INFLUENCE
-from fedmunkey.client.key_store.neighbour_rows import write_lists
-from fedmunkey.common.failpoints import Failpoint, hit
-from fedmunkey.common.guarantees import Influence, PrivacyLoss
-from fedmunkey.common.noisy_steps import NoisySteps
-from fedmunkey.common.references import FederationSecret
-
-if TYPE_CHECKING:
-    from fedmunkey.common.encoders import Encoding
-    from fedmunkey.common.neighbours import NeighbourLists
+T = TypeVar("T")
 
 
-class KeyStore(Holdings, AppliedOrders):
-    """One open key store: what it holds, the orders it has applied, and what changes it.
+class KeyStore:
+    """One open key store; `create` and `open` make it, and it is a context manager.
 
-    `create` and `open` make it, and it is a context manager.
+    Attributes
+    ----------
+    description : StoreDescription
+        What fixes the store's contents, and what the site has promised its patients.
+    reference_hashes : ReferenceHashes
+        Names records and subjects within the store.
+    records : HeldRecords
+        What the site holds.
+    orders : AppliedOrders
+        What it has been told to forget.
+    privacy : PrivacyAccount
+        What training has spent of its patients' privacy.
+    ciphers : RecordCiphers
+        The record keys, which deletions destroy.
+    journal : Journal
+        What outlives a restored backup.
     """
 
-    def enrol(
-        self,
-        records: Dataset,
-        encoding: Encoding,
-        secret: FederationSecret,
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self.journal = Journal(path)
+        self.database = StoreDatabase.of(path, connection, self.journal)
+        self.description = self.database.description
+        self.reference_hashes = self.database.reference_hashes
+        take_over_journal(self.journal, self.description)
+        if not self.journal.path.exists():
+            write_again(connection, self.journal)
+        take_over_receipts(self.journal)
+        self.ciphers = self.database.ciphers
+        self.privacy = PrivacyAccount(self.database)
+        self.records = HeldRecords(self.database, self.privacy)
+        self.orders = AppliedOrders(self.database, self.privacy)
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        description: StoreDescription,
         *,
-        new_consent: frozenset[str] = frozenset(),
-    ) -> Enrolled:
-        """Add records with their keys and inputs in one transaction.
+        noise_key: bytes | None = None,
+        master_key: Path | None = None,
+    ) -> Self:
+        """Make an empty store that only its owner can read, in a file that does not exist.
 
         Parameters
         ----------
-        records : Dataset
-            n records; those of the `train` split become entries of the bank, the others are held out.
-        encoding : Encoding
-            Keys and features of the n images.
-        secret : FederationSecret
-            Makes the references by which deletion orders will name the records.
-        new_consent : frozenset of str
-            Record ids for which consent was given anew after a deletion.
-        """
-        arrivals = Arrivals.of(records, encoding, secret, self.description)
-        with self._writing() as connection:
-            self._check_caught_up()
-            return add_records(connection, self._identity, self.keys, arrivals, new_consent)
+        path, description
+            The SQLite file, and what fixes the store's contents.
+        noise_key : bytes, optional
+            32 bytes, where a simulation is to be repeatable. By default there is none, as it must be at a hospital.
+        master_key : Path, optional
+            A file elsewhere for the master key, which is made if it is not there; by default it lies beside the store.
 
-    def write_neighbours(
-        self, generation: int, entries: NDArray[np.int64], lists: NeighbourLists, bank: NDArray[np.int64]
+        Raises
+        ------
+        KeyStoreError
+            If the file is there already or cannot be made, or the noise key has another length; nothing is left then.
+        """
+        create_files(path, description, noise_key, master_key)
+        return cls(path, connect(path))
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a store, and bring up to date what the version before has left.
+
+        Raises `KeyStoreError` if there is none, or the file is no key store of a schema version that is known.
+        """
+        if not path.is_file():
+            raise KeyStoreError(f"there is no key store {path}; enrol the site's records first (munkey-client enrol)")
+        connection: sqlite3.Connection | None = None
+        try:
+            connection = open_store(path)
+            return cls(path, connection)
+        except (sqlite3.DatabaseError, KeyStoreError) as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, KeyStoreError):
+                raise
+            if cannot_be_used(error):
+                raise KeyStoreError(
+                    f"the key store {path} cannot be used ({error}); check its permissions and the free space on its "
+                    "disk, and try again when no other process is busy with it"
+                ) from None
+            raise KeyStoreError(f"{path} is not a readable key store ({error}); restore it from a backup") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Replace the neighbour lists of some entries, given as positions in `bank`.
+        self.close()
 
-        Raises
-        ------
-        BankChanged
-            If entries were deleted since `generation`; nothing is written.
+    def close(self) -> None:
+        """Close the store's files."""
+        self.database.connection.close()
+        self.ciphers.close()
+        self.journal.close()
+
+    @property
+    def generation(self) -> int:
+        """How many deletions have changed the bank; training compares it to see whether what it read still holds."""
+        return self.database.generation
+
+    def until_unchanged(self, read: Callable[[int], T]) -> T:
+        """Return what `read` makes of the bank of a generation; it is called again until no deletion came meanwhile.
+
+        It may raise `BankChanged` as soon as it sees that one has.
         """
-        with self._writing(generation) as connection:
-            write_lists(connection, entries, lists, bank)
+        while True:
+            generation = self.generation
+            try:
+                found = read(generation)
+            except BankChanged:
+                continue
+            if self.generation == generation:
+                return found
 
-    def write_tokens(
-        self,
-        generation: int,
-        entries: NDArray[np.int64],
-        tokens: Tokens,
-        *,
-        used: Influence = Influence.NONE,
-        used_entries: NDArray[np.int64] | None = None,
-        training: int | None = None,
-    ) -> None:
-        """Write trained tokens back in one transaction, after which the shared weights trained here may leave the site.
+    @property
+    def is_restored(self) -> bool:
+        """Whether the store is from a backup and has not caught up with deletions; nothing in it can be used then."""
+        return self.database.is_restored
 
-        Parameters
-        ----------
-        generation : int
-            Of the bank that was trained on.
-        entries : ndarray
-            (n,) entries of the tokens.
-        tokens : Tokens
-            Their n rows.
-        used : Influence
-            What the shared weights may hold of the records that they were trained on; an influence never falls.
-        used_entries : ndarray, optional
-            (m,) entries that the shared weights were trained on; all of `entries` by default.
-        training : int, optional
-            The number that `begin_training` gave; the training counts as spent from here on.
+    @property
+    def master_key(self) -> Path:
+        """Where the master key is kept."""
+        return self.database.secrets.master_key or master_key_of(self.path)
 
-        Raises
-        ------
-        BankChanged
-            If entries were deleted since `generation`, or another process has begun training; nothing is written.
+    def draw_noise_key(self) -> bytes:
+        """Return 32 bytes, the seed of one training's privacy noise; they must never be written down or leave the site.
+
+        They are fresh at every call, unless the store was made for a simulation that is to be repeatable.
         """
-        if len(tokens.offsets) != len(entries):
-            raise ValueError(f"{len(tokens.offsets)} tokens for {len(entries)} entries")
-        hit(Failpoint.WRITE_BACK_BEFORE_BEGIN)
-        with self._writing(generation) as connection:
-            if training is not None:
-                self._privacy.release(training)
-            used_entries = entries if used_entries is None else used_entries
-            self._note_influence(used_entries, used)
-            raise_influence(connection, used_entries, used)
-            packed = tokens.pack()
-            for _, part in blocks(entries):
-                keys = self.keys.read(part)
-                connection.executemany(
-                    "UPDATE tokens SET content = ? WHERE entry = ?",
-                    [
-                        (seal(key, "tokens", entry, content) if any(content) else bytes(len(content) + OVERHEAD), entry)
-                        for key, entry, content in zip(keys, part.tolist(), packed, strict=False)
-                    ],
-                )
-            hit(Failpoint.WRITE_BACK_BEFORE_COMMIT)
-        hit(Failpoint.WRITE_BACK_AFTER_COMMIT)
+        return self.database.secrets.draw_noise_key()
 
-    def _note_influence(self, entries: NDArray[np.int64], used: Influence) -> None:
-        """Write down what weights that are about to leave may hold, so that no restored backup claims less."""
-        if used is Influence.NONE or not len(entries):
-            return
-        permanent_only = int(self.read_permanent(entries).all())
-        line: dict[str, str | int | float | None] = {"influence": used.value, "permanent_only": permanent_only}
-        if line not in self._noted:
-            self.journal.add(INFLUENCE, line)
-            self._noted.append(line)
+    def back_up(self, output: Path, now: datetime) -> int:
+        """Copy the store, while it is in use, into a new file; return its size in bytes.
 
-    # What training spends of the patients' privacy.
-
-    def begin_training(self, training: NoisySteps, round_number: int) -> int:
-        """Enter a training with noise that is about to begin, and return its number for `write_tokens`.
-
-        Trainings that were begun before and not released are struck out: whoever began them was stopped before
-        anything left the site, or is overtaken and cannot release.
-
-        Raises
-        ------
-        PrivacyBudgetSpent
-            If with it the privacy loss of a record would exceed what the site has promised; nothing is written.
+        Raises `KeyStoreError` if the file is there already or cannot be written, or the store itself is restored and
+        has not caught up.
         """
-        self._check_caught_up()
-        return self._privacy.begin(training, round_number)
+        self.database.check_caught_up()
+        size = back_up(self.database.connection, output)
+        try:
+            self.journal.add(Kept.BACKUPS, (now.isoformat(), self.orders.last))
+        except KeyStoreError:
+            output.unlink()
+            raise
+        return size
 
-    def take_back_training(self, number: int) -> None:
-        """Strike out a training whose weights, although `write_tokens` let them, have not left and will not leave.
+    def last_backup(self) -> str | None:
+        """Return when the last backup was taken, ISO 8601 in UTC; None before the first."""
+        taken = self.journal.query("SELECT at FROM backups ORDER BY rowid DESC LIMIT 1")
+        return str(taken[0][0]) if taken else None
 
-        Raises `KeyStoreError` if that cannot be written; the training stays counted then.
+    def finish_restoring(self) -> int:
+        """Make a restored store usable after every order since the backup has been applied again.
+
+        Records whose record keys were destroyed go, whether an order named them or not, and so do record keys without
+        a record. Returns how many records no order named, because the coordinator has forgotten it.
         """
-        self._privacy.take_back(number)
-
-    def spent(self) -> list[NoisySteps]:
-        """Return every training with noise whose weights may have left the site, oldest first."""
-        return self._privacy.spent()
-
-    def privacy_loss(self, records: int = 1) -> PrivacyLoss:
-        """Return what the weights that may have left the site can tell of some records of one subject.
-
-        It takes up to seconds the first time after each training.
-        """
-        return self._privacy.loss(records)
+        if not self.is_restored:
+            return 0
+        return finish_restoring(self.database.connection, self.ciphers)

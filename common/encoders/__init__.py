@@ -4,6 +4,6 @@
 """
 
 from fedmunkey.common.encoders.encoder import Encoder, Encoding
-from fedmunkey.common.encoders.registry import encoder_names, feature_shape, is_pretrained, make_encoder
+from fedmunkey.common.encoders.registry import encoder_names, feature_shape, make_encoder
 
-__all__ = ["Encoder", "Encoding", "encoder_names", "feature_shape", "is_pretrained", "make_encoder"]
+__all__ = ["Encoder", "Encoding", "encoder_names", "feature_shape", "make_encoder"]

@@ -42,13 +42,7 @@ _ARC_TANGENT = (
 
 
 class DescriptorEncoder(Encoder):
-    """Pixel grid and oriented gradients of an image.
-
-    Parameters
-    ----------
-    channels : int
-        1 or 3.
-    """
+    """Pixel grid and oriented gradients of an image of 1 or 3 channels."""
 
     def __init__(self, channels: int) -> None:
         self.channels = channels

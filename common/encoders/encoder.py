@@ -14,12 +14,8 @@ from torch import Tensor
 class Encoding:
     """What a frozen encoder makes of N images.
 
-    Attributes
-    ----------
-    keys : Tensor
-        (N, key_size) float32 of unit Euclidean length, so that a dot product is the cosine similarity.
-    features : Tensor
-        (N, tokens, size) float32: the last feature map, pooled to a few tokens.
+    Keys are (N, key_size) float32 of unit Euclidean length, so that a dot product is the cosine similarity; features
+    are (N, tokens, size) float32: the last feature map, pooled to a few tokens.
     """
 
     keys: Tensor
@@ -50,12 +46,9 @@ class Encoder(ABC):
         """Encode (N, C, H, W) uint8 images, C being 1 or 3; no bit of one image's result may depend on another's."""
 
     def encode(self, images: Tensor, *, batch_size: int = 64) -> Encoding:
-        """Encode any number of (N, C, H, W) uint8 images; the result lies on the CPU.
+        """Encode any number of (N, C, H, W) uint8 images, C being 1 or 3; the result lies on the CPU.
 
-        Raises
-        ------
-        ValueError
-            If `images` is not four-dimensional uint8 with 1 or 3 channels.
+        Other images raise `ValueError`.
         """
         batches = list(self.encode_in_batches(images, batch_size=batch_size))
         if not batches:

@@ -15,9 +15,7 @@ from fedmunkey.common.encoders.torchvision_models import (
     torchvision_names,
 )
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.settings import ImageShape
-
-DESCRIPTOR = "descriptor"
+from fedmunkey.common.settings import DESCRIPTOR, ImageShape
 
 
 def encoder_names() -> list[str]:
@@ -25,18 +23,10 @@ def encoder_names() -> list[str]:
     return [DESCRIPTOR, *torchvision_names()]
 
 
-def is_pretrained(name: str) -> bool:
-    """Say whether an encoder has learned weights."""
-    return name != DESCRIPTOR
-
-
 def feature_shape(name: str, image: ImageShape, *, size: int = 0) -> tuple[int, int]:
     """Return tokens and numbers in each of an encoder's features, without loading weights.
 
-    Raises
-    ------
-    InvalidSetting
-        If there is no encoder of that name, or it cannot take images of that size.
+    Raises `InvalidSetting` if there is no encoder of that name, or it cannot take images of that size.
     """
     _check_name(name)
     if name == DESCRIPTOR:
@@ -53,12 +43,13 @@ def make_encoder(
     mirror: bool = False,
     device: torch.device | None = None,
 ) -> Encoder:
-    """Build an encoder.
+    """Build an encoder: `descriptor`, or a torchvision model such as `vit_b_16`.
+
+    Raises `InvalidSetting` if there is no encoder of that name, it cannot take images of that size or the weights file
+    does not exist, and `InvalidWeights` if the weights cannot be read or downloaded, or belong to another model.
 
     Parameters
     ----------
-    name : str
-        `descriptor`, or a torchvision model such as `vit_b_16`.
     image : ImageShape
         Channels, height and width of the images that it will see.
     weights : str
@@ -67,15 +58,6 @@ def make_encoder(
         Side in pixels to which images are resized; 0 chooses.
     mirror : bool
         Whether each image is read a second time, mirrored left to right; the descriptor never does.
-    device : torch.device, optional
-        Where it runs; the CPU by default.
-
-    Raises
-    ------
-    InvalidSetting
-        If there is no encoder of that name, it cannot take images of that size or the weights file does not exist.
-    InvalidWeights
-        If the weights cannot be read, cannot be downloaded, or belong to another model.
     """
     _check_name(name)
     if name == DESCRIPTOR:

@@ -42,10 +42,7 @@ def encoder_size(name: str, asked: int, image_side: int) -> int:
 def torchvision_feature_shape(name: str, size: int) -> tuple[int, int]:
     """Return tokens and numbers in each without loading weights, by a pass over an image without data.
 
-    Raises
-    ------
-    InvalidSetting
-        If the model cannot take images of that size.
+    Raises `InvalidSetting` if the model cannot take images of that size.
     """
     try:
         with torch.device("meta"):
@@ -60,25 +57,14 @@ class TorchvisionEncoder(Encoder):
     """A torchvision classification model without its classifier.
 
     Features are two tokens: mean and maximum over space of the last feature map, or class token and mean of the patch
-    tokens of a vision transformer. The key is both features, or the class token, scaled to unit length.
+    tokens of a vision transformer. The key is both features, or the class token, scaled to unit length. With `mirror`,
+    features are means over an image and its mirror image, left to right: keys then do not depend on which side is
+    which, and lie nearer to those of the same class. Images are resized (bilinear) to `size` pixels a side; `weights`
+    is a file with a state dict (`.pth`, `.pt` or `.safetensors`), or empty for torchvision's own download.
 
     The order in which convolutions and matrix products add depends on the images in a batch and on the threads that
     share it. So each image is a batch of its own, on any device, and has one thread; a CPU's other threads take other
     images. Another processor, device or version of PyTorch may give other bits.
-
-    Parameters
-    ----------
-    name : str
-        A name of `torchvision_names`.
-    weights : str
-        File with a state dict (`.pth`, `.pt` or `.safetensors`), or empty for torchvision's own download.
-    size : int
-        Side in pixels to which images are resized (bilinear).
-    mirror : bool
-        Whether features are means over an image and its mirror image, left to right: keys then do not depend on which
-        side is which, and lie nearer to those of the same class.
-    device : torch.device
-        Where the model runs.
     """
 
     def __init__(self, name: str, *, weights: str, size: int, mirror: bool = False, device: torch.device) -> None:

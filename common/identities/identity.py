@@ -28,6 +28,9 @@ from fedmunkey.common.private_files import sync_folder
 
 __all__ = ["Identity", "MemberRole"]
 
+IDENTITY_FOLDER = "identity"
+"""The folder of a member's identity, in its own folder."""
+
 CA_FILE = "ca.pem"
 CERTIFICATE_FILE = "certificate.pem"
 KEY_FILE = "private-key.pem"
@@ -40,18 +43,7 @@ _CERTIFICATE_BYTES = 64 * 2**10
 class Identity:
     """What shows others who a member is.
 
-    Attributes
-    ----------
-    folder : Path
-        Where it lies.
-    name : str
-        The member's name.
-    role : MemberRole
-        What the member may do.
-    not_after : datetime
-        When the certificate expires.
-    certificate : x509.Certificate
-        The certificate itself.
+    `not_after` is when the certificate expires.
     """
 
     folder: Path
@@ -94,18 +86,8 @@ class Identity:
     def read(cls, folder: Path, *, clock: Callable[[], datetime] = utc_now) -> Identity:
         """Read an identity; where a rotation was interrupted between its two last steps, the last one is made up for.
 
-        Parameters
-        ----------
-        folder : Path
-            Holds the files.
-        clock : callable
-            Returns the time, with a zone.
-
-        Raises
-        ------
-        InvalidIdentity
-            If a file is missing or damaged, the key is not for its owner only, the files do not belong together, or the
-            certificate is not valid at this time.
+        Raises `InvalidIdentity` if a file is missing or damaged, the key is not for its owner only, the files do not
+        belong together, or the certificate is not valid at this time.
         """
         if not (folder / CERTIFICATE_FILE).exists():
             raise InvalidIdentity(
@@ -165,10 +147,7 @@ def parse_certificate(data: bytes, what: str) -> x509.Certificate:
 def finish_rotation(folder: Path) -> None:
     """Put the certificate beside a key that is in place already, where a rotation was interrupted between the two.
 
-    Raises
-    ------
-    InvalidIdentity
-        If the key cannot be used.
+    Raises `InvalidIdentity` if the key cannot be used.
     """
     private, _ = read_key(folder / KEY_FILE)
     follower = folder / NEXT_FOLDER / CERTIFICATE_FILE

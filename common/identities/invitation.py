@@ -20,23 +20,16 @@ from fedmunkey.common.signing.canonical import parse_json, read_hex, take
 
 TOKEN_BYTES = 32
 
+SIGNING_CONTEXT = b"fedmunkey joining"
+"""Before a request for a certificate, what a site signs with the key with which it signs requests and receipts."""
+
 
 @dataclass(frozen=True)
 class Invitation:
     """What the coordinator hands to somebody who is to join, over a way that both trust.
 
-    Attributes
-    ----------
-    federation : str
-        What the coordinator calls the federation.
-    name, role
-        Who is invited, as what.
-    address : str
-        `host:port` of the enrolment service.
-    authority : x509.Certificate
-        The federation's authority, by which the coordinator is known.
-    token : bytes
-        `TOKEN_BYTES` random ones, good for one enrolment; of it the coordinator keeps a hash only.
+    `federation` is what the coordinator calls it, `address` the `host:port` at which members join. By the authority the
+    coordinator is known. The token is `TOKEN_BYTES` random bytes, good once; of it the coordinator keeps a hash only.
     """
 
     federation: str
@@ -68,11 +61,8 @@ class Invitation:
     def read(cls, path: Path) -> Invitation:
         """Read an invitation.
 
-        Raises
-        ------
-        InvalidIdentity
-            If the file cannot be read, can be read by others than its owner, is no invitation, or the certificate in
-            it is not that of its fingerprint.
+        Raises `InvalidIdentity` if the file cannot be read, can be read by others than its owner, is no invitation, or
+        the certificate in it is not that of its fingerprint.
         """
         what = f"the invitation {path}"
         data = read_private(path, "an invitation", error=InvalidIdentity)
@@ -84,15 +74,19 @@ class Invitation:
             secret = read_hex(token, f"the token of {what}", TOKEN_BYTES)
         except InvalidProof as error:
             raise InvalidIdentity(f"{error}; ask for another invitation") from None
-        if role not in (MemberRole.SITE, MemberRole.REQUESTER):
-            raise InvalidIdentity(f"{what} is for a {role!r}, and only a site or a requester joins; ask for another")
+        try:
+            invited = MemberRole(role)
+        except ValueError:
+            invited = MemberRole.COORDINATOR
+        if invited is MemberRole.COORDINATOR:
+            raise InvalidIdentity(f"{what} is for a {role!r}, and only sites and officers join; ask for another")
         check_member_name(name)
         authority = parse_certificate(certificate.encode(), what)
         if fingerprint(authority) != expected:
             raise InvalidIdentity(
                 f"{what} was altered: its certificate is not that of its fingerprint; ask for another"
             )
-        return cls(federation, name, MemberRole(role), address, authority, secret)
+        return cls(federation, name, invited, address, authority, secret)
 
 
 def new_token() -> bytes:

@@ -20,10 +20,7 @@ UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, 
 def make_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """Make a key in a file that only its owner can read; one that is there, of an interrupted attempt, is taken.
 
-    Raises
-    ------
-    InvalidIdentity
-        If the file that is there cannot be used.
+    Raises `InvalidIdentity` if the file that is there cannot be used.
     """
     if not path.exists():
         key = ec.generate_private_key(ec.SECP256R1())
@@ -34,10 +31,8 @@ def make_key(path: Path) -> ec.EllipticCurvePrivateKey:
 def read_key(path: Path) -> tuple[ec.EllipticCurvePrivateKey, bytes]:
     """Return a private key and its file's content.
 
-    Raises
-    ------
-    InvalidIdentity
-        If the file cannot be read, can be used by others than its owner, or holds no ECDSA P-256 private key.
+    Raises `InvalidIdentity` if the file cannot be read, can be used by others than its owner, or holds no ECDSA P-256
+    private key.
     """
     data = read_private(path, "a private key", error=InvalidIdentity)
     try:
@@ -71,10 +66,7 @@ def make_signing_request(key: ec.EllipticCurvePrivateKey, role: MemberRole, name
 def read_signing_request(data: bytes) -> ec.EllipticCurvePublicKey:
     """Return the key of a signing request; what else it asks for is for the authority to decide.
 
-    Raises
-    ------
-    InvalidIdentity
-        If it is none, was not signed with its key, or the key is no ECDSA P-256 key.
+    Raises `InvalidIdentity` if it is none, was not signed with its key, or the key is no ECDSA P-256 key.
     """
     try:
         request = x509.load_der_x509_csr(data)

@@ -24,8 +24,13 @@ class MemberRole(StrEnum):
     """Runs the deletion service, and opens rounds."""
     SITE = "site"
     """Follows its own orders and answers them; asks for what it holds itself."""
-    REQUESTER = "requester"
-    """Asks for the data-protection officer."""
+    OFFICER = "officer"
+    """Asks as the data-protection officer; several people may each be one."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> MemberRole | None:
+        # As certificates, invitations and registers of earlier versions say it.
+        return cls.OFFICER if value == "requester" else None
 
 
 def check_member_name(name: str) -> None:
@@ -45,10 +50,7 @@ def member_uri(role: MemberRole, name: str) -> str:
 def member_of(certificate: x509.Certificate) -> tuple[MemberRole, str]:
     """Return the role and the name that a certificate gives its holder.
 
-    Raises
-    ------
-    InvalidIdentity
-        If it names no member of a federation, or more than one.
+    Raises `InvalidIdentity` if it names no member of a federation, or more than one.
     """
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -36,10 +36,7 @@ def stage_key(folder: Path) -> ec.EllipticCurvePrivateKey:
 def take_over(folder: Path, certificate: x509.Certificate) -> Identity:
     """Put the staged key, with its certificate, in the place of the present pair, and return the identity.
 
-    Raises
-    ------
-    InvalidIdentity
-        If the certificate is not that of the staged key.
+    Raises `InvalidIdentity` if the certificate is not that of the staged key.
     """
     waiting = folder / NEXT_FOLDER
     if make_key(waiting / KEY_FILE).public_key() != certificate.public_key():

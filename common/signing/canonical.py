@@ -19,10 +19,8 @@ ENVELOPE_BYTES = 2**20
 def canonical_json(value: Any) -> bytes:
     """Write JSON-ready data in its canonical form.
 
-    Raises
-    ------
-    InvalidProof
-        If it holds what JSON cannot: a number that is not finite, an integer beyond 2**53, text that is not Unicode.
+    Raises `InvalidProof` if it holds what JSON cannot: a number that is not finite, an integer beyond 2**53, text that
+    is not Unicode.
     """
     try:
         return rfc8785.dumps(value)
@@ -41,19 +39,8 @@ def parse_json(text: str | bytes, what: str) -> Any:
 def parse_canonical(data: bytes, what: str, limit: int = ENVELOPE_BYTES) -> Any:
     """Read canonical JSON.
 
-    Parameters
-    ----------
-    data : bytes
-        The whole document.
-    what : str
-        Names the document in an error.
-    limit : int
-        Bytes that it may have.
-
-    Raises
-    ------
-    InvalidProof
-        If it is too long, is no JSON, names a field twice, or is not in its canonical form to the last byte.
+    `what` names the document in an error; it may have `limit` bytes. Raises `InvalidProof` if it is too long, is no
+    JSON, names a field twice, or is not in its canonical form to the last byte.
     """
     if len(data) > limit:
         raise InvalidProof(f"{what} has {len(data)} bytes; at most {limit} are read")
@@ -66,10 +53,8 @@ def parse_canonical(data: bytes, what: str, limit: int = ENVELOPE_BYTES) -> Any:
 def take(value: Any, what: str, **kinds: type | tuple[type, ...]) -> tuple[Any, ...]:
     """Return the values of an object's fields in the order in which they are named.
 
-    Raises
-    ------
-    InvalidProof
-        If it is no object, a field is missing, is not named here or is of another type; a truth value is no integer.
+    Raises `InvalidProof` if it is no object, a field is missing, is not named here or is of another type; a truth value
+    is no integer.
     """
     if not isinstance(value, dict) or value.keys() != kinds.keys():
         raise InvalidProof(f"{what} does not have exactly the fields {', '.join(kinds)}")

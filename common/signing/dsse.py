@@ -28,12 +28,7 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
 class Signature:
     """One signature of an envelope.
 
-    Attributes
-    ----------
-    key_id : str
-        SHA-256 of the raw public key, hexadecimal.
-    value : bytes
-        64 bytes.
+    `key_id` is the SHA-256 of the raw public key, hexadecimal; the value has 64 bytes.
     """
 
     key_id: str
@@ -44,14 +39,7 @@ class Signature:
 class Envelope:
     """A payload and its signatures.
 
-    Attributes
-    ----------
-    payload_type : str
-        What the payload is, as a media type.
-    payload : bytes
-        What is signed.
-    signatures : tuple of Signature
-        One to `MAXIMUM_SIGNATURES`, of different keys.
+    The payload type is a media type; there are 1 to `MAXIMUM_SIGNATURES`, of different keys.
     """
 
     payload_type: str
@@ -68,15 +56,8 @@ class Envelope:
     def verify(self, keys: Mapping[str, PublicKey]) -> None:
         """Check every signature.
 
-        Parameters
-        ----------
-        keys : mapping
-            The keys that may sign, by their ids.
-
-        Raises
-        ------
-        InvalidProof
-            If a signature is wrong or by another key; no signature is left unchecked.
+        `keys` are those that may sign, by their ids. Raises `InvalidProof` if a signature is wrong or by another key;
+        no signature is left unchecked.
         """
         message = pre_authentication_encoding(self.payload_type, self.payload)
         for signature in self.signatures:
@@ -105,11 +86,8 @@ class Envelope:
     def from_document(cls, document: Any, payload_type: str) -> Envelope:
         """Read what `to_document` returns.
 
-        Raises
-        ------
-        InvalidProof
-            If a field is missing, unknown or of the wrong form, the payload is of another type, base64 is not in its
-            canonical form, there is no signature, or two are by the same key.
+        Raises `InvalidProof` if a field is missing, unknown or of the wrong form, the payload is of another type,
+        base64 is not in its canonical form, there is no signature, or two are by the same key.
         """
         payload, kind, listed = take(document, "an envelope", payload=str, payloadType=str, signatures=list)
         if kind != payload_type:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.private_files import write_private
 from fedmunkey.common.signing.canonical import read_hex
 
 SIGNATURE_BYTES = 64
@@ -21,15 +22,7 @@ _KEY_FILE_BYTES = 4096
 class PublicKey:
     """What checks signatures.
 
-    Parameters
-    ----------
-    raw : bytes
-        The 32 bytes of the key.
-
-    Raises
-    ------
-    InvalidProof
-        If there are more or fewer bytes.
+    `raw` is the 32 bytes of the key. Raises `InvalidProof` if there are more or fewer bytes.
     """
 
     def __init__(self, raw: bytes) -> None:
@@ -105,10 +98,8 @@ class SigningKey:
     def read(cls, path: Path) -> SigningKey:
         """Read a key that `write` wrote.
 
-        Raises
-        ------
-        InvalidProof
-            If the file cannot be read, can be read by others than its owner, or holds no Ed25519 private key.
+        Raises `InvalidProof` if the file cannot be read, can be read by others than its owner, or holds no Ed25519
+        private key.
         """
         data = _read_file(path, private=True)
         try:
@@ -127,8 +118,14 @@ class SigningKey:
         pem = self._key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(pem)
+        write_private(path, pem)
+
+    def write_pair(self, path: Path) -> Path:
+        """Write the key as `write` does, and its public part beside it; return the public part's path."""
+        self.write(path)
+        public = path.with_suffix(".pub")
+        public.write_bytes(self.public.pem())
+        return public
 
 
 def _read_file(path: Path, *, private: bool = False) -> bytes:

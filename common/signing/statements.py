@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 from fedmunkey.common.errors import InvalidProof
@@ -19,18 +18,9 @@ _TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 @dataclass(frozen=True)
 class Statement:
-    """What is said about one subject.
+    """What is said about one subject: its name, its 32-byte SHA-256, and a JSON-ready predicate.
 
-    Attributes
-    ----------
-    subject : str
-        The subject's name.
-    digest : bytes
-        Its 32-byte SHA-256.
-    predicate_type : str
-        A URI that says how to read the predicate.
-    predicate : dict
-        What is said, JSON-ready.
+    `predicate_type` is the URI that says how to read the predicate.
     """
 
     subject: str
@@ -52,10 +42,8 @@ class Statement:
     def of(cls, envelope: Envelope, predicate_type: str) -> Statement:
         """Read an envelope's payload without checking its signatures.
 
-        Raises
-        ------
-        InvalidProof
-            If it is not canonical, is no Statement about one subject, or says something of another type.
+        Raises `InvalidProof` if it is not canonical, is no Statement about one subject, or says something of another
+        type.
         """
         kind, subjects, said, predicate = take(
             parse_canonical(envelope.payload, "a statement"),
@@ -72,12 +60,8 @@ class Statement:
         return cls(name, read_hex(digest, "a subject's digest"), predicate_type, predicate)
 
 
-@lru_cache(maxsize=8)
 def read_envelope(data: bytes) -> Envelope:
-    """Read the bytes of an envelope around a Statement; raises `InvalidProof`.
-
-    The last few are remembered: an order's envelope is looked at several times on its way.
-    """
+    """Read the bytes of an envelope around a Statement; raises `InvalidProof`."""
     return Envelope.from_bytes(data, PAYLOAD_TYPE)
 
 

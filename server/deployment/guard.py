@@ -24,15 +24,7 @@ HEALTH = "/health"
 
 
 class Guard:
-    """An ASGI application in front of another.
-
-    Parameters
-    ----------
-    application : callable
-        The SuperLink's.
-    control_port : int
-        The port of the control address.
-    """
+    """An ASGI application in front of the SuperLink's, which is reached by the port of the control address alone."""
 
     def __init__(self, application: Application, control_port: int) -> None:
         self._application = application

@@ -11,10 +11,17 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
 from flwr.server.superlink.linkstate import LinkState
 from flwr.supercore.constant import NodeStatus
+from sqlalchemy import Engine, select
+
+from fedmunkey.common.identities.member_names import MemberRole
+from fedmunkey.server.member_tables import MemberRow
 
 logger = logging.getLogger(__name__)
 
@@ -26,15 +33,7 @@ SiteKeys = Callable[[], Mapping[bytes, str]]
 
 
 class NodeRegistration:
-    """Registers and unregisters SuperNodes.
-
-    Parameters
-    ----------
-    nodes : LinkState
-        The SuperLink's.
-    site_keys : callable
-        Reads the register of members.
-    """
+    """Registers and unregisters SuperNodes in the SuperLink's state, as the register of members says."""
 
     def __init__(self, nodes: LinkState, site_keys: SiteKeys) -> None:
         self._nodes = nodes
@@ -92,3 +91,23 @@ class NodeRegistration:
             logger.error("the key of %s was unregistered before and is not taken again; let it rotate its key", name)
             return
         logger.info("SuperNode of %s is registered", name)
+
+
+def read_site_keys(engine: Engine, now: datetime) -> dict[bytes, str]:
+    """Return the public key, in PEM, of each certificate of a site that is good at a time, with the site's name.
+
+    One that waits for its first use counts as well: a site that has rotated its key connects with the fresh one.
+    """
+    good = select(MemberRow.name, MemberRow.certificate).where(
+        MemberRow.role == MemberRole.SITE.value,
+        MemberRow.revoked_at.is_(None),
+        MemberRow.replaced_at.is_(None),
+        MemberRow.not_after > now,
+    )
+    with engine.connect() as connection:
+        return {_key(row.certificate): row.name for row in connection.execute(good)}
+
+
+def _key(certificate: bytes) -> bytes:
+    key = x509.load_pem_x509_certificate(certificate).public_key()
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

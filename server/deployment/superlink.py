@@ -17,15 +17,14 @@ from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
 from flwr.superlink.main import create_app
 
+from fedmunkey.common.addresses import split_address
 from fedmunkey.common.deletion import utc_now
-from fedmunkey.common.deletion_channel import split_address
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.flower import serve_from_file
 from fedmunkey.common.identities import Identity
 from fedmunkey.server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile
 from fedmunkey.server.deployment.guard import Guard
-from fedmunkey.server.deployment.nodes import NodeRegistration
-from fedmunkey.server.deployment.site_keys import read_site_keys
+from fedmunkey.server.deployment.nodes import NodeRegistration, read_site_keys
 from fedmunkey.server.ledger import Ledger
 
 _STOP_SECONDS = 5
@@ -47,13 +46,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(file: CoordinatorFile) -> None:
-    """Serve until SIGINT or SIGTERM.
-
-    Raises
-    ------
-    FedmunkeyError
-        If the coordinator has no identity, or an address cannot be taken.
-    """
+    """Serve until SIGINT or SIGTERM; raises `FedmunkeyError` if there is no identity or an address cannot be taken."""
     identity = Identity.read(file.identity)
     file.flower_home.mkdir(mode=0o700, parents=True, exist_ok=True)
     control_host, control_port = split_address(file.superlink_control)
@@ -122,7 +115,3 @@ def _listen(address: str) -> socket.socket:
 def main() -> None:
     """Run it on the file that the command line names."""
     serve_from_file(CoordinatorFile, serve, logging.getLogger("fedmunkey.server.deployment"))
-
-
-if __name__ == "__main__":
-    main()

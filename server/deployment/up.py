@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fedmunkey.common.deletion_channel import split_address
+from fedmunkey.common.addresses import loopback_address, split_address
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.flower import flower_environment
 from fedmunkey.common.identities import Identity
-from fedmunkey.common.log_format import log_lines
-from fedmunkey.common.stop_signals import stopped_by_signals
-from fedmunkey.common.supervision import Child, Supervisor, tell_systemd_ready
+from fedmunkey.common.keep_running import keep_running
+from fedmunkey.common.supervision import Child, own_program
 from fedmunkey.server.authority import hosts_of
-from fedmunkey.server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile, loopback_address
+from fedmunkey.server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile
 
 
 def up(
@@ -38,21 +35,17 @@ def up(
     if check:
         typer.echo(f"{file} can be used: {identity.role} {identity.name}, ledger {settings.ledger}")
         return
-    supervisor = Supervisor(
-        children(settings, file), start_seconds=settings.start_seconds, on_ready=lambda: _say_ready(settings)
+    ready = (
+        f"coordinator is up: sites at {settings.superlink}, deletions at {settings.deletion_service}, "
+        f"joining at {settings.joining}"
     )
-    spoken = logging.getLogger("fedmunkey.common.supervision")
-    with log_lines(logging.StreamHandler(), settings.log_format, spoken), stopped_by_signals(supervisor.stop):
-        supervisor.run()
+    keep_running(children(settings, file), settings, ready)
 
 
 def check_hosts(settings: CoordinatorFile, hosts: Sequence[str]) -> None:
     """Check that the coordinator's certificate names the hosts by which it reaches its own services.
 
-    Raises
-    ------
-    InvalidSetting
-        If it does not; the message says how to get one that does.
+    Raises `InvalidSetting` if it does not; the message says how to get one that does.
     """
     for address in (settings.superlink_control, loopback_address(settings.deletion_service)):
         host = split_address(address)[0].strip("[]")
@@ -67,7 +60,7 @@ def check_hosts(settings: CoordinatorFile, hosts: Sequence[str]) -> None:
 def children(settings: CoordinatorFile, file: Path) -> list[Child]:
     """Return the coordinator's processes in the order in which they start."""
     environment = flower_environment(settings.flower_home)
-    superlink = [sys.executable, "-m", "fedmunkey.server.deployment.superlink", str(file.absolute())]
+    superlink = own_program("fedmunkey.server.deployment.superlink", str(file.absolute()))
     return [
         Child("deletion-service", serve_command(settings), "deletion service at ", environment),
         Child("superlink", superlink, SUPERLINK_READY, environment),
@@ -77,19 +70,10 @@ def children(settings: CoordinatorFile, file: Path) -> list[Child]:
 def serve_command(settings: CoordinatorFile) -> list[str]:
     """Return how the deletion service is started."""
     words = ["serve", "--coordinator-dir", str(settings.coordinator_dir), "--database", settings.ledger]
-    words += ["--address", settings.deletion_service, "--enrolment-address", settings.enrolment]
+    words += ["--address", settings.deletion_service, "--joining-address", settings.joining]
     words += ["--due-days", str(settings.due_days), "--log-format", settings.log_format.value]
     if settings.metrics:
         words += ["--metrics", settings.metrics]
     if settings.keys is not None:
         words += ["--keys", str(settings.keys)]
-    return [sys.executable, "-c", "from fedmunkey.server.cli import main; main()", *words]
-
-
-def _say_ready(settings: CoordinatorFile) -> None:
-    typer.echo(
-        f"coordinator is up: sites at {settings.superlink}, deletions at {settings.deletion_service}, "
-        f"enrolment at {settings.enrolment}"
-    )
-    sys.stdout.flush()
-    tell_systemd_ready()
+    return own_program("fedmunkey.server.cli", *words)

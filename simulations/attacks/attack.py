@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
 from fedmunkey.common.metrics import membership_auroc, true_positives
-from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.case import Case
 
 FALSE_POSITIVES = 0.01
@@ -19,35 +19,30 @@ FALSE_POSITIVES = 0.01
 
 
 @dataclass(frozen=True)
-class Target:
+class Attacked:
     """What is attacked.
 
-    Attributes
-    ----------
-    state : Answering
-        The federation that may be asked.
-    before : Answering
-        The same federation before anything was forgotten; the same object as `state` if this is what is attacked.
+    `before` is the federation before anything was forgotten; the same object as `state` if that is attacked.
     """
 
-    state: Answering
-    before: Answering
+    state: Answers
+    before: Answers
 
 
 @dataclass(frozen=True)
 class Shadow:
     """A federation that the attacker has trained, to see how answers about members and others differ.
 
+    It may be asked as it was trained, with the members that were drawn, and after these were forgotten again.
+
     Attributes
     ----------
-    trained, deleted : Answering
-        With the members that were drawn, and after these were forgotten again.
     members : mapping
         For each hospital, the record ids of those candidates that it was trained with.
     """
 
-    trained: Answering
-    deleted: Answering
+    trained: Answers
+    deleted: Answers
     members: Mapping[str, frozenset[str]]
 
 
@@ -55,11 +50,8 @@ class Shadow:
 class Scores:
     """What an attack says: the higher, the surer it is that a record was learned from.
 
-    Attributes
-    ----------
-    members, others : ndarray
-        Scores of forgotten records, without canaries, and of those that they are to be told from: records that were
-        never learned from or, where the question is who left, records that stay. Either is empty where there are none.
+    `members` are forgotten records, without canaries; `others` those that they are to be told from: records that were
+    never learned from or, where the question is who left, records that stay. Either is empty where there are none.
     """
 
     members: NDArray[np.float64]
@@ -87,14 +79,8 @@ class Attack(ABC):
 
     Attributes
     ----------
-    name : str
-        As users write it.
-    title : str
-        As a table shows it.
     question : str
         What it tries to find out, in plain words.
-    paper : str
-        Where it comes from.
     shadows : bool
         Whether it needs shadow federations.
     """
@@ -106,15 +92,5 @@ class Attack(ABC):
     shadows: bool = False
 
     @abstractmethod
-    def score(self, target: Target, case: Case, shadows: Sequence[Shadow]) -> Scores:
-        """Score forgotten records and others.
-
-        Parameters
-        ----------
-        target : Target
-            What may be asked.
-        case : Case
-            What it learned and forgot.
-        shadows : sequence of Shadow
-            Those of the same case, where `shadows` says that they are needed.
-        """
+    def score(self, target: Attacked, case: Case, shadows: Sequence[Shadow]) -> Scores:
+        """Score forgotten records and others."""

@@ -18,12 +18,8 @@ from fedmunkey.simulations.hospitals import Hospital
 class Candidates:
     """The records of which an attacker asks whether they were learned from.
 
-    Attributes
-    ----------
-    members : Rows
-        Forgotten records without canaries.
-    others : Rows
-        Held-out records, as many where there are enough; none is a candidate at two hospitals.
+    Members are forgotten records without canaries; others are held-out ones, as many where there are enough, none at
+    two hospitals.
     """
 
     members: Rows

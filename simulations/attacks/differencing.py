@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmunkey.simulations.attacks.asking import honest_records, join, label_confidence
-from fedmunkey.simulations.attacks.attack import Attack, Scores, Shadow, Target
+from fedmunkey.simulations.attacks.attack import Attack, Attacked, Scores, Shadow
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.hospitals import Encoded
 
@@ -33,7 +33,7 @@ class Differencing(Attack):
     question = "Can someone who asks before and after tell who left from who stayed?"
     paper = "Chen et al. 2021, arXiv 2005.02205"
 
-    def score(self, target: Target, case: Case, shadows: Sequence[Shadow]) -> Scores:
+    def score(self, target: Attacked, case: Case, shadows: Sequence[Shadow]) -> Scores:
         """Score by the drop in the label's probability; others are records that stay, at any hospital."""
         del shadows
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.simulations.attacks.asking import join, logit_confidence
-from fedmunkey.simulations.attacks.attack import Attack, Scores, Shadow, Target
+from fedmunkey.simulations.attacks.attack import Attack, Attacked, Scores, Shadow
 from fedmunkey.simulations.attacks.candidates import candidates
 from fedmunkey.simulations.attacks.shadows import FEWEST_SHADOWS
 from fedmunkey.simulations.case import Case
@@ -39,13 +39,10 @@ class LikelihoodRatio(Attack):
     paper = "Carlini et al. 2022, arXiv 2112.03570; Hayes et al. 2024, arXiv 2403.01218"
     shadows = True
 
-    def score(self, target: Target, case: Case, shadows: Sequence[Shadow]) -> Scores:
+    def score(self, target: Attacked, case: Case, shadows: Sequence[Shadow]) -> Scores:
         """Score by the log-likelihood ratio; others are the held-out candidates.
 
-        Raises
-        ------
-        InvalidSetting
-            If there are too few shadows to estimate anything.
+        Raises `InvalidSetting` if there are too few shadows to estimate anything.
         """
         asked = candidates(case)
         states = [shadow.trained if target.state is target.before else shadow.deleted for shadow in shadows]
@@ -73,6 +70,9 @@ def log_likelihood_ratios(
 ) -> NDArray[np.float64]:
     """Return log N(observed; in) - log N(observed; out) of each record (Carlini et al. 2022, algorithm 1).
 
+    Raises `InvalidSetting` if there are fewer than `FEWEST_SHADOWS`, or a record is in fewer than two of them, or out
+    of fewer than two.
+
     Parameters
     ----------
     observed : ndarray
@@ -82,11 +82,6 @@ def log_likelihood_ratios(
     inside : ndarray
         (s, n), whether a shadow learned from a record. With fewer than `_ENOUGH_SHADOWS` shadows all records share two
         variances, in and out, pooled over their deviations from each record's own means.
-
-    Raises
-    ------
-    InvalidSetting
-        If there are fewer than `FEWEST_SHADOWS`, or a record is in fewer than two of them, or out of fewer than two.
     """
     if len(shadowed) < FEWEST_SHADOWS or min(inside.sum(0).min(), (~inside).sum(0).min()) < 2:
         raise InvalidSetting(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedmunkey.client.dataset import Split
 from fedmunkey.simulations.attacks.asking import honest_records, join, log_confidence
-from fedmunkey.simulations.attacks.attack import Attack, Scores, Shadow, Target
+from fedmunkey.simulations.attacks.attack import Attack, Attacked, Scores, Shadow
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.hospitals import Encoded
 
@@ -25,7 +25,7 @@ class LossThreshold(Attack):
     question = "Is the federation surer of forgotten records than of records it never saw?"
     paper = "Yeom et al. 2018, arXiv 1709.01604"
 
-    def score(self, target: Target, case: Case, shadows: Sequence[Shadow]) -> Scores:
+    def score(self, target: Attacked, case: Case, shadows: Sequence[Shadow]) -> Scores:
         """Score by the log-probability of the label, which is the loss with its sign turned."""
         del shadows
         return score_by_loss(target.state.answer, case)
@@ -34,12 +34,7 @@ class LossThreshold(Attack):
 def score_by_loss(ask: Callable[[str, Encoded], Tensor], case: Case) -> Scores:
     """Score forgotten records, and the test records of the hospitals that have any, by their log-probability.
 
-    Parameters
-    ----------
-    ask : callable
-        Given a hospital's name and n records, returns (n, num_classes) probabilities.
-    case : Case
-        What was forgotten; canaries are left out.
+    `ask` takes a hospital's name and n records, and returns (n, num_classes) probabilities. Canaries are left out.
     """
     members, others = [], []
     forgotten = honest_records(case)

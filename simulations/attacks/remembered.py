@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.hospitals import Encoded
 
 
@@ -16,14 +16,8 @@ from fedmunkey.simulations.hospitals import Encoded
 class Remembered:
     """A federation's answers about some records: all that an attack needs of a shadow, and small enough to send around.
 
-    Attributes
-    ----------
-    sites : frozenset of str
-        Hospitals that still held training records.
-    places : mapping
-        For each hospital and record id, the row of the answer.
-    full, weights : Tensor
-        (n, num_classes) probabilities, with and without banks.
+    `places` has the row of the answer for each hospital and record id; `full` and `weights` are (n, num_classes)
+    probabilities with and without banks.
     """
 
     sites: frozenset[str]
@@ -43,7 +37,7 @@ class Remembered:
         return [self.places[site, record] for record in records.records.record_ids.tolist()]
 
 
-def remember(answers: Answering, asked: Mapping[str, Encoded]) -> Remembered:
+def remember(answers: Answers, asked: Mapping[str, Encoded]) -> Remembered:
     """Ask each hospital about records, by its name, and keep what it says."""
     names = [(site, record) for site, records in asked.items() for record in records.records.record_ids.tolist()]
     return Remembered(

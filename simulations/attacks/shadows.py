@@ -7,6 +7,7 @@ The attacker knows the retained records and which records might have been forgot
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from fedmunkey.simulations.attacks.candidates import candidates
 from fedmunkey.simulations.attacks.remembered import remember
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.hospitals import Encoded
-from fedmunkey.simulations.unlearning.method import Budget, Family, Method, Trained
+from fedmunkey.simulations.unlearning.method import Budget, Method, Trained
 
 FEWEST_SHADOWS = 4
 
@@ -34,19 +35,8 @@ def shadow_case(case: Case, number: int, count: int) -> Case:
     half of all shadows. Each has first weights and random choices of its own. Held-out candidates that a shadow learns
     from become revocable training records of their hospital; forgotten ones that it does not learn from are gone.
 
-    Parameters
-    ----------
-    case : Case
-        The one under attack.
-    number : int
-        Which shadow, from 0.
-    count : int
-        How many there are; even, at least `FEWEST_SHADOWS`.
-
-    Raises
-    ------
-    InvalidSetting
-        If the count is odd or too small.
+    `number` is from 0, of an even `count` of at least `FEWEST_SHADOWS`. Raises `InvalidSetting` if the count is odd or
+    too small.
     """
     if count < FEWEST_SHADOWS or count % 2:
         raise InvalidSetting(
@@ -67,52 +57,21 @@ def shadow_case(case: Case, number: int, count: int) -> Case:
     return question.with_seed(derive_seed(case.settings.seed, "shadow", number) % 2**31)
 
 
-def train_shadow(
-    case: Case, family: Family[Trained], method: Method[Trained], number: int, count: int, *, budget: Budget
-) -> Shadow:
-    """Train one shadow federation, and let it forget all candidates that it learned from, and the canaries.
+def train_shadows(case: Case, method: Method[Any], count: int, budget: Budget) -> list[Shadow]:
+    """Train shadow federations, one after the other; each forgets the candidates that it learned from, and canaries.
 
-    Parameters
-    ----------
-    case : Case
-        The one under attack.
-    family : Family
-        What is attacked.
-    method : Method
-        How it forgets.
-    number, count : int
-        Which shadow, from 0, of how many.
-    budget : Budget
-        What the method may use, as in the federation under attack.
-
-    Raises
-    ------
-    InvalidSetting
-        If the count is odd or too small.
+    Raises `InvalidSetting` if the count is odd or too small.
     """
-    question = shadow_case(case, number, count)
-    trained = family.train(question.everything(), question.settings, question.shape)
-    return forget_in_shadow(case, question, trained, method, budget=budget)
+    shadows = []
+    for number in range(count):
+        question = shadow_case(case, number, count)
+        trained = method.family.train(question.everything(), question.settings, question.shape)
+        shadows.append(forget_in_shadow(case, question, trained, method, budget))
+    return shadows
 
 
-def forget_in_shadow(
-    case: Case, question: Case, trained: Trained, method: Method[Trained], *, budget: Budget
-) -> Shadow:
-    """Let a shadow that is trained already forget: several methods may share the training of their family.
-
-    Parameters
-    ----------
-    case : Case
-        The one under attack.
-    question : Case
-        What `shadow_case` made of it.
-    trained : Answering
-        The family's answer to that question.
-    method : Method
-        How it forgets.
-    budget : Budget
-        What the method may use.
-    """
+def forget_in_shadow(case: Case, question: Case, trained: Trained, method: Method[Trained], budget: Budget) -> Shadow:
+    """Let a shadow that has learned what `shadow_case` asks forget, and keep what it says of candidates."""
     asked = candidates(case)
     records = {h.name: h.given.select(asked.rows(h.name)) for h in case.hospitals}
     deleted = method.forget(trained, question, budget).answers
@@ -121,13 +80,6 @@ def forget_in_shadow(
         for name, learned in question.forget_records().items()
     }
     return Shadow(remember(trained, records), remember(deleted, records), members)
-
-
-def train_shadows(
-    case: Case, family: Family[Trained], method: Method[Trained], count: int, *, budget: Budget
-) -> list[Shadow]:
-    """Train all shadows, one after the other; see `train_shadow`."""
-    return [train_shadow(case, family, method, number, count, budget=budget) for number in range(count)]
 
 
 def _half(rows: NDArray[np.int64], number: int, seed: int) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fedmunkey.simulations.attacks.attack import Attack, Scores, Shadow, Target
+from fedmunkey.simulations.attacks.attack import Attack, Attacked, Scores, Shadow
 from fedmunkey.simulations.attacks.loss_threshold import score_by_loss
 from fedmunkey.simulations.case import Case
 
@@ -20,7 +20,7 @@ class WeightsOnly(Attack):
     question = "Without any bank, are the shared weights surer of forgotten records than of records they never saw?"
     paper = "Yeom et al. 2018, arXiv 1709.01604"
 
-    def score(self, target: Target, case: Case, shadows: Sequence[Shadow]) -> Scores:
+    def score(self, target: Attacked, case: Case, shadows: Sequence[Shadow]) -> Scores:
         """Score by the log-probability that the shared weights give to the label."""
         del shadows
         return score_by_loss(target.state.weights_alone, case)

@@ -13,35 +13,32 @@ from rich.table import Table
 from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.options import EncoderOption, JsonOption, SettingOption, WeightsOption
+from fedmunkey.common.settings_text import given_settings
 from fedmunkey.simulations.attacks.shadows import FEWEST_SHADOWS
 from fedmunkey.simulations.audit.document import audit_document
 from fedmunkey.simulations.audit.trial import Trial, attempt
 from fedmunkey.simulations.consent import parse_share
 from fedmunkey.simulations.encoded_set import load_encoded
 from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
-from fedmunkey.simulations.guarantee_table import Interval
+from fedmunkey.simulations.intervals import Interval
 from fedmunkey.simulations.machine import usable_cores
 from fedmunkey.simulations.options import (
     AlphaOption,
     BudgetOption,
     DataDirOption,
     DataOption,
-    EncoderOption,
     EpsilonOption,
     ForgetOption,
     HospitalsOption,
-    JsonOption,
     SeedsOption,
-    SettingOption,
-    WeightsOption,
-    given_settings,
 )
 from fedmunkey.simulations.progress import Progress
 from fedmunkey.simulations.question import Question
-from fedmunkey.simulations.ray_tasks import run_tasks
 from fedmunkey.simulations.reporting.files import write_report
 from fedmunkey.simulations.unlearning.method import Budget
 from fedmunkey.simulations.unlearning.registry import METHODS
+from fedmunkey.simulations.worker_processes import run_tasks
 
 
 def audit(

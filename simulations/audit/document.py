@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
+from fedmunkey.common.command_line import finite
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model_choice import choose_shape
 from fedmunkey.simulations.attacks.registry import ATTACKS
 from fedmunkey.simulations.audit.trial import Trial
 from fedmunkey.simulations.audit.verdicts import UNJUDGED, Verdict, has_power, judge
-from fedmunkey.simulations.comparison.document import FORMAT, interval_document
+from fedmunkey.simulations.comparison.document import interval_document
 from fedmunkey.simulations.encoded_set import EncodedSet
 from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
-from fedmunkey.simulations.guarantee_table import Interval
-from fedmunkey.simulations.guarantees import epsilon_of_settings
-from fedmunkey.simulations.json_values import settings_values
-from fedmunkey.simulations.machine import PACKAGES, describe_machine, describe_versions
+from fedmunkey.simulations.intervals import Interval
 from fedmunkey.simulations.measurement import Measurement
 from fedmunkey.simulations.question import Question
+from fedmunkey.simulations.reporting.preamble import SIMULATED, preamble
+from fedmunkey.simulations.unlearning.munkey import epsilon_of_settings
 from fedmunkey.simulations.unlearning.registry import METHODS
 
 _POINTS = 200
@@ -39,7 +38,7 @@ _MEASURES: tuple[tuple[str, str, Callable[[Measurement], float]], ...] = (
 )
 
 LIMITS = (
-    "Hospitals are simulated: one public data set is divided among them, and all are tested on the same records.",
+    SIMULATED,
     "A passed audit means that these attacks found nothing, on this data set, with these seeds. It is no proof; what "
     "is proved is said under the guarantee.",
     "The attacks ask for probabilities. Someone with the shared weights of every round could learn more.",
@@ -67,13 +66,7 @@ def audit_document(
     first = trials[0]
     forget_set = FORGET_SETS[question.forget_set](question.settings, choose_shape(question.settings))
     return {
-        "format": FORMAT,
-        "kind": "audit",
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "versions": describe_versions(PACKAGES),
-        "machine": describe_machine(),
-        "settings": settings_values(question.settings),
+        **preamble("audit", command, question.settings),
         "data": encoded.describe(),
         "question": {
             "hospitals": question.hospitals,
@@ -97,7 +90,7 @@ def audit_document(
                 "title": one.title,
                 "passed": one.passed,
                 "sentence": one.sentence,
-                "figures": {name: _known(value) for name, value in one.figures.items()},
+                "figures": {name: finite(value) for name, value in one.figures.items()},
             }
             for one in verdicts
         ],
@@ -219,7 +212,3 @@ def _attacked(name: str, state: str, trials: Sequence[Trial]) -> dict[str, Any]:
 
 def _interval(values: Sequence[float]) -> dict[str, Any]:
     return interval_document(Interval.of(values))
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None

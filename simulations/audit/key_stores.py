@@ -13,6 +13,7 @@ from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, Records
 from fedmunkey.common.encoders import Encoder
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.simulations.answers import HospitalBank
 from fedmunkey.simulations.case import Case
@@ -25,21 +26,9 @@ def delete_in_key_stores(
 ) -> tuple[MunkeyFederation, float]:
     """Fill a key store for each hospital, apply the case's deletions as orders, and read back what is left.
 
-    Parameters
-    ----------
-    trained : MunkeyFederation
-        Its banks are in the order of the hospitals' training records.
-    case : Case
-        What is forgotten.
-    encoder : Encoder
-        The one that made the keys.
-    folder : Path
-        For the key stores; empty.
-
-    Returns
-    -------
-    MunkeyFederation, float
-        With the banks that the key stores hold, and the seconds that the slowest hospital took for all its orders.
+    The banks of `trained` are in the order of the hospitals' training records; `encoder` made their keys, and `folder`
+    is empty. Returned are the federation with the banks that the key stores hold, and the seconds that the slowest
+    hospital took for all its orders.
     """
     secret = FederationSecret.generate()
     places, ids, seconds = {}, {}, []
@@ -47,14 +36,14 @@ def delete_in_key_stores(
         held = Hospital(hospital.name, SiteFolder(folder / hospital.name), hospital.given.split(Split.TRAIN))
         open_hospital(held, trained.settings, encoder, case.shape, secret)
         with held.folder.open() as store:
-            bank = read_bank(store, trained.settings.retrieved)
-            store.write_tokens(bank.generation, bank.entries, trained.places[hospital.name].bank.tokens)
+            bank = read_bank(store, Recipe.of(trained.settings).neighbours)
+            store.records.write_tokens(bank.generation, bank.entries, trained.places[hospital.name].bank.tokens)
             start = time.perf_counter()
             _apply(store, hospital, case, secret)
             seconds.append(time.perf_counter() - start)
-            left = read_bank(store, trained.settings.retrieved)
-            places[hospital.name] = HospitalBank(left, store.read_keys(left.entries))
-            ids[hospital.name] = np.array([record for record, _ in store.read_identities(left.entries)], dtype=np.str_)
+            left = read_bank(store, Recipe.of(trained.settings).neighbours)
+            places[hospital.name] = HospitalBank(left, store.records.read_keys(left.entries))
+            ids[hospital.name] = np.array([record for record, _ in store.records.read_ids(left.entries)], dtype=np.str_)
     return MunkeyFederation(trained.model, places, trained.settings, ids), max(seconds)
 
 
@@ -64,4 +53,4 @@ def _apply(store: KeyStore, hospital: Hospital, case: Case, secret: FederationSe
         records = hospital.given.records.record_ids[rows].tolist()
         target = Records(frozenset(secret.reference(record) for record in records), hospital.name)
         request = DeletionRequest(f"audit-{number}-{hospital.name}", hospital.name, target)
-        store.apply(DeletionOrder(number, hospital.name, request))
+        store.orders.apply(DeletionOrder(number, hospital.name, request))

@@ -13,19 +13,18 @@ import torch
 
 from fedmunkey.common.encoders import Encoder
 from fedmunkey.common.model_choice import choose_encoder
-from fedmunkey.simulations.answers import Answering, Banked
+from fedmunkey.simulations.answers import Answers, Banked
 from fedmunkey.simulations.attacks.asking import honest_records
-from fedmunkey.simulations.attacks.attack import Scores, Target
+from fedmunkey.simulations.attacks.attack import Attacked, Scores
 from fedmunkey.simulations.attacks.registry import ATTACKS
-from fedmunkey.simulations.attacks.shadows import train_shadow
+from fedmunkey.simulations.attacks.shadows import train_shadows
 from fedmunkey.simulations.audit.key_stores import delete_in_key_stores
 from fedmunkey.simulations.case import Case, seen_although_forgotten
 from fedmunkey.simulations.hospitals import Encoded
 from fedmunkey.simulations.measurement import Measurement, measure
 from fedmunkey.simulations.question import Question
-from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, training_bytes
 from fedmunkey.simulations.unlearning.munkey import MunkeyFederation
-from fedmunkey.simulations.unlearning.plain_vit import weights_bytes
 from fedmunkey.simulations.unlearning.registry import METHODS
 from fedmunkey.simulations.unlearning.retraining import other_choices
 
@@ -34,7 +33,7 @@ STATES = ("before", "after", "oracle", "other_oracle")
 
 
 @dataclass(frozen=True)
-class Step:
+class AfterDeletion:
     """The federation after some of several deletions: accuracies in percent, the second on all that is forgotten."""
 
     test_accuracy: float
@@ -47,12 +46,8 @@ class Trial:
 
     Attributes
     ----------
-    seed : int
-        Which division, forget set, first weights and random choices.
     forgotten, canaries, deletions : int
         Records that were forgotten, those of them with wrong labels, and in how many deletions.
-    known : mapping of str to Measurement
-        For each of `STATES`.
     scores : mapping
         For each attack, by name, and each of `STATES`, its scores; empty if all that is forgotten are canaries.
     seen : int
@@ -63,7 +58,7 @@ class Trial:
         Whether the state after deletion has the same bytes as the oracle's; None without banks.
     rounds : tuple of float
         Test accuracy, in percent, after each round of training.
-    steps : tuple of Step
+    steps : tuple of AfterDeletion
         After each deletion, where there are several.
     forget_seconds, retrain_seconds : float
         The slowest hospital's, or all of the method's training; and training the oracle, with one thread.
@@ -81,7 +76,7 @@ class Trial:
     kept: int | None
     identical: bool | None
     rounds: tuple[float, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[AfterDeletion, ...]
     forget_seconds: float
     retrain_seconds: float
     forget_bytes: int
@@ -91,18 +86,8 @@ class Trial:
 def attempt(question: Question, images: Encoded, method: str, shadows: int, seed: int) -> Trial:
     """Audit a method with one seed, in this process, with one thread.
 
-    Parameters
-    ----------
-    question : Question
-        What is learned and forgotten.
-    images : Encoded
-        The data set.
-    method : str
-        How it is forgotten.
-    shadows : int
-        Federations that the attacker trains; with 0, attacks that need them are left out.
-    seed : int
-        Of the case.
+    `method` is its name, and `shadows` how many federations the attacker trains; with 0, attacks that need them are
+    left out.
     """
     torch.set_num_threads(1)
     return audit_case(question.case(images, seed), METHODS[method], shadows, question.budget)
@@ -114,7 +99,7 @@ def audit_case(case: Case, method: Method[Any], shadows: int, budget: Budget) ->
     rounds: list[float] = []
     nothing = {name: rows[:0] for name, rows in case.forgotten.items()}
 
-    def note(number: int, answers: Answering) -> None:
+    def note(number: int, answers: Answers) -> None:
         del number
         rounds.append(measure(answers, case.hospitals, nothing, case.forgotten).test_accuracy)
 
@@ -144,7 +129,7 @@ def audit_case(case: Case, method: Method[Any], shadows: int, budget: Budget) ->
         forget_seconds=forget_seconds,
         retrain_seconds=retrain_seconds,
         forget_bytes=forgotten.bytes_sent,
-        retrain_bytes=_retrain_bytes(oracle, case),
+        retrain_bytes=training_bytes(oracle, case.settings.num_rounds),
     )
 
 
@@ -153,12 +138,12 @@ def retained_for_oracle(case: Case) -> dict[str, Encoded]:
     return case.retained()
 
 
-def known(answers: Answering, case: Case) -> Measurement:
+def known(answers: Answers, case: Case) -> Measurement:
     """Measure a federation on what the case forgets."""
     return measure(answers, case.hospitals, case.forgotten, case.forgotten, case.canaries)
 
 
-def count_kept(answers: Answering, case: Case) -> int | None:
+def count_kept(answers: Answers, case: Case) -> int | None:
     """Count forgotten records whose key a hospital still holds; one that a retained record shares does not count."""
     if not isinstance(answers, Banked):
         return None
@@ -182,21 +167,21 @@ def _forget(trained: Any, case: Case, method: Method[Any], budget: Budget) -> tu
 
 
 def _attack(
-    states: Mapping[str, Answering], case: Case, method: Method[Any], shadows: int, budget: Budget
+    states: Mapping[str, Answers], case: Case, method: Method[Any], shadows: int, budget: Budget
 ) -> dict[str, dict[str, Scores]]:
     if not honest_records(case):
         return {}
-    trained = [train_shadow(case, method.family, method, n, shadows, budget=budget) for n in range(shadows)]
+    trained = train_shadows(case, method, shadows, budget)
     return {
         name: {
-            state: attack.score(Target(answers, states["before"]), case, trained) for state, answers in states.items()
+            state: attack.score(Attacked(answers, states["before"]), case, trained) for state, answers in states.items()
         }
         for name, attack in ATTACKS.items()
         if shadows or not attack.shadows
     }
 
 
-def _steps(trained: Any, case: Case, method: Method[Any], budget: Budget) -> tuple[Step, ...]:
+def _steps(trained: Any, case: Case, method: Method[Any], budget: Budget) -> tuple[AfterDeletion, ...]:
     """Measure after each of several deletions."""
     if len(case.deletions) < 2:
         return ()
@@ -205,7 +190,7 @@ def _steps(trained: Any, case: Case, method: Method[Any], budget: Budget) -> tup
         part = replace(case, deletions=case.deletions[:count])
         part = replace(part, canaries=_within(case.canaries, part))
         measured = known(method.forget(trained, part, budget).answers, part)
-        found.append(Step(measured.test_accuracy, measured.forget_accuracy))
+        found.append(AfterDeletion(measured.test_accuracy, measured.forget_accuracy))
     return tuple(found)
 
 
@@ -213,23 +198,10 @@ def _within(canaries: Mapping[str, Any], part: Case) -> dict[str, Any]:
     return {name: rows[[row in part.forgotten[name] for row in rows.tolist()]] for name, rows in canaries.items()}
 
 
-def _identical(after: Answering, oracle: Answering) -> bool | None:
-    """Compare shared weights, keys and exemplar tokens byte by byte."""
+def _identical(after: Answers, oracle: Answers) -> bool | None:
     if not (isinstance(after, MunkeyFederation) and isinstance(oracle, MunkeyFederation)):
         return None
-    mine, its = after.model.state_dict(), oracle.model.state_dict()
-    return all(torch.equal(weight, its[name]) for name, weight in mine.items()) and all(
-        torch.equal(place.keys, oracle.places[name].keys)
-        and torch.equal(place.bank.tokens.offsets, oracle.places[name].bank.tokens.offsets)
-        for name, place in after.places.items()
-    )
-
-
-def _retrain_bytes(oracle: Answering, case: Case) -> int:
-    model = getattr(oracle, "model", None)
-    if not isinstance(model, torch.nn.Module):
-        return 0
-    return 2 * weights_bytes(model) * case.settings.num_rounds * len(oracle.sites)
+    return after.same_bytes(oracle)
 
 
 def _rows(keys: torch.Tensor) -> frozenset[bytes]:

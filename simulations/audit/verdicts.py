@@ -31,16 +31,7 @@ _RECALL_MARGIN = 0.1
 class Verdict:
     """One thing that was checked.
 
-    Attributes
-    ----------
-    name, title : str
-        In documents, and as people read it.
-    passed : bool
-        False is flagged.
-    sentence : str
-        What was found.
-    figures : dict
-        The numbers that it rests on.
+    It is flagged unless `passed`; `figures` are the numbers that the sentence rests on.
     """
 
     name: str
@@ -53,12 +44,7 @@ class Verdict:
 def judge(trials: Sequence[Trial], guarantee: Guarantee | None) -> list[Verdict]:
     """Return every verdict that applies.
 
-    Parameters
-    ----------
-    trials : sequence of Trial
-        At least one.
-    guarantee : Guarantee or None
-        What the deletions claim; None for baselines.
+    There is at least one trial; `guarantee` is what the deletions claim, None for baselines.
     """
     verdicts = [_oracle_is_clean(trials)]
     if all(trial.kept is not None for trial in trials):

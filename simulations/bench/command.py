@@ -14,7 +14,7 @@ from rich.console import Console
 from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.simulations.bench.document import closing_lines, describe, group_table, result_table
-from fedmunkey.simulations.bench.figure import Bench, Result
+from fedmunkey.simulations.bench.figure import Bench, Measured
 from fedmunkey.simulations.bench.registry import choose
 from fedmunkey.simulations.progress import Progress
 
@@ -23,18 +23,10 @@ def bench(
     only: Annotated[list[str] | None, typer.Option(help="A group of figures, see --list. Repeatable.")] = None,
     list_figures: Annotated[bool, typer.Option("--list", help="List the figures and measure nothing.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes: seconds, but no target is judged.")] = False,
-    data_folder: Annotated[
-        Path | None,
-        typer.Option(exists=True, file_okay=False, help="Folder with breastmnist.npz and bccd_cells_28.npz."),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="State dict of torchvision's squeezenet1_0, for these images."),
-    ] = None,
     output: Annotated[Path, typer.Option(help="Where the figures are written.")] = Path("bench.json"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the document as JSON instead of a table.")] = False,
 ) -> None:
-    """Measure speed, memory and accuracy on this machine, each as a ratio within one run or as a reported size.
+    """Measure speed, memory and scale on this machine, each as a ratio within one run or as a reported size.
 
     Example: munkey-sim bench --only packed-ensemble --only neighbour-search
     """
@@ -44,15 +36,12 @@ def bench(
         return
     if output.is_dir() or not output.parent.is_dir():
         raise InvalidSetting(f"--output {output}: must be a file in a folder that is there")
-    results: list[Result] = []
+    results: list[Measured] = []
     seconds = {}
     with Progress.quiet() if as_json else Progress(Console(stderr=True)) as progress:
-        context = Bench(progress, quick, data_folder, weights)
-        # Files that cannot be used are found before anything is measured, not minutes later.
-        obstacles = [group.obstacle(context) for group in groups]
-        for group, reason in zip(groups, obstacles, strict=True):
+        for group in groups:
             start = time.perf_counter()
-            results += group.run(context, reason)
+            results += group.run(Bench(progress, quick))
             seconds[group.name] = time.perf_counter() - start
             # After each group, so that nothing is lost if a later one is interrupted.
             document = describe(results, seconds, quick=quick)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,20 +17,21 @@ from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model_choice import choose_encoder, choose_shape
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import Settings
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.simulations.baselines import Baseline, Comparison, run_baseline
-from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_least
 from fedmunkey.simulations.bench.timing import torch_threads
 from fedmunkey.simulations.deletions import running_agents
 from fedmunkey.simulations.hospitals import Hospital, encode_all, give, open_hospital
 from fedmunkey.simulations.partition import partition
 from fedmunkey.simulations.sources import load_dataset
 
-_TARGET = Target(Relation.AT_LEAST, 1000.0)
+_TARGET = at_least(1000.0)
 _ONE_SITE = Figure(
     "deletion-speed",
     "deletion of a hospital's own subject over gRPC: how many times faster than retraining, digits, 5 hospitals",
@@ -49,15 +49,15 @@ _PATIENCE_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     """Delete subjects before and after the federation is trained again without them, each request by itself."""
     requests = 2 if bench.quick else 20
     settings = Settings(guarantee=Guarantee.EMPIRICAL)
     if bench.quick:
         settings = settings.replace(num_rounds=1, local_epochs=1)
     secret = FederationSecret.generate()
-    with tempfile.TemporaryDirectory(prefix="fedmunkey-bench-") as folder:
-        settings, hospitals = _hospitals(settings, Path(folder), secret)
+    with bench.folder() as folder:
+        settings, hospitals = _hospitals(settings, folder, secret)
         subjects = [str(name) for name in hospitals[0].given.split(Split.TRAIN).records.subject_ids[: 4 * requests]]
         orders = [
             DeletionRequest(f"bench-{number}", requester, Subject(secret.reference(subject)))
@@ -67,7 +67,7 @@ def _measure(bench: Bench) -> Iterator[Result]:
         ]
         with (
             bench.progress.counting("deleting, retraining", len(orders) + 1) as count,
-            _deletions(settings, hospitals, Path(folder)) as delete,
+            _deletions(settings, hospitals, folder) as delete,
         ):
             seconds = _time(delete, orders[: 2 * requests], count)
             with torch_threads(1):
@@ -96,8 +96,8 @@ def _hospitals(settings: Settings, folder: Path, secret: FederationSecret) -> tu
     for hospital in hospitals:
         open_hospital(hospital, settings, encoder, shape, secret)
         with hospital.folder.open() as store:
-            bank = read_bank(store, settings.retrieved)
-            store.write_tokens(bank.generation, bank.entries, bank.tokens)
+            bank = read_bank(store, Recipe.of(settings).neighbours)
+            store.records.write_tokens(bank.generation, bank.entries, bank.tokens)
     return settings, hospitals
 
 

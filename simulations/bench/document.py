@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from fedmunkey.simulations.bench.figure import Group, Result, number
+from fedmunkey.simulations.bench.figure import Group, Measured, number
 from fedmunkey.simulations.machine import describe_machine, describe_versions
 
 _FORMAT = 1
@@ -16,18 +16,8 @@ _PACKAGES = ("fedmunkey", "torch", "numpy", "faiss-cpu", "flwr", "grpcio")
 _MET = {True: "yes", False: "no", None: "-"}
 
 
-def describe(results: Sequence[Result], seconds: Mapping[str, float], *, quick: bool) -> dict[str, Any]:
-    """Return the document.
-
-    Parameters
-    ----------
-    results : sequence of Result
-        Of all figures that were asked for.
-    seconds : mapping
-        How long each group took.
-    quick : bool
-        Whether sizes were small; no target is judged then.
-    """
+def describe(results: Sequence[Measured], seconds: Mapping[str, float], *, quick: bool) -> dict[str, Any]:
+    """Return the document of all figures that were asked for, with the seconds that each group took."""
     return {
         "format": _FORMAT,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -39,7 +29,7 @@ def describe(results: Sequence[Result], seconds: Mapping[str, float], *, quick: 
     }
 
 
-def result_table(results: Iterable[Result], *, quick: bool) -> Table:
+def result_table(results: Iterable[Measured], *, quick: bool) -> Table:
     """Return figure, measured value, unit, target and whether it is met, under the machine's name."""
     machine = describe_machine()
     title = "Benchmark on {processor}, {cores} cores, {memory_gib} GiB, accelerator: {accelerator}".format(**machine)
@@ -67,7 +57,7 @@ def group_table(groups: Iterable[Group]) -> Table:
     return table
 
 
-def closing_lines(results: Sequence[Result]) -> list[str]:
+def closing_lines(results: Sequence[Measured]) -> list[str]:
     """Say what was not measured and why, and how many of the judged targets are met."""
     reasons: dict[str, list[str]] = {}
     for result in results:

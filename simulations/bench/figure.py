@@ -3,83 +3,69 @@
 from __future__ import annotations
 
 import math
+import operator
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from fedmunkey.simulations.progress import Progress
 
-
-class Relation(StrEnum):
-    """How a figure relates to the bound of its target."""
-
-    AT_MOST = "<="
-    AT_LEAST = ">="
-    BELOW = "<"
-    ABOVE = ">"
+_COMPARISONS: dict[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": operator.ge, "<": operator.lt}
 
 
 @dataclass(frozen=True)
-class Target:
-    """What a figure should reach: a comparison with a bound, in the figure's unit."""
+class Bound:
+    """What a figure should reach: `<=`, `>=` or `<` a bound, in the figure's unit."""
 
-    comparison: Relation
+    comparison: str
     bound: float
 
     def met_by(self, value: float) -> bool:
         """Say whether a value reaches the target; NaN never does."""
-        reached = {
-            Relation.AT_MOST: value <= self.bound,
-            Relation.AT_LEAST: value >= self.bound,
-            Relation.BELOW: value < self.bound,
-            Relation.ABOVE: value > self.bound,
-        }
-        return reached[self.comparison]
+        return _COMPARISONS[self.comparison](value, self.bound)
 
     def __str__(self) -> str:
         return f"{self.comparison} {number(self.bound)}"
+
+
+def at_most(bound: float) -> Bound:
+    """Return the target of a figure that should not be larger."""
+    return Bound("<=", bound)
+
+
+def at_least(bound: float) -> Bound:
+    """Return the target of a figure that should not be smaller."""
+    return Bound(">=", bound)
+
+
+def below(bound: float) -> Bound:
+    """Return the target of a figure that should be smaller."""
+    return Bound("<", bound)
 
 
 @dataclass(frozen=True)
 class Figure:
     """One line of the benchmark, as it is announced before anything is measured.
 
-    Attributes
-    ----------
-    name : str
-        Unique, in kebab case.
-    title : str
-        What is measured, in one line.
-    unit : str
-        `x` for a ratio; otherwise a unit, or empty for a pure number.
-    target : Target or None
-        What it should reach; None if it is only reported.
+    Its name is in kebab case, its unit `x` for a ratio and empty for a pure number. Without a target it is only
+    reported.
     """
 
     name: str
     title: str
     unit: str
-    target: Target | None = None
+    target: Bound | None = None
 
 
 @dataclass(frozen=True)
-class Result:
+class Measured:
     """What became of one figure.
 
-    Attributes
-    ----------
-    figure : Figure
-        Which one.
-    value : float
-        In the figure's unit; NaN if it was not measured.
-    note : str
-        How it was measured where the title does not say, or why it was not.
-    details : mapping
-        JSON-ready values behind the figure.
-    judged : bool
-        Whether the value was measured at the sizes that the target is about.
+    The value is in the figure's unit, NaN if it was not measured; the note says how it was where the title does not, or
+    why it was not. `details` are JSON-ready values behind it. It is judged where the sizes are those of the target.
     """
 
     figure: Figure
@@ -89,7 +75,7 @@ class Result:
     judged: bool = True
 
     @classmethod
-    def missing(cls, figure: Figure, reason: str) -> Result:
+    def missing(cls, figure: Figure, reason: str) -> Measured:
         """Return the result of a figure that cannot be measured here."""
         return cls(figure, math.nan, f"not measured: {reason}")
 
@@ -122,55 +108,38 @@ class Result:
 
 @dataclass(frozen=True)
 class Bench:
-    """What every measurement is given.
-
-    Attributes
-    ----------
-    progress : Progress
-        Shows what is being done.
-    quick : bool
-        Whether to take small sizes, at which targets are not judged.
-    data_folder : Path or None
-        Where the medical images lie, `breastmnist.npz` and so on.
-    weights : Path or None
-        State dict of torchvision's `squeezenet1_0`, the encoder of the medical images.
-    """
+    """What every measurement is given: where progress is shown, and whether sizes are small and nothing is judged."""
 
     progress: Progress
     quick: bool = False
-    data_folder: Path | None = None
-    weights: Path | None = None
 
-    def result(self, figure: Figure, value: float, note: str = "", **details: Any) -> Result:
+    def result(self, figure: Figure, value: float, note: str = "", **details: Any) -> Measured:
         """Return what was found for a figure."""
-        return Result(figure, float(value), note, details, judged=not self.quick)
+        return Measured(figure, float(value), note, details, judged=not self.quick)
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """Make a folder that is there while the context lasts."""
+        with tempfile.TemporaryDirectory(prefix="fedmunkey-bench-") as folder:
+            yield Path(folder)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Figures that are measured together.
+    """Figures that are measured together: `measure` yields a result for each, in their order.
 
-    Attributes
-    ----------
-    name : str
-        What `--only` takes.
-    figures : tuple of Figure
-        What `measure` yields a result for, in this order.
-    measure : callable
-        Measures them.
-    obstacle : callable
-        Says why the figures cannot be measured; empty if they can.
+    Its name is what `--only` takes; `obstacle` says why nothing can be measured, and nothing if it can.
     """
 
     name: str
     figures: tuple[Figure, ...]
-    measure: Callable[[Bench], Iterator[Result]]
-    obstacle: Callable[[Bench], str] = lambda _: ""
+    measure: Callable[[Bench], Iterator[Measured]]
+    obstacle: Callable[[], str] = str
 
-    def run(self, bench: Bench, reason: str = "") -> list[Result]:
+    def run(self, bench: Bench) -> list[Measured]:
         """Measure the figures, or give the reason why none of them was measured."""
-        if reason:
-            return [Result.missing(figure, reason) for figure in self.figures]
+        if reason := self.obstacle():
+            return [Measured.missing(figure, reason) for figure in self.figures]
         return list(self.measure(bench))
 
 

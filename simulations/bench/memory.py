@@ -17,21 +17,10 @@ _STATUS = "/proc/{}/status"
 
 
 def in_child(task: Task, argument: object, progress: Callable[[int], None]) -> int:
-    """Run a task in a new process and return what it returns.
+    """Run a task, a function at the top of a module, in a new process and return what it returns.
 
-    Parameters
-    ----------
-    task : callable
-        A function at the top of a module, so that the child can import it.
-    argument : object
-        Its first argument, which is pickled.
-    progress : callable
-        Called in this process with every number that the task reports.
-
-    Raises
-    ------
-    RuntimeError
-        If the child ended without an answer, for instance because memory ran out.
+    Its argument is pickled; `progress` is called here with every number that it reports. Raises RuntimeError if the
+    child ended without an answer, for instance because memory ran out.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)

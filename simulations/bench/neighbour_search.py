@@ -12,32 +12,27 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fedmunkey.client.neighbour_index import SLACK
 from fedmunkey.common.neighbours import nearest
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import Settings
-from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.timing import alternate, ratio, torch_threads
 from fedmunkey.simulations.machine import usable_cores
 
 _TIME = Figure(
-    "search-time",
-    "neighbour search, 50,000 keys of 1,024 numbers, over faiss IndexFlatIP",
-    "x",
-    Target(Relation.AT_MOST, 1.2),
+    "search-time", "neighbour search, 50,000 keys of 1,024 numbers, over faiss IndexFlatIP", "x", at_most(1.2)
 )
 _DIFFERENCE = Figure(
-    "search-difference",
-    "neighbour search: largest difference of a similarity to faiss's",
-    "",
-    Target(Relation.AT_MOST, 1e-5),
+    "search-difference", "neighbour search: largest difference of a similarity to faiss's", "", at_most(1e-5)
 )
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     """Search a block of queries with both, in turn, with one thread for each core."""
     import faiss
 
     keys_count, size, queries_count, repetitions = (2_000, 64, 128, 3) if bench.quick else (50_000, 1_024, 4_096, 7)
     threads = usable_cores()
-    length = Settings().retrieved + SLACK
+    length = Recipe.of(Settings()).neighbours + SLACK
     draws = np.random.default_rng(0)
     keys = draws.standard_normal((keys_count, size), dtype=np.float32)
     keys /= np.linalg.norm(keys, axis=1, keepdims=True)
@@ -64,7 +59,7 @@ def _measure(bench: Bench) -> Iterator[Result]:
     yield bench.result(_DIFFERENCE, difference, f"{same:.2%} of the neighbours are the same key in the same place")
 
 
-def _obstacle(_: Bench) -> str:
+def _obstacle() -> str:
     return "" if importlib.util.find_spec("faiss") else "pip install 'fedmunkey[bench]' for faiss"
 
 

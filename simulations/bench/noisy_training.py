@@ -10,21 +10,22 @@ import torch
 
 from fedmunkey.client.bank import Bank
 from fedmunkey.client.key_store import Tokens
-from fedmunkey.client.noisy_step import FEW_STEPS, spending_of_round
+from fedmunkey.client.noisy_step import noisy_steps_of_round
 from fedmunkey.client.secret_noise import SecretNoise
 from fedmunkey.client.training import train
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.neighbours import NeighbourLists
+from fedmunkey.common.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.settings import ImagePath, Settings, TrainedWeights
-from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio, torch_threads
 
 _TRAINING = Figure(
     "noisy-training-time",
     "local training under certified, frozen path, over the same steps without noise and clipping",
     "x",
-    Target(Relation.AT_MOST, 2.0),
+    at_most(2.0),
 )
 _CALIBRATION = Figure("noise-calibration", "finding the noise that keeps all rounds within (epsilon, delta), once", "s")
 
@@ -33,7 +34,7 @@ _KEY = bytes(range(32))
 _SAMPLING_RATE = 0.1
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     """Train on random features of two tokens of 512 numbers, with one thread."""
     records, repetitions = (100, 3) if bench.quick else (1_000, 40)
     noisy = Settings(guarantee=Guarantee.CERTIFIED, image_path=ImagePath.FROZEN, local_steps=FEW_STEPS)
@@ -58,12 +59,12 @@ def _calibrate(settings: Settings) -> float:
     import fedmunkey.common.privacy  # noqa: F401
 
     start = time.perf_counter()
-    spending_of_round(settings)
+    noisy_steps_of_round(Recipe.of(settings))
     return time.perf_counter() - start
 
 
 def _compare(noisy: Settings, plain: Settings, records: int, repetitions: int, count: Callable[[int], None]) -> Ratio:
-    shape = ModelShape.from_settings(noisy, feature_shape=_FEATURES, pretrained=True)
+    shape = ModelShape.of(Recipe.of(noisy), _FEATURES)
     torch.manual_seed(0)
     model, other = Munkey(shape), Munkey(shape)
     bank = _bank(records, shape)
@@ -73,8 +74,8 @@ def _compare(noisy: Settings, plain: Settings, records: int, repetitions: int, c
         return SecretNoise(_KEY, "training", 1)
 
     actions: list[Callable[[], object]] = [
-        lambda: train(model, bank, noisy, round_number=1, generator=draws, secret=secret()),
-        lambda: train(other, bank, plain, round_number=1, generator=draws),
+        lambda: train(model, bank, Recipe.of(noisy), round_number=1, generator=draws, secret=secret()),
+        lambda: train(other, bank, Recipe.of(plain), round_number=1, generator=draws),
     ]
     return ratio(alternate(actions, repetitions, count, clock=time.process_time))
 

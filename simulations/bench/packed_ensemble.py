@@ -11,23 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import ImagePath, Settings
-from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.timing import alternate, keep_freed_memory, ratio, torch_threads
-from fedmunkey.simulations.plain_vit import PlainViT
+from fedmunkey.simulations.unlearning.plain_vit import PlainViT
 
 _DIFFERENCE = Figure(
-    "packed-difference",
-    "packed ensemble, K = 4: largest difference of a logit to separate passes",
-    "",
-    Target(Relation.AT_MOST, 1e-5),
+    "packed-difference", "packed ensemble, K = 4: largest difference of a logit to separate passes", "", at_most(1e-5)
 )
-_PACKED = Figure(
-    "packed-time",
-    "packed ensemble, K = 4: one pass over one plain ViT pass",
-    "x",
-    Target(Relation.AT_MOST, 1.3),
-)
+_PACKED = Figure("packed-time", "packed ensemble, K = 4: one pass over one plain ViT pass", "x", at_most(1.3))
 _VOTING = Figure(
     "packed-time-image-vote", "packed ensemble, K = 4 and the image's own vote, over one plain ViT pass", "x"
 )
@@ -37,14 +30,12 @@ _MEMBERS = 4
 _BATCHES = (64, 128, 256)
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     """Time passes of the default transformer on 28x28 images in 4x4 patches, with one thread."""
     batches = _BATCHES[:1] if bench.quick else _BATCHES
     repetitions = 3 if bench.quick else 40
-    shape = ModelShape.from_settings(
-        Settings(image_shape="1x28x28", patch_size=4, image_path=ImagePath.PATCHES),
-        feature_shape=(0, 0),
-        pretrained=False,
+    shape = ModelShape.of(
+        Recipe.of(Settings(image_shape="1x28x28", patch_size=4, image_path=ImagePath.PATCHES)), (0, 0)
     )
     keep_freed_memory()
     torch.manual_seed(0)

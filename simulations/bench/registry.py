@@ -7,17 +7,15 @@ from collections.abc import Sequence
 
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.simulations.bench import (
-    bccd,
-    breastmnist,
     deletion_growth,
-    deletion_service,
     deletion_speed,
-    encryption,
+    encryption_cost,
     million_entries,
     neighbour_search,
     noisy_training,
     packed_ensemble,
-    proofs,
+    proof_cost,
+    service_load,
     serving,
     site_memory,
     training_epoch,
@@ -33,12 +31,10 @@ GROUPS: tuple[Group, ...] = (
     site_memory.GROUP,
     deletion_growth.GROUP,
     deletion_speed.GROUP,
-    encryption.GROUP,
+    encryption_cost.GROUP,
     million_entries.GROUP,
-    deletion_service.GROUP,
-    proofs.GROUP,
-    breastmnist.GROUP,
-    bccd.GROUP,
+    service_load.GROUP,
+    proof_cost.GROUP,
 )
 """In the order in which they are measured."""
 
@@ -46,10 +42,7 @@ GROUPS: tuple[Group, ...] = (
 def choose(names: Sequence[str]) -> list[Group]:
     """Return the groups with some names, in the order of `GROUPS`; all of them where none is named.
 
-    Raises
-    ------
-    InvalidSetting
-        If there is no group of that name.
+    Raises `InvalidSetting` if there is no group of that name.
     """
     known = [group.name for group in GROUPS]
     for name in names:

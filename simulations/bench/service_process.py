@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedmunkey.common.errors import FederationStopped
+from fedmunkey.common.supervision import own_program
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.simulations.bench.memory import resident_memory
 
-_ROOT = Path(__file__).parents[2]
 _END_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class RunningService:
-    """A service that answers calls.
-
-    Attributes
-    ----------
-    address : str
-        `host:port`.
-    process : int
-        Its process id.
-    """
+    """A service that answers calls at `host:port`, and its process id."""
 
     address: str
     process: int
@@ -39,19 +30,9 @@ class RunningService:
 
 
 @contextmanager
-def running_service(folder: Path, sites: Sequence[str], database: str = "") -> Iterator[RunningService]:
-    """Run `munkey-server serve` while the context lasts, with sites registered before.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the ledger lies if no database is named, and the log.
-    sites : sequence of str
-        Who is in the federation.
-    database : str
-        A database's URL; an SQLite file in the folder if it is empty.
-    """
-    ledger = database or str(folder / "ledger.sqlite")
+def running_service(folder: Path, sites: Sequence[str]) -> Iterator[RunningService]:
+    """Run `munkey-server serve` while the context lasts, with sites registered before, on a ledger in a folder."""
+    ledger = str(folder / "ledger.sqlite")
     with Ledger(ledger) as opened:
         for site in sites:
             opened.register(site)
@@ -59,8 +40,7 @@ def running_service(folder: Path, sites: Sequence[str], database: str = "") -> I
     words += ["--log-key", str(folder / "log-key.pem")]
     with (folder / "service.log").open("w") as log:
         process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-c", "from fedmunkey.server.cli import main; main()", *words],
-            cwd=_ROOT,
+            own_program("fedmunkey.server.cli", *words),
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=log,

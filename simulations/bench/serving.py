@@ -11,8 +11,9 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from fedmunkey.common.aggregation import Retrieved
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.neighbours import nearest
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import ImagePath, Settings
-from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Result
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured
 from fedmunkey.simulations.bench.timing import alternate, ratio, torch_threads
 
 _LOOKUP = Figure("lookup-time", "looking up one query in a bank of 10,000, over the model's pass for it", "x")
@@ -21,26 +22,25 @@ _SENT = Figure("bytes-sent", "shared weights that a site sends in a round, over 
 _FEATURES = (2, 512)
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     """Take the frozen path with features of two tokens of 512 numbers and keys of 1,024, one thread."""
     entries, repetitions = (200, 5) if bench.quick else (10_000, 200)
     settings = Settings()
-    shape = ModelShape.from_settings(
-        settings.replace(image_path=ImagePath.FROZEN), feature_shape=_FEATURES, pretrained=True
-    )
+    reading = Recipe.of(settings).reading
+    shape = ModelShape.of(Recipe.of(settings.replace(image_path=ImagePath.FROZEN)), _FEATURES)
     torch.manual_seed(0)
     model = Munkey(shape).eval()
     features = torch.randn(1, *_FEATURES)
     keys = torch.nn.functional.normalize(torch.randn(entries, features.numel()), dim=1)
     query = torch.nn.functional.normalize(features.flatten(1), dim=1)
     found = Retrieved(
-        torch.randn(1, settings.retrieved, shape.exemplar_size),
-        torch.ones(1, settings.retrieved),
-        torch.ones(1, settings.retrieved, dtype=torch.bool),
+        torch.randn(1, reading.neighbours, shape.exemplar_size),
+        torch.ones(1, reading.neighbours),
+        torch.ones(1, reading.neighbours, dtype=torch.bool),
     )
     actions: list[Callable[[], object]] = [
-        lambda: nearest(query, keys, settings.retrieved),
-        lambda: model.classify(features, found, settings),
+        lambda: nearest(query, keys, reading.neighbours),
+        lambda: model.classify(features, found, reading),
     ]
     with (
         torch.inference_mode(),
@@ -49,7 +49,7 @@ def _measure(bench: Bench) -> Iterator[Result]:
         bench.progress.counting("serving", repetitions) as count,
     ):
         lookup = ratio(alternate(actions, repetitions, count, clock=time.process_time))
-    note = f"K = {settings.retrieved} and the image's vote, 1 thread, processor time; the encoder's pass is left out"
+    note = f"K = {reading.neighbours} and the image's vote, 1 thread, processor time; the encoder's pass is left out"
     yield bench.result(_LOOKUP, lookup.median, note, **lookup.to_json())
     weights = sum(weight.nbytes for weight in model.state_dict().values())
     each = features.nbytes

@@ -15,6 +15,7 @@ from fedmunkey.client.site import model_shape
 from fedmunkey.client.training import train
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import Munkey
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.bench.memory import peak_memory, resident_memory
 from fedmunkey.simulations.bench.synthetic_store import CLASSES
@@ -33,10 +34,10 @@ def train_site(path: Path, _progress: Callable[[int], None]) -> int:
     torch.set_num_threads(1)
     with KeyStore.open(path) as store:
         model = Munkey(model_shape(settings, store.description))
-        bank = read_bank(store, settings.retrieved)
+        bank = read_bank(store, Recipe.of(settings).neighbours)
         with suppress(_EnoughSteps):
-            train(model, bank, settings, round_number=1, generator=torch.Generator(), after_step=_stop)
-        store.write_tokens(bank.generation, bank.entries, bank.tokens)
+            train(model, bank, Recipe.of(settings), round_number=1, generator=torch.Generator(), after_step=_stop)
+        store.records.write_tokens(bank.generation, bank.entries, bank.tokens)
     return peak_memory()
 
 

@@ -7,10 +7,12 @@ in a real store, an entry is in about as many other entries' lists as it has ent
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +22,10 @@ from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.key_store import KeyStore, StoreDescription, Tokens
 from fedmunkey.client.key_store.schema import connect
 from fedmunkey.client.neighbour_index import SLACK
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
 from fedmunkey.common.encoders import Encoding
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.neighbours import NeighbourLists
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import ImagePath, Settings
 
@@ -30,22 +33,26 @@ SITE = "hospital-1"
 CLASSES = 10
 
 _BLOCK = 4096
+_SETTINGS = Settings()
+_DESCRIPTION = StoreDescription(
+    site=SITE,
+    encoder="synthetic",
+    key_size=64,
+    image_path=ImagePath.PATCHES,
+    input_shape=tuple(_SETTINGS.image_shape),
+    exemplar_size=_SETTINGS.exemplar_size,
+    list_length=Recipe.of(_SETTINGS).neighbours + SLACK,
+    guarantee=_SETTINGS.guarantee,
+    epsilon=_SETTINGS.epsilon,
+    delta=_SETTINGS.delta,
+)
 
 
 @dataclass(frozen=True)
 class SyntheticStore:
-    """What a synthetic key store holds.
+    """What a synthetic key store holds: records of the `train` split, numbered from 1.
 
-    Attributes
-    ----------
-    description : StoreDescription
-        Sizes of keys, inputs, exemplar tokens and lists.
-    records : int
-        Entries, all of the `train` split, numbered from 1.
-    subjects : int
-        How many subjects share the records; each has every `subjects`-th one.
-    lists : bool
-        Whether there are neighbour lists; without them all records count as just arrived.
+    The subjects share them; each has every `subjects`-th one. Without neighbour lists all count as just arrived.
     """
 
     description: StoreDescription
@@ -54,42 +61,22 @@ class SyntheticStore:
     lists: bool = True
 
     @classmethod
-    def of_patches(
-        cls,
-        records: int,
-        *,
-        key_size: int,
-        records_of_a_subject: int = 1,
-        exemplar_size: int | None = None,
-        guarantee: Guarantee | None = None,
-    ) -> SyntheticStore:
-        """Return a store of small images, with the settings' own sizes and guarantee where none is given."""
-        settings = Settings()
-        description = StoreDescription(
-            site=SITE,
-            encoder="synthetic",
-            key_size=key_size,
-            image_path=ImagePath.PATCHES,
-            input_shape=tuple(settings.image_shape),
-            exemplar_size=exemplar_size or settings.exemplar_size,
-            list_length=settings.retrieved + SLACK,
-            guarantee=guarantee or settings.guarantee,
-            epsilon=settings.epsilon,
-            delta=settings.delta,
-        )
+    def of_patches(cls, records: int, *, key_size: int, records_of_a_subject: int = 1, **sizes: Any) -> SyntheticStore:
+        """Return a store of small images; sizes are those of the settings, but for the fields that are given."""
+        description = replace(_DESCRIPTION, key_size=key_size, **sizes)
         return cls(description, records, subjects=records // records_of_a_subject)
 
-    def write(self, path: Path, secret: FederationSecret, progress: Callable[[int], None] | None = None) -> None:
-        """Make the key store's file.
+    @classmethod
+    def of_features(cls, records: int, shape: tuple[int, int], *, lists: bool) -> SyntheticStore:
+        """Return a store on the frozen path, with a subject for each record."""
+        image_path, key_size = ImagePath.FROZEN, shape[0] * shape[1]
+        description = replace(_DESCRIPTION, image_path=image_path, input_shape=shape, key_size=key_size)
+        return cls(description, records, subjects=records, lists=lists)
 
-        Parameters
-        ----------
-        path : Path
-            Must not exist.
-        secret : FederationSecret
-            Makes the references of records and subjects, named as `record_name` and `subject_name` say.
-        progress : callable, optional
-            Called with the number of records finished since the last call.
+    def write(self, path: Path, secret: FederationSecret, progress: Callable[[int], None] | None = None) -> None:
+        """Make the key store's file, which must not exist; `progress` is called with the records finished since.
+
+        The secret makes the references of subjects, named as `subject_name` says.
         """
         draws = np.random.default_rng(self.records)
         KeyStore.create(path, self.description).close()
@@ -97,11 +84,11 @@ class SyntheticStore:
         with KeyStore(path, connection) as store, _filling(connection):
             for first in range(1, self.records + 1, _BLOCK):
                 entries = np.arange(first, min(first + _BLOCK, self.records + 1))
-                store.enrol(*self._enrolled(entries, draws), secret)
-                store.write_tokens(store.generation, entries, self._tokens(len(entries), draws))
+                store.records.enrol(*self._enrolled(entries, draws), secret)
+                store.records.write_tokens(store.generation, entries, self._tokens(len(entries), draws))
                 if self.lists:
                     lists = self._lists(entries, draws)
-                    store.write_neighbours(store.generation, entries, lists, np.arange(1, self.records + 1))
+                    store.records.write_neighbours(store.generation, entries, lists, np.arange(1, self.records + 1))
                 if progress is not None:
                     progress(len(entries))
 
@@ -111,7 +98,7 @@ class SyntheticStore:
         records = Dataset(
             images=draws.integers(0, 256, (count, *(sizes.input_shape if patches else (1, 1, 1))), np.uint8),
             labels=draws.integers(0, CLASSES, count),
-            record_ids=np.array([record_name(entry) for entry in entries.tolist()]),
+            record_ids=np.array([f"record-{entry}" for entry in entries.tolist()]),
             subject_ids=np.array([subject_name(entry % self.subjects) for entry in entries.tolist()]),
             splits=np.full(count, Split.TRAIN.value),
             consents=np.full(count, Consent.REVOCABLE.value),
@@ -158,11 +145,18 @@ def _filling(connection: sqlite3.Connection) -> Iterator[None]:
         connection.execute(statement)
 
 
-def record_name(entry: int) -> str:
-    """Return the id of a synthetic record, numbered from 1."""
-    return f"record-{entry}"
-
-
 def subject_name(number: int) -> str:
     """Return the id of a synthetic subject, numbered from 0."""
     return f"subject-{number}"
+
+
+def delete_subject(store: KeyStore, number: int, secret: FederationSecret, records: int) -> float:
+    """Delete a subject by the order of that number, and return the seconds, emptying of the store's log included."""
+    target = Subject(secret.reference(subject_name(number)))
+    order = DeletionOrder(number, SITE, DeletionRequest(f"bench-{number}", DATA_PROTECTION_OFFICER, target))
+    start = time.perf_counter()
+    answer = store.orders.apply(order)
+    seconds = time.perf_counter() - start
+    if answer.entries != records:
+        raise AssertionError(f"{answer.entries} entries were deleted")
+    return seconds

@@ -18,15 +18,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times longer one thing took than another.
-
-    Attributes
-    ----------
-    median : float
-        Over the repetitions.
-    low, high : float
-        Quartiles over the repetitions: how much the machine's noise moved them.
-    """
+    """How many times longer one thing took than another: median and quartiles, which show the machine's noise."""
 
     median: float
     low: float
@@ -46,23 +38,9 @@ def alternate(
 ) -> NDArray[np.float64]:
     """Time actions in turn, after one turn that is not timed.
 
-    Every other turn goes backwards, so that none always follows the same one.
-
-    Parameters
-    ----------
-    actions : sequence of callable
-        What is timed.
-    repetitions : int
-        Turns.
-    progress : callable, optional
-        Called with 1 after each turn.
-    clock : callable
-        Returns seconds. `time.process_time` leaves out what other processes take; it suits one thread only.
-
-    Returns
-    -------
-    ndarray
-        (repetitions, actions) seconds.
+    Every other turn goes backwards, so that none always follows the same one; `progress` is called with 1 after each.
+    `time.process_time` as the clock leaves out what other processes take; it suits one thread only. Returned are
+    (repetitions, actions) seconds.
     """
     seconds = np.empty((repetitions, len(actions)))
     for action in actions:

@@ -15,18 +15,19 @@ from fedmunkey.client.training import train
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.neighbours import nearest
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import ImagePath, Settings
-from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio, torch_threads
-from fedmunkey.simulations.plain_vit import PlainViT, train_plain
+from fedmunkey.simulations.unlearning.plain_vit import PlainViT, train_plain
 
-_TARGET = Target(Relation.AT_MOST, 1.6)
+_TARGET = at_most(1.6)
 _SMALL = Figure("epoch-8x8", "training epoch, 8x8 images in 2x2 patches, over the plain ViT's", "x", _TARGET)
 _LARGE = Figure("epoch-28x28", "training epoch, 28x28 images in 4x4 patches, over the plain ViT's", "x", _TARGET)
 _SIDES = {_SMALL: "1x8x8", _LARGE: "1x28x28"}
 
 
-def _measure(bench: Bench) -> Iterator[Result]:
+def _measure(bench: Bench) -> Iterator[Measured]:
     """Time epochs with the default settings."""
     keep_freed_memory()
     records, repetitions = (128, 2) if bench.quick else (512, 15)
@@ -41,13 +42,14 @@ def _measure(bench: Bench) -> Iterator[Result]:
 
 
 def _compare(settings: Settings, records: int, repetitions: int, count: Callable[[int], None]) -> Ratio:
-    shape = ModelShape.from_settings(settings, feature_shape=(0, 0), pretrained=False)
+    recipe = Recipe.of(settings)
+    shape = ModelShape.of(recipe, (0, 0))
     torch.manual_seed(0)
     model, plain = Munkey(shape), PlainViT(shape)
     bank = _bank(records, settings, shape)
     draws = torch.Generator().manual_seed(0)
     actions: list[Callable[[], object]] = [
-        lambda: train(model, bank, settings, round_number=1, generator=draws),
+        lambda: train(model, bank, recipe, round_number=1, generator=draws),
         lambda: train_plain(plain, bank.inputs, bank.labels, settings, 1, draws),
     ]
     with torch_threads(1):
@@ -64,7 +66,7 @@ def _bank(records: int, settings: Settings, shape: ModelShape) -> Bank:
         labels=torch.randint(0, settings.num_classes, (records,)),
         inputs=images,
         tokens=Tokens.zeros(records, shape.exemplar_size),
-        lists=nearest(keys, keys, settings.retrieved + SLACK, own=torch.arange(records)),
+        lists=nearest(keys, keys, Recipe.of(settings).neighbours + SLACK, own=torch.arange(records)),
         permanent=torch.zeros(records, dtype=torch.bool),
     )
 

@@ -10,18 +10,18 @@ from typing import Any, TypeVar
 
 import torch
 
-from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.case import Case, seen_although_forgotten
 from fedmunkey.simulations.hospitals import Encoded
 from fedmunkey.simulations.json_values import finite_only
 from fedmunkey.simulations.measurement import Measurement, measure
 from fedmunkey.simulations.question import Question
-from fedmunkey.simulations.unlearning.method import Budget, Method
+from fedmunkey.simulations.unlearning.method import Budget, Method, training_bytes
+from fedmunkey.simulations.unlearning.munkey import MunkeyFederation, epsilon_of_settings
 from fedmunkey.simulations.unlearning.plain_vit import PlainFederation
-from fedmunkey.simulations.unlearning.registry import METHODS
 from fedmunkey.simulations.unlearning.retraining import Retraining, other_choices
 
-Trained = TypeVar("Trained", bound=Answering)
+Trained = TypeVar("Trained", bound=Answers)
 
 _STATES = ("before", "after", "oracle")
 
@@ -32,18 +32,18 @@ class Outcome:
 
     Attributes
     ----------
-    method : str
-        Its name.
     seed : int
         Which division, forget set, first weights and random choices.
     before, after, oracle : Measurement
         Before forgetting, afterwards, and of the same family without the forgotten records.
     chance : float
         Average Gap between two oracles of the family, in points.
-    train_seconds, forget_seconds : float
-        With one thread.
-    bytes_sent : int
-        In order to forget.
+    bytes_sent, training_bytes : int
+        In order to forget and, before that, to train; 0 where no one model is shared.
+    identical : float
+        1 if afterwards there are the same bytes as the oracle's, 0 if not; NaN without banks.
+    epsilon : float
+        A forgotten record's privacy loss; NaN where nothing bounds it.
     """
 
     method: str
@@ -55,6 +55,9 @@ class Outcome:
     train_seconds: float
     forget_seconds: float
     bytes_sent: int
+    training_bytes: int = 0
+    identical: float = math.nan
+    epsilon: float = math.nan
 
     @property
     def gap(self) -> float:
@@ -79,32 +82,16 @@ def _known(values: dict[str, Any]) -> dict[str, Any]:
     return {name: math.nan if value is None else value for name, value in values.items()}
 
 
-def run_cell(question: Question, images: Encoded, methods: Sequence[str], seed: int) -> list[Outcome]:
+def run_cell(question: Question, images: Encoded, methods: Sequence[Method[Any]], seed: int) -> list[Outcome]:
     """Train one family, its oracle and another oracle, and let each of some of its methods forget.
 
-    Parameters
-    ----------
-    question : Question
-        What is asked.
-    images : Encoded
-        The data set.
-    methods : sequence of str
-        Names of methods of one family.
-    seed : int
-        Of the case.
-
-    Raises
-    ------
-    ValueError
-        If methods of several families are given.
-    AssertionError
-        If the oracle has seen a forgotten record.
+    Raises `ValueError` if methods of several families are given, and `AssertionError` if the oracle has seen a
+    forgotten record.
     """
     torch.set_num_threads(1)
-    chosen = [METHODS[name] for name in methods]
-    if len({method.family.name for method in chosen}) != 1:
-        raise ValueError(f"{', '.join(methods)} are not of one family")
-    return _outcomes(question.case(images, seed), chosen, question.budget)
+    if len({method.family.name for method in methods}) != 1:
+        raise ValueError(f"{', '.join(method.name for method in methods)} are not of one family")
+    return _outcomes(question.case(images, seed), methods, question.budget)
 
 
 def _outcomes(case: Case, methods: Sequence[Method[Trained]], budget: Budget) -> list[Outcome]:
@@ -113,14 +100,15 @@ def _outcomes(case: Case, methods: Sequence[Method[Trained]], budget: Budget) ->
     if seen:
         raise AssertionError(f"the oracle would learn from {seen} records that are to be forgotten")
 
-    def known(answers: Answering) -> Measurement:
+    def known(answers: Answers) -> Measurement:
         return measure(answers, case.hospitals, case.forgotten, case.forgotten, case.canaries)
 
     start = time.perf_counter()
     trained = family.train(case.everything(), case.settings, case.shape)
     train_seconds = time.perf_counter() - start
     before = known(trained)
-    oracle = known(family.train(retained, case.settings, case.shape))
+    clean = family.train(retained, case.settings, case.shape)
+    oracle = known(clean)
     start = time.perf_counter()
     trained_again = family.train(retained, other_choices(case).settings, case.shape)
     again_seconds = time.perf_counter() - start
@@ -146,6 +134,16 @@ def _outcomes(case: Case, methods: Sequence[Method[Trained]], budget: Budget) ->
                 train_seconds,
                 seconds,
                 forgotten.bytes_sent,
+                training_bytes(trained, case.settings.num_rounds),
+                *_claims(forgotten.answers, clean),
             )
         )
     return outcomes
+
+
+def _claims(after: Answers, oracle: Answers) -> tuple[float, float]:
+    """Return whether a federation has its oracle's bytes, and a forgotten record's epsilon, as `Outcome` has them."""
+    if not (isinstance(after, MunkeyFederation) and isinstance(oracle, MunkeyFederation)):
+        return math.nan, math.nan
+    epsilon = epsilon_of_settings(after.settings)
+    return float(after.same_bytes(oracle)), epsilon if math.isfinite(epsilon) else math.nan

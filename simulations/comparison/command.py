@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,50 +14,44 @@ from rich.table import Table
 
 from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.simulations.comparison.cell import Outcome
+from fedmunkey.common.options import EncoderOption, JsonOption, SettingOption, WeightsOption
+from fedmunkey.common.settings_text import given_settings
 from fedmunkey.simulations.comparison.document import comparison_document
-from fedmunkey.simulations.comparison.findings import COLUMNS, SetFindings
-from fedmunkey.simulations.comparison.jobs import Job, run_jobs
+from fedmunkey.simulations.comparison.findings import Column, SetFindings
+from fedmunkey.simulations.comparison.jobs import all_jobs, run_jobs
 from fedmunkey.simulations.comparison.kept_cells import KeptCells
+from fedmunkey.simulations.comparison.presets import PRESETS, Preset
 from fedmunkey.simulations.consent import parse_share
 from fedmunkey.simulations.encoded_set import EncodedSet, load_encoded
-from fedmunkey.simulations.json_values import settings_values
-from fedmunkey.simulations.machine import PACKAGES, describe_versions, usable_cores
+from fedmunkey.simulations.machine import usable_cores
 from fedmunkey.simulations.options import (
     AlphaOption,
     BudgetOption,
     DataDirOption,
-    EncoderOption,
     ForgetOption,
     HospitalsOption,
-    JsonOption,
-    PermanentOption,
     SeedsOption,
-    SettingOption,
-    WeightsOption,
-    given_settings,
 )
 from fedmunkey.simulations.progress import Progress
 from fedmunkey.simulations.question import Question
 from fedmunkey.simulations.reporting.files import write_report
 from fedmunkey.simulations.sources import load_dataset
 from fedmunkey.simulations.unlearning.method import Budget
-from fedmunkey.simulations.unlearning.registry import METHODS
 
-_FORGET_SET = "random+canaries"
 _QUICK_SEEDS = 2
-_FEATURES_ONLY = 0.02
-"""How long a cell takes that trains few weights on frozen features, against one that trains a transformer."""
 
 
 def compare(
     data: Annotated[
         list[str], typer.Option(help="digits, a MedMNIST-layout .npz by path, or a MedMNIST name. Repeatable.")
     ],
+    preset: Annotated[str, typer.Option(help=f"What is compared: {', '.join(PRESETS)}.")] = next(iter(PRESETS)),
     hospitals: HospitalsOption = 5,
     seeds: SeedsOption = 5,
     forget: ForgetOption = "10%",
-    permanent: PermanentOption = "30%",
+    permanent: Annotated[
+        str | None, typer.Option(help="Share of records given for good, for exact; 30%, under recipes 0%.")
+    ] = None,
     epsilon: Annotated[
         list[float] | None, typer.Option(help="Budget of certified: once for all data sets, or once for each.")
     ] = None,
@@ -78,15 +70,20 @@ def compare(
     ] = Path("comparison"),
     as_json: JsonOption = False,
 ) -> None:
-    """Compare MUNKEY's guarantees with nine other ways to forget, and write a report.
+    """Compare MUNKEY's guarantees with nine other ways to forget, with each other, or recipes; and write a report.
 
-    Example: munkey-sim compare --data cells.npz --encoder squeezenet1_0 --weights squeezenet1_0.pth --seeds 5
+    delta is 1 / (10 N) for N training records, unless it is set.
+
+    Example: munkey-sim compare --preset guarantees --data cells.npz --encoder squeezenet1_0 --weights squeezenet1_0.pth
     """
     budgets = _one_for_each(epsilon or [], data)
     if quick:
         data, budgets, seeds = data[:1], budgets[:1], min(seeds, _QUICK_SEEDS)
-    methods = _chosen(method, without)
-    shares = parse_share(forget), parse_share(permanent)
+    if preset not in PRESETS:
+        raise InvalidSetting(f"--preset {preset}: is unknown; choose from {', '.join(PRESETS)}")
+    asked = PRESETS[preset]
+    methods = _chosen(asked, method, without)
+    shares = parse_share(forget), parse_share(permanent or asked.permanent)
     _check_output(output)
     overrides = given_settings(setting, encoder=encoder, encoder_weights=weights)
     if "guarantee" in overrides:
@@ -100,115 +97,51 @@ def compare(
             for name, bound in zip(data, budgets, strict=True)
         ]
         _refuse_same_names(sets)
-        asked = [
-            Question(one.settings, hospitals, alpha, shares[1], shares[0], _FORGET_SET, Budget(budget)) for one in sets
+        questions = [
+            Question(one.settings, hospitals, alpha, shares[1], shares[0], asked.forget_set, Budget(budget))
+            for one in sets
         ]
         numbers = [sets[0].settings.seed + number for number in range(seeds)]
+        pairs = list(zip(sets, questions, strict=True))
         # What cannot be asked for is refused before anything is trained.
-        canaries = [
-            [_canaries(question, one, seed) for seed in numbers] for one, question in zip(sets, asked, strict=True)
-        ]
-        cells = _Cells(sets, asked, methods, KeptCells(output / "cells"))
-        findings = cells.run(numbers, cores or usable_cores(), progress)
+        canaries = [[_canaries(question, one, seed) for seed in numbers] for one, question in pairs]
+        jobs = all_jobs(pairs, asked, methods, numbers)
+        findings = run_jobs(jobs, asked, KeptCells(output / "cells"), cores or usable_cores(), progress)
     document = comparison_document(
         list(zip(sets, findings, strict=True)),
-        asked[0],
+        questions[0],
+        asked,
         canaries=sum(counts[0] for counts in canaries),
         command=command_line.typed(),
         seeds=numbers,
-        finished=cells.finished,
-        total=cells.total,
+        cells=len(jobs),
     )
     paths = write_report(document, output)
     if as_json:
         command_line.print_json(document)
         return
     for found in findings:
-        command_line.print_table(_table(found))
+        command_line.print_table(_table(found, asked.columns))
     sys.stdout.write("\n".join([*document["findings"], f"report: {paths['html']}"]) + "\n")
 
 
-@dataclass
-class _Cells:
-    """All cells of a comparison: those that are kept are read, the others run."""
-
-    sets: Sequence[EncodedSet]
-    questions: Sequence[Question]
-    methods: Sequence[str]
-    kept: KeptCells
-    finished: int = 0
-    total: int = 0
-
-    def run(self, seeds: Sequence[int], cores: int, progress: Progress) -> list[SetFindings]:
-        """Return what was found on each data set."""
-        families = [tuple(names) for _, names in groupby(self.methods, key=lambda name: METHODS[name].family.name)]
-        jobs = [
-            Job(one.name, question, names, seed, _weight(one, names))
-            for one, question in zip(self.sets, self.questions, strict=True)
-            for names in families
-            for seed in seeds
-        ]
-        outcomes: dict[str, list[Outcome]] = {one.name: [] for one in self.sets}
-        left = []
-        for job in jobs:
-            kept = self.kept.read(self._key(job))
-            if kept is None:
-                left.append(job)
-            else:
-                outcomes[job.data].extend(kept)
-        self.total, self.finished = len(jobs), len(jobs) - len(left)
-
-        with progress.counting("comparing", len(jobs)) as count:
-            count(self.finished)
-
-            def done(job: Job, found: list[Outcome]) -> None:
-                self.kept.keep(self._key(job), found)
-                outcomes[job.data].extend(found)
-                self.finished += 1
-                count(1)
-
-            run_jobs(left, {one.name: one.images for one in self.sets}, cores=cores, done=done)
-        return [SetFindings(one.name, outcomes[one.name]) for one in self.sets]
-
-    def _key(self, job: Job) -> dict[str, Any]:
-        """Return everything that a cell's outcomes depend on."""
-        (described,) = (one.describe() for one in self.sets if one.name == job.data)
-        question = job.question
-        return {
-            "data": described,
-            # The data set's description says which weights the encoder has, wherever their file lies.
-            "settings": settings_values(question.settings.replace(seed=job.seed, encoder_weights="")),
-            "question": [
-                question.hospitals,
-                str(question.alpha),
-                question.permanent,
-                question.forget,
-                question.forget_set,
-                question.budget.rounds,
-            ],
-            "family": METHODS[job.methods[0]].family.name,
-            "methods": list(job.methods),
-            "seed": job.seed,
-            "versions": describe_versions(PACKAGES),
-        }
-
-
-def _weight(encoded: EncodedSet, methods: Sequence[str]) -> float:
-    light = all(name.startswith(("munkey-", "nearest-")) for name in methods)
-    return len(encoded.images.records) * (_FEATURES_ONLY if light else len(methods))
-
-
-def _chosen(asked: Sequence[str] | None, left_out: Sequence[str] | None) -> list[str]:
+def _chosen(preset: Preset, asked: Sequence[str] | None, left_out: Sequence[str] | None) -> list[str]:
+    methods = preset.methods
     for option, names in (("--method", asked), ("--without", left_out)):
-        unknown = next((name for name in names or [] if name not in METHODS), None)
+        unknown = next((name for name in names or [] if name not in methods), None)
         if unknown is not None:
-            raise InvalidSetting(f"{option} {unknown}: is unknown; choose from {', '.join(METHODS)}")
-    chosen = [name for name in METHODS if (not asked or name in asked) and name not in (left_out or [])]
+            raise InvalidSetting(f"{option} {unknown}: is unknown; choose from {_listed(methods)}")
+    chosen = [name for name in methods if (not asked or name in asked) and name not in (left_out or [])]
     if not chosen:
         raise InvalidSetting(f"--without {' --without '.join(left_out or [])}: leaves no method; leave out fewer")
     # One cell holds all methods of a family, which are then trained once.
-    families = list(dict.fromkeys(METHODS[name].family.name for name in chosen))
-    return sorted(chosen, key=lambda name: families.index(METHODS[name].family.name))
+    families = list(dict.fromkeys(methods[name].family.name for name in chosen))
+    return sorted(chosen, key=lambda name: families.index(methods[name].family.name))
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return names, some of which have commas in them, one after the other."""
+    return ("; " if any("," in name for name in names) else ", ").join(names)
 
 
 def _one_for_each(given: Sequence[float], data: Sequence[str]) -> list[float | None]:
@@ -242,13 +175,14 @@ def _refuse_same_names(sets: Sequence[EncodedSet]) -> None:
         raise InvalidSetting(f"--data {twice}: two data sets have this name; rename a file or leave one out")
 
 
-def _table(found: SetFindings) -> Table:
+def _table(found: SetFindings, columns: Sequence[Column]) -> Table:
     seeds = len({outcome.seed for outcome in found.outcomes})
-    table = Table(title=f"{found.data}, mean of {seeds} seeds ± 95% interval", title_justify="left")
+    over = f"mean of {seeds} seeds ± 95% interval" if seeds > 1 else "one seed"
+    table = Table(title=f"{found.data}, {over}", title_justify="left")
     table.add_column("method", no_wrap=True)
-    for column in COLUMNS:
+    for column in columns:
         table.add_column(column.name, justify="right")
     for name in found.methods:
-        cells = [found.interval(name, column.name).text(column.digits) for column in COLUMNS]
-        table.add_row(METHODS[name].title, *cells)
+        cells = [found.interval(name, column.name).text(column.digits) for column in columns]
+        table.add_row(found.known[name].title, *cells)
     return table

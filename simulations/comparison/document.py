@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
+from fedmunkey.common.command_line import finite
 from fedmunkey.common.model_choice import choose_shape
-from fedmunkey.simulations.comparison.findings import COLUMNS, SetFindings
+from fedmunkey.simulations.comparison.findings import SetFindings
+from fedmunkey.simulations.comparison.presets import Preset
 from fedmunkey.simulations.encoded_set import EncodedSet
 from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
-from fedmunkey.simulations.guarantee_table import Interval
-from fedmunkey.simulations.json_values import settings_values
-from fedmunkey.simulations.machine import PACKAGES, describe_machine, describe_versions
+from fedmunkey.simulations.intervals import Interval
 from fedmunkey.simulations.question import Question
-from fedmunkey.simulations.unlearning.registry import METHODS
-
-FORMAT = 1
+from fedmunkey.simulations.reporting.preamble import SIMULATED, preamble
+from fedmunkey.simulations.unlearning.method import Method
 
 LIMITS = (
-    "Hospitals are simulated: one public data set is divided among them, and all are tested on the same records.",
+    SIMULATED,
     "Gaps are to oracles trained with the same first weights; figures of few forgotten records move in large steps.",
     "The attacks know confidences only. An attacker with the weights of every round could learn more.",
     "Baselines have the settings that their papers give, not the best ones for each data set; so has MUNKEY.",
@@ -31,41 +28,23 @@ LIMITS = (
 def comparison_document(
     sets: Sequence[tuple[EncodedSet, SetFindings]],
     question: Question,
+    preset: Preset,
     *,
     canaries: int,
     command: str,
     seeds: Sequence[int],
-    finished: int,
-    total: int,
+    cells: int,
 ) -> dict[str, Any]:
     """Return the document; `simulations/reporting/report.schema.json` says what each part means.
 
-    Parameters
-    ----------
-    sets : sequence
-        Each data set with what was found on it.
-    question : Question
-        Of the first data set; the others differ in what follows from the data.
-    canaries : int
-        How many forgotten records had a wrong label, on all data sets together, for the first seed.
-    command : str
-        As it was typed.
-    seeds : sequence of int
-        All of them.
-    finished, total : int
-        Cells.
+    The question is that of the first data set: the others differ in what follows from the data. Canaries are counted on
+    all data sets together, for the first seed; `finished` and `total` are numbers of cells.
     """
     findings = [found for _, found in sets]
     forget_set = FORGET_SETS[question.forget_set](question.settings, choose_shape(question.settings))
-    names = [name for name in METHODS if any(name in found.methods for found in findings)]
+    names = [name for name in preset.methods if any(name in found.methods for found in findings)]
     return {
-        "format": FORMAT,
-        "kind": "comparison",
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "versions": describe_versions(PACKAGES),
-        "machine": describe_machine(),
-        "settings": settings_values(question.settings),
+        **preamble("comparison", command, question.settings),
         "question": {
             "hospitals": question.hospitals,
             "alpha": str(question.alpha),
@@ -78,56 +57,52 @@ def comparison_document(
         },
         "headline": _headline(findings),
         "columns": [
-            {"name": c.name, "title": c.title, "unit": c.unit, "better": c.better, "digits": c.digits} for c in COLUMNS
+            {"name": c.name, "title": c.title, "unit": c.unit, "better": c.better, "digits": c.digits}
+            for c in preset.columns
         ],
-        "methods": [_describe_method(name) for name in names],
+        "methods": [_describe_method(preset.methods[name]) for name in names],
         "sets": [encoded.describe() for encoded, _ in sets],
         "results": [
             {
                 "data": found.data,
                 "method": name,
-                "figures": {c.name: interval_document(found.interval(name, c.name)) for c in COLUMNS},
+                "figures": {c.name: interval_document(found.interval(name, c.name)) for c in preset.columns},
             }
             for found in findings
             for name in found.methods
         ],
         "findings": [sentence for found in findings for sentence in found.sentences()],
         "limits": list(LIMITS),
-        "finished": finished,
-        "total": total,
+        "finished": cells,
+        "total": cells,
     }
 
 
 def interval_document(interval: Interval) -> dict[str, Any]:
     """Return a mean, half its interval and the values behind it; None where a number is not known."""
-    return {
-        "mean": _known(interval.mean),
-        "half": _known(interval.half),
-        "values": [_known(value) for value in interval.values],
-    }
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    values = [finite(value) for value in interval.values]
+    return {"mean": finite(interval.mean), "half": finite(interval.half), "values": values}
 
 
 def _headline(findings: Sequence[SetFindings]) -> dict[str, Any]:
-    won = [found.data for found in findings if found.won]
-    if len(won) == len(findings):
+    contested = [found for found in findings if found.contested]
+    if not contested:
+        return {"passed": True, "sentence": "No contest between MUNKEY and other ways to forget: see the findings."}
+    won = [found.data for found in contested if found.won]
+    if len(won) == len(contested):
         sentence = (
             "On every data set MUNKEY's best guarantee has the smallest Average Gap of all methods that do not "
             "retrain, within 1 point of the best test accuracy."
         )
     else:
-        lost = ", ".join(found.data for found in findings if not found.won)
+        lost = ", ".join(found.data for found in contested if not found.won)
         sentence = f"MUNKEY's best guarantee does not win on {lost}: see the findings."
-    return {"passed": len(won) == len(findings), "sentence": sentence}
+    return {"passed": len(won) == len(contested), "sentence": sentence}
 
 
-def _describe_method(name: str) -> dict[str, Any]:
-    method = METHODS[name]
+def _describe_method(method: Method[Any]) -> dict[str, Any]:
     return {
-        "name": name,
+        "name": method.name,
         "title": method.title,
         "family": method.family.name,
         "paper": method.paper,

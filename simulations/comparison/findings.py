@@ -3,129 +3,109 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
 
+from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.simulations.comparison.cell import Outcome
-from fedmunkey.simulations.guarantee_table import Interval
+from fedmunkey.simulations.intervals import Interval
+from fedmunkey.simulations.unlearning.method import Method
+from fedmunkey.simulations.unlearning.munkey import MunkeyFamily
 from fedmunkey.simulations.unlearning.registry import METHODS
 
 CLOSE = 1.0
 """Points of test accuracy that count as equally good."""
 
-_MUNKEY = "munkey-"
+TOLERANCE = 2.0
+"""Points of test accuracy that a stronger guarantee may cost."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One figure of a method.
+    """One figure of a method: what it means, how it is found, and in which unit.
 
-    Attributes
-    ----------
-    name, title, unit : str
-        In tables, what it means, and what it is counted in.
-    better : str
-        `higher`, `lower`, `oracle` (the nearer the oracle the better) or `none`.
-    digits : int
-        Decimals shown.
-    of : callable
-        Finds it in an outcome.
+    `better` is `higher`, `lower`, `oracle` (the nearer the oracle the better) or `none`; `digits` are decimals shown.
     """
 
     name: str
     title: str
-    unit: str
-    better: str
-    digits: int
     of: Callable[[Outcome], float]
+    better: str = "oracle"
+    unit: str = "%"
+    digits: int = 1
 
 
+_MIA = "AUROC of telling forgotten records from test records by the confidence in their labels"
+_WEIGHTS = "AUROC of the attack where only the shared weights are asked, no bank"
 COLUMNS: tuple[Column, ...] = (
-    Column("TA", "test accuracy, mean over hospitals", "%", "higher", 1, lambda one: one.after.test_accuracy),
-    Column("RA", "accuracy on records that stay", "%", "oracle", 1, lambda one: one.after.retain_accuracy),
-    Column(
-        "FA",
-        "accuracy on forgotten records, canaries left out",
-        "%",
-        "oracle",
-        1,
-        lambda one: one.after.forget_accuracy,
-    ),
+    Column("TA", "test accuracy, mean over hospitals", attrgetter("after.test_accuracy"), "higher"),
+    Column("RA", "accuracy on records that stay", attrgetter("after.retain_accuracy")),
+    Column("FA", "accuracy on forgotten records, canaries left out", attrgetter("after.forget_accuracy")),
     Column(
         "oracle's FA",
         "the same of the family's oracle, which never saw them",
-        "%",
+        attrgetter("oracle.forget_accuracy"),
         "none",
-        1,
-        lambda one: one.oracle.forget_accuracy,
     ),
-    Column(
-        "MIA",
-        "AUROC of telling forgotten records from test records by the confidence in their labels",
-        "% AUROC",
-        "oracle",
-        1,
-        lambda one: one.after.membership,
-    ),
-    Column(
-        "TPR",
-        "true positives of that attack at 1% false positives",
-        "%",
-        "oracle",
-        1,
-        lambda one: one.after.membership_tpr,
-    ),
-    Column(
-        "canaries",
-        "forgotten records with a wrong label that still get it",
-        "%",
-        "oracle",
-        1,
-        lambda one: one.after.canary_recall,
-    ),
-    Column(
-        "oracle's canaries", "the same of the oracle, by chance", "%", "none", 1, lambda one: one.oracle.canary_recall
-    ),
-    Column(
-        "weights alone",
-        "AUROC of the attack where only the shared weights are asked, no bank",
-        "% AUROC",
-        "oracle",
-        1,
-        lambda one: one.after.weights_membership,
-    ),
+    Column("MIA", _MIA, attrgetter("after.membership"), unit="% AUROC"),
+    Column("TPR", "true positives of that attack at 1% false positives", attrgetter("after.membership_tpr")),
+    Column("canaries", "forgotten records with a wrong label that still get it", attrgetter("after.canary_recall")),
+    Column("oracle's canaries", "the same of the oracle, by chance", attrgetter("oracle.canary_recall"), "none"),
+    Column("weights alone", _WEIGHTS, attrgetter("after.weights_membership"), unit="% AUROC"),
     Column(
         "Average Gap",
         "mean absolute difference to the oracle in TA, RA, FA and MIA",
-        "points",
+        attrgetter("gap"),
         "lower",
-        1,
-        lambda one: one.gap,
+        "points",
     ),
     Column(
         "by chance",
         "the same difference between two oracles of different seeds",
-        "points",
+        attrgetter("chance"),
         "none",
-        1,
-        lambda one: one.chance,
+        "points",
     ),
     Column(
         "seconds to forget",
         "with one thread; for MUNKEY the slowest hospital",
-        "s",
+        attrgetter("forget_seconds"),
         "lower",
+        "s",
         3,
-        lambda one: one.forget_seconds,
     ),
-    Column("seconds to train", "the federation before it forgets", "s", "none", 1, lambda one: one.train_seconds),
+    Column("seconds to train", "the federation before it forgets", attrgetter("train_seconds"), "none", "s"),
     Column(
         "MB to forget",
         "sent to and from all hospitals in order to forget",
-        "MB",
-        "lower",
-        1,
         lambda one: one.bytes_sent / 1e6,
+        "lower",
+        "MB",
+    ),
+    Column(
+        "MB to train",
+        "sent to and from all hospitals in order to train",
+        lambda one: one.training_bytes / 1e6,
+        "lower",
+        "MB",
+    ),
+    Column(
+        "same bytes",
+        "how often weights, keys and tokens are the oracle's, byte by byte",
+        lambda one: 100 * one.identical,
+        "none",
+        digits=0,
+    ),
+    Column(
+        "epsilon",
+        "a record's privacy loss at the delta of the settings, rounded up; unknown where nothing bounds it",
+        # A bound must not look smaller than it is.
+        lambda one: one.epsilon if math.isnan(one.epsilon) else math.ceil(100 * one.epsilon) / 100,
+        "none",
+        unit="",
+        digits=2,
     ),
 )
 """The figures of the comparison, in the order of its tables."""
@@ -135,16 +115,17 @@ _BY_NAME = {column.name: column for column in COLUMNS}
 
 @dataclass(frozen=True)
 class SetFindings:
-    """All outcomes on one data set."""
+    """All outcomes on one data set, of some of the methods that are known by name."""
 
     data: str
     outcomes: Sequence[Outcome]
+    known: Mapping[str, Method[Any]] = field(default_factory=lambda: METHODS)
 
     @property
     def methods(self) -> list[str]:
-        """Those that were tried, in the registry's order."""
+        """Those that were tried, in the order in which they are known."""
         tried = {outcome.method for outcome in self.outcomes}
-        return [name for name in METHODS if name in tried]
+        return [name for name in self.known if name in tried]
 
     def interval(self, method: str, column: str) -> Interval:
         """Summarise one figure of a method over the seeds."""
@@ -162,19 +143,45 @@ class SetFindings:
     @property
     def munkey(self) -> str | None:
         """The guarantee with the smallest Average Gap."""
-        return self.best("Average Gap", [name for name in self.methods if name.startswith(_MUNKEY)], highest=False)
+        return self.best("Average Gap", [name for name in self.methods if self._is_munkey(name)], highest=False)
+
+    @property
+    def contested(self) -> bool:
+        """Whether a guarantee was compared with anything else."""
+        return len({self._is_munkey(name) for name in self.methods}) == 2
 
     @property
     def won(self) -> bool:
         """Whether a guarantee has the smallest Average Gap of all that do not retrain, at an accuracy near the best."""
-        mine, closest, best = self._contest()
-        return mine is not None and mine == closest and self._behind(mine, best) <= CLOSE
+        mine, closest, best = self.munkey, self._closest, self._most_accurate
+        return self.contested and mine == closest and mine is not None and self._behind(mine, best) <= CLOSE
+
+    @property
+    def advice(self) -> Guarantee | None:
+        """The strongest guarantee whose mean test accuracy is within `TOLERANCE` points of the best guarantee's."""
+        means = {one: self.interval(name, "TA").mean for one in Guarantee if (name := f"munkey-{one}") in self.methods}
+        close = (one for one, mean in means.items() if mean >= max(means.values()) - TOLERANCE)
+        return next(close, None)
 
     def sentences(self) -> list[str]:
-        """Say who wins and who loses, in plain words."""
-        mine, closest, best = self._contest()
-        if mine is None or closest is None or best is None:
-            return [f"{self.data}: no MUNKEY guarantee was compared with anything."]
+        """Say who wins and who loses, or which guarantee to take, in plain words."""
+        closest, best, advice = self._closest, self._most_accurate, self.advice
+        if self.contested and self.munkey is not None and closest is not None and best is not None:
+            return self._won_and_lost(self.munkey, closest, best)
+        if advice is not None:
+            return [
+                f"{self.data}: take {advice}, the strongest guarantee that costs at most {TOLERANCE:g} points of test "
+                f"accuracy here. What remains of a deleted record: {advice.remains}."
+            ]
+        found = []
+        if closest is not None:
+            gap = self._title_and(closest, "Average Gap", "points")
+            found.append(f"{self.data}: {gap} has the smallest Average Gap.")
+        if best is not None:
+            found.append(f"{self.data}: the most accurate is {self._title_and(best, 'TA', '%')}.")
+        return found
+
+    def _won_and_lost(self, mine: str, closest: str, best: str) -> list[str]:
         gap = self._title_and(closest, "Average Gap", "points")
         found = []
         if mine == closest:
@@ -186,20 +193,23 @@ class SetFindings:
         accuracy = self._title_and(best, "TA", "%")
         judged = "within" if behind <= CLOSE else "not within"
         found.append(
-            f"{self.data}: the most accurate method is {accuracy}; {METHODS[mine].title} is {behind:.1f} points "
+            f"{self.data}: the most accurate method is {accuracy}; {self.known[mine].title} is {behind:.1f} points "
             f"behind, {judged} {CLOSE:g} point."
         )
         return found
 
-    def _contest(self) -> tuple[str | None, str | None, str | None]:
-        """Return MUNKEY's best guarantee, whoever has the smallest gap without retraining, and the most accurate.
+    @property
+    def _closest(self) -> str | None:
+        """Whoever has the smallest Average Gap without retraining."""
+        free = [name for name in self.methods if not self.known[name].retrains]
+        return self.best("Average Gap", free, highest=False)
 
-        Without anything but guarantees there is no contest, and the first is None.
-        """
-        free = [name for name in self.methods if not METHODS[name].retrains]
-        rivals = any(not name.startswith(_MUNKEY) for name in self.methods)
-        mine, closest = self.munkey if rivals else None, self.best("Average Gap", free, highest=False)
-        return mine, closest, self.best("TA", self.methods, highest=True)
+    @property
+    def _most_accurate(self) -> str | None:
+        return self.best("TA", self.methods, highest=True)
+
+    def _is_munkey(self, method: str) -> bool:
+        return isinstance(self.known[method].family, MunkeyFamily)
 
     def _behind(self, method: str, best: str | None) -> float:
         if best is None:
@@ -207,4 +217,4 @@ class SetFindings:
         return self.interval(best, "TA").mean - self.interval(method, "TA").mean
 
     def _title_and(self, method: str, column: str, unit: str) -> str:
-        return f"{METHODS[method].title} ({self.interval(method, column)} {unit})"
+        return f"{self.known[method].title} ({self.interval(method, column)} {unit})"

@@ -1,53 +1,115 @@
-"""The cells of a comparison that are to be run."""
+"""The cells of a comparison: those that are kept are read, the others run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
+from fedmunkey.common.model_choice import choose_shape
+from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.comparison.cell import Outcome, run_cell
-from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.comparison.findings import SetFindings
+from fedmunkey.simulations.comparison.kept_cells import KeptCells
+from fedmunkey.simulations.comparison.presets import Preset
+from fedmunkey.simulations.encoded_set import EncodedSet
+from fedmunkey.simulations.json_values import settings_values
+from fedmunkey.simulations.machine import PACKAGES, describe_versions
+from fedmunkey.simulations.progress import Progress
 from fedmunkey.simulations.question import Question
-from fedmunkey.simulations.ray_tasks import run_tasks
+from fedmunkey.simulations.unlearning.method import Method
+from fedmunkey.simulations.unlearning.munkey import MunkeyFamily
+from fedmunkey.simulations.unlearning.nearest_neighbours import NeighbourFamily
+from fedmunkey.simulations.worker_processes import run_tasks
+
+_FEATURES_ONLY = 0.02
+"""How long a cell takes that trains few weights on frozen features, against one that trains a transformer."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One cell that is to be run.
+    """One cell: the methods of one family on one data set with one seed."""
 
-    Attributes
-    ----------
-    data : str
-        Name of the data set.
-    question : Question
-        What is asked.
-    methods : tuple of str
-        Of one family.
-    seed : int
-        Of the case.
-    weight : float
-        How long it takes, in any unit: heavy ones are begun first.
-    """
-
-    data: str
+    encoded: EncodedSet
     question: Question
-    methods: tuple[str, ...]
+    methods: tuple[Method[Any], ...]
     seed: int
-    weight: float
+
+    @property
+    def weight(self) -> float:
+        """How long it takes, in any unit: heavy ones are begun first."""
+        few_weights = isinstance(self.methods[0].family, MunkeyFamily | NeighbourFamily)
+        light = few_weights and choose_shape(self.question.settings).depth == 0
+        return len(self.encoded.images.records) * (_FEATURES_ONLY if light else len(self.methods))
+
+    def key(self) -> dict[str, Any]:
+        """Return everything that its outcomes depend on."""
+        question = self.question
+        return {
+            "data": self.encoded.describe(),
+            # The data set's description says which weights the encoder has, wherever their file lies.
+            "settings": settings_values(question.settings.replace(seed=self.seed, encoder_weights="")),
+            "question": [
+                question.hospitals,
+                str(question.alpha),
+                question.permanent,
+                question.forget,
+                question.forget_set,
+                question.budget.rounds,
+            ],
+            "family": self.methods[0].family.name,
+            "methods": [method.name for method in self.methods],
+            "seed": self.seed,
+            "versions": describe_versions(PACKAGES),
+        }
 
 
-def run_jobs(
-    jobs: Sequence[Job],
-    sets: Mapping[str, Encoded],
-    *,
-    cores: int,
-    done: Callable[[Job, list[Outcome]], None],
-) -> None:
-    """Run every job, heavy ones first; `done` is called with each job and its outcomes as they end."""
-    run_tasks(
-        run_cell,
-        sorted(jobs, key=lambda job: -job.weight),
-        lambda job: (job.question, sets[job.data], job.methods, job.seed),
-        cores=cores,
-        done=done,
-    )
+def all_jobs(
+    asked: Iterable[tuple[EncodedSet, Question]], preset: Preset, methods: Sequence[str], seeds: Sequence[int]
+) -> list[Job]:
+    """Return the cells of a comparison; `methods` are names in an order that keeps families together."""
+    families = [
+        tuple(group)
+        for _, group in groupby((preset.methods[name] for name in methods), key=lambda method: method.family.name)
+    ]
+    return [
+        Job(encoded, question.with_settings(_changed(question.settings, preset, family)), family, seed)
+        for encoded, question in asked
+        for family in families
+        for seed in seeds
+    ]
+
+
+def _changed(settings: Settings, preset: Preset, family: Sequence[Method[Any]]) -> Settings:
+    changes = preset.changes.get(family[0].name)
+    return Settings.parse({**settings.to_config(), **changes}) if changes else settings
+
+
+def run_jobs(jobs: Sequence[Job], preset: Preset, kept: KeptCells, cores: int, progress: Progress) -> list[SetFindings]:
+    """Read or run every cell, keep what ran, and return what was found on each data set."""
+    outcomes: dict[str, list[Outcome]] = {job.encoded.name: [] for job in jobs}
+    left = []
+    for job in jobs:
+        found = kept.read(job.key())
+        if found is None:
+            left.append(job)
+        else:
+            outcomes[job.encoded.name].extend(found)
+
+    with progress.counting("comparing", len(jobs)) as count:
+        count(len(jobs) - len(left))
+
+        def done(job: Job, found: list[Outcome]) -> None:
+            kept.keep(job.key(), found)
+            outcomes[job.encoded.name].extend(found)
+            count(1)
+
+        run_tasks(
+            run_cell,
+            sorted(left, key=lambda job: -job.weight),
+            lambda job: (job.question, job.encoded.images, job.methods, job.seed),
+            cores=cores,
+            done=done,
+        )
+    return [SetFindings(name, found, preset.methods) for name, found in outcomes.items()]

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fedmunkey.common.private_files import replace_file
 from fedmunkey.simulations.comparison.cell import Outcome
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class KeptCells:
-    """A folder with one file for each finished cell, named by a digest of everything that its result depends on.
-
-    Parameters
-    ----------
-    folder : Path
-        Is made when the first cell is kept.
-    """
+    """A folder with one file for each finished cell, named by a digest of everything that its result depends on."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -39,11 +34,10 @@ class KeptCells:
         path = self._path(cell)
         path.parent.mkdir(parents=True, exist_ok=True)
         document = {"format": _FORMAT, "cell": cell, "outcomes": [outcome.to_json() for outcome in outcomes]}
-        draft = path.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
-        draft.replace(path)
+        replace_file(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
 
     def _path(self, cell: dict[str, Any]) -> Path:
         text = json.dumps({"format": _FORMAT, **cell}, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return self._folder / f"{cell['data']['name']}-{cell['family']}-{cell['seed']}-{digest}.json"
+        family = re.sub("[^A-Za-z0-9.]+", "-", cell["family"])
+        return self._folder / f"{cell['data']['name']}-{family}-{cell['seed']}-{digest}.json"

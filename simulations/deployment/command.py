@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,7 @@ import typer
 from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.stop_signals import stopped_by_signals
-from fedmunkey.simulations.deployment.stage import Stage
+from fedmunkey.simulations.deployment.terminal import Terminal
 from fedmunkey.simulations.deployment.walkthrough import Walkthrough
 from fedmunkey.simulations.sources import load_dataset
 
@@ -38,15 +39,19 @@ def deploy_local(
     """
     start = time.monotonic()
     images = load_dataset(data, data_dir=None, seed=0)
-    with _folder(keep) as folder, _terminated_as_interrupted(), Stage(folder, _quiet if as_json else _show) as stage:
-        found = Walkthrough(stage, images, rounds).run()
+    with (
+        _folder(keep) as folder,
+        stopped_by_signals(_interrupt),
+        Terminal(folder, _quiet if as_json else _show) as terminal,
+    ):
+        found = Walkthrough(terminal, images, rounds).run()
     seconds = time.monotonic() - start
     if as_json:
-        steps = [step.document() for step in stage.steps]
+        steps = [asdict(step) for step in terminal.steps]
         command_line.print_json({**found, "data": data, "seconds": round(seconds, 1), "steps": steps})
         return
     _show(
-        f"\neverything held: {len(stage.steps)} steps in {seconds:.0f} s, test accuracy "
+        f"\neverything held: {len(terminal.steps)} steps in {seconds:.0f} s, test accuracy "
         f"{100 * found['accuracy']:.1f}%, {found['records']} records forgotten"
         + (f"; all files are in {folder}" if keep else "")
     )
@@ -65,15 +70,9 @@ def _folder(keep: Path | None) -> Iterator[Path]:
     yield keep.absolute()
 
 
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
+def _interrupt() -> None:
     """Stop what was started at SIGTERM as at Ctrl-C."""
-
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    with stopped_by_signals(interrupt):
-        yield
+    raise KeyboardInterrupt
 
 
 def _show(line: str) -> None:

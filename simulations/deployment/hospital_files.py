@@ -23,18 +23,9 @@ _EACH = 3
 
 @dataclass(frozen=True)
 class HospitalFiles:
-    """What was written.
+    """What was written: an image's shape as `--image-shape` takes it, names of the classes, and a picture to ask about.
 
-    Attributes
-    ----------
-    shape : str
-        Of an image, as `--image-shape` takes it.
-    class_names : tuple of str
-        Names of the classes.
-    picture : str
-        A picture that no hospital trains on, relative to the folder.
-    records : int
-        Training records of `PATIENT` over all hospitals.
+    No hospital trains on the picture, whose path is relative to the folder. `PATIENT` has so many training records.
     """
 
     shape: str
@@ -46,14 +37,8 @@ class HospitalFiles:
 def write_hospital_files(data: Dataset, folder: Path) -> HospitalFiles:
     """Divide a data set's records among the hospitals and write them as each keeps them.
 
-    Two patients of three have given their records for good. Ids are made up: the sets that anybody may use have none.
-
-    Parameters
-    ----------
-    data : Dataset
-        Must have a few hundred training records for all of them to have some.
-    folder : Path
-        Where the files go, in a folder for each hospital's own.
+    Each has a folder of its own in the folder; a few hundred training records give all of them some. Two patients of
+    three have given their records for good. Ids are made up: the sets that anybody may use have none.
     """
     train = _shared_out(data.split(Split.TRAIN), _TRAIN)
     test = _shared_out(data.split(Split.TEST), _TEST)

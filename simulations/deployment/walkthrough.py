@@ -21,7 +21,7 @@ from fedmunkey.simulations.deployment.hospital_files import (
     HospitalFiles,
     write_hospital_files,
 )
-from fedmunkey.simulations.deployment.stage import Background, Stage, StepFailed, free_ports
+from fedmunkey.simulations.deployment.terminal import Background, StepFailed, Terminal, free_ports
 
 OFFICER = "officer"
 
@@ -33,47 +33,31 @@ class Addresses:
     superlink: str
     control: str
     deletions: str
-    enrolment: str
+    joining: str
     metrics: str
     runtimes: tuple[str, ...]
 
     @classmethod
     def free(cls) -> Addresses:
         """Return addresses that are free at this moment."""
-        first, *others = [f"127.0.0.1:{port}" for port in free_ports(5 + len(HOSPITALS))]
-        return cls(first, others[0], others[1], others[2], others[3], tuple(others[4:]))
+        first, second, third, fourth, fifth, *others = [f"127.0.0.1:{port}" for port in free_ports(5 + len(HOSPITALS))]
+        return cls(first, second, third, fourth, fifth, tuple(others))
 
 
 class Walkthrough:
-    """One deployment.
+    """One deployment, with real images and some rounds of training."""
 
-    Parameters
-    ----------
-    stage : Stage
-        Where commands are typed.
-    data : Dataset
-        Real images.
-    rounds : int
-        Rounds of training.
-    """
-
-    def __init__(self, stage: Stage, data: Dataset, rounds: int) -> None:
-        self._stage = stage
+    def __init__(self, terminal: Terminal, data: Dataset, rounds: int) -> None:
+        self._terminal = terminal
         self._rounds = rounds
         self._at = Addresses.free()
-        self._files = write_hospital_files(data, stage.folder)
+        self._files = write_hospital_files(data, terminal.folder)
         self._request = str(uuid.uuid4())
 
     def run(self) -> dict[str, Any]:
-        """Go the whole way; return what was found.
-
-        Raises
-        ------
-        StepFailed
-            At the first thing that does not hold.
-        """
+        """Go the whole way and return what was found; raises `StepFailed` at the first thing that does not hold."""
         self._make_coordinator()
-        coordinator = self._stage.start("coordinator", "munkey-server", "up", "coordinator.toml")
+        coordinator = self._terminal.start("coordinator", "munkey-server", "up", "coordinator.toml")
         coordinator.expect("coordinator is up")
         self._join()
         self._take_in_records()
@@ -82,58 +66,53 @@ class Walkthrough:
         self._restart_an_agent(sites[1])
         self._forget()
         self._turn_away(coordinator)
-        self._stage.say("stop everything")
-        if failed := self._stage.stop():
-            raise StepFailed(f"{failed[0]} did not stop as asked")
+        self._terminal.say("stop everything")
         return {"accuracy": accuracy, "request": self._request, "records": self._files.records}
 
     def _make_coordinator(self) -> None:
-        stage, at = self._stage, self._at
-        stage.say("coordinator: make the federation, say who may ask for deletions, start everything from one file")
-        stage.type("munkey-server", "init", "--host", "127.0.0.1", "--coordinator-dir", "coordinator")
-        stage.type("munkey-client", "keys", "new", "officer.pem")
+        terminal, at = self._terminal, self._at
+        terminal.say("coordinator: make the federation, say who may ask for deletions, start everything from one file")
+        terminal.type("munkey-server", "init", "--host", "127.0.0.1", "--coordinator-dir", "coordinator")
+        terminal.type("munkey-client", "keys", "new", "officer.pem")
         trust = ["--role", "officer", "--in", "coordinator"]
-        stage.type("munkey-server", "trust", "add", OFFICER, "officer.pub", *trust)
-        self._write(
-            "coordinator.toml",
-            coordinator_file(at, self._files, self._rounds),
-        )
-        stage.type("munkey-server", "up", "coordinator.toml", "--check")
+        terminal.type("munkey-server", "trust", "add", OFFICER, "officer.pub", *trust)
+        self._write("coordinator.toml", coordinator_file(at, self._files, self._rounds))
+        terminal.type("munkey-server", "up", "coordinator.toml", "--check")
 
     def _join(self) -> None:
-        stage, at = self._stage, self._at
-        stage.say("invite three hospitals and the data-protection officer; each joins with its invitation")
-        for name, role in [*((hospital, "site") for hospital in HOSPITALS), (OFFICER, "requester")]:
-            where = ["--coordinator-dir", "coordinator", "--enrolment-address", at.enrolment]
-            stage.type("munkey-server", "invite", name, "--role", role, *where, "--output", f"{name}.json")
+        terminal, at = self._terminal, self._at
+        terminal.say("invite three hospitals and the data-protection officer; each joins with its invitation")
+        for name, role in [*((hospital, "site") for hospital in HOSPITALS), (OFFICER, "officer")]:
+            where = ["--coordinator-dir", "coordinator", "--joining-address", at.joining]
+            terminal.type("munkey-server", "invite", name, "--role", role, *where, "--output", f"{name}.json")
             folder = ["--site-dir", name] if role == "site" else ["--identity", name]
-            stage.type("munkey-client", "join", f"{name}.json", *folder)
-        stage.type("munkey-server", "members", "--coordinator-dir", "coordinator")
-        stage.say("each hospital trusts the officer's key; keys.json is what certificates are checked with")
+            terminal.type("munkey-client", "join", f"{name}.json", *folder)
+        terminal.type("munkey-server", "members", "--coordinator-dir", "coordinator")
+        terminal.say("each hospital trusts the officer's key; keys.json is what certificates are checked with")
         for hospital in HOSPITALS:
             trust = ["--role", "officer", "--in", hospital]
-            stage.type("munkey-client", "trust", "add", OFFICER, "officer.pub", *trust)
+            terminal.type("munkey-client", "trust", "add", OFFICER, "officer.pub", *trust)
 
     def _take_in_records(self) -> None:
-        stage, files = self._stage, self._files
-        stage.say("hospitals: one secret for all of them, and each takes in its own real images")
-        stage.type("munkey-client", "secret", "federation.secret")
+        terminal, files = self._terminal, self._files
+        terminal.say("hospitals: one secret for all of them, and each takes in its own real images")
+        terminal.type("munkey-client", "secret", "federation.secret")
         own = ["--secret", "federation.secret", "--image-shape", files.shape]
         classes = [word for name in files.class_names for word in ("--class", name)]
         first, *others = HOSPITALS
         manifest = f"{first}-files/{MANIFEST}"
-        stage.type("munkey-client", "import", manifest, "--site-dir", first, "--site", first, *own, *classes)
+        terminal.type("munkey-client", "import", manifest, "--site-dir", first, "--site", first, *own, *classes)
         for hospital in others:
             where = ["--site-dir", hospital, "--site", hospital, "--data", f"{hospital}-files/records.npz"]
-            stage.type("munkey-client", "enrol", *where, "--secret", "federation.secret")
+            terminal.type("munkey-client", "enrol", *where, "--secret", "federation.secret")
 
     def _start_sites(self, coordinator: Background) -> list[Background]:
-        stage = self._stage
-        stage.say("hospitals: start everything from one file")
+        terminal = self._terminal
+        terminal.say("hospitals: start everything from one file")
         for hospital, runtime in zip(HOSPITALS, self._at.runtimes, strict=True):
             self._write(f"{hospital}.toml", site_file(hospital, self._at, runtime))
-        stage.type("munkey-client", "up", f"{HOSPITALS[0]}.toml", "--check")
-        sites = [stage.start(hospital, "munkey-client", "up", f"{hospital}.toml") for hospital in HOSPITALS]
+        terminal.type("munkey-client", "up", f"{HOSPITALS[0]}.toml", "--check")
+        sites = [terminal.start(hospital, "munkey-client", "up", f"{hospital}.toml") for hospital in HOSPITALS]
         for hospital, site in zip(HOSPITALS, sites, strict=True):
             site.expect(f"site {hospital} is up")
             site.expect("SuperNode ID")
@@ -141,88 +120,88 @@ class Walkthrough:
         return sites
 
     def _train(self) -> float:
-        stage = self._stage
-        stage.say(f"coordinator: train for {self._rounds} rounds on what was given for good, over TLS")
-        rounds = json.loads(stage.type("munkey-server", "run", "coordinator.toml", "--json"))
-        stage.check(
+        terminal = self._terminal
+        terminal.say(f"coordinator: train for {self._rounds} rounds on what was given for good, over TLS")
+        rounds = json.loads(terminal.type("munkey-server", "run", "coordinator.toml", "--json"))
+        terminal.check(
             f"{self._rounds} rounds were run, by all {len(HOSPITALS)} hospitals",
             lambda: [len(each["evaluation"]) for each in rounds] == [len(HOSPITALS)] * self._rounds,
         )
         accuracy = float(rounds[-1]["mean"]["test-accuracy"])
-        stage.say("a hospital asks its own memory bank, with the weights that it took over from the run")
-        stage.type("munkey-client", "predict", self._files.picture, "--site-dir", HOSPITALS[0])
+        terminal.say("a hospital asks its own memory bank, with the weights that it took over from the run")
+        terminal.type("munkey-client", "predict", self._files.picture, "--site-dir", HOSPITALS[0])
         return accuracy
 
     def _restart_an_agent(self, site: Background) -> None:
         started = re.search(r"agent: started as process (\d+)", site.expect("agent: started as process"))
         if started is None:
             raise StepFailed("the log does not say which process the agent is")
-        self._stage.say("a deletion agent dies; it is started again by itself")
+        self._terminal.say("a deletion agent dies; it is started again by itself")
         os.kill(int(started[1]), signal.SIGKILL)
-        self._stage.check(f"kill -9 {started[1]}", lambda: "SIGKILL" in site.expect("agent: was ended by SIGKILL"))
+        self._terminal.check(f"kill -9 {started[1]}", lambda: "SIGKILL" in site.expect("agent: was ended by SIGKILL"))
 
     def _forget(self) -> None:
-        stage, at = self._stage, self._at
-        stage.say("the officer asks for a patient of two hospitals to be forgotten, and waits for all three to answer")
+        terminal, at = self._terminal, self._at
+        terminal.say("the officer asks for a patient of two hospitals to be forgotten, and waits for all three answers")
         asked = ["--as", OFFICER, "--key", "officer.pem", "--identity", OFFICER, "--secret", "federation.secret"]
         what = ["--subject", PATIENT, "--request-id", self._request, "--service", at.deletions]
-        stage.type("munkey-client", "request", *asked, *what, "--wait", 120)
+        terminal.type("munkey-client", "forget", *asked, *what, "--wait", 120)
         shown = ["--service", at.deletions, "--coordinator-dir", "coordinator", "--json"]
-        status = json.loads(stage.type("munkey-server", "request", self._request, *shown))
-        stage.check(
+        status = json.loads(terminal.type("munkey-server", "request", self._request, *shown))
+        terminal.check(
             f"completed: all {self._files.records} records of the patient are erased, with the guarantee exact",
             lambda: (
                 (status["state"], status["records"], status["guarantee"]) == ("completed", self._files.records, "exact")
             ),
         )
-        stage.say("the certificate, checked with the public keys alone")
+        terminal.say("the certificate, checked with the public keys alone")
         self._collect_keys()
         about = ["--keys", "keys.json", "--identity", OFFICER, "--service", at.deletions]
-        stage.type("munkey-client", "certificate", self._request, "--output", "certificate.json", *about)
+        terminal.type("munkey-client", "certificate", self._request, "--output", "certificate.json", *about)
         whom = ["--secret", "federation.secret", "--subject", PATIENT]
-        stage.type("munkey-client", "verify", "certificate.json", "--keys", "keys.json", *whom)
-        stage.type("python", "-m", "fedmunkey.common.verify_certificate", "certificate.json", "--keys", "keys.json")
-        stage.say("no file of the hospitals that held the patient has a byte of what was deleted")
+        terminal.type("munkey-client", "verify", "certificate.json", "--keys", "keys.json", *whom)
+        terminal.type("python", "-m", "fedmunkey.common.verify_certificate", "certificate.json", "--keys", "keys.json")
+        terminal.say("no file of the hospitals that held the patient has a byte of what was deleted")
         for hospital in HOSPITALS[:2]:
-            stage.type("munkey-client", "verify-erasure", 1, "--site-dir", hospital)
+            terminal.type("munkey-client", "verify-erasure", 1, "--site-dir", hospital)
 
     def _collect_keys(self) -> None:
-        self._stage.type(
+        self._terminal.type(
             "munkey-client", "trust", "add", OFFICER, "officer.pub", "--role", "officer", "--in", "keys.json"
         )
         log = ["coordinator/log-key.pub", "--role", "log", "--in", "keys.json"]
-        self._stage.type("munkey-client", "trust", "add", "log", *log)
+        self._terminal.type("munkey-client", "trust", "add", "log", *log)
         for hospital in HOSPITALS:
             site = [f"{hospital}/site-key.pub", "--role", "site", "--in", "keys.json"]
-            self._stage.type("munkey-client", "trust", "add", hospital, *site)
+            self._terminal.type("munkey-client", "trust", "add", hospital, *site)
 
     def _turn_away(self, coordinator: Background) -> None:
-        stage, at = self._stage, self._at
-        stage.say("who is turned away: plain text, a stranger, and whoever wants to start runs from outside")
-        stage.type("munkey-server", "requests", "--service", at.deletions, refused=True)
-        stage.type("munkey-server", "init", "--host", "127.0.0.1", "--coordinator-dir", "stranger")
+        terminal, at = self._terminal, self._at
+        terminal.say("who is turned away: plain text, a stranger, and whoever wants to start runs from outside")
+        terminal.type("munkey-server", "requests", "--service", at.deletions, refused=True)
+        terminal.type("munkey-server", "init", "--host", "127.0.0.1", "--coordinator-dir", "stranger")
         stranger = ["--service", at.deletions, "--coordinator-dir", "stranger"]
-        stage.type("munkey-server", "requests", *stranger, refused=True)
-        trusted = ssl.create_default_context(cafile=stage.folder / "coordinator/identity/ca.pem")
-        stage.check(f"http://{at.superlink} does not answer in plain text", lambda: not _answers(at.superlink))
-        stage.check(
+        terminal.type("munkey-server", "requests", *stranger, refused=True)
+        trusted = ssl.create_default_context(cafile=terminal.folder / "coordinator/identity/ca.pem")
+        terminal.check(f"http://{at.superlink} does not answer in plain text", lambda: not _answers(at.superlink))
+        terminal.check(
             f"https://{at.superlink}/health answers", lambda: _status("GET", at.superlink, "/health", trusted) == 200
         )
-        stage.check(
+        terminal.check(
             f"https://{at.superlink}/v1/control/start-run is not there",
             lambda: _status("POST", at.superlink, "/v1/control/start-run", trusted) == 404,
         )
-        stage.say("a hospital is shut out: its certificate and its SuperNode are refused within seconds")
+        terminal.say("a hospital is shut out: its certificate and its SuperNode are refused within seconds")
         last = HOSPITALS[-1]
         reason = ["--reason", "its server was stolen", "--coordinator-dir", "coordinator"]
-        stage.type("munkey-server", "revoke", last, *reason)
+        terminal.type("munkey-server", "revoke", last, *reason)
         coordinator.expect(f"SuperNode of {last} is unregistered")
         own = ["--site-dir", last, "--service", at.deletions, "--patience", 0]
-        stage.type("munkey-client", "catch-up", *own, refused=True)
+        terminal.type("munkey-client", "catch-up", *own, refused=True)
 
     def _write(self, name: str, text: str) -> None:
-        (self._stage.folder / name).write_text(text, encoding="utf-8")
-        self._stage.say(f"{name}:\n{text.rstrip()}")
+        (self._terminal.folder / name).write_text(text, encoding="utf-8")
+        self._terminal.say(f"{name}:\n{text.rstrip()}")
 
 
 def coordinator_file(at: Addresses, files: HospitalFiles, rounds: int) -> str:
@@ -231,7 +210,7 @@ def coordinator_file(at: Addresses, files: HospitalFiles, rounds: int) -> str:
 superlink = "{at.superlink}"
 superlink-control = "{at.control}"
 deletion-service = "{at.deletions}"
-enrolment = "{at.enrolment}"
+joining = "{at.joining}"
 metrics = "{at.metrics}"
 
 [run]

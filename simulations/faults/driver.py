@@ -14,13 +14,13 @@ from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, 
 from fedmunkey.common.errors import ServiceUnavailable
 from fedmunkey.simulations.faults.federation import make_federation
 from fedmunkey.simulations.faults.injections import INJECTIONS, Backup
-from fedmunkey.simulations.faults.invariants import Findings, check
-from fedmunkey.simulations.faults.model import Asked, Named
+from fedmunkey.simulations.faults.invariants import BrokenPromises, check
+from fedmunkey.simulations.faults.model import ModelRequest, Named
 from fedmunkey.simulations.faults.processes import Launcher
 from fedmunkey.simulations.faults.proxy import CLEAR
-from fedmunkey.simulations.faults.requests import Drawn, draw_requests
+from fedmunkey.simulations.faults.requests import DrawnRequest, draw_requests
 from fedmunkey.simulations.faults.run_ledger import RunLedger
-from fedmunkey.simulations.faults.stage import PRELOAD, Slot, Stage
+from fedmunkey.simulations.faults.running_federation import PRELOAD, RunningFederation, Slot
 from fedmunkey.simulations.faults.submissions import Requesters
 
 WINDOW = 8
@@ -44,22 +44,11 @@ _WRONG_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class FaultRun:
-    """What to run.
+    """What to run: how many requests and kills at how many sites, in an empty folder for ledger, key stores and logs.
 
-    Attributes
-    ----------
-    deletions, kills : int
-        How many requests are made, and how many processes are killed meanwhile.
-    sites : int
-        How many sites there are.
-    seed : int
-        What happens is drawn from it; when exactly it happens is up to the machine.
-    folder : Path
-        An empty folder for ledger, key stores and logs.
-    agent_entry : str
-        The agents' program.
-    database : str
-        The URL of a PostgreSQL for the ledger, which two services then share; empty for a file and one service.
+    What happens is drawn from the seed; when exactly it happens is up to the machine. Where a PostgreSQL is named, the
+    ledger is there, and two services share it; otherwise it is a file of one service. `agent_entry` is the agents'
+    program.
     """
 
     deletions: int
@@ -72,27 +61,15 @@ class FaultRun:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
+class FaultOutcome:
+    """How a run ended: what was found broken, what was done by kind, rounds of training that sites held to their end.
 
-    Attributes
-    ----------
-    wanted : FaultRun
-        What was run.
-    findings : Findings
-        What was found broken.
-    kills, injections, submissions : Counter
-        What was done, by kind.
-    rounds : int
-        Rounds of training that a site has held to their end.
-    seconds : float
-        From the first process to the last check.
-    skipped : dict
-        Faults that could not be injected, and why.
+    Its seconds are from the first process to the last check; `skipped` says which faults could not be injected, and
+    why.
     """
 
     wanted: FaultRun
-    findings: Findings
+    findings: BrokenPromises
     kills: Counter[str]
     injections: Counter[str]
     submissions: Counter[str]
@@ -101,22 +78,12 @@ class Outcome:
     skipped: dict[str, str]
 
 
-def run(wanted: FaultRun, progress: Callable[[int, str], None]) -> Outcome:
+def run(wanted: FaultRun, progress: Callable[[int, str], None]) -> FaultOutcome:
     """Run a federation under faults and check it.
 
-    Parameters
-    ----------
-    wanted : FaultRun
-        What to run.
-    progress : callable
-        Called with the number of requests finished since the last call, and with what is going on.
-
-    Raises
-    ------
-    ProcessFault
-        If the driver's own processes do not do what they must.
-    InvalidSetting
-        If the database cannot be used.
+    `progress` is called with the number of requests finished since the last call, and with what is going on. Raises
+    `ProcessFault` if the driver's own processes do not do what they must, `InvalidSetting` if the database cannot be
+    used.
     """
     ledger = RunLedger.make(wanted.database, wanted.folder)
     try:
@@ -129,19 +96,19 @@ def run(wanted: FaultRun, progress: Callable[[int, str], None]) -> Outcome:
     return outcome
 
 
-def _run(wanted: FaultRun, ledger: RunLedger, progress: Callable[[int, str], None]) -> Outcome:
+def _run(wanted: FaultRun, ledger: RunLedger, progress: Callable[[int, str], None]) -> FaultOutcome:
     chance = random.Random(wanted.seed)  # noqa: S311 (chance, no secret)
     began = time.monotonic()
     progress(0, "making sites")
     federation = make_federation(wanted.folder, wanted.deletions, wanted.sites, wanted.seed, ledger)
     drawn = draw_requests(federation, wanted.deletions, chance)
     progress(0, "starting programs")
-    with Launcher(PRELOAD) as launcher, Stage(federation, launcher, chance, wanted.agent_entry) as stage:
+    with Launcher(PRELOAD) as launcher, RunningFederation(federation, launcher, chance, wanted.agent_entry) as running:
         progress(0, "first round of training")
-        stage.await_training()
+        running.await_training()
         with ThreadPoolExecutor(_REQUESTERS) as pool:
-            requesters = Requesters(stage, pool, chance)
-            course = _Course(wanted, stage, requesters, chance, progress)
+            requesters = Requesters(running, pool, chance)
+            course = _Course(wanted, running, requesters, chance, progress)
             try:
                 course.run(drawn)
             except BaseException:
@@ -149,17 +116,17 @@ def _run(wanted: FaultRun, ledger: RunLedger, progress: Callable[[int, str], Non
                 raise
         progress(0, "coming to rest")
         statuses = course.come_to_rest()
-        stage.stop()
+        running.stop()
         progress(0, "checking")
         findings = check(federation, statuses, requesters.contents)
-        findings.broken += stage.surprises
-    return Outcome(
+        findings.broken += running.surprises
+    return FaultOutcome(
         wanted,
         findings,
-        stage.kills,
+        running.kills,
         course.injections,
         requesters.made,
-        stage.count_rounds(),
+        running.count_rounds(),
         time.monotonic() - began,
         course.skipped(statuses),
     )
@@ -171,20 +138,19 @@ class _Course:
     def __init__(
         self,
         wanted: FaultRun,
-        stage: Stage,
+        running: RunningFederation,
         requesters: Requesters,
         chance: random.Random,
         progress: Callable[[int, str], None],
     ) -> None:
-        self._wanted, self._stage, self._requesters = wanted, stage, requesters
+        self._wanted, self._running, self._requesters = wanted, running, requesters
         self._chance, self._progress = chance, progress
-        self._backup = Backup(stage, chance.choice(stage.federation.sites))
-        self._backup_site = self._backup.site
+        self._backup = Backup(running, chance.choice(running.federation.sites))
         self._due = 0.0
         self._copied = self._damaged = False
         self.injections: Counter[str] = Counter()
 
-    def run(self, drawn: list[Drawn]) -> None:
+    def run(self, drawn: list[DrawnRequest]) -> None:
         """Make every request; faults are spread evenly over them."""
         todo = self._draw_injections()
         for first in range(0, len(drawn), WINDOW):
@@ -196,26 +162,26 @@ class _Course:
                 self._inject(todo.pop()[1])
             self._copy_or_damage(share)
             self._await(under_way)
-            self._progress(len(window), f"{self._stage.killed} kills")
+            self._progress(len(window), f"{self._running.killed} kills")
 
     def come_to_rest(self) -> list[RequestStatus]:
         """Take every fault away, carry out the kills that are left, and return what the service says in the end."""
-        stage = self._stage
-        for proxy in stage.proxies.values():
+        running = self._running
+        for proxy in running.proxies.values():
             proxy.set(CLEAR)
-        stage.federation.clock.jump(0)
-        for slot in stage.slots:
-            stage.tend()
+        running.federation.clock.jump(0)
+        for slot in running.slots:
+            running.tend()
             if slot.armed:
-                stage.kill(slot)
+                running.kill(slot)
             elif slot.plan is not None:
-                stage.replace(slot)
-        while stage.killed < self._wanted.kills:
-            self._kill(self._chance.choice(stage.slots))
+                running.replace(slot)
+        while running.killed < self._wanted.kills:
+            self._kill(self._chance.choice(running.slots))
         deadline = time.monotonic() + _REST_SECONDS
         while True:
-            stage.tend()
-            statuses = stage.statuses()
+            running.tend()
+            statuses = running.statuses()
             if all(status.state.final for status in statuses) or time.monotonic() > deadline:
                 return statuses
             time.sleep(0.2)
@@ -232,30 +198,30 @@ class _Course:
 
     def _disturb(self, share: float) -> None:
         """Kill as many processes as are due by now; most are followed by one that kills itself at a failpoint."""
-        stage = self._stage
-        stage.tend()
-        while stage.killed + stage.armed < round(share * self._wanted.kills):
-            slot = stage.draw()
-            two_are_left = stage.killed + stage.armed + 2 <= self._wanted.kills
+        running = self._running
+        running.tend()
+        while running.killed + running.armed < round(share * self._wanted.kills):
+            slot = running.draw()
+            two_are_left = running.killed + running.armed + 2 <= self._wanted.kills
             if two_are_left and not slot.armed and self._chance.random() < _ARMED:
-                stage.arm(slot)
+                running.arm(slot)
             else:
                 self._kill(slot)
 
     def _kill(self, slot: Slot) -> None:
         time.sleep(self._chance.uniform(0, _LONGEST_MOMENT))
-        self._stage.kill(slot)
+        self._running.kill(slot)
 
-    def _draw_injections(self) -> list[tuple[float, Callable[[Stage], None]]]:
+    def _draw_injections(self) -> list[tuple[float, Callable[[RunningFederation], None]]]:
         """Return injections and when they are due as shares of the requests, last first; every kind comes up."""
         count = max(len(INJECTIONS), self._wanted.deletions // _DELETIONS_PER_INJECTION)
         kinds = [INJECTIONS[index % len(INJECTIONS)] for index in range(count)]
         self._chance.shuffle(kinds)
         return [((index + 1) / count, kind) for index, kind in enumerate(kinds)][::-1]
 
-    def _inject(self, injection: Callable[[Stage], None]) -> None:
-        self._stage.tend()
-        injection(self._stage)
+    def _inject(self, injection: Callable[[RunningFederation], None]) -> None:
+        self._running.tend()
+        injection(self._running)
         self.injections[injection.__name__] += 1
 
     def _copy_or_damage(self, share: float) -> None:
@@ -269,19 +235,19 @@ class _Course:
 
     def _ask_meanwhile(self) -> None:
         """Make a request that a damaged site cannot carry out; it must stay pending."""
-        stage, request_id = self._stage, "request-while-damaged"
-        reference = stage.federation.subject_reference(0)
+        running, request_id = self._running, "request-while-damaged"
+        reference = running.federation.subject_reference(0)
         request = DeletionRequest(request_id, DATA_PROTECTION_OFFICER, Subject(reference))
-        asked = Asked(request_id, Named(subject=0), tuple(site.name for site in stage.federation.sites))
-        self._await(self._requesters.submit([Drawn(request, asked)]))
-        status = self._persist(lambda: stage.channel.get(request_id))
-        (state,) = [progress.state for progress in status.sites if progress.site == self._backup_site.name]
+        asked = ModelRequest(request_id, Named(subject=0), tuple(site.name for site in running.federation.sites))
+        self._await(self._requesters.submit([DrawnRequest(request, asked)]))
+        status = self._persist(lambda: running.channel.get(request_id))
+        (state,) = [progress.state for progress in status.sites if progress.site == self._backup.site.name]
         if state is not SiteState.PENDING:
-            stage.surprises.append(f"a site whose key store is damaged has answered: {state}")
+            running.surprises.append(f"a site whose key store is damaged has answered: {state}")
 
     def _persist(self, ask: Callable[[], RequestStatus]) -> RequestStatus:
         for _ in range(100):
-            self._stage.tend()
+            self._running.tend()
             try:
                 return ask()
             except ServiceUnavailable:
@@ -292,6 +258,6 @@ class _Course:
         """Wait for requesters, filling the places of processes that end meanwhile."""
         for request in under_way:
             while not request.done():
-                self._stage.tend()
+                self._running.tend()
                 time.sleep(0.005)
             request.result()

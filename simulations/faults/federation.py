@@ -18,10 +18,13 @@ from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.faults.jumping_clock import JumpingClock
 from fedmunkey.simulations.faults.model import FederationModel, ModelRecord, SiteModel
 from fedmunkey.simulations.faults.processes import Program
-from fedmunkey.simulations.faults.run_ledger import FILE, RunLedger
+from fedmunkey.simulations.faults.run_ledger import RunLedger
 from fedmunkey.simulations.hospitals import Encoded, Hospital, open_hospital
 
 CLASSES = 2
+TRAINED = "trained and evaluated"
+"""Ends the line that a site's training writes for each round held to its end."""
+
 _RECORDS_PER_DELETION = 2.2
 _FEWEST_RECORDS = 60
 _HELD_OUT = 8
@@ -57,22 +60,10 @@ class Site:
 
 @dataclass(frozen=True)
 class Federation:
-    """Everything that the driver starts from.
+    """Everything that the driver starts from; ledger, sites and logs lie in its folder.
 
-    Attributes
-    ----------
-    folder : Path
-        Where ledger, sites and logs lie.
-    sites : tuple of Site
-        The sites, each with records of its own; a subject has records at several.
-    records : Encoded
-        Every record with its key, by number.
-    model : FederationModel
-        What it should be.
-    secret : FederationSecret
-        Makes references.
-    run_ledger : RunLedger
-        Where the services keep their ledger.
+    Each site has records of its own, a subject has some at several. `records` holds each by number, with its key;
+    `model` is what the federation should be.
     """
 
     folder: Path
@@ -83,18 +74,9 @@ class Federation:
     run_ledger: RunLedger
 
     @property
-    def ledger(self) -> Path:
-        """The ledger's file, where it is one."""
-        return self.folder / FILE
-
-    @property
     def clock(self) -> JumpingClock:
         """The service's clock."""
         return JumpingClock(self.folder / "clock")
-
-    def site(self, name: str) -> Site:
-        """Return a site by name."""
-        return next(site for site in self.sites if site.name == name)
 
     def record_reference(self, number: int) -> bytes:
         """Return a record's reference."""
@@ -123,7 +105,7 @@ class Federation:
         changed = {name: value for name, value in settings.to_config().items() if value != Settings().to_config()[name]}
         words = (str(site.folder.path), *(f"{name}={value}" for name, value in changed.items()))
         return Program(
-            "fedmunkey.simulations.faults.training:main", words, self.folder / f"{site.name}-training.log", nice=5
+            "fedmunkey.simulations.faults.site_training:main", words, self.folder / f"{site.name}-training.log", nice=5
         )
 
 
@@ -138,20 +120,9 @@ def subject_id(number: int) -> str:
 
 
 def make_federation(folder: Path, deletions: int, sites: int, seed: int, ledger: RunLedger | None = None) -> Federation:
-    """Make sites with random images, enough of them for the deletions to leave some.
+    """Make sites with random images drawn from a seed, enough of them for the deletions to leave some.
 
-    Parameters
-    ----------
-    folder : Path
-        A folder that is there.
-    deletions : int
-        Requests that are going to be made.
-    sites : int
-        How many sites.
-    seed : int
-        Images, labels and subjects are drawn from it.
-    ledger : RunLedger, optional
-        Where the services keep their ledger; a file in the folder by default.
+    The services keep their ledger in a file in the folder, which is there, unless another is given.
     """
     each = max(_FEWEST_RECORDS, int(_RECORDS_PER_DELETION * deletions / sites))
     drawn = _draw(each * sites, sites, seed)

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from fedmunkey.common.failpoints import Act, Action, Failpoint, Plan
+from fedmunkey.common.failpoints import Act, Action, Failpoint, FailpointPlan
 from fedmunkey.simulations.faults.federation import Site, batch
 from fedmunkey.simulations.faults.proxy import CLEAR, Conditions
-from fedmunkey.simulations.faults.stage import PATIENCE, Role, Stage
+from fedmunkey.simulations.faults.running_federation import PATIENCE, ProcessRole, RunningFederation
 
 _LOCK_SECONDS = 0.4
 _HOLE_SECONDS = 0.6
@@ -21,134 +21,125 @@ _JUMPS = (-7200.0, 40 * 86_400.0, -40 * 86_400.0)
 _REIMPORTED = 20
 
 
-def cut(stage: Stage) -> None:
+def cut(running: RunningFederation) -> None:
     """Reset every connection of one site, and every requester's."""
-    stage.proxies[_site(stage).name].cut()
-    stage.proxies["requests"].cut()
+    running.proxies[_site(running).name].cut()
+    running.proxies["requests"].cut()
 
 
-def slow(stage: Stage) -> None:
+def slow(running: RunningFederation) -> None:
     """Let little pass to and from one site until it is that site's turn again."""
-    proxy = stage.proxies[_site(stage).name]
-    proxy.set(CLEAR if stage.chance.random() < 0.5 else _SLOW)
+    proxy = running.proxies[_site(running).name]
+    proxy.set(CLEAR if running.chance.random() < 0.5 else _SLOW)
 
 
-def black_hole(stage: Stage) -> None:
+def black_hole(running: RunningFederation) -> None:
     """Let nothing pass for a while, without telling anybody; then go on, or reset what was open."""
-    proxy = stage.proxies[stage.chance.choice(sorted(stage.proxies))]
+    proxy = running.proxies[running.chance.choice(sorted(running.proxies))]
     proxy.set(Conditions(black_hole=True))
     time.sleep(_HOLE_SECONDS)
-    if stage.chance.random() < 0.5:
+    if running.chance.random() < 0.5:
         proxy.cut()
     proxy.set(CLEAR)
 
 
-def refuse(stage: Stage) -> None:
+def refuse(running: RunningFederation) -> None:
     """Close a site's connections as soon as they are made, for a while."""
-    proxy = stage.proxies[_site(stage).name]
+    proxy = running.proxies[_site(running).name]
     proxy.set(Conditions(refusing=True))
     proxy.cut()
     time.sleep(_HOLE_SECONDS)
     proxy.set(CLEAR)
 
 
-def lock_store(stage: Stage) -> None:
+def lock_store(running: RunningFederation) -> None:
     """Hold the write lock of one site's key store, as a process that hangs would."""
-    _hold_lock(_site(stage).folder.key_store)
+    _hold_lock(_site(running).folder.key_store)
 
 
-def lock_ledger(stage: Stage) -> None:
+def lock_ledger(running: RunningFederation) -> None:
     """Hold the ledger's write lock."""
-    stage.federation.run_ledger.hold_lock(_LOCK_SECONDS)
+    running.federation.run_ledger.hold_lock(_LOCK_SECONDS)
 
 
-def fill_disk(stage: Stage) -> None:
+def fill_disk(running: RunningFederation) -> None:
     """Let one agent's and one service's disk be full now and then, in the middle of a transaction."""
     full = Action(Act.RAISE, error="FULL", probability=0.3)
     no_space = Action(Act.RAISE, error="ENOSPC", probability=0.3)
-    (agent, *_) = stage.at(_site(stage), Role.AGENT)
-    server = stage.chance.choice([slot for slot in stage.slots if slot.role is Role.SERVER])
+    (agent, *_) = running.at(_site(running), ProcessRole.AGENT)
+    server = running.chance.choice([slot for slot in running.slots if slot.role is ProcessRole.SERVER])
     plans = {
-        id(agent): Plan({Failpoint.APPLY_BEFORE_COMMIT: full, Failpoint.APPLY_AFTER_COMMIT: no_space}),
-        id(server): Plan({Failpoint.SUBMIT_BEFORE_COMMIT: full, Failpoint.ACKNOWLEDGE_BEFORE_COMMIT: full}),
+        id(agent): FailpointPlan({Failpoint.APPLY_BEFORE_COMMIT: full, Failpoint.APPLY_AFTER_COMMIT: no_space}),
+        id(server): FailpointPlan({Failpoint.SUBMIT_BEFORE_COMMIT: full, Failpoint.ACKNOWLEDGE_BEFORE_COMMIT: full}),
     }
     for slot in (agent, server):
         if not slot.armed and not slot.held:
-            stage.replace(slot, plans[id(slot)])
+            running.replace(slot, plans[id(slot)])
 
 
-def jump_clock(stage: Stage) -> None:
+def jump_clock(running: RunningFederation) -> None:
     """Put the service's clock wrong by two hours or forty days."""
-    stage.federation.clock.jump(stage.chance.choice(_JUMPS))
+    running.federation.clock.jump(running.chance.choice(_JUMPS))
 
 
-def import_again(stage: Stage) -> None:
+def import_again(running: RunningFederation) -> None:
     """Try to enrol records that a site has deleted; each must be refused."""
-    site = _site(stage)
-    model = stage.federation.model.sites[site.name]
+    site = _site(running)
+    model = running.federation.model.sites[site.name]
     with site.folder.open() as store:
-        gone = [n for n in model.labels if not store.holds(stage.federation.record_reference(n))]
-        tried = stage.chance.sample(gone, min(len(gone), _REIMPORTED))
+        gone = [n for n in model.labels if not store.records.holds(running.federation.record_reference(n))]
+        tried = running.chance.sample(gone, min(len(gone), _REIMPORTED))
         if tried:
-            records, encoding = batch(stage.federation, tried)
-            came = store.enrol(records, encoding, stage.federation.secret)
+            records, encoding = batch(running.federation, tried)
+            came = store.records.enrol(records, encoding, running.federation.secret)
             if came.refused != len(tried):
-                stage.surprises.append(f"{came.added} of {len(tried)} deleted records could be enrolled again")
+                running.surprises.append(f"{came.added} of {len(tried)} deleted records could be enrolled again")
 
 
 class Backup:
     """A copy of a site's folder, made at some time, from which a damaged key store is replaced.
 
-    Parameters
-    ----------
-    stage : Stage
-        Where the site runs.
-    site : Site
-        The site; its processes are stopped while it is copied or replaced.
+    The site's processes are stopped while it is copied or replaced.
     """
 
-    def __init__(self, stage: Stage, site: Site) -> None:
-        self._stage, self.site = stage, site
-        self._copy = stage.federation.folder / "backup"
+    def __init__(self, running: RunningFederation, site: Site) -> None:
+        self._running, self.site = running, site
+        self._copy = running.federation.folder / "backup"
 
     def make(self) -> None:
         """Copy the folder."""
-        slots = self._stage.at(self.site)
+        slots = self._running.at(self.site)
         for slot in slots:
-            self._stage.hold(slot)
+            self._running.hold(slot)
         shutil.copytree(self.site.folder.path, self._copy)
         for slot in slots:
-            self._stage.start(slot)
+            self._running.start(slot)
 
     def damage_and_restore(self, meanwhile: Callable[[], None]) -> None:
         """Damage the key store, see that its agent refuses it with one line, and put the copy in its place.
 
-        Parameters
-        ----------
-        meanwhile : callable
-            Called while the site cannot use its key store.
+        `meanwhile` is called while the site cannot use its key store.
         """
-        slots = self._stage.at(self.site)
+        slots = self._running.at(self.site)
         for slot in slots:
-            self._stage.hold(slot)
+            self._running.hold(slot)
         for file in self.site.folder.path.glob(f"{self.site.folder.key_store.name}*"):
             with file.open("r+b") as opened:
                 opened.write(b"not what was written here" * 40)
-        agent = next(slot for slot in slots if slot.role is Role.AGENT)
-        self._stage.start(agent)
-        if agent.process is not None:
-            code, said = agent.process.wait(PATIENCE), _last_line(agent.program.log)
-            if code != 2 or not said.startswith("error: ") or "key store" not in said:
-                self._stage.surprises.append(f"with a damaged key store an agent ended with code {code}: {said}")
+        agent = next(slot for slot in slots if slot.role is ProcessRole.AGENT)
+        self._running.start(agent)
+        code, said = agent.process.wait(PATIENCE), _last_line(agent.program.log)
+        if code != 2 or not said.startswith("error: ") or "key store" not in said:
+            self._running.surprises.append(f"with a damaged key store an agent ended with code {code}: {said}")
         agent.held = True
         meanwhile()
         shutil.rmtree(self.site.folder.path)
         shutil.move(self._copy, self.site.folder.path)
         for slot in slots:
-            self._stage.start(slot)
+            self._running.start(slot)
 
 
-INJECTIONS: tuple[Callable[[Stage], None], ...] = (
+INJECTIONS: tuple[Callable[[RunningFederation], None], ...] = (
     cut,
     slow,
     black_hole,
@@ -162,8 +153,8 @@ INJECTIONS: tuple[Callable[[Stage], None], ...] = (
 """Those that can be done at any time, by anyone, again and again."""
 
 
-def _site(stage: Stage) -> Site:
-    return stage.chance.choice(stage.federation.sites)
+def _site(running: RunningFederation) -> Site:
+    return running.chance.choice(running.federation.sites)
 
 
 def _hold_lock(database: Path) -> None:

@@ -17,23 +17,12 @@ from fedmunkey.simulations.faults.residue import Contents, not_overwritten
 
 
 @dataclass
-class Findings:
+class BrokenPromises:
     """What was found broken; nothing, if every promise was kept.
 
-    Attributes
-    ----------
-    lost : int
-        Requests that were accepted, and are not in the ledger or not in a final state.
-    applied_twice : int
-        Orders that changed a key store more than once.
-    resurrected : int
-        Records that are held though they were deleted.
-    residue_bytes : int
-        Bytes of deleted contents in files of the sites.
-    states : Counter
-        Requests by state.
-    broken : list of str
-        Every other promise that was not kept, one line each, without identities.
+    Lost are requests that were accepted, and are not in the ledger or not in a final state; applied twice are orders
+    that changed a key store more than once; resurrected are records that are held though they were deleted. `broken`
+    has a line for every other promise, without ids; `states` counts all requests.
     """
 
     lost: int = 0
@@ -49,19 +38,14 @@ class Findings:
         return not (self.lost or self.applied_twice or self.resurrected or self.residue_bytes or self.broken)
 
 
-def check(federation: Federation, statuses: Sequence[RequestStatus], contents: Mapping[str, Contents]) -> Findings:
-    """Compare a federation that has come to rest with its model, which is brought up to date on the way.
+def check(
+    federation: Federation, statuses: Sequence[RequestStatus], contents: Mapping[str, Contents]
+) -> BrokenPromises:
+    """Compare a federation whose processes have ended with its model, which is brought up to date on the way.
 
-    Parameters
-    ----------
-    federation : Federation
-        Its processes have ended.
-    statuses : sequence of RequestStatus
-        Everything that the service knows.
-    contents : mapping
-        What was seen in each site's key store before it was deleted.
+    The statuses are everything that the service knows, the contents what each site's key store held before deletions.
     """
-    findings = Findings()
+    findings = BrokenPromises()
     _check_requests(federation, statuses, findings)
     for site in federation.sites:
         model = federation.model.sites[site.name]
@@ -75,7 +59,7 @@ def check(federation: Federation, statuses: Sequence[RequestStatus], contents: M
     return findings
 
 
-def _check_requests(federation: Federation, statuses: Sequence[RequestStatus], findings: Findings) -> None:
+def _check_requests(federation: Federation, statuses: Sequence[RequestStatus], findings: BrokenPromises) -> None:
     """Check that each request is there once, at the right sites, and done."""
     asked, known = federation.model.asked, Counter(status.request.request_id for status in statuses)
     findings.states = Counter(status.state.value for status in statuses)
@@ -92,7 +76,7 @@ def _check_requests(federation: Federation, statuses: Sequence[RequestStatus], f
 
 
 def _check_orders(
-    federation: Federation, site: Site, statuses: Sequence[RequestStatus], findings: Findings
+    federation: Federation, site: Site, statuses: Sequence[RequestStatus], findings: BrokenPromises
 ) -> list[Acknowledgement]:
     """Apply the ledger's orders of a site to its model, and compare the answers; return those."""
     orders = sorted(
@@ -127,22 +111,24 @@ def _check_store(
     model: SiteModel,
     store: KeyStore,
     answers: list[Acknowledgement],
-    findings: Findings,
+    findings: BrokenPromises,
 ) -> None:
     held = set()
     for split in Split:
-        entries, _ = store.read_entries(split)
-        held |= {record for record, _ in store.read_identities(entries)}
+        entries, _ = store.records.read_entries(split)
+        held |= {record for record, _ in store.records.read_ids(entries)}
     expected = {record_id(number) for number in model.labels}
     findings.resurrected += len(held - expected)
     findings.applied_twice += max(store.generation - model.generation, 0)
-    applied = [_claims(answer) for answer in store.read_applied()]
-    unnoted = [answer for answer in model.refused_records if not store.has_deleted(federation.record_reference(answer))]
+    applied = [_claims(answer) for answer in store.orders.read_answers()]
+    unnoted = [
+        answer for answer in model.refused_records if not store.records.has_deleted(federation.record_reference(answer))
+    ]
     for count, what in (
         (len(expected - held), "records were deleted that nobody asked for"),
         (max(model.generation - store.generation, 0), "deletions have left no trace in the generation"),
-        (abs(store.last_order - model.order), "orders lie between the last one applied and the last one given"),
-        (len(store.read_unacknowledged()), "answers have not been given"),
+        (abs(store.orders.last - model.order), "orders lie between the last one applied and the last one given"),
+        (len(store.orders.read_unacknowledged()), "answers have not been given"),
         (sum(claims not in applied for claims in map(_claims, answers)), "answers are not those that the site knows"),
         (abs(len(applied) - len(answers)), "answers are known at one end only"),
         (len(unnoted), "deleted records could be enrolled again"),
@@ -151,7 +137,7 @@ def _check_store(
             findings.broken.append(f"{site.name}: {count} {what}")
 
 
-def _check_rows(site: Site, findings: Findings) -> None:
+def _check_rows(site: Site, findings: BrokenPromises) -> None:
     with closing(sqlite3.connect(site.folder.key_store)) as connection:
         if connection.execute("PRAGMA integrity_check").fetchone() != ("ok",):
             findings.broken.append(f"{site.name}: the key store's file is damaged")

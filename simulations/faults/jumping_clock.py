@@ -24,15 +24,7 @@ def main() -> None:
 
 
 class JumpingClock:
-    """A clock that is wrong by what a file says.
-
-    Parameters
-    ----------
-    file : Path
-        Holds a number of seconds; a file that is missing or empty makes the clock right.
-    true : callable
-        The time as it is.
-    """
+    """A clock that is wrong by the seconds that a file holds; one that is missing or empty makes the clock right."""
 
     def __init__(self, file: Path, true: Callable[[], datetime] = utc_now) -> None:
         self._file, self._true = file, true

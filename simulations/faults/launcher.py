@@ -25,9 +25,9 @@ _LOOK = 0.01
 """Seconds between two looks at whether a process has ended."""
 
 
-def main(preload: list[str]) -> None:
-    """Import modules, then do what stdin says until it ends."""
-    for module in preload:
+def main() -> None:
+    """Import the modules that its words name, then do what stdin says until it ends."""
+    for module in sys.argv[1:]:
         importlib.import_module(module)
     running: dict[int, int] = {}
     _say({"ready": os.getpid()})
@@ -99,7 +99,3 @@ def _become(command: dict[str, Any]) -> None:
 
 def _say(what: dict[str, Any]) -> None:
     os.write(1, json.dumps(what).encode() + b"\n")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

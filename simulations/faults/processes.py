@@ -9,17 +9,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self, cast
 
 from fedmunkey.common.errors import FedmunkeyError
-from fedmunkey.common.flower import IMPORT_ROOT
+from fedmunkey.common.supervision import own_program
 
 _PATIENCE = 600.0
 """Seconds that importing every program may take on a machine that has much else to do."""
+
+_LOOK_SECONDS = 0.02
 
 
 class ProcessFault(FedmunkeyError):  # noqa: N818
@@ -28,18 +29,9 @@ class ProcessFault(FedmunkeyError):  # noqa: N818
 
 @dataclass(frozen=True)
 class Program:
-    """What a process runs.
+    """What a process runs: `module:function`, and the words that a person would have typed behind the program's name.
 
-    Attributes
-    ----------
-    entry : str
-        `module:function` without arguments.
-    words : tuple of str
-        What a person would have typed behind the program's name.
-    log : Path
-        Where stdout and stderr go, at the end of what is there.
-    nice : int
-        How far it stands back for others.
+    What it says goes to the end of its log; `nice` is how far it stands back for others.
     """
 
     entry: str
@@ -69,27 +61,16 @@ class Process:
         return self.code == -signal.SIGKILL
 
     def wait(self, seconds: float) -> int:
-        """Return its exit code once it has ended.
-
-        Raises
-        ------
-        ProcessFault
-            If it has not ended by then.
-        """
+        """Return its exit code once it has ended; raises `ProcessFault` if it does not within some seconds."""
         if not self.ended.wait(seconds) or self.code is None:
             raise ProcessFault(f"a process has not ended within {seconds:.0f} s; see its log")
         return self.code
 
 
 class Launcher:
-    """Starts processes by forking one that has imported their programs; see `simulations.faults.launcher`.
+    """Starts processes by forking one that has imported some modules first; see `simulations.faults.launcher`.
 
     At the end of the context no process is left.
-
-    Parameters
-    ----------
-    preload : sequence of str
-        Modules to import first.
     """
 
     def __init__(self, preload: Sequence[str]) -> None:
@@ -98,38 +79,30 @@ class Launcher:
         self._ready = threading.Event()
         self._imported = False
         self._lock = threading.Lock()
-        self._parent: subprocess.Popen[bytes] | None = None
-        self._reader: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        try:
-            self._begin()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
-
-    def _begin(self) -> None:
-        path = os.pathsep.join(filter(None, [str(IMPORT_ROOT), os.environ.get("PYTHONPATH", "")]))
         self._parent = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "fedmunkey.simulations.faults.launcher", *self._preload],
+            own_program("fedmunkey.simulations.faults.launcher", *self._preload),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            # What this process can import, that one can as well.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"},
             # Ctrl-C is for the driver alone, which then ends everything in order.
             start_new_session=True,
         )
-        self._reader = threading.Thread(target=self._read, name="launcher")
+        self._commands, said = cast(IO[bytes], self._parent.stdin), cast(IO[bytes], self._parent.stdout)
+        self._reader = threading.Thread(target=self._read, args=(said,), name="launcher")
         self._reader.start()
-        if not self._ready.wait(_PATIENCE) or not self._imported:
-            raise ProcessFault("the federation's programs could not be imported; see the lines above")
+        try:
+            if not self._ready.wait(_PATIENCE) or not self._imported:
+                raise ProcessFault("the federation's programs could not be imported; see the lines above")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._parent is None or self._parent.stdin is None:
-            return
-        self._parent.stdin.close()
+    def __exit__(self, *_: object) -> None:
+        self._commands.close()
         if not self._imported:
             # It has started nothing yet, and would read that its stdin has ended only once it has imported everything.
             self._parent.kill()
@@ -138,42 +111,28 @@ class Launcher:
         except subprocess.TimeoutExpired:
             self._parent.kill()
             self._parent.wait(_PATIENCE)
-        if self._reader is not None:
-            self._reader.join(_PATIENCE)
+        self._reader.join(_PATIENCE)
 
     def start(self, program: Program, environment: Mapping[str, str] | None = None) -> Process:
         """Start a program, with some environment variables more than this process has."""
         with self._lock:
             process = Process(len(self._processes), self)
             self._processes[process.number] = process
-        self.tell(
-            {
-                "do": "start",
-                "id": process.number,
-                "entry": program.entry,
-                "words": program.words,
-                "log": str(program.log),
-                "nice": program.nice,
-                "environment": dict(environment or {}),
-            }
-        )
+        about = {**asdict(program), "log": str(program.log), "environment": dict(environment or {})}
+        self.tell({"do": "start", "id": process.number, **about})
         return process
 
     def tell(self, command: Mapping[str, Any]) -> None:
         """Have the parent of all processes do something."""
-        if self._parent is None or self._parent.stdin is None:
-            raise ProcessFault("the launcher has not been started")
         with self._lock:
             try:
-                self._parent.stdin.write(json.dumps(command).encode() + b"\n")
-                self._parent.stdin.flush()
+                self._commands.write(json.dumps(command).encode() + b"\n")
+                self._commands.flush()
             except (BrokenPipeError, ValueError):
                 raise ProcessFault("the parent of all processes has ended; see the lines above") from None
 
-    def _read(self) -> None:
-        if self._parent is None or self._parent.stdout is None:
-            return
-        with self._parent.stdout as lines:
+    def _read(self, lines: IO[bytes]) -> None:
+        with lines:
             for line in lines:
                 said = json.loads(line)
                 if "ready" in said:
@@ -186,16 +145,10 @@ class Launcher:
         self._ready.set()
 
 
-def wait_until(so: Any, seconds: float, what: str, *, look: float = 0.02) -> None:
-    """Wait until something is so.
-
-    Raises
-    ------
-    ProcessFault
-        If it is not so within some seconds.
-    """
+def wait_until(so: Callable[[], object], seconds: float, what: str) -> None:
+    """Wait until something is so; raises `ProcessFault` if it is not within some seconds."""
     deadline = time.monotonic() + seconds
     while not so():
         if time.monotonic() > deadline:
             raise ProcessFault(f"{what} did not happen within {seconds:.0f} s")
-        time.sleep(look)
+        time.sleep(_LOOK_SECONDS)

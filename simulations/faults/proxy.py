@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import socket
 import struct
@@ -10,8 +11,9 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
+
+from fedmunkey.common.addresses import split_address
 
 _CHUNK = 16 * 1024
 _PATIENCE = 10.0
@@ -20,18 +22,10 @@ _NO_LINGERING = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a proxy does to what passes through it.
+    """What a proxy does to what passes through it, in either direction of a connection; each piece waits for `delay` s.
 
-    Attributes
-    ----------
-    delay : float
-        Seconds that each piece waits, in either direction.
-    bytes_per_second : float
-        How much may pass in either direction of a connection.
-    black_hole : bool
-        Nothing passes, and nobody is told: what arrives waits until the conditions change.
-    refusing : bool
-        Connections that are made are closed at once.
+    In a black hole nothing passes, and nobody is told: what arrives waits until the conditions change. A proxy that is
+    refusing closes connections as soon as they are made.
     """
 
     delay: float = 0.0
@@ -45,17 +39,13 @@ CLEAR = Conditions()
 
 
 class Proxy:
-    """Passes connections on to an address, in a thread of its own; all methods may be called from any thread.
+    """Passes connections on to `host:port`, where nothing need listen yet, in a thread of its own.
 
-    Parameters
-    ----------
-    target : str
-        `host:port` to which connections are passed on; nothing need listen there yet.
+    All methods may be called from any thread.
     """
 
     def __init__(self, target: str) -> None:
-        host, _, port = target.rpartition(":")
-        self._target = (host, int(port))
+        self._target = split_address(target)
         self._conditions = CLEAR
         self._writers: set[asyncio.StreamWriter] = set()
         self._changed = asyncio.Event()
@@ -72,9 +62,7 @@ class Proxy:
         self._port = listening.result(_PATIENCE)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._call(self._end)
         if self._thread is not None:
             self._thread.join(_PATIENCE)
@@ -101,8 +89,9 @@ class Proxy:
         def reset() -> None:
             self.cuts += bool(self._writers)
             for writer in self._writers:
-                # Closed with this, a connection is reset instead of ended in order.
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+                # Closed with this, a connection is reset instead of ended in order; it may have ended already.
+                with contextlib.suppress(OSError):
+                    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
                 writer.transport.abort()
 
         self._call(reset)

@@ -7,23 +7,15 @@ from typing import Any
 from rich.table import Table
 
 from fedmunkey.common.failpoints import Failpoint
-from fedmunkey.simulations.faults.driver import Outcome
-from fedmunkey.simulations.faults.stage import RANDOM_TIME, Role
+from fedmunkey.simulations.faults.driver import FaultOutcome
+from fedmunkey.simulations.faults.running_federation import RANDOM_TIME, ProcessRole
 from fedmunkey.simulations.machine import describe_machine, describe_versions
 
 _PACKAGES = ("fedmunkey", "grpcio", "sqlalchemy", "torch")
 
 
-def document(outcome: Outcome, command: str) -> dict[str, Any]:
-    """Return everything as JSON holds it.
-
-    Parameters
-    ----------
-    outcome : Outcome
-        How the run ended.
-    command : str
-        The command line that made it.
-    """
+def document(outcome: FaultOutcome, command: str) -> dict[str, Any]:
+    """Return everything as JSON holds it, beside the command line that made it."""
     findings, wanted = outcome.findings, outcome.wanted
     return {
         "command": command,
@@ -50,7 +42,7 @@ def document(outcome: Outcome, command: str) -> dict[str, Any]:
     }
 
 
-def table(outcome: Outcome) -> Table:
+def table(outcome: FaultOutcome) -> Table:
     """Return what a person wants to know first."""
     findings = outcome.findings
     shown = Table(box=None, pad_edge=False, show_header=False)
@@ -75,17 +67,17 @@ def table(outcome: Outcome) -> Table:
     return shown
 
 
-def _never(outcome: Outcome) -> list[str]:
+def _never(outcome: FaultOutcome) -> list[str]:
     """Return the failpoints at which no process was killed."""
     return [point.value for point in _reached() if not outcome.kills[point]]
 
 
 def _reached() -> list[Failpoint]:
     """Return the failpoints that processes of a run come by."""
-    return [point for role in Role for point in role.failpoints]
+    return [point for role in ProcessRole for point in role.failpoints]
 
 
-def closing_line(outcome: Outcome) -> str:
+def closing_line(outcome: FaultOutcome) -> str:
     """Return the lines that say whether every promise was kept, what was broken and what was skipped."""
     findings = outcome.findings
     requests = findings.states.total()

@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, Subject, WholeSite
 from fedmunkey.simulations.faults.federation import Federation
-from fedmunkey.simulations.faults.model import Asked, Named
+from fedmunkey.simulations.faults.model import ModelRequest, Named
 
 _NOWHERE = 10**6
 """Records and subjects with larger numbers are at no site."""
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnRequest:
     """A request as it is submitted, and as the model knows it."""
 
     request: DeletionRequest
-    asked: Asked
+    asked: ModelRequest
 
 
-def draw_requests(federation: Federation, count: int, chance: random.Random) -> list[Drawn]:
+def draw_requests(federation: Federation, count: int, chance: random.Random) -> list[DrawnRequest]:
     """Draw requests: single records, whole subjects, several records, what nobody holds, and at last a whole site.
 
     Records and subjects are drawn without looking at what was drawn before, so some are asked for twice.
@@ -33,12 +33,12 @@ def draw_requests(federation: Federation, count: int, chance: random.Random) -> 
     return drawn
 
 
-def change_target(drawn: Drawn) -> DeletionRequest:
+def change_target(drawn: DrawnRequest) -> DeletionRequest:
     """Return another request under the same id, which the service must refuse."""
     return DeletionRequest(drawn.request.request_id, drawn.request.requester, Subject(bytes(32)))
 
 
-def _draw(federation: Federation, request_id: str, chance: random.Random) -> Drawn:
+def _draw(federation: Federation, request_id: str, chance: random.Random) -> DrawnRequest:
     kind = chance.random()
     site = chance.choice(federation.sites)
     if kind < 0.6:
@@ -54,20 +54,20 @@ def _draw(federation: Federation, request_id: str, chance: random.Random) -> Dra
     return _subject(federation, request_id, _NOWHERE + chance.randrange(_NOWHERE))
 
 
-def _records(federation: Federation, request_id: str, site: str, numbers: list[int], *, own: bool) -> Drawn:
+def _records(federation: Federation, request_id: str, site: str, numbers: list[int], *, own: bool) -> DrawnRequest:
     target = Records(frozenset(federation.record_reference(number) for number in numbers), site)
     requester = site if own else DATA_PROTECTION_OFFICER
     return _make(federation, request_id, requester, target, Named(frozenset(numbers)))
 
 
-def _subject(federation: Federation, request_id: str, subject: int) -> Drawn:
+def _subject(federation: Federation, request_id: str, subject: int) -> DrawnRequest:
     target = Subject(federation.subject_reference(subject))
     return _make(federation, request_id, DATA_PROTECTION_OFFICER, target, Named(subject=subject))
 
 
 def _make(
     federation: Federation, request_id: str, requester: str, target: Records | Subject | WholeSite, named: Named
-) -> Drawn:
+) -> DrawnRequest:
     place = "" if isinstance(target, Subject) else target.site
     sites = (place,) if place else tuple(site.name for site in federation.sites)
-    return Drawn(DeletionRequest(request_id, requester, target), Asked(request_id, named, sites))
+    return DrawnRequest(DeletionRequest(request_id, requester, target), ModelRequest(request_id, named, sites))

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.key_store.key_file import SLOT_BYTES, key_file_of
+from fedmunkey.client.key_store.record_ciphers import SLOT_BYTES, cipher_file_of
 from fedmunkey.client.key_store.schema import CONTENTS
 
 PIECE = 16
@@ -30,27 +30,13 @@ _BLOCK = 1 << 20
 
 @dataclass
 class Contents:
-    """Pieces of what a site held, by record.
-
-    Attributes
-    ----------
-    pieces : dict
-        The pieces of each record's contents that were ever seen on the disk.
-    """
+    """Pieces of each record's contents that were ever seen on a site's disk, by record."""
 
     pieces: dict[int, set[bytes]] = field(default_factory=dict)
 
     def note(self, store: Path, entries: dict[int, int]) -> None:
-        """Add what a key store holds at this moment of some records.
-
-        Parameters
-        ----------
-        store : Path
-            The key store's file.
-        entries : dict
-            Entry number of each record.
-        """
-        with closing(sqlite3.connect(store, timeout=60)) as connection, key_file_of(store).open("rb") as keys:
+        """Add what a key store's file holds at this moment of some records, given with their entry numbers."""
+        with closing(sqlite3.connect(store, timeout=60)) as connection, cipher_file_of(store).open("rb") as keys:
             for record, entry in entries.items():
                 keys.seek(entry * SLOT_BYTES)
                 contents = [keys.read(SLOT_BYTES)]
@@ -85,7 +71,7 @@ def not_overwritten(store: Path) -> int:
             )
         ]
         held = {entry for (entry,) in connection.execute("SELECT entry FROM records")}
-    slots = key_file_of(store).read_bytes()
+    slots = cipher_file_of(store).read_bytes()
     contents += [
         slots[entry * SLOT_BYTES : (entry + 1) * SLOT_BYTES]
         for entry in range(1, len(slots) // SLOT_BYTES)

@@ -20,16 +20,9 @@ FILE = "ledger.sqlite"
 
 @dataclass(frozen=True)
 class RunLedger:
-    """Where the services of a run keep their ledger.
+    """Where the services of a run, so many of them, keep their ledger: the URL that they are given as `--database`.
 
-    Attributes
-    ----------
-    url : str
-        What they are given as `--database`.
-    services : int
-        How many of them there are.
-    database, schema : str
-        The PostgreSQL, and the schema in it that is this run's; empty for a file.
+    The PostgreSQL, and the schema in it that is this run's, are empty for a file.
     """
 
     url: str
@@ -39,19 +32,9 @@ class RunLedger:
 
     @classmethod
     def make(cls, database: str, folder: Path) -> Self:
-        """Make an empty one.
+        """Make an empty one in a PostgreSQL in which schemas may be made, or in a folder if no URL of one is given.
 
-        Parameters
-        ----------
-        database : str
-            The URL of a PostgreSQL in which schemas may be made; empty for a file.
-        folder : Path
-            The run's.
-
-        Raises
-        ------
-        InvalidSetting
-            If the URL names no PostgreSQL that can be reached.
+        Raises `InvalidSetting` if the URL names no PostgreSQL that can be reached.
         """
         if not database:
             return cls(str(folder / FILE))

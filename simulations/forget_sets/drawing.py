@@ -29,11 +29,8 @@ def is_withdrawable(hospital: Hospital) -> NDArray[np.bool_]:
 def amounts(hospitals: Sequence[Hospital], share: float) -> dict[str, int]:
     """Return how many records each hospital is to forget: a share of its training records, rounded.
 
-    Raises
-    ------
-    InvalidDeletion
-        If the share is not in (0, 1), comes to nothing at every hospital, to all training records of one, or to more
-        than may be withdrawn.
+    Raises `InvalidDeletion` if the share is not in (0, 1), comes to nothing at every hospital, to all training records
+    of one, or to more than may be withdrawn.
     """
     if not 0 < share < 1:
         raise InvalidDeletion(f"{share:g} of the records cannot be forgotten; give a share between 0 and 1")
@@ -60,10 +57,7 @@ def check_some_stay(hospital: Hospital, count: int) -> None:
 def draw_random(hospitals: Sequence[Hospital], share: float, seed: int) -> dict[str, NDArray[np.int64]]:
     """Draw a share of each hospital's training records uniformly; return ascending positions.
 
-    Raises
-    ------
-    InvalidDeletion
-        As `amounts` does.
+    Raises `InvalidDeletion` as `amounts` does.
     """
     asked, drawn = amounts(hospitals, share), {}
     for hospital in hospitals:

@@ -14,14 +14,8 @@ from fedmunkey.simulations.hospitals import Hospital
 class Drawn:
     """What is to be forgotten.
 
-    Attributes
-    ----------
-    hospitals : sequence of Hospital
-        With their records as they will be learned; canaries have wrong labels.
-    deletions : sequence of Rows
-        One after the other.
-    canaries : Rows
-        Those of the deleted records whose label is wrong.
+    Hospitals have their records as they will be learned, canaries with wrong labels; deletions come one after the
+    other.
     """
 
     hospitals: Sequence[Hospital]
@@ -32,12 +26,7 @@ class Drawn:
 class ForgetSet(ABC):
     """A way to choose what is forgotten.
 
-    Attributes
-    ----------
-    name : str
-        As users write it.
-    title : str
-        In plain words.
+    `name` is what users write, `title` the same in plain words.
     """
 
     name: str
@@ -47,17 +36,6 @@ class ForgetSet(ABC):
     def draw(self, hospitals: Sequence[Hospital], share: float, seed: int) -> Drawn:
         """Choose from the training records whose consent may be withdrawn.
 
-        Parameters
-        ----------
-        hospitals : sequence of Hospital
-            All of them.
-        share : float
-            Share, in (0, 1), of all training records that is forgotten.
-        seed : int
-            The same seed draws the same records.
-
-        Raises
-        ------
-        InvalidDeletion
-            If there are not enough such records.
+        `share`, in (0, 1), is of all training records that are forgotten. Raises `InvalidDeletion` if there are not
+        enough such records.
         """

@@ -30,12 +30,7 @@ each record in four of them and out of two, where drawing would leave some in al
 class MostMemorised(ForgetSet):
     """At each hospital the records that a plain vision transformer memorises most.
 
-    Parameters
-    ----------
-    settings : Settings
-        With which the plain federations are trained.
-    shape : ModelShape
-        Of their model.
+    The plain federations are trained with the settings and shape of the federation that is audited.
     """
 
     name = "memorised"
@@ -66,16 +61,7 @@ def memorisation(
     parts of the records being left out together: Feldman and Zhang's estimator, with the probability of the label in
     place of whether it is the answer, so that a few models tell records apart.
 
-    Parameters
-    ----------
-    hospitals : sequence of Hospital
-        All of them.
-    settings : Settings
-        With which `_DIVISIONS * _PARTS` plain federations are trained; the seed is varied.
-    shape : ModelShape
-        Of their model.
-    seed : int
-        Of the divisions and of training.
+    `_DIVISIONS * _PARTS` plain federations are trained, each with a seed of its own.
     """
     sums = {hospital.name: np.zeros((2, len(hospital.given.records))) for hospital in hospitals}
     for division in range(_DIVISIONS):

@@ -10,7 +10,7 @@ from fedmunkey.simulations.hospitals import Hospital
 
 
 class RandomRecords(ForgetSet):
-    """A share of each hospital's training records, uniformly; the same records that `munkey-sim guarantees` forgets."""
+    """A share of each hospital's training records, uniformly."""
 
     name = "random"
     title = "random records"

@@ -13,7 +13,7 @@ from fedmunkey.simulations.forget_sets.most_memorised import MostMemorised
 from fedmunkey.simulations.forget_sets.random_records import RandomRecords
 from fedmunkey.simulations.forget_sets.random_with_canaries import RandomWithCanaries
 from fedmunkey.simulations.forget_sets.ten_deletions import TenDeletions
-from fedmunkey.simulations.forget_sets.whole_site import WholeSite
+from fedmunkey.simulations.forget_sets.whole_site import LeavingSite
 from fedmunkey.simulations.forget_sets.whole_subjects import WholeSubjects
 
 MakeForgetSet = Callable[[Settings, ModelShape], ForgetSet]
@@ -28,7 +28,7 @@ def _regardless(forget_set: ForgetSet) -> MakeForgetSet:
     return make
 
 
-_UNTRAINED = (RandomRecords(), WholeSubjects(), Canaries(), WholeSite(), TenDeletions(), RandomWithCanaries())
+_UNTRAINED = (RandomRecords(), WholeSubjects(), Canaries(), LeavingSite(), TenDeletions(), RandomWithCanaries())
 
 FORGET_SETS: Mapping[str, MakeForgetSet] = MappingProxyType(
     {one.name: _regardless(one) for one in _UNTRAINED} | {MostMemorised.name: MostMemorised}

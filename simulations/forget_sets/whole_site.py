@@ -13,7 +13,7 @@ from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet
 from fedmunkey.simulations.hospitals import Hospital
 
 
-class WholeSite(ForgetSet):
+class LeavingSite(ForgetSet):
     """All training records of one hospital, drawn uniformly from those that have any.
 
     They go whatever the consent, as a plan's `site` deletion has it, and the share is ignored.
@@ -25,10 +25,7 @@ class WholeSite(ForgetSet):
     def draw(self, hospitals: Sequence[Hospital], share: float, seed: int) -> Drawn:
         """Draw a hospital, forgotten in one deletion.
 
-        Raises
-        ------
-        InvalidDeletion
-            If fewer than two hospitals have training records, so that none would stay.
+        Raises `InvalidDeletion` if fewer than two hospitals have training records, so that none would stay.
         """
         del share
         teaching = [hospital for hospital in hospitals if is_train(hospital).any()]

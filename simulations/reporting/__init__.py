@@ -1,1 +1,1 @@
-"""Reports of an audit and of a comparison: one JSON document with a schema, and pages made from it."""
+"""Reports of runs, audits and comparisons: one JSON document with a schema, and pages made from it."""

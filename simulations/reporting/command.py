@@ -13,12 +13,12 @@ from fedmunkey.simulations.reporting.files import write_pages
 
 
 def report(
-    file: Annotated[Path, typer.Argument(help="The report.json of an audit or a comparison.")],
+    file: Annotated[Path, typer.Argument(help="The report.json of a run, an audit or a comparison.")],
     output: Annotated[
         Path | None, typer.Option(help="Folder for report.html and report.md; that of the file by default.")
     ] = None,
 ) -> None:
-    """Make the HTML page and the Markdown of an audit or a comparison again, from its report.json alone.
+    """Make the HTML page and the Markdown of a run, an audit or a comparison again, from its report.json alone.
 
     Example: munkey-sim report runs/audit/report.json --output pages
     """

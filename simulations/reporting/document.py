@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,42 +15,26 @@ from jsonschema.exceptions import ValidationError
 from fedmunkey.common.errors import InvalidInput
 
 SCHEMA = Path(__file__).with_name("report.schema.json")
+_WHICH = "name the report.json of a run, an audit or a comparison"
 _LONGEST = 60
 """Characters of a value that an error shows."""
 
 
 def validate(document: Any) -> None:
-    """Check that a document is a report.
-
-    Parameters
-    ----------
-    document
-        What `json.loads` returns: dicts, lists, text, numbers, true, false, null.
-
-    Raises
-    ------
-    InvalidInput
-        Naming the path of the first fault, as in `question.seeds[2]`.
-    """
+    """Check that what `json.loads` returned is a report; `InvalidInput` names the path of the first fault: a.b[2]."""
     fault = next(_faults(document), None)
     if fault is not None:
         raise InvalidInput(f"{fault}; a report must follow {SCHEMA.name}")
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Read a report.
-
-    Raises
-    ------
-    InvalidInput
-        If the file cannot be read, is not JSON, or is not the report of an audit or a comparison.
-    """
+    """Read a report; raises `InvalidInput` if the file cannot be read, is not JSON, or is no report."""
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read ({error.strerror}); name the report.json of an audit") from None
+        raise InvalidInput(f"{path} cannot be read ({error.strerror}); {_WHICH}") from None
     except ValueError as error:
-        raise InvalidInput(f"{path} is not JSON ({error}); name the report.json of an audit or a comparison") from None
+        raise InvalidInput(f"{path} is not JSON ({error}); {_WHICH}") from None
     try:
         validate(document)
     except InvalidInput as error:
@@ -69,7 +53,7 @@ def _faults(document: Any) -> Iterator[str]:
     errors = sorted(_validator().iter_errors(document), key=lambda error: [str(part) for part in error.absolute_path])
     yield from (f"{_path(error.absolute_path)}: {_describe(error)}" for error in errors)
     if not errors:
-        yield from (_mismatches(document) if document["kind"] == "comparison" else _uneven_curves(document))
+        yield from _BEYOND[document["kind"]](document)
 
 
 def _not_finite(value: Any, where: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], float]]:
@@ -96,6 +80,14 @@ def _mismatches(comparison: dict[str, Any]) -> Iterator[str]:
         for key, where, name in pairs:
             if name not in known[where]:
                 yield f"results[{number}].{key}: {_short(name)} is not among the {where}"
+
+
+_BEYOND: dict[str, Callable[[dict[str, Any]], Iterable[str]]] = {
+    "run": lambda _: (),
+    "audit": _uneven_curves,
+    "comparison": _mismatches,
+}
+"""What a schema cannot say of each kind of report."""
 
 
 def _describe(error: ValidationError) -> str:

@@ -16,17 +16,10 @@ JSON, HTML, MARKDOWN = "report.json", "report.html", "report.md"
 
 
 def write_report(document: dict[str, Any], folder: Path) -> dict[str, Path]:
-    """Write a report into a folder, which is made if it is not there.
+    """Write a report into a folder, which is made if need be, and return the paths of `json`, `html` and `markdown`.
 
-    Returns
-    -------
-    dict
-        The paths of `json`, `html` and `markdown`.
-
-    Raises
-    ------
-    InvalidInput
-        If the document does not follow the schema, or the folder cannot be written to; then no file is written.
+    Raises `InvalidInput` if the document does not follow the schema, or the folder cannot be written to; no file is
+    written then.
     """
     validate(document)
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -34,13 +27,7 @@ def write_report(document: dict[str, Any], folder: Path) -> dict[str, Path]:
 
 
 def write_pages(document: dict[str, Any], folder: Path) -> dict[str, Path]:
-    """Write only what is made from a document: the paths of `html` and `markdown`.
-
-    Raises
-    ------
-    InvalidInput
-        As `write_report` does.
-    """
+    """Write only what is made from a document, as `write_report` does: the paths of `html` and `markdown`."""
     validate(document)
     return _write(_pages(document), folder)
 

@@ -2,52 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
-from fedmunkey.simulations.reporting import best, numerals, plain_words
 from fedmunkey.simulations.reporting.charts.confidence import draw_confidence
 from fedmunkey.simulations.reporting.charts.cost import draw_cost
+from fedmunkey.simulations.reporting.charts.drawing import Chart
 from fedmunkey.simulations.reporting.charts.measures import draw_measures
 from fedmunkey.simulations.reporting.charts.roc import draw_roc
-from fedmunkey.simulations.reporting.charts.rounds import draw_deletions, draw_rounds
+from fedmunkey.simulations.reporting.charts.rounds import Series, draw_deletions, draw_rounds
 from fedmunkey.simulations.reporting.charts.tradeoff import draw_tradeoff
-
-_TEMPLATES = Path(__file__).with_name("templates")
+from fedmunkey.simulations.reporting.templating import environment
 
 
 def render_html(document: Mapping[str, Any]) -> str:
     """Return the page of a valid document; the same document gives the same page."""
-    audit = document["kind"] == "audit"
-    charts = _audit_charts(document) if audit else _comparison_charts(document)
+    charts = _CHARTS[document["kind"]](document)
     page = _environment().get_template(f"{document['kind']}.html")
     return page.render(report=document, charts=charts) + "\n"
 
 
+def run_charts(run: Mapping[str, Any]) -> dict[str, Chart]:
+    """Return the drawings of a run that has anything to draw: its `accuracy`, and what was `forgotten`."""
+    numbers = [event["number"] for event in run["rounds"]]
+    hospitals = {
+        one["name"]: _curve(numbers, [event["evaluation"].get(one["name"], {}) for event in run["rounds"]])
+        for one in run["hospitals"]
+    }
+    marks = [{"round": done["round"], "label": done["plan"]} for done in run["deletions"]]
+    accuracy = draw_rounds(_curve(numbers, [event["mean"] for event in run["rounds"]]), marks, hospitals)
+    forgotten = draw_confidence(run["confidence"]) if run["deletions"] else None
+    return {name: drawn for name, drawn in (("accuracy", accuracy), ("forgotten", forgotten)) if drawn is not None}
+
+
+def _curve(numbers: Sequence[int], found: Sequence[Mapping[str, Any]]) -> Series:
+    values = [one.get("test-accuracy") for one in found]
+    means = [None if value is None else 100 * value for value in values]
+    return [(number, {"mean": mean, "half": None}) for number, mean in zip(numbers, means, strict=True)]
+
+
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    formats = {name: getattr(numerals, name) for name in ("decimals", "figure", "share", "seconds", "size", "plain")}
-    environment.filters |= {**formats, "spread": numerals.interval}
-    environment.globals |= {
-        "words": plain_words.WORDS,
-        "guarantee_words": plain_words.guarantee_words,
-        "epsilon_words": plain_words.epsilon_words,
-        "identical_words": plain_words.identical_words,
-        "times": numerals.times,
-        "best_methods": best.best_methods,
-    }
-    return environment
+    return environment()
 
 
 def _audit_charts(audit: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,7 +54,7 @@ def _audit_charts(audit: Mapping[str, Any]) -> dict[str, Any]:
         "measures": draw_measures(audit["measures"]),
         "confidence": draw_confidence(audit["confidence"]),
         "roc": [draw_roc(attack) for attack in audit["attacks"]],
-        "rounds": draw_rounds(audit["rounds"], audit["marks"]),
+        "rounds": draw_rounds([(one["round"], one["test_accuracy"]) for one in audit["rounds"]], audit["marks"]),
         "deletions": draw_deletions(audit["after_deletions"]),
         "cost": draw_cost(audit["cost"]),
     }
@@ -64,3 +63,10 @@ def _audit_charts(audit: Mapping[str, Any]) -> dict[str, Any]:
 def _comparison_charts(comparison: Mapping[str, Any]) -> dict[str, Any]:
     drawn = {data["name"]: draw_tradeoff(comparison, data["name"]) for data in comparison["sets"]}
     return {"tradeoff": drawn}
+
+
+_CHARTS: dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
+    "run": run_charts,
+    "audit": _audit_charts,
+    "comparison": _comparison_charts,
+}

@@ -1,4 +1,4 @@
-"""What a report says in plain words: guarantees, epsilon, and the words that measures are made of."""
+"""What a report says in plain words of guarantees and epsilon."""
 
 from __future__ import annotations
 
@@ -25,27 +25,6 @@ _MEANS = {
         "more."
     ),
 }
-
-WORDS = {
-    "Oracle": "The same federation, trained from the start without the forgotten records: what perfect forgetting is.",
-    "TA": "Test accuracy: how often the model is right about records that nobody trained with.",
-    "RA": "Retain accuracy: the same for training records that were not forgotten.",
-    "FA": "Forget accuracy: the same for forgotten records. It should be as high as the oracle's, not as low as "
-    "can be.",
-    "MIA": "Membership-inference attack: how well forgotten records can be told from ones that were never learned "
-    "from. 50% is guessing.",
-    "AUROC": "How well an attack tells the two apart over all thresholds: 0.5 is guessing, 1 is always right. Far "
-    "below 0.5 is a trace as well.",
-    "TPR at 1% FPR": "Share of forgotten records that an attack finds if it may wrongly accuse one other record in a "
-    "hundred. 1% is guessing.",
-    "Average Gap": "Mean absolute difference to the oracle in TA, RA, FA and MIA.",
-    "By chance": "The same difference between two oracles with different seeds: smaller than that cannot be told "
-    "from luck.",
-    "Canary": "A record that was given a wrong label before training. A model that still answers with that label "
-    "remembers it.",
-    "±": "Half of the 95% interval of the mean over seeds (Student's t).",
-}
-"""Terms of the field, for readers from outside of it."""
 
 
 def guarantee_words(name: str) -> str:

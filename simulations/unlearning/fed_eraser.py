@@ -12,9 +12,8 @@ import torch
 from fedmunkey.common.randomness import generator
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.federated_loop import average
-from fedmunkey.simulations.plain_vit import train_plain
-from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
-from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights, weights_bytes
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, weights_bytes
+from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights, train_plain
 
 INTERVAL = 2
 """Every how many rounds the server has kept updates: the paper's retaining interval, with the value that it settles on.
@@ -44,13 +43,7 @@ class FedEraser(Method[PlainFederation]):
     retrains = True
 
     def forget(self, trained: PlainFederation, case: Case, budget: Budget) -> Forgotten:
-        """Replay what the server has kept.
-
-        Raises
-        ------
-        ValueError
-            If the federation comes without its rounds.
-        """
+        """Replay what the server has kept; raises `ValueError` if the federation comes without its rounds."""
         del budget
         if not trained.rounds:
             raise ValueError("FedEraser needs the rounds that the server received; keep them when training")
@@ -82,17 +75,8 @@ class FedEraser(Method[PlainFederation]):
 def calibrate(old: Weights, new: Weights) -> Weights:
     """Return an update as long as the old one in the direction of the new one, ||old|| new / ||new||.
 
-    The paper's update calibrating. The norm is that of all weights as one vector, as its formula has it.
-
-    Parameters
-    ----------
-    old, new : dict
-        Updates of the same weights.
-
-    Returns
-    -------
-    dict
-        Zero where `new` has no direction.
+    The paper's update calibrating. The norm is that of all weights as one vector, as its formula has it. Where `new`
+    has no direction, the update is zero.
     """
     length = _length(new)
     share = _length(old) / length if length else 0.0

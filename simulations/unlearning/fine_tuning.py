@@ -11,9 +11,9 @@ from functools import partial
 import torch
 
 from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.unlearning.local_epochs import Epoch, Loss, Share, shares_of, task_loss, unlearn
+from fedmunkey.simulations.unlearning.local_epochs import Epoch, Share, shares_of, unlearn
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
-from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation
+from fedmunkey.simulations.unlearning.plain_vit import Loss, PlainFamily, PlainFederation, task_loss
 
 
 class FineTuning(Method[PlainFederation]):

@@ -7,22 +7,17 @@ differ in their losses only.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from fedmunkey.common.randomness import generator
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.federated_loop import Averaged, LocalTraining, average_rounds
-from fedmunkey.simulations.hospitals import Encoded
-from fedmunkey.simulations.plain_vit import PlainViT
-from fedmunkey.simulations.unlearning.method import Budget, Forgotten
-from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, weights_bytes
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, weights_bytes
+from fedmunkey.simulations.unlearning.plain_vit import Examples, Loss, PlainFederation, PlainViT, descend, falling
 
 RATE = 0.5
 """Learning rate for one of training, in the first round; it falls over the budget's rounds as training's does.
@@ -31,56 +26,20 @@ Of 0.1, 0.5 and 1, tried on BreastMNIST with one seed: 0.1 leaves almost everyth
 accuracy.
 """
 
-Loss = Callable[[PlainViT], Tensor]
-"""What one step lowers."""
-
-
-@dataclass(frozen=True)
-class Records:
-    """Some records as a model reads them.
-
-    Attributes
-    ----------
-    inputs : Tensor
-        (n, ...) as `Encoded.inputs` has them.
-    labels : Tensor
-        (n,) class indices, a canary's as it came.
-    """
-
-    inputs: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def joined(self, others: Records) -> Records:
-        """Return these records, then others."""
-        return Records(torch.cat([self.inputs, others.inputs]), torch.cat([self.labels, others.labels]))
-
-    def parts(self, size: int) -> Iterator[Records]:
-        """Yield all records once, in order, `size` at a time; nothing if there are none."""
-        for start in range(0, len(self), size):
-            yield Records(self.inputs[start : start + size], self.labels[start : start + size])
-
-    def batches(self, size: int, draws: torch.Generator) -> Iterator[Records]:
-        """Yield all records once, in a drawn order, `size` at a time; nothing if there are none."""
-        rows = torch.randperm(len(self), generator=draws)
-        yield from Records(self.inputs[rows], self.labels[rows]).parts(size)
-
 
 @dataclass(frozen=True)
 class Share:
     """What one hospital has at hand; either part may be empty."""
 
-    retained: Records
-    forgotten: Records
+    retained: Examples
+    forgotten: Examples
 
     def __len__(self) -> int:
         return len(self.retained) + len(self.forgotten)
 
     def without_forgotten(self) -> Share:
         """Return the share of a hospital that has already deleted what is forgotten."""
-        return Share(self.retained, Records(self.forgotten.inputs[:0], self.forgotten.labels[:0]))
+        return Share(self.retained, Examples(self.forgotten.inputs[:0], self.forgotten.labels[:0]))
 
 
 @dataclass(frozen=True)
@@ -97,12 +56,11 @@ Steps = Callable[[Share, Epoch, torch.Generator], Iterator[Loss]]
 
 def shares_of(case: Case) -> dict[str, Share]:
     """Return each hospital's retained and forgotten training records."""
-
-    def read(some: Encoded) -> Records:
-        return Records(some.inputs(case.shape), torch.from_numpy(some.records.labels))
-
-    forgotten = case.forget_records()
-    return {name: Share(read(some), read(forgotten[name])) for name, some in case.retained().items()}
+    shape, forgotten = case.shape, case.forget_records()
+    return {
+        name: Share(Examples.of(some, shape), Examples.of(forgotten[name], shape))
+        for name, some in case.retained().items()
+    }
 
 
 def unlearn(
@@ -111,21 +69,7 @@ def unlearn(
     """Train on from trained weights in rounds of local epochs and averaging.
 
     A hospital that takes no step in a round has no part in it. The others count with their number of records at hand.
-
-    Parameters
-    ----------
-    trained : PlainFederation
-        Where to start; it stays as it is.
-    shares : mapping
-        What each hospital has at hand, by name.
-    settings : Settings
-        Optimiser, batches, local epochs and seed.
-    budget : Budget
-        Rounds.
-    name : str
-        The method's name; its random choices are its own.
-    steps : callable
-        The method's losses.
+    The trained federation stays as it is. `name` is the method's, whose random choices are its own.
     """
     messages = 0
 
@@ -146,27 +90,12 @@ def _site(
 
     def train_locally(model: PlainViT, number: int) -> int:
         draws = generator(settings.seed, name, site, number)
-        falling = 0.5 * (1 + math.cos(math.pi * (number - 1) / budget.rounds))
-        optimiser = torch.optim.AdamW(
-            model.parameters(),
-            lr=settings.learning_rate * RATE * falling,
-            weight_decay=settings.weight_decay,
-            fused=True,
+        losses = (
+            loss
+            for epoch in range((number - 1) * epochs + 1, number * epochs + 1)
+            for loss in steps(share, Epoch(epoch, budget.rounds * epochs), draws)
         )
-        stepped = False
-        model.train()
-        for epoch in range((number - 1) * epochs + 1, number * epochs + 1):
-            for loss in steps(share, Epoch(epoch, budget.rounds * epochs), draws):
-                optimiser.zero_grad(set_to_none=True)
-                loss(model).backward()
-                optimiser.step()
-                stepped = True
-        model.eval()
+        stepped = descend(model, losses, settings.learning_rate * RATE * falling(number, budget.rounds), settings)
         return len(share) if stepped else 0
 
     return train_locally
-
-
-def task_loss(model: PlainViT, records: Records, settings: Settings) -> Tensor:
-    """Return the loss that training lowers, the mean over some records."""
-    return F.cross_entropy(model(records.inputs), records.labels, label_smoothing=settings.label_smoothing)

@@ -11,79 +11,50 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import torch
+
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.settings import Settings
-from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.hospitals import Encoded
 
-Trained = TypeVar("Trained", bound=Answering)
+Trained = TypeVar("Trained", bound=Answers)
 
-AfterRound = Callable[[int, Answering], None]
+SiteRecords = Mapping[str, Encoded]
+"""Each hospital's records, by name."""
+
+AfterRound = Callable[[int, Answers], None]
 """Called after each round, from 1, with the federation as it is then."""
 
 
 class Family(ABC, Generic[Trained]):
-    """An architecture and how a federation of it learns.
-
-    Attributes
-    ----------
-    name : str
-        As users write it.
-    """
+    """An architecture, by the name that users write, and how a federation of it learns."""
 
     name: str
 
     @abstractmethod
     def train(
-        self,
-        records: Mapping[str, Encoded],
-        settings: Settings,
-        shape: ModelShape,
-        *,
-        after_round: AfterRound | None = None,
+        self, records: SiteRecords, settings: Settings, shape: ModelShape, *, after_round: AfterRound | None = None
     ) -> Trained:
-        """Train a federation on its hospitals' training records.
+        """Train a federation on its hospitals' training records, by name; one without any does not take part.
 
-        Parameters
-        ----------
-        records : mapping
-            For each hospital, by name, its training records; one without any does not take part.
-        settings : Settings
-            Rounds, local epochs, rates, seed.
-        shape : ModelShape
-            Image path, sizes and classes.
-        after_round : callable, optional
-            Called after each round of averaging.
+        `after_round` is called after each round of averaging.
         """
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a method that trains again may use, the same for all but retraining itself.
-
-    Attributes
-    ----------
-    rounds : int
-        Rounds of local training and averaging.
-    """
+    """Rounds of local training and averaging for a method that trains again, the same for all but retraining itself."""
 
     rounds: int
 
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What a method made of a trained federation.
+    """The federation afterwards, and the bytes, of weights or anything as large, that hospitals sent and were sent."""
 
-    Attributes
-    ----------
-    answers : Answering
-        The federation afterwards.
-    bytes_sent : int
-        Shared weights, or anything as large, sent to and from all hospitals in order to forget.
-    """
-
-    answers: Answering
+    answers: Answers
     bytes_sent: int
 
 
@@ -92,14 +63,8 @@ class Method(ABC, Generic[Trained]):
 
     Attributes
     ----------
-    name : str
-        As users write it, such as `fine-tuning`.
-    title : str
-        As a table shows it.
     paper : str
         Authors, year and arXiv number or venue of where it comes from.
-    family : Family
-        What it can be applied to.
     needs_data : bool
         Whether hospitals must have their retained or forgotten images at hand again.
     retrains : bool
@@ -116,3 +81,14 @@ class Method(ABC, Generic[Trained]):
     @abstractmethod
     def forget(self, trained: Trained, case: Case, budget: Budget) -> Forgotten:
         """Make a trained federation forget what the case says; `trained` itself stays as it is."""
+
+
+def weights_bytes(model: torch.nn.Module) -> int:
+    """Return the bytes of one message with a model's weights."""
+    return sum(weight.numel() * weight.element_size() for weight in model.state_dict().values())
+
+
+def training_bytes(trained: Answers, num_rounds: int) -> int:
+    """Return what training sent, weights to and from each hospital in each round; 0 where no one model is shared."""
+    model = getattr(trained, "model", None)
+    return 2 * weights_bytes(model) * num_rounds * len(trained.sites) if isinstance(model, torch.nn.Module) else 0

@@ -5,6 +5,7 @@ Laguna et al. 2026, arXiv 2603.15033.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -12,25 +13,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedmunkey.client.noisy_step import noisy_steps_of_round
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape
+from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.privacy import epsilon_of
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.federated_loop import Learned, learn
-from fedmunkey.simulations.hospitals import Encoded
-from fedmunkey.simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method
+from fedmunkey.simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method, SiteRecords
 
 
 @dataclass(frozen=True)
 class MunkeyFederation(MunkeyAnswers):
-    """A trained federation that knows which entry is which record, as key stores do.
-
-    Attributes
-    ----------
-    record_ids : mapping
-        For each hospital, the record id of each entry of its bank.
-    """
+    """A trained federation that knows which entry of which hospital's bank is which record, as key stores do."""
 
     record_ids: Mapping[str, NDArray[np.str_]]
 
@@ -39,25 +37,29 @@ class MunkeyFederation(MunkeyAnswers):
         places, left = {}, {}
         for name, place in self.places.items():
             rows = np.isin(self.record_ids[name], list(gone.get(name, frozenset())))
-            places[name] = place.without(torch.from_numpy(rows), self.settings.retrieved)
+            places[name] = place.without(torch.from_numpy(rows), Recipe.of(self.settings).neighbours)
             left[name] = self.record_ids[name][~rows]
         return replace(self, places=places, record_ids=left)
 
+    def same_bytes(self, other: MunkeyFederation) -> bool:
+        """Compare shared weights, keys and exemplar tokens byte by byte."""
+        mine, its = self.model.state_dict(), other.model.state_dict()
+        return all(torch.equal(weight, its[name]) for name, weight in mine.items()) and all(
+            torch.equal(place.keys, other.places[name].keys)
+            and torch.equal(place.bank.tokens.offsets, other.places[name].bank.tokens.offsets)
+            for name, place in self.places.items()
+        )
+
 
 class MunkeyFamily(Family[MunkeyFederation]):
-    """MUNKEY under one guarantee."""
+    """MUNKEY under one guarantee; with settings that are not the federation's it goes by another name."""
 
-    def __init__(self, guarantee: Guarantee) -> None:
+    def __init__(self, guarantee: Guarantee, name: str = "") -> None:
         self.guarantee = guarantee
-        self.name = f"munkey-{guarantee}"
+        self.name = name or f"munkey-{guarantee}"
 
     def train(
-        self,
-        records: Mapping[str, Encoded],
-        settings: Settings,
-        shape: ModelShape,
-        *,
-        after_round: AfterRound | None = None,
+        self, records: SiteRecords, settings: Settings, shape: ModelShape, *, after_round: AfterRound | None = None
     ) -> MunkeyFederation:
         """Train as `munkey-sim run` does; a test holds the averaging loop to the Flower apps."""
         asked = settings.replace(guarantee=self.guarantee.value)
@@ -81,10 +83,10 @@ class KeyDeletion(Method[MunkeyFederation]):
     needs_data = False
     retrains = False
 
-    def __init__(self, guarantee: Guarantee) -> None:
-        self.family = MunkeyFamily(guarantee)
+    def __init__(self, guarantee: Guarantee, name: str = "", title: str = "") -> None:
+        self.family = MunkeyFamily(guarantee, name)
         self.name = self.family.name
-        self.title = f"MUNKEY, {guarantee}"
+        self.title = title or f"MUNKEY, {guarantee}"
 
     def forget(self, trained: MunkeyFederation, case: Case, budget: Budget) -> Forgotten:
         """Delete entries, one deletion after the other."""
@@ -93,3 +95,18 @@ class KeyDeletion(Method[MunkeyFederation]):
             gone = {h.name: frozenset(h.given.records.record_ids[deletion[h.name]].tolist()) for h in case.hospitals}
             trained = trained.forget(gone)
         return Forgotten(trained, 0)
+
+
+def epsilon_of_settings(settings: Settings) -> float:
+    """Return a record's privacy loss over all rounds; every site adds the same noise, and a record has one site.
+
+    It is 0 under `exact`, and infinite where nothing bounds it.
+    """
+    if settings.guarantee is Guarantee.EXACT:
+        return 0.0
+    if settings.guarantee is Guarantee.EMPIRICAL or math.isinf(settings.epsilon):
+        return math.inf
+    one = noisy_steps_of_round(Recipe.of(settings))
+    return epsilon_of(
+        [NoisySteps(one.steps * settings.num_rounds, one.sampling_rate, one.noise_multiplier)], settings.delta
+    )

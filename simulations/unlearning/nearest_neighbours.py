@@ -18,23 +18,16 @@ from fedmunkey.client.evaluation import neighbour_votes
 from fedmunkey.client.key_store import Tokens
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.neighbours import NeighbourLists, nearest
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.hospitals import Encoded
-from fedmunkey.simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method
+from fedmunkey.simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method, SiteRecords
 
 
 @dataclass(frozen=True)
 class NeighbourFederation:
-    """Hospitals that share nothing.
-
-    Attributes
-    ----------
-    records : mapping of str to Encoded
-        Each hospital's entries, by name; only keys and labels are read.
-    settings : Settings
-        How many neighbours vote, and how many classes there are.
-    """
+    """Hospitals that share nothing, by name; only the keys and labels of their records are read."""
 
     records: Mapping[str, Encoded]
     settings: Settings
@@ -49,8 +42,9 @@ class NeighbourFederation:
         if site not in self.sites:
             return self.weights_alone(site, records)
         held = self.records[site]
-        lists = nearest(records.encoding.keys, held.encoding.keys, self.settings.retrieved)
-        return neighbour_votes(_voters(held), lists, self.settings)
+        neighbours = Recipe.of(self.settings).neighbours
+        lists = nearest(records.encoding.keys, held.encoding.keys, neighbours)
+        return neighbour_votes(_voters(held), lists, neighbours, self.settings.num_classes)
 
     def weights_alone(self, site: str, records: Encoded) -> Tensor:
         """Return uniform probabilities, because nothing is shared."""
@@ -72,12 +66,7 @@ class NeighbourFamily(Family[NeighbourFederation]):
     name = "nearest-neighbours"
 
     def train(
-        self,
-        records: Mapping[str, Encoded],
-        settings: Settings,
-        shape: ModelShape,
-        *,
-        after_round: AfterRound | None = None,
+        self, records: SiteRecords, settings: Settings, shape: ModelShape, *, after_round: AfterRound | None = None
     ) -> NeighbourFederation:
         """Take the records as they are; `after_round` is called once, as if after round 1."""
         del shape

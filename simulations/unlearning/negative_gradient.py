@@ -10,15 +10,12 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.plain_vit import PlainViT
-from fedmunkey.simulations.unlearning.local_epochs import Epoch, Loss, Records, Share, shares_of, unlearn
+from fedmunkey.simulations.unlearning.local_epochs import Epoch, Share, shares_of, unlearn
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
-from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation
+from fedmunkey.simulations.unlearning.plain_vit import Examples, Loss, PlainFamily, PlainFederation, PlainViT, task_loss
 
 ALPHA = 0.95
 """Weight of the retained loss, which the paper tunes for each task.
@@ -40,10 +37,7 @@ class NegativeGradient(Method[PlainFederation]):
     An epoch goes once through a hospital's retained records; its forgotten ones are repeated beside them. Where nothing
     is retained it goes once through the forgotten ones.
 
-    Parameters
-    ----------
-    alpha : float
-        Weight of the retained loss, from 0 to 1.
+    `alpha` is the weight of the retained loss, from 0 to 1.
     """
 
     name = "neg-grad-plus"
@@ -61,8 +55,8 @@ class NegativeGradient(Method[PlainFederation]):
         settings = case.settings
         ceiling = CEILING * math.log(case.shape.num_classes)
 
-        def loss(model: PlainViT, retained: Records, forgotten: Records) -> Tensor:
-            both = record_losses(model, retained.joined(forgotten), settings)
+        def loss(model: PlainViT, retained: Examples, forgotten: Examples) -> Tensor:
+            both = task_loss(model, retained.joined(forgotten), settings, reduction="none")
             return neg_grad_plus(both[: len(retained)], both[len(retained) :], alpha=self.alpha, ceiling=ceiling)
 
         def steps(share: Share, epoch: Epoch, draws: torch.Generator) -> Iterator[Loss]:
@@ -81,29 +75,16 @@ class NegativeGradient(Method[PlainFederation]):
 def neg_grad_plus(retained: Tensor, forgotten: Tensor, *, alpha: float, ceiling: float) -> Tensor:
     """Return alpha mean(l_R) - (1 - alpha) mean(min(l_F, ceiling)): Kurmanji et al. 2023, with a ceiling.
 
-    Parameters
-    ----------
-    retained, forgotten : Tensor
-        (n,) and (m,) losses of single records; a part without any counts as 0.
-    alpha : float
-        Weight of the retained loss, from 0 to 1.
-    ceiling : float
-        Above it, a forgotten record's loss is not raised.
+    The losses are those of single records, (n,) and (m,); a part without any counts as 0.
     """
     return alpha * _mean(retained) - (1 - alpha) * _mean(forgotten.clamp(max=ceiling))
-
-
-def record_losses(model: PlainViT, records: Records, settings: Settings) -> Tensor:
-    """Return the (n,) losses that training lowers the mean of."""
-    smoothing = settings.label_smoothing
-    return F.cross_entropy(model(records.inputs), records.labels, label_smoothing=smoothing, reduction="none")
 
 
 def _mean(losses: Tensor) -> Tensor:
     return losses.sum() / max(1, len(losses))
 
 
-def _repeated(records: Records, size: int, draws: torch.Generator) -> Iterator[Records]:
+def _repeated(records: Examples, size: int, draws: torch.Generator) -> Iterator[Examples]:
     """Yield batches without end, each time in another order; nothing if there are no records."""
     while len(records):
         yield from records.batches(size, draws)

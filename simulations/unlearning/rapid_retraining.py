@@ -6,23 +6,27 @@ INFOCOM, arXiv 2203.07320.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.func import functional_call, grad, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fedmunkey.common.randomness import generator
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.federated_loop import LocalTraining, average_rounds
-from fedmunkey.simulations.plain_vit import PlainViT
-from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
-from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights, first_plain, weights_bytes
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, weights_bytes
+from fedmunkey.simulations.unlearning.plain_vit import (
+    Examples,
+    PlainFamily,
+    PlainFederation,
+    PlainViT,
+    Weights,
+    falling,
+    first_plain,
+)
+from fedmunkey.simulations.unlearning.record_gradients import record_gradients
 
 ROUNDS = 0.5
 """Rounds for one of training."""
@@ -47,15 +51,7 @@ DAMPING = 1e-8
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over past steps, weighted by momentum.
-
-    Attributes
-    ----------
-    steps : int
-        How many steps there were.
-    gradient, squared_curvature : mapping
-        For each weight, by name.
-    """
+    """Sums over past steps, weighted by momentum, for each weight by name."""
 
     steps: int
     gradient: Mapping[str, Tensor]
@@ -86,31 +82,28 @@ class RapidRetraining(Method[PlainFederation]):
         del budget
         settings = case.settings.replace(num_rounds=max(1, int(case.settings.num_rounds * ROUNDS)))
         retained = {name: some for name, some in case.retained().items() if len(some.records)}
-        sites = [
-            rapid_site(name, some.inputs(case.shape), torch.from_numpy(some.records.labels), settings)
-            for name, some in retained.items()
-        ]
+        sites = [rapid_site(name, Examples.of(some, case.shape), settings) for name, some in retained.items()]
         model = average_rounds(first_plain(case.shape, settings.seed), sites, settings.num_rounds)
         sent = 2 * weights_bytes(trained.model) * settings.num_rounds * len(retained)
         return Forgotten(PlainFederation(model, frozenset(retained)), sent)
 
 
-def rapid_site(name: str, inputs: Tensor, labels: Tensor, settings: Settings) -> LocalTraining[PlainViT]:
+def rapid_site(name: str, records: Examples, settings: Settings) -> LocalTraining[PlainViT]:
     """Return the local training of a site with second-order steps; epochs and batches are those of training."""
 
     def train_locally(model: PlainViT, number: int) -> int:
         draws = generator(settings.seed, RapidRetraining.name, name, number)
-        rate = RATE * settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (number - 1) / settings.num_rounds))
+        rate = RATE * settings.learning_rate * falling(number, settings.num_rounds)
         weights: Weights = dict(model.state_dict())
         moments = Moments.none(weights)
         for _ in range(settings.local_epochs):
-            for rows in torch.randperm(len(labels), generator=draws).split(settings.batch_size):
-                each = record_gradients(model, weights, inputs[rows], labels[rows], settings.label_smoothing)
+            for batch in records.batches(settings.batch_size, draws):
+                each = record_gradients(model, weights, batch, settings.label_smoothing)
                 gradient = {name: part.mean(0) for name, part in each.items()}
                 fisher = {name: part.square().mean(0) for name, part in each.items()}
                 weights, moments = newton_step(weights, gradient, fisher, moments, rate=rate)
         model.load_state_dict(weights)
-        return len(labels)
+        return len(records)
 
     return train_locally
 
@@ -133,25 +126,8 @@ def newton_step(
     form and the power are AdaHessian's, Yao et al. 2021, arXiv 2006.00719). Without momentum that is
     w - rate g / (h^power + damping): the minimum of a separable quadratic function for rate 1, power 1 and no damping.
 
-    Parameters
-    ----------
-    weights, gradient, curvature : mapping
-        For each weight, by name; curvatures are not negative.
-    moments : Moments
-        Of the steps before.
-    rate : float
-        Share of the step that is taken.
-    betas : tuple of float
-        Momentum of gradient and squared curvature, from 0 to below 1.
-    power : float
-        Of the curvature, from 0 (the gradient alone) to 1 (Newton's method).
-    damping : float
-        Added to the curvature's power.
-
-    Returns
-    -------
-    tuple
-        Weights and moments after the step.
+    `curvature` is not negative; `rate` is the share of the step that is taken, and a `power` of 0 leaves the gradient
+    alone. Returned are weights and moments after the step.
     """
     steps = moments.steps + 1
     first, second, after = {}, {}, {}
@@ -162,24 +138,6 @@ def newton_step(
         hessian = (second[name] / (1 - betas[1] ** steps)).sqrt()
         after[name] = weight - rate * mean / (hessian**power + damping)
     return after, Moments(steps, first, second)
-
-
-def record_gradients(
-    model: PlainViT, weights: Weights, inputs: Tensor, labels: Tensor, label_smoothing: float
-) -> Weights:
-    """Return the gradient of each of B records' training loss, (B, ...) for each weight.
-
-    The mean of their squares is the diagonal of the empirical Fisher information, the paper's stand-in for the Hessian.
-    """
-
-    def loss(weights: Weights, one: Tensor, label: Tensor) -> Tensor:
-        logits = functional_call(model, weights, (one[None],))
-        return F.cross_entropy(logits, label[None], label_smoothing=label_smoothing)
-
-    # Fused attention has no rule for many gradients at once.
-    with sdpa_kernel(SDPBackend.MATH):
-        gradients: Weights = vmap(grad(loss), in_dims=(None, 0, 0))(weights, inputs, labels)
-    return gradients
 
 
 def _zeros(weights: Mapping[str, Tensor]) -> Weights:

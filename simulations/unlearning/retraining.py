@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
-from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, weights_bytes
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, training_bytes
+from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation
 
 _OTHER_SEED = 1_000_003
 """Added to the seed, so that retraining is compared with an oracle that made other random choices."""
@@ -28,7 +28,7 @@ class Retraining(Method[PlainFederation]):
 
     def trained_again(self, again: PlainFederation, case: Case) -> Forgotten:
         """Return what a federation is that has been trained so already."""
-        return Forgotten(again, 2 * weights_bytes(again.model) * case.settings.num_rounds * len(again.sites))
+        return Forgotten(again, training_bytes(again, case.settings.num_rounds))
 
 
 def other_choices(case: Case) -> Case:

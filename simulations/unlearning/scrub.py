@@ -14,10 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.plain_vit import PlainViT
-from fedmunkey.simulations.unlearning.local_epochs import Epoch, Loss, Records, Share, shares_of, task_loss, unlearn
+from fedmunkey.simulations.unlearning.local_epochs import Epoch, Share, shares_of, unlearn
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
-from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation
+from fedmunkey.simulations.unlearning.plain_vit import Examples, Loss, PlainFamily, PlainFederation, PlainViT, task_loss
 
 ALPHA = 0.001
 """Weight of the divergence from the teacher on retained records.
@@ -55,13 +54,13 @@ class Scrub(Method[PlainFederation]):
         settings = case.settings
         teacher = copy.deepcopy(trained.model).requires_grad_(False)
 
-        def apart(model: PlainViT, records: Records) -> Tensor:
+        def apart(model: PlainViT, records: Examples) -> Tensor:
             return divergence(teacher(records.inputs), model(records.inputs), TEMPERATURE)
 
-        def lower(model: PlainViT, records: Records) -> Tensor:
+        def lower(model: PlainViT, records: Examples) -> Tensor:
             return ALPHA * apart(model, records) + GAMMA * task_loss(model, records, settings)
 
-        def higher(model: PlainViT, records: Records) -> Tensor:
+        def higher(model: PlainViT, records: Examples) -> Tensor:
             return -apart(model, records)
 
         def steps(share: Share, epoch: Epoch, draws: torch.Generator) -> Iterator[Loss]:
@@ -83,14 +82,7 @@ def divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
     """Return T^2 KL(teacher || student), the mean over records, of answers softened by a temperature T.
 
     Kurmanji et al. 2023 take D_KL(p(f(x; w_o)) || p(f(x; w_u))); temperature and the factor, which keeps gradients of
-    one size, are of Hinton et al. 2015, arXiv 1503.02531.
-
-    Parameters
-    ----------
-    teacher, student : Tensor
-        (n, classes) logits.
-    temperature : float
-        Above 0.
+    one size, are of Hinton et al. 2015, arXiv 1503.02531. Both are (n, classes) logits.
     """
     said, wanted = (student / temperature).log_softmax(1), (teacher / temperature).log_softmax(1)
     return temperature**2 * F.kl_div(said, wanted, reduction="batchmean", log_target=True)

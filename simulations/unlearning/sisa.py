@@ -18,9 +18,16 @@ from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.federated_loop import LocalTraining, average_rounds
 from fedmunkey.simulations.hospitals import Encoded
-from fedmunkey.simulations.plain_vit import PlainViT, plain_site
-from fedmunkey.simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method
-from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, first_plain, weights_bytes
+from fedmunkey.simulations.unlearning.method import (
+    AfterRound,
+    Budget,
+    Family,
+    Forgotten,
+    Method,
+    SiteRecords,
+    weights_bytes,
+)
+from fedmunkey.simulations.unlearning.plain_vit import Examples, PlainFederation, PlainViT, first_plain, plain_site
 
 SHARDS = 4
 """How many there are. A number that followed from how many records there are would change with a deletion."""
@@ -28,17 +35,7 @@ SHARDS = 4
 
 @dataclass(frozen=True)
 class SisaFederation:
-    """A trained federation of several models.
-
-    Attributes
-    ----------
-    models : mapping of int to PlainViT
-        The model of each shard in which some hospital has records.
-    sites : frozenset of str
-        Hospitals with training records.
-    num_classes : int
-        How many classes there are.
-    """
+    """A trained federation of one model for each shard in which some hospital has records."""
 
     models: Mapping[int, PlainViT]
     sites: frozenset[str]
@@ -65,12 +62,7 @@ class SisaFamily(Family[SisaFederation]):
     name = "sisa"
 
     def train(
-        self,
-        records: Mapping[str, Encoded],
-        settings: Settings,
-        shape: ModelShape,
-        *,
-        after_round: AfterRound | None = None,
+        self, records: SiteRecords, settings: Settings, shape: ModelShape, *, after_round: AfterRound | None = None
     ) -> SisaFederation:
         """Train all shards' models, round by round."""
         sites = frozenset(name for name, some in records.items() if len(some.records))
@@ -136,27 +128,15 @@ def train_shards(
     *,
     after_round: Callable[[int, Mapping[int, PlainViT]], None] | None = None,
 ) -> dict[int, PlainViT]:
-    """Train some shards' models, each from first weights and with random choices of its own.
+    """Train some shards' models on each hospital's records of them, from first weights, with random choices of its own.
 
-    Parameters
-    ----------
-    parts : mapping
-        For each shard, each hospital's records of it.
-    settings : Settings
-        Rounds, local epochs, rates, seed.
-    shape : ModelShape
-        Of each model.
-    after_round : callable, optional
-        Called after each round, from 1, with the models as they are then, which change afterwards.
+    `after_round` is called after each round, from 1, with the models as they are then, which change afterwards.
     """
     models, sites = {}, {}
     for shard, part in parts.items():
         own = settings.replace(seed=derive_seed(settings.seed, "shard", shard) % 2**31)
         models[shard] = first_plain(shape, own.seed).eval()
-        sites[shard] = [
-            plain_site(name, some.inputs(shape), torch.from_numpy(some.records.labels), own)
-            for name, some in part.items()
-        ]
+        sites[shard] = [plain_site(name, Examples.of(some, shape), own) for name, some in part.items()]
     for number in range(1, settings.num_rounds + 1):
         for shard, model in models.items():
             average_rounds(model, [_in_round(site, number) for site in sites[shard]], 1)

@@ -10,15 +10,13 @@ import copy
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.unlearning.local_epochs import Records, shares_of
-from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
-from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights, weights_bytes
+from fedmunkey.simulations.unlearning.local_epochs import shares_of
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, weights_bytes
+from fedmunkey.simulations.unlearning.plain_vit import Examples, PlainFamily, PlainFederation, Weights
+from fedmunkey.simulations.unlearning.record_gradients import record_gradients
 
 ALPHA = 10.0
 """How many times as important for forgotten records as for all a weight must be to be dampened: the paper's."""
@@ -38,13 +36,6 @@ class SynapticDampening(Method[PlainFederation]):
     Importances are means, and all training records include the forgotten ones, so none is more than 1 / share times as
     important for a forgotten share of all records: with an alpha of 10 nothing is dampened where a tenth or more is
     forgotten.
-
-    Parameters
-    ----------
-    alpha : float
-        The paper's selection weighting.
-    dampening : float
-        Its lambda, the dampening constant.
     """
 
     name = "ssd"
@@ -85,15 +76,8 @@ def dampen(
 ) -> Weights:
     """Multiply each weight by min(lambda I_D / I_F, 1) where I_F > alpha I_D; leave the others as they are.
 
-    Foster et al. 2024, arXiv 2308.07707.
-
-    Parameters
-    ----------
-    weights, of_all, of_forgotten : mapping
-        For each weight, by name: its values and its importances I_D for all and I_F for forgotten records, of one
-        shape.
-    alpha, dampening : float
-        Threshold and lambda, above 0.
+    Foster et al. 2024, arXiv 2308.07707. I_D and I_F are a weight's importances for all and for forgotten records, and
+    `dampening` is lambda.
     """
     dampened = {}
     for name, weight in weights.items():
@@ -108,7 +92,7 @@ def mean_importances(sums: Sequence[Mapping[str, Tensor]], count: int) -> Weight
     return {name: torch.stack([part[name] for part in sums]).sum(0) / count for name in sums[0]}
 
 
-def squared_gradients(model: nn.Module, records: Records) -> Weights:
+def squared_gradients(model: nn.Module, records: Examples) -> Weights:
     """Return for each weight the sum over records of (d ln p(label | input) / d weight)^2.
 
     Divided by the number of records, that is the diagonal of the empirical Fisher information, which Foster et al. 2024
@@ -116,13 +100,8 @@ def squared_gradients(model: nn.Module, records: Records) -> Weights:
     """
     weights = {name: weight.detach() for name, weight in model.named_parameters()}
 
-    def surprise(weights: Weights, one: Tensor, label: Tensor) -> Tensor:
-        return F.cross_entropy(functional_call(model, weights, (one[None],)), label[None])
-
     sums = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    # Fused attention has no rule for many gradients at once.
-    with sdpa_kernel(SDPBackend.MATH):
-        for batch in records.parts(_BATCH):
-            gradients = vmap(grad(surprise), in_dims=(None, 0, 0))(weights, batch.inputs, batch.labels)
-            sums = {name: total + gradients[name].square().sum(0) for name, total in sums.items()}
+    for batch in records.parts(_BATCH):
+        gradients = record_gradients(model, weights, batch, 0.0)
+        sums = {name: total + gradients[name].square().sum(0) for name, total in sums.items()}
     return sums

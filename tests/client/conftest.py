@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from fedmunkey.client.key_store import KeyStore, StoreDescription
 from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import ImagePath, Settings
 
@@ -142,7 +144,7 @@ def fill(
 
     def fill(store: KeyStore, numbers: Sequence[int], **properties: object) -> Dataset:
         records = make_records(numbers, **properties)
-        store.enrol(records, encode_records(records), secret)
+        store.records.enrol(records, encode_records(records), secret)
         return records
 
     return fill
@@ -169,6 +171,28 @@ def order(records_target: Callable[..., Records]) -> Callable[..., DeletionOrder
         return DeletionOrder(number, site, DeletionRequest(f"request-{number}", site, target))
 
     return order
+
+
+@pytest.fixture
+def make_model(opinionated: Callable[[Munkey], Munkey]) -> Callable[[ModelShape], Munkey]:
+    """Return what makes the same model of a shape each time, none of whose weights is zero."""
+
+    def make(shape: ModelShape) -> Munkey:
+        torch.manual_seed(0)
+        return opinionated(Munkey(shape)).eval()
+
+    return make
+
+
+@pytest.fixture
+def make_federation(tmp_path: Path, within_a_run: None) -> Iterator[Callable[..., Any]]:
+    """Return what makes a site beside a deletion service: `tests.client.one_site.Make`."""
+    del within_a_run
+    # It imports the coordinator's half, which few tests need.
+    from tests.client.one_site import deletion_service
+
+    with deletion_service(tmp_path) as make:
+        yield make
 
 
 @pytest.fixture

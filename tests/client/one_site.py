@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
 from sklearn.datasets import load_digits
 
 from fedmunkey.client import app as client_app
@@ -25,6 +24,7 @@ from fedmunkey.common.deletion import DeletionRequest, Records
 from fedmunkey.common.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.federation import ARRAYS, CONFIG, ROUND
 from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import Settings
 from fedmunkey.server.deletion_server import DeletionServer
@@ -79,13 +79,20 @@ class Federation:
         references = frozenset(SECRET.reference(f"digit-{row}") for row in records)
         self.service.submit(DeletionRequest(f"request-{min(records)}", NAME, Records(references, NAME)))
 
+    def carry_out_orders(self) -> None:
+        """Let the site's agent do what it has been ordered to."""
+        with self.folder.open() as agent:
+            for order in self.service.watch(NAME, 0):
+                agent.orders.apply(order)
+
+
+Make = Callable[..., Federation]
+"""Makes a site, as `deletion_service` says."""
+
 
 @contextmanager
-def deletion_service(parent: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Federation]]:
+def deletion_service(parent: Path) -> Iterator[Make]:
     """Yield a function that makes a site with digits, all of them with the same deletion service."""
-    # Flower makes messages for the task that its process runs.
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
     settings = Settings().replace(
         guarantee="empirical",
         width=16,
@@ -99,7 +106,7 @@ def deletion_service(parent: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         device="cpu",
         deletion_patience=0.0,
     )
-    shape = ModelShape.from_settings(settings, feature_shape=ENCODER.feature_shape, pretrained=False)
+    shape = ModelShape.of(Recipe.of(settings), ENCODER.feature_shape)
     torch.manual_seed(0)
     model = Munkey(shape)
     with Ledger(parent / "ledger.sqlite") as ledger:
@@ -118,18 +125,7 @@ def deletion_service(parent: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
             ) -> Federation:
                 """Make a site that promises what the federation of the changed settings guarantees, or something else.
 
-                Parameters
-                ----------
-                folder : str
-                    Its name.
-                records : Dataset, optional
-                    What it holds; some digits of each split by default.
-                promised : str, optional
-                    Its guarantee.
-                noise_key : bytes, optional
-                    Its noise key; random by default.
-                changes : object
-                    Settings of the federation.
+                It holds some digits of each split, unless records are given; its noise key is random by default.
                 """
                 chosen, site = settings.replace(**changes), SiteFolder(parent / folder)
                 promise = chosen if promised is None else chosen.replace(guarantee=promised)
@@ -174,11 +170,9 @@ def delete_during_training(
 
         def step(done: int, total: int) -> None:
             steps.append(done)
-            if at(done, total) and store.last_order == 0:
+            if at(done, total) and store.orders.last == 0:
                 federation.order_deletion(*records)
-                with federation.folder.open() as agent:
-                    for order in federation.service.watch(NAME, 0):
-                        agent.apply(order)
+                federation.carry_out_orders()
             look(done, total)
 
         return step

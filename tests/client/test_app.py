@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +14,14 @@ from flwr.app import MessageType
 from fedmunkey.client import app as client_app
 from fedmunkey.client.bank import read_bank, read_held_out
 from fedmunkey.client.enrolment import encode, enrol
-from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.key_store import HeldRecords, KeyStore
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.client.training import train
 from fedmunkey.common.federation import ARRAYS, METRICS, SITE
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.randomness import generator
+from fedmunkey.common.recipe import Recipe
 from tests.client.one_site import (
     ENCODER,
     NAME,
@@ -30,8 +30,8 @@ from tests.client.one_site import (
     TRAIN,
     VAL,
     Federation,
+    Make,
     delete_during_training,
-    deletion_service,
     digits,
     reason_of,
     same,
@@ -42,13 +42,7 @@ from tests.coordinator import running_coordinator
 
 
 @pytest.fixture
-def make_federation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Federation]]:
-    with deletion_service(tmp_path, monkeypatch) as make:
-        yield make
-
-
-@pytest.fixture
-def federation(make_federation: Callable[..., Federation]) -> Federation:
+def federation(make_federation: Make) -> Federation:
     return make_federation()
 
 
@@ -74,11 +68,11 @@ def test_training_starts_from_the_weights_that_came_and_is_that_of_the_bank(fede
     expected.load_state_dict(federation.model.state_dict())
     with federation.folder.open() as store:
         bank = read_bank(store, 3)
-        tokens = store.read_tokens(bank.entries)
+        tokens = store.records.read_tokens(bank.entries)
     bank.tokens.offsets[:] = bank.tokens.first_moments[:] = bank.tokens.second_moments[:] = 0
     bank.tokens.steps[:] = 0
     draws = generator(federation.settings.seed, NAME, 1)
-    train(expected, bank, federation.settings, round_number=1, generator=draws, proximal_mu=0.5)
+    train(expected, bank, Recipe.of(federation.settings), round_number=1, generator=draws, proximal_mu=0.5)
     assert same(weights_of(reply), dict(expected.state_dict()))
     assert torch.equal(bank.tokens.offsets, tokens.offsets)
     assert tokens.offsets.any()
@@ -99,16 +93,8 @@ def test_tokens_go_on_from_round_to_round(federation: Federation) -> None:
 def test_evaluation_replies_with_numbers_and_a_name_only(federation: Federation) -> None:
     reply = federation.ask(MessageType.EVALUATE)
 
-    names = {
-        "examples",
-        "loss",
-        "accuracy",
-        "macro-f1",
-        "image-accuracy",
-        "memory-accuracy",
-        "sensitivity",
-        "neighbour-accuracy",
-    }
+    pathways = {"image-accuracy", "memory-accuracy", "sensitivity", "neighbour-accuracy"}
+    names = {"examples", "loss", "accuracy", "macro-f1", *pathways}
     metrics = reply.content.metric_records[METRICS]
     assert set(reply.content) == {METRICS, SITE}
     assert set(metrics) == {
@@ -121,7 +107,7 @@ def test_evaluation_replies_with_numbers_and_a_name_only(federation: Federation)
     assert all(isinstance(value, int | float) for value in metrics.values())
 
 
-def test_site_without_records_replies_that_it_has_none(make_federation: Callable[..., Federation]) -> None:
+def test_site_without_records_replies_that_it_has_none(make_federation: Make) -> None:
     federation = make_federation(records=digits().select(np.zeros(TRAIN + VAL + TEST, dtype=np.bool_)))
 
     reply = federation.ask(MessageType.TRAIN)
@@ -135,7 +121,7 @@ def test_site_without_records_replies_that_it_has_none(make_federation: Callable
 def test_federation_that_would_break_the_sites_promise_is_refused_after_deletions_were_heard(
     federation: Federation, tmp_path: Path, what: str
 ) -> None:
-    shape = ModelShape.from_settings(federation.settings, feature_shape=ENCODER.feature_shape, pretrained=False)
+    shape = ModelShape.of(Recipe.of(federation.settings), ENCODER.feature_shape)
     folder = SiteFolder(tmp_path / "promised")
     with folder.create(NAME, federation.settings.replace(guarantee="exact"), ENCODER, shape) as store:
         enrol(store, encode(ENCODER, digits()), SECRET)
@@ -167,7 +153,7 @@ def test_site_forgets_before_it_does_anything_else(federation: Federation, what:
 
 @pytest.mark.parametrize("place", ["early", "last"])
 def test_training_that_a_deletion_interrupts_is_that_without_the_record(
-    make_federation: Callable[..., Federation],
+    make_federation: Make,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     place: str,
@@ -202,21 +188,19 @@ def with_folder(federation: Federation, name: str) -> Federation:
 
 
 def test_deletion_after_tokens_were_written_is_not_replied_to_with_the_record(
-    make_federation: Callable[..., Federation], monkeypatch: pytest.MonkeyPatch
+    make_federation: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     federation = make_federation()
-    write = KeyStore.write_tokens
+    write = HeldRecords.write_tokens
 
-    def write_and_delete(self: KeyStore, generation: int, entries: object, tokens: object, **used: object) -> None:
+    def write_and_delete(self: HeldRecords, generation: int, entries: object, tokens: object, **used: object) -> None:
         patched.undo()
         write(self, generation, entries, tokens, **used)  # type: ignore[arg-type]
         federation.order_deletion(3)
-        with federation.folder.open() as agent:
-            for order in federation.service.watch(NAME, 0):
-                agent.apply(order)
+        federation.carry_out_orders()
 
     with monkeypatch.context() as patched:
-        patched.setattr(KeyStore, "write_tokens", write_and_delete)
+        patched.setattr(HeldRecords, "write_tokens", write_and_delete)
         reply = federation.ask(MessageType.TRAIN)
 
     assert reply.content.metric_records[METRICS]["num-examples"] == TRAIN - 1
@@ -229,9 +213,7 @@ def test_deletion_while_held_out_records_are_read_starts_the_evaluation_again(
     def delete_and_read(store: KeyStore, *rest: object) -> object:
         patched.undo()
         federation.order_deletion(3)
-        with federation.folder.open() as agent:
-            for order in federation.service.watch(NAME, 0):
-                agent.apply(order)
+        federation.carry_out_orders()
         return read_held_out(store, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
@@ -254,7 +236,7 @@ def test_site_that_cannot_hear_deletions_does_not_learn(federation: Federation, 
 
     assert reason.startswith(f"the deletion service at {address} cannot be reached: start it with munkey-server serve")
     with federation.folder.open() as store:
-        assert store.count_trained() == 0
+        assert store.records.count_trained() == 0
 
 
 def test_site_shows_the_identity_in_its_folder_and_does_not_learn_once_it_is_shut_out(
@@ -282,19 +264,24 @@ def test_fault_of_the_disk_is_a_reply_of_one_line(federation: Federation) -> Non
 
 @pytest.mark.parametrize("what", [MessageType.TRAIN, MessageType.EVALUATE])
 def test_weights_of_another_model_are_refused(federation: Federation, what: str) -> None:
-    shape = ModelShape.from_settings(
-        federation.settings.replace(width=32), feature_shape=ENCODER.feature_shape, pretrained=False
-    )
+    shape = ModelShape.of(Recipe.of(federation.settings.replace(width=32)), ENCODER.feature_shape)
 
     reason = reason_of(federation.ask(what, model=Munkey(shape)))
 
     assert reason == "the coordinator sent weights of another model; check the site's settings"
 
 
-def test_site_with_more_classes_than_the_federation_says_so(federation: Federation) -> None:
-    federation.settings = federation.settings.replace(num_classes=5)
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"num_classes": 5}, "num-classes = 5: this site has records of class 9"),
+        ({"exemplar_size": 4}, "exemplar tokens of 8 numbers"),
+    ],
+)
+def test_store_for_other_settings_says_so(federation: Federation, changes: dict[str, int], reason: str) -> None:
+    federation.settings = federation.settings.replace(**changes)
 
-    assert "num-classes = 5: this site has records of class 9" in reason_of(federation.ask(MessageType.TRAIN))
+    assert reason in reason_of(federation.ask(MessageType.TRAIN))
 
 
 def test_site_without_a_key_store_says_so(federation: Federation) -> None:
@@ -303,17 +290,8 @@ def test_site_without_a_key_store_says_so(federation: Federation) -> None:
     assert "there is no key store" in reason_of(federation.ask(MessageType.TRAIN))
 
 
-def test_store_for_other_settings_says_so(federation: Federation) -> None:
-    federation.settings = federation.settings.replace(exemplar_size=4)
-
-    assert "exemplar tokens of 8 numbers" in reason_of(federation.ask(MessageType.TRAIN))
-
-
 def test_threads_are_those_of_the_settings(federation: Federation) -> None:
-    federation.settings = federation.settings.replace(threads=2)
-    federation.ask(MessageType.EVALUATE)
-    assert torch.get_num_threads() == 2
-
-    federation.settings = federation.settings.replace(threads=0)
-    federation.ask(MessageType.EVALUATE)
-    assert torch.get_num_threads() == 2
+    for threads in (2, 0):
+        federation.settings = federation.settings.replace(threads=threads)
+        federation.ask(MessageType.EVALUATE)
+        assert torch.get_num_threads() == 2

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,35 +19,29 @@ from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.evaluation import Evaluation, evaluate
 from fedmunkey.client.exemplar_tokens import own_tokens
 from fedmunkey.client.neighbour_index import list_arrivals
-from fedmunkey.client.noisy_step import spending_of_round
+from fedmunkey.client.noisy_step import noisy_steps_of_round
 from fedmunkey.client.state_digest import state_digest
 from fedmunkey.common.checkpoints import read_checkpoint
-from fedmunkey.common.failpoints import Act, Action, Armed, Failpoint, Plan, arm
+from fedmunkey.common.failpoints import Act, Action, Armed, Failpoint, FailpointPlan, arm
 from fedmunkey.common.federation import METRICS, SITE
 from fedmunkey.common.guarantees import Guarantee, Influence
 from fedmunkey.common.model import Munkey
 from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.recipe import Recipe
 from tests.client.one_site import (
     NAME,
     TEST,
     TRAIN,
     VAL,
     Federation,
+    Make,
     delete_during_training,
-    deletion_service,
     digits,
     reason_of,
     same,
     tokens_of,
     weights_of,
 )
-
-
-@pytest.fixture
-def make_federation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Federation]]:
-    with deletion_service(tmp_path, monkeypatch) as make:
-        yield make
-
 
 # Shared weights and tokens that follow from them.
 
@@ -60,7 +53,7 @@ def opinions(model: Munkey, opinionated: Callable[[Munkey], Munkey]) -> Munkey:
 
 @pytest.mark.parametrize("guarantee", Guarantee)
 def test_evaluated_weights_are_kept_beside_the_key_store(
-    make_federation: Callable[..., Federation], opinionated: Callable[[Munkey], Munkey], guarantee: str
+    make_federation: Make, opinionated: Callable[[Munkey], Munkey], guarantee: str
 ) -> None:
     federation = make_federation(guarantee=guarantee)
     model = opinions(federation.model, opinionated)
@@ -77,7 +70,7 @@ def test_evaluated_weights_are_kept_beside_the_key_store(
 
 @pytest.mark.parametrize("guarantee", ["exact", "certified"])
 def test_tokens_follow_from_the_weights_that_came_last_and_are_those_that_are_evaluated(
-    make_federation: Callable[..., Federation],
+    make_federation: Make,
     opinionated: Callable[[Munkey], Munkey],
     monkeypatch: pytest.MonkeyPatch,
     guarantee: str,
@@ -107,7 +100,7 @@ def test_tokens_follow_from_the_weights_that_came_last_and_are_those_that_are_ev
 
 @pytest.mark.parametrize("guarantee", Guarantee)
 def test_site_that_is_asked_for_no_accuracy_has_the_state_of_one_that_is(
-    make_federation: Callable[..., Federation], opinionated: Callable[[Munkey], Munkey], guarantee: str
+    make_federation: Make, opinionated: Callable[[Munkey], Munkey], guarantee: str
 ) -> None:
     asked, other = (make_federation(name, donated(), guarantee=guarantee) for name in ("asked", "other"))
     model = opinions(asked.model, opinionated)
@@ -130,7 +123,7 @@ def test_site_that_is_asked_for_no_accuracy_has_the_state_of_one_that_is(
         assert len(reply.content.metric_records[METRICS]) == 0
 
 
-def test_jointly_trained_tokens_are_left_alone_by_an_evaluation(make_federation: Callable[..., Federation]) -> None:
+def test_jointly_trained_tokens_are_left_alone_by_an_evaluation(make_federation: Make) -> None:
     federation = make_federation()
     federation.ask(MessageType.TRAIN)
     before = tokens_of(federation)
@@ -149,9 +142,7 @@ def selection_accuracy(federation: Federation) -> float:
     return float(str(reply.content.metric_records[METRICS]["selection-accuracy"]))
 
 
-def test_empirical_selection_accuracy_is_that_of_validation_or_else_of_the_test(
-    make_federation: Callable[..., Federation],
-) -> None:
+def test_empirical_selection_accuracy_is_that_of_validation_or_else_of_the_test(make_federation: Make) -> None:
     federation = make_federation()
     without = make_federation("without", digits().select(digits().splits != Split.VAL.value))
 
@@ -160,13 +151,16 @@ def test_empirical_selection_accuracy_is_that_of_validation_or_else_of_the_test(
         assert metrics["selection-accuracy"] == metrics[f"{split}-accuracy"]
 
 
-def test_certified_selection_accuracy_is_no_number(make_federation: Callable[..., Federation]) -> None:
-    assert math.isnan(selection_accuracy(make_federation(records=donated(), guarantee="certified")))
-
-
-def test_exact_selection_accuracy_depends_on_permanent_records_only(
-    make_federation: Callable[..., Federation],
+@pytest.mark.parametrize(("guarantee", "permanent"), [("certified", True), ("exact", False)])
+def test_selection_accuracy_is_no_number_where_nothing_may_be_chosen_by(
+    make_federation: Make, guarantee: str, permanent: bool
 ) -> None:
+    federation = make_federation(records=donated() if permanent else digits(), guarantee=guarantee)
+
+    assert math.isnan(selection_accuracy(federation))
+
+
+def test_exact_selection_accuracy_depends_on_permanent_records_only(make_federation: Make) -> None:
     records = donated()
     records = replace(records, splits=np.where(records.splits == Split.TRAIN.value, Split.TRAIN.value, Split.VAL.value))
     permanent = records.consents == Consent.PERMANENT.value
@@ -186,12 +180,6 @@ def test_exact_selection_accuracy_depends_on_permanent_records_only(
     assert accuracies["permanent"] != accuracies["clean"] != accuracies["bank"]
 
 
-def test_exact_selection_accuracy_is_no_number_without_permanent_records(
-    make_federation: Callable[..., Federation],
-) -> None:
-    assert math.isnan(selection_accuracy(make_federation(guarantee="exact")))
-
-
 # Exact.
 
 
@@ -206,7 +194,7 @@ def only_permanent(records: Dataset) -> Dataset:
     return records.select(records.consents == Consent.PERMANENT.value)
 
 
-def test_exact_site_answers_with_its_permanent_records(make_federation: Callable[..., Federation]) -> None:
+def test_exact_site_answers_with_its_permanent_records(make_federation: Make) -> None:
     federation = make_federation(records=donated(), guarantee="exact")
 
     reply = federation.ask(MessageType.TRAIN)
@@ -216,9 +204,7 @@ def test_exact_site_answers_with_its_permanent_records(make_federation: Callable
     assert not same(weights_of(reply), dict(federation.model.state_dict()))
 
 
-def test_exact_weights_are_those_of_a_site_that_never_had_the_revocable_records(
-    make_federation: Callable[..., Federation],
-) -> None:
+def test_exact_weights_are_those_of_a_site_that_never_had_the_revocable_records(make_federation: Make) -> None:
     everything = make_federation("everything", donated(), guarantee="exact")
     fewer = make_federation("fewer", only_permanent(donated()), guarantee="exact")
     model = everything.model
@@ -235,7 +221,7 @@ def test_exact_weights_are_those_of_a_site_that_never_had_the_revocable_records(
             site.ask(MessageType.EVALUATE, model=model, server_round=number)
 
 
-def test_exact_site_without_permanent_records_trains_nothing(make_federation: Callable[..., Federation]) -> None:
+def test_exact_site_without_permanent_records_trains_nothing(make_federation: Make) -> None:
     federation = make_federation(guarantee="exact")
 
     reply = federation.ask(MessageType.TRAIN)
@@ -247,27 +233,25 @@ def test_exact_site_without_permanent_records_trains_nothing(make_federation: Ca
 # Certified.
 
 
-def certified(make_federation: Callable[..., Federation], folder: str = NAME, **changes: Any) -> Federation:
+def certified(make_federation: Make, folder: str = NAME, **changes: Any) -> Federation:
     return make_federation(folder, **{"guarantee": "certified", "num_rounds": 2, "local_steps": 2, **changes})
 
 
 def spent_by(federation: Federation) -> list[NoisySteps]:
     with federation.folder.open() as store:
-        return store.spent()
+        return store.privacy.spent()
 
 
-def test_certified_round_is_entered_in_the_key_store_and_told_without_a_loss(
-    make_federation: Callable[..., Federation],
-) -> None:
+def test_certified_round_is_entered_in_the_key_store_and_told_without_a_loss(make_federation: Make) -> None:
     federation = certified(make_federation, epsilon=2.0, delta=1e-4)
 
     for number in (1, 2):
         trained = federation.ask(MessageType.TRAIN, server_round=number)
         evaluated = federation.ask(MessageType.EVALUATE, server_round=number)
 
-        assert spent_by(federation) == [spending_of_round(federation.settings)] * number
+        assert spent_by(federation) == [noisy_steps_of_round(Recipe.of(federation.settings))] * number
         with federation.folder.open() as store:
-            loss = store.privacy_loss()
+            loss = store.privacy.loss()
         metrics = trained.content.metric_records[METRICS]
         assert set(metrics) == {"num-examples", "train-loss", "epsilon", "delta"}
         assert math.isnan(float(str(metrics["train-loss"])))
@@ -278,9 +262,7 @@ def test_certified_round_is_entered_in_the_key_store_and_told_without_a_loss(
     assert 1.99 < loss.epsilon <= 2.0
 
 
-def test_second_run_past_the_budget_is_refused_and_nothing_is_sent_or_spent(
-    make_federation: Callable[..., Federation],
-) -> None:
+def test_second_run_past_the_budget_is_refused_and_nothing_is_sent_or_spent(make_federation: Make) -> None:
     federation = certified(make_federation, epsilon=2.0)
     for number in (1, 2):
         federation.ask(MessageType.TRAIN, server_round=number)
@@ -293,7 +275,7 @@ def test_second_run_past_the_budget_is_refused_and_nothing_is_sent_or_spent(
     assert federation.ask(MessageType.EVALUATE).has_content()
 
 
-def test_certified_site_without_entries_spends_nothing(make_federation: Callable[..., Federation]) -> None:
+def test_certified_site_without_entries_spends_nothing(make_federation: Make) -> None:
     federation = certified(make_federation, records=digits().select(digits().splits != Split.TRAIN.value))
 
     reply = federation.ask(MessageType.TRAIN)
@@ -304,7 +286,7 @@ def test_certified_site_without_entries_spends_nothing(make_federation: Callable
 
 
 def test_training_that_a_deletion_interrupts_is_spent_once(
-    make_federation: Callable[..., Federation], monkeypatch: pytest.MonkeyPatch
+    make_federation: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     federation = certified(make_federation)
     steps = delete_during_training(federation, monkeypatch, [3], lambda done, _: done == 1)
@@ -313,22 +295,18 @@ def test_training_that_a_deletion_interrupts_is_spent_once(
 
     assert steps == [1, 2, 1, 2]
     assert reply.content.metric_records[METRICS]["num-examples"] == TRAIN - 1
-    assert spent_by(federation) == [spending_of_round(federation.settings)]
+    assert spent_by(federation) == [noisy_steps_of_round(Recipe.of(federation.settings))]
 
 
-def test_training_that_a_deletion_overtakes_before_the_reply_is_spent_once(
-    make_federation: Callable[..., Federation],
-) -> None:
+def test_training_that_a_deletion_overtakes_before_the_reply_is_spent_once(make_federation: Make) -> None:
     federation = certified(make_federation)
 
     def delete() -> None:
         federation.order_deletion(3)
-        with federation.folder.open() as agent:
-            for order in federation.service.watch(NAME, 0):
-                agent.apply(order)
+        federation.carry_out_orders()
 
     # The training is released by then, and its weights have not left.
-    overtaken = Plan({Failpoint.WRITE_BACK_AFTER_COMMIT: Action(Act.KILL, at=1)})
+    overtaken = FailpointPlan({Failpoint.WRITE_BACK_AFTER_COMMIT: Action(Act.KILL, at=1)})
     arm(Armed(overtaken, kill=delete))
     try:
         reply = federation.ask(MessageType.TRAIN)
@@ -336,13 +314,13 @@ def test_training_that_a_deletion_overtakes_before_the_reply_is_spent_once(
         arm(None)
 
     assert reply.content.metric_records[METRICS]["num-examples"] == TRAIN - 1
-    assert spent_by(federation) == [spending_of_round(federation.settings)]
+    assert spent_by(federation) == [noisy_steps_of_round(Recipe.of(federation.settings))]
     # The budget has room for the other of two rounds.
     assert federation.ask(MessageType.TRAIN, server_round=2).has_content()
     assert len(spent_by(federation)) == 2
 
 
-def test_noise_is_that_of_the_sites_own_key_and_of_the_round(make_federation: Callable[..., Federation]) -> None:
+def test_noise_is_that_of_the_sites_own_key_and_of_the_round(make_federation: Make) -> None:
     keys = {"first": bytes(32), "same": bytes(32), "other": bytes(range(32))}
     sites = {name: certified(make_federation, name, noise_key=key) for name, key in keys.items()}
 
@@ -355,9 +333,7 @@ def test_noise_is_that_of_the_sites_own_key_and_of_the_round(make_federation: Ca
     assert not same(once["first"], again)
 
 
-def test_site_that_has_promised_no_bound_names_the_same_metrics_without_a_number(
-    make_federation: Callable[..., Federation],
-) -> None:
+def test_site_that_has_promised_no_bound_names_the_same_metrics_without_a_number(make_federation: Make) -> None:
     promised, other = certified(make_federation), certified(make_federation, "other", promised="empirical")
 
     for what in (MessageType.TRAIN, MessageType.EVALUATE):
@@ -367,8 +343,8 @@ def test_site_that_has_promised_no_bound_names_the_same_metrics_without_a_number
         assert math.isnan(float(str(silent["epsilon"])))
 
 
-def test_site_that_has_promised_more_than_the_federation_names_the_same_metrics_as_the_others(
-    make_federation: Callable[..., Federation],
+def test_site_that_has_promised_more_than_the_federation_names_the_same_metrics(
+    make_federation: Make,
 ) -> None:
     sites = [
         make_federation(promised, donated(), guarantee="exact", promised=promised)
@@ -392,22 +368,20 @@ def test_site_that_has_promised_more_than_the_federation_names_the_same_metrics_
     ],
 )
 def test_records_are_marked_with_the_influence_of_their_training(
-    make_federation: Callable[..., Federation], guarantee: str, expected: dict[Influence, int]
+    make_federation: Make, guarantee: str, expected: dict[Influence, int]
 ) -> None:
     federation = make_federation(records=donated(), guarantee=guarantee)
 
     federation.ask(MessageType.EVALUATE)
     with federation.folder.open() as store:
-        assert store.count_influences() == {Influence.NONE: TRAIN + VAL + TEST}
+        assert store.records.count_influences() == {Influence.NONE: TRAIN + VAL + TEST}
 
     federation.ask(MessageType.TRAIN)
     with federation.folder.open() as store:
-        assert store.count_influences() == expected
+        assert store.records.count_influences() == expected
 
 
-def test_exact_deletion_of_a_record_is_exact_only_where_it_has_not_trained(
-    make_federation: Callable[..., Federation],
-) -> None:
+def test_exact_deletion_of_a_record_is_exact_only_where_it_has_not_trained(make_federation: Make) -> None:
     federation = make_federation(records=donated(), guarantee="exact")
     federation.ask(MessageType.TRAIN)
     # The even digits are permanent.

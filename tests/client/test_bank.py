@@ -10,7 +10,7 @@ import torch
 
 from fedmunkey.client.bank import Bank, read_bank, read_held_out, read_permanent_bank, read_permanent_held_out, retrieve
 from fedmunkey.client.dataset import Consent, Dataset, Split
-from fedmunkey.client.key_store import KeyStore, Tokens
+from fedmunkey.client.key_store import HeldRecords, KeyStore, Tokens
 from fedmunkey.common.deletion import DeletionOrder
 from fedmunkey.common.errors import BankChanged
 from fedmunkey.common.model import ModelShape, Munkey
@@ -36,7 +36,7 @@ def test_bank_is_what_the_store_holds(store: KeyStore, fill: Fill) -> None:
     records = fill(store, range(5))
     fill(store, [9], split=Split.TEST)
     tokens = trained_tokens(5)
-    store.write_tokens(0, store.read_entries(Split.TRAIN)[0], tokens)
+    store.records.write_tokens(0, store.records.read_entries(Split.TRAIN)[0], tokens)
 
     bank = read_bank(store, 3)
 
@@ -52,7 +52,7 @@ def test_bank_is_what_the_store_holds(store: KeyStore, fill: Fill) -> None:
 def test_bank_without_an_entry_has_lists_without_it(store: KeyStore, fill: Fill, order: Order) -> None:
     fill(store, range(6))
     before = read_bank(store, 3)
-    store.apply(order(1, 2))
+    store.orders.apply(order(1, 2))
 
     after = read_bank(store, 3)
 
@@ -67,7 +67,7 @@ def test_bank_is_read_again_if_entries_go_meanwhile(store: KeyStore, fill: Fill,
     other = reopen(store)
 
     def delete(*_: object) -> None:
-        other.apply(order(1, 0))
+        other.orders.apply(order(1, 0))
 
     bank = read_bank(store, 3, progress=delete)
 
@@ -80,16 +80,16 @@ def test_bank_is_read_again_if_entries_go_at_the_last_moment(
 ) -> None:
     fill(store, range(6))
     other = reopen(store)
-    read_tokens = KeyStore.read_tokens
+    read_tokens = HeldRecords.read_tokens
 
-    def delete_and_read(self: KeyStore, entries: object) -> Tokens:
+    def delete_and_read(self: HeldRecords, entries: object) -> Tokens:
         patched.undo()
         found = read_tokens(self, entries)  # type: ignore[arg-type]
-        other.apply(order(1, 0))
+        other.orders.apply(order(1, 0))
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(KeyStore, "read_tokens", delete_and_read)
+        patched.setattr(HeldRecords, "read_tokens", delete_and_read)
         bank = read_bank(store, 3)
 
     assert bank.entries.tolist() == [2, 3, 4, 5, 6]
@@ -106,7 +106,7 @@ def test_bank_knows_whose_consent_cannot_be_withdrawn(store: KeyStore, fill: Fil
 def test_chosen_entries_of_a_bank_come_with_all_that_belongs_to_them(store: KeyStore, fill: Fill) -> None:
     records = fill(store, range(5))
     fill(store, [5], consent=Consent.PERMANENT)
-    store.write_tokens(0, store.read_entries(Split.TRAIN)[0], trained_tokens(6))
+    store.records.write_tokens(0, store.records.read_entries(Split.TRAIN)[0], trained_tokens(6))
     bank, lists = read_bank(store, 3), NeighbourLists.empty(3, 2)
 
     some = bank.select(np.array([4, 0, 5]), lists)
@@ -137,7 +137,9 @@ def test_held_out_records_have_their_neighbours_in_the_bank(store: KeyStore, fil
 
     held_out = read_held_out(store, Split.TEST, bank, 3)
 
-    queries, keys = (store.read_keys(store.read_entries(split)[0]) for split in (Split.TEST, Split.TRAIN))
+    queries, keys = (
+        store.records.read_keys(store.records.read_entries(split)[0]) for split in (Split.TEST, Split.TRAIN)
+    )
     assert torch.equal(held_out.inputs, torch.from_numpy(records.images))
     assert held_out.labels.tolist() == records.labels.tolist()
     assert torch.equal(held_out.lists.indices[:, :5], (queries @ keys.T).argsort(1, descending=True))
@@ -148,7 +150,7 @@ def test_held_out_records_of_another_bank_are_refused(store: KeyStore, fill: Fil
     fill(store, range(5))
     fill(store, [10], split=Split.TEST)
     bank = read_bank(store, 3)
-    store.apply(order(1, 0))
+    store.orders.apply(order(1, 0))
 
     with pytest.raises(BankChanged):
         read_held_out(store, Split.TEST, bank, 3)
@@ -213,20 +215,20 @@ def test_permanent_bank_is_that_of_a_store_without_the_other_records(
 
     assert len(bank) == 10
     assert bank.permanent.all()
-    assert everything.read_permanent(bank.entries).all()
+    assert everything.records.read_permanent(bank.entries).all()
     assert bank.labels.tolist() == expected.labels.tolist()
     assert torch.equal(bank.inputs, expected.inputs)
     assert torch.equal(bank.lists.indices, expected.lists.indices)
     assert torch.equal(bank.lists.similarities, expected.lists.similarities)
     # The neighbours are the nearest of the permanent ones, but for the entry itself.
-    similarities = everything.read_keys(bank.entries) @ everything.read_keys(bank.entries).T
+    similarities = everything.records.read_keys(bank.entries) @ everything.records.read_keys(bank.entries).T
     assert torch.equal(bank.lists.indices, similarities.fill_diagonal_(-2).topk(3).indices)
 
 
 def test_permanent_bank_does_not_read_tokens_that_have_been_trained(store: KeyStore, fill: Fill) -> None:
     mixed(store, fill, revocable=True)
-    entries, _ = store.read_entries(Split.TRAIN)
-    store.write_tokens(0, entries, trained_tokens(len(entries)))
+    entries, _ = store.records.read_entries(Split.TRAIN)
+    store.records.write_tokens(0, entries, trained_tokens(len(entries)))
 
     tokens = read_permanent_bank(store, 3).tokens
 
@@ -237,16 +239,16 @@ def test_permanent_bank_is_read_again_if_entries_go_meanwhile(
     store: KeyStore, fill: Fill, order: Order, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mixed(store, fill, revocable=True)
-    other, read_inputs = reopen(store), KeyStore.read_inputs
+    other, read_inputs = reopen(store), HeldRecords.read_inputs
 
-    def delete_and_read(self: KeyStore, entries: object) -> torch.Tensor:
+    def delete_and_read(self: HeldRecords, entries: object) -> torch.Tensor:
         patched.undo()
         found = read_inputs(self, entries)  # type: ignore[arg-type]
-        other.apply(order(1, 2))
+        other.orders.apply(order(1, 2))
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(KeyStore, "read_inputs", delete_and_read)
+        patched.setattr(HeldRecords, "read_inputs", delete_and_read)
         bank = read_permanent_bank(store, 3)
 
     assert len(bank) == 9
@@ -276,7 +278,7 @@ def test_permanent_held_out_records_of_a_bank_that_has_changed_are_refused(
 ) -> None:
     mixed(store, fill, revocable=True)
     bank = read_permanent_bank(store, 3)
-    store.apply(order(1, 2))
+    store.orders.apply(order(1, 2))
 
     with pytest.raises(BankChanged):
         read_permanent_held_out(store, Split.VAL, bank, 3)

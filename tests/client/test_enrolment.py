@@ -7,11 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from fedmunkey.client import enrolment
+from fedmunkey.client import dataset
 from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.client.enrolment import encode, enrol
 from fedmunkey.client.key_store import Enrolled, KeyStore
-from fedmunkey.common.deletion import DeletionOrder
 from fedmunkey.common.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.references import FederationSecret
 
@@ -30,7 +29,7 @@ def store(make_store: Callable[..., KeyStore], encoder: DescriptorEncoder) -> Ke
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(enrolment, "_BATCH", 3)
+    monkeypatch.setattr(dataset, "BATCH", 3)
 
 
 def test_batches_hold_every_record_with_its_own_encoding(make_records: MakeRecords, encoder: DescriptorEncoder) -> None:
@@ -56,41 +55,9 @@ def test_enrolled_records_are_in_the_store(
 
     enrolled = enrol(store, encode(encoder, records), secret, progress=finished.append)
 
-    entries, labels = store.read_entries(Split.TRAIN)
+    entries, labels = store.records.read_entries(Split.TRAIN)
     assert enrolled == Enrolled(added=7)
     assert finished == [3, 3, 1]
     assert labels.tolist() == records.labels.tolist()
-    assert torch.equal(store.read_inputs(entries), torch.from_numpy(records.images))
-    assert torch.allclose(store.read_keys(entries), encoder.encode(torch.from_numpy(records.images)).keys)
-
-
-def test_counts_are_those_of_all_batches(
-    store: KeyStore,
-    make_records: MakeRecords,
-    encoder: DescriptorEncoder,
-    secret: FederationSecret,
-    order: Callable[..., DeletionOrder],
-) -> None:
-    enrol(store, encode(encoder, make_records(range(4))), secret)
-    store.apply(order(1, 0, 3))
-    records = make_records(range(7))
-    consented = frozenset({str(records.record_ids[3])})
-
-    enrolled = enrol(store, encode(encoder, records), secret, new_consent=consented)
-
-    assert enrolled == Enrolled(added=4, known=2, refused=1)
-
-
-def test_enrolment_that_stops_can_be_repeated(
-    store: KeyStore, make_records: MakeRecords, encoder: DescriptorEncoder, secret: FederationSecret
-) -> None:
-    class StoppedError(Exception): ...
-
-    def stop(_done: int) -> None:
-        raise StoppedError
-
-    records = make_records(range(7))
-    with pytest.raises(StoppedError):
-        enrol(store, encode(encoder, records), secret, progress=stop)
-
-    assert enrol(store, encode(encoder, records), secret) == Enrolled(added=4, known=3)
+    assert torch.equal(store.records.read_inputs(entries), torch.from_numpy(records.images))
+    assert torch.allclose(store.records.read_keys(entries), encoder.encode(torch.from_numpy(records.images)).keys)

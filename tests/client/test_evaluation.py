@@ -15,6 +15,7 @@ from fedmunkey.client.evaluation import evaluate, neighbour_votes, predict, pred
 from fedmunkey.client.key_store import Tokens
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.neighbours import NONE, NeighbourLists
+from fedmunkey.common.recipe import Reading, Recipe
 from fedmunkey.common.settings import ImagePath, Settings
 
 CLASSES = 4
@@ -24,6 +25,11 @@ CLASSES = 4
 def model(opinionated: Callable[[Munkey], Munkey]) -> Munkey:
     torch.manual_seed(0)
     return opinionated(Munkey(ModelShape(ImagePath.PATCHES, (1, 8, 8), 2, CLASSES, 16, 1, 2, 8))).eval()
+
+
+@pytest.fixture
+def reading(small_settings: Settings) -> Reading:
+    return Recipe.of(small_settings).reading
 
 
 def bank_of(labels: list[int], size: int = 8) -> Bank:
@@ -56,10 +62,10 @@ def held_out_of(rows: list[list[int]], labels: list[int]) -> HeldOut:
     return HeldOut(inputs, torch.tensor(labels, dtype=torch.int64), lists_of(rows))
 
 
-def test_neighbours_vote_with_their_labels(small_settings: Settings) -> None:
+def test_neighbours_vote_with_their_labels(reading: Reading) -> None:
     bank = bank_of([0, 1, 1, 2, 3])
 
-    votes = neighbour_votes(bank, lists_of([[0, 1, 2, 3], [3, 0, 1], [4], []]), small_settings)
+    votes = neighbour_votes(bank, lists_of([[0, 1, 2, 3], [3, 0, 1], [4], []]), reading.neighbours, CLASSES)
 
     # The first two neighbours of the second row disagree with the third: the nearest breaks the tie.
     assert votes.argmax(1)[:3].tolist() == [1, 2, 3]
@@ -67,10 +73,10 @@ def test_neighbours_vote_with_their_labels(small_settings: Settings) -> None:
     assert votes[3].tolist() == [0.0] * CLASSES
 
 
-def test_only_the_first_k_neighbours_vote(small_settings: Settings) -> None:
+def test_only_the_first_k_neighbours_vote(reading: Reading) -> None:
     bank = bank_of([0, 1, 1, 2, 2, 2])
 
-    votes = neighbour_votes(bank, lists_of([[1, 2, 0, 3, 4, 5]]), small_settings)
+    votes = neighbour_votes(bank, lists_of([[1, 2, 0, 3, 4, 5]]), reading.neighbours, CLASSES)
 
     assert votes[0, 2] == 0
     assert votes.argmax(1).tolist() == [1]
@@ -78,9 +84,9 @@ def test_only_the_first_k_neighbours_vote(small_settings: Settings) -> None:
 
 def test_nearest_entry_of_the_classes_that_are_tied_breaks_the_tie(small_settings: Settings) -> None:
     bank = bank_of([0, 1, 1, 2, 2])
-    settings = small_settings.replace(neighbours=5)
+    neighbours = Recipe.of(small_settings.replace(neighbours=5)).neighbours
 
-    votes = neighbour_votes(bank, lists_of([[0, 3, 1, 2, 4], [0, 1, 3, 4, 2], [3, 1, 2, 4, 0]]), settings)
+    votes = neighbour_votes(bank, lists_of([[0, 3, 1, 2, 4], [0, 1, 3, 4, 2], [3, 1, 2, 4, 0]]), neighbours, CLASSES)
 
     # The nearest entry of the first two rows is of a class with fewer votes than the two that are tied.
     assert votes.argmax(1).tolist() == [2, 1, 2]
@@ -103,28 +109,24 @@ def test_first_weights_answer_as_the_nearest_neighbours_vote(
     torch.manual_seed(0)
     model = Munkey(ModelShape(ImagePath.PATCHES, (1, 8, 8), 4, classes, 16, depth, 2, size)).eval()
 
-    votes = neighbour_votes(bank, lists, settings)
+    votes = neighbour_votes(bank, lists, Recipe.of(settings).neighbours, classes)
 
     tied = votes.topk(2).values.diff().abs() < 0.01
     assert tied.any() == (neighbours > 1)
     for image_vote in (False, True):
-        answers = predict(model, bank, inputs, lists, settings.replace(image_vote=image_vote))
+        answers = predict(model, bank, inputs, lists, Recipe.of(settings.replace(image_vote=image_vote)).reading)
         assert torch.equal(answers.argmax(1), votes.argmax(1))
 
 
-def test_empty_bank_has_no_votes(small_settings: Settings) -> None:
-    assert not neighbour_votes(bank_of([]), lists_of([[], []]), small_settings).any()
-
-
-def test_results_are_those_of_the_predictions(model: Munkey, small_settings: Settings) -> None:
+def test_results_are_those_of_the_predictions(model: Munkey, reading: Reading) -> None:
     bank = bank_of([0, 1, 2, 3, 0])
     held_out = held_out_of([[0, 1, 2], [4, 0, 1], [3, 2, 1], [2, 3, 4]], [0, 0, 3, 1])
 
-    results = evaluate(model, bank, held_out, small_settings)
+    results = evaluate(model, bank, held_out, reading)
 
-    full = predict(model, bank, held_out.inputs, held_out.lists, small_settings)
+    full = predict(model, bank, held_out.inputs, held_out.lists, reading)
     image = predict_image_only(model, held_out.inputs)
-    memory = predict(model, bank, held_out.inputs, held_out.lists, small_settings, image=False)
+    memory = predict(model, bank, held_out.inputs, held_out.lists, reading, image=False)
     right = [(p.argmax(1) == held_out.labels).float().mean().item() for p in (full, image, memory)]
     assert [results.accuracy, results.image_accuracy, results.memory_accuracy] == right
     assert results.loss == pytest.approx(-full[range(4), held_out.labels].log().mean().item())
@@ -133,55 +135,54 @@ def test_results_are_those_of_the_predictions(model: Munkey, small_settings: Set
     assert torch.allclose(full.sum(1), torch.ones(4))
 
 
-def test_memory_alone_does_not_see_the_image(model: Munkey, small_settings: Settings) -> None:
+def test_memory_alone_does_not_see_the_image(model: Munkey, reading: Reading) -> None:
     bank = bank_of([0, 1, 2, 3])
     rows = [[0, 1, 2], [3, 1, 0]]
     held_out, other = held_out_of(rows, [0, 3]), held_out_of(rows, [0, 3])
     other.inputs[:] = 255 - other.inputs
 
     def predictions(records: HeldOut, *, image: bool) -> torch.Tensor:
-        return predict(model, bank, records.inputs, records.lists, small_settings, image=image)
+        return predict(model, bank, records.inputs, records.lists, reading, image=image)
 
     assert torch.equal(predictions(held_out, image=False), predictions(other, image=False))
     assert not torch.equal(predictions(held_out, image=True), predictions(other, image=True))
     assert not torch.allclose(predictions(held_out, image=True), predictions(held_out, image=False))
 
 
-def test_image_alone_does_not_see_the_memory(model: Munkey, small_settings: Settings) -> None:
+def test_image_alone_does_not_see_the_memory(model: Munkey, reading: Reading) -> None:
     held_out = held_out_of([[0], [0]], [0, 1])
 
-    with_bank = evaluate(model, bank_of([0, 1]), held_out, small_settings).image_accuracy
-    without = evaluate(model, bank_of([]), held_out_of([[], []], [0, 1]), small_settings).image_accuracy
+    with_bank = evaluate(model, bank_of([0, 1]), held_out, reading).image_accuracy
+    without = evaluate(model, bank_of([]), held_out_of([[], []], [0, 1]), reading).image_accuracy
 
     assert with_bank == without
 
 
-def test_empty_bank_predicts_from_the_image(model: Munkey, small_settings: Settings) -> None:
+def test_empty_bank_predicts_from_the_image(model: Munkey, reading: Reading) -> None:
     held_out = held_out_of([[], [], []], [0, 1, 2])
 
-    full = predict(model, bank_of([]), held_out.inputs, held_out.lists, small_settings)
+    full = predict(model, bank_of([]), held_out.inputs, held_out.lists, reading)
 
     assert torch.allclose(full, predict_image_only(model, held_out.inputs), atol=1e-6)
-    assert evaluate(model, bank_of([]), held_out, small_settings).examples == 3
+    assert evaluate(model, bank_of([]), held_out, reading).examples == 3
+    assert not neighbour_votes(bank_of([]), held_out.lists, reading.neighbours, CLASSES).any()
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 2], []])
-def test_nothing_held_out_gives_no_number(model: Munkey, small_settings: Settings, labels: list[int]) -> None:
-    results = dataclasses.asdict(evaluate(model, bank_of(labels), held_out_of([], []), small_settings))
+def test_nothing_held_out_gives_no_number(model: Munkey, reading: Reading, labels: list[int]) -> None:
+    results = dataclasses.asdict(evaluate(model, bank_of(labels), held_out_of([], []), reading))
 
     assert results.pop("examples") == 0
     assert [name for name, value in results.items() if not math.isnan(value)] == []
 
 
-def test_batches_do_not_change_predictions(
-    model: Munkey, small_settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batches_do_not_change_predictions(model: Munkey, reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
     bank = bank_of([0, 1, 2, 3])
     held_out = held_out_of([[n % 4, (n + 1) % 4] for n in range(7)], [0] * 7)
 
     def predictions() -> list[torch.Tensor]:
-        whole = predict(model, bank, held_out.inputs, held_out.lists, small_settings)
-        memory = predict(model, bank, held_out.inputs, held_out.lists, small_settings, image=False)
+        whole = predict(model, bank, held_out.inputs, held_out.lists, reading)
+        memory = predict(model, bank, held_out.inputs, held_out.lists, reading, image=False)
         return [whole, memory, predict_image_only(model, held_out.inputs)]
 
     at_once = predictions()
@@ -191,13 +192,13 @@ def test_batches_do_not_change_predictions(
         assert torch.allclose(whole, parts, atol=1e-6)
 
 
-def test_absent_places_of_lists_are_not_read(model: Munkey, small_settings: Settings) -> None:
+def test_absent_places_of_lists_are_not_read(model: Munkey, reading: Reading) -> None:
     bank = bank_of([0, 1])
     held_out = held_out_of([[1]], [0])
     assert held_out.lists.indices[0, 1] == NONE
 
-    before = predict(model, bank, held_out.inputs, held_out.lists, small_settings)
+    before = predict(model, bank, held_out.inputs, held_out.lists, reading)
     bank.tokens.offsets[0] += 5
-    after = predict(model, bank, held_out.inputs, held_out.lists, small_settings)
+    after = predict(model, bank, held_out.inputs, held_out.lists, reading)
 
     assert torch.equal(before, after)

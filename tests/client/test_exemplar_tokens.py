@@ -25,15 +25,6 @@ RECORDS = 37
 MakeModel = Callable[[ModelShape], Munkey]
 
 
-@pytest.fixture
-def make_model(opinionated: Callable[[Munkey], Munkey]) -> MakeModel:
-    def make(shape: ModelShape) -> Munkey:
-        torch.manual_seed(0)
-        return opinionated(Munkey(shape)).eval()
-
-    return make
-
-
 def inputs(shape: ModelShape) -> Tensor:
     draws = torch.Generator().manual_seed(1)
     if shape.image_path is ImagePath.PATCHES:
@@ -103,12 +94,10 @@ def test_it_takes_one_thread_and_leaves_torch_as_many_as_it_had(make_model: Make
     torch.set_num_threads(3)
     seen: list[tuple[int, int]] = []
 
-    own_tokens(
-        make_model(FROZEN),
-        inputs(FROZEN),
-        together=together,
-        progress=lambda done: seen.append((done, torch.get_num_threads())),
-    )
+    def note(done: int) -> None:
+        seen.append((done, torch.get_num_threads()))
+
+    own_tokens(make_model(FROZEN), inputs(FROZEN), together=together, progress=note)
 
     assert sum(done for done, _ in seen) == RECORDS
     assert {threads for _, threads in seen} == {1}

@@ -27,6 +27,7 @@ from fedmunkey.common.errors import BankChanged
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.neighbours import NONE, NeighbourLists, nearest
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import ImagePath, Settings
 
@@ -60,7 +61,7 @@ class Site:
         numbers = [next(self._numbers) for _ in keys]
         assert numbers[0] == first
         names = np.array([f"record-{n}" for n in numbers])
-        self.store.enrol(
+        self.store.records.enrol(
             Dataset(
                 # An image like that of a deleted record would be refused.
                 np.array(numbers, dtype=np.uint8).reshape(-1, 1, 1, 1),
@@ -82,9 +83,9 @@ class Site:
         if not numbers:
             return
         references = frozenset(SECRET.reference(f"record-{n}") for n in numbers)
-        number = self.store.last_order + 1
+        number = self.store.orders.last + 1
         request = DeletionRequest(f"request-{number}", SITE, Records(references, SITE))
-        self.store.apply(DeletionOrder(number, SITE, request))
+        self.store.orders.apply(DeletionOrder(number, SITE, request))
         for gone in numbers:
             del self.splits[gone]
 
@@ -94,9 +95,9 @@ class Site:
         return sorted(bank, key=lambda other: (-np.dot(self.keys[entry], self.keys[other]), other))
 
     def check(self) -> None:
-        bank, _ = self.store.read_entries(Split.TRAIN)
+        bank, _ = self.store.records.read_entries(Split.TRAIN)
         for split in (Split.TRAIN, Split.TEST):
-            entries, _ = self.store.read_entries(split)
+            entries, _ = self.store.records.read_entries(split)
             lists = read_lists(self.store, entries, bank, K)
             for row, entry in enumerate(entries.tolist()):
                 found = [int(bank[place]) for place in lists.indices[row].tolist() if place != NONE]
@@ -141,7 +142,7 @@ def test_lists_are_true_after_any_sequence_of_arrivals_and_deletions(steps: list
                 list_arrivals(site.store)
                 site.check()
         list_arrivals(site.store)
-        assert len(site.store.read_unlisted()) == 0
+        assert len(site.store.records.read_unlisted()) == 0
         site.check()
         site.store.close()
 
@@ -249,12 +250,12 @@ def test_interrupted_listing_goes_on_where_it_stopped(site: Site, monkeypatch: p
 
     with pytest.raises(StoppedError):
         list_arrivals(site.store, interrupt_after(writes - 1))
-    unlisted = len(site.store.read_unlisted())
+    unlisted = len(site.store.records.read_unlisted())
     list_arrivals(site.store)
 
     # Three blocks are patched before the first arrival's own list is written.
     assert unlisted == 8 - 2 * max(writes - 3, 0)
-    assert len(site.store.read_unlisted()) == 0
+    assert len(site.store.records.read_unlisted()) == 0
     site.check()
 
 
@@ -303,7 +304,7 @@ def test_empty_store_has_no_lists(site: Site) -> None:
 def test_lists_are_longer_than_k_by_the_slack() -> None:
     chosen = Settings(neighbours=5)
     encoder = DescriptorEncoder(1)
-    shape = ModelShape.from_settings(chosen, feature_shape=encoder.feature_shape, pretrained=False)
+    shape = ModelShape.of(Recipe.of(chosen), encoder.feature_shape)
 
     assert SLACK > 0
     assert describe_store(SITE, chosen, encoder, shape).list_length == 5 + SLACK

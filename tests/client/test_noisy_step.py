@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,11 +14,12 @@ from scipy import stats
 from torch import Tensor
 
 from fedmunkey.client import noisy_step
-from fedmunkey.client.noisy_step import FEW_STEPS, noisy_gradients, spending_of_round
+from fedmunkey.client.noisy_step import noisy_gradients, noisy_steps_of_round
 from fedmunkey.client.secret_noise import SecretNoise
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.noisy_steps import NoisySteps
 from fedmunkey.common.privacy import epsilon_of
+from fedmunkey.common.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.settings import ImagePath, Settings
 
 PATCHES = ModelShape(ImagePath.PATCHES, (1, 8, 8), 4, num_classes=4, width=16, depth=2, heads=2, exemplar_size=8)
@@ -32,16 +34,8 @@ SILENT = NoisySteps(1, 1.0, 0.0)
 KEY = bytes(range(32))
 UNLIKELY = 1e-3
 
+Gradients = dict[str, Tensor]
 MakeModel = Callable[[ModelShape], Munkey]
-
-
-@pytest.fixture
-def make_model(opinionated: Callable[[Munkey], Munkey]) -> MakeModel:
-    def make(shape: ModelShape) -> Munkey:
-        torch.manual_seed(0)
-        return opinionated(Munkey(shape)).eval()
-
-    return make
 
 
 def records(shape: ModelShape, count: int) -> tuple[Tensor, Tensor]:
@@ -52,15 +46,11 @@ def records(shape: ModelShape, count: int) -> tuple[Tensor, Tensor]:
     return torch.randn(count, *shape.input_shape, generator=draws), labels
 
 
-def weights_of(model: Munkey, prefix: str) -> dict[str, Tensor]:
-    return {name: weight.detach() for name, weight in model.named_parameters() if name.startswith(prefix)}
-
-
 def settings_with(**changes: object) -> Settings:
     return Settings().replace(guarantee="certified", num_classes=4, **changes)
 
 
-def sums(
+def step(
     model: Munkey,
     inputs: Tensor,
     labels: Tensor,
@@ -69,25 +59,23 @@ def sums(
     clip: float = 1e6,
     spending: NoisySteps = SILENT,
     secret: SecretNoise | None = None,
-) -> dict[str, Tensor]:
+) -> tuple[Gradients, float]:
+    weights = {name: weight.detach() for name, weight in model.named_parameters() if name.startswith(prefix)}
+    draws, settings = secret or SecretNoise(KEY, "test"), settings_with(clipping_norm=clip)
+    return noisy_gradients(model, weights, inputs, labels, spending=spending, settings=settings, draws=draws)
+
+
+def sums(model: Munkey, inputs: Tensor, labels: Tensor, *, spending: NoisySteps = SILENT, **how: Any) -> Gradients:
     """Return the noisy sum of clipped gradients, which a step divides by the expected size of its sample."""
-    means, _ = noisy_gradients(
-        model,
-        weights_of(model, prefix),
-        inputs,
-        labels,
-        spending=spending,
-        settings=settings_with(clipping_norm=clip),
-        draws=secret or SecretNoise(KEY, "test"),
-    )
+    means, _ = step(model, inputs, labels, spending=spending, **how)
     return {name: mean * spending.sampling_rate * len(labels) for name, mean in means.items()}
 
 
-def flat(parts: dict[str, Tensor]) -> Tensor:
+def flat(parts: Gradients) -> Tensor:
     return torch.cat([part.flatten() for part in parts.values()])
 
 
-def own_gradients(model: Munkey, inputs: Tensor, labels: Tensor, prefix: str) -> list[dict[str, Tensor]]:
+def own_gradients(model: Munkey, inputs: Tensor, labels: Tensor, prefix: str) -> list[Gradients]:
     """Return each record's gradient as autograd finds it, one record at a time."""
     found = []
     for row in range(len(labels)):
@@ -195,20 +183,12 @@ def test_mean_is_over_the_expected_size_of_the_sample_and_not_over_its_size(make
     spending = NoisySteps(1, 0.3, 0.0)
 
     (own,) = own_gradients(model, inputs[:1], labels[:1], LINEAR)
-    means = [
-        noisy_gradients(
-            model,
-            weights_of(model, LINEAR),
-            inputs,
-            labels,
-            spending=spending,
-            settings=settings_with(clipping_norm=1e6),
-            draws=SecretNoise(KEY, number),
-        )[0]["linear.weight"]
+    steps = [
+        step(model, inputs, labels, prefix=LINEAR, spending=spending, secret=SecretNoise(KEY, number))
         for number in range(20)
     ]
 
-    taken = [float((mean * 3 / own["linear.weight"]).median()) for mean in means]
+    taken = [float((means["linear.weight"] * 3 / own["linear.weight"]).median()) for means, _ in steps]
     assert taken == pytest.approx([round(count) for count in taken], abs=1e-3)
     assert len({round(count) for count in taken}) > 3
 
@@ -260,17 +240,8 @@ def test_every_record_takes_part_at_a_rate_of_one() -> None:
 
 def test_empty_sample_is_noise_only(make_model: MakeModel) -> None:
     model, (inputs, labels) = make_model(FROZEN), records(FROZEN, 2)
-    spending = NoisySteps(1, 1e-9, 1.0)
 
-    means, loss = noisy_gradients(
-        model,
-        weights_of(model, LINEAR),
-        inputs,
-        labels,
-        spending=spending,
-        settings=settings_with(),
-        draws=SecretNoise(KEY),
-    )
+    means, loss = step(model, inputs, labels, prefix=LINEAR, spending=NoisySteps(1, 1e-9, 1.0))
 
     assert all(mean.isfinite().all() and mean.any() for mean in means.values())
     assert loss == 0
@@ -308,16 +279,6 @@ def test_every_weight_has_noise_of_its_own(make_model: MakeModel) -> None:
     assert len(set(numbers.round(decimals=3).tolist())) > 0.95 * len(numbers)
 
 
-def test_steps_with_one_secret_have_different_noise_and_samples(make_model: MakeModel) -> None:
-    model, (inputs, labels), secret = make_model(FROZEN), records(FROZEN, 5), SecretNoise(KEY)
-    spending = NoisySteps(2, 1.0, 10.0)
-
-    first, second = (flat(sums(model, inputs, labels, spending=spending, secret=secret)) for _ in range(2))
-
-    # Were the noise the same, the difference would be zero.
-    assert (first - second).std() == pytest.approx(10 * 1e6 * math.sqrt(2), rel=0.1)
-
-
 # What a round spends.
 
 
@@ -326,12 +287,11 @@ def test_steps_with_one_secret_have_different_noise_and_samples(make_model: Make
 def test_all_rounds_together_spend_the_budget_and_no_more(rate: float, local_steps: int) -> None:
     settings = settings_with(epsilon=2.0, delta=1e-4, num_rounds=7, local_steps=local_steps, sampling_rate=rate)
 
-    spending = spending_of_round(settings)
+    spending = noisy_steps_of_round(Recipe.of(settings))
 
-    assert spending.steps == (local_steps or FEW_STEPS)
-    assert spending.sampling_rate == rate
+    assert (spending.steps, spending.sampling_rate) == (local_steps or FEW_STEPS, rate)
     assert 1.99 < epsilon_of([spending] * 7, 1e-4) <= 2.0
 
 
 def test_infinite_budget_needs_no_noise() -> None:
-    assert spending_of_round(settings_with(epsilon=math.inf)).noise_multiplier == 0
+    assert noisy_steps_of_round(Recipe.of(settings_with(epsilon=math.inf))).noise_multiplier == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +14,19 @@ from fedmunkey.client.app import app
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.enrolment import encode, enrol
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.noisy_step import spending_of_round
+from fedmunkey.client.noisy_step import noisy_steps_of_round
 from fedmunkey.client.orders import catch_up
 from fedmunkey.common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fedmunkey.common.federation import ARRAYS, CONFIG, METRICS, ROUND
 from fedmunkey.common.model import Munkey
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.server.deletion_service import LedgerService
 from tests.client.one_site import (
     ENCODER,
     SECRET,
     TRAIN,
     Federation,
-    deletion_service,
+    Make,
     digits,
     reason_of,
     same,
@@ -35,12 +35,6 @@ from tests.client.one_site import (
 
 GONE = 3
 """The digit that is deleted."""
-
-
-@pytest.fixture
-def make_federation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Federation]]:
-    with deletion_service(tmp_path, monkeypatch) as make:
-        yield make
 
 
 def new_context(federation: Federation) -> Context:
@@ -53,8 +47,8 @@ def ask(federation: Federation, context: Context, what: str, number: int = 1) ->
 
 
 def entry_of(store: KeyStore, record: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    entries, _ = store.read_entries(Split.TRAIN)
-    (place,) = (n for n, ids in enumerate(store.read_identities(entries)) if ids[0] == f"digit-{record}")
+    entries, _ = store.records.read_entries(Split.TRAIN)
+    (place,) = (n for n, ids in enumerate(store.records.read_ids(entries)) if ids[0] == f"digit-{record}")
     return entries[place : place + 1]
 
 
@@ -67,7 +61,7 @@ def delete(federation: Federation, service: LedgerService) -> None:
 # A node's context, which a SuperNode keeps from message to message.
 
 
-def test_node_keeps_nothing_of_a_site_in_its_context(make_federation: Callable[..., Federation]) -> None:
+def test_node_keeps_nothing_of_a_site_in_its_context(make_federation: Make) -> None:
     federation = make_federation()
     context = new_context(federation)
     before = context_to_proto(context).SerializeToString(deterministic=True)
@@ -80,7 +74,7 @@ def test_node_keeps_nothing_of_a_site_in_its_context(make_federation: Callable[.
 
 
 def test_node_that_reconnects_with_old_state_neither_learns_from_nor_sends_what_was_deleted(
-    make_federation: Callable[..., Federation],
+    make_federation: Make,
 ) -> None:
     federation, other = make_federation(), make_federation("other")
     context = new_context(federation)
@@ -88,8 +82,8 @@ def test_node_that_reconnects_with_old_state_neither_learns_from_nor_sends_what_
     assert ask(other, new_context(other), MessageType.TRAIN).has_content()
     with federation.folder.open() as store:
         entry = entry_of(store, GONE)
-        tokens, image = store.read_tokens(entry), store.read_inputs(entry)
-        private = [store.read_keys(entry).numpy().tobytes(), image.numpy().tobytes(), *tokens.pack()]
+        tokens, image = store.records.read_tokens(entry), store.records.read_inputs(entry)
+        private = [store.records.read_keys(entry).numpy().tobytes(), image.numpy().tobytes(), *tokens.pack()]
     # The worst that a node could have kept: all of the record, under the names that messages use.
     context.state[ARRAYS] = ArrayRecord({"token": tokens.offsets, "image": image})
     kept = context_from_proto(context_to_proto(context))
@@ -105,7 +99,7 @@ def test_node_that_reconnects_with_old_state_neither_learns_from_nor_sends_what_
     sent = message_to_proto(reply).SerializeToString()
     assert all(content not in sent for content in private)
     with federation.folder.open() as store:
-        assert not store.holds(SECRET.reference(f"digit-{GONE}"))
+        assert not store.records.holds(SECRET.reference(f"digit-{GONE}"))
 
 
 # Checkpoints.
@@ -113,7 +107,7 @@ def test_node_that_reconnects_with_old_state_neither_learns_from_nor_sends_what_
 
 @pytest.mark.parametrize("guarantee", ["empirical", "exact"])
 def test_run_from_a_checkpoint_older_than_a_deletion_does_not_bring_the_record_back(
-    make_federation: Callable[..., Federation], tmp_path: Path, guarantee: str
+    make_federation: Make, tmp_path: Path, guarantee: str
 ) -> None:
     federation = make_federation(guarantee=guarantee)
     old = Checkpoint(weights_of(federation.ask(MessageType.TRAIN)), federation.model.shape, "descriptor", {})
@@ -127,13 +121,13 @@ def test_run_from_a_checkpoint_older_than_a_deletion_does_not_bring_the_record_b
 
     assert trained.content.metric_records[METRICS]["num-examples"] == (TRAIN - 1 if guarantee == "empirical" else 0)
     with federation.folder.open() as store:
-        assert store.count(Split.TRAIN) == TRAIN - 1
-        checked = store.check_erasure(1, [federation.folder.path, tmp_path])
+        assert store.records.count(Split.TRAIN) == TRAIN - 1
+        checked = store.orders.check_erasure(1, [federation.folder.path, tmp_path])
     assert checked.erased, checked
     assert checked.remembered > 0
 
 
-def test_run_from_an_older_checkpoint_goes_on_with_the_account(make_federation: Callable[..., Federation]) -> None:
+def test_run_from_an_older_checkpoint_goes_on_with_the_account(make_federation: Make) -> None:
     federation = make_federation(guarantee="certified", num_rounds=2, local_steps=2)
     first = federation.model
     federation.ask(MessageType.TRAIN, model=first)
@@ -144,11 +138,11 @@ def test_run_from_an_older_checkpoint_goes_on_with_the_account(make_federation: 
 
     assert again.has_content()
     with federation.folder.open() as store:
-        assert store.spent() == [spending_of_round(federation.settings)] * 2
+        assert store.privacy.spent() == [noisy_steps_of_round(Recipe.of(federation.settings))] * 2
     assert reason_of(refused).startswith("the privacy budget is spent")
 
 
-def test_weights_that_a_site_keeps_are_the_shared_ones_alone(make_federation: Callable[..., Federation]) -> None:
+def test_weights_that_a_site_keeps_are_the_shared_ones_alone(make_federation: Make) -> None:
     federation = make_federation()
     federation.ask(MessageType.TRAIN)
     federation.ask(MessageType.EVALUATE)
@@ -157,7 +151,7 @@ def test_weights_that_a_site_keeps_are_the_shared_ones_alone(make_federation: Ca
 
     assert kept.weights.keys() == Munkey(federation.model.shape).state_dict().keys()
     with federation.folder.open() as store:
-        tokens = store.read_tokens(store.read_entries(Split.TRAIN)[0])
+        tokens = store.records.read_tokens(store.records.read_entries(Split.TRAIN)[0])
     contents = [path.read_bytes() for path in federation.folder.path.glob("shared.*")]
     assert len(contents) == 2
     for rows in (tokens.offsets, tokens.first_moments, tokens.second_moments):
@@ -165,19 +159,19 @@ def test_weights_that_a_site_keeps_are_the_shared_ones_alone(make_federation: Ca
 
 
 def test_record_with_new_consent_begins_without_its_old_token_and_optimiser_state(
-    make_federation: Callable[..., Federation],
+    make_federation: Make,
 ) -> None:
     federation = make_federation()
     federation.ask(MessageType.TRAIN)
     with federation.folder.open() as store:
-        before = store.read_tokens(entry_of(store, GONE))
+        before = store.records.read_tokens(entry_of(store, GONE))
     assert before.steps.item() > 0
     assert before.second_moments.any()
     delete(federation, federation.service)
 
     with federation.folder.open() as store:
         enrol(store, encode(ENCODER, digits()), SECRET, new_consent=frozenset([f"digit-{GONE}"]))
-        after = store.read_tokens(entry_of(store, GONE))
+        after = store.records.read_tokens(entry_of(store, GONE))
 
     for rows in (after.offsets, after.first_moments, after.second_moments, after.steps):
         assert not torch.any(rows)

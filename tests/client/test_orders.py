@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fedmunkey.client.dataset import Dataset, Split
-from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.key_store import AppliedOrders, KeyStore
 from fedmunkey.client.orders import DeletionAgent, catch_up, catch_up_patiently
 from fedmunkey.common import waiting
 from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, RequestStatus, SiteState
@@ -78,7 +78,7 @@ class FakeService(DeletionService):
     def get(self, request_id: str) -> RequestStatus:
         raise NotImplementedError
 
-    def page(self, page: str = "", size: int = 100) -> StatusPage:
+    def page(self, page: str = "", size: int = 100, *, late: bool = False) -> StatusPage:
         raise NotImplementedError
 
     def open_round(self, number: int) -> int:
@@ -107,8 +107,8 @@ def test_outstanding_orders_are_applied_and_acknowledged(held: KeyStore, order: 
 
     assert [answer.state for answer in applied] == [SiteState.ERASED, SiteState.NOTHING_HELD, SiteState.ERASED]
     assert list(service.answers.values()) == applied
-    assert held.count(Split.TRAIN) == 3
-    assert held.read_unacknowledged() == []
+    assert held.records.count(Split.TRAIN) == 3
+    assert held.orders.read_unacknowledged() == []
 
 
 def test_only_what_follows_the_last_order_is_asked_for(held: KeyStore, order: Order) -> None:
@@ -131,7 +131,7 @@ def test_answers_that_were_not_given_are_given_before_the_next_order(held: KeySt
 
     with pytest.raises(ServiceUnavailable):
         catch_up(held, service)
-    assert held.last_order == 2
+    assert held.orders.last == 2
     assert service.answers == {}
 
     service.send(order(3, 2))
@@ -144,20 +144,20 @@ def test_backlog_is_one_transaction_and_answered_in_one_call(
     held: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     applied: list[int] = []
-    apply_all = KeyStore.apply_all
+    apply_all = AppliedOrders.apply_all
 
-    def count(self: KeyStore, orders: Sequence[DeletionOrder], *rest: Any) -> list[Acknowledgement]:
+    def count(self: AppliedOrders, orders: Sequence[DeletionOrder], *rest: Any) -> list[Acknowledgement]:
         applied.append(len(orders))
         return apply_all(self, orders, *rest)
 
-    monkeypatch.setattr(KeyStore, "apply_all", count)
+    monkeypatch.setattr(AppliedOrders, "apply_all", count)
     service = FakeService(*(order(number, number - 1) for number in range(1, 6)))
 
     assert [answer.number for answer in catch_up(held, service)] == [1, 2, 3, 4, 5]
 
     assert applied == [5]
     assert service.calls == [[1, 2, 3, 4, 5]]
-    assert held.read_unacknowledged() == []
+    assert held.orders.read_unacknowledged() == []
 
 
 def test_order_at_fault_keeps_those_before_it_neither_from_being_carried_out_nor_answered(
@@ -173,7 +173,7 @@ def test_order_at_fault_keeps_those_before_it_neither_from_being_carried_out_nor
     with pytest.raises(sqlite3.IntegrityError, match="a fault of order 3"):
         catch_up(held, service)
 
-    assert held.last_order == 2
+    assert held.orders.last == 2
     assert sorted(service.answers) == [1, 2]
 
     other.execute("DROP TRIGGER fault")
@@ -191,14 +191,14 @@ def test_answer_that_was_given_before_a_crash_is_given_again_unchanged(
 
     service = FakeService(order(1, 0))
     with monkeypatch.context() as patched:
-        patched.setattr(KeyStore, "mark_acknowledged", crash)
+        patched.setattr(AppliedOrders, "mark_acknowledged", crash)
         with pytest.raises(CrashError):
             catch_up(held, service)
     assert list(service.answers) == [1]
 
     catch_up(held, service)
 
-    assert held.read_unacknowledged() == []
+    assert held.orders.read_unacknowledged() == []
 
 
 def test_unreachable_service_is_waited_for_and_named(
@@ -228,10 +228,10 @@ def test_patience_ends(held: KeyStore, order: Order) -> None:
         catch_up_patiently(held, service, patience=2, wait=waits.append, draw=longest)
 
     assert sum(waits) == 2
-    assert held.last_order == 0
+    assert held.orders.last == 0
 
 
-def test_refused_answer_keeps_no_other_deletion_from_being_carried_out(
+def test_refused_answer_keeps_no_other_deletion_from_being_carried_out_and_is_given_again(
     held: KeyStore, order: Order, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = FakeService(order(1, 0), order(2, 1), order(3, 2))
@@ -239,25 +239,19 @@ def test_refused_answer_keeps_no_other_deletion_from_being_carried_out(
 
     assert [answer.number for answer in catch_up(held, service)] == [1, 2, 3]
 
-    assert held.count(Split.TRAIN) == 3
+    assert held.records.count(Split.TRAIN) == 3
     assert sorted(service.answers) == [1, 3]
-    assert [answer.number for answer in held.read_unacknowledged()] == [2]
+    assert [answer.number for answer in held.orders.read_unacknowledged()] == [2]
     # Once with the others, then by itself.
     assert service.refusals == [2, 2]
     (said,) = [record.getMessage() for record in caplog.records]
     assert said.startswith("order 2 was answered, but the service refuses the answer: an answer cannot be changed")
 
-
-def test_refused_answer_is_given_again_the_next_time(held: KeyStore, order: Order) -> None:
-    service = FakeService(order(1, 0))
-    service.refused = {1}
-    catch_up(held, service)
-
     service.refused = set()
     catch_up(held, service)
 
-    assert sorted(service.answers) == [1]
-    assert held.read_unacknowledged() == []
+    assert sorted(service.answers) == [1, 2, 3]
+    assert held.orders.read_unacknowledged() == []
 
 
 # The agent.
@@ -295,12 +289,12 @@ def test_agent_carries_out_orders_as_they_come(
     service = FakeService(order(1, 0))
     done = run_agent(service)
     assert done.get(timeout=PATIENCE) == 1
-    assert held.count(Split.TRAIN) == 5
+    assert held.records.count(Split.TRAIN) == 5
 
     service.send(order(2, 1))
 
     assert done.get(timeout=PATIENCE) == 2
-    assert held.count(Split.TRAIN) == 4
+    assert held.records.count(Split.TRAIN) == 4
     assert sorted(service.answers) == [1, 2]
 
 
@@ -318,50 +312,41 @@ def test_agent_comes_back_after_the_connection_was_lost(
     while done.get(timeout=PATIENCE) != 3:
         pass
     assert sorted(service.answers) == [1, 2, 3]
-    assert held.count(Split.TRAIN) == 3
+    assert held.records.count(Split.TRAIN) == 3
     assert any("trying again in 0.0 s" in record.getMessage() for record in caplog.records)
 
 
-def test_agent_tries_again_where_the_store_is_busy(
-    order: Order, run_agent: Callable[..., SimpleQueue[int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    apply_all, faults = KeyStore.apply_all, iter([KeyStoreError("another process keeps reading the key store")])
-
-    def busy_once(self: KeyStore, orders: Sequence[DeletionOrder], *rest: Any) -> list[Acknowledgement]:
-        for fault in faults:
-            raise fault
-        return apply_all(self, orders, *rest)
-
-    monkeypatch.setattr(KeyStore, "apply_all", busy_once)
-
-    assert run_agent(FakeService(order(1, 0))).get(timeout=PATIENCE) == 1
-
-
 @pytest.mark.parametrize(
-    "fault", [OSError(errno.ENOSPC, "No space left on device"), sqlite3.OperationalError("locked")]
+    ("method", "fault"),
+    [
+        ("apply_all", KeyStoreError("another process keeps reading the key store")),
+        ("mark_acknowledged", OSError(errno.ENOSPC, "No space left on device")),
+        ("mark_acknowledged", sqlite3.OperationalError("locked")),
+    ],
 )
-def test_agent_tries_again_where_the_disk_is_full_or_the_store_locked(
+def test_agent_tries_again_where_the_store_is_busy_or_locked_or_the_disk_is_full(
     held: KeyStore,
     order: Order,
     run_agent: Callable[..., SimpleQueue[int]],
     monkeypatch: pytest.MonkeyPatch,
+    method: str,
     fault: Exception,
 ) -> None:
-    mark, faults = KeyStore.mark_acknowledged, iter([fault])
+    usual, faults = getattr(AppliedOrders, method), iter([fault])
 
-    def full_once(self: KeyStore, *numbers: int) -> None:
+    def fail_once(*words: Any) -> Any:
         for error in faults:
             raise error
-        mark(self, *numbers)
+        return usual(*words)
 
-    monkeypatch.setattr(KeyStore, "mark_acknowledged", full_once)
+    monkeypatch.setattr(AppliedOrders, method, fail_once)
     service = FakeService(order(1, 0))
     done = run_agent(service)
     service.send(order(2, 1))
 
     while done.get(timeout=PATIENCE) != 2:
         pass
-    assert held.read_unacknowledged() == []
+    assert held.orders.read_unacknowledged() == []
 
 
 def test_agent_goes_on_when_the_service_refuses_an_answer(
@@ -377,7 +362,7 @@ def test_agent_goes_on_when_the_service_refuses_an_answer(
     assert done.get(timeout=PATIENCE) == 2
     assert sorted(service.answers) == [2]
     assert service.refusals == [1]
-    assert [answer.number for answer in held.read_unacknowledged()] == [1]
+    assert [answer.number for answer in held.orders.read_unacknowledged()] == [1]
 
 
 def test_two_agents_on_one_store_apply_each_order_once(
@@ -390,7 +375,7 @@ def test_two_agents_on_one_store_apply_each_order_once(
             pass
 
     # A generation for each deletion: an order that was applied twice would have taken one more.
-    assert (held.generation, held.last_order, held.count(Split.TRAIN)) == (5, 5, 1)
+    assert (held.generation, held.orders.last, held.records.count(Split.TRAIN)) == (5, 5, 1)
     assert sorted(service.answers) == [1, 2, 3, 4, 5]
     assert all(answer.records == 1 for answer in service.answers.values())
 

@@ -23,6 +23,7 @@ from fedmunkey.client.training import train
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.neighbours import NeighbourLists
 from fedmunkey.common.privacy import noise_for
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import ImagePath, Settings
 
 SHAPE = ModelShape(ImagePath.FROZEN, (1, 8), 0, num_classes=2, width=8, depth=0, heads=1, exemplar_size=2)
@@ -78,7 +79,7 @@ def sum_of_gradients(rows: list[int], settings: Settings, run: int) -> Tensor:
     # What it begins with is zero where it is trained.
     model = Munkey(SHAPE)
     secret = SecretNoise(KEY, "audit", settings.sampling_rate, len(rows), run)  # type: ignore[arg-type]
-    train(model, bank_of(rows), settings, round_number=1, generator=torch.Generator(), secret=secret)
+    train(model, bank_of(rows), Recipe.of(settings), round_number=1, generator=torch.Generator(), secret=secret)
     moved = torch.cat([model.linear.weight.flatten(), model.linear.bias]).detach()
     return -moved * settings.sampling_rate * len(rows) / settings.clipped_learning_rate
 

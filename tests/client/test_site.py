@@ -15,6 +15,7 @@ from fedmunkey.common.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.errors import InvalidInput, InvalidSetting, KeyStoreError
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import ImagePath, ImageShape, Settings
 
@@ -22,7 +23,7 @@ ENCODER = DescriptorEncoder(1)
 
 
 def shape_of(settings: Settings) -> ModelShape:
-    return ModelShape.from_settings(settings, feature_shape=ENCODER.feature_shape, pretrained=False)
+    return ModelShape.of(Recipe.of(settings), ENCODER.feature_shape)
 
 
 def described(**settings: object) -> StoreDescription:

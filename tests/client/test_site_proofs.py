@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,13 +23,13 @@ from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.log_heads import LogUpdate
 from fedmunkey.common.receipts import Receipt
 from fedmunkey.common.references import FederationSecret
-from fedmunkey.common.signed_requests import request_digest
+from fedmunkey.common.signed_requests import OpenedRequest
 from fedmunkey.common.signing.statements import read_envelope
 from fedmunkey.common.trusted_keys import Role
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.log_leaves import Leaf, LeafKind
 from fedmunkey.server.proofs import CoordinatorProofs
-from fedmunkey.simulations.bench.proof_case import (
+from tests.proof_case import (
     SECRET,
     SITE_KEYS,
     SITES,
@@ -87,43 +87,46 @@ def proofs_of(store: KeyStore, now: datetime = NOW) -> SiteProofs:
     return SiteProofs(store, clock=lambda: now)
 
 
+@contextmanager
+def book_of(store: KeyStore) -> Iterator[ReceiptBook]:
+    book = ReceiptBook(store.journal)
+    yield book
+
+
 def alarms(store: KeyStore) -> list[str]:
-    with ReceiptBook(SiteFolder(store.path.parent).proofs) as book:
+    with book_of(store) as book:
         return [alarm.fault for alarm in book.alarms()]
+
+
+def ask_and_catch_up(store: KeyStore, coordinator: LedgerService, *numbers: int) -> None:
+    """Have the officer ask for some subjects, and the site answer."""
+    for number in numbers:
+        coordinator.submit(signed_request(f"request-{number}", subject(number)))
+    catch_up(store, coordinator, clock=lambda: NOW)
 
 
 def test_signed_order_is_carried_out_with_a_receipt(filled: KeyStore) -> None:
     request = signed_request(target=subject(3))
-    with proofs_of(filled) as proofs:
-        answer = proofs.carry_out(order(1, request))
+    proofs = proofs_of(filled)
+    answer = proofs.carry_out(order(1, request))
 
     envelope = read_envelope(answer.receipt)
     receipt = Receipt.of(envelope)
     TRUST.verify(envelope, Role.SITE, NOW, SITE)
     receipt.check_describes(answer)
     assert (answer.state, answer.records) == (SiteState.ERASED, 1)
-    assert receipt.request == request_digest(request)
+    assert receipt.request == OpenedRequest.of(request).digest
     assert (receipt.time, receipt.witnessed) == (NOW, None)
     assert receipt.tombstones is not None
 
 
 def test_receipt_holds_no_reference_and_no_id(filled: KeyStore) -> None:
-    with proofs_of(filled) as proofs:
-        answer = proofs.carry_out(order(1, signed_request(target=subject(3))))
+    proofs = proofs_of(filled)
+    answer = proofs.carry_out(order(1, signed_request(target=subject(3))))
 
     payload = read_envelope(answer.receipt).payload
-    for secret in (SECRET.reference(subject_id(3)).hex(), subject_id(3), filled.hashes.key.hex()):
+    for secret in (SECRET.reference(subject_id(3)).hex(), subject_id(3), filled.reference_hashes.key.hex()):
         assert secret.encode() not in payload
-
-
-def test_receipt_of_an_order_never_changes(filled: KeyStore) -> None:
-    made = order(1, signed_request(target=subject(3)))
-    with proofs_of(filled) as proofs:
-        first = proofs.carry_out(made)
-    with proofs_of(filled, NOW + timedelta(days=1)) as proofs:
-        again = proofs.carry_out(made)
-
-    assert first.receipt == again.receipt != b""
 
 
 @pytest.mark.parametrize(
@@ -139,64 +142,53 @@ def test_receipt_of_an_order_never_changes(filled: KeyStore) -> None:
 def test_refused_order_deletes_nothing_and_is_answered_with_a_signed_reason(
     filled: KeyStore, request_: DeletionRequest, reason: str
 ) -> None:
-    with proofs_of(filled) as proofs:
-        answer = proofs.carry_out(order(1, request_))
+    proofs = proofs_of(filled)
+    answer = proofs.carry_out(order(1, request_))
 
     receipt = Receipt.of(read_envelope(answer.receipt))
     assert (answer.state, answer.records, answer.guarantee) == (SiteState.REFUSED, 0, Guarantee.EMPIRICAL)
     assert reason in answer.reason
     assert receipt.answer.reason == answer.reason
     assert receipt.tombstones is None
-    assert sum(filled.count_consents().values()) == 10
-    assert filled.last_order == 1
-    assert not filled.has_deleted(SECRET.reference(subject_id(3)))
+    assert sum(filled.records.count_consents().values()) == 10
+    assert filled.orders.last == 1
+    assert not filled.records.has_deleted(SECRET.reference(subject_id(3)))
 
 
 def test_refusal_stays_even_if_the_requester_is_trusted_later(filled: KeyStore) -> None:
     made = order(1, signed_request(target=subject(3), key=STRANGER))
-    with proofs_of(filled) as proofs:
-        proofs.carry_out(made)
-        TRUST.add(replace(TRUST.keys[0], key=STRANGER.public)).write(SiteFolder(filled.path.parent).trust)
-        again = proofs.carry_out(made)
-        next_ = proofs.carry_out(order(2, signed_request("request-2", subject(4), key=STRANGER)))
+    proofs = proofs_of(filled)
+    proofs.carry_out(made)
+    TRUST.add(replace(TRUST.keys[0], key=STRANGER.public)).write(SiteFolder(filled.path.parent).trust)
+    again = proofs.carry_out(made)
+    next_ = proofs.carry_out(order(2, signed_request("request-2", subject(4), key=STRANGER)))
 
     assert again.state is SiteState.REFUSED
     assert next_.state is SiteState.ERASED
 
 
-def test_replayed_request_is_refused(filled: KeyStore) -> None:
-    request = signed_request(target=subject(3))
-    with proofs_of(filled) as proofs:
-        proofs.carry_out(order(1, request))
-        replayed = proofs.carry_out(order(2, request))
-        changed = proofs.carry_out(order(3, signed_request(target=subject(4))))
+@pytest.mark.parametrize("together", [False, True])
+def test_replay_is_refused_and_answers_never_change(filled: KeyStore, together: bool) -> None:
+    request, next_ = signed_request(target=subject(3)), signed_request("request-2", subject(5))
+    orders = [order(1, request), order(2, request), order(3, signed_request(target=subject(4))), order(4, next_)]
+    proofs = proofs_of(filled)
+    answers = proofs.carry_out_all(orders) if together else [proofs.carry_out(made) for made in orders]
+    proofs = proofs_of(filled, NOW + timedelta(days=1))
+    again = proofs.carry_out_all(orders)
 
-    assert [answer.state for answer in (replayed, changed)] == [SiteState.REFUSED] * 2
-    assert replayed.reason.startswith("replayed: order 1")
-    assert sum(filled.count_consents().values()) == 9
-
-
-def test_backlog_is_answered_with_receipts_and_a_replay_in_it_is_refused(filled: KeyStore) -> None:
-    request = signed_request(target=subject(3))
-    orders = [order(1, request), order(2, request), order(3, signed_request("request-2", subject(4)))]
-    with proofs_of(filled) as proofs:
-        answers = proofs.carry_out_all(orders)
-        again = proofs.carry_out_all(orders)
-
-    assert [answer.state for answer in answers] == [SiteState.ERASED, SiteState.REFUSED, SiteState.ERASED]
+    refused = SiteState.REFUSED
+    assert [answer.state for answer in answers] == [SiteState.ERASED, refused, refused, SiteState.ERASED]
     assert answers[1].reason.startswith("replayed: order 1")
-    assert [Receipt.of(read_envelope(answer.receipt)).answer.number for answer in answers] == [1, 2, 3]
-    assert again == answers
+    assert [Receipt.of(read_envelope(answer.receipt)).answer.number for answer in answers] == [1, 2, 3, 4]
+    assert [answer.receipt for answer in again] == [answer.receipt for answer in answers]
+    assert sum(filled.records.count_consents().values()) == 8
 
 
 def test_every_receipt_of_a_backlog_is_shown_to_be_in_the_log(filled: KeyStore, coordinator: LedgerService) -> None:
     count = 2 * _RECEIPTS_AT_ONCE + 3
-    for number in range(count):
-        coordinator.submit(signed_request(f"request-{number}", subject(number)))
+    ask_and_catch_up(filled, coordinator, *range(count))
 
-    catch_up(filled, coordinator, clock=lambda: NOW)
-
-    with ReceiptBook(SiteFolder(filled.path.parent).proofs) as book:
+    with book_of(filled) as book:
         assert book.count() == (count, count)
         assert not book.alarms()
 
@@ -204,23 +196,24 @@ def test_every_receipt_of_a_backlog_is_shown_to_be_in_the_log(filled: KeyStore, 
 def test_site_without_trusted_keys_carries_out_unsigned_orders(store: KeyStore, fill: Callable[..., object]) -> None:
     fill(store, range(3))
     request = replace(signed_request(target=subject(1)), signature=b"")
-    with proofs_of(store) as proofs:
-        answer = proofs.carry_out(order(1, request))
+    proofs = proofs_of(store)
+    answer = proofs.carry_out(order(1, request))
 
     assert (answer.state, answer.receipt) == (SiteState.ERASED, b"")
-    assert not SiteFolder(store.path.parent).proofs.exists()
+    assert ReceiptBook(store.journal).count() == (0, 0)
 
 
 def test_site_whose_files_cannot_be_used_deletes_nothing(filled: KeyStore) -> None:
     folder = SiteFolder(filled.path.parent)
     folder.trust.write_text("{}")
-    with proofs_of(filled) as proofs, pytest.raises(InvalidProof):
+    proofs = proofs_of(filled)
+    with pytest.raises(InvalidProof):
         proofs.carry_out(order(1, signed_request(target=subject(3))))
     folder.signing_key.chmod(0o644)
     with pytest.raises(InvalidProof, match="chmod 600"):
         proofs_of(filled)
 
-    assert filled.last_order == 0
+    assert filled.orders.last == 0
 
 
 def test_receipt_that_a_crash_kept_from_being_signed_is_signed_later(
@@ -228,41 +221,40 @@ def test_receipt_that_a_crash_kept_from_being_signed_is_signed_later(
 ) -> None:
     coordinator.submit(signed_request(target=subject(3)))
     (made,) = coordinator.watch(SITE, 0)
-    filled.apply(made)
+    filled.orders.apply(made)
 
     catch_up(filled, coordinator, clock=lambda: NOW)
 
-    with ReceiptBook(SiteFolder(filled.path.parent).proofs) as book:
+    with book_of(filled) as book:
         assert book.count() == (1, 1)
     assert coordinator.get("request-1").sites[0].state is SiteState.ERASED
 
 
 def test_order_that_is_sent_again_in_another_form_gets_no_receipt(filled: KeyStore) -> None:
     made = order(1, signed_request(target=subject(3)))
-    filled.apply(made)
+    filled.orders.apply(made)
 
-    with proofs_of(filled) as proofs:
-        for other in (
-            signed_request("request-2", subject(3)),
-            signed_request(target=subject(4), key=STRANGER),
-            replace(made.request, target=subject(4)),
-        ):
-            with pytest.raises(KeyStoreError, match="as it was"):
-                proofs.carry_out(order(1, other))
-        assert proofs.carry_out(made).receipt
+    proofs = proofs_of(filled)
+    for other in (
+        signed_request("request-2", subject(3)),
+        signed_request(target=subject(4), key=STRANGER),
+        replace(made.request, target=subject(4)),
+    ):
+        with pytest.raises(KeyStoreError, match="as it was"):
+            proofs.carry_out(order(1, other))
+    assert proofs.carry_out(made).receipt
 
 
 def test_every_receipt_is_shown_to_be_in_the_log(filled: KeyStore, coordinator: LedgerService) -> None:
     for number in range(1, 5):
-        coordinator.submit(signed_request(f"request-{number}", subject(number)))
-        catch_up(filled, coordinator, clock=lambda: NOW)
+        ask_and_catch_up(filled, coordinator, number)
 
-    assert sum(filled.count_consents().values()) == 6
-    with ReceiptBook(SiteFolder(filled.path.parent).proofs) as book:
+    assert sum(filled.records.count_consents().values()) == 6
+    with book_of(filled) as book:
         head = book.head()
         assert book.count() == (4, 4)
         assert not book.alarms()
-        second = book.read(2)
+        second = book.read_all([2])[2]
     assert head is not None
     assert head.size == 8
     assert second is not None
@@ -289,8 +281,7 @@ class Liar:
 def witnessed(filled: KeyStore, coordinator: LedgerService) -> KeyStore:
     """The site once it has answered two orders and seen the log."""
     for number in (1, 2):
-        coordinator.submit(signed_request(f"request-{number}", subject(number)))
-        catch_up(filled, coordinator, clock=lambda: NOW)
+        ask_and_catch_up(filled, coordinator, number)
     return filled
 
 
@@ -315,7 +306,8 @@ def test_rewritten_shortened_or_forked_log_raises_the_alarm(
     witnessed: KeyStore, tmp_path: Path, leaves: int, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = forked(tmp_path, leaves)
-    with proofs_of(witnessed) as proofs, caplog.at_level(logging.ERROR, logger="fedmunkey.client.witness"):
+    proofs = proofs_of(witnessed)
+    with caplog.at_level(logging.ERROR, logger="fedmunkey.client.witness"):
         first, second = proofs.witness(other), proofs.witness(other)
 
     assert (first, second) == (False, False)
@@ -329,10 +321,9 @@ def test_rewritten_shortened_or_forked_log_raises_the_alarm(
 def test_log_without_the_sites_receipt_raises_the_alarm(
     witnessed: KeyStore, coordinator: LedgerService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    coordinator.submit(signed_request("request-3", subject(3)))
     monkeypatch.setattr(CoordinatorProofs, "check_receipt", lambda *_: False)
 
-    catch_up(witnessed, coordinator, clock=lambda: NOW)
+    ask_and_catch_up(witnessed, coordinator, 3)
 
     (fault,) = alarms(witnessed)
     assert "receipt for order 3 is not in the log" in fault
@@ -341,16 +332,15 @@ def test_log_without_the_sites_receipt_raises_the_alarm(
 def test_answer_that_the_coordinator_openly_refuses_raises_no_alarm(
     witnessed: KeyStore, coordinator: LedgerService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    coordinator.submit(signed_request("request-3", subject(3)))
     with monkeypatch.context() as refusing:
         refusing.setattr(CoordinatorProofs, "check_receipt", refuse)
-        catch_up(witnessed, coordinator, clock=lambda: NOW)
-    assert [answer.number for answer in witnessed.read_unacknowledged()] == [3]
+        ask_and_catch_up(witnessed, coordinator, 3)
+    assert [answer.number for answer in witnessed.orders.read_unacknowledged()] == [3]
     assert alarms(witnessed) == []
 
     catch_up(witnessed, coordinator, clock=lambda: NOW)
 
-    assert witnessed.read_unacknowledged() == []
+    assert witnessed.orders.read_unacknowledged() == []
     assert alarms(witnessed) == []
 
 
@@ -363,9 +353,9 @@ def test_hidden_and_badly_signed_logs_raise_the_alarm(witnessed: KeyStore, coord
     assert update is not None
     by_stranger = replace(update, head=replace(update.head, signatures=update.head.sign("x", b"", STRANGER).signatures))
     shown: tuple[tuple[LogUpdate | None, str], ...] = ((None, "shows no log"), (by_stranger, "not trusted"))
-    with proofs_of(witnessed) as proofs:
-        for lie, _ in shown:
-            assert not proofs.witness(Liar(coordinator, lambda _, lie=lie: lie))  # type: ignore[arg-type, misc]
+    proofs = proofs_of(witnessed)
+    for lie, _ in shown:
+        assert not proofs.witness(Liar(coordinator, lambda _, lie=lie: lie))  # type: ignore[arg-type, misc]
 
     for fault, (_, reason) in zip(alarms(witnessed), shown, strict=True):
         assert reason in fault
@@ -375,9 +365,9 @@ def test_site_goes_on_forgetting_and_keeps_its_last_good_head_after_an_alarm(
     witnessed: KeyStore, tmp_path: Path
 ) -> None:
     other = forked(tmp_path, 9)
-    with proofs_of(witnessed) as proofs:
-        proofs.witness(other)
-        answer = proofs.carry_out(order(3, signed_request("request-3", subject(3))))
+    proofs = proofs_of(witnessed)
+    proofs.witness(other)
+    answer = proofs.carry_out(order(3, signed_request("request-3", subject(3))))
     seen = Receipt.of(read_envelope(answer.receipt)).witnessed
 
     assert answer.state is SiteState.ERASED
@@ -390,25 +380,8 @@ def test_site_goes_on_forgetting_and_keeps_its_last_good_head_after_an_alarm(
 def test_site_without_the_logs_key_witnesses_nothing(filled: KeyStore, coordinator: LedgerService) -> None:
     without = type(TRUST)(tuple(key for key in TRUST.keys if key.role is not Role.LOG))
     without.write(SiteFolder(filled.path.parent).trust)
-    coordinator.submit(signed_request(target=subject(3)))
+    ask_and_catch_up(filled, coordinator, 3)
 
-    catch_up(filled, coordinator, clock=lambda: NOW)
-
-    with ReceiptBook(SiteFolder(filled.path.parent).proofs) as book:
+    with book_of(filled) as book:
         assert book.head() is None
         assert book.count() == (1, 0)
-
-
-def test_book_that_is_none_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "proofs.sqlite"
-    path.write_bytes(b"something else, and long enough to be taken for a database" * 20)
-
-    with pytest.raises(KeyStoreError, match=r"proofs\.sqlite"):
-        ReceiptBook(path)
-
-
-def test_book_can_be_read_by_its_owner_only(filled: KeyStore) -> None:
-    with proofs_of(filled):
-        pass
-
-    assert SiteFolder(filled.path.parent).proofs.stat().st_mode & 0o777 == 0o600

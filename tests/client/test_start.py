@@ -34,7 +34,7 @@ def run(*words: str) -> list[str]:
 
 @pytest.mark.processes
 def test_commands_that_compute_nothing_do_not_import_torch() -> None:
-    names = ["agent", "catch-up", "forget", "request", "status", "verify", "certificate", "verify-erasure"]
+    names = ["agent", "catch-up", "forget", "status", "verify", "certificate", "verify-erasure"]
     program = (
         "import sys, typer; from fedmunkey.client.cli import app; "
         f"commands = typer.main.get_command(app).commands; print(*(commands[name].name for name in {names})); "

@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmunkey.client import enrolment, state_digest
+from fedmunkey.client import dataset, state_digest
 from fedmunkey.client.bank import read_bank, read_held_out
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.enrolment import encode, enrol
@@ -29,6 +29,7 @@ from fedmunkey.common.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.encoders.torchvision_models import TorchvisionEncoder
 from fedmunkey.common.errors import BankChanged, KeyStoreError
 from fedmunkey.common.model import ModelShape
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import ImagePath, ImageShape, Settings
 from fedmunkey.common.torchvision_import import import_torchvision
@@ -74,7 +75,7 @@ def to_dataset(numbered: Iterable[tuple[int, Record]]) -> Dataset:
 
 def describe(encoder: Encoder, image_path: ImagePath = ImagePath.PATCHES) -> StoreDescription:
     chosen = Settings(neighbours=K, image_path=image_path, image_shape=ImageShape((1, SIDE, SIDE)))
-    shape = ModelShape.from_settings(chosen, feature_shape=encoder.feature_shape, pretrained=False)
+    shape = ModelShape.of(Recipe.of(chosen), encoder.feature_shape)
     # Lists with one place to spare are often searched again.
     return dataclasses.replace(describe_store(SITE, chosen, encoder, shape), list_length=K + 1)
 
@@ -136,7 +137,7 @@ class Site:
     def _apply(self, target: Target) -> None:
         number = len(self.orders) + 1
         self.orders.append(DeletionOrder(number, SITE, DeletionRequest(f"request-{number}", SITE, target)))
-        self.store.apply(self.orders[-1])
+        self.store.orders.apply(self.orders[-1])
 
     def _forget(self, gone: dict[int, Record]) -> None:
         self.deleted |= gone
@@ -158,13 +159,13 @@ class Site:
 
 def own_tokens(store: KeyStore) -> None:
     """Give every entry the token that its own input makes."""
-    entries, _ = store.read_entries(Split.TRAIN)
-    inputs = store.read_inputs(entries).flatten(1).float()
+    entries, _ = store.records.read_entries(Split.TRAIN)
+    inputs = store.records.read_inputs(entries).flatten(1).float()
     size = store.description.exemplar_size
     tokens = Tokens.zeros(len(entries), size)
     tokens.offsets[:] = inputs.amax(1, keepdim=True) / (1 + torch.arange(size))
     tokens.steps[:] = inputs[:, 0].long()
-    store.write_tokens(store.generation, entries, tokens)
+    store.records.write_tokens(store.generation, entries, tokens)
 
 
 records = st.builds(
@@ -192,7 +193,7 @@ steps = st.one_of(
 def take(site: Site, what: str, value: Any) -> None:
     if what == "apply_again":
         for order in site.orders:
-            site.store.apply(order)
+            site.store.orders.apply(order)
     elif what == "list":
         list_arrivals(site.store)
     elif what == "use":
@@ -207,7 +208,7 @@ def take(site: Site, what: str, value: Any) -> None:
 @given(first=st.lists(records, min_size=6, max_size=12), steps=st.lists(steps, max_size=12))
 def test_deletions_leave_the_state_of_a_store_without_the_records(first: list[Record], steps: list[Any]) -> None:
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(enrolment, "_BATCH", 4)
+        patch.setattr(dataset, "BATCH", 4)
         site = Site(stack, DescriptorEncoder(1))
         site.arrive(first)
         for what, value in steps:
@@ -242,7 +243,7 @@ def test_convolutions_leave_no_trace_of_what_was_encoded_with_a_record(tmp_path:
         anew = site.built_anew()
 
         assert digest_of(site.store, K) == digest_of(anew, K)
-        assert anew.count(Split.TRAIN) == 8
+        assert anew.records.count(Split.TRAIN) == 8
 
 
 # A site's own digest, and what changes it.
@@ -380,14 +381,14 @@ def test_deletion_meanwhile_leads_to_the_state_without_the_record(
     anew, orders = make_store(), [order(1, 7)]
     fill(anew, range(7))
     fill(anew, range(8, 10), split=Split.TEST)
-    read_inputs = filled.read_inputs
+    read_inputs = filled.records.read_inputs
 
     def delete_and_read(entries: np.ndarray[Any, np.dtype[np.int64]]) -> torch.Tensor:
         while orders:
-            filled.apply(orders.pop())
+            filled.orders.apply(orders.pop())
         return read_inputs(entries)
 
-    monkeypatch.setattr(filled, "read_inputs", delete_and_read)
+    monkeypatch.setattr(filled.records, "read_inputs", delete_and_read)
 
     assert digest_of(filled, K) == digest_of(anew, K)
 
@@ -395,8 +396,8 @@ def test_deletion_meanwhile_leads_to_the_state_without_the_record(
 def test_identities_are_those_that_were_enrolled(filled: KeyStore, make_records: Callable[..., Dataset]) -> None:
     enrolled = make_records([2, 5])
 
-    identities = filled.read_identities(np.array([3, 6]))
+    identities = filled.records.read_ids(np.array([3, 6]))
 
     assert identities == list(zip(enrolled.record_ids.tolist(), enrolled.subject_ids.tolist(), strict=True))
     with pytest.raises(BankChanged, match="an entry was deleted"):
-        filled.read_identities(np.array([3, 99]))
+        filled.records.read_ids(np.array([3, 99]))

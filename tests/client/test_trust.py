@@ -8,6 +8,7 @@ import pytest
 from fedmunkey.client.trust import check_order
 from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
+    FORMER_OFFICER,
     DeletionOrder,
     DeletionRequest,
     Records,
@@ -16,10 +17,12 @@ from fedmunkey.common.deletion import (
 )
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.signed_requests import PREDICATE_TYPE, OpenedRequest, target_digest
+from fedmunkey.common.signing.statements import Statement, write_time
 from fedmunkey.common.trusted_keys import TrustedKeys
-from fedmunkey.simulations.bench.proof_case import (
+from tests.proof_case import (
     LOG,
-    OFFICER,
+    OFFICER_KEY,
     SECRET,
     SITE_KEYS,
     SITES,
@@ -38,7 +41,8 @@ def check(
     request: DeletionRequest, *, trust: TrustedKeys = TRUST, earlier: int | None = None, site: str = FIRST
 ) -> None:
     order = DeletionOrder(4, site, request)
-    check_order(order, trust=trust, federation=SECRET.federation_id, earlier=earlier, now=NOW)
+    opened = OpenedRequest.of(request)
+    check_order(order, opened, trust=trust, federation=SECRET.federation_id, earlier=earlier, now=NOW)
 
 
 def of_site(target: Records | Subject | WholeSite, site: str = FIRST) -> DeletionRequest:
@@ -96,6 +100,22 @@ def test_anything_else_is_refused_with_its_own_reason(request_: DeletionRequest,
     assert str(caught.value).isprintable()
 
 
+def test_officer_is_heard_under_its_former_name() -> None:
+    """The signed statement is one of version 0.1, before requests named the officer `officer`."""
+    request = DeletionRequest("request-1", FORMER_OFFICER, Subject(REFERENCE))
+    predicate = {
+        **{"requestId": "request-1", "requester": FORMER_OFFICER, "federation": SECRET.federation_id},
+        **{"site": "", "count": 1, "issued": write_time(START), "expires": write_time(NOW + timedelta(days=1))},
+    }
+    statement = Statement("subject", target_digest(request.target), PREDICATE_TYPE, predicate)
+    signed = replace(request, signature=statement.sign(OFFICER_KEY).to_bytes())
+
+    check(signed)
+    with pytest.raises(InvalidProof, match="not trusted"):
+        check(replace(request, signature=statement.sign(SITE_KEYS[FIRST]).to_bytes()))
+    assert signed.requester == DATA_PROTECTION_OFFICER
+
+
 def test_signature_of_another_request_does_not_fit() -> None:
     first, second = signed_request("request-1"), signed_request("request-2", Subject(bytes(32)))
 
@@ -124,7 +144,7 @@ def test_several_officers_have_a_key_each() -> None:
     trust = TRUST.add(replace(TRUST.keys[0], name="officer-2", key=STRANGER.public))
 
     check(signed_request(key=STRANGER), trust=trust)
-    check(signed_request(key=OFFICER), trust=trust)
+    check(signed_request(key=OFFICER_KEY), trust=trust)
 
 
 def test_requester_is_the_officer_by_default() -> None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmunkey.common.aggregation import Retrieved, aggregate, vote_weights
+from fedmunkey.common.aggregation import Members, Retrieved, aggregate, vote_weights
+from fedmunkey.common.recipe import Reading
 from fedmunkey.common.settings import AggregationName
 
 BLENDS = [AggregationName.SOFTMAX, AggregationName.RANK]
@@ -24,9 +25,15 @@ def blended(exemplars: Tensor, shares: list[float]) -> Tensor:
     return (exemplars * torch.tensor(shares)[:, None]).sum(0)
 
 
+def members_of(
+    name: AggregationName, found: Retrieved, *, temperature: float = 0.1, image_vote: bool = False
+) -> Members:
+    return aggregate(found, Reading(found.exemplars.shape[1], name, temperature, image_vote))
+
+
 def test_ensemble_gives_every_entry_nearly_the_same_vote() -> None:
     found = retrieved([[0.9, 0.5, 0.1], [0.2, 0.1, 0.0]])
-    members = aggregate(AggregationName.ENSEMBLE, found)
+    members = members_of(AggregationName.ENSEMBLE, found)
 
     assert torch.equal(members.exemplars, found.exemplars)
     assert not members.null_memory.any()
@@ -44,7 +51,7 @@ def test_nearer_of_equally_many_entries_have_the_larger_vote_and_a_majority_has_
 
 
 def test_absent_entries_of_an_ensemble_have_no_vote() -> None:
-    members = aggregate(AggregationName.ENSEMBLE, retrieved([[0.9, 0.5, 0.1]], [[True, True, False]]))
+    members = members_of(AggregationName.ENSEMBLE, retrieved([[0.9, 0.5, 0.1]], [[True, True, False]]))
 
     assert torch.allclose(members.weights, torch.tensor([[0.5, 0.5, 0.0]]), atol=NEARLY)
     assert members.weights[0, 2] == 0
@@ -53,7 +60,7 @@ def test_absent_entries_of_an_ensemble_have_no_vote() -> None:
 
 def test_softmax_weighs_entries_by_similarity_over_temperature() -> None:
     found = retrieved([[0.9, 0.5, 0.1]])
-    members = aggregate(AggregationName.SOFTMAX, found, temperature=0.4)
+    members = members_of(AggregationName.SOFTMAX, found, temperature=0.4)
     shares = torch.softmax(torch.tensor([0.9, 0.5, 0.1]) / 0.4, dim=0).tolist()
 
     assert members.exemplars.shape == (1, 1, 5)
@@ -61,23 +68,19 @@ def test_softmax_weighs_entries_by_similarity_over_temperature() -> None:
     assert members.weights.tolist() == [[1.0]]
 
 
-def test_softmax_at_the_lowest_temperature_reads_the_nearest_entry() -> None:
-    found = retrieved([[0.9, 0.899, -0.5], [-0.2, -0.3, -0.4]])
-    members = aggregate(AggregationName.SOFTMAX, found, temperature=1e-6)
+@pytest.mark.parametrize(("temperature", "shares"), [(1e-6, [1.0, 0.0, 0.0]), (100.0, [1 / 3] * 3)])
+def test_softmax_reads_the_nearest_entry_at_the_lowest_temperature_and_the_mean_at_a_high_one(
+    temperature: float, shares: list[float]
+) -> None:
+    found = retrieved([[0.9, 0.899, -0.5]])
+    members = members_of(AggregationName.SOFTMAX, found, temperature=temperature)
 
-    assert torch.allclose(members.exemplars[:, 0], found.exemplars[:, 0], atol=1e-6)
-
-
-def test_softmax_at_a_high_temperature_reads_the_mean() -> None:
-    found = retrieved([[0.9, 0.5, 0.1]])
-    members = aggregate(AggregationName.SOFTMAX, found, temperature=100.0)
-
-    assert torch.allclose(members.exemplars[0, 0], found.exemplars[0].mean(0), atol=1e-2)
+    assert torch.allclose(members.exemplars[0, 0], blended(found.exemplars[0], shares), atol=1e-2)
 
 
 def test_rank_weighs_entries_by_one_over_rank() -> None:
     found = retrieved([[0.9, 0.5, 0.1]])
-    members = aggregate(AggregationName.RANK, found)
+    members = members_of(AggregationName.RANK, found)
     total = 1 + 1 / 2 + 1 / 3
 
     expected = blended(found.exemplars[0], [1 / total, 1 / 2 / total, 1 / 3 / total])
@@ -89,7 +92,7 @@ def test_absent_entries_have_no_part_in_a_blend(name: AggregationName) -> None:
     found = retrieved([[0.9, 0.5, -torch.inf]], [[True, True, False]])
     fewer = Retrieved(found.exemplars[:, :2], found.similarities[:, :2], found.present[:, :2])
 
-    with_absent, without = aggregate(name, found), aggregate(name, fewer)
+    with_absent, without = members_of(name, found), members_of(name, fewer)
 
     assert torch.allclose(with_absent.exemplars, without.exemplars, atol=1e-6)
     assert not with_absent.null_memory.any()
@@ -97,7 +100,7 @@ def test_absent_entries_have_no_part_in_a_blend(name: AggregationName) -> None:
 
 @pytest.mark.parametrize("name", CHOSEN)
 def test_empty_bank_leaves_null_memory_with_a_whole_vote(name: AggregationName) -> None:
-    members = aggregate(name, retrieved([[-torch.inf, -torch.inf]], [[False, False]]))
+    members = members_of(name, retrieved([[-torch.inf, -torch.inf]], [[False, False]]))
 
     assert members.null_memory.all()
     assert members.exemplars.isfinite().all()
@@ -111,7 +114,7 @@ def test_weights_of_every_query_sum_to_one(name: AggregationName, image_vote: bo
         [[0.9, 0.5, 0.1], [0.9, 0.5, -torch.inf], [-torch.inf] * 3],
         [[True, True, True], [True, True, False], [False, False, False]],
     )
-    members = aggregate(name, found, image_vote=image_vote)
+    members = members_of(name, found, image_vote=image_vote)
 
     assert torch.allclose(members.weights.sum(1), torch.ones(3))
     assert members.weights.shape == members.null_memory.shape == members.exemplars.shape[:2]
@@ -120,7 +123,7 @@ def test_weights_of_every_query_sum_to_one(name: AggregationName, image_vote: bo
 @pytest.mark.parametrize(("name", "count"), [(AggregationName.ENSEMBLE, 3), *((name, 1) for name in BLENDS)])
 def test_image_vote_adds_one_null_member_with_an_equal_vote(name: AggregationName, count: int) -> None:
     found = retrieved([[0.9, 0.5, 0.1]])
-    plain, voting = aggregate(name, found), aggregate(name, found, image_vote=True)
+    plain, voting = members_of(name, found), members_of(name, found, image_vote=True)
 
     assert voting.null_memory.tolist() == [[False] * count + [True]]
     assert torch.allclose(voting.weights, torch.full((1, count + 1), 1 / (count + 1)), atol=NEARLY)
@@ -132,6 +135,6 @@ def test_gradient_reaches_the_exemplar_tokens(name: AggregationName) -> None:
     found = retrieved([[0.9, 0.5]])
     exemplars = found.exemplars.requires_grad_()
 
-    (gradient,) = torch.autograd.grad(aggregate(name, found).exemplars.sum(), [exemplars])
+    (gradient,) = torch.autograd.grad(members_of(name, found).exemplars.sum(), [exemplars])
 
     assert gradient.abs().min() > 0

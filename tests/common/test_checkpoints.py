@@ -105,8 +105,7 @@ def test_json_about_something_else_is_refused(path: Path, content: object) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("width", "16"), ("depth", None), ("patch_size", 0), ("width", -4), ("more", 1)],
+    ("name", "value"), [("width", "16"), ("depth", None), ("patch_size", 0), ("width", -4), ("more", 1)]
 )
 def test_json_with_an_impossible_model_is_refused(path: Path, name: str, value: object) -> None:
     rewrite(path, model={**SHAPE.to_json(), name: value})
@@ -115,19 +114,19 @@ def test_json_with_an_impossible_model_is_refused(path: Path, name: str, value: 
 
 
 @pytest.mark.parametrize(
-    ("expected", "message"),
+    ("options", "message"),
     [
-        (replace(SHAPE, num_classes=7), "another model: num_classes is 4, the settings ask for 7"),
-        (replace(SHAPE, input_shape=(1, 16, 16)), r"input_shape is \[1, 8, 8\], the settings ask for \[1, 16, 16\]"),
-        (FROZEN, "image_path is patches, the settings ask for frozen"),
+        ({"expected": replace(SHAPE, num_classes=7)}, "another model: num_classes is 4, the settings ask for 7"),
+        (
+            {"expected": replace(SHAPE, input_shape=(1, 16, 16))},
+            r"input_shape is \[1, 8, 8\], the settings ask for \[1, 16",
+        ),
+        ({"expected": FROZEN}, "image_path is patches, the settings ask for frozen"),
+        ({"encoder": "resnet18"}, "trained with the encoder descriptor, this site's keys are from resnet18"),
     ],
 )
-def test_weights_of_another_model_are_refused(path: Path, expected: ModelShape, message: str) -> None:
-    refused(path, message, expected=expected)
-
-
-def test_weights_of_another_encoder_are_refused(path: Path) -> None:
-    refused(path, "trained with the encoder descriptor, this site's keys are from resnet18", encoder="resnet18")
+def test_weights_of_another_model_or_encoder_are_refused(path: Path, options: dict[str, Any], message: str) -> None:
+    refused(path, message, **options)
 
 
 def test_weights_beside_another_runs_json_are_refused(path: Path) -> None:

@@ -25,7 +25,8 @@ REQUEST = DeletionRequest("request-1", "hospital-1", WholeSite("hospital-1"))
 def answer(
     guarantee: Guarantee, *losses: PrivacyLoss, state: SiteState = SiteState.ERASED, site: str = "hospital-1"
 ) -> Acknowledgement:
-    return Acknowledgement(1, site, "request-1", state, 1, 1, guarantee, 0.5, "", *losses)
+    records = 1 if state is SiteState.ERASED else 0
+    return Acknowledgement(1, site, "request-1", state, records, records, guarantee, 0.5, "", *losses)
 
 
 def certified(epsilon: float, records: int = 1, *, state: SiteState = SiteState.ERASED) -> Acknowledgement:

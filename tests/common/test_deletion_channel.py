@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import socket
 import threading
 import time
@@ -14,15 +13,15 @@ from typing import Any
 import grpc
 import pytest
 
-from fedmunkey.common.deletion import Acknowledgement, DeletionRequest, SiteState, WholeSite
-from fedmunkey.common.deletion_channel import DeletionChannel, is_loopback, split_address
+from fedmunkey.common.addresses import is_loopback, split_address
+from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, WholeSite
+from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.deletion_service import MOST_TOGETHER
 from fedmunkey.common.errors import InvalidDeletion, InvalidSetting, ServiceUnavailable
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.protos import deletion_pb2
 from fedmunkey.protos.deletion_pb2_grpc import DeletionServicer, add_DeletionServicer_to_server
+from tests.followers import PATIENCE, Follower
 
-PATIENCE = 20.0
 REQUEST = DeletionRequest("request-1", "hospital-1", WholeSite("hospital-1"))
 
 
@@ -96,16 +95,11 @@ def channel(address: str) -> Iterator[DeletionChannel]:
         yield channel
 
 
-@pytest.mark.parametrize(
-    "status",
-    [
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.NOT_FOUND,
-        grpc.StatusCode.FAILED_PRECONDITION,
-        grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.ALREADY_EXISTS,
-    ],
-)
+REFUSALS = ["INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "PERMISSION_DENIED", "ALREADY_EXISTS"]
+FAILURES = ["UNAVAILABLE", "INTERNAL", "UNIMPLEMENTED", "RESOURCE_EXHAUSTED", "CANCELLED"]
+
+
+@pytest.mark.parametrize("status", [grpc.StatusCode[name] for name in REFUSALS])
 def test_refusal_says_what_the_service_said(
     channel: DeletionChannel, faulty: FaultyService, status: grpc.StatusCode
 ) -> None:
@@ -115,16 +109,7 @@ def test_refusal_says_what_the_service_said(
         channel.get("request-1")
 
 
-@pytest.mark.parametrize(
-    "status",
-    [
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.UNIMPLEMENTED,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.CANCELLED,
-    ],
-)
+@pytest.mark.parametrize("status", [grpc.StatusCode[name] for name in FAILURES])
 def test_failure_names_the_address_and_the_way_out(
     channel: DeletionChannel, faulty: FaultyService, address: str, status: grpc.StatusCode
 ) -> None:
@@ -186,39 +171,30 @@ def test_backlog_of_large_orders_is_read_in_parts(channel: DeletionChannel, faul
     assert faulty.sent < 30
 
 
-def test_stream_that_fails_raises(channel: DeletionChannel, faulty: FaultyService) -> None:
-    faulty.status = grpc.StatusCode.UNAVAILABLE
-    orders = channel.watch("hospital-1", 0, follow=True)
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize(
+    ("status", "fault"), [(grpc.StatusCode.UNAVAILABLE, "cannot be reached"), (None, "ended the stream")]
+)
+def test_what_ends_a_stream_is_raised_after_the_orders_that_came_before(
+    channel: DeletionChannel, faulty: FaultyService, status: grpc.StatusCode | None, fault: str, together: bool
+) -> None:
+    faulty.status = status
+    watch = channel.watch_together if together else channel.watch
+    orders: Iterator[object] = watch("hospital-1", 0, follow=True)
 
-    assert next(orders).number == 1
-    with pytest.raises(ServiceUnavailable, match="cannot be reached"):
-        next(orders)
-
-
-def test_stream_that_the_service_ends_raises(channel: DeletionChannel) -> None:
-    orders = channel.watch("hospital-1", 0, follow=True)
-
-    assert next(orders).number == 1
-    with pytest.raises(ServiceUnavailable, match="ended the stream"):
+    next(orders)
+    with pytest.raises(ServiceUnavailable, match=fault):
         next(orders)
 
 
 def test_closing_from_another_thread_ends_a_stream(channel: DeletionChannel) -> None:
-    received: queue.Queue[int | None] = queue.Queue()
-
-    def read() -> None:
-        for order in channel.watch("waits", 0, follow=True):
-            received.put(order.number)
-        received.put(None)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    assert received.get(timeout=PATIENCE) == 1
+    follower = Follower(channel.watch("waits", 0, follow=True))
+    assert isinstance(follower.next(), DeletionOrder)
 
     channel.close()
 
-    assert received.get(timeout=PATIENCE) is None
-    reader.join(PATIENCE)
+    assert follower.next() is None
+    follower.join()
 
 
 def test_reader_that_leaves_a_stream_ends_it_at_the_service(channel: DeletionChannel, faulty: FaultyService) -> None:
@@ -243,10 +219,6 @@ def test_closed_channel_answers_no_call(channel: DeletionChannel) -> None:
 
 
 def test_what_no_message_can_carry_is_refused(channel: DeletionChannel) -> None:
-    answer = Acknowledgement(-1, "hospital-1", "request-1", SiteState.ERASED, 1, 1, Guarantee.EMPIRICAL, 0.5)
-
-    with pytest.raises(InvalidDeletion):
-        channel.acknowledge(answer)
     with pytest.raises(InvalidDeletion):
         channel.watch("hospital-1", -1)
     with pytest.raises(InvalidDeletion):
@@ -266,17 +238,6 @@ def test_orders_that_came_meanwhile_are_taken_together(channel: DeletionChannel,
 
     assert numbers == list(range(1, len(numbers) + 1))
     assert faulty.left.wait(PATIENCE)
-
-
-def test_what_ends_a_stream_is_raised_after_the_orders_that_came_before(
-    channel: DeletionChannel, faulty: FaultyService
-) -> None:
-    faulty.status, faulty.details = grpc.StatusCode.UNAVAILABLE, "stopping"
-    lists = channel.watch_together("hospital-1", 0, follow=True)
-
-    assert [order.number for order in next(lists)] == [1]
-    with pytest.raises(ServiceUnavailable, match="cannot be reached"):
-        next(lists)
 
 
 def test_reader_of_lists_ends_quietly_when_the_channel_is_closed(channel: DeletionChannel) -> None:

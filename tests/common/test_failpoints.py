@@ -13,7 +13,7 @@ import pytest
 
 from fedmunkey.common import command_line, failpoints
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.failpoints import Act, Action, Armed, Failpoint, Plan
+from fedmunkey.common.failpoints import Act, Action, Armed, Failpoint, FailpointPlan
 
 ROOT = Path(__file__).parents[2]
 POINT = Failpoint.APPLY_BEFORE_COMMIT
@@ -23,7 +23,7 @@ OTHER = Failpoint.SUBMIT_RECEIVED
 def armed(text: str) -> tuple[Armed, list[object]]:
     """Return a plan whose kills and waits are written down."""
     done: list[object] = []
-    return Armed(Plan.parse(text), kill=lambda: done.append("killed"), wait=done.append), done
+    return Armed(FailpointPlan.parse(text), kill=lambda: done.append("killed"), wait=done.append), done
 
 
 def test_each_failpoint_is_in_the_code_once() -> None:
@@ -100,7 +100,7 @@ def test_chance_is_repeatable_and_near_its_probability() -> None:
 
 
 def test_plan_is_read_back_as_it_was_written() -> None:
-    plan = Plan(
+    plan = FailpointPlan(
         {
             POINT: Action(Act.KILL, at=3),
             OTHER: Action(Act.RAISE, error="ENOSPC", probability=0.5),
@@ -109,7 +109,7 @@ def test_plan_is_read_back_as_it_was_written() -> None:
         seed=7,
     )
 
-    assert Plan.parse(str(plan)) == plan
+    assert FailpointPlan.parse(str(plan)) == plan
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_plan_is_read_back_as_it_was_written() -> None:
 )
 def test_malformed_plan_is_refused_with_the_item(text: str, message: str) -> None:
     with pytest.raises(InvalidSetting, match=message):
-        Plan.parse(text)
+        FailpointPlan.parse(text)
 
 
 @pytest.mark.processes

@@ -23,17 +23,20 @@ def test_accuracy_is_the_share_of_right_predictions() -> None:
     assert accuracy(sure([0, 1, 2, 2]), labels(0, 1, 2, 0)) == 0.75
 
 
-def test_f1_counts_each_class_alike() -> None:
-    # Class 0: precision 1, recall 3/4; class 1: precision 1/2, recall 1.
-    assert macro_f1(sure([0, 0, 0, 1, 1]), labels(0, 0, 0, 0, 1)) == pytest.approx((6 / 7 + 2 / 3) / 2)
-
-
-def test_class_that_is_neither_predicted_nor_present_does_not_count() -> None:
-    assert macro_f1(sure([0, 1]), labels(0, 1)) == 1.0
-
-
-def test_class_that_is_never_predicted_counts_as_missed() -> None:
-    assert macro_f1(sure([0, 0]), labels(0, 1)) == pytest.approx(1 / 3)
+@pytest.mark.parametrize(
+    ("answers", "truth", "expected"),
+    [
+        # Class 0: precision 1, recall 3/4; class 1: precision 1/2, recall 1. Class 2 does not count.
+        ([0, 0, 0, 1, 1], [0, 0, 0, 0, 1], (6 / 7 + 2 / 3) / 2),
+        ([0, 1], [0, 1], 1.0),
+        # A class that is never predicted counts as missed.
+        ([0, 0], [0, 1], 1 / 3),
+    ],
+)
+def test_f1_counts_each_class_that_is_predicted_or_present_alike(
+    answers: list[int], truth: list[int], expected: float
+) -> None:
+    assert macro_f1(sure(answers), labels(*truth)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("metric", [accuracy, macro_f1])
@@ -59,11 +62,6 @@ def test_auroc_is_the_chance_that_a_member_is_more_confident(
     members: list[float], others: list[float], expected: float
 ) -> None:
     assert membership_auroc(np.array(members, dtype=float), np.array(others, dtype=float)) == pytest.approx(expected)
-
-
-def test_auroc_needs_both_sides() -> None:
-    assert math.isnan(membership_auroc(np.array([]), np.array([0.5])))
-    assert math.isnan(membership_auroc(np.array([0.5]), np.array([])))
 
 
 def hundred(*highest: float) -> list[float]:
@@ -100,6 +98,7 @@ def test_true_positives_are_members_above_all_but_few_others(
     assert found == true_positives(np.array(members[::-1], dtype=float), np.array(others[::-1], dtype=float), allowed)
 
 
-def test_true_positives_need_both_sides() -> None:
-    assert math.isnan(true_positives(np.array([]), np.array([0.5]), 0.01))
-    assert math.isnan(true_positives(np.array([0.5]), np.array([]), 0.01))
+@pytest.mark.parametrize(("members", "others"), [([], [0.5]), ([0.5], [])])
+def test_telling_members_apart_needs_both_sides(members: list[float], others: list[float]) -> None:
+    assert math.isnan(membership_auroc(np.array(members), np.array(others)))
+    assert math.isnan(true_positives(np.array(members), np.array(others), 0.01))

@@ -16,18 +16,17 @@ from fedmunkey.common.settings import DeviceName, ImagePath, ImageShape, Setting
 def test_shape_is_that_of_the_settings() -> None:
     shape = choose_shape(Settings(num_classes=5, width=32, image_shape=ImageShape((3, 16, 16))))
 
-    assert (shape.image_path, shape.input_shape, shape.num_classes, shape.width) == (
-        ImagePath.PATCHES,
-        (3, 16, 16),
-        5,
-        32,
-    )
+    found = shape.image_path, shape.input_shape, shape.num_classes, shape.width
+    assert found == (ImagePath.PATCHES, (3, 16, 16), 5, 32)
 
 
 def test_frozen_path_takes_the_features_of_the_encoder() -> None:
-    settings = Settings(image_path=ImagePath.FROZEN)
+    settings = Settings(image_path=ImagePath.FROZEN, image_shape=ImageShape((3, 16, 16)))
+    encoder = choose_encoder(settings)
 
-    assert choose_shape(settings).input_shape == choose_encoder(settings).feature_shape
+    assert isinstance(encoder, DescriptorEncoder)
+    assert encoder.channels == 3
+    assert choose_shape(settings).input_shape == encoder.feature_shape
 
 
 @pytest.mark.parametrize("choose", [choose_shape, choose_encoder])
@@ -37,23 +36,16 @@ def test_unknown_encoder_is_refused(choose: object) -> None:
         choose(Settings(encoder="descripter"))
 
 
-def test_encoder_fits_the_images() -> None:
-    encoder = choose_encoder(Settings(image_shape=ImageShape((3, 16, 16))))
-
-    assert isinstance(encoder, DescriptorEncoder)
-    assert encoder.channels == 3
-
-
-def test_device_by_name() -> None:
-    assert choose_device(DeviceName.CPU) == torch.device("cpu")
-    assert choose_device(DeviceName.CUDA) == torch.device("cuda")
-
-
-@pytest.mark.parametrize(("there", "expected"), [(True, "cuda"), (False, "cpu")])
-def test_auto_takes_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch, there: bool, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "there", "expected"),
+    [("auto", True, "cuda"), ("auto", False, "cpu"), ("cpu", True, "cpu"), ("cuda", False, "cuda")],
+)
+def test_auto_takes_cuda_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, name: str, there: bool, expected: str
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
 
-    assert choose_device(DeviceName.AUTO) == torch.device(expected)
+    assert choose_device(DeviceName(name)) == torch.device(expected)
 
 
 def test_everyone_starts_from_the_same_weights() -> None:

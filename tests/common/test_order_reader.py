@@ -60,29 +60,26 @@ def test_large_orders_are_held_by_their_bytes() -> None:
     reader.close()
 
 
+def taken_of(reader: OrderReader) -> Iterator[int]:
+    while taken := reader.take():
+        yield from (found.number for found in taken)
+
+
 def test_end_comes_after_all_orders() -> None:
     reader = OrderReader(iter(Stream(last=3)))
-    numbers: list[int] = []
-    while taken := reader.take():
-        numbers += [found.number for found in taken]
 
-    assert numbers == [1, 2, 3]
+    assert list(taken_of(reader)) == [1, 2, 3]
     assert reader.take() == []
     reader.close()
 
 
 def test_fault_comes_after_all_orders() -> None:
     reader = OrderReader(iter(Stream(last=2, fault=InvalidDeletion("a part is missing"))))
-    numbers: list[int] = []
+    numbers = taken_of(reader)
 
-    def take_all() -> None:
-        while taken := reader.take():
-            numbers.extend(found.number for found in taken)
-
+    assert [next(numbers), next(numbers)] == [1, 2]
     with pytest.raises(InvalidDeletion, match="a part is missing"):
-        take_all()
-
-    assert numbers == [1, 2]
+        next(numbers)
     reader.close()
 
 

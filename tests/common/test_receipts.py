@@ -14,10 +14,11 @@ from fedmunkey.common.receipts import PREDICATE_TYPE, Receipt, WitnessedHead
 from fedmunkey.common.signing.canonical import canonical_json
 from fedmunkey.common.signing.dsse import Envelope
 from fedmunkey.common.signing.statements import PAYLOAD_TYPE, read_envelope
-from fedmunkey.simulations.bench.proof_case import SITE_KEYS, SITES, START
+from tests.proof_case import SITE_KEYS, SITES, START
 
 KEY = SITE_KEYS[SITES[0]]
 EXACT = Acknowledgement(4, SITES[0], "request-1", SiteState.ERASED, 3, 2, Guarantee.EXACT, 0.25)
+LOSS = PrivacyLoss(1.0, 1e-5)
 CERTIFIED = replace(
     EXACT,
     guarantee=Guarantee.CERTIFIED,
@@ -51,10 +52,14 @@ def test_receipt_survives_its_envelope(answer: Acknowledgement, seen: WitnessedH
         {"request_id": "request-2"},
         {"records": 2},
         {"entries": 1},
-        {"state": SiteState.NOTHING_HELD},
+        {"state": SiteState.NOTHING_HELD, "records": 0, "entries": 0},
         {"guarantee": Guarantee.EMPIRICAL},
         {"reason": "no"},
-        {"subject_loss": PrivacyLoss(1.0, 1e-5, 2)},
+        {
+            "guarantee": Guarantee.CERTIFIED,
+            "record_loss": PrivacyLoss(1.0, 1e-5),
+            "subject_loss": PrivacyLoss(1.0, 1e-5),
+        },
     ],
 )
 def test_receipt_for_another_answer_is_noticed(changes: dict[str, Any]) -> None:

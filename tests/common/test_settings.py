@@ -10,15 +10,7 @@ from pydantic import ValidationError
 
 from fedmunkey.common.errors import FedmunkeyError, InvalidSetting
 from fedmunkey.common.guarantees import Guarantee
-from fedmunkey.common.settings import (
-    AggregationName,
-    DeviceName,
-    ImagePath,
-    ImageShape,
-    Settings,
-    StrategyName,
-    parse_assignments,
-)
+from fedmunkey.common.settings import AggregationName, DeviceName, ImagePath, ImageShape, Settings, StrategyName
 
 settings_strategy = st.builds(
     Settings,
@@ -211,44 +203,3 @@ def test_unbounded_epsilon_survives_a_configuration() -> None:
     settings = Settings(epsilon=math.inf)
 
     assert Settings.parse(settings.to_config()).epsilon == math.inf
-
-
-def test_assignments_are_toml_values_or_plain_text() -> None:
-    words = [
-        "num-rounds=3",
-        "learning-rate=2e-3",
-        "image-vote=false",
-        "encoder=vit_b_16",
-        'sites-dir="my sites"',
-        "encoder-weights=/a/b=c.pth",
-        "image-shape=3x28x28",
-        "output-dir=2026-01-01",
-        " device =cpu",
-    ]
-
-    assert parse_assignments(words) == {
-        "num-rounds": 3,
-        "learning-rate": 0.002,
-        "image-vote": False,
-        "encoder": "vit_b_16",
-        "sites-dir": "my sites",
-        "encoder-weights": "/a/b=c.pth",
-        "image-shape": "3x28x28",
-        "output-dir": "2026-01-01",
-        "device": "cpu",
-    }
-
-
-def test_last_assignment_of_a_key_counts() -> None:
-    assert parse_assignments(["seed=1", "seed=2"]) == {"seed": 2}
-
-
-def test_an_assignment_cannot_smuggle_in_another_key() -> None:
-    assert parse_assignments(["encoder=a\nseed = 3"]) == {"encoder": "a\nseed = 3"}
-    assert parse_assignments(["seed=3\nnum-rounds = 3"]) == {"seed": "3\nnum-rounds = 3"}
-
-
-@pytest.mark.parametrize("word", ["num-rounds", "=3", "", " = 3"])
-def test_word_without_key_or_value_is_refused(word: str) -> None:
-    with pytest.raises(InvalidSetting, match="is not of the form key=value"):
-        parse_assignments([word])

@@ -8,8 +8,8 @@ import pytest
 from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, Subject, Target, WholeSite
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.references import FederationSecret
-from fedmunkey.common.signed_requests import read_signed, request_digest, target_digest
-from fedmunkey.simulations.bench.proof_case import SECRET, START, signed_request
+from fedmunkey.common.signed_requests import OpenedRequest, target_digest
+from tests.proof_case import SECRET, START, signed_request
 
 REFERENCE = bytes(range(32))
 TARGETS: list[Target] = [
@@ -26,7 +26,7 @@ TARGETS: list[Target] = [
 def test_signature_says_what_was_asked_for_without_naming_it(target: Target) -> None:
     request = signed_request(target=target)
 
-    _, terms = read_signed(request)
+    _, terms = OpenedRequest.of(request).signed()
 
     assert (terms.request_id, terms.requester) == ("request-1", DATA_PROTECTION_OFFICER)
     assert (terms.issued, terms.expires) == (START, START + timedelta(days=90))
@@ -46,22 +46,22 @@ def test_changed_target_is_noticed(target: Target) -> None:
     for other in TARGETS:
         if other != target:
             with pytest.raises(InvalidProof, match="altered: the target"):
-                read_signed(replace(request, target=other))
+                OpenedRequest.of(replace(request, target=other)).signed()
 
 
 def test_changed_id_or_requester_is_noticed() -> None:
     request = signed_request()
 
     with pytest.raises(InvalidProof, match="altered: the request id"):
-        read_signed(replace(request, request_id="request-2"))
+        OpenedRequest.of(replace(request, request_id="request-2")).signed()
     with pytest.raises(InvalidProof, match="altered: the requester"):
-        read_signed(replace(request, requester="hospital-1"))
+        OpenedRequest.of(replace(request, requester="hospital-1")).signed()
     with pytest.raises(InvalidProof, match="unsigned"):
-        read_signed(replace(request, signature=b""))
+        OpenedRequest.of(replace(request, signature=b"")).signed()
 
 
 def test_request_is_good_from_its_date_until_it_expires() -> None:
-    _, terms = read_signed(signed_request(days=1))
+    _, terms = OpenedRequest.of(signed_request(days=1)).signed()
 
     terms.check_time(START)
     terms.check_time(START - timedelta(minutes=5))
@@ -74,19 +74,25 @@ def test_request_is_good_from_its_date_until_it_expires() -> None:
 
 def test_request_that_expires_before_it_is_issued_is_none() -> None:
     with pytest.raises(InvalidProof, match="before it is issued"):
-        read_signed(signed_request(days=0))
+        OpenedRequest.of(signed_request(days=0)).signed()
 
 
 def test_digest_is_of_what_was_signed() -> None:
     first, later = signed_request(), signed_request(issued=START + timedelta(days=1))
     unsigned = DeletionRequest(first.request_id, first.requester, first.target)
 
-    digests = {request_digest(request) for request in (first, later, unsigned)}
+    digests = {OpenedRequest.of(request).digest for request in (first, later, unsigned)}
 
     assert len(digests) == 3
-    assert request_digest(replace(first, signature=b"rubbish")) == request_digest(unsigned)
-    assert request_digest(replace(unsigned, request_id="request-2")) != request_digest(unsigned)
+    assert OpenedRequest.of(replace(first, signature=b"rubbish")).digest == OpenedRequest.of(unsigned).digest
+    assert OpenedRequest.of(replace(unsigned, request_id="request-2")).digest != OpenedRequest.of(unsigned).digest
     assert first == later == unsigned
+
+
+def test_unsigned_request_of_the_officer_keeps_the_digest_of_earlier_versions() -> None:
+    request = DeletionRequest("request-1", DATA_PROTECTION_OFFICER, WholeSite("hospital-1"))
+
+    assert OpenedRequest.of(request).digest.hex() == "4889b7eb59e0f881ee9d9adc1d8713bc16210a197264a1749e955602c4caa52c"
 
 
 def test_federation_is_named_by_its_secret() -> None:

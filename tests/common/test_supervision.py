@@ -6,10 +6,12 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -17,8 +19,9 @@ import pytest
 
 from fedmunkey.common.errors import ProcessNotStarted
 from fedmunkey.common.stop_signals import stopped_by_signals
-from fedmunkey.common.supervision import Child, Supervisor, tell_systemd_ready
+from fedmunkey.common.supervision import Child, Supervisor, own_program, tell_systemd_ready
 
+ROOT = Path(__file__).parents[2]
 SECONDS = 30.0
 
 SERVE = (
@@ -64,16 +67,19 @@ class Watched:
 
 
 @pytest.fixture
-def watching() -> Iterator[list[Watched]]:
-    watched: list[Watched] = []
-    yield watched
-    for each in watched:
-        each.stop()
+def watch() -> Iterator[Callable[..., Watched]]:
+    with ExitStack() as stack:
+
+        def begin(*children: Child, **seconds: float) -> Watched:
+            watched = Watched(*children, **seconds)
+            stack.callback(watched.stop)
+            return watched
+
+        yield begin
 
 
-def test_children_start_in_order_and_stop_in_reverse(watching: list[Watched]) -> None:
-    watched = Watched(child("first"), child("second"))
-    watching.append(watched)
+def test_children_start_in_order_and_stop_in_reverse(watch: Callable[..., Watched]) -> None:
+    watched = watch(child("first"), child("second"))
 
     assert watched.ready.wait(SECONDS)
     watched.stop()
@@ -82,10 +88,9 @@ def test_children_start_in_order_and_stop_in_reverse(watching: list[Watched]) ->
     assert said == [("first", "serving"), ("second", "serving"), ("second", "bye"), ("first", "bye")]
 
 
-def test_child_that_dies_is_started_again(watching: list[Watched], caplog: pytest.LogCaptureFixture) -> None:
+def test_child_that_dies_is_started_again(watch: Callable[..., Watched], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "fedmunkey.common.supervision")
-    watched = Watched(child("service", f"import os; print(os.getpid(), flush=True); {SERVE}"))
-    watching.append(watched)
+    watched = watch(child("service", f"import os; print(os.getpid(), flush=True); {SERVE}"))
     assert watched.ready.wait(SECONDS)
     first = int(watched.said.get(timeout=SECONDS)[1])
     assert watched.said.get(timeout=SECONDS) == ("service", "serving")
@@ -107,10 +112,9 @@ def test_child_that_dies_is_started_again(watching: list[Watched], caplog: pytes
     ]
 
 
-def test_first_start_that_fails_stops_all_and_says_why(watching: list[Watched]) -> None:
+def test_first_start_that_fails_stops_all_and_says_why(watch: Callable[..., Watched]) -> None:
     broken = child("broken", "import sys; print('error: no such ledger', flush=True); sys.exit(2)")
-    watched = Watched(child("service"), broken, child("never"))
-    watching.append(watched)
+    watched = watch(child("service"), broken, child("never"))
 
     assert watched.ended()
 
@@ -120,9 +124,8 @@ def test_first_start_that_fails_stops_all_and_says_why(watching: list[Watched]) 
     assert not watched.ready.is_set()
 
 
-def test_child_that_never_serves_is_given_up(watching: list[Watched]) -> None:
-    watched = Watched(child("silent", "import signal; signal.pause()"), start_seconds=0.2)
-    watching.append(watched)
+def test_child_that_never_serves_is_given_up(watch: Callable[..., Watched]) -> None:
+    watched = watch(child("silent", "import signal; signal.pause()"), start_seconds=0.2)
 
     assert watched.ended()
 
@@ -130,23 +133,21 @@ def test_child_that_never_serves_is_given_up(watching: list[Watched]) -> None:
     assert "it did not serve within 0 s" in str(watched.error)
 
 
-def test_program_that_is_not_there_is_named(watching: list[Watched]) -> None:
-    watched = Watched(Child("service", ["/nowhere/munkey"], "serving"))
-    watching.append(watched)
+def test_program_that_is_not_there_is_named(watch: Callable[..., Watched]) -> None:
+    watched = watch(Child("service", ["/nowhere/munkey"], "serving"))
 
     assert watched.ended()
 
     assert str(watched.error).startswith("service cannot be started: ")
 
 
-def test_child_that_does_not_stop_is_killed_with_what_it_started(watching: list[Watched]) -> None:
+def test_child_that_does_not_stop_is_killed_with_what_it_started(watch: Callable[..., Watched]) -> None:
     stubborn = (
         "import signal, subprocess, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
         "inner = subprocess.Popen([sys.executable, '-S', '-c', 'import signal; signal.pause()']);"
         "print(inner.pid, flush=True); print('serving', flush=True); signal.pause()"
     )
-    watched = Watched(child("stubborn", stubborn), grace_seconds=0.1)
-    watching.append(watched)
+    watched = watch(child("stubborn", stubborn), grace_seconds=0.1)
     assert watched.ready.wait(SECONDS)
     inner = int(watched.said.get(timeout=SECONDS)[1])
 
@@ -190,3 +191,24 @@ def test_systemd_is_told_once_all_is_up(tmp_path: Path, monkeypatch: pytest.Monk
         tell_systemd_ready()
 
         assert listening.recv(100) == b"READY=1"
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("module", "words"), [("fedmunkey.client.cli", ["--help"]), ("fedmunkey.server.cli", ["--help"])]
+)
+def test_module_in_the_working_directory_is_never_run(tmp_path: Path, module: str, words: list[str]) -> None:
+    for name in ("client", "common", "fedmunkey", "protos", "server", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the working directory was run')\n")
+
+    ended = subprocess.run(own_program(module, *words), cwd=tmp_path, capture_output=True, text=True)  # noqa: S603
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "Usage" in ended.stdout
+
+
+def test_every_child_of_this_interpreter_is_started_without_the_working_directory() -> None:
+    roots = [ROOT / name for name in ("client", "common", "server", "simulations")]
+    lines = [line for root in roots for path in root.rglob("*.py") for line in path.read_text().splitlines()]
+
+    assert [line for line in lines if "[sys.executable" in line and '[sys.executable, "-P"' not in line] == []

@@ -11,7 +11,7 @@ import pytest
 
 from fedmunkey.common.errors import EXIT_CODE
 from fedmunkey.common.verify_certificate import main
-from fedmunkey.simulations.bench.proof_case import TRUST, make_case
+from tests.proof_case import TRUST, make_case
 
 ROOT = Path(__file__).parents[2]
 # Refuses everything but Python's own modules, this project's `common`, and the two packages with what they need.

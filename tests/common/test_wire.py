@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -26,8 +23,8 @@ from fedmunkey.common.deletion import (
     WholeSite,
 )
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.protos import deletion_pb2
+from tests.common.test_acknowledgement import ANSWER, acknowledgements
 
 # Protobuf text is UTF-8, which has no lone surrogates.
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -44,25 +41,8 @@ requests = st.builds(DeletionRequest, names, names, targets)
 orders = st.builds(DeletionOrder, numbers, names, requests)
 
 
-def losses(records: st.SearchStrategy[int]) -> st.SearchStrategy[PrivacyLoss]:
-    return st.builds(PrivacyLoss, st.floats(0), st.floats(0, 1, exclude_max=True), records)
-
-
-answers = (numbers, names, names, st.sampled_from(SiteState), numbers, numbers)
-rest = (st.floats(allow_nan=False), text)
-acknowledgements = st.one_of(
-    st.builds(Acknowledgement, *answers, st.sampled_from([Guarantee.EXACT, Guarantee.EMPIRICAL]), *rest),
-    st.builds(
-        Acknowledgement,
-        *answers,
-        st.just(Guarantee.CERTIFIED),
-        *rest,
-        losses(st.just(1)),
-        losses(st.integers(1, 2**64 - 1)),
-    ),
-)
 progress = st.builds(
-    SiteProgress, names, numbers, st.sampled_from(SiteState), st.none() | acknowledgements, st.none() | times, text
+    SiteProgress, names, numbers, st.sampled_from(SiteState), st.none() | acknowledgements(), st.none() | times, text
 )
 statuses = st.builds(
     RequestStatus,
@@ -75,13 +55,6 @@ statuses = st.builds(
 )
 
 REQUEST = DeletionRequest("request-1", "hospital-1", WholeSite("hospital-1"))
-ANSWER = Acknowledgement(1, "hospital-1", "request-1", SiteState.ERASED, 2, 1, Guarantee.EMPIRICAL, 0.5)
-CERTIFIED = replace(
-    ANSWER,
-    guarantee=Guarantee.CERTIFIED,
-    record_loss=PrivacyLoss(1.9, 1e-5),
-    subject_loss=PrivacyLoss(math.inf, 1e-5, 2),
-)
 
 
 @given(requests)
@@ -98,7 +71,7 @@ def test_order_arrives_as_it_was_sent(order: DeletionOrder) -> None:
     assert wire.order_from_wire(message) == order
 
 
-@given(acknowledgements)
+@given(acknowledgements())
 def test_acknowledgement_arrives_as_it_was_sent(answer: Acknowledgement) -> None:
     message = deletion_pb2.Acknowledgement.FromString(wire.acknowledgement_to_wire(answer).SerializeToString())
 
@@ -117,37 +90,6 @@ def test_move_arrives_as_it_was_sent(move: Move) -> None:
     message = deletion_pb2.Move.FromString(wire.move_to_wire(move).SerializeToString())
 
     assert wire.move_from_wire(message) == move
-
-
-def part(number: int, references: list[bytes], *, more: bool) -> deletion_pb2.WatchResponse:
-    response = deletion_pb2.WatchResponse(more=more)
-    response.order.number, response.order.site = number, "hospital-1"
-    response.order.request.request_id, response.order.request.requester = f"request-{number}", "hospital-1"
-    response.order.request.records.references.extend(references)
-    return response
-
-
-def test_parts_of_an_order_are_put_together() -> None:
-    references = [bytes([number]) * 32 for number in range(5)]
-    stream = [
-        part(1, references[:2], more=True),
-        part(1, references[2:], more=False),
-        part(2, references[:1], more=False),
-    ]
-
-    (order, size), (second, _) = wire.joined(stream)
-
-    assert order.request == DeletionRequest("request-1", "hospital-1", Records(frozenset(references)))
-    assert second.number == 2
-    assert size > 5 * 32
-
-
-def test_order_whose_parts_do_not_all_come_is_not_taken_for_a_smaller_one() -> None:
-    stream = [part(1, [bytes(32)], more=True)]
-
-    assert list(wire.joined(stream)) == []
-    with pytest.raises(InvalidDeletion, match="a part of order 1 is missing"):
-        list(wire.joined([*stream, part(2, [bytes(32)], more=False)]))
 
 
 @given(progress)
@@ -181,67 +123,24 @@ def test_request_with_a_short_reference_is_refused() -> None:
 
 @pytest.mark.parametrize("number", [0, 99])
 def test_unknown_state_is_refused(number: int) -> None:
-    message = wire.acknowledgement_to_wire(ANSWER)
+    message = wire.progress_to_wire(SiteProgress("hospital-1", 1, SiteState.PENDING))
     message.state = number  # type: ignore[assignment]
 
     with pytest.raises(InvalidDeletion, match=f"unknown state \\({number}\\)"):
-        wire.acknowledgement_from_wire(message)
+        wire.progress_from_wire(message)
 
 
-@pytest.mark.parametrize("number", [0, 99])
-def test_unknown_guarantee_is_refused(number: int) -> None:
+def test_answer_of_another_site_than_the_message_names_is_refused() -> None:
     message = wire.acknowledgement_to_wire(ANSWER)
-    message.guarantee = number  # type: ignore[assignment]
+    message.site = "hospital-2"
 
-    with pytest.raises(InvalidDeletion, match=f"unknown guarantee \\({number}\\)"):
+    with pytest.raises(InvalidDeletion, match="of site 'hospital-2' holds one of 'hospital-1'"):
         wire.acknowledgement_from_wire(message)
 
 
-@pytest.mark.parametrize("loss", ["record_loss", "subject_loss"])
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("epsilon", -0.1),
-        ("epsilon", math.nan),
-        ("epsilon", -math.inf),
-        ("delta", -1e-9),
-        ("delta", 1.0),
-        ("delta", math.nan),
-        ("records", 0),
-    ],
-)
-def test_privacy_loss_that_means_nothing_is_refused(loss: str, name: str, value: float) -> None:
-    message = wire.acknowledgement_to_wire(CERTIFIED)
-    setattr(getattr(message, loss), name, value)
-
-    with pytest.raises(InvalidDeletion, match=f"{name} = {value}|for {value} records"):
-        wire.acknowledgement_from_wire(message)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"record_loss": None}, "is certified and has 1 privacy losses"),
-        ({"record_loss": None, "subject_loss": None}, "is certified and has 0 privacy losses"),
-        ({"guarantee": Guarantee.EXACT}, "is exact and has 2 privacy losses"),
-        ({"guarantee": Guarantee.EMPIRICAL, "record_loss": None}, "is empirical and has 1 privacy losses"),
-        ({"record_loss": PrivacyLoss(1.9, 1e-5, 2)}, "the privacy loss of 2 records as that of one"),
-        ({"subject_loss": PrivacyLoss(-1.0, 1e-5, 2)}, "epsilon = -1.0"),
-    ],
-)
-def test_answer_bounds_what_remains_if_and_only_if_it_is_certified(change: dict[str, Any], message: str) -> None:
-    wrong = replace(CERTIFIED, **change)
-    received = wire.acknowledgement_to_wire(CERTIFIED)
-    for name, loss in (("record_loss", wrong.record_loss), ("subject_loss", wrong.subject_loss)):
-        received.ClearField(name)
-        if loss is not None:
-            getattr(received, name).MergeFrom(deletion_pb2.PrivacyLoss(**asdict(loss)))
-    received.guarantee = wire._GUARANTEES[wrong.guarantee]
-
-    with pytest.raises(InvalidDeletion, match=message):
-        wire.acknowledgement_to_wire(wrong)
-    with pytest.raises(InvalidDeletion, match=message):
-        wire.acknowledgement_from_wire(received)
+def test_answer_without_a_document_is_refused() -> None:
+    with pytest.raises(InvalidDeletion, match="no JSON"):
+        wire.acknowledgement_from_wire(deletion_pb2.Acknowledgement(site="hospital-1"))
 
 
 def test_time_that_no_calendar_has_is_refused() -> None:
@@ -262,12 +161,15 @@ def test_text_that_is_not_utf8_is_refused_before_it_is_sent() -> None:
         wire.request_to_wire(DeletionRequest("\udcff", "hospital-1", WholeSite("hospital-1")))
 
 
-def test_request_with_more_records_than_a_message_carries_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "MAXIMUM_REFERENCES", 2)
+def test_request_with_too_many_records_is_not_one_to_make(monkeypatch: pytest.MonkeyPatch) -> None:
     several = frozenset(bytes([number]) * 32 for number in range(3))
+    request = DeletionRequest("request-1", "hospital-1", Records(several, "hospital-1"))
 
-    with pytest.raises(InvalidDeletion, match="at most 2"):
-        wire.request_to_wire(DeletionRequest("request-1", "hospital-1", Records(several, "hospital-1")))
+    wire.check_size(request)
+    monkeypatch.setattr(wire, "MAXIMUM_REFERENCES", 2)
+
+    with pytest.raises(InvalidDeletion, match="names 3 records; split it into requests of at most 2"):
+        wire.check_size(request)
 
 
 def test_largest_request_fits_into_a_message() -> None:

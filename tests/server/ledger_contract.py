@@ -215,7 +215,7 @@ class LedgerContract(LedgerFixtures):
             ledger.acknowledge(replace(ANSWER, request_id="request-2"))
 
     def test_page_ends_before_it_names_too_many_records(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ledger_view, "MAXIMUM_REFERENCES", 5)
+        monkeypatch.setattr(ledger_view, "PAGE_REFERENCES", 5)
         for number, count in enumerate((3, 2, 9, 1)):
             request = DeletionRequest(f"request-{number}", DATA_PROTECTION_OFFICER, Records(references(count)))
             ledger.enter(request, ["hospital-1"])

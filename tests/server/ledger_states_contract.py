@@ -9,25 +9,14 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from fedmunkey.common.deletion import (
-    DATA_PROTECTION_OFFICER,
-    DeletionRequest,
-    Records,
-    RequestState,
-    SiteState,
-    WholeSite,
-)
+from fedmunkey.common.deletion import DeletionRequest, Records, RequestState, SiteState, WholeSite
 from fedmunkey.common.errors import IllegalMove, InvalidDeletion
-from fedmunkey.server import ledger_bulk
-from fedmunkey.server.ledger import DeletionConflict, DeletionExists, Ledger, UnknownDeletion
-from fedmunkey.server.ledger_bulk import BULK
+from fedmunkey.server.ledger import DeletionConflict, Ledger, UnknownDeletion
 from fedmunkey.server.ledger_due import DUE_DAYS
-from fedmunkey.server.ledger_requests import Entry
-from fedmunkey.server.ledger_transaction import Event, Transaction
+from fedmunkey.server.ledger_writer import Event, Transaction
 from tests.server.ledger_contract import ANSWER, NOON, REQUEST, Clock, LedgerFixtures, references
 
 SECOND = replace(ANSWER, site="hospital-2")
-LARGE = DeletionRequest("large", DATA_PROTECTION_OFFICER, Records(references(BULK + 2500)))
 
 
 def moves(ledger: Ledger, request_id: str = "request-1") -> list[tuple[str, str, str]]:
@@ -37,9 +26,9 @@ def moves(ledger: Ledger, request_id: str = "request-1") -> list[tuple[str, str,
 class LedgerStatesContract(LedgerFixtures):
     def test_every_move_is_recorded_in_order(self, ledger: Ledger) -> None:
         ledger.enter(REQUEST)
-        ledger.note_delivered("hospital-1", [1]).result()
+        ledger.note_delivered([("hospital-1", 1)]).result()
         ledger.acknowledge(ANSWER)
-        ledger.note_delivered("hospital-1", [1]).result()
+        ledger.note_delivered([("hospital-1", 1)]).result()
         ledger.acknowledge(SECOND)
 
         assert moves(ledger) == [
@@ -202,54 +191,23 @@ class LedgerStatesContract(LedgerFixtures):
         ledger.register("hospital-2")
         assert ledger.last_number("hospital-2") == 2
 
-    def test_large_request_has_no_orders_before_all_of_it_is_there(self, ledger: Ledger) -> None:
-        """A large request breaks off, small ones come meanwhile, and it is submitted again."""
-        begun = ledger._writer.submit(ledger_bulk.begin, Entry(LARGE, timedelta(days=DUE_DAYS))).result()
-        broken_off = ledger.status("large")
-        ledger.enter(REQUEST)
-        with pytest.raises(DeletionConflict, match="submit it again"):
-            ledger.extend("large", 10, "why")
+    def test_orders_that_are_read_together_name_few_records(
+        self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("fedmunkey.server.ledger_view.MAXIMUM_REFERENCES", 1000)
+        for number, count in enumerate((400, 400, 400, 1200, 400)):
+            ledger.enter(DeletionRequest(f"r{number}", "hospital-1", Records(references(count), "hospital-1")))
 
-        status = ledger.enter(LARGE)
+        read = [[order.number for order in ledger.orders("hospital-1", after, 10)] for after in (0, 2, 3, 4)]
 
-        assert (begun.number, begun.missing) == (1, True)
-        assert (broken_off.state, broken_off.sites) == (RequestState.RECEIVED, ())
-        assert status.state is RequestState.DISPATCHED
-        assert status.request == LARGE
-        assert [(part.site, part.number) for part in status.sites] == [("hospital-1", 2), ("hospital-2", 2)]
-        assert ledger.enter(LARGE) == status
-        with pytest.raises(DeletionExists):
-            ledger.enter(replace(LARGE, target=Records(references(BULK + 2501))))
-
-    def test_references_of_a_large_order_are_read_bit_by_bit(self, ledger: Ledger) -> None:
-        ledger.enter(LARGE)
-        ledger.enter(REQUEST)
-
-        large, small = ledger.orders("hospital-1", 0, most=10, most_references=BULK)
-        read: list[bytes] = []
-        while part := ledger.references(1, len(read)):
-            assert len(part) <= BULK
-            read += part
-
-        assert (large.number, small.number) == (1, 2)
-        assert read == sorted(references(BULK + 2500))
-
-    def test_orders_that_are_read_together_name_few_records(self, ledger: Ledger) -> None:
-        for number in range(5):
-            ledger.enter(DeletionRequest(f"r{number}", "hospital-1", Records(references(400), "hospital-1")))
-
-        read = [
-            [order.number for order in ledger.orders("hospital-1", after, most=10, most_references=1000)]
-            for after in (0, 2, 4)
-        ]
-
-        assert read == [[1, 2], [3, 4], [5]]
+        assert read == [[1, 2], [3], [4], [5]]
+        assert len(ledger.orders("hospital-1", 0, 1)) == 1
 
     def test_policy_decides_where_no_sites_are_given(self, ledger: Ledger) -> None:
         with pytest.raises(InvalidDeletion, match="may not ask"):
             ledger.enter(DeletionRequest("r", "hospital-1", WholeSite("hospital-2")))
         with pytest.raises(InvalidDeletion, match="may not ask"):
-            ledger.enter(replace(LARGE, requester="hospital-1"))
+            ledger.enter(DeletionRequest("r", "hospital-1", Records(references(1))))
 
         assert ledger.page().statuses == ()
 

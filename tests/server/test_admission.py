@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -33,7 +30,8 @@ from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.protos import deletion_pb2
 from fedmunkey.server.entitlements import Caller, may_call
 from fedmunkey.server.refusals import Cause
-from tests.coordinator import OFFICER, OTHER, PATIENCE, SITE, Coordinator, make_identity, running_coordinator
+from tests.coordinator import FIRST_OFFICER, OTHER, PATIENCE, SITE, Coordinator, make_identity, running_coordinator
+from tests.followers import Follower
 
 ANSWER = Acknowledgement(1, OTHER, "request-1", SiteState.ERASED, 1, 1, Guarantee.EMPIRICAL, 0.1)
 
@@ -65,7 +63,7 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
         return utc_now() + ahead[0]
 
     with running_coordinator(tmp_path, clock=clock) as running:
-        officer = running.member(OFFICER, MemberRole.REQUESTER)
+        officer = running.member(FIRST_OFFICER, MemberRole.OFFICER)
         yield Federation(running, running.member(SITE), running.member(OTHER), officer, ahead)
 
 
@@ -74,16 +72,17 @@ def test_site_asks_answers_and_reads_for_itself_only(federation: Federation) -> 
     with federation.coordinator.channel(federation.other) as channel:
         channel.submit(of_other)
 
-    with federation.refused(federation.site, "may not ask in another's name", Cause.NAME) as channel:
-        channel.submit(replace(of_other, request_id="request-2"))
-    with federation.refused(federation.site, "may not ask in another's name", Cause.NAME) as channel:
-        channel.submit(DeletionRequest("request-2", DATA_PROTECTION_OFFICER, WholeSite(OTHER)))
-    with federation.refused(federation.site, "may not follow the orders of another site", Cause.NAME) as channel:
-        list(channel.watch(OTHER, 0))
-    with federation.refused(federation.site, "may not answer for another site", Cause.NAME) as channel:
-        channel.acknowledge(ANSWER)
-    with federation.refused(federation.site, "may not answer for another site", Cause.NAME) as channel:
-        channel.acknowledge_all([ANSWER])
+    ask_as_officer = DeletionRequest("request-2", DATA_PROTECTION_OFFICER, WholeSite(OTHER))
+    calls: list[tuple[str, Callable[[DeletionChannel], object]]] = [
+        ("ask in another's name", lambda channel: channel.submit(replace(of_other, request_id="request-2"))),
+        ("ask in another's name", lambda channel: channel.submit(ask_as_officer)),
+        ("follow the orders of another site", lambda channel: list(channel.watch(OTHER, 0))),
+        ("answer for another site", lambda channel: channel.acknowledge(ANSWER)),
+        ("answer for another site", lambda channel: channel.acknowledge_all([ANSWER])),
+    ]
+    for what, call in calls:
+        with federation.refused(federation.site, f"may not {what}", Cause.NAME) as channel:
+            call(channel)
     for read in (DeletionChannel.get, DeletionChannel.history):
         with federation.refused(federation.site, "neither asked for this request nor", Cause.NAME) as channel:
             read(channel, "request-1")
@@ -109,7 +108,7 @@ def test_officers_request_is_read_by_the_sites_that_it_addresses(federation: Fed
 def test_requester_asks_in_no_sites_name(federation: Federation) -> None:
     with federation.refused(federation.officer, "may not ask in another's name", Cause.NAME) as channel:
         channel.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
-    with federation.refused(federation.officer, "a requester may not call Watch", Cause.ROLE) as channel:
+    with federation.refused(federation.officer, "officers may not call Watch", Cause.ROLE) as channel:
         list(channel.watch(SITE, 0))
 
 
@@ -119,7 +118,7 @@ def test_coordinator_asks_for_nothing_and_opens_rounds(federation: Federation) -
     with federation.coordinator.channel(coordinator) as channel:
         assert channel.open_round(1) == 0
         assert list(channel.requests()) == []
-    with federation.refused(coordinator, "a coordinator may not call Submit", Cause.ROLE) as channel:
+    with federation.refused(coordinator, "coordinators may not call Submit", Cause.ROLE) as channel:
         channel.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
 
 
@@ -127,9 +126,9 @@ def test_coordinator_asks_for_nothing_and_opens_rounds(federation: Federation) -
 def test_members_neither_list_all_requests_nor_open_rounds(federation: Federation, member: str) -> None:
     identity: Identity = getattr(federation, member)
 
-    with federation.refused(identity, "may not call List; only a coordinator may", Cause.ROLE) as channel:
+    with federation.refused(identity, "may not call List; only coordinators may", Cause.ROLE) as channel:
         channel.page()
-    with federation.refused(identity, "may not call OpenRound; only a coordinator may", Cause.ROLE) as channel:
+    with federation.refused(identity, "may not call OpenRound; only coordinators may", Cause.ROLE) as channel:
         channel.open_round(1)
     with federation.coordinator.channel(identity) as channel:
         assert channel.log_update(0) is not None
@@ -164,32 +163,10 @@ def test_revoked_member_is_told_why_at_its_next_call(federation: Federation, cap
     assert "stolen" not in caplog.text
 
 
-class Follower:
-    """Follows a site's orders in a thread."""
-
-    def __init__(self, channel: DeletionChannel, site: str) -> None:
-        self._heard: queue.SimpleQueue[DeletionOrder | Exception] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._read, args=(channel, site), daemon=True)
-        self._thread.start()
-
-    def next(self) -> DeletionOrder | Exception:
-        return self._heard.get(timeout=PATIENCE)
-
-    def join(self) -> None:
-        self._thread.join(PATIENCE)
-
-    def _read(self, channel: DeletionChannel, site: str) -> None:
-        try:
-            for order in channel.watch(site, 0, follow=True):
-                self._heard.put(order)
-        except Exception as error:
-            self._heard.put(error)
-
-
 def test_site_that_is_revoked_hears_no_further_order(federation: Federation) -> None:
     coordinator = federation.coordinator
     with coordinator.channel(federation.site) as channel:
-        follower = Follower(channel, SITE)
+        follower = Follower(channel.watch(SITE, 0, follow=True))
         coordinator.service.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
         heard = follower.next()
         coordinator.register.revoke(SITE, "its server was stolen")
@@ -206,7 +183,10 @@ def test_site_that_is_revoked_hears_no_further_order(federation: Federation) -> 
 def test_stream_without_orders_ends_when_its_site_is_revoked(federation: Federation) -> None:
     coordinator = federation.coordinator
     with coordinator.channel(federation.site) as channel, coordinator.channel(federation.other) as others:
-        follower, bystander = Follower(channel, SITE), Follower(others, OTHER)
+        follower, bystander = (
+            Follower(channel.watch(SITE, 0, follow=True)),
+            Follower(others.watch(OTHER, 0, follow=True)),
+        )
         for site in (SITE, OTHER):
             coordinator.service.submit(DeletionRequest(f"request-{site}", site, WholeSite(site)))
         first = follower.next(), bystander.next()
@@ -222,7 +202,7 @@ def test_stream_without_orders_ends_when_its_site_is_revoked(federation: Federat
 
 def test_site_that_is_gone_follows_no_stream_any_more(federation: Federation) -> None:
     with federation.coordinator.channel(federation.site) as channel:
-        follower = Follower(channel, SITE)
+        follower = Follower(channel.watch(SITE, 0, follow=True))
         federation.coordinator.service.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
         follower.next()
     follower.join()
@@ -233,27 +213,15 @@ def test_site_that_is_gone_follows_no_stream_any_more(federation: Federation) ->
     assert not site.connected
 
 
-def stub_call(federation: Federation, call: Any) -> Any:
-    with grpc.secure_channel(federation.coordinator.address, federation.site.channel_credentials()) as channel:
-        return call(channel)
-
-
 def test_health_is_open_and_reflection_is_off(federation: Federation) -> None:
     federation.coordinator.register.revoke(SITE, "gone")
+    question = reflection_pb2.ServerReflectionRequest(list_services="")
 
-    health = stub_call(
-        federation,
-        lambda channel: health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE),
-    )
-    with pytest.raises(grpc.RpcError) as raised:
-        stub_call(
-            federation,
-            lambda channel: list(
-                reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
-                    iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=PATIENCE
-                )
-            ),
-        )
+    with grpc.secure_channel(federation.coordinator.address, federation.site.channel_credentials()) as channel:
+        health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+        with pytest.raises(grpc.RpcError) as raised:
+            list(reflection.ServerReflectionInfo(iter([question]), timeout=PATIENCE))
 
     assert health.status == health_pb2.HealthCheckResponse.SERVING
     assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -261,7 +229,7 @@ def test_health_is_open_and_reflection_is_off(federation: Federation) -> None:
 
 def test_every_method_of_the_service_is_in_the_table() -> None:
     site, officer, coordinator = (
-        Caller(role, "x") for role in (MemberRole.SITE, MemberRole.REQUESTER, MemberRole.COORDINATOR)
+        Caller(role, "x") for role in (MemberRole.SITE, MemberRole.OFFICER, MemberRole.COORDINATOR)
     )
     for method in deletion_pb2.DESCRIPTOR.services_by_name["Deletion"].methods:
         message = getattr(deletion_pb2, method.input_type.name)()
@@ -273,4 +241,4 @@ def test_method_that_nobody_thought_of_is_refused() -> None:
     refusal = may_call("Forge", None, Caller(MemberRole.COORDINATOR, "coordinator"), lambda *_: None)
 
     assert refusal is not None
-    assert refusal.reason == "a coordinator may not call Forge; nobody may"
+    assert refusal.reason == "coordinators may not call Forge; nobody may"

@@ -6,16 +6,15 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from unittest.mock import create_autospec
 
 import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
 
 from fedmunkey.common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fedmunkey.common.errors import InvalidDeletion, InvalidIdentity, InvalidSetting, InvalidWeights, ServiceUnavailable
@@ -30,40 +29,21 @@ from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.run_record import BEST, EVENTS, LAST
 from tests.coordinator import running_coordinator
 
+pytestmark = pytest.mark.usefixtures("within_a_run")
+
 Weights = dict[str, torch.Tensor]
 
 
-class SitesInProcess(Grid):
+class SitesInProcess:
     """Two sites with some examples each that answer at once; training adds one to every weight."""
 
     def __init__(self, examples: int = 10) -> None:
         self.examples = examples
         self.received: list[tuple[str, int, Weights]] = []
-
-    def set_run(self, run: Run) -> None:
-        raise NotImplementedError
-
-    @property
-    def run(self) -> Run:
-        raise NotImplementedError
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        raise NotImplementedError
-
-    def get_node_ids(self) -> Iterable[int]:
-        return [1, 2]
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        raise NotImplementedError
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        raise NotImplementedError
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        del timeout
-        return [self._answer(message) for message in messages]
+        grid = create_autospec(Grid, instance=True)
+        grid.get_node_ids.return_value = [1, 2]
+        grid.send_and_receive.side_effect = lambda messages, **_: [self._answer(message) for message in messages]
+        self.grid = cast(Grid, grid)
 
     def _answer(self, message: Message) -> Message:
         kind = message.metadata.message_type
@@ -79,13 +59,6 @@ class SitesInProcess(Grid):
         if kind == "train":
             content[ARRAYS] = ArrayRecord({name: weight + 1 for name, weight in weights.items()})
         return Message(content=content, reply_to=message)
-
-
-@pytest.fixture(autouse=True)
-def _within_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Flower makes messages only within a run.
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
 
 
 @pytest.fixture
@@ -131,16 +104,16 @@ def run_main(grid: Grid, settings: Settings) -> None:
 def test_federation_trains_for_all_rounds_and_leaves_weights_and_events(
     settings: Settings, ledger: Ledger, run: Callable[[Grid, Settings], None]
 ) -> None:
-    grid = SitesInProcess()
+    sites = SitesInProcess()
 
-    run(grid, settings)
+    run(sites.grid, settings)
 
     first = first_weights(settings)
-    assert [(kind, number) for kind, number, _ in grid.received] == [
+    assert [(kind, number) for kind, number, _ in sites.received] == [
         (kind, number) for number in (1, 2) for kind in ("train", "train", "evaluate", "evaluate")
     ]
-    assert same(grid.received[0][2], first)
-    assert same(grid.received[-1][2], plus(first, 2))
+    assert same(sites.received[0][2], first)
+    assert same(sites.received[-1][2], plus(first, 2))
     kept = {
         name: read_checkpoint(Path(settings.output_dir) / name, expected=choose_shape(settings), encoder="descriptor")
         for name in (LAST, BEST)
@@ -164,13 +137,13 @@ def test_federation_trains_for_all_rounds_and_leaves_weights_and_events(
 def test_weights_stay_as_they_are_only_where_too_few_records_are_permanent(
     settings: Settings, guarantee: str, fewest: int, trains: bool
 ) -> None:
-    grid = SitesInProcess(examples=10)
+    sites = SitesInProcess(examples=10)
     asked = settings.replace(guarantee=guarantee, fewest_permanent=fewest)
 
-    run_federation(grid, asked)
+    run_federation(sites.grid, asked)
 
     first, last = first_weights(asked), read_checkpoint(Path(settings.output_dir) / LAST).weights
-    assert [(kind, number) for kind, number, _ in grid.received[::2]] == [
+    assert [(kind, number) for kind, number, _ in sites.received[::2]] == [
         (kind, number) for number in (1, 2) for kind in ("train", "evaluate")
     ]
     if trains:
@@ -184,16 +157,11 @@ def test_training_goes_on_from_the_weights_that_are_named(settings: Settings, tm
     shape = choose_shape(settings)
     start = tmp_path / "start.safetensors"
     write_checkpoint(start, Checkpoint(Munkey(shape).state_dict(), shape, settings.encoder, {}))
-    grid = SitesInProcess()
+    sites = SitesInProcess()
 
-    run_federation(grid, settings.replace(initial_weights=str(start)))
+    run_federation(sites.grid, settings.replace(initial_weights=str(start)))
 
-    assert same(grid.received[0][2], dict(read_checkpoint(start).weights))
-
-
-def test_same_seed_starts_from_the_same_weights(settings: Settings) -> None:
-    assert same(first_weights(settings), first_weights(settings))
-    assert not same(first_weights(settings), first_weights(settings.replace(seed=1)))
+    assert same(sites.received[0][2], dict(read_checkpoint(start).weights))
 
 
 @pytest.mark.parametrize(("change", "fault"), [({"width": 16}, "width is 8"), ({"encoder": "resnet18"}, "resnet18")])
@@ -206,7 +174,7 @@ def test_weights_of_another_model_are_refused_before_anything_is_written(
     write_checkpoint(start, Checkpoint(Munkey(shape).state_dict(), shape, settings.encoder, {}))
 
     with pytest.raises(InvalidWeights, match=fault):
-        run_federation(SitesInProcess(), settings.replace(initial_weights=str(start), **change))
+        run_federation(SitesInProcess().grid, settings.replace(initial_weights=str(start), **change))
 
     assert not Path(settings.output_dir).exists()
 
@@ -215,7 +183,7 @@ def test_unknown_setting_is_refused(tmp_path: Path) -> None:
     context = Context(1, 1, {}, RecordDict(), {**small(tmp_path).to_config(), "num-round": 3})
 
     with pytest.raises(InvalidSetting, match=r"unknown setting num-round: did you mean num-rounds\?"):
-        app(SitesInProcess(), context)
+        app(SitesInProcess().grid, context)
 
     assert not (tmp_path / "output").exists()
 
@@ -226,13 +194,13 @@ def test_without_a_deletion_service_nobody_trains_and_the_federation_stops_with_
         closed.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{closed.getsockname()[1]}"
         settings = small(tmp_path, deletion_service=address, deletion_patience=0.3)
-        grid, start = SitesInProcess(), time.monotonic()
+        sites, start = SitesInProcess(), time.monotonic()
 
         with pytest.raises(ServiceUnavailable) as stopped:
-            run_federation(grid, settings)
+            run_federation(sites.grid, settings)
 
     assert time.monotonic() - start >= 0.3
-    assert grid.received == []
+    assert sites.received == []
     reason = str(stopped.value)
     assert reason == (
         f"the deletion service at {address} cannot be reached: "
@@ -252,7 +220,7 @@ def test_training_goes_on_once_the_deletion_service_answers(tmp_path: Path, ledg
     start = threading.Timer(0.3, late.start)
     start.start()
     try:
-        run_federation(SitesInProcess(), settings)
+        run_federation(SitesInProcess().grid, settings)
     finally:
         start.join()
         late.stop()
@@ -265,10 +233,10 @@ def test_training_goes_on_once_the_deletion_service_answers(tmp_path: Path, ledg
 def test_rounds_are_opened_with_the_coordinators_identity(tmp_path: Path) -> None:
     with running_coordinator(tmp_path) as coordinator:
         shown = {"deletion_service": coordinator.address, "deletion_identity": str(coordinator.folder.identity)}
-        run_federation(SitesInProcess(), small(tmp_path, **shown))
+        run_federation(SitesInProcess().grid, small(tmp_path, **shown))
         as_site = {**shown, "deletion_identity": str(coordinator.member("hospital-1").folder)}
-        with pytest.raises(InvalidDeletion, match="a site may not call OpenRound"):
-            run_federation(SitesInProcess(), small(tmp_path / "as-site", **as_site))
+        with pytest.raises(InvalidDeletion, match="sites may not call OpenRound"):
+            run_federation(SitesInProcess().grid, small(tmp_path / "as-site", **as_site))
 
     assert events(small(tmp_path))[-1]["event"] == "finished"
 
@@ -277,6 +245,6 @@ def test_identity_that_cannot_be_used_stops_before_anything_is_written(tmp_path:
     settings = small(tmp_path, deletion_identity=str(tmp_path / "missing"))
 
     with pytest.raises(InvalidIdentity, match="holds no identity"):
-        run_federation(SitesInProcess(), settings)
+        run_federation(SitesInProcess().grid, settings)
 
     assert not (tmp_path / "output").exists()

@@ -6,9 +6,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,10 +29,11 @@ from fedmunkey.common.deletion import (
 from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import EXIT_CODE, InvalidSetting
 from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
-from fedmunkey.server.cli import app, main
+from fedmunkey.common.supervision import own_program
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger
+from tests.typed import Run, runner
 
 LONG_ID = "request-" + "0123456789" * 12
 CERTIFIED = Acknowledgement(
@@ -48,22 +48,6 @@ CERTIFIED = Acknowledgement(
     record_loss=PrivacyLoss(1.9, 1e-5),
     subject_loss=PrivacyLoss(4.1, 1e-5, 2),
 )
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `munkey-server` with some words; return its exit code, stdout and stderr."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["munkey-server", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture
@@ -80,26 +64,13 @@ def service(tmp_path: Path) -> Iterator[str]:
         yield stack.enter_context(DeletionServer(served)).address
 
 
-def commands() -> list[str]:
-    return [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
-
-
-@pytest.mark.parametrize("command", commands())
-def test_every_command_has_help_with_an_example(run: Run, command: str) -> None:
-    code, out, _ = run(command, "--help")
-
-    assert code == 0
-    assert f"Example: munkey-server {command}" in out
-
-
 def test_sites_are_registered_and_listed(run: Run, tmp_path: Path) -> None:
     ledger = str(tmp_path / "ledger.sqlite")
     run("sites", "--ledger", ledger, "--add", "hospital-2", "--add", "hospital-1")
 
-    code, out, _ = run("sites", "--ledger", ledger, "--add", "hospital-1", "--json")
+    listed = run("sites", "--ledger", ledger, "--add", "hospital-1", "--json").json
 
-    assert code == 0
-    assert [(site["site"], site["orders"], site["pending"]) for site in json.loads(out)] == [
+    assert [(site["site"], site["orders"], site["pending"]) for site in listed] == [
         ("hospital-1", 0, 0),
         ("hospital-2", 0, 0),
     ]
@@ -117,9 +88,8 @@ def test_requests_show_their_ids_in_full(run: Run, service: str) -> None:
 
 
 def test_requests_as_json(run: Run, service: str) -> None:
-    _, out, _ = run("requests", "--service", service, "--json")
+    first, second = run("requests", "--service", service, "--json").json
 
-    first, second = json.loads(out)
     assert first["request_id"] == LONG_ID
     assert first["target"] == {"kind": "subject", "reference": "00" * 32}
     assert (first["state"], first["records"], first["guarantee"]) == ("dispatched", 3, "certified")
@@ -139,9 +109,8 @@ def test_one_request_shows_each_site(run: Run, service: str) -> None:
 
 
 def test_one_request_as_json(run: Run, service: str) -> None:
-    _, out, _ = run("request", LONG_ID, "--service", service, "--json")
+    first, second = run("request", LONG_ID, "--service", service, "--json").json["sites"]
 
-    first, second = json.loads(out)["sites"]
     assert (first["site"], first["state"], first["entries"], first["seconds"]) == ("hospital-1", "erased", 2, 0.25)
     assert first["record_loss"] == {"epsilon": 1.9, "delta": 1e-5, "records": 1}
     assert first["subject_loss"] == {"epsilon": 4.1, "delta": 1e-5, "records": 2}
@@ -232,13 +201,7 @@ def test_status_says_who_is_connected_and_what_is_pending(run: Run, tmp_path: Pa
     ],
 )
 def test_mistake_is_one_line(run: Run, service: str, tmp_path: Path, words: list[str], message: str) -> None:
-    code, out, err = run(*(word.format(service=service, folder=tmp_path) for word in words))
-
-    assert code == EXIT_CODE
-    assert out == ""
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    assert message in err
+    assert message in run(*(word.format(service=service, folder=tmp_path) for word in words)).error
 
 
 def test_no_words_at_all_show_the_help(run: Run) -> None:
@@ -249,10 +212,15 @@ def test_no_words_at_all_show_the_help(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raised", "code"), [(KeyboardInterrupt(), command_line.INTERRUPTED), (InvalidSetting("two\nlines"), EXIT_CODE)]
+    ("raised", "code", "said"),
+    [
+        (KeyboardInterrupt(), command_line.INTERRUPTED, ""),
+        (InvalidSetting("two\nlines"), EXIT_CODE, "error: two lines\n"),
+        (typer.Exit(3), 3, ""),
+    ],
 )
 def test_command_line_ends_with_the_code_of_what_was_raised(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], raised: BaseException, code: int
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], raised: BaseException, code: int, said: str
 ) -> None:
     failing = command_line.application("Fails.")
 
@@ -263,29 +231,9 @@ def test_command_line_ends_with_the_code_of_what_was_raised(
     def fail() -> None:
         raise raised
 
-    monkeypatch.setattr(sys, "argv", ["munkey-test", "fail"])
-    with pytest.raises(SystemExit) as ended:
-        command_line.run(failing)
+    ended = runner("munkey-test", lambda: command_line.run(failing), monkeypatch, capsys)("fail")
 
-    assert ended.value.code == code
-    assert capsys.readouterr().err == ("error: two lines\n" if code == EXIT_CODE else "")
-
-
-def test_exit_code_of_a_command_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    leaving = command_line.application("Leaves.")
-
-    @leaving.callback()
-    def nothing() -> None: ...
-
-    @leaving.command()
-    def leave() -> None:
-        raise typer.Exit(3)
-
-    monkeypatch.setattr(sys, "argv", ["munkey-test", "leave"])
-    with pytest.raises(SystemExit) as ended:
-        command_line.run(leaving)
-
-    assert ended.value.code == 3
+    assert (ended.code, ended.err) == (code, said)
 
 
 def test_request_claims_the_weakest_guarantee_of_its_sites(service: str) -> None:
@@ -299,21 +247,26 @@ def test_request_claims_the_weakest_guarantee_of_its_sites(service: str) -> None
     assert command_line.combined_loss(status) is None
 
 
-@pytest.mark.processes
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_served_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-c", "from fedmunkey.server.cli import main; main()", "serve"]
-    options = ["--database", str(tmp_path / "ledger.sqlite"), "--address", "127.0.0.1:0", "--site", "hospital-1"]
-    options += ["--metrics", "127.0.0.1:0", "--log-format", "json"]
-    root = Path(__file__).parents[2]
+@contextmanager
+def serving(ledger: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Give a process of `munkey-server serve`."""
     with subprocess.Popen(  # noqa: S603
-        [*command, *options],
-        cwd=root,
+        [*own_program("fedmunkey.server.cli", "serve"), "--database", str(ledger), *options],
+        cwd=Path(__file__).parents[2],
         env={**os.environ, "PYTHONWARNINGS": "default"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
+        yield process
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_served_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
+    ledger = tmp_path / "ledger.sqlite"
+    options = ["--address", "127.0.0.1:0", "--site", "hospital-1", "--metrics", "127.0.0.1:0", "--log-format", "json"]
+    with serving(ledger, *options) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         address = line.removeprefix("deletion service at ").partition(",")[0]
@@ -326,18 +279,13 @@ def test_served_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     assert (process.returncode, out) == (0, "")
     assert 'fedmunkey_requests{state="dispatched"} 1.0' in metrics
     assert [json.loads(line)["after"] for line in err.splitlines()][-1] == "dispatched"
-    with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        assert ledger.status("request-1").request.requester == "hospital-1"
+    with Ledger(ledger) as opened:
+        assert opened.status("request-1").request.requester == "hospital-1"
 
 
 @pytest.mark.processes
 def test_serving_beyond_this_machine_in_plain_text_warns(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from fedmunkey.server.cli import main; main()", "serve"]
-    options = ["--ledger", str(tmp_path / "ledger.sqlite"), "--address", "0.0.0.0:0", "--insecure"]
-    root = Path(__file__).parents[2]
-    with subprocess.Popen(  # noqa: S603
-        [*command, *options], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with serving(tmp_path / "ledger.sqlite", "--address", "0.0.0.0:0", "--insecure") as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.terminate()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -27,18 +27,16 @@ from fedmunkey.common.deletion import (
     WholeSite,
 )
 from fedmunkey.common.deletion_channel import DeletionChannel
-from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, InvalidSetting, ServiceUnavailable
+from fedmunkey.common.errors import InvalidDeletion, InvalidSetting, ServiceUnavailable
 from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.wire import MAXIMUM_REFERENCES, request_to_wire
 from fedmunkey.protos import deletion_pb2, deletion_pb2_grpc
-from fedmunkey.server import deletion_server, deletion_servicer, ledger_bulk
+from fedmunkey.server import deletion_server, deletion_servicer
 from fedmunkey.server.deletion_server import SERVICE_NAME, DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger
-from fedmunkey.server.ledger_bulk import Blocks
-from fedmunkey.server.ledger_reading import LargeOrder
-from fedmunkey.server.ledger_transaction import Transaction
+from tests.followers import PATIENCE, Follower
 
-PATIENCE = 20.0
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
@@ -62,6 +60,17 @@ def server(ledger: Ledger) -> Iterator[DeletionServer]:
 @pytest.fixture
 def raw(server: DeletionServer) -> Iterator[grpc.Channel]:
     with grpc.insecure_channel(server.address) as channel:
+        yield channel
+
+
+@pytest.fixture
+def stub(raw: grpc.Channel) -> Any:
+    return deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def channel(server: DeletionServer) -> Iterator[DeletionChannel]:
+    with DeletionChannel(server.address, timeout=PATIENCE) as channel:
         yield channel
 
 
@@ -89,6 +98,7 @@ def test_reflection_lists_the_services(raw: grpc.Channel) -> None:
         ("Submit", deletion_pb2.SubmitRequest(), grpc.StatusCode.INVALID_ARGUMENT),
         ("Acknowledge", deletion_pb2.AcknowledgeRequest(), grpc.StatusCode.INVALID_ARGUMENT),
         ("List", deletion_pb2.ListRequest(page_size=1001), grpc.StatusCode.INVALID_ARGUMENT),
+        ("Watch", deletion_pb2.WatchRequest(site="hospital-1", after=9), grpc.StatusCode.FAILED_PRECONDITION),
         (
             "Submit",
             deletion_pb2.SubmitRequest(
@@ -108,29 +118,18 @@ def test_reflection_lists_the_services(raw: grpc.Channel) -> None:
     ],
 )
 def test_refusal_has_the_status_that_other_languages_expect(
-    ledger: Ledger, raw: grpc.Channel, method: str, message: object, status: grpc.StatusCode
+    ledger: Ledger, stub: Any, method: str, message: object, status: grpc.StatusCode
 ) -> None:
     ledger.enter(own_site("known"), ["hospital-1"])
-    stub = deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
 
     with pytest.raises(grpc.RpcError) as caught:
-        getattr(stub, method)(message, timeout=PATIENCE)
+        list(getattr(stub, method)(message, timeout=PATIENCE))
 
     assert caught.value.code() is status
 
 
-def test_watch_ahead_of_the_ledger_is_a_failed_precondition(raw: grpc.Channel) -> None:
-    stub = deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
-
-    with pytest.raises(grpc.RpcError) as caught:
-        list(stub.Watch(deletion_pb2.WatchRequest(site="hospital-1", after=9), timeout=PATIENCE))
-
-    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-
-
-def test_page_size_is_optional(ledger: Ledger, raw: grpc.Channel) -> None:
+def test_page_size_is_optional(ledger: Ledger, stub: Any) -> None:
     ledger.enter(own_site("request-1"), ["hospital-1"])
-    stub = deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
 
     assert len(stub.List(deletion_pb2.ListRequest(), timeout=PATIENCE).statuses) == 1
 
@@ -219,27 +218,17 @@ def wait_for(ask: object) -> object:
 
 
 def test_stopping_ends_streams_that_are_followed(ledger: Ledger) -> None:
-    ended: queue.Queue[FedmunkeyError | int] = queue.Queue()
     server = DeletionServer(LedgerService(ledger))
     server.start()
     with DeletionChannel(server.address) as channel:
         channel.submit(own_site("request-1"))
-
-        def read() -> None:
-            try:
-                for order in channel.watch("hospital-1", 0, follow=True):
-                    ended.put(order.number)
-            except FedmunkeyError as error:
-                ended.put(error)
-
-        reader = threading.Thread(target=read)
-        reader.start()
-        assert ended.get(timeout=PATIENCE) == 1
+        follower = Follower(channel.watch("hospital-1", 0, follow=True))
+        assert isinstance(follower.next(), DeletionOrder)
 
         server.stop(grace=PATIENCE)
 
-        assert isinstance(ended.get(timeout=PATIENCE), ServiceUnavailable)
-        reader.join(PATIENCE)
+        assert isinstance(follower.next(), ServiceUnavailable)
+        follower.join()
     assert not [thread for thread in threading.enumerate() if thread.name == "deletion-server"]
 
 
@@ -256,7 +245,7 @@ def test_many_sites_follow_at_once(ledger: Ledger) -> None:
 
 
 def test_page_that_is_too_large_for_a_message_is_split(
-    server: DeletionServer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    channel: DeletionChannel, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deletion_servicer, "MESSAGE_BYTES", 3000)
     for number in range(5):
@@ -265,21 +254,22 @@ def test_page_that_is_too_large_for_a_message_is_split(
             DeletionRequest(f"request-{number}", "hospital-1", Records(references, "hospital-1")), ["hospital-1"]
         )
 
-    with DeletionChannel(server.address) as channel:
-        assert len(channel.page().statuses) == 2
-        assert [status.request.request_id for status in channel.requests()] == [f"request-{n}" for n in range(5)]
+    assert len(channel.page().statuses) == 2
+    assert [status.request.request_id for status in channel.requests()] == [f"request-{n}" for n in range(5)]
 
 
-def test_request_larger_than_grpcs_usual_limit_is_carried(server: DeletionServer) -> None:
+def test_order_of_an_older_ledger_that_is_larger_than_grpcs_usual_limit_is_carried(
+    channel: DeletionChannel, ledger: Ledger
+) -> None:
     references = frozenset(number.to_bytes(32, "big") for number in range(150_000))
     request = DeletionRequest("request-1", "hospital-1", Records(references, "hospital-1"))
     assert wire.request_to_wire(request).ByteSize() > 4 * 2**20
 
-    with DeletionChannel(server.address) as channel:
-        channel.submit(request)
-        (order,) = channel.watch("hospital-1", 0)
+    ledger.enter(request)
+    (order,) = channel.watch("hospital-1", 0)
+    status = channel.get("request-1")
 
-    assert order.request == request
+    assert order.request == status.request == request
 
 
 def test_refusal_of_the_round_hook_reaches_the_caller(ledger: Ledger) -> None:
@@ -299,7 +289,7 @@ def test_fault_inside_the_service_is_logged_and_not_told(ledger: Ledger, caplog:
         raise RuntimeError("a private detail")
 
     with (
-        caplog.at_level(logging.ERROR, logger="fedmunkey.server.deletion_servicer"),
+        caplog.at_level(logging.ERROR, logger="fedmunkey.common.call_errors"),
         DeletionServer(LedgerService(ledger, fail)) as server,
         DeletionChannel(server.address) as channel,
         pytest.raises(ServiceUnavailable, match="its log says why") as caught,
@@ -315,55 +305,20 @@ def large(request_id: str, count: int) -> DeletionRequest:
     return DeletionRequest(request_id, "hospital-1", Records(references, "hospital-1"))
 
 
-def test_large_order_comes_in_parts_to_a_reader_that_asks_for_them(server: DeletionServer, raw: grpc.Channel) -> None:
-    request = large("large", 25_000)
-    stub = deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
+def test_request_with_too_many_records_is_refused_by_either_side(server: DeletionServer, stub: Any) -> None:
+    request = large("large", MAXIMUM_REFERENCES + 1)
     with DeletionChannel(server.address) as channel:
-        channel.submit(request)
-        channel.submit(own_site("small"))
-        first, second = channel.watch("hospital-1", 0)
+        with pytest.raises(InvalidDeletion, match="split it into requests of at most 10000"):
+            channel.submit(request)
+        channel.submit(large("largest", MAXIMUM_REFERENCES))
+        (order,) = channel.watch("hospital-1", 0)
 
-    parts = list(stub.Watch(deletion_pb2.WatchRequest(site="hospital-1", parts=True), timeout=PATIENCE))
-
-    assert (first.request, second.request) == (request, own_site("small"))
-    assert [part.more for part in parts] == [True, True, False, False]
-    assert max(part.ByteSize() for part in parts) < 400_000
-
-
-def test_small_requests_are_answered_while_a_large_one_is_written(
-    server: DeletionServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The large one waits in the middle of its blocks until a small one was answered."""
-    answered, halfway = threading.Event(), threading.Event()
-    write_blocks = ledger_bulk.write_blocks
-
-    def wait(transaction: Transaction, writes: list[Blocks]) -> list[None]:
-        halfway.set()
-        return write_blocks(transaction, writes)
-
-    monkeypatch.setattr(ledger_bulk, "write_blocks", wait)
-    done: list[DeletionRequest] = []
-    with DeletionChannel(server.address, timeout=PATIENCE) as channel:
-
-        def submit() -> None:
-            done.append(channel.submit(large("large", 100_000)).request)
-            answered.wait(PATIENCE)
-
-        thread = threading.Thread(target=submit)
-        thread.start()
-        assert halfway.wait(PATIENCE)
-        small = channel.submit(own_site("small"))
-        status = channel.get("large")
-        answered.set()
-        thread.join(PATIENCE)
-
-        assert status.state in (RequestState.RECEIVED, RequestState.DISPATCHED)
-        assert [part.number for part in small.sites] == [1]
-        assert [part.number for part in channel.get("large").sites] == [2]
-        assert len(done) == 1
+    assert order.request == large("largest", MAXIMUM_REFERENCES)
+    with pytest.raises(grpc.RpcError, match="split it into requests"):
+        stub.Submit(deletion_pb2.SubmitRequest(request=request_to_wire(request)), timeout=PATIENCE)
 
 
-def test_slow_reader_does_not_make_the_service_read_ahead(ledger: Ledger, raw: grpc.Channel) -> None:
+def test_slow_reader_does_not_make_the_service_read_ahead(ledger: Ledger, stub: Any) -> None:
     orders = 300
     entered = [ledger.enter_soon(large(f"request-{number:03}", 1000)) for number in range(orders)]
     for future in entered:
@@ -371,14 +326,13 @@ def test_slow_reader_does_not_make_the_service_read_ahead(ledger: Ledger, raw: g
     read: list[int] = []
     find = ledger.orders
 
-    def count(site: str, after: int, *, most: int, most_references: int) -> tuple[DeletionOrder | LargeOrder, ...]:
-        found = find(site, after, most=most, most_references=most_references)
+    def count(site: str, after: int, most: int) -> tuple[DeletionOrder, ...]:
+        found = find(site, after, most)
         read.append(len(found))
         return found
 
     ledger.orders = count  # type: ignore[method-assign]
-    stub = deletion_pb2_grpc.DeletionStub(raw)  # type: ignore[no-untyped-call]
-    stream = stub.Watch(deletion_pb2.WatchRequest(site="hospital-1", parts=True), timeout=3 * PATIENCE)
+    stream = stub.Watch(deletion_pb2.WatchRequest(site="hospital-1"), timeout=3 * PATIENCE)
     next(stream)
     settled = wait_until_still(lambda: sum(read))
     rest = sum(1 for _ in stream)
@@ -403,14 +357,13 @@ def wait_until_still(value: Callable[[], int]) -> int:
 
 
 def test_reader_is_handed_a_backlog_some_orders_at_a_time(
-    server: DeletionServer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    channel: DeletionChannel, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deletion_channel, "_ORDERS_AT_ONCE", 3)
     for number in range(8):
         ledger.enter(own_site(f"request-{number}"), ["hospital-1"])
 
-    with DeletionChannel(server.address, timeout=PATIENCE) as channel:
-        assert [order.number for order in channel.watch("hospital-1", 1)] == list(range(2, 9))
+    assert [order.number for order in channel.watch("hospital-1", 1)] == list(range(2, 9))
 
 
 def test_orders_that_were_sent_are_delivered_until_they_are_answered(server: DeletionServer, ledger: Ledger) -> None:
@@ -426,7 +379,7 @@ def test_orders_that_were_sent_are_delivered_until_they_are_answered(server: Del
 
 
 def test_answers_are_taken_together_and_a_refused_one_does_not_undo_the_others(
-    server: DeletionServer, ledger: Ledger
+    channel: DeletionChannel, ledger: Ledger
 ) -> None:
     for number in range(3):
         ledger.enter(own_site(f"request-{number}"), ["hospital-1"])
@@ -435,21 +388,19 @@ def test_answers_are_taken_together_and_a_refused_one_does_not_undo_the_others(
         for number in range(3)
     ]
 
-    with DeletionChannel(server.address, timeout=PATIENCE) as channel:
-        with pytest.raises(InvalidDeletion, match="no order 2"):
-            channel.acknowledge_all([answers[0], replace(answers[1], request_id="other"), answers[2]])
-        states = [channel.get(f"request-{number}").state for number in range(3)]
-        channel.acknowledge_all(answers)
+    with pytest.raises(InvalidDeletion, match="no order 2"):
+        channel.acknowledge_all([answers[0], replace(answers[1], request_id="other"), answers[2]])
+    states = [channel.get(f"request-{number}").state for number in range(3)]
+    channel.acknowledge_all(answers)
 
-        assert states == [RequestState.COMPLETED, RequestState.DISPATCHED, RequestState.COMPLETED]
-        assert channel.get("request-1").state is RequestState.COMPLETED
+    assert states == [RequestState.COMPLETED, RequestState.DISPATCHED, RequestState.COMPLETED]
+    assert channel.get("request-1").state is RequestState.COMPLETED
 
 
-def test_history_and_late_requests_travel(server: DeletionServer, ledger: Ledger) -> None:
+def test_history_and_late_requests_travel(channel: DeletionChannel, ledger: Ledger) -> None:
     ledger.enter(own_site("request-1"), ["hospital-1"])
 
-    with DeletionChannel(server.address, timeout=PATIENCE) as channel:
-        assert channel.history("request-1") == ledger.history("request-1")
-        assert list(channel.late_requests()) == []
-        with pytest.raises(InvalidDeletion, match="no request"):
-            channel.history("request-9")
+    assert channel.history("request-1") == ledger.history("request-1")
+    assert list(channel.requests(late=True)) == []
+    with pytest.raises(InvalidDeletion, match="no request"):
+        channel.history("request-9")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -35,8 +33,8 @@ from fedmunkey.server.deletion_service import LedgerService, News
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.log import TransparencyLog
 from fedmunkey.server.proofs import CoordinatorProofs
+from tests.followers import PATIENCE, Follower
 
-PATIENCE = 20.0
 REFERENCE = bytes(range(32))
 SUBJECT = DeletionRequest("subject-1", DATA_PROTECTION_OFFICER, Subject(REFERENCE))
 
@@ -49,23 +47,6 @@ def erased(order: DeletionOrder, records: int = 3) -> Acknowledgement:
     return Acknowledgement(
         order.number, order.site, order.request.request_id, SiteState.ERASED, records, 2, Guarantee.EMPIRICAL, 0.25
     )
-
-
-class Follower:
-    """Reads a stream in a thread of its own; `orders` gives what came, then None at the end."""
-
-    def __init__(self, stream: Iterator[DeletionOrder]) -> None:
-        self.orders: queue.Queue[DeletionOrder | None] = queue.Queue()
-        self.thread = threading.Thread(target=self._read, args=(stream,))
-        self.thread.start()
-
-    def _read(self, stream: Iterator[DeletionOrder]) -> None:
-        for order in stream:
-            self.orders.put(order)
-        self.orders.put(None)
-
-    def next(self) -> DeletionOrder | None:
-        return self.orders.get(timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -143,33 +124,22 @@ class DeletionServiceContract(ABC):
 
         assert list(service.requests()) == []
 
-    def test_unregistered_site_cannot_be_addressed(self, service: DeletionService) -> None:
-        with pytest.raises(InvalidDeletion, match="'hospital-9' is not registered"):
-            service.submit(DeletionRequest("request-1", DATA_PROTECTION_OFFICER, WholeSite("hospital-9")))
-
-    def test_request_id_that_would_spoil_a_terminal_is_refused(self, service: DeletionService) -> None:
-        with pytest.raises(InvalidDeletion, match="printable"):
-            service.submit(own_site("\x1b[2J"))
-
-    def test_same_request_again_changes_nothing(self, service: DeletionService) -> None:
-        first = service.submit(SUBJECT)
-
-        again = service.submit(SUBJECT)
-
-        assert again == first
-        assert len(list(service.watch("hospital-1", 0))) == 1
-
-    def test_other_request_under_the_same_id_is_refused(self, service: DeletionService) -> None:
-        first = service.submit(SUBJECT)
-
-        with pytest.raises(InvalidDeletion, match="another request already"):
-            service.submit(own_site("subject-1"))
-
-        assert service.get("subject-1") == first
-
-    def test_unknown_request_is_refused(self, service: DeletionService) -> None:
-        with pytest.raises(InvalidDeletion, match="no request 'request-9'"):
-            service.get("request-9")
+    @pytest.mark.parametrize(
+        ("ask", "fault"),
+        [
+            (lambda service: service.submit(replace(SUBJECT, target=WholeSite("hospital-9"))), "'hospital-9' is not"),
+            (lambda service: service.submit(own_site("\x1b[2J")), "printable"),
+            (lambda service: service.get("request-9"), "no request 'request-9'"),
+            (lambda service: list(service.watch("hospital-9", 0)), "'hospital-9' is not registered"),
+            (lambda service: list(service.watch("hospital-1", 1)), "another ledger or an older copy"),
+            (lambda service: service.open_round(-1), "round"),
+        ],
+    )
+    def test_what_is_not_there_is_refused(
+        self, service: DeletionService, ask: Callable[[DeletionService], object], fault: str
+    ) -> None:
+        with pytest.raises(InvalidDeletion, match=fault):
+            ask(service)
 
     def test_concurrent_requests_are_numbered_without_gaps(self, service: DeletionService) -> None:
         def submit(number: int) -> None:
@@ -194,14 +164,6 @@ class DeletionServiceContract(ABC):
         assert orders == [DeletionOrder(3, "hospital-1", own_site("request-3"))]
         assert list(service.watch("hospital-1", 3)) == []
 
-    def test_unregistered_site_cannot_watch(self, service: DeletionService) -> None:
-        with pytest.raises(InvalidDeletion, match="'hospital-9' is not registered"):
-            list(service.watch("hospital-9", 0))
-
-    def test_site_ahead_of_the_ledger_is_told_so(self, service: DeletionService) -> None:
-        with pytest.raises(InvalidDeletion, match="another ledger or an older copy"):
-            list(service.watch("hospital-1", 1))
-
     def test_follower_receives_old_orders_and_those_to_come(self, service: DeletionService) -> None:
         service.submit(own_site("request-1"))
         follower = Follower(service.watch("hospital-1", 0, follow=True))
@@ -213,8 +175,7 @@ class DeletionServiceContract(ABC):
         assert follower.next() == DeletionOrder(2, "hospital-1", own_site("request-3"))
         self.close(service)
         assert follower.next() is None
-        follower.thread.join(PATIENCE)
-        assert not follower.thread.is_alive()
+        follower.join()
 
     def test_request_is_complete_when_every_site_has_answered(self, service: DeletionService) -> None:
         service.submit(SUBJECT)
@@ -232,43 +193,8 @@ class DeletionServiceContract(ABC):
         assert status.seconds is not None
         assert [part.acknowledgement for part in status.sites] == [erased(first), nothing]
 
-    def test_same_answer_may_be_given_again(self, service: DeletionService) -> None:
-        service.submit(own_site("request-1"))
-        (order,) = service.watch("hospital-1", 0)
-        service.acknowledge(erased(order))
-        before = service.get("request-1")
-
-        service.acknowledge(erased(order))
-        service.acknowledge(replace(erased(order), seconds=9.0))
-
-        assert service.get("request-1") == before
-
-    def test_different_answer_is_refused(self, service: DeletionService) -> None:
-        service.submit(own_site("request-1"))
-        (order,) = service.watch("hospital-1", 0)
-        service.acknowledge(erased(order))
-
-        with pytest.raises(InvalidDeletion, match="cannot be changed"):
-            service.acknowledge(erased(order, records=4))
-
-        assert service.get("request-1").erased == 3
-
-    @pytest.mark.parametrize(
-        "changes",
-        [
-            {"number": 2},
-            {"request_id": "request-2"},
-            {"site": "hospital-2"},
-            {"state": SiteState.PENDING},
-            {"state": SiteState.REFUSED},
-            {"records": 1},
-            {"number": 2**64 - 1},
-            {"seconds": float("nan")},
-            {"seconds": -1.0},
-            {"reason": "two\nlines"},
-        ],
-    )
-    def test_answer_that_cannot_be_is_refused(self, service: DeletionService, changes: dict[str, object]) -> None:
+    @pytest.mark.parametrize("changes", [{"number": 2}, {"request_id": "request-2"}, {"site": "hospital-2"}])
+    def test_answer_to_no_order_is_refused(self, service: DeletionService, changes: dict[str, object]) -> None:
         service.submit(own_site("request-1"))
         (order,) = service.watch("hospital-1", 0)
 
@@ -289,10 +215,6 @@ class DeletionServiceContract(ABC):
 
         assert rounds == [1, 2]
         assert [number for number, _ in ledger.rounds()] == [1, 2]
-
-    def test_negative_round_is_refused(self, service: DeletionService) -> None:
-        with pytest.raises(InvalidDeletion, match="round"):
-            service.open_round(-1)
 
     def test_requests_come_page_by_page(self, service: DeletionService) -> None:
         submitted = [service.submit(own_site(f"request-{number}")) for number in range(5)]

@@ -16,7 +16,6 @@ import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 from numpy.typing import NDArray
 
 from fedmunkey.common.checkpoints import read_checkpoint
@@ -27,6 +26,8 @@ from fedmunkey.common.settings import ImagePath, Settings, StrategyName
 from fedmunkey.server.forgetting_strategy import ForgettingStrategy
 from fedmunkey.server.run_record import EVENTS, LAST, RunRecord
 from fedmunkey.server.strategies import make_strategy
+
+pytestmark = pytest.mark.usefixtures("within_a_run")
 
 SHAPE = ModelShape(ImagePath.FROZEN, (1, 4), 0, num_classes=2, width=8, depth=1, heads=1, exemplar_size=2)
 NODES = {11: "hospital-1", 12: "hospital-2", 13: "hospital-3"}
@@ -66,13 +67,6 @@ class Federation:
 
 
 Federate = Callable[..., Federation]
-
-
-@pytest.fixture(autouse=True)
-def _within_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Flower makes messages only within a run.
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
 
 
 @pytest.fixture
@@ -165,24 +159,34 @@ def test_site_without_examples_does_not_count(federate: Federate) -> None:
     federation = federate(name=StrategyName.FEDMEDIAN)
     messages = federation.ask()
 
-    arrays, _ = federation.strategy.aggregate_train(
-        1,
-        [
-            trained(messages["hospital-1"], 0.0, examples=0),
-            trained(messages["hospital-2"], 2.0),
-            trained(messages["hospital-3"], 4.0),
-        ],
-    )
+    replies = [trained(messages[f"hospital-{n}"], 2.0 * n - 2, examples=10 * (n > 1)) for n in (1, 2, 3)]
+    arrays, _ = federation.strategy.aggregate_train(1, replies)
 
     assert value_of(arrays) == 3.0
 
 
-def test_federation_stops_when_no_site_has_a_record_left(federate: Federate) -> None:
-    federation = federate()
-    replies = [trained(message, 1.0, examples=0) for message in federation.ask().values()]
+@pytest.mark.parametrize(
+    ("fewest", "answers", "reason"),
+    [
+        (0, ["no key store", "no key store", "another model"], "no site could train: another model; no key store"),
+        (30, ["no key store"] * 3, "no site could train: no key store"),
+        (0, [], "no site could train: no site answered"),
+        (0, [0, 0, 0], "no site has a record left to train on"),
+    ],
+)
+def test_federation_stops_when_no_site_could_train(
+    federate: Federate, fewest: int, answers: list[str | int], reason: str
+) -> None:
+    federation = federate(fewest=fewest)
+    replies = [
+        failed(message, answer) if isinstance(answer, str) else trained(message, 1.0, answer)
+        for message, answer in zip(federation.ask(4).values(), answers, strict=False)
+    ]
 
-    with pytest.raises(FederationStopped, match="round 1: no site has a record left to train on"):
-        federation.strategy.aggregate_train(1, replies)
+    with pytest.raises(FederationStopped) as stopped:
+        federation.strategy.aggregate_train(4, replies)
+
+    assert str(stopped.value) == f"round 4: {reason}"
 
 
 @pytest.mark.parametrize("examples", [[0, 0, 0], [0, 12, 17]])
@@ -216,33 +220,6 @@ def test_as_many_examples_as_are_needed_train_the_weights(federate: Federate) ->
     arrays, _ = federation.strategy.aggregate_train(1, replies)
 
     assert value_of(arrays) == 5.0
-
-
-def test_federation_stops_when_no_site_could_train_however_few_are_needed(federate: Federate) -> None:
-    federation = federate(fewest=30)
-    replies = [failed(message, "no key store") for message in federation.ask().values()]
-
-    with pytest.raises(FederationStopped, match="round 1: no site could train: no key store"):
-        federation.strategy.aggregate_train(1, replies)
-
-
-def test_federation_stops_with_the_reasons_when_no_site_could_train(federate: Federate) -> None:
-    federation = federate()
-    reasons = ["no key store", "no key store", "another model"]
-    replies = [failed(message, reason) for message, reason in zip(federation.ask(4).values(), reasons, strict=True)]
-
-    with pytest.raises(FederationStopped) as stopped:
-        federation.strategy.aggregate_train(4, replies)
-
-    assert str(stopped.value) == "round 4: no site could train: another model; no key store"
-
-
-def test_federation_stops_when_nobody_answers(federate: Federate) -> None:
-    federation = federate()
-    federation.ask()
-
-    with pytest.raises(FederationStopped, match="no site could train: no site answered"):
-        federation.strategy.aggregate_train(1, [])
 
 
 def test_site_that_fails_is_named_with_its_reason_and_the_others_go_on(federate: Federate) -> None:

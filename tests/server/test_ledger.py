@@ -83,7 +83,7 @@ def test_ledger_of_another_version_is_refused(path: Path, ledger: Ledger) -> Non
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE ledger_revision SET version_num = '0099'")
 
-    with pytest.raises(InvalidSetting, match=f"schema revision 0099, this program knows 0002 to {SCHEMA_REVISION}"):
+    with pytest.raises(InvalidSetting, match=f"schema revision 0099, this program knows 0005 to {SCHEMA_REVISION}"):
         Ledger(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger
-from fedmunkey.simulations.faults.model import Asked, Expected, FederationModel, ModelRecord, Named, SiteModel
+from fedmunkey.simulations.faults.model import Expected, FederationModel, ModelRecord, ModelRequest, Named, SiteModel
 
 SITES = ("hospital-1", "hospital-2", "hospital-3")
 RECORDS = 18
@@ -35,13 +36,28 @@ def reference(number: int) -> bytes:
     return number.to_bytes(32, "big")
 
 
-def federation() -> FederationModel:
+@dataclass
+class LedgerModel(FederationModel):
+    """A federation in which orders follow at once: `orders` has the request ids of each site's, from number 1."""
+
+    orders: dict[str, list[str]] = field(default_factory=dict)
+
+    def enter(self, asked: ModelRequest) -> dict[str, int]:
+        """Note a request and give each site that it addresses an order; return their numbers by site."""
+        if asked.request_id not in self.asked:
+            self.ask(asked)
+            for site in asked.sites:
+                self.orders.setdefault(site, []).append(asked.request_id)
+        return {site: self.orders[site].index(asked.request_id) + 1 for site in asked.sites}
+
+
+def federation() -> LedgerModel:
     records = {number: ModelRecord(number, number // 6) for number in range(RECORDS)}
     sites = {
         site: SiteModel(records, {number: 0 for number in range(RECORDS) if number % len(SITES) == index})
         for index, site in enumerate(SITES)
     }
-    return FederationModel(sites)
+    return LedgerModel(sites)
 
 
 class LedgerAgainstModel(RuleBasedStateMachine):
@@ -154,7 +170,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         request = DeletionRequest(f"request-{len(self.model.asked)}", DATA_PROTECTION_OFFICER, target)
         status = self.service.submit(request)
 
-        numbers = self.model.enter(Asked(request.request_id, named, sites or SITES))
+        numbers = self.model.enter(ModelRequest(request.request_id, named, sites or SITES))
         assert {progress.site: progress.number for progress in status.sites} == numbers
         return request
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import event, select
@@ -12,24 +11,19 @@ from fedmunkey.common.deletion import Acknowledgement, DeletionRequest, SiteStat
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.signing.keys import SigningKey
 from fedmunkey.server.ledger import Ledger
-from fedmunkey.server.ledger_pairs import among
+from fedmunkey.server.ledger_database import among
 from fedmunkey.server.ledger_tables import OrderRow
 from fedmunkey.server.log import TransparencyLog
 from fedmunkey.server.log_leaves import Leaf, LeafKind
 from fedmunkey.server.log_tables import LogNodeRow
-from tests.server.databases import postgresql_database
 
 SITES = ("hospital-1", "hospital-2")
 ORDERS = 40
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    if request.param == "sqlite":
-        with Ledger(tmp_path / "ledger.sqlite") as ledger:
-            yield ledger
-        return
-    with postgresql_database() as database, Ledger(database) as ledger:
+@pytest.fixture
+def ledger(database: str) -> Iterator[Ledger]:
+    with Ledger(database) as ledger:
         yield ledger
 
 
@@ -76,8 +70,8 @@ def test_answers_and_deliveries_are_written_without_reading_a_whole_table(
 ) -> None:
     if asked.engine.dialect.name != "sqlite":
         pytest.skip("PostgreSQL reads small tables whole whatever the index")
-    asked.note_all_delivered([(site, number) for site in SITES for number in (1, 2, 3)]).result()
-    asked.note_delivered("hospital-1", [4]).result()
+    asked.note_delivered([(site, number) for site in SITES for number in (1, 2, 3)]).result()
+    asked.note_delivered([("hospital-1", 4)]).result()
     for site in SITES:
         asked.acknowledge(answer(site, 2))
     asked.acknowledge(answer(*(SITES[0], 2)))
@@ -103,7 +97,7 @@ def test_proof_reads_its_nodes_by_the_index(asked: Ledger, statements: list[tupl
 
 
 def test_delivered_orders_of_several_sites_are_noted_together(asked: Ledger) -> None:
-    asked.note_all_delivered([("hospital-1", 1), ("hospital-2", 2)]).result()
+    asked.note_delivered([("hospital-1", 1), ("hospital-2", 2)]).result()
 
     states = {(part.site, part.number): part.state for status in asked.page().statuses for part in status.sites}
     assert {place for place, state in states.items() if state is SiteState.DELIVERED} == {

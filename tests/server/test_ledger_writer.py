@@ -12,7 +12,7 @@ import pytest
 from fedmunkey.common.deletion import DeletionRequest, RequestStatus, WholeSite
 from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
 from fedmunkey.server.ledger import DeletionExists, Ledger
-from fedmunkey.server.ledger_transaction import Event, Transaction
+from fedmunkey.server.ledger_writer import Event, Transaction
 
 PATIENCE = 20.0
 

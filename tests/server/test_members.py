@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, FORMER_OFFICER
 from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.identities import MemberRole
 from fedmunkey.server.authority import CertificateAuthority
@@ -17,7 +17,6 @@ from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.members import MemberRegister, serial_of
 from fedmunkey.server.refusals import Cause
 from tests.coordinator import SITE, fresh_key
-from tests.server.databases import postgresql_database
 
 NOON = datetime(2025, 5, 17, 12, tzinfo=UTC)
 
@@ -31,36 +30,38 @@ class Registers:
         self.two = MemberRegister(two.engine, clock=lambda: self.now)
         self.authority = CertificateAuthority.make("test", NOON)
 
-    def enrol(self, name: str = SITE) -> str:
+    def join(self, name: str = SITE) -> str:
         """Return the serial of a member."""
         token = self.one.invite(name, MemberRole.SITE)
-        return serial_of(self.two.enrol(token, name, "site", fresh_key(), self.authority))
+        return serial_of(self.two.join(token, name, MemberRole.SITE, fresh_key(), self.authority))
+
+    def cause(self, serial: str) -> Cause | None:
+        """Return what is wrong with a certificate, as each of the two says."""
+        faults = [register.find_fault(serial) for register in (self.one, self.two)]
+        assert faults[0] == faults[1]
+        return None if faults[0] is None else faults[0].cause
 
     def rotate(self, serial: str) -> str:
         return serial_of(self.one.rotate(serial, fresh_key(), self.authority))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def registers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registers]:
-    with ExitStack() as stack:
-        database = str(tmp_path / "ledger.sqlite")
-        if request.param == "postgresql":
-            database = stack.enter_context(postgresql_database())
-        yield Registers(stack.enter_context(Ledger(database)), stack.enter_context(Ledger(database)))
+@pytest.fixture
+def registers(database: str) -> Iterator[Registers]:
+    with Ledger(database) as one, Ledger(database) as two:
+        yield Registers(one, two)
 
 
-def test_member_that_one_process_enrols_is_known_to_the_other(registers: Registers) -> None:
-    serial = registers.enrol()
+def test_member_that_one_process_lets_join_is_known_to_the_other(registers: Registers) -> None:
+    serial = registers.join()
 
-    assert registers.one.check(serial) is None
-    assert registers.two.check(serial) is None
+    assert registers.cause(serial) is None
     (member,) = registers.one.list()
-    assert (member.name, member.role, member.enrolled_at) == (SITE, MemberRole.SITE, NOON)
+    assert (member.name, member.role, member.joined_at) == (SITE, MemberRole.SITE, NOON)
     assert member.state(NOON) == "in use"
 
 
 def test_member_that_one_process_revokes_is_refused_by_the_other(registers: Registers) -> None:
-    serial = registers.enrol()
+    serial = registers.join()
     ended = registers.two.count_ended()
 
     assert registers.one.revoke(SITE, "stolen") == 1
@@ -72,17 +73,16 @@ def test_member_that_one_process_revokes_is_refused_by_the_other(registers: Regi
 
 
 def test_revoked_member_may_be_invited_again(registers: Registers) -> None:
-    old = registers.enrol()
+    old = registers.join()
     registers.one.revoke(SITE, "stolen")
 
-    new = registers.enrol()
+    new = registers.join()
 
-    assert registers.one.check(new) is None
-    assert registers.one.find_fault(old) is not None
+    assert (registers.cause(new), registers.cause(old)) == (None, Cause.REVOKED)
 
 
 def test_revocation_withdraws_an_invitation_and_a_rotation_under_way(registers: Registers) -> None:
-    serial = registers.enrol()
+    serial = registers.join()
     waiting = registers.rotate(serial)
     token = registers.one.invite("hospital-2", MemberRole.SITE)
 
@@ -90,43 +90,36 @@ def test_revocation_withdraws_an_invitation_and_a_rotation_under_way(registers: 
     with pytest.raises(InvalidIdentity, match="no member 'hospital-2'"):
         registers.one.revoke("hospital-2", "a mistake")
 
-    assert registers.two.find_fault(waiting) is not None
+    assert registers.cause(waiting) is Cause.REVOKED
     # The refused revocation changed nothing.
-    registers.one.enrol(token, "hospital-2", "site", fresh_key(), registers.authority)
+    registers.one.join(token, "hospital-2", MemberRole.SITE, fresh_key(), registers.authority)
 
 
 def test_rotated_certificate_replaces_the_old_one_at_its_first_use_at_any_process(registers: Registers) -> None:
-    old = registers.enrol()
+    old = registers.join()
     new = registers.rotate(old)
 
-    assert registers.one.check(old) is None
-    assert registers.two.check(new) is None
-    fault = registers.one.find_fault(old)
-    assert fault is not None
-    assert fault.cause is Cause.REPLACED
+    assert registers.one.find_fault(old) is None
+    assert registers.two.find_fault(new) is None
+    assert registers.cause(old) is Cause.REPLACED
 
 
 def test_rotation_that_was_never_used_gives_way_to_the_next(registers: Registers) -> None:
-    serial = registers.enrol()
+    serial = registers.join()
     first, second = registers.rotate(serial), registers.rotate(serial)
 
-    fault = registers.one.find_fault(first)
-    assert fault is not None
-    assert fault.cause is Cause.UNKNOWN
-    assert registers.one.check(second) is None
+    assert (registers.cause(first), registers.cause(second)) == (Cause.UNKNOWN, None)
 
 
 def test_certificate_is_good_until_its_last_moment(registers: Registers) -> None:
-    serial = registers.enrol()
+    serial = registers.join()
     (member,) = registers.one.list()
 
     registers.now = member.not_after - timedelta(seconds=1)
-    assert registers.one.check(serial) is None
+    assert registers.cause(serial) is None
     registers.now = member.not_after
-    fault = registers.one.find_fault(serial)
-    assert fault is not None
-    assert fault.cause is Cause.EXPIRED
-    assert registers.enrol() != serial
+    assert registers.cause(serial) is Cause.EXPIRED
+    assert registers.join() != serial
 
 
 @pytest.mark.parametrize(
@@ -135,6 +128,7 @@ def test_certificate_is_good_until_its_last_moment(registers: Registers) -> None
         ("coordinator", MemberRole.SITE, "there is one coordinator"),
         (SITE, MemberRole.COORDINATOR, "there is one coordinator"),
         (DATA_PROTECTION_OFFICER, MemberRole.SITE, "holds no records"),
+        (FORMER_OFFICER, MemberRole.SITE, "holds no records"),
         ("a/b", MemberRole.SITE, "cannot be a member's name"),
     ],
 )
@@ -144,6 +138,20 @@ def test_name_that_is_not_to_be_had_is_refused(tmp_path: Path, name: str, role: 
         with pytest.raises(InvalidIdentity, match=fault):
             register.invite(name, role)
         assert register.list() == ()
+
+
+def test_register_and_invitation_of_an_earlier_version_say_requester(registers: Registers) -> None:
+    token = registers.one.invite("anna", MemberRole.OFFICER)
+    with registers.one._engine.execution_options(write=True).connect() as connection, connection.begin():
+        connection.execute(text("UPDATE invitations SET role = 'requester'"))
+    serial = serial_of(registers.one.join(token, "anna", MemberRole("requester"), fresh_key(), registers.authority))
+    with registers.one._engine.execution_options(write=True).connect() as connection, connection.begin():
+        connection.execute(text("UPDATE members SET role = 'requester'"))
+
+    rotated = registers.rotate(serial)
+
+    assert [member.role for member in registers.one.list()] == [MemberRole.OFFICER] * 2
+    assert registers.two.find_fault(rotated) is None
 
 
 @pytest.mark.parametrize("reason", ["", "two\nlines", "x" * 1001])

@@ -20,30 +20,19 @@ from flwr.serverapp.strategy import (
     FedTrimmedAvg,
     FedYogi,
 )
-from flwr.supercore.task_identity import TaskIdentity
 
 from fedmunkey.common.federation import ARRAYS, CONFIG, METRICS, ROUND
 from fedmunkey.common.settings import Settings, StrategyName
 from fedmunkey.server.strategies import average_by_examples, average_over_sites, make_strategy
 
-CLASSES: dict[StrategyName, type[FedAvg]] = {
-    StrategyName.FEDAVG: FedAvg,
-    StrategyName.FEDAVGM: FedAvgM,
-    StrategyName.FEDPROX: FedProx,
-    StrategyName.FEDADAM: FedAdam,
-    StrategyName.FEDADAGRAD: FedAdagrad,
-    StrategyName.FEDYOGI: FedYogi,
-    StrategyName.FEDMEDIAN: FedMedian,
-    StrategyName.FEDTRIMMEDAVG: FedTrimmedAvg,
-}
+CLASSES = (FedAvg, FedAvgM, FedProx, FedAdam, FedAdagrad, FedYogi, FedMedian, FedTrimmedAvg)
+"""In the order of `StrategyName`."""
 
 
 @pytest.fixture
-def grid(monkeypatch: pytest.MonkeyPatch) -> Grid:
+def grid(within_a_run: None) -> Grid:
     """Three nodes; messages are made as within a run."""
-    monkeypatch.setattr(TaskIdentity, "_run_id", 1)
-    monkeypatch.setattr(TaskIdentity, "_node_id", 1)
-    monkeypatch.setattr(TaskIdentity, "_task_id", 1)
+    del within_a_run
     grid = create_autospec(Grid, instance=True)
     grid.get_node_ids.return_value = [11, 12, 13]
     return cast(Grid, grid)
@@ -65,15 +54,13 @@ def contents(*records: dict[str, float]) -> list[RecordDict]:
     return [RecordDict({METRICS: MetricRecord(dict(record))}) for record in records]
 
 
-@pytest.mark.parametrize("name", StrategyName)
-def test_every_name_makes_the_flower_strategy_of_that_name(name: StrategyName) -> None:
-    assert type(make(name)) is CLASSES[name]
-
-
-@pytest.mark.parametrize("name", StrategyName)
-def test_sampling_follows_the_settings(name: StrategyName) -> None:
+@pytest.mark.parametrize(("name", "kind"), list(zip(StrategyName, CLASSES, strict=True)))
+def test_every_name_makes_the_flower_strategy_of_that_name_which_samples_as_the_settings_say(
+    name: StrategyName, kind: type[FedAvg]
+) -> None:
     strategy = make(name, fraction_train=0.5, fraction_evaluate=0.25, min_sites=7)
 
+    assert type(strategy) is kind
     assert (strategy.fraction_train, strategy.fraction_evaluate) == (0.5, 0.25)
     assert strategy.min_available_nodes == 7
     assert (strategy.min_train_nodes, strategy.min_evaluate_nodes) == (1, 1)
@@ -130,16 +117,16 @@ def test_weights_are_averaged_by_examples(grid: Grid) -> None:
     assert averaged["weight"].numpy().tolist() == [2.0, 2.0]
 
 
-def test_training_metrics_are_weighted_by_examples() -> None:
-    replies = contents({"num-examples": 30, "train-loss": 1.0}, {"num-examples": 10, "train-loss": 5.0})
+@pytest.mark.parametrize(
+    ("average", "examples", "expected"),
+    [(average_by_examples, 30, 2.0), (average_by_examples, 0, 5.0), (average_over_sites, 30, 3.0)],
+)
+def test_training_metrics_are_weighted_by_examples_and_hospitals_count_equally_in_evaluation(
+    average: Any, examples: int, expected: float
+) -> None:
+    replies = contents({"num-examples": examples, "loss": 1.0}, {"num-examples": 10, "loss": 5.0})
 
-    assert average_by_examples(replies, "num-examples")["train-loss"] == 2.0
-
-
-def test_hospitals_count_equally_in_evaluation() -> None:
-    replies = contents({"num-examples": 30, "test-accuracy": 0.5}, {"num-examples": 10, "test-accuracy": 1.0})
-
-    assert average_over_sites(replies, "num-examples")["test-accuracy"] == 0.75
+    assert average(replies, "num-examples")["loss"] == expected
 
 
 @pytest.mark.parametrize("average", [average_by_examples, average_over_sites])
@@ -151,9 +138,3 @@ def test_what_is_not_a_number_is_left_out(average: Any) -> None:
 
     assert averaged["loss"] == 1.0
     assert "f1" not in averaged
-
-
-def test_site_without_examples_has_no_say_in_the_training_metrics() -> None:
-    replies = contents({"num-examples": 0, "train-loss": 9.0}, {"num-examples": 5, "train-loss": 1.0})
-
-    assert average_by_examples(replies, "num-examples")["train-loss"] == 1.0

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import queue
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Self
 
 import pytest
 
@@ -25,17 +20,17 @@ from fedmunkey.common.deletion import (
     WholeSite,
 )
 from fedmunkey.common.deletion_channel import DeletionChannel
-from fedmunkey.common.errors import FedmunkeyError
+from fedmunkey.common.supervision import own_program
 from fedmunkey.server import upkeep
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService, News
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.presence import Presence
 from fedmunkey.server.upkeep import Upkeep
-from tests.server.databases import postgresql_database
+from tests.followers import PATIENCE, Follower
+from tests.processes import Running
 from tests.server.ledger_contract import ANSWER, NOON, Clock
 
-PATIENCE = 20.0
 SITES = ("hospital-1", "hospital-2")
 
 
@@ -43,15 +38,6 @@ SITES = ("hospital-1", "hospital-2")
 class Served:
     ledger: Ledger
     channel: DeletionChannel
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield str(tmp_path / "ledger.sqlite")
-    else:
-        with postgresql_database() as database:
-            yield database
 
 
 @pytest.fixture
@@ -70,47 +56,31 @@ def services(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[S
         yield serve(), serve()
 
 
-def follow(channel: DeletionChannel, site: str, heard: queue.Queue[DeletionOrder | FedmunkeyError]) -> threading.Thread:
-    def read() -> None:
-        try:
-            for order in channel.watch(site, 0, follow=True):
-                heard.put(order)
-        except FedmunkeyError as error:
-            heard.put(error)
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    return thread
-
-
 def test_site_at_one_service_hears_of_a_request_at_the_other(services: tuple[Served, Served]) -> None:
     here, there = services
-    heard: queue.Queue[DeletionOrder | FedmunkeyError] = queue.Queue()
-    thread = follow(there.channel, "hospital-1", heard)
+    follower = Follower(there.channel.watch("hospital-1", 0, follow=True))
     first = DeletionRequest("first", "hospital-1", WholeSite("hospital-1"))
     second = DeletionRequest("second", DATA_PROTECTION_OFFICER, Subject(bytes(32)))
     there.channel.submit(first)
-    assert heard.get(timeout=PATIENCE) == DeletionOrder(1, "hospital-1", first)
+    assert follower.next() == DeletionOrder(1, "hospital-1", first)
 
     here.channel.submit(second)
 
-    assert heard.get(timeout=PATIENCE) == DeletionOrder(2, "hospital-1", second)
+    assert follower.next() == DeletionOrder(2, "hospital-1", second)
     there.channel.close()
-    thread.join(PATIENCE)
+    follower.join()
 
 
 def test_site_that_leaves_is_told_at_the_other_service(services: tuple[Served, Served]) -> None:
     here, there = services
-    heard: queue.Queue[DeletionOrder | FedmunkeyError] = queue.Queue()
-    thread = follow(there.channel, "hospital-2", heard)
+    follower = Follower(there.channel.watch("hospital-2", 0, follow=True))
     there.channel.submit(DeletionRequest("first", "hospital-2", WholeSite("hospital-2")))
-    assert isinstance(heard.get(timeout=PATIENCE), DeletionOrder)
+    assert isinstance(follower.next(), DeletionOrder)
 
     here.ledger.remove("hospital-2", "it has closed")
 
-    told = heard.get(timeout=PATIENCE)
-    assert "hospital-2' has left the federation" in str(told)
-    thread.join(PATIENCE)
+    assert "hospital-2' has left the federation" in str(follower.next())
+    follower.join()
     assert here.channel.get("first").state is RequestState.PARTIAL
 
 
@@ -222,48 +192,29 @@ class TestUpkeep:
 # Services as they are deployed: processes, of which one is killed.
 
 
-class Process:
+class Process(Running):
     """`munkey-server serve` in a process of its own."""
 
     def __init__(self, database: str, log_key: Path) -> None:
         words = ["serve", "--database", database, "--log-key", str(log_key), "--address", "127.0.0.1:0"]
         words += [word for site in SITES for word in ("--site", site)]
-        self._process = subprocess.Popen(  # noqa: S603 (this interpreter)
-            [sys.executable, "-c", "from fedmunkey.server.cli import main; main()", *words],
-            cwd=Path(__file__).parents[2],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        line = next(line for line in self._process.stdout if "deletion service at " in line)
-        address = line.split("deletion service at ")[1].partition(",")[0].strip()
+        super().__init__(own_program("fedmunkey.server.cli", *words), log_key.parent)
+        address = self.expect("deletion service at ").split("deletion service at ")[1].partition(",")[0].strip()
         self.channel = DeletionChannel(address, timeout=PATIENCE)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.channel.close()
         self.kill()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-
-    def kill(self) -> None:
-        """End it with SIGKILL, whatever it is doing."""
-        self._process.kill()
-        self._process.wait(PATIENCE)
 
 
 @pytest.mark.processes
 def test_process_goes_on_with_what_a_killed_one_has_written(database: str, tmp_path: Path) -> None:
-    heard: queue.Queue[DeletionOrder | FedmunkeyError] = queue.Queue()
     key = tmp_path / "log-key.pem"
     requests = [DeletionRequest(f"request-{n}", DATA_PROTECTION_OFFICER, Subject(bytes(32))) for n in range(3)]
     with Process(database, key) as first, Process(database, key) as second:
-        thread = follow(second.channel, SITES[0], heard)
+        follower = Follower(second.channel.watch(SITES[0], 0, follow=True))
         first.channel.submit(requests[0])
-        assert heard.get(timeout=PATIENCE) == DeletionOrder(1, SITES[0], requests[0])
+        assert follower.next() == DeletionOrder(1, SITES[0], requests[0])
 
         entered = first.channel.submit(requests[1])
         first.kill()
@@ -272,7 +223,7 @@ def test_process_goes_on_with_what_a_killed_one_has_written(database: str, tmp_p
         second.channel.submit(requests[2])
 
         assert [site.number for site in again.sites] == [site.number for site in entered.sites] == [2, 2]
-        assert [heard.get(timeout=PATIENCE) for _ in range(2)] == [
+        assert [follower.next() for _ in range(2)] == [
             DeletionOrder(number, SITES[0], requests[number - 1]) for number in (2, 3)
         ]
         for number in (1, 2, 3):
@@ -283,4 +234,4 @@ def test_process_goes_on_with_what_a_killed_one_has_written(database: str, tmp_p
             assert [status.state for status in third.channel.requests()] == [RequestState.COMPLETED] * 3
             assert third.channel.log_update(0) == second.channel.log_update(0)
         second.channel.close()
-        thread.join(PATIENCE)
+        follower.join()

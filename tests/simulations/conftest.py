@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import create_autospec
 
 import numpy as np
@@ -17,6 +19,7 @@ from fedmunkey.common.model import ModelShape
 from fedmunkey.common.model_choice import choose_encoder, choose_shape
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import Settings
+from fedmunkey.simulations.cli import main
 from fedmunkey.simulations.hospitals import Encoded, Hospital, encode_all, give, open_hospital
 from fedmunkey.simulations.partition import partition
 from fedmunkey.simulations.sources import load_dataset
@@ -24,6 +27,8 @@ from fedmunkey.simulations.sources import load_dataset
 if TYPE_CHECKING:
     from flwr.app import Message
     from flwr.serverapp import Grid
+
+MunkeySim = Callable[..., tuple[int, str, str]]
 
 _RECORDS = {Split.TRAIN: 60, Split.VAL: 6, Split.TEST: 20}
 
@@ -48,6 +53,58 @@ def few_digits() -> Dataset:
         own = np.flatnonzero(few.splits == split.value)
         subjects[own] = [f"{split}-subject-{place // 2}" for place in range(len(own))]
     return Dataset(few.images, few.labels, few.record_ids, subjects, few.splits, few.consents, few.class_names)
+
+
+@pytest.fixture
+def few_npz(few_digits: Dataset, tmp_path: Path) -> Path:
+    """The few digits as a file in the MedMNIST layout."""
+    arrays: dict[str, Any] = {}
+    for split in Split:
+        records = few_digits.split(split)
+        arrays |= {f"{split}_images": records.images[:, 0], f"{split}_labels": records.labels[:, None]}
+    np.savez(tmp_path / "few.npz", **arrays)
+    return tmp_path / "few.npz"
+
+
+@pytest.fixture
+def munkey_sim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> MunkeySim:
+    """Run `munkey-sim` with some words; return its exit code, stdout and stderr."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["munkey-sim", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def tasks_here(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType], list[Any]]:
+    """Return a function that makes a module run its tasks in this process, and returns a list of those that it ran."""
+
+    def here(module: ModuleType) -> list[Any]:
+        ran: list[Any] = []
+
+        def run_tasks(
+            work: Callable[..., Any],
+            tasks: Sequence[Any],
+            arguments: Callable[[Any], tuple[Any, ...]],
+            *,
+            cores: int,
+            done: Callable[[Any, Any], None],
+        ) -> None:
+            assert cores >= 1
+            for task in tasks:
+                ran.append(task)
+                done(task, work(*arguments(task)))
+
+        monkeypatch.setattr(module, "run_tasks", run_tasks)
+        return ran
+
+    return here
 
 
 @pytest.fixture
@@ -108,18 +165,14 @@ def open_hospitals(
 
 
 @pytest.fixture
-def make_grid(monkeypatch: pytest.MonkeyPatch) -> Callable[[Settings, int], Grid]:
+def make_grid(within_a_run: None) -> Callable[[Settings, int], Grid]:
     """Return a function that makes nodes in this process, which run the sites' Flower app; the last answers first."""
+    del within_a_run
     # Flower takes seconds to import, and few tests need it.
     from flwr.app import Context, RecordDict
     from flwr.serverapp import Grid
-    from flwr.supercore.task_identity import TaskIdentity
 
     from fedmunkey.client.app import app
-
-    # Flower makes messages only within a run.
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
 
     def make(settings: Settings, sites: int) -> Grid:
         contexts = {

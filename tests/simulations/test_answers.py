@@ -17,6 +17,7 @@ from fedmunkey.client.evaluation import predict, predict_image_only
 from fedmunkey.client.key_store import Tokens
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.neighbours import NONE, nearest
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.answers import Banked, HospitalBank, MunkeyAnswers
 from fedmunkey.simulations.hospitals import Encoded, Hospital, bank_of
@@ -81,8 +82,8 @@ def test_each_hospital_answers_with_its_own_bank(
 
     for site, probabilities in found.items():
         place = answers.places[site]
-        lists = nearest(tests.encoding.keys, place.keys, settings.retrieved)
-        expected = predict(answers.model, place.bank, tests.inputs(shape), lists, settings)
+        lists = nearest(tests.encoding.keys, place.keys, Recipe.of(settings).neighbours)
+        expected = predict(answers.model, place.bank, tests.inputs(shape), lists, Recipe.of(settings).reading)
         assert torch.equal(probabilities, expected)
         assert torch.allclose(probabilities.sum(1), torch.ones(len(expected)))
     assert not torch.equal(found["hospital-1"], found["hospital-2"])
@@ -104,7 +105,7 @@ def test_bank_without_some_rows_is_the_bank_of_the_others(
     rows[torch.arange(len(rows)) if gone is None else gone] = True
     left = records.select((~rows).numpy())
 
-    found = place_of(records, settings, shape).without(rows, settings.retrieved)
+    found = place_of(records, settings, shape).without(rows, Recipe.of(settings).neighbours)
 
     expected = place_of(left, settings, shape)
     assert torch.equal(found.keys, expected.keys)
@@ -115,8 +116,9 @@ def test_bank_without_some_rows_is_the_bank_of_the_others(
     for column in ("labels", "inputs", "permanent"):
         assert torch.equal(getattr(found.bank, column), getattr(expected.bank, column))
     # Places among the entries that are left, nobody beside itself, and as long as a deletion's patches leave them.
-    assert torch.equal(found.bank.lists.indices, expected.bank.lists.indices[:, : settings.retrieved])
-    assert torch.equal(found.bank.lists.similarities, expected.bank.lists.similarities[:, : settings.retrieved])
+    neighbours = Recipe.of(settings).neighbours
+    assert torch.equal(found.bank.lists.indices, expected.bank.lists.indices[:, :neighbours])
+    assert torch.equal(found.bank.lists.similarities, expected.bank.lists.similarities[:, :neighbours])
     itself = torch.arange(len(left.records))[:, None]
     assert not (found.bank.lists.indices == itself).any()
     assert found.bank.entries.tolist() == (~rows).nonzero()[:, 0].tolist()
@@ -128,7 +130,7 @@ def test_bank_that_loses_entries_stays_as_it_was(
     place = place_of(train["hospital-1"], settings, shape)
     before = len(place.bank), place.bank.tokens.offsets.clone(), place.keys.clone()
 
-    less = place.without(torch.arange(len(place.bank)) < 2, settings.retrieved)
+    less = place.without(torch.arange(len(place.bank)) < 2, Recipe.of(settings).neighbours)
     less.bank.tokens.offsets.fill_(math.pi)
 
     assert len(place.bank) == before[0]
@@ -139,7 +141,7 @@ def test_bank_that_loses_entries_stays_as_it_was(
 def test_last_two_entries_have_each_other(train: dict[str, Encoded], settings: Settings, shape: ModelShape) -> None:
     place = place_of(train["hospital-1"], settings, shape)
 
-    pair = place.without(torch.arange(len(place.bank)) >= 2, settings.retrieved)
+    pair = place.without(torch.arange(len(place.bank)) >= 2, Recipe.of(settings).neighbours)
 
     assert pair.bank.lists.indices[:, 0].tolist() == [1, 0]
     assert (pair.bank.lists.indices[:, 1:] == NONE).all()
@@ -149,9 +151,6 @@ def test_only_federations_that_keep_keys_are_banked(answers: MunkeyAnswers, shap
     assert isinstance(answers, Banked)
     assert torch.equal(answers.keys_of("hospital-2"), answers.places["hospital-2"].keys)
     assert not isinstance(PlainFederation(first_plain(shape, 0), frozenset(SITES)), Banked)
-
-
-def test_bank_holds_no_key(answers: MunkeyAnswers) -> None:
-    # Keys lie beside it; what a site's training reads has none.
+    # Keys lie beside a bank; what a site's training reads has none.
     assert "keys" not in {column.name for column in fields(Bank)}
-    assert answers.places["hospital-1"].keys.shape[0] == len(answers.places["hospital-1"].bank)
+    assert len(answers.keys_of("hospital-1")) == len(answers.places["hospital-1"].bank)

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedmunkey.client.dataset import Split
-from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.settings import Settings
-from fedmunkey.simulations import baselines, federated_loop
+from fedmunkey.simulations import federated_loop, worker_processes
 from fedmunkey.simulations.baselines import Baseline, Comparison, run_baseline, run_baselines
 from fedmunkey.simulations.federated_loop import LocalTraining, average_rounds
-from fedmunkey.simulations.hospitals import Encoded, Hospital
+from fedmunkey.simulations.hospitals import Hospital
+from fedmunkey.simulations.unlearning import plain_vit
+from tests.simulations.given_records import spoil, train_rows
 
 Rows = dict[str, NDArray[np.int64]]
 
@@ -27,7 +28,7 @@ Rows = dict[str, NDArray[np.int64]]
 @pytest.fixture
 def forgotten(hospitals: list[Hospital]) -> Rows:
     """Every third training record of each hospital."""
-    return {h.name: np.flatnonzero(h.given.records.splits == Split.TRAIN.value)[::3] for h in hospitals}
+    return {h.name: train_rows(h)[::3] for h in hospitals}
 
 
 @pytest.fixture
@@ -45,26 +46,13 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
         models.append(model.state_dict())
         return model
 
-    for module in (baselines, federated_loop):
+    for module in (plain_vit, federated_loop):
         monkeypatch.setattr(module, "average_rounds", collect)
     return models
 
 
-def poison(hospital: Hospital, rows: NDArray[np.int64]) -> Hospital:
-    """Return a hospital some of whose records have another label, another image and another key."""
-    given = hospital.given
-    labels, images = given.records.labels.copy(), given.records.images.copy()
-    keys, features = given.encoding.keys.clone(), given.encoding.features.clone()
-    labels[rows] = (labels[rows] + 5) % 10
-    images[rows] = 255 - images[rows]
-    keys[rows] = keys[rows].flip(1)
-    features[rows] = features[rows].flip(-1)
-    records = dataclasses.replace(given.records, labels=labels, images=images)
-    return dataclasses.replace(hospital, given=Encoded(records, Encoding(keys, features)))
-
-
 def poisoned(comparison: Comparison, rows: Mapping[str, NDArray[np.int64]]) -> Comparison:
-    spoiled = [poison(h, rows[h.name]) if h.name in rows else h for h in comparison.hospitals]
+    spoiled = [spoil(h, rows[h.name]) if h.name in rows else h for h in comparison.hospitals]
     return dataclasses.replace(comparison, hospitals=spoiled)
 
 
@@ -98,7 +86,7 @@ def test_oracle_goes_on_without_a_hospital_that_has_forgotten_everything(
     comparison: Comparison, trained: list[dict[str, Tensor]]
 ) -> None:
     gone = comparison.hospitals[1]
-    train = np.flatnonzero(gone.given.records.splits == Split.TRAIN.value)
+    train = train_rows(gone)
     everything = {h.name: train if h is gone else np.empty(0, dtype=np.int64) for h in comparison.hospitals}
 
     result = run_baseline(Baseline.ORACLE, dataclasses.replace(comparison, forgotten=everything))
@@ -139,7 +127,7 @@ def test_hospital_that_trains_alone_sees_nobody_elses_records(
     comparison: Comparison, trained: list[dict[str, Tensor]]
 ) -> None:
     second = comparison.hospitals[1]
-    rows = np.flatnonzero(second.given.records.splits == Split.TRAIN.value)
+    rows = train_rows(second)
 
     clean = run_baseline(Baseline.ALONE, comparison)
     run_baseline(Baseline.ALONE, poisoned(comparison, {second.name: rows}))
@@ -154,12 +142,8 @@ def test_same_seed_gives_the_same_result(comparison: Comparison) -> None:
     assert first == second
 
 
-def test_every_baseline_has_a_function() -> None:
-    assert set(baselines._BASELINES) == set(Baseline)
-
-
 def test_nothing_to_compare_with_starts_no_process(comparison: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "worker_processes", None)
+    monkeypatch.setattr(worker_processes, "ProcessPoolExecutor", None)
 
     assert run_baselines([], comparison, processes=2) == {}
 

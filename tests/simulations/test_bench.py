@@ -14,33 +14,30 @@ from typer.testing import CliRunner
 from fedmunkey.client.bank import Bank
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import KeyStore, StoreDescription
-from fedmunkey.client.noisy_step import FEW_STEPS
 from fedmunkey.client.training import Trained, train
 from fedmunkey.common.command_line import application
-from fedmunkey.common.errors import InvalidSetting, InvalidWeights
+from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import Munkey
+from fedmunkey.common.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.references import FederationSecret
-from fedmunkey.common.settings import ImagePath, Settings
-from fedmunkey.common.torchvision_import import import_torchvision
+from fedmunkey.common.settings import ImagePath
 from fedmunkey.simulations.bench import noisy_training
 from fedmunkey.simulations.bench.command import bench
 from fedmunkey.simulations.bench.document import closing_lines, result_table
-from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Relation, Result, Target
+from fedmunkey.simulations.bench.figure import Bench, Bound, Figure, Group, Measured, at_least, at_most, below
 from fedmunkey.simulations.bench.memory import peak_memory, resident_memory
 from fedmunkey.simulations.bench.registry import GROUPS, choose
 from fedmunkey.simulations.bench.synthetic_store import SITE, SyntheticStore
 from fedmunkey.simulations.bench.timing import alternate, ratio, torch_threads
 from fedmunkey.simulations.progress import Progress
 
-FIGURE = Figure("speed", "how fast it is", "x", Target(Relation.AT_MOST, 1.3))
+FIGURE = Figure("speed", "how fast it is", "x", at_most(1.3))
 SECRET = FederationSecret(bytes(range(32)))
 FIGURES = {group.name: [figure.name for figure in group.figures] for group in GROUPS}
-MEDICAL = ["breastmnist", "bccd"]
-MEDICAL_FILES = ["breastmnist.npz", "bccd_cells_28.npz"]
 CHILD_PROCESSES = ["site-memory"]
 SERVICE = ["deletion-service"]
-HERE = [name for name in FIGURES if name not in MEDICAL + CHILD_PROCESSES + SERVICE]
+HERE = [name for name in FIGURES if name not in CHILD_PROCESSES + SERVICE]
 
 
 def run(*arguments: str) -> str:
@@ -55,41 +52,40 @@ def groups(names: list[str]) -> list[str]:
     return [word for name in names for word in ("--only", name)]
 
 
-def measure(value: float, *, judged: bool = True) -> Result:
-    return Result(FIGURE, value, judged=judged)
+def measured(names: list[str], folder: Path) -> dict[str, float]:
+    printed = run("--quick", "--json", *groups(names), "--output", str(folder / "bench.json"))
+    return {figure["name"]: figure["measured"] for figure in json.loads(printed)["figures"]}
+
+
+def measure(value: float, *, judged: bool = True) -> Measured:
+    return Measured(FIGURE, value, judged=judged)
 
 
 @pytest.mark.parametrize(
-    ("relation", "below", "equal", "above"),
+    ("target", "words", "met"),
     [
-        (Relation.AT_MOST, True, True, False),
-        (Relation.AT_LEAST, False, True, True),
-        (Relation.BELOW, True, False, False),
-        (Relation.ABOVE, False, False, True),
+        (at_most(2.0), "<= 2", [True, True, False]),
+        (at_least(2.0), ">= 2", [False, True, True]),
+        (below(2.0), "< 2", [True, False, False]),
     ],
 )
-def test_target_compares_with_its_bound(relation: Relation, below: bool, equal: bool, above: bool) -> None:
-    target = Target(relation, 2.0)
-
-    assert [target.met_by(value) for value in (1.9, 2.0, 2.1)] == [below, equal, above]
+def test_target_compares_with_its_bound_and_is_written_so(target: Bound, words: str, met: list[bool]) -> None:
+    assert [target.met_by(value) for value in (1.9, 2.0, 2.1)] == met
     assert not target.met_by(math.nan)
-
-
-def test_target_is_written_as_a_comparison() -> None:
-    assert str(Target(Relation.AT_MOST, 1e-5)) == "<= 1e-05"
-    assert str(Target(Relation.AT_LEAST, 1000.0)) == ">= 1,000"
+    assert str(target) == words
+    assert (str(at_most(1e-5)), str(at_least(1000.0))) == ("<= 1e-05", ">= 1,000")
 
 
 def test_only_a_judged_value_meets_or_misses_a_target() -> None:
     assert measure(1.2).met is True
     assert measure(1.4).met is False
     assert measure(1.2, judged=False).met is None
-    assert Result(Figure("size", "how large it is", "bytes"), 5.0).met is None
-    assert Result.missing(FIGURE, "no such machine").met is None
+    assert Measured(Figure("size", "how large it is", "bytes"), 5.0).met is None
+    assert Measured.missing(FIGURE, "no such machine").met is None
 
 
 def test_missing_figure_is_null_in_the_document_and_says_why() -> None:
-    found = Result.missing(FIGURE, "no such machine").to_json()
+    found = Measured.missing(FIGURE, "no such machine").to_json()
 
     assert found["measured"] is None
     assert found["met"] is None
@@ -97,13 +93,13 @@ def test_missing_figure_is_null_in_the_document_and_says_why() -> None:
 
 
 def test_closing_lines_name_what_missed_its_target_and_what_was_not_measured() -> None:
-    lines = closing_lines([measure(1.2), measure(1.4), Result.missing(FIGURE, "no such machine")])
+    lines = closing_lines([measure(1.2), measure(1.4), Measured.missing(FIGURE, "no such machine")])
 
     assert lines == ["not measured: no such machine: speed", "1 of 2 targets met", "missed: speed"]
 
 
 def test_table_shows_whether_targets_are_met() -> None:
-    table = result_table([measure(1.2), measure(1.4), Result.missing(FIGURE, "")], quick=False)
+    table = result_table([measure(1.2), measure(1.4), Measured.missing(FIGURE, "")], quick=False)
 
     assert list(table.columns[1].cells) == ["1.2", "1.4", "-"]
     assert list(table.columns[-1].cells) == ["yes", "no", "-"]
@@ -123,10 +119,10 @@ def test_groups_are_chosen_by_name_in_their_own_order() -> None:
 
 
 def test_group_that_cannot_be_measured_says_so_of_every_figure() -> None:
-    def measure_nothing(_: Bench) -> Iterator[Result]:
+    def measure_nothing(_: Bench) -> Iterator[Measured]:
         raise AssertionError
 
-    found = Group("fast", (FIGURE,), measure_nothing).run(Bench(Progress.quiet()), "no such machine")
+    found = Group("fast", (FIGURE,), measure_nothing, lambda: "no such machine").run(Bench(Progress.quiet()))
 
     assert [result.note for result in found] == ["not measured: no such machine"]
 
@@ -170,13 +166,13 @@ def test_synthetic_store_reads_as_an_enrolled_one(tmp_path: Path) -> None:
     SyntheticStore(description, records=50, subjects=10).write(tmp_path / "store.sqlite", SECRET)
 
     with KeyStore.open(tmp_path / "store.sqlite") as store:
-        entries, labels = store.read_entries(Split.TRAIN)
-        keys = store.read_keys(entries)
-        lists = store.read_neighbours(entries, entries)
+        entries, labels = store.records.read_entries(Split.TRAIN)
+        keys = store.records.read_keys(entries)
+        lists = store.records.read_neighbours(entries, entries)
         assert len(labels) == 50
-        assert store.read_inputs(entries).shape == (50, 2, 3)
-        assert store.read_tokens(entries).steps.tolist() == [1] * 50
-        assert not len(store.read_unlisted())
+        assert store.records.read_inputs(entries).shape == (50, 2, 3)
+        assert store.records.read_tokens(entries).steps.tolist() == [1] * 50
+        assert not len(store.records.read_unlisted())
     torch.testing.assert_close(keys.norm(dim=1), torch.ones(50))
     assert lists.lengths.tolist() == [12] * 50
     assert not (lists.indices == torch.arange(50)[:, None]).any()
@@ -205,12 +201,12 @@ def test_noisy_training_is_compared_with_as_many_steps_on_all_records_and_the_sa
     steps: dict[Guarantee, list[int]] = {}
     moved: dict[Guarantee, set[str]] = {}
 
-    def watched(model: Munkey, bank: Bank, settings: Settings, **options: Any) -> Trained:
+    def watched(model: Munkey, bank: Bank, recipe: Recipe, **options: Any) -> Trained:
         before = {name: weight.clone() for name, weight in model.state_dict().items()}
-        seen = steps.setdefault(settings.guarantee, [])
-        found = train(model, bank, settings, after_step=lambda _, total: seen.append(total), **options)
-        assert settings.batch_size == len(bank) or settings.guarantee is Guarantee.CERTIFIED
-        moved[settings.guarantee] = {
+        seen = steps.setdefault(recipe.settings.guarantee, [])
+        found = train(model, bank, recipe, after_step=lambda _, total: seen.append(total), **options)
+        assert recipe.settings.batch_size == len(bank) or recipe.settings.guarantee is Guarantee.CERTIFIED
+        moved[recipe.settings.guarantee] = {
             n for n, weight in model.state_dict().items() if not torch.equal(weight, before[n])
         }
         return found
@@ -227,83 +223,20 @@ def test_noisy_training_is_compared_with_as_many_steps_on_all_records_and_the_sa
 
 @pytest.mark.processes
 def test_memory_is_that_of_a_child_process(tmp_path: Path) -> None:
-    output = tmp_path / "bench.json"
+    figures = measured(CHILD_PROCESSES, tmp_path)
 
-    run("--quick", *groups(CHILD_PROCESSES), "--output", str(output))
-
-    figures = {figure["name"]: figure["measured"] for figure in json.loads(output.read_text())["figures"]}
     assert list(figures) == FIGURES["site-memory"]
     assert figures["site-memory-peak"] > figures["list-memory"] > 0
 
 
 @pytest.mark.processes
 def test_service_is_measured_from_outside(tmp_path: Path) -> None:
-    output = tmp_path / "bench.json"
+    figures = measured(SERVICE, tmp_path)
 
-    run("--quick", *groups(SERVICE), "--output", str(output))
-
-    figures = {figure["name"]: figure["measured"] for figure in json.loads(output.read_text())["figures"]}
     assert list(figures) == FIGURES["deletion-service"]
     # How good they are is for the benchmark to say: this machine may be busy.
     assert all(math.isfinite(value) for value in figures.values())
     assert figures["service-errors"] >= 0
-
-
-def test_medical_images_are_not_measured_without_the_folder_and_weights(tmp_path: Path) -> None:
-    printed = run(*groups(MEDICAL), "--json", "--output", str(tmp_path / "bench.json"))
-
-    figures = json.loads(printed)["figures"]
-    assert [figure["name"] for figure in figures] == [name for group in MEDICAL for name in FIGURES[group]]
-    assert {figure["note"] for figure in figures} == {"not measured: give --data-folder and --weights"}
-    assert {figure["measured"] for figure in figures} == {None}
-
-
-def test_folder_without_the_images_is_named(tmp_path: Path) -> None:
-    weights = tmp_path / "weights.pth"
-    weights.touch()
-
-    options = ("--data-folder", str(tmp_path), "--weights", str(weights), "--output", str(tmp_path / "bench.json"))
-    printed = run("--only", "bccd", *options)
-
-    assert f"not measured: {tmp_path} has no bccd_cells_28.npz" in printed
-
-
-@pytest.fixture
-def data_folder(tmp_path: Path) -> Path:
-    """Random images under the names of the medical ones."""
-    draws = np.random.default_rng(0)
-    counts = {Split.TRAIN: 48, Split.VAL: 2, Split.TEST: 6}
-    arrays: dict[str, Any] = {
-        f"{split}_images": draws.integers(0, 256, (count, 28, 28), np.uint8) for split, count in counts.items()
-    }
-    arrays |= {f"{split}_labels": (np.arange(count) % 2)[:, None].astype(np.uint8) for split, count in counts.items()}
-    for name in MEDICAL_FILES:
-        np.savez(tmp_path / name, **arrays)
-    return tmp_path
-
-
-def test_medical_images_are_measured_with_the_folder_and_weights(data_folder: Path, tmp_path: Path) -> None:
-    weights = tmp_path / "weights.pth"
-    torch.save(import_torchvision().models.squeezenet1_0(weights=None).state_dict(), weights)
-
-    options = ("--data-folder", str(data_folder), "--weights", str(weights), "--output", str(tmp_path / "bench.json"))
-    document = json.loads(run("--quick", *groups(MEDICAL), "--json", *options))
-
-    figures = {figure["name"]: figure["measured"] for figure in document["figures"]}
-    assert list(figures) == [name for group in MEDICAL for name in FIGURES[group]]
-    assert all(
-        0 <= value <= 100 for name, value in figures.items() if name.startswith(("breastmnist-accuracy", "bccd"))
-    )
-
-
-def test_weights_of_another_model_are_refused_before_anything_is_measured(data_folder: Path, tmp_path: Path) -> None:
-    weights, output = tmp_path / "weights.pth", tmp_path / "bench.json"
-    torch.save({"head": torch.zeros(3)}, weights)
-
-    with pytest.raises(InvalidWeights):
-        run("--data-folder", str(data_folder), "--weights", str(weights), "--output", str(output))
-
-    assert not output.exists()
 
 
 def test_list_names_every_figure_and_measures_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,32 +18,23 @@ from fedmunkey.common.errors import EXIT_CODE
 from fedmunkey.common.model import Munkey
 from fedmunkey.common.model_choice import choose_shape
 from fedmunkey.common.settings import Settings
-from fedmunkey.simulations.cli import main
+from fedmunkey.common.supervision import own_program
+from tests.simulations.conftest import MunkeySim
 
 ROOT = Path(__file__).parents[2]
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+def run(munkey_sim: MunkeySim, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MunkeySim:
     """Run `munkey-sim` with some words in an empty folder; return its exit code, stdout and stderr."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["munkey-sim", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, captured.out, captured.err
-
-    return run
+    return munkey_sim
 
 
 @pytest.fixture
-def refused(run: Run) -> Callable[..., str]:
+def refused(run: MunkeySim) -> Callable[..., str]:
     """Run a simulation that must be refused; return the one line that says why."""
 
     def refused(*words: str) -> str:
@@ -174,7 +164,7 @@ def test_first_weights_of_another_model_are_named(
     assert named in line
 
 
-def test_folder_that_holds_something_is_not_written_to(run: Run, tmp_path: Path) -> None:
+def test_folder_that_holds_something_is_not_written_to(run: MunkeySim, tmp_path: Path) -> None:
     folder = tmp_path / "earlier"
     folder.mkdir()
     (folder / "report.json").write_text("{}")
@@ -186,7 +176,7 @@ def test_folder_that_holds_something_is_not_written_to(run: Run, tmp_path: Path)
     assert [path.name for path in folder.iterdir()] == ["report.json"]
 
 
-def test_folder_that_cannot_be_made_is_named(run: Run, tmp_path: Path) -> None:
+def test_folder_that_cannot_be_made_is_named(run: MunkeySim, tmp_path: Path) -> None:
     data = npz(tmp_path / "set.npz")
     folder = data / "run"
 
@@ -198,7 +188,7 @@ def test_folder_that_cannot_be_made_is_named(run: Run, tmp_path: Path) -> None:
     )
 
 
-def test_help_shows_an_example(run: Run) -> None:
+def test_help_shows_an_example(run: MunkeySim) -> None:
     code, out, _ = run("run", "--help")
 
     assert code == 0
@@ -213,8 +203,8 @@ def test_federation_that_cannot_hear_deletions_waits_says_so_and_stops_with_the_
     words += ["--no-baselines", "--deletion-service", "127.0.0.1:1"]
 
     ended = subprocess.run(  # noqa: S603 (this interpreter)
-        [sys.executable, "-c", "from fedmunkey.simulations.cli import main; main()", "run", *words],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "dev"), "COLUMNS": "80"},
+        own_program("fedmunkey.simulations.cli", "run", *words),
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"},
         capture_output=True,
         text=True,
         timeout=300,

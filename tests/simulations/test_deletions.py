@@ -91,7 +91,7 @@ def held(hospital: Hospital, secret: FederationSecret) -> set[bytes]:
     """Return references of the given training records that the key store still holds."""
     references = [secret.reference(str(r)) for r in hospital.given.split(Split.TRAIN).records.record_ids]
     with hospital.folder.open() as store:
-        return {reference for reference in references if store.holds(reference)}
+        return {reference for reference in references if store.records.holds(reference)}
 
 
 @pytest.mark.usefixtures("agents")
@@ -147,7 +147,7 @@ def test_site_asks_for_itself_and_holds_nothing_afterwards(
     (status,) = done.statuses
     assert (status.request.requester, status.request.target) == ("hospital-2", WholeSite("hospital-2"))
     with open_hospitals[1].folder.open() as store:
-        assert [store.count(split) for split in Split] == [0, 0, 0]
+        assert [store.records.count(split) for split in Split] == [0, 0, 0]
     assert done.entries == len(open_hospitals[1].given.split(Split.TRAIN).records)
     assert done.records == len(open_hospitals[1].given.records)
     assert len(held(open_hospitals[0], secret)) == len(open_hospitals[0].given.split(Split.TRAIN).records)

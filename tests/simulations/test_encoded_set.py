@@ -4,30 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.client.dataset import Dataset
 from fedmunkey.common.errors import InvalidDataset, InvalidSetting
 from fedmunkey.common.model_choice import choose_encoder
-from fedmunkey.common.settings import ConfigValue
+from fedmunkey.common.settings_text import ConfigValue
 from fedmunkey.simulations import encoded_set
 from fedmunkey.simulations.encoded_set import FROM_DATA, EncodedSet, load_encoded
 from fedmunkey.simulations.hospitals import Encoded
 from fedmunkey.simulations.progress import Progress
-
-
-@pytest.fixture
-def data(few_digits: Dataset, tmp_path: Path) -> Path:
-    arrays: dict[str, Any] = {}
-    for split in Split:
-        records = few_digits.split(split)
-        arrays |= {f"{split}_images": records.images[:, 0], f"{split}_labels": records.labels[:, None]}
-    np.savez(tmp_path / "few.npz", **arrays)
-    return tmp_path / "few.npz"
 
 
 def load(data: Path, **overrides: ConfigValue) -> EncodedSet:
@@ -42,8 +30,8 @@ def relabelled(encoded: EncodedSet, row: int) -> EncodedSet:
     return replace(encoded, images=Encoded(replace(records, labels=labels), encoded.images.encoding))
 
 
-def test_settings_follow_from_the_data(data: Path, few_digits: Dataset) -> None:
-    encoded = load(data, seed=5, num_rounds=2)
+def test_settings_follow_from_the_data(few_npz: Path, few_digits: Dataset) -> None:
+    encoded = load(few_npz, seed=5, num_rounds=2)
 
     assert encoded.settings.image_shape == few_digits.image_shape
     assert encoded.settings.num_classes == 10
@@ -51,27 +39,29 @@ def test_settings_follow_from_the_data(data: Path, few_digits: Dataset) -> None:
     assert encoded.name == "few"
 
 
-def test_every_record_is_encoded_in_its_place(data: Path) -> None:
-    images = load(data).images
+def test_every_record_is_encoded_in_its_place(few_npz: Path) -> None:
+    images = load(few_npz).images
 
     assert len(images.encoding.keys) == len(images.encoding.features) == len(images.records) == 86
     # The keys of the same images are the same, whatever came with them.
-    again = load(data, seed=1).images
+    again = load(few_npz, seed=1).images
     assert torch.equal(images.encoding.keys, again.encoding.keys)
     assert len(torch.unique(images.encoding.keys, dim=0)) == len(images.records)
 
 
-def test_delta_is_one_in_ten_times_the_training_records_unless_it_is_given(data: Path) -> None:
-    assert load(data).settings.delta == pytest.approx(1 / 600)
-    assert load(data, delta=0.002).settings.delta == 0.002
+def test_delta_is_one_in_ten_times_the_training_records_unless_it_is_given(few_npz: Path) -> None:
+    assert load(few_npz).settings.delta == pytest.approx(1 / 600)
+    assert load(few_npz, delta=0.002).settings.delta == 0.002
 
 
 @pytest.mark.parametrize("name", FROM_DATA)
-def test_setting_that_follows_from_the_data_is_refused(data: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setting_that_follows_from_the_data_is_refused(
+    few_npz: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(encoded_set, "load_dataset", None)
 
     with pytest.raises(InvalidSetting, match=rf"^{name} = 3: comes from the data set; leave it out$"):
-        load(data, **{name: 3})
+        load(few_npz, **{name: 3})
 
 
 def test_unknown_setting_is_refused_before_the_data_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,10 +76,10 @@ def test_unknown_data_set_is_named(tmp_path: Path) -> None:
         load(tmp_path / "nowhere.npz")
 
 
-def test_description_counts_records_and_names_classes(data: Path) -> None:
-    found = load(data).describe()
+def test_description_counts_records_and_names_classes(few_npz: Path) -> None:
+    found = load(few_npz).describe()
 
-    assert found.pop("encoder") == choose_encoder(load(data).settings).fingerprint
+    assert found.pop("encoder") == choose_encoder(load(few_npz).settings).fingerprint
     digest = found.pop("digest")
     assert found == {
         "name": "few",
@@ -101,8 +91,8 @@ def test_description_counts_records_and_names_classes(data: Path) -> None:
     assert len(bytes.fromhex(digest)) == 32
 
 
-def test_digest_changes_with_a_label_and_with_an_image(data: Path) -> None:
-    encoded = load(data)
+def test_digest_changes_with_a_label_and_with_an_image(few_npz: Path) -> None:
+    encoded = load(few_npz)
     records = encoded.images.records
     brighter = records.images.copy()
     brighter[7, 0, 3, 3] ^= 1
@@ -111,4 +101,4 @@ def test_digest_changes_with_a_label_and_with_an_image(data: Path) -> None:
     described = [one.describe() for one in (encoded, relabelled(encoded, 7), relabelled(encoded, 8), other_image)]
 
     assert len({one["digest"] for one in described}) == 4
-    assert load(data).describe() == described[0]
+    assert load(few_npz).describe() == described[0]

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from fedmunkey.client.dataset import Consent, Split
 from fedmunkey.client.exemplar_tokens import own_tokens
-from fedmunkey.client.gradient_routes import GradientRoute
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.model_choice import initial_model
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import Settings
 from fedmunkey.server.app import run_federation
 from fedmunkey.server.deletion_server import DeletionServer
@@ -113,16 +113,14 @@ def test_average_is_weighted_by_examples_and_each_round_starts_from_the_last() -
     assert model.value.item() == pytest.approx(16)
 
 
-def test_site_without_examples_does_not_count() -> None:
-    assert average_rounds(Number(0.0), [adds(1, 10), adds(100, 0)], 1).value.item() == 1
+@pytest.mark.parametrize(("sites", "rounds", "expected"), [([adds(1, 10), adds(100, 0)], 1, 1), ([adds(1, 7)], 3, 6)])
+def test_site_without_examples_does_not_count_and_one_alone_trains_as_without_a_federation(
+    sites: list[Callable[[Number, int], int]], rounds: int, expected: float
+) -> None:
+    model = average_rounds(Number(0.0).train(), sites, rounds)
 
-
-def test_one_site_alone_trains_as_without_a_federation() -> None:
-    assert average_rounds(Number(0.0), [adds(1, 7)], 3).value.item() == pytest.approx(6)
-
-
-def test_model_is_ready_to_be_evaluated() -> None:
-    assert not average_rounds(Number(0.0).train(), [adds(1, 1)], 1).training
+    assert model.value.item() == pytest.approx(expected)
+    assert not model.training
 
 
 def test_average_counts_each_model_with_its_examples() -> None:
@@ -164,7 +162,7 @@ def test_after_each_round_every_token_goes_with_the_weights_of_that_round(
     hospitals: list[Hospital], settings: Settings, shape: ModelShape
 ) -> None:
     sites = {h.name: h.given.split(Split.TRAIN) for h in hospitals}
-    joint = GradientRoute.of(settings, shape).joint_tokens
+    joint = Recipe.of(settings).route.joint_tokens
     numbers: list[int] = []
     offsets: list[Tensor] = []
     weights: list[Tensor] = []
@@ -206,8 +204,8 @@ def test_loop_gives_the_weights_that_flowers_apps_give(
         return
     for hospital in open_hospitals:
         with hospital.folder.open() as store:
-            entries, _ = store.read_entries(Split.TRAIN)
-            offsets = store.read_tokens(entries).offsets
+            entries, _ = store.records.read_entries(Split.TRAIN)
+            offsets = store.records.read_tokens(entries).offsets
         assert torch.allclose(offsets, learned.banks[hospital.name].tokens.offsets, atol=1e-4)
         assert offsets.any()
 
@@ -286,7 +284,7 @@ def without(sites: Mapping[str, Encoded], rows: Mapping[str, NDArray[np.int64]])
 def test_exact_federation_is_that_which_never_had_the_forgotten_records_as_long_as_they_were_revocable(
     hospitals: list[Hospital], settings: Settings, shape: ModelShape, depth: int, consent: Consent
 ) -> None:
-    shape = replace(shape, depth=depth)
+    settings, shape = settings.replace(depth=depth), replace(shape, depth=depth)
     sites = {h.name: h.given.split(Split.TRAIN) for h in hospitals}
     forgotten = {name: np.flatnonzero(some.records.consents == consent.value)[::3] for name, some in sites.items()}
     assert all(len(rows) for rows in forgotten.values())

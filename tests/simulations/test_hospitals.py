@@ -18,6 +18,7 @@ from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.model_choice import choose_shape
 from fedmunkey.common.neighbours import NeighbourLists
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import ImagePath, Settings
 from fedmunkey.simulations.consent import donate
@@ -94,11 +95,11 @@ def test_key_store_holds_what_the_hospital_was_given(open_hospitals: list[Hospit
         with hospital.folder.open() as store:
             for split in Split:
                 given = hospital.given.split(split)
-                entries, labels = store.read_entries(split)
+                entries, labels = store.records.read_entries(split)
                 assert labels.tolist() == given.records.labels.tolist()
-                assert torch.equal(store.read_keys(entries), given.encoding.keys)
-            assert len(store.read_unlisted()) == 0
-            assert store.agrees_with(secret)
+                assert torch.equal(store.records.read_keys(entries), given.encoding.keys)
+            assert len(store.records.read_unlisted()) == 0
+            assert store.records.agrees_with(secret)
         assert stat.S_IMODE(hospital.folder.path.stat().st_mode) == 0o700
         assert stat.S_IMODE(hospital.folder.secret.stat().st_mode) == 0o600
 
@@ -117,7 +118,7 @@ def test_key_store_gets_the_consents_and_a_noise_key_that_can_be_drawn_again(
         assert 0 < len(permanent.records) < len(given.records)
         assert set(permanent.records.consents) == {"permanent"}
         with hospital.folder.open() as store:
-            bank = read_bank(store, settings.retrieved)
+            bank = read_bank(store, Recipe.of(settings).neighbours)
             assert store.draw_noise_key() == noise_key(settings, hospital.name)
         assert bank.permanent.tolist() == (given.records.consents == "permanent").tolist()
         assert torch.equal(bank.permanent, bank_of(given, settings, shape).permanent)
@@ -166,8 +167,8 @@ def test_bank_without_a_key_store_equals_the_key_stores(
     bank, held_out = bank_of(train, settings, shape), held_out_of(test, train, settings, shape)
 
     with hospital.folder.open() as store:
-        real: Bank = read_bank(store, settings.retrieved)
-        real_held_out: HeldOut = read_held_out(store, Split.TEST, real, settings.retrieved)
+        real: Bank = read_bank(store, Recipe.of(settings).neighbours)
+        real_held_out: HeldOut = read_held_out(store, Split.TEST, real, Recipe.of(settings).neighbours)
     assert torch.equal(bank.labels, real.labels)
     assert torch.equal(bank.inputs, real.inputs)
     assert torch.equal(bank.tokens.offsets, real.tokens.offsets)

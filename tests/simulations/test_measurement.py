@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,17 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmunkey.client.bank import Bank
-from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import Tokens
-from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.neighbours import NeighbourLists
+from fedmunkey.common.recipe import Reading
 from fedmunkey.common.settings import ImagePath, Settings
 from fedmunkey.simulations import answers, measurement
 from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers
-from fedmunkey.simulations.hospitals import Encoded, Hospital
+from fedmunkey.simulations.hospitals import Hospital
 from fedmunkey.simulations.measurement import Measurement, measure
+from tests.simulations.tiny_hospitals import hospital_of
 
 SHAPE = ModelShape(ImagePath.PATCHES, (1, 1, 2), 1, num_classes=2, width=8, depth=1, heads=1, exemplar_size=2)
 SETTINGS = Settings(num_classes=2, neighbours=2)
@@ -34,19 +33,8 @@ Record = tuple[Split, int, int]
 
 
 def hospital(name: str, records: Sequence[Record]) -> Hospital:
-    count = len(records)
-    ids = np.array([f"{name}-{row}" for row in range(count)])
-    given = Dataset(
-        images=np.array([[[[share, 0]]] for _, _, share in records], dtype=np.uint8),
-        labels=np.array([label for _, label, _ in records], dtype=np.int64),
-        record_ids=ids,
-        subject_ids=ids,
-        splits=np.array([split.value for split, _, _ in records]),
-        consents=np.full(count, Consent.REVOCABLE.value),
-        class_names=("benign", "malignant"),
-    )
-    keys = torch.nn.functional.one_hot(torch.arange(count), 128).float()
-    return Hospital(name, SiteFolder(Path(name)), Encoded(given, Encoding(keys, torch.zeros(count, 1, 1))))
+    images = np.array([[[[share, 0]]] for _, _, share in records], dtype=np.uint8)
+    return hospital_of(name, images, [label for _, label, _ in records], [split for split, _, _ in records])
 
 
 def bank_with(place: Hospital, rows: Sequence[int]) -> HospitalBank:
@@ -64,13 +52,13 @@ def bank_with(place: Hospital, rows: Sequence[int]) -> HospitalBank:
     return HospitalBank(bank, chosen.encoding.keys)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Bank, NeighbourLists]]:
     """Let images answer in place of the model; note which bank was asked, and with which neighbours."""
     asked: list[tuple[Bank, NeighbourLists]] = []
 
-    def answer(model: Munkey, bank: Bank, inputs: Tensor, lists: NeighbourLists, settings: Settings) -> Tensor:
-        del settings
+    def answer(model: Munkey, bank: Bank, inputs: Tensor, lists: NeighbourLists, reading: Reading) -> Tensor:
+        del reading
         asked.append((bank, lists))
         return said(model, inputs)
 
@@ -122,19 +110,15 @@ FIRST = hospital(
 SECOND = hospital("second", [(Split.TEST, 0, 0), (Split.TRAIN, 1, 30), (Split.TRAIN, 1, 100)])
 
 
-@pytest.mark.usefixtures("asked")
-def test_test_accuracy_counts_each_hospital_once() -> None:
+def test_test_accuracy_and_macro_f1_count_each_hospital_once() -> None:
+    measured = found([FIRST, SECOND], {})
+
     # One of two at the first, one of one at the second: 75, not the 67 of all three together.
-    assert found([FIRST, SECOND], {}).test_accuracy == 75
-
-
-@pytest.mark.usefixtures("asked")
-def test_macro_f1_is_averaged_over_hospitals() -> None:
+    assert measured.test_accuracy == 75
     # At the first both answers are class 1: F1 2/3 for class 1 and 0 for class 0.
-    assert found([FIRST, SECOND], {}).test_macro_f1 == pytest.approx(100 * (1 / 3 + 1) / 2)
+    assert measured.test_macro_f1 == pytest.approx(100 * (1 / 3 + 1) / 2)
 
 
-@pytest.mark.usefixtures("asked")
 def test_forget_accuracy_is_over_the_forgotten_records_and_retain_accuracy_over_the_others() -> None:
     measured = found([FIRST, SECOND], {"first": [3], "second": [1]})
 
@@ -143,15 +127,12 @@ def test_forget_accuracy_is_over_the_forgotten_records_and_retain_accuracy_over_
     assert measured.forget_confidence == pytest.approx((0.9, 0.3))
 
 
-@pytest.mark.usefixtures("asked")
 def test_records_that_went_before_are_neither_retained_nor_in_the_forget_set() -> None:
     measured = found([FIRST], {"first": [3]}, gone={"first": [3, 4]})
 
-    assert measured.forget_accuracy == 100
-    assert measured.retain_accuracy == 100
+    assert (measured.forget_accuracy, measured.retain_accuracy) == (100, 100)
 
 
-@pytest.mark.usefixtures("asked")
 def test_membership_compares_forgotten_records_with_test_records_of_their_hospital() -> None:
     # Forgotten: 0.9; tested there: 0.8 and 0.4. The second hospital's test record, 1.0, has nobody to be compared with.
     assert found([FIRST, SECOND], {"first": [3]}).membership == 100
@@ -161,7 +142,6 @@ def test_membership_compares_forgotten_records_with_test_records_of_their_hospit
     assert found([FIRST, SECOND], {"first": [3], "second": [2]}).membership == pytest.approx(100 * 4.5 / 6)
 
 
-@pytest.mark.usefixtures("asked")
 def test_nothing_forgotten_leaves_nothing_to_say_about_it() -> None:
     measured = found([FIRST, SECOND], {})
 
@@ -170,7 +150,6 @@ def test_nothing_forgotten_leaves_nothing_to_say_about_it() -> None:
     assert measured.forget_confidence == ()
 
 
-@pytest.mark.usefixtures("asked")
 def test_canary_is_remembered_where_its_wrong_label_is_the_answer() -> None:
     # Of rows 3, 4 and 5 the model repeats the labels of the first and the last.
     assert found([FIRST], {"first": [3, 4]}, canaries={"first": [3, 4]}).canary_recall == 50
@@ -178,7 +157,6 @@ def test_canary_is_remembered_where_its_wrong_label_is_the_answer() -> None:
     assert both.canary_recall == pytest.approx(100 * 2 / 3)
 
 
-@pytest.mark.usefixtures("asked")
 def test_canaries_count_in_no_other_figure() -> None:
     forgotten = {"first": [3, 4], "second": [1]}
 
@@ -192,7 +170,6 @@ def test_canaries_count_in_no_other_figure() -> None:
     assert with_canary.forget_accuracy != found([FIRST, SECOND], forgotten).forget_accuracy
 
 
-@pytest.mark.usefixtures("asked")
 def test_no_canaries_have_no_recall_and_canaries_alone_leave_nothing_to_tell_apart() -> None:
     assert math.isnan(found([FIRST], {"first": [3]}).canary_recall)
     assert math.isnan(found([FIRST], {"first": [3]}, canaries={}).canary_recall)
@@ -206,7 +183,6 @@ def test_no_canaries_have_no_recall_and_canaries_alone_leave_nothing_to_tell_apa
     assert alone.forget_confidence == alone.test_confidence == ()
 
 
-@pytest.mark.usefixtures("asked")
 def test_true_positives_are_those_above_all_but_one_in_a_hundred_test_records() -> None:
     # With two test records, 0.8 and 0.4, none may be taken for a forgotten one: 0.9 of 0.9 and 0.3 is found.
     assert found([FIRST], {"first": [3, 4]}).membership_tpr == 50
@@ -250,7 +226,6 @@ def test_record_in_the_bank_finds_itself_and_a_deleted_one_does_not(asked: list[
     assert (forgotten.similarities < 1).all()
 
 
-@pytest.mark.usefixtures("asked")
 def test_hospital_without_entries_does_not_count_as_tested() -> None:
     banks = {"first": bank_with(FIRST, [3, 4, 5]), "second": bank_with(SECOND, [])}
 

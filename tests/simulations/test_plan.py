@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -80,8 +82,8 @@ def test_plan_is_in_the_order_in_which_deletions_happen() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *(
-            "",
+        "",
+        *[
             "records",
             "records:5",
             "records@3",
@@ -90,17 +92,19 @@ def test_plan_is_in_the_order_in_which_deletions_happen() -> None:
             "records:5%",
             "records:5@",
             "records:@3",
-        ),
-        *(
             "records:1.5@3",
+        ],
+        *[
             "site:2%@3",
             "site:1.0@3",
             "records:5@3@4",
             "records:5@3.0",
             "records:nan%@3",
             "records:٣@3",
-        ),
-        *("records:5@3\nsite:1@2", "records:10@3#2", f"records:{'9' * 5000}@3"),
+            "records:10@3#2",
+        ],
+        "records:5@3\nsite:1@2",
+        f"records:{'9' * 5000}@3",
     ],
 )
 def test_text_outside_the_grammar_is_answered_with_an_example(text: str) -> None:
@@ -131,23 +135,21 @@ def test_values_out_of_range_are_refused(texts: list[str], message: str) -> None
     assert str(caught.value).startswith(message)
 
 
-def test_percentage_of_records_is_of_those_at_the_beginning() -> None:
-    first, second = drawn(["records:50%@1", "records:25%@2"], federation(12, 28))
+@pytest.mark.parametrize(
+    ("texts", "expected", "subjects"),
+    [
+        (["records:50%@1", "records:25%@2"], [20, 10], 0),
+        (["subjects:10%@1"], [4], 2),
+        (["records:0.001%@1"], [1], 0),
+    ],
+)
+def test_percentage_is_of_those_at_the_beginning_and_of_at_least_one(
+    texts: list[str], expected: list[int], subjects: int
+) -> None:
+    deletions = drawn(texts, federation(12, 28))
 
-    assert (sum(first.expected), sum(second.expected)) == (20, 10)
-
-
-def test_percentage_of_subjects_is_of_subjects() -> None:
-    (deletion,) = drawn(["subjects:10%@1"], federation(12, 28))
-
-    assert len(deletion.subjects) == 2
-    assert sum(deletion.expected) == 4
-
-
-def test_percentage_deletes_at_least_one_record() -> None:
-    (deletion,) = drawn(["records:0.001%@1"], federation(4, 4))
-
-    assert sum(deletion.expected) == 1
+    assert [sum(deletion.expected) for deletion in deletions] == expected
+    assert len(deletions[0].subjects) == subjects
 
 
 def test_only_training_records_are_erased_and_none_twice() -> None:
@@ -225,12 +227,20 @@ def test_subject_with_a_permanent_record_goes_whole() -> None:
     assert deletion.rows[0].tolist() == [0, 1]
 
 
-def test_asking_for_more_than_may_be_withdrawn_says_how_many_may() -> None:
-    hospitals = partly_permanent(12, 28)
-
-    assert refused(["records:21@1"], hospitals).startswith("records:21@1: asks for 21 records, but only 20 are left")
-    assert refused(["subjects:11@1"], hospitals).startswith("subjects:11@1: asks for 11 subjects, but only 10")
-    assert "asks for 24 records, but only 20" in refused(["records:60%@1"], hospitals)
+@pytest.mark.parametrize(
+    ("texts", "make", "message"),
+    [
+        (["records:21@1"], partly_permanent, "asks for 21 records, but only 20 are left"),
+        (["subjects:11@1"], partly_permanent, "asks for 11 subjects, but only 10 are left"),
+        (["records:60%@1"], partly_permanent, "asks for 24 records, but only 20 are left"),
+        (["records:30@1", "records:11@2"], federation, "asks for 11 records, but only 10 are left"),
+        (["site:1@1", "subjects:15@2"], federation, "asks for 15 subjects, but only 14 are left"),
+    ],
+)
+def test_asking_for_more_than_may_be_withdrawn_says_how_many_may(
+    texts: list[str], make: Callable[..., list[Dataset]], message: str
+) -> None:
+    assert refused(texts, make(12, 28)).startswith(f"{texts[-1]}: {message} that may be withdrawn")
 
 
 def test_site_goes_whole_whatever_the_consent() -> None:
@@ -264,18 +274,6 @@ def test_forget_rows_join_all_deletions() -> None:
     assert together[0].tolist() == list(range(2, 14))
     assert together[1].tolist() == deletions[0].rows[1].tolist()
     assert [rows.tolist() for rows in forget_rows([], 2)] == [[], []]
-
-
-def test_asking_for_more_records_than_are_left_says_how_many_are() -> None:
-    message = refused(["records:30@1", "records:11@2"], federation(12, 28))
-
-    assert message.startswith("records:11@2: asks for 11 records, but only 10 are left")
-
-
-def test_asking_for_more_subjects_than_are_left_says_how_many_are() -> None:
-    message = refused(["site:1@1", "subjects:15@2"], federation(12, 28))
-
-    assert message.startswith("subjects:15@2: asks for 15 subjects, but only 14 are left")
 
 
 @pytest.mark.parametrize(

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
 
-import numpy as np
 import pytest
 from rich.console import Console
 
-from fedmunkey.common.deletion import (
-    Acknowledgement,
-    DeletionRequest,
-    RequestStatus,
-    SiteProgress,
-    SiteState,
-    WholeSite,
-)
-from fedmunkey.common.guarantees import Guarantee
-from fedmunkey.simulations.deletions import CarriedOut
-from fedmunkey.simulations.measurement import Measurement
-from fedmunkey.simulations.plan import DeletionKind, PlannedDeletion, ResolvedDeletion
 from fedmunkey.simulations.progress import Progress
-
-NOON = datetime(2030, 5, 17, 12, tzinfo=UTC)
-MEASURED = Measurement(90, 90, 90, 50, 90)
 
 
 @pytest.fixture
@@ -77,41 +60,12 @@ def test_waiting_says_for_what_on_one_line(console: Console) -> None:
     assert f"waiting: {reason}" in shown(console)
 
 
-@pytest.mark.parametrize(("requests", "words"), [(1, "1 request,"), (2, "2 requests,")])
-def test_deletion_is_told_with_its_round(console: Console, requests: int, words: str) -> None:
-    planned = PlannedDeletion(DeletionKind.SUBJECTS, 4, count=2)
-    done = CarriedOut(ResolvedDeletion(planned, (np.arange(2),)), (), MEASURED, MEASURED)
-    # Only their number is shown.
-    object.__setattr__(done, "statuses", tuple(_Status() for _ in range(requests)))
-
+def test_line_is_shown_as_it_is(console: Console) -> None:
+    line = "before round 4: subjects:2@4 over gRPC: 2 requests, 12 entries gone in 0.50 s ([exact])"
     with Progress(console) as progress:
-        progress.deletion(done)
+        progress.say(line)
 
-    (line,) = [line for line in shown(console) if line]
-    assert line.startswith("before round 4: subjects:2@4 over gRPC: ")
-    assert words in line
-    assert line.endswith(f"0 entries gone in {0.25 * requests:.2f} s")
-
-
-def test_deletion_names_its_guarantee(console: Console) -> None:
-    console.width = 120
-    planned = PlannedDeletion(DeletionKind.SITE, 4, hospital=1)
-    answer = Acknowledgement(1, "hospital-1", "simulation-1", SiteState.ERASED, 3, 2, Guarantee.EXACT, 0.1)
-    progress = SiteProgress("hospital-1", 1, SiteState.ERASED, answer)
-    status = RequestStatus(DeletionRequest("simulation-1", "hospital-1", WholeSite("hospital-1")), NOON, (progress,))
-
-    with Progress(console) as shows:
-        shows.deletion(CarriedOut(ResolvedDeletion(planned, (np.arange(2),)), (status,), MEASURED, MEASURED))
-
-    (line,) = [line for line in shown(console) if line]
-    assert line == "before round 4: site:1@4 over gRPC: 1 request, 2 entries gone in 0.00 s (exact)"
-
-
-class _Status:
-    """A request without sites that took a quarter of a second."""
-
-    sites = ()
-    seconds = 0.25
+    assert line in shown(console)
 
 
 def test_nothing_is_shown_before_something_is_done(console: Console) -> None:

@@ -30,11 +30,12 @@ from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.baselines import Baseline, BaselineResult
 from fedmunkey.simulations.consent import donate
 from fedmunkey.simulations.deletions import CarriedOut
+from fedmunkey.simulations.experiment import Experiment
 from fedmunkey.simulations.hospitals import Encoded, Hospital
 from fedmunkey.simulations.measurement import Measurement
 from fedmunkey.simulations.plan import DeletionKind, PlannedDeletion, ResolvedDeletion
-from fedmunkey.simulations.report import REPORT, Report
-from fedmunkey.simulations.run import Experiment
+from fedmunkey.simulations.report import accuracy_table, deletion_table, run_document
+from fedmunkey.simulations.reporting.document import validate
 
 NOON = datetime(2030, 5, 17, 12, tzinfo=UTC)
 BEFORE = Measurement(90, 95, 100, 70, 88, (0.9, 0.8))
@@ -56,17 +57,8 @@ def deletion(*statuses: RequestStatus, hospital: int = 2) -> CarriedOut:
 
 
 def answer(guarantee: Guarantee, *, seconds: float = 0.1, **losses: PrivacyLoss | None) -> Acknowledgement:
-    return Acknowledgement(
-        1,
-        "hospital-2",
-        "simulation-1",
-        SiteState.ERASED,
-        3,
-        2,
-        guarantee,
-        seconds,
-        **losses,  # type: ignore[arg-type]
-    )
+    who = 1, "hospital-2", "simulation-1", SiteState.ERASED
+    return Acknowledgement(*who, 3, 2, guarantee, seconds, **losses)  # type: ignore[arg-type]
 
 
 def certified(epsilon: float, records: int = 1) -> Acknowledgement:
@@ -127,51 +119,44 @@ def row(lines: list[str], beginning: str) -> list[str]:
     return [cell.strip() for cell in line.strip("│ ").split("│")]
 
 
-def test_document_is_strict_json_and_is_written(found: dict[str, Any], tmp_path: Path) -> None:
-    report = Report.collect(**found)
+def test_document_follows_the_schema(found: dict[str, Any]) -> None:
+    document = run_document(**found)
 
-    path = report.write(tmp_path)
-
-    assert path == tmp_path / REPORT
-    assert json.loads(path.read_text()) == report.document
+    validate(document)
     # The concentration of the split is infinite, which JSON has no word for.
-    assert report.document["alpha"] is None
+    assert document["alpha"] is None
 
 
-def test_run_can_be_repeated_from_the_document(found: dict[str, Any], settings: Settings) -> None:
-    document = Report.collect(**found).document
+@pytest.mark.parametrize("changes", [{}, {"guarantee": "certified", "epsilon": math.inf}])
+def test_run_can_be_repeated_from_the_document(
+    found: dict[str, Any], settings: Settings, changes: dict[str, Any]
+) -> None:
+    asked = settings.replace(**changes)
 
-    assert Settings.parse(document["settings"]) == settings
-    assert document["seed"] == settings.seed
-    assert document["data"] == "digits"
+    document = json.loads(json.dumps(run_document(**{**found, "settings": asked}), allow_nan=False))
+
+    assert Settings.parse(document["settings"]) == asked
+    assert (document["seed"], document["data"], document["command"]) == (settings.seed, "digits", "munkey-sim run")
     assert {"python", "torch", "flwr", "numpy"} <= document["versions"].keys()
     assert document["machine"]["cores"] >= 1
 
 
-def test_settings_without_a_bound_can_be_read_back(found: dict[str, Any], settings: Settings) -> None:
-    unbounded = settings.replace(guarantee="certified", epsilon=math.inf)
-
-    document = json.loads(json.dumps(Report.collect(**{**found, "settings": unbounded}).document, allow_nan=False))
-
-    assert Settings.parse(document["settings"]) == unbounded
-
-
 def test_hospitals_are_described_by_numbers_only(found: dict[str, Any], hospitals: list[Hospital]) -> None:
-    report = Report.collect(**found)
+    report = run_document(**found)
 
-    for described, hospital in zip(report.document["hospitals"], hospitals, strict=True):
+    for described, hospital in zip(report["hospitals"], hospitals, strict=True):
         train = hospital.given.split(Split.TRAIN).records
         assert described["name"] == hospital.name
         assert described["records"] == {"train": len(train), "val": 6, "test": 20}
         assert described["subjects"] == len(set(train.subject_ids))
         assert sum(described["classes"].values()) == len(train)
-    text = json.dumps(report.document)
+    text = json.dumps(report)
     assert not any(str(record) in text for record in hospitals[0].given.records.record_ids)
     assert "subject-1" not in text
 
 
 def test_deletion_is_compared_with_retraining(found: dict[str, Any]) -> None:
-    (deletion,) = Report.collect(**found).document["deletions"]
+    (deletion,) = run_document(**found)["deletions"]
 
     assert deletion["plan"] == "site:2@2"
     assert (deletion["round"], deletion["requests"], deletion["expected"]) == (2, 3, [0, 2, 0])
@@ -185,7 +170,7 @@ def test_deletion_is_compared_with_retraining(found: dict[str, Any]) -> None:
 
 
 def test_final_figures_are_those_of_the_last_round(found: dict[str, Any]) -> None:
-    document = Report.collect(**found).document
+    document = run_document(**found)
 
     assert document["final"]["test_accuracy"] == 75
     assert document["final"]["test_macro_f1"] == 37.5
@@ -196,23 +181,23 @@ def test_final_figures_are_those_of_the_last_round(found: dict[str, Any]) -> Non
 
 
 def test_without_an_oracle_nothing_is_compared_with_it(found: dict[str, Any]) -> None:
-    report = Report.collect(**{**found, "baselines": {}})
+    report = run_document(**{**found, "baselines": {}})
 
-    assert report.document["final"]["average_gap"] is None
-    assert report.document["deletions"][0]["times_faster"] is None
-    assert row(text(report.deletion_table()), "site:2@2")[4] == "-"
-    assert not any("oracle" in line for line in text(report.deletion_table()))
+    assert report["final"]["average_gap"] is None
+    assert report["deletions"][0]["times_faster"] is None
+    assert row(text(deletion_table(report)), "site:2@2")[4] == "–"
+    assert not any("oracle" in line for line in text(deletion_table(report)))
 
 
 def test_last_round_that_no_site_evaluated_leaves_a_gap(found: dict[str, Any]) -> None:
-    report = Report.collect(**{**found, "rounds": [round_event(1), round_event(2, None)]})
+    report = run_document(**{**found, "rounds": [round_event(1), round_event(2, None)]})
 
-    assert report.document["final"]["test_accuracy"] is None
-    assert row(text(report.accuracy_table()), "MUNKEY, federated") == ["MUNKEY, federated", "-", "-", "20.0"]
+    assert report["final"]["test_accuracy"] is None
+    assert row(text(accuracy_table(report)), "MUNKEY, federated") == ["MUNKEY, federated", "–", "–", "20.0"]
 
 
 def test_accuracy_table_has_the_federation_and_every_baseline(found: dict[str, Any]) -> None:
-    lines = text(Report.collect(**found).accuracy_table())
+    lines = text(accuracy_table(run_document(**found)))
 
     assert row(lines, "MUNKEY, federated")[1:] == ["75.0", "37.5", "20.0"]
     assert row(lines, "(oracle)")[1:] == ["93.0", "92.0", "30.0"]
@@ -222,13 +207,13 @@ def test_accuracy_table_has_the_federation_and_every_baseline(found: dict[str, A
 def test_every_baseline_has_a_name_in_the_table(found: dict[str, Any]) -> None:
     results = {name: BaselineResult(name, 1.0, 50, 50, {}, None) for name in Baseline}
 
-    lines = text(Report.collect(**{**found, "baselines": results, "deletions": []}).accuracy_table())
+    lines = text(accuracy_table(run_document(**{**found, "baselines": results, "deletions": []})))
 
     assert len([line for line in lines if "50.0" in line]) == len(Baseline)
 
 
 def test_deletion_table_shows_before_after_and_oracle(found: dict[str, Any]) -> None:
-    lines = text(Report.collect(**found).deletion_table())
+    lines = text(deletion_table(run_document(**found)))
 
     assert "Deletions (empirical)" in lines[0]
     assert row(lines, "site:2@2") == [
@@ -244,138 +229,148 @@ def test_deletion_table_shows_before_after_and_oracle(found: dict[str, Any]) -> 
 def test_measure_that_does_not_exist_is_null_and_a_dash(found: dict[str, Any]) -> None:
     nothing = dataclasses.replace(FINAL, forget_accuracy=math.nan, membership=math.nan)
 
-    report = Report.collect(**{**found, "final": nothing})
+    report = run_document(**{**found, "final": nothing})
 
-    assert report.document["final"]["measurement"]["forget_accuracy"] is None
-    assert report.document["final"]["average_gap"] is None
-    assert row(text(report.deletion_table()), "all, at the end")[-2:] == ["-", "-"]
+    assert report["final"]["measurement"]["forget_accuracy"] is None
+    assert report["final"]["average_gap"] is None
+    assert row(text(deletion_table(report)), "all, at the end")[-2:] == ["–", "–"]
 
 
 # What may be claimed of the deletions.
 
 
 @pytest.fixture
-def collect(found: dict[str, Any], settings: Settings) -> Callable[..., Report]:
+def collect(found: dict[str, Any], settings: Settings) -> Callable[..., dict[str, Any]]:
     """Put together the report of a federation with a guarantee and some deletions."""
 
-    def collect(guarantee: Guarantee, *deletions: CarriedOut, **changes: Any) -> Report:
+    def collect(guarantee: Guarantee, *deletions: CarriedOut, **changes: Any) -> dict[str, Any]:
         promised = settings.replace(guarantee=guarantee.value, delta=DELTA)
-        return Report.collect(**{**found, "settings": promised, "deletions": deletions, **changes})
+        return run_document(**{**found, "settings": promised, "deletions": deletions, **changes})
 
     return collect
 
 
 @pytest.mark.parametrize("guarantee", [Guarantee.EXACT, Guarantee.EMPIRICAL])
 def test_report_names_the_guarantee_and_the_share_of_permanent_records(
-    collect: Callable[..., Report], hospitals: list[Hospital], guarantee: Guarantee
+    collect: Callable[..., dict[str, Any]], hospitals: list[Hospital], guarantee: Guarantee
 ) -> None:
     donated = [
         dataclasses.replace(each, given=Encoded(donate(each.given.records, 0.5, seed=0), each.given.encoding))
         for each in hospitals
     ]
 
-    found = collect(guarantee, hospitals=donated).document["guarantee"]
+    found = collect(guarantee, hospitals=donated)["guarantee"]
 
     assert found.pop("permanent") == pytest.approx(0.5, abs=0.05)
     assert found == {"name": guarantee.value, "remains": guarantee.remains, "privacy_loss": None}
 
 
-def test_privacy_loss_is_the_largest_that_any_site_reports(collect: Callable[..., Report]) -> None:
+@pytest.mark.parametrize(
+    ("told", "largest"),
+    [([{"hospital-1": 1.0, "hospital-2": 2.5}, {"hospital-1": 2.0}], 2.5), ([{"hospital-1": 1.0}, {"x": None}], None)],
+)
+def test_privacy_loss_is_the_largest_that_any_site_reports_and_null_without_a_bound(
+    collect: Callable[..., dict[str, Any]], told: list[dict[str, float | None]], largest: float | None
+) -> None:
     rounds = [
         round_event(number, 0.5, {name: {"epsilon": epsilon, "delta": DELTA} for name, epsilon in sites.items()})
-        for number, sites in enumerate([{"hospital-1": 1.0, "hospital-2": 2.5}, {"hospital-1": 2.0}], start=1)
+        for number, sites in enumerate(told, start=1)
     ]
 
-    document = collect(Guarantee.CERTIFIED, rounds=rounds).document
+    document = collect(Guarantee.CERTIFIED, rounds=rounds)
 
-    assert document["guarantee"]["privacy_loss"] == {"epsilon": 2.5, "delta": DELTA, "records": 1}
-
-
-def test_loss_without_a_bound_is_null(collect: Callable[..., Report]) -> None:
-    rounds = [round_event(1, 0.5, {"hospital-1": {"epsilon": epsilon, "delta": DELTA}}) for epsilon in (1.0, None)]
-
-    loss = collect(Guarantee.CERTIFIED, rounds=rounds).document["guarantee"]["privacy_loss"]
-
-    assert loss == {"epsilon": None, "delta": DELTA, "records": 1}
+    assert document["guarantee"]["privacy_loss"] == {"epsilon": largest, "delta": DELTA, "records": 1}
 
 
-def test_deletion_names_the_weakest_guarantee_of_its_answers(collect: Callable[..., Report]) -> None:
+def test_deletion_names_the_weakest_guarantee_of_its_answers(collect: Callable[..., dict[str, Any]]) -> None:
     mixed = deletion(status(answer(Guarantee.EXACT)), status(answer(Guarantee.EXACT), answer(Guarantee.EMPIRICAL)))
 
-    described = collect(Guarantee.EXACT, mixed, deletion(status(answer(Guarantee.EXACT)))).document["deletions"]
+    described = collect(Guarantee.EXACT, mixed, deletion(status(answer(Guarantee.EXACT))))["deletions"]
 
     assert [one["guarantee"] for one in described] == ["empirical", "exact"]
     assert {one["record_loss"] for one in described} == {one["subject_loss"] for one in described} == {None}
 
 
 def test_certified_deletion_has_the_largest_loss_of_a_record_and_the_combined_loss_of_a_subject(
-    collect: Callable[..., Report],
+    collect: Callable[..., dict[str, Any]],
 ) -> None:
     # A subject whom two sites have forgotten: their losses add up. Another whom one site had with three records.
     two_sites, one_site = status(certified(1.5), certified(1.25, 2)), status(certified(1.0, 3))
 
-    (described,) = collect(Guarantee.CERTIFIED, deletion(two_sites, one_site)).document["deletions"]
+    (described,) = collect(Guarantee.CERTIFIED, deletion(two_sites, one_site))["deletions"]
 
     assert described["guarantee"] == "certified"
     assert described["record_loss"] == {"epsilon": 1.5, "delta": DELTA, "records": 1}
     assert described["subject_loss"] == {"epsilon": 4.0, "delta": 2 * DELTA, "records": 3}
 
 
-def test_loss_of_a_deletion_without_a_bound_is_null(collect: Callable[..., Report]) -> None:
-    (described,) = collect(Guarantee.CERTIFIED, deletion(status(certified(math.inf)))).document["deletions"]
+def test_loss_of_a_deletion_without_a_bound_is_null(collect: Callable[..., dict[str, Any]]) -> None:
+    report = collect(Guarantee.CERTIFIED, deletion(status(certified(math.inf))))
 
-    assert described["record_loss"] == {"epsilon": None, "delta": DELTA, "records": 1}
+    assert report["deletions"][0]["record_loss"] == {"epsilon": None, "delta": DELTA, "records": 1}
+    assert ", epsilon = unbounded for 1 record" in report["headline"]["sentence"]
 
 
-def test_one_weaker_answer_leaves_no_bound_to_claim(collect: Callable[..., Report]) -> None:
+def test_one_weaker_answer_leaves_no_bound_to_claim(collect: Callable[..., dict[str, Any]]) -> None:
     mixed = deletion(status(certified(1.5)), status(answer(Guarantee.EMPIRICAL)))
 
     report = collect(Guarantee.CERTIFIED, mixed)
 
-    assert report.document["deletions"][0]["record_loss"] is None
-    assert report.closing_line == f"A deletion here is empirical: {Guarantee.EMPIRICAL.remains}."
+    assert report["deletions"][0]["record_loss"] is None
+    assert report["headline"]["sentence"] == f"A deletion here is empirical: {Guarantee.EMPIRICAL.remains}."
 
 
 @pytest.mark.parametrize("guarantee", [Guarantee.EXACT, Guarantee.EMPIRICAL])
 def test_closing_line_and_title_say_what_the_guarantee_means(
-    collect: Callable[..., Report], guarantee: Guarantee
+    collect: Callable[..., dict[str, Any]], guarantee: Guarantee
 ) -> None:
     report = collect(guarantee, deletion(status(answer(guarantee))))
 
-    assert report.closing_line == f"A deletion here is {guarantee}: {guarantee.remains}."
-    assert report.deletion_table().title == f"Deletions ({guarantee})"
+    assert report["headline"]["sentence"] == f"A deletion here is {guarantee}: {guarantee.remains}."
+    assert deletion_table(report).title == f"Deletions ({guarantee})"
 
 
 def test_closing_line_and_title_of_certified_deletions_have_the_largest_epsilon_rounded_up(
-    collect: Callable[..., Report],
+    collect: Callable[..., dict[str, Any]],
 ) -> None:
     report = collect(Guarantee.CERTIFIED, *(deletion(status(certified(each))) for each in (1.0, 2.901, 2.0)))
 
     bound = "epsilon = 2.91 for 1 record, delta = 2e-05"
-    assert report.closing_line == f"A deletion here is certified: at most what (epsilon, delta) allows, {bound}."
-    assert report.deletion_table().title == f"Deletions (certified, {bound})"
+    sentence = f"A deletion here is certified: at most what (epsilon, delta) allows, {bound}."
+    assert report["headline"]["sentence"] == sentence
+    assert deletion_table(report).title == f"Deletions (certified, {bound})"
 
 
-def test_deletion_with_a_weaker_guarantee_than_the_others_is_named(collect: Callable[..., Report]) -> None:
+def test_deletion_with_a_weaker_guarantee_than_the_others_is_named(collect: Callable[..., dict[str, Any]]) -> None:
     exact = deletion(status(answer(Guarantee.EXACT)), hospital=1)
     weaker = deletion(status(answer(Guarantee.EMPIRICAL)), hospital=3)
 
     report = collect(Guarantee.EXACT, exact, weaker)
 
-    first, second = report.closing_line.split(" But ")
+    first, second = report["headline"]["sentence"].split(" But ")
     assert first == f"A deletion here is exact: {Guarantee.EXACT.remains}."
     assert second == f"site:3@2 is empirical: {Guarantee.EMPIRICAL.remains}."
-    assert report.deletion_table().title == "Deletions (exact; site:3@2 empirical)"
-    _, *lines = text(report.deletion_table())
+    assert deletion_table(report).title == "Deletions (exact; site:3@2 empirical)"
+    _, *lines = text(deletion_table(report))
     assert [row(lines, plan)[1] for plan in ("site:1@2", "site:3@2")] == ["exact", "empirical"]
 
 
 def test_deletion_table_shows_the_loss_of_a_record_and_of_a_subject_that_had_more(
-    collect: Callable[..., Report],
+    collect: Callable[..., dict[str, Any]],
 ) -> None:
-    lines = text(collect(Guarantee.CERTIFIED, deletion(status(certified(1.501, 2)))).deletion_table())
+    lines = text(deletion_table(collect(Guarantee.CERTIFIED, deletion(status(certified(1.501, 2))))))
 
     assert row(lines, "site:2@2")[1] == "certified"
     assert row(lines, "in all")[0] == "epsilon 1.51 for 1 record, 3.01 for 2 records"
-    lines = text(collect(Guarantee.CERTIFIED, deletion(status(certified(1.501)))).deletion_table())
+    lines = text(deletion_table(collect(Guarantee.CERTIFIED, deletion(status(certified(1.501))))))
     assert row(lines, "in all")[0] == "epsilon 1.51 for 1 record"
+
+
+@pytest.mark.parametrize(("seconds", "requests"), [((0.25,), "1 request,"), ((0.25, 0.25), "2 requests,")])
+def test_deletion_is_told_in_one_line(seconds: tuple[float, ...], requests: str) -> None:
+    entries = 2 * len(seconds)
+
+    assert carried_out(*seconds).summary == (
+        f"before round 2: site:2@2 over gRPC: {requests} {entries} entries gone in {sum(seconds):.2f} s (empirical)"
+    )
+    assert deletion().summary.endswith("0 entries gone in 0.00 s")

@@ -27,6 +27,7 @@ from fedmunkey.server.ledger import Ledger
 from fedmunkey.simulations.faults import residue
 from fedmunkey.simulations.partition import partition
 from fedmunkey.simulations.plan import ResolvedDeletion, forget_rows, parse_plan, resolve
+from fedmunkey.simulations.reporting.document import read_document
 from fedmunkey.simulations.sources import load_dataset
 from tests.simulations.watched_simulation import HOME, OBJECTS, read_erased
 
@@ -94,7 +95,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, temporary: str, marked_process
     # Short, for the paths of Ray's sockets.
     environment["TMPDIR"] = temporary
     ended = subprocess.run(  # noqa: S603 (this interpreter)
-        [sys.executable, "-m", "tests.simulations.watched_simulation", str(notes), "run", *words],
+        [sys.executable, "-P", "-m", "tests.simulations.watched_simulation", str(notes), "run", *words],
         env=environment,
         capture_output=True,
         text=True,
@@ -125,14 +126,18 @@ def test_terminal_shows_tables_and_where_the_report_is(ran: Ran) -> None:
     assert "(oracle)" in ran.out
     assert all(deletion in ran.out for deletion in PLAN)
     assert "A deletion here is empirical: " in ran.out
-    assert ran.out.splitlines()[-1] == f"report: {ran.folder / 'report.json'}, pictures beside it"
+    assert ran.out.splitlines()[-1] == f"report: {ran.folder / 'report.html'}, pictures beside it"
     told = [line for line in ran.err.splitlines() if line.startswith("before round ")]
     assert [line.split(": ")[1].removesuffix(" over gRPC") for line in told] == PLAN
 
 
-def test_pictures_lie_beside_the_report(ran: Ran) -> None:
+def test_page_markdown_and_pictures_lie_beside_the_report(ran: Ran) -> None:
     for name in ("accuracy.png", "forgotten.png"):
         assert (ran.folder / name).read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert ran.report == read_document(ran.folder / "report.json")
+    assert ran.report["command"].endswith(f"--set {SIZES[-1]}")
+    for name in ("report.html", "report.md"):
+        assert all(plan in (ran.folder / name).read_text() for plan in PLAN)
 
 
 def test_every_round_is_reported_with_every_hospital(ran: Ran) -> None:
@@ -186,9 +191,9 @@ def test_key_stores_hold_the_records_that_stay_and_none_that_went(
         with ran.site(number).open() as store:
             for record in dataset.split(Split.TRAIN).record_ids.tolist():
                 reference = secret.reference(record)
-                assert store.holds(reference) is (record not in gone), record
-            assert store.count(Split.TRAIN) == len(dataset.split(Split.TRAIN)) - len(gone)
-            assert store.read_unacknowledged() == []
+                assert store.records.holds(reference) is (record not in gone), record
+            assert store.records.count(Split.TRAIN) == len(dataset.split(Split.TRAIN)) - len(gone)
+            assert store.orders.read_unacknowledged() == []
 
 
 def test_ledger_has_every_request_completed(ran: Ran) -> None:

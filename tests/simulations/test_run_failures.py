@@ -16,8 +16,9 @@ from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.settings import Settings
 from fedmunkey.server.run_record import EVENTS
 from fedmunkey.simulations import run
+from fedmunkey.simulations.experiment import Experiment
 from fedmunkey.simulations.progress import Progress
-from fedmunkey.simulations.run import LOGS, Experiment
+from fedmunkey.simulations.run import LOGS
 
 
 @pytest.mark.parametrize(

@@ -14,24 +14,26 @@ import pytest
 import torch
 
 from fedmunkey.client.dataset import Consent, Dataset, Split
-from fedmunkey.client.noisy_step import FEW_STEPS
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.checkpoints import read_checkpoint
 from fedmunkey.common.deletion import SiteState
 from fedmunkey.common.guarantees import Guarantee, Influence
 from fedmunkey.common.model_choice import choose_encoder, choose_shape, initial_model
 from fedmunkey.common.privacy import epsilon_of
+from fedmunkey.common.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.settings import Settings
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.run_record import EVENTS, LAST, ROUND
 from fedmunkey.simulations import run
+from fedmunkey.simulations.consent import donate
+from fedmunkey.simulations.experiment import Experiment
 from fedmunkey.simulations.federated_loop import average_rounds, munkey_site
 from fedmunkey.simulations.hospitals import Hospital, bank_of, encode_all, give, open_hospital
 from fedmunkey.simulations.partition import partition
-from fedmunkey.simulations.plan import ResolvedDeletion
+from fedmunkey.simulations.plan import ResolvedDeletion, parse_plan, resolve
 from fedmunkey.simulations.progress import Progress
-from fedmunkey.simulations.report import Report
-from fedmunkey.simulations.run import Experiment, simulate
+from fedmunkey.simulations.reporting.document import validate
+from fedmunkey.simulations.run import simulate
 from fedmunkey.simulations.sources import load_dataset
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class Ran:
     """A simulation that has ended."""
 
     folder: Path
-    report: Report
+    report: dict[str, Any]
 
     @property
     def weights(self) -> Path:
@@ -118,41 +120,45 @@ def certified(experiment: Callable[..., Experiment]) -> Ran:
     return Ran(asked.output, simulate(asked, Progress.quiet()))
 
 
+def resolved(dataset: Dataset, plan: list[str], *, hospitals: int) -> ResolvedDeletion:
+    """Return the first deletion of a plan with the records that it erases."""
+    parts = partition(dataset, hospitals, alpha=math.inf, seed=SEED)
+    return resolve(parse_plan(plan, hospitals=hospitals, num_rounds=ROUNDS), parts, SEED)[0]
+
+
 # Exact.
 
 
 def test_exact_deletions_answer_exact_and_a_site_with_permanent_records_says_that_it_is_not(exact: Ran) -> None:
-    records, site = exact.report.deletions
+    deletions, sentence = exact.report["deletions"], exact.report["headline"]["sentence"]
 
-    assert records.guarantee is Guarantee.EXACT
-    assert records.entries == round(0.1 * RECORDS[Split.TRAIN])
-    assert site.guarantee is Guarantee.EMPIRICAL
-    document = exact.report.document
-    assert document["guarantee"]["permanent"] == pytest.approx(0.3, abs=0.02)
-    assert [one["guarantee"] for one in document["deletions"]] == ["exact", "empirical"]
-    assert exact.report.closing_line.startswith("A deletion here is exact: ")
-    assert "But site:3@3 is empirical: " in exact.report.closing_line
-    assert json.loads((exact.report.write(exact.folder)).read_text()) == document
+    assert [one["guarantee"] for one in deletions] == ["exact", "empirical"]
+    assert deletions[0]["entries"] == round(0.1 * RECORDS[Split.TRAIN])
+    assert exact.report["guarantee"]["permanent"] == pytest.approx(0.3, abs=0.02)
+    assert sentence.startswith("A deletion here is exact: ")
+    assert "But site:3@3 is empirical: " in sentence
+    validate(exact.report)
 
 
 def test_only_permanent_records_have_moved_the_weights_of_an_exact_run(exact: Ran) -> None:
     for number in (1, 2):
         with exact.site(number).open() as store:
-            entries, _ = store.read_entries(Split.TRAIN)
-            permanent = int(store.read_permanent(entries).sum())
-            assert store.count_influences()[Influence.UNBOUNDED] == permanent > 0
-            assert store.read_tokens(entries).offsets.any(1).all()
+            entries, _ = store.records.read_entries(Split.TRAIN)
+            permanent = int(store.records.read_permanent(entries).sum())
+            assert store.records.count_influences()[Influence.UNBOUNDED] == permanent > 0
+            assert store.records.read_tokens(entries).offsets.any(1).all()
     first = initial_model(read_checkpoint(exact.weights).shape, SEED)
     assert (read_checkpoint(exact.weights).weights["linear.weight"] - first.linear.weight).abs().max() > 1e-2
 
 
 def test_exact_run_leaves_the_bytes_of_one_in_which_the_records_were_never_enrolled(
     exact: Ran,
+    data: Path,
     experiment: Callable[..., Experiment],
     make_grid: Callable[[Settings, int], Grid],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    gone = exact.report.deletions[0].deletion
+    gone = resolved(donate(load_dataset(str(data), data_dir=None, seed=SEED), 0.3, SEED), EXACT_PLAN, hospitals=3)
 
     def enrol_others(hospital: Hospital, *rest: Any) -> None:
         rows = gone.rows[int(hospital.name[-1]) - 1]
@@ -168,7 +174,7 @@ def test_exact_run_leaves_the_bytes_of_one_in_which_the_records_were_never_enrol
     assert without.weights.read_bytes() == exact.weights.read_bytes()
     for number in (1, 2):
         with exact.site(number).open() as one, without.site(number).open() as other:
-            tokens = [store.read_tokens(store.read_entries(Split.TRAIN)[0]) for store in (one, other)]
+            tokens = [store.records.read_tokens(store.records.read_entries(Split.TRAIN)[0]) for store in (one, other)]
         assert torch.equal(tokens[0].offsets, tokens[1].offsets)
 
 
@@ -193,30 +199,25 @@ def in_this_process(make_grid: Callable[[Settings, int], Grid]) -> Callable[...,
 def test_sites_have_spent_every_step_and_no_more_than_they_promised(certified: Ran) -> None:
     for number in (1, 2):
         with certified.site(number).open() as store:
-            spent = store.spent()
+            spent = store.privacy.spent()
             assert sum(part.steps for part in spent) == ROUNDS * FEW_STEPS
             assert 0.8 * EPSILON < epsilon_of(spent, DELTA) <= EPSILON
-            assert store.privacy_loss().epsilon == pytest.approx(epsilon_of(spent, DELTA))
-            reported = certified.report.document["guarantee"]["privacy_loss"]
-            assert reported == {"epsilon": pytest.approx(store.privacy_loss().epsilon), "delta": DELTA, "records": 1}
+            assert store.privacy.loss().epsilon == pytest.approx(epsilon_of(spent, DELTA))
+            reported = certified.report["guarantee"]["privacy_loss"]
+            assert reported == {"epsilon": pytest.approx(store.privacy.loss().epsilon), "delta": DELTA, "records": 1}
 
 
 def test_certified_deletion_answers_with_what_was_spent_by_then(certified: Ran) -> None:
-    (done,) = certified.report.deletions
+    (done,) = certified.report["deletions"]
     with certified.site(1).open() as store:
-        spent = store.spent()[:2]
+        spent = store.privacy.spent()[:2]
 
-    assert done.guarantee is Guarantee.CERTIFIED
-    assert done.record_loss is not None
-    assert done.record_loss.epsilon == pytest.approx(epsilon_of(spent, DELTA))
-    assert done.subject_loss is not None
-    assert done.subject_loss.records == 3
-    assert done.subject_loss.epsilon == pytest.approx(epsilon_of(spent, DELTA, records=3))
-    assert done.entries == 15
-    described = certified.report.document["deletions"][0]
-    assert described["record_loss"]["epsilon"] == done.record_loss.epsilon
-    assert described["subject_loss"]["records"] == 3
-    assert "for 1 record, delta = 0.0001." in certified.report.closing_line
+    assert done["guarantee"] == Guarantee.CERTIFIED
+    assert done["record_loss"]["epsilon"] == pytest.approx(epsilon_of(spent, DELTA))
+    assert done["subject_loss"]["records"] == 3
+    assert done["subject_loss"]["epsilon"] == pytest.approx(epsilon_of(spent, DELTA, records=3))
+    assert done["entries"] == 15
+    assert "for 1 record, delta = 0.0001." in certified.report["headline"]["sentence"]
 
 
 def test_ledger_keeps_the_guarantee_and_loss_of_every_answer(certified: Ran) -> None:
@@ -232,10 +233,10 @@ def test_ledger_keeps_the_guarantee_and_loss_of_every_answer(certified: Ran) -> 
 
 
 def test_certified_run_gives_the_weights_of_the_loop(certified: Ran, data: Path) -> None:
-    settings = Settings.parse(certified.report.document["settings"])
-    (done,) = certified.report.deletions
+    settings = Settings.parse(certified.report["settings"])
     shape = choose_shape(settings)
-    sites = list(sites_that_forget(load_dataset(str(data), data_dir=None, seed=SEED), settings, done.deletion))
+    dataset = load_dataset(str(data), data_dir=None, seed=SEED)
+    sites = list(sites_that_forget(dataset, settings, resolved(dataset, CERTIFIED_PLAN, hospitals=2)))
 
     model = average_rounds(initial_model(shape, SEED), sites, ROUNDS)
 
@@ -255,7 +256,7 @@ def sites_that_forget(
     for hospital, gone in zip(give(everything, parts, Path()), deletion.rows, strict=True):
         train = np.flatnonzero(hospital.given.records.splits == Split.TRAIN.value)
         before, after = (
-            munkey_site(hospital.name, bank_of(hospital.given.select(rows), settings, shape), settings)
+            munkey_site(hospital.name, bank_of(hospital.given.select(rows), settings, shape), Recipe.of(settings))
             for rows in (train, np.setdiff1d(train, gone))
         )
 
@@ -268,4 +269,4 @@ def sites_that_forget(
 
 def test_consents_of_a_certified_run_are_as_the_data_have_them(certified: Ran) -> None:
     with certified.site(1).open() as store:
-        assert store.count_consents().keys() == {Consent.REVOCABLE}
+        assert store.records.count_consents().keys() == {Consent.REVOCABLE}

@@ -9,7 +9,6 @@ import errno
 import os
 import pickle
 import shutil
-import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmunkey.client.key_store import removal
+from fedmunkey.client.key_store.database import StoreDatabase
 from fedmunkey.client.key_store.residue import Residue
 from fedmunkey.simulations import flower_runtime
 from fedmunkey.simulations.cli import main
@@ -37,13 +37,13 @@ def note_erased(folder: Path) -> None:
     """Have every content written down that a deletion is about to erase."""
     contents = removal._contents
 
-    def note(connection: sqlite3.Connection, found: Sequence[Any], *rest: Any) -> Iterator[tuple[Residue, bytes]]:
+    def note(database: StoreDatabase, found: Sequence[Any]) -> Iterator[tuple[Residue, bytes]]:
         with (folder / ERASED).open("ab") as file:
-            for kind, content in contents(connection, found, *rest):
+            for kind, content in contents(database, found):
                 pickle.dump((kind.value, content), file)
                 yield kind, content
 
-    removal._contents = note  # type: ignore[assignment]
+    removal._contents = note
 
 
 def copy_what_flower_has(folder: Path) -> None:

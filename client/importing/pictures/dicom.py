@@ -17,14 +17,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut, apply_voi
 from pydicom.uid import UID
 
-from fedmunkey.client.importing.pictures.picture import (
-    Choices,
-    PictureReader,
-    Pixels,
-    UnusablePicture,
-    check_size,
-    stretch,
-)
+from fedmunkey.client.importing.pictures.picture import Choices, Pixels, UnusablePicture, check_size, stretch
 
 _NEEDED = (
     "SamplesPerPixel",
@@ -54,29 +47,26 @@ _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 _BYTE = 8
 
 
-class DicomReader(PictureReader):
-    """One grey or colour frame.
+def read(path: Path, choices: Choices) -> Pixels:
+    """Decode one grey or colour frame.
 
     Stored values become the modality's (rescale or table), and those become grey through the file's first window or
     table. Without either, 8-bit values stay as they are, and others reach from the picture's smallest to its largest.
     MONOCHROME1 is turned into bright on dark.
     """
-
-    def read(self, path: Path, choices: Choices) -> Pixels:
-        """Decode it."""
-        del choices
-        header = dcmread(path, specific_tags=[name for name in _NEEDED if name != "PixelData"], stop_before_pixels=True)
-        _check(header)
-        found = dcmread(path, specific_tags=list(_NEEDED))
-        if "PixelData" not in found:
-            raise UnusablePicture("the DICOM file holds no picture")
-        values = found.pixel_array
-        if found.SamplesPerPixel != 1:
-            if values.dtype != np.uint8:
-                raise UnusablePicture("the colours have more than 8 bits; export them with 8")
-            return values
-        grey = _shown(found, values)
-        return 255 - grey if found.PhotometricInterpretation == "MONOCHROME1" else grey
+    del choices
+    header = dcmread(path, specific_tags=[name for name in _NEEDED if name != "PixelData"], stop_before_pixels=True)
+    _check(header)
+    found = dcmread(path, specific_tags=list(_NEEDED))
+    if "PixelData" not in found:
+        raise UnusablePicture("the DICOM file holds no picture")
+    values = found.pixel_array
+    if found.SamplesPerPixel != 1:
+        if values.dtype != np.uint8:
+            raise UnusablePicture("the colours have more than 8 bits; export them with 8")
+        return values
+    grey = _shown(found, values)
+    return 255 - grey if found.PhotometricInterpretation == "MONOCHROME1" else grey
 
 
 def _check(header: Dataset) -> None:
@@ -131,19 +121,8 @@ def _shown(found: Dataset, stored: NDArray[np.generic]) -> Pixels:
 def window(values: NDArray[np.generic], centre: float, width: float, function: str) -> Pixels:
     """Apply a window (PS3.3 C.11.2.1.2 and C.11.2.1.3), its output reaching from 0 to 255.
 
-    Parameters
-    ----------
-    values : ndarray
-        What the modality measured.
-    centre, width : float
-        Of the window, in the same unit.
-    function : str
-        `LINEAR`, `LINEAR_EXACT` or `SIGMOID`.
-
-    Raises
-    ------
-    UnusablePicture
-        If there is no such function, or the width is too small for it.
+    Centre and width are in the unit of the values, what the modality measured; the function is `LINEAR`, `LINEAR_EXACT`
+    or `SIGMOID`. Raises `UnusablePicture` if there is no such function, or the width is too small for it.
     """
     floats = values.astype(np.float64)
     narrowest = 1.0 if function == "LINEAR" else float(np.finfo(np.float64).tiny)

@@ -11,14 +11,7 @@ import numpy as np
 from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
-from fedmunkey.client.importing.pictures.picture import (
-    Choices,
-    PictureReader,
-    Pixels,
-    UnusablePicture,
-    check_size,
-    stretch,
-)
+from fedmunkey.client.importing.pictures.picture import Choices, Pixels, UnusablePicture, check_size, stretch
 from fedmunkey.client.importing.pictures.signatures import GZIP, HEAD, nifti_version
 
 _SECOND = 2
@@ -26,27 +19,24 @@ _UP = 2
 """The axis of nibabel's RAS+ space (right, front, up) that axial slices are stacked along."""
 
 
-class NiftiReader(PictureReader):
-    """One slice of a NIfTI-1 or NIfTI-2 file, gzipped or not.
+def read(path: Path, choices: Choices) -> Pixels:
+    """Decode one slice of a NIfTI-1 or NIfTI-2 file, gzipped or not, by what it holds: nibabel would go by the name.
 
     Of a volume it is the axial one that was chosen. It is turned as DICOM shows it: the patient's right, or the front
     of a sagittal slice, at the left; the front, or the head, at the top. Values become grey through the header's
     display range (cal_min, cal_max). Without one, unscaled 8-bit values stay as they are, and others reach from the
     slice's smallest to its largest. What is not a number is as dark as the smallest.
     """
-
-    def read(self, path: Path, choices: Choices) -> Pixels:
-        """Decode it, by what it holds: nibabel itself would go by the name."""
-        with path.open("rb") as file:
-            head = file.read(HEAD)
-        with gzip.open(path) if head.startswith(GZIP) else path.open("rb") as stream:
-            kind = nibabel.Nifti2Image if nifti_version(head) == _SECOND else nibabel.Nifti1Image
-            image = kind.from_stream(stream)
-            _check_kind(image.get_data_dtype())
-            values = _slice(image, choices)
-        proxy: Any = image.dataobj
-        as_stored = image.get_data_dtype() == np.uint8 and (proxy.slope, proxy.inter) == (1.0, 0.0)
-        return _shown(values, float(image.header["cal_min"]), float(image.header["cal_max"]), as_stored)
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    with gzip.open(path) if head.startswith(GZIP) else path.open("rb") as stream:
+        kind = nibabel.Nifti2Image if nifti_version(head) == _SECOND else nibabel.Nifti1Image
+        image = kind.from_stream(stream)
+        _check_kind(image.get_data_dtype())
+        values = _slice(image, choices)
+    proxy: Any = image.dataobj
+    as_stored = image.get_data_dtype() == np.uint8 and (proxy.slope, proxy.inter) == (1.0, 0.0)
+    return _shown(values, float(image.header["cal_min"]), float(image.header["cal_max"]), as_stored)
 
 
 def _check_kind(kind: np.dtype[Any]) -> None:

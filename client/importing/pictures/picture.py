@@ -1,13 +1,13 @@
-"""What a reader of picture files is, what it gives and how it says no."""
+"""What readers of picture files are asked for, what they give and how they say no."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fedmunkey.common.errors import InvalidInput
 
 MOST_PIXELS = 50_000_000
 """Pixels of the largest picture that is decoded; the compressed file of a larger one may be a few bytes long."""
@@ -24,12 +24,8 @@ class UnusablePicture(Exception):  # noqa: N818
 class Choices:
     """What a person chooses about files that hold more than one picture.
 
-    Attributes
-    ----------
-    volume_slice : int or None
-        Which slice of a NIfTI volume is taken, counted from 0 at the feet; negative numbers count from the head.
-    middle_slice : bool
-        Whether it is the middle one; of an even number of slices, the upper of both.
+    The slice of a NIfTI volume is counted from 0 at the feet, negative numbers from the head; the middle one is the
+    upper of both where their number is even.
     """
 
     volume_slice: int | None = None
@@ -37,31 +33,13 @@ class Choices:
 
     @classmethod
     def parse(cls, text: str) -> Choices:
-        """Read `middle` or a whole number, or nothing.
-
-        Raises
-        ------
-        ValueError
-            If it is something else.
-        """
+        """Read what a person gives as --slice: `middle` or a whole number, or nothing; raises `InvalidInput`."""
         if not text:
             return cls()
-        return cls(middle_slice=True) if text == "middle" else cls(volume_slice=int(text))
-
-
-class PictureReader(ABC):
-    """Reads the files of one family of formats."""
-
-    @abstractmethod
-    def read(self, path: Path, choices: Choices) -> Pixels:
-        """Read the picture in a file.
-
-        Raises
-        ------
-        UnusablePicture
-            If there is none that can be used; also any error of the library that decodes it, which the caller must not
-            show, as it may hold what the file holds.
-        """
+        try:
+            return cls(middle_slice=True) if text == "middle" else cls(volume_slice=int(text))
+        except ValueError:
+            raise InvalidInput(f"--slice {text!r} is neither middle nor a whole number") from None
 
 
 def check_size(*sides: int) -> None:

@@ -7,14 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from fedmunkey.client.importing.pictures.picture import (
-    Choices,
-    PictureReader,
-    Pixels,
-    UnusablePicture,
-    check_size,
-    stretch,
-)
+from fedmunkey.client.importing.pictures.picture import Choices, Pixels, UnusablePicture, check_size, stretch
 
 _LARGEST = 65_535
 _GREY, _DEEP, _COLOUR = ("1", "L"), ("I", "I;16", "I;16B", "I;16L"), ("P", "RGB", "YCbCr")
@@ -22,21 +15,18 @@ _GREY_WITH_ALPHA = ("1", "L", "LA", "La")
 _TRANSPARENT = ("LA", "PA", "RGBA", "La", "RGBa")
 
 
-class RasterReader(PictureReader):
-    """PNG of 1 to 16 bits, grey, colour or with a palette, and JPEG, turned as its camera says.
+def read(path: Path, choices: Choices) -> Pixels:
+    """Decode PNG of 1 to 16 bits, grey, colour or with a palette, and JPEG, turned as its camera says.
 
     16 bits are brought to 8 with one scale for every file, 65535 becoming 255.
     """
-
-    def read(self, path: Path, choices: Choices) -> Pixels:
-        """Decode it."""
-        del choices
-        with Image.open(path, formats=("PNG", "JPEG")) as image:
-            check_size(*image.size)
-            if getattr(image, "n_frames", 1) != 1:
-                raise UnusablePicture("the file holds several frames; export the one that is meant")
-            upright = ImageOps.exif_transpose(image)
-        return _values(upright)
+    del choices
+    with Image.open(path, formats=("PNG", "JPEG")) as image:
+        check_size(*image.size)
+        if getattr(image, "n_frames", 1) != 1:
+            raise UnusablePicture("the file holds several frames; export the one that is meant")
+        upright = ImageOps.exif_transpose(image)
+    return _values(upright)
 
 
 def _values(image: Image.Image) -> Pixels:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
-from fedmunkey.client.importing.pictures.picture import Choices, PictureReader, Pixels, UnusablePicture
+from fedmunkey.client.importing.pictures.picture import Choices, Pixels, UnusablePicture
 from fedmunkey.client.importing.pictures.signatures import HEAD, is_dicom, is_nifti, is_png_or_jpeg
+
+# Decoders are imported when the first file of their format comes: most commands never see one.
+_READERS = ((is_png_or_jpeg, "raster"), (is_dicom, "dicom"), (is_nifti, "nifti"))
+"""What tells a format by a file's beginning, and the module beside this one whose `read` decodes it."""
 
 _TALKATIVE = ("PIL", "pydicom", "nibabel", "nibabel.global")
 """Loggers of the libraries that decode files. What they say may hold what a header holds."""
@@ -18,22 +23,7 @@ _TALKATIVE = ("PIL", "pydicom", "nibabel", "nibabel.global")
 def read_picture(path: Path, choices: Choices) -> Pixels:
     """Read a PNG, JPEG, DICOM or NIfTI file.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    choices : Choices
-        What to take where a file holds more than one picture.
-
-    Returns
-    -------
-    ndarray
-        (H, W) grey or (H, W, 3) red, green and blue, uint8.
-
-    Raises
-    ------
-    UnusablePicture
-        With a reason that names neither the file nor anything in it.
+    Raises `UnusablePicture` with a reason that names neither the file nor anything in it.
     """
     try:
         if path.exists() and not path.is_file():
@@ -48,45 +38,18 @@ def read_picture(path: Path, choices: Choices) -> Pixels:
         raise UnusablePicture("the file cannot be read; check its permissions and its disk") from None
     if not head:
         raise UnusablePicture("the file is empty")
-    make = next((make for recognises, make in _READERS if recognises(head)), None)
-    if make is None:
+    name = next((name for recognises, name in _READERS if recognises(head)), None)
+    if name is None:
         raise UnusablePicture("it is no PNG, JPEG, DICOM or NIfTI file")
     try:
         with _silenced():
-            return make().read(path, choices)
+            pixels: Pixels = import_module(f"{__package__}.{name}").read(path, choices)
+            return pixels
     except UnusablePicture:
         raise
     except Exception:
         # Decoders raise whatever a damaged file leads them to, with the file's own words in the message.
         raise UnusablePicture("the file is damaged or was cut short") from None
-
-
-# Decoders are imported when the first file of their format comes: most commands never see one.
-
-
-def _raster() -> PictureReader:
-    from fedmunkey.client.importing.pictures.raster import RasterReader
-
-    return RasterReader()
-
-
-def _dicom() -> PictureReader:
-    from fedmunkey.client.importing.pictures.dicom import DicomReader
-
-    return DicomReader()
-
-
-def _nifti() -> PictureReader:
-    from fedmunkey.client.importing.pictures.nifti import NiftiReader
-
-    return NiftiReader()
-
-
-_READERS: tuple[tuple[Callable[[bytes], bool], Callable[[], PictureReader]], ...] = (
-    (is_png_or_jpeg, _raster),
-    (is_dicom, _dicom),
-    (is_nifti, _nifti),
-)
 
 
 @contextmanager

@@ -6,22 +6,22 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from fedmunkey.simulations.reporting.charts.drawing import Chart, Drawing
-from fedmunkey.simulations.reporting.charts.scales import Scale, decade_above, decade_below, decades
+from matplotlib.axes import Axes
+
+from fedmunkey.simulations.reporting.charts.drawing import COLOURS, Chart, new_figure, styled
 from fedmunkey.simulations.reporting.numerals import seconds, size
 
-_WIDTH, _LEFT, _RIGHT = 420, 12, 408
-_PANEL, _BAR = 150, 22
 
-
+@styled
 def draw_cost(cost: dict[str, Any]) -> Chart:
     """Draw seconds and bytes of forgetting and of retraining."""
-    title = "What forgetting costs, beside retraining"
-    drawing = Drawing(title, _WIDTH, 2 * _PANEL)
+    figure = new_figure(300)
+    above, below = figure.subplots(2)
     times = cost["forget_seconds"]["mean"], cost["retrain_seconds"]["mean"]
-    _draw_panel(drawing, 0, "time", times, seconds, _tick)
-    _draw_panel(drawing, _PANEL, "sent over the network", (cost["forget_bytes"], cost["retrain_bytes"]), size, size)
-    return Chart(title, "The scales are logarithmic: from line to line it is ten times as much.", drawing.markup())
+    _draw_panel(above, "time", times, seconds, _tick)
+    _draw_panel(below, "sent over the network", (cost["forget_bytes"], cost["retrain_bytes"]), size, size)
+    caption = "The scales are logarithmic: from line to line it is ten times as much."
+    return Chart("What forgetting costs, beside retraining", caption, figure)
 
 
 def _tick(value: float) -> str:
@@ -30,31 +30,36 @@ def _tick(value: float) -> str:
 
 
 def _draw_panel(
-    drawing: Drawing,
-    top: float,
+    axes: Axes,
     heading: str,
     values: tuple[float | None, float | None],
     words: Callable[[float | None], str],
     tick: Callable[[float], str],
 ) -> None:
-    drawing.text((_LEFT, top + 14), heading, "row-label")
-    positive = [value for value in values if value]
-    low = decade_below(min(positive, default=1)) / 10
-    scale = Scale(low, max(decade_above(max(positive, default=1)), 10 * low), _LEFT, _RIGHT, math.log10)
-    floor = top + 108
-    ticks = decades(scale.low, scale.high)
-    for power in ticks:
-        drawing.line((scale(power), top + 24), (scale(power), floor), "grid")
-    for power in ticks[:: math.ceil(len(ticks) / 6)]:
-        anchor = "start" if power == scale.low else "end" if power == scale.high else "middle"
-        drawing.text((scale(power), floor + 15), tick(power), "tick", anchor=anchor)
-    for row, (label, value, style) in enumerate(zip(("forget", "retrain"), values, ("after", "oracle"), strict=True)):
-        y = top + 30 + row * (_BAR + 16)
-        length = scale(value) - _LEFT if value else 0
-        drawing.bar((_LEFT, y), length, _BAR, f"bar {style}")
+    positive = [value for value in values if value] or [1]
+    low, high = math.floor(math.log10(min(positive))) - 1, math.ceil(math.log10(max(positive)))
+    high = max(high, low + 1)
+    axes.set_title(heading)
+    axes.set_xscale("log")
+    axes.set_xlim(10.0**low, 10.0**high)
+    every = math.ceil((high - low + 1) / 6)
+    axes.set_xticks([10.0**power for power in range(low, high + 1)])
+    axes.set_xticklabels([tick(10.0**power) if not (power - low) % every else "" for power in range(low, high + 1)])
+    axes.minorticks_off()
+    axes.set_yticks([])
+    axes.set_ylim(1.6, -0.6)
+    for row, (label, colour, value) in enumerate(zip(("forget", "retrain"), ("after", "oracle"), values, strict=True)):
+        axes.barh(row, (value or 10.0**low) - 10.0**low, left=10.0**low, height=0.6, color=COLOURS[colour])
+        part = (math.log10(value) - low) / (high - low) if value else 0.0
         # Beside a long bar there is no room left.
-        inside = length > (_RIGHT - _LEFT) / 2
-        shown = f"{label}: {words(value) if value != 0 else 'nothing'}"
-        place = _LEFT + length + (-8 if inside else 8 if length else 0)
-        style = "bar-label inside" if inside else "bar-label"
-        drawing.text((place, y + 16), shown, style, anchor="end" if inside else "start", opaque=not inside)
+        inside = part > 0.5
+        axes.annotate(
+            f"{label}: {words(value) if value != 0 else 'nothing'}",
+            (part, row),
+            (-7 if inside else 7 if part else 0, 0),
+            xycoords=axes.get_yaxis_transform(),
+            textcoords="offset points",
+            va="center",
+            ha="right" if inside else "left",
+            color=COLOURS["card" if inside else "ink"],
+        )

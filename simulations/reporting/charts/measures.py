@@ -5,45 +5,58 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fedmunkey.simulations.reporting.charts.drawing import Chart, Drawing, Key, draw_across
-from fedmunkey.simulations.reporting.charts.scales import Scale
+from matplotlib.artist import Artist
+from matplotlib.lines import Line2D
+
+from fedmunkey.simulations.reporting.charts.drawing import (
+    COLOURS,
+    Chart,
+    add_legend,
+    new_figure,
+    share_axis,
+    styled,
+    tip,
+)
 from fedmunkey.simulations.reporting.numerals import interval
 
-_STATES = {"oracle": "oracle", "before": "before deletion", "after": "after deletion"}
+_STATES: dict[str, tuple[str, dict[str, Any]]] = {
+    "oracle": ("oracle", {"marker": "D", "markersize": 10, "markerfacecolor": COLOURS["card"]}),
+    "before": ("before deletion", {"marker": "o", "markersize": 7, "markerfacecolor": COLOURS["card"]}),
+    "after": ("after deletion", {"marker": "o", "markersize": 7, "markeredgecolor": COLOURS["card"]}),
+}
 """In the order in which they are drawn: the dot after deletion lies in the oracle's diamond."""
-_WIDTH, _LEFT, _RIGHT = 420, 16, 400
-_TOP, _ROW = 8, 48
 
 
+@styled
 def draw_measures(measures: Sequence[dict[str, Any]]) -> Chart | None:
     """Draw every measure in percent that is known for the state after deletion; None if there is none."""
     shown = [one for one in measures if one["unit"] == "%" and one.get("after", {}).get("mean") is not None]
     if not shown:
         return None
-    title = "Before, after, and the oracle"
-    bottom = _TOP + _ROW * len(shown)
-    drawing = Drawing(title, _WIDTH, bottom + 24)
-    scale = Scale(0, 100, _LEFT, _RIGHT)
-    draw_across(drawing, scale, [(value, f"{value}%") for value in range(0, 101, 25)], "", top=_TOP, bottom=bottom)
+    figure = new_figure(60 + 36 * len(shown))
+    axes = figure.add_subplot()
+    share_axis(axes)
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.set_yticks(range(len(shown)), [measure["name"] for measure in shown], color=COLOURS["ink"], weight="bold")
+    axes.tick_params("y", pad=12)
     for row, measure in enumerate(shown):
-        y = _TOP + _ROW * row + 32
-        drawing.text((_LEFT, y - 16), measure["name"], "row-label", opaque=True)
-        drawing.line((_LEFT, y), (_RIGHT, y), "floor")
-        for state, label in _STATES.items():
+        for state, (label, shape) in _STATES.items():
             found = measure.get(state)
-            if found is None or found["mean"] is None:
-                continue
-            half = found["half"] or 0.0
-            drawing.line((scale(found["mean"] - half), y), (scale(found["mean"] + half), y), f"whisker {state}")
-            place, tip = (scale(found["mean"]), y), f"{measure['name']} {label}: {interval(found)}%"
-            if state == "oracle":
-                drawing.diamond(place, "point oracle diamond", tip, radius=8)
-            else:
-                drawing.dot(place, f"point {state}", tip, radius=4)
+            if found is not None and found["mean"] is not None:
+                mean, half = found["mean"] / 100, (found["half"] or 0.0) / 100
+                axes.hlines(
+                    row, max(mean - half, 0), min(mean + half, 1), color=COLOURS[state], alpha=0.4, linewidth=1.5
+                )
+                (dot,) = axes.plot(mean, row, color=COLOURS[state], clip_on=False, zorder=3, **_edge(shape))
+                tip(dot, f"{measure['name']} {label}: {interval(found)}%")
+    handles: list[Artist] = [
+        Line2D([], [], color=COLOURS[state], linestyle="", label=label, **_edge(shape))
+        for state, (label, shape) in _STATES.items()
+    ]
+    add_legend(figure, handles)
     caption = "After deletion the dot should lie in the oracle's diamond, whether that is high or low."
-    legend = (
-        Key("point before", "before deletion"),
-        Key("point after", "after deletion"),
-        Key("point oracle diamond", "oracle"),
-    )
-    return Chart(title, caption, drawing.markup(), legend)
+    return Chart("Before, after, and the oracle", caption, figure)
+
+
+def _edge(shape: dict[str, Any]) -> dict[str, Any]:
+    return {"markeredgewidth": 1 if "markeredgecolor" in shape else 2, **shape}

@@ -2,80 +2,99 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedmunkey.simulations.reporting.charts.drawing import Chart, Drawing, Key, draw_across, draw_up
-from fedmunkey.simulations.reporting.charts.scales import Scale, round_ticks
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from fedmunkey.simulations.reporting.charts.drawing import (
+    COLOURS,
+    Chart,
+    add_legend,
+    annotate,
+    new_figure,
+    percent,
+    styled,
+    tip,
+)
 from fedmunkey.simulations.reporting.numerals import Interval, interval
 
-_WIDTH, _HEIGHT = 420, 290
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 404, 12, 246
 Series = Sequence[tuple[float, Interval]]
+_MARK: dict[str, Any] = {"color": COLOURS["before"], "linewidth": 1.25, "linestyle": (0, (4, 3)), "label": "deletion"}
 
 
-def draw_rounds(rounds: Sequence[dict[str, Any]], marks: Sequence[dict[str, Any]]) -> Chart | None:
-    """Draw test accuracy after each round, and where deletions happened; None if no accuracy is known."""
-    series = _known([(found["round"], found["test_accuracy"]) for found in rounds])
+@styled
+def draw_rounds(
+    series: Series, marks: Sequence[Mapping[str, Any]], hospitals: Mapping[str, Series] | None = None
+) -> Chart | None:
+    """Draw test accuracy after each round, and where deletions happened; None if no accuracy is known.
+
+    Without `hospitals` it is the mean over seeds; with, the mean of these, which have thin lines of their own.
+    """
+    series = _known(series)
     if not series:
         return None
-    numbers = [*(number for number, _ in series), *(mark["round"] - 0.5 for mark in marks)]
-    across = Scale(min(numbers) - 0.5, max(numbers) + 0.5, _LEFT, _RIGHT)
-    title = "Test accuracy over the rounds of training"
-    drawing, up = _frame(title, across, "round", [series])
+    figure, axes = _frame("round", "test accuracy")
+    handles = _draw(axes, series, "after", "mean of hospitals" if hospitals else "mean over seeds")
+    lines: list[Artist] = []
+    for name, found in (hospitals or {}).items():
+        if own := _known(found):
+            lines += axes.plot(*_means(own), color=COLOURS["test"], linewidth=1, zorder=1, label="each hospital")
+            tip(lines[-1], f"{name}: {interval(own[-1][1])}% after round {own[-1][0]}")
+    dashes: list[Artist] = [axes.axvline(mark["round"] - 0.5, **_MARK) for mark in marks]
     for mark in marks:
-        place = across(mark["round"] - 0.5)
-        drawing.line((place, _TOP), (place, _BOTTOM), "mark")
-        drawing.text((place - 4, _BOTTOM - 6), mark["label"], "mark-label", turned=True, opaque=True)
-    _draw(drawing, across, up, series, "after", "round")
-    legend = [Key("curve after", "mean over seeds"), Key("band after", "95% interval")]
-    legend += [Key("mark", "deletion")] if marks else []
+        place, up = (mark["round"] - 0.5, 0), axes.get_xaxis_transform()
+        annotate(axes, mark["label"], place, (-4, 4), xycoords=up, rotation=90, ha="right", color=COLOURS["before"])
+    add_legend(figure, [*handles, *lines[:1], *dashes[:1]])
     caption = "A deletion should leave no lasting dent: hospitals go on learning from what they still have."
-    return Chart(title, caption if marks else "", drawing.markup(), tuple(legend))
+    return Chart("Test accuracy over the rounds of training", caption if marks else "", figure)
 
 
+@styled
 def draw_deletions(after: Sequence[dict[str, Any]]) -> Chart | None:
     """Draw test and forget accuracy after each of several deletions; None if there are none."""
     names = {"test_accuracy": ("after", "test records"), "forget_accuracy": ("before", "all records forgotten so far")}
     found = {name: _known([(step["deletion"], step[name]) for step in after]) for name in names}
-    known = [series for series in found.values() if series]
-    if not known:
+    if not any(found.values()):
         return None
-    numbers = [number for series in known for number, _ in series]
-    across = Scale(min(numbers) - 0.5, max(numbers) + 0.5, _LEFT, _RIGHT)
-    title = "Accuracy after each deletion"
-    drawing, up = _frame(title, across, "deletion", known)
-    for name, (style, _) in names.items():
-        _draw(drawing, across, up, found[name], style, "deletion")
-    legend = tuple(Key(f"curve {style}", label) for style, label in names.values())
-    return Chart(title, "Many deletions in a row should cost no more than one.", drawing.markup(), legend)
+    figure, axes = _frame("deletion", "accuracy")
+    handles = [_draw(axes, found[name], style, label)[0] for name, (style, label) in names.items()]
+    add_legend(figure, handles)
+    return Chart("Accuracy after each deletion", "Many deletions in a row should cost no more than one.", figure)
 
 
 def _known(found: Series) -> Series:
     return [(number, value) for number, value in found if value["mean"] is not None]
 
 
-def _frame(title: str, across: Scale, what: str, series: Sequence[Series]) -> tuple[Drawing, Scale]:
-    ends = [value["mean"] + side * (value["half"] or 0.0) for found in series for _, value in found for side in (-1, 1)]
-    low = max(5 * math.floor(min(ends) / 5 - 0.4), 0)
-    high = min(5 * math.ceil(max(ends) / 5 + 0.4), 100)
-    up = Scale(low, max(high, low + 5), _BOTTOM, _TOP)
-    drawing = Drawing(title, _WIDTH, _HEIGHT)
-    whole = [value for value in round_ticks(across.low, across.high, 9) if value.is_integer()]
-    draw_across(drawing, across, [(value, f"{value:g}") for value in whole], what, top=_TOP, bottom=_BOTTOM)
-    heights = [(value, f"{value:g}%") for value in round_ticks(up.low, up.high)]
-    draw_up(drawing, up, heights, "accuracy", left=_LEFT, right=_RIGHT)
-    return drawing, up
+def _means(series: Series) -> tuple[list[float], list[float]]:
+    return [number for number, _ in series], [value["mean"] for _, value in series]
 
 
-def _draw(drawing: Drawing, across: Scale, up: Scale, series: Series, style: str, what: str) -> None:
-    edges = [
-        [(across(number), up(value["mean"] + side * (value["half"] or 0.0))) for number, value in series]
-        for side in (1, -1)
-    ]
-    drawing.path([*edges[0], *reversed(edges[1])], f"band {style}", closed=True)
-    points = [(across(number), up(value["mean"])) for number, value in series]
-    drawing.path(points, f"curve {style}")
-    for point, (number, value) in zip(points, series, strict=True):
-        drawing.dot(point, f"point {style}", f"{what} {number:g}: {interval(value)}%", radius=3)
+def _frame(across: str, up: str) -> tuple[Figure, Axes]:
+    figure = new_figure(300)
+    axes = figure.add_subplot(xlabel=across, ylabel=up, ymargin=0.12)
+    axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(percent)
+    axes.grid(visible=False, axis="x")
+    return figure, axes
+
+
+def _draw(axes: Axes, series: Series, style: str, label: str) -> list[Artist]:
+    """Draw a line through dots with the band of its intervals, if it has any; return what a legend shows."""
+    numbers, means = _means(series)
+    halves = [value["half"] or 0.0 for _, value in series]
+    handles: list[Artist] = [*axes.plot(numbers, means, color=COLOURS[style], label=label, zorder=3)]
+    if any(halves):
+        low, high = ([mean + side * half for mean, half in zip(means, halves, strict=True)] for side in (-1, 1))
+        axes.fill_between(numbers, low, high, color=COLOURS[style], alpha=0.16, linewidth=0)
+        handles.append(Patch(color=COLOURS[style], alpha=0.16, linewidth=0, label="95% interval"))
+    for number, value in series:
+        (dot,) = axes.plot(number, value["mean"], "o", color=COLOURS[style], ms=5, mec=COLOURS["card"], zorder=4)
+        tip(dot, f"{axes.get_xlabel()} {number:g}: {interval(value)}%")
+    return handles

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import json
 import shutil
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,62 +14,27 @@ from numpy.typing import NDArray
 from fedmunkey.client.cli import main
 from fedmunkey.client.commands.enrol import enrol
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.deletion import (
-    Acknowledgement,
-    SiteState,
-)
-from fedmunkey.common.errors import EXIT_CODE
+from fedmunkey.common.deletion import Acknowledgement, SiteState
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger
+from tests.typed import Ended, Run, runner
+
+__all__ = ["OTHER", "SITE", "TEST", "TRAIN", "Ended", "Run", "carry_out", "write_records"]
 
 SITE = "hospital-1"
 OTHER = "hospital-2"
 TRAIN = 70
 TEST = 6
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-    @property
-    def error(self) -> str:
-        """The one line of an error."""
-        assert (self.code, self.out) == (EXIT_CODE, "")
-        assert self.err.startswith("error: ")
-        assert self.err.count("\n") == 1
-        return self.err.removeprefix("error: ")
-
-
-Run = Callable[..., Ended]
+STORE_FILES = {"keystore.sqlite", "keystore.keys", "keystore.journal", "keystore.master", "federation.secret"}
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `munkey-client` with some words, and perhaps with something on its stdin."""
-
-    def run(*words: object, stdin: str = "") -> Ended:
-        monkeypatch.setattr(sys, "argv", ["munkey-client", *map(str, words)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Ended(ended.value.code, captured.out, captured.err)
-
-    return run
+    """Run `munkey-client`."""
+    return runner("munkey-client", main, monkeypatch, capsys)
 
 
 def write_records(

@@ -62,7 +62,7 @@ def test_verification_finds_what_was_planted_anywhere(
     run: Run, folder: SiteFolder, ledger: LedgerService, service: str, tmp_path: Path
 ) -> None:
     with folder.open() as store:
-        key = store.read_keys(store.read_entries(Split.TRAIN)[0][3:4]).numpy().tobytes()
+        key = store.records.read_keys(store.records.read_entries(Split.TRAIN)[0][3:4]).numpy().tobytes()
     order_deletion(ledger, folder, "scan-3")
     run("catch-up", "--site-dir", folder.path, "--service", service)
     elsewhere = tmp_path / "flower-home"

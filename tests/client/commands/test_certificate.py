@@ -39,7 +39,7 @@ class Federation:
     @property
     def officer(self) -> list[object]:
         key, secret = self.path / "officer.pem", self.path / "federation.secret"
-        return ["request", "--as", "officer", "--key", key, "--secret", secret, "--service", self.service]
+        return ["forget", "--as", "officer", "--key", key, "--secret", secret, "--service", self.service]
 
 
 @pytest.fixture(scope="session")
@@ -184,18 +184,14 @@ def test_whoever_has_a_key_asks_from_any_machine(
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["--as", "officer"], "one of --record"),
-        (["--as", "officer", "--all", "--yes"], "--site"),
-        (["--as", "officer", "--subject", "a", "--site", SITE], "leave --site out"),
         (["--as", SITE, "--record", "a", "--site", OTHER], "leave --site out"),
-        (["--as", "officer", "--subject", "a", "--service", "nowhere"], "host:port"),
         (["--as", "officer", "--subject", "a", "--key", "none.pem"], "cannot be read"),
         (["--as", SITE, "--subject", "a"], "not trusted"),
     ],
 )
 def test_mistake_in_a_request_is_one_line(run: Run, federation: Federation, words: list[str], part: str) -> None:
     usual = ["--key", federation.path / "officer.pem", "--service", federation.service]
-    error = run("request", "--secret", federation.path / "federation.secret", *usual, *words).error
+    error = run("forget", "--secret", federation.path / "federation.secret", *usual, *words).error
 
     assert part in error
     assert not federation.ledger.page().statuses

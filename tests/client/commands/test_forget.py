@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from fedmunkey.client.commands import requester
 from fedmunkey.client.commands.forget import await_answers
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletion import (
@@ -23,9 +24,16 @@ from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import EXIT_CODE, ServiceUnavailable
 from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.signing.keys import SigningKey
 from fedmunkey.server.deletion_service import LedgerService
 
 from .conftest import OTHER, SITE, Run, carry_out
+
+
+@pytest.fixture
+def officer(secret: Path, service: str) -> list[object]:
+    """The words with which the officer asks."""
+    return ["forget", "--as", "officer", "--secret", secret, "--service", service]
 
 
 def test_site_forgets_its_own_subject(
@@ -101,13 +109,11 @@ def test_site_forgets_everything_after_a_question(
     assert ledger.page().statuses[0].request.target == WholeSite(SITE)
 
 
-def test_officer_asks_every_site_about_a_subject(run: Run, ledger: LedgerService, service: str, secret: Path) -> None:
-    words = ["forget", "--subject", "patient-1", "--request-id", "request-1", "--service", service]
-    officer = ["--requester", DATA_PROTECTION_OFFICER, "--secret", secret]
+def test_officer_asks_every_site_about_a_subject(run: Run, ledger: LedgerService, officer: list[object]) -> None:
     asked = threading.Thread(target=answer_when_asked, args=(ledger, "request-1"))
     asked.start()
 
-    ended = run(*words, *officer)
+    ended = run(*officer, "--subject", "patient-1", "--request-id", "request-1")
     asked.join()
 
     assert ended.code == 0
@@ -122,24 +128,18 @@ def test_officer_asks_every_site_about_a_subject(run: Run, ledger: LedgerService
 
 
 def test_officer_reads_what_certified_sites_leave_together(
-    run: Run, ledger: LedgerService, service: str, secret: Path
+    run: Run, ledger: LedgerService, officer: list[object]
 ) -> None:
-    words = ["forget", "--subject", "patient-1", "--request-id", "request-1", "--service", service, "--wait", "0.01"]
-    officer = ["--requester", DATA_PROTECTION_OFFICER, "--secret", secret]
-    run(*words, *officer)
+    words = [*officer, "--subject", "patient-1", "--request-id", "request-1", "--wait", "0.01"]
+    run(*words)
     for site, losses in ((SITE, (1.0, 2.0)), (OTHER, (0.5, 0.5))):
         record, subject = losses
-        answer = Acknowledgement(1, site, "request-1", SiteState.ERASED, 1, 1, Guarantee.CERTIFIED, 0.25)
-        ledger.acknowledge(
-            replace(
-                answer,
-                record_loss=PrivacyLoss(record, 1e-5),
-                subject_loss=PrivacyLoss(subject, 1e-5, 1 if record == subject else 2),
-            )
-        )
+        bounds = (PrivacyLoss(record, 1e-5), PrivacyLoss(subject, 1e-5, 1 if record == subject else 2))
+        counts = (SiteState.ERASED, 1, 1, Guarantee.CERTIFIED, 0.25, "")
+        ledger.acknowledge(Acknowledgement(1, site, "request-1", *counts, *bounds))
 
-    shown = run(*words, *officer)
-    document = run(*words, *officer, "--json").json
+    shown = run(*words)
+    document = run(*words, "--json").json
 
     rows = [" ".join(line.split()) for line in shown.out.splitlines() if line.startswith("hospital-")]
     assert rows == [
@@ -170,7 +170,7 @@ def answer_when_asked(ledger: LedgerService, request_id: str) -> None:
 def test_officer_asks_one_site_or_all(
     run: Run, ledger: LedgerService, service: str, secret: Path, words: list[str], target: WholeSite | str
 ) -> None:
-    officer = ["--requester", DATA_PROTECTION_OFFICER, "--service", service, "--wait", "0"]
+    officer = ["--as", "officer", "--service", service, "--wait", "0"]
     expected = (
         Records(frozenset([FederationSecret.read(secret).reference("scan-1")]), target)
         if isinstance(target, str)
@@ -183,11 +183,9 @@ def test_officer_asks_one_site_or_all(
     assert ledger.page().statuses[0].request.target == expected
 
 
-def test_request_that_is_not_answered_in_time_can_be_looked_up(run: Run, service: str, secret: Path) -> None:
-    officer = ["--requester", DATA_PROTECTION_OFFICER, "--secret", secret, "--service", service]
-
-    ended = run("forget", "--subject", "patient-1", *officer, "--request-id", "request-1", "--wait", "0.01")
-    document = run("forget", "--subject", "patient-1", *officer, "--wait", 0, "--json").json
+def test_request_that_is_not_answered_in_time_can_be_looked_up(run: Run, service: str, officer: list[object]) -> None:
+    ended = run(*officer, "--subject", "patient-1", "--request-id", "request-1", "--wait", "0.01")
+    document = run(*officer, "--subject", "patient-1", "--wait", 0, "--json").json
 
     assert ended.code == 0
     assert f"pending at {SITE}, {OTHER}" in ended.out
@@ -205,14 +203,18 @@ def test_request_that_is_not_answered_in_time_can_be_looked_up(run: Run, service
         (["--record", "a", "--record", ""], "an id is empty"),
         (["--subject", "a"], "say who asks"),
         (["--subject", "a", "--secret", "{secret}"], "say who asks"),
-        (["--subject", "a", "--requester", "coordinator"], "may not ask"),
-        (["--subject", "a", "--requester", DATA_PROTECTION_OFFICER], "--secret"),
-        (["--subject", "a", "--requester", DATA_PROTECTION_OFFICER, "--site", OTHER], "leave --site out"),
-        (["--record", "a", "--requester", DATA_PROTECTION_OFFICER, "--site", ""], "--site is empty"),
-        (["--everything", "--requester", DATA_PROTECTION_OFFICER], "name it with --site"),
-        (["--subject", "a", "--site-dir", "{tmp}", "--secret", "{secret}"], "leave --requester"),
+        (["--subject", "a", "--as", "coordinator"], "name its key with --key"),
+        (["--subject", "a", "--as", "officer"], "--secret"),
+        (["--subject", "a", "--as", "officer", "--site", OTHER], "leave --site out"),
+        (["--record", "a", "--as", "officer", "--site", ""], "--site is empty"),
+        (["--everything", "--as", "officer"], "name it with --site"),
+        (["--subject", "a", "--site-dir", "{tmp}", "--secret", "{secret}"], "leave --as"),
         (["--subject", "a", "--site-dir", "{tmp}"], "munkey-client enrol"),
-        (["--subject", "a", "--requester", DATA_PROTECTION_OFFICER, "--secret", "{tmp}/none"], "cannot be read"),
+        (["--subject", "a", "--as", "officer", "--secret", "{tmp}/none"], "cannot be read"),
+        (
+            ["--everything", "--site", OTHER, "--as", "officer", "--key", "{tmp}/key.pem", "--yes"],
+            "names its federation",
+        ),
         (["--records-file", "{tmp}/none"], "cannot be read"),
         (["--subject", "a", "--service", "nowhere"], "host:port"),
     ],
@@ -220,19 +222,62 @@ def test_request_that_is_not_answered_in_time_can_be_looked_up(run: Run, service
 def test_mistake_in_a_request_is_one_line(
     run: Run, tmp_path: Path, secret: Path, words: list[str], message: str
 ) -> None:
+    SigningKey.generate().write(tmp_path / "key.pem")
+
     assert message in run("forget", *(word.format(tmp=tmp_path, secret=secret) for word in words)).error
 
 
-def test_refusal_of_the_service_is_one_line(run: Run, service: str) -> None:
-    officer = ["--requester", DATA_PROTECTION_OFFICER, "--service", service, "--yes"]
+def test_more_records_than_a_request_may_name_are_asked_for_in_several(
+    run: Run,
+    ledger: LedgerService,
+    service: str,
+    officer: list[object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(requester, "MAXIMUM_REFERENCES", 2)
+    (tmp_path / "ids.txt").write_text("scan-1\nscan-2\nscan-3\n")
+    words = [*officer, "--records-file", tmp_path / "ids.txt", "--request-id", "large", "--wait", 0]
 
-    assert "'hospital-9' is not registered" in run("forget", "--everything", "--site", "hospital-9", *officer).error
+    asked = run(*words)
+    carry_out(ledger, SITE, records=1)
+    half = run(*words, "--json").json
+    carry_out(ledger, OTHER, state=SiteState.NOTHING_HELD, records=0)
+    whole = run(*words, "--json").json
+    shown = run(*words).out
+
+    parts = [ledger.get(name).request.target for name in ("large.1", "large.2")]
+    assert "request large: dispatched, 0 records erased\nasked for in 2 requests, large.1 to large.2" in asked.out
+    assert f"pending at {SITE}, {OTHER}:" in asked.out
+    assert f"munkey-server request large.1 --service {service}" in asked.out
+    assert [len(part.references) for part in parts if isinstance(part, Records)] == [2, 1]
+    assert (half["state"], half["records"]) == ("dispatched", 2)
+    assert (whole["request_id"], whole["parts"]) == ("large", ["large.1", "large.2"])
+    assert (whole["state"], whole["records"], len(whole["target"]["references"])) == ("completed", 2, 3)
+    assert [part["order"] for part in whole["sites"]] == [1, 1, 2, 2]
+    assert len([line for line in shown.splitlines() if line.startswith("hospital-")]) == 4
 
 
-def test_request_that_may_have_been_lost_is_asked_again_by_its_id(run: Run, secret: Path) -> None:
-    officer = ["--requester", DATA_PROTECTION_OFFICER, "--secret", secret, "--service", "127.0.0.1:1"]
+def test_request_in_several_is_late_where_one_of_them_is() -> None:
+    at = datetime(2026, 3, 1, tzinfo=UTC)
+    request = DeletionRequest("large", SITE, Records(frozenset({bytes(32)}), SITE))
+    statuses = [
+        RequestStatus(request, at, recorded=state, due_at=at)
+        for state in (RequestState.COMPLETED, RequestState.OVERDUE, RequestState.VERIFIED)
+    ]
 
-    error = run("forget", "--subject", "a", *officer, "--request-id", "request-1").error
+    assert requester.together(request, statuses).state is RequestState.OVERDUE
+    assert requester.together(request, statuses[:1] + statuses[2:]).state is RequestState.DISPATCHED
+
+
+def test_refusal_of_the_service_is_one_line(run: Run, officer: list[object]) -> None:
+    error = run(*officer, "--everything", "--site", "hospital-9", "--yes").error
+
+    assert "'hospital-9' is not registered" in error
+
+
+def test_request_that_may_have_been_lost_is_asked_again_by_its_id(run: Run, officer: list[object]) -> None:
+    error = run(*officer, "--subject", "a", "--request-id", "request-1", "--service", "127.0.0.1:1").error
 
     assert "cannot be reached" in error
     assert "--request-id request-1" in error
@@ -263,8 +308,10 @@ def test_waiting_outlasts_a_service_that_is_away(
             return get(request_id)
 
         monkeypatch.setattr(channel, "get", get_or_fail)
-        answered = await_answers(channel, status, 60, seen.append, clock=lambda: now, pause=pause)
+        (answered,) = await_answers(
+            channel, [status], 60, lambda statuses: seen.extend(statuses), clock=lambda: now, pause=pause
+        )
 
     assert answered.state is RequestState.COMPLETED
     assert pauses == pytest.approx([0.1, 0.2, 0.4])
-    assert [status.state for status in seen] == [RequestState.DISPATCHED, RequestState.COMPLETED]
+    assert [status.state for status in seen] == [RequestState.DISPATCHED] * 2 + [RequestState.COMPLETED]

@@ -13,7 +13,7 @@ from fedmunkey.common.identities import MemberRole
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.signing.keys import SigningKey
 from tests.client.commands.conftest import SITE, Run
-from tests.coordinator import OFFICER, OTHER, Coordinator, running_coordinator
+from tests.coordinator import FIRST_OFFICER, OTHER, Coordinator, running_coordinator
 
 
 @pytest.fixture
@@ -54,11 +54,11 @@ def test_officer_joins_and_asks_with_its_identity(
     coordinator.member(SITE)
     key = tmp_path / "officer.pem"
     SigningKey.generate().write(key)
-    invitation = coordinator.invite(OFFICER, MemberRole.REQUESTER)
+    invitation = coordinator.invite(FIRST_OFFICER, MemberRole.OFFICER)
     identity = ["--identity", tmp_path / "officer"]
 
-    assert run("join", invitation, *identity, "--json").json["role"] == "requester"
-    words = ["request", "--as", "officer", "--key", key, "--secret", secret, "--subject", "scan-patient-1", "--wait", 0]
+    assert run("join", invitation, *identity, "--json").json["role"] == "officer"
+    words = ["forget", "--as", "officer", "--key", key, "--secret", secret, "--subject", "scan-patient-1", "--wait", 0]
     asked = run(*words, "--service", coordinator.address, *identity, "--json").json
 
     assert asked["requester"] == DATA_PROTECTION_OFFICER

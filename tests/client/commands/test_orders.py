@@ -13,13 +13,7 @@ import pytest
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import schema
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.deletion import (
-    DATA_PROTECTION_OFFICER,
-    DeletionRequest,
-    RequestState,
-    Subject,
-    WholeSite,
-)
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, RequestState, Subject, WholeSite
 from fedmunkey.common.errors import EXIT_CODE
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.server.deletion_service import LedgerService
@@ -47,7 +41,7 @@ def test_outstanding_orders_are_carried_out_once(
     assert "number 2" in again.out
     assert ledger.get("request-2").state is RequestState.COMPLETED
     with folder.open() as store:
-        assert store.count(Split.TRAIN) == TRAIN - 2
+        assert store.records.count(Split.TRAIN) == TRAIN - 2
 
 
 def test_caught_up_orders_as_a_table(run: Run, folder: SiteFolder, ledger: LedgerService, service: str) -> None:
@@ -55,14 +49,8 @@ def test_caught_up_orders_as_a_table(run: Run, folder: SiteFolder, ledger: Ledge
 
     shown = run("catch-up", "--site-dir", folder.path, "--service", service).out
 
-    assert shown.splitlines()[-1].split()[:6] == [
-        "request-1",
-        "erased",
-        "exact",
-        "1",
-        str(TRAIN + TEST),
-        str(TRAIN),
-    ]
+    cells = shown.splitlines()[-1].split()
+    assert cells[:6] == ["request-1", "erased", "exact", "1", str(TRAIN + TEST), str(TRAIN)]
 
 
 @pytest.mark.parametrize(

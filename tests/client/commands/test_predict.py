@@ -25,6 +25,7 @@ from fedmunkey.common.checkpoints import Checkpoint, read_checkpoint, write_chec
 from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, Records
 from fedmunkey.common.model import Munkey
 from fedmunkey.common.model_choice import choose_shape, initial_model
+from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import Settings
 
@@ -55,7 +56,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
             split = "train" if row < TRAIN else "test"
             table.writerow([f"{row}.png", ("lying", "upright")[row % 2], f"PATIENT-{row}", f"PATIENT-{row}", split])
     secret = folder / "federation.secret"
-    import_(folder / "scans.csv", folder / SITE, SITE, secret=secret, image_shape="1x16x16")
+    import_(manifest=folder / "scans.csv", site_dir=folder / SITE, site=SITE, secret=secret, image_shape="1x16x16")
     return folder
 
 
@@ -105,11 +106,11 @@ def test_answer_with_weights_is_that_of_an_evaluation(
 ) -> None:
     model = read_checkpoint(checkpoint).model()
     found = answer("--model", checkpoint)
-    bank = read_bank(store, SETTINGS.retrieved)
-    held_out = read_held_out(store, Split.TEST, bank, SETTINGS.retrieved)
+    bank = read_bank(store, Recipe.of(SETTINGS).neighbours)
+    held_out = read_held_out(store, Split.TEST, bank, Recipe.of(SETTINGS).neighbours)
     refresh_tokens(store, model)
-    bank = read_bank(store, SETTINGS.retrieved)
-    expected = evaluate(model, bank, held_out.inputs, held_out.lists, SETTINGS)
+    bank = read_bank(store, Recipe.of(SETTINGS).neighbours)
+    expected = evaluate(model, bank, held_out.inputs, held_out.lists, Recipe.of(SETTINGS).reading)
 
     given = torch.tensor([list(each["probabilities"].values()) for each in found["predictions"]])
     assert torch.allclose(given, expected, atol=1e-6)
@@ -156,7 +157,9 @@ def test_deleted_entry_supports_nothing(
     image = imported / "0.png"
     reference = FederationSecret.read(imported / "federation.secret").reference("PATIENT-0")
     with SiteFolder(site).open() as store:
-        store.apply(DeletionOrder(1, SITE, DeletionRequest("request-1", SITE, Records(frozenset({reference}), SITE))))
+        store.orders.apply(
+            DeletionOrder(1, SITE, DeletionRequest("request-1", SITE, Records(frozenset({reference}), SITE)))
+        )
 
     before = answer(images=[image])["predictions"][0]["neighbours"]
     after = run("predict", image, "--site-dir", site, "--json").json["predictions"][0]["neighbours"]

@@ -20,10 +20,10 @@ from .conftest import SITE, TEST, TRAIN, Run
 
 def test_status_as_json(run: Run, folder: SiteFolder) -> None:
     with folder.open() as store:
-        entries, _ = store.read_entries(Split.TRAIN)
+        entries, _ = store.records.read_entries(Split.TRAIN)
         tokens = Tokens.zeros(5, store.description.exemplar_size)
         tokens.steps.fill_(1)
-        store.write_tokens(store.generation, entries[:5], tokens)
+        store.records.write_tokens(store.generation, entries[:5], tokens)
         apply_order(store, "request-1")
 
     shown = run("status", "--site-dir", folder.path, "--json").json
@@ -57,11 +57,11 @@ def test_status_shows_what_was_promised_and_what_is_spent(
 ) -> None:
     run(*enrolment, "--guarantee", "certified", "--epsilon", 8, "--delta", "1e-6")
     with folder_of.open() as store:
-        entries, _ = store.read_entries(Split.TRAIN)
-        training = store.begin_training(NoisySteps(1, 1.0, 4.0), 1)
+        entries, _ = store.records.read_entries(Split.TRAIN)
+        training = store.privacy.begin(NoisySteps(1, 1.0, 4.0), 1)
         tokens = Tokens.zeros(5, store.description.exemplar_size)
-        store.write_tokens(store.generation, entries[:5], tokens, used=Influence.BOUNDED, training=training)
-        spent = store.privacy_loss().epsilon
+        store.records.write_tokens(store.generation, entries[:5], tokens, used=Influence.BOUNDED, training=training)
+        spent = store.privacy.loss().epsilon
 
     shown = run("status", "--site-dir", folder_of.path, "--json").json
     table = run("status", "--site-dir", folder_of.path).out
@@ -102,4 +102,4 @@ def test_status_without_a_key_store_is_one_line(run: Run, tmp_path: Path) -> Non
 
 def apply_order(store: KeyStore, request_id: str) -> None:
     request = DeletionRequest(request_id, SITE, Records(frozenset([bytes(32)]), SITE))
-    store.apply(DeletionOrder(store.last_order + 1, SITE, request))
+    store.orders.apply(DeletionOrder(store.orders.last + 1, SITE, request))

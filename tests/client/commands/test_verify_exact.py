@@ -94,10 +94,10 @@ def test_arrival_has_the_token_that_follows_from_the_sites_weights(
 
 def test_trace_of_something_else_is_found(run: Run, trained: SiteFolder) -> None:
     with KeyStore.open(trained.key_store) as store:
-        entries, _ = store.read_entries(Split.TRAIN)
-        tokens = store.read_tokens(entries)
+        entries, _ = store.records.read_entries(Split.TRAIN)
+        tokens = store.records.read_tokens(entries)
         tokens.offsets[4, 0] += 1e-3
-        store.write_tokens(store.generation, entries, tokens)
+        store.records.write_tokens(store.generation, entries, tokens)
 
     ended = run("verify-exact", "--site-dir", trained.path)
 

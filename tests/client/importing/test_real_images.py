@@ -53,8 +53,8 @@ WRITERS: list[Any] = [write_png, write_dicom, write_inverted_dicom, write_window
 def keys(folder: Path) -> tuple[torch.Tensor, list[tuple[str, str]]]:
     """Return keys and ids of a site, in the order of their entries."""
     with SiteFolder(folder).open() as store:
-        entries, _ = store.read_entries(Split.TRAIN)
-        return store.read_keys(entries), store.read_identities(entries)
+        entries, _ = store.records.read_entries(Split.TRAIN)
+        return store.records.read_keys(entries), store.records.read_ids(entries)
 
 
 def test_files_of_every_format_have_the_keys_of_the_data_set(tmp_path: Path) -> None:
@@ -71,7 +71,13 @@ def test_files_of_every_format_have_the_keys_of_the_data_set(tmp_path: Path) -> 
     FederationSecret.generate().write(tmp_path / "secret")
 
     enrol(site_dir=tmp_path / "a", site="a", data=tmp_path / "breastmnist.npz", secret=tmp_path / "secret")
-    import_(tmp_path / "scans.csv", tmp_path / "b", "b", secret=tmp_path / "secret", image_shape="1x28x28")
+    import_(
+        manifest=tmp_path / "scans.csv",
+        site_dir=tmp_path / "b",
+        site="b",
+        secret=tmp_path / "secret",
+        image_shape="1x28x28",
+    )
 
     (enrolled, names), (imported, same_names) = keys(tmp_path / "a"), keys(tmp_path / "b")
     assert names == same_names

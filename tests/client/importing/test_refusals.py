@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.client.importing.refusals import Reason, Refusal, check_report, count_reasons, write_report
+from fedmunkey.client.importing.refusals import Reason, RefusedRow, check_report, count_reasons, write_report
 from fedmunkey.common.errors import InvalidInput
 
 GONE, EMPTY = "there is no such file", "the file is empty"
 
 
 def test_reasons_are_counted_and_the_most_frequent_comes_first() -> None:
-    refusals = [Refusal(9, Reason.FILE, GONE), Refusal(3, Reason.FILE, EMPTY), Refusal(2, Reason.FILE, GONE)]
+    refusals = [RefusedRow(9, Reason.FILE, GONE), RefusedRow(3, Reason.FILE, EMPTY), RefusedRow(2, Reason.FILE, GONE)]
 
     assert list(count_reasons(refusals).items()) == [((Reason.FILE, GONE), [2, 9]), ((Reason.FILE, EMPTY), [3])]
 
@@ -21,7 +21,7 @@ def test_report_lists_rows_for_its_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "refused.csv"
     before = os.umask(0)
     try:
-        write_report(path, [Refusal(9, Reason.FILE, GONE), Refusal(3, Reason.LABEL, 'neither, "nor"')])
+        write_report(path, [RefusedRow(9, Reason.FILE, GONE), RefusedRow(3, Reason.LABEL, 'neither, "nor"')])
     finally:
         os.umask(before)
 

@@ -36,9 +36,11 @@ NOW = datetime(2026, 1, 5, 8, tzinfo=UTC)
 @pytest.fixture
 def filled(store: KeyStore, fill: Fill) -> KeyStore:
     fill(store, range(6), subjects=[1, 2, 3, 4, 5, 5])
-    entries, _ = store.read_entries(Split.TRAIN)
+    entries, _ = store.records.read_entries(Split.TRAIN)
     rows = torch.randn(3, 6, store.description.exemplar_size, generator=torch.Generator().manual_seed(0))
-    store.write_tokens(store.generation, entries, Tokens(rows[0], rows[1], rows[2], torch.ones(6, dtype=torch.int64)))
+    store.records.write_tokens(
+        store.generation, entries, Tokens(rows[0], rows[1], rows[2], torch.ones(6, dtype=torch.int64))
+    )
     return store
 
 
@@ -53,21 +55,21 @@ def plant(store: KeyStore, what: Residue, entry: int) -> bytes:
     """Return bytes of an entry, as they must be nowhere once it is deleted."""
     numbers = np.array([entry])
     if what is Residue.WRAPPED_KEY:
-        return store.keys.read_slots(numbers)[0]
+        return store.ciphers.read_slots(numbers)[0]
     if what is Residue.RECORD_KEY:
-        return store.keys.read(numbers)[0]
+        return store.ciphers.read(numbers)[0]
     if what is Residue.KEY:
-        return bytes(store.read_keys(numbers).numpy().tobytes())
+        return bytes(store.records.read_keys(numbers).numpy().tobytes())
     if what is Residue.INPUT:
-        return bytes(store.read_inputs(numbers).numpy().tobytes())
+        return bytes(store.records.read_inputs(numbers).numpy().tobytes())
     if what is Residue.TOKEN:
-        return next(store.read_tokens(numbers).pack())
+        return next(store.records.read_tokens(numbers).pack())
     with closing(sqlite3.connect(store.path)) as connection:
         table = {
             Residue.SEALED_KEY: "keys",
             Residue.SEALED_INPUT: "inputs",
             Residue.SEALED_TOKEN: "tokens",
-            Residue.SEALED_IDENTITY: "identities",
+            Residue.SEALED_IDS: "ids",
         }[what]
         found: bytes = connection.execute(f"SELECT content FROM {table} WHERE entry = ?", (entry,)).fetchone()[0]  # noqa: S608
         return found
@@ -77,20 +79,20 @@ def plant(store: KeyStore, what: Residue, entry: int) -> bytes:
 
 
 def test_deletion_destroys_the_keys_of_its_records_and_no_others(filled: KeyStore, order: Order) -> None:
-    filled.apply(order(1, 1, 3))
+    filled.orders.apply(order(1, 1, 3))
 
-    assert filled.keys.held().tolist() == [1, 3, 5, 6]
+    assert filled.ciphers.held().tolist() == [1, 3, 5, 6]
     with pytest.raises(BankChanged):
-        filled.keys.read(np.array([2]))
-    assert len(filled.read_keys(np.array([1, 3, 5, 6]))) == 4
+        filled.ciphers.read(np.array([2]))
+    assert len(filled.records.read_keys(np.array([1, 3, 5, 6]))) == 4
 
 
 def test_other_records_of_a_subject_stay_readable(filled: KeyStore, order: Order) -> None:
-    before = filled.read_inputs(np.array([6]))
+    before = filled.records.read_inputs(np.array([6]))
 
-    filled.apply(order(1, 4))
+    filled.orders.apply(order(1, 4))
 
-    assert torch.equal(filled.read_inputs(np.array([6])), before)
+    assert torch.equal(filled.records.read_inputs(np.array([6])), before)
 
 
 def test_keys_are_destroyed_after_a_crash_between_commit_and_destruction(
@@ -102,15 +104,15 @@ def test_keys_are_destroyed_after_a_crash_between_commit_and_destruction(
         raise PowerCutError
 
     with monkeypatch.context() as patched:
-        patched.setattr("fedmunkey.client.key_store.key_file.KeyFile.destroy", fail)
+        patched.setattr("fedmunkey.client.key_store.record_ciphers.RecordCiphers.destroy", fail)
         with pytest.raises(PowerCutError):
-            filled.apply(order(1, 1))
-    assert 2 in filled.keys.held()
+            filled.orders.apply(order(1, 1))
+    assert 2 in filled.ciphers.held()
 
-    (answer,) = reopen(filled).read_unacknowledged()
+    (answer,) = reopen(filled).orders.read_unacknowledged()
 
     assert answer.records == 1
-    assert 2 not in filled.keys.held()
+    assert 2 not in filled.ciphers.held()
 
 
 def test_master_key_that_others_can_read_is_refused(store: KeyStore) -> None:
@@ -168,7 +170,7 @@ def test_content_that_was_moved_to_another_entry_is_refused(filled: KeyStore) ->
         connection.execute("UPDATE inputs SET content = (SELECT content FROM inputs WHERE entry = 1) WHERE entry = 2")
 
     with pytest.raises(KeyStoreError, match=r"entry 2 of the key store is damaged \(table inputs\)"):
-        filled.read_inputs(np.array([1, 2]))
+        filled.records.read_inputs(np.array([1, 2]))
 
 
 # Backups.
@@ -184,52 +186,52 @@ def test_deleted_record_is_unreadable_in_a_backup_that_was_taken_before(
 ) -> None:
     with closing(sqlite3.connect(backup)) as copy:
         assert copy.execute("SELECT count(*) FROM records WHERE entry = 2").fetchone() == (1,)
-    filled.apply(order(1, 1))
+    filled.orders.apply(order(1, 1))
 
     restored = restore(backup, filled.path)
 
     assert (restored.records, restored.unreadable, restored.last_order) == (6, 1, 0)
     with pytest.raises(BankChanged):
-        filled.keys.read(np.array([2]))
+        filled.ciphers.read(np.array([2]))
 
 
 def test_restored_store_is_refused_until_it_has_caught_up(
     filled: KeyStore, backup: Path, order: Order, fill: Fill, reopen: Reopen
 ) -> None:
-    answer = filled.apply(order(1, 1))
-    filled.mark_acknowledged(1)
+    answer = filled.orders.apply(order(1, 1))
+    filled.orders.mark_acknowledged(1)
     restore(backup, filled.path)
     store = reopen(filled)
 
     for use in (
-        lambda: store.read_entries(Split.TRAIN),
-        lambda: store.read_inputs(np.array([1])),
-        lambda: store.write_tokens(store.generation, np.array([1]), Tokens.zeros(1, 8)),
-        lambda: store.begin_training(NoisySteps(1, 1.0, 4.0), 1),
+        lambda: store.records.read_entries(Split.TRAIN),
+        lambda: store.records.read_inputs(np.array([1])),
+        lambda: store.records.write_tokens(store.generation, np.array([1]), Tokens.zeros(1, 8)),
+        lambda: store.privacy.begin(NoisySteps(1, 1.0, 4.0), 1),
         lambda: fill(store, [9]),
     ):
         with pytest.raises(KeyStoreError, match=r"restored from a backup.*run munkey-client catch-up first"):
             use()
 
     # The coordinator has an answer, and would refuse one that differs in more than its seconds.
-    again = store.apply(order(1, 1))
+    again = store.orders.apply(order(1, 1))
     assert replace(again, seconds=0.0) == replace(answer, seconds=0.0)
     assert store.finish_restoring() == 0
-    assert store.read_entries(Split.TRAIN)[0].tolist() == [1, 3, 4, 5, 6]
-    assert len(store.read_keys(np.array([1, 3, 4, 5, 6]))) == 5
+    assert store.records.read_entries(Split.TRAIN)[0].tolist() == [1, 3, 4, 5, 6]
+    assert len(store.records.read_keys(np.array([1, 3, 4, 5, 6]))) == 5
     assert fill(store, [1]) is not None
-    assert store.count(Split.TRAIN) == 5
+    assert store.records.count(Split.TRAIN) == 5
 
 
 def test_record_whose_order_the_coordinator_has_forgotten_does_not_come_back(
     filled: KeyStore, backup: Path, order: Order, fill: Fill
 ) -> None:
-    filled.apply(order(1, 1))
+    filled.orders.apply(order(1, 1))
     restore(backup, filled.path)
 
     assert filled.finish_restoring() == 1
     fill(filled, [1])
-    assert filled.count(Split.TRAIN) == 5
+    assert filled.records.count(Split.TRAIN) == 5
 
 
 def test_training_under_way_cannot_write_into_a_restored_store(filled: KeyStore, backup: Path) -> None:
@@ -238,7 +240,7 @@ def test_training_under_way_cannot_write_into_a_restored_store(filled: KeyStore,
     filled.finish_restoring()
 
     with pytest.raises(BankChanged):
-        filled.write_tokens(generation, np.array([1]), Tokens.zeros(1, 8))
+        filled.records.write_tokens(generation, np.array([1]), Tokens.zeros(1, 8))
 
 
 def test_damaged_store_is_replaced_by_a_backup(filled: KeyStore, backup: Path) -> None:
@@ -249,7 +251,7 @@ def test_damaged_store_is_replaced_by_a_backup(filled: KeyStore, backup: Path) -
 
     with KeyStore.open(filled.path) as store:
         store.finish_restoring()
-        assert store.count(Split.TRAIN) == 6
+        assert store.records.count(Split.TRAIN) == 6
 
 
 def test_entry_number_of_after_the_backup_is_not_given_again(filled: KeyStore, backup: Path, fill: Fill) -> None:
@@ -259,7 +261,7 @@ def test_entry_number_of_after_the_backup_is_not_given_again(filled: KeyStore, b
 
     fill(filled, [8])
 
-    assert filled.read_entries(Split.TRAIN)[0].tolist() == [1, 2, 3, 4, 5, 6, 8]
+    assert filled.records.read_entries(Split.TRAIN)[0].tolist() == [1, 2, 3, 4, 5, 6, 8]
 
 
 def test_restoring_forgets_neither_what_was_spent_nor_what_weights_may_hold(
@@ -269,17 +271,17 @@ def test_restoring_forgets_neither_what_was_spent_nor_what_weights_may_hold(
     fill(store, range(3))
     backup = tmp_path / "monday.backup"
     store.back_up(backup, NOW)
-    entries, _ = store.read_entries(Split.TRAIN)
-    training = store.begin_training(NoisySteps(1, 1.0, 4.0), 1)
+    entries, _ = store.records.read_entries(Split.TRAIN)
+    training = store.privacy.begin(NoisySteps(1, 1.0, 4.0), 1)
     tokens = Tokens.zeros(3, store.description.exemplar_size)
-    store.write_tokens(store.generation, entries, tokens, used=Influence.BOUNDED, training=training)
+    store.records.write_tokens(store.generation, entries, tokens, used=Influence.BOUNDED, training=training)
 
     restore(backup, store.path)
     store.finish_restoring()
 
-    assert store.spent() == [NoisySteps(1, 1.0, 4.0)]
-    assert store.count_influences() == {Influence.BOUNDED: 3}
-    assert store.begin_training(NoisySteps(1, 1.0, 40.0), 2) == training + 1
+    assert store.privacy.spent() == [NoisySteps(1, 1.0, 4.0)]
+    assert store.records.count_influences() == {Influence.BOUNDED: 3}
+    assert store.privacy.begin(NoisySteps(1, 1.0, 40.0), 2) == training + 1
 
 
 def test_backup_of_another_store_is_refused(make_store: Make, backup: Path) -> None:
@@ -298,7 +300,7 @@ def test_damaged_backup_is_refused_and_the_store_stays(filled: KeyStore, backup:
     with pytest.raises(KeyStoreError, match=r"monday\.backup is not a readable backup"):
         restore(backup, filled.path)
 
-    assert filled.count(Split.TRAIN) == 6
+    assert filled.records.count(Split.TRAIN) == 6
     assert not filled.is_restored
 
 
@@ -306,17 +308,17 @@ def test_damaged_backup_is_refused_and_the_store_stays(filled: KeyStore, backup:
 
 
 def test_deletion_on_a_full_disk_changes_nothing_and_can_be_done_later(filled: KeyStore, order: Order) -> None:
-    (pages,) = filled._connection.execute("PRAGMA page_count").fetchone()
-    filled._connection.execute(f"PRAGMA max_page_count = {pages}")
+    (pages,) = filled.database.connection.execute("PRAGMA page_count").fetchone()
+    filled.database.connection.execute(f"PRAGMA max_page_count = {pages}")
     big = order(1, *range(100, 4000))
 
     with pytest.raises(KeyStoreError, match="full"):
-        filled.apply(big)
+        filled.orders.apply(big)
 
-    assert filled.last_order == 0
-    assert filled.keys.held().tolist() == [1, 2, 3, 4, 5, 6]
-    filled._connection.execute("PRAGMA max_page_count = 1000000")
-    assert filled.apply(big).state is SiteState.NOTHING_HELD
+    assert filled.orders.last == 0
+    assert filled.ciphers.held().tolist() == [1, 2, 3, 4, 5, 6]
+    filled.database.connection.execute("PRAGMA max_page_count = 1000000")
+    assert filled.orders.apply(big).state is SiteState.NOTHING_HELD
 
 
 # The same image.
@@ -330,14 +332,14 @@ def test_deleted_image_is_refused_under_another_id_unless_consent_is_new(
     secret: FederationSecret,
 ) -> None:
     images = make_records([1, 50]).images
-    filled.apply(order(1, 1))
+    filled.orders.apply(order(1, 1))
     again = make_records([40, 50])
     again.images[:] = images
     encoding = encode_records(again)
 
-    assert filled.enrol(again, encoding, secret) == Enrolled(added=1, refused=1)
+    assert filled.records.enrol(again, encoding, secret) == Enrolled(added=1, refused=1)
     consent = frozenset([str(again.record_ids[0])])
-    assert filled.enrol(again, encoding, secret, new_consent=consent) == Enrolled(added=1, known=1)
+    assert filled.records.enrol(again, encoding, secret, new_consent=consent) == Enrolled(added=1, known=1)
 
 
 # Residue.
@@ -345,19 +347,19 @@ def test_deleted_image_is_refused_under_another_id_unless_consent_is_new(
 
 @pytest.mark.parametrize(
     "what",
-    [what for what in Residue if what is not Residue.IDENTITY],
+    [what for what in Residue if what is not Residue.IDS],
 )
 def test_planted_bytes_of_a_deleted_record_are_found(filled: KeyStore, order: Order, what: Residue) -> None:
     content = plant(filled, what, 2)
     other = plant(filled, what, 3)
-    filled.apply(order(1, 1))
+    filled.orders.apply(order(1, 1))
     folder = filled.path.parent
-    assert filled.check_erasure(1, [folder]).erased
+    assert filled.orders.check_erasure(1, [folder]).erased
 
     (folder / "spill.tmp").write_bytes(bytes(777) + other)
-    assert filled.check_erasure(1, [folder]).erased
+    assert filled.orders.check_erasure(1, [folder]).erased
     (folder / "spill.tmp").write_bytes(bytes(777) + content)
-    checked = filled.check_erasure(1, [folder])
+    checked = filled.orders.check_erasure(1, [folder])
 
     assert not checked.erased
     assert {found.what for found in checked.found} == {what}
@@ -365,13 +367,13 @@ def test_planted_bytes_of_a_deleted_record_are_found(filled: KeyStore, order: Or
 
 
 def test_key_that_was_not_destroyed_is_a_fault(filled: KeyStore, order: Order) -> None:
-    slot = filled.keys.read_slots(np.array([2]))[0]
-    filled.apply(order(1, 1))
-    with filled.keys.path.open("r+b") as file:
+    slot = filled.ciphers.read_slots(np.array([2]))[0]
+    filled.orders.apply(order(1, 1))
+    with filled.ciphers.path.open("r+b") as file:
         file.seek(2 * len(slot))
         file.write(slot)
 
-    checked = filled.check_erasure(1, [filled.path.parent])
+    checked = filled.orders.check_erasure(1, [filled.path.parent])
 
     assert checked.faults == ("1 record keys of records that are not there",)
     assert [found.path.name for found in checked.found] == ["keystore.keys"] * len(checked.found)
@@ -380,4 +382,4 @@ def test_key_that_was_not_destroyed_is_a_fault(filled: KeyStore, order: Order) -
 
 def test_order_that_was_never_applied_cannot_be_checked(filled: KeyStore) -> None:
     with pytest.raises(KeyStoreError, match="has not applied an order 5; munkey-client status lists"):
-        filled.check_erasure(5, [filled.path.parent])
+        filled.orders.check_erasure(5, [filled.path.parent])

@@ -39,7 +39,7 @@ _TABLES = (
     "applied_orders",
     "description",
     "fingerprints",
-    "doomed_keys",
+    "doomed_record_keys",
 )
 
 
@@ -63,12 +63,12 @@ def entries_named(store: KeyStore) -> dict[str, set[object]]:
 
 def write_random_tokens(store: KeyStore, seed: int = 0) -> dict[int, list[bytes]]:
     """Train every entry, so to say; return the bytes of each entry's token."""
-    entries, _ = store.read_entries(Split.TRAIN)
+    entries, _ = store.records.read_entries(Split.TRAIN)
     draw = np.random.default_rng(seed)
     arrays = [draw.normal(size=(len(entries), store.description.exemplar_size)).astype(np.float32) for _ in range(3)]
     offsets, first, second = (torch.from_numpy(array) for array in arrays)
     steps = torch.full((len(entries),), seed + 1)
-    store.write_tokens(store.generation, entries, Tokens(offsets, first, second, steps))
+    store.records.write_tokens(store.generation, entries, Tokens(offsets, first, second, steps))
     return {entry: [array[row].tobytes() for array in arrays] for row, entry in enumerate(entries.tolist())}
 
 
@@ -86,7 +86,7 @@ def trained(store: KeyStore, fill: Fill) -> KeyStore:
 
 
 def test_deleted_records_are_gone_from_every_table(trained: KeyStore, order: Order) -> None:
-    answer = trained.apply(order(1, 1, 3))
+    answer = trained.orders.apply(order(1, 1, 3))
 
     assert (answer.number, answer.site, answer.request_id) == (1, "hospital-1", "request-1")
     assert (answer.state, answer.records, answer.entries) == (SiteState.ERASED, 2, 2)
@@ -96,7 +96,7 @@ def test_deleted_records_are_gone_from_every_table(trained: KeyStore, order: Ord
         "records": {1, 3, 5, 6, 7, 8},
         "keys": {1, 3, 5, 6, 7, 8},
         "inputs": {1, 3, 5, 6, 7, 8},
-        "identities": {1, 3, 5, 6, 7, 8},
+        "ids": {1, 3, 5, 6, 7, 8},
         "tokens": {1, 3, 5, 6},
         "neighbours": {1, 3, 5, 6, 7, 8},
     }
@@ -105,15 +105,15 @@ def test_deleted_records_are_gone_from_every_table(trained: KeyStore, order: Ord
 def test_deleted_subject_takes_its_held_out_records_along(
     trained: KeyStore, order: Order, subject_target: Callable[[int], Subject]
 ) -> None:
-    answer = trained.apply(order(1, target=subject_target(5)))
+    answer = trained.orders.apply(order(1, target=subject_target(5)))
 
     assert (answer.records, answer.entries) == (3, 2)
-    assert [trained.count(split) for split in Split] == [4, 0, 1]
+    assert [trained.records.count(split) for split in Split] == [4, 0, 1]
     assert entries_named(trained)["neighbours"] == {1, 2, 3, 4, 8}
 
 
 def test_emptied_site_holds_tombstones_and_answers_only(trained: KeyStore, order: Order) -> None:
-    answer = trained.apply(order(1))
+    answer = trained.orders.apply(order(1))
 
     found = rows(trained)
     assert (answer.records, answer.entries) == (8, 6)
@@ -128,7 +128,7 @@ def test_emptied_site_holds_tombstones_and_answers_only(trained: KeyStore, order
 def test_order_for_what_is_not_here_says_so(trained: KeyStore, order: Order) -> None:
     before = rows(trained)
 
-    answer = trained.apply(order(1, 100))
+    answer = trained.orders.apply(order(1, 100))
 
     after = rows(trained)
     assert (answer.state, answer.records, answer.entries) == (SiteState.NOTHING_HELD, 0, 0)
@@ -142,7 +142,7 @@ def test_order_for_what_is_not_here_says_so(trained: KeyStore, order: Order) -> 
 def test_tombstones_name_nobody(trained: KeyStore, order: Order, make_store: Make) -> None:
     other = make_store()
     for store in (trained, other):
-        store.apply(order(1, 1))
+        store.orders.apply(order(1, 1))
 
     ours, theirs = rows(trained)["tombstones"], rows(other)["tombstones"]
 
@@ -154,21 +154,21 @@ def test_tombstones_name_nobody(trained: KeyStore, order: Order, make_store: Mak
 def test_only_deleted_entries_raise_the_generation(trained: KeyStore, order: Order) -> None:
     before = trained.generation
 
-    trained.apply(order(1, 7))
-    trained.apply(order(2, 100))
+    trained.orders.apply(order(1, 7))
+    trained.orders.apply(order(2, 100))
     assert trained.generation == before
 
-    trained.apply(order(3, 0))
+    trained.orders.apply(order(3, 0))
     assert trained.generation == before + 1
 
 
 def test_entry_numbers_are_never_given_again(trained: KeyStore, order: Order, fill: Fill, reopen: Reopen) -> None:
-    trained.apply(order(1))
+    trained.orders.apply(order(1))
 
     again = reopen(trained)
     fill(again, [100])
 
-    assert again.read_entries(Split.TRAIN)[0].tolist() == [9]
+    assert again.records.read_entries(Split.TRAIN)[0].tolist() == [9]
 
 
 # All or nothing, once.
@@ -203,22 +203,25 @@ def test_deletion_that_fails_half_way_changes_nothing(
     before = rows(trained)
 
     with pytest.raises(sqlite3.IntegrityError, match="fault"):
-        trained.apply(orders[target])
+        trained.orders.apply(orders[target])
 
     assert rows(trained) == before
-    assert trained.last_order == 0
+    assert trained.orders.last == 0
     other.execute("DROP TRIGGER fault")
     other.close()
-    assert trained.apply(orders[target]).state is SiteState.ERASED
+    assert trained.orders.apply(orders[target]).state is SiteState.ERASED
 
 
 def test_order_is_applied_once(trained: KeyStore, order: Order, reopen: Reopen) -> None:
-    first = trained.apply(order(1, 1))
+    first = trained.orders.apply(order(1, 1))
     before = rows(trained)
 
-    assert trained.apply(order(1, 1)) == first
-    assert reopen(trained).apply(order(1, 1)) == first
+    assert trained.orders.apply(order(1, 1)) == first
+    assert reopen(trained).orders.apply(order(1, 1)) == first
     assert rows(trained) == before
+    trained.orders.apply(order(2, 2))
+    assert trained.orders.apply(order(1, 1)) == first
+    assert trained.orders.last == 2
 
 
 @pytest.mark.parametrize("target", ["records", "subject"])
@@ -235,17 +238,17 @@ def test_orders_that_are_applied_together_leave_what_they_would_leave_one_by_one
         list_arrivals(store)
         write_random_tokens(store)
 
-    together = stores[0].apply_all(orders)
-    single = [stores[1].apply(one) for one in orders]
+    together = stores[0].orders.apply_all(orders)
+    single = [stores[1].orders.apply(one) for one in orders]
 
     assert [replace(answer, seconds=0.0) for answer in together] == [replace(one, seconds=0.0) for one in single]
     left = [rows(store) for store in stores]
     # Neither tombstones nor fingerprints of two stores are alike: each has a key of its own.
-    for table in ("records", *CONTENTS, "neighbours", "doomed_keys"):
+    for table in ("records", *CONTENTS, "neighbours", "doomed_record_keys"):
         assert left[0][table] == left[1][table], table
     assert len(left[0]["tombstones"]) == len(left[1]["tombstones"])
     assert [store.generation for store in stores] == [stores[0].generation] * 2
-    assert stores[0].apply_all(orders) == together
+    assert stores[0].orders.apply_all(orders) == together
 
 
 def test_orders_that_are_applied_together_wait_for_the_disk_together(
@@ -260,9 +263,9 @@ def test_orders_that_are_applied_together_wait_for_the_disk_together(
 
     monkeypatch.setattr(os, "fsync", wait)
 
-    trained.apply(order(1, 0))
+    trained.orders.apply(order(1, 0))
     one = len(waits)
-    trained.apply_all([order(number, number - 1) for number in range(2, 6)])
+    trained.orders.apply_all([order(number, number - 1) for number in range(2, 6)])
 
     assert len(waits) == 2 * one
 
@@ -271,11 +274,11 @@ def test_order_is_refused_amid_others(trained: KeyStore, order: Order) -> None:
     asked: list[int | None] = []
 
     def objection(again: DeletionOrder) -> str:
-        asked.append(trained.find_order(again.request.request_id))
+        asked.append(trained.orders.find(again.request.request_id))
         return "it was asked for before" if asked[-1] else ""
 
     replayed = replace(order(3, 2), request=order(1, 0).request)
-    answers = trained.apply_all([order(1, 0), order(2, 1), replayed, order(4, 3)], objection)
+    answers = trained.orders.apply_all([order(1, 0), order(2, 1), replayed, order(4, 3)], objection)
 
     assert [answer.state for answer in answers] == [
         SiteState.ERASED,
@@ -285,15 +288,15 @@ def test_order_is_refused_amid_others(trained: KeyStore, order: Order) -> None:
     ]
     assert asked == [None, None, 1, None]
     assert answers[2].reason == "it was asked for before"
-    assert trained.count(Split.TRAIN) == 3
-    assert trained.read_unacknowledged() == answers
+    assert trained.records.count(Split.TRAIN) == 3
+    assert trained.orders.read_unacknowledged() == answers
 
 
 def test_order_that_skips_one_amid_others_keeps_all_of_them_from_being_applied(trained: KeyStore, order: Order) -> None:
-    with pytest.raises(KeyStoreError, match="order 3 came before order 2"):
-        trained.apply_all([order(1, 0), order(3, 1)])
+    with pytest.raises(KeyStoreError, match="order 3 came before order 2; watch the stream from the start"):
+        trained.orders.apply_all([order(1, 0), order(3, 1)])
 
-    assert trained.last_order == 0
+    assert trained.orders.last == 0
 
 
 def test_answers_that_wait_are_found_by_an_index(trained: KeyStore) -> None:
@@ -317,28 +320,11 @@ def test_store_that_was_made_without_the_indexes_gets_them(trained: KeyStore, re
     connection.close()
 
 
-def test_order_that_was_applied_can_come_again_after_others(trained: KeyStore, order: Order) -> None:
-    first = trained.apply(order(1, 1))
-    trained.apply(order(2, 2))
-
-    assert trained.apply(order(1, 1)) == first
-    assert trained.last_order == 2
-
-
-def test_order_that_skips_one_is_refused(trained: KeyStore, order: Order) -> None:
-    trained.apply(order(1, 1))
-
-    with pytest.raises(KeyStoreError, match="order 3 came before order 2; watch the stream from the start"):
-        trained.apply(order(3, 2))
-
-    assert trained.last_order == 1
-
-
 def test_order_for_another_site_is_refused(trained: KeyStore, order: Order) -> None:
     with pytest.raises(KeyStoreError, match="order 1 is for hospital-2, this key store belongs to hospital-1"):
-        trained.apply(order(1, site="hospital-2"))
+        trained.orders.apply(order(1, site="hospital-2"))
 
-    assert trained.count(Split.TRAIN) == 6
+    assert trained.records.count(Split.TRAIN) == 6
 
 
 def test_two_processes_that_apply_the_same_order_give_one_answer(
@@ -349,7 +335,7 @@ def test_two_processes_that_apply_the_same_order_give_one_answer(
 
     def apply(store: KeyStore) -> object:
         begin.wait(20)
-        return store.apply(order(1, 1, 2))
+        return store.orders.apply(order(1, 1, 2))
 
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(apply, both)
@@ -360,13 +346,13 @@ def test_two_processes_that_apply_the_same_order_give_one_answer(
 
 
 def test_answers_wait_until_the_service_has_them(trained: KeyStore, order: Order, reopen: Reopen) -> None:
-    answers = [trained.apply(order(number, number)) for number in (1, 2)]
-    assert trained.read_unacknowledged() == answers
+    answers = [trained.orders.apply(order(number, number)) for number in (1, 2)]
+    assert trained.orders.read_unacknowledged() == answers
 
-    trained.mark_acknowledged(1)
+    trained.orders.mark_acknowledged(1)
 
-    assert reopen(trained).read_unacknowledged() == answers[1:]
-    assert trained.read_applied() == answers
+    assert reopen(trained).orders.read_unacknowledged() == answers[1:]
+    assert trained.orders.read_answers() == answers
 
 
 # The bytes.
@@ -393,7 +379,7 @@ class Traces:
         encoding = self._encode(records)
         patches = self._store.description.image_path is ImagePath.PATCHES
         inputs = records.images if patches else encoding.features.numpy()
-        last = int(self._store.read_entries(Split.TRAIN)[0].max())
+        last = int(self._store.records.read_entries(Split.TRAIN)[0].max())
         for row, number in enumerate(numbers):
             identifiers = (records.record_ids[row], records.subject_ids[row])
             self._entry[number] = last - len(numbers) + 1 + row
@@ -419,7 +405,7 @@ class Traces:
                 row = connection.execute(f"SELECT content FROM {table} WHERE entry = ?", (entry,)).fetchone()  # noqa: S608
                 if row is not None and any(row[0]) and row[0] not in found:
                     found.append(row[0])
-            slot = self._store.keys.read_slots(np.array([entry]))[0].rstrip(bytes(1))
+            slot = self._store.ciphers.read_slots(np.array([entry]))[0].rstrip(bytes(1))
             if slot and slot not in found:
                 found.append(slot)
         connection.close()
@@ -470,7 +456,7 @@ def test_no_file_holds_the_bytes_of_a_deleted_record(
     assert len(traces.on_disk(7)) > 6
     assert traces.in_the_clear() == []
 
-    any_store.apply(order(1, 7))
+    any_store.orders.apply(order(1, 7))
 
     assert traces.on_disk(7) == []
     assert len(traces.on_disk(8)) > 6
@@ -483,10 +469,10 @@ def test_no_file_holds_the_bytes_while_another_process_has_the_store_open(
     traces = make_traces(store)
     traces.enrol(range(30))
     traces.train(0)
-    entries, _ = other.read_entries(Split.TRAIN)
-    other.read_keys(entries)
+    entries, _ = other.records.read_entries(Split.TRAIN)
+    other.records.read_keys(entries)
 
-    store.apply(order(1, 7))
+    store.orders.apply(order(1, 7))
     # What the other process had read is not written again with the rest of its pages.
     write_random_tokens(other, seed=5)
 
@@ -508,7 +494,7 @@ def test_no_file_holds_copies_that_were_made_when_rows_moved(
         held += range(first, first + 37)
         traces.train(number)
         chosen = draw.choice(held, len(held) // 2, replace=False).tolist()
-        any_store.apply(order(number, *chosen))
+        any_store.orders.apply(order(number, *chosen))
         deleted += chosen
         held = [record for record in held if record not in chosen]
 
@@ -527,7 +513,7 @@ def test_no_file_holds_the_bytes_of_a_subject_or_a_site(
     traces.enrol(range(20))
     traces.train(0)
 
-    store.apply(order(1, target=subject_target(7) if what == "subject" else None))
+    store.orders.apply(order(1, target=subject_target(7) if what == "subject" else None))
 
     assert traces.on_disk(7) == []
     assert bool(traces.on_disk(8)) is (what == "subject")
@@ -553,18 +539,18 @@ def test_erasure_that_a_crash_interrupted_is_finished_before_it_is_acknowledged(
     with monkeypatch.context() as patched:
         patched.setattr("fedmunkey.client.key_store.deletion._checkpoint", fail)
         with pytest.raises(PowerCutError):
-            store.apply(order(1, 7))
-    assert store.last_order == 1
+            store.orders.apply(order(1, 7))
+    assert store.orders.last == 1
     assert traces.on_disk(7) != []
 
     after = reopen(store)
-    (answer,) = after.read_unacknowledged()
+    (answer,) = after.orders.read_unacknowledged()
 
     assert (answer.number, answer.state, answer.records) == (1, SiteState.ERASED, 1)
     assert answer.seconds > 0
     assert traces.on_disk(7) == []
-    assert after.read_unacknowledged() == [answer]
-    assert after.apply(order(1, 7)) == answer
+    assert after.orders.read_unacknowledged() == [answer]
+    assert after.orders.apply(order(1, 7)) == answer
 
 
 def test_reader_that_stays_keeps_an_order_from_being_answered_but_not_for_good(
@@ -583,18 +569,18 @@ def test_reader_that_stays_keeps_an_order_from_being_answered_but_not_for_good(
 
     for _ in range(2):
         with pytest.raises(KeyStoreError, match=r"another process keeps reading the key store.*try again"):
-            store.apply(order(1, 7))
+            store.orders.apply(order(1, 7))
     with pytest.raises(KeyStoreError, match="keeps reading"):
-        store.read_unacknowledged()
-    assert store.count(Split.TRAIN) == 19
+        store.orders.read_unacknowledged()
+    assert store.records.count(Split.TRAIN) == 19
 
     reader.execute("ROLLBACK")
     reader.close()
-    answer = store.apply(order(1, 7))
+    answer = store.orders.apply(order(1, 7))
 
     assert answer.records == 1
     assert traces.on_disk(7) == []
-    assert store.read_unacknowledged() == [answer]
+    assert store.orders.read_unacknowledged() == [answer]
 
 
 def test_writer_that_stays_keeps_an_order_from_being_applied_but_not_for_good(
@@ -604,11 +590,11 @@ def test_writer_that_stays_keeps_an_order_from_being_applied_but_not_for_good(
     store = make_store()
     fill(store, range(3))
 
-    with reopen(store)._writing(), pytest.raises(KeyStoreError, match=r"database is locked.*try again"):
-        store.apply(order(1, 1))
-    assert store.last_order == 0
+    with reopen(store).database.writing(), pytest.raises(KeyStoreError, match=r"database is locked.*try again"):
+        store.orders.apply(order(1, 1))
+    assert store.orders.last == 0
 
-    assert store.apply(order(1, 1)).records == 1
+    assert store.orders.apply(order(1, 1)).records == 1
 
 
 def test_log_is_empty_after_a_deletion(trained: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -624,6 +610,6 @@ def test_log_is_empty_after_a_deletion(trained: KeyStore, order: Order, monkeypa
         sizes.append(log.stat().st_size)
 
     monkeypatch.setattr(checkpoint, measured)
-    trained.apply(order(1, 1))
+    trained.orders.apply(order(1, 1))
 
     assert sizes == [0]

@@ -56,7 +56,7 @@ def test_noise_key_of_another_length_is_refused_and_not_shown(store: KeyStore, t
 
 
 def test_keys_are_not_shown(store: KeyStore) -> None:
-    shown = repr(replace(store._identity, fixed_noise_key=bytes(range(32))))
+    shown = repr(replace(store.database.secrets, fixed_noise_key=bytes(range(32))))
 
     assert repr(bytes(range(32))) not in shown
-    assert repr(store.hashes.key) not in shown
+    assert repr(store.reference_hashes.key) not in shown

@@ -16,8 +16,8 @@ import pytest
 
 from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.key_store.journal import ANSWER
-from fedmunkey.client.key_store.key_file import SLOT_BYTES, make_master_key, read_master_key
+from fedmunkey.client.key_store.journal import Journal, Kept
+from fedmunkey.client.key_store.record_ciphers import SLOT_BYTES, make_master_key, read_master_key
 from fedmunkey.client.orders import DeletionAgent
 from fedmunkey.common.deletion import DeletionOrder, RequestState, SiteState
 from fedmunkey.common.deletion_channel import DeletionChannel
@@ -46,13 +46,18 @@ def no_file_longer_than(size: int) -> Iterator[None]:
 
 @contextmanager
 def full_journal(store: KeyStore) -> Iterator[None]:
-    """Put a disk without free space in the journal's place."""
-    aside = store.journal.path.rename(store.path.with_name("aside"))
-    store.journal.path.symlink_to("/dev/full")
+    """Leave no more space for what is written to the journal, which is the longest of the store's files."""
+    journal = Journal(store.path)
+    journal.query("PRAGMA wal_autocheckpoint = 0")
+    with journal.writing() as connection:
+        connection.execute("CREATE TABLE filling (content BLOB)")
+        connection.execute("INSERT INTO filling VALUES (zeroblob(1000000))")
+    # Whoever comes later would begin at the front again if all of it had been brought into the file.
     try:
-        yield
+        with no_file_longer_than(journal.files[1].stat().st_size + 100):
+            yield
     finally:
-        aside.replace(store.journal.path)
+        journal.close()
 
 
 @pytest.fixture
@@ -104,37 +109,37 @@ def test_store_whose_master_key_cannot_be_made_elsewhere_is_not_made(store: KeyS
 def test_enrolment_on_a_full_disk_adds_no_record_and_no_key(filled: KeyStore, fill: Fill) -> None:
     # The fifth record's key would begin where the file may end, and the sixth's is cut in two.
     with no_file_longer_than(6 * SLOT_BYTES + 20), pytest.raises(KeyStoreError, match="cannot be written"):
-        filled.keys.add({5: bytes(32), 6: bytes(32)})
+        filled.ciphers.add({5: bytes(32), 6: bytes(32)})
 
-    assert filled.keys.path.stat().st_size == 5 * SLOT_BYTES
-    assert filled.keys.held().tolist() == [1, 2, 3, 4]
+    assert filled.ciphers.path.stat().st_size == 5 * SLOT_BYTES
+    assert filled.ciphers.held().tolist() == [1, 2, 3, 4]
     with no_file_longer_than(5 * SLOT_BYTES), pytest.raises(KeyStoreError, match="cannot be written"):
         fill(filled, [7])
-    assert filled.count(Split.TRAIN) == 4
+    assert filled.records.count(Split.TRAIN) == 4
     fill(filled, [7])
-    assert len(filled.read_keys(filled.read_entries(Split.TRAIN)[0])) == 5
+    assert len(filled.records.read_keys(filled.records.read_entries(Split.TRAIN)[0])) == 5
 
 
 def test_order_whose_keys_cannot_be_destroyed_is_not_answered_before_they_are(filled: KeyStore, order: Order) -> None:
-    kept = os.dup(filled.keys._file)
-    unwritable = os.open(filled.keys.path, os.O_RDONLY)
-    os.dup2(unwritable, filled.keys._file)
+    kept = os.dup(filled.ciphers._file)
+    unwritable = os.open(filled.ciphers.path, os.O_RDONLY)
+    os.dup2(unwritable, filled.ciphers._file)
 
     with pytest.raises(
         KeyStoreError, match=r"keystore\.keys cannot be written .*, so a deletion is not finished and no"
     ):
-        filled.apply(order(1, 1))
+        filled.orders.apply(order(1, 1))
     with pytest.raises(KeyStoreError, match="so a deletion is not finished"):
-        filled.read_unacknowledged()
+        filled.orders.read_unacknowledged()
 
-    assert filled.journal.read(ANSWER) == []
-    assert filled.count(Split.TRAIN) == 3
-    os.dup2(kept, filled.keys._file)
+    assert filled.journal.read(Kept.ANSWERS) == []
+    assert filled.records.count(Split.TRAIN) == 3
+    os.dup2(kept, filled.ciphers._file)
     for file in (kept, unwritable):
         os.close(file)
-    (answer,) = filled.read_unacknowledged()
+    (answer,) = filled.orders.read_unacknowledged()
     assert (answer.state, answer.records) == (SiteState.ERASED, 1)
-    assert filled.keys.held().tolist() == [1, 3, 4]
+    assert filled.ciphers.held().tolist() == [1, 3, 4]
 
 
 # The journal.
@@ -143,27 +148,26 @@ def test_order_whose_keys_cannot_be_destroyed_is_not_answered_before_they_are(fi
 def test_order_whose_answer_cannot_be_noted_is_not_answered(filled: KeyStore, order: Order) -> None:
     with full_journal(filled):
         with pytest.raises(
-            KeyStoreError, match=r"keystore\.journal cannot be written \(No space left on device\); chec"
+            KeyStoreError, match=r"keystore\.journal cannot be written \(disk I/O error\); check its permissions"
         ):
-            filled.apply(order(1, 1))
-        with pytest.raises(KeyStoreError, match="No space left"):
-            filled.read_unacknowledged()
+            filled.orders.apply(order(1, 1))
+        with pytest.raises(KeyStoreError, match="cannot be written"):
+            filled.orders.read_unacknowledged()
 
-    (answer,) = filled.read_unacknowledged()
+    (answer,) = filled.orders.read_unacknowledged()
 
     assert (answer.state, answer.records) == (SiteState.ERASED, 1)
-    assert [line["number"] for line in filled.journal.read(ANSWER)] == [1]
+    assert [number for number, _ in filled.journal.read(Kept.ANSWERS)] == [1]
 
 
-def test_line_that_a_full_disk_cut_off_does_not_count_and_swallows_nothing(filled: KeyStore, order: Order) -> None:
-    filled.apply(order(1, 1))
-    journal = filled.journal
+def test_row_that_a_full_disk_refused_does_not_count_and_swallows_nothing(filled: KeyStore, order: Order) -> None:
+    filled.orders.apply(order(1, 1))
 
-    with no_file_longer_than(journal.path.stat().st_size + 30), pytest.raises(KeyStoreError, match="File too large"):
-        journal.add(ANSWER, {"number": 2})
-    journal.add(ANSWER, {"number": 3})
+    with full_journal(filled), pytest.raises(KeyStoreError, match="cannot be written"):
+        filled.journal.add(Kept.ANSWERS, (2, "x" * 1000))
+    filled.journal.add(Kept.ANSWERS, (3, "y"))
 
-    assert [line["number"] for line in journal.read(ANSWER)] == [1, 3]
+    assert [number for number, _ in filled.journal.read(Kept.ANSWERS)] == [1, 3]
 
 
 def test_agent_waits_for_free_space_and_the_order_stays_pending(filled: KeyStore, order: Order, tmp_path: Path) -> None:
@@ -195,7 +199,7 @@ def test_agent_waits_for_free_space_and_the_order_stays_pending(filled: KeyStore
             channel.close()
             thread.join(SECONDS)
         assert service.get("request-1").state is RequestState.COMPLETED
-        assert filled.keys.held().tolist() == [1, 4]
+        assert filled.ciphers.held().tolist() == [1, 4]
 
 
 # Permissions.
@@ -247,7 +251,7 @@ def test_full_disk_within_sqlite_is_not_taken_for_damage(filled: KeyStore, monke
     def fail(_path: Path) -> sqlite3.Connection:
         raise full
 
-    monkeypatch.setattr("fedmunkey.client.key_store.opened.connect", fail)
+    monkeypatch.setattr("fedmunkey.client.key_store.taking_over.connect", fail)
 
     with pytest.raises(KeyStoreError, match=r"cannot be used \(database or disk is full\)"):
         KeyStore.open(filled.path)

@@ -13,6 +13,7 @@ import pytest
 
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.key_store import KeyStore, Tokens, deletion
+from fedmunkey.client.key_store.influence import count_largest_subject
 from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, SiteState, Subject
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import BankChanged
@@ -36,15 +37,17 @@ DELTA = 1e-5
 
 def use(store: KeyStore, influence: Influence, *entries: int, training: int | None = None) -> None:
     """Write tokens of all entries, after training the shared weights on some of them, or on all."""
-    everything, _ = store.read_entries(Split.TRAIN)
+    everything, _ = store.records.read_entries(Split.TRAIN)
     chosen = np.array(entries, dtype=np.int64) if entries else None
     tokens = Tokens.zeros(len(everything), store.description.exemplar_size)
-    store.write_tokens(store.generation, everything, tokens, used=influence, used_entries=chosen, training=training)
+    store.records.write_tokens(
+        store.generation, everything, tokens, used=influence, used_entries=chosen, training=training
+    )
 
 
 def train(store: KeyStore, rounds: int = 1) -> None:
     for number in range(rounds):
-        use(store, BOUNDED, training=store.begin_training(TRAINING, number))
+        use(store, BOUNDED, training=store.privacy.begin(TRAINING, number))
 
 
 def influences(store: KeyStore, table: str = "records") -> list[str]:
@@ -76,7 +79,7 @@ def enrol_again(
     def enrol(store: KeyStore, number: int, **properties: Any) -> None:
         records = make_records([number], **properties)
         consent = frozenset(records.record_ids.tolist())
-        assert store.enrol(records, encode_records(records), secret, new_consent=consent).added == 1
+        assert store.records.enrol(records, encode_records(records), secret, new_consent=consent).added == 1
 
     return enrol
 
@@ -85,7 +88,7 @@ def enrol_again(
 
 
 def test_records_begin_without_influence(make_filled: Make) -> None:
-    assert make_filled().count_influences() == {NONE: 6}
+    assert make_filled().records.count_influences() == {NONE: 6}
 
 
 def test_influence_reaches_what_was_used_and_no_other(make_filled: Make) -> None:
@@ -94,7 +97,7 @@ def test_influence_reaches_what_was_used_and_no_other(make_filled: Make) -> None
     use(store, UNBOUNDED, 2, 4)
 
     assert influences(store) == ["none", "unbounded", "none", "unbounded", "none", "none"]
-    assert store.count_influences() == {NONE: 4, UNBOUNDED: 2}
+    assert store.records.count_influences() == {NONE: 4, UNBOUNDED: 2}
 
 
 def test_influence_reaches_every_entry_unless_some_are_named(make_filled: Make, fill: Fill) -> None:
@@ -108,13 +111,13 @@ def test_influence_reaches_every_entry_unless_some_are_named(make_filled: Make, 
 
 def test_no_entry_used_means_no_influence(make_filled: Make) -> None:
     store = make_filled()
-    entries, _ = store.read_entries(Split.TRAIN)
+    entries, _ = store.records.read_entries(Split.TRAIN)
 
-    store.write_tokens(
+    store.records.write_tokens(
         store.generation, entries, Tokens.zeros(6, 8), used=UNBOUNDED, used_entries=np.empty(0, dtype=np.int64)
     )
 
-    assert store.count_influences() == {NONE: 6}
+    assert store.records.count_influences() == {NONE: 6}
 
 
 def test_influence_never_falls(make_filled: Make) -> None:
@@ -128,14 +131,14 @@ def test_influence_never_falls(make_filled: Make) -> None:
 
 def test_influence_is_not_written_after_a_deletion(make_filled: Make, order: Order) -> None:
     store = make_filled()
-    entries, _ = store.read_entries(Split.TRAIN)
+    entries, _ = store.records.read_entries(Split.TRAIN)
     generation = store.generation
-    store.apply(order(1, 0))
+    store.orders.apply(order(1, 0))
 
     with pytest.raises(BankChanged):
-        store.write_tokens(generation, entries, Tokens.zeros(6, 8), used=UNBOUNDED)
+        store.records.write_tokens(generation, entries, Tokens.zeros(6, 8), used=UNBOUNDED)
 
-    assert store.count_influences() == {NONE: 5}
+    assert store.records.count_influences() == {NONE: 5}
 
 
 @pytest.mark.parametrize("influence", Influence)
@@ -148,11 +151,11 @@ def test_influence_survives_deletion_and_consent_given_anew(
 ) -> None:
     store = make_filled()
     use(store, influence, 3)
-    store.apply(order(1, 2))
+    store.orders.apply(order(1, 2))
     # That of the record, and that of its image.
     assert influences(store, "tombstones") == [influence.value] * 2
     # It was deleted before, which makes it no less influential.
-    store.apply(order(2, 2))
+    store.orders.apply(order(2, 2))
 
     again = reopen(store)
     enrol_again(again, 2)
@@ -166,7 +169,7 @@ def test_what_was_deleted_together_with_its_subject_keeps_its_own_influence(
 ) -> None:
     store = make_filled()
     use(store, UNBOUNDED, 5)
-    store.apply(order(1, target=subject_target(5)))
+    store.orders.apply(order(1, target=subject_target(5)))
     # The subject's own remembers the most that was held of any of its records; an image's is that of its record.
     assert influences(store, "tombstones") == ["none", "none", "unbounded", "unbounded", "unbounded"]
 
@@ -181,7 +184,7 @@ def test_influence_survives_the_emptying_of_a_site(
 ) -> None:
     store = make_filled()
     use(store, BOUNDED, 1)
-    store.apply(order(1))
+    store.orders.apply(order(1))
 
     enrol_again(store, 0)
 
@@ -193,22 +196,22 @@ def test_permanent_consent_is_told_for_each_entry(
 ) -> None:
     records = make_records(range(4))
     records.consents[:] = [Consent.PERMANENT, Consent.REVOCABLE, Consent.REVOCABLE, Consent.PERMANENT]
-    store.enrol(records, encode_records(records), secret)
-    entries, _ = store.read_entries(Split.TRAIN)
+    store.records.enrol(records, encode_records(records), secret)
+    entries, _ = store.records.read_entries(Split.TRAIN)
 
-    assert store.read_permanent(entries).tolist() == [True, False, False, True]
-    assert store.read_permanent(entries[[3, 1]]).tolist() == [True, False]
-    assert store.read_permanent(entries[:0]).dtype == np.bool_
+    assert store.records.read_permanent(entries).tolist() == [True, False, False, True]
+    assert store.records.read_permanent(entries[[3, 1]]).tolist() == [True, False]
+    assert store.records.read_permanent(entries[:0]).dtype == np.bool_
     with pytest.raises(BankChanged):
-        store.read_permanent(entries + 1)
+        store.records.read_permanent(entries + 1)
 
 
 def test_largest_subject_is_counted_by_its_training_records(store: KeyStore, fill: Fill) -> None:
-    before = store.largest_subject()
+    before = count_largest_subject(store.database.connection)
     fill(store, range(5), subjects=[1, 2, 2, 3, 2])
     fill(store, range(5, 9), subjects=[1] * 4, split=Split.TEST)
 
-    assert (before, store.largest_subject()) == (0, 3)
+    assert (before, count_largest_subject(store.database.connection)) == (0, 3)
 
 
 # What an answer claims.
@@ -242,7 +245,7 @@ def test_answer_claims_the_promise_or_less_if_the_weights_may_hold_more(
     use(store, influence, 5)
     orders = {"records": order(1, 3, 4), "subject": order(1, target=subject_target(5)), "everything": order(1)}
 
-    answer = store.apply(orders[target])
+    answer = store.orders.apply(orders[target])
 
     assert answer.guarantee is claimed
     assert (answer.record_loss is not None, answer.subject_loss is not None) == (claimed is CERTIFIED,) * 2
@@ -258,11 +261,11 @@ def test_exact_site_answers_empirical_for_a_permanent_record_that_it_trained_on(
     store = make_store(guarantee=EXACT)
     records = make_records(range(3))
     records.consents[:] = [Consent.PERMANENT, Consent.REVOCABLE, Consent.REVOCABLE]
-    store.enrol(records, encode_records(records), secret)
-    entries, _ = store.read_entries(Split.TRAIN)
-    use(store, UNBOUNDED, *entries[store.read_permanent(entries)].tolist())
+    store.records.enrol(records, encode_records(records), secret)
+    entries, _ = store.records.read_entries(Split.TRAIN)
+    use(store, UNBOUNDED, *entries[store.records.read_permanent(entries)].tolist())
 
-    revocable, permanent = store.apply(order(1, 1)), store.apply(order(2, 0))
+    revocable, permanent = store.orders.apply(order(1, 1)), store.orders.apply(order(2, 0))
 
     assert (revocable.guarantee, permanent.guarantee) == (EXACT, EMPIRICAL)
 
@@ -272,11 +275,11 @@ def test_record_of_which_the_weights_hold_more_from_before_is_not_deleted_exactl
 ) -> None:
     store = make_filled(guarantee=EXACT)
     use(store, UNBOUNDED, 1)
-    store.apply(order(1, 0))
+    store.orders.apply(order(1, 0))
     # Held out this time, which takes nothing out of the weights.
     enrol_again(store, 0, split=Split.TEST)
 
-    answer = store.apply(order(2, 0))
+    answer = store.orders.apply(order(2, 0))
 
     assert (answer.records, answer.entries, answer.guarantee) == (1, 0, EMPIRICAL)
 
@@ -288,10 +291,10 @@ def test_second_order_for_a_record_claims_no_more_than_the_first(
     use(store, UNBOUNDED, 1, 5)
 
     answers = [
-        store.apply(order(1, 0)),
-        store.apply(order(2, 0)),
-        store.apply(order(3, target=subject_target(5))),
-        store.apply(order(4, target=subject_target(5))),
+        store.orders.apply(order(1, 0)),
+        store.orders.apply(order(2, 0)),
+        store.orders.apply(order(3, target=subject_target(5))),
+        store.orders.apply(order(4, target=subject_target(5))),
     ]
 
     assert [answer.records > 0 for answer in answers] == [True, False, True, False]
@@ -305,7 +308,7 @@ def test_answer_of_a_site_that_holds_nothing_is_its_promise(
     store = make_filled(guarantee=promise)
     use(store, UNBOUNDED)
 
-    answer = store.apply(order(1, 100))
+    answer = store.orders.apply(order(1, 100))
 
     assert (answer.state, answer.guarantee) == (SiteState.NOTHING_HELD, promise)
 
@@ -354,7 +357,7 @@ def test_certified_answer_bounds_a_record_and_the_largest_subject(
 ) -> None:
     target = subject_target(subject) if subject else None
 
-    answer = certified.apply(order(1, *numbers, target=target))
+    answer = certified.orders.apply(order(1, *numbers, target=target))
 
     assert bounds(answer) == (loss(2, 1), loss(2, records))
 
@@ -364,38 +367,38 @@ def test_held_out_record_is_bounded_by_the_training_records_of_its_subject(
 ) -> None:
     fill(certified, [6, 7], split=Split.TEST, subjects=[5, 9])
 
-    assert bounds(certified.apply(order(1, 6)))[1] == loss(2, 2)
-    assert bounds(certified.apply(order(2, 7)))[1] == loss(2, 1)
+    assert bounds(certified.orders.apply(order(1, 6)))[1] == loss(2, 2)
+    assert bounds(certified.orders.apply(order(2, 7)))[1] == loss(2, 1)
 
 
 def test_certified_answer_before_any_training_bounds_everything(make_filled: Make, order: Order) -> None:
     store = make_filled(guarantee=CERTIFIED)
 
-    assert bounds(store.apply(order(1, 4))) == (PrivacyLoss(0.0, DELTA), PrivacyLoss(0.0, DELTA, 2))
+    assert bounds(store.orders.apply(order(1, 4))) == (PrivacyLoss(0.0, DELTA), PrivacyLoss(0.0, DELTA, 2))
 
 
 def test_bounds_of_an_answer_stay_while_training_goes_on(certified: KeyStore, order: Order, reopen: Reopen) -> None:
-    answer = certified.apply(order(1, 4))
+    answer = certified.orders.apply(order(1, 4))
 
     train(certified)
 
-    assert certified.apply(order(1, 4)) == answer
-    assert reopen(certified).read_applied() == [answer]
-    assert reopen(certified).read_unacknowledged() == [answer]
-    assert bounds(certified.apply(order(2, 0)))[0] == loss(3, 1)
+    assert certified.orders.apply(order(1, 4)) == answer
+    assert reopen(certified).orders.read_answers() == [answer]
+    assert reopen(certified).orders.read_unacknowledged() == [answer]
+    assert bounds(certified.orders.apply(order(2, 0)))[0] == loss(3, 1)
 
 
 def test_unbounded_loss_is_told_as_it_is(make_filled: Make, order: Order, reopen: Reopen) -> None:
     store = make_filled(guarantee=CERTIFIED, epsilon=math.inf, delta=DELTA)
-    use(store, BOUNDED, training=store.begin_training(NoisySteps(1, 1.0, 0.0), 1))
+    use(store, BOUNDED, training=store.privacy.begin(NoisySteps(1, 1.0, 0.0), 1))
 
-    answer = store.apply(order(1, 4))
+    answer = store.orders.apply(order(1, 4))
 
     assert bounds(answer) == (PrivacyLoss(math.inf, DELTA), PrivacyLoss(math.inf, DELTA, 2))
-    assert reopen(store).read_applied() == [answer]
+    assert reopen(store).orders.read_answers() == [answer]
 
 
-@pytest.mark.parametrize("during", ["_checkpoint", "_epsilons"])
+@pytest.mark.parametrize("during", ["_checkpoint", "_final"])
 def test_bounds_of_an_interrupted_deletion_are_those_of_the_moment_when_it_was_committed(
     certified: KeyStore, order: Order, reopen: Reopen, monkeypatch: pytest.MonkeyPatch, during: str
 ) -> None:
@@ -407,28 +410,29 @@ def test_bounds_of_an_interrupted_deletion_are_those_of_the_moment_when_it_was_c
     with monkeypatch.context() as patched:
         patched.setattr(deletion, during, fail)
         with pytest.raises(PowerCutError):
-            certified.apply(order(1, 4))
+            certified.orders.apply(order(1, 4))
     train(certified)
 
     after = reopen(certified)
-    (answer,) = after.read_unacknowledged()
+    (answer,) = after.orders.read_unacknowledged()
 
     assert bounds(answer) == (loss(2, 1), loss(2, 2))
-    assert after.apply(order(1, 4)) == answer
-    assert certified.read_applied() == [answer]
+    assert after.orders.apply(order(1, 4)) == answer
+    assert certified.orders.read_answers() == [answer]
 
 
 def test_erasure_does_not_wait_for_the_bounds(
     certified: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    epsilons = deletion._epsilons
+    final = deletion._final
+    later = time.perf_counter() + 1e9
 
-    def slowly(connection: sqlite3.Connection, *rest: Any) -> Any:
-        assert connection.execute("SELECT count(*) FROM records").fetchone() == (5,)
-        assert not connection.in_transaction
-        monkeypatch.setattr(time, "perf_counter", lambda: math.inf)
-        return epsilons(connection, *rest)
+    def slowly(*arguments: Any) -> Any:
+        assert sum(certified.records.count(split) for split in Split) == 5
+        assert not certified.database.connection.in_transaction
+        monkeypatch.setattr(time, "perf_counter", lambda: later)
+        return final(*arguments)
 
-    monkeypatch.setattr(deletion, "_epsilons", slowly)
+    monkeypatch.setattr(deletion, "_final", slowly)
 
-    assert certified.apply(order(1, 4)).seconds < math.inf
+    assert certified.orders.apply(order(1, 4)).seconds < 1e9

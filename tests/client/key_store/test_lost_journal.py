@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 
 from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.client.key_store import KeyStore, Tokens
-from fedmunkey.client.key_store.journal import ANSWER, INFLUENCE, TRAINING
+from fedmunkey.client.key_store.journal import Kept
 from fedmunkey.client.key_store.restoration import restore
 from fedmunkey.common.deletion import DeletionOrder
 from fedmunkey.common.errors import KeyStoreError, PrivacyBudgetSpent
@@ -28,10 +28,10 @@ STEPS = NoisySteps(1, 1.0, 4.0)
 
 
 def train(store: KeyStore) -> None:
-    entries, _ = store.read_entries(Split.TRAIN)
+    entries, _ = store.records.read_entries(Split.TRAIN)
     tokens = Tokens.zeros(len(entries), store.description.exemplar_size)
-    training = store.begin_training(STEPS, 1)
-    store.write_tokens(store.generation, entries, tokens, used=Influence.BOUNDED, training=training)
+    training = store.privacy.begin(STEPS, 1)
+    store.records.write_tokens(store.generation, entries, tokens, used=Influence.BOUNDED, training=training)
 
 
 @pytest.fixture
@@ -50,10 +50,6 @@ def backup(trained: KeyStore, tmp_path: Path) -> Path:
     return path
 
 
-def lines(store: KeyStore, kind: str) -> list[Mapping[str, str | int | float | None]]:
-    return store.journal.read(kind)
-
-
 def lose(store: KeyStore) -> None:
     store.journal.path.unlink()
 
@@ -66,15 +62,15 @@ def damage(store: KeyStore) -> None:
 def test_missing_journal_is_written_again_from_its_store_aloud(
     trained: KeyStore, order: Order, reopen: Reopen, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trained.apply(order(1, 1))
-    told = {kind: lines(trained, kind) for kind in (ANSWER, TRAINING, INFLUENCE)}
+    trained.orders.apply(order(1, 1))
+    told = {kind: trained.journal.read(kind) for kind in (Kept.ANSWERS, Kept.TRAININGS, Kept.INFLUENCES)}
     lose(trained)
 
     with caplog.at_level(logging.WARNING):
         reopen(trained)
         reopen(trained)
 
-    assert {kind: lines(trained, kind) for kind in told} == told
+    assert {kind: trained.journal.read(kind) for kind in told} == told
     assert all(told.values())
     (said,) = caplog.messages
     assert "keystore.journal was missing; it was written again from the key store" in said
@@ -88,10 +84,10 @@ def test_nothing_is_trained_or_answered_beside_a_journal_that_is_lost_meanwhile(
     with pytest.raises(KeyStoreError, match=r"keystore\.journal is missing; put it back, or stop every process"):
         train(trained)
     with pytest.raises(KeyStoreError, match=r"keystore\.journal is missing"):
-        trained.apply(order(1, 1))
+        trained.orders.apply(order(1, 1))
 
-    assert trained.spent() == [STEPS]
-    (answer,) = reopen(trained).read_unacknowledged()
+    assert trained.privacy.spent() == [STEPS]
+    (answer,) = reopen(trained).orders.read_unacknowledged()
     assert (answer.number, answer.records) == (1, 1)
 
 
@@ -101,7 +97,7 @@ def test_restoring_beside_a_readable_store_takes_its_account(trained: KeyStore, 
 
     restore(backup, trained.path)
 
-    assert trained.spent() == [STEPS, STEPS]
+    assert trained.privacy.spent() == [STEPS, STEPS]
 
 
 def test_restoring_without_journal_and_store_is_refused_with_a_way_out(trained: KeyStore, backup: Path) -> None:
@@ -115,17 +111,18 @@ def test_restoring_without_journal_and_store_is_refused_with_a_way_out(trained: 
     assert trained.path.read_bytes().startswith(b"the disk has failed")
 
 
-@pytest.mark.parametrize("kind", [ANSWER, TRAINING])
+@pytest.mark.parametrize("kind", [Kept.ANSWERS, Kept.TRAININGS])
 def test_journal_that_lacks_what_the_backup_knows_is_refused(
-    trained: KeyStore, order: Order, tmp_path: Path, kind: str
+    trained: KeyStore, order: Order, tmp_path: Path, kind: Kept
 ) -> None:
-    trained.apply(order(1, 1))
+    trained.orders.apply(order(1, 1))
     trained.back_up(tmp_path / "tuesday.backup", NOW)
-    kept = [line for line in trained.journal.path.read_text().splitlines() if f'"kind": "{kind}"' not in line]
-    trained.journal.path.write_text("\n".join(kept) + "\n")
+    with trained.journal.writing() as connection:
+        connection.execute(f"DELETE FROM {kind}")  # noqa: S608 (a table's name)
 
     with pytest.raises(
-        KeyStoreError, match=rf"journal is not whole: the backup knows 1 lines that it lacks \({kind} 1"
+        KeyStoreError,
+        match=rf"journal is not whole: the backup knows 1 lines that it lacks \({kind.removesuffix('s')} 1",
     ):
         restore(tmp_path / "tuesday.backup", trained.path)
 
@@ -142,15 +139,15 @@ def test_whoever_restores_without_a_journal_claims_nothing_any_more(
 
     with KeyStore.open(trained.path) as store:
         store.finish_restoring()
-        assert store.privacy_loss().epsilon == math.inf
+        assert store.privacy.loss().epsilon == math.inf
         with pytest.raises(PrivacyBudgetSpent, match="the privacy budget is spent: epsilon is inf"):
-            store.begin_training(STEPS, 2)
-        answer = store.apply(order(1, 1))
+            store.privacy.begin(STEPS, 2)
+        answer = store.orders.apply(order(1, 1))
     assert (answer.records, answer.guarantee) == (1, Guarantee.EMPIRICAL)
     # That must not be forgotten by restoring once more.
     restore(backup, trained.path)
     with KeyStore.open(trained.path) as store:
-        assert store.privacy_loss().epsilon == math.inf
+        assert store.privacy.loss().epsilon == math.inf
 
 
 def test_whole_journal_is_not_thrown_away(trained: KeyStore, backup: Path) -> None:
@@ -158,3 +155,43 @@ def test_whole_journal_is_not_thrown_away(trained: KeyStore, backup: Path) -> No
         restore(backup, trained.path, without_journal=True)
 
     assert not trained.is_restored
+
+
+# A journal that is damaged.
+
+
+@pytest.fixture
+def damaged(trained: KeyStore, backup: Path) -> KeyStore:
+    """A store whose journal its disk has ruined, closed, and with a backup."""
+    assert backup.exists()
+    trained.close()
+    trained.journal.path.write_bytes(b"something else, and long enough to be taken for a database" * 20)
+    return trained
+
+
+def test_damaged_journal_is_named_with_a_way_out_that_works(damaged: KeyStore) -> None:
+    with pytest.raises(
+        KeyStoreError, match=r"keystore\.journal is damaged .*, or move it away: it is then written again"
+    ):
+        train(KeyStore.open(damaged.path))
+
+    damaged.journal.path.rename(damaged.path.with_name("aside"))
+
+    with KeyStore.open(damaged.path) as store:
+        assert store.privacy.spent() == [STEPS]
+        train(store)
+
+
+def test_damaged_journal_is_put_aside_where_the_worst_is_assumed(damaged: KeyStore, backup: Path) -> None:
+    with pytest.raises(KeyStoreError, match=r"keystore\.journal is damaged"):
+        restore(backup, damaged.path)
+
+    restore(backup, damaged.path, without_journal=True)
+
+    assert damaged.path.with_name("keystore.journal.damaged").exists()
+    with KeyStore.open(damaged.path) as store:
+        assert store.privacy.loss().epsilon == math.inf
+
+
+def test_journal_and_what_sqlite_keeps_beside_it_can_be_read_by_its_owner_only(trained: KeyStore) -> None:
+    assert {file.stat().st_mode & 0o777 for file in trained.journal.files} == {0o600}

@@ -57,10 +57,10 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 
 def release(store: KeyStore, training: int | None, *, generation: int | None = None) -> None:
-    entries, _ = store.read_entries(Split.TRAIN)
+    entries, _ = store.records.read_entries(Split.TRAIN)
     tokens = Tokens.zeros(len(entries), store.description.exemplar_size)
     tokens.steps.fill_(1)
-    store.write_tokens(
+    store.records.write_tokens(
         store.generation if generation is None else generation,
         entries,
         tokens,
@@ -70,7 +70,7 @@ def release(store: KeyStore, training: int | None, *, generation: int | None = N
 
 
 def train(store: KeyStore, round_number: int = 1) -> int:
-    number = store.begin_training(TRAINING, round_number)
+    number = store.privacy.begin(TRAINING, round_number)
     release(store, number)
     return number
 
@@ -86,27 +86,27 @@ def trainings(store: KeyStore) -> list[tuple[Any, ...]]:
 
 
 def test_nothing_is_spent_before_the_first_release(certified: KeyStore) -> None:
-    before = (certified.spent(), certified.privacy_loss(), certified.privacy_loss(5))
+    before = (certified.privacy.spent(), certified.privacy.loss(), certified.privacy.loss(5))
 
-    certified.begin_training(TRAINING, 1)
+    certified.privacy.begin(TRAINING, 1)
 
     assert before == ([], PrivacyLoss(0.0, DELTA), PrivacyLoss(0.0, DELTA, 5))
-    assert (certified.spent(), certified.privacy_loss()) == before[:2]
+    assert (certified.privacy.spent(), certified.privacy.loss()) == before[:2]
 
 
 def test_what_was_released_is_spent(certified: KeyStore, reopen: Reopen) -> None:
     train(certified, 1)
     train(certified, 2)
 
-    assert certified.spent() == [TRAINING, TRAINING]
-    assert certified.privacy_loss() == PrivacyLoss(epsilon_of([TRAINING] * 2, DELTA), DELTA)
-    assert certified.privacy_loss(3) == PrivacyLoss(epsilon_of([TRAINING] * 2, DELTA, records=3), DELTA, 3)
-    assert reopen(certified).privacy_loss(3) == certified.privacy_loss(3)
+    assert certified.privacy.spent() == [TRAINING, TRAINING]
+    assert certified.privacy.loss() == PrivacyLoss(epsilon_of([TRAINING] * 2, DELTA), DELTA)
+    assert certified.privacy.loss(3) == PrivacyLoss(epsilon_of([TRAINING] * 2, DELTA, records=3), DELTA, 3)
+    assert reopen(certified).privacy.loss(3) == certified.privacy.loss(3)
     assert trainings(certified) == [(1, 1), (2, 1)]
 
 
 def test_numbers_of_trainings_are_never_given_again(certified: KeyStore) -> None:
-    numbers = [certified.begin_training(TRAINING, 1) for _ in range(3)]
+    numbers = [certified.privacy.begin(TRAINING, 1) for _ in range(3)]
 
     assert numbers == sorted(set(numbers))
     assert trainings(certified) == [(1, 0)]
@@ -116,10 +116,10 @@ def test_training_without_noise_is_unbounded(make_store: Make, fill: Fill) -> No
     store = make_store(guarantee=Guarantee.CERTIFIED, epsilon=math.inf)
     fill(store, range(2))
 
-    release(store, store.begin_training(NoisySteps(1, 1.0, 0.0), 1))
+    release(store, store.privacy.begin(NoisySteps(1, 1.0, 0.0), 1))
 
-    assert store.privacy_loss().epsilon == math.inf
-    assert KeyStore.open(store.path).privacy_loss().epsilon == math.inf
+    assert store.privacy.loss().epsilon == math.inf
+    assert KeyStore.open(store.path).privacy.loss().epsilon == math.inf
 
 
 def test_epsilon_is_computed_once_for_each_training(
@@ -128,17 +128,17 @@ def test_epsilon_is_computed_once_for_each_training(
     train(certified)
     for store in (certified, reopen(certified)):
         for records in (1, 2):
-            store.privacy_loss(records)
+            store.privacy.loss(records)
 
     # The budget's check knows a record's loss already.
     assert computed == [(1, 1), (1, 2)]
 
 
 def test_epsilon_of_a_training_that_was_not_released_is_not_kept_for_the_next(certified: KeyStore) -> None:
-    certified.begin_training(NoisySteps(1, 1.0, 50.0), 1)
+    certified.privacy.begin(NoisySteps(1, 1.0, 50.0), 1)
     train(certified)
 
-    assert certified.privacy_loss().epsilon == epsilon_of([TRAINING], DELTA)
+    assert certified.privacy.loss().epsilon == epsilon_of([TRAINING], DELTA)
 
 
 def test_epsilon_is_told_though_another_process_writes(
@@ -147,8 +147,8 @@ def test_epsilon_is_told_though_another_process_writes(
     train(certified)
     monkeypatch.setattr("fedmunkey.client.key_store.schema._BUSY_SECONDS", 0.01)
 
-    with certified._writing():
-        loss = reopen(certified).privacy_loss(2)
+    with certified.database.writing():
+        loss = reopen(certified).privacy.loss(2)
 
     assert loss == PrivacyLoss(epsilon_of([TRAINING], DELTA, records=2), DELTA, 2)
 
@@ -163,21 +163,21 @@ def test_training_over_the_budget_is_refused_and_writes_nothing(certified: KeySt
     spent, reached = (epsilon_of([TRAINING] * count, DELTA) for count in (3, 4))
 
     with pytest.raises(PrivacyBudgetSpent) as refused:
-        certified.begin_training(TRAINING, 4)
+        certified.privacy.begin(TRAINING, 4)
 
     assert "\n" not in str(refused.value)
     assert f"epsilon is {spent:.4g} of the {spent:g}" in str(refused.value)
     assert f"to {reached:.4g}; stop training, the model trained so far stays usable" in str(refused.value)
     assert "enrol their records into a new store with a larger budget" in str(refused.value)
     assert trainings(certified) == before
-    assert certified.privacy_loss().epsilon <= certified.description.epsilon
+    assert certified.privacy.loss().epsilon <= certified.description.epsilon
 
 
 def test_refused_training_leaves_one_that_is_under_way_alone(certified: KeyStore) -> None:
-    under_way = certified.begin_training(TRAINING, 1)
+    under_way = certified.privacy.begin(TRAINING, 1)
 
     with pytest.raises(PrivacyBudgetSpent, match=r"epsilon is 0 of the .* bring it to inf"):
-        certified.begin_training(NoisySteps(1, 1.0, 0.0), 2)
+        certified.privacy.begin(NoisySteps(1, 1.0, 0.0), 2)
     release(certified, under_way)
 
     assert trainings(certified) == [(1, 1)]
@@ -188,10 +188,10 @@ def test_smaller_training_still_fits_into_what_is_left(certified: KeyStore) -> N
         train(certified)
 
     with pytest.raises(PrivacyBudgetSpent):
-        certified.begin_training(NoisySteps(5, 1.0, 4.0), 3)
+        certified.privacy.begin(NoisySteps(5, 1.0, 4.0), 3)
     train(certified, 3)
 
-    assert len(certified.spent()) == 3
+    assert len(certified.privacy.spent()) == 3
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_store_that_promised_no_bound_has_no_budget(
     for round_number in range(3):
         train(store, round_number)
 
-    assert len(store.spent()) == 3
+    assert len(store.privacy.spent()) == 3
     assert computed == []
 
 
@@ -224,26 +224,26 @@ def test_training_that_another_process_releases_meanwhile_is_part_of_the_budget(
     monkeypatch.setattr("fedmunkey.common.privacy.epsilon_of", released_meanwhile)
 
     with pytest.raises(PrivacyBudgetSpent):
-        certified.begin_training(TRAINING, 3)
+        certified.privacy.begin(TRAINING, 3)
 
-    assert len(certified.spent()) == 3
+    assert len(certified.privacy.spent()) == 3
 
 
 # Taking over, and being stopped.
 
 
 def test_overtaken_training_cannot_be_released(certified: KeyStore, reopen: Reopen) -> None:
-    overtaken = certified.begin_training(TRAINING, 1)
+    overtaken = certified.privacy.begin(TRAINING, 1)
     other = reopen(certified)
-    current = other.begin_training(TRAINING, 1)
+    current = other.privacy.begin(TRAINING, 1)
 
     with pytest.raises(BankChanged, match="another process took over"):
         release(certified, overtaken)
 
-    assert certified.count_trained() == 0
-    assert certified.count_influences() == {Influence.NONE: 4}
+    assert certified.records.count_trained() == 0
+    assert certified.records.count_influences() == {Influence.NONE: 4}
     release(other, current)
-    assert certified.spent() == [TRAINING]
+    assert certified.privacy.spent() == [TRAINING]
 
 
 def test_training_is_released_once(certified: KeyStore) -> None:
@@ -252,32 +252,32 @@ def test_training_is_released_once(certified: KeyStore) -> None:
     with pytest.raises(BankChanged, match="took over"):
         release(certified, number)
 
-    assert certified.spent() == [TRAINING]
+    assert certified.privacy.spent() == [TRAINING]
 
 
 def test_training_that_a_deletion_overtook_is_not_spent(certified: KeyStore, order: Order, reopen: Reopen) -> None:
-    number, generation = certified.begin_training(TRAINING, 1), certified.generation
-    reopen(certified).apply(order(1, 2))
+    number, generation = certified.privacy.begin(TRAINING, 1), certified.generation
+    reopen(certified).orders.apply(order(1, 2))
 
     with pytest.raises(BankChanged, match="entries were deleted"):
         release(certified, number, generation=generation)
 
-    assert certified.spent() == []
+    assert certified.privacy.spent() == []
     release(certified, number)
-    assert certified.spent() == [TRAINING]
+    assert certified.privacy.spent() == [TRAINING]
 
 
 def test_failing_write_does_not_release(certified: KeyStore) -> None:
-    number = certified.begin_training(TRAINING, 1)
-    entries, _ = certified.read_entries(Split.TRAIN)
+    number = certified.privacy.begin(TRAINING, 1)
+    entries, _ = certified.records.read_entries(Split.TRAIN)
 
     with pytest.raises(ValueError, match="1 tokens for 4 entries"):
-        certified.write_tokens(
+        certified.records.write_tokens(
             certified.generation, entries, Tokens.zeros(1, 8), used=Influence.BOUNDED, training=number
         )
 
-    assert certified.spent() == []
-    assert certified.count_influences() == {Influence.NONE: 4}
+    assert certified.privacy.spent() == []
+    assert certified.records.count_influences() == {Influence.NONE: 4}
 
 
 def test_of_trainings_that_begin_at_once_one_can_be_released(certified: KeyStore, reopen: Reopen) -> None:
@@ -286,7 +286,7 @@ def test_of_trainings_that_begin_at_once_one_can_be_released(certified: KeyStore
 
     def attempt(store: KeyStore) -> bool:
         begin.wait(20)
-        number = store.begin_training(TRAINING, 1)
+        number = store.privacy.begin(TRAINING, 1)
         begin.wait(20)
         try:
             release(store, number)
@@ -298,7 +298,7 @@ def test_of_trainings_that_begin_at_once_one_can_be_released(certified: KeyStore
         released = list(pool.map(attempt, stores))
 
     assert sum(released) == 1
-    assert certified.spent() == [TRAINING]
+    assert certified.privacy.spent() == [TRAINING]
 
 
 _CHILD = """
@@ -309,7 +309,7 @@ from fedmunkey.client.key_store import KeyStore
 from fedmunkey.common.noisy_steps import NoisySteps
 
 store = KeyStore.open(Path(sys.argv[1]))
-number = store.begin_training(NoisySteps(1, 1.0, 4.0), 7)
+number = store.privacy.begin(NoisySteps(1, 1.0, 4.0), 7)
 if sys.argv[2] == "release":
     from tests.client.key_store.test_privacy import release
 
@@ -324,7 +324,7 @@ if sys.argv[2] == "take back":
 
     release(store, number)
     Journal.add = stay
-    store.take_back_training(number)
+    store.privacy.take_back(number)
 print(number, flush=True)
 sys.stdin.read()
 """
@@ -350,14 +350,14 @@ def killed(store: KeyStore, what: str) -> int:
 def test_process_that_is_killed_before_it_releases_has_spent_nothing(certified: KeyStore) -> None:
     number = killed(certified, "begin")
     assert trainings(certified) == [(7, 0)]
-    assert certified.spent() == []
+    assert certified.privacy.spent() == []
 
     train(certified, 7)
 
     assert trainings(certified) == [(7, 1)]
     with pytest.raises(BankChanged):
         release(certified, number)
-    assert certified.privacy_loss().epsilon == epsilon_of([TRAINING], DELTA)
+    assert certified.privacy.loss().epsilon == epsilon_of([TRAINING], DELTA)
 
 
 @pytest.mark.processes
@@ -365,19 +365,19 @@ def test_process_that_is_killed_after_it_released_has_spent(certified: KeyStore)
     killed(certified, "release")
 
     assert trainings(certified) == [(7, 1)]
-    assert certified.count_influences() == {Influence.BOUNDED: 4}
-    assert certified.spent() == [TRAINING]
+    assert certified.records.count_influences() == {Influence.BOUNDED: 4}
+    assert certified.privacy.spent() == [TRAINING]
     train(certified, 8)
-    assert certified.privacy_loss().epsilon == epsilon_of([TRAINING] * 2, DELTA)
+    assert certified.privacy.loss().epsilon == epsilon_of([TRAINING] * 2, DELTA)
 
 
 @pytest.mark.processes
 def test_process_that_is_killed_before_it_has_taken_back_has_spent(certified: KeyStore) -> None:
     number = killed(certified, "take back")
 
-    assert certified.spent() == [TRAINING]
-    certified.take_back_training(number)
-    assert certified.spent() == []
+    assert certified.privacy.spent() == [TRAINING]
+    certified.privacy.take_back(number)
+    assert certified.privacy.spent() == []
 
 
 @pytest.mark.parametrize("released_before_backup", [1, 2])
@@ -389,13 +389,13 @@ def test_training_that_was_taken_back_is_not_spent_after_restoring_either(
         if number == released_before_backup:
             certified.back_up(tmp_path / "monday.backup", datetime(2026, 1, 5, 8, tzinfo=UTC))
 
-    certified.take_back_training(number)
+    certified.privacy.take_back(number)
 
-    assert certified.spent() == [TRAINING]
-    assert certified.privacy_loss().epsilon == epsilon_of([TRAINING], DELTA)
+    assert certified.privacy.spent() == [TRAINING]
+    assert certified.privacy.loss().epsilon == epsilon_of([TRAINING], DELTA)
     restore(tmp_path / "monday.backup", certified.path)
     certified.finish_restoring()
-    assert certified.spent() == [TRAINING]
+    assert certified.privacy.spent() == [TRAINING]
     assert train(certified, 2) > number
 
 
@@ -404,6 +404,6 @@ def test_training_is_not_taken_back_silently_where_that_cannot_be_noted(certifie
     certified.journal.path.unlink()
 
     with pytest.raises(KeyStoreError, match="journal"):
-        certified.take_back_training(number)
+        certified.privacy.take_back(number)
 
-    assert certified.spent() == [TRAINING]
+    assert certified.privacy.spent() == [TRAINING]

@@ -10,14 +10,10 @@ import pytest
 
 from fedmunkey.client.key_store.schema import (
     CONTENTS,
-    SCHEMA_VERSION,
-    check_version,
     connect,
     create_tables,
-    explaining_locks,
     not_waiting_for_disk,
 )
-from fedmunkey.common.errors import KeyStoreError
 
 
 @pytest.fixture
@@ -50,8 +46,8 @@ def test_connection_overwrites_what_it_deletes_and_keeps_nothing_elsewhere(
 def test_everything_about_a_record_goes_with_it(connection: sqlite3.Connection) -> None:
     about_records = [table for table in tables(connection) if "entry" in columns(connection, table)]
 
-    assert about_records == ["doomed_keys", "identities", "inputs", "keys", "neighbours", "records", "tokens"]
-    for table in set(about_records) - {*CONTENTS, "doomed_keys"}:
+    assert about_records == ["doomed_record_keys", "ids", "inputs", "keys", "neighbours", "records", "tokens"]
+    for table in set(about_records) - {*CONTENTS, "doomed_record_keys"}:
         keys = connection.execute(f"PRAGMA foreign_key_list({table})").fetchall()
         linked = {column for _, _, parent, column, _, _, on_delete, _ in keys if (parent, on_delete) == DELETED}
         assert linked == ({"entry", "neighbour"} & columns(connection, table) if table != "records" else set())
@@ -68,14 +64,6 @@ def test_row_that_sqlite_may_move_holds_nothing_but_hashes(connection: sqlite3.C
 
 def columns(connection: sqlite3.Connection, table: str) -> set[str]:
     return {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
-
-
-def test_version_is_that_of_the_tables(connection: sqlite3.Connection, tmp_path: Path) -> None:
-    check_version(connection, tmp_path)
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-
-    with pytest.raises(KeyStoreError, match=rf"schema {SCHEMA_VERSION + 1}, this version reads {SCHEMA_VERSION};"):
-        check_version(connection, tmp_path)
 
 
 def test_tables_are_made_all_or_none(tmp_path: Path) -> None:
@@ -99,17 +87,3 @@ def test_next_commit_waits_for_the_disk_again(connection: sqlite3.Connection) ->
     with pytest.raises(RuntimeError), not_waiting_for_disk(connection):
         raise RuntimeError
     assert pragma(connection, "synchronous") == 2
-
-
-def test_lock_of_another_process_is_explained(
-    connection: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fedmunkey.client.key_store.schema._BUSY_SECONDS", 0.01)
-    other = connect(tmp_path / "keystore.sqlite")
-    connection.execute("BEGIN IMMEDIATE")
-
-    with pytest.raises(KeyStoreError, match=r"cannot be written \(database is locked\); try again"), explaining_locks():
-        other.execute("BEGIN IMMEDIATE")
-
-    connection.execute("ROLLBACK")
-    other.close()

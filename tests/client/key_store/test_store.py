@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from fedmunkey.client.dataset import Consent, Dataset, Split
-from fedmunkey.client.key_store import Enrolled, KeyStore, Tokens
+from fedmunkey.client.key_store import Enrolled, HeldRecords, KeyStore, Tokens
 from fedmunkey.client.neighbour_index import list_arrivals
-from fedmunkey.common.deletion import DeletionOrder, Records, Subject
+from fedmunkey.common.deletion import DeletionOrder, Subject
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import BankChanged, KeyStoreError
 from fedmunkey.common.neighbours import NeighbourLists
@@ -84,16 +84,6 @@ def test_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None
         KeyStore.open(path)
 
 
-def test_store_of_another_version_is_refused(store: KeyStore) -> None:
-    store.close()
-    connection = sqlite3.connect(store.path)
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
-
-    with pytest.raises(KeyStoreError, match="schema 99, this version reads 5; open it with the version that wrote it"):
-        KeyStore.open(store.path)
-
-
 def test_store_whose_creation_was_cut_short_is_refused(store: KeyStore) -> None:
     store.close()
     connection = sqlite3.connect(store.path)
@@ -135,15 +125,15 @@ def test_arrays_come_back_bit_for_bit(
     records = make_records(range(5))
     encoding = encode_records(records)
 
-    enrolled = store.enrol(records, encoding, secret)
+    enrolled = store.records.enrol(records, encoding, secret)
 
     again = reopen(store)
-    entries, labels = again.read_entries(Split.TRAIN)
-    inputs = again.read_inputs(entries)
+    entries, labels = again.records.read_entries(Split.TRAIN)
+    inputs = again.records.read_inputs(entries)
     expected = torch.from_numpy(records.images) if path is ImagePath.PATCHES else encoding.features
     assert enrolled == Enrolled(added=5)
     assert labels.tolist() == records.labels.tolist()
-    assert torch.equal(again.read_keys(entries), encoding.keys)
+    assert torch.equal(again.records.read_keys(entries), encoding.keys)
     assert inputs.dtype == expected.dtype
     assert torch.equal(inputs, expected)
 
@@ -153,11 +143,11 @@ def test_held_out_records_are_not_in_the_bank(store: KeyStore, fill: Fill) -> No
     fill(store, range(3, 5), split=Split.VAL)
     fill(store, [5], split=Split.TEST, labels=[3])
 
-    assert [store.count(split) for split in Split] == [3, 2, 1]
-    assert [store.read_entries(split)[0].tolist() for split in Split] == [[1, 2, 3], [4, 5], [6]]
-    assert store.read_entries(Split.TEST)[1].tolist() == [3]
-    assert store.count_labels() == {0: 1, 1: 1, 2: 1}
-    assert store.count_consents() == {Consent.REVOCABLE: 6}
+    assert [store.records.count(split) for split in Split] == [3, 2, 1]
+    assert [store.records.read_entries(split)[0].tolist() for split in Split] == [[1, 2, 3], [4, 5], [6]]
+    assert store.records.read_entries(Split.TEST)[1].tolist() == [3]
+    assert store.records.count_labels() == {0: 1, 1: 1, 2: 1}
+    assert store.records.count_consents() == {Consent.REVOCABLE: 6}
 
 
 def test_record_that_is_known_is_left_as_it_was(
@@ -167,12 +157,12 @@ def test_record_that_is_known_is_left_as_it_was(
     changed = make_records(range(5), labels=[3] * 5)
     changed.images[:] = 0
 
-    enrolled = store.enrol(changed, encode_records(changed), secret)
+    enrolled = store.records.enrol(changed, encode_records(changed), secret)
 
-    entries, labels = store.read_entries(Split.TRAIN)
+    entries, labels = store.records.read_entries(Split.TRAIN)
     assert enrolled == Enrolled(added=2, known=3)
     assert labels.tolist() == [0, 1, 2, 3, 3]
-    assert torch.equal(store.read_inputs(entries[:3]), torch.from_numpy(first.images))
+    assert torch.equal(store.records.read_inputs(entries[:3]), torch.from_numpy(first.images))
 
 
 def test_failing_enrolment_adds_nothing(
@@ -182,107 +172,108 @@ def test_failing_enrolment_adds_nothing(
     records.splits[2] = "none"
 
     with pytest.raises(sqlite3.IntegrityError):
-        store.enrol(records, encode_records(records), secret)
+        store.records.enrol(records, encode_records(records), secret)
 
-    assert store.count(Split.TRAIN) == 0
+    assert store.records.count(Split.TRAIN) == 0
 
 
 def test_counts_of_batches_add_up() -> None:
     assert Enrolled(1, 2, 3) + Enrolled(10, 20, 30) == Enrolled(11, 22, 33)
 
 
-class TestReimport:
-    """What was deleted stays out, whichever way it comes back."""
+@pytest.fixture
+def enrol(
+    store: KeyStore, make_records: MakeRecords, encode_records: Encode, secret: FederationSecret
+) -> Callable[..., Enrolled]:
+    """Return a function that enrols records by number, some of them with new consent."""
 
-    @pytest.fixture(autouse=True)
-    def _collaborators(
-        self, store: KeyStore, make_records: MakeRecords, encode_records: Encode, secret: FederationSecret, order: Order
-    ) -> None:
-        self.store, self.make_records, self.encode, self.secret, self.order = (
-            store,
-            make_records,
-            encode_records,
-            secret,
-            order,
-        )
+    def enrol(*numbers: int, consented: tuple[int, ...] = (), subjects: Sequence[int] | None = None) -> Enrolled:
+        records = make_records(numbers, subjects=subjects)
+        given = frozenset(make_records(consented).record_ids.tolist())
+        return store.records.enrol(records, encode_records(records), secret, new_consent=given)
 
-    def enrol(
-        self, *numbers: int, consented: tuple[int, ...] = (), subjects: tuple[int, ...] | None = None
-    ) -> Enrolled:
-        records = self.make_records(numbers, subjects=subjects)
-        given = frozenset(self.make_records(consented).record_ids.tolist())
-        return self.store.enrol(records, self.encode(records), self.secret, new_consent=given)
+    return enrol
 
-    def apply(self, number: int, *records: int, target: Records | Subject | None = None) -> None:
-        self.store.apply(self.order(number, *records, target=target))
 
-    def test_deleted_record_is_refused(self) -> None:
-        self.enrol(1, 2)
-        self.apply(1, 1)
+def same(number: int) -> int:
+    return number
 
-        assert self.enrol(1, 2, 3) == Enrolled(added=1, known=1, refused=1)
 
-    def test_records_of_a_deleted_subject_are_refused_even_if_they_never_were_here(
-        self, subject_target: Callable[[int], Subject]
-    ) -> None:
-        self.enrol(1, 2, subjects=(7, 8))
-        self.apply(1, target=subject_target(7))
+def seven(_number: int) -> int:
+    return 7
 
-        assert self.enrol(1, 2, 3, 4, subjects=(7, 8, 7, 8)) == Enrolled(added=1, known=1, refused=2)
 
-    def test_record_that_was_named_before_it_arrived_is_refused(self) -> None:
-        self.apply(1, 5)
+def seven_or_eight(number: int) -> int:
+    return 8 - number % 2
 
-        assert self.enrol(5, 6) == Enrolled(added=1, refused=1)
 
-    def test_records_of_an_emptied_site_are_refused(self) -> None:
-        self.enrol(1, 2)
-        self.apply(1)
+@pytest.mark.parametrize(
+    ("held", "subject_of", "deleted", "again"),
+    [
+        pytest.param((1, 2), same, (1,), [((1, 2, 3), (), Enrolled(1, 1, 1))], id="deleted-record"),
+        pytest.param((), same, (5,), [((5, 6), (), Enrolled(added=1, refused=1))], id="named-before-it-arrived"),
+        pytest.param((1, 2), same, (), [((1, 2, 3), (), Enrolled(added=1, refused=2))], id="emptied-site"),
+        pytest.param((1, 2), seven_or_eight, None, [((1, 2, 3, 4), (), Enrolled(1, 1, 2))], id="subject-never-here"),
+        pytest.param(
+            (1, 2),
+            same,
+            (1, 2),
+            [((1, 2), (1,), Enrolled(added=1, refused=1)), ((1, 2), (), Enrolled(known=1, refused=1))],
+            id="new-consent",
+        ),
+        pytest.param(
+            (1, 2),
+            seven,
+            None,
+            [((1, 2), (1,), Enrolled(added=1, refused=1)), ((2, 3), (), Enrolled(refused=2))],
+            id="new-consent-for-one-of-a-subject",
+        ),
+    ],
+)
+def test_what_was_deleted_stays_out_without_new_consent(
+    store: KeyStore,
+    enrol: Callable[..., Enrolled],
+    order: Order,
+    subject_target: Callable[[int], Subject],
+    held: tuple[int, ...],
+    subject_of: Callable[[int], int],
+    deleted: tuple[int, ...] | None,
+    again: list[tuple[tuple[int, ...], tuple[int, ...], Enrolled]],
+) -> None:
+    enrol(*held, subjects=[subject_of(number) for number in held])
 
-        assert self.enrol(1, 2, 3) == Enrolled(added=1, refused=2)
+    store.orders.apply(order(1, *(deleted or ()), target=subject_target(7) if deleted is None else None))
 
-    def test_new_consent_lets_a_record_in(self) -> None:
-        self.enrol(1, 2)
-        self.apply(1, 1, 2)
+    for numbers, consented, expected in again:
+        assert enrol(*numbers, consented=consented, subjects=[subject_of(number) for number in numbers]) == expected
 
-        assert self.enrol(1, 2, consented=(1,)) == Enrolled(added=1, refused=1)
-        assert self.enrol(1, 2) == Enrolled(known=1, refused=1)
 
-    def test_new_consent_for_one_record_does_not_let_in_its_subjects_others(
-        self, subject_target: Callable[[int], Subject]
-    ) -> None:
-        self.enrol(1, 2, subjects=(7, 7))
-        self.apply(1, target=subject_target(7))
+def test_record_with_new_consent_can_be_deleted_again_and_refusal_survives_reopening(
+    store: KeyStore,
+    enrol: Callable[..., Enrolled],
+    order: Order,
+    make_records: MakeRecords,
+    secret: FederationSecret,
+    reopen: Callable[[KeyStore], KeyStore],
+) -> None:
+    enrol(1)
+    store.orders.apply(order(1, 1))
+    enrol(1, consented=(1,))
+    store.orders.apply(order(2, 1))
 
-        assert self.enrol(1, 2, subjects=(7, 7), consented=(1,)) == Enrolled(added=1, refused=1)
-        assert self.enrol(2, 3, subjects=(7, 7)) == Enrolled(refused=2)
+    assert enrol(1) == Enrolled(refused=1)
+    assert reopen(store).records.has_deleted(secret.reference(make_records([1]).record_ids[0]))
 
-    def test_record_with_new_consent_can_be_deleted_again(self) -> None:
-        self.enrol(1)
-        self.apply(1, 1)
-        self.enrol(1, consented=(1,))
-        self.apply(2, 1)
 
-        assert self.enrol(1) == Enrolled(refused=1)
+def test_subject_of_the_same_name_is_no_deleted_record(
+    store: KeyStore, order: Order, make_records: MakeRecords, secret: FederationSecret
+) -> None:
+    # Where nobody says whose a record is, it is its own subject, and both have one reference.
+    name = secret.reference(str(make_records([1]).record_ids[0]))
+    store.orders.apply(order(1, target=Subject(name)))
 
-    def test_refusal_survives_reopening(self, reopen: Callable[[KeyStore], KeyStore]) -> None:
-        self.enrol(1)
-        self.apply(1, 1)
-
-        self.store = reopen(self.store)
-
-        assert self.enrol(1) == Enrolled(refused=1)
-        assert self.store.has_deleted(self.secret.reference(self.make_records([1]).record_ids[0]))
-
-    def test_subject_of_the_same_name_is_no_deleted_record(self) -> None:
-        # Where nobody says whose a record is, it is its own subject, and both have one reference.
-        records = self.make_records([1])
-        records.subject_ids[:] = records.record_ids
-        name = str(records.record_ids[0])
-        self.apply(1, target=Subject(self.secret.reference(name)))
-
-        assert not self.store.has_deleted(self.secret.reference(name))
-        assert self.store.refuses(self.secret.reference(name), self.secret.reference(name))
+    assert not store.records.has_deleted(name)
+    assert store.records.refuses(name, name)
 
 
 # Tokens and lists.
@@ -290,31 +281,31 @@ class TestReimport:
 
 def test_untrained_tokens_are_zero(store: KeyStore, fill: Fill) -> None:
     fill(store, range(3))
-    entries, _ = store.read_entries(Split.TRAIN)
+    entries, _ = store.records.read_entries(Split.TRAIN)
 
-    assert equal(store.read_tokens(entries), Tokens.zeros(3, 8))
-    assert store.count_trained() == 0
+    assert equal(store.records.read_tokens(entries), Tokens.zeros(3, 8))
+    assert store.records.count_trained() == 0
 
 
 def test_tokens_come_back_bit_for_bit(store: KeyStore, fill: Fill, reopen: Callable[[KeyStore], KeyStore]) -> None:
     fill(store, range(5))
-    entries, _ = store.read_entries(Split.TRAIN)
+    entries, _ = store.records.read_entries(Split.TRAIN)
     first, second = random_tokens(5, 8), random_tokens(5, 8, seed=1)
 
-    store.write_tokens(store.generation, entries, first)
-    store.write_tokens(store.generation, entries, second)
+    store.records.write_tokens(store.generation, entries, first)
+    store.records.write_tokens(store.generation, entries, second)
 
-    assert equal(reopen(store).read_tokens(entries), second)
-    assert store.count_trained() == 5
+    assert equal(reopen(store).records.read_tokens(entries), second)
+    assert store.records.count_trained() == 5
 
 
 def test_tokens_are_read_in_the_order_asked_for(store: KeyStore, fill: Fill) -> None:
     fill(store, range(5))
-    entries, _ = store.read_entries(Split.TRAIN)
+    entries, _ = store.records.read_entries(Split.TRAIN)
     tokens = random_tokens(5, 8)
-    store.write_tokens(store.generation, entries, tokens)
+    store.records.write_tokens(store.generation, entries, tokens)
 
-    some = store.read_tokens(entries[[1, 4]])
+    some = store.records.read_tokens(entries[[1, 4]])
 
     assert torch.equal(some.offsets, tokens.offsets[[1, 4]])
     assert some.steps.tolist() == [2, 5]
@@ -327,83 +318,68 @@ def test_nothing_that_was_computed_with_a_deleted_entry_is_written(
     fill(store, range(5))
     list_arrivals(store)
     generation = store.generation
-    entries, _ = store.read_entries(Split.TRAIN)
-    reopen(store).apply(order(1, 2))
+    entries, _ = store.records.read_entries(Split.TRAIN)
+    reopen(store).orders.apply(order(1, 2))
     kept = entries[[0, 1, 3, 4]]
-    before = store.read_neighbours(kept, kept)
+    before = store.records.read_neighbours(kept, kept)
 
     def write() -> None:
         if what == "tokens":
-            store.write_tokens(generation, entries, random_tokens(5, 8))
+            store.records.write_tokens(generation, entries, random_tokens(5, 8))
         else:
-            store.write_neighbours(generation, entries, NeighbourLists.empty(5, 12), entries)
+            store.records.write_neighbours(generation, entries, NeighbourLists.empty(5, 12), entries)
 
     with pytest.raises(BankChanged):
         write()
 
-    assert store.count_trained() == 0
-    assert torch.equal(store.read_neighbours(kept, kept).indices, before.indices)
+    assert store.records.count_trained() == 0
+    assert torch.equal(store.records.read_neighbours(kept, kept).indices, before.indices)
 
 
 def test_list_of_a_held_out_record_that_was_deleted_is_not_written(store: KeyStore, fill: Fill, order: Order) -> None:
     fill(store, range(3))
     fill(store, [3], split=Split.TEST)
     generation = store.generation
-    bank, held_out = store.read_entries(Split.TRAIN)[0], store.read_entries(Split.TEST)[0]
-    store.apply(order(1, 3))
+    bank, held_out = store.records.read_entries(Split.TRAIN)[0], store.records.read_entries(Split.TEST)[0]
+    store.orders.apply(order(1, 3))
     lists = NeighbourLists(torch.tensor([[0]]), torch.tensor([[0.5]]))
 
     with pytest.raises(BankChanged, match="deleted while its neighbours were being searched"):
-        store.write_neighbours(generation, held_out, lists, bank)
+        store.records.write_neighbours(generation, held_out, lists, bank)
 
 
-@pytest.mark.parametrize("read", [KeyStore.read_keys, KeyStore.read_inputs])
+@pytest.mark.parametrize("read", [HeldRecords.read_keys, HeldRecords.read_inputs])
 def test_reading_an_entry_that_was_deleted_says_that_the_bank_changed(
-    store: KeyStore, fill: Fill, order: Order, read: Callable[[KeyStore, object], object]
+    store: KeyStore, fill: Fill, order: Order, read: Callable[[HeldRecords, object], object]
 ) -> None:
     fill(store, range(3))
-    entries, _ = store.read_entries(Split.TRAIN)
-    store.apply(order(1, 0))
+    entries, _ = store.records.read_entries(Split.TRAIN)
+    store.orders.apply(order(1, 0))
 
     with pytest.raises(BankChanged):
-        read(store, entries)
+        read(store.records, entries)
 
 
 def test_neighbours_come_back_nearest_first_as_positions(store: KeyStore, fill: Fill) -> None:
     fill(store, range(4))
-    entries, _ = store.read_entries(Split.TRAIN)
+    entries, _ = store.records.read_entries(Split.TRAIN)
     lists = NeighbourLists(torch.tensor([[3, 1], [2, -1]]), torch.tensor([[0.9, 0.1], [0.5, -torch.inf]]))
-    store.write_neighbours(store.generation, entries[[0, 1]], lists, entries)
+    store.records.write_neighbours(store.generation, entries[[0, 1]], lists, entries)
 
-    found = store.read_neighbours(entries, entries)
-    among_some = store.read_neighbours(entries[[0]], entries[[0, 3]])
+    found = store.records.read_neighbours(entries, entries)
+    among_some = store.records.read_neighbours(entries[[0]], entries[[0, 3]])
 
     assert found.indices.shape == (4, 12)
     assert found.indices[:, :2].tolist() == [[3, 1], [2, -1], [-1, -1], [-1, -1]]
     assert torch.equal(found.similarities[:2, :2], lists.similarities)
     assert among_some.indices[0, :2].tolist() == [1, -1]
-    assert len(store.read_neighbours(np.empty(0, dtype=np.int64), entries).indices) == 0
-
-
-def test_writer_that_holds_the_store_is_named(
-    make_store: Make, fill: Fill, reopen: Callable[[KeyStore], KeyStore], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fedmunkey.client.key_store.schema._BUSY_SECONDS", 0.01)
-    store = make_store()
-    fill(store, range(2))
-    entries, _ = store.read_entries(Split.TRAIN)
-
-    with reopen(store)._writing(), pytest.raises(KeyStoreError, match=r"database is locked.*try again"):
-        store.write_tokens(store.generation, entries, random_tokens(2, 8))
-
-    store.write_tokens(store.generation, entries, random_tokens(2, 8))
-    assert store.count_trained() == 2
+    assert len(store.records.read_neighbours(np.empty(0, dtype=np.int64), entries).indices) == 0
 
 
 def test_another_secret_is_noticed(store: KeyStore, fill: Fill, secret: FederationSecret) -> None:
     other = FederationSecret(b"a secret of another federation")
-    assert store.agrees_with(other)
+    assert store.records.agrees_with(other)
     fill(store, [1])
 
-    assert store.agrees_with(secret)
-    assert not store.agrees_with(other)
+    assert store.records.agrees_with(secret)
+    assert not store.records.agrees_with(other)

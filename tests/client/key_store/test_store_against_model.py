@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fedmunkey.client.dataset import Consent, Dataset, Split
-from fedmunkey.client.key_store import KeyStore, StoreDescription, Tokens
+from fedmunkey.client.key_store import Enrolled, KeyStore, StoreDescription, Tokens
 from fedmunkey.client.neighbour_index import list_arrivals, read_lists
 from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite
 from fedmunkey.common.encoders import Encoding
@@ -63,6 +64,37 @@ def to_encoding(numbers: list[int]) -> Encoding:
 MODEL_RECORDS = {n: ModelRecord(n, subject_of(n), split_of(n) is Split.TRAIN) for n in range(12)}
 
 
+@dataclass
+class StoreModel(SiteModel):
+    """What a key store should hold after enrolments and training as well; of tokens, the first number and the steps."""
+
+    tokens: dict[int, tuple[float, int]] = field(default_factory=dict)
+
+    def enrol(self, numbers: list[int], label: int, consented: set[int]) -> Enrolled:
+        """Enrol records with a label; those that are held or refused are left out, but for the consented ones."""
+        known = [number for number in numbers if number in self.labels]
+        refused = [n for n in numbers if n not in self.labels and n not in consented and self._refuses(n)]
+        added = set(numbers) - {*known, *refused}
+        self.refused_records -= added
+        self.labels |= dict.fromkeys(added, label)
+        return Enrolled(len(added), len(known), len(refused))
+
+    def write_tokens(self, value: float) -> None:
+        """Train the token of every entry by one step, to a value."""
+        for number in self.labels:
+            if self.records[number].entry:
+                self.tokens[number] = (value, self.tokens.get(number, (0.0, 0))[1] + 1)
+
+    def apply(self, named: Named) -> Expected:
+        """Apply the next order, and return the answer to it."""
+        answer = super().apply(named)
+        self.tokens = {number: token for number, token in self.tokens.items() if number in self.labels}
+        return answer
+
+    def _refuses(self, number: int) -> bool:
+        return number in self.refused_records or self.records[number].subject in self.refused_subjects
+
+
 class StoreAgainstModel(RuleBasedStateMachine):
     """Does the same to a key store and to a model of it, and compares them after every step."""
 
@@ -71,7 +103,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "keystore.sqlite"
         self.store = KeyStore.create(self.path, DESCRIPTION)
-        self.model = SiteModel(MODEL_RECORDS)
+        self.model = StoreModel(MODEL_RECORDS)
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
@@ -81,7 +113,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @rule(numbers=st.lists(RECORDS, unique=True, max_size=6), label=st.integers(0, 2), consented=st.sets(RECORDS))
     def enrol(self, numbers: list[int], label: int, consented: set[int]) -> None:
         consent = frozenset(f"record-{n}" for n in consented)
-        enrolled = self.store.enrol(to_dataset(numbers, label), to_encoding(numbers), SECRET, new_consent=consent)
+        enrolled = self.store.records.enrol(
+            to_dataset(numbers, label), to_encoding(numbers), SECRET, new_consent=consent
+        )
 
         assert enrolled == self.model.enrol(numbers, label, consented)
 
@@ -100,10 +134,10 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @rule(value=st.floats(-1, 1, width=32))
     def write_tokens(self, value: float) -> None:
-        entries, _ = self.store.read_entries(Split.TRAIN)
+        entries, _ = self.store.records.read_entries(Split.TRAIN)
         arrays = torch.full((len(entries), 2), value)
-        steps = self.store.read_tokens(entries).steps + 1
-        self.store.write_tokens(self.store.generation, entries, Tokens(arrays, arrays, arrays, steps))
+        steps = self.store.records.read_tokens(entries).steps + 1
+        self.store.records.write_tokens(self.store.generation, entries, Tokens(arrays, arrays, arrays, steps))
         self.model.write_tokens(value)
 
     @rule()
@@ -113,10 +147,10 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @precondition(lambda self: self.model.order)
     @rule()
     def apply_the_last_order_again(self) -> None:
-        last = self.store.read_applied()[-1]
+        last = self.store.orders.read_answers()[-1]
         again = DeletionOrder(last.number, SITE, DeletionRequest(last.request_id, SITE, WholeSite(SITE)))
 
-        assert self.store.apply(again) == last
+        assert self.store.orders.apply(again) == last
 
     @rule()
     def reopen(self) -> None:
@@ -125,12 +159,14 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def holds_the_same(self) -> None:
-        assert {split: self.store.count(split) for split in Split} == {split: len(self._held(split)) for split in Split}
+        assert {split: self.store.records.count(split) for split in Split} == {
+            split: len(self._held(split)) for split in Split
+        }
         assert self.store.generation == self.model.generation
-        assert self.store.last_order == self.model.order
-        entries, labels = self.store.read_entries(Split.TRAIN)
-        tokens = self.store.read_tokens(entries)
-        held = self.store.read_inputs(entries)[:, 0, 0, 0].tolist()
+        assert self.store.orders.last == self.model.order
+        entries, labels = self.store.records.read_entries(Split.TRAIN)
+        tokens = self.store.records.read_tokens(entries)
+        held = self.store.records.read_inputs(entries)[:, 0, 0, 0].tolist()
         columns = (held, labels.tolist(), tokens.offsets[:, 0].tolist(), tokens.steps.tolist())
         assert sorted(zip(*columns, strict=True)) == sorted(
             (number, self.model.labels[number], *self.model.tokens.get(number, (0.0, 0)))
@@ -150,8 +186,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def every_listed_record_has_the_neighbours_that_it_can_have(self) -> None:
-        bank, _ = self.store.read_entries(Split.TRAIN)
-        listed = np.setdiff1d(bank, self.store.read_unlisted())
+        bank, _ = self.store.records.read_entries(Split.TRAIN)
+        listed = np.setdiff1d(bank, self.store.records.read_unlisted())
         if len(listed) < len(bank):
             return
         lists = read_lists(self.store, bank, bank, LENGTH - 1)
@@ -162,7 +198,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     def _apply(self, target: Target, named: Named) -> None:
         number = self.model.order + 1
-        answer = self.store.apply(DeletionOrder(number, SITE, DeletionRequest(f"request-{number}", SITE, target)))
+        answer = self.store.orders.apply(
+            DeletionOrder(number, SITE, DeletionRequest(f"request-{number}", SITE, target))
+        )
 
         assert Expected(answer.state, answer.records, answer.entries) == self.model.apply(named)
 

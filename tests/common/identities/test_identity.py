@@ -20,9 +20,9 @@ def authority() -> CertificateAuthority:
 
 
 def test_identity_says_who_its_holder_is(authority: CertificateAuthority, tmp_path: Path) -> None:
-    identity = Identity.read(make_identity(authority, tmp_path / "a", MemberRole.REQUESTER, "officer-7"))
+    identity = Identity.read(make_identity(authority, tmp_path / "a", MemberRole.OFFICER, "officer-7"))
 
-    assert (identity.name, identity.role) == ("officer-7", MemberRole.REQUESTER)
+    assert (identity.name, identity.role) == ("officer-7", MemberRole.OFFICER)
     assert timedelta(0) < identity.not_after - utc_now() <= timedelta(days=1)
     assert all(file.exists() for file in (identity.ca_file, identity.certificate_file, identity.key_file))
     assert identity.key_file.stat().st_mode & 0o077 == 0
@@ -72,30 +72,20 @@ def test_incomplete_identity_is_an_error_and_not_none(
     assert Identity.find(tmp_path / "none") is None
 
 
-def test_rotation_that_stopped_between_its_two_files_is_finished(
-    authority: CertificateAuthority, tmp_path: Path
+@pytest.mark.parametrize("moved", [True, False])
+def test_rotation_that_stopped_between_its_two_files_is_finished_and_no_earlier_one(
+    authority: CertificateAuthority, tmp_path: Path, moved: bool
 ) -> None:
     folder, follower = make_identity(authority, tmp_path / "a"), make_identity(authority, tmp_path / "b")
     follower.rename(folder / NEXT_FOLDER)
-    waiting = (folder / NEXT_FOLDER / CERTIFICATE_FILE).read_bytes()
-    (folder / NEXT_FOLDER / KEY_FILE).replace(folder / KEY_FILE)
+    present, waiting = ((at / CERTIFICATE_FILE).read_bytes() for at in (folder, folder / NEXT_FOLDER))
+    if moved:
+        (folder / NEXT_FOLDER / KEY_FILE).replace(folder / KEY_FILE)
 
     identity = Identity.read(folder)
 
-    assert (folder / CERTIFICATE_FILE).read_bytes() == waiting
+    assert (folder / CERTIFICATE_FILE).read_bytes() == (waiting if moved else present)
     assert identity.certificate.not_valid_after_utc == identity.not_after
-
-
-def test_certificate_that_waits_is_left_alone_while_its_key_waits(
-    authority: CertificateAuthority, tmp_path: Path
-) -> None:
-    folder, follower = make_identity(authority, tmp_path / "a"), make_identity(authority, tmp_path / "b")
-    follower.rename(folder / NEXT_FOLDER)
-    before = (folder / CERTIFICATE_FILE).read_bytes()
-
-    Identity.read(folder)
-
-    assert (folder / CERTIFICATE_FILE).read_bytes() == before
 
 
 def test_authority_is_no_member(authority: CertificateAuthority) -> None:

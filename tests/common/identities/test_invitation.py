@@ -35,6 +35,12 @@ def test_invitation_is_for_its_owner_only(invitation: Path) -> None:
         Invitation.read(invitation)
 
 
+def test_officer_was_once_invited_as_requester(invitation: Path) -> None:
+    alter(invitation, role="requester")
+
+    assert Invitation.read(invitation).role is MemberRole.OFFICER
+
+
 def test_authority_that_is_not_the_fingerprints_is_refused(invitation: Path) -> None:
     other = CertificateAuthority.make("test", utc_now())
     alter(invitation, ca_certificate=certificate_pem(other.certificate).decode())
@@ -46,7 +52,7 @@ def test_authority_that_is_not_the_fingerprints_is_refused(invitation: Path) -> 
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"role": "coordinator"}, "only a site or a requester joins"),
+        ({"role": "coordinator"}, "only sites and officers join"),
         ({"name": "a/b"}, "cannot be a member's name"),
         ({"token": "ff"}, "token"),
         ({"ca_certificate": "none"}, "no certificate"),

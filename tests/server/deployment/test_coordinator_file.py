@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from fedmunkey.common.addresses import loopback_address
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.guarantees import Guarantee
-from fedmunkey.server.deployment.coordinator_file import CoordinatorFile, loopback_address
+from fedmunkey.server.deployment.coordinator_file import CoordinatorFile
 
 
 def written(folder: Path, text: str) -> Path:
@@ -42,6 +43,7 @@ def test_runs_take_the_files_settings_and_what_is_given_for_one_run(tmp_path: Pa
         ('superlink = "everywhere"', "superlink = everywhere: must be host:port"),
         ('superlink = "0.0.0.0:0"', "superlink = 0.0.0.0:0: must be host:port"),
         ('deletion-servce = "0.0.0.0:9440"', "deletion-servce: did you mean deletion-service?"),
+        ('enrolment = "0.0.0.0:9441"', "enrolment is called joining; rename it"),
         ("due-days = 0", "due-days = 0"),
         ('log-format = "xml"', "log-format = xml"),
         ('superlink-control = "0.0.0.0:8444"', "superlink-control = 0.0.0.0:8444: whoever reaches it can start runs"),

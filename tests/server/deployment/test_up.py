@@ -76,6 +76,6 @@ def test_deletion_service_gets_what_the_file_says(tmp_path: Path) -> None:
     assert words[words.index("serve") :] == [
         *["serve", "--coordinator-dir", str(tmp_path / "coordinator")],
         *["--database", str(tmp_path / "coordinator" / "ledger.sqlite")],
-        *["--address", "0.0.0.0:9440", "--enrolment-address", "0.0.0.0:9441"],
+        *["--address", "0.0.0.0:9440", "--joining-address", "0.0.0.0:9441"],
         *["--due-days", "20", "--log-format", "json", "--metrics", "127.0.0.1:9442"],
     ]

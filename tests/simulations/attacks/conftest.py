@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from fedmunkey.client.dataset import Split
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.settings import Settings
-from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.hospitals import Encoded, Hospital
+from tests.simulations.given_records import case_of, train_rows
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Told:
 
 
 @pytest.fixture
-def told() -> Callable[..., Answering]:
+def told() -> Callable[..., Answers]:
     """Return a function that makes a federation from probabilities by record id, with banks and of weights alone."""
     return Told
 
@@ -54,12 +54,10 @@ def told() -> Callable[..., Answering]:
 @pytest.fixture
 def case(hospitals: list[Hospital], settings: Settings, shape: ModelShape) -> Case:
     """Three records of the first hospital and two of the second are forgotten; the first's first is a canary."""
-    train = {h.name: np.flatnonzero(h.given.records.splits == Split.TRAIN.value) for h in hospitals}
-    first, second, third = (hospital.name for hospital in hospitals)
-    none = np.empty(0, dtype=np.int64)
-    deletion = {first: train[first][:3], second: train[second][:2], third: none}
-    canaries = {first: train[first][:1], second: none, third: none}
-    return Case(hospitals, [deletion], canaries, settings, shape)
+    first, second, _ = hospitals
+    rows = {first.name: train_rows(first)[:3], second.name: train_rows(second)[:2]}
+    honest = case_of(hospitals, rows, settings, shape)
+    return replace(honest, canaries={**honest.canaries, first.name: rows[first.name][:1]})
 
 
 @pytest.fixture

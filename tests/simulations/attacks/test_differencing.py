@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from fedmunkey.client.dataset import Split
-from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.attacks import differencing
-from fedmunkey.simulations.attacks.attack import Target
+from fedmunkey.simulations.attacks.attack import Attacked
 from fedmunkey.simulations.attacks.differencing import Differencing
 from fedmunkey.simulations.case import Case
+from tests.simulations.given_records import case_of, train_rows
 
-Tell = Callable[..., Answering]
+Tell = Callable[..., Answers]
 
 
 def test_records_that_the_federation_has_become_less_sure_of_have_left(
     case: Case, told: Tell, honest: list[str]
 ) -> None:
-    target = Target(state=told({}), before=told(dict.fromkeys(honest, 0.9)))
+    target = Attacked(state=told({}), before=told(dict.fromkeys(honest, 0.9)))
 
     scores = Differencing().score(target, case, [])
 
@@ -32,29 +30,26 @@ def test_records_that_the_federation_has_become_less_sure_of_have_left(
 def test_where_nothing_changed_nothing_is_found(case: Case, told: Tell, honest: list[str]) -> None:
     state = told(dict.fromkeys(honest, 0.9))
 
-    assert Differencing().score(Target(state, state), case, []).auroc == 0.5
+    assert Differencing().score(Attacked(state, state), case, []).auroc == 0.5
 
 
 def test_others_are_the_records_that_stay(case: Case, told: Tell) -> None:
     state = told({})
     stays = [len(records.records) for records in case.retained().values()]
 
-    assert len(Differencing().score(Target(state, state), case, []).others) == sum(stays)
+    assert len(Differencing().score(Attacked(state, state), case, []).others) == sum(stays)
 
 
 def test_hospital_that_left_is_compared_with_those_that_stay(case: Case, told: Tell) -> None:
     gone, *_ = case.hospitals
-    train = np.flatnonzero(gone.given.records.splits == Split.TRAIN.value)
-    none = np.empty(0, dtype=np.int64)
-    nobody = {hospital.name: none for hospital in case.hospitals}
-    left = replace(case, deletions=[{**nobody, gone.name: train}], canaries=nobody)
+    left = case_of(case.hospitals, {gone.name: train_rows(gone)}, case.settings, case.shape)
     state = told({})
 
-    assert Differencing().score(Target(state, state), left, []).auroc == 0.5
+    assert Differencing().score(Attacked(state, state), left, []).auroc == 0.5
 
 
 def test_canary_is_on_neither_side(case: Case, told: Tell, canary: str) -> None:
-    target = Target(state=told({}), before=told({canary: 0.9}))
+    target = Attacked(state=told({}), before=told({canary: 0.9}))
 
     scores = Differencing().score(target, case, [])
 
@@ -66,7 +61,9 @@ def test_many_retained_records_are_thinned_and_always_the_same(
 ) -> None:
     monkeypatch.setattr(differencing, "_MOST_RETAINED", 3)
     retained = case.retained()[case.hospitals[0].name].records.record_ids
-    target = Target(state=told({}), before=told({str(record): 0.6 + row / 100 for row, record in enumerate(retained)}))
+    target = Attacked(
+        state=told({}), before=told({str(record): 0.6 + row / 100 for row, record in enumerate(retained)})
+    )
 
     first, again = (Differencing().score(target, case, []).others for _ in range(2))
 

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.attacks import likelihood_ratio
-from fedmunkey.simulations.attacks.attack import Shadow, Target
+from fedmunkey.simulations.attacks.attack import Attacked, Shadow
 from fedmunkey.simulations.attacks.candidates import Candidates, candidates
 from fedmunkey.simulations.attacks.likelihood_ratio import LikelihoodRatio, log_likelihood_ratios
 from fedmunkey.simulations.case import Case
 
-Tell = Callable[..., Answering]
+Tell = Callable[..., Answers]
 
 INSIDE = np.array([[True, False], [True, False], [False, True], [False, True]])
 
@@ -92,7 +92,7 @@ def test_federation_that_answers_as_those_who_learned_is_found_out(
 ) -> None:
     before = told(dict.fromkeys(honest, 0.9), otherwise=0.3)
 
-    scores = LikelihoodRatio().score(Target(before, before), case, shadows)
+    scores = LikelihoodRatio().score(Attacked(before, before), case, shadows)
 
     assert scores.auroc == 1
     assert (scores.members > 0).all()
@@ -103,13 +103,13 @@ def test_federation_before_deletion_is_compared_with_shadows_before_theirs(
     case: Case, told: Tell, honest: list[str], shadows: list[Shadow]
 ) -> None:
     state = told(dict.fromkeys(honest, 0.9), otherwise=0.3)
-    as_if_forgotten = Target(state, before=told({}))
+    as_if_forgotten = Attacked(state, before=told({}))
 
     scores = LikelihoodRatio().score(as_if_forgotten, case, shadows)
 
     # Deleted shadows that learned from a record answer as those that did not, give or take how shadows differ.
     assert np.abs(scores.others).max() < 3
-    before = LikelihoodRatio().score(Target(state, state), case, shadows)
+    before = LikelihoodRatio().score(Attacked(state, state), case, shadows)
     assert np.abs(before.others).min() > 3
 
 
@@ -118,7 +118,7 @@ def test_only_candidates_are_asked_about_and_canaries_are_none(
 ) -> None:
     state = told({canary: 0.99})
 
-    scores = LikelihoodRatio().score(Target(state, state), case, shadows)
+    scores = LikelihoodRatio().score(Attacked(state, state), case, shadows)
 
     assert len(scores.members) == len(honest)
     assert len(scores.others) == sum(map(len, asked.others.values()))

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from fedmunkey.client.dataset import Consent, Split
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.guarantees import Guarantee
-from fedmunkey.simulations.answers import Answering
-from fedmunkey.simulations.attacks.attack import Target
+from fedmunkey.simulations.answers import Answers
+from fedmunkey.simulations.attacks.attack import Attacked
 from fedmunkey.simulations.attacks.candidates import Candidates, candidates
 from fedmunkey.simulations.attacks.likelihood_ratio import LikelihoodRatio
-from fedmunkey.simulations.attacks.shadows import forget_in_shadow, shadow_case, train_shadow, train_shadows
+from fedmunkey.simulations.attacks.shadows import forget_in_shadow, shadow_case, train_shadows
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.hospitals import Hospital
 from fedmunkey.simulations.unlearning.method import Budget
@@ -88,7 +88,7 @@ def test_canaries_are_canaries_in_shadows_too_and_no_members(case: Case, questio
         questions[0],
         Nothing.family.train(questions[0].everything(), questions[0].settings.replace(num_rounds=1), case.shape),
         Nothing(),
-        budget=BUDGET,
+        BUDGET,
     )
     assert not any(canary in members for members in shadow.members.values())
 
@@ -162,12 +162,12 @@ def test_shadow_remembers_what_the_federation_said_about_candidates(case: Case, 
     question = shadow_case(case, 1, COUNT)
     trained = method.family.train(question.everything(), question.settings, question.shape)
 
-    shadow = forget_in_shadow(case, question, trained, method, budget=BUDGET)
+    shadow = forget_in_shadow(case, question, trained, method, BUDGET)
 
     deleted = method.forget(trained, question, BUDGET).answers
     for hospital in case.hospitals:
         records = hospital.given.select(asked.rows(hospital.name)[::-1].copy())
-        said: list[tuple[Answering, Answering]] = [(shadow.trained, trained), (shadow.deleted, deleted)]
+        said: list[tuple[Answers, Answers]] = [(shadow.trained, trained), (shadow.deleted, deleted)]
         for remembered, asked_again in said:
             assert torch.allclose(
                 remembered.answer(hospital.name, records), asked_again.answer(hospital.name, records), atol=1e-6
@@ -182,23 +182,16 @@ def test_shadow_remembers_what_the_federation_said_about_candidates(case: Case, 
         )
 
 
-def test_shadow_does_not_make_up_answers(case: Case) -> None:
-    method = Nothing()
-    shadow = train_shadow(case, method.family, method, 0, COUNT, budget=BUDGET)
-    first = case.hospitals[0]
-
-    with pytest.raises(KeyError):
-        shadow.trained.answer(first.name, case.retained()[first.name])
-
-
-def test_all_shadows_can_be_used_for_an_attack(case: Case, told: Callable[..., Answering]) -> None:
+def test_all_shadows_can_be_used_for_an_attack_and_make_up_no_answers(case: Case, told: Callable[..., Answers]) -> None:
     method = Nothing()
     quick = case.settings.replace(num_rounds=1)
     case = Case(case.hospitals, case.deletions, case.canaries, quick, case.shape)
 
-    shadows = train_shadows(case, method.family, method, COUNT, budget=BUDGET)
+    shadows = train_shadows(case, method, COUNT, BUDGET)
 
-    scores = LikelihoodRatio().score(Target(told({}), told({})), case, shadows)
+    scores = LikelihoodRatio().score(Attacked(told({}), told({})), case, shadows)
     assert len(shadows) == COUNT
     assert not math.isnan(scores.auroc)
     assert np.isfinite(np.concatenate([scores.members, scores.others])).all()
+    with pytest.raises(KeyError):
+        shadows[0].trained.answer(case.hospitals[0].name, case.retained()[case.hospitals[0].name])

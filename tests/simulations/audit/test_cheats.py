@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.dataset import Consent, Dataset
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.audit import trial as trial_module
@@ -27,6 +27,7 @@ from fedmunkey.simulations.unlearning.munkey import KeyDeletion, MunkeyFederatio
 from fedmunkey.simulations.unlearning.nothing import Nothing
 from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation
 from fedmunkey.simulations.unlearning.retraining import Retraining
+from tests.simulations.given_records import train_rows
 
 BUDGET = Budget(1)
 
@@ -135,7 +136,7 @@ def test_oracle_that_saw_a_forgotten_record_is_flagged(
         kept = honest(self)
         name = next(name for name, rows in self.forgotten.items() if len(rows))
         (place,) = (h for h in self.hospitals if h.name == name)
-        train = np.flatnonzero(place.given.records.splits == Split.TRAIN.value)
+        train = train_rows(place)
         gone = self.forgotten[name][:1]
         some = place.given.select(np.sort(np.concatenate([np.setdiff1d(train, self.forgotten[name]), gone])))
         if renamed:

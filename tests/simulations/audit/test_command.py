@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,50 +13,24 @@ import pytest
 from fedmunkey.common.errors import EXIT_CODE
 from fedmunkey.simulations import encoded_set
 from fedmunkey.simulations.audit import command
-from fedmunkey.simulations.cli import main
 from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
 from fedmunkey.simulations.reporting.document import validate
+from tests.simulations.conftest import MunkeySim
 
 QUICK = ["--hospitals", "2", "--seeds", "1", "--permanent", "50%", "--forget", "5%", "--budget", "1"]
 SETTINGS = ["image-path=frozen", "num-rounds=2", "fewest-permanent=10", "exemplar-size=8", "seed=7"]
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(autouse=True)
-def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run_tasks(
-        work: Callable[..., Any],
-        tasks: Sequence[Any],
-        arguments: Callable[[Any], tuple[Any, ...]],
-        *,
-        cores: int,
-        done: Callable[[Any, Any], None],
-    ) -> None:
-        assert cores >= 1
-        for task in tasks:
-            done(task, work(*arguments(task)))
-
-    monkeypatch.setattr(command, "run_tasks", run_tasks)
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `munkey-sim audit` on scikit-learn's digits; return its exit code, stdout and stderr."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        settings = [word for setting in SETTINGS for word in ("--set", setting)]
-        place = ["--data", "digits", "--output", str(tmp_path / "audit")]
-        monkeypatch.setattr(sys, "argv", ["munkey-sim", "audit", *place, *QUICK, *settings, *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, captured.out, captured.err
-
-    return run
+def run(munkey_sim: MunkeySim, tmp_path: Path, tasks_here: Callable[[ModuleType], list[Any]]) -> MunkeySim:
+    """Run `munkey-sim audit` on scikit-learn's digits, in this process."""
+    tasks_here(command)
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    place = ["--data", "digits", "--output", str(tmp_path / "audit")]
+    return lambda *words: munkey_sim("audit", *place, *QUICK, *settings, *words)
 
 
-def test_exact_federation_passes_and_the_report_says_how(run: Run, tmp_path: Path) -> None:
+def test_exact_federation_passes_and_the_report_says_how(run: MunkeySim, tmp_path: Path) -> None:
     code, out, err = run("--shadows", "4")
 
     assert code == 0, err
@@ -75,7 +49,7 @@ def test_exact_federation_passes_and_the_report_says_how(run: Run, tmp_path: Pat
     assert "http://" not in html.replace("http://www.w3.org", "")
 
 
-def test_nothing_done_on_a_plain_transformer_is_flagged(run: Run) -> None:
+def test_nothing_done_on_a_plain_transformer_is_flagged(run: MunkeySim) -> None:
     words = ["--set", "local-epochs=12", "--set", "num-rounds=4", "--set", "label-smoothing=0"]
     code, out, _ = run("--method", "nothing", "--shadows", "0", "--json", "--forget-set", "canaries", *words)
 
@@ -86,7 +60,7 @@ def test_nothing_done_on_a_plain_transformer_is_flagged(run: Run) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FORGET_SETS))
-def test_every_forget_set_can_be_audited(run: Run, name: str) -> None:
+def test_every_forget_set_can_be_audited(run: MunkeySim, name: str) -> None:
     code, out, err = run("--forget-set", name, "--shadows", "0", "--json")
 
     assert (code, err) == (0, "")
@@ -112,7 +86,7 @@ def test_every_forget_set_can_be_audited(run: Run, name: str) -> None:
     ],
 )
 def test_what_cannot_be_used_is_named_before_anything_is_computed(
-    run: Run, monkeypatch: pytest.MonkeyPatch, words: list[str], reason: str, tmp_path: Path
+    run: MunkeySim, monkeypatch: pytest.MonkeyPatch, words: list[str], reason: str, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(encoded_set, "encode_all", None)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
 
 from fedmunkey.client.dataset import Split
+from fedmunkey.common.model_choice import choose_shape, initial_model
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.case import Case, seen_although_forgotten
 from fedmunkey.simulations.comparison import cell as cell_module
@@ -26,6 +27,10 @@ def question(settings: Settings) -> Question:
     return Question(settings.replace(fewest_permanent=1), 3, math.inf, 0.3, 0.2, "random+canaries", Budget(1))
 
 
+def run(question: Question, images: Encoded, names: Sequence[str], seed: int) -> list[Outcome]:
+    return run_cell(question, images, [METHODS[name] for name in names], seed)
+
+
 def by_method(outcomes: list[Outcome]) -> dict[str, Outcome]:
     return {outcome.method: outcome for outcome in outcomes}
 
@@ -38,7 +43,7 @@ def without_times(outcomes: list[Outcome]) -> list[str]:
 def test_every_method_of_a_family_has_an_outcome(question: Question, everything: Encoded, family: str) -> None:
     names = [name for name, method in METHODS.items() if method.family.name == family]
 
-    found = run_cell(question, everything, names, 0)
+    found = run(question, everything, names, 0)
 
     assert [outcome.method for outcome in found] == names
     for outcome in found:
@@ -49,13 +54,42 @@ def test_every_method_of_a_family_has_an_outcome(question: Question, everything:
         assert outcome.oracle == found[0].oracle
 
 
-def test_nothing_done_leaves_everything_and_exact_leaves_nothing(question: Question, everything: Encoded) -> None:
-    plain = by_method(run_cell(question, everything, ["nothing", "retraining"], 0))
-    (exact,) = run_cell(question, everything, ["munkey-exact"], 0)
+def test_nothing_done_leaves_everything(question: Question, everything: Encoded) -> None:
+    (nothing,) = run(question, everything, ["nothing"], 0)
 
-    assert plain["nothing"].after == plain["nothing"].before
+    assert nothing.after == nothing.before
+    assert math.isnan(nothing.identical)
+    assert math.isnan(nothing.epsilon)
+
+
+def test_exact_deletion_leaves_the_bytes_of_the_oracle(question: Question, everything: Encoded) -> None:
+    (exact,) = run(question, everything, ["munkey-exact"], 0)
+
     assert exact.after == exact.oracle
-    assert exact.gap == exact.bytes_sent == 0
+    assert exact.gap == exact.bytes_sent == exact.epsilon == 0
+    assert exact.identical == 1
+    # The second oracle made other random choices, or "by chance" would say nothing.
+    assert exact.chance > 0
+
+
+def test_certified_deletion_spends_what_was_asked(question: Question, everything: Encoded) -> None:
+    settings = question.settings.replace(image_path="frozen", depth=0, epsilon=5.0, delta=1e-3)
+    (certified,) = run(question.with_settings(settings), everything, ["munkey-certified"], 3)
+    (noiseless,) = run(question.with_settings(settings.replace(epsilon=math.inf)), everything, ["munkey-certified"], 3)
+
+    assert 0.8 * 5 < certified.epsilon <= 5
+    assert math.isnan(noiseless.epsilon)
+    assert certified.identical == noiseless.identical == 0
+    assert certified.after != noiseless.after
+
+
+def test_empirical_deletion_has_no_bound(question: Question, everything: Encoded) -> None:
+    (empirical,) = run(question, everything, ["munkey-empirical"], 0)
+
+    assert math.isnan(empirical.epsilon)
+    assert empirical.identical == 0
+    weights = initial_model(choose_shape(question.settings), 0).state_dict().values()
+    assert empirical.training_bytes == 2 * 3 * question.settings.num_rounds * sum(weight.nbytes for weight in weights)
 
 
 def test_retraining_is_the_other_oracle_and_is_not_trained_twice(
@@ -69,7 +103,7 @@ def test_retraining_is_the_other_oracle_and_is_not_trained_twice(
         return honest(self, records, settings, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(PlainFamily, "train", counted)
-    (found,) = run_cell(question, everything, ["retraining"], 0)
+    (found,) = run(question, everything, ["retraining"], 0)
 
     assert len(trainings) == 3
     case = question.case(everything, 0)
@@ -82,15 +116,15 @@ def test_retraining_is_the_other_oracle_and_is_not_trained_twice(
 def test_same_seed_gives_the_same_figures(question: Question, everything: Encoded) -> None:
     names = ["nothing", "fine-tuning", "scrub"]
 
-    first, again = (run_cell(question, everything, names, 5) for _ in range(2))
+    first, again = (run(question, everything, names, 5) for _ in range(2))
 
     assert without_times(first) == without_times(again)
-    assert without_times(first) != without_times(run_cell(question, everything, names, 6))
+    assert without_times(first) != without_times(run(question, everything, names, 6))
 
 
 def test_methods_of_several_families_are_refused(question: Question, everything: Encoded) -> None:
     with pytest.raises(ValueError, match="nothing, sisa are not of one family"):
-        run_cell(question, everything, ["nothing", "sisa"], 0)
+        run(question, everything, ["nothing", "sisa"], 0)
 
 
 def test_oracle_that_would_see_a_forgotten_record_stops_the_cell(
@@ -104,4 +138,4 @@ def test_oracle_that_would_see_a_forgotten_record_stops_the_cell(
     monkeypatch.setattr(cell_module, "seen_although_forgotten", with_everything)
 
     with pytest.raises(AssertionError, match="records that are to be forgotten"):
-        run_cell(question, everything, ["nothing"], 0)
+        run(question, everything, ["nothing"], 0)

@@ -3,78 +3,51 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 
-from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.common.errors import EXIT_CODE
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.settings import Settings
 from fedmunkey.simulations import encoded_set
-from fedmunkey.simulations.cli import main
 from fedmunkey.simulations.comparison import jobs
+from fedmunkey.simulations.comparison.jobs import Job
+from fedmunkey.simulations.comparison.presets import PRESETS
 from fedmunkey.simulations.reporting.document import validate
+from tests.simulations.conftest import MunkeySim
 
 QUICK = ["--hospitals", "2", "--seeds", "2", "--permanent", "50%", "--forget", "20%", "--budget", "1"]
 SETTINGS = ["image-path=frozen", "num-rounds=2", "local-epochs=1", "fewest-permanent=10", "exemplar-size=8", "seed=7"]
 METHODS = ["--method", "munkey-exact", "--method", "nothing", "--method", "fine-tuning"]
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def data(few_digits: Dataset, tmp_path: Path) -> Path:
-    arrays: dict[str, Any] = {}
-    for split in Split:
-        records = few_digits.split(split)
-        arrays |= {f"{split}_images": records.images[:, 0], f"{split}_labels": records.labels[:, None]}
-    np.savez(tmp_path / "few.npz", **arrays)
-    return tmp_path / "few.npz"
-
-
-@pytest.fixture
-def cells(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+def cells(tasks_here: Callable[[ModuleType], list[Job]]) -> list[Job]:
     """Collect what is run, and run it in this process."""
-    ran: list[tuple[Any, ...]] = []
+    return tasks_here(jobs)
 
-    def run_tasks(
-        work: Callable[..., Any],
-        tasks: Sequence[Any],
-        arguments: Callable[[Any], tuple[Any, ...]],
-        *,
-        cores: int,
-        done: Callable[[Any, Any], None],
-    ) -> None:
-        assert cores >= 1
-        for task in tasks:
-            ran.append((task.data, task.methods, task.seed))
-            done(task, work(*arguments(task)))
 
-    monkeypatch.setattr(jobs, "run_tasks", run_tasks)
-    return ran
+def described(cells: list[Job]) -> list[tuple[str, tuple[str, ...], int]]:
+    """Return each cell's data set, methods and seed, and forget the cells."""
+    found = sorted((job.encoded.name, tuple(method.name for method in job.methods), job.seed) for job in cells)
+    cells.clear()
+    return found
 
 
 @pytest.fixture
-def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `munkey-sim compare` on few digits; return its exit code, stdout and stderr."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        settings = [word for setting in SETTINGS for word in ("--set", setting)]
-        place = ["--data", str(data), "--output", str(tmp_path / "comparison")]
-        monkeypatch.setattr(sys, "argv", ["munkey-sim", "compare", *place, *QUICK, *settings, *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, captured.out, captured.err
-
-    return run
+def run(munkey_sim: MunkeySim, few_npz: Path, tmp_path: Path) -> MunkeySim:
+    """Run `munkey-sim compare` on few digits."""
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    place = ["--data", str(few_npz), "--output", str(tmp_path / "comparison")]
+    return lambda *words: munkey_sim("compare", *place, *QUICK, *settings, *words)
 
 
 @pytest.fixture
-def refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def refused(run: MunkeySim, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Run it with words that must be refused before anything is computed; return the one line that says why."""
     monkeypatch.setattr(encoded_set, "encode_all", None)
     monkeypatch.setattr(jobs, "run_tasks", None)
@@ -100,7 +73,7 @@ def without_times(document: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("cells")
-def test_table_findings_and_report_are_made(run: Run, tmp_path: Path) -> None:
+def test_table_findings_and_report_are_made(run: MunkeySim, tmp_path: Path) -> None:
     code, out, err = run(*METHODS)
 
     assert code == 0, err
@@ -116,24 +89,22 @@ def test_table_findings_and_report_are_made(run: Run, tmp_path: Path) -> None:
     assert exact["figures"]["Average Gap"]["values"] == [0, 0]
 
 
-def test_finished_cells_are_not_run_again(run: Run, cells: list[tuple[Any, ...]], tmp_path: Path) -> None:
+def test_finished_cells_are_not_run_again(run: MunkeySim, cells: list[Job], tmp_path: Path) -> None:
     run("--seeds", "1", *METHODS)
-    assert sorted(cells) == [("few", ("munkey-exact",), 7), ("few", ("nothing", "fine-tuning"), 7)]
-    cells.clear()
+    assert described(cells) == [("few", ("munkey-exact",), 7), ("few", ("nothing", "fine-tuning"), 7)]
 
     run(*METHODS)
 
-    assert {seed for _, _, seed in cells} == {8}
+    assert {seed for _, _, seed in described(cells)} == {8}
     kept = sorted((tmp_path / "comparison" / "cells").iterdir())
     assert len(kept) == 4
-    cells.clear()
     kept[0].unlink()
     run(*METHODS)
     assert len(cells) == 1
 
 
 @pytest.mark.usefixtures("cells")
-def test_same_seeds_give_the_same_report_apart_from_times(run: Run, tmp_path: Path) -> None:
+def test_same_seeds_give_the_same_report_apart_from_times(run: MunkeySim, tmp_path: Path) -> None:
     _, first, _ = run("--json", *METHODS, "--output", str(tmp_path / "first"))
     _, second, _ = run("--json", *METHODS, "--output", str(tmp_path / "second"))
 
@@ -141,23 +112,23 @@ def test_same_seeds_give_the_same_report_apart_from_times(run: Run, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("cells")
-def test_json_is_the_document_alone(run: Run, tmp_path: Path) -> None:
+def test_json_is_the_document_alone(run: MunkeySim, tmp_path: Path) -> None:
     code, out, err = run("--json", "--seeds", "1", *METHODS)
 
     assert (code, err) == (0, "")
     assert json.loads(out) == json.loads((tmp_path / "comparison" / "report.json").read_text())
 
 
-def test_method_can_be_left_out(run: Run, cells: list[tuple[Any, ...]]) -> None:
+def test_method_can_be_left_out(run: MunkeySim, cells: list[Job]) -> None:
     run("--seeds", "1", *METHODS, "--without", "fine-tuning")
 
-    assert sorted(methods for _, methods, _ in cells) == [("munkey-exact",), ("nothing",)]
+    assert [methods for _, methods, _ in described(cells)] == [("munkey-exact",), ("nothing",)]
 
 
-def test_quick_takes_two_seeds_of_the_first_data_set(run: Run, cells: list[tuple[Any, ...]], data: Path) -> None:
-    run("--quick", "--seeds", "5", "--data", str(data.with_name("unread.npz")), "--method", "nothing")
+def test_quick_takes_two_seeds_of_the_first_data_set(run: MunkeySim, cells: list[Job], few_npz: Path) -> None:
+    run("--quick", "--seeds", "5", "--data", str(few_npz.with_name("unread.npz")), "--method", "nothing")
 
-    assert cells == [("few", ("nothing",), 7), ("few", ("nothing",), 8)]
+    assert described(cells) == [("few", ("nothing",), 7), ("few", ("nothing",), 8)]
 
 
 @pytest.mark.parametrize(
@@ -166,9 +137,18 @@ def test_quick_takes_two_seeds_of_the_first_data_set(run: Run, cells: list[tuple
         (["--method", "magic"], "--method magic: is unknown; choose from munkey-exact"),
         (["--without", "magic"], "--without magic: is unknown; choose from munkey-exact"),
         (["--method", "ssd", "--without", "ssd"], "--without ssd: leaves no method; leave out fewer"),
+        (["--preset", "magic"], "--preset magic: is unknown; choose from methods, guarantees, recipes"),
+        (["--preset", "guarantees", "--method", "ssd"], "--method ssd: is unknown; choose from munkey-exact, munkey-"),
+        (["--preset", "recipes", "--method", "sourdough"], "is unknown; choose from linear, as by default; linear, 1"),
         (["--set", "guarantee=exact"], "guarantee = exact: all are compared; choose with --method"),
         (["--epsilon", "1", "--epsilon", "2"], "--epsilon is given 2 times for 1 data sets; give it once for each"),
         (["--forget", "some"], "'some' is not a share"),
+        (["--forget", "101%"], "101% is out of range; give from 0% to 100%"),
+        (["--permanent", "-1%"], "-1% is out of range; give from 0% to 100%"),
+        (["--epsilon", "0"], "epsilon = 0"),
+        (["--set", "num-classes=3"], "num-classes = 3: comes from the data set; leave it out"),
+        (["--set", "num-round=3"], "num-round: did you mean num-rounds?"),
+        (["--hospitals", "0"], "--hospitals"),
         (["--seeds", "0"], "--seeds"),
         (["--data", "nowhere.npz"], "nowhere.npz"),
     ],
@@ -179,13 +159,67 @@ def test_what_cannot_be_used_is_named_before_anything_is_computed(
     assert reason in refused(*words)
 
 
-def test_output_that_is_a_file_is_refused(refused: Callable[..., str], data: Path) -> None:
-    assert f"--output {data}: {data} is a file; give a folder" in refused("--output", str(data))
+def test_output_that_is_a_file_is_refused(refused: Callable[..., str], few_npz: Path) -> None:
+    assert f"--output {few_npz}: {few_npz} is a file; give a folder" in refused("--output", str(few_npz))
 
 
-def test_nothing_that_cannot_be_asked_is_trained(run: Run, cells: list[tuple[Any, ...]], tmp_path: Path) -> None:
-    code, out, err = run("--forget", "0%", *METHODS)
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--forget", "0%"], "0 of the records cannot be forgotten; give a share between 0 and 1"),
+        (["--forget", "60%"], "may be; forget fewer, or make fewer permanent"),
+        (["--hospitals", "500"], "500 hospitals"),
+    ],
+)
+def test_nothing_that_cannot_be_asked_is_trained(
+    run: MunkeySim, cells: list[Job], tmp_path: Path, words: list[str], reason: str
+) -> None:
+    code, out, err = run(*words, *METHODS)
 
     assert (code, out, cells) == (EXIT_CODE, "", [])
     assert err.splitlines()[-1].startswith("error: ")
+    assert reason in err.splitlines()[-1]
     assert not (tmp_path / "comparison" / "report.json").exists()
+
+
+def test_guarantees_are_compared_with_each_other(run: MunkeySim, cells: list[Job], tmp_path: Path) -> None:
+    code, out, err = run("--preset", "guarantees", "--epsilon", "4", "--set", "depth=0", "--seeds", "1")
+
+    assert code == 0, err
+    assert "few: take " in out
+    document = json.loads((tmp_path / "comparison" / "report.json").read_text())
+    validate(document)
+    figures = {row["method"]: row["figures"] for row in document["results"]}
+    names = [f"munkey-{guarantee}" for guarantee in Guarantee]
+    assert list(figures) == [*names, "certified-without-noise"]
+    assert described(cells) == sorted(("few", (name,), 7) for name in figures)
+    assert [figures[name]["same bytes"]["mean"] for name in figures] == [100, 0, 0, 0]
+    epsilons = [figures[name]["epsilon"]["mean"] for name in figures]
+    assert (epsilons[0], epsilons[2:]) == (0, [None, None])
+    assert 3.2 < epsilons[1] <= 4
+    assert document["question"]["canaries"] == 0
+    # Unless it is asked for, delta follows from the 60 training records.
+    assert document["settings"]["delta"] == pytest.approx(1 / 600)
+    assert document["headline"]["passed"]
+
+
+def test_recipes_differ_in_their_settings(run: MunkeySim, cells: list[Job], tmp_path: Path) -> None:
+    names = ["linear, all records in a step", "linear, rate 8"]
+    words = ["--preset", "recipes", "--seeds", "1", "--method", names[1], "--method", names[0]]
+    code, out, err = run(*words)
+
+    assert code == 0, err
+    assert [methods for _, methods, _ in described(cells)] == [(name,) for name in names]
+    assert "few: the most accurate is linear, " in out
+    document = json.loads((tmp_path / "comparison" / "report.json").read_text())
+    assert [column["name"] for column in document["columns"]] == ["TA", "Average Gap", "by chance"]
+    kept = [json.loads(path.read_text()) for path in sorted((tmp_path / "comparison" / "cells").iterdir())]
+    all_records, rate = (cell["cell"]["settings"] for cell in kept)
+    assert (all_records["empirical-sampling-rate"], rate["clipped-learning-rate"]) == (1, 8)
+    run(*words)
+    assert cells == []
+
+
+@pytest.mark.parametrize("name", PRESETS["recipes"].methods)
+def test_recipe_is_made_of_settings(name: str) -> None:
+    assert Settings.parse(PRESETS["recipes"].changes[name]) != Settings() or name == "linear, as by default"

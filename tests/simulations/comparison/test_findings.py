@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.simulations.comparison.cell import Outcome
 from fedmunkey.simulations.comparison.findings import COLUMNS, SetFindings
 from tests.simulations.comparison.made_up import outcome
+
+EXACT, CERTIFIED, EMPIRICAL = Guarantee
 
 
 def findings(*outcomes: Outcome) -> SetFindings:
@@ -78,8 +82,50 @@ def test_the_best_of_the_guarantees_is_judged() -> None:
 
 def test_guarantees_alone_and_baselines_alone_are_no_contest() -> None:
     for alone in (findings(outcome("munkey-exact", 0)), findings(outcome("ssd", 0))):
+        assert not alone.contested
         assert not alone.won
-        assert alone.sentences() == ["cells: no MUNKEY guarantee was compared with anything."]
+    assert alone.sentences() == [
+        "cells: selective synaptic dampening (0.0 points) has the smallest Average Gap.",
+        "cells: the most accurate is selective synaptic dampening (80.0 %).",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("exact", "certified", "empirical", "advice"),
+    [
+        (86.0, 86.0, 86.0, EXACT),
+        (84.0, 85.0, 86.0, EXACT),
+        (83.9, 84.0, 86.0, CERTIFIED),
+        (70.0, 83.9, 86.0, EMPIRICAL),
+        (70.0, 90.0, 86.0, CERTIFIED),
+        (90.0, 70.0, 60.0, EXACT),
+        (None, 84.0, 86.0, CERTIFIED),
+        (84.0, None, 86.0, EXACT),
+        (None, None, 86.0, EMPIRICAL),
+    ],
+)
+def test_advice_is_the_strongest_guarantee_within_two_points(
+    exact: float | None, certified: float | None, empirical: float | None, advice: Guarantee
+) -> None:
+    means = zip(Guarantee, (exact, certified, empirical), strict=True)
+    tried = [(guarantee, mean) for guarantee, mean in means if mean is not None]
+    # Two seeds, of which only the mean counts.
+    found = findings(
+        *(outcome(f"munkey-{one}", seed, after=mean - 5 + 10 * seed) for one, mean in tried for seed in (0, 1))
+    )
+
+    assert found.advice is advice
+    assert found.sentences() == [
+        f"cells: take {advice}, the strongest guarantee that costs at most 2 points of test accuracy here. What "
+        f"remains of a deleted record: {advice.remains}."
+    ]
+
+
+def test_epsilon_is_never_rounded_down() -> None:
+    (column,) = (column for column in COLUMNS if column.name == "epsilon")
+
+    assert column.of(replace(outcome("munkey-certified", 0), epsilon=2.981)) == 2.99
+    assert math.isnan(column.of(outcome("munkey-empirical", 0)))
 
 
 def test_method_without_a_figure_is_not_the_best() -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -18,10 +18,11 @@ from fedmunkey.simulations.cli import main
 from fedmunkey.simulations.faults import driver
 from fedmunkey.simulations.faults.driver import FaultRun, run
 from fedmunkey.simulations.faults.processes import Launcher, wait_until
-from fedmunkey.simulations.faults.stage import PRELOAD
+from fedmunkey.simulations.faults.running_federation import PRELOAD
 from tests.server.databases import postgresql_database
 
 ROOT = Path(__file__).parents[3]
+Typed = Callable[..., tuple[int, str, str]]
 SECONDS = 120.0
 """The longest that anything here may take, on a machine that has much else to do."""
 
@@ -53,44 +54,16 @@ command_line.run(app)
 """
 
 
-def munkey_sim(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["munkey-sim", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
-
-
 @pytest.mark.processes
 @pytest.mark.usefixtures("_imported_once")
-def test_every_promise_is_kept_under_faults(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    words = [
-        "faults",
-        "--deletions",
-        40,
-        "--kills",
-        6,
-        "--sites",
-        2,
-        "--seed",
-        1,
-        "--output",
-        tmp_path / "run",
-        "--json",
-    ]
+def test_every_promise_is_kept_under_faults(typed: Typed, tmp_path: Path) -> None:
+    sizes = ["--deletions", 40, "--kills", 6, "--sites", 2, "--seed", 1]
 
-    code = munkey_sim(monkeypatch, *words)
+    code, out, _ = typed(main, "munkey-sim", "faults", *sizes, "--output", tmp_path / "run", "--json")
 
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(out)
     assert (code, found["broken"]) == (0, [])
-    assert {name: found[name] for name in ("lost", "applied_twice", "resurrected", "residue_bytes")} == {
-        "lost": 0,
-        "applied_twice": 0,
-        "resurrected": 0,
-        "residue_bytes": 0,
-    }
+    assert [found[name] for name in ("lost", "applied_twice", "resurrected", "residue_bytes")] == [0, 0, 0, 0]
     # One more was made while a site's key store was damaged.
     assert found["requests"] == {"completed": 41}
     assert found["kills"]["carried_out"] == 6
@@ -169,19 +142,14 @@ def running_on(folder: Path) -> set[int]:
     ],
 )
 def test_mistake_is_one_line_and_nothing_is_written(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    words: list[str],
-    message: str,
+    monkeypatch: pytest.MonkeyPatch, typed: Typed, tmp_path: Path, words: list[str], message: str
 ) -> None:
     (tmp_path / "FULL").mkdir()
     (tmp_path / "FULL" / "file").touch()
     monkeypatch.chdir(tmp_path)
 
-    code = munkey_sim(monkeypatch, "faults", *words)
+    code, _, said = typed(main, "munkey-sim", "faults", *words)
 
-    said = capsys.readouterr().err
     assert code == EXIT_CODE
     assert message in said
     assert said.count("\n") == 1

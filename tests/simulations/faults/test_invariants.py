@@ -16,7 +16,7 @@ import torch
 
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import Tokens
-from fedmunkey.client.key_store.key_file import SLOT_BYTES, key_file_of
+from fedmunkey.client.key_store.record_ciphers import SLOT_BYTES, cipher_file_of
 from fedmunkey.client.orders import catch_up
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletion import (
@@ -30,7 +30,7 @@ from fedmunkey.common.deletion import (
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.simulations.faults.federation import Federation, Site, make_federation
-from fedmunkey.simulations.faults.invariants import Findings, check
+from fedmunkey.simulations.faults.invariants import BrokenPromises, check
 from fedmunkey.simulations.faults.requests import draw_requests
 from fedmunkey.simulations.faults.residue import Contents, not_overwritten
 from fedmunkey.simulations.faults.submissions import entry_numbers
@@ -55,12 +55,17 @@ class Run:
     def first(self) -> Site:
         return self.federation.sites[0]
 
-    def check(self, statuses: Sequence[RequestStatus] | None = None) -> Findings:
+    def check(self, statuses: Sequence[RequestStatus] | None = None) -> BrokenPromises:
         return check(self.federation, self.statuses if statuses is None else statuses, self.contents)
 
     def gone(self) -> set[int]:
         """Return the records of the first site that the model says are gone."""
         return set(self.first.numbers) - set(self.federation.model.sites[self.first.name].labels)
+
+    def change(self, statement: str, *values: bytes) -> None:
+        """Change the first site's key store behind its back."""
+        with closing(sqlite3.connect(self.first.folder.key_store)) as connection, connection:
+            connection.execute(statement, values)
 
     def copy(self, folder: Path) -> Run:
         shutil.copytree(self.federation.folder, folder)
@@ -90,15 +95,15 @@ def run(finished: Run, tmp_path: Path) -> Run:
 def train(site: Site) -> None:
     """Give every entry a token that can be told from every other."""
     with site.folder.open() as store:
-        entries, _ = store.read_entries(Split.TRAIN)
+        entries, _ = store.records.read_entries(Split.TRAIN)
         draws = torch.Generator().manual_seed(len(site.name))
         arrays = torch.rand(3, len(entries), store.description.exemplar_size, generator=draws)
         steps = torch.ones(len(entries), dtype=torch.int64)
-        store.write_tokens(store.generation, entries, Tokens(arrays[0], arrays[1], arrays[2], steps))
+        store.records.write_tokens(store.generation, entries, Tokens(arrays[0], arrays[1], arrays[2], steps))
 
 
 def forget(federation: Federation) -> list[RequestStatus]:
-    with Ledger(federation.ledger) as ledger:
+    with Ledger(federation.run_ledger.url) as ledger:
         for site in federation.sites:
             ledger.register(site.name)
         service = LedgerService(ledger)
@@ -119,7 +124,7 @@ def unanswered(status: RequestStatus) -> RequestStatus:
 def test_federation_that_kept_its_promises_is_clean(run: Run) -> None:
     findings = run.check()
 
-    assert findings == Findings(states=findings.states)
+    assert findings == BrokenPromises(states=findings.states)
     assert findings.clean
     assert findings.states == {"completed": DELETIONS}
     # Something was deleted at each site, or there would be nothing to find.
@@ -180,18 +185,14 @@ def test_store_copied_back_after_a_deletion_resurrects_and_leaves_residue(run: R
 
 
 def test_order_that_was_applied_twice_is_noticed(run: Run) -> None:
-    with closing(sqlite3.connect(run.first.folder.key_store)) as connection:
-        connection.execute("UPDATE description SET generation = generation + 1")
-        connection.commit()
+    run.change("UPDATE description SET generation = generation + 1")
 
     assert run.check().applied_twice == 1
 
 
 def test_token_that_is_written_back_after_its_deletion_is_residue(run: Run) -> None:
-    with closing(sqlite3.connect(run.first.folder.key_store)) as connection:
-        gone = "SELECT entry FROM tokens WHERE entry NOT IN (SELECT entry FROM records) LIMIT 1"
-        connection.execute(f"UPDATE tokens SET content = ? WHERE entry = ({gone})", (b"\x01" * 40 + bytes(60),))  # noqa: S608
-        connection.commit()
+    gone = "SELECT entry FROM tokens WHERE entry NOT IN (SELECT entry FROM records) LIMIT 1"
+    run.change(f"UPDATE tokens SET content = ? WHERE entry = ({gone})", b"\x01" * 40 + bytes(60))  # noqa: S608
 
     assert run.check().residue_bytes == 40
 
@@ -199,7 +200,7 @@ def test_token_that_is_written_back_after_its_deletion_is_residue(run: Run) -> N
 def test_wrapped_key_of_a_deleted_record_is_residue(run: Run) -> None:
     assert run.check().clean
     gone = min(run.gone())
-    keys = key_file_of(run.first.folder.key_store)
+    keys = cipher_file_of(run.first.folder.key_store)
     slot = (run.before / keys.name).read_bytes()[run.entries[gone] * SLOT_BYTES :][:SLOT_BYTES]
     contents = run.contents[run.first.name]
     (run.first.folder.path / "spill").write_bytes(b"." * 7 + slot)
@@ -231,8 +232,6 @@ def test_key_of_a_deleted_record_in_any_file_is_residue(run: Run, offset: int) -
 
 
 def test_tombstone_that_is_missing_is_noticed(run: Run) -> None:
-    with closing(sqlite3.connect(run.first.folder.key_store)) as connection:
-        connection.execute("DELETE FROM tombstones")
-        connection.commit()
+    run.change("DELETE FROM tombstones")
 
     assert any("could be enrolled again" in line for line in run.check().broken)

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.common.failpoints import VARIABLE, Act, Action, Failpoint, Plan, hit
+from fedmunkey.common.failpoints import VARIABLE, Act, Action, Failpoint, FailpointPlan, hit
 from fedmunkey.simulations.faults.processes import Launcher, ProcessFault, Program, wait_until
 
 pytestmark = pytest.mark.processes
 
 PATIENCE = 30.0
-ROOT = Path(__file__).parents[3]
 HERE = "tests.simulations.faults.test_processes"
 
 
@@ -74,7 +73,7 @@ def test_program_gets_its_words_and_environment_and_ends(launcher: Launcher, tmp
 def test_program_that_arms_nothing_itself_obeys_its_failpoints(launcher: Launcher, tmp_path: Path) -> None:
     program = Program(f"{HERE}:come_by_a_failpoint", (), tmp_path / "log")
 
-    armed = launcher.start(program, {VARIABLE: str(Plan({Failpoint.TRAIN_AFTER_STEP: Action(Act.KILL)}))})
+    armed = launcher.start(program, {VARIABLE: str(FailpointPlan({Failpoint.TRAIN_AFTER_STEP: Action(Act.KILL)}))})
     other = launcher.start(program)
 
     assert armed.wait(PATIENCE) == -signal.SIGKILL
@@ -121,7 +120,8 @@ def test_no_process_outlives_the_context(tmp_path: Path) -> None:
 def test_no_process_outlives_a_driver_that_is_killed(tmp_path: Path) -> None:
     number = tmp_path / "number"
     program = f"import sys; from {HERE} import start_a_process_and_wait; start_a_process_and_wait()"
-    driver = subprocess.Popen([sys.executable, "-c", program, number], cwd=ROOT)  # noqa: S603
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    driver = subprocess.Popen([sys.executable, "-c", program, number], env=environment)  # noqa: S603
     try:
         wait_until(number.exists, PATIENCE, "its start")
     finally:

@@ -5,10 +5,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from fedmunkey.common.deletion_channel import DeletionChannel, split_address
+from fedmunkey.common.addresses import split_address
+from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import ServiceUnavailable
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
@@ -101,6 +103,19 @@ def test_cut_resets_open_connections_and_lets_others_be_made(proxy: Proxy) -> No
             connection.recv(100)
     with connect(proxy) as again:
         assert exchange(again, b"hello") == b"hello"
+
+
+def test_connection_that_has_just_ended_keeps_no_other_from_being_cut(proxy: Proxy) -> None:
+    ended = socket.socket()
+    ended.close()
+    with connect(proxy) as connection:
+        exchange(connection, b"hello")
+        proxy._writers.add(Mock(get_extra_info=lambda _: ended))
+
+        proxy.cut()
+
+        with pytest.raises(ConnectionResetError):
+            connection.recv(100)
 
 
 def test_black_hole_holds_back_what_is_sent_until_it_ends(proxy: Proxy) -> None:

@@ -59,6 +59,8 @@ def test_what_is_drawn_makes_a_case(name: str, hospitals: list[Hospital], quick:
         rows = case.forgotten[hospital.name]
         assert set(hospital.given.records.splits[rows].tolist()) <= {Split.TRAIN.value}
         assert np.isin(drawn.canaries[hospital.name], rows).all()
+        for deletion in drawn.deletions:
+            assert (np.diff(deletion[hospital.name]) > 0).all()
 
 
 @pytest.mark.parametrize("name", FORGET_SETS)

@@ -13,7 +13,7 @@ from fedmunkey.common.model import ModelShape
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.consent import donate
-from fedmunkey.simulations.forget_sets.whole_site import WholeSite
+from fedmunkey.simulations.forget_sets.whole_site import LeavingSite
 from fedmunkey.simulations.hospitals import Hospital
 from fedmunkey.simulations.unlearning.method import Budget
 from fedmunkey.simulations.unlearning.munkey import KeyDeletion
@@ -22,7 +22,7 @@ from fedmunkey.simulations.unlearning.munkey import KeyDeletion
 def test_one_hospital_loses_all_its_training_records_whatever_the_consent(hospitals: list[Hospital]) -> None:
     given = [replace(h, given=replace(h.given, records=donate(h.given.records, 1.0, 0))) for h in hospitals]
 
-    (rows,) = WholeSite().draw(given, 0.01, 0).deletions
+    (rows,) = LeavingSite().draw(given, 0.01, 0).deletions
 
     (gone,) = (hospital for hospital in given if len(rows[hospital.name]))
     train = gone.given.records.splits == Split.TRAIN.value
@@ -30,7 +30,7 @@ def test_one_hospital_loses_all_its_training_records_whatever_the_consent(hospit
 
 
 def test_each_hospital_may_be_the_one(hospitals: list[Hospital]) -> None:
-    drawn = [WholeSite().draw(hospitals, 0.1, seed).deletions[0] for seed in range(20)]
+    drawn = [LeavingSite().draw(hospitals, 0.1, seed).deletions[0] for seed in range(20)]
 
     assert {name for rows in drawn for name, some in rows.items() if len(some)} == {h.name for h in hospitals}
 
@@ -39,11 +39,11 @@ def test_only_hospital_with_records_cannot_leave(hospitals: list[Hospital]) -> N
     empty = replace(hospitals[1], given=hospitals[1].given.split(Split.TEST))
 
     with pytest.raises(InvalidDeletion, match=r"1 hospitals have training records, .* among 2 hospitals or more"):
-        WholeSite().draw([hospitals[0], empty], 0.1, 0)
+        LeavingSite().draw([hospitals[0], empty], 0.1, 0)
 
 
 def test_hospital_that_left_still_answers(hospitals: list[Hospital], settings: Settings, shape: ModelShape) -> None:
-    drawn = WholeSite().draw(hospitals, 0.1, 0)
+    drawn = LeavingSite().draw(hospitals, 0.1, 0)
     case = Case(drawn.hospitals, drawn.deletions, drawn.canaries, settings.replace(num_rounds=1), shape)
     method = KeyDeletion(Guarantee.EMPIRICAL)
 

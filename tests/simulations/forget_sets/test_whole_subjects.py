@@ -6,22 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fedmunkey.client.dataset import Consent, Split
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.simulations.forget_sets.whole_subjects import WholeSubjects
 from fedmunkey.simulations.hospitals import Hospital
+from tests.simulations.given_records import train_rows
 
 
-def renamed(hospital: Hospital, rows: list[int], subject: str) -> Hospital:
+def renamed(hospital: Hospital, rows: NDArray[np.int64], subject: str) -> Hospital:
     subjects = hospital.given.records.subject_ids.copy().astype(object)
     subjects[rows] = subject
     records = replace(hospital.given.records, subject_ids=subjects.astype(np.str_))
     return replace(hospital, given=replace(hospital.given, records=records))
-
-
-def train_rows(hospital: Hospital) -> list[int]:
-    return np.flatnonzero(hospital.given.records.splits == Split.TRAIN.value).tolist()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -88,10 +86,10 @@ def test_last_subject_may_not_take_the_last_record(hospitals: list[Hospital]) ->
 
 def test_held_out_records_of_a_subject_are_not_in_the_deletion(hospitals: list[Hospital]) -> None:
     first = hospitals[0]
-    held = np.flatnonzero(first.given.records.splits == Split.TEST.value).tolist()
+    held = np.flatnonzero(first.given.records.splits == Split.TEST.value)
     train = train_rows(first)
     # Whoever is drawn has held-out records.
-    both = renamed(renamed(first, [*train[:7], *held[:5]], "one"), [*train[7:], *held[5:]], "other")
+    both = renamed(renamed(first, np.append(train[:7], held[:5]), "one"), np.append(train[7:], held[5:]), "other")
 
     (rows,) = WholeSubjects().draw([both, *hospitals[1:]], 0.2, 0).deletions
 

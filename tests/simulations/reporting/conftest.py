@@ -19,7 +19,12 @@ def comparison() -> dict[str, Any]:
     return examples.comparison()
 
 
-@pytest.fixture(params=["audit", "comparison"])
+@pytest.fixture
+def run() -> dict[str, Any]:
+    return examples.run()
+
+
+@pytest.fixture(params=["run", "audit", "comparison"])
 def document(request: pytest.FixtureRequest) -> dict[str, Any]:
     made: dict[str, Any] = getattr(examples, request.param)()
     return made

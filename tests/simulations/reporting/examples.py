@@ -115,6 +115,119 @@ def comparison() -> dict[str, Any]:
     }
 
 
+def run() -> dict[str, Any]:
+    """Return the report of a run: three hospitals, the second of which leaves."""
+    rng = np.random.default_rng(5)
+    names = ["hospital-1", "hospital-2", "hospital-3"]
+    shared = _shared("run", "munkey-sim run --guarantee certified --delete records:5%@3 --delete site:2@5")
+    return {
+        **shared,
+        "limits": shared["limits"][-1:],
+        "data": "digits",
+        "hospitals": [
+            {
+                "name": name,
+                "records": {"train": 449, "val": 30, "test": 360},
+                "subjects": 449,
+                "classes": {"zero": 40, "one": 409},
+            }
+            for name in names
+        ],
+        "alpha": None,
+        "seed": 0,
+        "headline": {"sentence": "A deletion here is certified: at most what (epsilon, delta) allows."},
+        "guarantee": {
+            "name": "certified",
+            "remains": Guarantee.CERTIFIED.remains,
+            "permanent": 0.0,
+            "privacy_loss": {"epsilon": 2.9, "delta": 2e-5, "records": 1},
+        },
+        "rounds": [_round(rng, number, names) for number in range(1, 7)],
+        "deletions": [
+            _deletion("records:5%@3", 3, 67, {"epsilon": 2.901, "delta": 2e-5, "records": 1}),
+            _deletion("site:2@5", 5, 420, {"epsilon": 1.5, "delta": 2e-5, "records": 1}),
+        ],
+        "final": {
+            "test_accuracy": 95.25,
+            "test_macro_f1": 95.0,
+            "per_hospital": {"hospital-1": 95.5, "hospital-2": None, "hospital-3": 95.0},
+            "measurement": _figures(95.25, 97.0, 94.0, 51.0),
+            "average_gap": 0.75,
+        },
+        "confidence": {
+            "before": _beta(rng, 9, 1.2, 162),
+            "after": _beta(rng, 4, 1.6, 162),
+            "oracle": _beta(rng, 4, 1.7, 162),
+            "test": _beta(rng, 4, 1.5, 468),
+        },
+        "baselines": {
+            "oracle": {**_baseline(30.0, 96.0), "measurement": _figures(96.0, 97.5, 94.5, 50.0)},
+            "neighbours": _baseline(0.5, 93.0),
+        },
+        "bytes": {"weights_down": 80_000_000, "weights_up": 40_000_000},
+        "seconds": {"preparation": 1.5, "training": 20.0},
+    }
+
+
+def _round(rng: np.random.Generator, number: int, names: list[str]) -> dict[str, Any]:
+    found = {name: float(1 - 0.3 * 0.6**number + rng.normal(0, 0.01)) for name in names}
+    evaluation: dict[str, dict[str, float | None]] = {name: {"test-accuracy": one} for name, one in found.items()}
+    if number >= 5:
+        evaluation["hospital-2"] = {"test-accuracy": None}
+    return {
+        "event": "round",
+        "number": number,
+        "training": {name: {"num-examples": 449.0, "train-loss": 0.1} for name in names},
+        "evaluation": evaluation,
+        "failures": {},
+        "mean": {"test-accuracy": (found["hospital-1"] + found["hospital-3"]) / 2},
+        "bytes_down": 13_000_000,
+        "bytes_up": 7_000_000,
+        "seconds": 3.2,
+    }
+
+
+def _deletion(plan: str, number: int, entries: int, loss: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "plan": plan,
+        "round": number,
+        "requests": 3,
+        "expected": [entries, 0, 0],
+        "records": entries + 10,
+        "entries": entries,
+        "guarantee": "certified",
+        "record_loss": loss,
+        "subject_loss": {**loss, "records": 1},
+        "seconds": {"site": 0.01, "request": 0.02, "slowest_request": 0.06},
+        "times_faster": {"site": 3000.0, "request": 1500.0},
+        "before": _figures(95.0, 97.0, 99.0, 68.0),
+        "after": _figures(95.0, 97.0, 94.0, 52.0),
+    }
+
+
+def _figures(test: float, retain: float, forget: float, membership: float) -> dict[str, Any]:
+    return {
+        "test_accuracy": test,
+        "retain_accuracy": retain,
+        "forget_accuracy": forget,
+        "membership": membership,
+        "test_macro_f1": test,
+        "membership_tpr": 2.5,
+        "weights_membership": 50.5,
+        "canary_recall": None,
+    }
+
+
+def _baseline(seconds: float, accuracy: float) -> dict[str, Any]:
+    return {
+        "seconds": seconds,
+        "test_accuracy": accuracy,
+        "test_macro_f1": accuracy,
+        "per_hospital": {},
+        "measurement": None,
+    }
+
+
 def data(name: str, records: int) -> dict[str, Any]:
     """Return the description of a data set with two classes."""
     return {

@@ -2,140 +2,169 @@
 
 from __future__ import annotations
 
-import math
 import re
 from itertools import combinations
+from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element, fromstring
+from xml.etree.ElementTree import fromstring
 
+import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
+from fedmunkey.simulations.reporting.charts.confidence import draw_confidence
 from fedmunkey.simulations.reporting.charts.cost import draw_cost
 from fedmunkey.simulations.reporting.charts.drawing import Chart
-from fedmunkey.simulations.reporting.charts.labels import Box, place_labels
+from fedmunkey.simulations.reporting.charts.labels import is_far, overlap, place_labels
 from fedmunkey.simulations.reporting.charts.measures import draw_measures
 from fedmunkey.simulations.reporting.charts.roc import draw_roc
 from fedmunkey.simulations.reporting.charts.rounds import draw_deletions, draw_rounds
-from fedmunkey.simulations.reporting.charts.scales import Scale, decade_above, decade_below, decades, round_ticks
 from fedmunkey.simulations.reporting.charts.tradeoff import draw_tradeoff
 
 
-def elements(chart: Chart | None, tag: str, style: str) -> list[Element]:
+def only_axes(chart: Chart | None) -> Axes:
     assert chart is not None
-    return [one for one in fromstring(chart.svg).iter(tag) if style in one.get("class", "")]  # noqa: S314
+    return chart.figure.axes[0]
 
 
-def points(chart: Chart, style: str) -> list[tuple[float, float]]:
-    (path,) = elements(chart, "path", style)
-    pairs = re.findall(r"([\d.]+) ([\d.]+)", path.get("d", ""))
-    return [(float(x), float(y)) for x, y in pairs]
+def line(axes: Axes, label: str) -> Line2D:
+    return next(line for line in axes.get_lines() if str(line.get_label()).startswith(label))
+
+
+def data(line: Line2D) -> NDArray[np.float64]:
+    return np.asarray(line.get_xydata(), dtype=np.float64)
+
+
+def labels(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.texts if isinstance(text, Annotation)]
 
 
 def value(mean: float | None, half: float | None = None) -> dict[str, Any]:
     return {"mean": mean, "half": half, "values": [mean]}
 
 
-def test_scale_maps_its_ends_and_keeps_what_lies_outside_on_them() -> None:
-    scale = Scale(0.01, 1, 300, 100, math.log10)
-
-    assert [scale(number) for number in (0.01, 0.1, 1)] == pytest.approx([300, 200, 100])
-    assert (scale(0), scale(7)) == (300, 100)
+def attack(auroc: float, false: list[float], true: list[float]) -> dict[str, Any]:
+    found = {"auroc": value(auroc), "true_positives": value(0.01), "curve": {"false": false, "true": true}}
+    return {"name": "a", "title": "A", "question": "?", "paper": "", "judged": True, "states": {"after": found}}
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [(65, 90, [65, 70, 75, 80, 85, 90]), (0.5, 3.5, [1, 2, 3]), (82.1, 83.2, [82.2, 82.4, 82.6, 82.8, 83, 83.2])],
-)
-def test_ticks_are_round_numbers(low: float, high: float, expected: list[float]) -> None:
-    found = round_ticks(low, high)
+def test_drawing_in_a_page_has_a_title_takes_its_colours_and_names_nothing_outside() -> None:
+    chart = draw_rounds([(1, value(80, 1)), (2, value(85))], [{"round": 2, "label": "5 <records>"}])
+    assert chart is not None
 
-    assert len(found) <= 6
-    assert [number for number in expected if number in found] == found
+    root = fromstring(chart.svg)  # noqa: S314 (made here)
+
+    assert root.attrib == {"viewBox": "0 0 400 300", "role": "img"}
+    assert root[0].text == chart.title
+    assert "round 2: 85.0%" in [title.text for title in root.iter("title")]
+    assert "5 <records>" in [text.text for text in root.iter("text")]
+    assert not re.search(r"#[0-9a-f]{6}\b|https?:|font-family|\d{4}-\d\d-\d\d", chart.svg)
+    assert {"var(--after)", "var(--before)", "var(--quiet)"} <= set(re.findall(r"var\(--\w+\)", chart.svg))
+    assert chart.svg == chart.svg
 
 
-def test_decades_are_powers_of_ten() -> None:
-    assert decades(0.001, 1) == pytest.approx([0.001, 0.01, 0.1, 1])
-    assert (decade_below(0.02), decade_above(0.02), decade_below(1000), decade_above(1000)) == (0.01, 0.1, 1000, 1000)
+def test_names_of_what_is_drawn_again_differ_between_drawings_of_a_page() -> None:
+    named = [re.findall(r' id="([^"]+)"', draw_roc(attack(0.5, [0, 1], [0, 1]) | {"title": name}).svg) for name in "AB"]
+
+    assert named[0]
+    assert set(named[0]).isdisjoint(named[1])
+
+
+def test_drawing_is_saved_as_a_picture(tmp_path: Path) -> None:
+    draw_confidence({"before": [0.9], "after": [0.2], "oracle": [], "test": []}).save(tmp_path / "drawn.png")
+
+    assert (tmp_path / "drawn.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
 def test_labels_hide_neither_each_other_nor_points() -> None:
-    crowd = [((100 + 9.0 * (number % 4), 100 + 9.0 * (number // 4)), f"method-{number}") for number in range(12)]
-    frame = Box(0, 0, 400, 300)
+    crowd = [(100 + 9.0 * (number % 4), 100 + 9.0 * (number // 4)) for number in range(12)]
 
-    placed = place_labels(crowd, frame)
+    placed = place_labels(crowd, [f"method-{number}" for number in range(12)], Bbox.from_extents(0, 0, 400, 300))
 
-    assert [label.words for label in placed] == [words for _, words in crowd]
-    assert all(one.box.overlap(other.box) == 0 for one, other in combinations(placed, 2))
-    dots = [Box(x - 4, y - 4, x + 4, y + 4) for (x, y), _ in crowd]
-    assert all(label.box.overlap(dot) == 0 for label in placed for dot in dots)
-    assert any(label.far for label in placed)
+    boxes = [box for box in placed if box is not None]
+    assert len(boxes) == len(crowd)
+    assert all(overlap(one, other) == 0 for one, other in combinations(boxes, 2))
+    dots = [Bbox.from_extents(x - 4, y - 4, x + 4, y + 4) for x, y in crowd]
+    assert all(overlap(box, dot) == 0 for box in boxes for dot in dots)
+    assert any(is_far(box, point) for box, point in zip(boxes, crowd, strict=True))
+
+
+def test_label_that_fits_nowhere_is_left_out() -> None:
+    assert place_labels([(5, 5)], ["a long name"], Bbox.from_extents(0, 0, 10, 10)) == [None]
 
 
 def test_guessing_lies_on_the_line_of_chance() -> None:
-    even = {"auroc": value(0.5), "true_positives": value(0.01), "curve": {"false": [0, 1], "true": [0, 1]}}
-    attack = {"name": "a", "title": "A", "question": "?", "paper": "", "judged": True, "states": {"after": even}}
+    points = data(line(only_axes(draw_roc(attack(0.5, [0, 1], [0, 1]))), "after"))
 
-    chart = draw_roc(attack)
-    (chance,) = elements(chart, "line", "chance")
-    start, end = [(float(chance.get(f"x{n}", "")), float(chance.get(f"y{n}", ""))) for n in (1, 2)]
-
-    for x, y in points(chart, "curve after"):
-        along = (x - start[0]) / (end[0] - start[0])
-        assert y == pytest.approx(start[1] + along * (end[1] - start[1]), abs=0.2)
+    assert len(points) > 10
+    assert points[:, 1] == pytest.approx(points[:, 0])
 
 
 def test_right_attack_reaches_the_top_at_once() -> None:
-    right = {"auroc": value(1), "true_positives": value(1), "curve": {"false": [0, 0, 1], "true": [0, 1, 1]}}
-    attack = {"name": "a", "title": "A", "question": "?", "paper": "", "judged": True, "states": {"after": right}}
+    points = data(line(only_axes(draw_roc(attack(1, [0, 0, 1], [0, 1, 1]))), "after"))
 
-    (x1, y1), (x2, y2), (x3, y3) = points(draw_roc(attack), "curve after")
-
-    assert x1 == x2 < x3
-    assert y1 > y2 == y3
+    assert points == pytest.approx(np.array([[0.01, 0.01], [0.01, 1], [1, 1]]))
 
 
 def test_rounds_without_a_known_accuracy_are_not_drawn() -> None:
-    unknown = [{"round": 1, "test_accuracy": value(None)}]
-
-    assert draw_rounds(unknown, []) is None
+    assert draw_rounds([(1, value(None))], []) is None
     assert draw_deletions([]) is None
     assert draw_measures([]) is None
 
 
 def test_deletion_is_marked_between_its_rounds() -> None:
-    rounds = [{"round": number, "test_accuracy": value(80 + number, 1)} for number in (1, 2, 3)]
+    axes = only_axes(
+        draw_rounds([(number, value(80 + number)) for number in (1, 2, 3)], [{"round": 3, "label": "5@3"}])
+    )
 
-    chart = draw_rounds(rounds, [{"round": 3, "label": "5 <records>"}])
+    assert data(line(axes, "deletion"))[:, 0].tolist() == [2.5, 2.5]
+    assert labels(axes) == ["5@3"]
 
-    (mark,) = elements(chart, "line", "mark")
-    dots = [float(dot.get("cx", "")) for dot in elements(chart, "circle", "point")]
-    assert dots[1] < float(mark.get("x1", "")) < dots[2]
-    assert elements(chart, "text", "mark-label")[0].text == "5 <records>"
+
+def test_hospital_without_records_left_has_a_line_that_ends() -> None:
+    hospitals = {"hospital-1": [(1, value(50)), (2, value(60))], "hospital-2": [(1, value(70)), (2, value(None))]}
+
+    axes = only_axes(draw_rounds([(1, value(60)), (2, value(60))], [], hospitals))
+
+    ends = [data(each)[:, 0].tolist() for each in axes.get_lines() if each.get_label() == "each hospital"]
+    assert ends == [[1, 2], [1]]
+    assert data(line(axes, "mean of hospitals"))[:, 1].tolist() == [60, 60]
+
+
+@pytest.mark.parametrize(("oracle", "rows"), [([0.3], 4), ([], 3)])
+def test_confidence_has_a_row_for_each_state_that_was_asked(oracle: list[float], rows: int) -> None:
+    chart = draw_confidence({"before": [0.9, 0.8], "after": [0.2, 0.1], "oracle": oracle, "test": [0.5]})
+
+    titles = [axes.get_title("left") for axes in chart.figure.axes]
+    assert len(titles) == rows
+    assert titles[0] == "forgotten, before deletion"
+    assert [axes.get_title("right") for axes in chart.figure.axes][:2] == ["median 85%", "median 15%"]
 
 
 def test_costs_of_nothing_and_unknown_costs_have_no_bar() -> None:
-    cost = {
-        "forget_seconds": value(0.02),
-        "retrain_seconds": value(None),
-        "forget_bytes": 0,
-        "retrain_bytes": 5000,
-    }
+    cost = {"forget_seconds": value(0.02), "retrain_seconds": value(None), "forget_bytes": 0, "retrain_bytes": 5000}
 
-    chart = draw_cost(cost)
+    panels = draw_cost(cost).figure.axes
 
-    widths = [float(bar.get("width", "")) for bar in elements(chart, "rect", "bar")]
-    assert [width > 0 for width in widths] == [True, False, False, True]
-    labels = [label.text for label in elements(chart, "text", "bar-label")]
-    assert labels == ["forget: 20 ms", "retrain: –", "forget: nothing", "retrain: 5 kB"]
+    assert [bar.get_extents().width > 0 for axes in panels for bar in axes.patches] == [True, False, False, True]
+    shown = [words for axes in panels for words in labels(axes)]
+    assert shown == ["forget: 20 ms", "retrain: –", "forget: nothing", "retrain: 5 kB"]
 
 
-def test_tradeoff_puts_the_better_method_up_and_left(comparison: dict[str, Any]) -> None:
-    chart = draw_tradeoff(comparison, "bccd")
+def test_tradeoff_puts_every_method_at_its_figures_and_names_it(comparison: dict[str, Any]) -> None:
+    axes = only_axes(draw_tradeoff(comparison, "bccd"))
 
-    labels = {label.text for label in elements(chart, "text", "point-label")}
-    assert labels == {method["name"] for method in comparison["methods"]}
-    assert len(elements(chart, "path", "hollow")) + len(elements(chart, "circle", "hollow")) == 2
+    assert set(labels(axes)) == {method["name"] for method in comparison["methods"]}
+    hollow = [dot for dot in axes.get_lines() if dot.get_markeredgewidth() == 2]
+    assert len(hollow) == sum(method["retrains"] for method in comparison["methods"])
+    figures = [result["figures"] for result in comparison["results"] if result["data"] == "bccd"]
+    dots = [data(dot)[0].tolist() for dot in axes.get_lines()]
+    assert dots == [[found["Average Gap"]["mean"], found["TA"]["mean"]] for found in figures]
 
     del comparison["results"][0]["figures"]["Average Gap"]
-    assert len(elements(draw_tradeoff(comparison, "breastmnist"), "text", "point-label")) == len(labels) - 1
+    assert len(labels(only_axes(draw_tradeoff(comparison, "breastmnist")))) == len(labels(axes)) - 1
     assert draw_tradeoff(comparison, "another") is None

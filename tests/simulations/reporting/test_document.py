@@ -13,19 +13,21 @@ from jsonschema import Draft202012Validator
 
 from fedmunkey.common.errors import InvalidInput
 from fedmunkey.simulations.reporting.document import SCHEMA, read_document, validate
+from tests.simulations.reporting import examples
 
 MISSING = object()
 
 
-def place(document: dict[str, Any], path: tuple[str | int, ...], value: Any) -> None:
+def place(document: dict[str, Any], path: str, value: Any) -> None:
     """Put a value at a path, or take away what is there."""
     inner: Any = document
-    for part in path[:-1]:
-        inner = inner[part]
+    *parts, last = path.split(".")
+    for part in parts:
+        inner = inner[int(part) if part.isdigit() else part]
     if value is MISSING:
-        del inner[path[-1]]
+        del inner[last]
     else:
-        inner[path[-1]] = value
+        inner[int(last) if last.isdigit() else last] = value
 
 
 def undescribed(schema: Any, where: str = "") -> Iterator[str]:
@@ -53,61 +55,54 @@ def test_whole_reports_are_valid(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "message"),
+    ("kind", "path", "value", "message"),
     [
-        (("headline",), MISSING, "the document: headline is missing"),
-        (("question", "seeds"), MISSING, "question: seeds is missing"),
-        (("question", "hospitals"), "five", 'question.hospitals: "five" is not integer'),
-        (("question", "seeds", 2), 1.5, "question.seeds[2]: 1.5 is not integer"),
-        (("question", "forget"), 10, "question.forget: 10 does not meet maximum 1"),
-        (("guarantee", "name"), "perfect", 'guarantee.name: "perfect" is not one of exact, certified, empirical'),
-        (("guarantee", "epsilon"), "much", 'guarantee.epsilon: "much" does not meet anyOf'),
-        (("measures", 0, "after", "mean"), "83", 'measures[0].after.mean: "83" is not number or null'),
-        (("measures", 0, "afterwards"), None, 'measures[0]: "afterwards" is not known here'),
-        (("measures", 1, "gap", "half"), -0.5, "measures[1].gap.half: -0.5 does not meet minimum 0"),
-        (("rounds", 3, "test_accuracy", "values", 1), math.nan, "rounds[3].test_accuracy.values[1]: nan is not a"),
-        (("cost", "retrain_seconds", "mean"), math.inf, "cost.retrain_seconds.mean: inf is not a number that JSON"),
-        (("confidence", "test", 0), 1.2, "confidence.test[0]: 1.2 does not meet maximum 1"),
-        (("attacks", 1, "states", "after", "curve", "false"), [0, 1], "attacks[1].states.after.curve: 2 false beside"),
-        (("written",), "yesterday", 'written: "yesterday" does not meet pattern'),
-        (("format",), 2, "format: 2 is not 1"),
-        (("kind",), "poem", 'kind: "poem" is not one of audit, comparison'),
-        (("limits",), [], "limits: [] does not meet minItems 1"),
-        (("surprise",), 1, 'the document: "surprise" is not known here'),
+        ("audit", "headline", MISSING, "the document: headline is missing"),
+        ("audit", "question.seeds", MISSING, "question: seeds is missing"),
+        ("audit", "question.hospitals", "five", 'question.hospitals: "five" is not integer'),
+        ("audit", "question.seeds.2", 1.5, "question.seeds[2]: 1.5 is not integer"),
+        ("audit", "question.forget", 10, "question.forget: 10 does not meet maximum 1"),
+        ("audit", "guarantee.name", "perfect", 'guarantee.name: "perfect" is not one of exact, certified, empirical'),
+        ("audit", "guarantee.epsilon", "much", 'guarantee.epsilon: "much" does not meet anyOf'),
+        ("audit", "measures.0.after.mean", "83", 'measures[0].after.mean: "83" is not number or null'),
+        ("audit", "measures.0.afterwards", None, 'measures[0]: "afterwards" is not known here'),
+        ("audit", "measures.1.gap.half", -0.5, "measures[1].gap.half: -0.5 does not meet minimum 0"),
+        ("audit", "rounds.3.test_accuracy.values.1", math.nan, "rounds[3].test_accuracy.values[1]: nan is not a"),
+        ("audit", "cost.retrain_seconds.mean", math.inf, "cost.retrain_seconds.mean: inf is not a number that JSON"),
+        ("audit", "confidence.test.0", 1.2, "confidence.test[0]: 1.2 does not meet maximum 1"),
+        ("audit", "attacks.1.states.after.curve.false", [0, 1], "attacks[1].states.after.curve: 2 false beside"),
+        ("audit", "written", "yesterday", 'written: "yesterday" does not meet pattern'),
+        ("audit", "format", 2, "format: 2 is not 1"),
+        ("audit", "kind", "poem", 'kind: "poem" is not one of run, audit, comparison'),
+        ("audit", "limits", [], "limits: [] does not meet minItems 1"),
+        ("audit", "surprise", 1, 'the document: "surprise" is not known here'),
+        ("comparison", "methods.0.retrains", "no", 'methods[0].retrains: "no" is not boolean'),
+        ("comparison", "columns.4.better", "smaller", 'columns[4].better: "smaller" is not one of higher, lower'),
+        ("comparison", "data", {}, 'the document: "data" is not known here'),
+        ("comparison", "results.5.data", "cifar", 'results[5].data: "cifar" is not among the sets'),
+        ("comparison", "results.0.method", "magic", 'results[0].method: "magic" is not among the methods'),
+        (
+            "comparison",
+            "results.0.figures.XX",
+            {"mean": 1, "half": None, "values": []},
+            'results[0].figures: "XX" is not',
+        ),
+        ("run", "rounds.0.mean.test-accuracy", "0.9", 'rounds[0].mean.test-accuracy: "0.9" is not number or null'),
+        ("run", "deletions.1.guarantee", "perfect", 'deletions[1].guarantee: "perfect" is not one of exact, certified'),
+        ("run", "deletions.0.before.membership", MISSING, "deletions[0].before: membership is missing"),
+        ("run", "hospitals", [], "hospitals: [] does not meet minItems 1"),
+        ("run", "verdicts", [], 'the document: "verdicts" is not known here'),
     ],
 )
-def test_broken_audit_is_refused_with_the_path_of_its_fault(
-    audit: dict[str, Any], path: tuple[str | int, ...], value: Any, message: str
-) -> None:
-    place(audit, path, value)
+def test_broken_report_is_refused_with_the_path_of_its_fault(kind: str, path: str, value: Any, message: str) -> None:
+    broken = getattr(examples, kind)()
+    place(broken, path, value)
 
     with pytest.raises(InvalidInput) as refused:
-        validate(audit)
+        validate(broken)
 
     assert str(refused.value).startswith(message)
     assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "message"),
-    [
-        (("methods", 0, "retrains"), "no", 'methods[0].retrains: "no" is not boolean'),
-        (("columns", 4, "better"), "smaller", 'columns[4].better: "smaller" is not one of higher, lower'),
-        (("data",), {}, 'the document: "data" is not known here'),
-        (("results", 5, "data"), "cifar", 'results[5].data: "cifar" is not among the sets'),
-        (("results", 0, "method"), "magic", 'results[0].method: "magic" is not among the methods'),
-        (("results", 0, "figures", "XX"), {"mean": 1, "half": None, "values": []}, 'results[0].figures: "XX" is not'),
-    ],
-)
-def test_broken_comparison_is_refused_with_the_path_of_its_fault(
-    comparison: dict[str, Any], path: tuple[str | int, ...], value: Any, message: str
-) -> None:
-    place(comparison, path, value)
-
-    with pytest.raises(InvalidInput) as refused:
-        validate(comparison)
-
-    assert str(refused.value).startswith(message)
 
 
 @pytest.mark.parametrize("document", [[], "audit", None, {}])

@@ -37,7 +37,7 @@ def test_page_loads_nothing(document: dict[str, Any]) -> None:
     text = render_html(document)
 
     assert all(load.startswith("#") or load == "data:," for load in Page(text).loads)
-    assert re.findall(r"https?://|url\(|@import", text) == []
+    assert re.findall(r"https?://|url\((?!#)|@import", text) == []
     assert "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:" in text
 
 
@@ -108,6 +108,32 @@ def test_audit_with_one_state_and_one_round_is_rendered(audit: dict[str, Any]) -
     audit["after_deletions"] = audit["after_deletions"][:1]
 
     assert Page(render_html(audit)).elements.count("figure") == 2 + len(audit["attacks"]) + 3
+
+
+def test_run_shows_what_was_learned_and_forgotten(run: dict[str, Any]) -> None:
+    page = Page(render_html(run))
+    shown = [text for texts in page.texts.values() for text in texts]
+
+    assert page.texts["title"][0] == "Run on digits: 95.2% test accuracy"
+    assert {run["headline"]["sentence"], run["command"], *run["limits"]} <= set(shown)
+    assert {"records:5%@3", "epsilon 2.91 for 1 record", "3,000x", "zero: 40, one: 409"} <= set(shown)
+    assert "Average Gap to the oracle at the end: 0.8 points." in shown
+    assert any("at most 94.8% sure" in text for text in shown)
+    assert page.elements.count("figure") == 2
+
+
+def test_run_with_little_to_show_is_rendered(run: dict[str, Any]) -> None:
+    run |= {"deletions": [], "baselines": {}, "confidence": {state: [] for state in run["confidence"]}}
+    run["guarantee"] |= {"privacy_loss": {"epsilon": None, "delta": 1e-5, "records": 1}}
+    run["final"] |= {"average_gap": None, "test_accuracy": None}
+    for event in run["rounds"]:
+        event |= {"evaluation": {}, "mean": {}}
+
+    text = render_html(run)
+
+    assert Page(text).elements.count("figure") == 0
+    assert "nothing is bounded" in text
+    assert 'id="forgetting"' not in text
 
 
 @pytest.mark.parametrize("finished", [0, 4])

@@ -57,6 +57,17 @@ def test_audit_has_measures_attacks_and_verdicts(audit: dict[str, Any]) -> None:
     assert table(text, "Times")[1][0] == "forgetting"
 
 
+def test_run_has_accuracies_deletions_and_hospitals(run: dict[str, Any]) -> None:
+    text = render_markdown(run)
+
+    assert table(text, "Test accuracy, mean over hospitals")[1] == ["MUNKEY, federated", "95.2", "95.0"]
+    deletions = table(text, "Deletions")
+    assert deletions[1] == ["records:5%@3", "certified", "67", "before", "95.0", "97.0", "99.0", "68.0"]
+    assert deletions[-1][3:] == ["oracle", "96.0", "97.5", "94.5", "50.0"]
+    assert [row[0] for row in table(text, "Hospitals")[1:]] == ["hospital-1", "hospital-2", "hospital-3"]
+    assert table(text, "Times")[1] == ["MUNKEY, federated", "20.0"]
+
+
 def test_limits_findings_and_command_are_there(document: dict[str, Any]) -> None:
     text = render_markdown(document)
 
@@ -70,6 +81,8 @@ def test_only_the_section_of_times_differs_from_run_to_run(document: dict[str, A
     later |= {"written": "2031-01-01T00:00:00Z", "machine": {"processor": "another"}}
     if "cost" in later:
         later["cost"]["forget_seconds"] = value(7.5)
+    for done in later.get("deletions", []):
+        done["seconds"]["site"] = 7.5
     for result in later.get("results", []):
         result["figures"]["time"] = value(7.5)
 

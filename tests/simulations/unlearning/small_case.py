@@ -7,18 +7,18 @@ from functools import cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmunkey.client.dataset import Split
 from fedmunkey.common.model_choice import choose_encoder, choose_shape
 from fedmunkey.common.settings import Settings
-from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.hospitals import Encoded, divide, encode_all
 from fedmunkey.simulations.sources import load_dataset
 from fedmunkey.simulations.unlearning.method import Budget, Method
 from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights
+from tests.simulations.given_records import case_of, train_rows
 
 SETTINGS = Settings(
     guarantee="empirical",
@@ -43,15 +43,14 @@ def small_case(*, whole_site: bool = False, digit: int | None = None) -> Case:
     rows = [np.flatnonzero(digits.splits == split.value)[:count] for split, count in _RECORDS.items()]
     images = encode_all(choose_encoder(SETTINGS), digits.select(np.sort(np.concatenate(rows))))
     hospitals = divide(images, 3, alpha=10.0, permanent=0.0, seed=0)
-    train = {h.name: np.flatnonzero(h.given.records.splits == Split.TRAIN.value) for h in hospitals}
+    train = {h.name: train_rows(h) for h in hospitals}
     first, second, _ = train
     steps = {first: 1} if whole_site else {first: 8, second: 8}
-    none: NDArray[np.int64] = np.empty(0, dtype=np.int64)
-    forgotten = {name: rows[:: steps[name]] if name in steps else none for name, rows in train.items()}
+    forgotten = {name: train[name][::step] for name, step in steps.items()}
     if digit is not None:
         labels = {h.name: h.given.records.labels for h in hospitals}
         forgotten = {name: rows[labels[name][rows] == digit] for name, rows in train.items()}
-    return Case(hospitals, [forgotten], dict.fromkeys(train, none), SETTINGS, choose_shape(SETTINGS))
+    return case_of(hospitals, forgotten, SETTINGS, choose_shape(SETTINGS))
 
 
 @cache
@@ -61,12 +60,12 @@ def trained() -> PlainFederation:
     return PlainFamily().train(case.everything(), case.settings, case.shape)
 
 
-def forget(method: Method[PlainFederation], case: Case, budget: Budget = BUDGET) -> Answering:
+def forget(method: Method[PlainFederation], case: Case, budget: Budget = BUDGET) -> Answers:
     """Return the federation that a method leaves of the trained one."""
     return method.forget(trained(), case, budget).answers
 
 
-def weights(federation: Answering) -> Weights:
+def weights(federation: Answers) -> Weights:
     """Return a copy of a plain federation's shared weights."""
     assert isinstance(federation, PlainFederation)
     return {name: weight.clone() for name, weight in federation.model.state_dict().items()}
@@ -77,7 +76,7 @@ def same(left: Weights, right: Weights) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-def probabilities(federation: Answering, records: dict[str, Encoded]) -> Tensor:
+def probabilities(federation: Answers, records: dict[str, Encoded]) -> Tensor:
     """Return (n, classes) answers of each hospital about its own records."""
     return torch.cat([federation.answer(name, some) for name, some in records.items()])
 
@@ -87,11 +86,11 @@ def labels_of(records: dict[str, Encoded]) -> Tensor:
     return torch.from_numpy(np.concatenate([some.records.labels for some in records.values()]))
 
 
-def loss(federation: Answering, records: dict[str, Encoded]) -> float:
+def loss(federation: Answers, records: dict[str, Encoded]) -> float:
     """Return the mean cross-entropy."""
     return float(F.nll_loss(probabilities(federation, records).log(), labels_of(records)))
 
 
-def accuracy(federation: Answering, records: dict[str, Encoded]) -> float:
+def accuracy(federation: Answers, records: dict[str, Encoded]) -> float:
     """Return the share of right answers."""
     return float((probabilities(federation, records).argmax(1) == labels_of(records)).float().mean())

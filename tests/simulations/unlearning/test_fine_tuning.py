@@ -9,11 +9,10 @@ import torch
 
 from fedmunkey.common.randomness import generator
 from fedmunkey.simulations.federated_loop import LocalTraining, average_rounds
-from fedmunkey.simulations.plain_vit import PlainViT, train_plain
 from fedmunkey.simulations.unlearning.fine_tuning import FineTuning
 from fedmunkey.simulations.unlearning.local_epochs import RATE
-from fedmunkey.simulations.unlearning.method import Budget
-from fedmunkey.simulations.unlearning.plain_vit import weights_bytes
+from fedmunkey.simulations.unlearning.method import weights_bytes
+from fedmunkey.simulations.unlearning.plain_vit import PlainViT, train_plain
 from tests.simulations.unlearning.small_case import (
     BUDGET,
     SETTINGS,
@@ -57,15 +56,3 @@ def test_weights_go_to_and_from_each_hospital_that_retains_something(whole_site:
 
     assert done.bytes_sent == 2 * BUDGET.rounds * hospitals * weights_bytes(trained().model)
     assert len(done.answers.sites) == hospitals
-
-
-def test_same_seed_gives_the_same_weights_and_leaves_the_trained_ones_alone() -> None:
-    before = weights(trained())
-
-    first, second = forget(FineTuning(), small_case(), Budget(1)), forget(FineTuning(), small_case(), Budget(1))
-    other = forget(FineTuning(), small_case().with_seed(4), Budget(1))
-
-    assert same(weights(first), weights(second))
-    assert not same(weights(first), weights(other))
-    assert same(weights(trained()), before)
-    assert not same(weights(first), before)

@@ -11,14 +11,13 @@ import torch
 
 from fedmunkey.common.randomness import generator
 from fedmunkey.simulations.federated_loop import average
-from fedmunkey.simulations.plain_vit import train_plain
 from fedmunkey.simulations.unlearning import local_epochs
-from fedmunkey.simulations.unlearning.local_epochs import Epoch, Loss, Records, Share, shares_of, task_loss, unlearn
-from fedmunkey.simulations.unlearning.method import Budget
-from fedmunkey.simulations.unlearning.plain_vit import weights_bytes
+from fedmunkey.simulations.unlearning.local_epochs import Epoch, Share, shares_of, unlearn
+from fedmunkey.simulations.unlearning.method import Budget, weights_bytes
+from fedmunkey.simulations.unlearning.plain_vit import Examples, Loss, task_loss, train_plain
 from tests.simulations.unlearning.small_case import SETTINGS, same, small_case, trained, weights
 
-RECORDS = Records(torch.arange(5)[:, None], torch.arange(5) % 2)
+RECORDS = Examples(torch.arange(5)[:, None], torch.arange(5) % 2)
 
 
 def on_retained(share: Share, epoch: Epoch, draws: torch.Generator) -> Iterator[Loss]:
@@ -36,7 +35,7 @@ def test_batches_hold_each_record_once_with_its_label() -> None:
 
 
 def test_no_records_make_no_batch() -> None:
-    assert not list(Records(RECORDS.inputs[:0], RECORDS.labels[:0]).batches(2, torch.Generator()))
+    assert not list(Examples(RECORDS.inputs[:0], RECORDS.labels[:0]).batches(2, torch.Generator()))
 
 
 def test_shares_are_the_retained_and_the_forgotten_training_records() -> None:

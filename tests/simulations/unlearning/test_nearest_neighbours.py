@@ -13,7 +13,7 @@ from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.settings import ImagePath, Settings
-from fedmunkey.simulations.answers import Answering
+from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.hospitals import Encoded, Hospital
 from fedmunkey.simulations.unlearning.method import Budget
@@ -102,7 +102,7 @@ def test_nothing_is_shared(trained: NeighbourFederation) -> None:
 
 
 def test_what_is_taken_in_is_shown_once() -> None:
-    seen: list[tuple[int, Answering]] = []
+    seen: list[tuple[int, Answers]] = []
 
     federation = NeighbourFamily().train(
         case_of([0], []).everything(),

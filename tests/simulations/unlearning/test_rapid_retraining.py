@@ -9,14 +9,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fedmunkey.client.dataset import Split
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.hospitals import Encoded, Hospital
-from fedmunkey.simulations.unlearning.method import Budget
-from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, first_plain, weights_bytes
-from fedmunkey.simulations.unlearning.rapid_retraining import Moments, RapidRetraining, newton_step, record_gradients
+from fedmunkey.simulations.hospitals import Hospital
+from fedmunkey.simulations.unlearning.method import Budget, weights_bytes
+from fedmunkey.simulations.unlearning.plain_vit import Examples, PlainFederation, first_plain
+from fedmunkey.simulations.unlearning.rapid_retraining import Moments, RapidRetraining, newton_step
+from fedmunkey.simulations.unlearning.record_gradients import record_gradients
+from tests.simulations.given_records import case_of, spoil, train_rows
 
 BUDGET = Budget(1)
 
@@ -32,14 +33,8 @@ def gradient_at(weights: torch.Tensor) -> dict[str, torch.Tensor]:
 @pytest.fixture
 def case(hospitals: list[Hospital], settings: Settings, shape: ModelShape) -> Case:
     """Forget every third training record of the first hospital, and all of the second."""
-    train = {h.name: np.flatnonzero(h.given.records.splits == Split.TRAIN.value) for h in hospitals}
-    rows = {
-        "hospital-1": train["hospital-1"][::3],
-        "hospital-2": train["hospital-2"],
-        "hospital-3": train["hospital-3"][:0],
-    }
-    nothing = {name: some[:0] for name, some in train.items()}
-    return Case(hospitals, [rows], nothing, settings.replace(num_rounds=4), shape)
+    rows = {"hospital-1": train_rows(hospitals[0])[::3], "hospital-2": train_rows(hospitals[1])}
+    return case_of(hospitals, rows, settings.replace(num_rounds=4), shape)
 
 
 @pytest.fixture
@@ -112,7 +107,7 @@ def test_gradients_of_records_are_those_of_batches_of_one(case: Case) -> None:
     some = case.everything()["hospital-1"].select(np.arange(3))
     inputs, labels = some.inputs(case.shape), torch.from_numpy(some.records.labels)
 
-    each = record_gradients(model, dict(model.state_dict()), inputs, labels, 0.1)
+    each = record_gradients(model, dict(model.state_dict()), Examples(inputs, labels), 0.1)
 
     for row in range(3):
         model.zero_grad()
@@ -123,16 +118,9 @@ def test_gradients_of_records_are_those_of_batches_of_one(case: Case) -> None:
 
 
 def test_forgotten_records_have_no_influence(case: Case, trained: PlainFederation) -> None:
-    def spoil(hospital: Hospital, shift: int) -> Hospital:
-        rows, records = case.forgotten[hospital.name] + shift, hospital.given.records
-        labels, images = records.labels.copy(), records.images.copy()
-        labels[rows] = (labels[rows] + 5) % 10
-        images[rows] = 255 - images[rows]
-        spoiled = Encoded(dataclasses.replace(records, labels=labels, images=images), hospital.given.encoding)
-        return dataclasses.replace(hospital, given=spoiled)
-
+    first, *others = case.hospitals
     gone, kept = (
-        dataclasses.replace(case, hospitals=[spoil(h, shift) if h.name == "hospital-1" else h for h in case.hospitals])
+        dataclasses.replace(case, hospitals=[spoil(first, case.forgotten[first.name] + shift), *others])
         for shift in (0, 1)
     )
 

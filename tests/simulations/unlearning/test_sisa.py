@@ -10,24 +10,14 @@ from numpy.typing import NDArray
 from fedmunkey.client.dataset import Split
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.settings import Settings
-from fedmunkey.simulations.answers import Answering
-from fedmunkey.simulations.case import Case, Rows
+from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.hospitals import Encoded, Hospital
-from fedmunkey.simulations.plain_vit import PlainViT
-from fedmunkey.simulations.unlearning.method import Budget, Forgotten
-from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, first_plain, weights_bytes
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, weights_bytes
+from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, PlainViT, first_plain
 from fedmunkey.simulations.unlearning.sisa import SHARDS, Sisa, SisaFamily, SisaFederation, shard_of, shards_of
+from tests.simulations.given_records import case_of, train_rows
 
 BUDGET = Budget(1)
-
-
-def train_rows(hospital: Hospital) -> NDArray[np.int64]:
-    return np.flatnonzero(hospital.given.records.splits == Split.TRAIN.value)
-
-
-def case_of(hospitals: list[Hospital], rows: Rows, settings: Settings, shape: ModelShape) -> Case:
-    nothing = {h.name: train_rows(h)[:0] for h in hospitals}
-    return Case(hospitals, [{**nothing, **rows}], nothing, settings, shape)
 
 
 @pytest.fixture
@@ -40,7 +30,7 @@ def trained(hospitals: list[Hospital], settings: Settings, shape: ModelShape) ->
     return SisaFamily().train({h.name: h.given.split(Split.TRAIN) for h in hospitals}, settings, shape)
 
 
-def federation(answers: Answering) -> SisaFederation:
+def federation(answers: Answers) -> SisaFederation:
     assert isinstance(answers, SisaFederation)
     return answers
 
@@ -140,7 +130,7 @@ def test_models_begin_from_different_weights_and_are_shown_after_each_round(
 ) -> None:
     seen: list[tuple[int, list[dict[str, torch.Tensor]]]] = []
 
-    def note(number: int, answers: Answering) -> None:
+    def note(number: int, answers: Answers) -> None:
         seen.append((number, [weights(model) for model in federation(answers).models.values()]))
 
     records = {h.name: h.given.split(Split.TRAIN) for h in hospitals}

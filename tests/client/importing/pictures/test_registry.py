@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.client.importing.pictures import Choices, UnusablePicture, read_picture
+from fedmunkey.common.errors import InvalidInput
 
 
 @pytest.mark.parametrize(
@@ -45,5 +46,5 @@ def test_choice_of_a_slice_is_a_word_or_a_number() -> None:
     assert Choices.parse("middle") == Choices(middle_slice=True)
     assert Choices.parse("-3") == Choices(volume_slice=-3)
     assert Choices.parse("") == Choices()
-    with pytest.raises(ValueError, match="top"):
+    with pytest.raises(InvalidInput, match="top"):
         Choices.parse("top")

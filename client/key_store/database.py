@@ -1,0 +1,73 @@
+"""What the parts of an open key store share: its connection and secrets, the records' ciphers and the journal."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedmunkey.client.key_store.contents import StoreDescription
+from fedmunkey.client.key_store.journal import Journal
+from fedmunkey.client.key_store.record_ciphers import RecordCiphers, cipher_file_of, master_key_of, read_master_key
+from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
+from fedmunkey.client.key_store.schema import writing
+from fedmunkey.client.key_store.store_secrets import StoreSecrets, read_secrets
+from fedmunkey.common.errors import BankChanged, KeyStoreError
+
+
+@dataclass(frozen=True)
+class StoreDatabase:
+    """One open key store, and what has to hold before anything in it is used."""
+
+    connection: sqlite3.Connection
+    secrets: StoreSecrets
+    ciphers: RecordCiphers
+    journal: Journal
+
+    @classmethod
+    def of(cls, path: Path, connection: sqlite3.Connection, journal: Journal) -> StoreDatabase:
+        """Open what lies beside a store; raises `KeyStoreError` if its master key or key file cannot be used."""
+        secrets = read_secrets(connection, path)
+        master_key = read_master_key(secrets.master_key or master_key_of(path))
+        ciphers = RecordCiphers(cipher_file_of(path), master_key, secrets.reference_hashes.key)
+        return cls(connection, secrets, ciphers, journal)
+
+    @property
+    def description(self) -> StoreDescription:
+        """What fixes the store's contents, and what the site has promised its patients."""
+        return self.secrets.description
+
+    @property
+    def reference_hashes(self) -> ReferenceHashes:
+        """Names records and subjects within the store."""
+        return self.secrets.reference_hashes
+
+    @property
+    def generation(self) -> int:
+        """How many deletions have changed the bank; training compares it to see whether what it read still holds."""
+        return int(self.connection.execute("SELECT generation FROM description").fetchone()[0])
+
+    @property
+    def is_restored(self) -> bool:
+        """Whether the store is from a backup and has not caught up with deletions; nothing in it can be used then."""
+        return bool(self.connection.execute("SELECT restored FROM description").fetchone()[0])
+
+    def check_caught_up(self) -> None:
+        """Raise `KeyStoreError` if the store is restored and has not caught up."""
+        if self.is_restored:
+            raise KeyStoreError(
+                "the key store was restored from a backup and may hold records that were deleted since; "
+                "run munkey-client catch-up first"
+            )
+
+    @contextmanager
+    def writing(self, generation: int | None = None) -> Iterator[sqlite3.Connection]:
+        """Open a write transaction; raises `BankChanged` if the bank is no longer the one of `generation`."""
+        with writing(self.connection):
+            if generation is not None and generation != self.generation:
+                raise BankChanged("entries were deleted while in use; what was computed from them is dropped")
+            if generation is not None:
+                self.check_caught_up()
+            yield self.connection

@@ -1,0 +1,110 @@
+"""A key store's deletion orders: carrying them out, and what they were answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fedmunkey.client.key_store.answers import find_order, read_answers
+from fedmunkey.client.key_store.database import StoreDatabase
+from fedmunkey.client.key_store.deletion import Objection, apply_orders, finish_interrupted
+from fedmunkey.client.key_store.erasure_check import ErasureCheck, check_erasure
+from fedmunkey.client.key_store.privacy import PrivacyAccount
+from fedmunkey.client.key_store.schema import not_waiting_for_disk
+from fedmunkey.common.deletion import Acknowledgement, DeletionOrder
+from fedmunkey.common.errors import KeyStoreError
+
+
+def _none(_order: DeletionOrder) -> str:
+    return ""
+
+
+class AppliedOrders:
+    """What a site has been told to forget."""
+
+    def __init__(self, database: StoreDatabase, privacy: PrivacyAccount) -> None:
+        self._database = database
+        self._connection = database.connection
+        self._privacy = privacy
+
+    @property
+    def last(self) -> int:
+        """The number of the last order that this site has applied; 0 before the first."""
+        return int(self._connection.execute("SELECT coalesce(max(number), 0) FROM applied_orders").fetchone()[0])
+
+    def apply(self, order: DeletionOrder) -> Acknowledgement:
+        """Carry out one order; see `apply_all`."""
+        return self.apply_all([order])[0]
+
+    def apply_all(self, orders: Sequence[DeletionOrder], objection: Objection = _none) -> list[Acknowledgement]:
+        """Carry out or refuse several orders, once, which wait for the disk together, and return their answers.
+
+        An order that was answered before keeps its answer. An answer's guarantee is the site's promise, or less where
+        shared weights that left the site may hold more of a deleted record than the promise allows. When this returns,
+        neither the database nor its write-ahead log holds the bytes of what was deleted.
+
+        Parameters
+        ----------
+        orders : sequence of DeletionOrder
+            With ascending numbers.
+        objection : callable
+            Given an order that has no answer yet, says why it is to be refused; empty if it is to be carried out. It is
+            asked in turn, within the transaction, so that `find` knows of the orders before.
+
+        Raises
+        ------
+        KeyStoreError
+            If an order is for another site, skips one, or another process keeps the log from being emptied. All of the
+            orders can be applied again; where the transaction failed, none was applied.
+        """
+        self._check_turns(orders)
+        return apply_orders(self._database, self._privacy, orders, objection)
+
+    def find(self, request_id: str) -> int | None:
+        """Return the number of the first order that brought a request, carried out or refused; None if none has."""
+        return find_order(self._connection, request_id)
+
+    def read_answers(self) -> list[Acknowledgement]:
+        """Return the answers to every order that this site has applied, oldest first.
+
+        A deletion whose erasure a crash interrupted has no answer before it is finished.
+        """
+        return read_answers(self._connection, "finished = 1")
+
+    def read_unacknowledged(self) -> list[Acknowledgement]:
+        """Return the answers that the deletion service has not been told yet, oldest first.
+
+        A deletion whose erasure a crash interrupted is finished first.
+        """
+        finish_interrupted(self._database, self._privacy)
+        return read_answers(self._connection, "acknowledged = 0")
+
+    def unacknowledged(self) -> list[int]:
+        """Return the numbers of the orders whose answers the deletion service has not been told yet."""
+        query = "SELECT number FROM applied_orders WHERE acknowledged = 0 ORDER BY number"
+        return [number for (number,) in self._connection.execute(query)]
+
+    def mark_acknowledged(self, *numbers: int) -> None:
+        """Note that the deletion service has this site's answers to some orders."""
+        with not_waiting_for_disk(self._connection), self._database.writing() as connection:
+            connection.executemany(
+                "UPDATE applied_orders SET acknowledged = 1 WHERE number = ?", [(number,) for number in numbers]
+            )
+
+    def check_erasure(
+        self, number: int, folders: Sequence[Path], progress: Callable[[int], None] | None = None
+    ) -> ErasureCheck:
+        """Search all files under some folders for the bytes of what an order deleted, as `erasure_check` says."""
+        return check_erasure(self._database, number, folders, progress)
+
+    def _check_turns(self, orders: Sequence[DeletionOrder]) -> None:
+        site = self._database.description.site
+        expected = self.last + 1
+        for order in orders:
+            if order.site != site:
+                raise KeyStoreError(f"order {order.number} is for {order.site}, this key store belongs to {site}")
+            if order.number > expected:
+                raise KeyStoreError(
+                    f"order {order.number} came before order {expected}; watch the stream from the start"
+                )
+            expected = max(expected, order.number + 1)

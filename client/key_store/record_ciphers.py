@@ -1,0 +1,246 @@
+"""The file in which a record's key lies, and nowhere else: what makes a deletion reach copies of the key store.
+
+Every record has a key of its own, 32 random bytes, wrapped by the site's master key (AES-256-GCM). The wrapped keys are
+slots of one length in a file beside the store, by entry number. A deletion overwrites the slots of its entries with
+zeros where they lie; from then on no copy of their contents, in a backup or in a spare page, can be read by anybody.
+"""
+
+from __future__ import annotations
+
+import errno
+import hmac
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from numpy.typing import NDArray
+
+from fedmunkey.client.key_store.journal import Journal
+from fedmunkey.common.errors import BankChanged, KeyStoreError
+from fedmunkey.common.private_files import write_private
+
+KEY_BYTES = 32
+SLOT_BYTES = 64
+
+_MAGIC = b"fedmunkey keys 1"
+_NONCE_BYTES = 12
+_WRAPPED_BYTES = _NONCE_BYTES + KEY_BYTES + 16
+_BLOCK = 8192
+
+
+def cipher_file_of(store: Path) -> Path:
+    """Return where the wrapped keys of a store lie."""
+    return store.with_suffix(".keys")
+
+
+def master_key_of(store: Path) -> Path:
+    """Return where the master key of a store lies, unless it is kept elsewhere."""
+    return store.with_suffix(".master")
+
+
+def clear_unused_keys(store: Path) -> None:
+    """Remove the keys that an interrupted creation has left where there is no store.
+
+    Raises `KeyStoreError` if there are keys of records: their store is lost, and may have a backup.
+    """
+    keys = cipher_file_of(store)
+    if keys.exists() and keys.stat().st_size > SLOT_BYTES:
+        raise KeyStoreError(
+            f"{keys} has the keys of a key store that is not there; restore it (munkey-client restore), "
+            "or choose another folder"
+        )
+    if not store.exists():
+        keys.unlink(missing_ok=True)
+        for file in (*Journal(store).files, master_key_of(store)):
+            file.unlink(missing_ok=True)
+
+
+class RecordCiphers:
+    """The wrapped record keys of one store, by its master key and the key of its hashes.
+
+    Raises `KeyStoreError` if the file is missing, or was not written with this master key and for this store.
+    """
+
+    def __init__(self, path: Path, master: bytes, store: bytes) -> None:
+        self.path = path
+        self._master = AESGCM(master)
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise KeyStoreError(
+                f"the key file {path} is missing, so nothing in the key store can be read; put it back, or enrol the "
+                "records into a new store"
+            ) from None
+        except OSError as error:
+            raise KeyStoreError(
+                f"the key file {path} cannot be opened ({error.strerror}); check its permissions and its disk"
+            ) from None
+        if not hmac.compare_digest(os.pread(self._file, SLOT_BYTES, 0), _header(master, store)):
+            # Not os.close: a number that is closed twice may be another file's by the second time.
+            self.close()
+            raise KeyStoreError(
+                f"{path} belongs to another key store or another master key; put the files of one store together"
+            )
+
+    @classmethod
+    def create(cls, path: Path, master: bytes, store: bytes) -> RecordCiphers:
+        """Make an empty file that only its owner can read; raises `KeyStoreError` if there is one or it cannot be."""
+        try:
+            _make(path, _header(master, store))
+        except FileExistsError:
+            raise KeyStoreError(f"{path} is there already; choose another folder") from None
+        return cls(path, master, store)
+
+    def close(self) -> None:
+        """Close the file; a second time does nothing."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __del__(self) -> None:
+        with suppress(OSError, AttributeError):
+            self.close()
+
+    @property
+    def slots(self) -> int:
+        """The largest entry number that has a slot; 0 without any."""
+        return max(os.fstat(self._file).st_size // SLOT_BYTES - 1, 0)
+
+    def add(self, keys: Mapping[int, bytes]) -> None:
+        """Wrap the keys of some entries and bring them to the disk.
+
+        Raises `KeyStoreError` if the disk is full; the file is then as long as it was.
+        """
+        before = os.fstat(self._file).st_size
+        try:
+            for entry, key in keys.items():
+                nonce = secrets.token_bytes(_NONCE_BYTES)
+                wrapped = nonce + self._master.encrypt(nonce, key, _place(entry))
+                _write_all(self._file, wrapped.ljust(SLOT_BYTES, b"\0"), entry * SLOT_BYTES)
+            os.fsync(self._file)
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._file, before)
+            raise KeyStoreError(
+                f"the key file {self.path} cannot be written ({error.strerror}); check the free space on its disk"
+            ) from None
+
+    def read(self, entries: NDArray[np.int64]) -> list[bytes]:
+        """Return the keys of some entries.
+
+        Raises `BankChanged` if one of them has been destroyed, and `KeyStoreError` if a slot is damaged.
+        """
+        unwrap = self._master.decrypt
+        keys = []
+        for entry, slot in zip(entries.tolist(), self.read_slots(entries), strict=True):
+            try:
+                keys.append(unwrap(slot[:_NONCE_BYTES], slot[_NONCE_BYTES:_WRAPPED_BYTES], _place(entry)))
+            except InvalidTag:
+                if not any(slot):
+                    raise BankChanged("an entry was deleted while the bank was being read; read it again") from None
+                raise KeyStoreError(f"the key file {self.path} is damaged; restore it from its disk's mirror") from None
+        return keys
+
+    def read_slots(self, entries: NDArray[np.int64]) -> list[bytes]:
+        """Return the slots of some entries as they lie on the disk: 64 bytes each, zeros if destroyed."""
+        slots: list[bytes] = []
+        for start in range(0, len(entries), _BLOCK):
+            part = entries[start : start + _BLOCK]
+            first, last = int(part.min()), int(part.max())
+            if last - first > 4 * _BLOCK:
+                slots += [
+                    os.pread(self._file, SLOT_BYTES, entry * SLOT_BYTES).ljust(SLOT_BYTES, b"\0")
+                    for entry in part.tolist()
+                ]
+                continue
+            size = (last - first + 1) * SLOT_BYTES
+            block = os.pread(self._file, size, first * SLOT_BYTES).ljust(size, b"\0")
+            offsets = ((part - first) * SLOT_BYTES).tolist()
+            slots += [block[offset : offset + SLOT_BYTES] for offset in offsets]
+        return slots
+
+    def held(self) -> NDArray[np.int64]:
+        """Return the entries that have a key, ascending."""
+        found = [np.empty(0, dtype=np.int64)]
+        for first in range(1, self.slots + 1, _BLOCK):
+            block = os.pread(self._file, _BLOCK * SLOT_BYTES, first * SLOT_BYTES)
+            rows = np.frombuffer(block[: len(block) // SLOT_BYTES * SLOT_BYTES], np.uint8).reshape(-1, SLOT_BYTES)
+            found.append(np.flatnonzero(rows.any(axis=1)) + first)
+        return np.concatenate(found)
+
+    def destroy(self, entries: Iterable[int]) -> None:
+        """Overwrite the keys of some entries where they lie, on the disk before this returns; a second time is fine.
+
+        Raises `KeyStoreError` if the file cannot be written; some of the keys may be destroyed then.
+        """
+        try:
+            end = os.fstat(self._file).st_size
+            for entry in entries:
+                if entry * SLOT_BYTES < end:
+                    _write_all(self._file, bytes(SLOT_BYTES), entry * SLOT_BYTES)
+            os.fsync(self._file)
+        except OSError as error:
+            raise KeyStoreError(
+                f"the key file {self.path} cannot be written ({error.strerror}), so a deletion is not finished and not "
+                "answered; check the file's permissions and its disk, then it is tried again"
+            ) from None
+
+
+def make_master_key(path: Path) -> bytes:
+    """Make a master key in a file that only its owner can read; one that is there is taken, as `read_master_key`."""
+    with suppress(FileExistsError):
+        _make(path, (secrets.token_bytes(KEY_BYTES).hex() + "\n").encode())
+    return read_master_key(path)
+
+
+def read_master_key(path: Path) -> bytes:
+    """Read a master key; raises `KeyStoreError` if it is missing, none, or can be read by others than its owner."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            raise KeyStoreError(
+                f"the master key {path} has mode {mode:04o}, so others can read it; run chmod 600 {path}"
+            )
+        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except OSError as error:
+        reason = "is missing" if error.errno == errno.ENOENT else f"cannot be read ({error.strerror})"
+        raise KeyStoreError(
+            f"the master key {path} {reason}, and without it nothing in the key store can be read; put it back"
+        ) from None
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise KeyStoreError(f"{path} does not hold a master key ({2 * KEY_BYTES} hexadecimal digits)")
+    return key
+
+
+def _make(path: Path, content: bytes) -> None:
+    try:
+        write_private(path, content)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise KeyStoreError(
+            f"{path} cannot be made ({error.strerror}); check its folder's permissions and the free space on its disk"
+        ) from None
+
+
+def _header(master: bytes, store: bytes) -> bytes:
+    """Return what the file begins with; it fits one master key and one store only."""
+    return (_MAGIC + hmac.digest(master, _MAGIC + store, "sha256")).ljust(SLOT_BYTES, b"\0")
+
+
+def _place(entry: int) -> bytes:
+    return b"key" + entry.to_bytes(8, "little")
+
+
+def _write_all(file: int, content: bytes, offset: int) -> None:
+    written = os.pwrite(file, content, offset)
+    if written != len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,0 +1,299 @@
+"""The records of a key store: enrolling them, reading what is held of them, and what training changes of them."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.key_store.contents import Enrolled, Tokens, steps_of
+from fedmunkey.client.key_store.database import StoreDatabase
+from fedmunkey.client.key_store.encryption import OVERHEAD, seal, unseal, unseal_ids
+from fedmunkey.client.key_store.enrolment import Arrivals, add_records, has_tombstone, is_known, is_tombstoned
+from fedmunkey.client.key_store.influence import count_influences, raise_influence
+from fedmunkey.client.key_store.journal import Kept
+from fedmunkey.client.key_store.neighbour_rows import read_lists, write_lists
+from fedmunkey.client.key_store.privacy import PrivacyAccount
+from fedmunkey.common.errors import BankChanged
+from fedmunkey.common.failpoints import Failpoint, hit
+from fedmunkey.common.guarantees import Influence
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.settings import ImagePath
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fedmunkey.common.encoders import Encoding
+    from fedmunkey.common.neighbours import NeighbourLists
+
+_BLOCK = 1024
+
+
+class HeldRecords:
+    """What a store holds; tensors are made where they are asked for only.
+
+    A site's agent needs none, and importing torch would take it seconds. What reads or changes records raises
+    `KeyStoreError` if the store is restored and has not caught up. What is given entries returns their rows in the same
+    order, and raises `BankChanged` if one of them is not there.
+    """
+
+    def __init__(self, database: StoreDatabase, privacy: PrivacyAccount) -> None:
+        self._database = database
+        self._connection = database.connection
+        self._privacy = privacy
+
+    def enrol(
+        self,
+        records: Dataset,
+        encoding: Encoding,
+        secret: FederationSecret,
+        *,
+        new_consent: frozenset[str] = frozenset(),
+    ) -> Enrolled:
+        """Add n records with their keys and inputs in one transaction.
+
+        Those of the `train` split become entries of the bank, the others are held out. The secret makes the references
+        by which deletion orders will name them; `new_consent` has the ids of records for which consent was given anew
+        after a deletion.
+        """
+        arrivals = Arrivals.of(records, encoding, secret, self._database.description)
+        with self._database.writing() as connection:
+            self._database.check_caught_up()
+            return add_records(connection, self._database.secrets, self._database.ciphers, arrivals, new_consent)
+
+    # Counting, and asking for single records.
+
+    def count(self, split: Split) -> int:
+        """Return how many records of a split there are."""
+        found = self._connection.execute("SELECT count(*) FROM records WHERE split = ?", (split.value,)).fetchone()
+        return int(found[0])
+
+    def count_labels(self) -> dict[int, int]:
+        """Return how many entries of each class the bank has."""
+        rows = self._connection.execute("SELECT label, count(*) FROM records WHERE split = 'train' GROUP BY label")
+        return dict(rows.fetchall())
+
+    def largest_label(self) -> int | None:
+        """Return the largest class index of any record; None without records."""
+        found: int | None = self._connection.execute("SELECT max(label) FROM records").fetchone()[0]
+        return found
+
+    def count_consents(self) -> dict[Consent, int]:
+        """Return how many records, of any split, there are with each consent."""
+        rows = self._connection.execute("SELECT consent, count(*) FROM records GROUP BY consent")
+        return {Consent(consent): count for consent, count in rows.fetchall()}
+
+    def count_trained(self) -> int:
+        """Return how many entries have an exemplar token that has been trained."""
+        self._database.check_caught_up()
+        rows = self._connection.execute("SELECT entry FROM records WHERE split = 'train' ORDER BY entry").fetchall()
+        return sum(
+            steps_of(content) > 0
+            for _, part in _blocks(np.array(rows, dtype=np.int64).reshape(-1))
+            for content in self._read_packed(part)
+            if content is not None
+        )
+
+    def count_influences(self) -> dict[Influence, int]:
+        """Return how many records, of any split, there are of each influence."""
+        return count_influences(self._connection)
+
+    def holds(self, reference: bytes) -> bool:
+        """Return whether a record is here."""
+        return is_known(self._connection, self._database.reference_hashes, reference)
+
+    def has_deleted(self, reference: bytes) -> bool:
+        """Return whether an order named a record itself, or deleted it, and it was not enrolled with new consent since.
+
+        A subject of the same name is another matter; `refuses` asks for both.
+        """
+        return has_tombstone(self._connection, self._database.reference_hashes.record(reference))
+
+    def refuses(self, record: bytes, subject: bytes) -> bool:
+        """Return whether `enrol` leaves a record out, given its reference and its subject's, unless consent is new."""
+        return is_tombstoned(self._connection, self._database.reference_hashes, record, subject)
+
+    def has_deleted_image(self, image: NDArray[np.uint8]) -> bool:
+        """Return whether an image was that of a deleted record, and not enrolled with new consent since."""
+        return has_tombstone(self._connection, self._database.reference_hashes.image(image))
+
+    def agrees_with(self, secret: FederationSecret) -> bool:
+        """Return whether a secret is the one that made the references here; any is, while there is no record."""
+        row = self._connection.execute("SELECT entry, record_hash FROM records LIMIT 1").fetchone()
+        if row is None:
+            return True
+        ((record_id, _),) = self.read_ids(np.array(row[:1]))
+        return hmac.compare_digest(self._database.reference_hashes.record(secret.reference(record_id)), row[1])
+
+    # Reading entries.
+
+    def read_entries(self, split: Split) -> tuple[NDArray[np.int64], Tensor]:
+        """Return the (n,) entry numbers of a split in order, and their (n,) int64 labels."""
+        import torch
+
+        self._database.check_caught_up()
+        rows = self._connection.execute(
+            "SELECT entry, label FROM records WHERE split = ? ORDER BY entry", (split.value,)
+        ).fetchall()
+        both = np.array(rows, dtype=np.int64).reshape(len(rows), 2)
+        return both[:, 0].copy(), torch.from_numpy(both[:, 1].copy())
+
+    def read_unlisted(self) -> NDArray[np.int64]:
+        """Return the entries, of any split, that arrived after neighbour lists were last built."""
+        rows = self._connection.execute("SELECT entry FROM records WHERE listed = 0 ORDER BY entry").fetchall()
+        return np.array(rows, dtype=np.int64).reshape(-1)
+
+    def read_permanent(self, entries: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return (n,) whether the consent of each of some entries is permanent."""
+        rows = self._connection.execute("SELECT entry, consent FROM records").fetchall()
+        permanent = {entry: consent == Consent.PERMANENT for entry, consent in rows}
+        try:
+            return np.array([permanent[entry] for entry in entries.tolist()], dtype=np.bool_)
+        except KeyError:
+            raise _missing_entry() from None
+
+    def read_ids(self, entries: NDArray[np.int64]) -> list[tuple[str, str]]:
+        """Return the record's and the subject's id of each of some entries."""
+        sealed = self._read_rows("ids", entries)
+        rows = zip(self._database.ciphers.read(entries), entries.tolist(), sealed, strict=True)
+        return [unseal_ids(key, entry, content) for key, entry, content in rows]
+
+    def read_keys(self, entries: NDArray[np.int64]) -> Tensor:
+        """Return (n, key_size) float32 keys of some entries."""
+        return self._read_contents("keys", entries, (self._database.description.key_size,), np.dtype(np.float32))
+
+    def read_inputs(self, entries: NDArray[np.int64]) -> Tensor:
+        """Return (n, *input_shape) inputs of some entries."""
+        description = self._database.description
+        kind = np.dtype(np.uint8 if description.image_path is ImagePath.PATCHES else np.float32)
+        return self._read_contents("inputs", entries, description.input_shape, kind)
+
+    def read_tokens(self, entries: NDArray[np.int64]) -> Tokens:
+        """Return the tokens of some entries; zeros for those that have not been trained."""
+        tokens = Tokens.zeros(len(entries), self._database.description.exemplar_size)
+        for start, part in _blocks(entries):
+            for row, content in enumerate(self._read_packed(part), start=start):
+                if content is not None:
+                    tokens.unpack(row, content)
+        return tokens
+
+    def read_neighbours(self, entries: NDArray[np.int64], bank: NDArray[np.int64]) -> NeighbourLists:
+        """Return the neighbour lists of some entries as positions in `bank`; both are sorted entry numbers."""
+        return read_lists(self._connection, self._database.description.list_length, entries, bank)
+
+    # What is computed from them.
+
+    def write_neighbours(
+        self, generation: int, entries: NDArray[np.int64], lists: NeighbourLists, bank: NDArray[np.int64]
+    ) -> None:
+        """Replace the neighbour lists of some entries, given as positions in `bank`.
+
+        Raises `BankChanged`, having written nothing, if entries were deleted since `generation`.
+        """
+        with self._database.writing(generation) as connection:
+            write_lists(connection, entries, lists, bank)
+
+    def write_tokens(
+        self,
+        generation: int,
+        entries: NDArray[np.int64],
+        tokens: Tokens,
+        *,
+        used: Influence = Influence.NONE,
+        used_entries: NDArray[np.int64] | None = None,
+        training: int | None = None,
+    ) -> None:
+        """Write trained tokens back in one transaction, after which the shared weights trained here may leave the site.
+
+        Parameters
+        ----------
+        generation : int
+            Of the bank that was trained on.
+        entries, tokens
+            (n,) entries, and their n rows.
+        used : Influence
+            What the shared weights may hold of the records that they were trained on; an influence never falls.
+        used_entries : ndarray, optional
+            (m,) entries that the shared weights were trained on; all of `entries` by default.
+        training : int, optional
+            The number that `PrivacyAccount.begin` gave; the training counts as spent from here on.
+
+        Raises
+        ------
+        BankChanged
+            If entries were deleted since `generation`, or another process has begun training; nothing is written.
+        """
+        if len(tokens.offsets) != len(entries):
+            raise ValueError(f"{len(tokens.offsets)} tokens for {len(entries)} entries")
+        hit(Failpoint.WRITE_BACK_BEFORE_BEGIN)
+        with self._database.writing(generation) as connection:
+            if training is not None:
+                self._privacy.release(training)
+            used_entries = entries if used_entries is None else used_entries
+            self._note_influence(used_entries, used)
+            raise_influence(connection, used_entries, used)
+            packed = tokens.pack()
+            for _, part in _blocks(entries):
+                keys = self._database.ciphers.read(part)
+                connection.executemany(
+                    "UPDATE tokens SET content = ? WHERE entry = ?",
+                    [
+                        (seal(key, "tokens", entry, content) if any(content) else bytes(len(content) + OVERHEAD), entry)
+                        for key, entry, content in zip(keys, part.tolist(), packed, strict=False)
+                    ],
+                )
+            hit(Failpoint.WRITE_BACK_BEFORE_COMMIT)
+        hit(Failpoint.WRITE_BACK_AFTER_COMMIT)
+
+    def _note_influence(self, entries: NDArray[np.int64], used: Influence) -> None:
+        """Write down what weights that are about to leave may hold, so that no restored backup claims less."""
+        if used is Influence.NONE or not len(entries):
+            return
+        permanent_only = int(self.read_permanent(entries).all())
+        self._database.journal.add(Kept.INFLUENCES, (used.value, permanent_only))
+
+    def _read_contents(
+        self, table: str, entries: NDArray[np.int64], shape: tuple[int, ...], kind: np.dtype[np.generic]
+    ) -> Tensor:
+        import torch
+
+        array = np.empty((len(entries), *shape), dtype=kind)
+        for start, part in _blocks(entries):
+            rows = zip(self._database.ciphers.read(part), part.tolist(), self._read_rows(table, part), strict=True)
+            for row, (key, entry, sealed) in enumerate(rows, start=start):
+                array[row] = np.frombuffer(unseal(key, table, entry, sealed), dtype=kind).reshape(shape)
+        return torch.from_numpy(array)
+
+    def _read_packed(self, entries: NDArray[np.int64]) -> Iterator[bytes | None]:
+        """Yield the packed token of each of some entries; None for one that has not been trained."""
+        sealed = self._read_rows("tokens", entries)
+        for key, entry, content in zip(self._database.ciphers.read(entries), entries.tolist(), sealed, strict=True):
+            yield unseal(key, "tokens", entry, content) if content != bytes(len(content)) else None
+
+    def _read_rows(self, table: str, entries: NDArray[np.int64]) -> list[bytes]:
+        """Return some entries' encrypted contents in a table."""
+        self._database.check_caught_up()
+        query = (
+            f"SELECT entry, content FROM {table} JOIN records USING (entry) "  # noqa: S608 (a table's name)
+            "WHERE entry IN (SELECT value FROM json_each(?))"
+        )
+        found = dict(self._connection.execute(query, (json.dumps(entries.tolist()),)))
+        try:
+            return [found[entry] for entry in entries.tolist()]
+        except KeyError:
+            raise _missing_entry() from None
+
+
+def _blocks(entries: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield some entries at a time, and the place of the first of them."""
+    for start in range(0, len(entries), _BLOCK):
+        yield start, entries[start : start + _BLOCK]
+
+
+def _missing_entry() -> BankChanged:
+    return BankChanged("an entry was deleted while the bank was being read; read it again")

@@ -1,0 +1,172 @@
+"""Bringing up to date what the version before has left: a store of schema 5, a journal of lines and a file of receipts.
+
+Each step is done whole or not at all, and what is done already is left as it is, so that a crash loses nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from fedmunkey.client.key_store.contents import StoreDescription
+from fedmunkey.client.key_store.journal import Journal, Kept, Row
+from fedmunkey.client.key_store.schema import (
+    APPLIED_ORDERS,
+    REMEMBERED_ANSWERS,
+    SCHEMA_VERSION,
+    TAKEN_OVER,
+    check_version,
+    connect,
+    create_indexes,
+    read_version,
+    writing,
+)
+from fedmunkey.common.deletion import Acknowledgement, SiteState
+from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.private_files import locked_folder
+
+_ANSWER = (
+    "number, request_id, state, records, entries, guarantee, seconds, reason, last_training, subject_records, "
+    "record_epsilon, subject_epsilon"
+)
+_LINES = {
+    "training": (Kept.TRAININGS, ("id", "round", "steps", "sampling_rate", "noise_multiplier")),
+    "taken back": (Kept.TAKEN_BACK, ("id",)),
+    "influence": (Kept.INFLUENCES, ("influence", "permanent_only")),
+    "backup": (Kept.BACKUPS, ("at", "last_order")),
+}
+
+
+def open_store(path: Path) -> sqlite3.Connection:
+    """Connect to a store and bring it up to date.
+
+    Raises `KeyStoreError` if its version is another than this one or the one before, and `sqlite3.DatabaseError` if the
+    file cannot be used.
+    """
+    connection = connect(path)
+    try:
+        check_version(connection, path)
+        bring_up_to_date(connection)
+        create_indexes(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def bring_up_to_date(connection: sqlite3.Connection) -> None:
+    """Change the tables of a store of the version before in one transaction; those of this version are left alone."""
+    if read_version(connection) != TAKEN_OVER:
+        return
+    with writing(connection):
+        # Another process may have been as quick.
+        if read_version(connection) != TAKEN_OVER:
+            return
+        site, delta = connection.execute("SELECT site, delta FROM description").fetchone()
+        connection.create_function("document", 12, lambda *columns: _answer(site, delta, *columns).to_json())
+        for table in ("applied_orders", "remembered_answers"):
+            connection.execute(f"ALTER TABLE {table} RENAME TO {table}_before")
+        for change in (
+            APPLIED_ORDERS,
+            REMEMBERED_ANSWERS,
+            f"INSERT INTO applied_orders SELECT number, request_id, document({_ANSWER}), last_training, "  # noqa: S608
+            "finished, acknowledged FROM applied_orders_before",
+            f"INSERT INTO remembered_answers SELECT number, document({_ANSWER}) "  # noqa: S608 (constants)
+            "FROM remembered_answers_before",
+            "DROP TABLE applied_orders_before",
+            "DROP TABLE remembered_answers_before",
+            "ALTER TABLE identities RENAME TO ids",
+            "ALTER TABLE doomed_keys RENAME TO doomed_record_keys",
+            f"PRAGMA user_version = {SCHEMA_VERSION}",
+        ):
+            connection.execute(change)
+
+
+def take_over_journal(journal: Journal, description: StoreDescription) -> None:
+    """Write a journal of lines, if it is one, as the file of this version, in its place."""
+    if _has_lines(journal.path):
+        with locked_folder(journal.path.parent):
+            if _has_lines(journal.path):
+                journal.replace(_read_lines(journal.path, description))
+
+
+def take_over_receipts(journal: Journal) -> None:
+    """Move what a file of receipts beside the journal has, if there is one, into the journal.
+
+    Raises `KeyStoreError` if one of the two cannot be used; the file of receipts stays then.
+    """
+    path = journal.path.with_name("proofs.sqlite")
+    if not path.exists():
+        return
+    with locked_folder(path.parent):
+        # Another process may have been as quick.
+        if not path.exists():
+            return
+        tables = _read_receipts(path)
+        with journal.writing() as connection:
+            for table, rows in tables.items():
+                for row in rows:
+                    marks = ", ".join("?" for _ in row)
+                    connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)  # noqa: S608
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _read_receipts(path: Path) -> dict[str, list[Row]]:
+    """Return the rows of each table that there is; whoever made the file may have been stopped before any was."""
+    try:
+        with closing(connect(path)) as connection:
+            names = connection.execute(
+                "SELECT name FROM sqlite_schema WHERE name IN ('receipts', 'head', 'alarms')"
+            ).fetchall()
+            return {
+                name: connection.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608 (constants)
+                for (name,) in names
+            }
+    except sqlite3.DatabaseError as error:
+        raise KeyStoreError(
+            f"{path} cannot be used ({error}); put it back from its disk's mirror, or move it away: the receipts in it "
+            "are lost then"
+        ) from None
+
+
+def _has_lines(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(1) in (b"", b"\n", b"{")
+    except FileNotFoundError:
+        return False
+
+
+def _read_lines(path: Path, description: StoreDescription) -> dict[Kept, list[Row]]:
+    """Return the rows that the lines stand for; a line that a crash cut off does not count."""
+    rows: dict[Kept, list[Row]] = {kind: [] for kind in Kept}
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text) if text else {}
+        except ValueError:
+            continue
+        if line.get("kind") == "answer":
+            answer = _answer(description.site, description.delta, *(line[name] for name in _ANSWER.split(", ")))
+            rows[Kept.ANSWERS].append((answer.number, answer.to_json()))
+        elif line.get("kind") in _LINES:
+            kind, columns = _LINES[line["kind"]]
+            rows[kind].append([line[column] for column in columns])
+    return rows
+
+
+def _answer(site: str, delta: float, *columns: Any) -> Acknowledgement:
+    """Return an answer that was kept in columns; one that is not finished has no epsilons yet."""
+    number, request_id, state, records, entries, guarantee, seconds, reason, _, size, *epsilons = columns
+    losses: list[PrivacyLoss | None] = [None, None]
+    if guarantee == Guarantee.CERTIFIED:
+        bounds = (math.inf if epsilon is None else epsilon for epsilon in epsilons)
+        losses = [PrivacyLoss(bound, delta, of) for bound, of in zip(bounds, (1, size), strict=True)]
+    return Acknowledgement(
+        number, site, request_id, SiteState(state), records, entries, Guarantee(guarantee), seconds, reason, *losses
+    )

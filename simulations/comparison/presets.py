@@ -1,0 +1,97 @@
+"""What `munkey-sim compare` can be asked in a word: which methods, with which settings, forget what, and what is shown.
+
+The preset `recipes` makes the table in docs/recipes.md: the search for the `empirical` recipe that forgets best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.settings_text import ConfigValue
+from fedmunkey.simulations.comparison.findings import COLUMNS, Column
+from fedmunkey.simulations.forget_sets.random_records import RandomRecords
+from fedmunkey.simulations.forget_sets.random_with_canaries import RandomWithCanaries
+from fedmunkey.simulations.unlearning.method import Method
+from fedmunkey.simulations.unlearning.munkey import KeyDeletion
+from fedmunkey.simulations.unlearning.registry import METHODS
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One comparison.
+
+    Attributes
+    ----------
+    permanent : str
+        Share of the records that were given for good, unless it is asked for.
+    changes : mapping
+        For each method, by name, the settings that it does not share with the federation; those left out share all.
+    """
+
+    methods: Mapping[str, Method[Any]]
+    forget_set: str
+    permanent: str
+    columns: tuple[Column, ...]
+    changes: Mapping[str, Mapping[str, ConfigValue]] = field(default_factory=dict)
+
+
+_OF_GUARANTEES = ("MB to train", "same bytes", "epsilon")
+_OF_METHODS = ("TPR", "canaries", "oracle's canaries", "weights alone", "seconds to forget", "MB to forget")
+_OF_RECIPES = ("TA", "Average Gap", "by chance")
+
+_WITHOUT_NOISE = KeyDeletion(Guarantee.CERTIFIED, "certified-without-noise", "MUNKEY, certified without noise")
+_GUARANTEES = (*(METHODS[f"munkey-{guarantee}"] for guarantee in Guarantee), _WITHOUT_NOISE)
+
+_LINEAR: dict[str, ConfigValue] = {"depth": 0}
+_TRANSFORMER: dict[str, ConfigValue] = {"depth": 1, "image-dropout": 0.6, "memory-dropout": 0.3, "local-steps": 3}
+_LONG: dict[str, ConfigValue] = {"depth": 2, "local-steps": 12}
+
+_RECIPES: Mapping[str, Mapping[str, ConfigValue]] = {
+    "linear, as by default": _LINEAR,
+    "linear, 1 step a round": {**_LINEAR, "local-steps": 1},
+    "linear, 12 steps a round": {**_LINEAR, "local-steps": 12},
+    "linear, rate 8": {**_LINEAR, "clipped-learning-rate": 8.0},
+    "linear, rate 32": {**_LINEAR, "clipped-learning-rate": 32.0},
+    "linear, a tenth of the records in a step": {**_LINEAR, "empirical-sampling-rate": 0.1},
+    "linear, all records in a step": {**_LINEAR, "empirical-sampling-rate": 1.0},
+    "linear, clipped at 0.5, rate 32": {**_LINEAR, "clipping-norm": 0.5, "clipped-learning-rate": 32.0},
+    "linear, not clipped": {**_LINEAR, "clipping-norm": 1000.0},
+    "linear, no label smoothing": {**_LINEAR, "label-smoothing": 0.0},
+    "linear, label smoothing 0.3": {**_LINEAR, "label-smoothing": 0.3},
+    "transformer, 1 block": _TRANSFORMER,
+    "transformer, own tokens": {**_TRANSFORMER, "exemplar-tokens": "own"},
+    "transformer, own entry never": {**_TRANSFORMER, "self-retrieval": 0.0},
+    "transformer, own entry always": {**_TRANSFORMER, "self-retrieval": 1.0},
+    "transformer, image never dropped": {**_TRANSFORMER, "image-dropout": 0.0},
+    "transformer, 8 wide": {**_TRANSFORMER, "width": 8},
+    "transformer, 2 blocks, 12 steps, as published": {**_LONG, "image-dropout": 0.4, "memory-dropout": 0.4},
+    "transformer on patches, 12 steps": {**_LONG, "image-path": "patches", "trained-weights": "all"},
+}
+"""What is tried under `empirical`, by name; each differs from the defaults as it says."""
+
+PRESETS: Mapping[str, Preset] = {
+    "methods": Preset(
+        METHODS,
+        RandomWithCanaries.name,
+        "30%",
+        tuple(column for column in COLUMNS if column.name not in _OF_GUARANTEES),
+    ),
+    "guarantees": Preset(
+        {method.name: method for method in _GUARANTEES},
+        RandomRecords.name,
+        "30%",
+        tuple(column for column in COLUMNS if column.name not in _OF_METHODS),
+        {_WITHOUT_NOISE.name: {"epsilon": float("inf")}},
+    ),
+    "recipes": Preset(
+        {name: KeyDeletion(Guarantee.EMPIRICAL, name, name) for name in _RECIPES},
+        RandomRecords.name,
+        "0%",
+        tuple(replace(column, digits=2) for column in COLUMNS if column.name in _OF_RECIPES),
+        _RECIPES,
+    ),
+}
+"""All presets by name; the first is taken where none is asked for."""

@@ -1,0 +1,53 @@
+"""What a simulation is asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedmunkey.common.settings_text import ConfigValue
+from fedmunkey.simulations.baselines import Baseline
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a simulation is asked to do.
+
+    Attributes
+    ----------
+    data : str
+        `digits`, a path to a MedMNIST-layout .npz, or a name that the `medmnist` package knows.
+    data_dir : Path or None
+        Where downloaded data sets lie.
+    alpha : float
+        Concentration of the Dirichlet distribution that splits the labels.
+    permanent : float or None
+        Share of the records that are given for good, from 0 to 1. None leaves consents as the data have them, and gives
+        `USUAL_SHARE` under `exact` where no record is permanent.
+    deletions : sequence of str
+        The plan, such as `records:5%@3`.
+    overrides : dict
+        Settings that differ from the defaults.
+    output : Path
+        Folder of the run; must be absent or empty.
+    cores : int
+        Hospitals that train at the same time.
+    deletion_service : str
+        Address of a running service; empty starts one.
+    command : str
+        As it was typed.
+    """
+
+    data: str
+    data_dir: Path | None
+    hospitals: int
+    alpha: float
+    permanent: float | None
+    deletions: Sequence[str]
+    overrides: dict[str, ConfigValue]
+    baselines: Sequence[Baseline]
+    output: Path
+    cores: int
+    deletion_service: str = ""
+    command: str = "munkey-sim run"

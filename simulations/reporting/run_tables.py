@@ -1,0 +1,133 @@
+"""A run's report in rows of text, for a terminal, a page and Markdown, and what its deletions come to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fedmunkey.common.command_line import loss_words
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.simulations.reporting.numerals import UNKNOWN, decimals, figure
+
+Row = tuple[str, ...]
+ACCURACY = ("model", "TA %", "macro-F1 %", "training s")
+DELETIONS = ("deletion", "guarantee", "entries", "took", "vs retraining", "", "TA %", "RA %", "FA %", "MIA %")
+HOSPITALS = ("hospital", "training", "validation", "test", "subjects", "training records of each class")
+_FOUR = ("test_accuracy", "retain_accuracy", "forget_accuracy", "membership")
+_MODELS = {
+    "oracle": "MUNKEY retrained without the forgotten (oracle)",
+    "plain-vit": "plain ViT, federated",
+    "neighbours": "nearest neighbours, each hospital's own",
+    "alone": "MUNKEY, each hospital alone",
+}
+
+
+def accuracy_rows(run: Mapping[str, Any]) -> list[Row]:
+    """Return test accuracies below the headings `ACCURACY`: the federation's and its baselines'."""
+    found = {"MUNKEY, federated": {**run["final"], "seconds": run["seconds"]["training"]}}
+    found |= {_MODELS[name]: baseline for name, baseline in run["baselines"].items()}
+    names = ("test_accuracy", "test_macro_f1", "seconds")
+    return [(model, *(decimals(figures[name]) for name in names)) for model, figures in found.items()]
+
+
+def deletion_rows(run: Mapping[str, Any]) -> list[tuple[Row, ...]]:
+    """Return, below the headings `DELETIONS`, two rows for each deletion, and those of all of them at the end."""
+    rows: list[tuple[Row, ...]] = []
+    for done in run["deletions"]:
+        first = done["plan"], done["guarantee"] or UNKNOWN, str(done["entries"]), *_speed(done, "site", "at a site")
+        second = "", _bounds(done), "", *_speed(done, "request", "in all")
+        rows.append(((*first, "before", *_four(done["before"])), (*second, "after", *_four(done["after"]))))
+    nothing = ("",) * 4
+    last = [("all, at the end", *nothing, "after", *_four(run["final"]["measurement"]))]
+    if "oracle" in run["baselines"]:
+        last.append(("", *nothing, "oracle", *_four(run["baselines"]["oracle"]["measurement"])))
+    return [*rows, tuple(last)]
+
+
+def round_rows(run: Mapping[str, Any]) -> list[Row]:
+    """Return test accuracy in percent after each round: its number, every hospital's, and the mean."""
+    names = [hospital["name"] for hospital in run["hospitals"]]
+    rows = []
+    for event in run["rounds"]:
+        found = [*(event["evaluation"].get(name, {}) for name in names), event["mean"]]
+        shares = [one.get("test-accuracy") for one in found]
+        rows.append((str(event["number"]), *(UNKNOWN if one is None else decimals(100 * one) for one in shares)))
+    return rows
+
+
+def hospital_rows(run: Mapping[str, Any]) -> list[Row]:
+    """Return what each hospital began with, below the headings `HOSPITALS`."""
+    return [
+        (
+            one["name"],
+            *(figure(one["records"][split]) for split in ("train", "val", "test")),
+            figure(one["subjects"]),
+            ", ".join(f"{name}: {count}" for name, count in one["classes"].items()),
+        )
+        for one in run["hospitals"]
+    ]
+
+
+def deletion_title(run: Mapping[str, Any]) -> str:
+    """Return the guarantees of the deletions with their bounds; those with a weaker one than the first are named."""
+    claims: list[str] = []
+    for guarantee, done in _by_guarantee(run):
+        whose = f"{_plans(done)} " if claims else ""
+        claims.append(f"{whose}{guarantee}{_bound(guarantee, done)}")
+    return f"Deletions ({'; '.join(claims)})"
+
+
+def closing_line(run: Mapping[str, Any]) -> str:
+    """Return what the guarantee of these deletions means, in one line; where some have a weaker one, they are named."""
+    claims: list[str] = []
+    for guarantee, done in _by_guarantee(run):
+        whose = f"But {_plans(done)}" if claims else "A deletion here"
+        claims.append(f"{whose} is {guarantee}: {guarantee.remains}{_bound(guarantee, done)}.")
+    return " ".join(claims)
+
+
+def _by_guarantee(run: Mapping[str, Any]) -> Iterator[tuple[Guarantee, list[dict[str, Any]]]]:
+    """Yield the guarantees that deletions have, strongest first; the federation's where nothing was deleted."""
+    given = {done["guarantee"] for done in run["deletions"]} - {None} or {run["guarantee"]["name"]}
+    for guarantee in Guarantee:
+        if guarantee.value in given:
+            yield guarantee, [done for done in run["deletions"] if done["guarantee"] == guarantee.value]
+
+
+def _plans(deletions: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(done["plan"] for done in deletions)
+
+
+def _bound(guarantee: Guarantee, deletions: Sequence[Mapping[str, Any]]) -> str:
+    """Return the largest privacy loss of a record in deletions that are `CERTIFIED`."""
+    losses = [loss for done in deletions if (loss := _loss(done["record_loss"])) is not None]
+    if guarantee is not Guarantee.CERTIFIED or not losses:
+        return ""
+    worst = max(losses, key=lambda loss: loss.epsilon)
+    return f", epsilon = {loss_words(worst)}, delta = {worst.delta:.3g}"
+
+
+def _bounds(done: Mapping[str, Any]) -> str:
+    """Return epsilon of a record, and of a subject where that is more."""
+    record, subject = _loss(done["record_loss"]), _loss(done["subject_loss"])
+    more = [subject] if subject is not None and subject.records > 1 else []
+    words = [loss_words(loss) for loss in (record, *more) if loss is not None]
+    return f"epsilon {', '.join(words)}" if words else ""
+
+
+def _loss(found: Mapping[str, Any] | None) -> PrivacyLoss | None:
+    """Read what `loss_document` wrote."""
+    if found is None:
+        return None
+    return PrivacyLoss(math.inf if found["epsilon"] is None else found["epsilon"], found["delta"], found["records"])
+
+
+def _speed(done: Mapping[str, Any], what: str, where: str) -> tuple[str, str]:
+    """Return how long a deletion took at the slowest site or altogether, and how many times faster than retraining."""
+    faster = f"{done['times_faster'][what]:,.0f}x" if done["times_faster"] else UNKNOWN
+    return f"{1000 * done['seconds'][what]:.0f} ms {where}", faster
+
+
+def _four(figures: Mapping[str, Any]) -> Row:
+    return tuple(decimals(figures[name]) for name in _FOUR)

@@ -1,0 +1,54 @@
+"""Programs in processes of their own, whose output, stdout and stderr together, is read as it comes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from fedmunkey.simulations.deployment.terminal import Background
+
+SECONDS = 180.0
+"""The longest that any step may take, on a machine that has much else to do."""
+
+ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "default::ResourceWarning"}
+_NUMBERS = itertools.count(1)
+
+
+class Running(Background):
+    """A process; at the end of the context it has ended."""
+
+    def __init__(self, command: Sequence[str], folder: Path) -> None:
+        super().__init__(f"process-{next(_NUMBERS)}", list(command), folder, ENVIRONMENT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    @property
+    def output(self) -> bytes:
+        """All that it has printed."""
+        with self._more:
+            return "".join(f"{line}\n" for line in self._lines).encode()
+
+    def end(self) -> int:
+        """Wait until it ends by itself, and return its exit code."""
+        code = self._process.wait(SECONDS)
+        self._reader.join(SECONDS)
+        return code
+
+    def stop_well(self) -> None:
+        """End it with SIGTERM, and check that it ends by itself and without an error."""
+        self._process.send_signal(signal.SIGTERM)
+        assert self.end() == 0, self.output
+        assert not [line for line in self._lines if "Traceback" in line or "ResourceWarning" in line]
+
+    def kill(self) -> None:
+        """End it with SIGKILL, whatever it is doing."""
+        self._process.kill()
+        self.end()

@@ -1,0 +1,120 @@
+"""A request that two sites have answered, with all its signatures and the log that holds them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from fedmunkey.common.deletion import (
+    DATA_PROTECTION_OFFICER,
+    Acknowledgement,
+    DeletionOrder,
+    DeletionRequest,
+    SiteState,
+    Subject,
+    Target,
+)
+from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.log_heads import LogHead
+from fedmunkey.common.receipts import Receipt, WitnessedHead
+from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.signed_requests import OpenedRequest, sign_request
+from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.log import TransparencyLog
+from fedmunkey.server.proofs import CoordinatorProofs
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SITES = ("hospital-1", "hospital-2")
+SECRET = FederationSecret(bytes(range(32)))
+OFFICER_KEY, LOG, STRANGER = (SigningKey.from_seed(bytes([number]) * 32) for number in (1, 2, 3))
+SITE_KEYS = {site: SigningKey.from_seed(bytes([number]) * 32) for number, site in enumerate(SITES, 10)}
+TRUST = TrustedKeys(
+    (
+        TrustedKey("officer-1", Role.OFFICER, OFFICER_KEY.public),
+        TrustedKey("coordinator", Role.LOG, LOG.public),
+        *(TrustedKey(site, Role.SITE, key.public) for site, key in SITE_KEYS.items()),
+    )
+)
+
+
+@dataclass(frozen=True)
+class ProofCase:
+    """What was signed, as it travels: a site's order and receipt, the log's last head and the certificate."""
+
+    order: DeletionOrder
+    receipt: bytes
+    head: bytes
+    certificate: bytes
+
+
+def signed_request(
+    request_id: str = "request-1",
+    target: Target | None = None,
+    *,
+    requester: str = DATA_PROTECTION_OFFICER,
+    key: SigningKey = OFFICER_KEY,
+    issued: datetime = START,
+    days: float = 90,
+    secret: FederationSecret = SECRET,
+) -> DeletionRequest:
+    """Return a request with its signature; by default the officer's, for one subject."""
+    request = DeletionRequest(request_id, requester, target or Subject(SECRET.reference("patient-17")))
+    expires = issued + timedelta(days=days)
+    return sign_request(request, key, secret.federation_id, issued=issued, expires=expires)
+
+
+def answered(order: DeletionOrder, seen: WitnessedHead | None, time: datetime) -> Acknowledgement:
+    """Return what a site answers that has erased three records under a certified guarantee, with its receipt."""
+    answer = Acknowledgement(
+        order.number,
+        order.site,
+        order.request.request_id,
+        SiteState.ERASED,
+        3,
+        2,
+        Guarantee.CERTIFIED,
+        0.25,
+        record_loss=PrivacyLoss(1.25, 1e-5),
+        subject_loss=PrivacyLoss(3.0, 1e-5, 2),
+    )
+    receipt = Receipt(answer, OpenedRequest.of(order.request).digest, time, bytes(32), seen)
+    return replace(answer, receipt=receipt.sign(SITE_KEYS[order.site]).to_bytes())
+
+
+def open_coordinator(
+    stack: contextlib.ExitStack, folder: Path, clock: Callable[[], datetime] = lambda: START
+) -> LedgerService:
+    """Return a deletion service with the case's sites, keys and log, whose files lie in a folder."""
+    ledger = stack.enter_context(Ledger(folder / "ledger.sqlite", clock=clock))
+    for site in SITES:
+        ledger.register(site)
+    TRUST.write(folder / "trust.json")
+    proofs = CoordinatorProofs(TransparencyLog(ledger.engine, LOG, clock=clock), folder / "trust.json", clock=clock)
+    return stack.enter_context(contextlib.closing(LedgerService(ledger, proofs=proofs)))
+
+
+def make_case(folder: Path) -> ProofCase:
+    """Carry out three requests with a coordinator in a folder, and return what was signed of the second one."""
+    with contextlib.ExitStack() as stack:
+        service = open_coordinator(stack, folder)
+        for number in range(1, 4):
+            service.submit(signed_request(f"request-{number}"))
+            for site in SITES:
+                # Only the first site witnesses the log.
+                update = service.log_update(0) if site == SITES[0] else None
+                head = None if update is None else LogHead.of(update.head)
+                order = next(iter(service.watch(site, number - 1)))
+                seen = None if head is None else WitnessedHead(head.size, head.root)
+                service.acknowledge(answered(order, seen, START))
+                if (number, site) == (2, SITES[0]):
+                    kept, receipt = order, answered(order, seen, START).receipt
+        last = service.log_update(0)
+        if last is None:
+            raise AssertionError("the coordinator keeps a log")
+        return ProofCase(kept, receipt, last.head.to_bytes(), service.certificate("request-2"))
