@@ -1,6 +1,6 @@
 """The reference of all settings, `docs/settings.md`, rendered from `Settings`.
 
-`python -m common.settings_reference` prints it.
+`python -m fedmunkey.common.settings_reference` prints it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Check a certificate on any machine: needs this package's files, `cryptography` and `rfc8785`, and no network.
 
-    python -m common.verify_certificate certificate.json --keys keys.json
+    python -m fedmunkey.common.verify_certificate certificate.json --keys keys.json
 
 The exit code is 0 if everything in the certificate holds and 2 if not.
 """

@@ -1,6 +1,6 @@
 """The reference of all commands, `docs/commands.md`, rendered from the three programs themselves.
 
-`python -m simulations.command_reference` prints it.
+`python -m fedmunkey.simulations.command_reference` prints it.
 """
 
 from __future__ import annotations

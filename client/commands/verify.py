@@ -33,7 +33,7 @@ def verify(
 ) -> None:
     """Check a certificate with the public keys only, and say what it proves and what it does not.
 
-    It needs no network. python -m common.verify_certificate does the same and installs lighter.
+    It needs no network. python -m fedmunkey.common.verify_certificate does the same and installs lighter.
 
     Example: munkey-client verify certificate.json --keys trust.json
     """

@@ -204,7 +204,7 @@ def test_federation_that_cannot_hear_deletions_waits_says_so_and_stops_with_the_
 
     ended = subprocess.run(  # noqa: S603 (this interpreter)
         own_program("fedmunkey.simulations.cli", "run", *words),
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"},
+        env={**os.environ, "PYTHONPATH": str(ROOT / "dev"), "COLUMNS": "80"},
         capture_output=True,
         text=True,
         timeout=300,
