@@ -46,7 +46,7 @@ browser:  ## Chromium for the tests of report pages, where apt-get can install i
 
 docs: $(VENV)/.installed  ## The references of settings and commands.
 	$(BIN)/python -m fedmunkey.common.settings_reference > docs/settings.md
-	$(BIN)/python -m fedmunkey.simulations.command_reference > docs/commands.md
+	$(BIN)/munkey-sim command-reference > docs/commands.md
 
 clean:
 	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.exemplar_tokens import own_tokens
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.neighbour_index import SLACK, list_arrivals
+from fedmunkey.client.key_store.contents import SLACK
+from fedmunkey.client.neighbour_index import list_arrivals
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.client.state_digest import state_digest
 from fedmunkey.common.checkpoints import read_checkpoint

@@ -19,9 +19,6 @@ from fedmunkey.common.neighbours import NONE, NeighbourLists, nearest, patch_arr
 
 Progress = Callable[[str, int, int], None]
 
-SLACK = 4
-"""Neighbours that a list holds beyond K."""
-
 _BLOCK = 8192
 
 

@@ -116,7 +116,7 @@ def hospital_name(number: int) -> str:
 
 def describe_store(site: str, settings: Settings, encoder: Encoder, shape: ModelShape) -> StoreDescription:
     """Return what a key store for these settings must look like."""
-    from fedmunkey.client.neighbour_index import SLACK
+    from fedmunkey.client.key_store.contents import SLACK
     from fedmunkey.common.recipe import Recipe
 
     return StoreDescription(

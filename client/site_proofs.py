@@ -15,7 +15,8 @@ from fedmunkey.client.receipts import ReceiptBook, tombstone_commitment
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.client.trust import check_order, check_signer
 from fedmunkey.client.witness import witness
-from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, SiteState, utc_now
+from fedmunkey.common.clock import utc_now
+from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, SiteState
 from fedmunkey.common.deletion_service import DeletionService
 from fedmunkey.common.errors import InvalidProof, KeyStoreError
 from fedmunkey.common.receipts import Receipt

@@ -6,7 +6,7 @@ Identities never appear here. Records and subjects are named by references (`com
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from fedmunkey.common.acknowledgement import Acknowledgement
 from fedmunkey.common.deletion_states import RequestState, SiteState
@@ -30,7 +30,6 @@ __all__ = [
     "Target",
     "WholeSite",
     "requester_of",
-    "utc_now",
 ]
 
 DATA_PROTECTION_OFFICER = "officer"
@@ -191,8 +190,3 @@ class Move:
     before: str
     after: str
     reason: str = ""
-
-
-def utc_now() -> datetime:
-    """Return the time of the system clock, in UTC."""
-    return datetime.now(UTC)

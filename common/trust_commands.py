@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fedmunkey.common import command_line
-from fedmunkey.common.deletion import utc_now
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.options import JsonOption
 from fedmunkey.common.signing.keys import PublicKey

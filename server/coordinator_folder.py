@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from fedmunkey.common.deletion import utc_now
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities.identity import (
     CA_FILE,

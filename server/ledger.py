@@ -18,12 +18,8 @@ from typing import Self
 from sqlalchemy import insert
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from fedmunkey.common.deletion import (
-    Acknowledgement,
-    DeletionRequest,
-    RequestStatus,
-    utc_now,
-)
+from fedmunkey.common.clock import utc_now
+from fedmunkey.common.deletion import Acknowledgement, DeletionRequest, RequestStatus
 from fedmunkey.common.errors import InvalidSetting, ServiceUnavailable
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.server import ledger_answers, ledger_due, ledger_requests, ledger_sites

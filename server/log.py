@@ -10,7 +10,7 @@ from itertools import islice
 from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy.exc import DBAPIError
 
-from fedmunkey.common.deletion import utc_now
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidProof, ServiceUnavailable
 from fedmunkey.common.log_heads import LogHead, LogProof, LogUpdate
 from fedmunkey.common.merkle import EMPTY_ROOT, Range, consistency_ranges, inclusion_ranges, range_hash, range_nodes

@@ -10,7 +10,7 @@ import typer
 
 from fedmunkey.common import command_line
 from fedmunkey.common.addresses import split_address
-from fedmunkey.common.deletion import utc_now
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities.identity import read_certificate
 from fedmunkey.common.identities.invitation import Invitation, fingerprint

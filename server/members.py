@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
-from fedmunkey.common.deletion import OFFICER_NAMES, utc_now
+from fedmunkey.common.clock import utc_now
+from fedmunkey.common.deletion import OFFICER_NAMES
 from fedmunkey.common.errors import InvalidIdentity, ServiceUnavailable
 from fedmunkey.common.identities.identity import certificate_pem, parse_certificate
 from fedmunkey.common.identities.invitation import new_token, token_hash

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fedmunkey.common.deletion import utc_now
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.identity import CERTIFICATE_FILE, read_certificate
 from fedmunkey.common.identities.member_names import COORDINATOR

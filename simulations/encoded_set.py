@@ -13,9 +13,8 @@ from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.model_choice import choose_encoder
 from fedmunkey.common.settings import Settings
 from fedmunkey.common.settings_text import ConfigValue
-from fedmunkey.simulations.bench.timing import torch_threads
 from fedmunkey.simulations.hospitals import Encoded, encode_all
-from fedmunkey.simulations.machine import usable_cores
+from fedmunkey.simulations.machine import torch_threads, usable_cores
 from fedmunkey.simulations.progress import Progress
 from fedmunkey.simulations.sources import load_dataset
 

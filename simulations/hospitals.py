@@ -16,7 +16,8 @@ from fedmunkey.client.bank import Bank, HeldOut
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.enrolment import encode, enrol
 from fedmunkey.client.key_store import Tokens
-from fedmunkey.client.neighbour_index import SLACK, list_arrivals
+from fedmunkey.client.key_store.contents import SLACK
+from fedmunkey.client.neighbour_index import list_arrivals
 from fedmunkey.client.site import SiteFolder, hospital_name
 from fedmunkey.common.encoders import Encoder, Encoding
 from fedmunkey.common.model import ModelShape

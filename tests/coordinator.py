@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedmunkey.common.deletion import utc_now
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.failpoints import Armed, FailpointPlan, arm
 from fedmunkey.common.identities import Identity, MemberRole

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.client.rotation import rotate
-from fedmunkey.common.deletion import DeletionRequest, WholeSite, utc_now
+from fedmunkey.common.clock import utc_now
+from fedmunkey.common.deletion import DeletionRequest, WholeSite
 from fedmunkey.common.errors import InvalidDeletion, InvalidIdentity, ServiceUnavailable
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.identity import KEY_FILE

@@ -27,6 +27,7 @@ from fedmunkey.client.commands.requester import DEFAULT_DAYS, Requester, split, 
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common import command_line
 from fedmunkey.common.addresses import split_address
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
     OFFICER_NAMES,
@@ -36,7 +37,6 @@ from fedmunkey.common.deletion import (
     Subject,
     Target,
     WholeSite,
-    utc_now,
 )
 from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.deletion_service import DeletionService

@@ -14,6 +14,9 @@ from fedmunkey.common.settings import ImagePath
 if TYPE_CHECKING:
     from torch import Tensor
 
+SLACK = 4
+"""Neighbours that a list holds beyond K."""
+
 
 @dataclass(frozen=True)
 class StoreDescription:

@@ -20,7 +20,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fedmunkey.common.deletion import utc_now
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.identities.keys import UNREADABLE, read_key
 from fedmunkey.common.identities.member_names import MemberRole, member_of

@@ -18,7 +18,7 @@ from flwr.superlink.config_loader import SuperLinkLifespanConfig
 from flwr.superlink.main import create_app
 
 from fedmunkey.common.addresses import split_address
-from fedmunkey.common.deletion import utc_now
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.flower import serve_from_file
 from fedmunkey.common.identities import Identity

@@ -25,9 +25,9 @@ from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.simulations.baselines import Baseline, Comparison, run_baseline
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_least
-from fedmunkey.simulations.bench.timing import torch_threads
 from fedmunkey.simulations.deletions import running_agents
 from fedmunkey.simulations.hospitals import Hospital, encode_all, give, open_hospital
+from fedmunkey.simulations.machine import torch_threads
 from fedmunkey.simulations.partition import partition
 from fedmunkey.simulations.sources import load_dataset
 

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from fedmunkey.client.neighbour_index import SLACK
+from fedmunkey.client.key_store.contents import SLACK
 from fedmunkey.common.neighbours import nearest
 from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
-from fedmunkey.simulations.bench.timing import alternate, ratio, torch_threads
-from fedmunkey.simulations.machine import usable_cores
+from fedmunkey.simulations.bench.timing import alternate, ratio
+from fedmunkey.simulations.machine import torch_threads, usable_cores
 
 _TIME = Figure(
     "search-time", "neighbour search, 50,000 keys of 1,024 numbers, over faiss IndexFlatIP", "x", at_most(1.2)

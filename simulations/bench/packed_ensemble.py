@@ -14,7 +14,8 @@ from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import ImagePath, Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
-from fedmunkey.simulations.bench.timing import alternate, keep_freed_memory, ratio, torch_threads
+from fedmunkey.simulations.bench.timing import alternate, keep_freed_memory, ratio
+from fedmunkey.simulations.machine import torch_threads
 from fedmunkey.simulations.unlearning.plain_vit import PlainViT
 
 _DIFFERENCE = Figure(

@@ -14,7 +14,8 @@ import numpy as np
 
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.site_proofs import SiteProofs
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject, utc_now
+from fedmunkey.common.clock import utc_now
+from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
 from fedmunkey.common.log_heads import LogUpdate
 from fedmunkey.common.merkle import check_consistency, check_inclusion
 from fedmunkey.common.references import FederationSecret

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.key_store import KeyStore, StoreDescription, Tokens
+from fedmunkey.client.key_store.contents import SLACK
 from fedmunkey.client.key_store.schema import connect
-from fedmunkey.client.neighbour_index import SLACK
 from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.neighbours import NeighbourLists

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -71,14 +70,3 @@ def ratio(seconds: NDArray[np.float64], of: int = 0, to: int = 1) -> Ratio:
     """Compare two columns of `alternate`, turn by turn."""
     low, median, high = np.quantile(seconds[:, of] / seconds[:, to], (0.25, 0.5, 0.75)).tolist()
     return Ratio(median, low, high)
-
-
-@contextlib.contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Let torch compute with so many threads, and with as many as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

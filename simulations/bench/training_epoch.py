@@ -10,7 +10,7 @@ import torch
 
 from fedmunkey.client.bank import Bank
 from fedmunkey.client.key_store import Tokens
-from fedmunkey.client.neighbour_index import SLACK
+from fedmunkey.client.key_store.contents import SLACK
 from fedmunkey.client.training import train
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape, Munkey
@@ -18,7 +18,8 @@ from fedmunkey.common.neighbours import nearest
 from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import ImagePath, Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
-from fedmunkey.simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio, torch_threads
+from fedmunkey.simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio
+from fedmunkey.simulations.machine import torch_threads
 from fedmunkey.simulations.unlearning.plain_vit import PlainViT, train_plain
 
 _TARGET = at_most(1.6)

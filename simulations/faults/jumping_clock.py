@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import fedmunkey.server.cli
-from fedmunkey.common.deletion import utc_now
+from fedmunkey.common.clock import utc_now
 
 VARIABLE = "MUNKEY_SIM_CLOCK"
 """Names a file that holds by how many seconds the clock is wrong; it is read at every look at the clock."""

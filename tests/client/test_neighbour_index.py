@@ -18,7 +18,8 @@ from fedmunkey.client import neighbour_index
 from fedmunkey.client.bank import read_bank
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.key_store import KeyStore, StoreDescription
-from fedmunkey.client.neighbour_index import SLACK, list_arrivals, read_lists
+from fedmunkey.client.key_store.contents import SLACK
+from fedmunkey.client.neighbour_index import list_arrivals, read_lists
 from fedmunkey.client.site import describe_store
 from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, Records
 from fedmunkey.common.encoders import Encoding

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletion import (
     Acknowledgement,
     DeletionRequest,
@@ -14,7 +15,6 @@ from fedmunkey.common.deletion import (
     SiteState,
     Subject,
     WholeSite,
-    utc_now,
 )
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.guarantees import Guarantee

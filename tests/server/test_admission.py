@@ -13,6 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
@@ -21,7 +22,6 @@ from fedmunkey.common.deletion import (
     SiteState,
     Subject,
     WholeSite,
-    utc_now,
 )
 from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import InvalidDeletion

@@ -16,6 +16,7 @@ import pytest
 import typer
 
 from fedmunkey.common import command_line
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
@@ -24,7 +25,6 @@ from fedmunkey.common.deletion import (
     SiteState,
     Subject,
     WholeSite,
-    utc_now,
 )
 from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import EXIT_CODE, InvalidSetting

@@ -29,7 +29,8 @@ from fedmunkey.simulations.bench.figure import Bench, Bound, Figure, Group, Meas
 from fedmunkey.simulations.bench.memory import peak_memory, resident_memory
 from fedmunkey.simulations.bench.registry import GROUPS, choose
 from fedmunkey.simulations.bench.synthetic_store import SITE, SyntheticStore
-from fedmunkey.simulations.bench.timing import alternate, ratio, torch_threads
+from fedmunkey.simulations.bench.timing import alternate, ratio
+from fedmunkey.simulations.machine import torch_threads
 from fedmunkey.simulations.progress import Progress
 
 FIGURE = Figure("speed", "how fast it is", "x", at_most(1.3))

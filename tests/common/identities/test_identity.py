@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.common.deletion import utc_now
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.identity import CERTIFICATE_FILE, KEY_FILE, NEXT_FOLDER

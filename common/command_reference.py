@@ -1,27 +1,16 @@
 """The reference of all commands, `docs/commands.md`, rendered from the three programs themselves.
 
-`python -m fedmunkey.simulations.command_reference` prints it.
+`munkey-sim command-reference` prints it.
 """
 
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 
 import click
 import typer
-
-import fedmunkey.client.cli
-import fedmunkey.server.cli
-import fedmunkey.simulations.cli
-
-PROGRAMS = {
-    "munkey-sim": fedmunkey.simulations.cli.app,
-    "munkey-server": fedmunkey.server.cli.app,
-    "munkey-client": fedmunkey.client.cli.app,
-}
 
 _INTRODUCTION = """\
 # Commands
@@ -29,7 +18,7 @@ _INTRODUCTION = """\
 Everything that can be typed. `COMMAND --help` shows the same in a terminal. Where something is wrong, a command prints
 one line that begins with `error:` and ends with exit code 2.
 
-This file is generated from the commands by `python -m fedmunkey.simulations.command_reference > docs/commands.md`.
+This file is generated from the commands by `make docs`.
 """
 
 _EXAMPLE = "Example: "
@@ -37,9 +26,12 @@ _NUMBERS = {click.types.IntRange: "whole number", click.types.FloatRange: "numbe
 _KINDS = {"integer": "whole number", "float": "number", "text": "text", "path": "path", "file": "path"}
 
 
-def every_command() -> Iterator[tuple[str, click.Command]]:
-    """Yield each program, and each command of theirs at any depth, with the words that it is called by."""
-    for program, app in PROGRAMS.items():
+def every_command(programs: Mapping[str, typer.Typer]) -> Iterator[tuple[str, click.Command]]:
+    """Yield each program, and each command of theirs at any depth, with the words that it is called by.
+
+    What `--help` does not show is left out.
+    """
+    for program, app in programs.items():
         yield from _below(program, typer.main.get_command(app))
 
 
@@ -48,16 +40,17 @@ def example_of(command: click.Command) -> str:
     return " ".join((command.help or "").partition(_EXAMPLE)[2].split())
 
 
-def command_reference() -> str:
+def command_reference(programs: Mapping[str, typer.Typer]) -> str:
     """Return the text of `docs/commands.md`: a section for each program, a part for each command."""
-    return "\n".join([_INTRODUCTION, *(_part(words, command) for words, command in every_command())])
+    return "\n".join([_INTRODUCTION, *(_part(words, command) for words, command in every_command(programs))])
 
 
 def _below(words: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
     yield words, command
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():
-            yield from _below(f"{words} {name}", inner)
+            if not inner.hidden:
+                yield from _below(f"{words} {name}", inner)
 
 
 def _part(words: str, command: click.Command) -> str:
@@ -65,7 +58,9 @@ def _part(words: str, command: click.Command) -> str:
     text = inspect.cleandoc((command.help or "").partition(_EXAMPLE)[0]).strip()
     lines = [f"{'#' * (1 + len(words.split()))} {words}\n", f"{text}\n"]
     if isinstance(command, click.Group):
-        lines.append(f"Commands: {', '.join(f'`{name}`' for name in command.commands)}.\n")
+        lines.append(
+            f"Commands: {', '.join(f'`{name}`' for name, inner in command.commands.items() if not inner.hidden)}.\n"
+        )
     if example := example_of(command):
         lines.append(f"```sh\n{example}\n```\n")
     shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
@@ -112,7 +107,3 @@ def _word(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return str(value.value if isinstance(value, Enum) else value)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(command_reference())

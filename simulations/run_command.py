@@ -1,0 +1,99 @@
+"""`munkey-sim run`: hospitals that learn together and forget on the way."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fedmunkey.common import command_line
+from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.options import EncoderOption, JsonOption, SettingOption, WeightsOption
+from fedmunkey.common.settings_text import given_settings
+from fedmunkey.simulations.baselines import Baseline
+from fedmunkey.simulations.consent import parse_share
+from fedmunkey.simulations.experiment import Experiment
+from fedmunkey.simulations.machine import usable_cores
+from fedmunkey.simulations.options import AlphaOption, DataDirOption, DataOption, EpsilonOption, HospitalsOption
+from fedmunkey.simulations.progress import Progress
+from fedmunkey.simulations.report import accuracy_table, deletion_table
+from fedmunkey.simulations.reporting.files import write_report
+from fedmunkey.simulations.reporting.html import run_charts
+from fedmunkey.simulations.run import simulate
+
+
+def run(
+    data: DataOption = "digits",
+    hospitals: HospitalsOption = 5,
+    delete: Annotated[
+        list[str] | None,
+        typer.Option(help="What is forgotten before which round: records:5%@3, subjects:10@4, site:2@5. Repeatable."),
+    ] = None,
+    alpha: AlphaOption = 1.0,
+    permanent: Annotated[
+        str | None,
+        typer.Option(help="Share of records given for good; under exact 30% where the data have none."),
+    ] = None,
+    guarantee: Annotated[Guarantee | None, typer.Option(help="Short for --set guarantee=NAME.")] = None,
+    epsilon: EpsilonOption = None,
+    setting: SettingOption = None,
+    rounds: Annotated[int | None, typer.Option(help="Short for --set num-rounds=N.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Short for --set seed=N.")] = None,
+    encoder: EncoderOption = None,
+    weights: WeightsOption = None,
+    baseline: Annotated[list[Baseline] | None, typer.Option(help="What to compare with. Repeatable.")] = None,
+    no_baselines: Annotated[bool, typer.Option("--no-baselines", help="Compare with nothing.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Folder of this run; runs/DATA-TIME by default.")] = None,
+    data_dir: DataDirOption = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="Hospitals that train at the same time.")] = None,
+    deletion_service: Annotated[
+        str, typer.Option(help="Address of a running deletion service that knows the hospitals; starts one if empty.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Train a federation of simulated hospitals, delete while it trains, and report what was known before and after.
+
+    Example: munkey-sim run --hospitals 5 --delete records:5%@3 --delete subjects:10@4 --delete site:2@5
+    """
+    overrides = given_settings(
+        setting,
+        guarantee=guarantee and guarantee.value,
+        epsilon=epsilon,
+        num_rounds=rounds,
+        seed=seed,
+        encoder=encoder,
+        encoder_weights=weights,
+    )
+    default = Path("runs") / f"{Path(data).stem}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    standard = [Baseline.PLAIN_VIT, Baseline.ORACLE, Baseline.NEIGHBOURS]
+    experiment = Experiment(
+        data=data,
+        data_dir=data_dir,
+        hospitals=hospitals,
+        alpha=alpha,
+        permanent=None if permanent is None else parse_share(permanent),
+        deletions=delete or [],
+        overrides=overrides,
+        baselines=[] if no_baselines else baseline or standard,
+        output=output or default,
+        cores=cores or usable_cores(),
+        deletion_service=deletion_service,
+        command=command_line.typed(),
+    )
+    with Progress.quiet() if as_json else Progress(Console(stderr=True)) as progress:
+        document = simulate(experiment, progress)
+    paths = write_report(document, experiment.output)
+    for name, chart in run_charts(document).items():
+        chart.save(experiment.output / f"{name}.png")
+    if as_json:
+        command_line.print_json(document)
+        return
+    command_line.print_table(accuracy_table(document))
+    if document["deletions"]:
+        command_line.print_table(deletion_table(document))
+        sys.stdout.write(f"{document['headline']['sentence']}\n")
+    sys.stdout.write(f"report: {paths['html']}, pictures beside it\n")
