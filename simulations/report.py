@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -77,10 +77,10 @@ def run_document(
             "average_gap": final.gap(retrained) if retrained else None,
         },
         "confidence": {
-            "before": [value for done in deletions for value in done.before.forget_confidence],
-            "after": [value for done in deletions for value in done.after.forget_confidence],
-            "oracle": retrained.forget_confidence if retrained else (),
-            "test": final.test_confidence,
+            "before": _unordered(value for done in deletions for value in done.before.forget_confidence),
+            "after": _unordered(value for done in deletions for value in done.after.forget_confidence),
+            "oracle": _unordered(retrained.forget_confidence if retrained else ()),
+            "test": _unordered(final.test_confidence),
         },
         "baselines": {name.value: _describe_baseline(result) for name, result in baselines.items()},
         "bytes": {
@@ -159,6 +159,11 @@ def _describe_baseline(result: BaselineResult) -> dict[str, Any]:
 
 def _figures(found: Measurement) -> dict[str, Any]:
     return {name: value for name, value in asdict(found).items() if not name.endswith("_confidence")}
+
+
+def _unordered(confidences: Iterable[float]) -> list[float]:
+    """Return probabilities such that none can be told to be of a certain record."""
+    return sorted(round(value, 4) for value in confidences)
 
 
 def _permanent_share(hospitals: Sequence[Hospital]) -> float:

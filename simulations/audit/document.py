@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from fedmunkey.common.command_line import finite
 from fedmunkey.common.guarantees import Guarantee
-from fedmunkey.common.model_choice import choose_shape
 from fedmunkey.simulations.attacks.registry import ATTACKS
 from fedmunkey.simulations.audit.trial import Trial
 from fedmunkey.simulations.audit.verdicts import UNJUDGED, Verdict, has_power, judge
-from fedmunkey.simulations.comparison.document import interval_document
+from fedmunkey.simulations.comparison.document import describe_question, interval_document
 from fedmunkey.simulations.encoded_set import EncodedSet
-from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
 from fedmunkey.simulations.intervals import Interval
 from fedmunkey.simulations.measurement import Measurement
 from fedmunkey.simulations.question import Question
@@ -64,18 +63,13 @@ def audit_document(
     guarantee = getattr(METHODS[method].family, "guarantee", None)
     verdicts = judge(trials, guarantee)
     first = trials[0]
-    forget_set = FORGET_SETS[question.forget_set](question.settings, choose_shape(question.settings))
     return {
         **preamble("audit", command, question.settings),
         "data": encoded.describe(),
         "question": {
-            "hospitals": question.hospitals,
-            "alpha": str(question.alpha),
+            **describe_question(question),
             "guarantee": guarantee.value if guarantee else "none",
             "method": method,
-            "forget_set": {"name": forget_set.name, "title": forget_set.title},
-            "forget": question.forget,
-            "permanent": question.permanent,
             "forgotten": first.forgotten,
             "deletions": first.deletions,
             "canaries": first.canaries,
@@ -85,14 +79,7 @@ def audit_document(
         "headline": _headline(verdicts, trials),
         "guarantee": _guarantee(guarantee, question, trials),
         "verdicts": [
-            {
-                "name": one.name,
-                "title": one.title,
-                "passed": one.passed,
-                "sentence": one.sentence,
-                "figures": {name: finite(value) for name, value in one.figures.items()},
-            }
-            for one in verdicts
+            {**asdict(one), "figures": {name: finite(value) for name, value in one.figures.items()}} for one in verdicts
         ],
         "measures": [*(_measure(*row, trials) for row in _MEASURES), _average_gap(trials)],
         "attacks": [_attack(name, trials) for name in first.scores],

@@ -41,16 +41,11 @@ def comparison_document(
     all data sets together, for the first seed; `finished` and `total` are numbers of cells.
     """
     findings = [found for _, found in sets]
-    forget_set = FORGET_SETS[question.forget_set](question.settings, choose_shape(question.settings))
     names = [name for name in preset.methods if any(name in found.methods for found in findings)]
     return {
         **preamble("comparison", command, question.settings),
         "question": {
-            "hospitals": question.hospitals,
-            "alpha": str(question.alpha),
-            "forget": question.forget,
-            "permanent": question.permanent,
-            "forget_set": {"name": forget_set.name, "title": forget_set.title},
+            **describe_question(question),
             "canaries": canaries,
             "budget": question.budget.rounds,
             "seeds": list(seeds),
@@ -75,6 +70,18 @@ def comparison_document(
         "limits": list(LIMITS),
         "finished": cells,
         "total": cells,
+    }
+
+
+def describe_question(question: Question) -> dict[str, Any]:
+    """Return what every method is asked, as a report has it."""
+    forget_set = FORGET_SETS[question.forget_set](question.settings, choose_shape(question.settings))
+    return {
+        "hospitals": question.hospitals,
+        "alpha": str(question.alpha),
+        "forget": question.forget,
+        "permanent": question.permanent,
+        "forget_set": {"name": forget_set.name, "title": forget_set.title},
     }
 
 

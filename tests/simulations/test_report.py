@@ -123,6 +123,7 @@ def test_document_follows_the_schema(found: dict[str, Any]) -> None:
     document = run_document(**found)
 
     validate(document)
+    assert document["confidence"] == {"before": [0.8, 0.9], "after": [0.4, 0.5], "oracle": [0.3, 0.4], "test": []}
     # The concentration of the split is infinite, which JSON has no word for.
     assert document["alpha"] is None
 

@@ -46,6 +46,8 @@ def draw_confidence(confidence: dict[str, list[float]]) -> Chart:
         "Each histogram is one state; the dashed outline is the oracle's. Before deletion the two may differ. "
         "After deletion they should not: then a forgotten record is treated like one that was never seen."
     )
+    if "oracle" not in known:
+        caption = "Each histogram is one state. Only an oracle could show how the one after deletion should look."
     return Chart("How sure is the federation of a record's label?", caption, figure)
 
 

@@ -52,12 +52,7 @@ def audit() -> dict[str, Any]:
         "verdicts": _verdicts(after["mean"]),
         "measures": _measures(rng, after),
         "attacks": [_attack(rng, number) for number in range(4)],
-        "confidence": {
-            "before": _beta(rng, 9, 1.2, 162),
-            "after": _beta(rng, 4, 1.6, 162),
-            "oracle": _beta(rng, 4, 1.7, 162),
-            "test": _beta(rng, 4, 1.5, 468),
-        },
+        "confidence": _confidence(rng),
         "rounds": [
             {"round": number, "test_accuracy": interval(rng, 84 - 14 * 0.75**number, 1.0)} for number in range(1, 13)
         ],
@@ -118,20 +113,14 @@ def comparison() -> dict[str, Any]:
 def run() -> dict[str, Any]:
     """Return the report of a run: three hospitals, the second of which leaves."""
     rng = np.random.default_rng(5)
-    names = ["hospital-1", "hospital-2", "hospital-3"]
+    names, records = ["hospital-1", "hospital-2", "hospital-3"], {"train": 449, "val": 30, "test": 360}
     shared = _shared("run", "munkey-sim run --guarantee certified --delete records:5%@3 --delete site:2@5")
     return {
         **shared,
         "limits": shared["limits"][-1:],
         "data": "digits",
         "hospitals": [
-            {
-                "name": name,
-                "records": {"train": 449, "val": 30, "test": 360},
-                "subjects": 449,
-                "classes": {"zero": 40, "one": 409},
-            }
-            for name in names
+            {"name": name, "records": records, "subjects": 449, "classes": {"zero": 40, "one": 409}} for name in names
         ],
         "alpha": None,
         "seed": 0,
@@ -154,12 +143,7 @@ def run() -> dict[str, Any]:
             "measurement": _figures(95.25, 97.0, 94.0, 51.0),
             "average_gap": 0.75,
         },
-        "confidence": {
-            "before": _beta(rng, 9, 1.2, 162),
-            "after": _beta(rng, 4, 1.6, 162),
-            "oracle": _beta(rng, 4, 1.7, 162),
-            "test": _beta(rng, 4, 1.5, 468),
-        },
+        "confidence": _confidence(rng),
         "baselines": {
             "oracle": {**_baseline(30.0, 96.0), "measurement": _figures(96.0, 97.5, 94.5, 50.0)},
             "neighbours": _baseline(0.5, 93.0),
@@ -205,27 +189,15 @@ def _deletion(plan: str, number: int, entries: int, loss: dict[str, Any]) -> dic
     }
 
 
-def _figures(test: float, retain: float, forget: float, membership: float) -> dict[str, Any]:
-    return {
-        "test_accuracy": test,
-        "retain_accuracy": retain,
-        "forget_accuracy": forget,
-        "membership": membership,
-        "test_macro_f1": test,
-        "membership_tpr": 2.5,
-        "weights_membership": 50.5,
-        "canary_recall": None,
-    }
+def _figures(*four: float) -> dict[str, Any]:
+    names = ("test_accuracy", "retain_accuracy", "forget_accuracy", "membership")
+    others = {"test_macro_f1": 95.0, "membership_tpr": 2.5, "weights_membership": 50.5, "canary_recall": None}
+    return {**dict(zip(names, four, strict=True)), **others}
 
 
 def _baseline(seconds: float, accuracy: float) -> dict[str, Any]:
-    return {
-        "seconds": seconds,
-        "test_accuracy": accuracy,
-        "test_macro_f1": accuracy,
-        "per_hospital": {},
-        "measurement": None,
-    }
+    known = dict.fromkeys(("test_accuracy", "test_macro_f1"), accuracy)
+    return {"seconds": seconds, **known, "per_hospital": {}, "measurement": None}
 
 
 def data(name: str, records: int) -> dict[str, Any]:
@@ -385,6 +357,11 @@ def _attacked(rng: np.random.Generator, shift: float) -> dict[str, Any]:
         "true_positives": interval(rng, at, 0.004),
         "curve": {"false": false.tolist(), "true": true.tolist()},
     }
+
+
+def _confidence(rng: np.random.Generator) -> dict[str, list[float]]:
+    forgotten = {"before": (9, 1.2), "after": (4, 1.6), "oracle": (4, 1.7)}
+    return {**{state: _beta(rng, *shape, 162) for state, shape in forgotten.items()}, "test": _beta(rng, 4, 1.5, 468)}
 
 
 def _beta(rng: np.random.Generator, a: float, b: float, count: int) -> list[float]:

@@ -141,6 +141,7 @@ def test_confidence_has_a_row_for_each_state_that_was_asked(oracle: list[float],
 
     titles = [axes.get_title("left") for axes in chart.figure.axes]
     assert len(titles) == rows
+    assert ("dashed outline" in chart.caption) == bool(oracle)
     assert titles[0] == "forgotten, before deletion"
     assert [axes.get_title("right") for axes in chart.figure.axes][:2] == ["median 85%", "median 15%"]
 
