@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from fedmunkey.common import command_line
+from fedmunkey.common import command_line, status_words
 from fedmunkey.common.deletion import Move, Records, RequestState, RequestStatus, Subject
 from fedmunkey.server.ledger import RegisteredSite
 from fedmunkey.server.ledger_view import Summary
@@ -55,7 +55,7 @@ def request_table(statuses: list[RequestStatus]) -> Table:
     """Return one row for each request."""
     table = command_line.plain_table(*_REQUEST_WORDS, numbers=_REQUEST_NUMBERS)
     for status in statuses:
-        guarantee = command_line.weakest_guarantee(status)
+        guarantee = status_words.weakest_guarantee(status)
         answered = sum(progress.state.answered for progress in status.sites)
         table.add_row(
             status.request.request_id,
@@ -65,7 +65,7 @@ def request_table(statuses: list[RequestStatus]) -> Table:
             f"{status.due_at:%Y-%m-%d}" if status.due_at else "",
             status.state.value,
             guarantee.value if guarantee else "",
-            command_line.loss_words(command_line.combined_loss(status)),
+            status_words.loss_words(status_words.combined_loss(status)),
             f"{answered}/{len(status.sites)}",
             str(status.erased),
             "" if status.seconds is None else f"{status.seconds:.3f}",
@@ -90,7 +90,7 @@ def progress_table(status: RequestStatus) -> Table:
             progress.site,
             progress.state.value,
             answer.guarantee.value if answer else "",
-            command_line.epsilon_words(answer) if answer else "",
+            status_words.epsilon_words(answer) if answer else "",
             show_time(progress.acknowledged_at) if progress.acknowledged_at else "",
             progress.reason,
             str(progress.number),
@@ -109,7 +109,7 @@ def history_table(moves: tuple[Move, ...]) -> Table:
 
 def request_document(status: RequestStatus, moves: tuple[Move, ...] | None = None) -> dict[str, Any]:
     """Return a request as JSON, with its history if that is given; times are ISO 8601 in UTC."""
-    document = command_line.status_document(status)
+    document = status_words.status_document(status)
     if moves is not None:
         document["history"] = [
             {

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from fedmunkey.client.bank import read_bank
 from fedmunkey.client.orders import DeletionAgent
 from fedmunkey.common.checkpoints import read_checkpoint
-from fedmunkey.common.command_line import combined_loss, weakest_guarantee
 from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
@@ -37,6 +36,7 @@ from fedmunkey.common.model import Munkey
 from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import Settings
+from fedmunkey.common.status_words import combined_loss, weakest_guarantee
 from fedmunkey.server.run_record import LAST
 from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers
 from fedmunkey.simulations.hospitals import Hospital

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy import stats
+
+from fedmunkey.common.command_line import finite
 
 
 @dataclass(frozen=True)
@@ -37,3 +40,9 @@ class Interval:
             return "-"
         mean = f"{self.mean:.{digits}f}"
         return mean if math.isnan(self.half) else f"{mean} ± {self.half:.{digits}f}"
+
+
+def interval_document(interval: Interval) -> dict[str, Any]:
+    """Return a mean, half its interval and the values behind it; None where a number is not known."""
+    values = [finite(value) for value in interval.values]
+    return {"mean": finite(interval.mean), "half": finite(interval.half), "values": values}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fedmunkey.common.model_choice import choose_shape
 from fedmunkey.common.settings import Settings
@@ -49,3 +50,15 @@ class Question:
     def with_settings(self, settings: Settings) -> Question:
         """Return the same question to a federation with other settings."""
         return replace(self, settings=settings)
+
+
+def describe_question(question: Question) -> dict[str, Any]:
+    """Return what every method is asked, as a report has it."""
+    forget_set = FORGET_SETS[question.forget_set](question.settings, choose_shape(question.settings))
+    return {
+        "hospitals": question.hospitals,
+        "alpha": str(question.alpha),
+        "forget": question.forget,
+        "permanent": question.permanent,
+        "forget_set": {"name": forget_set.name, "title": forget_set.title},
+    }

@@ -26,7 +26,6 @@ from fedmunkey.client.evaluation import Evaluation
 from fedmunkey.client.key_store import HeldRecords, Tokens
 from fedmunkey.client.site import SiteFolder, hospital_name
 from fedmunkey.common import deletion_channel
-from fedmunkey.common.command_line import weakest_guarantee
 from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
@@ -43,6 +42,7 @@ from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import Settings
+from fedmunkey.common.status_words import weakest_guarantee
 from fedmunkey.protos.deletion_pb2_grpc import DeletionStub
 from fedmunkey.server.app import run_federation
 from fedmunkey.server.deletion_server import DeletionServer

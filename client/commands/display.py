@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from fedmunkey.common import command_line
+from fedmunkey.common import command_line, status_words
 from fedmunkey.common.deletion import Acknowledgement
 
 
@@ -64,7 +64,7 @@ def orders_table(answers: Iterable[Acknowledgement]) -> Table:
             answer.request_id,
             answer.state.value,
             answer.guarantee.value,
-            command_line.epsilon_words(answer),
+            status_words.epsilon_words(answer),
             str(answer.number),
             str(answer.records),
             str(answer.entries),
@@ -75,5 +75,5 @@ def orders_table(answers: Iterable[Acknowledgement]) -> Table:
 
 def order_document(answer: Acknowledgement) -> dict[str, Any]:
     """Return an applied order as the JSON that `--json` prints."""
-    document = command_line.answer_document(answer)
+    document = status_words.answer_document(answer)
     return {name: document[name] for name in document if name != "site"}

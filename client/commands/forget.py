@@ -25,7 +25,7 @@ from fedmunkey.client.commands.options import (
 )
 from fedmunkey.client.commands.requester import DEFAULT_DAYS, Requester, split, together
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common import command_line
+from fedmunkey.common import command_line, status_words
 from fedmunkey.common.addresses import split_address
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletion import (
@@ -258,11 +258,11 @@ def _show(
 ) -> None:
     status = together(request, statuses)
     names = [part.request.request_id for part in statuses]
-    guarantee = command_line.weakest_guarantee(status)
+    guarantee = status_words.weakest_guarantee(status)
     if as_json:
         remains = guarantee.remains if guarantee else None
         parts = {"parts": names} if len(names) > 1 else {}
-        command_line.print_json({**command_line.status_document(status), "remains": remains, **parts})
+        command_line.print_json({**status_words.status_document(status), "remains": remains, **parts})
         return
     typer.echo(f"request {request.request_id}: {status.state}, {status.erased} records erased")
     if len(names) > 1:
@@ -276,7 +276,7 @@ def _show(
             progress.site,
             progress.state.value,
             answer.guarantee.value if answer else "",
-            command_line.epsilon_words(answer) if answer else "",
+            status_words.epsilon_words(answer) if answer else "",
             progress.reason,
             str(progress.number),
             *((str(answer.records), str(answer.entries), f"{answer.seconds:.3f}") if answer else ()),
@@ -284,8 +284,8 @@ def _show(
     command_line.print_table(table)
     if guarantee:
         typer.echo(f"guarantee {guarantee}: {guarantee.remains}")
-    if loss := command_line.combined_loss(status):
-        typer.echo(f"epsilon {command_line.loss_words(loss)} of one subject, delta {loss.delta:g}")
+    if loss := status_words.combined_loss(status):
+        typer.echo(f"epsilon {status_words.loss_words(loss)} of one subject, delta {loss.delta:g}")
     if pending := dict.fromkeys(progress.site for progress in status.sites if not progress.state.final):
         typer.echo(f"pending at {', '.join(pending)}: the request stays in the ledger until every site has answered")
         if secured:

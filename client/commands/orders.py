@@ -22,7 +22,7 @@ from fedmunkey.client.commands.options import (
 )
 from fedmunkey.client.orders import DeletionAgent, catch_up_patiently
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common import command_line
+from fedmunkey.common import command_line, status_words
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletion import Acknowledgement
 from fedmunkey.common.deletion_channel import DeletionChannel
@@ -91,7 +91,7 @@ def _identity_of(folder: SiteFolder) -> Identity | None:
 
 
 def _show_order(answer: Acknowledgement) -> None:
-    epsilon = command_line.epsilon_words(answer)
+    epsilon = status_words.epsilon_words(answer)
     typer.echo(
         f"order {answer.number}: {answer.state}, {answer.records} records, {answer.entries} entries, "
         f"{answer.seconds:.3f} s ({answer.guarantee}{', epsilon ' * bool(epsilon)}{epsilon})"

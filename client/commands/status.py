@@ -14,7 +14,7 @@ from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.proof_status import describe_proofs
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common import command_line
+from fedmunkey.common import command_line, status_words
 from fedmunkey.common.deletion import Acknowledgement
 from fedmunkey.common.guarantees import Guarantee
 
@@ -66,7 +66,7 @@ class _Holdings:
             "guarantee": held.guarantee.value,
             "budget": {"epsilon": command_line.finite(held.epsilon), "delta": held.delta} if certified else None,
             # Where training is allowed to go without noise, what was spent on noise bounds nothing.
-            "spent": command_line.loss_document(store.privacy.loss()) if certified else None,
+            "spent": status_words.loss_document(store.privacy.loss()) if certified else None,
             "noisy_rounds": len(store.privacy.spent()),
             "influences": {
                 influence.value: count for influence, count in sorted(store.records.count_influences().items())

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fedmunkey.common.command_line import finite
-from fedmunkey.common.model_choice import choose_shape
 from fedmunkey.simulations.comparison.findings import SetFindings
 from fedmunkey.simulations.comparison.presets import Preset
 from fedmunkey.simulations.encoded_set import EncodedSet
-from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
-from fedmunkey.simulations.intervals import Interval
-from fedmunkey.simulations.question import Question
+from fedmunkey.simulations.intervals import interval_document
+from fedmunkey.simulations.question import Question, describe_question
 from fedmunkey.simulations.reporting.preamble import SIMULATED, preamble
 from fedmunkey.simulations.unlearning.method import Method
 
@@ -71,24 +68,6 @@ def comparison_document(
         "finished": cells,
         "total": cells,
     }
-
-
-def describe_question(question: Question) -> dict[str, Any]:
-    """Return what every method is asked, as a report has it."""
-    forget_set = FORGET_SETS[question.forget_set](question.settings, choose_shape(question.settings))
-    return {
-        "hospitals": question.hospitals,
-        "alpha": str(question.alpha),
-        "forget": question.forget,
-        "permanent": question.permanent,
-        "forget_set": {"name": forget_set.name, "title": forget_set.title},
-    }
-
-
-def interval_document(interval: Interval) -> dict[str, Any]:
-    """Return a mean, half its interval and the values behind it; None where a number is not known."""
-    values = [finite(value) for value in interval.values]
-    return {"mean": finite(interval.mean), "half": finite(interval.half), "values": values}
 
 
 def _headline(findings: Sequence[SetFindings]) -> dict[str, Any]:

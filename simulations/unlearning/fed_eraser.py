@@ -12,8 +12,9 @@ import torch
 from fedmunkey.common.randomness import generator
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.federated_loop import average
+from fedmunkey.simulations.plain_vit import train_plain
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, weights_bytes
-from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights, train_plain
+from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights
 
 INTERVAL = 2
 """Every how many rounds the server has kept updates: the paper's retaining interval, with the value that it settles on.

@@ -11,9 +11,10 @@ from functools import partial
 import torch
 
 from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.plain_vit import Loss, task_loss
 from fedmunkey.simulations.unlearning.local_epochs import Epoch, Share, shares_of, unlearn
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
-from fedmunkey.simulations.unlearning.plain_vit import Loss, PlainFamily, PlainFederation, task_loss
+from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation
 
 
 class FineTuning(Method[PlainFederation]):

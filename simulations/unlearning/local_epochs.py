@@ -16,8 +16,9 @@ from fedmunkey.common.randomness import generator
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.federated_loop import Averaged, LocalTraining, average_rounds
+from fedmunkey.simulations.plain_vit import Examples, Loss, PlainViT, descend, falling
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, weights_bytes
-from fedmunkey.simulations.unlearning.plain_vit import Examples, Loss, PlainFederation, PlainViT, descend, falling
+from fedmunkey.simulations.unlearning.plain_vit import PlainFederation
 
 RATE = 0.5
 """Learning rate for one of training, in the first round; it falls over the budget's rounds as training's does.

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.plain_vit import Examples, Loss, PlainViT, task_loss
 from fedmunkey.simulations.unlearning.local_epochs import Epoch, Share, shares_of, unlearn
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
-from fedmunkey.simulations.unlearning.plain_vit import Examples, Loss, PlainFamily, PlainFederation, PlainViT, task_loss
+from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation
 
 ALPHA = 0.95
 """Weight of the retained loss, which the paper tunes for each task.

@@ -16,16 +16,9 @@ from fedmunkey.common.randomness import generator
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.federated_loop import LocalTraining, average_rounds
+from fedmunkey.simulations.plain_vit import Examples, PlainViT, falling
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, weights_bytes
-from fedmunkey.simulations.unlearning.plain_vit import (
-    Examples,
-    PlainFamily,
-    PlainFederation,
-    PlainViT,
-    Weights,
-    falling,
-    first_plain,
-)
+from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights, first_plain
 from fedmunkey.simulations.unlearning.record_gradients import record_gradients
 
 ROUNDS = 0.5

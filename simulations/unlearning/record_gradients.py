@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fedmunkey.simulations.unlearning.plain_vit import Examples, Weights
+from fedmunkey.simulations.plain_vit import Examples
+from fedmunkey.simulations.unlearning.plain_vit import Weights
 
 
 def record_gradients(model: nn.Module, weights: Weights, records: Examples, label_smoothing: float) -> Weights:

@@ -18,6 +18,7 @@ from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.federated_loop import LocalTraining, average_rounds
 from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.plain_vit import Examples, PlainViT, plain_site
 from fedmunkey.simulations.unlearning.method import (
     AfterRound,
     Budget,
@@ -27,7 +28,7 @@ from fedmunkey.simulations.unlearning.method import (
     SiteRecords,
     weights_bytes,
 )
-from fedmunkey.simulations.unlearning.plain_vit import Examples, PlainFederation, PlainViT, first_plain, plain_site
+from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, first_plain
 
 SHARDS = 4
 """How many there are. A number that followed from how many records there are would change with a deletion."""

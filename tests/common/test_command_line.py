@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fedmunkey.common import command_line
+from fedmunkey.common import status_words
 from fedmunkey.common.deletion import (
     Acknowledgement,
     DeletionRequest,
@@ -61,7 +61,7 @@ EXACT, EMPIRICAL = answer(Guarantee.EXACT), answer(Guarantee.EMPIRICAL)
     ],
 )
 def test_losses_of_certified_sites_add_up(answers: list[Acknowledgement | None], combined: PrivacyLoss | None) -> None:
-    assert command_line.combined_loss(status(*answers)) == combined
+    assert status_words.combined_loss(status(*answers)) == combined
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_losses_of_certified_sites_add_up(answers: list[Acknowledgement | None],
     ],
 )
 def test_request_claims_the_weakest_guarantee(answers: list[Acknowledgement | None], weakest: Guarantee | None) -> None:
-    assert command_line.weakest_guarantee(status(*answers)) is weakest
+    assert status_words.weakest_guarantee(status(*answers)) is weakest
 
 
 @pytest.mark.parametrize(
@@ -89,17 +89,17 @@ def test_request_claims_the_weakest_guarantee(answers: list[Acknowledgement | No
     ],
 )
 def test_epsilon_is_never_shown_smaller_than_it_is(epsilon: float, records: int, words: str) -> None:
-    assert command_line.epsilon_words(certified(epsilon, records)) == words
+    assert status_words.epsilon_words(certified(epsilon, records)) == words
 
 
 def test_answer_that_bounds_nothing_shows_no_epsilon() -> None:
-    assert command_line.epsilon_words(EMPIRICAL) == ""
-    assert command_line.loss_words(None) == ""
-    assert command_line.loss_words(PrivacyLoss(1.0, 1e-5)) == "1.00 for 1 record"
+    assert status_words.epsilon_words(EMPIRICAL) == ""
+    assert status_words.loss_words(None) == ""
+    assert status_words.loss_words(PrivacyLoss(1.0, 1e-5)) == "1.00 for 1 record"
 
 
 def test_status_is_json_though_nothing_is_bounded() -> None:
-    document = command_line.status_document(status(certified(math.inf, 2), None))
+    document = status_words.status_document(status(certified(math.inf, 2), None))
 
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert document["subject_loss"] == {"epsilon": None, "delta": 1e-5, "records": 2}

@@ -15,7 +15,7 @@ import httpx
 import pytest
 import typer
 
-from fedmunkey.common import command_line
+from fedmunkey.common import command_line, status_words
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletion import (
     DATA_PROTECTION_OFFICER,
@@ -243,8 +243,8 @@ def test_request_claims_the_weakest_guarantee_of_its_sites(service: str) -> None
         )
         status: RequestStatus = channel.get(LONG_ID)
 
-    assert command_line.weakest_guarantee(status) is Guarantee.EMPIRICAL
-    assert command_line.combined_loss(status) is None
+    assert status_words.weakest_guarantee(status) is Guarantee.EMPIRICAL
+    assert status_words.combined_loss(status) is None
 
 
 @contextmanager

@@ -9,10 +9,10 @@ import torch
 
 from fedmunkey.common.randomness import generator
 from fedmunkey.simulations.federated_loop import LocalTraining, average_rounds
+from fedmunkey.simulations.plain_vit import PlainViT, train_plain
 from fedmunkey.simulations.unlearning.fine_tuning import FineTuning
 from fedmunkey.simulations.unlearning.local_epochs import RATE
 from fedmunkey.simulations.unlearning.method import weights_bytes
-from fedmunkey.simulations.unlearning.plain_vit import PlainViT, train_plain
 from tests.simulations.unlearning.small_case import (
     BUDGET,
     SETTINGS,

@@ -12,8 +12,9 @@ from fedmunkey.common.model import ModelShape
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.hospitals import Encoded, Hospital
+from fedmunkey.simulations.plain_vit import PlainViT
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, weights_bytes
-from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, PlainViT, first_plain
+from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, first_plain
 from fedmunkey.simulations.unlearning.sisa import SHARDS, Sisa, SisaFamily, SisaFederation, shard_of, shards_of
 from tests.simulations.given_records import case_of, train_rows
 
