@@ -24,11 +24,11 @@ from fedmunkey.client.neighbour_index import list_arrivals
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.client.state_digest import state_digest
 from fedmunkey.common.checkpoints import read_checkpoint
+from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import Munkey
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import ImagePath
 
 _BLOCK = 1024

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.journal import Journal
-from fedmunkey.common.deletion import Records, Subject, Target
+from fedmunkey.common.deletions.words import Records, Subject, Target
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.receipts import WitnessedHead
 from fedmunkey.common.signing.statements import write_time

@@ -19,12 +19,12 @@ from fedmunkey.client.key_store.journal import Journal
 from fedmunkey.client.key_store.record_ciphers import cipher_file_of, clear_unused_keys, master_key_of
 from fedmunkey.client.neighbour_index import list_arrivals
 from fedmunkey.client.site import SiteFolder, describe_store, model_shape
-from fedmunkey.common.deletion import OFFICER_NAMES
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import OFFICER_NAMES
 from fedmunkey.common.encoders import Encoder
 from fedmunkey.common.errors import InvalidInput, InvalidSetting, KeyStoreError
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import FEWEST_CLASSES, Settings
 from fedmunkey.common.settings_text import ConfigValue
 

@@ -16,8 +16,8 @@ from fedmunkey.client.site import SiteFolder
 from fedmunkey.client.trust import check_order, check_signer
 from fedmunkey.client.witness import witness
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, SiteState
 from fedmunkey.common.deletion_service import DeletionService
+from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState
 from fedmunkey.common.errors import InvalidProof, KeyStoreError
 from fedmunkey.common.receipts import Receipt
 from fedmunkey.common.signed_requests import OpenedRequest

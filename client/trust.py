@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from fedmunkey.common.certificate import verify_requester
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, Subject
+from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionOrder, Subject
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.signed_requests import OpenedRequest, RequestTerms
 from fedmunkey.common.trusted_keys import TrustedKeys

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER
+from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.log_heads import LogHead, LogProof, receipt_leaf, request_leaf
 from fedmunkey.common.merkle import check_consistency, check_inclusion, leaf_hash

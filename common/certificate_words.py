@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fedmunkey.common.certificate import Verified
-from fedmunkey.common.deletion import SiteState
+from fedmunkey.common.deletions.words import SiteState
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.receipts import Receipt
 from fedmunkey.common.signing.statements import write_time

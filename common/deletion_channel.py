@@ -11,8 +11,8 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from fedmunkey.common.call_errors import explain, status_of
-from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
 from fedmunkey.common.deletion_service import DeletionService, StatusPage
+from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, ServiceUnavailable
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.log_heads import LogUpdate

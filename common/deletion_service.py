@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Records, RequestStatus
+from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Records, RequestStatus
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.log_heads import LogUpdate
 

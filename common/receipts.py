@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fedmunkey.common.acknowledgement import Acknowledgement
+from fedmunkey.common.deletions.acknowledgement import Acknowledgement
 from fedmunkey.common.errors import InvalidDeletion, InvalidProof
 from fedmunkey.common.signing.canonical import read_hex, take
 from fedmunkey.common.signing.dsse import Envelope

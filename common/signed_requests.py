@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     FORMER_OFFICER,
     DeletionRequest,

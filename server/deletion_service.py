@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
 from fedmunkey.common.deletion_service import DeletionService, StatusPage
+from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.log_heads import LogUpdate

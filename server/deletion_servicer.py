@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import grpc
 
 from fedmunkey.common.call_errors import ending
-from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, DeletionRequest
+from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest
 from fedmunkey.common.errors import ServiceUnavailable
 from fedmunkey.common.failpoints import Failpoint, hit, is_armed
 from fedmunkey.common.wire import (

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, requester_of
+from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, requester_of
 from fedmunkey.common.identities.member_names import MemberRole
 from fedmunkey.server.refusals import Cause, Refusal
 

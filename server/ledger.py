@@ -1,7 +1,7 @@
 """The ledger: what was asked for, which orders went out, what the sites answered, and when each of it happened.
 
 Everything that is written goes through one thread (`server.ledger_writer`) and is on disk before the method returns, or
-before its future is done. States move as `common.deletion_states` allows. Records and subjects appear as references
+before its future is done. States move as `common.deletions.states` allows. Records and subjects appear as references
 only. The tables are in `server.ledger_tables`.
 """
 
@@ -19,7 +19,7 @@ from sqlalchemy import insert
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletion import Acknowledgement, DeletionRequest, RequestStatus
+from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, RequestStatus
 from fedmunkey.common.errors import InvalidSetting, ServiceUnavailable
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.server import ledger_answers, ledger_due, ledger_requests, ledger_sites

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import CursorResult, Row, insert, select
 
-from fedmunkey.common.deletion import Acknowledgement
-from fedmunkey.common.deletion_states import RequestState, SiteState
+from fedmunkey.common.deletions.states import RequestState, SiteState
+from fedmunkey.common.deletions.words import Acknowledgement
 from fedmunkey.common.errors import FedmunkeyError
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.server.ledger_database import among

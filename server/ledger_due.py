@@ -8,10 +8,10 @@ from datetime import timedelta
 
 from sqlalchemy import func, select, update
 
-from fedmunkey.common.deletion import RequestStatus
-from fedmunkey.common.deletion_states import OPEN_REQUESTS, RequestState
+from fedmunkey.common.deletions.limits import REASON_CHARACTERS, is_reason
+from fedmunkey.common.deletions.states import OPEN_REQUESTS, RequestState
+from fedmunkey.common.deletions.words import RequestStatus
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion
-from fedmunkey.common.limits import REASON_CHARACTERS, is_reason
 from fedmunkey.server.ledger_errors import DeletionConflict
 from fedmunkey.server.ledger_tables import OrderRow, RequestRow
 from fedmunkey.server.ledger_view import find_request, read_statuses

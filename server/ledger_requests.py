@@ -10,7 +10,8 @@ from typing import Any
 
 from sqlalchemy import Row, bindparam, insert, select, update
 
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletions.states import RequestState, SiteState
+from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     FORMER_OFFICER,
     DeletionRequest,
@@ -19,7 +20,6 @@ from fedmunkey.common.deletion import (
     SiteProgress,
     Subject,
 )
-from fedmunkey.common.deletion_states import RequestState, SiteState
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.server.ledger_errors import DeletionExists, UnknownDeletion

@@ -11,7 +11,7 @@ from datetime import UTC
 import sqlalchemy as sa
 from sqlalchemy import Connection, inspect, text
 
-from fedmunkey.common.deletion import Acknowledgement, SiteState
+from fedmunkey.common.deletions.words import Acknowledgement, SiteState
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.server import log_tables, member_tables  # noqa: F401 (tables of the same database)

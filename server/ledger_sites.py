@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from fedmunkey.common.deletion import OFFICER_NAMES, SiteState
+from fedmunkey.common.deletions.limits import REASON_CHARACTERS, is_reason
+from fedmunkey.common.deletions.words import OFFICER_NAMES, SiteState
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion
-from fedmunkey.common.limits import REASON_CHARACTERS, is_reason
 from fedmunkey.server.ledger_answers import settle
 from fedmunkey.server.ledger_errors import DeletionConflict, UnknownDeletion
 from fedmunkey.server.ledger_requests import number_orders

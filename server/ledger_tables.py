@@ -30,8 +30,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from fedmunkey.common.deletion_states import OPEN_ORDERS, SiteState
-from fedmunkey.common.references import REFERENCE_BYTES
+from fedmunkey.common.deletions.references import REFERENCE_BYTES
+from fedmunkey.common.deletions.states import OPEN_ORDERS, SiteState
 
 NAME_CHARACTERS = 100
 REQUEST_ID_CHARACTERS = 200

@@ -11,7 +11,10 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, func, select
 from sqlalchemy.exc import DBAPIError
 
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletion_service import StatusPage
+from fedmunkey.common.deletions.references import REFERENCE_BYTES
+from fedmunkey.common.deletions.states import OPEN_REQUESTS
+from fedmunkey.common.deletions.words import (
     Acknowledgement,
     DeletionOrder,
     DeletionRequest,
@@ -25,10 +28,7 @@ from fedmunkey.common.deletion import (
     Target,
     WholeSite,
 )
-from fedmunkey.common.deletion_service import StatusPage
-from fedmunkey.common.deletion_states import OPEN_REQUESTS
 from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
-from fedmunkey.common.references import REFERENCE_BYTES
 from fedmunkey.common.wire import MAXIMUM_REFERENCES, check_page_size
 from fedmunkey.server.ledger_database import among
 from fedmunkey.server.ledger_errors import DeletionConflict, UnknownDeletion

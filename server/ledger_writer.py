@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, bindparam, insert, update
 from sqlalchemy.exc import DBAPIError
 
-from fedmunkey.common.deletion_states import RequestState, SiteState, check_move
+from fedmunkey.common.deletions.states import RequestState, SiteState, check_move
 from fedmunkey.common.errors import FedmunkeyError, ServiceUnavailable
 from fedmunkey.server.ledger_database import announce, have_to_itself
 from fedmunkey.server.ledger_tables import EventRow, OrderRow, RequestRow
@@ -41,7 +41,7 @@ _SET_ORDER = (
 
 @dataclass(frozen=True)
 class Event:
-    """A row of the event table: a `common.deletion.Move` of a request by its number in the ledger, or of a site.
+    """A row of the event table: a `common.deletions.words.Move` of a request by its number in the ledger, or of a site.
 
     Only those who listen while it is written are told the seconds from submission, where a request has come to an end.
     """

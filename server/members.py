@@ -18,13 +18,13 @@ from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert,
 from sqlalchemy.exc import DBAPIError
 
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletion import OFFICER_NAMES
+from fedmunkey.common.deletions.limits import REASON_CHARACTERS, is_reason
+from fedmunkey.common.deletions.words import OFFICER_NAMES
 from fedmunkey.common.errors import InvalidIdentity, ServiceUnavailable
 from fedmunkey.common.identities.identity import certificate_pem, parse_certificate
 from fedmunkey.common.identities.invitation import new_token, token_hash
 from fedmunkey.common.identities.keys import public_bytes
 from fedmunkey.common.identities.member_names import COORDINATOR, MemberRole, check_member_name, member_of
-from fedmunkey.common.limits import REASON_CHARACTERS, is_reason
 from fedmunkey.server.authority import CertificateAuthority
 from fedmunkey.server.ledger_database import have_to_itself
 from fedmunkey.server.member_tables import InvitationRow, MemberRow

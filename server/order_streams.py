@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fedmunkey.common.deletion import DeletionOrder, DeletionRequest
+from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest
 from fedmunkey.server.deletion_service import News
 
 MOST_WAITING = 16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, Subject, WholeSite
+from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, Records, Subject, WholeSite
 from fedmunkey.common.errors import InvalidDeletion, NotAllowed
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fedmunkey.common.certificate import Certificate, LoggedReceipt, verify_requester
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletion import Acknowledgement, DeletionRequest, RequestStatus, SiteState
+from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, RequestStatus, SiteState
 from fedmunkey.common.errors import DeletionConflict, InvalidDeletion, InvalidProof, NotAllowed
 from fedmunkey.common.log_heads import LogHead, LogUpdate
 from fedmunkey.common.receipts import Receipt

@@ -16,7 +16,11 @@ from numpy.typing import NDArray
 from fedmunkey.client.bank import read_bank
 from fedmunkey.client.orders import DeletionAgent
 from fedmunkey.common.checkpoints import read_checkpoint
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.deletion_service import DeletionService
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.status_words import combined_loss, weakest_guarantee
+from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionRequest,
@@ -28,15 +32,11 @@ from fedmunkey.common.deletion import (
     Target,
     WholeSite,
 )
-from fedmunkey.common.deletion_channel import DeletionChannel
-from fedmunkey.common.deletion_service import DeletionService
 from fedmunkey.common.errors import FederationStopped, FedmunkeyError
 from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.model import Munkey
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import Settings
-from fedmunkey.common.status_words import combined_loss, weakest_guarantee
 from fedmunkey.server.run_record import LAST
 from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers
 from fedmunkey.simulations.hospitals import Hospital

@@ -19,12 +19,12 @@ from fedmunkey.client.key_store import Tokens
 from fedmunkey.client.key_store.contents import SLACK
 from fedmunkey.client.neighbour_index import list_arrivals
 from fedmunkey.client.site import SiteFolder, hospital_name
+from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.encoders import Encoder, Encoding
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.neighbours import nearest
 from fedmunkey.common.randomness import derive_seed
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import ImagePath, Settings
 from fedmunkey.simulations.consent import donate
 from fedmunkey.simulations.partition import partition

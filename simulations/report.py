@@ -11,9 +11,9 @@ import numpy as np
 from rich.table import Table
 
 from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.common.deletions.status_words import loss_document
 from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.settings import Settings
-from fedmunkey.common.status_words import loss_document
 from fedmunkey.simulations.baselines import Baseline, BaselineResult
 from fedmunkey.simulations.deletions import CarriedOut
 from fedmunkey.simulations.experiment import Experiment

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from queue import SimpleQueue
 
-from fedmunkey.common.deletion import DeletionOrder
+from fedmunkey.common.deletions.words import DeletionOrder
 
 PATIENCE = 20.0
 

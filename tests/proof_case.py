@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionOrder,
@@ -20,7 +21,6 @@ from fedmunkey.common.deletion import (
 from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.log_heads import LogHead
 from fedmunkey.common.receipts import Receipt, WitnessedHead
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.signed_requests import OpenedRequest, sign_request
 from fedmunkey.common.signing.keys import SigningKey
 from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys

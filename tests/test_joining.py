@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fedmunkey.client.joining import Joined, join
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletion import DeletionRequest, WholeSite
 from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.deletions.words import DeletionRequest, WholeSite
 from fedmunkey.common.errors import InvalidIdentity, InvalidProof, ServiceUnavailable
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.identity import CERTIFICATE_FILE, KEY_FILE

@@ -9,7 +9,7 @@ import pytest
 
 from fedmunkey.client.rotation import rotate
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletion import DeletionRequest, WholeSite
+from fedmunkey.common.deletions.words import DeletionRequest, WholeSite
 from fedmunkey.common.errors import InvalidDeletion, InvalidIdentity, ServiceUnavailable
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.identity import KEY_FILE

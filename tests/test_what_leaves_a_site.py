@@ -26,7 +26,10 @@ from fedmunkey.client.evaluation import Evaluation
 from fedmunkey.client.key_store import HeldRecords, Tokens
 from fedmunkey.client.site import SiteFolder, hospital_name
 from fedmunkey.common import deletion_channel
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.status_words import weakest_guarantee
+from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionRequest,
@@ -34,15 +37,12 @@ from fedmunkey.common.deletion import (
     RequestStatus,
     Subject,
 )
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.federation import ARRAYS, METRICS, SITE
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import Settings
-from fedmunkey.common.status_words import weakest_guarantee
 from fedmunkey.protos.deletion_pb2_grpc import DeletionStub
 from fedmunkey.server.app import run_federation
 from fedmunkey.server.deletion_server import DeletionServer

@@ -25,10 +25,14 @@ from fedmunkey.client.commands.options import (
 )
 from fedmunkey.client.commands.requester import DEFAULT_DAYS, Requester, split, together
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common import command_line, status_words
+from fedmunkey.common import command_line
 from fedmunkey.common.addresses import split_address
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.deletion_service import DeletionService
+from fedmunkey.common.deletions import status_words
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     OFFICER_NAMES,
     DeletionRequest,
@@ -38,11 +42,8 @@ from fedmunkey.common.deletion import (
     Target,
     WholeSite,
 )
-from fedmunkey.common.deletion_channel import DeletionChannel
-from fedmunkey.common.deletion_service import DeletionService
 from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
 from fedmunkey.common.identities import Identity
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.signing.keys import SigningKey
 from fedmunkey.common.waiting import Wait
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from fedmunkey.common.deletion import DeletionRequest, Records, RequestState, RequestStatus, Target
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import DeletionRequest, Records, RequestState, RequestStatus, Target
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.signed_requests import sign_request
 from fedmunkey.common.signing.keys import SigningKey
 from fedmunkey.common.wire import MAXIMUM_REFERENCES

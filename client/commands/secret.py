@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import InvalidInput
-from fedmunkey.common.references import FederationSecret
 
 
 @faults_explained()

@@ -14,8 +14,9 @@ from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.proof_status import describe_proofs
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common import command_line, status_words
-from fedmunkey.common.deletion import Acknowledgement
+from fedmunkey.common import command_line
+from fedmunkey.common.deletions import status_words
+from fedmunkey.common.deletions.words import Acknowledgement
 from fedmunkey.common.guarantees import Guarantee
 
 

@@ -11,9 +11,9 @@ from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.options import JsonOption
 from fedmunkey.common import certificate_words, command_line
 from fedmunkey.common.certificate import Verified
-from fedmunkey.common.deletion import Records, Subject
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import Records, Subject
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.signed_requests import target_digest
 from fedmunkey.common.verify_certificate import lines, read_and_verify
 

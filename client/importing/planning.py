@@ -14,7 +14,7 @@ from fedmunkey.client.importing.conventions import Conventions
 from fedmunkey.client.importing.manifest import Manifest, Row
 from fedmunkey.client.importing.refusals import Reason, RefusedRow
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.deletions.references import FederationSecret
 
 DELETED = "the record or its subject was deleted; --new-consent lets it in again"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, SiteState
+from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState
 from fedmunkey.common.guarantees import Guarantee
 
 

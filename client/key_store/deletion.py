@@ -15,7 +15,7 @@ from fedmunkey.client.key_store.journal import Kept
 from fedmunkey.client.key_store.privacy import PrivacyAccount
 from fedmunkey.client.key_store.removal import remove
 from fedmunkey.client.key_store.schema import explaining_locks, not_following_references, not_waiting_for_disk, writing
-from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, WholeSite
+from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, WholeSite
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.failpoints import Failpoint, hit
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from fedmunkey.client.key_store.database import StoreDatabase
 from fedmunkey.client.key_store.residue import MOST_FINGERPRINTED, Found, search_file
 from fedmunkey.client.key_store.schema import CONTENTS
-from fedmunkey.common.deletion import Acknowledgement
+from fedmunkey.common.deletions.words import Acknowledgement
 from fedmunkey.common.errors import KeyStoreError
 
 _MOST_FOUND = 100

@@ -10,7 +10,7 @@ from pathlib import Path
 from fedmunkey.client.key_store.journal import Journal, Kept, Row
 from fedmunkey.client.key_store.store_secrets import StoreSecrets, read_secrets
 from fedmunkey.client.key_store.taking_over import open_store, take_over_journal
-from fedmunkey.common.deletion import SiteState
+from fedmunkey.common.deletions.words import SiteState
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.guarantees import Guarantee, Influence
 

@@ -11,7 +11,7 @@ from fedmunkey.client.key_store.deletion import Objection, apply_orders, finish_
 from fedmunkey.client.key_store.erasure_check import ErasureCheck, check_erasure
 from fedmunkey.client.key_store.privacy import PrivacyAccount
 from fedmunkey.client.key_store.schema import not_waiting_for_disk
-from fedmunkey.common.deletion import Acknowledgement, DeletionOrder
+from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder
 from fedmunkey.common.errors import KeyStoreError
 
 

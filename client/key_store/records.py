@@ -19,10 +19,10 @@ from fedmunkey.client.key_store.influence import count_influences, raise_influen
 from fedmunkey.client.key_store.journal import Kept
 from fedmunkey.client.key_store.neighbour_rows import read_lists, write_lists
 from fedmunkey.client.key_store.privacy import PrivacyAccount
+from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import BankChanged
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.guarantees import Influence
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import ImagePath
 
 if TYPE_CHECKING:

@@ -18,7 +18,15 @@ from fedmunkey.client.key_store.privacy import PrivacyAccount
 from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
 from fedmunkey.client.key_store.residue import MOST_FINGERPRINTED, Residue, fingerprint, spread
 from fedmunkey.client.key_store.schema import CONTENTS
-from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, Records, SiteState, Subject, Target, WholeSite
+from fedmunkey.common.deletions.words import (
+    Acknowledgement,
+    DeletionOrder,
+    Records,
+    SiteState,
+    Subject,
+    Target,
+    WholeSite,
+)
 from fedmunkey.common.guarantees import Guarantee, Influence, PrivacyLoss
 
 _RESIDUES = {

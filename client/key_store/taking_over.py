@@ -25,7 +25,7 @@ from fedmunkey.client.key_store.schema import (
     read_version,
     writing,
 )
-from fedmunkey.common.deletion import Acknowledgement, SiteState
+from fedmunkey.common.deletions.words import Acknowledgement, SiteState
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.private_files import locked_folder

@@ -11,10 +11,10 @@ from fedmunkey.client.bank import read_bank
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, Records
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records
 from fedmunkey.common.encoders import Encoder
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.simulations.answers import HospitalBank
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.hospitals import Hospital, open_hospital

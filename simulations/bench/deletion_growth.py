@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import numpy as np
 
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, below
 from fedmunkey.simulations.bench.synthetic_store import SyntheticStore, delete_subject
 

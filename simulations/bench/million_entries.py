@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.failpoints import Armed, Failpoint, FailpointPlan, arm
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.memory import resident_memory
 from fedmunkey.simulations.bench.synthetic_store import SyntheticStore, delete_subject

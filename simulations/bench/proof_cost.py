@@ -15,10 +15,10 @@ import numpy as np
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.site_proofs import SiteProofs
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
 from fedmunkey.common.log_heads import LogUpdate
 from fedmunkey.common.merkle import check_consistency, check_inclusion
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.signed_requests import sign_request
 from fedmunkey.common.signing.keys import SigningKey
 from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_least, at_most
 from fedmunkey.simulations.bench.memory import in_child
 from fedmunkey.simulations.bench.site_process import STEPS, build_lists, train_site

@@ -22,11 +22,11 @@ from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.key_store import KeyStore, StoreDescription, Tokens
 from fedmunkey.client.key_store.contents import SLACK
 from fedmunkey.client.key_store.schema import connect
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.neighbours import NeighbourLists
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import ImagePath, Settings
 
 SITE = "hospital-1"

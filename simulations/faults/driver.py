@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, RequestStatus, SiteState, Subject
+from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, RequestStatus, SiteState, Subject
 from fedmunkey.common.errors import ServiceUnavailable
 from fedmunkey.simulations.faults.federation import make_federation
 from fedmunkey.simulations.faults.injections import INJECTIONS, Backup

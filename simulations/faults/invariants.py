@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.common.deletion import Acknowledgement, RequestState, RequestStatus
+from fedmunkey.common.deletions.words import Acknowledgement, RequestState, RequestStatus
 from fedmunkey.simulations.faults.federation import Federation, Site, record_id
 from fedmunkey.simulations.faults.model import Expected, SiteModel
 from fedmunkey.simulations.faults.residue import Contents, not_overwritten

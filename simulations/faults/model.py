@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fedmunkey.common.deletion import SiteState
+from fedmunkey.common.deletions.words import SiteState
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, Subject, WholeSite
+from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, Records, Subject, WholeSite
 from fedmunkey.simulations.faults.federation import Federation
 from fedmunkey.simulations.faults.model import ModelRequest, Named
 

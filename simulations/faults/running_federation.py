@@ -14,8 +14,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
-from fedmunkey.common.deletion import RequestStatus
 from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.deletions.words import RequestStatus
 from fedmunkey.common.errors import ServiceUnavailable
 from fedmunkey.common.failpoints import VARIABLE as FAILPOINTS
 from fedmunkey.common.failpoints import Act, Action, Failpoint, FailpointPlan

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from fedmunkey.client.dataset import Split
-from fedmunkey.common.deletion import RequestStatus
+from fedmunkey.common.deletions.words import RequestStatus
 from fedmunkey.common.errors import InvalidDeletion, KeyStoreError, ServiceUnavailable
 from fedmunkey.simulations.faults.federation import Site
 from fedmunkey.simulations.faults.requests import DrawnRequest, change_target

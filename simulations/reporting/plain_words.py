@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from fedmunkey.common.deletions.status_words import loss_words
 from fedmunkey.common.guarantees import PrivacyLoss
-from fedmunkey.common.status_words import loss_words
 
 _MEANS = {
     "exact": (

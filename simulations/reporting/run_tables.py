@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fedmunkey.common.deletions.status_words import loss_words
 from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
-from fedmunkey.common.status_words import loss_words
 from fedmunkey.simulations.reporting.numerals import UNKNOWN, decimals, figure
 
 Row = tuple[str, ...]

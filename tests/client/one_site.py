@@ -20,12 +20,12 @@ from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.enrolment import encode, enrol
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.deletion import DeletionRequest, Records
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import DeletionRequest, Records
 from fedmunkey.common.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.federation import ARRAYS, CONFIG, ROUND
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import Settings
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService

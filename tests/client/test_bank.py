@@ -11,7 +11,7 @@ import torch
 from fedmunkey.client.bank import Bank, read_bank, read_held_out, read_permanent_bank, read_permanent_held_out, retrieve
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.key_store import HeldRecords, KeyStore, Tokens
-from fedmunkey.common.deletion import DeletionOrder
+from fedmunkey.common.deletions.words import DeletionOrder
 from fedmunkey.common.errors import BankChanged
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.neighbours import NONE, NeighbourLists

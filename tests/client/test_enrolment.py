@@ -11,8 +11,8 @@ from fedmunkey.client import dataset
 from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.client.enrolment import encode, enrol
 from fedmunkey.client.key_store import Enrolled, KeyStore
+from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.encoders.descriptor import DescriptorEncoder
-from fedmunkey.common.references import FederationSecret
 
 MakeRecords = Callable[..., Dataset]
 

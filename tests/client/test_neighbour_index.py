@@ -21,7 +21,8 @@ from fedmunkey.client.key_store import KeyStore, StoreDescription
 from fedmunkey.client.key_store.contents import SLACK
 from fedmunkey.client.neighbour_index import list_arrivals, read_lists
 from fedmunkey.client.site import describe_store
-from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, Records
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.errors import BankChanged
@@ -29,7 +30,6 @@ from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.neighbours import NONE, NeighbourLists, nearest
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import ImagePath, Settings
 
 SITE = "hospital-1"

@@ -17,12 +17,12 @@ from fedmunkey.client.receipts import ReceiptBook
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.client.site_proofs import SiteProofs
 from fedmunkey.client.witness import _RECEIPTS_AT_ONCE
-from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, SiteState, Subject
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, SiteState, Subject
 from fedmunkey.common.errors import InvalidDeletion, InvalidProof, KeyStoreError
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.log_heads import LogUpdate
 from fedmunkey.common.receipts import Receipt
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.signed_requests import OpenedRequest
 from fedmunkey.common.signing.statements import read_envelope
 from fedmunkey.common.trusted_keys import Role

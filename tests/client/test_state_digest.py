@@ -23,14 +23,14 @@ from fedmunkey.client.enrolment import encode, enrol
 from fedmunkey.client.key_store import KeyStore, StoreDescription, Tokens
 from fedmunkey.client.neighbour_index import list_arrivals
 from fedmunkey.client.site import describe_store
-from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, Records, Subject, Target
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records, Subject, Target
 from fedmunkey.common.encoders import Encoder
 from fedmunkey.common.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.encoders.torchvision_models import TorchvisionEncoder
 from fedmunkey.common.errors import BankChanged, KeyStoreError
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import ImagePath, ImageShape, Settings
 from fedmunkey.common.torchvision_import import import_torchvision
 

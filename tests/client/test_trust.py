@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 
 from fedmunkey.client.trust import check_order
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     FORMER_OFFICER,
     DeletionOrder,
@@ -16,7 +17,6 @@ from fedmunkey.common.deletion import (
     WholeSite,
 )
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.signed_requests import PREDICATE_TYPE, OpenedRequest, target_digest
 from fedmunkey.common.signing.statements import Statement, write_time
 from fedmunkey.common.trusted_keys import TrustedKeys

@@ -12,7 +12,7 @@ import pytest
 from fedmunkey.common import certificate_words
 from fedmunkey.common.certificate import Certificate, verify_certificate
 from fedmunkey.common.certificate_page import certificate_page
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, SiteState
+from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, SiteState
 from fedmunkey.common.errors import FedmunkeyError, InvalidProof
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.log_heads import LogHead, LogProof, receipt_leaf, request_leaf

@@ -8,8 +8,8 @@ from queue import SimpleQueue
 
 import pytest
 
-from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, WholeSite
 from fedmunkey.common.deletion_service import MOST_TOGETHER
+from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, WholeSite
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.order_reader import OrderReader
 

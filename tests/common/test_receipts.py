@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fedmunkey.common.deletion import Acknowledgement, SiteState
+from fedmunkey.common.deletions.words import Acknowledgement, SiteState
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.receipts import PREDICATE_TYPE, Receipt, WitnessedHead

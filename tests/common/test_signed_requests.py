@@ -5,9 +5,16 @@ from datetime import timedelta
 
 import pytest
 
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records, Subject, Target, WholeSite
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import (
+    DATA_PROTECTION_OFFICER,
+    DeletionRequest,
+    Records,
+    Subject,
+    Target,
+    WholeSite,
+)
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.signed_requests import OpenedRequest, target_digest
 from tests.proof_case import SECRET, START, signed_request
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmunkey.common import wire
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletions.words import (
     Acknowledgement,
     DeletionOrder,
     DeletionRequest,
@@ -24,7 +24,7 @@ from fedmunkey.common.deletion import (
 )
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.protos import deletion_pb2
-from tests.common.test_acknowledgement import ANSWER, acknowledgements
+from tests.common.deletions.test_acknowledgement import ANSWER, acknowledgements
 
 # Protobuf text is UTF-8, which has no lone surrogates.
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from fedmunkey.common.deletion import DeletionRequest, Records, RequestState, SiteState, WholeSite
+from fedmunkey.common.deletions.words import DeletionRequest, Records, RequestState, SiteState, WholeSite
 from fedmunkey.common.errors import IllegalMove, InvalidDeletion
 from fedmunkey.server.ledger import DeletionConflict, Ledger, UnknownDeletion
 from fedmunkey.server.ledger_due import DUE_DAYS

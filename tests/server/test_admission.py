@@ -14,7 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionOrder,
@@ -23,7 +24,6 @@ from fedmunkey.common.deletion import (
     Subject,
     WholeSite,
 )
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.identities import Identity, MemberRole

@@ -15,9 +15,11 @@ import httpx
 import pytest
 import typer
 
-from fedmunkey.common import command_line, status_words
+from fedmunkey.common import command_line
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.deletions import status_words
+from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionRequest,
@@ -26,7 +28,6 @@ from fedmunkey.common.deletion import (
     Subject,
     WholeSite,
 )
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import EXIT_CODE, InvalidSetting
 from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.supervision import own_program

@@ -16,7 +16,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from fedmunkey.common import deletion_channel, wire
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionOrder,
@@ -26,7 +27,6 @@ from fedmunkey.common.deletion import (
     SiteState,
     WholeSite,
 )
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import InvalidDeletion, InvalidSetting, ServiceUnavailable
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.wire import MAXIMUM_REFERENCES, request_to_wire

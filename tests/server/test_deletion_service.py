@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.deletion_service import DeletionService
+from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionOrder,
@@ -23,8 +25,6 @@ from fedmunkey.common.deletion import (
     Target,
     WholeSite,
 )
-from fedmunkey.common.deletion_channel import DeletionChannel
-from fedmunkey.common.deletion_service import DeletionService
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.signing.keys import SigningKey

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import event, select
 
-from fedmunkey.common.deletion import Acknowledgement, DeletionRequest, SiteState, WholeSite
+from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, SiteState, WholeSite
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.signing.keys import SigningKey
 from fedmunkey.server.ledger import Ledger

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.common.deletion import DeletionRequest, RequestStatus, WholeSite
+from fedmunkey.common.deletions.words import DeletionRequest, RequestStatus, WholeSite
 from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
 from fedmunkey.server.ledger import DeletionExists, Ledger
 from fedmunkey.server.ledger_writer import Event, Transaction

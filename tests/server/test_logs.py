@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, Records
+from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, Records
 from fedmunkey.common.log_format import LogFormat
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.logs import logging_to

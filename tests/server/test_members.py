@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, FORMER_OFFICER
+from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, FORMER_OFFICER
 from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.identities import MemberRole
 from fedmunkey.server.authority import CertificateAuthority

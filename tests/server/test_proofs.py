@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.common.certificate import verify_certificate
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionOrder,
@@ -21,7 +22,6 @@ from fedmunkey.common.deletion import (
     Subject,
     WholeSite,
 )
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import InvalidDeletion, NotAllowed
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.log_heads import LogHead

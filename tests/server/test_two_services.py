@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     DeletionOrder,
     DeletionRequest,
@@ -19,7 +20,6 @@ from fedmunkey.common.deletion import (
     Subject,
     WholeSite,
 )
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.supervision import own_program
 from fedmunkey.server import upkeep
 from fedmunkey.server.deletion_server import DeletionServer

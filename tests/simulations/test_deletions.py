@@ -12,7 +12,8 @@ import torch
 
 from fedmunkey.client.dataset import Split
 from fedmunkey.common.checkpoints import Checkpoint, write_checkpoint
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionRequest,
@@ -26,7 +27,6 @@ from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.model_choice import initial_model
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import Settings
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedmunkey.client.dataset import Split
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletions.words import (
     Acknowledgement,
     DeletionRequest,
     RequestStatus,

@@ -16,7 +16,7 @@ import torch
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.checkpoints import read_checkpoint
-from fedmunkey.common.deletion import SiteState
+from fedmunkey.common.deletions.words import SiteState
 from fedmunkey.common.guarantees import Guarantee, Influence
 from fedmunkey.common.model_choice import choose_encoder, choose_shape, initial_model
 from fedmunkey.common.privacy import epsilon_of

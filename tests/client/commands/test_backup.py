@@ -10,7 +10,7 @@ import pytest
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import erasure_check, removal
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.deletion import DeletionRequest, Records, WholeSite
+from fedmunkey.common.deletions.words import DeletionRequest, Records, WholeSite
 from fedmunkey.server.deletion_service import LedgerService
 
 from .conftest import SITE, TEST, TRAIN, Run

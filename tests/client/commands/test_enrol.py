@@ -12,7 +12,8 @@ from fedmunkey.client.dataset import Consent, Split
 from fedmunkey.client.enrolment import encode
 from fedmunkey.client.neighbour_index import list_arrivals
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     DeletionOrder,
     DeletionRequest,
@@ -20,7 +21,6 @@ from fedmunkey.common.deletion import (
 )
 from fedmunkey.common.errors import BankChanged
 from fedmunkey.common.guarantees import Guarantee
-from fedmunkey.common.references import FederationSecret
 
 from .conftest import OTHER, SITE, STORE_FILES, TEST, TRAIN, Run, write_records
 

@@ -9,7 +9,9 @@ import pytest
 from fedmunkey.client.commands import requester
 from fedmunkey.client.commands.forget import await_answers
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletion_channel import DeletionChannel
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
     DeletionRequest,
@@ -20,10 +22,8 @@ from fedmunkey.common.deletion import (
     Subject,
     WholeSite,
 )
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import EXIT_CODE, ServiceUnavailable
 from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.signing.keys import SigningKey
 from fedmunkey.server.deletion_service import LedgerService
 

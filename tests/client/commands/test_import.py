@@ -20,8 +20,15 @@ from fedmunkey.client.importing.pictures import read_picture
 from fedmunkey.client.importing.splits import SplitRule
 from fedmunkey.client.key_store import HeldRecords
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Records, Subject, Target
-from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import (
+    DATA_PROTECTION_OFFICER,
+    DeletionOrder,
+    DeletionRequest,
+    Records,
+    Subject,
+    Target,
+)
 
 from .conftest import OTHER, SITE, STORE_FILES, Ended, Run
 

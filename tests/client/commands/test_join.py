@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, Subject
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, Subject
 from fedmunkey.common.identities import MemberRole
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.signing.keys import SigningKey
 from tests.client.commands.conftest import SITE, Run
 from tests.coordinator import FIRST_OFFICER, OTHER, Coordinator, running_coordinator

@@ -13,9 +13,9 @@ import pytest
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import schema
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.deletion import DATA_PROTECTION_OFFICER, DeletionRequest, RequestState, Subject, WholeSite
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, RequestState, Subject, WholeSite
 from fedmunkey.common.errors import EXIT_CODE
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.server.deletion_service import LedgerService
 
 from .conftest import SITE, TEST, TRAIN, Run

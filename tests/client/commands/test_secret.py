@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.deletions.references import FederationSecret
 
 from .conftest import Run
 

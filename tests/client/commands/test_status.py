@@ -7,7 +7,7 @@ import pytest
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import KeyStore, Tokens
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletions.words import (
     DeletionOrder,
     DeletionRequest,
     Records,

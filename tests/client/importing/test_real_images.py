@@ -17,7 +17,7 @@ from fedmunkey.client.commands.enrol import enrol
 from fedmunkey.client.commands.import_ import import_
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.references import FederationSecret
+from fedmunkey.common.deletions.references import FederationSecret
 
 from .dicom_files import write_dicom
 

@@ -6,8 +6,8 @@ import pytest
 
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.importing.splits import SplitRule
+from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import InvalidInput
-from fedmunkey.common.references import FederationSecret
 
 SECRET = FederationSecret(b"a secret that sites share")
 SUBJECTS = [SECRET.reference(f"subject-{number}") for number in range(4000)]

@@ -18,12 +18,12 @@ from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.client.key_store import Enrolled, KeyStore, Tokens
 from fedmunkey.client.key_store.residue import Residue
 from fedmunkey.client.key_store.restoration import restore
-from fedmunkey.common.deletion import DeletionOrder, SiteState
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import DeletionOrder, SiteState
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import BankChanged, KeyStoreError
 from fedmunkey.common.guarantees import Guarantee, Influence
 from fedmunkey.common.noisy_steps import NoisySteps
-from fedmunkey.common.references import FederationSecret
 
 Fill = Callable[..., Dataset]
 Make = Callable[..., KeyStore]

@@ -19,11 +19,11 @@ from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.client.key_store import KeyStore, Tokens
 from fedmunkey.client.key_store.schema import CONTENTS
 from fedmunkey.client.neighbour_index import list_arrivals
-from fedmunkey.common.deletion import DeletionOrder, SiteState, Subject
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import DeletionOrder, SiteState, Subject
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.guarantees import Guarantee
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import ImagePath
 
 Fill = Callable[..., Dataset]

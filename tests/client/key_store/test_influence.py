@@ -14,13 +14,13 @@ import pytest
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.key_store import KeyStore, Tokens, deletion
 from fedmunkey.client.key_store.influence import count_largest_subject
-from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, SiteState, Subject
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState, Subject
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import BankChanged
 from fedmunkey.common.guarantees import Guarantee, Influence, PrivacyLoss
 from fedmunkey.common.noisy_steps import NoisySteps
 from fedmunkey.common.privacy import epsilon_of
-from fedmunkey.common.references import FederationSecret
 
 Fill = Callable[..., Dataset]
 Make = Callable[..., KeyStore]

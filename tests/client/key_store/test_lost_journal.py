@@ -14,7 +14,7 @@ from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.client.key_store import KeyStore, Tokens
 from fedmunkey.client.key_store.journal import Kept
 from fedmunkey.client.key_store.restoration import restore
-from fedmunkey.common.deletion import DeletionOrder
+from fedmunkey.common.deletions.words import DeletionOrder
 from fedmunkey.common.errors import KeyStoreError, PrivacyBudgetSpent
 from fedmunkey.common.guarantees import Guarantee, Influence
 from fedmunkey.common.noisy_steps import NoisySteps

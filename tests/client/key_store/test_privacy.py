@@ -19,7 +19,7 @@ import pytest
 from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.client.key_store import KeyStore, Tokens
 from fedmunkey.client.key_store.restoration import restore
-from fedmunkey.common.deletion import DeletionOrder
+from fedmunkey.common.deletions.words import DeletionOrder
 from fedmunkey.common.errors import BankChanged, KeyStoreError, PrivacyBudgetSpent
 from fedmunkey.common.guarantees import Guarantee, Influence, PrivacyLoss
 from fedmunkey.common.noisy_steps import NoisySteps

@@ -14,11 +14,11 @@ import torch
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.key_store import Enrolled, HeldRecords, KeyStore, Tokens
 from fedmunkey.client.neighbour_index import list_arrivals
-from fedmunkey.common.deletion import DeletionOrder, Subject
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import DeletionOrder, Subject
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import BankChanged, KeyStoreError
 from fedmunkey.common.neighbours import NeighbourLists
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import ImagePath
 
 Fill = Callable[..., Dataset]

@@ -16,10 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.key_store import Enrolled, KeyStore, StoreDescription, Tokens
 from fedmunkey.client.neighbour_index import list_arrivals, read_lists
-from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite
+from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.guarantees import Guarantee
-from fedmunkey.common.references import FederationSecret
 from fedmunkey.common.settings import ImagePath
 from fedmunkey.simulations.faults.model import Expected, ModelRecord, Named, SiteModel
 

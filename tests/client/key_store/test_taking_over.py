@@ -17,7 +17,7 @@ from fedmunkey.client.key_store.journal import Journal, Kept
 from fedmunkey.client.key_store.restoration import restore
 from fedmunkey.client.key_store.schema import SCHEMA_VERSION, TAKEN_OVER, connect, read_version
 from fedmunkey.client.receipts import ReceiptBook
-from fedmunkey.common.deletion import DeletionOrder, DeletionRequest, Records, SiteState, Subject
+from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records, SiteState, Subject
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.guarantees import Guarantee, Influence, PrivacyLoss
 from fedmunkey.common.noisy_steps import NoisySteps

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import fedmunkey.client.cli
 from fedmunkey.client.orders import Answering
-from fedmunkey.common.deletion import Acknowledgement, DeletionOrder, SiteState
+from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState
 from fedmunkey.common.guarantees import Guarantee
 
 

@@ -19,7 +19,7 @@ from fedmunkey.client.key_store import Tokens
 from fedmunkey.client.key_store.record_ciphers import SLOT_BYTES, cipher_file_of
 from fedmunkey.client.orders import catch_up
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     DeletionRequest,
     RequestStatus,

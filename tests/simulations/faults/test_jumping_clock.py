@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import fedmunkey.server.cli
-from fedmunkey.common.deletion import DeletionRequest, WholeSite
+from fedmunkey.common.deletions.words import DeletionRequest, WholeSite
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.simulations.faults import jumping_clock
 from fedmunkey.simulations.faults.jumping_clock import JumpingClock

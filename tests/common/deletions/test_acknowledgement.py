@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmunkey.common.acknowledgement import Acknowledgement
-from fedmunkey.common.deletion_states import SiteState
+from fedmunkey.common.deletions.acknowledgement import Acknowledgement
+from fedmunkey.common.deletions.states import SiteState
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 

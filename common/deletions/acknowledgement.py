@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any
 
-from fedmunkey.common.deletion_states import SiteState
+from fedmunkey.common.deletions.limits import REASON_CHARACTERS, is_reason
+from fedmunkey.common.deletions.states import SiteState
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
-from fedmunkey.common.limits import REASON_CHARACTERS, is_reason
 
 _LARGEST_NUMBER = 2**63 - 1
 

@@ -1,6 +1,6 @@
 """The words of a deletion: what is asked for, what a site is told, what it answers, and the states in between.
 
-Identities never appear here. Records and subjects are named by references (`common.references`).
+Identities never appear here. Records and subjects are named by references (`common.deletions.references`).
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from fedmunkey.common.acknowledgement import Acknowledgement
-from fedmunkey.common.deletion_states import RequestState, SiteState
+from fedmunkey.common.deletions.acknowledgement import Acknowledgement
+from fedmunkey.common.deletions.references import REFERENCE_BYTES
+from fedmunkey.common.deletions.states import RequestState, SiteState
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.references import REFERENCE_BYTES
 
 __all__ = [
     "DATA_PROTECTION_OFFICER",

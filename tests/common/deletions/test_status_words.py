@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fedmunkey.common import status_words
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletions import status_words
+from fedmunkey.common.deletions.words import (
     Acknowledgement,
     DeletionRequest,
     RequestStatus,

@@ -6,7 +6,7 @@ import math
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
-from fedmunkey.common.deletion import Acknowledgement, Records, RequestStatus, SiteProgress, SiteState, Subject
+from fedmunkey.common.deletions.words import Acknowledgement, Records, RequestStatus, SiteProgress, SiteState, Subject
 from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 
 _PRINTED = {"requestId": "request_id", "recordLoss": "record_loss", "subjectLoss": "subject_loss"}

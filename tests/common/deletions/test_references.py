@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedmunkey.common.deletions.references import REFERENCE_BYTES, FederationSecret
 from fedmunkey.common.errors import InvalidInput
-from fedmunkey.common.references import REFERENCE_BYTES, FederationSecret
 
 KEY = bytes(range(32))
 

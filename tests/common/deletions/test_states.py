@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmunkey.common.deletion_states import REQUEST_MOVES, SITE_MOVES, RequestState, SiteState, check_move
+from fedmunkey.common.deletions.states import REQUEST_MOVES, SITE_MOVES, RequestState, SiteState, check_move
 from fedmunkey.common.errors import IllegalMove
 
 PENDING, DELIVERED, ERASED, NOTHING_HELD, REFUSED, LEFT = SiteState

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletion import (
+from fedmunkey.common.deletions.references import REFERENCE_BYTES
+from fedmunkey.common.deletions.words import (
     Acknowledgement,
     DeletionRequest,
     Records,
@@ -18,7 +19,6 @@ from fedmunkey.common.deletion import (
 )
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.guarantees import Guarantee
-from fedmunkey.common.references import REFERENCE_BYTES
 
 REFERENCE = bytes(REFERENCE_BYTES)
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)

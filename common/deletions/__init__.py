@@ -1,0 +1,1 @@
+"""The words of a deletion: requests, orders, answers, states, references."""
