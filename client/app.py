@@ -30,9 +30,9 @@ from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import BankChanged, FedmunkeyError, InvalidSetting, InvalidWeights
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import Munkey
 from fedmunkey.common.model_choice import choose_device
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.randomness import generator
 from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import Settings

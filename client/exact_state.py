@@ -27,8 +27,8 @@ from fedmunkey.common.checkpoints import read_checkpoint
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import KeyStoreError
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import Munkey
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings import ImagePath
 
 _BLOCK = 1024

@@ -18,7 +18,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fedmunkey.common.model import Munkey
-from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.privacy.noisy_steps import NoisySteps
 from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import Settings
 
@@ -64,7 +64,7 @@ def noisy_steps_of_round(recipe: Recipe) -> NoisySteps:
     if not recipe.route.noisy:
         return NoisySteps(recipe.steps, settings.empirical_sampling_rate, 0.0)
     # The accountant takes seconds to import, and only certified training asks it.
-    from fedmunkey.common.privacy import noise_for
+    from fedmunkey.common.privacy.accounting import noise_for
 
     steps, rate = settings.num_rounds * recipe.steps, settings.sampling_rate
     noise = noise_for(settings.epsilon, settings.delta, steps=steps, sampling_rate=rate)

@@ -15,9 +15,9 @@ from fedmunkey.client.site_enrolment import check_encoder
 from fedmunkey.common.checkpoints import Checkpoint, read_checkpoint
 from fedmunkey.common.encoders import Encoder
 from fedmunkey.common.errors import InvalidInput, InvalidSetting, InvalidWeights, KeyStoreError
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.model_choice import choose_device, choose_encoder, initial_model
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import FEWEST_CLASSES, ImagePath, Settings
 from fedmunkey.common.settings_text import ConfigValue

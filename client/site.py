@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from fedmunkey.client.key_store import KeyStore, StoreDescription
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import InvalidSetting, KeyStoreError
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.identities.identity import IDENTITY_FOLDER
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings import ImagePath, Settings
 
 # What only forgets needs no model, and importing torch would take it seconds.

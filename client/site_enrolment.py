@@ -23,8 +23,8 @@ from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import OFFICER_NAMES
 from fedmunkey.common.encoders import Encoder
 from fedmunkey.common.errors import InvalidInput, InvalidSetting, KeyStoreError
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings import FEWEST_CLASSES, Settings
 from fedmunkey.common.settings_text import ConfigValue
 

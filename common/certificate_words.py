@@ -8,7 +8,7 @@ from typing import Any
 
 from fedmunkey.common.certificate import Verified
 from fedmunkey.common.deletions.words import SiteState
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.receipts import Receipt
 from fedmunkey.common.signing.statements import write_time
 from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 
-from fedmunkey.common.guarantees import Influence
+from fedmunkey.common.privacy.guarantees import Influence
 
 _UNREAD = ("label_embedding", "memory_strength", "null_image")
 """Shared weights that have a part only where a memory is read or the image is left out."""

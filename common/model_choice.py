@@ -9,8 +9,8 @@ import torch
 from fedmunkey.common.checkpoints import read_checkpoint
 from fedmunkey.common.encoders import Encoder, feature_shape, make_encoder
 from fedmunkey.common.errors import InvalidWeights
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.randomness import derive_seed
 from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import DeviceName, Settings

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, inspect, text
 
 from fedmunkey.common.deletions.words import Acknowledgement, SiteState
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.server import log_tables, member_tables  # noqa: F401 (tables of the same database)
 from fedmunkey.server.ledger_database import SQLITE, have_to_itself
 from fedmunkey.server.ledger_tables import AcknowledgementRow, Base

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.randomness import derive_seed
 
 USUAL_SHARE = 0.3

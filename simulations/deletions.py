@@ -33,8 +33,8 @@ from fedmunkey.common.deletions.words import (
     WholeSite,
 )
 from fedmunkey.common.errors import FederationStopped, FedmunkeyError
-from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.model import Munkey
+from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import Settings
 from fedmunkey.server.run_record import LAST

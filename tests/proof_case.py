@@ -18,8 +18,8 @@ from fedmunkey.common.deletions.words import (
     Subject,
     Target,
 )
-from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.log_heads import LogHead
+from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.receipts import Receipt, WitnessedHead
 from fedmunkey.common.signed_requests import OpenedRequest, sign_request
 from fedmunkey.common.signing.keys import SigningKey

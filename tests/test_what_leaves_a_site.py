@@ -39,8 +39,8 @@ from fedmunkey.common.deletions.words import (
 )
 from fedmunkey.common.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.federation import ARRAYS, METRICS, SITE
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import Settings
 from fedmunkey.protos.deletion_pb2_grpc import DeletionStub

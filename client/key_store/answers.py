@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 
 
 def read_answers(connection: sqlite3.Connection, condition: str, *values: str | int) -> list[Acknowledgement]:

@@ -18,7 +18,7 @@ from fedmunkey.client.key_store.record_ciphers import KEY_BYTES, RecordCiphers
 from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
 from fedmunkey.client.key_store.store_secrets import StoreSecrets
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.guarantees import Influence
+from fedmunkey.common.privacy.guarantees import Influence
 from fedmunkey.common.settings import ImagePath
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.common.guarantees import Influence
+from fedmunkey.common.privacy.guarantees import Influence
 
 
 def raise_influence(connection: sqlite3.Connection, entries: NDArray[np.int64], influence: Influence) -> None:

@@ -12,7 +12,7 @@ from fedmunkey.client.key_store.store_secrets import StoreSecrets, read_secrets
 from fedmunkey.client.key_store.taking_over import open_store, take_over_journal
 from fedmunkey.common.deletions.words import SiteState
 from fedmunkey.common.errors import KeyStoreError
-from fedmunkey.common.guarantees import Guarantee, Influence
+from fedmunkey.common.privacy.guarantees import Guarantee, Influence
 
 logger = logging.getLogger(__name__)
 

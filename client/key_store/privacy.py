@@ -16,8 +16,8 @@ from fedmunkey.client.key_store.database import StoreDatabase
 from fedmunkey.client.key_store.journal import Kept
 from fedmunkey.client.key_store.schema import not_waiting_for_disk, writing
 from fedmunkey.common.errors import BankChanged, KeyStoreError, PrivacyBudgetSpent
-from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
-from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.privacy.noisy_steps import NoisySteps
 
 _TOLERANCE = 1e-6
 """Relative; whoever chose the noise for the whole budget has rounded."""
@@ -25,7 +25,7 @@ _TOLERANCE = 1e-6
 
 def _epsilon_of(spent: Sequence[NoisySteps], delta: float, records: int = 1) -> float:
     # The accountant takes seconds to import, and most of what a site does never asks it.
-    from fedmunkey.common.privacy import epsilon_of
+    from fedmunkey.common.privacy.accounting import epsilon_of
 
     return epsilon_of(spent, delta, records=records)
 

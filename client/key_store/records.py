@@ -22,7 +22,7 @@ from fedmunkey.client.key_store.privacy import PrivacyAccount
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import BankChanged
 from fedmunkey.common.failpoints import Failpoint, hit
-from fedmunkey.common.guarantees import Influence
+from fedmunkey.common.privacy.guarantees import Influence
 from fedmunkey.common.settings import ImagePath
 
 if TYPE_CHECKING:

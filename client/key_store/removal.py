@@ -27,7 +27,7 @@ from fedmunkey.common.deletions.words import (
     Target,
     WholeSite,
 )
-from fedmunkey.common.guarantees import Guarantee, Influence, PrivacyLoss
+from fedmunkey.common.privacy.guarantees import Guarantee, Influence, PrivacyLoss
 
 _RESIDUES = {
     "keys": (Residue.KEY, Residue.SEALED_KEY),

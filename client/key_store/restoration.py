@@ -21,7 +21,7 @@ from fedmunkey.client.key_store.schema import CONTENTS, check_version, connect, 
 from fedmunkey.client.key_store.store_secrets import read_secrets
 from fedmunkey.client.key_store.taking_over import bring_up_to_date
 from fedmunkey.common.errors import KeyStoreError
-from fedmunkey.common.guarantees import Influence
+from fedmunkey.common.privacy.guarantees import Influence
 
 
 @dataclass(frozen=True)

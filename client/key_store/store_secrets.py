@@ -10,7 +10,7 @@ from pathlib import Path
 from fedmunkey.client.key_store.contents import StoreDescription
 from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
 from fedmunkey.common.errors import KeyStoreError
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings import ImagePath
 
 _KEY_BYTES = 32

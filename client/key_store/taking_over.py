@@ -27,7 +27,7 @@ from fedmunkey.client.key_store.schema import (
 )
 from fedmunkey.common.deletions.words import Acknowledgement, SiteState
 from fedmunkey.common.errors import KeyStoreError
-from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.private_files import locked_folder
 
 _ANSWER = (

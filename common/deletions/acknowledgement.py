@@ -11,7 +11,7 @@ from typing import Any
 from fedmunkey.common.deletions.limits import REASON_CHARACTERS, is_reason
 from fedmunkey.common.deletions.states import SiteState
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 
 _LARGEST_NUMBER = 2**63 - 1
 

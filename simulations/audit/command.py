@@ -12,8 +12,8 @@ from rich.table import Table
 
 from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.options import EncoderOption, JsonOption, SettingOption, WeightsOption
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings_text import given_settings
 from fedmunkey.simulations.attacks.shadows import FEWEST_SHADOWS
 from fedmunkey.simulations.audit.document import audit_document

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.simulations.attacks.attack import Scores
 from fedmunkey.simulations.attacks.registry import ATTACKS
 from fedmunkey.simulations.audit.trial import Trial

@@ -13,9 +13,9 @@ from fedmunkey.client.key_store import Tokens
 from fedmunkey.client.noisy_step import noisy_steps_of_round
 from fedmunkey.client.secret_noise import SecretNoise
 from fedmunkey.client.training import train
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.neighbours import NeighbourLists
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.settings import ImagePath, Settings, TrainedWeights
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
@@ -57,7 +57,7 @@ def _measure(bench: Bench) -> Iterator[Measured]:
 def _calibrate(settings: Settings) -> float:
     """Return the seconds that it takes to find the noise; later calls for the same settings look it up."""
     # What the accountant is made of takes seconds to import, once.
-    import fedmunkey.common.privacy  # noqa: F401
+    import fedmunkey.common.privacy.accounting  # noqa: F401
 
     start = time.perf_counter()
     noisy_steps_of_round(Recipe.of(settings))

@@ -13,8 +13,8 @@ from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.neighbour_index import list_arrivals
 from fedmunkey.client.site import model_shape
 from fedmunkey.client.training import train
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import Munkey
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.bench.memory import peak_memory, resident_memory

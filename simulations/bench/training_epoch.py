@@ -12,9 +12,9 @@ from fedmunkey.client.bank import Bank
 from fedmunkey.client.key_store import Tokens
 from fedmunkey.client.key_store.contents import SLACK
 from fedmunkey.client.training import train
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.neighbours import nearest
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import ImagePath, Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most

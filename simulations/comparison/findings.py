@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.simulations.comparison.cell import Outcome
 from fedmunkey.simulations.intervals import Interval
 from fedmunkey.simulations.unlearning.method import Method

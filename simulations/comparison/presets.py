@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings_text import ConfigValue
 from fedmunkey.simulations.comparison.findings import COLUMNS, Column
 from fedmunkey.simulations.forget_sets.random_records import RandomRecords

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from fedmunkey.common.deletions.status_words import loss_words
-from fedmunkey.common.guarantees import PrivacyLoss
+from fedmunkey.common.privacy.guarantees import PrivacyLoss
 
 _MEANS = {
     "exact": (

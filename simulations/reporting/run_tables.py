@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fedmunkey.common.deletions.status_words import loss_words
-from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.simulations.reporting.numerals import UNKNOWN, decimals, figure
 
 Row = tuple[str, ...]

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from fedmunkey.client.noisy_step import noisy_steps_of_round
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape
-from fedmunkey.common.noisy_steps import NoisySteps
-from fedmunkey.common.privacy import epsilon_of
+from fedmunkey.common.privacy.accounting import epsilon_of
+from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.privacy.noisy_steps import NoisySteps
 from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.simulations.unlearning.fed_eraser import FedEraser
 from fedmunkey.simulations.unlearning.fine_tuning import FineTuning
 from fedmunkey.simulations.unlearning.method import Method

@@ -24,9 +24,9 @@ from fedmunkey.client.state_digest import state_digest
 from fedmunkey.common.checkpoints import read_checkpoint
 from fedmunkey.common.failpoints import Act, Action, Armed, Failpoint, FailpointPlan, arm
 from fedmunkey.common.federation import METRICS, SITE
-from fedmunkey.common.guarantees import Guarantee, Influence
 from fedmunkey.common.model import Munkey
-from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.privacy.guarantees import Guarantee, Influence
+from fedmunkey.common.privacy.noisy_steps import NoisySteps
 from fedmunkey.common.recipe import Recipe
 from tests.client.one_site import (
     NAME,

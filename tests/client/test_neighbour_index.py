@@ -26,9 +26,9 @@ from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Rec
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.errors import BankChanged
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.neighbours import NONE, NeighbourLists, nearest
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import ImagePath, Settings
 

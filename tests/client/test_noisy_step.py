@@ -17,8 +17,8 @@ from fedmunkey.client import noisy_step
 from fedmunkey.client.noisy_step import noisy_gradients, noisy_steps_of_round
 from fedmunkey.client.secret_noise import SecretNoise
 from fedmunkey.common.model import ModelShape, Munkey
-from fedmunkey.common.noisy_steps import NoisySteps
-from fedmunkey.common.privacy import epsilon_of
+from fedmunkey.common.privacy.accounting import epsilon_of
+from fedmunkey.common.privacy.noisy_steps import NoisySteps
 from fedmunkey.common.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.settings import ImagePath, Settings
 

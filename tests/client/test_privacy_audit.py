@@ -22,7 +22,7 @@ from fedmunkey.client.secret_noise import SecretNoise
 from fedmunkey.client.training import train
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.neighbours import NeighbourLists
-from fedmunkey.common.privacy import noise_for
+from fedmunkey.common.privacy.accounting import noise_for
 from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import ImagePath, Settings
 
@@ -121,7 +121,7 @@ def test_attack_finds_out_that_there_is_a_tenth_of_the_noise(
     def too_little(*budget: float, **steps: float) -> float:
         return noise_for(*budget, **steps) / 10  # type: ignore[arg-type]
 
-    monkeypatch.setattr("fedmunkey.common.privacy.noise_for", too_little)
+    monkeypatch.setattr("fedmunkey.common.privacy.accounting.noise_for", too_little)
 
     found = shares(settings_of(sampling_rate), 200)
 

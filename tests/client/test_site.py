@@ -14,8 +14,8 @@ from fedmunkey.client.site import SiteFolder, check_promise, describe_store, hos
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.errors import InvalidInput, InvalidSetting, KeyStoreError
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import ImagePath, ImageShape, Settings
 

@@ -20,8 +20,8 @@ from fedmunkey.client.witness import _RECEIPTS_AT_ONCE
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, SiteState, Subject
 from fedmunkey.common.errors import InvalidDeletion, InvalidProof, KeyStoreError
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.log_heads import LogUpdate
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.receipts import Receipt
 from fedmunkey.common.signed_requests import OpenedRequest
 from fedmunkey.common.signing.statements import read_envelope

@@ -22,7 +22,7 @@ from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import ConsentMissing
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.neighbours import NeighbourLists, nearest
-from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.privacy.noisy_steps import NoisySteps
 from fedmunkey.common.randomness import generator
 from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings import ImagePath, Settings

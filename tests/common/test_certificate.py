@@ -14,8 +14,8 @@ from fedmunkey.common.certificate import Certificate, verify_certificate
 from fedmunkey.common.certificate_page import certificate_page
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, SiteState
 from fedmunkey.common.errors import FedmunkeyError, InvalidProof
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.log_heads import LogHead, LogProof, receipt_leaf, request_leaf
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.trusted_keys import TrustedKeys
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.log import TransparencyLog

@@ -9,7 +9,7 @@ import pytest
 
 from fedmunkey.common.deletions.words import Acknowledgement, SiteState
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.receipts import PREDICATE_TYPE, Receipt, WitnessedHead
 from fedmunkey.common.signing.canonical import canonical_json
 from fedmunkey.common.signing.dsse import Envelope

@@ -12,8 +12,8 @@ import pytest
 
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.gradient_routes import ROUTES, Entries, GradientRoute
-from fedmunkey.common.guarantees import Guarantee, Influence
 from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.privacy.guarantees import Guarantee, Influence
 from fedmunkey.common.recipe import FEW_STEPS, Reading, Recipe
 from fedmunkey.common.settings import (
     AUTO_DEPTH,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fedmunkey.common.errors import FedmunkeyError, InvalidSetting
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings import AggregationName, DeviceName, ImagePath, ImageShape, Settings, StrategyName
 
 settings_strategy = st.builds(

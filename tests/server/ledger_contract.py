@@ -23,7 +23,7 @@ from fedmunkey.common.deletions.words import (
     WholeSite,
 )
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.server import ledger_view
 from fedmunkey.server.ledger import DeletionConflict, DeletionExists, Ledger, UnknownDeletion
 

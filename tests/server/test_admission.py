@@ -25,8 +25,8 @@ from fedmunkey.common.deletions.words import (
     WholeSite,
 )
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.identities import Identity, MemberRole
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.protos import deletion_pb2
 from fedmunkey.server.entitlements import Caller, may_call
 from fedmunkey.server.refusals import Cause

@@ -23,7 +23,7 @@ from fedmunkey.common.deletions.words import (
     WholeSite,
 )
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.simulations.faults.model import Expected, FederationModel, ModelRecord, ModelRequest, Named, SiteModel

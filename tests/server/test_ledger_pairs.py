@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event, select
 
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, SiteState, WholeSite
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.signing.keys import SigningKey
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.ledger_database import among

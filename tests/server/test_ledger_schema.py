@@ -25,7 +25,7 @@ from fedmunkey.common.deletions.words import (
     Subject,
 )
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.server.ledger import SCHEMA_REVISION, DeletionExists, Ledger
 from fedmunkey.server.ledger_tables import Base
 from tests.server.ledger_contract import references

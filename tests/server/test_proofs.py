@@ -23,8 +23,8 @@ from fedmunkey.common.deletions.words import (
     WholeSite,
 )
 from fedmunkey.common.errors import InvalidDeletion, NotAllowed
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.log_heads import LogHead
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.receipts import Receipt
 from fedmunkey.common.signed_requests import OpenedRequest
 from fedmunkey.server.deletion_server import DeletionServer

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.simulations.consent import USUAL_SHARE, donate, parse_share, usual_share
 
 LARGEST = 4

@@ -25,7 +25,7 @@ from fedmunkey.common.deletions.words import (
     SiteState,
     WholeSite,
 )
-from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.baselines import Baseline, BaselineResult
 from fedmunkey.simulations.consent import donate

@@ -20,7 +20,7 @@ from fedmunkey.common.deletions.words import (
     Subject,
 )
 from fedmunkey.common.errors import BankChanged
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 
 from .conftest import OTHER, SITE, STORE_FILES, TEST, TRAIN, Run, write_records
 

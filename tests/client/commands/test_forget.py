@@ -23,7 +23,7 @@ from fedmunkey.common.deletions.words import (
     WholeSite,
 )
 from fedmunkey.common.errors import EXIT_CODE, ServiceUnavailable
-from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.signing.keys import SigningKey
 from fedmunkey.server.deletion_service import LedgerService
 

@@ -12,8 +12,8 @@ from fedmunkey.common.deletions.words import (
     DeletionRequest,
     Records,
 )
-from fedmunkey.common.guarantees import Influence
-from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.privacy.guarantees import Influence
+from fedmunkey.common.privacy.noisy_steps import NoisySteps
 
 from .conftest import SITE, TEST, TRAIN, Run
 

@@ -22,8 +22,8 @@ from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, SiteState
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import BankChanged, KeyStoreError
-from fedmunkey.common.guarantees import Guarantee, Influence
-from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.privacy.guarantees import Guarantee, Influence
+from fedmunkey.common.privacy.noisy_steps import NoisySteps
 
 Fill = Callable[..., Dataset]
 Make = Callable[..., KeyStore]

@@ -23,7 +23,7 @@ from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, SiteState, Subject
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import KeyStoreError
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings import ImagePath
 
 Fill = Callable[..., Dataset]

@@ -13,7 +13,7 @@ import pytest
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.restoration import restore
 from fedmunkey.common.errors import KeyStoreError
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 
 Make = Callable[..., KeyStore]
 Reopen = Callable[[KeyStore], KeyStore]

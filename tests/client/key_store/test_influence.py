@@ -18,9 +18,9 @@ from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState, Subject
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import BankChanged
-from fedmunkey.common.guarantees import Guarantee, Influence, PrivacyLoss
-from fedmunkey.common.noisy_steps import NoisySteps
-from fedmunkey.common.privacy import epsilon_of
+from fedmunkey.common.privacy.accounting import epsilon_of
+from fedmunkey.common.privacy.guarantees import Guarantee, Influence, PrivacyLoss
+from fedmunkey.common.privacy.noisy_steps import NoisySteps
 
 Fill = Callable[..., Dataset]
 Make = Callable[..., KeyStore]

@@ -16,8 +16,8 @@ from fedmunkey.client.key_store.journal import Kept
 from fedmunkey.client.key_store.restoration import restore
 from fedmunkey.common.deletions.words import DeletionOrder
 from fedmunkey.common.errors import KeyStoreError, PrivacyBudgetSpent
-from fedmunkey.common.guarantees import Guarantee, Influence
-from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.privacy.guarantees import Guarantee, Influence
+from fedmunkey.common.privacy.noisy_steps import NoisySteps
 
 Fill = Callable[..., Dataset]
 Order = Callable[..., DeletionOrder]

@@ -21,9 +21,9 @@ from fedmunkey.client.key_store import KeyStore, Tokens
 from fedmunkey.client.key_store.restoration import restore
 from fedmunkey.common.deletions.words import DeletionOrder
 from fedmunkey.common.errors import BankChanged, KeyStoreError, PrivacyBudgetSpent
-from fedmunkey.common.guarantees import Guarantee, Influence, PrivacyLoss
-from fedmunkey.common.noisy_steps import NoisySteps
-from fedmunkey.common.privacy import epsilon_of
+from fedmunkey.common.privacy.accounting import epsilon_of
+from fedmunkey.common.privacy.guarantees import Guarantee, Influence, PrivacyLoss
+from fedmunkey.common.privacy.noisy_steps import NoisySteps
 
 Fill = Callable[..., Dataset]
 Make = Callable[..., KeyStore]
@@ -52,7 +52,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         calls.append((len(spent), records))
         return epsilon_of(spent, delta, records=records)
 
-    monkeypatch.setattr("fedmunkey.common.privacy.epsilon_of", counted)
+    monkeypatch.setattr("fedmunkey.common.privacy.accounting.epsilon_of", counted)
     return calls
 
 
@@ -217,11 +217,11 @@ def test_training_that_another_process_releases_meanwhile_is_part_of_the_budget(
     train(certified)
 
     def released_meanwhile(spent: list[NoisySteps], delta: float, *, records: int = 1) -> float:
-        monkeypatch.setattr("fedmunkey.common.privacy.epsilon_of", epsilon_of)
+        monkeypatch.setattr("fedmunkey.common.privacy.accounting.epsilon_of", epsilon_of)
         train(other)
         return epsilon_of(spent, delta, records=records)
 
-    monkeypatch.setattr("fedmunkey.common.privacy.epsilon_of", released_meanwhile)
+    monkeypatch.setattr("fedmunkey.common.privacy.accounting.epsilon_of", released_meanwhile)
 
     with pytest.raises(PrivacyBudgetSpent):
         certified.privacy.begin(TRAINING, 3)
@@ -306,7 +306,7 @@ import sys
 from pathlib import Path
 
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.privacy.noisy_steps import NoisySteps
 
 store = KeyStore.open(Path(sys.argv[1]))
 number = store.privacy.begin(NoisySteps(1, 1.0, 4.0), 7)

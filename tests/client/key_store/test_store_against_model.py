@@ -19,7 +19,7 @@ from fedmunkey.client.neighbour_index import list_arrivals, read_lists
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite
 from fedmunkey.common.encoders import Encoding
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings import ImagePath
 from fedmunkey.simulations.faults.model import Expected, ModelRecord, Named, SiteModel
 

@@ -19,8 +19,8 @@ from fedmunkey.client.key_store.schema import SCHEMA_VERSION, TAKEN_OVER, connec
 from fedmunkey.client.receipts import ReceiptBook
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records, SiteState, Subject
 from fedmunkey.common.errors import KeyStoreError
-from fedmunkey.common.guarantees import Guarantee, Influence, PrivacyLoss
-from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.privacy.guarantees import Guarantee, Influence, PrivacyLoss
+from fedmunkey.common.privacy.noisy_steps import NoisySteps
 from tests.proof_case import SECRET
 
 BEFORE = Path(__file__).parent / "schema_5"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fedmunkey.common.deletions.acknowledgement import Acknowledgement
 from fedmunkey.common.deletions.states import SiteState
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 
 ANSWER = Acknowledgement(1, "hospital-1", "request-1", SiteState.ERASED, 2, 1, Guarantee.EMPIRICAL, 0.5)
 CERTIFIED = replace(

@@ -17,7 +17,7 @@ from fedmunkey.common.deletions.words import (
     SiteState,
     WholeSite,
 )
-from fedmunkey.common.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 
 REQUEST = DeletionRequest("request-1", "hospital-1", WholeSite("hospital-1"))
 

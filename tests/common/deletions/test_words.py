@@ -18,7 +18,7 @@ from fedmunkey.common.deletions.words import (
     WholeSite,
 )
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 
 REFERENCE = bytes(REFERENCE_BYTES)
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)

@@ -6,7 +6,7 @@ import pytest
 
 from fedmunkey.common.addresses import loopback_address
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.server.deployment.coordinator_file import CoordinatorFile
 
 

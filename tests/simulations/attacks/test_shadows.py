@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.dataset import Consent, Split
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.attacks.attack import Attacked
 from fedmunkey.simulations.attacks.candidates import Candidates, candidates

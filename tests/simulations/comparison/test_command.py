@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fedmunkey.common.errors import EXIT_CODE
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations import encoded_set
 from fedmunkey.simulations.comparison import jobs

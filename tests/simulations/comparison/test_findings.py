@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.simulations.comparison.cell import Outcome
 from fedmunkey.simulations.comparison.findings import COLUMNS, SetFindings
 from tests.simulations.comparison.made_up import outcome

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import fedmunkey.client.cli
 from fedmunkey.client.orders import Answering
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 
 
 class AnsweringFirst(Answering):

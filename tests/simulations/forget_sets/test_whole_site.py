@@ -8,8 +8,8 @@ import pytest
 
 from fedmunkey.client.dataset import Split
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.guarantees import Guarantee
 from fedmunkey.common.model import ModelShape
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.consent import donate

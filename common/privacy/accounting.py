@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.noisy_steps import NoisySteps
+from fedmunkey.common.privacy.noisy_steps import NoisySteps
 
 MOST_NOISE = 1e6
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy import integrate, special, stats
 
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.noisy_steps import NoisySteps
-from fedmunkey.common.privacy import MOST_NOISE, epsilon_of, noise_for
+from fedmunkey.common.privacy.accounting import MOST_NOISE, epsilon_of, noise_for
+from fedmunkey.common.privacy.noisy_steps import NoisySteps
 
 # How much larger than the truth an epsilon from the grid may be.
 LOOSE = 1.002

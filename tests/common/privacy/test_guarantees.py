@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedmunkey.common.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee
 
 
 @pytest.mark.parametrize("guarantee", Guarantee)

@@ -1,0 +1,1 @@
+"""Guarantees, and what noisy training spends of a record's privacy."""
