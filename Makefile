@@ -45,7 +45,7 @@ browser:  ## Chromium for the tests of report pages, where apt-get can install i
 		|| echo "no Chromium: tests in a browser are skipped"
 
 docs: $(VENV)/.installed  ## The references of settings and commands.
-	$(BIN)/python -m fedmunkey.common.settings_reference > docs/settings.md
+	$(BIN)/python -m fedmunkey.common.settings.settings_reference > docs/settings.md
 	$(BIN)/munkey-sim command-reference > docs/commands.md
 
 clean:

@@ -35,7 +35,7 @@ from fedmunkey.common.model_choice import choose_device
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.randomness import generator
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 
 # Flower shows what the children of its own logger say.
 logger = logging.getLogger(f"flwr.{__name__}")

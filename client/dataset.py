@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmunkey.common.errors import InvalidDataset
-from fedmunkey.common.settings import ImageShape
+from fedmunkey.common.settings.settings import ImageShape
 
 T = TypeVar("T")
 

@@ -29,7 +29,7 @@ from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.model import Munkey
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings import ImagePath
+from fedmunkey.common.settings.settings import ImagePath
 
 _BLOCK = 1024
 

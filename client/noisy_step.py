@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fedmunkey.common.model import Munkey
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 
 _CHUNK = 256
 """Records whose gradients are in memory together."""

@@ -19,8 +19,8 @@ from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.model_choice import choose_device, choose_encoder, initial_model
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import FEWEST_CLASSES, ImagePath, Settings
-from fedmunkey.common.settings_text import ConfigValue
+from fedmunkey.common.settings.settings import FEWEST_CLASSES, ImagePath, Settings
+from fedmunkey.common.settings.settings_text import ConfigValue
 
 _FIRST_WEIGHTS = "first weights, with which the nearest entries vote"
 

@@ -13,7 +13,7 @@ from fedmunkey.common.errors import InvalidSetting, KeyStoreError
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.identities.identity import IDENTITY_FOLDER
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.settings.settings import ImagePath, Settings
 
 # What only forgets needs no model, and importing torch would take it seconds.
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from fedmunkey.common.encoders import Encoder
 from fedmunkey.common.errors import InvalidInput, InvalidSetting, KeyStoreError
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings import FEWEST_CLASSES, Settings
-from fedmunkey.common.settings_text import ConfigValue
+from fedmunkey.common.settings.settings import FEWEST_CLASSES, Settings
+from fedmunkey.common.settings.settings_text import ConfigValue
 
 
 @dataclass(frozen=True)

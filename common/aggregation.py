@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fedmunkey.common.recipe import Reading
-from fedmunkey.common.settings import AggregationName
+from fedmunkey.common.settings.settings import AggregationName
 
 _TIE_BREAK = 2.0**-8
 """What the vote of the nearest entry counts beyond 1, and that of each further entry half as much."""

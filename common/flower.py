@@ -17,9 +17,9 @@ from typing import TypeVar
 
 from fedmunkey.common.errors import EXIT_CODE, FedmunkeyError
 from fedmunkey.common.log_format import log_lines
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
+from fedmunkey.common.settings.settings_text import ConfigValue
 from fedmunkey.common.settings_file import SettingsFile
-from fedmunkey.common.settings_text import ConfigValue
 
 _File = TypeVar("_File", bound=SettingsFile)
 IMPORT_ROOT = Path(__file__).absolute().parents[2]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from fedmunkey.common.aggregation import Members, Retrieved, aggregate
 from fedmunkey.common.recipe import Reading, Recipe
-from fedmunkey.common.settings import ImagePath
+from fedmunkey.common.settings.settings import ImagePath
 from fedmunkey.common.transformer import (
     MEMBER_TOKENS,
     Block,

@@ -13,7 +13,7 @@ from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.randomness import derive_seed
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import DeviceName, Settings
+from fedmunkey.common.settings.settings import DeviceName, Settings
 
 
 def choose_shape(settings: Settings) -> ModelShape:

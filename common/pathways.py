@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import Any
 
 import grpc
 
-from fedmunkey.common.addresses import is_loopback, split_address
 from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.identity import CERTIFICATE_FILE
+from fedmunkey.common.settings.addresses import is_loopback, split_address
 
 _PROBE_SECONDS = 2.0
 

@@ -9,11 +9,11 @@ from typing import Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from fedmunkey.common.addresses import is_loopback, split_address
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities.identity import IDENTITY_FOLDER
 from fedmunkey.common.log_format import LogFormat
-from fedmunkey.common.settings_text import explain, kebab
+from fedmunkey.common.settings.addresses import is_loopback, split_address
+from fedmunkey.common.settings.settings_text import explain, kebab
 from fedmunkey.common.supervision import START_SECONDS
 
 

@@ -15,7 +15,7 @@ from fedmunkey.common.errors import FedmunkeyError
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.model_choice import choose_shape, first_model
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.waiting import wait_for_service
 from fedmunkey.server.forgetting_strategy import ForgettingStrategy
 from fedmunkey.server.run_record import RunRecord

@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from fedmunkey.common.addresses import split_address
 from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.ledger_writer import Event
 

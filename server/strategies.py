@@ -19,7 +19,7 @@ from flwr.serverapp.strategy import (
     Strategy,
 )
 
-from fedmunkey.common.settings import Settings, StrategyName
+from fedmunkey.common.settings.settings import Settings, StrategyName
 
 _STRATEGIES: dict[StrategyName, tuple[type[FedAvg], Callable[[Settings], dict[str, Any]]]] = {
     StrategyName.FEDAVG: (FedAvg, lambda _: {}),

@@ -14,7 +14,7 @@ from fedmunkey.client.evaluation import predict, predict_image_only
 from fedmunkey.common.model import Munkey
 from fedmunkey.common.neighbours import nearest
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.hospitals import Encoded
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fedmunkey.client.dataset import Split
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.model import ModelShape
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.hospitals import Encoded, Hospital
 
 Rows = Mapping[str, NDArray[np.int64]]

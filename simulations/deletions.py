@@ -36,7 +36,7 @@ from fedmunkey.common.errors import FederationStopped, FedmunkeyError
 from fedmunkey.common.model import Munkey
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.run_record import LAST
 from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers
 from fedmunkey.simulations.hospitals import Hospital

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmunkey.common.settings_text import ConfigValue
+from fedmunkey.common.settings.settings_text import ConfigValue
 from fedmunkey.simulations.baselines import Baseline
 
 

@@ -18,7 +18,7 @@ from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.model_choice import first_model
 from fedmunkey.common.randomness import generator
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.hospitals import Encoded, bank_of, noise_key, permanent_of
 
 Model = TypeVar("Model", bound=nn.Module)

@@ -22,7 +22,7 @@ import httpx
 
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.flower import MANIFEST, app_manifest, flower_environment, flower_program
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 
 _START_SECONDS = 180.0
 _STOP_SECONDS = 20.0

@@ -25,7 +25,7 @@ from fedmunkey.common.model import ModelShape
 from fedmunkey.common.neighbours import nearest
 from fedmunkey.common.randomness import derive_seed
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.consent import donate
 from fedmunkey.simulations.partition import partition
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fedmunkey.common.settings import Settings
-from fedmunkey.common.settings_text import ConfigValue
+from fedmunkey.common.settings.settings import Settings
+from fedmunkey.common.settings.settings_text import ConfigValue
 
 
 def finite_only(value: Any) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.randomness import generator
-from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.common.transformer import Block, FeatureEmbedding, PatchEmbedding, position_embedding
 from fedmunkey.simulations.federated_loop import LocalTraining
 from fedmunkey.simulations.hospitals import Encoded

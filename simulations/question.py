@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fedmunkey.common.model_choice import choose_shape
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
 from fedmunkey.simulations.hospitals import Encoded, divide

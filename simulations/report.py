@@ -13,7 +13,7 @@ from rich.table import Table
 from fedmunkey.client.dataset import Consent, Split
 from fedmunkey.common.deletions.status_words import loss_document
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.baselines import Baseline, BaselineResult
 from fedmunkey.simulations.deletions import CarriedOut
 from fedmunkey.simulations.experiment import Experiment

@@ -19,7 +19,7 @@ from fedmunkey.common.encoders import Encoder
 from fedmunkey.common.errors import FederationStopped, InvalidDeletion, InvalidSetting
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.model_choice import choose_encoder, choose_shape, first_model
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger

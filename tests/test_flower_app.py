@@ -3,7 +3,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 

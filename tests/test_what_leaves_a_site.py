@@ -42,7 +42,7 @@ from fedmunkey.common.federation import ARRAYS, METRICS, SITE
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.protos.deletion_pb2_grpc import DeletionStub
 from fedmunkey.server.app import run_federation
 from fedmunkey.server.deletion_server import DeletionServer

@@ -20,8 +20,8 @@ from fedmunkey.client.site_enrolment import OpenEnrolment, fit_classes
 from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.options import takes_options
-from fedmunkey.common.settings import Settings
-from fedmunkey.common.settings_text import ConfigValue
+from fedmunkey.common.settings.settings import Settings
+from fedmunkey.common.settings.settings_text import ConfigValue
 
 
 @faults_explained()

@@ -23,8 +23,8 @@ from fedmunkey.client.site_enrolment import SiteEnrolment, check_site_name, read
 from fedmunkey.common.errors import InvalidDataset
 from fedmunkey.common.model_choice import choose_encoder, choose_shape
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings import Settings
-from fedmunkey.common.settings_text import ConfigValue, given_settings
+from fedmunkey.common.settings.settings import Settings
+from fedmunkey.common.settings.settings_text import ConfigValue, given_settings
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,6 @@ from fedmunkey.client.commands.options import (
 from fedmunkey.client.commands.requester import DEFAULT_DAYS, Requester, split, together
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common import command_line
-from fedmunkey.common.addresses import split_address
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.deletion_service import DeletionService
@@ -44,6 +43,7 @@ from fedmunkey.common.deletions.words import (
 )
 from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
 from fedmunkey.common.identities import Identity
+from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.common.signing.keys import SigningKey
 from fedmunkey.common.waiting import Wait
 

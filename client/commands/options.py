@@ -9,7 +9,7 @@ import typer
 
 from fedmunkey.common.errors import InvalidInput
 from fedmunkey.common.options import EncoderOption, JsonOption, ServiceOption, SettingOption, WeightsOption
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 
 __all__ = [
     "DEFAULT_PATIENCE",

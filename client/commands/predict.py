@@ -19,8 +19,8 @@ from fedmunkey.client.importing.pictures import Choices, UnusablePicture, read_p
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidInput
-from fedmunkey.common.settings import ImageShape
-from fedmunkey.common.settings_text import given_settings
+from fedmunkey.common.settings.settings import ImageShape
+from fedmunkey.common.settings.settings_text import given_settings
 
 if TYPE_CHECKING:
     from fedmunkey.client.prediction import Prediction

@@ -22,8 +22,8 @@ from fedmunkey.client.site_enrolment import check_encoder
 from fedmunkey.common import command_line
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.model_choice import choose_encoder
-from fedmunkey.common.settings import Settings
-from fedmunkey.common.settings_text import given_settings
+from fedmunkey.common.settings.settings import Settings
+from fedmunkey.common.settings.settings_text import given_settings
 
 _DIFFERENT = 1
 """Exit code where the states differ."""

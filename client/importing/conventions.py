@@ -10,8 +10,8 @@ from fedmunkey.client.importing.splits import SplitRule
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.errors import InvalidInput, KeyStoreError
 from fedmunkey.common.private_files import replace_file
-from fedmunkey.common.settings import ImageShape
-from fedmunkey.common.settings_text import ConfigValue
+from fedmunkey.common.settings.settings import ImageShape
+from fedmunkey.common.settings.settings_text import ConfigValue
 
 _FILE = "pictures.json"
 _FORMAT = 1

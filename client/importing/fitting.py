@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fedmunkey.client.importing.pictures.picture import Pixels
-from fedmunkey.common.settings import ImageShape
+from fedmunkey.common.settings.settings import ImageShape
 
 
 def fit(pixels: Pixels, shape: ImageShape) -> NDArray[np.uint8]:

@@ -13,8 +13,8 @@ from fedmunkey.client.importing.splits import SplitRule
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.client.site_enrolment import fit_classes
 from fedmunkey.common.errors import InvalidInput
-from fedmunkey.common.settings import ImagePath, ImageShape, Settings
-from fedmunkey.common.settings_text import ConfigValue
+from fedmunkey.common.settings.settings import ImagePath, ImageShape, Settings
+from fedmunkey.common.settings.settings_text import ConfigValue
 
 _SHAPE, _WEIGHTS = "image-shape", "encoder-weights"
 _NOT_KEPT = frozenset({"guarantee", "epsilon", "delta", "num-classes", _SHAPE})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings import ImagePath
+from fedmunkey.common.settings.settings import ImagePath
 
 if TYPE_CHECKING:
     from torch import Tensor

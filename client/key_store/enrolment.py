@@ -19,7 +19,7 @@ from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
 from fedmunkey.client.key_store.store_secrets import StoreSecrets
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.privacy.guarantees import Influence
-from fedmunkey.common.settings import ImagePath
+from fedmunkey.common.settings.settings import ImagePath
 
 if TYPE_CHECKING:
     from fedmunkey.common.encoders import Encoding

@@ -23,7 +23,7 @@ from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import BankChanged
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.privacy.guarantees import Influence
-from fedmunkey.common.settings import ImagePath
+from fedmunkey.common.settings.settings import ImagePath
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,7 @@ from fedmunkey.client.key_store.contents import StoreDescription
 from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings import ImagePath
+from fedmunkey.common.settings.settings import ImagePath
 
 _KEY_BYTES = 32
 

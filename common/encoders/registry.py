@@ -15,7 +15,7 @@ from fedmunkey.common.encoders.torchvision_models import (
     torchvision_names,
 )
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.settings import DESCRIPTOR, ImageShape
+from fedmunkey.common.settings.settings import DESCRIPTOR, ImageShape
 
 
 def encoder_names() -> list[str]:

@@ -21,8 +21,8 @@ from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.flower import MANIFEST, app_manifest, flower_environment, flower_program
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.options import SettingOption
-from fedmunkey.common.settings import Settings
-from fedmunkey.common.settings_text import given_settings
+from fedmunkey.common.settings.settings import Settings
+from fedmunkey.common.settings.settings_text import given_settings
 from fedmunkey.common.stop_signals import stopped_by_signals
 from fedmunkey.server.deployment.coordinator_file import CoordinatorFile
 from fedmunkey.server.run_record import EVENTS, FINISHED, ROUND, STOPPED, WAITING

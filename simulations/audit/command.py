@@ -14,7 +14,7 @@ from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.options import EncoderOption, JsonOption, SettingOption, WeightsOption
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings_text import given_settings
+from fedmunkey.common.settings.settings_text import given_settings
 from fedmunkey.simulations.attacks.shadows import FEWEST_SHADOWS
 from fedmunkey.simulations.audit.document import audit_document
 from fedmunkey.simulations.audit.trial import Trial, attempt

@@ -26,7 +26,7 @@ from fedmunkey.common.model import Munkey
 from fedmunkey.common.neighbours import NeighbourLists
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.synthetic_store import CLASSES, SyntheticStore
 from fedmunkey.simulations.bench.timing import alternate, keep_freed_memory, ratio

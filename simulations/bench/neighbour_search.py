@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from fedmunkey.client.key_store.contents import SLACK
 from fedmunkey.common.neighbours import nearest
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.timing import alternate, ratio
 from fedmunkey.simulations.machine import torch_threads, usable_cores

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.timing import alternate, keep_freed_memory, ratio
 from fedmunkey.simulations.machine import torch_threads

@@ -12,7 +12,7 @@ from fedmunkey.common.aggregation import Retrieved
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.neighbours import nearest
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured
 from fedmunkey.simulations.bench.timing import alternate, ratio
 from fedmunkey.simulations.machine import torch_threads

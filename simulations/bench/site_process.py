@@ -16,7 +16,7 @@ from fedmunkey.client.training import train
 from fedmunkey.common.model import Munkey
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.bench.memory import peak_memory, resident_memory
 from fedmunkey.simulations.bench.synthetic_store import CLASSES
 

@@ -27,7 +27,7 @@ from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionOr
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.neighbours import NeighbourLists
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.settings.settings import ImagePath, Settings
 
 SITE = "hospital-1"
 CLASSES = 10

@@ -16,7 +16,7 @@ from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.neighbours import nearest
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio
 from fedmunkey.simulations.machine import torch_threads

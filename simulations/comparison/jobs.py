@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from fedmunkey.common.model_choice import choose_shape
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.comparison.cell import Outcome, run_cell
 from fedmunkey.simulations.comparison.findings import SetFindings
 from fedmunkey.simulations.comparison.kept_cells import KeptCells

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings_text import ConfigValue
+from fedmunkey.common.settings.settings_text import ConfigValue
 from fedmunkey.simulations.comparison.findings import COLUMNS, Column
 from fedmunkey.simulations.forget_sets.random_records import RandomRecords
 from fedmunkey.simulations.forget_sets.random_with_canaries import RandomWithCanaries

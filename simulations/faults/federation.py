@@ -14,7 +14,7 @@ from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.model_choice import choose_shape
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.faults.jumping_clock import JumpingClock
 from fedmunkey.simulations.faults.model import FederationModel, ModelRecord, SiteModel
 from fedmunkey.simulations.faults.processes import Program

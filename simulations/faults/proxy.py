@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Self
 
-from fedmunkey.common.addresses import split_address
+from fedmunkey.common.settings.addresses import split_address
 
 _CHUNK = 16 * 1024
 _PATIENCE = 10.0

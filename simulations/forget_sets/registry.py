@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from fedmunkey.common.model import ModelShape
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.forget_sets.canaries import Canaries
 from fedmunkey.simulations.forget_sets.forget_set import ForgetSet
 from fedmunkey.simulations.forget_sets.most_memorised import MostMemorised

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.json_values import settings_values
 from fedmunkey.simulations.machine import PACKAGES, describe_machine, describe_versions
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fedmunkey.common.model import ModelShape
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.hospitals import Encoded
 from fedmunkey.simulations.unlearning.method import AfterRound, Family, SiteRecords
 from fedmunkey.simulations.unlearning.munkey import MunkeyFamily, MunkeyFederation

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import torch
 
 from fedmunkey.common.model import ModelShape
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.hospitals import Encoded

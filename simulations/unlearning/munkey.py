@@ -19,7 +19,7 @@ from fedmunkey.common.privacy.accounting import epsilon_of
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.federated_loop import Learned, learn

@@ -19,7 +19,7 @@ from fedmunkey.client.key_store import Tokens
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.neighbours import NeighbourLists, nearest
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.hospitals import Encoded
 from fedmunkey.simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method, SiteRecords

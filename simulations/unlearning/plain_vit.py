@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.randomness import derive_seed
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.federated_loop import Averaged, average_rounds
 from fedmunkey.simulations.hospitals import Encoded
 from fedmunkey.simulations.plain_vit import Examples, PlainViT, plain_site

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fedmunkey.common.randomness import generator
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.federated_loop import LocalTraining, average_rounds
 from fedmunkey.simulations.plain_vit import Examples, PlainViT, falling

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.randomness import derive_seed
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.federated_loop import LocalTraining, average_rounds
 from fedmunkey.simulations.hospitals import Encoded

@@ -21,7 +21,7 @@ from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Rec
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.settings.settings import ImagePath, Settings
 
 SITE = "hospital-1"
 CLASSES = 4

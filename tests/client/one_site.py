@@ -26,7 +26,7 @@ from fedmunkey.common.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.federation import ARRAYS, CONFIG, ROUND
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger

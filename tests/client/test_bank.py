@@ -15,7 +15,7 @@ from fedmunkey.common.deletions.words import DeletionOrder
 from fedmunkey.common.errors import BankChanged
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.neighbours import NONE, NeighbourLists
-from fedmunkey.common.settings import ImagePath
+from fedmunkey.common.settings.settings import ImagePath
 
 Fill = Callable[..., Dataset]
 Order = Callable[..., DeletionOrder]

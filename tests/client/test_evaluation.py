@@ -16,7 +16,7 @@ from fedmunkey.client.key_store import Tokens
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.neighbours import NONE, NeighbourLists
 from fedmunkey.common.recipe import Reading, Recipe
-from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.settings.settings import ImagePath, Settings
 
 CLASSES = 4
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedmunkey.client.exemplar_tokens import own_tokens
 from fedmunkey.common.model import ModelShape, Munkey
-from fedmunkey.common.settings import ImagePath
+from fedmunkey.common.settings.settings import ImagePath
 
 PATCHES = ModelShape(ImagePath.PATCHES, (3, 8, 8), 2, num_classes=5, width=32, depth=2, heads=4, exemplar_size=16)
 FROZEN = replace(PATCHES, image_path=ImagePath.FROZEN, input_shape=(3, 50), patch_size=0)

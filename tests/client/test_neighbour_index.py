@@ -30,7 +30,7 @@ from fedmunkey.common.model import ModelShape
 from fedmunkey.common.neighbours import NONE, NeighbourLists, nearest
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.settings.settings import ImagePath, Settings
 
 SITE = "hospital-1"
 SECRET = FederationSecret(b"a secret that sites share")

@@ -20,7 +20,7 @@ from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.privacy.accounting import epsilon_of
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
 from fedmunkey.common.recipe import FEW_STEPS, Recipe
-from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.settings.settings import ImagePath, Settings
 
 PATCHES = ModelShape(ImagePath.PATCHES, (1, 8, 8), 4, num_classes=4, width=16, depth=2, heads=2, exemplar_size=8)
 FROZEN = replace(PATCHES, image_path=ImagePath.FROZEN, input_shape=(2, 12), patch_size=0)

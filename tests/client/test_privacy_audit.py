@@ -24,7 +24,7 @@ from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.neighbours import NeighbourLists
 from fedmunkey.common.privacy.accounting import noise_for
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.settings.settings import ImagePath, Settings
 
 SHAPE = ModelShape(ImagePath.FROZEN, (1, 8), 0, num_classes=2, width=8, depth=0, heads=1, exemplar_size=2)
 CANARY = 3

@@ -17,7 +17,7 @@ from fedmunkey.common.errors import InvalidInput, InvalidSetting, KeyStoreError
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import ImagePath, ImageShape, Settings
+from fedmunkey.common.settings.settings import ImagePath, ImageShape, Settings
 
 ENCODER = DescriptorEncoder(1)
 

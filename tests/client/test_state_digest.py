@@ -31,7 +31,7 @@ from fedmunkey.common.encoders.torchvision_models import TorchvisionEncoder
 from fedmunkey.common.errors import BankChanged, KeyStoreError
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import ImagePath, ImageShape, Settings
+from fedmunkey.common.settings.settings import ImagePath, ImageShape, Settings
 from fedmunkey.common.torchvision_import import import_torchvision
 
 SITE = "hospital-1"

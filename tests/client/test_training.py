@@ -25,7 +25,7 @@ from fedmunkey.common.neighbours import NeighbourLists, nearest
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
 from fedmunkey.common.randomness import generator
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.settings.settings import ImagePath, Settings
 
 MakeBank = Callable[..., Bank]
 LENGTH = 6

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from fedmunkey.common.aggregation import Members, Retrieved, aggregate, vote_weights
 from fedmunkey.common.recipe import Reading
-from fedmunkey.common.settings import AggregationName
+from fedmunkey.common.settings.settings import AggregationName
 
 BLENDS = [AggregationName.SOFTMAX, AggregationName.RANK]
 CHOSEN = [AggregationName.ENSEMBLE, *BLENDS]

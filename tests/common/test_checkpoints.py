@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from fedmunkey.common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fedmunkey.common.errors import InvalidWeights
 from fedmunkey.common.model import ModelShape, Munkey
-from fedmunkey.common.settings import ImagePath
+from fedmunkey.common.settings.settings import ImagePath
 
 SHAPE = ModelShape(ImagePath.PATCHES, (1, 8, 8), 2, 4, 16, 1, 2, 8)
 FROZEN = ModelShape(ImagePath.FROZEN, (4, 6), 0, 4, 16, 1, 2, 8)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from fedmunkey.common.aggregation import Members, Retrieved, vote_weights
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import AggregationName, ImagePath, Settings
+from fedmunkey.common.settings.settings import AggregationName, ImagePath, Settings
 
 PATCHES = ModelShape(ImagePath.PATCHES, (3, 8, 12), 4, num_classes=5, width=16, depth=3, heads=4, exemplar_size=6)
 FROZEN = replace(PATCHES, image_path=ImagePath.FROZEN, input_shape=(2, 24), patch_size=0)

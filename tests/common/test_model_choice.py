@@ -10,7 +10,7 @@ from fedmunkey.common.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.errors import InvalidSetting, InvalidWeights
 from fedmunkey.common.model_choice import choose_device, choose_encoder, choose_shape, first_model, initial_model
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings import DeviceName, ImagePath, ImageShape, Settings
+from fedmunkey.common.settings.settings import DeviceName, ImagePath, ImageShape, Settings
 
 
 def test_shape_is_that_of_the_settings() -> None:

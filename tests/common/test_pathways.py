@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fedmunkey.common.pathways import DroppedPathways, pathway_sensitivity
 from fedmunkey.common.randomness import generator
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 
 shares = st.floats(0, 1, exclude_max=True)
 

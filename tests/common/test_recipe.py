@@ -15,7 +15,7 @@ from fedmunkey.common.gradient_routes import ROUTES, Entries, GradientRoute
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence
 from fedmunkey.common.recipe import FEW_STEPS, Reading, Recipe
-from fedmunkey.common.settings import (
+from fedmunkey.common.settings.settings import (
     AUTO_DEPTH,
     AggregationName,
     ExemplarTokens,

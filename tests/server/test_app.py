@@ -21,7 +21,7 @@ from fedmunkey.common.errors import InvalidDeletion, InvalidIdentity, InvalidSet
 from fedmunkey.common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE
 from fedmunkey.common.model import Munkey
 from fedmunkey.common.model_choice import choose_shape, initial_model
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.app import app, run_federation
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService

@@ -22,7 +22,7 @@ from fedmunkey.common.checkpoints import read_checkpoint
 from fedmunkey.common.errors import FederationStopped, ServiceUnavailable
 from fedmunkey.common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
 from fedmunkey.common.model import ModelShape, Munkey
-from fedmunkey.common.settings import ImagePath, Settings, StrategyName
+from fedmunkey.common.settings.settings import ImagePath, Settings, StrategyName
 from fedmunkey.server.forgetting_strategy import ForgettingStrategy
 from fedmunkey.server.run_record import EVENTS, LAST, RunRecord
 from fedmunkey.server.strategies import make_strategy

@@ -22,7 +22,7 @@ from flwr.serverapp.strategy import (
 )
 
 from fedmunkey.common.federation import ARRAYS, CONFIG, METRICS, ROUND
-from fedmunkey.common.settings import Settings, StrategyName
+from fedmunkey.common.settings.settings import Settings, StrategyName
 from fedmunkey.server.strategies import average_by_examples, average_over_sites, make_strategy
 
 CLASSES = (FedAvg, FedAvgM, FedProx, FedAdam, FedAdagrad, FedYogi, FedMedian, FedTrimmedAvg)

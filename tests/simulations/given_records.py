@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fedmunkey.client.dataset import Split
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.model import ModelShape
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.case import Case, Rows
 from fedmunkey.simulations.hospitals import Encoded, Hospital
 

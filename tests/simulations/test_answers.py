@@ -18,7 +18,7 @@ from fedmunkey.client.key_store import Tokens
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.neighbours import NONE, nearest
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.answers import Banked, HospitalBank, MunkeyAnswers
 from fedmunkey.simulations.hospitals import Encoded, Hospital, bank_of
 from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, first_plain

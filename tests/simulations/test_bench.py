@@ -21,7 +21,7 @@ from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.model import Munkey
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.recipe import FEW_STEPS, Recipe
-from fedmunkey.common.settings import ImagePath
+from fedmunkey.common.settings.settings import ImagePath
 from fedmunkey.simulations.bench import noisy_training
 from fedmunkey.simulations.bench.command import bench
 from fedmunkey.simulations.bench.document import closing_lines, result_table

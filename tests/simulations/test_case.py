@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedmunkey.client.dataset import Split
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.model import ModelShape
-from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.case import Case, Rows, fingerprints, seen_although_forgotten
 from fedmunkey.simulations.hospitals import Encoded, Hospital
 from tests.simulations.tiny_hospitals import hospital_of

@@ -27,7 +27,7 @@ from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.model_choice import initial_model
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger

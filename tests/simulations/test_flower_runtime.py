@@ -15,7 +15,7 @@ import pytest
 
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.flower import app_manifest
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations import flower_runtime
 from fedmunkey.simulations.flower_runtime import running_federation
 

@@ -20,7 +20,7 @@ from fedmunkey.common.model import ModelShape
 from fedmunkey.common.model_choice import choose_shape
 from fedmunkey.common.neighbours import NeighbourLists
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.consent import donate
 from fedmunkey.simulations.hospitals import (
     Encoded,

@@ -15,7 +15,7 @@ from fedmunkey.client.exemplar_tokens import own_tokens
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.model_choice import choose_shape, initial_model
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.consent import donate
 from fedmunkey.simulations.federated_loop import Learned, learn
 from fedmunkey.simulations.hospitals import Encoded

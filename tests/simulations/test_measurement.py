@@ -17,7 +17,7 @@ from fedmunkey.client.key_store import Tokens
 from fedmunkey.common.model import ModelShape, Munkey
 from fedmunkey.common.neighbours import NeighbourLists
 from fedmunkey.common.recipe import Reading
-from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations import answers, measurement
 from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers
 from fedmunkey.simulations.hospitals import Hospital

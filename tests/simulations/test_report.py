@@ -26,7 +26,7 @@ from fedmunkey.common.deletions.words import (
     WholeSite,
 )
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.baselines import Baseline, BaselineResult
 from fedmunkey.simulations.consent import donate
 from fedmunkey.simulations.deletions import CarriedOut

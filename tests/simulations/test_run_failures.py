@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fedmunkey.common.errors import FederationStopped
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.run_record import EVENTS
 from fedmunkey.simulations import run
 from fedmunkey.simulations.experiment import Experiment

@@ -21,7 +21,7 @@ from fedmunkey.common.model_choice import choose_encoder, choose_shape, initial_
 from fedmunkey.common.privacy.accounting import epsilon_of
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence
 from fedmunkey.common.recipe import FEW_STEPS, Recipe
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.run_record import EVENTS, LAST, ROUND
 from fedmunkey.simulations import run

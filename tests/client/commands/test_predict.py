@@ -27,7 +27,7 @@ from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Rec
 from fedmunkey.common.model import Munkey
 from fedmunkey.common.model_choice import choose_shape, initial_model
 from fedmunkey.common.recipe import Recipe
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 
 from .conftest import SITE, Run
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from fedmunkey.client.importing.fitting import fit
-from fedmunkey.common.settings import ImageShape
+from fedmunkey.common.settings.settings import ImageShape
 
 
 def test_picture_of_the_shape_keeps_every_value() -> None:

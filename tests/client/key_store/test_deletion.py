@@ -24,7 +24,7 @@ from fedmunkey.common.deletions.words import DeletionOrder, SiteState, Subject
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings import ImagePath
+from fedmunkey.common.settings.settings import ImagePath
 
 Fill = Callable[..., Dataset]
 Make = Callable[..., KeyStore]

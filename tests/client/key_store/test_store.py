@@ -19,7 +19,7 @@ from fedmunkey.common.deletions.words import DeletionOrder, Subject
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import BankChanged, KeyStoreError
 from fedmunkey.common.neighbours import NeighbourLists
-from fedmunkey.common.settings import ImagePath
+from fedmunkey.common.settings.settings import ImagePath
 
 Fill = Callable[..., Dataset]
 Make = Callable[..., KeyStore]

@@ -20,7 +20,7 @@ from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings import ImagePath
+from fedmunkey.common.settings.settings import ImagePath
 from fedmunkey.simulations.faults.model import Expected, ModelRecord, Named, SiteModel
 
 SITE = "hospital-1"

@@ -7,7 +7,7 @@ from fedmunkey.common.encoders import encoder_names, feature_shape, make_encoder
 from fedmunkey.common.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.encoders.torchvision_models import TorchvisionEncoder
 from fedmunkey.common.errors import InvalidSetting, InvalidWeights
-from fedmunkey.common.settings import ImageShape, Settings
+from fedmunkey.common.settings.settings import ImageShape, Settings
 from fedmunkey.common.torchvision_import import import_torchvision
 
 SMALL = ImageShape((1, 28, 28))

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.common.addresses import loopback_address
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.settings.addresses import loopback_address
 from fedmunkey.server.deployment.coordinator_file import CoordinatorFile
 
 

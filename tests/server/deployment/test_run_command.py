@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.common.errors import FederationStopped
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.deployment.run_command import check_finished, follow, prepare, read_events, summary
 
 SECONDS = 30.0

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedmunkey.client.dataset import Consent, Dataset
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.audit import trial as trial_module
 from fedmunkey.simulations.audit.key_stores import delete_in_key_stores
 from fedmunkey.simulations.audit.trial import Trial, audit_case

@@ -12,7 +12,7 @@ import pytest
 
 from fedmunkey.common.errors import EXIT_CODE
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations import encoded_set
 from fedmunkey.simulations.comparison import jobs
 from fedmunkey.simulations.comparison.jobs import Job

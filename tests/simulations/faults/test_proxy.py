@@ -9,9 +9,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from fedmunkey.common.addresses import split_address
 from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import ServiceUnavailable
+from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger

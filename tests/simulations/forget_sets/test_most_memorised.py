@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedmunkey.client.dataset import Split
 from fedmunkey.common.model import ModelShape
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.forget_sets import most_memorised
 from fedmunkey.simulations.forget_sets.most_memorised import MostMemorised, memorisation
 from fedmunkey.simulations.hospitals import Encoded, Hospital

@@ -11,7 +11,7 @@ import pytest
 from fedmunkey.client.dataset import Consent, Split
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.model import ModelShape
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.consent import donate
 from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet

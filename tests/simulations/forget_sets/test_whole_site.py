@@ -10,7 +10,7 @@ from fedmunkey.client.dataset import Split
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.model import ModelShape
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.consent import donate
 from fedmunkey.simulations.forget_sets.whole_site import LeavingSite

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedmunkey.client.dataset import Split
 from fedmunkey.common.model_choice import choose_encoder, choose_shape
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.hospitals import Encoded, divide, encode_all

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fedmunkey.common.model import ModelShape
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.hospitals import Hospital
 from fedmunkey.simulations.unlearning.fed_eraser import FedEraser, calibrate

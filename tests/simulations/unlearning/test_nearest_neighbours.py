@@ -12,7 +12,7 @@ from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.model import ModelShape
-from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.hospitals import Encoded, Hospital

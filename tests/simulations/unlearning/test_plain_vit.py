@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedmunkey.common.model import ModelShape, Munkey
-from fedmunkey.common.settings import ImagePath, Settings
+from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.plain_vit import Examples, PlainViT, plain_site, train_plain
 
 PATCHES = ModelShape(ImagePath.PATCHES, (1, 8, 8), 4, num_classes=3, width=16, depth=2, heads=2, exemplar_size=4)

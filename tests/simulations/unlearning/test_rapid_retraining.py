@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from fedmunkey.common.model import ModelShape
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.hospitals import Hospital
 from fedmunkey.simulations.plain_vit import Examples

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.dataset import Split
 from fedmunkey.common.model import ModelShape
-from fedmunkey.common.settings import Settings
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.hospitals import Encoded, Hospital
 from fedmunkey.simulations.plain_vit import PlainViT

@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings_text import Address, ConfigValue, explain, kebab
+from fedmunkey.common.settings.settings_text import Address, ConfigValue, explain, kebab
 
 AUTO_DEPTH = -1
 """Leaves the number of transformer blocks to the image path."""

@@ -10,7 +10,14 @@ from pydantic import ValidationError
 
 from fedmunkey.common.errors import FedmunkeyError, InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings import AggregationName, DeviceName, ImagePath, ImageShape, Settings, StrategyName
+from fedmunkey.common.settings.settings import (
+    AggregationName,
+    DeviceName,
+    ImagePath,
+    ImageShape,
+    Settings,
+    StrategyName,
+)
 
 settings_strategy = st.builds(
     Settings,

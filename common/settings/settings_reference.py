@@ -1,6 +1,6 @@
 """The reference of all settings, `docs/settings.md`, rendered from `Settings`.
 
-`python -m fedmunkey.common.settings_reference` prints it.
+`python -m fedmunkey.common.settings.settings_reference` prints it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from pydantic.fields import FieldInfo
 
-from fedmunkey.common.settings import ImageShape, Settings
+from fedmunkey.common.settings.settings import ImageShape, Settings
 
 _SECTIONS = {
     "seed": "Run",
@@ -35,7 +35,7 @@ Everything that a federation agrees on before it trains. Defaults stand in `[too
 a run changes them with `--run-config "num-rounds=5 encoder='vit_b_16'"`. A key that is not here, or a value of the
 wrong type or out of range, stops the run with one line that says so.
 
-This file is generated from `common/settings.py` by `python -m fedmunkey.common.settings_reference > docs/settings.md`.
+This file is generated from `common/settings/settings.py` by `python -m fedmunkey.common.settings.settings_reference > docs/settings.md`.
 """
 
 _HEADER = "| setting | default | allowed | meaning |\n| --- | --- | --- | --- |"

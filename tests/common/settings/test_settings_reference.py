@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.common.settings import Settings
-from fedmunkey.common.settings_reference import settings_reference
+from fedmunkey.common.settings.settings import Settings
+from fedmunkey.common.settings.settings_reference import settings_reference
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "settings.md"
 
 
 def row(key: str) -> list[str]:

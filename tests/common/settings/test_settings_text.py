@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.settings_text import ConfigValue, parse_assignments
+from fedmunkey.common.settings.settings_text import ConfigValue, parse_assignments
 
 
 @pytest.mark.parametrize(

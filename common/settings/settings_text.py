@@ -9,8 +9,8 @@ from typing import Annotated
 from pydantic import AfterValidator
 from pydantic_core import ErrorDetails
 
-from fedmunkey.common.addresses import known_address
 from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.settings.addresses import known_address
 
 ConfigValue = bool | int | float | str
 

@@ -1,0 +1,1 @@
+"""What a federation agrees on, and how people write it."""
