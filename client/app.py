@@ -30,11 +30,11 @@ from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import BankChanged, FedmunkeyError, InvalidSetting, InvalidWeights
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
-from fedmunkey.common.model import Munkey
-from fedmunkey.common.model_choice import choose_device
+from fedmunkey.common.model.model import Munkey
+from fedmunkey.common.model.model_choice import choose_device
+from fedmunkey.common.model.randomness import generator
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.randomness import generator
-from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
 
 # Flower shows what the children of its own logger say.

@@ -12,10 +12,10 @@ from torch import Tensor
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import KeyStore, Tokens
 from fedmunkey.client.neighbour_index import Progress, list_arrivals, read_lists
-from fedmunkey.common.aggregation import Retrieved
 from fedmunkey.common.errors import BankChanged
-from fedmunkey.common.model import Munkey
-from fedmunkey.common.neighbours import NONE, NeighbourLists, nearest
+from fedmunkey.common.model.aggregation import Retrieved
+from fedmunkey.common.model.model import Munkey
+from fedmunkey.common.model.neighbours import NONE, NeighbourLists, nearest
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from fedmunkey.client.dataset import Dataset
 from fedmunkey.client.key_store import Enrolled, KeyStore
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.encoders import Encoder, Encoding
+from fedmunkey.common.model.encoders import Encoder, Encoding
 
 
 def encode(encoder: Encoder, dataset: Dataset) -> Iterator[tuple[Dataset, Encoding]]:

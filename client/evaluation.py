@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedmunkey.client.bank import Bank, HeldOut, retrieve
-from fedmunkey.common.aggregation import vote_weights
-from fedmunkey.common.metrics import accuracy, macro_f1
-from fedmunkey.common.model import Munkey
-from fedmunkey.common.neighbours import NONE, NeighbourLists
-from fedmunkey.common.pathways import pathway_sensitivity
-from fedmunkey.common.recipe import Reading
+from fedmunkey.common.model.aggregation import vote_weights
+from fedmunkey.common.model.metrics import accuracy, macro_f1
+from fedmunkey.common.model.model import Munkey
+from fedmunkey.common.model.neighbours import NONE, NeighbourLists
+from fedmunkey.common.model.pathways import pathway_sensitivity
+from fedmunkey.common.model.recipe import Reading
 
 _BATCH = 512
 
@@ -24,7 +24,7 @@ class Evaluation:
     """Results on one held-out split, of so many records.
 
     The loss is the mean negative log-likelihood of the labels, in nats. Accuracy and macro F1 are of the whole model,
-    then come accuracies of each pathway alone with their sensitivity score (`common.pathways`), and that of a majority
+    then come accuracies of each pathway alone with their sensitivity score (`common.model.pathways`), and that of a majority
     vote of the K nearest entries' labels, without any model.
     """
 

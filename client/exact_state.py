@@ -23,11 +23,11 @@ from fedmunkey.client.key_store.contents import SLACK
 from fedmunkey.client.neighbour_index import list_arrivals
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.client.state_digest import state_digest
-from fedmunkey.common.checkpoints import read_checkpoint
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import KeyStoreError
-from fedmunkey.common.model import Munkey
+from fedmunkey.common.model.checkpoints import read_checkpoint
+from fedmunkey.common.model.encoders import Encoding
+from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import ImagePath
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from fedmunkey.client.key_store import Tokens
-from fedmunkey.common.model import Munkey
+from fedmunkey.common.model.model import Munkey
 
 
 @torch.inference_mode()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.common.errors import BankChanged
-from fedmunkey.common.neighbours import NONE, NeighbourLists, nearest, patch_arrivals
+from fedmunkey.common.model.neighbours import NONE, NeighbourLists, nearest, patch_arrivals
 
 Progress = Callable[[str, int, int], None]
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fedmunkey.common.model import Munkey
+from fedmunkey.common.model.model import Munkey
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
-from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
 
 _CHUNK = 256

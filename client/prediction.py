@@ -12,9 +12,9 @@ from fedmunkey.client.dataset import Split
 from fedmunkey.client.evaluation import predict
 from fedmunkey.client.exemplar_tokens import own_tokens
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.common.model import Munkey
-from fedmunkey.common.neighbours import NONE, NeighbourLists, nearest
-from fedmunkey.common.recipe import Recipe
+from fedmunkey.common.model.model import Munkey
+from fedmunkey.common.model.neighbours import NONE, NeighbourLists, nearest
+from fedmunkey.common.model.recipe import Recipe
 
 
 @dataclass(frozen=True)

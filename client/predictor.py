@@ -12,13 +12,13 @@ from fedmunkey.client.importing.pictures import Choices
 from fedmunkey.client.key_store import KeyStore, StoreDescription
 from fedmunkey.client.site import SiteFolder, model_shape
 from fedmunkey.client.site_enrolment import check_encoder
-from fedmunkey.common.checkpoints import Checkpoint, read_checkpoint
-from fedmunkey.common.encoders import Encoder
 from fedmunkey.common.errors import InvalidInput, InvalidSetting, InvalidWeights, KeyStoreError
-from fedmunkey.common.model import ModelShape, Munkey
-from fedmunkey.common.model_choice import choose_device, choose_encoder, initial_model
+from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint
+from fedmunkey.common.model.encoders import Encoder
+from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.model_choice import choose_device, choose_encoder, initial_model
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings.settings import FEWEST_CLASSES, ImagePath, Settings
 from fedmunkey.common.settings.settings_text import ConfigValue
 

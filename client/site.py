@@ -17,8 +17,8 @@ from fedmunkey.common.settings.settings import ImagePath, Settings
 
 # What only forgets needs no model, and importing torch would take it seconds.
 if TYPE_CHECKING:
-    from fedmunkey.common.encoders import Encoder
-    from fedmunkey.common.model import ModelShape, Munkey
+    from fedmunkey.common.model.encoders import Encoder
+    from fedmunkey.common.model.model import ModelShape, Munkey
 
 _ASK = "train as promised, or ask the patients and enrol their records into a new store"
 
@@ -79,7 +79,7 @@ class SiteFolder:
 
     def write_shared_weights(self, model: Munkey, settings: Settings) -> None:
         """Keep the shared weights from which the site's own exemplar tokens were computed."""
-        from fedmunkey.common.checkpoints import Checkpoint, write_checkpoint
+        from fedmunkey.common.model.checkpoints import Checkpoint, write_checkpoint
 
         about = {"guarantee": settings.guarantee.value}
         write_checkpoint(self.shared_weights, Checkpoint(model.state_dict(), model.shape, settings.encoder, about))
@@ -117,7 +117,7 @@ def hospital_name(number: int) -> str:
 def describe_store(site: str, settings: Settings, encoder: Encoder, shape: ModelShape) -> StoreDescription:
     """Return what a key store for these settings must look like."""
     from fedmunkey.client.key_store.contents import SLACK
-    from fedmunkey.common.recipe import Recipe
+    from fedmunkey.common.model.recipe import Recipe
 
     return StoreDescription(
         site=site,
@@ -163,8 +163,8 @@ def model_shape(settings: Settings, description: StoreDescription) -> ModelShape
 
     Raises `KeyStoreError` if the store was made for other settings.
     """
-    from fedmunkey.common.model import ModelShape
-    from fedmunkey.common.recipe import Recipe
+    from fedmunkey.common.model.model import ModelShape
+    from fedmunkey.common.model.recipe import Recipe
 
     patches = description.image_path is ImagePath.PATCHES
     if patches and tuple(settings.image_shape) != description.input_shape:

@@ -21,9 +21,9 @@ from fedmunkey.client.neighbour_index import list_arrivals
 from fedmunkey.client.site import SiteFolder, describe_store, model_shape
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import OFFICER_NAMES
-from fedmunkey.common.encoders import Encoder
 from fedmunkey.common.errors import InvalidInput, InvalidSetting, KeyStoreError
-from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model.encoders import Encoder
+from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import FEWEST_CLASSES, Settings
 from fedmunkey.common.settings.settings_text import ConfigValue

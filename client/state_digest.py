@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.neighbour_index import list_arrivals, read_lists
-from fedmunkey.common.neighbours import NONE
+from fedmunkey.common.model.neighbours import NONE
 
 _DOMAIN = b"fedmunkey site state 1"
 _ROWS = 4096

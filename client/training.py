@@ -17,11 +17,11 @@ from fedmunkey.client.exemplar_tokens import own_tokens
 from fedmunkey.client.noisy_step import Draws, SeededDraws, noisy_gradients, noisy_steps_of_round
 from fedmunkey.client.secret_noise import SecretNoise
 from fedmunkey.common.errors import ConsentMissing
-from fedmunkey.common.gradient_routes import GradientRoute
-from fedmunkey.common.model import Munkey
-from fedmunkey.common.neighbours import NONE
-from fedmunkey.common.pathways import DroppedPathways
-from fedmunkey.common.recipe import Recipe
+from fedmunkey.common.model.gradient_routes import GradientRoute
+from fedmunkey.common.model.model import Munkey
+from fedmunkey.common.model.neighbours import NONE
+from fedmunkey.common.model.pathways import DroppedPathways
+from fedmunkey.common.model.recipe import Recipe
 
 _TOGETHER = 512
 

@@ -13,8 +13,8 @@ from flwr.serverapp import Grid, ServerApp
 from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import FedmunkeyError
 from fedmunkey.common.identities import Identity
-from fedmunkey.common.model_choice import choose_shape, first_model
-from fedmunkey.common.recipe import Recipe
+from fedmunkey.common.model.model_choice import choose_shape, first_model
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.waiting import wait_for_service
 from fedmunkey.server.forgetting_strategy import ForgettingStrategy

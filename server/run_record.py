@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from fedmunkey.common.checkpoints import Checkpoint, write_checkpoint
-from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model.checkpoints import Checkpoint, write_checkpoint
+from fedmunkey.common.model.model import ModelShape
 
 EVENTS = "events.jsonl"
 ROUND = "round"

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from fedmunkey.client.bank import Bank
 from fedmunkey.client.evaluation import predict, predict_image_only
-from fedmunkey.common.model import Munkey
-from fedmunkey.common.neighbours import nearest
-from fedmunkey.common.recipe import Recipe
+from fedmunkey.common.model.model import Munkey
+from fedmunkey.common.model.neighbours import nearest
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.hospitals import Encoded
 

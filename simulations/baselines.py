@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from fedmunkey.client.dataset import Split
-from fedmunkey.common.metrics import accuracy, macro_f1
-from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model.metrics import accuracy, macro_f1
+from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.hospitals import Encoded, Hospital

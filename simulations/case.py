@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.dataset import Split
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.hospitals import Encoded, Hospital
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.randomness import derive_seed
 
 USUAL_SHARE = 0.3
 """Share of the records that simulated patients give for good, where neither the data nor the user say."""

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.bank import read_bank
 from fedmunkey.client.orders import DeletionAgent
-from fedmunkey.common.checkpoints import read_checkpoint
 from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.deletion_service import DeletionService
 from fedmunkey.common.deletions.references import FederationSecret
@@ -33,9 +32,10 @@ from fedmunkey.common.deletions.words import (
     WholeSite,
 )
 from fedmunkey.common.errors import FederationStopped, FedmunkeyError
-from fedmunkey.common.model import Munkey
+from fedmunkey.common.model.checkpoints import read_checkpoint
+from fedmunkey.common.model.model import Munkey
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
-from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.run_record import LAST
 from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers

@@ -10,7 +10,7 @@ from typing import Any
 
 from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.model_choice import choose_encoder
+from fedmunkey.common.model.model_choice import choose_encoder
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import ConfigValue
 from fedmunkey.simulations.hospitals import Encoded, encode_all

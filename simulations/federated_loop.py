@@ -14,10 +14,10 @@ from fedmunkey.client.bank import Bank
 from fedmunkey.client.exemplar_tokens import own_tokens
 from fedmunkey.client.secret_noise import SecretNoise
 from fedmunkey.client.training import train
-from fedmunkey.common.model import ModelShape, Munkey
-from fedmunkey.common.model_choice import first_model
-from fedmunkey.common.randomness import generator
-from fedmunkey.common.recipe import Recipe
+from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.model_choice import first_model
+from fedmunkey.common.model.randomness import generator
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.hospitals import Encoded, bank_of, noise_key, permanent_of
 

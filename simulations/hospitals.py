@@ -20,11 +20,11 @@ from fedmunkey.client.key_store.contents import SLACK
 from fedmunkey.client.neighbour_index import list_arrivals
 from fedmunkey.client.site import SiteFolder, hospital_name
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.encoders import Encoder, Encoding
-from fedmunkey.common.model import ModelShape
-from fedmunkey.common.neighbours import nearest
-from fedmunkey.common.randomness import derive_seed
-from fedmunkey.common.recipe import Recipe
+from fedmunkey.common.model.encoders import Encoder, Encoding
+from fedmunkey.common.model.model import ModelShape
+from fedmunkey.common.model.neighbours import nearest
+from fedmunkey.common.model.randomness import derive_seed
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.consent import donate
 from fedmunkey.simulations.partition import partition

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmunkey.client.dataset import Split
-from fedmunkey.common.metrics import accuracy, confidence, macro_f1, membership_auroc, true_positives
+from fedmunkey.common.model.metrics import accuracy, confidence, macro_f1, membership_auroc, true_positives
 from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.hospitals import Encoded, Hospital
 

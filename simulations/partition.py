@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.common.errors import InvalidDataset, InvalidSetting
-from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.model.randomness import derive_seed
 
 _DRAWS = 100
 _ENOUGH_RECORDS = 10

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedmunkey.common.model import ModelShape
-from fedmunkey.common.randomness import generator
+from fedmunkey.common.model.model import ModelShape
+from fedmunkey.common.model.randomness import generator
+from fedmunkey.common.model.transformer import Block, FeatureEmbedding, PatchEmbedding, position_embedding
 from fedmunkey.common.settings.settings import ImagePath, Settings
-from fedmunkey.common.transformer import Block, FeatureEmbedding, PatchEmbedding, position_embedding
 from fedmunkey.simulations.federated_loop import LocalTraining
 from fedmunkey.simulations.hospitals import Encoded
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.model.randomness import derive_seed
 
 _EXAMPLES = "records:5%@3, subjects:10@4 or site:2@5"
 _GRAMMAR = re.compile(r"(records|subjects|site):([0-9]{1,9}(?:\.[0-9]{1,9})?)(%?)@([0-9]{1,9})")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fedmunkey.common.model_choice import choose_shape
+from fedmunkey.common.model.model_choice import choose_shape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.forget_sets.registry import FORGET_SETS

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedmunkey.common.checkpoints import read_checkpoint
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.encoders import Encoder
 from fedmunkey.common.errors import FederationStopped, InvalidDeletion, InvalidSetting
-from fedmunkey.common.model import ModelShape, Munkey
-from fedmunkey.common.model_choice import choose_encoder, choose_shape, first_model
+from fedmunkey.common.model.checkpoints import read_checkpoint
+from fedmunkey.common.model.encoders import Encoder
+from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.model_choice import choose_encoder, choose_shape, first_model
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService

@@ -15,8 +15,8 @@ import numpy as np
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.medmnist_files import read_npz
 from fedmunkey.common.errors import InvalidDataset
-from fedmunkey.common.randomness import derive_seed
-from fedmunkey.common.torchvision_import import import_torchvision
+from fedmunkey.common.model.randomness import derive_seed
+from fedmunkey.common.model.torchvision_import import import_torchvision
 
 _DIGITS = "digits"
 _DIGITS_TEST_RECORDS = 360

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from fedmunkey.common.model import Munkey
+from fedmunkey.common.model.model import Munkey
 
 # How fast an example runs says something about the machine, not about the code.
 settings.register_profile("fedmunkey", deadline=None)

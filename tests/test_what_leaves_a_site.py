@@ -37,11 +37,11 @@ from fedmunkey.common.deletions.words import (
     RequestStatus,
     Subject,
 )
-from fedmunkey.common.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.federation import ARRAYS, METRICS, SITE
-from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder
+from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.protos.deletion_pb2_grpc import DeletionStub
 from fedmunkey.server.app import run_federation

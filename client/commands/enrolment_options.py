@@ -21,7 +21,7 @@ from fedmunkey.client.dataset import Consent
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.client.site_enrolment import SiteEnrolment, check_site_name, read_site_secret
 from fedmunkey.common.errors import InvalidDataset
-from fedmunkey.common.model_choice import choose_encoder, choose_shape
+from fedmunkey.common.model.model_choice import choose_encoder, choose_shape
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import ConfigValue, given_settings

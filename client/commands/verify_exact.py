@@ -20,8 +20,8 @@ from fedmunkey.client.medmnist_files import read_npz
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.client.site_enrolment import check_encoder
 from fedmunkey.common import command_line
-from fedmunkey.common.encoders import Encoding
-from fedmunkey.common.model_choice import choose_encoder
+from fedmunkey.common.model.encoders import Encoding
+from fedmunkey.common.model.model_choice import choose_encoder
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import given_settings
 

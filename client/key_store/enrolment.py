@@ -22,7 +22,7 @@ from fedmunkey.common.privacy.guarantees import Influence
 from fedmunkey.common.settings.settings import ImagePath
 
 if TYPE_CHECKING:
-    from fedmunkey.common.encoders import Encoding
+    from fedmunkey.common.model.encoders import Encoding
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from fedmunkey.common.errors import BankChanged
 
 if TYPE_CHECKING:
-    from fedmunkey.common.neighbours import NeighbourLists
+    from fedmunkey.common.model.neighbours import NeighbourLists
 
 
 def read_lists(
     connection: sqlite3.Connection, length: int, entries: NDArray[np.int64], bank: NDArray[np.int64]
 ) -> NeighbourLists:
     """Return the neighbour lists of some entries as positions in `bank`; both are sorted entry numbers."""
-    from fedmunkey.common.neighbours import NeighbourLists
+    from fedmunkey.common.model.neighbours import NeighbourLists
 
     lists = NeighbourLists.empty(len(entries), length)
     if not len(entries):
@@ -44,7 +44,7 @@ def write_lists(
 
     Raises `BankChanged` if one of the entries, or of their neighbours, is not there.
     """
-    from fedmunkey.common.neighbours import NONE
+    from fedmunkey.common.model.neighbours import NONE
 
     places = (lists.indices != NONE).numpy()
     sources = np.repeat(entries, places.sum(1)).tolist()

@@ -28,8 +28,8 @@ from fedmunkey.common.settings.settings import ImagePath
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fedmunkey.common.encoders import Encoding
-    from fedmunkey.common.neighbours import NeighbourLists
+    from fedmunkey.common.model.encoders import Encoding
+    from fedmunkey.common.model.neighbours import NeighbourLists
 
 _BLOCK = 1024
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmunkey.common.metrics import confidence
+from fedmunkey.common.model.metrics import confidence
 from fedmunkey.simulations.case import Case, Rows
 from fedmunkey.simulations.hospitals import Encoded
 

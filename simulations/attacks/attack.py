@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from fedmunkey.common.metrics import membership_auroc, true_positives
+from fedmunkey.common.model.metrics import membership_auroc, true_positives
 from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.case import Case
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmunkey.client.dataset import Split
-from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.simulations.attacks.asking import honest_rows
 from fedmunkey.simulations.case import Case, Rows
 from fedmunkey.simulations.hospitals import Hospital

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.dataset import Consent, Split
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.simulations.attacks.attack import Shadow
 from fedmunkey.simulations.attacks.candidates import candidates
 from fedmunkey.simulations.attacks.remembered import remember

@@ -13,8 +13,8 @@ from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records
-from fedmunkey.common.encoders import Encoder
-from fedmunkey.common.recipe import Recipe
+from fedmunkey.common.model.encoders import Encoder
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.simulations.answers import HospitalBank
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.hospitals import Hospital, open_hospital

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from fedmunkey.common.encoders import Encoder
-from fedmunkey.common.model_choice import choose_encoder
+from fedmunkey.common.model.encoders import Encoder
+from fedmunkey.common.model.model_choice import choose_encoder
 from fedmunkey.simulations.answers import Answers, Banked
 from fedmunkey.simulations.attacks.asking import honest_records
 from fedmunkey.simulations.attacks.attack import Attacked, Scores

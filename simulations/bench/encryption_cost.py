@@ -22,10 +22,10 @@ from fedmunkey.client.key_store.record_ciphers import RecordCiphers
 from fedmunkey.client.site import model_shape
 from fedmunkey.client.training import train
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.model import Munkey
-from fedmunkey.common.neighbours import NeighbourLists
+from fedmunkey.common.model.model import Munkey
+from fedmunkey.common.model.neighbours import NeighbourLists
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.synthetic_store import CLASSES, SyntheticStore

@@ -11,8 +11,8 @@ import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fedmunkey.client.key_store.contents import SLACK
-from fedmunkey.common.neighbours import nearest
-from fedmunkey.common.recipe import Recipe
+from fedmunkey.common.model.neighbours import nearest
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.timing import alternate, ratio

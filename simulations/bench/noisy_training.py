@@ -13,10 +13,10 @@ from fedmunkey.client.key_store import Tokens
 from fedmunkey.client.noisy_step import noisy_steps_of_round
 from fedmunkey.client.secret_noise import SecretNoise
 from fedmunkey.client.training import train
-from fedmunkey.common.model import ModelShape, Munkey
-from fedmunkey.common.neighbours import NeighbourLists
+from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.neighbours import NeighbourLists
+from fedmunkey.common.model.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.settings.settings import ImagePath, Settings, TrainedWeights
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio

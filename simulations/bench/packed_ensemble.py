@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmunkey.common.model import ModelShape, Munkey
-from fedmunkey.common.recipe import Recipe
+from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.timing import alternate, keep_freed_memory, ratio

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from fedmunkey.common.aggregation import Retrieved
-from fedmunkey.common.model import ModelShape, Munkey
-from fedmunkey.common.neighbours import nearest
-from fedmunkey.common.recipe import Recipe
+from fedmunkey.common.model.aggregation import Retrieved
+from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.neighbours import nearest
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured
 from fedmunkey.simulations.bench.timing import alternate, ratio

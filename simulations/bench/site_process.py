@@ -13,9 +13,9 @@ from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.neighbour_index import list_arrivals
 from fedmunkey.client.site import model_shape
 from fedmunkey.client.training import train
-from fedmunkey.common.model import Munkey
+from fedmunkey.common.model.model import Munkey
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.bench.memory import peak_memory, resident_memory
 from fedmunkey.simulations.bench.synthetic_store import CLASSES

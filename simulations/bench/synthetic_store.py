@@ -24,9 +24,9 @@ from fedmunkey.client.key_store.contents import SLACK
 from fedmunkey.client.key_store.schema import connect
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
-from fedmunkey.common.encoders import Encoding
-from fedmunkey.common.neighbours import NeighbourLists
-from fedmunkey.common.recipe import Recipe
+from fedmunkey.common.model.encoders import Encoding
+from fedmunkey.common.model.neighbours import NeighbourLists
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import ImagePath, Settings
 
 SITE = "hospital-1"

@@ -12,10 +12,10 @@ from fedmunkey.client.bank import Bank
 from fedmunkey.client.key_store import Tokens
 from fedmunkey.client.key_store.contents import SLACK
 from fedmunkey.client.training import train
-from fedmunkey.common.model import ModelShape, Munkey
-from fedmunkey.common.neighbours import nearest
+from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.neighbours import nearest
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio

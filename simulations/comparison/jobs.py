@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from fedmunkey.common.model_choice import choose_shape
+from fedmunkey.common.model.model_choice import choose_shape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.comparison.cell import Outcome, run_cell
 from fedmunkey.simulations.comparison.findings import SetFindings

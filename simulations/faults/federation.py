@@ -11,9 +11,9 @@ import torch
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder, hospital_name
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.encoders import Encoding
-from fedmunkey.common.encoders.descriptor import DescriptorEncoder
-from fedmunkey.common.model_choice import choose_shape
+from fedmunkey.common.model.encoders import Encoding
+from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder
+from fedmunkey.common.model.model_choice import choose_shape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.faults.jumping_clock import JumpingClock
 from fedmunkey.simulations.faults.model import FederationModel, ModelRecord, SiteModel

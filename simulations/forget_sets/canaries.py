@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.simulations.case import Rows
 from fedmunkey.simulations.forget_sets.drawing import draw_random
 from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.dataset import Consent, Split
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.simulations.case import Rows
 from fedmunkey.simulations.hospitals import Hospital
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedmunkey.common.metrics import confidence
-from fedmunkey.common.model import ModelShape
-from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.model.metrics import confidence
+from fedmunkey.common.model.model import ModelShape
+from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.forget_sets.drawing import amounts, is_train, is_withdrawable, nothing
 from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet

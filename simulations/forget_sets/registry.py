@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.forget_sets.canaries import Canaries
 from fedmunkey.simulations.forget_sets.forget_set import ForgetSet

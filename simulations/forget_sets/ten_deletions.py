@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.simulations.forget_sets.drawing import draw_random, nothing, shuffled_parts
 from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet
 from fedmunkey.simulations.hospitals import Hospital

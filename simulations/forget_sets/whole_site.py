@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.simulations.forget_sets.drawing import is_train, nothing
 from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet
 from fedmunkey.simulations.hospitals import Hospital

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.simulations.forget_sets.drawing import amounts, check_some_stay, is_train, is_withdrawable, nothing
 from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet
 from fedmunkey.simulations.hospitals import Hospital

@@ -9,7 +9,7 @@ import copy
 
 import torch
 
-from fedmunkey.common.randomness import generator
+from fedmunkey.common.model.randomness import generator
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.federated_loop import average
 from fedmunkey.simulations.plain_vit import train_plain

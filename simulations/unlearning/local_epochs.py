@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fedmunkey.common.randomness import generator
+from fedmunkey.common.model.randomness import generator
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.federated_loop import Averaged, LocalTraining, average_rounds

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from fedmunkey.client.noisy_step import noisy_steps_of_round
-from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model.model import ModelShape
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.accounting import epsilon_of
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
-from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers
 from fedmunkey.simulations.case import Case

@@ -16,9 +16,9 @@ from fedmunkey.client.bank import Bank
 from fedmunkey.client.dataset import Consent
 from fedmunkey.client.evaluation import neighbour_votes
 from fedmunkey.client.key_store import Tokens
-from fedmunkey.common.model import ModelShape
-from fedmunkey.common.neighbours import NeighbourLists, nearest
-from fedmunkey.common.recipe import Recipe
+from fedmunkey.common.model.model import ModelShape
+from fedmunkey.common.model.neighbours import NeighbourLists, nearest
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.hospitals import Encoded

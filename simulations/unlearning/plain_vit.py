@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fedmunkey.common.model import ModelShape
-from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.model.model import ModelShape
+from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.federated_loop import Averaged, average_rounds
 from fedmunkey.simulations.hospitals import Encoded

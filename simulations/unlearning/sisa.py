@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedmunkey.common.model import ModelShape
-from fedmunkey.common.randomness import derive_seed
+from fedmunkey.common.model.model import ModelShape
+from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.federated_loop import LocalTraining, average_rounds

@@ -18,8 +18,8 @@ from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.key_store import KeyStore, StoreDescription
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite
-from fedmunkey.common.encoders import Encoding
-from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.model.encoders import Encoding
+from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import ImagePath, Settings
 

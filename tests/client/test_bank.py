@@ -13,8 +13,8 @@ from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.key_store import HeldRecords, KeyStore, Tokens
 from fedmunkey.common.deletions.words import DeletionOrder
 from fedmunkey.common.errors import BankChanged
-from fedmunkey.common.model import ModelShape, Munkey
-from fedmunkey.common.neighbours import NONE, NeighbourLists
+from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.neighbours import NONE, NeighbourLists
 from fedmunkey.common.settings.settings import ImagePath
 
 Fill = Callable[..., Dataset]

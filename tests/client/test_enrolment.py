@@ -12,7 +12,7 @@ from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.client.enrolment import encode, enrol
 from fedmunkey.client.key_store import Enrolled, KeyStore
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.encoders.descriptor import DescriptorEncoder
+from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder
 
 MakeRecords = Callable[..., Dataset]
 

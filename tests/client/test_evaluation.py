@@ -13,9 +13,9 @@ import torch
 from fedmunkey.client.bank import Bank, HeldOut
 from fedmunkey.client.evaluation import evaluate, neighbour_votes, predict, predict_image_only
 from fedmunkey.client.key_store import Tokens
-from fedmunkey.common.model import ModelShape, Munkey
-from fedmunkey.common.neighbours import NONE, NeighbourLists
-from fedmunkey.common.recipe import Reading, Recipe
+from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.neighbours import NONE, NeighbourLists
+from fedmunkey.common.model.recipe import Reading, Recipe
 from fedmunkey.common.settings.settings import ImagePath, Settings
 
 CLASSES = 4

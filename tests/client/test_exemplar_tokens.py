@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedmunkey.client.exemplar_tokens import own_tokens
-from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.settings.settings import ImagePath
 
 PATCHES = ModelShape(ImagePath.PATCHES, (3, 8, 8), 2, num_classes=5, width=32, depth=2, heads=4, exemplar_size=16)

@@ -23,13 +23,13 @@ from fedmunkey.client.neighbour_index import list_arrivals, read_lists
 from fedmunkey.client.site import describe_store
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records
-from fedmunkey.common.encoders import Encoding
-from fedmunkey.common.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.errors import BankChanged
-from fedmunkey.common.model import ModelShape
-from fedmunkey.common.neighbours import NONE, NeighbourLists, nearest
+from fedmunkey.common.model.encoders import Encoding
+from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder
+from fedmunkey.common.model.model import ModelShape
+from fedmunkey.common.model.neighbours import NONE, NeighbourLists, nearest
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings.settings import ImagePath, Settings
 
 SITE = "hospital-1"

@@ -16,10 +16,10 @@ from torch import Tensor
 from fedmunkey.client import noisy_step
 from fedmunkey.client.noisy_step import noisy_gradients, noisy_steps_of_round
 from fedmunkey.client.secret_noise import SecretNoise
-from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.privacy.accounting import epsilon_of
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
-from fedmunkey.common.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.settings.settings import ImagePath, Settings
 
 PATCHES = ModelShape(ImagePath.PATCHES, (1, 8, 8), 4, num_classes=4, width=16, depth=2, heads=2, exemplar_size=8)

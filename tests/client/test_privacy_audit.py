@@ -20,10 +20,10 @@ from fedmunkey.client.bank import Bank
 from fedmunkey.client.key_store import Tokens
 from fedmunkey.client.secret_noise import SecretNoise
 from fedmunkey.client.training import train
-from fedmunkey.common.model import ModelShape, Munkey
-from fedmunkey.common.neighbours import NeighbourLists
+from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.neighbours import NeighbourLists
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.accounting import noise_for
-from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings.settings import ImagePath, Settings
 
 SHAPE = ModelShape(ImagePath.FROZEN, (1, 8), 0, num_classes=2, width=8, depth=0, heads=1, exemplar_size=2)

@@ -12,11 +12,11 @@ from fedmunkey.client.key_store import StoreDescription
 from fedmunkey.client.key_store.contents import SLACK
 from fedmunkey.client.site import SiteFolder, check_promise, describe_store, hospital_name, model_shape
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.errors import InvalidInput, InvalidSetting, KeyStoreError
-from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder
+from fedmunkey.common.model.model import ModelShape
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings.settings import ImagePath, ImageShape, Settings
 
 ENCODER = DescriptorEncoder(1)

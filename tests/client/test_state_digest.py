@@ -25,14 +25,14 @@ from fedmunkey.client.neighbour_index import list_arrivals
 from fedmunkey.client.site import describe_store
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records, Subject, Target
-from fedmunkey.common.encoders import Encoder
-from fedmunkey.common.encoders.descriptor import DescriptorEncoder
-from fedmunkey.common.encoders.torchvision_models import TorchvisionEncoder
 from fedmunkey.common.errors import BankChanged, KeyStoreError
-from fedmunkey.common.model import ModelShape
-from fedmunkey.common.recipe import Recipe
+from fedmunkey.common.model.encoders import Encoder
+from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder
+from fedmunkey.common.model.encoders.torchvision_models import TorchvisionEncoder
+from fedmunkey.common.model.model import ModelShape
+from fedmunkey.common.model.recipe import Recipe
+from fedmunkey.common.model.torchvision_import import import_torchvision
 from fedmunkey.common.settings.settings import ImagePath, ImageShape, Settings
-from fedmunkey.common.torchvision_import import import_torchvision
 
 SITE = "hospital-1"
 SECRET = FederationSecret(b"a secret that sites share")

@@ -18,13 +18,13 @@ from fedmunkey.client.key_store import Tokens
 from fedmunkey.client.noisy_step import noisy_gradients
 from fedmunkey.client.secret_noise import SecretNoise
 from fedmunkey.client.training import Trained, train
-from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import ConsentMissing
-from fedmunkey.common.model import ModelShape, Munkey
-from fedmunkey.common.neighbours import NeighbourLists, nearest
+from fedmunkey.common.model.encoders import Encoding
+from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.neighbours import NeighbourLists, nearest
+from fedmunkey.common.model.randomness import generator
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
-from fedmunkey.common.randomness import generator
-from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings.settings import ImagePath, Settings
 
 MakeBank = Callable[..., Bank]

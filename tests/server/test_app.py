@@ -16,11 +16,11 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
-from fedmunkey.common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fedmunkey.common.errors import InvalidDeletion, InvalidIdentity, InvalidSetting, InvalidWeights, ServiceUnavailable
 from fedmunkey.common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE
-from fedmunkey.common.model import Munkey
-from fedmunkey.common.model_choice import choose_shape, initial_model
+from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from fedmunkey.common.model.model import Munkey
+from fedmunkey.common.model.model_choice import choose_shape, initial_model
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.app import app, run_federation
 from fedmunkey.server.deletion_server import DeletionServer

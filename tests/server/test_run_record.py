@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmunkey.common.checkpoints import read_checkpoint
-from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.model.checkpoints import read_checkpoint
+from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.settings.settings import ImagePath
 from fedmunkey.server.run_record import BEST, EVENTS, LAST, RoundRecord, RunRecord
 

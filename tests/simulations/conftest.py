@@ -15,9 +15,9 @@ import torch
 
 from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.encoders import Encoder
-from fedmunkey.common.model import ModelShape
-from fedmunkey.common.model_choice import choose_encoder, choose_shape
+from fedmunkey.common.model.encoders import Encoder
+from fedmunkey.common.model.model import ModelShape
+from fedmunkey.common.model.model_choice import choose_encoder, choose_shape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.cli import main
 from fedmunkey.simulations.hospitals import Encoded, Hospital, encode_all, give, open_hospital

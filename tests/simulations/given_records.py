@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmunkey.client.dataset import Split
-from fedmunkey.common.encoders import Encoding
-from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model.encoders import Encoding
+from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.case import Case, Rows
 from fedmunkey.simulations.hospitals import Encoded, Hospital

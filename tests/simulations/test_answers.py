@@ -15,9 +15,9 @@ from fedmunkey.client.bank import Bank
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.evaluation import predict, predict_image_only
 from fedmunkey.client.key_store import Tokens
-from fedmunkey.common.model import ModelShape, Munkey
-from fedmunkey.common.neighbours import NONE, nearest
-from fedmunkey.common.recipe import Recipe
+from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.neighbours import NONE, nearest
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.answers import Banked, HospitalBank, MunkeyAnswers
 from fedmunkey.simulations.hospitals import Encoded, Hospital, bank_of

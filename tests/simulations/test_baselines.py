@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedmunkey.client.dataset import Split
-from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations import federated_loop, worker_processes
 from fedmunkey.simulations.baselines import Baseline, Comparison, run_baseline, run_baselines

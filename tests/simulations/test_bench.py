@@ -18,9 +18,9 @@ from fedmunkey.client.training import Trained, train
 from fedmunkey.common.command_line import application
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.model import Munkey
+from fedmunkey.common.model.model import Munkey
+from fedmunkey.common.model.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.settings.settings import ImagePath
 from fedmunkey.simulations.bench import noisy_training
 from fedmunkey.simulations.bench.command import bench

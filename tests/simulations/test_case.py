@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.dataset import Split
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.case import Case, Rows, fingerprints, seen_although_forgotten
 from fedmunkey.simulations.hospitals import Encoded, Hospital

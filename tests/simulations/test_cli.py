@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from fedmunkey.common.checkpoints import Checkpoint, write_checkpoint
 from fedmunkey.common.errors import EXIT_CODE
-from fedmunkey.common.model import Munkey
-from fedmunkey.common.model_choice import choose_shape
+from fedmunkey.common.model.checkpoints import Checkpoint, write_checkpoint
+from fedmunkey.common.model.model import Munkey
+from fedmunkey.common.model.model_choice import choose_shape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.supervision import own_program
 from tests.simulations.conftest import MunkeySim

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from fedmunkey.client.dataset import Split
-from fedmunkey.common.checkpoints import Checkpoint, write_checkpoint
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
@@ -24,8 +23,9 @@ from fedmunkey.common.deletions.words import (
     WholeSite,
 )
 from fedmunkey.common.errors import FederationStopped
-from fedmunkey.common.model import ModelShape
-from fedmunkey.common.model_choice import initial_model
+from fedmunkey.common.model.checkpoints import Checkpoint, write_checkpoint
+from fedmunkey.common.model.model import ModelShape
+from fedmunkey.common.model.model_choice import initial_model
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.deletion_server import DeletionServer

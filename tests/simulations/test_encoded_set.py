@@ -10,7 +10,7 @@ import torch
 
 from fedmunkey.client.dataset import Dataset
 from fedmunkey.common.errors import InvalidDataset, InvalidSetting
-from fedmunkey.common.model_choice import choose_encoder
+from fedmunkey.common.model.model_choice import choose_encoder
 from fedmunkey.common.settings.settings_text import ConfigValue
 from fedmunkey.simulations import encoded_set
 from fedmunkey.simulations.encoded_set import FROM_DATA, EncodedSet, load_encoded

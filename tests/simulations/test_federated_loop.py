@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from fedmunkey.client.dataset import Consent, Split
 from fedmunkey.client.exemplar_tokens import own_tokens
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fedmunkey.common.errors import FederationStopped
-from fedmunkey.common.model import ModelShape
-from fedmunkey.common.model_choice import initial_model
+from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from fedmunkey.common.model.model import ModelShape
+from fedmunkey.common.model.model_choice import initial_model
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.app import run_federation
 from fedmunkey.server.deletion_server import DeletionServer

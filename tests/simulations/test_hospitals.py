@@ -14,12 +14,12 @@ import torch
 from fedmunkey.client.bank import Bank, HeldOut, read_bank, read_held_out
 from fedmunkey.client.dataset import Split
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.encoders import Encoder
 from fedmunkey.common.errors import KeyStoreError
-from fedmunkey.common.model import ModelShape
-from fedmunkey.common.model_choice import choose_shape
-from fedmunkey.common.neighbours import NeighbourLists
-from fedmunkey.common.recipe import Recipe
+from fedmunkey.common.model.encoders import Encoder
+from fedmunkey.common.model.model import ModelShape
+from fedmunkey.common.model.model_choice import choose_shape
+from fedmunkey.common.model.neighbours import NeighbourLists
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.consent import donate
 from fedmunkey.simulations.hospitals import (

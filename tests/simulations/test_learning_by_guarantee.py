@@ -12,8 +12,8 @@ import torch
 
 from fedmunkey.client.dataset import Consent, Split
 from fedmunkey.client.exemplar_tokens import own_tokens
-from fedmunkey.common.encoders import Encoding
-from fedmunkey.common.model_choice import choose_shape, initial_model
+from fedmunkey.common.model.encoders import Encoding
+from fedmunkey.common.model.model_choice import choose_shape, initial_model
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.consent import donate

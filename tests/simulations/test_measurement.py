@@ -14,9 +14,9 @@ from torch import Tensor
 from fedmunkey.client.bank import Bank
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import Tokens
-from fedmunkey.common.model import ModelShape, Munkey
-from fedmunkey.common.neighbours import NeighbourLists
-from fedmunkey.common.recipe import Reading
+from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.neighbours import NeighbourLists
+from fedmunkey.common.model.recipe import Reading
 from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations import answers, measurement
 from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers

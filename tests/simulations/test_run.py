@@ -20,8 +20,8 @@ import pytest
 from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.client.key_store.residue import Residue
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.checkpoints import read_checkpoint
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, RequestState
+from fedmunkey.common.model.checkpoints import read_checkpoint
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.simulations.faults import residue

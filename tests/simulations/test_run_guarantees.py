@@ -15,12 +15,12 @@ import torch
 
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.checkpoints import read_checkpoint
 from fedmunkey.common.deletions.words import SiteState
-from fedmunkey.common.model_choice import choose_encoder, choose_shape, initial_model
+from fedmunkey.common.model.checkpoints import read_checkpoint
+from fedmunkey.common.model.model_choice import choose_encoder, choose_shape, initial_model
+from fedmunkey.common.model.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.privacy.accounting import epsilon_of
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence
-from fedmunkey.common.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.run_record import EVENTS, LAST, ROUND

@@ -7,7 +7,7 @@ import pytest
 
 from fedmunkey.client.dataset import Split
 from fedmunkey.common.errors import InvalidDataset
-from fedmunkey.common.torchvision_import import import_torchvision
+from fedmunkey.common.model.torchvision_import import import_torchvision
 from fedmunkey.simulations.sources import load_dataset
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.encoders import Encoding
+from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.simulations.hospitals import Encoded, Hospital
 
 

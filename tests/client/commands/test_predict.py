@@ -21,12 +21,12 @@ from fedmunkey.client.evaluation import predict as evaluate
 from fedmunkey.client.exact_state import refresh_tokens
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records
-from fedmunkey.common.model import Munkey
-from fedmunkey.common.model_choice import choose_shape, initial_model
-from fedmunkey.common.recipe import Recipe
+from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from fedmunkey.common.model.model import Munkey
+from fedmunkey.common.model.model_choice import choose_shape, initial_model
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
 
 from .conftest import SITE, Run

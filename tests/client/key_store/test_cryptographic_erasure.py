@@ -20,8 +20,8 @@ from fedmunkey.client.key_store.residue import Residue
 from fedmunkey.client.key_store.restoration import restore
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, SiteState
-from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import BankChanged, KeyStoreError
+from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
 

@@ -21,8 +21,8 @@ from fedmunkey.client.key_store.schema import CONTENTS
 from fedmunkey.client.neighbour_index import list_arrivals
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, SiteState, Subject
-from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import ImagePath
 

@@ -16,8 +16,8 @@ from fedmunkey.client.key_store import KeyStore, Tokens, deletion
 from fedmunkey.client.key_store.influence import count_largest_subject
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState, Subject
-from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import BankChanged
+from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.privacy.accounting import epsilon_of
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence, PrivacyLoss
 from fedmunkey.common.privacy.noisy_steps import NoisySteps

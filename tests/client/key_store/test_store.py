@@ -16,9 +16,9 @@ from fedmunkey.client.key_store import Enrolled, HeldRecords, KeyStore, Tokens
 from fedmunkey.client.neighbour_index import list_arrivals
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, Subject
-from fedmunkey.common.encoders import Encoding
 from fedmunkey.common.errors import BankChanged, KeyStoreError
-from fedmunkey.common.neighbours import NeighbourLists
+from fedmunkey.common.model.encoders import Encoding
+from fedmunkey.common.model.neighbours import NeighbourLists
 from fedmunkey.common.settings.settings import ImagePath
 
 Fill = Callable[..., Dataset]

@@ -18,7 +18,7 @@ from fedmunkey.client.key_store import Enrolled, KeyStore, StoreDescription, Tok
 from fedmunkey.client.neighbour_index import list_arrivals, read_lists
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite
-from fedmunkey.common.encoders import Encoding
+from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import ImagePath
 from fedmunkey.simulations.faults.model import Expected, ModelRecord, Named, SiteModel

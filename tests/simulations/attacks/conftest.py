@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.case import Case

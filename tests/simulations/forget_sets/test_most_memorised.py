@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedmunkey.client.dataset import Split
-from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.forget_sets import most_memorised
 from fedmunkey.simulations.forget_sets.most_memorised import MostMemorised, memorisation

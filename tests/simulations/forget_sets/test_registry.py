@@ -10,7 +10,7 @@ import pytest
 
 from fedmunkey.client.dataset import Consent, Split
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.case import Case
 from fedmunkey.simulations.consent import donate

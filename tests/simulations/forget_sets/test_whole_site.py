@@ -8,7 +8,7 @@ import pytest
 
 from fedmunkey.client.dataset import Split
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.case import Case

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedmunkey.client.dataset import Split
-from fedmunkey.common.model_choice import choose_encoder, choose_shape
+from fedmunkey.common.model.model_choice import choose_encoder, choose_shape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.case import Case

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from fedmunkey.common.randomness import generator
+from fedmunkey.common.model.randomness import generator
 from fedmunkey.simulations.federated_loop import LocalTraining, average_rounds
 from fedmunkey.simulations.plain_vit import PlainViT, train_plain
 from fedmunkey.simulations.unlearning.fine_tuning import FineTuning

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import torch
 
-from fedmunkey.common.randomness import generator
+from fedmunkey.common.model.randomness import generator
 from fedmunkey.simulations.federated_loop import average
 from fedmunkey.simulations.plain_vit import Examples, Loss, task_loss, train_plain
 from fedmunkey.simulations.unlearning import local_epochs

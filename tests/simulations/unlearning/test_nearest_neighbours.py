@@ -10,8 +10,8 @@ import torch
 
 from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.encoders import Encoding
-from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model.encoders import Encoding
+from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.case import Case

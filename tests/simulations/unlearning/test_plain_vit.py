@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.plain_vit import Examples, PlainViT, plain_site, train_plain
 

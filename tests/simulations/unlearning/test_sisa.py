@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedmunkey.client.dataset import Split
-from fedmunkey.common.model import ModelShape
+from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.hospitals import Encoded, Hospital

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from fedmunkey.common.checkpoints import read_checkpoint
-from fedmunkey.common.encoders import Encoder, feature_shape, make_encoder
 from fedmunkey.common.errors import InvalidWeights
-from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.model.checkpoints import read_checkpoint
+from fedmunkey.common.model.encoders import Encoder, feature_shape, make_encoder
+from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.randomness import derive_seed
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.randomness import derive_seed
-from fedmunkey.common.recipe import Recipe
 from fedmunkey.common.settings.settings import DeviceName, Settings
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedmunkey.common.reproducible_sums import sum_rows
+from fedmunkey.common.model.reproducible_sums import sum_rows
 
 NONE = -1
 """Marks a place in a list that no neighbour fills."""

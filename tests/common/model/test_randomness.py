@@ -4,7 +4,7 @@ import itertools
 
 import torch
 
-from fedmunkey.common.randomness import derive_seed, generator
+from fedmunkey.common.model.randomness import derive_seed, generator
 
 
 def test_seed_is_a_function_of_run_seed_and_names() -> None:

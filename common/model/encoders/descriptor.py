@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmunkey.common.encoders.encoder import Encoder, Encoding
-from fedmunkey.common.reproducible_sums import sum_rows
+from fedmunkey.common.model.encoders.encoder import Encoder, Encoding
+from fedmunkey.common.model.reproducible_sums import sum_rows
 
 _Numbers = NDArray[np.float64]
 

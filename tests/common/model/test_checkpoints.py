@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fedmunkey.common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fedmunkey.common.errors import InvalidWeights
-from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.settings.settings import ImagePath
 
 SHAPE = ModelShape(ImagePath.PATCHES, (1, 8, 8), 2, 4, 16, 1, 2, 8)

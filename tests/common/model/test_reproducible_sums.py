@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fedmunkey.common.reproducible_sums import sum_rows
+from fedmunkey.common.model.reproducible_sums import sum_rows
 
 
 def draw(seed: int, rows: int, columns: int) -> NDArray[np.float64]:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fedmunkey.common.encoders import Encoding
-from fedmunkey.common.encoders.descriptor import DescriptorEncoder, _angles, descriptor_feature_shape
+from fedmunkey.common.model.encoders import Encoding
+from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder, _angles, descriptor_feature_shape
 
 CLOSE = 1e-5
 ORIENTATIONS = 8

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmunkey.common.pathways import DroppedPathways, pathway_sensitivity
-from fedmunkey.common.randomness import generator
+from fedmunkey.common.model.pathways import DroppedPathways, pathway_sensitivity
+from fedmunkey.common.model.randomness import generator
 from fedmunkey.common.settings.settings import Settings
 
 shares = st.floats(0, 1, exclude_max=True)

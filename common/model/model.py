@@ -18,10 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedmunkey.common.aggregation import Members, Retrieved, aggregate
-from fedmunkey.common.recipe import Reading, Recipe
-from fedmunkey.common.settings.settings import ImagePath
-from fedmunkey.common.transformer import (
+from fedmunkey.common.model.aggregation import Members, Retrieved, aggregate
+from fedmunkey.common.model.recipe import Reading, Recipe
+from fedmunkey.common.model.transformer import (
     MEMBER_TOKENS,
     Block,
     FeatureEmbedding,
@@ -29,6 +28,7 @@ from fedmunkey.common.transformer import (
     packed_mask,
     position_embedding,
 )
+from fedmunkey.common.settings.settings import ImagePath
 
 _LABEL_SIZE = 0.5
 """Root mean square of a label embedding's numbers in the first weights."""

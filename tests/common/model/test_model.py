@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedmunkey.common.aggregation import Members, Retrieved, vote_weights
-from fedmunkey.common.model import ModelShape, Munkey
-from fedmunkey.common.recipe import Recipe
+from fedmunkey.common.model.aggregation import Members, Retrieved, vote_weights
+from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import AggregationName, ImagePath, Settings
 
 PATCHES = ModelShape(ImagePath.PATCHES, (3, 8, 12), 4, num_classes=5, width=16, depth=3, heads=4, exemplar_size=6)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.common.torchvision_import import import_torchvision
+from fedmunkey.common.model.torchvision_import import import_torchvision
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def run_fresh(code: str, *, folder: Path = ROOT) -> str:
@@ -33,7 +33,7 @@ def test_torchvision_is_imported_once() -> None:
 @pytest.mark.processes
 def test_models_transforms_and_datasets_import_and_a_model_runs() -> None:
     output = run_fresh(
-        "from fedmunkey.common.torchvision_import import import_torchvision\n"
+        "from fedmunkey.common.model.torchvision_import import import_torchvision\n"
         "torchvision = import_torchvision()\n"
         "import torch\n"
         "import torchvision.datasets\n"
@@ -58,7 +58,7 @@ def test_operator_schemas_are_there_when_the_extension_is_not(tmp_path: Path, ex
         (package / "_C.so").write_bytes(extension)
 
     output = run_fresh(
-        "from fedmunkey.common.torchvision_import import import_torchvision\n"
+        "from fedmunkey.common.model.torchvision_import import import_torchvision\n"
         "import torch\n"
         "import_torchvision()\n"
         "try:\n"
@@ -80,7 +80,7 @@ def test_absent_torchvision_is_said_to_be_absent() -> None:
         "    def find_spec(name, path=None, target=None):\n"
         "        return None if name == 'torchvision' else PathFinder.find_spec(name, path, target)\n"
         "sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding\n"
-        "from fedmunkey.common.torchvision_import import import_torchvision\n"
+        "from fedmunkey.common.model.torchvision_import import import_torchvision\n"
         "try:\n"
         "    import_torchvision()\n"
         "except ModuleNotFoundError as error:\n"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmunkey.common.transformer import Block, FeatureEmbedding, PatchEmbedding, packed_mask, position_embedding
+from fedmunkey.common.model.transformer import Block, FeatureEmbedding, PatchEmbedding, packed_mask, position_embedding
 
 CLOSE = 1e-5
 

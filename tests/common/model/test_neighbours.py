@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fedmunkey.common import neighbours
-from fedmunkey.common.neighbours import NONE, NeighbourLists, nearest, patch_arrivals
+from fedmunkey.common.model import neighbours
+from fedmunkey.common.model.neighbours import NONE, NeighbourLists, nearest, patch_arrivals
 
 # Small whole numbers make every dot product exact, so that ties are frequent and the order of equals can be tested.
 numbers = st.integers(-2, 2)
@@ -161,7 +161,7 @@ def test_similarity_of_a_pair_is_the_same_in_both_directions(columns: int) -> No
 
 
 def count_calls(patch: pytest.MonkeyPatch, name: str) -> list[int]:
-    """Note how many queries each call of a function of `common.neighbours` has."""
+    """Note how many queries each call of a function of `common.model.neighbours` has."""
     noted: list[int] = []
     function: Callable[..., NeighbourLists] = getattr(neighbours, name)
 

@@ -3,7 +3,7 @@
 `make_encoder` is the way in. To add an encoder, add a file with a subclass of `Encoder` and register it here.
 """
 
-from fedmunkey.common.encoders.encoder import Encoder, Encoding
-from fedmunkey.common.encoders.registry import encoder_names, feature_shape, make_encoder
+from fedmunkey.common.model.encoders.encoder import Encoder, Encoding
+from fedmunkey.common.model.encoders.registry import encoder_names, feature_shape, make_encoder
 
 __all__ = ["Encoder", "Encoding", "encoder_names", "feature_shape", "make_encoder"]

@@ -10,15 +10,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fedmunkey.common.encoders import Encoding, torchvision_models
-from fedmunkey.common.encoders.torchvision_models import (
+from fedmunkey.common.errors import InvalidSetting, InvalidWeights
+from fedmunkey.common.model.encoders import Encoding, torchvision_models
+from fedmunkey.common.model.encoders.torchvision_models import (
     TorchvisionEncoder,
     encoder_size,
     torchvision_feature_shape,
     torchvision_names,
 )
-from fedmunkey.common.errors import InvalidSetting, InvalidWeights
-from fedmunkey.common.torchvision_import import import_torchvision
+from fedmunkey.common.model.torchvision_import import import_torchvision
 
 CPU = torch.device("cpu")
 CLOSE = 1e-5

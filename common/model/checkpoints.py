@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from fedmunkey.common.errors import InvalidWeights
-from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.private_files import replace_file
 
 _FORMAT = 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedmunkey.common.recipe import Reading
+from fedmunkey.common.model.recipe import Reading
 from fedmunkey.common.settings.settings import AggregationName
 
 _TIE_BREAK = 2.0**-8

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedmunkey.common.encoders.encoder import Encoder, Encoding
 from fedmunkey.common.errors import InvalidSetting, InvalidWeights
-from fedmunkey.common.torchvision_import import import_torchvision
+from fedmunkey.common.model.encoders.encoder import Encoder, Encoding
+from fedmunkey.common.model.torchvision_import import import_torchvision
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)

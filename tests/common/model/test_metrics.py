@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmunkey.common.metrics import accuracy, confidence, macro_f1, membership_auroc, true_positives
+from fedmunkey.common.model.metrics import accuracy, confidence, macro_f1, membership_auroc, true_positives
 
 
 def sure(classes: list[int], count: int = 3) -> Tensor:

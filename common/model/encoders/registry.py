@@ -6,15 +6,15 @@ import difflib
 
 import torch
 
-from fedmunkey.common.encoders.descriptor import DescriptorEncoder, descriptor_feature_shape
-from fedmunkey.common.encoders.encoder import Encoder
-from fedmunkey.common.encoders.torchvision_models import (
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder, descriptor_feature_shape
+from fedmunkey.common.model.encoders.encoder import Encoder
+from fedmunkey.common.model.encoders.torchvision_models import (
     TorchvisionEncoder,
     encoder_size,
     torchvision_feature_shape,
     torchvision_names,
 )
-from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.settings.settings import DESCRIPTOR, ImageShape
 
 

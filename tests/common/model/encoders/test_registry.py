@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fedmunkey.common.encoders import encoder_names, feature_shape, make_encoder
-from fedmunkey.common.encoders.descriptor import DescriptorEncoder
-from fedmunkey.common.encoders.torchvision_models import TorchvisionEncoder
 from fedmunkey.common.errors import InvalidSetting, InvalidWeights
+from fedmunkey.common.model.encoders import encoder_names, feature_shape, make_encoder
+from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder
+from fedmunkey.common.model.encoders.torchvision_models import TorchvisionEncoder
+from fedmunkey.common.model.torchvision_import import import_torchvision
 from fedmunkey.common.settings.settings import ImageShape, Settings
-from fedmunkey.common.torchvision_import import import_torchvision
 
 SMALL = ImageShape((1, 28, 28))
 COLOUR = ImageShape((3, 224, 160))

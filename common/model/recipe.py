@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, replace
 
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.gradient_routes import ROUTES, GradientRoute
+from fedmunkey.common.model.gradient_routes import ROUTES, GradientRoute
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence
 from fedmunkey.common.settings.settings import (
     AUTO_DEPTH,

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.gradient_routes import ROUTES, Entries, GradientRoute
-from fedmunkey.common.model import ModelShape, Munkey
+from fedmunkey.common.model.gradient_routes import ROUTES, Entries, GradientRoute
+from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.recipe import FEW_STEPS, Reading, Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence
-from fedmunkey.common.recipe import FEW_STEPS, Reading, Recipe
 from fedmunkey.common.settings.settings import (
     AUTO_DEPTH,
     AggregationName,
@@ -25,7 +25,7 @@ from fedmunkey.common.settings.settings import (
     TrainedWeights,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 BLOCKS: dict[str, Any] = {"image_path": "patches", "depth": 2}
 LINEAR: dict[str, Any] = {"image_path": "frozen", "depth": 0}
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedmunkey.common.checkpoints import Checkpoint, write_checkpoint
-from fedmunkey.common.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.errors import InvalidSetting, InvalidWeights
-from fedmunkey.common.model_choice import choose_device, choose_encoder, choose_shape, first_model, initial_model
+from fedmunkey.common.model.checkpoints import Checkpoint, write_checkpoint
+from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder
+from fedmunkey.common.model.model_choice import choose_device, choose_encoder, choose_shape, first_model, initial_model
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import DeviceName, ImagePath, ImageShape, Settings
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmunkey.common.aggregation import Members, Retrieved, aggregate, vote_weights
-from fedmunkey.common.recipe import Reading
+from fedmunkey.common.model.aggregation import Members, Retrieved, aggregate, vote_weights
+from fedmunkey.common.model.recipe import Reading
 from fedmunkey.common.settings.settings import AggregationName
 
 BLENDS = [AggregationName.SOFTMAX, AggregationName.RANK]
