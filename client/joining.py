@@ -22,9 +22,9 @@ from fedmunkey.common.identities.invitation import SIGNING_CONTEXT, Invitation
 from fedmunkey.common.identities.keys import make_key, make_signing_request
 from fedmunkey.common.identities.member_names import COORDINATOR, member_of
 from fedmunkey.common.private_files import replace_file
+from fedmunkey.common.proofs.signing.signing_key import PublicKey, SigningKey
+from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.common.secure_connection import own_machine_options
-from fedmunkey.common.signing.keys import PublicKey, SigningKey
-from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.protos import membership_pb2
 from fedmunkey.protos.membership_pb2_grpc import JoiningStub
 

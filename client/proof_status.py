@@ -8,8 +8,8 @@ from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.receipts import ReceiptBook
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.errors import InvalidIdentity
-from fedmunkey.common.signing.keys import SigningKey
-from fedmunkey.common.trusted_keys import Role, TrustedKeys
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
+from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys
 
 
 def describe_proofs(store: KeyStore) -> dict[str, Any]:

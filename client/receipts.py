@@ -12,8 +12,8 @@ from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.journal import Journal
 from fedmunkey.common.deletions.words import Records, Subject, Target
 from fedmunkey.common.errors import KeyStoreError
-from fedmunkey.common.receipts import WitnessedHead
-from fedmunkey.common.signing.statements import write_time
+from fedmunkey.common.proofs.receipts import WitnessedHead
+from fedmunkey.common.proofs.signing.statements import write_time
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletion_service import DeletionService
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState
 from fedmunkey.common.errors import InvalidProof, KeyStoreError
-from fedmunkey.common.receipts import Receipt
-from fedmunkey.common.signed_requests import OpenedRequest
-from fedmunkey.common.signing.keys import SigningKey
-from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common.proofs.receipts import Receipt
+from fedmunkey.common.proofs.signed_requests import OpenedRequest
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
+from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 
 
 class SiteProofs:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from fedmunkey.common.certificate import verify_requester
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionOrder, Subject
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.signed_requests import OpenedRequest, RequestTerms
-from fedmunkey.common.trusted_keys import TrustedKeys
+from fedmunkey.common.proofs.certificate import verify_requester
+from fedmunkey.common.proofs.signed_requests import OpenedRequest, RequestTerms
+from fedmunkey.common.proofs.trusted_keys import TrustedKeys
 
 
 def check_signer(opened: OpenedRequest, trust: TrustedKeys) -> RequestTerms:

@@ -15,8 +15,8 @@ from fedmunkey.common.deletion_service import DeletionService, StatusPage
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, ServiceUnavailable
 from fedmunkey.common.identities import Identity
-from fedmunkey.common.log_heads import LogUpdate
 from fedmunkey.common.order_reader import OrderReader
+from fedmunkey.common.proofs.log_heads import LogUpdate
 from fedmunkey.common.secure_connection import Connection
 from fedmunkey.common.wire import (
     MESSAGE_BYTES,

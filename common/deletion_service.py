@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Records, RequestStatus
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.log_heads import LogUpdate
+from fedmunkey.common.proofs.log_heads import LogUpdate
 
 MOST_TOGETHER = 256
 """Orders that a site applies in one transaction, so that others do not wait long for its key store."""
@@ -118,7 +118,7 @@ class DeletionService(ABC):
         return None
 
     def certificate(self, request_id: str) -> bytes:  # noqa: ARG002
-        """Return the certificate of a request that every site has answered (`common.certificate`), unchecked.
+        """Return the certificate of a request that every site has answered (`common.proofs.certificate`), unchecked.
 
         Raises `InvalidDeletion` if there is no such request, it is not signed, or a site has not answered with a
         receipt.

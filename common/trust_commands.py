@@ -12,8 +12,8 @@ from fedmunkey.common import command_line
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.options import JsonOption
-from fedmunkey.common.signing.keys import PublicKey
-from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common.proofs.signing.signing_key import PublicKey
+from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 
 FILE_NAME = "trust.json"
 

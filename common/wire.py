@@ -25,8 +25,8 @@ from fedmunkey.common.deletions.words import (
     WholeSite,
 )
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.log_heads import LogProof, LogUpdate
-from fedmunkey.common.signing.statements import read_envelope
+from fedmunkey.common.proofs.log_heads import LogProof, LogUpdate
+from fedmunkey.common.proofs.signing.statements import read_envelope
 from fedmunkey.protos import deletion_pb2
 
 MESSAGE_BYTES = 64 * 2**20

@@ -20,9 +20,9 @@ from fedmunkey.common.identities.invitation import SIGNING_CONTEXT
 from fedmunkey.common.identities.keys import read_signing_request
 from fedmunkey.common.identities.member_names import MemberRole
 from fedmunkey.common.private_files import locked_folder
+from fedmunkey.common.proofs.signing.signing_key import PublicKey
+from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.common.settings.addresses import split_address
-from fedmunkey.common.signing.keys import PublicKey
-from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.protos import membership_pb2, membership_pb2_grpc
 from fedmunkey.server.authority import CertificateAuthority
 from fedmunkey.server.ledger import Ledger

@@ -12,11 +12,18 @@ from sqlalchemy.exc import DBAPIError
 
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidProof, ServiceUnavailable
-from fedmunkey.common.log_heads import LogHead, LogProof, LogUpdate
-from fedmunkey.common.merkle import EMPTY_ROOT, Range, consistency_ranges, inclusion_ranges, range_hash, range_nodes
-from fedmunkey.common.signing.dsse import Envelope
-from fedmunkey.common.signing.keys import SigningKey
-from fedmunkey.common.signing.statements import read_envelope
+from fedmunkey.common.proofs.log_heads import LogHead, LogProof, LogUpdate
+from fedmunkey.common.proofs.merkle import (
+    EMPTY_ROOT,
+    Range,
+    consistency_ranges,
+    inclusion_ranges,
+    range_hash,
+    range_nodes,
+)
+from fedmunkey.common.proofs.signing.dsse import Envelope
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
+from fedmunkey.common.proofs.signing.statements import read_envelope
 from fedmunkey.server.ledger_database import among, have_to_itself
 from fedmunkey.server.log_leaves import LOST_NODE, Leaf, LeafKind, append_leaves
 from fedmunkey.server.log_tables import LogHeadRow, LogLeafRow, LogNodeRow, LogSizeRow

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.server.ledger_database import SQLITE, ledger_url
 
 

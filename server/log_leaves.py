@@ -9,8 +9,8 @@ from enum import StrEnum
 from sqlalchemy import Connection, insert, select, update
 
 from fedmunkey.common.errors import ServiceUnavailable
-from fedmunkey.common.log_heads import receipt_leaf, request_leaf
-from fedmunkey.common.merkle import Node, leaf_hash, node_hash
+from fedmunkey.common.proofs.log_heads import receipt_leaf, request_leaf
+from fedmunkey.common.proofs.merkle import Node, leaf_hash, node_hash
 from fedmunkey.server.log_tables import LogLeafRow, LogNodeRow, LogSizeRow
 
 LOST_NODE = "the log lacks a node; restore the ledger's database from a backup"

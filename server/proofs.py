@@ -10,17 +10,17 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from fedmunkey.common.certificate import Certificate, LoggedReceipt, verify_requester
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, RequestStatus, SiteState
 from fedmunkey.common.errors import DeletionConflict, InvalidDeletion, InvalidProof, NotAllowed
-from fedmunkey.common.log_heads import LogHead, LogUpdate
-from fedmunkey.common.receipts import Receipt
-from fedmunkey.common.signed_requests import OpenedRequest
-from fedmunkey.common.signing.canonical import parse_canonical, take
-from fedmunkey.common.signing.dsse import Envelope
-from fedmunkey.common.signing.statements import envelope_of, read_envelope
-from fedmunkey.common.trusted_keys import Role, TrustedKeys
+from fedmunkey.common.proofs.certificate import Certificate, LoggedReceipt, verify_requester
+from fedmunkey.common.proofs.log_heads import LogHead, LogUpdate
+from fedmunkey.common.proofs.receipts import Receipt
+from fedmunkey.common.proofs.signed_requests import OpenedRequest
+from fedmunkey.common.proofs.signing.canonical import parse_canonical, take
+from fedmunkey.common.proofs.signing.dsse import Envelope
+from fedmunkey.common.proofs.signing.statements import envelope_of, read_envelope
+from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys
 from fedmunkey.server.log import TransparencyLog
 from fedmunkey.server.log_leaves import LeafKind, receipt_name
 

@@ -18,12 +18,12 @@ from fedmunkey.common.deletions.words import (
     Subject,
     Target,
 )
-from fedmunkey.common.log_heads import LogHead
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
-from fedmunkey.common.receipts import Receipt, WitnessedHead
-from fedmunkey.common.signed_requests import OpenedRequest, sign_request
-from fedmunkey.common.signing.keys import SigningKey
-from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common.proofs.log_heads import LogHead
+from fedmunkey.common.proofs.receipts import Receipt, WitnessedHead
+from fedmunkey.common.proofs.signed_requests import OpenedRequest, sign_request
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
+from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.log import TransparencyLog

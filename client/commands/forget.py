@@ -43,8 +43,8 @@ from fedmunkey.common.deletions.words import (
 )
 from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
 from fedmunkey.common.identities import Identity
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.settings.addresses import split_address
-from fedmunkey.common.signing.keys import SigningKey
 from fedmunkey.common.waiting import Wait
 
 _FIRST_PAUSE = 0.1

@@ -12,7 +12,7 @@ from fedmunkey.client.commands.options import JsonOption
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.signing.keys import PublicKey, SigningKey
+from fedmunkey.common.proofs.signing.signing_key import PublicKey, SigningKey
 
 keys = typer.Typer(
     no_args_is_help=True,

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionRequest, Records, RequestState, RequestStatus, Target
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.signed_requests import sign_request
-from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.proofs.signed_requests import sign_request
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.wire import MAXIMUM_REFERENCES
 
 DEFAULT_DAYS = 90.0

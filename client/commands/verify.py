@@ -9,13 +9,14 @@ import typer
 
 from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.options import JsonOption
-from fedmunkey.common import certificate_words, command_line
-from fedmunkey.common.certificate import Verified
+from fedmunkey.common import command_line
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import Records, Subject
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.signed_requests import target_digest
-from fedmunkey.common.verify_certificate import lines, read_and_verify
+from fedmunkey.common.proofs import certificate_words
+from fedmunkey.common.proofs.certificate import Verified
+from fedmunkey.common.proofs.signed_requests import target_digest
+from fedmunkey.common.proofs.verify_certificate import lines, read_and_verify
 
 
 @faults_explained()
@@ -33,7 +34,7 @@ def verify(
 ) -> None:
     """Check a certificate with the public keys only, and say what it proves and what it does not.
 
-    It needs no network. python -m fedmunkey.common.verify_certificate does the same and installs lighter.
+    It needs no network. python -m fedmunkey.common.proofs.verify_certificate does the same and installs lighter.
 
     Example: munkey-client verify certificate.json --keys trust.json
     """

@@ -16,7 +16,7 @@ from fedmunkey.common.errors import InvalidIdentity, InvalidProof
 from fedmunkey.common.identities.identity import certificate_pem, parse_certificate
 from fedmunkey.common.identities.member_names import MemberRole, check_member_name
 from fedmunkey.common.private_files import read_private, write_private
-from fedmunkey.common.signing.canonical import parse_json, read_hex, take
+from fedmunkey.common.proofs.signing.canonical import parse_json, read_hex, take
 
 TOKEN_BYTES = 32
 

@@ -17,11 +17,11 @@ from fedmunkey.client.site_proofs import SiteProofs
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
-from fedmunkey.common.log_heads import LogUpdate
-from fedmunkey.common.merkle import check_consistency, check_inclusion
-from fedmunkey.common.signed_requests import sign_request
-from fedmunkey.common.signing.keys import SigningKey
-from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common.proofs.log_heads import LogUpdate
+from fedmunkey.common.proofs.merkle import check_consistency, check_inclusion
+from fedmunkey.common.proofs.signed_requests import sign_request
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
+from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.log import TransparencyLog

@@ -160,7 +160,9 @@ class Walkthrough:
         terminal.type("munkey-client", "certificate", self._request, "--output", "certificate.json", *about)
         whom = ["--secret", "federation.secret", "--subject", PATIENT]
         terminal.type("munkey-client", "verify", "certificate.json", "--keys", "keys.json", *whom)
-        terminal.type("python", "-m", "fedmunkey.common.verify_certificate", "certificate.json", "--keys", "keys.json")
+        terminal.type(
+            "python", "-m", "fedmunkey.common.proofs.verify_certificate", "certificate.json", "--keys", "keys.json"
+        )
         terminal.say("no file of the hospitals that held the patient has a byte of what was deleted")
         for hospital in HOSPITALS[:2]:
             terminal.type("munkey-client", "verify-erasure", 1, "--site-dir", hospital)

@@ -20,12 +20,12 @@ from fedmunkey.client.witness import _RECEIPTS_AT_ONCE
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, SiteState, Subject
 from fedmunkey.common.errors import InvalidDeletion, InvalidProof, KeyStoreError
-from fedmunkey.common.log_heads import LogUpdate
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.receipts import Receipt
-from fedmunkey.common.signed_requests import OpenedRequest
-from fedmunkey.common.signing.statements import read_envelope
-from fedmunkey.common.trusted_keys import Role
+from fedmunkey.common.proofs.log_heads import LogUpdate
+from fedmunkey.common.proofs.receipts import Receipt
+from fedmunkey.common.proofs.signed_requests import OpenedRequest
+from fedmunkey.common.proofs.signing.statements import read_envelope
+from fedmunkey.common.proofs.trusted_keys import Role
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.log_leaves import Leaf, LeafKind
 from fedmunkey.server.proofs import CoordinatorProofs

@@ -17,9 +17,9 @@ from fedmunkey.common.deletions.words import (
     WholeSite,
 )
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.signed_requests import PREDICATE_TYPE, OpenedRequest, target_digest
-from fedmunkey.common.signing.statements import Statement, write_time
-from fedmunkey.common.trusted_keys import TrustedKeys
+from fedmunkey.common.proofs.signed_requests import PREDICATE_TYPE, OpenedRequest, target_digest
+from fedmunkey.common.proofs.signing.statements import Statement, write_time
+from fedmunkey.common.proofs.trusted_keys import TrustedKeys
 from tests.proof_case import (
     LOG,
     OFFICER_KEY,

@@ -27,7 +27,7 @@ from fedmunkey.common.deletions.words import (
 )
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService, News
 from fedmunkey.server.ledger import Ledger

@@ -9,7 +9,7 @@ from sqlalchemy import event, select
 
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, SiteState, WholeSite
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.ledger_database import among
 from fedmunkey.server.ledger_tables import OrderRow

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import delete
 
 from fedmunkey.common.errors import InvalidProof, ServiceUnavailable
-from fedmunkey.common.log_heads import LogHead
-from fedmunkey.common.merkle import EMPTY_ROOT, check_consistency, check_inclusion, leaf_hash
-from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.proofs.log_heads import LogHead
+from fedmunkey.common.proofs.merkle import EMPTY_ROOT, check_consistency, check_inclusion, leaf_hash
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.log import MAXIMUM_INCLUSIONS, TransparencyLog
 from fedmunkey.server.log_leaves import Leaf, LeafKind

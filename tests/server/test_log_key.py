@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.signing.keys import PublicKey
+from fedmunkey.common.proofs.signing.signing_key import PublicKey
 from fedmunkey.server.log_key import open_log_key
 
 SERVICES = 4

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.common.certificate import verify_certificate
 from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
@@ -23,10 +22,11 @@ from fedmunkey.common.deletions.words import (
     WholeSite,
 )
 from fedmunkey.common.errors import InvalidDeletion, NotAllowed
-from fedmunkey.common.log_heads import LogHead
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.receipts import Receipt
-from fedmunkey.common.signed_requests import OpenedRequest
+from fedmunkey.common.proofs.certificate import verify_certificate
+from fedmunkey.common.proofs.log_heads import LogHead
+from fedmunkey.common.proofs.receipts import Receipt
+from fedmunkey.common.proofs.signed_requests import OpenedRequest
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import DeletionExists, Ledger

@@ -14,7 +14,7 @@ from fedmunkey.client.commands.enrol import enrol
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, Records, Subject, WholeSite
-from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger

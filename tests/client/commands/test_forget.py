@@ -24,7 +24,7 @@ from fedmunkey.common.deletions.words import (
 )
 from fedmunkey.common.errors import EXIT_CODE, ServiceUnavailable
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
-from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.server.deletion_service import LedgerService
 
 from .conftest import OTHER, SITE, Run, carry_out

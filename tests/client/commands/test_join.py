@@ -11,7 +11,7 @@ from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, Subject
 from fedmunkey.common.identities import MemberRole
-from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from tests.client.commands.conftest import SITE, Run
 from tests.coordinator import FIRST_OFFICER, OTHER, Coordinator, running_coordinator
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.signing.keys import PublicKey, SigningKey
-from fedmunkey.common.trusted_keys import Role, TrustedKeys
+from fedmunkey.common.proofs.signing.signing_key import PublicKey, SigningKey
+from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys
 
 from .conftest import Run
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from fedmunkey.common.deletions.acknowledgement import Acknowledgement
 from fedmunkey.common.errors import InvalidDeletion, InvalidProof
-from fedmunkey.common.signing.canonical import read_hex, take
-from fedmunkey.common.signing.dsse import Envelope
-from fedmunkey.common.signing.keys import SigningKey
-from fedmunkey.common.signing.statements import Statement, read_time, write_time
+from fedmunkey.common.proofs.signing.canonical import read_hex, take
+from fedmunkey.common.proofs.signing.dsse import Envelope
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
+from fedmunkey.common.proofs.signing.statements import Statement, read_time, write_time
 
 PREDICATE_TYPE = "urn:fedmunkey:deletion-receipt:v1"
 
@@ -33,7 +33,7 @@ class Receipt:
     answer : Acknowledgement
         Its `seconds` are not part of the receipt and 0 when one is read.
     request : bytes
-        32-byte digest of the request (`common.signed_requests.OpenedRequest.digest`).
+        32-byte digest of the request (`common.proofs.signed_requests.OpenedRequest.digest`).
     tombstones : bytes or None
         32-byte commitment to the tombstones that the order left at the site, keyed hashes that only the site can make;
         None where it refused.

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.merkle import (
+from fedmunkey.common.proofs.merkle import (
     EMPTY_ROOT,
     Node,
     check_consistency,

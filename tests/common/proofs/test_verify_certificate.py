@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.common.errors import EXIT_CODE
-from fedmunkey.common.verify_certificate import main
+from fedmunkey.common.proofs.verify_certificate import main
 from tests.proof_case import TRUST, make_case
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # Refuses everything but Python's own modules, this project's `common`, and the two packages with what they need.
 BLOCKER = """
 import runpy, sys
@@ -25,7 +25,7 @@ class Blocker:
             raise ImportError("blocked: " + name)
 sys.meta_path.insert(0, Blocker())
 sys.argv[:] = ["verify", *sys.argv[1:]]
-runpy.run_module("fedmunkey.common.verify_certificate", run_name="__main__")
+runpy.run_module("fedmunkey.common.proofs.verify_certificate", run_name="__main__")
 """
 
 
@@ -75,7 +75,9 @@ def test_verifier_needs_nothing_but_two_packages(folder: Path) -> None:
 @pytest.mark.processes
 def test_blocker_would_notice_another_package() -> None:
     """Proves that the test above can fail."""
-    script = BLOCKER.replace('"fedmunkey.common.verify_certificate"', '"fedmunkey.common.certificate_page"')
+    script = BLOCKER.replace(
+        '"fedmunkey.common.proofs.verify_certificate"', '"fedmunkey.common.proofs.certificate_page"'
+    )
 
     ended = subprocess.run(  # noqa: S603
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.common import certificate_words
-from fedmunkey.common.certificate import Certificate, verify_certificate
-from fedmunkey.common.certificate_page import certificate_page
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, SiteState
 from fedmunkey.common.errors import FedmunkeyError, InvalidProof
-from fedmunkey.common.log_heads import LogHead, LogProof, receipt_leaf, request_leaf
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.trusted_keys import TrustedKeys
+from fedmunkey.common.proofs import certificate_words
+from fedmunkey.common.proofs.certificate import Certificate, verify_certificate
+from fedmunkey.common.proofs.certificate_page import certificate_page
+from fedmunkey.common.proofs.log_heads import LogHead, LogProof, receipt_leaf, request_leaf
+from fedmunkey.common.proofs.trusted_keys import TrustedKeys
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.log import TransparencyLog
 from fedmunkey.server.log_leaves import Leaf, LeafKind
-from tests.common.mutations import changeables, mutate
+from tests.common.proofs.mutations import changeables, mutate
 from tests.proof_case import LOG, SECRET, SITES, START, STRANGER, TRUST, ProofCase, make_case
 
 

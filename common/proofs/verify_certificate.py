@@ -1,6 +1,6 @@
 """Check a certificate on any machine: needs this package's files, `cryptography` and `rfc8785`, and no network.
 
-    python -m fedmunkey.common.verify_certificate certificate.json --keys keys.json
+    python -m fedmunkey.common.proofs.verify_certificate certificate.json --keys keys.json
 
 The exit code is 0 if everything in the certificate holds and 2 if not.
 """
@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedmunkey.common import certificate_words
-from fedmunkey.common.certificate import CERTIFICATE_BYTES, Verified, verify_certificate
 from fedmunkey.common.errors import EXIT_CODE, InvalidProof
-from fedmunkey.common.trusted_keys import TrustedKeys
+from fedmunkey.common.proofs import certificate_words
+from fedmunkey.common.proofs.certificate import CERTIFICATE_BYTES, Verified, verify_certificate
+from fedmunkey.common.proofs.trusted_keys import TrustedKeys
 
 
 def read_and_verify(path: Path, keys: Path) -> tuple[Verified, TrustedKeys]:
@@ -46,7 +46,7 @@ def lines(verified: Verified, keys: TrustedKeys) -> list[str]:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m fedmunkey.common.verify_certificate", description="Check a certificate."
+        prog="python -m fedmunkey.common.proofs.verify_certificate", description="Check a certificate."
     )
     parser.add_argument("certificate", type=Path, help="the certificate's file")
     parser.add_argument("--keys", type=Path, required=True, help="file of the public keys to trust")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.signing.canonical import canonical_json, parse_canonical, read_hex, take
+from fedmunkey.common.proofs.signing.canonical import canonical_json, parse_canonical, read_hex, take
 
 
 def test_canonical_form_is_that_of_rfc_8785() -> None:

@@ -10,10 +10,10 @@ import pytest
 from fedmunkey.common.deletions.words import Acknowledgement, SiteState
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
-from fedmunkey.common.receipts import PREDICATE_TYPE, Receipt, WitnessedHead
-from fedmunkey.common.signing.canonical import canonical_json
-from fedmunkey.common.signing.dsse import Envelope
-from fedmunkey.common.signing.statements import PAYLOAD_TYPE, read_envelope
+from fedmunkey.common.proofs.receipts import PREDICATE_TYPE, Receipt, WitnessedHead
+from fedmunkey.common.proofs.signing.canonical import canonical_json
+from fedmunkey.common.proofs.signing.dsse import Envelope
+from fedmunkey.common.proofs.signing.statements import PAYLOAD_TYPE, read_envelope
 from tests.proof_case import SITE_KEYS, SITES, START
 
 KEY = SITE_KEYS[SITES[0]]

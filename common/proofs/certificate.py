@@ -13,14 +13,14 @@ from typing import Any
 
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.log_heads import LogHead, LogProof, receipt_leaf, request_leaf
-from fedmunkey.common.merkle import check_consistency, check_inclusion, leaf_hash
-from fedmunkey.common.receipts import Receipt
-from fedmunkey.common.signed_requests import RequestTerms, read_terms
-from fedmunkey.common.signing.canonical import canonical_json, parse_canonical, read_hex, take
-from fedmunkey.common.signing.dsse import Envelope
-from fedmunkey.common.signing.statements import envelope_of
-from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common.proofs.log_heads import LogHead, LogProof, receipt_leaf, request_leaf
+from fedmunkey.common.proofs.merkle import check_consistency, check_inclusion, leaf_hash
+from fedmunkey.common.proofs.receipts import Receipt
+from fedmunkey.common.proofs.signed_requests import RequestTerms, read_terms
+from fedmunkey.common.proofs.signing.canonical import canonical_json, parse_canonical, read_hex, take
+from fedmunkey.common.proofs.signing.dsse import Envelope
+from fedmunkey.common.proofs.signing.statements import envelope_of
+from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 
 CERTIFICATE_BYTES = 64 * 2**20
 _TYPE = "urn:fedmunkey:certificate:v1"

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.private_files import write_private
-from fedmunkey.common.signing.canonical import read_hex
+from fedmunkey.common.proofs.signing.canonical import read_hex
 
 SIGNATURE_BYTES = 64
 _KEY_FILE_BYTES = 4096

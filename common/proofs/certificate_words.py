@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from fedmunkey.common.certificate import Verified
 from fedmunkey.common.deletions.words import SiteState
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.receipts import Receipt
-from fedmunkey.common.signing.statements import write_time
-from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common.proofs.certificate import Verified
+from fedmunkey.common.proofs.receipts import Receipt
+from fedmunkey.common.proofs.signing.statements import write_time
+from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 
 
 def proved(verified: Verified) -> list[str]:

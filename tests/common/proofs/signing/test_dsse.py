@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.signing.canonical import canonical_json
-from fedmunkey.common.signing.dsse import Envelope, pre_authentication_encoding
-from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.proofs.signing.canonical import canonical_json
+from fedmunkey.common.proofs.signing.dsse import Envelope, pre_authentication_encoding
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
 
 KIND = "http://example.com/HelloWorld"
 FIRST, SECOND = SigningKey.from_seed(bytes(32)), SigningKey.from_seed(bytes([1] * 32))

@@ -20,10 +20,10 @@ from fedmunkey.common.deletions.words import (
     requester_of,
 )
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.signing.canonical import canonical_json, take
-from fedmunkey.common.signing.dsse import Envelope
-from fedmunkey.common.signing.keys import SigningKey
-from fedmunkey.common.signing.statements import Statement, read_envelope, read_time, write_time
+from fedmunkey.common.proofs.signing.canonical import canonical_json, take
+from fedmunkey.common.proofs.signing.dsse import Envelope
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
+from fedmunkey.common.proofs.signing.statements import Statement, read_envelope, read_time, write_time
 
 PREDICATE_TYPE = "urn:fedmunkey:deletion-request:v1"
 CLOCK_SKEW_SECONDS = 300.0

@@ -15,7 +15,7 @@ from fedmunkey.common.deletions.words import (
     WholeSite,
 )
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.signed_requests import OpenedRequest, target_digest
+from fedmunkey.common.proofs.signed_requests import OpenedRequest, target_digest
 from tests.proof_case import SECRET, START, signed_request
 
 REFERENCE = bytes(range(32))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from fedmunkey.common import certificate_words
-from fedmunkey.common.certificate import verify_certificate
-from fedmunkey.common.trusted_keys import TrustedKeys
+from fedmunkey.common.proofs import certificate_words
+from fedmunkey.common.proofs.certificate import verify_certificate
+from fedmunkey.common.proofs.trusted_keys import TrustedKeys
 
 
 def certificate_page(data: bytes, keys: TrustedKeys) -> str:

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.signing.canonical import canonical_json
-from fedmunkey.common.signing.dsse import Envelope
-from fedmunkey.common.signing.keys import SigningKey
-from fedmunkey.common.signing.statements import PAYLOAD_TYPE, Statement, read_envelope, read_time, write_time
+from fedmunkey.common.proofs.signing.canonical import canonical_json
+from fedmunkey.common.proofs.signing.dsse import Envelope
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
+from fedmunkey.common.proofs.signing.statements import PAYLOAD_TYPE, Statement, read_envelope, read_time, write_time
 
 KEY = SigningKey.from_seed(bytes(32))
 STATEMENT = Statement("records", bytes(range(32)), "urn:example:said", {"a": 1})

@@ -16,7 +16,7 @@ from fedmunkey.common.identities.identity import certificate_pem, parse_certific
 from fedmunkey.common.identities.invitation import SIGNING_CONTEXT, new_token
 from fedmunkey.common.identities.keys import make_signing_request, public_bytes
 from fedmunkey.common.identities.member_names import member_of
-from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.protos import membership_pb2
 from fedmunkey.server.authority import CertificateAuthority
 from fedmunkey.server.enrolment_server import read_join_request

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.signing.canonical import canonical_json, parse_canonical, read_hex, take
-from fedmunkey.common.signing.dsse import Envelope
-from fedmunkey.common.signing.keys import SigningKey
+from fedmunkey.common.proofs.signing.canonical import canonical_json, parse_canonical, read_hex, take
+from fedmunkey.common.proofs.signing.dsse import Envelope
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _STATEMENT_TYPE = "https://in-toto.io/Statement/v1"

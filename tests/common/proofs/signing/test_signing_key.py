@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.signing.keys import PublicKey, SigningKey
+from fedmunkey.common.proofs.signing.signing_key import PublicKey, SigningKey
 
 # RFC 8032, section 7.1: secret key, public key, message, signature.
 RFC_8032 = [

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.signing.keys import SigningKey
-from fedmunkey.common.signing.statements import Statement
-from fedmunkey.common.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
+from fedmunkey.common.proofs.signing.statements import Statement
+from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

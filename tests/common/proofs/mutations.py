@@ -13,18 +13,18 @@ from typing import Any
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from fedmunkey.client.trust import check_order
-from fedmunkey.common.certificate import verify_certificate
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.log_heads import LogHead
-from fedmunkey.common.receipts import Receipt
-from fedmunkey.common.signed_requests import OpenedRequest
-from fedmunkey.common.signing.canonical import canonical_json
-from fedmunkey.common.signing.dsse import Envelope
-from fedmunkey.common.signing.statements import PAYLOAD_TYPE, read_envelope
-from fedmunkey.common.trusted_keys import Role
+from fedmunkey.common.proofs.certificate import verify_certificate
+from fedmunkey.common.proofs.log_heads import LogHead
+from fedmunkey.common.proofs.receipts import Receipt
+from fedmunkey.common.proofs.signed_requests import OpenedRequest
+from fedmunkey.common.proofs.signing.canonical import canonical_json
+from fedmunkey.common.proofs.signing.dsse import Envelope
+from fedmunkey.common.proofs.signing.statements import PAYLOAD_TYPE, read_envelope
+from fedmunkey.common.proofs.trusted_keys import Role
 from fedmunkey.common.wire import order_from_wire, order_to_wire
 from fedmunkey.protos import deletion_pb2
-from tests.common.identity_mutations import Changeable, changeable_identities
+from tests.common.proofs.identity_mutations import Changeable, changeable_identities
 from tests.proof_case import SECRET, SITES, START, STRANGER, TRUST, ProofCase
 
 

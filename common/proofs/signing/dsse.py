@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.signing.canonical import canonical_json, parse_canonical, read_hex, take
-from fedmunkey.common.signing.keys import SIGNATURE_BYTES, PublicKey, SigningKey
+from fedmunkey.common.proofs.signing.canonical import canonical_json, parse_canonical, read_hex, take
+from fedmunkey.common.proofs.signing.signing_key import SIGNATURE_BYTES, PublicKey, SigningKey
 
 MAXIMUM_SIGNATURES = 16
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.private_files import replace_file
-from fedmunkey.common.signing.canonical import parse_json, take
-from fedmunkey.common.signing.dsse import Envelope
-from fedmunkey.common.signing.keys import PublicKey
-from fedmunkey.common.signing.statements import read_time, write_time
+from fedmunkey.common.proofs.signing.canonical import parse_json, take
+from fedmunkey.common.proofs.signing.dsse import Envelope
+from fedmunkey.common.proofs.signing.signing_key import PublicKey
+from fedmunkey.common.proofs.signing.statements import read_time, write_time
 
 _FILE_BYTES = 16 * 2**20
 

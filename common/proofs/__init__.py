@@ -1,0 +1,1 @@
+"""What is signed and proved: requests, receipts, the log's heads, certificates."""
