@@ -19,7 +19,7 @@ from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.identities.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, certificate_pem, parse_certificate
 from fedmunkey.common.identities.invitation import SIGNING_CONTEXT, Invitation
-from fedmunkey.common.identities.keys import make_key, make_signing_request
+from fedmunkey.common.identities.member_keys import make_key, make_signing_request
 from fedmunkey.common.identities.member_names import COORDINATOR, member_of
 from fedmunkey.common.private_files import replace_file
 from fedmunkey.common.proofs.signing.signing_key import PublicKey, SigningKey

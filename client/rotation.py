@@ -14,7 +14,7 @@ from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.identity import parse_certificate, read_certificate
-from fedmunkey.common.identities.keys import make_signing_request, read_key
+from fedmunkey.common.identities.member_keys import make_signing_request, read_key
 from fedmunkey.common.identities.member_names import member_of
 from fedmunkey.common.identities.rotation import stage_key, take_over
 from fedmunkey.common.secure_connection import Connection

@@ -20,7 +20,7 @@ from cryptography import x509
 
 from fedmunkey.common.call_errors import ending
 from fedmunkey.common.errors import InvalidIdentity, ServiceUnavailable
-from fedmunkey.common.identities.keys import UNREADABLE
+from fedmunkey.common.identities.member_keys import UNREADABLE
 from fedmunkey.common.identities.member_names import member_of
 from fedmunkey.server.entitlements import Caller, may_call
 from fedmunkey.server.members import MemberRegister, serial_of

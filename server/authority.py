@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedmunkey.common.errors import InvalidIdentity, InvalidSetting
 from fedmunkey.common.identities.identity import CA_FILE, KEY_FILE, certificate_pem, read_certificate
-from fedmunkey.common.identities.keys import key_pem, read_key
+from fedmunkey.common.identities.member_keys import key_pem, read_key
 from fedmunkey.common.identities.member_names import MemberRole, member_uri
 from fedmunkey.common.private_files import replace_file, write_private
 

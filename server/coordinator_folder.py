@@ -17,7 +17,7 @@ from fedmunkey.common.identities.identity import (
     Identity,
     certificate_pem,
 )
-from fedmunkey.common.identities.keys import make_key
+from fedmunkey.common.identities.member_keys import make_key
 from fedmunkey.common.identities.member_names import COORDINATOR, MemberRole
 from fedmunkey.common.private_files import replace_file
 from fedmunkey.common.trust_commands import FILE_NAME

@@ -17,7 +17,7 @@ from fedmunkey.common.call_errors import ending
 from fedmunkey.common.errors import InvalidIdentity, InvalidProof
 from fedmunkey.common.identities.identity import Identity, certificate_pem
 from fedmunkey.common.identities.invitation import SIGNING_CONTEXT
-from fedmunkey.common.identities.keys import read_signing_request
+from fedmunkey.common.identities.member_keys import read_signing_request
 from fedmunkey.common.identities.member_names import MemberRole
 from fedmunkey.common.private_files import locked_folder
 from fedmunkey.common.proofs.signing.signing_key import PublicKey

@@ -23,7 +23,7 @@ from fedmunkey.common.deletions.words import OFFICER_NAMES
 from fedmunkey.common.errors import InvalidIdentity, ServiceUnavailable
 from fedmunkey.common.identities.identity import certificate_pem, parse_certificate
 from fedmunkey.common.identities.invitation import new_token, token_hash
-from fedmunkey.common.identities.keys import public_bytes
+from fedmunkey.common.identities.member_keys import public_bytes
 from fedmunkey.common.identities.member_names import COORDINATOR, MemberRole, check_member_name, member_of
 from fedmunkey.server.authority import CertificateAuthority
 from fedmunkey.server.ledger_database import have_to_itself

@@ -17,7 +17,7 @@ from fedmunkey.common.failpoints import Armed, FailpointPlan, arm
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, certificate_pem
 from fedmunkey.common.identities.invitation import Invitation
-from fedmunkey.common.identities.keys import make_key
+from fedmunkey.common.identities.member_keys import make_key
 from fedmunkey.common.private_files import replace_file
 from fedmunkey.server.authority import CertificateAuthority
 from fedmunkey.server.coordinator_folder import CoordinatorFolder

@@ -22,7 +22,7 @@ from fedmunkey.common.errors import InvalidIdentity, InvalidProof, ServiceUnavai
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.identity import CERTIFICATE_FILE, KEY_FILE
 from fedmunkey.common.identities.invitation import Invitation
-from fedmunkey.common.identities.keys import make_signing_request
+from fedmunkey.common.identities.member_keys import make_signing_request
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.common.supervision import own_program

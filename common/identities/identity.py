@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidIdentity
-from fedmunkey.common.identities.keys import UNREADABLE, read_key
+from fedmunkey.common.identities.member_keys import UNREADABLE, read_key
 from fedmunkey.common.identities.member_names import MemberRole, member_of
 from fedmunkey.common.private_files import sync_folder
 

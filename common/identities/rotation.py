@@ -22,7 +22,7 @@ from fedmunkey.common.identities.identity import (
     certificate_pem,
     finish_rotation,
 )
-from fedmunkey.common.identities.keys import make_key
+from fedmunkey.common.identities.member_keys import make_key
 from fedmunkey.common.private_files import replace_file, sync_folder
 
 

@@ -14,7 +14,7 @@ from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.identities import MemberRole
 from fedmunkey.common.identities.identity import certificate_pem, parse_certificate
 from fedmunkey.common.identities.invitation import SIGNING_CONTEXT, new_token
-from fedmunkey.common.identities.keys import make_signing_request, public_bytes
+from fedmunkey.common.identities.member_keys import make_signing_request, public_bytes
 from fedmunkey.common.identities.member_names import member_of
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.protos import membership_pb2
