@@ -26,7 +26,6 @@ from fedmunkey.client.orders import catch_up_patiently
 from fedmunkey.client.secret_noise import SecretNoise
 from fedmunkey.client.site import SiteFolder, check_promise, model_shape
 from fedmunkey.client.training import train
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import BankChanged, FedmunkeyError, InvalidSetting, InvalidWeights
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
@@ -35,6 +34,7 @@ from fedmunkey.common.model.model_choice import choose_device
 from fedmunkey.common.model.randomness import generator
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.settings import Settings
 
 # Flower shows what the children of its own logger say.

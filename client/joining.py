@@ -13,7 +13,6 @@ import grpc
 from cryptography.exceptions import InvalidSignature
 
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.call_errors import explain
 from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.identities import Identity
@@ -24,7 +23,8 @@ from fedmunkey.common.identities.member_names import COORDINATOR, member_of
 from fedmunkey.common.private_files import replace_file
 from fedmunkey.common.proofs.signing.signing_key import PublicKey, SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
-from fedmunkey.common.secure_connection import own_machine_options
+from fedmunkey.common.service.call_errors import explain
+from fedmunkey.common.service.secure_connection import own_machine_options
 from fedmunkey.protos import membership_pb2
 from fedmunkey.protos.membership_pb2_grpc import JoiningStub
 

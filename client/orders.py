@@ -12,11 +12,11 @@ from datetime import datetime
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.site_proofs import SiteProofs
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletion_service import MOST_TOGETHER, DeletionService
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, KeyStoreError, ServiceUnavailable
 from fedmunkey.common.failpoints import Failpoint, hit
-from fedmunkey.common.waiting import Draw, Wait, jitter, pauses, wait_for_service
+from fedmunkey.common.service.deletion_service import MOST_TOGETHER, DeletionService
+from fedmunkey.common.service.waiting import Draw, Wait, jitter, pauses, wait_for_service
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedmunkey.common.call_errors import explain
 from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.identities import Identity, MemberRole
@@ -17,7 +16,8 @@ from fedmunkey.common.identities.identity import parse_certificate, read_certifi
 from fedmunkey.common.identities.member_keys import make_signing_request, read_key
 from fedmunkey.common.identities.member_names import member_of
 from fedmunkey.common.identities.rotation import stage_key, take_over
-from fedmunkey.common.secure_connection import Connection
+from fedmunkey.common.service.call_errors import explain
+from fedmunkey.common.service.secure_connection import Connection
 from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.protos import membership_pb2
 from fedmunkey.protos.membership_pb2_grpc import MembershipStub

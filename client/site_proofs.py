@@ -16,13 +16,13 @@ from fedmunkey.client.site import SiteFolder
 from fedmunkey.client.trust import check_order, check_signer
 from fedmunkey.client.witness import witness
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletion_service import DeletionService
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState
 from fedmunkey.common.errors import InvalidProof, KeyStoreError
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signed_requests import OpenedRequest
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common.service.deletion_service import DeletionService
 
 
 class SiteProofs:

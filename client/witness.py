@@ -7,12 +7,12 @@ from collections.abc import Collection
 from datetime import datetime
 
 from fedmunkey.client.receipts import ReceiptBook
-from fedmunkey.common.deletion_service import DeletionService
 from fedmunkey.common.errors import InvalidDeletion, InvalidProof
 from fedmunkey.common.proofs.log_heads import LogHead, LogUpdate, receipt_leaf
 from fedmunkey.common.proofs.merkle import check_consistency, check_inclusion, leaf_hash
 from fedmunkey.common.proofs.receipts import WitnessedHead
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys
+from fedmunkey.common.service.deletion_service import DeletionService
 
 logger = logging.getLogger(__name__)
 

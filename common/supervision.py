@@ -22,8 +22,8 @@ from queue import Empty, SimpleQueue
 from typing import IO, cast
 
 from fedmunkey.common.errors import ProcessNotStarted
+from fedmunkey.common.service.waiting import jitter, pauses
 from fedmunkey.common.stop_signals import LOOK_SECONDS
-from fedmunkey.common.waiting import jitter, pauses
 
 logger = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from typing import Any
 import grpc
 from cryptography import x509
 
-from fedmunkey.common.call_errors import ending
 from fedmunkey.common.errors import InvalidIdentity, ServiceUnavailable
 from fedmunkey.common.identities.member_keys import UNREADABLE
 from fedmunkey.common.identities.member_names import member_of
+from fedmunkey.common.service.call_errors import ending
 from fedmunkey.server.entitlements import Caller, may_call
 from fedmunkey.server.members import MemberRegister, serial_of
 from fedmunkey.server.refusals import Cause, Refusal, Refusals

@@ -10,13 +10,13 @@ import torch  # noqa: F401 (Flower turns arrays into torch tensors only where to
 from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import FedmunkeyError
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.model.model_choice import choose_shape, first_model
 from fedmunkey.common.model.recipe import Recipe
+from fedmunkey.common.service.channel import DeletionChannel
+from fedmunkey.common.service.waiting import wait_for_service
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.common.waiting import wait_for_service
 from fedmunkey.server.forgetting_strategy import ForgettingStrategy
 from fedmunkey.server.run_record import RunRecord
 from fedmunkey.server.strategies import make_strategy

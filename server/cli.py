@@ -12,13 +12,13 @@ from typing import Annotated
 import typer
 
 from fedmunkey.common import command_line
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.lazy_commands import lazy_group
 from fedmunkey.common.log_format import LogFormat
 from fedmunkey.common.options import JsonOption, ServiceOption
 from fedmunkey.common.proofs.trusted_keys import TrustedKeys
+from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.addresses import is_loopback, split_address
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals

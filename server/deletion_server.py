@@ -15,8 +15,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from fedmunkey.common.deletion_channel import KEEPALIVE_SECONDS, MESSAGE_OPTIONS
 from fedmunkey.common.identities import Identity
+from fedmunkey.common.service.channel import KEEPALIVE_SECONDS, MESSAGE_OPTIONS
 from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.protos import deletion_pb2, deletion_pb2_grpc, membership_pb2, membership_pb2_grpc
 from fedmunkey.server.addressees import addressee_reader

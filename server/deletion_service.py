@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from fedmunkey.common.deletion_service import DeletionService, StatusPage
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.proofs.log_heads import LogUpdate
 from fedmunkey.common.proofs.signed_requests import OpenedRequest, signature_digest
-from fedmunkey.common.wire import check_size
+from fedmunkey.common.service.deletion_service import DeletionService, StatusPage
+from fedmunkey.common.service.wire import check_size
 from fedmunkey.server.ledger import REQUEST_ID_CHARACTERS, DeletionConflict, Ledger
 from fedmunkey.server.proofs import CoordinatorProofs
 

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 import grpc
 
-from fedmunkey.common.call_errors import ending
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest
 from fedmunkey.common.errors import ServiceUnavailable
 from fedmunkey.common.failpoints import Failpoint, hit, is_armed
-from fedmunkey.common.wire import (
+from fedmunkey.common.service.call_errors import ending
+from fedmunkey.common.service.wire import (
     MESSAGE_BYTES,
     acknowledgement_from_wire,
     log_update_to_wire,

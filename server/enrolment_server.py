@@ -13,7 +13,6 @@ from typing import Any, Self
 import grpc
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedmunkey.common.call_errors import ending
 from fedmunkey.common.errors import InvalidIdentity, InvalidProof
 from fedmunkey.common.identities.identity import Identity, certificate_pem
 from fedmunkey.common.identities.invitation import SIGNING_CONTEXT
@@ -22,6 +21,7 @@ from fedmunkey.common.identities.member_names import MemberRole
 from fedmunkey.common.private_files import locked_folder
 from fedmunkey.common.proofs.signing.signing_key import PublicKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common.service.call_errors import ending
 from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.protos import membership_pb2, membership_pb2_grpc
 from fedmunkey.server.authority import CertificateAuthority

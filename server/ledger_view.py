@@ -11,7 +11,6 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, func, select
 from sqlalchemy.exc import DBAPIError
 
-from fedmunkey.common.deletion_service import StatusPage
 from fedmunkey.common.deletions.references import REFERENCE_BYTES
 from fedmunkey.common.deletions.states import OPEN_REQUESTS
 from fedmunkey.common.deletions.words import (
@@ -29,7 +28,8 @@ from fedmunkey.common.deletions.words import (
     WholeSite,
 )
 from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
-from fedmunkey.common.wire import MAXIMUM_REFERENCES, check_page_size
+from fedmunkey.common.service.deletion_service import StatusPage
+from fedmunkey.common.service.wire import MAXIMUM_REFERENCES, check_page_size
 from fedmunkey.server.ledger_database import among
 from fedmunkey.server.ledger_errors import DeletionConflict, UnknownDeletion
 from fedmunkey.server.ledger_tables import (

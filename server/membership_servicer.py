@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from fedmunkey.common.call_errors import ending
 from fedmunkey.common.identities.identity import certificate_pem
 from fedmunkey.common.identities.member_keys import read_signing_request
+from fedmunkey.common.service.call_errors import ending
 from fedmunkey.protos import membership_pb2, membership_pb2_grpc
 from fedmunkey.server.admission import serial_of_caller
 from fedmunkey.server.authority import CertificateAuthority

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.bank import read_bank
 from fedmunkey.client.orders import DeletionAgent
-from fedmunkey.common.deletion_channel import DeletionChannel
-from fedmunkey.common.deletion_service import DeletionService
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.status_words import combined_loss, weakest_guarantee
 from fedmunkey.common.deletions.words import (
@@ -36,6 +34,8 @@ from fedmunkey.common.model.checkpoints import read_checkpoint
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.service.channel import DeletionChannel
+from fedmunkey.common.service.deletion_service import DeletionService
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.run_record import LAST
 from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers

@@ -12,13 +12,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.failpoints import Armed, FailpointPlan, arm
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, certificate_pem
 from fedmunkey.common.identities.invitation import Invitation
 from fedmunkey.common.identities.member_keys import make_key
 from fedmunkey.common.private_files import replace_file
+from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.server.authority import CertificateAuthority
 from fedmunkey.server.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.deletion_server import DeletionServer

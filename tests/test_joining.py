@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fedmunkey.client.joining import Joined, join
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.deletions.words import DeletionRequest, WholeSite
 from fedmunkey.common.errors import InvalidIdentity, InvalidProof, ServiceUnavailable
 from fedmunkey.common.identities import Identity, MemberRole
@@ -25,6 +24,7 @@ from fedmunkey.common.identities.invitation import Invitation
 from fedmunkey.common.identities.member_keys import make_signing_request
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.supervision import own_program
 from fedmunkey.protos import membership_pb2
 from fedmunkey.server.authority import CertificateAuthority

@@ -25,8 +25,6 @@ from fedmunkey.client.enrolment import encode, enrol
 from fedmunkey.client.evaluation import Evaluation
 from fedmunkey.client.key_store import HeldRecords, Tokens
 from fedmunkey.client.site import SiteFolder, hospital_name
-from fedmunkey.common import deletion_channel
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.status_words import weakest_guarantee
 from fedmunkey.common.deletions.words import (
@@ -42,6 +40,8 @@ from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.service import channel as deletion_channel
+from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.protos.deletion_pb2_grpc import DeletionStub
 from fedmunkey.server.app import run_federation

@@ -27,8 +27,6 @@ from fedmunkey.client.commands.requester import DEFAULT_DAYS, Requester, split, 
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common import command_line
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletion_channel import DeletionChannel
-from fedmunkey.common.deletion_service import DeletionService
 from fedmunkey.common.deletions import status_words
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import (
@@ -44,8 +42,10 @@ from fedmunkey.common.deletions.words import (
 from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
+from fedmunkey.common.service.channel import DeletionChannel
+from fedmunkey.common.service.deletion_service import DeletionService
+from fedmunkey.common.service.waiting import Wait
 from fedmunkey.common.settings.addresses import split_address
-from fedmunkey.common.waiting import Wait
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0

@@ -24,10 +24,10 @@ from fedmunkey.client.orders import DeletionAgent, catch_up_patiently
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common import command_line
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.deletions import status_words
 from fedmunkey.common.deletions.words import Acknowledgement
 from fedmunkey.common.identities import Identity
+from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
 
 logger = logging.getLogger(__name__)

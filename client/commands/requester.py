@@ -10,7 +10,7 @@ from fedmunkey.common.deletions.words import DeletionRequest, Records, RequestSt
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.proofs.signed_requests import sign_request
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
-from fedmunkey.common.wire import MAXIMUM_REFERENCES
+from fedmunkey.common.service.wire import MAXIMUM_REFERENCES
 
 DEFAULT_DAYS = 90.0
 

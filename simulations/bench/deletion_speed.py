@@ -12,13 +12,13 @@ import numpy as np
 
 from fedmunkey.client.bank import read_bank
 from fedmunkey.client.dataset import Split
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, Subject
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.model.model_choice import choose_encoder, choose_shape
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService

@@ -11,10 +11,10 @@ from typing import Any
 
 import grpc
 
-from fedmunkey.common.deletion_channel import MESSAGE_OPTIONS
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, SiteState, WholeSite
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.wire import acknowledgement_to_wire, order_from_wire, request_to_wire
+from fedmunkey.common.service.channel import MESSAGE_OPTIONS
+from fedmunkey.common.service.wire import acknowledgement_to_wire, order_from_wire, request_to_wire
 from fedmunkey.protos import deletion_pb2
 from fedmunkey.protos.deletion_pb2_grpc import DeletionStub
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.deletions.references import REFERENCE_BYTES
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, Subject
+from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_least, at_most, below
 from fedmunkey.simulations.bench.service_clients import (
     Submissions,

@@ -14,11 +14,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.deletions.words import RequestStatus
 from fedmunkey.common.errors import ServiceUnavailable
 from fedmunkey.common.failpoints import VARIABLE as FAILPOINTS
 from fedmunkey.common.failpoints import Act, Action, Failpoint, FailpointPlan
+from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.simulations.faults.federation import TRAINED, Federation, Site
 from fedmunkey.simulations.faults.jumping_clock import VARIABLE as CLOCK
 from fedmunkey.simulations.faults.processes import Launcher, Process, ProcessFault, Program, wait_until

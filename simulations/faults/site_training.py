@@ -19,12 +19,12 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedmunkey.client.app import app
 from fedmunkey.client.site import SiteFolder, model_shape
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.federation import ARRAYS, CONFIG, ROUND
 from fedmunkey.common.model.model import Munkey
+from fedmunkey.common.service.channel import DeletionChannel
+from fedmunkey.common.service.waiting import jitter, wait_for_service
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import parse_assignments
-from fedmunkey.common.waiting import jitter, wait_for_service
 from fedmunkey.simulations.faults.federation import TRAINED
 
 _PAUSE = 0.05

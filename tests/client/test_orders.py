@@ -15,10 +15,10 @@ import pytest
 from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.client.key_store import AppliedOrders, KeyStore
 from fedmunkey.client.orders import DeletionAgent, catch_up, catch_up_patiently
-from fedmunkey.common import waiting
-from fedmunkey.common.deletion_service import DeletionService, StatusPage
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, RequestStatus, SiteState
 from fedmunkey.common.errors import InvalidDeletion, KeyStoreError, ServiceUnavailable
+from fedmunkey.common.service import waiting
+from fedmunkey.common.service.deletion_service import DeletionService, StatusPage
 
 Order = Callable[..., DeletionOrder]
 PATIENCE = 20.0

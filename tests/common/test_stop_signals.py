@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fedmunkey.common.deletions.words import DeletionOrder
-from fedmunkey.common.order_reader import OrderReader
+from fedmunkey.common.service.order_reader import OrderReader
 from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
 
 

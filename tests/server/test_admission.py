@@ -14,7 +14,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
@@ -27,6 +26,7 @@ from fedmunkey.common.deletions.words import (
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.protos import deletion_pb2
 from fedmunkey.server.entitlements import Caller, may_call
 from fedmunkey.server.refusals import Cause

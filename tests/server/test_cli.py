@@ -17,7 +17,6 @@ import typer
 
 from fedmunkey.common import command_line
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.deletions import status_words
 from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
@@ -30,6 +29,7 @@ from fedmunkey.common.deletions.words import (
 )
 from fedmunkey.common.errors import EXIT_CODE, InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.supervision import own_program
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService

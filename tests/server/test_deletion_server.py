@@ -15,8 +15,6 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from fedmunkey.common import deletion_channel, wire
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
@@ -29,7 +27,10 @@ from fedmunkey.common.deletions.words import (
 )
 from fedmunkey.common.errors import InvalidDeletion, InvalidSetting, ServiceUnavailable
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.wire import MAXIMUM_REFERENCES, request_to_wire
+from fedmunkey.common.service import channel as deletion_channel
+from fedmunkey.common.service import wire
+from fedmunkey.common.service.channel import DeletionChannel
+from fedmunkey.common.service.wire import MAXIMUM_REFERENCES, request_to_wire
 from fedmunkey.protos import deletion_pb2, deletion_pb2_grpc
 from fedmunkey.server import deletion_server, deletion_servicer
 from fedmunkey.server.deletion_server import SERVICE_NAME, DeletionServer
@@ -289,7 +290,7 @@ def test_fault_inside_the_service_is_logged_and_not_told(ledger: Ledger, caplog:
         raise RuntimeError("a private detail")
 
     with (
-        caplog.at_level(logging.ERROR, logger="fedmunkey.common.call_errors"),
+        caplog.at_level(logging.ERROR, logger="fedmunkey.common.service.call_errors"),
         DeletionServer(LedgerService(ledger, fail)) as server,
         DeletionChannel(server.address) as channel,
         pytest.raises(ServiceUnavailable, match="its log says why") as caught,

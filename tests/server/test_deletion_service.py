@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.common.deletion_channel import DeletionChannel
-from fedmunkey.common.deletion_service import DeletionService
 from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
@@ -28,6 +26,8 @@ from fedmunkey.common.deletions.words import (
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
+from fedmunkey.common.service.channel import DeletionChannel
+from fedmunkey.common.service.deletion_service import DeletionService
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService, News
 from fedmunkey.server.ledger import Ledger

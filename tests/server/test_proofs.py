@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     Acknowledgement,
@@ -27,6 +26,7 @@ from fedmunkey.common.proofs.certificate import verify_certificate
 from fedmunkey.common.proofs.log_heads import LogHead
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signed_requests import OpenedRequest
+from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import DeletionExists, Ledger

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
     DeletionOrder,
@@ -20,6 +19,7 @@ from fedmunkey.common.deletions.words import (
     Subject,
     WholeSite,
 )
+from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.supervision import own_program
 from fedmunkey.server import upkeep
 from fedmunkey.server.deletion_server import DeletionServer

@@ -9,7 +9,6 @@ import pytest
 from fedmunkey.client.commands import requester
 from fedmunkey.client.commands.forget import await_answers
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,
@@ -25,6 +24,7 @@ from fedmunkey.common.deletions.words import (
 from fedmunkey.common.errors import EXIT_CODE, ServiceUnavailable
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
+from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.server.deletion_service import LedgerService
 
 from .conftest import OTHER, SITE, Run, carry_out

@@ -19,9 +19,9 @@ from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.journal import Journal, Kept
 from fedmunkey.client.key_store.record_ciphers import SLOT_BYTES, make_master_key, read_master_key
 from fedmunkey.client.orders import DeletionAgent
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.deletions.words import DeletionOrder, RequestState, SiteState
 from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger

@@ -22,7 +22,7 @@ from fedmunkey.common.proofs.signing.canonical import canonical_json
 from fedmunkey.common.proofs.signing.dsse import Envelope
 from fedmunkey.common.proofs.signing.statements import PAYLOAD_TYPE, read_envelope
 from fedmunkey.common.proofs.trusted_keys import Role
-from fedmunkey.common.wire import order_from_wire, order_to_wire
+from fedmunkey.common.service.wire import order_from_wire, order_to_wire
 from fedmunkey.protos import deletion_pb2
 from tests.common.proofs.identity_mutations import Changeable, changeable_identities
 from tests.proof_case import SECRET, SITES, START, STRANGER, TRUST, ProofCase

@@ -9,8 +9,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from fedmunkey.common.deletion_channel import DeletionChannel
 from fedmunkey.common.errors import ServiceUnavailable
+from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmunkey.common import wire
 from fedmunkey.common.deletions.words import (
     Acknowledgement,
     DeletionOrder,
@@ -23,6 +22,7 @@ from fedmunkey.common.deletions.words import (
     WholeSite,
 )
 from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.service import wire
 from fedmunkey.protos import deletion_pb2
 from tests.common.deletions.test_acknowledgement import ANSWER, acknowledgements
 

@@ -8,10 +8,10 @@ from queue import SimpleQueue
 
 import pytest
 
-from fedmunkey.common.deletion_service import MOST_TOGETHER
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, WholeSite
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.order_reader import OrderReader
+from fedmunkey.common.service.deletion_service import MOST_TOGETHER
+from fedmunkey.common.service.order_reader import OrderReader
 
 PATIENCE = 20.0
 

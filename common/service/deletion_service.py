@@ -1,7 +1,7 @@
 """What the deletion service does, as its users see it.
 
 The coordinator implements it over its ledger (`server.deletion_service`); everyone else reaches that over gRPC
-(`common.deletion_channel`). Tests put in a service that fails.
+(`common.service.channel`). Tests put in a service that fails.
 """
 
 from __future__ import annotations

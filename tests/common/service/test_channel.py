@@ -13,10 +13,10 @@ from typing import Any
 import grpc
 import pytest
 
-from fedmunkey.common.deletion_channel import DeletionChannel
-from fedmunkey.common.deletion_service import MOST_TOGETHER
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, WholeSite
 from fedmunkey.common.errors import InvalidDeletion, InvalidSetting, ServiceUnavailable
+from fedmunkey.common.service.channel import DeletionChannel
+from fedmunkey.common.service.deletion_service import MOST_TOGETHER
 from fedmunkey.common.settings.addresses import is_loopback, split_address
 from fedmunkey.protos import deletion_pb2
 from fedmunkey.protos.deletion_pb2_grpc import DeletionServicer, add_DeletionServicer_to_server

@@ -6,7 +6,7 @@ from itertools import islice
 import pytest
 
 from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
-from fedmunkey.common.waiting import jitter, pauses, wait_for_service
+from fedmunkey.common.service.waiting import jitter, pauses, wait_for_service
 
 
 class Service:

@@ -10,15 +10,15 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from fedmunkey.common.call_errors import explain, status_of
-from fedmunkey.common.deletion_service import DeletionService, StatusPage
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, ServiceUnavailable
 from fedmunkey.common.identities import Identity
-from fedmunkey.common.order_reader import OrderReader
 from fedmunkey.common.proofs.log_heads import LogUpdate
-from fedmunkey.common.secure_connection import Connection
-from fedmunkey.common.wire import (
+from fedmunkey.common.service.call_errors import explain, status_of
+from fedmunkey.common.service.deletion_service import DeletionService, StatusPage
+from fedmunkey.common.service.order_reader import OrderReader
+from fedmunkey.common.service.secure_connection import Connection
+from fedmunkey.common.service.wire import (
     MESSAGE_BYTES,
     acknowledgement_to_wire,
     check_page_size,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
-from fedmunkey.common.deletion_service import MOST_TOGETHER
 from fedmunkey.common.deletions.words import DeletionOrder
+from fedmunkey.common.service.deletion_service import MOST_TOGETHER
 from fedmunkey.common.stop_signals import LOOK_SECONDS
 
 _MOST_BYTES = 4 * 2**20

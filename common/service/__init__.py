@@ -1,0 +1,1 @@
+"""The deletion service as its callers see it, and its messages on the wire."""
