@@ -28,12 +28,12 @@ from fedmunkey.client.site import SiteFolder, check_promise, model_shape
 from fedmunkey.client.training import train
 from fedmunkey.common.errors import BankChanged, FedmunkeyError, InvalidSetting, InvalidWeights
 from fedmunkey.common.failpoints import Failpoint, hit
-from fedmunkey.common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.model_choice import choose_device
 from fedmunkey.common.model.randomness import generator
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.settings import Settings
 

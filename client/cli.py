@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fedmunkey.client.commands.keys import keys
-from fedmunkey.common import command_line
-from fedmunkey.common.lazy_commands import lazy_group
-from fedmunkey.common.trust_commands import trust_application
+from fedmunkey.common.programs import command_line
+from fedmunkey.common.programs.lazy_commands import lazy_group
+from fedmunkey.common.programs.trust_commands import trust_application
 
 # An agent starts within a second: torch, which takes longer by itself, is imported by the commands that need it.
 _COMMANDS = {

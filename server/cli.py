@@ -11,18 +11,18 @@ from typing import Annotated
 
 import typer
 
-from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities import Identity
-from fedmunkey.common.lazy_commands import lazy_group
-from fedmunkey.common.log_format import LogFormat
-from fedmunkey.common.options import JsonOption, ServiceOption
+from fedmunkey.common.programs import command_line
+from fedmunkey.common.programs.lazy_commands import lazy_group
+from fedmunkey.common.programs.log_format import LogFormat
+from fedmunkey.common.programs.options import JsonOption, ServiceOption
+from fedmunkey.common.programs.trust_commands import trust_application
 from fedmunkey.common.proofs.trusted_keys import TrustedKeys
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.addresses import is_loopback, split_address
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
-from fedmunkey.common.trust_commands import trust_application
 from fedmunkey.server import display, member_commands
 from fedmunkey.server.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.deletion_server import DeletionServer

@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.table import Table
 
-from fedmunkey.common import command_line
 from fedmunkey.common.deletions import status_words
 from fedmunkey.common.deletions.words import Move, Records, RequestState, RequestStatus, Subject
+from fedmunkey.common.programs import command_line
 from fedmunkey.server.ledger import RegisteredSite
 from fedmunkey.server.ledger_view import Summary
 from fedmunkey.server.members import Member

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, TextIO
 
-from fedmunkey.common.log_format import FIELDS, LogFormat, log_lines
+from fedmunkey.common.programs.log_format import FIELDS, LogFormat, log_lines
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.ledger_writer import Event
 

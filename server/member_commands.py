@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from fedmunkey.common import command_line
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities.identity import read_certificate
 from fedmunkey.common.identities.invitation import Invitation, fingerprint
 from fedmunkey.common.identities.member_names import MemberRole
-from fedmunkey.common.options import JsonOption
+from fedmunkey.common.programs import command_line
+from fedmunkey.common.programs.options import JsonOption
 from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.server import display, renewal
 from fedmunkey.server.authority import AUTHORITY_YEARS, hosts_of

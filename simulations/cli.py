@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from fedmunkey.common import command_line
+from fedmunkey.common.programs import command_line
 from fedmunkey.simulations.audit.command import audit
 from fedmunkey.simulations.bench.command import bench
 from fedmunkey.simulations.comparison.command import compare
@@ -23,7 +23,7 @@ def command_reference() -> None:
     """Print docs/commands.md: every command of the three programs."""
     # Only here do the programs meet, and the other commands need neither of the two.
     from fedmunkey.client.cli import app as client
-    from fedmunkey.common.command_reference import command_reference as rendered
+    from fedmunkey.common.programs.command_reference import command_reference as rendered
     from fedmunkey.server.cli import app as server
 
     sys.stdout.write(rendered({"munkey-sim": app, "munkey-server": server, "munkey-client": client}))

@@ -21,7 +21,7 @@ from typing import IO
 import httpx
 
 from fedmunkey.common.errors import FederationStopped
-from fedmunkey.common.flower import MANIFEST, app_manifest, flower_environment, flower_program
+from fedmunkey.common.programs.flower import MANIFEST, app_manifest, flower_environment, flower_program
 from fedmunkey.common.settings.settings import Settings
 
 _START_SECONDS = 180.0

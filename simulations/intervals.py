@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from fedmunkey.common.command_line import finite
+from fedmunkey.common.programs.command_line import finite
 
 
 @dataclass(frozen=True)

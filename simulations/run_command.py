@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fedmunkey.common import command_line
-from fedmunkey.common.options import EncoderOption, JsonOption, SettingOption, WeightsOption
 from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.programs import command_line
+from fedmunkey.common.programs.options import EncoderOption, JsonOption, SettingOption, WeightsOption
 from fedmunkey.common.settings.settings_text import given_settings
 from fedmunkey.simulations.baselines import Baseline
 from fedmunkey.simulations.consent import parse_share

@@ -11,8 +11,8 @@ import click
 import pytest
 
 from fedmunkey.client.cli import app as client_app
-from fedmunkey.common.command_reference import command_reference, every_command, example_of
-from fedmunkey.common.supervision import own_program
+from fedmunkey.common.programs.command_reference import command_reference, every_command, example_of
+from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.server.cli import app as server_app
 from fedmunkey.simulations.cli import app as simulation_app
 

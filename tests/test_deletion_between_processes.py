@@ -16,7 +16,7 @@ import pytest
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.supervision import own_program
+from fedmunkey.common.programs.supervision import own_program
 from tests.processes import ENVIRONMENT, SECONDS, Running
 
 pytestmark = pytest.mark.processes

@@ -22,10 +22,10 @@ from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.identity import CERTIFICATE_FILE, KEY_FILE
 from fedmunkey.common.identities.invitation import Invitation
 from fedmunkey.common.identities.member_keys import make_signing_request
+from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.common.service.channel import DeletionChannel
-from fedmunkey.common.supervision import own_program
 from fedmunkey.protos import membership_pb2
 from fedmunkey.server.authority import CertificateAuthority
 from fedmunkey.server.deletion_server import DeletionServer

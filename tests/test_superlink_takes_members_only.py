@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from fedmunkey.common.flower import flower_environment
 from fedmunkey.common.identities import Identity
-from fedmunkey.common.supervision import own_program
+from fedmunkey.common.programs.flower import flower_environment
+from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.server.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.members import MemberRegister

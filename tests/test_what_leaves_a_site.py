@@ -35,11 +35,11 @@ from fedmunkey.common.deletions.words import (
     RequestStatus,
     Subject,
 )
-from fedmunkey.common.federation import ARRAYS, METRICS, SITE
 from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.programs.round_messages import ARRAYS, METRICS, SITE
 from fedmunkey.common.service import channel as deletion_channel
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.settings import Settings

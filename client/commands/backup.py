@@ -11,7 +11,7 @@ import typer
 from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.options import JsonOption, SiteDirOption
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common import command_line
+from fedmunkey.common.programs import command_line
 
 
 @faults_explained()

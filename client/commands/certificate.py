@@ -9,9 +9,9 @@ import typer
 
 from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.options import DEFAULT_SERVICE, IdentityOption, JsonOption, ServiceOption
-from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.identities import Identity
+from fedmunkey.common.programs import command_line
 from fedmunkey.common.proofs import certificate_words
 from fedmunkey.common.proofs.certificate import Certificate, verify_certificate
 from fedmunkey.common.proofs.certificate_page import certificate_page

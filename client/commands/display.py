@@ -17,9 +17,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from fedmunkey.common import command_line
 from fedmunkey.common.deletions import status_words
 from fedmunkey.common.deletions.words import Acknowledgement
+from fedmunkey.common.programs import command_line
 
 
 def progress_bars(*, quiet: bool) -> Progress:

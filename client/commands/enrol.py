@@ -17,9 +17,9 @@ from fedmunkey.client.dataset import Dataset
 from fedmunkey.client.key_store import Enrolled
 from fedmunkey.client.medmnist_files import read_npz
 from fedmunkey.client.site_enrolment import OpenEnrolment, fit_classes
-from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.options import takes_options
+from fedmunkey.common.programs import command_line
+from fedmunkey.common.programs.options import takes_options
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import ConfigValue
 

@@ -25,7 +25,6 @@ from fedmunkey.client.commands.options import (
 )
 from fedmunkey.client.commands.requester import DEFAULT_DAYS, Requester, split, together
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common import command_line
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions import status_words
 from fedmunkey.common.deletions.references import FederationSecret
@@ -41,6 +40,7 @@ from fedmunkey.common.deletions.words import (
 )
 from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
 from fedmunkey.common.identities import Identity
+from fedmunkey.common.programs import command_line
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.service.deletion_service import DeletionService

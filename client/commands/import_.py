@@ -19,7 +19,7 @@ from fedmunkey.client.importing.planning import Planner
 from fedmunkey.client.importing.refusals import Reason, check_report, write_report
 from fedmunkey.client.importing.settling import Asked, settle
 from fedmunkey.client.site_enrolment import OpenEnrolment
-from fedmunkey.common.options import takes_options
+from fedmunkey.common.programs.options import takes_options
 
 _SOME_REFUSED = 1
 """Exit code where rows were refused for another reason than a deletion."""

@@ -13,7 +13,7 @@ from fedmunkey.client.importing.conventions import Conventions
 from fedmunkey.client.importing.importer import Imported
 from fedmunkey.client.importing.planning import ImportPlan
 from fedmunkey.client.importing.refusals import RefusedRow, count_reasons
-from fedmunkey.common import command_line
+from fedmunkey.common.programs import command_line
 
 _ROWS_SHOWN = 6
 

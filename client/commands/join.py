@@ -12,10 +12,10 @@ from fedmunkey.client.commands.options import JsonOption
 from fedmunkey.client.joining import Joined
 from fedmunkey.client.joining import join as join_federation
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.identities import MemberRole
 from fedmunkey.common.identities.invitation import Invitation
+from fedmunkey.common.programs import command_line
 
 
 @faults_explained()

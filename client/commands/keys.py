@@ -10,8 +10,8 @@ import typer
 from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.options import JsonOption
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.programs import command_line
 from fedmunkey.common.proofs.signing.signing_key import PublicKey, SigningKey
 
 keys = typer.Typer(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fedmunkey.common.errors import InvalidInput
-from fedmunkey.common.options import EncoderOption, JsonOption, ServiceOption, SettingOption, WeightsOption
+from fedmunkey.common.programs.options import EncoderOption, JsonOption, ServiceOption, SettingOption, WeightsOption
 from fedmunkey.common.settings.settings import Settings
 
 __all__ = [

@@ -22,11 +22,11 @@ from fedmunkey.client.commands.options import (
 )
 from fedmunkey.client.orders import DeletionAgent, catch_up_patiently
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common import command_line
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions import status_words
 from fedmunkey.common.deletions.words import Acknowledgement
 from fedmunkey.common.identities import Identity
+from fedmunkey.common.programs import command_line
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
 

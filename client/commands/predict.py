@@ -17,8 +17,8 @@ from fedmunkey.client.dataset import batches
 from fedmunkey.client.importing.fitting import fit
 from fedmunkey.client.importing.pictures import Choices, UnusablePicture, read_picture
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidInput
+from fedmunkey.common.programs import command_line
 from fedmunkey.common.settings.settings import ImageShape
 from fedmunkey.common.settings.settings_text import given_settings
 

@@ -12,7 +12,7 @@ from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.options import JsonOption, SiteDirOption
 from fedmunkey.client.key_store.restoration import restore as restore_store
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common import command_line
+from fedmunkey.common.programs import command_line
 
 
 @faults_explained()

@@ -11,8 +11,8 @@ from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.options import DEFAULT_SERVICE, IdentityOption, JsonOption, ServiceOption
 from fedmunkey.client.rotation import rotate as rotate_identity
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidIdentity
+from fedmunkey.common.programs import command_line
 
 
 @faults_explained()

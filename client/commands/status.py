@@ -14,10 +14,10 @@ from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.proof_status import describe_proofs
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common import command_line
 from fedmunkey.common.deletions import status_words
 from fedmunkey.common.deletions.words import Acknowledgement
 from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.programs import command_line
 
 
 @faults_explained()

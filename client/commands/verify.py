@@ -9,10 +9,10 @@ import typer
 
 from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.options import JsonOption
-from fedmunkey.common import command_line
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import Records, Subject
 from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.programs import command_line
 from fedmunkey.common.proofs import certificate_words
 from fedmunkey.common.proofs.certificate import Verified
 from fedmunkey.common.proofs.signed_requests import target_digest

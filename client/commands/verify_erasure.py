@@ -11,8 +11,8 @@ from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.options import JsonOption, SiteDirOption
 from fedmunkey.client.key_store.erasure_check import ErasureCheck
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidInput
+from fedmunkey.common.programs import command_line
 
 
 @faults_explained()

@@ -19,9 +19,9 @@ from fedmunkey.client.exact_state import compare_with_rebuilt
 from fedmunkey.client.medmnist_files import read_npz
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.client.site_enrolment import check_encoder
-from fedmunkey.common import command_line
 from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.model.model_choice import choose_encoder
+from fedmunkey.common.programs import command_line
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import given_settings
 

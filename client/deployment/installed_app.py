@@ -18,7 +18,7 @@ from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supernode.nodestate import InMemoryNodeState, NodeState, NodeStateFactory
 
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.flower import MANIFEST
+from fedmunkey.common.programs.flower import MANIFEST
 
 logger = logging.getLogger(__name__)
 

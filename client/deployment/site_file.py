@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from fedmunkey.common.programs.settings_file import SettingsFile, on_this_machine
 from fedmunkey.common.settings.settings_text import Address
-from fedmunkey.common.settings_file import SettingsFile, on_this_machine
 
 SUPERNODE_READY = "SuperNode of "
 """What the SuperNode's first line begins with; the coordinator may be out of reach then."""

@@ -19,8 +19,8 @@ from flwr.supernode.start_client_internal import start_client_internal
 from fedmunkey.client.deployment.installed_app import GuardedStateFactory
 from fedmunkey.client.deployment.site_file import SUPERNODE_READY, SiteFile
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.flower import serve_from_file
 from fedmunkey.common.identities import Identity
+from fedmunkey.common.programs.flower import serve_from_file
 from fedmunkey.common.settings.addresses import split_address
 
 _POLL_SECONDS = 0.05

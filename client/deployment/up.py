@@ -10,10 +10,10 @@ import typer
 from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.deployment.site_file import SUPERNODE_READY, SiteFile
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.flower import flower_environment
 from fedmunkey.common.identities import Identity
-from fedmunkey.common.keep_running import keep_running
-from fedmunkey.common.supervision import Child, own_program
+from fedmunkey.common.programs.flower import flower_environment
+from fedmunkey.common.programs.keep_running import keep_running
+from fedmunkey.common.programs.supervision import Child, own_program
 
 
 @faults_explained()

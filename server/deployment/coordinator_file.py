@@ -8,10 +8,10 @@ from typing import Annotated, Any, Self
 from pydantic import Field
 
 from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.programs.settings_file import SettingsFile, on_this_machine
 from fedmunkey.common.settings.addresses import loopback_address
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import Address, ConfigValue, OptionalAddress
-from fedmunkey.common.settings_file import SettingsFile, on_this_machine
 from fedmunkey.server.ledger_due import DUE_DAYS
 
 SUPERLINK_READY = "SuperLink for sites at "

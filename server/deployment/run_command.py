@@ -16,11 +16,11 @@ from typing import Annotated, Any
 
 import typer
 
-from fedmunkey.common import command_line
 from fedmunkey.common.errors import FederationStopped
-from fedmunkey.common.flower import MANIFEST, app_manifest, flower_environment, flower_program
 from fedmunkey.common.identities import Identity
-from fedmunkey.common.options import SettingOption
+from fedmunkey.common.programs import command_line
+from fedmunkey.common.programs.flower import MANIFEST, app_manifest, flower_environment, flower_program
+from fedmunkey.common.programs.options import SettingOption
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import given_settings
 from fedmunkey.common.stop_signals import stopped_by_signals

@@ -19,8 +19,8 @@ from flwr.superlink.main import create_app
 
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.flower import serve_from_file
 from fedmunkey.common.identities import Identity
+from fedmunkey.common.programs.flower import serve_from_file
 from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile
 from fedmunkey.server.deployment.guard import Guard

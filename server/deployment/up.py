@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.flower import flower_environment
 from fedmunkey.common.identities import Identity
-from fedmunkey.common.keep_running import keep_running
+from fedmunkey.common.programs.flower import flower_environment
+from fedmunkey.common.programs.keep_running import keep_running
+from fedmunkey.common.programs.supervision import Child, own_program
 from fedmunkey.common.settings.addresses import loopback_address, split_address
-from fedmunkey.common.supervision import Child, own_program
 from fedmunkey.server.authority import hosts_of
 from fedmunkey.server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile
 

@@ -10,10 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.options import EncoderOption, JsonOption, SettingOption, WeightsOption
 from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.programs import command_line
+from fedmunkey.common.programs.options import EncoderOption, JsonOption, SettingOption, WeightsOption
 from fedmunkey.common.settings.settings_text import given_settings
 from fedmunkey.simulations.attacks.shadows import FEWEST_SHADOWS
 from fedmunkey.simulations.audit.document import audit_document

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fedmunkey.common.command_line import finite
 from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.programs.command_line import finite
 from fedmunkey.simulations.attacks.registry import ATTACKS
 from fedmunkey.simulations.audit.trial import Trial
 from fedmunkey.simulations.audit.verdicts import UNJUDGED, Verdict, has_power, judge

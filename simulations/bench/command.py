@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.programs import command_line
 from fedmunkey.simulations.bench.document import closing_lines, describe, group_table, result_table
 from fedmunkey.simulations.bench.figure import Bench, Measured
 from fedmunkey.simulations.bench.registry import choose

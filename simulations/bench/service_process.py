@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedmunkey.common.errors import FederationStopped
-from fedmunkey.common.supervision import own_program
+from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.simulations.bench.memory import resident_memory
 

@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.options import EncoderOption, JsonOption, SettingOption, WeightsOption
+from fedmunkey.common.programs import command_line
+from fedmunkey.common.programs.options import EncoderOption, JsonOption, SettingOption, WeightsOption
 from fedmunkey.common.settings.settings_text import given_settings
 from fedmunkey.simulations.comparison.document import comparison_document
 from fedmunkey.simulations.comparison.findings import Column, SetFindings

@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
-from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.programs import command_line
 from fedmunkey.common.stop_signals import stopped_by_signals
 from fedmunkey.simulations.deployment.terminal import Terminal
 from fedmunkey.simulations.deployment.walkthrough import Walkthrough

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, Self, cast
 
 from fedmunkey.common.errors import FedmunkeyError
-from fedmunkey.common.flower import flower_environment
-from fedmunkey.common.supervision import own_program
+from fedmunkey.common.programs.flower import flower_environment
+from fedmunkey.common.programs.supervision import own_program
 
 _PACKAGES = {"munkey-client": "client", "munkey-server": "server", "munkey-sim": "simulations"}
 _SECONDS = 300.0

@@ -15,8 +15,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from fedmunkey.common import command_line
 from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.programs import command_line
 from fedmunkey.simulations.faults.driver import FaultRun, run
 from fedmunkey.simulations.faults.report import closing_line, document, table
 from fedmunkey.simulations.faults.run_ledger import check_database

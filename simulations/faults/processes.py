@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Self, cast
 
 from fedmunkey.common.errors import FedmunkeyError
-from fedmunkey.common.supervision import own_program
+from fedmunkey.common.programs.supervision import own_program
 
 _PATIENCE = 600.0
 """Seconds that importing every program may take on a machine that has much else to do."""

@@ -19,8 +19,8 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedmunkey.client.app import app
 from fedmunkey.client.site import SiteFolder, model_shape
-from fedmunkey.common.federation import ARRAYS, CONFIG, ROUND
 from fedmunkey.common.model.model import Munkey
+from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, ROUND
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.service.waiting import jitter, wait_for_service
 from fedmunkey.common.settings.settings import Settings

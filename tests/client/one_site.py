@@ -22,10 +22,10 @@ from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionRequest, Records
-from fedmunkey.common.federation import ARRAYS, CONFIG, ROUND
 from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.recipe import Recipe
+from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, ROUND
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService

@@ -17,11 +17,11 @@ from fedmunkey.client.enrolment import encode, enrol
 from fedmunkey.client.key_store import HeldRecords, KeyStore
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.client.training import train
-from fedmunkey.common.federation import ARRAYS, METRICS, SITE
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.randomness import generator
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.programs.round_messages import ARRAYS, METRICS, SITE
 from tests.client.one_site import (
     ENCODER,
     NAME,

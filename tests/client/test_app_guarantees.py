@@ -22,12 +22,12 @@ from fedmunkey.client.neighbour_index import list_arrivals
 from fedmunkey.client.noisy_step import noisy_steps_of_round
 from fedmunkey.client.state_digest import state_digest
 from fedmunkey.common.failpoints import Act, Action, Armed, Failpoint, FailpointPlan, arm
-from fedmunkey.common.federation import METRICS, SITE
 from fedmunkey.common.model.checkpoints import read_checkpoint
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
+from fedmunkey.common.programs.round_messages import METRICS, SITE
 from tests.client.one_site import (
     NAME,
     TEST,

@@ -16,10 +16,10 @@ from fedmunkey.client.enrolment import encode, enrol
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.noisy_step import noisy_steps_of_round
 from fedmunkey.client.orders import catch_up
-from fedmunkey.common.federation import ARRAYS, CONFIG, METRICS, ROUND
 from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.recipe import Recipe
+from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND
 from fedmunkey.server.deletion_service import LedgerService
 from tests.client.one_site import (
     ENCODER,

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.common import command_line, failpoints
+from fedmunkey.common import failpoints
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.failpoints import Act, Action, Armed, Failpoint, FailpointPlan
+from fedmunkey.common.programs import command_line
 
 ROOT = Path(__file__).parents[2]
 POINT = Failpoint.APPLY_BEFORE_COMMIT

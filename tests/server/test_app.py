@@ -17,10 +17,10 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.serverapp import Grid
 
 from fedmunkey.common.errors import InvalidDeletion, InvalidIdentity, InvalidSetting, InvalidWeights, ServiceUnavailable
-from fedmunkey.common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE
 from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.model_choice import choose_shape, initial_model
+from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND, SITE
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.app import app, run_federation
 from fedmunkey.server.deletion_server import DeletionServer

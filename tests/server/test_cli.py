@@ -15,7 +15,6 @@ import httpx
 import pytest
 import typer
 
-from fedmunkey.common import command_line
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions import status_words
 from fedmunkey.common.deletions.words import (
@@ -29,8 +28,9 @@ from fedmunkey.common.deletions.words import (
 )
 from fedmunkey.common.errors import EXIT_CODE, InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.programs import command_line
+from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.common.service.channel import DeletionChannel
-from fedmunkey.common.supervision import own_program
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger

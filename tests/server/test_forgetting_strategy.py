@@ -19,9 +19,9 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fedmunkey.common.errors import FederationStopped, ServiceUnavailable
-from fedmunkey.common.federation import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
 from fedmunkey.common.model.checkpoints import read_checkpoint
 from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
 from fedmunkey.common.settings.settings import ImagePath, Settings, StrategyName
 from fedmunkey.server.forgetting_strategy import ForgettingStrategy
 from fedmunkey.server.run_record import EVENTS, LAST, RunRecord

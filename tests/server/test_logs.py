@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, Records
-from fedmunkey.common.log_format import LogFormat
+from fedmunkey.common.programs.log_format import LogFormat
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.logs import logging_to
 from tests.server.ledger_contract import ANSWER, REQUEST, references

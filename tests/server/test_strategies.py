@@ -21,7 +21,7 @@ from flwr.serverapp.strategy import (
     FedYogi,
 )
 
-from fedmunkey.common.federation import ARRAYS, CONFIG, METRICS, ROUND
+from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND
 from fedmunkey.common.settings.settings import Settings, StrategyName
 from fedmunkey.server.strategies import average_by_examples, average_over_sites, make_strategy
 

@@ -19,8 +19,8 @@ from fedmunkey.common.deletions.words import (
     Subject,
     WholeSite,
 )
+from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.common.service.channel import DeletionChannel
-from fedmunkey.common.supervision import own_program
 from fedmunkey.server import upkeep
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService, News

@@ -15,12 +15,12 @@ from fedmunkey.client.bank import Bank
 from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import KeyStore, StoreDescription
 from fedmunkey.client.training import Trained, train
-from fedmunkey.common.command_line import application
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.programs.command_line import application
 from fedmunkey.common.settings.settings import ImagePath
 from fedmunkey.simulations.bench import noisy_training
 from fedmunkey.simulations.bench.command import bench

@@ -17,8 +17,8 @@ from fedmunkey.common.errors import EXIT_CODE
 from fedmunkey.common.model.checkpoints import Checkpoint, write_checkpoint
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.model_choice import choose_shape
+from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.common.supervision import own_program
 from tests.simulations.conftest import MunkeySim
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.common.errors import FederationStopped
-from fedmunkey.common.flower import app_manifest
+from fedmunkey.common.programs.flower import app_manifest
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations import flower_runtime
 from fedmunkey.simulations.flower_runtime import running_federation

@@ -12,7 +12,7 @@ from flwr.supercore.run import Run, RunNotRunningException
 
 from fedmunkey.client.deployment.installed_app import GuardedStateFactory, check_app
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.flower import MANIFEST, app_manifest
+from fedmunkey.common.programs.flower import MANIFEST, app_manifest
 from fedmunkey.common.settings.settings import Settings
 
 RUN = 7

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import fedmunkey.server.cli
-from fedmunkey.common import command_line
+from fedmunkey.common.programs import command_line
 from fedmunkey.server.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.deployment.coordinator_file import CoordinatorFile
 from fedmunkey.server.deployment.up import serve_command

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import typer
 
-from fedmunkey.common import command_line
+from fedmunkey.common.programs import command_line
 from fedmunkey.simulations.reporting.command import report
 from fedmunkey.simulations.reporting.files import write_report
 

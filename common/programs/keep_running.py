@@ -6,10 +6,10 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from fedmunkey.common.log_format import log_lines
-from fedmunkey.common.settings_file import SettingsFile
+from fedmunkey.common.programs.log_format import log_lines
+from fedmunkey.common.programs.settings_file import SettingsFile
+from fedmunkey.common.programs.supervision import Child, Supervisor, tell_systemd_ready
 from fedmunkey.common.stop_signals import stopped_by_signals
-from fedmunkey.common.supervision import Child, Supervisor, tell_systemd_ready
 
 
 def keep_running(children: Sequence[Child], settings: SettingsFile, ready: str) -> None:
@@ -21,6 +21,6 @@ def keep_running(children: Sequence[Child], settings: SettingsFile, ready: str) 
         tell_systemd_ready()
 
     supervisor = Supervisor(children, start_seconds=settings.start_seconds, on_ready=say)
-    spoken = logging.getLogger("fedmunkey.common.supervision")
+    spoken = logging.getLogger("fedmunkey.common.programs.supervision")
     with log_lines(logging.StreamHandler(), settings.log_format, spoken), stopped_by_signals(supervisor.stop):
         supervisor.run()

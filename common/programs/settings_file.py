@@ -11,10 +11,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities.identity import IDENTITY_FOLDER
-from fedmunkey.common.log_format import LogFormat
+from fedmunkey.common.programs.log_format import LogFormat
+from fedmunkey.common.programs.supervision import START_SECONDS
 from fedmunkey.common.settings.addresses import is_loopback, split_address
 from fedmunkey.common.settings.settings_text import explain, kebab
-from fedmunkey.common.supervision import START_SECONDS
 
 
 def on_this_machine(danger: str) -> AfterValidator:

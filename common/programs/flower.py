@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from fedmunkey.common.errors import EXIT_CODE, FedmunkeyError
-from fedmunkey.common.log_format import log_lines
+from fedmunkey.common.programs.log_format import log_lines
+from fedmunkey.common.programs.settings_file import SettingsFile
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import ConfigValue
-from fedmunkey.common.settings_file import SettingsFile
 
 _File = TypeVar("_File", bound=SettingsFile)
-IMPORT_ROOT = Path(__file__).absolute().parents[2]
+IMPORT_ROOT = Path(__file__).absolute().parents[3]
 """The folder in which this installation's `fedmunkey` lies."""
 
 MANIFEST = "pyproject.toml"

@@ -6,8 +6,8 @@ import click
 import pytest
 import typer
 
-from fedmunkey.common import command_line
-from fedmunkey.common.lazy_commands import LazyCommands, lazy_group
+from fedmunkey.common.programs import command_line
+from fedmunkey.common.programs.lazy_commands import LazyCommands, lazy_group
 
 PLACES = {"secret": "fedmunkey.client.commands.secret:secret", "lost": "fedmunkey.client.commands.no_such_module:lost"}
 

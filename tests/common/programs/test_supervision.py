@@ -18,10 +18,10 @@ from queue import SimpleQueue
 import pytest
 
 from fedmunkey.common.errors import ProcessNotStarted
+from fedmunkey.common.programs.supervision import Child, Supervisor, own_program, tell_systemd_ready
 from fedmunkey.common.stop_signals import stopped_by_signals
-from fedmunkey.common.supervision import Child, Supervisor, own_program, tell_systemd_ready
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SECONDS = 30.0
 
 SERVE = (
@@ -89,7 +89,7 @@ def test_children_start_in_order_and_stop_in_reverse(watch: Callable[..., Watche
 
 
 def test_child_that_dies_is_started_again(watch: Callable[..., Watched], caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "fedmunkey.common.supervision")
+    caplog.set_level(logging.INFO, "fedmunkey.common.programs.supervision")
     watched = watch(child("service", f"import os; print(os.getpid(), flush=True); {SERVE}"))
     assert watched.ready.wait(SECONDS)
     first = int(watched.said.get(timeout=SECONDS)[1])

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from fedmunkey.common import command_line
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.options import JsonOption
+from fedmunkey.common.programs import command_line
+from fedmunkey.common.programs.options import JsonOption
 from fedmunkey.common.proofs.signing.signing_key import PublicKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 

@@ -9,7 +9,7 @@ import click
 import pytest
 import typer
 
-from fedmunkey.common.options import takes_options
+from fedmunkey.common.programs.options import takes_options
 
 
 @dataclass(frozen=True)

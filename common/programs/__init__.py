@@ -1,0 +1,1 @@
+"""What every program needs: command lines, settings files, logs, child processes."""
