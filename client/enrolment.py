@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
-from fedmunkey.client.dataset import Dataset
 from fedmunkey.client.key_store import Enrolled, KeyStore
+from fedmunkey.client.records.dataset import Dataset
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.model.encoders import Encoder, Encoding
 

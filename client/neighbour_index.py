@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.errors import BankChanged
 from fedmunkey.common.model.neighbours import NONE, NeighbourLists, nearest, patch_arrivals
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from fedmunkey.client.bank import Bank
-from fedmunkey.client.dataset import Split
 from fedmunkey.client.evaluation import predict
 from fedmunkey.client.exemplar_tokens import own_tokens
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.neighbours import NONE, NeighbourLists, nearest
 from fedmunkey.common.model.recipe import Recipe

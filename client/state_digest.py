@@ -23,9 +23,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.neighbour_index import list_arrivals, read_lists
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.neighbours import NONE
 
 _DOMAIN = b"fedmunkey site state 1"

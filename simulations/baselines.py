@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.metrics import accuracy, macro_f1
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings

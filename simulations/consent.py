@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.common.privacy.guarantees import Guarantee

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.model.model_choice import choose_encoder
 from fedmunkey.common.settings.settings import Settings

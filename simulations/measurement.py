@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.metrics import accuracy, confidence, macro_f1, membership_auroc, true_positives
 from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.hospitals import Encoded, Hospital

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.common.errors import InvalidDataset, InvalidSetting
 from fedmunkey.common.model.randomness import derive_seed
 

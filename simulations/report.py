@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.deletions.status_words import loss_document
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.settings.settings import Settings

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from fedmunkey.client.dataset import Consent, Dataset, Split
-from fedmunkey.client.medmnist_files import read_npz
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
+from fedmunkey.client.records.medmnist_files import read_npz
 from fedmunkey.common.errors import InvalidDataset
 from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.common.model.torchvision_import import import_torchvision

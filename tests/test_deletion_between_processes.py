@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.programs.supervision import own_program

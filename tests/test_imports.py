@@ -62,15 +62,15 @@ def test_all_five_packages_are_checked() -> None:
 @pytest.mark.parametrize(
     ("path", "source", "wrong"),
     [
-        ("server/app.py", "import fedmunkey.client.dataset", 1),
+        ("server/app.py", "import fedmunkey.client.records.dataset", 1),
         ("server/app.py", "from fedmunkey.client import dataset", 1),
         ("client/app.py", "from fedmunkey.server.ledger import Ledger", 1),
         ("client/app.py", "def run():\n    import fedmunkey.simulations", 1),
         ("client/app.py", "from tests.common import test_model", 1),
-        ("common/model/model.py", "if True:\n    from fedmunkey.client.dataset import Dataset", 1),
+        ("common/model/model.py", "if True:\n    from fedmunkey.client.records.dataset import Dataset", 1),
         ("common/model/encoders/registry.py", "import torch, fedmunkey.server", 1),
         ("protos/wire.py", "from fedmunkey.common.errors import FedmunkeyError", 1),
-        ("server/app.py", "import importlib\nimportlib.import_module('fedmunkey.client.dataset')", 1),
+        ("server/app.py", "import importlib\nimportlib.import_module('fedmunkey.client.records.dataset')", 1),
         ("server/app.py", "from .. import client", 1),
         ("simulations/cli.py", "import tests", 1),
         ("simulations/cli.py", "from common import model", 1),

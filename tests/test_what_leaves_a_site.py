@@ -20,10 +20,10 @@ from sklearn.datasets import load_digits
 
 from fedmunkey.client import app as client_app
 from fedmunkey.client.app import app
-from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.enrolment import encode, enrol
 from fedmunkey.client.evaluation import Evaluation
 from fedmunkey.client.key_store import HeldRecords, Tokens
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder, hospital_name
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.status_words import weakest_guarantee

@@ -17,7 +17,7 @@ from fedmunkey.client.commands.options import (
     WeightsOption,
     read_ids,
 )
-from fedmunkey.client.dataset import Consent
+from fedmunkey.client.records.dataset import Consent
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.client.site_enrolment import SiteEnrolment, check_site_name, read_site_secret
 from fedmunkey.common.errors import InvalidDataset

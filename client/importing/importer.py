@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Dataset, batches
 from fedmunkey.client.importing.conventions import Conventions
 from fedmunkey.client.importing.fitting import fit
 from fedmunkey.client.importing.pictures import UnusablePicture, read_picture
 from fedmunkey.client.importing.planning import DELETED, Candidate
 from fedmunkey.client.importing.refusals import Reason, RefusedRow
 from fedmunkey.client.key_store import Enrolled
+from fedmunkey.client.records.dataset import Dataset, batches
 
 Take = Callable[[Dataset], tuple[Enrolled, NDArray[np.bool_]]]
 """Takes n records; returns counts, and (n,) which were not taken because they were deleted meanwhile."""

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fedmunkey.client.dataset import Consent, Split
 from fedmunkey.client.importing.class_names import class_index
 from fedmunkey.client.importing.conventions import Conventions
 from fedmunkey.client.importing.manifest import Manifest, Row
 from fedmunkey.client.importing.refusals import Reason, RefusedRow
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.deletions.references import FederationSecret
 
 DELETED = "the record or its subject was deleted; --new-consent lets it in again"

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.client.key_store.contents import Enrolled, StoreDescription, Tokens
 from fedmunkey.client.key_store.encryption import OVERHEAD, seal, seal_ids
 from fedmunkey.client.key_store.influence import lift
 from fedmunkey.client.key_store.record_ciphers import KEY_BYTES, RecordCiphers
 from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
 from fedmunkey.client.key_store.store_secrets import StoreSecrets
+from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.privacy.guarantees import Influence
 from fedmunkey.common.settings.settings import ImagePath

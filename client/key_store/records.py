@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.key_store.contents import Enrolled, Tokens, steps_of
 from fedmunkey.client.key_store.database import StoreDatabase
 from fedmunkey.client.key_store.encryption import OVERHEAD, seal, unseal, unseal_ids
@@ -19,6 +18,7 @@ from fedmunkey.client.key_store.influence import count_influences, raise_influen
 from fedmunkey.client.key_store.journal import Kept
 from fedmunkey.client.key_store.neighbour_rows import read_lists, write_lists
 from fedmunkey.client.key_store.privacy import PrivacyAccount
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import BankChanged
 from fedmunkey.common.failpoints import Failpoint, hit

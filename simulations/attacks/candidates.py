@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.simulations.attacks.asking import honest_rows
 from fedmunkey.simulations.case import Case, Rows

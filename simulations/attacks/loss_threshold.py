@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.simulations.attacks.asking import honest_records, join, log_confidence
 from fedmunkey.simulations.attacks.attack import Attack, Attacked, Scores, Shadow
 from fedmunkey.simulations.case import Case

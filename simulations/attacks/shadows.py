@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.simulations.attacks.attack import Shadow

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fedmunkey.client.bank import read_bank
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, Subject
 from fedmunkey.common.errors import FederationStopped

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.key_store import KeyStore, StoreDescription, Tokens
 from fedmunkey.client.key_store.contents import SLACK
 from fedmunkey.client.key_store.schema import connect
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
 from fedmunkey.common.model.encoders import Encoding

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
 
 HOSPITALS = ("hospital-1", "hospital-2", "hospital-3")
 PATIENT = "patient-1"

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from fedmunkey.client.dataset import Dataset
+from fedmunkey.client.records.dataset import Dataset
 from fedmunkey.simulations.deployment.hospital_files import (
     HOSPITALS,
     MANIFEST,

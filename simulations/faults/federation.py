@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder, hospital_name
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.model.encoders import Encoding

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.words import Acknowledgement, RequestState, RequestStatus
 from fedmunkey.simulations.faults.federation import Federation, Site, record_id
 from fedmunkey.simulations.faults.model import Expected, SiteModel

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.words import RequestStatus
 from fedmunkey.common.errors import InvalidDeletion, KeyStoreError, ServiceUnavailable
 from fedmunkey.simulations.faults.federation import Site

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.simulations.case import Rows

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from fedmunkey.client.bank import Bank
-from fedmunkey.client.dataset import Consent
 from fedmunkey.client.evaluation import neighbour_votes
 from fedmunkey.client.key_store import Tokens
+from fedmunkey.client.records.dataset import Consent
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.model.neighbours import NeighbourLists, nearest
 from fedmunkey.common.model.recipe import Recipe

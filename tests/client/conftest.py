@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.key_store import KeyStore, StoreDescription
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite
 from fedmunkey.common.model.encoders import Encoding

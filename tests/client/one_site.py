@@ -16,9 +16,9 @@ from sklearn.datasets import load_digits
 from fedmunkey.client import app as client_app
 from fedmunkey.client.app import app
 from fedmunkey.client.bank import read_bank
-from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.enrolment import encode, enrol
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionRequest, Records

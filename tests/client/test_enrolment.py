@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from fedmunkey.client import dataset
-from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.client.enrolment import encode, enrol
 from fedmunkey.client.key_store import Enrolled, KeyStore
+from fedmunkey.client.records import dataset
+from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from fedmunkey.client import neighbour_index
 from fedmunkey.client.bank import read_bank
-from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.key_store import KeyStore, StoreDescription
 from fedmunkey.client.key_store.contents import SLACK
 from fedmunkey.client.neighbour_index import list_arrivals, read_lists
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import describe_store
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records

@@ -11,11 +11,11 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, R
 from flwr.common.serde import context_from_proto, context_to_proto, message_to_proto
 
 from fedmunkey.client.app import app
-from fedmunkey.client.dataset import Split
 from fedmunkey.client.enrolment import encode, enrol
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.noisy_step import noisy_steps_of_round
 from fedmunkey.client.orders import catch_up
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.recipe import Recipe

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from fedmunkey.client.bank import Bank
-from fedmunkey.client.dataset import Consent, Dataset
 from fedmunkey.client.exemplar_tokens import own_tokens
 from fedmunkey.client.key_store import Tokens
 from fedmunkey.client.noisy_step import noisy_gradients
+from fedmunkey.client.records.dataset import Consent, Dataset
 from fedmunkey.client.secret_noise import SecretNoise
 from fedmunkey.client.training import Trained, train
 from fedmunkey.common.errors import ConsentMissing

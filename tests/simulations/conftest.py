@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedmunkey.client.dataset import Dataset, Split
+from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.model.encoders import Encoder
 from fedmunkey.common.model.model import ModelShape

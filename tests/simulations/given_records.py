@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings

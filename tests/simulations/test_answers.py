@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from fedmunkey.client.bank import Bank
-from fedmunkey.client.dataset import Split
 from fedmunkey.client.evaluation import predict, predict_image_only
 from fedmunkey.client.key_store import Tokens
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.neighbours import NONE, nearest
 from fedmunkey.common.model.recipe import Recipe

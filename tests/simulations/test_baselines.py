@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations import federated_loop, worker_processes

@@ -12,8 +12,8 @@ import torch
 from typer.testing import CliRunner
 
 from fedmunkey.client.bank import Bank
-from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import KeyStore, StoreDescription
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.training import Trained, train
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import InvalidSetting

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import ImagePath, Settings

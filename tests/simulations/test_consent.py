@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.simulations.consent import USUAL_SHARE, donate, parse_share, usual_share

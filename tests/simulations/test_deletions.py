@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,

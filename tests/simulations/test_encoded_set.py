@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedmunkey.client.dataset import Dataset
+from fedmunkey.client.records.dataset import Dataset
 from fedmunkey.common.errors import InvalidDataset, InvalidSetting
 from fedmunkey.common.model.model_choice import choose_encoder
 from fedmunkey.common.settings.settings_text import ConfigValue

@@ -15,9 +15,9 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedmunkey.client.dataset import Consent, Split
 from fedmunkey.client.exemplar_tokens import own_tokens
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fedmunkey.common.model.model import ModelShape

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fedmunkey.client.bank import Bank, HeldOut, read_bank, read_held_out
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.model.encoders import Encoder

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedmunkey.client.dataset import Consent, Split
 from fedmunkey.client.exemplar_tokens import own_tokens
+from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.model.model_choice import choose_shape, initial_model
 from fedmunkey.common.privacy.guarantees import Guarantee

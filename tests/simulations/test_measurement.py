@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmunkey.client.bank import Bank
-from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import Tokens
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.neighbours import NeighbourLists
 from fedmunkey.common.model.recipe import Reading

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.simulations.plan import DeletionKind, PlannedDeletion, ResolvedDeletion, forget_rows, parse_plan, resolve
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.client.key_store.residue import Residue
+from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, RequestState
 from fedmunkey.common.model.checkpoints import read_checkpoint

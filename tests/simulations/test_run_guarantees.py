@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.words import SiteState
 from fedmunkey.common.model.checkpoints import read_checkpoint

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.errors import InvalidDataset
 from fedmunkey.common.model.torchvision_import import import_torchvision
 from fedmunkey.simulations.sources import load_dataset

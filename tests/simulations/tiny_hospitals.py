@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.simulations.hospitals import Encoded, Hospital

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import erasure_check, removal
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.words import DeletionRequest, Records, WholeSite
 from fedmunkey.server.deletion_service import LedgerService

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fedmunkey.client import site_enrolment
-from fedmunkey.client.dataset import Consent, Split
 from fedmunkey.client.enrolment import encode
 from fedmunkey.client.neighbour_index import list_arrivals
+from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import (

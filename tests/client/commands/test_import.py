@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedmunkey.client import dataset
-from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.importing import importer
 from fedmunkey.client.importing.pictures import read_picture
 from fedmunkey.client.importing.splits import SplitRule
 from fedmunkey.client.key_store import HeldRecords
+from fedmunkey.client.records import dataset
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import (

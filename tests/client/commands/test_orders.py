@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import schema
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, RequestState, Subject, WholeSite

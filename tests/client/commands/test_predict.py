@@ -16,10 +16,10 @@ from PIL import Image
 
 from fedmunkey.client.bank import read_bank, read_held_out
 from fedmunkey.client.commands.import_ import import_
-from fedmunkey.client.dataset import Split
 from fedmunkey.client.evaluation import predict as evaluate
 from fedmunkey.client.exact_state import refresh_tokens
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records

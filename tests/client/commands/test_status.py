@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import KeyStore, Tokens
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.words import (
     DeletionOrder,

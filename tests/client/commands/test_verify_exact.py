@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedmunkey.client.dataset import Split
 from fedmunkey.client.exact_state import read_shared_model, refresh_tokens
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder, model_shape
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.settings.settings import Settings

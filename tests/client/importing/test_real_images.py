@@ -15,7 +15,7 @@ from PIL import Image
 
 from fedmunkey.client.commands.enrol import enrol
 from fedmunkey.client.commands.import_ import import_
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from fedmunkey.client.dataset import Split
 from fedmunkey.client.importing.splits import SplitRule
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import InvalidInput
 

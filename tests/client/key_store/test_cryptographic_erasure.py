@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.client.key_store import Enrolled, KeyStore, Tokens
 from fedmunkey.client.key_store.residue import Residue
 from fedmunkey.client.key_store.restoration import restore
+from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, SiteState
 from fedmunkey.common.errors import BankChanged, KeyStoreError

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.client.key_store import KeyStore, Tokens
 from fedmunkey.client.key_store.schema import CONTENTS
 from fedmunkey.client.neighbour_index import list_arrivals
+from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, SiteState, Subject
 from fedmunkey.common.errors import KeyStoreError

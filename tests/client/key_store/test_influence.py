@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.key_store import KeyStore, Tokens, deletion
 from fedmunkey.client.key_store.influence import count_largest_subject
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState, Subject
 from fedmunkey.common.errors import BankChanged

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.client.key_store import KeyStore, Tokens
 from fedmunkey.client.key_store.journal import Kept
 from fedmunkey.client.key_store.restoration import restore
+from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.common.deletions.words import DeletionOrder
 from fedmunkey.common.errors import KeyStoreError, PrivacyBudgetSpent
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence

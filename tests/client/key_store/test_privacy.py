@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from fedmunkey.client.dataset import Dataset, Split
 from fedmunkey.client.key_store import KeyStore, Tokens
 from fedmunkey.client.key_store.restoration import restore
+from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.common.deletions.words import DeletionOrder
 from fedmunkey.common.errors import BankChanged, KeyStoreError, PrivacyBudgetSpent
 from fedmunkey.common.privacy.accounting import epsilon_of

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from fedmunkey.client.dataset import Consent, Dataset, Split
 from fedmunkey.client.key_store import Enrolled, HeldRecords, KeyStore, Tokens
 from fedmunkey.client.neighbour_index import list_arrivals
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, Subject
 from fedmunkey.common.errors import BankChanged, KeyStoreError

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.client.dataset import Split
 from fedmunkey.client.key_store import KeyStore, taking_over
 from fedmunkey.client.key_store.journal import Journal, Kept
 from fedmunkey.client.key_store.restoration import restore
 from fedmunkey.client.key_store.schema import SCHEMA_VERSION, TAKEN_OVER, connect, read_version
 from fedmunkey.client.receipts import ReceiptBook
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records, SiteState, Subject
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence, PrivacyLoss

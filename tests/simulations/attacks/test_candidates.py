@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.simulations.attacks.candidates import candidates
 from fedmunkey.simulations.case import Case
 

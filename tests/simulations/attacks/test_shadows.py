@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.simulations.answers import Answers

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmunkey.client.dataset import Consent, Dataset
+from fedmunkey.client.records.dataset import Consent, Dataset
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.audit import trial as trial_module

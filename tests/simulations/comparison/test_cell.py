@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.model_choice import choose_shape, initial_model
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.case import Case, seen_although_forgotten

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.forget_sets import most_memorised

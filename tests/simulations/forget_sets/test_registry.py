@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.privacy.guarantees import Guarantee

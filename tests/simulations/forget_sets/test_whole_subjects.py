@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Consent, Split
+from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.simulations.forget_sets.whole_subjects import WholeSubjects
 from fedmunkey.simulations.hospitals import Hospital

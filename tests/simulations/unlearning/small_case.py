@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.model_choice import choose_encoder, choose_shape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.answers import Answers

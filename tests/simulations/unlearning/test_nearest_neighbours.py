@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.model.model import ModelShape

@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.answers import Answers

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.errors import InvalidDataset
 
 

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmunkey.client.dataset import Consent, Split
-from fedmunkey.client.medmnist_files import read_npz
+from fedmunkey.client.records.dataset import Consent, Split
+from fedmunkey.client.records.medmnist_files import read_npz
 from fedmunkey.common.errors import InvalidDataset
 
-BREASTMNIST = Path(__file__).parents[3] / "shared/data/breastmnist.npz"
+BREASTMNIST = Path(__file__).parents[4] / "shared/data/breastmnist.npz"
 COUNTS = {"train": 6, "val": 2, "test": 3}
 
 

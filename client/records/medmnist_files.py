@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.dataset import Consent, Dataset, Split
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.errors import InvalidDataset
 
 # NotImplementedError and RuntimeError are zipfile's answers to compressions and encryptions that it does not know.

@@ -1,0 +1,1 @@
+"""Records as a site is given them, and array files that hold them."""
