@@ -9,9 +9,9 @@ from torch import Tensor
 
 from fedmunkey.client.importing.conventions import read_conventions
 from fedmunkey.client.importing.pictures import Choices
+from fedmunkey.client.importing.site_enrolment import check_encoder
 from fedmunkey.client.key_store import KeyStore, StoreDescription
 from fedmunkey.client.site import SiteFolder, model_shape
-from fedmunkey.client.site_enrolment import check_encoder
 from fedmunkey.common.errors import InvalidInput, InvalidSetting, InvalidWeights, KeyStoreError
 from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint
 from fedmunkey.common.model.encoders import Encoder

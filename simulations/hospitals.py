@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmunkey.client.bank import Bank, HeldOut
-from fedmunkey.client.enrolment import encode, enrol
+from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import Tokens
 from fedmunkey.client.key_store.contents import SLACK
 from fedmunkey.client.neighbour_index import list_arrivals

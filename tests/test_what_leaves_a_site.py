@@ -20,8 +20,8 @@ from sklearn.datasets import load_digits
 
 from fedmunkey.client import app as client_app
 from fedmunkey.client.app import app
-from fedmunkey.client.enrolment import encode, enrol
 from fedmunkey.client.evaluation import Evaluation
+from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import HeldRecords, Tokens
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder, hospital_name

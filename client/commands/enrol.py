@@ -13,10 +13,10 @@ import typer
 from fedmunkey.client.commands.display import counts_table, progress_bars, shown_in
 from fedmunkey.client.commands.enrolment_options import EnrolmentOptions
 from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.client.importing.site_enrolment import OpenEnrolment, fit_classes
 from fedmunkey.client.key_store import Enrolled
 from fedmunkey.client.records.dataset import Dataset
 from fedmunkey.client.records.medmnist_files import read_npz
-from fedmunkey.client.site_enrolment import OpenEnrolment, fit_classes
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.options import takes_options

@@ -17,9 +17,9 @@ from fedmunkey.client.commands.options import (
     WeightsOption,
     read_ids,
 )
+from fedmunkey.client.importing.site_enrolment import SiteEnrolment, check_site_name, read_site_secret
 from fedmunkey.client.records.dataset import Consent
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.client.site_enrolment import SiteEnrolment, check_site_name, read_site_secret
 from fedmunkey.common.errors import InvalidDataset
 from fedmunkey.common.model.model_choice import choose_encoder, choose_shape
 from fedmunkey.common.privacy.guarantees import Guarantee

@@ -18,7 +18,7 @@ from fedmunkey.client.importing.manifest import parse_columns, read_manifest
 from fedmunkey.client.importing.planning import Planner
 from fedmunkey.client.importing.refusals import Reason, check_report, write_report
 from fedmunkey.client.importing.settling import Asked, settle
-from fedmunkey.client.site_enrolment import OpenEnrolment
+from fedmunkey.client.importing.site_enrolment import OpenEnrolment
 from fedmunkey.common.programs.options import takes_options
 
 _SOME_REFUSED = 1

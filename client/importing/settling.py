@@ -9,9 +9,9 @@ from fedmunkey.client.importing.class_names import choose_classes
 from fedmunkey.client.importing.conventions import Conventions
 from fedmunkey.client.importing.manifest import Manifest
 from fedmunkey.client.importing.pictures import Choices
+from fedmunkey.client.importing.site_enrolment import fit_classes
 from fedmunkey.client.importing.splits import SplitRule
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.client.site_enrolment import fit_classes
 from fedmunkey.common.errors import InvalidInput
 from fedmunkey.common.settings.settings import ImagePath, ImageShape, Settings
 from fedmunkey.common.settings.settings_text import ConfigValue

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from fedmunkey.client import app as client_app
 from fedmunkey.client.app import app
 from fedmunkey.client.bank import read_bank
-from fedmunkey.client.enrolment import encode, enrol
+from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder

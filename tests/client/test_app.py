@@ -13,7 +13,7 @@ from flwr.app import MessageType
 
 from fedmunkey.client import app as client_app
 from fedmunkey.client.bank import read_bank, read_held_out
-from fedmunkey.client.enrolment import encode, enrol
+from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import HeldRecords, KeyStore
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.client.training import train

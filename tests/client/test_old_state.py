@@ -11,7 +11,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, R
 from flwr.common.serde import context_from_proto, context_to_proto, message_to_proto
 
 from fedmunkey.client.app import app
-from fedmunkey.client.enrolment import encode, enrol
+from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.noisy_step import noisy_steps_of_round
 from fedmunkey.client.orders import catch_up

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from fedmunkey.client import state_digest
 from fedmunkey.client.bank import read_bank, read_held_out
-from fedmunkey.client.enrolment import encode, enrol
+from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import KeyStore, StoreDescription, Tokens
 from fedmunkey.client.neighbour_index import list_arrivals
 from fedmunkey.client.records import dataset

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmunkey.client import site_enrolment
-from fedmunkey.client.enrolment import encode
+from fedmunkey.client.importing import site_enrolment
+from fedmunkey.client.importing.encoding import encode
 from fedmunkey.client.neighbour_index import list_arrivals
 from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.client.site import SiteFolder

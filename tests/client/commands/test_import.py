@@ -231,7 +231,7 @@ def test_lists_that_an_interruption_left_out_are_made_by_the_next_import(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("fedmunkey.client.site_enrolment.list_arrivals", interrupted)
+        patch.setattr("fedmunkey.client.importing.site_enrolment.list_arrivals", interrupted)
         import_scans()
     with folder.open() as store:
         unlisted = len(store.records.read_unlisted())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from fedmunkey.client.enrolment import encode, enrol
+from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import Enrolled, KeyStore
 from fedmunkey.client.records import dataset
 from fedmunkey.client.records.dataset import Dataset, Split
