@@ -15,11 +15,11 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricR
 from flwr.clientapp import ClientApp
 
 from fedmunkey.client.bank import Bank, read_bank, read_held_out, read_permanent_bank, read_permanent_held_out
-from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.evaluation import Evaluation, evaluate
 from fedmunkey.client.exact_state import refresh_tokens
 from fedmunkey.client.exemplar_tokens import own_tokens
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.noisy_step import noisy_steps_of_round
 from fedmunkey.client.orders import catch_up_patiently
 from fedmunkey.client.records.dataset import Split

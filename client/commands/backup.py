@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.options import JsonOption, SiteDirOption
+from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.programs import command_line
 

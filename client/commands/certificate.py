@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.options import DEFAULT_SERVICE, IdentityOption, JsonOption, ServiceOption
+from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs import command_line

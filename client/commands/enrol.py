@@ -12,9 +12,9 @@ import typer
 
 from fedmunkey.client.commands.display import counts_table, progress_bars, shown_in
 from fedmunkey.client.commands.enrolment_options import EnrolmentOptions
-from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.importing.site_enrolment import OpenEnrolment, fit_classes
 from fedmunkey.client.key_store import Enrolled
+from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.records.dataset import Dataset
 from fedmunkey.client.records.medmnist_files import read_npz
 from fedmunkey.common.errors import InvalidSetting

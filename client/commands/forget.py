@@ -14,7 +14,6 @@ import typer
 from rich.progress import Progress
 
 from fedmunkey.client.commands.display import progress_bars
-from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.options import (
     DEFAULT_SERVICE,
     IdentityOption,
@@ -24,6 +23,7 @@ from fedmunkey.client.commands.options import (
     read_ids,
 )
 from fedmunkey.client.commands.requester import DEFAULT_DAYS, Requester, split, together
+from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions import status_words

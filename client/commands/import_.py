@@ -10,7 +10,6 @@ import typer
 
 from fedmunkey.client.commands.display import progress_bars, shown_in
 from fedmunkey.client.commands.enrolment_options import EnrolmentOptions
-from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.import_result import Result, show
 from fedmunkey.client.importing.conventions import read_conventions, write_conventions
 from fedmunkey.client.importing.importer import import_candidates, only_look
@@ -19,6 +18,7 @@ from fedmunkey.client.importing.planning import Planner
 from fedmunkey.client.importing.refusals import Reason, check_report, write_report
 from fedmunkey.client.importing.settling import Asked, settle
 from fedmunkey.client.importing.site_enrolment import OpenEnrolment
+from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.common.programs.options import takes_options
 
 _SOME_REFUSED = 1

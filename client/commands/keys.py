@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.options import JsonOption
+from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.programs import command_line

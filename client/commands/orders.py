@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 from fedmunkey.client.commands.display import order_document, orders_table
-from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.options import (
     DEFAULT_PATIENCE,
     DEFAULT_SERVICE,
@@ -20,6 +19,7 @@ from fedmunkey.client.commands.options import (
     ServiceOption,
     SiteDirOption,
 )
+from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.orders import DeletionAgent, catch_up_patiently
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now

@@ -11,10 +11,10 @@ import typer
 from numpy.typing import NDArray
 
 from fedmunkey.client.commands.display import progress_bars
-from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.options import EncoderOption, JsonOption, SettingOption, SiteDirOption, WeightsOption
 from fedmunkey.client.importing.fitting import fit
 from fedmunkey.client.importing.pictures import Choices, UnusablePicture, read_picture
+from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.records.dataset import batches
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.errors import InvalidInput

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import InvalidInput
 

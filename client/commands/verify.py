@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.options import JsonOption
+from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import Records, Subject
 from fedmunkey.common.errors import InvalidProof

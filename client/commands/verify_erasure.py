@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.commands.options import JsonOption, SiteDirOption
+from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.key_store.erasure_check import ErasureCheck
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.errors import InvalidInput

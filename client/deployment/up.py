@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fedmunkey.client.commands.faults import faults_explained
 from fedmunkey.client.deployment.site_file import SUPERNODE_READY, SiteFile
+from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs.flower import flower_environment

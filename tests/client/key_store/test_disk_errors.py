@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from fedmunkey.client.commands.faults import faults_explained
+from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.common.errors import KeyStoreError
 
 
