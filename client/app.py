@@ -14,18 +14,18 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedmunkey.client.bank import Bank, read_bank, read_held_out, read_permanent_bank, read_permanent_held_out
-from fedmunkey.client.evaluation import Evaluation, evaluate
-from fedmunkey.client.exact_state import refresh_tokens
-from fedmunkey.client.exemplar_tokens import own_tokens
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.disk_errors import faults_explained
-from fedmunkey.client.noisy_step import noisy_steps_of_round
+from fedmunkey.client.learning.bank import Bank, read_bank, read_held_out, read_permanent_bank, read_permanent_held_out
+from fedmunkey.client.learning.evaluation import Evaluation, evaluate
+from fedmunkey.client.learning.exact_state import refresh_tokens
+from fedmunkey.client.learning.exemplar_tokens import own_tokens
+from fedmunkey.client.learning.noisy_step import noisy_steps_of_round
+from fedmunkey.client.learning.secret_noise import SecretNoise
+from fedmunkey.client.learning.training import train
 from fedmunkey.client.orders import catch_up_patiently
 from fedmunkey.client.records.dataset import Split
-from fedmunkey.client.secret_noise import SecretNoise
 from fedmunkey.client.site import SiteFolder, check_promise, model_shape
-from fedmunkey.client.training import train
 from fedmunkey.common.errors import BankChanged, FedmunkeyError, InvalidSetting, InvalidWeights
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.model.model import Munkey

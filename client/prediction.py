@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedmunkey.client.bank import Bank
-from fedmunkey.client.evaluation import predict
-from fedmunkey.client.exemplar_tokens import own_tokens
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.learning.bank import Bank
+from fedmunkey.client.learning.evaluation import predict
+from fedmunkey.client.learning.exemplar_tokens import own_tokens
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.neighbours import NONE, NeighbourLists, nearest

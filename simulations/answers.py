@@ -9,8 +9,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from fedmunkey.client.bank import Bank
-from fedmunkey.client.evaluation import predict, predict_image_only
+from fedmunkey.client.learning.bank import Bank
+from fedmunkey.client.learning.evaluation import predict, predict_image_only
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.neighbours import nearest
 from fedmunkey.common.model.recipe import Recipe

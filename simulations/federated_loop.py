@@ -10,10 +10,10 @@ from typing import Generic, TypeVar
 import torch
 from torch import nn
 
-from fedmunkey.client.bank import Bank
-from fedmunkey.client.exemplar_tokens import own_tokens
-from fedmunkey.client.secret_noise import SecretNoise
-from fedmunkey.client.training import train
+from fedmunkey.client.learning.bank import Bank
+from fedmunkey.client.learning.exemplar_tokens import own_tokens
+from fedmunkey.client.learning.secret_noise import SecretNoise
+from fedmunkey.client.learning.training import train
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.model_choice import first_model
 from fedmunkey.common.model.randomness import generator

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmunkey.client.bank import Bank, HeldOut
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import Tokens
 from fedmunkey.client.key_store.contents import SLACK
-from fedmunkey.client.neighbour_index import list_arrivals
+from fedmunkey.client.learning.bank import Bank, HeldOut
+from fedmunkey.client.learning.neighbour_index import list_arrivals
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder, hospital_name
 from fedmunkey.common.deletions.references import FederationSecret

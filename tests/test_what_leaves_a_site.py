@@ -20,9 +20,9 @@ from sklearn.datasets import load_digits
 
 from fedmunkey.client import app as client_app
 from fedmunkey.client.app import app
-from fedmunkey.client.evaluation import Evaluation
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import HeldRecords, Tokens
+from fedmunkey.client.learning.evaluation import Evaluation
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder, hospital_name
 from fedmunkey.common.deletions.references import FederationSecret

@@ -12,10 +12,10 @@ import typer
 
 from fedmunkey.client.commands.display import progress_bars
 from fedmunkey.client.commands.options import EncoderOption, JsonOption, SettingOption, SiteDirOption, WeightsOption
-from fedmunkey.client.exact_state import compare_with_rebuilt
 from fedmunkey.client.importing.encoding import encode
 from fedmunkey.client.importing.site_enrolment import check_encoder
 from fedmunkey.client.key_store.disk_errors import faults_explained
+from fedmunkey.client.learning.exact_state import compare_with_rebuilt
 from fedmunkey.client.records.dataset import Consent, Dataset
 from fedmunkey.client.records.medmnist_files import read_npz
 from fedmunkey.client.site import SiteFolder

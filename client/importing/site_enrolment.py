@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.exact_state import read_shared_model, refresh_tokens
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import Enrolled, KeyStore, StoreDescription
 from fedmunkey.client.key_store.journal import Journal
 from fedmunkey.client.key_store.record_ciphers import cipher_file_of, clear_unused_keys, master_key_of
-from fedmunkey.client.neighbour_index import list_arrivals
+from fedmunkey.client.learning.exact_state import read_shared_model, refresh_tokens
+from fedmunkey.client.learning.neighbour_index import list_arrivals
 from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.client.site import SiteFolder, describe_store, model_shape
 from fedmunkey.common.deletions.references import FederationSecret

@@ -34,7 +34,7 @@ class GradientRoute:
         Those that train the shared weights, and those that are read as neighbours meanwhile.
     joint_tokens : bool
         Exemplar tokens are trained together with the shared weights. Otherwise each is a fixed function of its own
-        record and the shared weights (`client.exemplar_tokens`).
+        record and the shared weights (`client.learning.exemplar_tokens`).
     linear_only : bool
         Of the shared weights only the linear function of the image is trained.
     clipped, noisy : bool

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fedmunkey.client.bank import read_bank
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.learning.bank import read_bank
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedmunkey.client.bank import read_bank
+from fedmunkey.client.learning.bank import read_bank
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, Subject

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedmunkey.client.bank import Bank, read_bank
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.encryption import OVERHEAD
 from fedmunkey.client.key_store.record_ciphers import RecordCiphers
+from fedmunkey.client.learning.bank import Bank, read_bank
+from fedmunkey.client.learning.training import train
 from fedmunkey.client.site import model_shape
-from fedmunkey.client.training import train
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.neighbours import NeighbourLists

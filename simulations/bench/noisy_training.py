@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from fedmunkey.client.bank import Bank
 from fedmunkey.client.key_store import Tokens
-from fedmunkey.client.noisy_step import noisy_steps_of_round
-from fedmunkey.client.secret_noise import SecretNoise
-from fedmunkey.client.training import train
+from fedmunkey.client.learning.bank import Bank
+from fedmunkey.client.learning.noisy_step import noisy_steps_of_round
+from fedmunkey.client.learning.secret_noise import SecretNoise
+from fedmunkey.client.learning.training import train
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.neighbours import NeighbourLists
 from fedmunkey.common.model.recipe import FEW_STEPS, Recipe

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from fedmunkey.client.bank import read_bank
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.neighbour_index import list_arrivals
+from fedmunkey.client.learning.bank import read_bank
+from fedmunkey.client.learning.neighbour_index import list_arrivals
+from fedmunkey.client.learning.training import train
 from fedmunkey.client.site import model_shape
-from fedmunkey.client.training import train
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from fedmunkey.client.bank import Bank
 from fedmunkey.client.key_store import Tokens
 from fedmunkey.client.key_store.contents import SLACK
-from fedmunkey.client.training import train
+from fedmunkey.client.learning.bank import Bank
+from fedmunkey.client.learning.training import train
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.neighbours import nearest
 from fedmunkey.common.model.recipe import Recipe

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedmunkey.client.noisy_step import noisy_steps_of_round
+from fedmunkey.client.learning.noisy_step import noisy_steps_of_round
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.accounting import epsilon_of

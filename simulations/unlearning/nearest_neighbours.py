@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedmunkey.client.bank import Bank
-from fedmunkey.client.evaluation import neighbour_votes
 from fedmunkey.client.key_store import Tokens
+from fedmunkey.client.learning.bank import Bank
+from fedmunkey.client.learning.evaluation import neighbour_votes
 from fedmunkey.client.records.dataset import Consent
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.model.neighbours import NeighbourLists, nearest

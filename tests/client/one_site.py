@@ -15,9 +15,9 @@ from sklearn.datasets import load_digits
 
 from fedmunkey.client import app as client_app
 from fedmunkey.client.app import app
-from fedmunkey.client.bank import read_bank
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.learning.bank import read_bank
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret

@@ -12,11 +12,11 @@ import torch
 from flwr.app import MessageType
 
 from fedmunkey.client import app as client_app
-from fedmunkey.client.bank import read_bank, read_held_out
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import HeldRecords, KeyStore
+from fedmunkey.client.learning.bank import read_bank, read_held_out
+from fedmunkey.client.learning.training import train
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.client.training import train
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.randomness import generator
 from fedmunkey.common.model.recipe import Recipe

@@ -14,13 +14,13 @@ from flwr.app import MessageType
 from numpy.typing import NDArray
 
 from fedmunkey.client import app as client_app
-from fedmunkey.client.bank import Bank, read_bank
-from fedmunkey.client.evaluation import Evaluation, evaluate
-from fedmunkey.client.exemplar_tokens import own_tokens
-from fedmunkey.client.neighbour_index import list_arrivals
-from fedmunkey.client.noisy_step import noisy_steps_of_round
+from fedmunkey.client.learning.bank import Bank, read_bank
+from fedmunkey.client.learning.evaluation import Evaluation, evaluate
+from fedmunkey.client.learning.exemplar_tokens import own_tokens
+from fedmunkey.client.learning.neighbour_index import list_arrivals
+from fedmunkey.client.learning.noisy_step import noisy_steps_of_round
+from fedmunkey.client.learning.state_digest import state_digest
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
-from fedmunkey.client.state_digest import state_digest
 from fedmunkey.common.failpoints import Act, Action, Armed, Failpoint, FailpointPlan, arm
 from fedmunkey.common.model.checkpoints import read_checkpoint
 from fedmunkey.common.model.model import Munkey

@@ -13,7 +13,7 @@ from flwr.common.serde import context_from_proto, context_to_proto, message_to_p
 from fedmunkey.client.app import app
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.noisy_step import noisy_steps_of_round
+from fedmunkey.client.learning.noisy_step import noisy_steps_of_round
 from fedmunkey.client.orders import catch_up
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, write_checkpoint

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from fedmunkey.client.bank import Bank
 from fedmunkey.client.key_store import Tokens
-from fedmunkey.client.secret_noise import SecretNoise
-from fedmunkey.client.training import train
+from fedmunkey.client.learning.bank import Bank
+from fedmunkey.client.learning.secret_noise import SecretNoise
+from fedmunkey.client.learning.training import train
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.neighbours import NeighbourLists
 from fedmunkey.common.model.recipe import Recipe

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmunkey.client.bank import Bank
-from fedmunkey.client.evaluation import predict, predict_image_only
 from fedmunkey.client.key_store import Tokens
+from fedmunkey.client.learning.bank import Bank
+from fedmunkey.client.learning.evaluation import predict, predict_image_only
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.neighbours import NONE, nearest

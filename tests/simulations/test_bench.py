@@ -11,10 +11,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from fedmunkey.client.bank import Bank
 from fedmunkey.client.key_store import KeyStore, StoreDescription
+from fedmunkey.client.learning.bank import Bank
+from fedmunkey.client.learning.training import Trained, train
 from fedmunkey.client.records.dataset import Split
-from fedmunkey.client.training import Trained, train
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.model.model import Munkey

@@ -15,8 +15,8 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedmunkey.client.exemplar_tokens import own_tokens
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.learning.exemplar_tokens import own_tokens
 from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, write_checkpoint

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedmunkey.client.bank import Bank, HeldOut, read_bank, read_held_out
+from fedmunkey.client.learning.bank import Bank, HeldOut, read_bank, read_held_out
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import KeyStoreError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedmunkey.client.exemplar_tokens import own_tokens
+from fedmunkey.client.learning.exemplar_tokens import own_tokens
 from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.model.model_choice import choose_shape, initial_model

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmunkey.client.bank import Bank
 from fedmunkey.client.key_store import Tokens
+from fedmunkey.client.learning.bank import Bank
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.neighbours import NeighbourLists

@@ -9,7 +9,7 @@ import pytest
 
 from fedmunkey.client.importing import site_enrolment
 from fedmunkey.client.importing.encoding import encode
-from fedmunkey.client.neighbour_index import list_arrivals
+from fedmunkey.client.learning.neighbour_index import list_arrivals
 from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from fedmunkey.client.bank import read_bank, read_held_out
 from fedmunkey.client.commands.import_ import import_
-from fedmunkey.client.evaluation import predict as evaluate
-from fedmunkey.client.exact_state import refresh_tokens
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.learning.bank import read_bank, read_held_out
+from fedmunkey.client.learning.evaluation import predict as evaluate
+from fedmunkey.client.learning.exact_state import refresh_tokens
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret

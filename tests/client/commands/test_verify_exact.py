@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedmunkey.client.exact_state import read_shared_model, refresh_tokens
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.learning.exact_state import read_shared_model, refresh_tokens
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder, model_shape
 from fedmunkey.common.model.model import Munkey

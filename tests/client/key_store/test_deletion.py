@@ -17,7 +17,7 @@ import torch
 
 from fedmunkey.client.key_store import KeyStore, Tokens
 from fedmunkey.client.key_store.schema import CONTENTS
-from fedmunkey.client.neighbour_index import list_arrivals
+from fedmunkey.client.learning.neighbour_index import list_arrivals
 from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, SiteState, Subject

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fedmunkey.client.key_store import Enrolled, HeldRecords, KeyStore, Tokens
-from fedmunkey.client.neighbour_index import list_arrivals
+from fedmunkey.client.learning.neighbour_index import list_arrivals
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, Subject

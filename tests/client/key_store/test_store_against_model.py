@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fedmunkey.client.key_store import Enrolled, KeyStore, StoreDescription, Tokens
-from fedmunkey.client.neighbour_index import list_arrivals, read_lists
+from fedmunkey.client.learning.neighbour_index import list_arrivals, read_lists
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite

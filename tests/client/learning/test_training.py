@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from fedmunkey.client.bank import Bank
-from fedmunkey.client.exemplar_tokens import own_tokens
 from fedmunkey.client.key_store import Tokens
-from fedmunkey.client.noisy_step import noisy_gradients
+from fedmunkey.client.learning.bank import Bank
+from fedmunkey.client.learning.exemplar_tokens import own_tokens
+from fedmunkey.client.learning.noisy_step import noisy_gradients
+from fedmunkey.client.learning.secret_noise import SecretNoise
+from fedmunkey.client.learning.training import Trained, train
 from fedmunkey.client.records.dataset import Consent, Dataset
-from fedmunkey.client.secret_noise import SecretNoise
-from fedmunkey.client.training import Trained, train
 from fedmunkey.common.errors import ConsentMissing
 from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.model.model import ModelShape, Munkey

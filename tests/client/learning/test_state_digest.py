@@ -16,11 +16,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmunkey.client import state_digest
-from fedmunkey.client.bank import read_bank, read_held_out
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import KeyStore, StoreDescription, Tokens
-from fedmunkey.client.neighbour_index import list_arrivals
+from fedmunkey.client.learning import state_digest
+from fedmunkey.client.learning.bank import read_bank, read_held_out
+from fedmunkey.client.learning.neighbour_index import list_arrivals
 from fedmunkey.client.records import dataset
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import describe_store

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedmunkey.client.exemplar_tokens import own_tokens
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.contents import SLACK
-from fedmunkey.client.neighbour_index import list_arrivals
+from fedmunkey.client.learning.exemplar_tokens import own_tokens
+from fedmunkey.client.learning.neighbour_index import list_arrivals
+from fedmunkey.client.learning.state_digest import state_digest
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.client.state_digest import state_digest
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.model.checkpoints import read_checkpoint

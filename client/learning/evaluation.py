@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedmunkey.client.bank import Bank, HeldOut, retrieve
+from fedmunkey.client.learning.bank import Bank, HeldOut, retrieve
 from fedmunkey.common.model.aggregation import vote_weights
 from fedmunkey.common.model.metrics import accuracy, macro_f1
 from fedmunkey.common.model.model import Munkey

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from fedmunkey.client.exemplar_optimiser import step_rows
 from fedmunkey.client.key_store import Tokens
+from fedmunkey.client.learning.exemplar_optimiser import step_rows
 
 
 def random_gradients(*shape: int, seed: int = 0) -> torch.Tensor:

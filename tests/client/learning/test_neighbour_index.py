@@ -14,11 +14,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmunkey.client import neighbour_index
-from fedmunkey.client.bank import read_bank
 from fedmunkey.client.key_store import KeyStore, StoreDescription
 from fedmunkey.client.key_store.contents import SLACK
-from fedmunkey.client.neighbour_index import list_arrivals, read_lists
+from fedmunkey.client.learning import neighbour_index
+from fedmunkey.client.learning.bank import read_bank
+from fedmunkey.client.learning.neighbour_index import list_arrivals, read_lists
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import describe_store
 from fedmunkey.common.deletions.references import FederationSecret

@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from fedmunkey.client.bank import Bank, read_bank, read_held_out, read_permanent_bank, read_permanent_held_out, retrieve
 from fedmunkey.client.key_store import HeldRecords, KeyStore, Tokens
+from fedmunkey.client.learning.bank import (
+    Bank,
+    read_bank,
+    read_held_out,
+    read_permanent_bank,
+    read_permanent_held_out,
+    retrieve,
+)
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.deletions.words import DeletionOrder
 from fedmunkey.common.errors import BankChanged

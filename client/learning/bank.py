@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmunkey.client.key_store import KeyStore, Tokens
-from fedmunkey.client.neighbour_index import Progress, list_arrivals, read_lists
+from fedmunkey.client.learning.neighbour_index import Progress, list_arrivals, read_lists
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.errors import BankChanged
 from fedmunkey.common.model.aggregation import Retrieved

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmunkey.client.exemplar_tokens import own_tokens
+from fedmunkey.client.learning.exemplar_tokens import own_tokens
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.settings.settings import ImagePath
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from fedmunkey.client.bank import Bank, HeldOut
-from fedmunkey.client.evaluation import evaluate, neighbour_votes, predict, predict_image_only
 from fedmunkey.client.key_store import Tokens
+from fedmunkey.client.learning.bank import Bank, HeldOut
+from fedmunkey.client.learning.evaluation import evaluate, neighbour_votes, predict, predict_image_only
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.neighbours import NONE, NeighbourLists
 from fedmunkey.common.model.recipe import Reading, Recipe
@@ -186,7 +186,7 @@ def test_batches_do_not_change_predictions(model: Munkey, reading: Reading, monk
         return [whole, memory, predict_image_only(model, held_out.inputs)]
 
     at_once = predictions()
-    monkeypatch.setattr("fedmunkey.client.evaluation._BATCH", 3)
+    monkeypatch.setattr("fedmunkey.client.learning.evaluation._BATCH", 3)
 
     for whole, parts in zip(at_once, predictions(), strict=True):
         assert torch.allclose(whole, parts, atol=1e-6)

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedmunkey.client.bank import Bank
-from fedmunkey.client.exemplar_optimiser import step_rows
-from fedmunkey.client.exemplar_tokens import own_tokens
-from fedmunkey.client.noisy_step import Draws, SeededDraws, noisy_gradients, noisy_steps_of_round
-from fedmunkey.client.secret_noise import SecretNoise
+from fedmunkey.client.learning.bank import Bank
+from fedmunkey.client.learning.exemplar_optimiser import step_rows
+from fedmunkey.client.learning.exemplar_tokens import own_tokens
+from fedmunkey.client.learning.noisy_step import Draws, SeededDraws, noisy_gradients, noisy_steps_of_round
+from fedmunkey.client.learning.secret_noise import SecretNoise
 from fedmunkey.common.errors import ConsentMissing
 from fedmunkey.common.model.gradient_routes import GradientRoute
 from fedmunkey.common.model.model import Munkey

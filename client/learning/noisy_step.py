@@ -30,7 +30,7 @@ _LINEAR = {"linear.weight", "linear.bias"}
 
 
 class Draws(Protocol):
-    """Where samples and noise come from; `client.secret_noise.SecretNoise` where a bound is claimed."""
+    """Where samples and noise come from; `client.learning.secret_noise.SecretNoise` where a bound is claimed."""
 
     def uniform(self, count: int) -> NDArray[np.float64]:
         """Return numbers above 0 and below 1, shape (count,)."""

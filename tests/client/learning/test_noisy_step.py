@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor
 
-from fedmunkey.client import noisy_step
-from fedmunkey.client.noisy_step import noisy_gradients, noisy_steps_of_round
-from fedmunkey.client.secret_noise import SecretNoise
+from fedmunkey.client.learning import noisy_step
+from fedmunkey.client.learning.noisy_step import noisy_gradients, noisy_steps_of_round
+from fedmunkey.client.learning.secret_noise import SecretNoise
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.privacy.accounting import epsilon_of

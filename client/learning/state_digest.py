@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.neighbour_index import list_arrivals, read_lists
+from fedmunkey.client.learning.neighbour_index import list_arrivals, read_lists
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.neighbours import NONE
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from fedmunkey.client.secret_noise import SecretNoise
+from fedmunkey.client.learning.secret_noise import SecretNoise
 
 KEY = bytes(range(32))
 # How unlikely, under the right distribution, the numbers of a test may be; their key is fixed, so it never flickers.

@@ -1,0 +1,1 @@
+"""What a site computes from its bank: neighbour lists, training, tokens, evaluation, the state's digest."""
