@@ -23,8 +23,8 @@ from fedmunkey.common.settings.settings import ImageShape
 from fedmunkey.common.settings.settings_text import given_settings
 
 if TYPE_CHECKING:
-    from fedmunkey.client.prediction import Prediction
-    from fedmunkey.client.predictor import Predictor
+    from fedmunkey.client.predicting.prediction import Prediction
+    from fedmunkey.client.predicting.predictor import Predictor
 
 
 @faults_explained()
@@ -56,8 +56,8 @@ def predict(
     Example: munkey-client predict scan.png --site-dir hospital-1 --model output/best.safetensors
     """
     # Evaluation brings scikit-learn, whose import would slow down every other command.
-    from fedmunkey.client.prediction import classify
-    from fedmunkey.client.predictor import choose_predictor
+    from fedmunkey.client.predicting.prediction import classify
+    from fedmunkey.client.predicting.predictor import choose_predictor
 
     folder = SiteFolder(site_dir)
     given = given_settings(setting, encoder=encoder, encoder_weights=weights)
