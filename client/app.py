@@ -14,6 +14,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from fedmunkey.client.deletions.agent import catch_up_patiently
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.learning.bank import Bank, read_bank, read_held_out, read_permanent_bank, read_permanent_held_out
@@ -23,7 +24,6 @@ from fedmunkey.client.learning.exemplar_tokens import own_tokens
 from fedmunkey.client.learning.noisy_step import noisy_steps_of_round
 from fedmunkey.client.learning.secret_noise import SecretNoise
 from fedmunkey.client.learning.training import train
-from fedmunkey.client.orders import catch_up_patiently
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder, check_promise, model_shape
 from fedmunkey.common.errors import BankChanged, FedmunkeyError, InvalidSetting, InvalidWeights

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmunkey.client.deletions.agent import DeletionAgent
 from fedmunkey.client.learning.bank import read_bank
-from fedmunkey.client.orders import DeletionAgent
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.status_words import combined_loss, weakest_guarantee
 from fedmunkey.common.deletions.words import (

@@ -19,8 +19,8 @@ from fedmunkey.client.commands.options import (
     ServiceOption,
     SiteDirOption,
 )
+from fedmunkey.client.deletions.agent import DeletionAgent, catch_up_patiently
 from fedmunkey.client.key_store.disk_errors import faults_explained
-from fedmunkey.client.orders import DeletionAgent, catch_up_patiently
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions import status_words

@@ -9,9 +9,9 @@ import typer
 
 from fedmunkey.client.commands.display import order_document, orders_table
 from fedmunkey.client.commands.options import JsonOption, SiteDirOption
+from fedmunkey.client.deletions.proof_status import describe_proofs
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.disk_errors import faults_explained
-from fedmunkey.client.proof_status import describe_proofs
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions import status_words

@@ -24,7 +24,7 @@ Row = Sequence[Any]
 
 
 class Kept(StrEnum):
-    """The tables that a store adds to; those of receipts and of the log are `client.receipts`'."""
+    """The tables that a store adds to; those of receipts and of the log are `client.deletions.receipt_book`'."""
 
     ANSWERS = "answers"
     TRAININGS = "trainings"

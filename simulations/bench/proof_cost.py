@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fedmunkey.client.deletions.site_proofs import SiteProofs
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.site_proofs import SiteProofs
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject

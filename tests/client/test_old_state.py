@@ -11,10 +11,10 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, R
 from flwr.common.serde import context_from_proto, context_to_proto, message_to_proto
 
 from fedmunkey.client.app import app
+from fedmunkey.client.deletions.agent import catch_up
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.learning.noisy_step import noisy_steps_of_round
-from fedmunkey.client.orders import catch_up
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fedmunkey.common.model.model import Munkey

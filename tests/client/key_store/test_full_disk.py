@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from fedmunkey.client.deletions.agent import DeletionAgent
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.journal import Journal, Kept
 from fedmunkey.client.key_store.record_ciphers import SLOT_BYTES, make_master_key, read_master_key
-from fedmunkey.client.orders import DeletionAgent
 from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.common.deletions.words import DeletionOrder, RequestState, SiteState
 from fedmunkey.common.errors import KeyStoreError

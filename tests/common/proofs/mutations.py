@@ -12,7 +12,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from fedmunkey.client.trust import check_order
+from fedmunkey.client.deletions.order_check import check_order
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.proofs.certificate import verify_certificate
 from fedmunkey.common.proofs.log_heads import LogHead

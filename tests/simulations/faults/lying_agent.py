@@ -7,7 +7,7 @@ import signal
 from collections.abc import Sequence
 
 import fedmunkey.client.cli
-from fedmunkey.client.orders import Answering
+from fedmunkey.client.deletions.agent import Answering
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState
 from fedmunkey.common.privacy.guarantees import Guarantee
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from fedmunkey.client.deletions.agent import catch_up
 from fedmunkey.client.key_store import Tokens
 from fedmunkey.client.key_store.record_ciphers import SLOT_BYTES, cipher_file_of
-from fedmunkey.client.orders import catch_up
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.words import (

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from fedmunkey.client.deletions.site_proofs import SiteProofs
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.site_proofs import SiteProofs
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, KeyStoreError, ServiceUnavailable

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from fedmunkey.client.deletions.agent import catch_up
+from fedmunkey.client.deletions.receipt_book import ReceiptBook
+from fedmunkey.client.deletions.site_proofs import SiteProofs
+from fedmunkey.client.deletions.witness import _RECEIPTS_AT_ONCE
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.orders import catch_up
-from fedmunkey.client.receipts import ReceiptBook
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.client.site_proofs import SiteProofs
-from fedmunkey.client.witness import _RECEIPTS_AT_ONCE
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, SiteState, Subject
 from fedmunkey.common.errors import InvalidDeletion, InvalidProof, KeyStoreError
@@ -307,7 +307,7 @@ def test_rewritten_shortened_or_forked_log_raises_the_alarm(
 ) -> None:
     other = forked(tmp_path, leaves)
     proofs = proofs_of(witnessed)
-    with caplog.at_level(logging.ERROR, logger="fedmunkey.client.witness"):
+    with caplog.at_level(logging.ERROR, logger="fedmunkey.client.deletions.witness"):
         first, second = proofs.witness(other), proofs.witness(other)
 
     assert (first, second) == (False, False)

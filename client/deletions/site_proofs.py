@@ -10,11 +10,11 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from fedmunkey.client.deletions.order_check import check_order, check_signer
+from fedmunkey.client.deletions.receipt_book import ReceiptBook, tombstone_commitment
+from fedmunkey.client.deletions.witness import witness
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.receipts import ReceiptBook, tombstone_commitment
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.client.trust import check_order, check_signer
-from fedmunkey.client.witness import witness
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState
 from fedmunkey.common.errors import InvalidProof, KeyStoreError
@@ -81,7 +81,7 @@ class SiteProofs:
         return replace(answer, receipt=self._book.keep_all(signed)[answer.number])
 
     def witness(self, service: DeletionService) -> bool:
-        """Look at the coordinator's log and return whether all is well; see `client.witness.witness`."""
+        """Look at the coordinator's log and return whether all is well; see `client.deletions.witness.witness`."""
         if not self._folder.trust.exists():
             return True
         return witness(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fedmunkey.client.deletions.receipt_book import ReceiptBook
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.receipts import ReceiptBook
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.proofs.signing.signing_key import SigningKey

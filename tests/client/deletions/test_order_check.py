@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from fedmunkey.client.trust import check_order
+from fedmunkey.client.deletions.order_check import check_order
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import (
     DATA_PROTECTION_OFFICER,

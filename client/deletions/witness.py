@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection
 from datetime import datetime
 
-from fedmunkey.client.receipts import ReceiptBook
+from fedmunkey.client.deletions.receipt_book import ReceiptBook
 from fedmunkey.common.errors import InvalidDeletion, InvalidProof
 from fedmunkey.common.proofs.log_heads import LogHead, LogUpdate, receipt_leaf
 from fedmunkey.common.proofs.merkle import check_consistency, check_inclusion, leaf_hash

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from fedmunkey.client.deletions.agent import DeletionAgent, catch_up, catch_up_patiently
 from fedmunkey.client.key_store import AppliedOrders, KeyStore
-from fedmunkey.client.orders import DeletionAgent, catch_up, catch_up_patiently
 from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, RequestStatus, SiteState
 from fedmunkey.common.errors import InvalidDeletion, KeyStoreError, ServiceUnavailable

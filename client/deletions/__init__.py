@@ -1,0 +1,1 @@
+"""Deletion orders at a site: heard, checked, carried out, answered and proved."""
