@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedmunkey.client.joining import Joined, join
+from fedmunkey.client.membership.joining import Joined, join
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import DeletionRequest, WholeSite

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.client.rotation import rotate
+from fedmunkey.client.membership.rotation import rotate
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import DeletionRequest, WholeSite
 from fedmunkey.common.errors import InvalidDeletion, InvalidIdentity, ServiceUnavailable

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from fedmunkey.client.commands.options import JsonOption
-from fedmunkey.client.joining import Joined
-from fedmunkey.client.joining import join as join_federation
 from fedmunkey.client.key_store.disk_errors import faults_explained
+from fedmunkey.client.membership.joining import Joined
+from fedmunkey.client.membership.joining import join as join_federation
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.identities import MemberRole

@@ -9,7 +9,7 @@ import typer
 
 from fedmunkey.client.commands.options import DEFAULT_SERVICE, IdentityOption, JsonOption, ServiceOption
 from fedmunkey.client.key_store.disk_errors import faults_explained
-from fedmunkey.client.rotation import rotate as rotate_identity
+from fedmunkey.client.membership.rotation import rotate as rotate_identity
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.programs import command_line

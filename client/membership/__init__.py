@@ -1,0 +1,1 @@
+"""How a site joins a federation and renews its certificate."""
