@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmunkey.client.commands.keys import keys
+from fedmunkey.client.commands.signing_keys import keys
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.lazy_commands import lazy_group
 from fedmunkey.common.programs.trust_commands import trust_application
