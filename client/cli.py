@@ -25,7 +25,7 @@ _COMMANDS = {
     "backup": "fedmunkey.client.commands.backup:backup",
     "restore": "fedmunkey.client.commands.restore:restore",
     "import": "fedmunkey.client.commands.import_:import_",
-    "up": "fedmunkey.client.deployment.up:up",
+    "up": "fedmunkey.client.supernode.up:up",
 }
 
 app = command_line.application(

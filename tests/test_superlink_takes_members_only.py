@@ -59,7 +59,7 @@ def test_superlink_takes_members_only(tmp_path: Path, start: Start) -> None:
         nodes = {
             name: start(
                 name,
-                "fedmunkey.client.deployment.supernode",
+                "fedmunkey.client.supernode.supernode_program",
                 f'site-dir = "{name}"\nsuperlink = "{sites}"\nruntime = "{runtime}"\ndeletion-service = "{sites}"\n',
             )
             for name, runtime in (("member", first), ("stranger", second))

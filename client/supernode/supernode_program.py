@@ -16,8 +16,8 @@ from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supernode.main import create_app
 from flwr.supernode.start_client_internal import start_client_internal
 
-from fedmunkey.client.deployment.installed_app import GuardedStateFactory
-from fedmunkey.client.deployment.site_file import SUPERNODE_READY, SiteFile
+from fedmunkey.client.supernode.installed_app import GuardedStateFactory
+from fedmunkey.client.supernode.site_file import SUPERNODE_READY, SiteFile
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs.flower import serve_from_file
@@ -68,6 +68,6 @@ def _serve_runtime(address: str, states: GuardedStateFactory) -> None:
 
 def main() -> None:
     """Run it on the file that the command line names."""
-    serve_from_file(SiteFile, serve, logging.getLogger("fedmunkey.client.deployment"))
+    serve_from_file(SiteFile, serve, logging.getLogger("fedmunkey.client.supernode"))
     sys.stderr.write("error: the coordinator takes no calls of this SuperNode any more; the lines above say why\n")
     sys.exit(1)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from fedmunkey.client.deployment.site_file import SUPERNODE_READY, SiteFile
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.site import SiteFolder
+from fedmunkey.client.supernode.site_file import SUPERNODE_READY, SiteFile
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs.flower import flower_environment
 from fedmunkey.common.programs.keep_running import keep_running
@@ -43,7 +43,7 @@ def children(settings: SiteFile, file: Path) -> list[Child]:
     """Return the site's processes in the order in which they start: it can forget before it can learn."""
     environment = flower_environment(settings.flower_home)
     agent = ["agent", "--site-dir", str(settings.site_dir), "--service", settings.deletion_service]
-    supernode = own_program("fedmunkey.client.deployment.supernode", str(file.absolute()))
+    supernode = own_program("fedmunkey.client.supernode.supernode_program", str(file.absolute()))
     return [
         Child("agent", own_program("fedmunkey.client.cli", *agent), "deletion agent of "),
         Child("supernode", supernode, SUPERNODE_READY, environment),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.client.deployment.site_file import SiteFile
+from fedmunkey.client.supernode.site_file import SiteFile
 from fedmunkey.common.errors import InvalidSetting
 
 TEXT = 'site-dir = "a"\nsuperlink = "c.example:8443"\ndeletion-service = "c.example:9440"\n'
