@@ -8,7 +8,7 @@ from sqlalchemy import Engine, exists, select
 from sqlalchemy.exc import DBAPIError
 
 from fedmunkey.common.errors import ServiceUnavailable
-from fedmunkey.server.ledger_tables import OrderRow, RequestRow
+from fedmunkey.server.database.tables import OrderRow, RequestRow
 
 
 def addressee_reader(engine: Engine) -> Callable[[str, str], tuple[str, bool] | None]:

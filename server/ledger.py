@@ -2,7 +2,7 @@
 
 Everything that is written goes through one thread (`server.ledger_writer`) and is on disk before the method returns, or
 before its future is done. States move as `common.deletions.states` allows. Records and subjects appear as references
-only. The tables are in `server.ledger_tables`.
+only. The tables are in `server.database.tables`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, R
 from fedmunkey.common.errors import InvalidSetting, ServiceUnavailable
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.server import ledger_answers, ledger_due, ledger_requests, ledger_sites
-from fedmunkey.server.ledger_database import SQLITE, Announcements, ledger_url, open_engine
+from fedmunkey.server.database.connection import SQLITE, Announcements, ledger_url, open_engine
+from fedmunkey.server.database.schema import SCHEMA_REVISION, bring_up_to_date
+from fedmunkey.server.database.tables import NAME_CHARACTERS, REQUEST_ID_CHARACTERS, RoundRow
 from fedmunkey.server.ledger_due import DUE_DAYS, Extension
 from fedmunkey.server.ledger_errors import DeletionConflict, DeletionExists, UnknownDeletion
 from fedmunkey.server.ledger_requests import Entry
-from fedmunkey.server.ledger_schema import SCHEMA_REVISION, bring_up_to_date
 from fedmunkey.server.ledger_sites import Contact, Departure
-from fedmunkey.server.ledger_tables import NAME_CHARACTERS, REQUEST_ID_CHARACTERS, RoundRow
 from fedmunkey.server.ledger_view import LedgerView, RegisteredSite
 from fedmunkey.server.ledger_writer import Event, GroupWriter, Transaction
 

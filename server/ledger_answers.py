@@ -12,9 +12,9 @@ from fedmunkey.common.deletions.states import RequestState, SiteState
 from fedmunkey.common.deletions.words import Acknowledgement
 from fedmunkey.common.errors import FedmunkeyError
 from fedmunkey.common.failpoints import Failpoint, hit
-from fedmunkey.server.ledger_database import among
+from fedmunkey.server.database.connection import among
+from fedmunkey.server.database.tables import ORDER_IS_OPEN, AcknowledgementRow, OrderRow, RequestRow
 from fedmunkey.server.ledger_errors import DeletionConflict, UnknownDeletion
-from fedmunkey.server.ledger_tables import ORDER_IS_OPEN, AcknowledgementRow, OrderRow, RequestRow
 from fedmunkey.server.ledger_writer import Transaction
 from fedmunkey.server.log_leaves import Leaf, append_leaves, leaf_of_receipt
 

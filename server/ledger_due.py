@@ -12,8 +12,8 @@ from fedmunkey.common.deletions.limits import REASON_CHARACTERS, is_reason
 from fedmunkey.common.deletions.states import OPEN_REQUESTS, RequestState
 from fedmunkey.common.deletions.words import RequestStatus
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion
+from fedmunkey.server.database.tables import OrderRow, RequestRow
 from fedmunkey.server.ledger_errors import DeletionConflict
-from fedmunkey.server.ledger_tables import OrderRow, RequestRow
 from fedmunkey.server.ledger_view import find_request, read_statuses
 from fedmunkey.server.ledger_writer import Event, Transaction
 

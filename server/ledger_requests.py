@@ -22,8 +22,8 @@ from fedmunkey.common.deletions.words import (
 )
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion
 from fedmunkey.common.failpoints import Failpoint, hit
+from fedmunkey.server.database.tables import BLOCK, RECORDS, SITE, SUBJECT, OrderRow, ReferencesRow, RequestRow, SiteRow
 from fedmunkey.server.ledger_errors import DeletionExists, UnknownDeletion
-from fedmunkey.server.ledger_tables import BLOCK, RECORDS, SITE, SUBJECT, OrderRow, ReferencesRow, RequestRow, SiteRow
 from fedmunkey.server.ledger_view import read_statuses
 from fedmunkey.server.ledger_writer import Event, Transaction
 from fedmunkey.server.log_leaves import append_leaves, leaf_of_request

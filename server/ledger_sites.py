@@ -12,10 +12,10 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from fedmunkey.common.deletions.limits import REASON_CHARACTERS, is_reason
 from fedmunkey.common.deletions.words import OFFICER_NAMES, SiteState
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion
+from fedmunkey.server.database.tables import NAME_CHARACTERS, ORDER_IS_OPEN, OrderRow, RequestRow, SiteRow
 from fedmunkey.server.ledger_answers import settle
 from fedmunkey.server.ledger_errors import DeletionConflict, UnknownDeletion
 from fedmunkey.server.ledger_requests import number_orders
-from fedmunkey.server.ledger_tables import NAME_CHARACTERS, ORDER_IS_OPEN, OrderRow, RequestRow, SiteRow
 from fedmunkey.server.ledger_writer import Event, Transaction
 
 REGISTERED = "registered"

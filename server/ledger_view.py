@@ -30,9 +30,8 @@ from fedmunkey.common.deletions.words import (
 from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
 from fedmunkey.common.service.deletion_service import StatusPage
 from fedmunkey.common.service.wire import MAXIMUM_REFERENCES, check_page_size
-from fedmunkey.server.ledger_database import among
-from fedmunkey.server.ledger_errors import DeletionConflict, UnknownDeletion
-from fedmunkey.server.ledger_tables import (
+from fedmunkey.server.database.connection import among
+from fedmunkey.server.database.tables import (
     ANSWERS_ORDER,
     ORDER_IS_OPEN,
     RECORDS,
@@ -45,6 +44,7 @@ from fedmunkey.server.ledger_tables import (
     RoundRow,
     SiteRow,
 )
+from fedmunkey.server.ledger_errors import DeletionConflict, UnknownDeletion
 
 PAGE_REFERENCES = 100 * MAXIMUM_REFERENCES
 """Records that the requests of one page name in all, so that the page fits into one message."""

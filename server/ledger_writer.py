@@ -20,8 +20,8 @@ from sqlalchemy.exc import DBAPIError
 
 from fedmunkey.common.deletions.states import RequestState, SiteState, check_move
 from fedmunkey.common.errors import FedmunkeyError, ServiceUnavailable
-from fedmunkey.server.ledger_database import announce, have_to_itself
-from fedmunkey.server.ledger_tables import EventRow, OrderRow, RequestRow
+from fedmunkey.server.database.connection import announce, have_to_itself
+from fedmunkey.server.database.tables import EventRow, OrderRow, RequestRow
 
 MOST_TOGETHER = 256
 """Writes in one transaction, so that the first of them does not wait for long."""

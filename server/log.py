@@ -24,9 +24,9 @@ from fedmunkey.common.proofs.merkle import (
 from fedmunkey.common.proofs.signing.dsse import Envelope
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.signing.statements import read_envelope
-from fedmunkey.server.ledger_database import among, have_to_itself
+from fedmunkey.server.database.connection import among, have_to_itself
+from fedmunkey.server.database.log_tables import LogHeadRow, LogLeafRow, LogNodeRow, LogSizeRow
 from fedmunkey.server.log_leaves import LOST_NODE, Leaf, LeafKind, append_leaves
-from fedmunkey.server.log_tables import LogHeadRow, LogLeafRow, LogNodeRow, LogSizeRow
 
 MAXIMUM_INCLUSIONS = 100
 """Proofs that one question may ask for."""

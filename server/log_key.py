@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
-from fedmunkey.server.ledger_database import SQLITE, ledger_url
+from fedmunkey.server.database.connection import SQLITE, ledger_url
 
 
 def open_log_key(path: Path | None, ledger: str) -> tuple[Path, SigningKey]:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert, select, update
 from fedmunkey.common.errors import ServiceUnavailable
 from fedmunkey.common.proofs.log_heads import receipt_leaf, request_leaf
 from fedmunkey.common.proofs.merkle import Node, leaf_hash, node_hash
-from fedmunkey.server.log_tables import LogLeafRow, LogNodeRow, LogSizeRow
+from fedmunkey.server.database.log_tables import LogLeafRow, LogNodeRow, LogSizeRow
 
 LOST_NODE = "the log lacks a node; restore the ledger's database from a backup"
 

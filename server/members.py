@@ -26,8 +26,8 @@ from fedmunkey.common.identities.invitation import new_token, token_hash
 from fedmunkey.common.identities.member_keys import public_bytes
 from fedmunkey.common.identities.member_names import COORDINATOR, MemberRole, check_member_name, member_of
 from fedmunkey.server.authority import CertificateAuthority
-from fedmunkey.server.ledger_database import have_to_itself
-from fedmunkey.server.member_tables import InvitationRow, MemberRow
+from fedmunkey.server.database.connection import have_to_itself
+from fedmunkey.server.database.member_tables import InvitationRow, MemberRow
 from fedmunkey.server.refusals import Cause, Refusal
 
 INVITATION_DAYS = 7.0

@@ -21,7 +21,7 @@ from flwr.supercore.constant import NodeStatus
 from sqlalchemy import Engine, select
 
 from fedmunkey.common.identities.member_names import MemberRole
-from fedmunkey.server.member_tables import MemberRow
+from fedmunkey.server.database.member_tables import MemberRow
 
 logger = logging.getLogger(__name__)
 

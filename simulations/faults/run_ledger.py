@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.server.ledger_database import POSTGRESQL, have_to_itself, ledger_url, open_engine
+from fedmunkey.server.database.connection import POSTGRESQL, have_to_itself, ledger_url, open_engine
 
 FILE = "ledger.sqlite"
 

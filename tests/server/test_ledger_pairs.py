@@ -10,12 +10,12 @@ from sqlalchemy import event, select
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, SiteState, WholeSite
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
+from fedmunkey.server.database.connection import among
+from fedmunkey.server.database.log_tables import LogNodeRow
+from fedmunkey.server.database.tables import OrderRow
 from fedmunkey.server.ledger import Ledger
-from fedmunkey.server.ledger_database import among
-from fedmunkey.server.ledger_tables import OrderRow
 from fedmunkey.server.log import TransparencyLog
 from fedmunkey.server.log_leaves import Leaf, LeafKind
-from fedmunkey.server.log_tables import LogNodeRow
 
 SITES = ("hospital-1", "hospital-2")
 ORDERS = 40

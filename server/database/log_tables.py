@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, LargeBinary, String, UniqueConstraint, event, insert
 from sqlalchemy.orm import Mapped, mapped_column
 
-from fedmunkey.server.ledger_tables import Base
+from fedmunkey.server.database.tables import Base
 
 NAME_CHARACTERS = 300
 _HASH_BYTES = 32

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import LargeBinary, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from fedmunkey.server.ledger_tables import NAME_CHARACTERS, Base
+from fedmunkey.server.database.tables import NAME_CHARACTERS, Base
 
 SERIAL_CHARACTERS = 40
 ROLE_CHARACTERS = 20

@@ -26,8 +26,8 @@ from fedmunkey.common.deletions.words import (
 )
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.server.database.tables import Base
 from fedmunkey.server.ledger import SCHEMA_REVISION, DeletionExists, Ledger
-from fedmunkey.server.ledger_tables import Base
 from tests.server.ledger_contract import references
 
 LEDGERS = Path(__file__).parent / "ledgers"

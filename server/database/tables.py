@@ -1,9 +1,9 @@
-"""The ledger's tables; `server.ledger_schema` makes them, and brings older ones to this form.
+"""The ledger's tables; `server.database.schema` makes them, and brings older ones to this form.
 
     sites ──< orders >── requests ──< request_references        events
                 └── acknowledgements                            rounds
 
-Those of the transparency log are in `server.log_tables`. Records and subjects appear as references only.
+Those of the transparency log are in `server.database.log_tables`. Records and subjects appear as references only.
 """
 
 from __future__ import annotations

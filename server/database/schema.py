@@ -1,6 +1,6 @@
 """Makes a ledger's tables in an empty database, brings older ones up to date, and refuses what it does not know.
 
-A change of `server.ledger_tables` comes with a new revision and a step in `_STEPS` from the one before.
+A change of `server.database.tables` comes with a new revision and a step in `_STEPS` from the one before.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from sqlalchemy import Connection, inspect, text
 from fedmunkey.common.deletions.words import Acknowledgement, SiteState
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
-from fedmunkey.server import log_tables, member_tables  # noqa: F401 (tables of the same database)
-from fedmunkey.server.ledger_database import SQLITE, have_to_itself
-from fedmunkey.server.ledger_tables import AcknowledgementRow, Base
+from fedmunkey.server.database import log_tables, member_tables  # noqa: F401 (tables of the same database)
+from fedmunkey.server.database.connection import SQLITE, have_to_itself
+from fedmunkey.server.database.tables import AcknowledgementRow, Base
 
 SCHEMA_REVISION = "0006"
-"""What the tables are that `server.ledger_tables`, `server.log_tables` and `server.member_tables` describe."""
+"""What the tables are that `server.database.tables`, `server.database.log_tables` and `server.database.member_tables` describe."""
 
 _REVISION_TABLE = sa.Table("ledger_revision", Base.metadata, sa.Column("version_num", sa.String(32), primary_key=True))
 _AT_ONCE = 1000

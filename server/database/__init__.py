@@ -1,0 +1,1 @@
+"""The tables of the ledger, the log and the register, on SQLite or PostgreSQL."""
