@@ -30,12 +30,12 @@ from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.enrolment_server import Joining, JoiningServer
 from fedmunkey.server.ledger import Ledger
 from fedmunkey.server.ledger_due import DUE_DAYS, LONGEST_EXTENSION_DAYS
-from fedmunkey.server.log import TransparencyLog
-from fedmunkey.server.log_key import open_log_key
 from fedmunkey.server.logs import logging_to
 from fedmunkey.server.members import MemberRegister
 from fedmunkey.server.metrics import served_metrics
 from fedmunkey.server.proofs import CoordinatorProofs
+from fedmunkey.server.transparency_log.log import TransparencyLog
+from fedmunkey.server.transparency_log.log_key import open_log_key
 
 DEFAULT_ADDRESS: str = Settings.model_fields["deletion_service"].default
 

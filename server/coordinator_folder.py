@@ -22,7 +22,7 @@ from fedmunkey.common.identities.member_names import COORDINATOR, MemberRole
 from fedmunkey.common.private_files import replace_file
 from fedmunkey.common.programs.trust_commands import FILE_NAME
 from fedmunkey.server.authority import AUTHORITY_YEARS, CertificateAuthority
-from fedmunkey.server.log_key import open_log_key
+from fedmunkey.server.transparency_log.log_key import open_log_key
 
 
 @dataclass(frozen=True)

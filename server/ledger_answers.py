@@ -16,7 +16,7 @@ from fedmunkey.server.database.connection import among
 from fedmunkey.server.database.tables import ORDER_IS_OPEN, AcknowledgementRow, OrderRow, RequestRow
 from fedmunkey.server.ledger_errors import DeletionConflict, UnknownDeletion
 from fedmunkey.server.ledger_writer import Transaction
-from fedmunkey.server.log_leaves import Leaf, append_leaves, leaf_of_receipt
+from fedmunkey.server.transparency_log.leaves import Leaf, append_leaves, leaf_of_receipt
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from fedmunkey.server.database.tables import BLOCK, RECORDS, SITE, SUBJECT, Orde
 from fedmunkey.server.ledger_errors import DeletionExists, UnknownDeletion
 from fedmunkey.server.ledger_view import read_statuses
 from fedmunkey.server.ledger_writer import Event, Transaction
-from fedmunkey.server.log_leaves import append_leaves, leaf_of_request
 from fedmunkey.server.policy import addressed_sites, addresses_everyone
+from fedmunkey.server.transparency_log.leaves import append_leaves, leaf_of_request
 
 _SET_LAST_NUMBER = (
     update(SiteRow).where(SiteRow.name == bindparam("of_site")).values(last_number=bindparam("to_number"))

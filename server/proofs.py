@@ -21,8 +21,8 @@ from fedmunkey.common.proofs.signing.canonical import parse_canonical, take
 from fedmunkey.common.proofs.signing.dsse import Envelope
 from fedmunkey.common.proofs.signing.statements import envelope_of, read_envelope
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys
-from fedmunkey.server.log import TransparencyLog
-from fedmunkey.server.log_leaves import LeafKind, receipt_name
+from fedmunkey.server.transparency_log.leaves import LeafKind, receipt_name
+from fedmunkey.server.transparency_log.log import TransparencyLog
 
 
 class CoordinatorProofs:

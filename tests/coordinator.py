@@ -25,10 +25,10 @@ from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.enrolment_server import Joining, JoiningServer
 from fedmunkey.server.ledger import Ledger
-from fedmunkey.server.log import TransparencyLog
-from fedmunkey.server.log_key import open_log_key
 from fedmunkey.server.members import MemberRegister
 from fedmunkey.server.proofs import CoordinatorProofs
+from fedmunkey.server.transparency_log.log import TransparencyLog
+from fedmunkey.server.transparency_log.log_key import open_log_key
 
 PATIENCE = 20.0
 SITE, OTHER, FIRST_OFFICER = "hospital-1", "hospital-2", "officer-1"

@@ -26,8 +26,8 @@ from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger
-from fedmunkey.server.log import TransparencyLog
 from fedmunkey.server.proofs import CoordinatorProofs
+from fedmunkey.server.transparency_log.log import TransparencyLog
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SITES = ("hospital-1", "hospital-2")

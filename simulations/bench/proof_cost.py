@@ -24,9 +24,9 @@ from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger
-from fedmunkey.server.log import TransparencyLog
-from fedmunkey.server.log_leaves import Leaf, LeafKind
 from fedmunkey.server.proofs import CoordinatorProofs
+from fedmunkey.server.transparency_log.leaves import Leaf, LeafKind
+from fedmunkey.server.transparency_log.log import TransparencyLog
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most, below
 from fedmunkey.simulations.bench.synthetic_store import SITE, SyntheticStore, subject_name
 

@@ -14,8 +14,8 @@ from fedmunkey.server.database.connection import among
 from fedmunkey.server.database.log_tables import LogNodeRow
 from fedmunkey.server.database.tables import OrderRow
 from fedmunkey.server.ledger import Ledger
-from fedmunkey.server.log import TransparencyLog
-from fedmunkey.server.log_leaves import Leaf, LeafKind
+from fedmunkey.server.transparency_log.leaves import Leaf, LeafKind
+from fedmunkey.server.transparency_log.log import TransparencyLog
 
 SITES = ("hospital-1", "hospital-2")
 ORDERS = 40

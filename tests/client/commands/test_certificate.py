@@ -18,9 +18,9 @@ from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.ledger import Ledger
-from fedmunkey.server.log import TransparencyLog
-from fedmunkey.server.log_key import open_log_key
 from fedmunkey.server.proofs import CoordinatorProofs
+from fedmunkey.server.transparency_log.log import TransparencyLog
+from fedmunkey.server.transparency_log.log_key import open_log_key
 
 from .conftest import OTHER, SITE, TRAIN, Run, write_records
 

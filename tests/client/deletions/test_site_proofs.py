@@ -27,8 +27,8 @@ from fedmunkey.common.proofs.signed_requests import OpenedRequest
 from fedmunkey.common.proofs.signing.statements import read_envelope
 from fedmunkey.common.proofs.trusted_keys import Role
 from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.log_leaves import Leaf, LeafKind
 from fedmunkey.server.proofs import CoordinatorProofs
+from fedmunkey.server.transparency_log.leaves import Leaf, LeafKind
 from tests.proof_case import (
     SECRET,
     SITE_KEYS,

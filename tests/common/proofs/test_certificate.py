@@ -18,8 +18,8 @@ from fedmunkey.common.proofs.certificate_page import certificate_page
 from fedmunkey.common.proofs.log_heads import LogHead, LogProof, receipt_leaf, request_leaf
 from fedmunkey.common.proofs.trusted_keys import TrustedKeys
 from fedmunkey.server.ledger import Ledger
-from fedmunkey.server.log import TransparencyLog
-from fedmunkey.server.log_leaves import Leaf, LeafKind
+from fedmunkey.server.transparency_log.leaves import Leaf, LeafKind
+from fedmunkey.server.transparency_log.log import TransparencyLog
 from tests.common.proofs.mutations import changeables, mutate
 from tests.proof_case import LOG, SECRET, SITES, START, STRANGER, TRUST, ProofCase, make_case
 

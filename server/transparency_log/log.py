@@ -26,7 +26,7 @@ from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.signing.statements import read_envelope
 from fedmunkey.server.database.connection import among, have_to_itself
 from fedmunkey.server.database.log_tables import LogHeadRow, LogLeafRow, LogNodeRow, LogSizeRow
-from fedmunkey.server.log_leaves import LOST_NODE, Leaf, LeafKind, append_leaves
+from fedmunkey.server.transparency_log.leaves import LOST_NODE, Leaf, LeafKind, append_leaves
 
 MAXIMUM_INCLUSIONS = 100
 """Proofs that one question may ask for."""
@@ -35,7 +35,7 @@ MAXIMUM_INCLUSIONS = 100
 class TransparencyLog:
     """The log, in the database of a ledger; safe for threads and for several processes. The key signs its heads.
 
-    The ledger appends what was signed as it writes it down (`server.log_leaves`).
+    The ledger appends what was signed as it writes it down (`server.transparency_log.leaves`).
     """
 
     def __init__(self, engine: Engine, key: SigningKey, *, clock: Callable[[], datetime] = utc_now) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.proofs.signing.signing_key import PublicKey
-from fedmunkey.server.log_key import open_log_key
+from fedmunkey.server.transparency_log.log_key import open_log_key
 
 SERVICES = 4
 

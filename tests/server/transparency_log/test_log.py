@@ -14,8 +14,8 @@ from fedmunkey.common.proofs.merkle import EMPTY_ROOT, check_consistency, check_
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.server.database.log_tables import LogNodeRow
 from fedmunkey.server.ledger import Ledger
-from fedmunkey.server.log import MAXIMUM_INCLUSIONS, TransparencyLog
-from fedmunkey.server.log_leaves import Leaf, LeafKind
+from fedmunkey.server.transparency_log.leaves import Leaf, LeafKind
+from fedmunkey.server.transparency_log.log import MAXIMUM_INCLUSIONS, TransparencyLog
 
 KEY = SigningKey.from_seed(bytes(32))
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -1,0 +1,1 @@
+"""The append-only log of requests and receipts, and its signed heads."""
