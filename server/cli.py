@@ -28,8 +28,8 @@ from fedmunkey.server.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.enrolment_server import Joining, JoiningServer
-from fedmunkey.server.ledger import Ledger
-from fedmunkey.server.ledger_due import DUE_DAYS, LONGEST_EXTENSION_DAYS
+from fedmunkey.server.ledger.due import DUE_DAYS, LONGEST_EXTENSION_DAYS
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.logs import logging_to
 from fedmunkey.server.members import MemberRegister
 from fedmunkey.server.metrics import served_metrics

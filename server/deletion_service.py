@@ -20,7 +20,7 @@ from fedmunkey.common.proofs.log_heads import LogUpdate
 from fedmunkey.common.proofs.signed_requests import OpenedRequest, signature_digest
 from fedmunkey.common.service.deletion_service import DeletionService, StatusPage
 from fedmunkey.common.service.wire import check_size
-from fedmunkey.server.ledger import REQUEST_ID_CHARACTERS, DeletionConflict, Ledger
+from fedmunkey.server.ledger.ledger import REQUEST_ID_CHARACTERS, DeletionConflict, Ledger
 from fedmunkey.server.proofs import CoordinatorProofs
 
 MOST_ORDERS = 256

@@ -11,8 +11,8 @@ from rich.table import Table
 from fedmunkey.common.deletions import status_words
 from fedmunkey.common.deletions.words import Move, Records, RequestState, RequestStatus, Subject
 from fedmunkey.common.programs import command_line
-from fedmunkey.server.ledger import RegisteredSite
-from fedmunkey.server.ledger_view import Summary
+from fedmunkey.server.ledger.ledger import RegisteredSite
+from fedmunkey.server.ledger.view import Summary
 from fedmunkey.server.members import Member
 
 _REQUEST_WORDS = ("request", "requester", "target", "submitted", "due", "state", "guarantee", "epsilon")

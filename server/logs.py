@@ -12,8 +12,8 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, TextIO
 
 from fedmunkey.common.programs.log_format import FIELDS, LogFormat, log_lines
-from fedmunkey.server.ledger import Ledger
-from fedmunkey.server.ledger_writer import Event
+from fedmunkey.server.ledger.ledger import Ledger
+from fedmunkey.server.ledger.writer import Event
 
 _moves = logging.getLogger("server.moves")
 

@@ -19,7 +19,7 @@ from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.server import display, renewal
 from fedmunkey.server.authority import AUTHORITY_YEARS, hosts_of
 from fedmunkey.server.coordinator_folder import CoordinatorFolder
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members import INVITATION_DAYS, MemberRegister
 
 DEFAULT_FOLDER = Path("coordinator")

@@ -11,8 +11,8 @@ from prometheus_client.registry import Collector
 
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.settings.addresses import split_address
-from fedmunkey.server.ledger import Ledger
-from fedmunkey.server.ledger_writer import Event
+from fedmunkey.server.ledger.ledger import Ledger
+from fedmunkey.server.ledger.writer import Event
 
 # From an agent that is connected to a site that comes back after a month.
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600, 21_600, 86_400, 604_800, 2_592_000)

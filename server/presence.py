@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from datetime import timedelta
 
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 
 RENEWAL_SECONDS = 10.0
 """A connection is written again this often while it lasts."""

@@ -22,7 +22,7 @@ from fedmunkey.common.model.model_choice import choose_encoder, choose_shape, fi
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.run_record import EVENTS, FINISHED, LAST, ROUND, STOPPED, WAITING
 from fedmunkey.simulations.baselines import Comparison, run_baselines
 from fedmunkey.simulations.consent import donate, usual_share

@@ -24,7 +24,7 @@ from fedmunkey.server.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
 from fedmunkey.server.enrolment_server import Joining, JoiningServer
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members import MemberRegister
 from fedmunkey.server.proofs import CoordinatorProofs
 from fedmunkey.server.transparency_log.log import TransparencyLog

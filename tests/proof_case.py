@@ -25,7 +25,7 @@ from fedmunkey.common.proofs.signed_requests import OpenedRequest, sign_request
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.proofs import CoordinatorProofs
 from fedmunkey.server.transparency_log.log import TransparencyLog
 

@@ -64,7 +64,7 @@ def test_all_five_packages_are_checked() -> None:
     [
         ("server/app.py", "import fedmunkey.client.records.dataset", 1),
         ("server/app.py", "from fedmunkey.client import dataset", 1),
-        ("client/app.py", "from fedmunkey.server.ledger import Ledger", 1),
+        ("client/app.py", "from fedmunkey.server.ledger.ledger import Ledger", 1),
         ("client/app.py", "def run():\n    import fedmunkey.simulations", 1),
         ("client/app.py", "from tests.common import test_model", 1),
         ("common/model/model.py", "if True:\n    from fedmunkey.client.records.dataset import Dataset", 1),

@@ -47,7 +47,7 @@ from fedmunkey.protos.deletion_pb2_grpc import DeletionStub
 from fedmunkey.server.app import run_federation
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.simulations.hospitals import noise_key
 
 pytestmark = pytest.mark.usefixtures("within_a_run")

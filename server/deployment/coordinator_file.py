@@ -12,7 +12,7 @@ from fedmunkey.common.programs.settings_file import SettingsFile, on_this_machin
 from fedmunkey.common.settings.addresses import loopback_address
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import Address, ConfigValue, OptionalAddress
-from fedmunkey.server.ledger_due import DUE_DAYS
+from fedmunkey.server.ledger.due import DUE_DAYS
 
 SUPERLINK_READY = "SuperLink for sites at "
 """What the SuperLink's first line begins with, once it serves."""

@@ -25,7 +25,7 @@ from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile
 from fedmunkey.server.deployment.guard import Guard
 from fedmunkey.server.deployment.nodes import NodeRegistration, read_site_keys
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 
 _STOP_SECONDS = 5
 _BACKLOG = 2048

@@ -22,7 +22,7 @@ from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.simulations.baselines import Baseline, Comparison, run_baseline
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_least
 from fedmunkey.simulations.deletions import running_agents

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.programs.supervision import own_program
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.simulations.bench.memory import resident_memory
 
 _END_SECONDS = 30.0

@@ -29,7 +29,7 @@ from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, ROUND
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 
 NAME = "hospital-1"
 SECRET = FederationSecret(b"a secret that sites share")

@@ -25,7 +25,7 @@ from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.app import app, run_federation
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.run_record import BEST, EVENTS, LAST
 from tests.coordinator import running_coordinator
 

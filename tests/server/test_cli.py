@@ -33,7 +33,7 @@ from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from tests.typed import Run, runner
 
 LONG_ID = "request-" + "0123456789" * 12

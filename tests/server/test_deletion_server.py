@@ -35,7 +35,7 @@ from fedmunkey.protos import deletion_pb2, deletion_pb2_grpc
 from fedmunkey.server import deletion_server, deletion_servicer
 from fedmunkey.server.deletion_server import SERVICE_NAME, DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from tests.followers import PATIENCE, Follower
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

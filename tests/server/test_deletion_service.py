@@ -30,7 +30,7 @@ from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.service.deletion_service import DeletionService
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService, News
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.proofs import CoordinatorProofs
 from fedmunkey.server.transparency_log.log import TransparencyLog
 from tests.followers import PATIENCE, Follower

@@ -13,7 +13,7 @@ from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.server.database.connection import among
 from fedmunkey.server.database.log_tables import LogNodeRow
 from fedmunkey.server.database.tables import OrderRow
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.transparency_log.leaves import Leaf, LeafKind
 from fedmunkey.server.transparency_log.log import TransparencyLog
 

@@ -10,9 +10,9 @@ import pytest
 
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, Records
 from fedmunkey.common.programs.log_format import LogFormat
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.logs import logging_to
-from tests.server.ledger_contract import ANSWER, REQUEST, references
+from tests.server.ledger.ledger_contract import ANSWER, REQUEST, references
 
 
 @pytest.fixture

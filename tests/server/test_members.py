@@ -13,7 +13,7 @@ from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, FORMER_OFF
 from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.identities import MemberRole
 from fedmunkey.server.authority import CertificateAuthority
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members import MemberRegister, serial_of
 from fedmunkey.server.refusals import Cause
 from tests.coordinator import SITE, fresh_key

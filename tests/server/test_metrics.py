@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.metrics import served_metrics
-from tests.server.ledger_contract import ANSWER, REQUEST, Clock
+from tests.server.ledger.ledger_contract import ANSWER, REQUEST, Clock
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from fedmunkey.common.proofs.signed_requests import OpenedRequest
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.ledger import DeletionExists, Ledger
+from fedmunkey.server.ledger.ledger import DeletionExists, Ledger
 from fedmunkey.server.proofs import CoordinatorProofs
 from tests.proof_case import (
     SECRET,
@@ -218,7 +218,7 @@ def test_log_and_certificate_travel_over_grpc(service: LedgerService) -> None:
 
 def test_what_could_not_be_written_is_not_in_the_log(service: LedgerService, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as failing:
-        failing.setattr("fedmunkey.server.ledger_requests.number_orders", fail)
+        failing.setattr("fedmunkey.server.ledger.requests.number_orders", fail)
         with pytest.raises(RuntimeError, match="the power failed"):
             service.submit(signed_request())
     assert size(service) == 0
@@ -226,7 +226,7 @@ def test_what_could_not_be_written_is_not_in_the_log(service: LedgerService, mon
     service.submit(signed_request())
     answer = answered(order_of(service, FIRST), None, START)
     with monkeypatch.context() as failing:
-        failing.setattr("fedmunkey.server.ledger_answers.settle", fail)
+        failing.setattr("fedmunkey.server.ledger.answers.settle", fail)
         with pytest.raises(RuntimeError, match="the power failed"):
             service.acknowledge(answer)
     assert size(service) == 1

@@ -24,12 +24,12 @@ from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.server import upkeep
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService, News
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.presence import Presence
 from fedmunkey.server.upkeep import Upkeep
 from tests.followers import PATIENCE, Follower
 from tests.processes import Running
-from tests.server.ledger_contract import ANSWER, NOON, Clock
+from tests.server.ledger.ledger_contract import ANSWER, NOON, Clock
 
 SITES = ("hospital-1", "hospital-2")
 

@@ -30,7 +30,7 @@ from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.run_record import LAST
 from fedmunkey.simulations import deletions
 from fedmunkey.simulations.answers import MunkeyAnswers

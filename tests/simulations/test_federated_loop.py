@@ -28,7 +28,7 @@ from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.app import run_federation
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.run_record import EVENTS, LAST
 from fedmunkey.simulations.consent import donate
 from fedmunkey.simulations.federated_loop import Averaged, Learned, average, average_rounds, learn

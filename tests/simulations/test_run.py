@@ -23,7 +23,7 @@ from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, RequestState
 from fedmunkey.common.model.checkpoints import read_checkpoint
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.simulations.faults import residue
 from fedmunkey.simulations.partition import partition
 from fedmunkey.simulations.plan import ResolvedDeletion, forget_rows, parse_plan, resolve

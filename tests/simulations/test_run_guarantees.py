@@ -22,7 +22,7 @@ from fedmunkey.common.model.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.privacy.accounting import epsilon_of
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.run_record import EVENTS, LAST, ROUND
 from fedmunkey.simulations import run
 from fedmunkey.simulations.consent import donate

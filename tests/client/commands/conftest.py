@@ -19,7 +19,7 @@ from fedmunkey.common.deletions.words import Acknowledgement, SiteState
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from tests.typed import Ended, Run, runner
 
 __all__ = ["OTHER", "SITE", "TEST", "TRAIN", "Ended", "Run", "carry_out", "write_records"]

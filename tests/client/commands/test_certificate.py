@@ -17,7 +17,7 @@ from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, Records, S
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.proofs import CoordinatorProofs
 from fedmunkey.server.transparency_log.log import TransparencyLog
 from fedmunkey.server.transparency_log.log_key import open_log_key

@@ -24,7 +24,7 @@ from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 
 Fill = Callable[..., Dataset]
 Order = Callable[..., DeletionOrder]

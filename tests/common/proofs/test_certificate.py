@@ -17,7 +17,7 @@ from fedmunkey.common.proofs.certificate import Certificate, verify_certificate
 from fedmunkey.common.proofs.certificate_page import certificate_page
 from fedmunkey.common.proofs.log_heads import LogHead, LogProof, receipt_leaf, request_leaf
 from fedmunkey.common.proofs.trusted_keys import TrustedKeys
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.transparency_log.leaves import Leaf, LeafKind
 from fedmunkey.server.transparency_log.log import TransparencyLog
 from tests.common.proofs.mutations import changeables, mutate

@@ -27,8 +27,8 @@ from fedmunkey.common.deletions.words import (
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.server.database.tables import Base
-from fedmunkey.server.ledger import SCHEMA_REVISION, DeletionExists, Ledger
-from tests.server.ledger_contract import references
+from fedmunkey.server.ledger.ledger import SCHEMA_REVISION, DeletionExists, Ledger
+from tests.server.ledger.ledger_contract import references
 
 LEDGERS = Path(__file__).parent / "ledgers"
 NOON = datetime(2026, 5, 17, 12, tzinfo=UTC)

@@ -28,7 +28,7 @@ from fedmunkey.common.deletions.words import (
     Subject,
 )
 from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.simulations.faults.federation import Federation, Site, make_federation
 from fedmunkey.simulations.faults.invariants import BrokenPromises, check
 from fedmunkey.simulations.faults.requests import draw_requests

@@ -8,7 +8,7 @@ import pytest
 
 import fedmunkey.server.cli
 from fedmunkey.common.deletions.words import DeletionRequest, WholeSite
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.simulations.faults import jumping_clock
 from fedmunkey.simulations.faults.jumping_clock import JumpingClock
 

@@ -14,7 +14,7 @@ from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.server.deletion_server import DeletionServer
 from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.simulations.faults.proxy import CLEAR, Conditions, Proxy
 
 PATIENCE = 20.0

@@ -1,6 +1,6 @@
 """The ledger: what was asked for, which orders went out, what the sites answered, and when each of it happened.
 
-Everything that is written goes through one thread (`server.ledger_writer`) and is on disk before the method returns, or
+Everything that is written goes through one thread (`server.ledger.writer`) and is on disk before the method returns, or
 before its future is done. States move as `common.deletions.states` allows. Records and subjects appear as references
 only. The tables are in `server.database.tables`.
 """
@@ -22,16 +22,27 @@ from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, RequestStatus
 from fedmunkey.common.errors import InvalidSetting, ServiceUnavailable
 from fedmunkey.common.failpoints import Failpoint, hit
-from fedmunkey.server import ledger_answers, ledger_due, ledger_requests, ledger_sites
 from fedmunkey.server.database.connection import SQLITE, Announcements, ledger_url, open_engine
 from fedmunkey.server.database.schema import SCHEMA_REVISION, bring_up_to_date
 from fedmunkey.server.database.tables import NAME_CHARACTERS, REQUEST_ID_CHARACTERS, RoundRow
-from fedmunkey.server.ledger_due import DUE_DAYS, Extension
-from fedmunkey.server.ledger_errors import DeletionConflict, DeletionExists, UnknownDeletion
-from fedmunkey.server.ledger_requests import Entry
-from fedmunkey.server.ledger_sites import Contact, Departure
-from fedmunkey.server.ledger_view import LedgerView, RegisteredSite
-from fedmunkey.server.ledger_writer import Event, GroupWriter, Transaction
+from fedmunkey.server.ledger import (
+    answers as ledger_answers,
+)
+from fedmunkey.server.ledger import (
+    due as ledger_due,
+)
+from fedmunkey.server.ledger import (
+    requests as ledger_requests,
+)
+from fedmunkey.server.ledger import (
+    sites as ledger_sites,
+)
+from fedmunkey.server.ledger.due import DUE_DAYS, Extension
+from fedmunkey.server.ledger.errors import DeletionConflict, DeletionExists, UnknownDeletion
+from fedmunkey.server.ledger.requests import Entry
+from fedmunkey.server.ledger.sites import Contact, Departure
+from fedmunkey.server.ledger.view import LedgerView, RegisteredSite
+from fedmunkey.server.ledger.writer import Event, GroupWriter, Transaction
 
 __all__ = [
     "NAME_CHARACTERS",

@@ -23,10 +23,10 @@ from fedmunkey.common.deletions.words import (
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.server.database.tables import BLOCK, RECORDS, SITE, SUBJECT, OrderRow, ReferencesRow, RequestRow, SiteRow
-from fedmunkey.server.ledger_errors import DeletionExists, UnknownDeletion
-from fedmunkey.server.ledger_view import read_statuses
-from fedmunkey.server.ledger_writer import Event, Transaction
-from fedmunkey.server.policy import addressed_sites, addresses_everyone
+from fedmunkey.server.ledger.errors import DeletionExists, UnknownDeletion
+from fedmunkey.server.ledger.policy import addressed_sites, addresses_everyone
+from fedmunkey.server.ledger.view import read_statuses
+from fedmunkey.server.ledger.writer import Event, Transaction
 from fedmunkey.server.transparency_log.leaves import append_leaves, leaf_of_request
 
 _SET_LAST_NUMBER = (

@@ -44,7 +44,7 @@ from fedmunkey.server.database.tables import (
     RoundRow,
     SiteRow,
 )
-from fedmunkey.server.ledger_errors import DeletionConflict, UnknownDeletion
+from fedmunkey.server.ledger.errors import DeletionConflict, UnknownDeletion
 
 PAGE_REFERENCES = 100 * MAXIMUM_REFERENCES
 """Records that the requests of one page name in all, so that the page fits into one message."""

@@ -11,8 +11,8 @@ import pytest
 
 from fedmunkey.common.deletions.words import DeletionRequest, RequestStatus, WholeSite
 from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
-from fedmunkey.server.ledger import DeletionExists, Ledger
-from fedmunkey.server.ledger_writer import Event, Transaction
+from fedmunkey.server.ledger.ledger import DeletionExists, Ledger
+from fedmunkey.server.ledger.writer import Event, Transaction
 
 PATIENCE = 20.0
 

@@ -25,7 +25,7 @@ from fedmunkey.common.deletions.words import (
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.ledger import Ledger
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.simulations.faults.model import Expected, FederationModel, ModelRecord, ModelRequest, Named, SiteModel
 
 SITES = ("hospital-1", "hospital-2", "hospital-3")

@@ -13,9 +13,9 @@ from fedmunkey.common.deletions.states import OPEN_REQUESTS, RequestState
 from fedmunkey.common.deletions.words import RequestStatus
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion
 from fedmunkey.server.database.tables import OrderRow, RequestRow
-from fedmunkey.server.ledger_errors import DeletionConflict
-from fedmunkey.server.ledger_view import find_request, read_statuses
-from fedmunkey.server.ledger_writer import Event, Transaction
+from fedmunkey.server.ledger.errors import DeletionConflict
+from fedmunkey.server.ledger.view import find_request, read_statuses
+from fedmunkey.server.ledger.writer import Event, Transaction
 
 DUE_DAYS = 30
 """Days from submission; the month of GDPR article 12(3), taken at its shortest but for February."""

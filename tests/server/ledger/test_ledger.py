@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
 from fedmunkey.common.errors import InvalidSetting, ServiceUnavailable
-from fedmunkey.server.ledger import SCHEMA_REVISION, Ledger
+from fedmunkey.server.ledger.ledger import SCHEMA_REVISION, Ledger
 from tests.server.databases import postgresql_database
-from tests.server.ledger_contract import REQUEST, LedgerContract
-from tests.server.ledger_states_contract import LedgerStatesContract
+from tests.server.ledger.ledger_contract import REQUEST, LedgerContract
+from tests.server.ledger.ledger_states_contract import LedgerStatesContract
 
 
 class TestSqlite(LedgerContract, LedgerStatesContract):

@@ -14,8 +14,8 @@ from fedmunkey.common.errors import FedmunkeyError
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.server.database.connection import among
 from fedmunkey.server.database.tables import ORDER_IS_OPEN, AcknowledgementRow, OrderRow, RequestRow
-from fedmunkey.server.ledger_errors import DeletionConflict, UnknownDeletion
-from fedmunkey.server.ledger_writer import Transaction
+from fedmunkey.server.ledger.errors import DeletionConflict, UnknownDeletion
+from fedmunkey.server.ledger.writer import Transaction
 from fedmunkey.server.transparency_log.leaves import Leaf, append_leaves, leaf_of_receipt
 
 

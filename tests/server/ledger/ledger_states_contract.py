@@ -11,10 +11,10 @@ from sqlalchemy.exc import DBAPIError
 
 from fedmunkey.common.deletions.words import DeletionRequest, Records, RequestState, SiteState, WholeSite
 from fedmunkey.common.errors import IllegalMove, InvalidDeletion
-from fedmunkey.server.ledger import DeletionConflict, Ledger, UnknownDeletion
-from fedmunkey.server.ledger_due import DUE_DAYS
-from fedmunkey.server.ledger_writer import Event, Transaction
-from tests.server.ledger_contract import ANSWER, NOON, REQUEST, Clock, LedgerFixtures, references
+from fedmunkey.server.ledger.due import DUE_DAYS
+from fedmunkey.server.ledger.ledger import DeletionConflict, Ledger, UnknownDeletion
+from fedmunkey.server.ledger.writer import Event, Transaction
+from tests.server.ledger.ledger_contract import ANSWER, NOON, REQUEST, Clock, LedgerFixtures, references
 
 SECOND = replace(ANSWER, site="hospital-2")
 
@@ -194,7 +194,7 @@ class LedgerStatesContract(LedgerFixtures):
     def test_orders_that_are_read_together_name_few_records(
         self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("fedmunkey.server.ledger_view.MAXIMUM_REFERENCES", 1000)
+        monkeypatch.setattr("fedmunkey.server.ledger.view.MAXIMUM_REFERENCES", 1000)
         for number, count in enumerate((400, 400, 400, 1200, 400)):
             ledger.enter(DeletionRequest(f"r{number}", "hospital-1", Records(references(count), "hospital-1")))
 

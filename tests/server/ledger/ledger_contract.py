@@ -24,8 +24,8 @@ from fedmunkey.common.deletions.words import (
 )
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
-from fedmunkey.server import ledger_view
-from fedmunkey.server.ledger import DeletionConflict, DeletionExists, Ledger, UnknownDeletion
+from fedmunkey.server.ledger import view as ledger_view
+from fedmunkey.server.ledger.ledger import DeletionConflict, DeletionExists, Ledger, UnknownDeletion
 
 NOON = datetime(2030, 5, 17, 12, tzinfo=UTC)
 REQUEST = DeletionRequest("request-1", DATA_PROTECTION_OFFICER, Subject(bytes(range(32))))

@@ -1,0 +1,1 @@
+"""The ledger: every request, order and answer, and the states between them."""
