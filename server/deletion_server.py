@@ -20,15 +20,15 @@ from fedmunkey.common.service.channel import KEEPALIVE_SECONDS, MESSAGE_OPTIONS
 from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.protos import deletion_pb2, deletion_pb2_grpc, membership_pb2, membership_pb2_grpc
 from fedmunkey.server.addressees import addressee_reader
-from fedmunkey.server.admission import Admission
-from fedmunkey.server.authority import CertificateAuthority
 from fedmunkey.server.deletion_service import LedgerService, News
 from fedmunkey.server.deletion_servicer import DeletionServicer
 from fedmunkey.server.listening import cannot_listen, check_free
-from fedmunkey.server.members import MemberRegister
-from fedmunkey.server.membership_servicer import MembershipServicer
+from fedmunkey.server.members.admission import Admission
+from fedmunkey.server.members.authority import CertificateAuthority
+from fedmunkey.server.members.register import MemberRegister
+from fedmunkey.server.members.rotation import MembershipServicer
+from fedmunkey.server.members.turned_away import Refusals
 from fedmunkey.server.presence import Presence
-from fedmunkey.server.refusals import Refusals
 from fedmunkey.server.server_credentials import server_credentials
 from fedmunkey.server.upkeep import Upkeep
 

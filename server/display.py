@@ -13,7 +13,7 @@ from fedmunkey.common.deletions.words import Move, Records, RequestState, Reques
 from fedmunkey.common.programs import command_line
 from fedmunkey.server.ledger.ledger import RegisteredSite
 from fedmunkey.server.ledger.view import Summary
-from fedmunkey.server.members import Member
+from fedmunkey.server.members.register import Member
 
 _REQUEST_WORDS = ("request", "requester", "target", "submitted", "due", "state", "guarantee", "epsilon")
 _REQUEST_NUMBERS = ("answered", "records", "seconds")

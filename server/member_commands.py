@@ -16,11 +16,12 @@ from fedmunkey.common.identities.member_names import MemberRole
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.options import JsonOption
 from fedmunkey.common.settings.addresses import split_address
-from fedmunkey.server import display, renewal
-from fedmunkey.server.authority import AUTHORITY_YEARS, hosts_of
-from fedmunkey.server.coordinator_folder import CoordinatorFolder
+from fedmunkey.server import display
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.members import INVITATION_DAYS, MemberRegister
+from fedmunkey.server.members import renewal
+from fedmunkey.server.members.authority import AUTHORITY_YEARS, hosts_of
+from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
+from fedmunkey.server.members.register import INVITATION_DAYS, MemberRegister
 
 DEFAULT_FOLDER = Path("coordinator")
 

@@ -13,8 +13,8 @@ from fedmunkey.common.deletions.words import DeletionRequest, WholeSite
 from fedmunkey.common.errors import InvalidDeletion, InvalidIdentity, ServiceUnavailable
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.identity import KEY_FILE
-from fedmunkey.server.members import serial_of
-from fedmunkey.server.renewal import renew
+from fedmunkey.server.members.register import serial_of
+from fedmunkey.server.members.renewal import renew
 from tests.coordinator import FIRST_OFFICER, OTHER, SITE, Coordinator, killed_at, running_coordinator
 from tests.followers import Follower
 

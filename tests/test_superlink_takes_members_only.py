@@ -14,9 +14,9 @@ import pytest
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs.flower import flower_environment
 from fedmunkey.common.programs.supervision import own_program
-from fedmunkey.server.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.members import MemberRegister
+from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
+from fedmunkey.server.members.register import MemberRegister
 from fedmunkey.simulations.deployment.terminal import Background, free_ports
 from tests.coordinator import make_identity
 

@@ -14,8 +14,8 @@ from fedmunkey.common.programs.flower import flower_environment
 from fedmunkey.common.programs.keep_running import keep_running
 from fedmunkey.common.programs.supervision import Child, own_program
 from fedmunkey.common.settings.addresses import loopback_address, split_address
-from fedmunkey.server.authority import hosts_of
 from fedmunkey.server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile
+from fedmunkey.server.members.authority import hosts_of
 
 
 def up(

@@ -10,7 +10,7 @@ import pytest
 from fedmunkey.common.errors import EXIT_CODE
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.invitation import Invitation, fingerprint
-from fedmunkey.server.coordinator_folder import CoordinatorFolder
+from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
 from tests.coordinator import OTHER, SITE, Coordinator, running_coordinator
 from tests.typed import Run
 

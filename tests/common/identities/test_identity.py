@@ -10,7 +10,7 @@ from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.identity import CERTIFICATE_FILE, KEY_FILE, NEXT_FOLDER
 from fedmunkey.common.identities.member_names import check_member_name, member_of
-from fedmunkey.server.authority import CertificateAuthority
+from fedmunkey.server.members.authority import CertificateAuthority
 from tests.coordinator import make_identity
 
 

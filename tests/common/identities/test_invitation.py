@@ -10,7 +10,7 @@ from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.identities import MemberRole
 from fedmunkey.common.identities.identity import certificate_pem
 from fedmunkey.common.identities.invitation import Invitation, new_token
-from fedmunkey.server.authority import CertificateAuthority
+from fedmunkey.server.members.authority import CertificateAuthority
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from fedmunkey.common.identities.member_keys import make_signing_request, public
 from fedmunkey.common.identities.member_names import member_of
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.protos import membership_pb2
-from fedmunkey.server.authority import CertificateAuthority
-from fedmunkey.server.enrolment_server import read_join_request
+from fedmunkey.server.members.authority import CertificateAuthority
+from fedmunkey.server.members.joining import read_join_request
 from tests.proof_case import SITES, START
 
 Believe = Callable[[bytes], bool]

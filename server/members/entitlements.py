@@ -8,7 +8,7 @@ from typing import Any
 
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, requester_of
 from fedmunkey.common.identities.member_names import MemberRole
-from fedmunkey.server.refusals import Cause, Refusal
+from fedmunkey.server.members.turned_away import Cause, Refusal
 
 Addressed = Callable[[str, str], tuple[str, bool] | None]
 """Takes a request id and a site; returns who asked and whether the site is addressed, None for no such request."""

@@ -21,7 +21,7 @@ from fedmunkey.common.identities.member_keys import make_key
 from fedmunkey.common.identities.member_names import COORDINATOR, MemberRole
 from fedmunkey.common.private_files import replace_file
 from fedmunkey.common.programs.trust_commands import FILE_NAME
-from fedmunkey.server.authority import AUTHORITY_YEARS, CertificateAuthority
+from fedmunkey.server.members.authority import AUTHORITY_YEARS, CertificateAuthority
 from fedmunkey.server.transparency_log.log_key import open_log_key
 
 

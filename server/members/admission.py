@@ -22,9 +22,9 @@ from fedmunkey.common.errors import InvalidIdentity, ServiceUnavailable
 from fedmunkey.common.identities.member_keys import UNREADABLE
 from fedmunkey.common.identities.member_names import member_of
 from fedmunkey.common.service.call_errors import ending
-from fedmunkey.server.entitlements import Caller, may_call
-from fedmunkey.server.members import MemberRegister, serial_of
-from fedmunkey.server.refusals import Cause, Refusal, Refusals
+from fedmunkey.server.members.entitlements import Caller, may_call
+from fedmunkey.server.members.register import MemberRegister, serial_of
+from fedmunkey.server.members.turned_away import Cause, Refusal, Refusals
 
 POLL_SECONDS = 1.0
 """A stream on which no order comes hears at the latest after so long that its certificate is good no more."""

@@ -9,9 +9,9 @@ from fedmunkey.common.identities.identity import certificate_pem
 from fedmunkey.common.identities.member_keys import read_signing_request
 from fedmunkey.common.service.call_errors import ending
 from fedmunkey.protos import membership_pb2, membership_pb2_grpc
-from fedmunkey.server.admission import serial_of_caller
-from fedmunkey.server.authority import CertificateAuthority
-from fedmunkey.server.members import MemberRegister
+from fedmunkey.server.members.admission import serial_of_caller
+from fedmunkey.server.members.authority import CertificateAuthority
+from fedmunkey.server.members.register import MemberRegister
 
 
 class MembershipServicer(membership_pb2_grpc.MembershipServicer):

@@ -25,10 +25,10 @@ from fedmunkey.common.identities.identity import certificate_pem, parse_certific
 from fedmunkey.common.identities.invitation import new_token, token_hash
 from fedmunkey.common.identities.member_keys import public_bytes
 from fedmunkey.common.identities.member_names import COORDINATOR, MemberRole, check_member_name, member_of
-from fedmunkey.server.authority import CertificateAuthority
 from fedmunkey.server.database.connection import have_to_itself
 from fedmunkey.server.database.member_tables import InvitationRow, MemberRow
-from fedmunkey.server.refusals import Cause, Refusal
+from fedmunkey.server.members.authority import CertificateAuthority
+from fedmunkey.server.members.turned_away import Cause, Refusal
 
 INVITATION_DAYS = 7.0
 # Made once: making the statement would take as long as reading the row, at each call and for each order.

@@ -24,10 +24,10 @@ from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.common.service.call_errors import ending
 from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.protos import membership_pb2, membership_pb2_grpc
-from fedmunkey.server.authority import CertificateAuthority
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.listening import cannot_listen, check_free
-from fedmunkey.server.members import MemberRegister
+from fedmunkey.server.members.authority import CertificateAuthority
+from fedmunkey.server.members.register import MemberRegister
 from fedmunkey.server.server_credentials import server_credentials
 
 _LARGEST_MESSAGE = 64 * 2**10

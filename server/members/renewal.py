@@ -9,9 +9,9 @@ from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.identity import CERTIFICATE_FILE, read_certificate
 from fedmunkey.common.identities.member_names import COORDINATOR
 from fedmunkey.common.identities.rotation import stage_key, take_over
-from fedmunkey.server.authority import hosts_of
-from fedmunkey.server.coordinator_folder import CoordinatorFolder
-from fedmunkey.server.members import MemberRegister, serial_of
+from fedmunkey.server.members.authority import hosts_of
+from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
+from fedmunkey.server.members.register import MemberRegister, serial_of
 
 
 def renew(folder: CoordinatorFolder, register: MemberRegister, hosts: Sequence[str] = ()) -> Identity:

@@ -28,8 +28,8 @@ from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.protos import deletion_pb2
-from fedmunkey.server.entitlements import Caller, may_call
-from fedmunkey.server.refusals import Cause
+from fedmunkey.server.members.entitlements import Caller, may_call
+from fedmunkey.server.members.turned_away import Cause
 from tests.coordinator import FIRST_OFFICER, OTHER, PATIENCE, SITE, Coordinator, make_identity, running_coordinator
 from tests.followers import Follower
 

@@ -12,10 +12,10 @@ from sqlalchemy import text
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, FORMER_OFFICER
 from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.identities import MemberRole
-from fedmunkey.server.authority import CertificateAuthority
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.members import MemberRegister, serial_of
-from fedmunkey.server.refusals import Cause
+from fedmunkey.server.members.authority import CertificateAuthority
+from fedmunkey.server.members.register import MemberRegister, serial_of
+from fedmunkey.server.members.turned_away import Cause
 from tests.coordinator import SITE, fresh_key
 
 NOON = datetime(2025, 5, 17, 12, tzinfo=UTC)

@@ -1,0 +1,1 @@
+"""Who belongs to the federation: authority, register, joining, rights."""
