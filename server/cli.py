@@ -24,16 +24,16 @@ from fedmunkey.common.settings.addresses import is_loopback, split_address
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
 from fedmunkey.server import display, member_commands
-from fedmunkey.server.deletion_server import DeletionServer
-from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.deletions.coordinator_proofs import CoordinatorProofs
+from fedmunkey.server.deletions.ledger_service import LedgerService
+from fedmunkey.server.deletions.listener import DeletionServer
+from fedmunkey.server.deletions.metrics import served_metrics
+from fedmunkey.server.deletions.move_log import logging_to
 from fedmunkey.server.ledger.due import DUE_DAYS, LONGEST_EXTENSION_DAYS
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.logs import logging_to
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.members.joining import Joining, JoiningServer
 from fedmunkey.server.members.register import MemberRegister
-from fedmunkey.server.metrics import served_metrics
-from fedmunkey.server.proofs import CoordinatorProofs
 from fedmunkey.server.transparency_log.log import TransparencyLog
 from fedmunkey.server.transparency_log.log_key import open_log_key
 

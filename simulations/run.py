@@ -20,8 +20,8 @@ from fedmunkey.common.model.encoders import Encoder
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.model_choice import choose_encoder, choose_shape, first_model
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.server.deletion_server import DeletionServer
-from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.deletions.ledger_service import LedgerService
+from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.run_record import EVENTS, FINISHED, LAST, ROUND, STOPPED, WAITING
 from fedmunkey.simulations.baselines import Comparison, run_baselines

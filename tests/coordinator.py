@@ -19,14 +19,14 @@ from fedmunkey.common.identities.invitation import Invitation
 from fedmunkey.common.identities.member_keys import make_key
 from fedmunkey.common.private_files import replace_file
 from fedmunkey.common.service.channel import DeletionChannel
-from fedmunkey.server.deletion_server import DeletionServer
-from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.deletions.coordinator_proofs import CoordinatorProofs
+from fedmunkey.server.deletions.ledger_service import LedgerService
+from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members.authority import CertificateAuthority
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.members.joining import Joining, JoiningServer
 from fedmunkey.server.members.register import MemberRegister
-from fedmunkey.server.proofs import CoordinatorProofs
 from fedmunkey.server.transparency_log.log import TransparencyLog
 from fedmunkey.server.transparency_log.log_key import open_log_key
 

@@ -24,9 +24,9 @@ from fedmunkey.common.proofs.receipts import Receipt, WitnessedHead
 from fedmunkey.common.proofs.signed_requests import OpenedRequest, sign_request
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
-from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.deletions.coordinator_proofs import CoordinatorProofs
+from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.proofs import CoordinatorProofs
 from fedmunkey.server.transparency_log.log import TransparencyLog
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -27,7 +27,7 @@ from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.protos import membership_pb2
-from fedmunkey.server.deletion_server import DeletionServer
+from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.members.authority import CertificateAuthority
 from fedmunkey.server.members.joining import read_join_request
 from tests.coordinator import FIRST_OFFICER, OTHER, SITE, Coordinator, killed_at, make_identity, running_coordinator

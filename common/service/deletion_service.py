@@ -1,6 +1,6 @@
 """What the deletion service does, as its users see it.
 
-The coordinator implements it over its ledger (`server.deletion_service`); everyone else reaches that over gRPC
+The coordinator implements it over its ledger (`server.deletions.ledger_service`); everyone else reaches that over gRPC
 (`common.service.channel`). Tests put in a service that fails.
 """
 

@@ -20,8 +20,8 @@ from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.server.deletion_server import DeletionServer
-from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.deletions.ledger_service import LedgerService
+from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.simulations.baselines import Baseline, Comparison, run_baseline
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_least

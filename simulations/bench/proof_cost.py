@@ -22,9 +22,9 @@ from fedmunkey.common.proofs.merkle import check_consistency, check_inclusion
 from fedmunkey.common.proofs.signed_requests import sign_request
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
-from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.deletions.coordinator_proofs import CoordinatorProofs
+from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.proofs import CoordinatorProofs
 from fedmunkey.server.transparency_log.leaves import Leaf, LeafKind
 from fedmunkey.server.transparency_log.log import TransparencyLog
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most, below

@@ -27,8 +27,8 @@ from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, ROUND
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.server.deletion_server import DeletionServer
-from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.deletions.ledger_service import LedgerService
+from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 
 NAME = "hospital-1"

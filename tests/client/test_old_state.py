@@ -20,7 +20,7 @@ from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, writ
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND
-from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.deletions.ledger_service import LedgerService
 from tests.client.one_site import (
     ENCODER,
     SECRET,

@@ -23,8 +23,8 @@ from fedmunkey.common.model.model_choice import choose_shape, initial_model
 from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND, SITE
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.app import app, run_federation
-from fedmunkey.server.deletion_server import DeletionServer
-from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.deletions.ledger_service import LedgerService
+from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.run_record import BEST, EVENTS, LAST
 from tests.coordinator import running_coordinator

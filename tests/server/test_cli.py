@@ -31,8 +31,8 @@ from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.common.service.channel import DeletionChannel
-from fedmunkey.server.deletion_server import DeletionServer
-from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.deletions.ledger_service import LedgerService
+from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from tests.typed import Run, runner
 

@@ -21,12 +21,12 @@ from fedmunkey.common.deletions.words import (
 )
 from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.common.service.channel import DeletionChannel
-from fedmunkey.server import upkeep
-from fedmunkey.server.deletion_server import DeletionServer
-from fedmunkey.server.deletion_service import LedgerService, News
+from fedmunkey.server.deletions import upkeep
+from fedmunkey.server.deletions.ledger_service import LedgerService, News
+from fedmunkey.server.deletions.listener import DeletionServer
+from fedmunkey.server.deletions.presence import Presence
+from fedmunkey.server.deletions.upkeep import Upkeep
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.presence import Presence
-from fedmunkey.server.upkeep import Upkeep
 from tests.followers import PATIENCE, Follower
 from tests.processes import Running
 from tests.server.ledger.ledger_contract import ANSWER, NOON, Clock

@@ -28,8 +28,8 @@ from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.model.model_choice import initial_model
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.server.deletion_server import DeletionServer
-from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.deletions.ledger_service import LedgerService
+from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.run_record import LAST
 from fedmunkey.simulations import deletions

@@ -26,8 +26,8 @@ from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.app import run_federation
-from fedmunkey.server.deletion_server import DeletionServer
-from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.deletions.ledger_service import LedgerService
+from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.run_record import EVENTS, LAST
 from fedmunkey.simulations.consent import donate

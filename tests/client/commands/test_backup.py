@@ -11,7 +11,7 @@ from fedmunkey.client.key_store import erasure_check, removal
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.words import DeletionRequest, Records, WholeSite
-from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.deletions.ledger_service import LedgerService
 
 from .conftest import SITE, TEST, TRAIN, Run
 

@@ -25,7 +25,7 @@ from fedmunkey.common.errors import EXIT_CODE, ServiceUnavailable
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.service.channel import DeletionChannel
-from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.deletions.ledger_service import LedgerService
 
 from .conftest import OTHER, SITE, Run, carry_out
 

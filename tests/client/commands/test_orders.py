@@ -16,7 +16,7 @@ from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, RequestState, Subject, WholeSite
 from fedmunkey.common.errors import EXIT_CODE
-from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.deletions.ledger_service import LedgerService
 
 from .conftest import SITE, TEST, TRAIN, Run
 

@@ -26,8 +26,8 @@ from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signed_requests import OpenedRequest
 from fedmunkey.common.proofs.signing.statements import read_envelope
 from fedmunkey.common.proofs.trusted_keys import Role
-from fedmunkey.server.deletion_service import LedgerService
-from fedmunkey.server.proofs import CoordinatorProofs
+from fedmunkey.server.deletions.coordinator_proofs import CoordinatorProofs
+from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.transparency_log.leaves import Leaf, LeafKind
 from tests.proof_case import (
     SECRET,

@@ -22,8 +22,8 @@ from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.common.deletions.words import DeletionOrder, RequestState, SiteState
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.service.channel import DeletionChannel
-from fedmunkey.server.deletion_server import DeletionServer
-from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.deletions.ledger_service import LedgerService
+from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 
 Fill = Callable[..., Dataset]

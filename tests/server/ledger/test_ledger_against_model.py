@@ -24,7 +24,7 @@ from fedmunkey.common.deletions.words import (
 )
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.simulations.faults.model import Expected, FederationModel, ModelRecord, ModelRequest, Named, SiteModel
 

@@ -27,7 +27,7 @@ from fedmunkey.common.deletions.words import (
     SiteState,
     Subject,
 )
-from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.simulations.faults.federation import Federation, Site, make_federation
 from fedmunkey.simulations.faults.invariants import BrokenPromises, check

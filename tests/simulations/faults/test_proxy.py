@@ -12,8 +12,8 @@ import pytest
 from fedmunkey.common.errors import ServiceUnavailable
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.addresses import split_address
-from fedmunkey.server.deletion_server import DeletionServer
-from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.deletions.ledger_service import LedgerService
+from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.simulations.faults.proxy import CLEAR, Conditions, Proxy
 

@@ -28,10 +28,10 @@ from fedmunkey.common.service.wire import (
     writing,
 )
 from fedmunkey.protos import deletion_pb2, deletion_pb2_grpc
-from fedmunkey.server.completions import Completions
-from fedmunkey.server.deletion_service import MOST_ORDERS, LedgerService, News
-from fedmunkey.server.order_streams import OrderStream, OrderStreams
-from fedmunkey.server.presence import Presence
+from fedmunkey.server.deletions.completions import Completions
+from fedmunkey.server.deletions.ledger_service import MOST_ORDERS, LedgerService, News
+from fedmunkey.server.deletions.order_streams import OrderStream, OrderStreams
+from fedmunkey.server.deletions.presence import Presence
 
 DEFAULT_PAGE = 100
 

@@ -10,8 +10,8 @@ import pytest
 
 from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, Records
 from fedmunkey.common.programs.log_format import LogFormat
+from fedmunkey.server.deletions.move_log import logging_to
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.logs import logging_to
 from tests.server.ledger.ledger_contract import ANSWER, REQUEST, references
 
 
@@ -63,7 +63,7 @@ def test_fault_is_one_line_of_json_with_its_traceback(ledger: Ledger) -> None:
         try:
             raise RuntimeError("a fault")
         except RuntimeError:
-            logging.getLogger("fedmunkey.server.deletion_servicer").exception("a call failed")
+            logging.getLogger("fedmunkey.server.deletions.calls").exception("a call failed")
 
     (line,) = map(json.loads, stream.getvalue().splitlines())
     assert (line["level"], line["message"]) == ("error", "a call failed")

@@ -1,6 +1,6 @@
 """The deletion service over the ledger: who may ask is decided by the policy, what was asked is kept by the ledger.
 
-What the service does with signatures is in `server.proofs`. Without that, a requester is whoever it says it is, and the
+What the service does with signatures is in `server.deletions.coordinator_proofs`. Without that, a requester is whoever it says it is, and the
 service must only be reached by those who are trusted.
 """
 
@@ -20,8 +20,8 @@ from fedmunkey.common.proofs.log_heads import LogUpdate
 from fedmunkey.common.proofs.signed_requests import OpenedRequest, signature_digest
 from fedmunkey.common.service.deletion_service import DeletionService, StatusPage
 from fedmunkey.common.service.wire import check_size
+from fedmunkey.server.deletions.coordinator_proofs import CoordinatorProofs
 from fedmunkey.server.ledger.ledger import REQUEST_ID_CHARACTERS, DeletionConflict, Ledger
-from fedmunkey.server.proofs import CoordinatorProofs
 
 MOST_ORDERS = 256
 """Orders of one site that are held at a time while they are sent."""

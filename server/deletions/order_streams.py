@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest
-from fedmunkey.server.deletion_service import News
+from fedmunkey.server.deletions.ledger_service import News
 
 MOST_WAITING = 16
 """Orders that a stream holds for its reader."""

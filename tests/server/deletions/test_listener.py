@@ -32,9 +32,10 @@ from fedmunkey.common.service import wire
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.service.wire import MAXIMUM_REFERENCES, request_to_wire
 from fedmunkey.protos import deletion_pb2, deletion_pb2_grpc
-from fedmunkey.server import deletion_server, deletion_servicer
-from fedmunkey.server.deletion_server import SERVICE_NAME, DeletionServer
-from fedmunkey.server.deletion_service import LedgerService
+from fedmunkey.server.deletions import calls as deletion_servicer
+from fedmunkey.server.deletions import listener as deletion_server
+from fedmunkey.server.deletions.ledger_service import LedgerService
+from fedmunkey.server.deletions.listener import SERVICE_NAME, DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from tests.followers import PATIENCE, Follower
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.server.deletions.metrics import served_metrics
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.metrics import served_metrics
 from tests.server.ledger.ledger_contract import ANSWER, REQUEST, Clock
 
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 
 from fedmunkey.common.errors import FedmunkeyError
-from fedmunkey.server.deletion_service import LedgerService, News
-from fedmunkey.server.presence import RENEWAL_SECONDS, Presence
+from fedmunkey.server.deletions.ledger_service import LedgerService, News
+from fedmunkey.server.deletions.presence import RENEWAL_SECONDS, Presence
 
 POLL_SECONDS = 1.0
 """Another process's orders are found at the latest after so long; PostgreSQL announces them at once."""

@@ -1,0 +1,1 @@
+"""The deletion service: requests in, orders out, answers and proofs."""
