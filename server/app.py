@@ -17,9 +17,9 @@ from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.service.waiting import wait_for_service
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.server.forgetting_strategy import ForgettingStrategy
-from fedmunkey.server.run_record import RunRecord
-from fedmunkey.server.strategies import make_strategy
+from fedmunkey.server.rounds.forgetting_strategy import ForgettingStrategy
+from fedmunkey.server.rounds.run_record import RunRecord
+from fedmunkey.server.rounds.strategies import make_strategy
 
 # Flower shows what the children of its own logger say.
 logger = logging.getLogger(f"flwr.{__name__}")

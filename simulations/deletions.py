@@ -37,7 +37,7 @@ from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.service.deletion_service import DeletionService
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.server.run_record import LAST
+from fedmunkey.server.rounds.run_record import LAST
 from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers
 from fedmunkey.simulations.hospitals import Hospital
 from fedmunkey.simulations.measurement import Measurement, measure

@@ -23,7 +23,7 @@ from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.run_record import EVENTS, FINISHED, LAST, ROUND, STOPPED, WAITING
+from fedmunkey.server.rounds.run_record import EVENTS, FINISHED, LAST, ROUND, STOPPED, WAITING
 from fedmunkey.simulations.baselines import Comparison, run_baselines
 from fedmunkey.simulations.consent import donate, usual_share
 from fedmunkey.simulations.deletions import DeletionDriver, running_agents

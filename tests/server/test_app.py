@@ -26,7 +26,7 @@ from fedmunkey.server.app import app, run_federation
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.run_record import BEST, EVENTS, LAST
+from fedmunkey.server.rounds.run_record import BEST, EVENTS, LAST
 from tests.coordinator import running_coordinator
 
 pytestmark = pytest.mark.usefixtures("within_a_run")

@@ -31,7 +31,7 @@ from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.run_record import LAST
+from fedmunkey.server.rounds.run_record import LAST
 from fedmunkey.simulations import deletions
 from fedmunkey.simulations.answers import MunkeyAnswers
 from fedmunkey.simulations.deletions import CarriedOut, DeletionDriver, running_agents

@@ -14,7 +14,7 @@ import pytest
 
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.server.run_record import EVENTS
+from fedmunkey.server.rounds.run_record import EVENTS
 from fedmunkey.simulations import run
 from fedmunkey.simulations.experiment import Experiment
 from fedmunkey.simulations.progress import Progress

@@ -23,7 +23,7 @@ from fedmunkey.common.privacy.accounting import epsilon_of
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.run_record import EVENTS, LAST, ROUND
+from fedmunkey.server.rounds.run_record import EVENTS, LAST, ROUND
 from fedmunkey.simulations import run
 from fedmunkey.simulations.consent import donate
 from fedmunkey.simulations.experiment import Experiment

@@ -23,9 +23,9 @@ from fedmunkey.common.model.checkpoints import read_checkpoint
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
 from fedmunkey.common.settings.settings import ImagePath, Settings, StrategyName
-from fedmunkey.server.forgetting_strategy import ForgettingStrategy
-from fedmunkey.server.run_record import EVENTS, LAST, RunRecord
-from fedmunkey.server.strategies import make_strategy
+from fedmunkey.server.rounds.forgetting_strategy import ForgettingStrategy
+from fedmunkey.server.rounds.run_record import EVENTS, LAST, RunRecord
+from fedmunkey.server.rounds.strategies import make_strategy
 
 pytestmark = pytest.mark.usefixtures("within_a_run")
 

@@ -17,7 +17,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
-from fedmunkey.server.run_record import RoundRecord, RunRecord
+from fedmunkey.server.rounds.run_record import RoundRecord, RunRecord
 
 # Flower shows what the children of its own logger say.
 logger = logging.getLogger(f"flwr.{__name__}")

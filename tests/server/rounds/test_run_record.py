@@ -16,7 +16,7 @@ from torch import Tensor
 from fedmunkey.common.model.checkpoints import read_checkpoint
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.settings.settings import ImagePath
-from fedmunkey.server.run_record import BEST, EVENTS, LAST, RoundRecord, RunRecord
+from fedmunkey.server.rounds.run_record import BEST, EVENTS, LAST, RoundRecord, RunRecord
 
 SHAPE = ModelShape(ImagePath.FROZEN, (1, 4), 0, num_classes=2, width=8, depth=1, heads=1, exemplar_size=2)
 

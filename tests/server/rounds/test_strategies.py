@@ -23,7 +23,7 @@ from flwr.serverapp.strategy import (
 
 from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND
 from fedmunkey.common.settings.settings import Settings, StrategyName
-from fedmunkey.server.strategies import average_by_examples, average_over_sites, make_strategy
+from fedmunkey.server.rounds.strategies import average_by_examples, average_over_sites, make_strategy
 
 CLASSES = (FedAvg, FedAvgM, FedProx, FedAdam, FedAdagrad, FedYogi, FedMedian, FedTrimmedAvg)
 """In the order of `StrategyName`."""

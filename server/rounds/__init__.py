@@ -1,0 +1,1 @@
+"""Rounds of training: strategies that forget before they average, and their record."""
