@@ -23,7 +23,8 @@ from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.addresses import is_loopback, split_address
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
-from fedmunkey.server import display, member_commands
+from fedmunkey.server.commands import display
+from fedmunkey.server.commands import members as member_commands
 from fedmunkey.server.deletions.coordinator_proofs import CoordinatorProofs
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer

@@ -16,7 +16,7 @@ from fedmunkey.common.identities.member_names import MemberRole
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.options import JsonOption
 from fedmunkey.common.settings.addresses import split_address
-from fedmunkey.server import display
+from fedmunkey.server.commands import display
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members import renewal
 from fedmunkey.server.members.authority import AUTHORITY_YEARS, hosts_of
