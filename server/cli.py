@@ -41,7 +41,7 @@ from fedmunkey.server.transparency_log.log_key import open_log_key
 DEFAULT_ADDRESS: str = Settings.model_fields["deletion_service"].default
 
 # Training brings torch, whose import would slow down every other command.
-_LATER = {"up": "fedmunkey.server.deployment.up:up", "run": "fedmunkey.server.deployment.run_command:run"}
+_LATER = {"up": "fedmunkey.server.superlink.up:up", "run": "fedmunkey.server.superlink.run_command:run"}
 
 app = command_line.application("The coordinator: its members, deletions and training runs.", lazy_group(_LATER))
 app.add_typer(trust_application("munkey-server"), name="trust")

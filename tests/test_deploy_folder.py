@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.client.supernode.site_file import SiteFile
-from fedmunkey.server.deployment.coordinator_file import CoordinatorFile
+from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))

@@ -52,7 +52,7 @@ def test_superlink_takes_members_only(tmp_path: Path, start: Start) -> None:
         register.adopt(member.certificate)
         superlink = start(
             "superlink",
-            "fedmunkey.server.deployment.superlink",
+            "fedmunkey.server.superlink.superlink_program",
             f'coordinator-dir = "coordinator"\nsuperlink = "{sites}"\nsuperlink-control = "{control}"\n',
         )
         superlink.expect("SuperLink for sites at", SECONDS)

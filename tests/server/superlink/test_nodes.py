@@ -10,7 +10,7 @@ from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.superlink.federation import NoOpFederationManager
 
-from fedmunkey.server.deployment.nodes import NodeRegistration
+from fedmunkey.server.superlink.nodes import NodeRegistration
 
 SECONDS = 30.0
 
@@ -66,7 +66,7 @@ def test_key_that_was_unregistered_is_never_taken_again(nodes: LinkState, caplog
     registration.follow()
 
     assert nodes.get_node_id_by_public_key(key) is None
-    ours = [record for record in caplog.records if record.name == "fedmunkey.server.deployment.nodes"]
+    ours = [record for record in caplog.records if record.name == "fedmunkey.server.superlink.nodes"]
     assert [record.message for record in ours if record.levelno == logging.ERROR] == [
         "the key of hospital-1 was unregistered before and is not taken again; let it rotate its key"
     ]

@@ -24,8 +24,8 @@ from fedmunkey.common.programs.options import SettingOption
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import given_settings
 from fedmunkey.common.stop_signals import stopped_by_signals
-from fedmunkey.server.deployment.coordinator_file import CoordinatorFile
 from fedmunkey.server.rounds.run_record import EVENTS, FINISHED, ROUND, STOPPED, WAITING
+from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
 
 _CONNECTION = "coordinator"
 _STARTED = re.compile(r"Successfully started run (\d+)")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fedmunkey.server.deployment.guard import Guard, Receive, Scope, Send
+from fedmunkey.server.superlink.guard import Guard, Receive, Scope, Send
 
 CONTROL = 8444
 SITES = ("192.0.2.1", 8443)

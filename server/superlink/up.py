@@ -14,8 +14,8 @@ from fedmunkey.common.programs.flower import flower_environment
 from fedmunkey.common.programs.keep_running import keep_running
 from fedmunkey.common.programs.supervision import Child, own_program
 from fedmunkey.common.settings.addresses import loopback_address, split_address
-from fedmunkey.server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile
 from fedmunkey.server.members.authority import hosts_of
+from fedmunkey.server.superlink.coordinator_file import SUPERLINK_READY, CoordinatorFile
 
 
 def up(
@@ -60,7 +60,7 @@ def check_hosts(settings: CoordinatorFile, hosts: Sequence[str]) -> None:
 def children(settings: CoordinatorFile, file: Path) -> list[Child]:
     """Return the coordinator's processes in the order in which they start."""
     environment = flower_environment(settings.flower_home)
-    superlink = own_program("fedmunkey.server.deployment.superlink", str(file.absolute()))
+    superlink = own_program("fedmunkey.server.superlink.superlink_program", str(file.absolute()))
     return [
         Child("deletion-service", serve_command(settings), "deletion service at ", environment),
         Child("superlink", superlink, SUPERLINK_READY, environment),

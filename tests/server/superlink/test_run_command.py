@@ -11,7 +11,7 @@ import pytest
 
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.server.deployment.run_command import check_finished, follow, prepare, read_events, summary
+from fedmunkey.server.superlink.run_command import check_finished, follow, prepare, read_events, summary
 
 SECONDS = 30.0
 SETTINGS = Settings.parse({"num-rounds": 2})

@@ -7,7 +7,7 @@ import pytest
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.addresses import loopback_address
-from fedmunkey.server.deployment.coordinator_file import CoordinatorFile
+from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
 
 
 def written(folder: Path, text: str) -> Path:

@@ -7,9 +7,9 @@ import pytest
 
 import fedmunkey.server.cli
 from fedmunkey.common.programs import command_line
-from fedmunkey.server.deployment.coordinator_file import CoordinatorFile
-from fedmunkey.server.deployment.up import serve_command
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
+from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
+from fedmunkey.server.superlink.up import serve_command
 
 
 def typed(monkeypatch: pytest.MonkeyPatch, *words: object) -> int | str | None:

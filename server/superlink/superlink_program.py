@@ -22,10 +22,10 @@ from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs.flower import serve_from_file
 from fedmunkey.common.settings.addresses import split_address
-from fedmunkey.server.deployment.coordinator_file import SUPERLINK_READY, CoordinatorFile
-from fedmunkey.server.deployment.guard import Guard
-from fedmunkey.server.deployment.nodes import NodeRegistration, read_site_keys
 from fedmunkey.server.ledger.ledger import Ledger
+from fedmunkey.server.superlink.coordinator_file import SUPERLINK_READY, CoordinatorFile
+from fedmunkey.server.superlink.guard import Guard
+from fedmunkey.server.superlink.nodes import NodeRegistration, read_site_keys
 
 _STOP_SECONDS = 5
 _BACKLOG = 2048
@@ -114,4 +114,4 @@ def _listen(address: str) -> socket.socket:
 
 def main() -> None:
     """Run it on the file that the command line names."""
-    serve_from_file(CoordinatorFile, serve, logging.getLogger("fedmunkey.server.deployment"))
+    serve_from_file(CoordinatorFile, serve, logging.getLogger("fedmunkey.server.superlink"))
