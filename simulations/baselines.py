@@ -19,12 +19,12 @@ from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.hospitals import Encoded, Hospital
 from fedmunkey.simulations.measurement import Measurement, measure
+from fedmunkey.simulations.programs.worker_processes import run_tasks
 from fedmunkey.simulations.unlearning.alone import AloneFamily
 from fedmunkey.simulations.unlearning.method import Family
 from fedmunkey.simulations.unlearning.munkey import MunkeyFamily
 from fedmunkey.simulations.unlearning.nearest_neighbours import NeighbourFamily
 from fedmunkey.simulations.unlearning.plain_vit import PlainFamily
-from fedmunkey.simulations.worker_processes import run_tasks
 
 
 class Baseline(StrEnum):

@@ -14,8 +14,8 @@ from fedmunkey.common.model.model_choice import choose_encoder
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import ConfigValue
 from fedmunkey.simulations.hospitals import Encoded, encode_all
-from fedmunkey.simulations.machine import torch_threads, usable_cores
-from fedmunkey.simulations.progress import Progress
+from fedmunkey.simulations.programs.machine import torch_threads, usable_cores
+from fedmunkey.simulations.programs.progress import Progress
 from fedmunkey.simulations.sources import load_dataset
 
 _FROM_DATA = "comes from the data set; leave it out"

@@ -32,7 +32,7 @@ from fedmunkey.simulations.flower_runtime import running_federation
 from fedmunkey.simulations.hospitals import Hospital, encode_all, give, open_hospital
 from fedmunkey.simulations.partition import partition
 from fedmunkey.simulations.plan import ResolvedDeletion, forget_rows, parse_plan, resolve
-from fedmunkey.simulations.progress import Progress
+from fedmunkey.simulations.programs.progress import Progress
 from fedmunkey.simulations.report import run_document
 from fedmunkey.simulations.sources import load_dataset
 

@@ -17,9 +17,15 @@ from fedmunkey.common.settings.settings_text import given_settings
 from fedmunkey.simulations.baselines import Baseline
 from fedmunkey.simulations.consent import parse_share
 from fedmunkey.simulations.experiment import Experiment
-from fedmunkey.simulations.machine import usable_cores
-from fedmunkey.simulations.options import AlphaOption, DataDirOption, DataOption, EpsilonOption, HospitalsOption
-from fedmunkey.simulations.progress import Progress
+from fedmunkey.simulations.programs.machine import usable_cores
+from fedmunkey.simulations.programs.options import (
+    AlphaOption,
+    DataDirOption,
+    DataOption,
+    EpsilonOption,
+    HospitalsOption,
+)
+from fedmunkey.simulations.programs.progress import Progress
 from fedmunkey.simulations.report import accuracy_table, deletion_table
 from fedmunkey.simulations.reporting.files import write_report
 from fedmunkey.simulations.reporting.html import run_charts

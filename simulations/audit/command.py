@@ -22,8 +22,8 @@ from fedmunkey.simulations.consent import parse_share
 from fedmunkey.simulations.encoded_set import load_encoded
 from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
 from fedmunkey.simulations.intervals import Interval
-from fedmunkey.simulations.machine import usable_cores
-from fedmunkey.simulations.options import (
+from fedmunkey.simulations.programs.machine import usable_cores
+from fedmunkey.simulations.programs.options import (
     AlphaOption,
     BudgetOption,
     DataDirOption,
@@ -33,12 +33,12 @@ from fedmunkey.simulations.options import (
     HospitalsOption,
     SeedsOption,
 )
-from fedmunkey.simulations.progress import Progress
+from fedmunkey.simulations.programs.progress import Progress
+from fedmunkey.simulations.programs.worker_processes import run_tasks
 from fedmunkey.simulations.question import Question
 from fedmunkey.simulations.reporting.files import write_report
 from fedmunkey.simulations.unlearning.method import Budget
 from fedmunkey.simulations.unlearning.registry import METHODS
-from fedmunkey.simulations.worker_processes import run_tasks
 
 
 def audit(

@@ -16,7 +16,7 @@ from fedmunkey.common.programs import command_line
 from fedmunkey.simulations.bench.document import closing_lines, describe, group_table, result_table
 from fedmunkey.simulations.bench.figure import Bench, Measured
 from fedmunkey.simulations.bench.registry import choose
-from fedmunkey.simulations.progress import Progress
+from fedmunkey.simulations.programs.progress import Progress
 
 
 def bench(

@@ -27,8 +27,8 @@ from fedmunkey.simulations.baselines import Baseline, Comparison, run_baseline
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_least
 from fedmunkey.simulations.deletions import running_agents
 from fedmunkey.simulations.hospitals import Hospital, encode_all, give, open_hospital
-from fedmunkey.simulations.machine import torch_threads
 from fedmunkey.simulations.partition import partition
+from fedmunkey.simulations.programs.machine import torch_threads
 from fedmunkey.simulations.sources import load_dataset
 
 _TARGET = at_least(1000.0)

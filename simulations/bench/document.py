@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from fedmunkey.simulations.bench.figure import Group, Measured, number
-from fedmunkey.simulations.machine import describe_machine, describe_versions
+from fedmunkey.simulations.programs.machine import describe_machine, describe_versions
 
 _FORMAT = 1
 _PACKAGES = ("fedmunkey", "torch", "numpy", "faiss-cpu", "flwr", "grpcio")

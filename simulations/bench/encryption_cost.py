@@ -30,7 +30,7 @@ from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.synthetic_store import CLASSES, SyntheticStore
 from fedmunkey.simulations.bench.timing import alternate, keep_freed_memory, ratio
-from fedmunkey.simulations.machine import torch_threads
+from fedmunkey.simulations.programs.machine import torch_threads
 
 _LOADING = Figure("encryption-loading", "loading a bank: encrypted over not encrypted", "x", at_most(1.5))
 _TRAINING = Figure(

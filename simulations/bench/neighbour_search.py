@@ -16,7 +16,7 @@ from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.timing import alternate, ratio
-from fedmunkey.simulations.machine import torch_threads, usable_cores
+from fedmunkey.simulations.programs.machine import torch_threads, usable_cores
 
 _TIME = Figure(
     "search-time", "neighbour search, 50,000 keys of 1,024 numbers, over faiss IndexFlatIP", "x", at_most(1.2)

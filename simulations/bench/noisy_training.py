@@ -20,7 +20,7 @@ from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import ImagePath, Settings, TrainedWeights
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio
-from fedmunkey.simulations.machine import torch_threads
+from fedmunkey.simulations.programs.machine import torch_threads
 
 _TRAINING = Figure(
     "noisy-training-time",

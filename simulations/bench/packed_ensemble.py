@@ -15,8 +15,8 @@ from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.timing import alternate, keep_freed_memory, ratio
-from fedmunkey.simulations.machine import torch_threads
 from fedmunkey.simulations.plain_vit import PlainViT
+from fedmunkey.simulations.programs.machine import torch_threads
 
 _DIFFERENCE = Figure(
     "packed-difference", "packed ensemble, K = 4: largest difference of a logit to separate passes", "", at_most(1e-5)

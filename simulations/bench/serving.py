@@ -15,7 +15,7 @@ from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured
 from fedmunkey.simulations.bench.timing import alternate, ratio
-from fedmunkey.simulations.machine import torch_threads
+from fedmunkey.simulations.programs.machine import torch_threads
 
 _LOOKUP = Figure("lookup-time", "looking up one query in a bank of 10,000, over the model's pass for it", "x")
 _SENT = Figure("bytes-sent", "shared weights that a site sends in a round, over the features of one record", "records")

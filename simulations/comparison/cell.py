@@ -13,8 +13,8 @@ import torch
 from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.case import Case, seen_although_forgotten
 from fedmunkey.simulations.hospitals import Encoded
-from fedmunkey.simulations.json_values import finite_only
 from fedmunkey.simulations.measurement import Measurement, measure
+from fedmunkey.simulations.programs.json_values import finite_only
 from fedmunkey.simulations.question import Question
 from fedmunkey.simulations.unlearning.method import Budget, Method, training_bytes
 from fedmunkey.simulations.unlearning.munkey import MunkeyFederation, epsilon_of_settings

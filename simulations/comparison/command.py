@@ -23,8 +23,8 @@ from fedmunkey.simulations.comparison.kept_cells import KeptCells
 from fedmunkey.simulations.comparison.presets import PRESETS, Preset
 from fedmunkey.simulations.consent import parse_share
 from fedmunkey.simulations.encoded_set import EncodedSet, load_encoded
-from fedmunkey.simulations.machine import usable_cores
-from fedmunkey.simulations.options import (
+from fedmunkey.simulations.programs.machine import usable_cores
+from fedmunkey.simulations.programs.options import (
     AlphaOption,
     BudgetOption,
     DataDirOption,
@@ -32,7 +32,7 @@ from fedmunkey.simulations.options import (
     HospitalsOption,
     SeedsOption,
 )
-from fedmunkey.simulations.progress import Progress
+from fedmunkey.simulations.programs.progress import Progress
 from fedmunkey.simulations.question import Question
 from fedmunkey.simulations.reporting.files import write_report
 from fedmunkey.simulations.sources import load_dataset

@@ -9,7 +9,7 @@ from rich.table import Table
 from fedmunkey.common.failpoints import Failpoint
 from fedmunkey.simulations.faults.driver import FaultOutcome
 from fedmunkey.simulations.faults.running_federation import RANDOM_TIME, ProcessRole
-from fedmunkey.simulations.machine import describe_machine, describe_versions
+from fedmunkey.simulations.programs.machine import describe_machine, describe_versions
 
 _PACKAGES = ("fedmunkey", "grpcio", "sqlalchemy", "torch")
 

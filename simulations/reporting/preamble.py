@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.json_values import settings_values
-from fedmunkey.simulations.machine import PACKAGES, describe_machine, describe_versions
+from fedmunkey.simulations.programs.json_values import settings_values
+from fedmunkey.simulations.programs.machine import PACKAGES, describe_machine, describe_versions
 
 _FORMAT = 1
 SIMULATED = (

@@ -30,8 +30,8 @@ from fedmunkey.simulations.bench.memory import peak_memory, resident_memory
 from fedmunkey.simulations.bench.registry import GROUPS, choose
 from fedmunkey.simulations.bench.synthetic_store import SITE, SyntheticStore
 from fedmunkey.simulations.bench.timing import alternate, ratio
-from fedmunkey.simulations.machine import torch_threads
-from fedmunkey.simulations.progress import Progress
+from fedmunkey.simulations.programs.machine import torch_threads
+from fedmunkey.simulations.programs.progress import Progress
 
 FIGURE = Figure("speed", "how fast it is", "x", at_most(1.3))
 SECRET = FederationSecret(bytes(range(32)))

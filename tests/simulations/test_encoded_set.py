@@ -15,7 +15,7 @@ from fedmunkey.common.settings.settings_text import ConfigValue
 from fedmunkey.simulations import encoded_set
 from fedmunkey.simulations.encoded_set import FROM_DATA, EncodedSet, load_encoded
 from fedmunkey.simulations.hospitals import Encoded
-from fedmunkey.simulations.progress import Progress
+from fedmunkey.simulations.programs.progress import Progress
 
 
 def load(data: Path, **overrides: ConfigValue) -> EncodedSet:

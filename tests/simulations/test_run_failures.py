@@ -17,7 +17,7 @@ from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.rounds.run_record import EVENTS
 from fedmunkey.simulations import run
 from fedmunkey.simulations.experiment import Experiment
-from fedmunkey.simulations.progress import Progress
+from fedmunkey.simulations.programs.progress import Progress
 from fedmunkey.simulations.run import LOGS
 
 

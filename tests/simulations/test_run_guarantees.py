@@ -31,7 +31,7 @@ from fedmunkey.simulations.federated_loop import average_rounds, munkey_site
 from fedmunkey.simulations.hospitals import Hospital, bank_of, encode_all, give, open_hospital
 from fedmunkey.simulations.partition import partition
 from fedmunkey.simulations.plan import ResolvedDeletion, parse_plan, resolve
-from fedmunkey.simulations.progress import Progress
+from fedmunkey.simulations.programs.progress import Progress
 from fedmunkey.simulations.reporting.document import validate
 from fedmunkey.simulations.run import simulate
 from fedmunkey.simulations.sources import load_dataset

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fedmunkey.simulations.progress import Progress
+from fedmunkey.simulations.programs.progress import Progress
 
 
 @pytest.fixture

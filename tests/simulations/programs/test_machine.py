@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedmunkey.simulations.machine import describe_machine
+from fedmunkey.simulations.programs.machine import describe_machine
 
 
 def test_machine_is_described_by_what_matters_for_a_figure() -> None:
@@ -44,6 +44,6 @@ def test_processor_is_named_as_well_as_the_system_can(
     information = tmp_path / "cpuinfo"
     if content is not None:
         information.write_text(content)
-    monkeypatch.setattr("fedmunkey.simulations.machine.Path", lambda _: information)
+    monkeypatch.setattr("fedmunkey.simulations.programs.machine.Path", lambda _: information)
 
     assert describe_machine()["processor"] == name

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.simulations import worker_processes
-from fedmunkey.simulations.worker_processes import TaskLost, run_tasks
+from fedmunkey.simulations.programs import worker_processes
+from fedmunkey.simulations.programs.worker_processes import TaskLost, run_tasks
 
 SECONDS = 30.0
 WAITS = """
 from time import sleep
-from fedmunkey.simulations.worker_processes import run_tasks
+from fedmunkey.simulations.programs.worker_processes import run_tasks
 
 def tell(task, result):
     print(result, flush=True)
