@@ -16,9 +16,9 @@ from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.metrics import accuracy, macro_f1
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.answers import Answers
-from fedmunkey.simulations.hospitals import Encoded, Hospital
-from fedmunkey.simulations.measurement import Measurement, measure
+from fedmunkey.simulations.federation.answers import Answers
+from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
+from fedmunkey.simulations.federation.measurement import Measurement, measure
 from fedmunkey.simulations.programs.worker_processes import run_tasks
 from fedmunkey.simulations.unlearning.alone import AloneFamily
 from fedmunkey.simulations.unlearning.method import Family

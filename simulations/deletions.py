@@ -38,9 +38,9 @@ from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.service.deletion_service import DeletionService
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.rounds.run_record import LAST
-from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers
-from fedmunkey.simulations.hospitals import Hospital
-from fedmunkey.simulations.measurement import Measurement, measure
+from fedmunkey.simulations.federation.answers import HospitalBank, MunkeyAnswers
+from fedmunkey.simulations.federation.hospitals import Hospital
+from fedmunkey.simulations.federation.measurement import Measurement, measure
 from fedmunkey.simulations.plan import DeletionKind, ResolvedDeletion, forget_rows
 
 logger = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from typing import Any
 
 from fedmunkey.common.model.model_choice import choose_shape
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.hospitals import Encoded, divide
 from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
-from fedmunkey.simulations.hospitals import Encoded, divide
 from fedmunkey.simulations.unlearning.method import Budget
 
 

@@ -17,8 +17,8 @@ from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.baselines import Baseline, BaselineResult
 from fedmunkey.simulations.deletions import CarriedOut
 from fedmunkey.simulations.experiment import Experiment
-from fedmunkey.simulations.hospitals import Hospital
-from fedmunkey.simulations.measurement import Measurement
+from fedmunkey.simulations.federation.hospitals import Hospital
+from fedmunkey.simulations.federation.measurement import Measurement
 from fedmunkey.simulations.programs.json_values import finite_only
 from fedmunkey.simulations.reporting.numerals import decimals
 from fedmunkey.simulations.reporting.preamble import SIMULATED, preamble

@@ -15,8 +15,8 @@ from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.options import EncoderOption, JsonOption, SettingOption, WeightsOption
 from fedmunkey.common.settings.settings_text import given_settings
 from fedmunkey.simulations.baselines import Baseline
-from fedmunkey.simulations.consent import parse_share
 from fedmunkey.simulations.experiment import Experiment
+from fedmunkey.simulations.federation.consent import parse_share
 from fedmunkey.simulations.programs.machine import usable_cores
 from fedmunkey.simulations.programs.options import (
     AlphaOption,

@@ -48,7 +48,7 @@ from fedmunkey.server.app import run_federation
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.simulations.hospitals import noise_key
+from fedmunkey.simulations.federation.hospitals import noise_key
 
 pytestmark = pytest.mark.usefixtures("within_a_run")
 

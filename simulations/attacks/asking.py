@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmunkey.common.model.metrics import confidence
-from fedmunkey.simulations.case import Case, Rows
-from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.federation.case import Case, Rows
+from fedmunkey.simulations.federation.hospitals import Encoded
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _RESOLUTION = float(np.finfo(np.float32).eps)

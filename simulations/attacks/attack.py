@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
 from fedmunkey.common.model.metrics import membership_auroc, true_positives
-from fedmunkey.simulations.answers import Answers
-from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.federation.answers import Answers
+from fedmunkey.simulations.federation.case import Case
 
 FALSE_POSITIVES = 0.01
 """At which share of false positives true positives are counted."""

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.simulations.attacks.asking import honest_rows
-from fedmunkey.simulations.case import Case, Rows
-from fedmunkey.simulations.hospitals import Hospital
+from fedmunkey.simulations.federation.case import Case, Rows
+from fedmunkey.simulations.federation.hospitals import Hospital
 
 
 @dataclass(frozen=True)

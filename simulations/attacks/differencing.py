@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from fedmunkey.simulations.attacks.asking import honest_records, join, label_confidence
 from fedmunkey.simulations.attacks.attack import Attack, Attacked, Scores, Shadow
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.hospitals import Encoded
 
 _MOST_RETAINED = 500
 """Of each hospital."""

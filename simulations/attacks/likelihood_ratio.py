@@ -18,7 +18,7 @@ from fedmunkey.simulations.attacks.asking import join, logit_confidence
 from fedmunkey.simulations.attacks.attack import Attack, Attacked, Scores, Shadow
 from fedmunkey.simulations.attacks.candidates import candidates
 from fedmunkey.simulations.attacks.shadows import FEWEST_SHADOWS
-from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.federation.case import Case
 
 _ENOUGH_SHADOWS = 64
 """With fewer, a variance of each record's own is worse than one for all (Carlini et al. 2022)."""

@@ -13,8 +13,8 @@ from torch import Tensor
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.simulations.attacks.asking import honest_records, join, log_confidence
 from fedmunkey.simulations.attacks.attack import Attack, Attacked, Scores, Shadow
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.hospitals import Encoded
 
 
 class LossThreshold(Attack):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedmunkey.simulations.answers import Answers
-from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.federation.answers import Answers
+from fedmunkey.simulations.federation.hospitals import Encoded
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.simulations.attacks.attack import Shadow
 from fedmunkey.simulations.attacks.candidates import candidates
 from fedmunkey.simulations.attacks.remembered import remember
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.hospitals import Encoded
 from fedmunkey.simulations.unlearning.method import Budget, Method, Trained
 
 FEWEST_SHADOWS = 4

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from fedmunkey.simulations.attacks.attack import Attack, Attacked, Scores, Shadow
 from fedmunkey.simulations.attacks.loss_threshold import score_by_loss
-from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.federation.case import Case
 
 
 class WeightsOnly(Attack):

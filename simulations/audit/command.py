@@ -18,8 +18,8 @@ from fedmunkey.common.settings.settings_text import given_settings
 from fedmunkey.simulations.attacks.shadows import FEWEST_SHADOWS
 from fedmunkey.simulations.audit.document import audit_document
 from fedmunkey.simulations.audit.trial import Trial, attempt
-from fedmunkey.simulations.consent import parse_share
-from fedmunkey.simulations.encoded_set import load_encoded
+from fedmunkey.simulations.federation.consent import parse_share
+from fedmunkey.simulations.federation.encoded_set import load_encoded
 from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
 from fedmunkey.simulations.intervals import Interval
 from fedmunkey.simulations.programs.machine import usable_cores

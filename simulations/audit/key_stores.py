@@ -15,9 +15,9 @@ from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records
 from fedmunkey.common.model.encoders import Encoder
 from fedmunkey.common.model.recipe import Recipe
-from fedmunkey.simulations.answers import HospitalBank
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.hospitals import Hospital, open_hospital
+from fedmunkey.simulations.federation.answers import HospitalBank
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.hospitals import Hospital, open_hospital
 from fedmunkey.simulations.unlearning.munkey import MunkeyFederation
 
 

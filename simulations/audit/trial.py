@@ -13,15 +13,15 @@ import torch
 
 from fedmunkey.common.model.encoders import Encoder
 from fedmunkey.common.model.model_choice import choose_encoder
-from fedmunkey.simulations.answers import Answers, Banked
 from fedmunkey.simulations.attacks.asking import honest_records
 from fedmunkey.simulations.attacks.attack import Attacked, Scores
 from fedmunkey.simulations.attacks.registry import ATTACKS
 from fedmunkey.simulations.attacks.shadows import train_shadows
 from fedmunkey.simulations.audit.key_stores import delete_in_key_stores
-from fedmunkey.simulations.case import Case, seen_although_forgotten
-from fedmunkey.simulations.hospitals import Encoded
-from fedmunkey.simulations.measurement import Measurement, measure
+from fedmunkey.simulations.federation.answers import Answers, Banked
+from fedmunkey.simulations.federation.case import Case, seen_although_forgotten
+from fedmunkey.simulations.federation.hospitals import Encoded
+from fedmunkey.simulations.federation.measurement import Measurement, measure
 from fedmunkey.simulations.question import Question
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, training_bytes
 from fedmunkey.simulations.unlearning.munkey import MunkeyFederation

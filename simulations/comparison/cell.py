@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import torch
 
-from fedmunkey.simulations.answers import Answers
-from fedmunkey.simulations.case import Case, seen_although_forgotten
-from fedmunkey.simulations.hospitals import Encoded
-from fedmunkey.simulations.measurement import Measurement, measure
+from fedmunkey.simulations.federation.answers import Answers
+from fedmunkey.simulations.federation.case import Case, seen_although_forgotten
+from fedmunkey.simulations.federation.hospitals import Encoded
+from fedmunkey.simulations.federation.measurement import Measurement, measure
 from fedmunkey.simulations.programs.json_values import finite_only
 from fedmunkey.simulations.question import Question
 from fedmunkey.simulations.unlearning.method import Budget, Method, training_bytes

@@ -21,8 +21,9 @@ from fedmunkey.simulations.comparison.findings import Column, SetFindings
 from fedmunkey.simulations.comparison.jobs import all_jobs, run_jobs
 from fedmunkey.simulations.comparison.kept_cells import KeptCells
 from fedmunkey.simulations.comparison.presets import PRESETS, Preset
-from fedmunkey.simulations.consent import parse_share
-from fedmunkey.simulations.encoded_set import EncodedSet, load_encoded
+from fedmunkey.simulations.federation.consent import parse_share
+from fedmunkey.simulations.federation.encoded_set import EncodedSet, load_encoded
+from fedmunkey.simulations.federation.sources import load_dataset
 from fedmunkey.simulations.programs.machine import usable_cores
 from fedmunkey.simulations.programs.options import (
     AlphaOption,
@@ -35,7 +36,6 @@ from fedmunkey.simulations.programs.options import (
 from fedmunkey.simulations.programs.progress import Progress
 from fedmunkey.simulations.question import Question
 from fedmunkey.simulations.reporting.files import write_report
-from fedmunkey.simulations.sources import load_dataset
 from fedmunkey.simulations.unlearning.method import Budget
 
 _QUICK_SEEDS = 2

@@ -7,7 +7,7 @@ from typing import Any
 
 from fedmunkey.simulations.comparison.findings import SetFindings
 from fedmunkey.simulations.comparison.presets import Preset
-from fedmunkey.simulations.encoded_set import EncodedSet
+from fedmunkey.simulations.federation.encoded_set import EncodedSet
 from fedmunkey.simulations.intervals import interval_document
 from fedmunkey.simulations.question import Question, describe_question
 from fedmunkey.simulations.reporting.preamble import SIMULATED, preamble

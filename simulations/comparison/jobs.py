@@ -13,7 +13,7 @@ from fedmunkey.simulations.comparison.cell import Outcome, run_cell
 from fedmunkey.simulations.comparison.findings import SetFindings
 from fedmunkey.simulations.comparison.kept_cells import KeptCells
 from fedmunkey.simulations.comparison.presets import Preset
-from fedmunkey.simulations.encoded_set import EncodedSet
+from fedmunkey.simulations.federation.encoded_set import EncodedSet
 from fedmunkey.simulations.programs.json_values import settings_values
 from fedmunkey.simulations.programs.machine import PACKAGES, describe_versions
 from fedmunkey.simulations.programs.progress import Progress

@@ -18,7 +18,7 @@ from fedmunkey.common.programs import command_line
 from fedmunkey.common.stop_signals import stopped_by_signals
 from fedmunkey.simulations.deployment.terminal import Terminal
 from fedmunkey.simulations.deployment.walkthrough import Walkthrough
-from fedmunkey.simulations.sources import load_dataset
+from fedmunkey.simulations.federation.sources import load_dataset
 
 
 def deploy_local(

@@ -19,7 +19,7 @@ from fedmunkey.simulations.faults.jumping_clock import JumpingClock
 from fedmunkey.simulations.faults.model import FederationModel, ModelRecord, SiteModel
 from fedmunkey.simulations.faults.processes import Program
 from fedmunkey.simulations.faults.run_ledger import RunLedger
-from fedmunkey.simulations.hospitals import Encoded, Hospital, open_hospital
+from fedmunkey.simulations.federation.hospitals import Encoded, Hospital, open_hospital
 
 CLASSES = 2
 TRAINED = "trained and evaluated"

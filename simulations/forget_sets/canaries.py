@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 
 from fedmunkey.common.model.randomness import derive_seed
-from fedmunkey.simulations.case import Rows
+from fedmunkey.simulations.federation.case import Rows
+from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.forget_sets.drawing import draw_random
 from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet
-from fedmunkey.simulations.hospitals import Hospital
 
 
 class Canaries(ForgetSet):

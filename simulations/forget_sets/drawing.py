@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.model.randomness import derive_seed
-from fedmunkey.simulations.case import Rows
-from fedmunkey.simulations.hospitals import Hospital
+from fedmunkey.simulations.federation.case import Rows
+from fedmunkey.simulations.federation.hospitals import Hospital
 
 
 def is_train(hospital: Hospital) -> NDArray[np.bool_]:

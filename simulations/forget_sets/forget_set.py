@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedmunkey.simulations.case import Rows
-from fedmunkey.simulations.hospitals import Hospital
+from fedmunkey.simulations.federation.case import Rows
+from fedmunkey.simulations.federation.hospitals import Hospital
 
 
 @dataclass(frozen=True)

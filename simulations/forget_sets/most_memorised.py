@@ -16,9 +16,9 @@ from fedmunkey.common.model.metrics import confidence
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.common.settings.settings import Settings
+from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.forget_sets.drawing import amounts, is_train, is_withdrawable, nothing
 from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet
-from fedmunkey.simulations.hospitals import Hospital
 from fedmunkey.simulations.unlearning.plain_vit import PlainFamily
 
 _DIVISIONS = 2

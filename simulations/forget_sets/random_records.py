@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.forget_sets.drawing import draw_random, nothing
 from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet
-from fedmunkey.simulations.hospitals import Hospital
 
 
 class RandomRecords(ForgetSet):

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.model.randomness import derive_seed
+from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.forget_sets.drawing import draw_random, nothing, shuffled_parts
 from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet
-from fedmunkey.simulations.hospitals import Hospital
 
 _DELETIONS = 10
 

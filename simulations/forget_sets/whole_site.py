@@ -8,9 +8,9 @@ import numpy as np
 
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.model.randomness import derive_seed
+from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.forget_sets.drawing import is_train, nothing
 from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet
-from fedmunkey.simulations.hospitals import Hospital
 
 
 class LeavingSite(ForgetSet):

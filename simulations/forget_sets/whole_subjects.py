@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.model.randomness import derive_seed
+from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.forget_sets.drawing import amounts, check_some_stay, is_train, is_withdrawable, nothing
 from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet
-from fedmunkey.simulations.hospitals import Hospital
 
 
 class WholeSubjects(ForgetSet):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.federation.hospitals import Encoded
 from fedmunkey.simulations.unlearning.method import AfterRound, Family, SiteRecords
 from fedmunkey.simulations.unlearning.munkey import MunkeyFamily, MunkeyFederation
 

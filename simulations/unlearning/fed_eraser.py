@@ -10,9 +10,9 @@ import copy
 import torch
 
 from fedmunkey.common.model.randomness import generator
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.federated_loop import average
-from fedmunkey.simulations.plain_vit import train_plain
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.federated_loop import average
+from fedmunkey.simulations.federation.plain_vit import train_plain
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, weights_bytes
 from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights
 

@@ -10,8 +10,8 @@ from functools import partial
 
 import torch
 
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.plain_vit import Loss, task_loss
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.plain_vit import Loss, task_loss
 from fedmunkey.simulations.unlearning.local_epochs import Epoch, Share, shares_of, unlearn
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
 from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation

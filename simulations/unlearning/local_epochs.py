@@ -14,9 +14,9 @@ import torch
 
 from fedmunkey.common.model.randomness import generator
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.federated_loop import Averaged, LocalTraining, average_rounds
-from fedmunkey.simulations.plain_vit import Examples, Loss, PlainViT, descend, falling
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.federated_loop import Averaged, LocalTraining, average_rounds
+from fedmunkey.simulations.federation.plain_vit import Examples, Loss, PlainViT, descend, falling
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, weights_bytes
 from fedmunkey.simulations.unlearning.plain_vit import PlainFederation
 

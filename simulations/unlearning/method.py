@@ -15,9 +15,9 @@ import torch
 
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.answers import Answers
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.federation.answers import Answers
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.hospitals import Encoded
 
 Trained = TypeVar("Trained", bound=Answers)
 

@@ -20,9 +20,9 @@ from fedmunkey.common.privacy.accounting import epsilon_of
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.federated_loop import Learned, learn
+from fedmunkey.simulations.federation.answers import HospitalBank, MunkeyAnswers
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.federated_loop import Learned, learn
 from fedmunkey.simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method, SiteRecords
 
 

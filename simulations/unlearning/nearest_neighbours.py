@@ -20,8 +20,8 @@ from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.model.neighbours import NeighbourLists, nearest
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.hospitals import Encoded
 from fedmunkey.simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method, SiteRecords
 
 

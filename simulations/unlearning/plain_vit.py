@@ -11,9 +11,9 @@ from torch import Tensor
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.federated_loop import Averaged, average_rounds
-from fedmunkey.simulations.hospitals import Encoded
-from fedmunkey.simulations.plain_vit import Examples, PlainViT, plain_site
+from fedmunkey.simulations.federation.federated_loop import Averaged, average_rounds
+from fedmunkey.simulations.federation.hospitals import Encoded
+from fedmunkey.simulations.federation.plain_vit import Examples, PlainViT, plain_site
 from fedmunkey.simulations.unlearning.method import AfterRound, Family, SiteRecords
 
 _BATCH = 512

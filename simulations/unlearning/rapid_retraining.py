@@ -14,9 +14,9 @@ from torch import Tensor
 
 from fedmunkey.common.model.randomness import generator
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.federated_loop import LocalTraining, average_rounds
-from fedmunkey.simulations.plain_vit import Examples, PlainViT, falling
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.federated_loop import LocalTraining, average_rounds
+from fedmunkey.simulations.federation.plain_vit import Examples, PlainViT, falling
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, weights_bytes
 from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights, first_plain
 from fedmunkey.simulations.unlearning.record_gradients import record_gradients

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, training_bytes
 from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation
 

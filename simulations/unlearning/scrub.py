@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.plain_vit import Examples, Loss, PlainViT, task_loss
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.plain_vit import Examples, Loss, PlainViT, task_loss
 from fedmunkey.simulations.unlearning.local_epochs import Epoch, Share, shares_of, unlearn
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
 from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation

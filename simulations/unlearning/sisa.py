@@ -15,10 +15,10 @@ from torch import Tensor
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.federated_loop import LocalTraining, average_rounds
-from fedmunkey.simulations.hospitals import Encoded
-from fedmunkey.simulations.plain_vit import Examples, PlainViT, plain_site
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.federated_loop import LocalTraining, average_rounds
+from fedmunkey.simulations.federation.hospitals import Encoded
+from fedmunkey.simulations.federation.plain_vit import Examples, PlainViT, plain_site
 from fedmunkey.simulations.unlearning.method import (
     AfterRound,
     Budget,

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.plain_vit import Examples
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.plain_vit import Examples
 from fedmunkey.simulations.unlearning.local_epochs import shares_of
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, weights_bytes
 from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights

@@ -20,9 +20,9 @@ from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.model.model_choice import choose_encoder, choose_shape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.cli import main
-from fedmunkey.simulations.hospitals import Encoded, Hospital, encode_all, give, open_hospital
-from fedmunkey.simulations.partition import partition
-from fedmunkey.simulations.sources import load_dataset
+from fedmunkey.simulations.federation.hospitals import Encoded, Hospital, encode_all, give, open_hospital
+from fedmunkey.simulations.federation.partition import partition
+from fedmunkey.simulations.federation.sources import load_dataset
 
 if TYPE_CHECKING:
     from flwr.app import Message

@@ -12,8 +12,8 @@ from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.case import Case, Rows
-from fedmunkey.simulations.hospitals import Encoded, Hospital
+from fedmunkey.simulations.federation.case import Case, Rows
+from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 
 
 def train_rows(hospital: Hospital) -> NDArray[np.int64]:

@@ -33,10 +33,10 @@ from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.rounds.run_record import LAST
 from fedmunkey.simulations import deletions
-from fedmunkey.simulations.answers import MunkeyAnswers
 from fedmunkey.simulations.deletions import CarriedOut, DeletionDriver, running_agents
-from fedmunkey.simulations.hospitals import Hospital
-from fedmunkey.simulations.measurement import Measurement, measure
+from fedmunkey.simulations.federation.answers import MunkeyAnswers
+from fedmunkey.simulations.federation.hospitals import Hospital
+from fedmunkey.simulations.federation.measurement import Measurement, measure
 from fedmunkey.simulations.plan import ResolvedDeletion, parse_plan, resolve
 
 MakeDriver = Callable[..., DeletionDriver]

@@ -16,9 +16,9 @@ from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.model.model_choice import choose_shape, initial_model
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.consent import donate
-from fedmunkey.simulations.federated_loop import Learned, learn
-from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.federation.consent import donate
+from fedmunkey.simulations.federation.federated_loop import Learned, learn
+from fedmunkey.simulations.federation.hospitals import Encoded
 
 Learn = Callable[..., Learned]
 

@@ -28,11 +28,11 @@ from fedmunkey.common.deletions.words import (
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.baselines import Baseline, BaselineResult
-from fedmunkey.simulations.consent import donate
 from fedmunkey.simulations.deletions import CarriedOut
 from fedmunkey.simulations.experiment import Experiment
-from fedmunkey.simulations.hospitals import Encoded, Hospital
-from fedmunkey.simulations.measurement import Measurement
+from fedmunkey.simulations.federation.consent import donate
+from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
+from fedmunkey.simulations.federation.measurement import Measurement
 from fedmunkey.simulations.plan import DeletionKind, PlannedDeletion, ResolvedDeletion
 from fedmunkey.simulations.report import accuracy_table, deletion_table, run_document
 from fedmunkey.simulations.reporting.document import validate

@@ -25,10 +25,10 @@ from fedmunkey.common.model.checkpoints import read_checkpoint
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.simulations.faults import residue
-from fedmunkey.simulations.partition import partition
+from fedmunkey.simulations.federation.partition import partition
+from fedmunkey.simulations.federation.sources import load_dataset
 from fedmunkey.simulations.plan import ResolvedDeletion, forget_rows, parse_plan, resolve
 from fedmunkey.simulations.reporting.document import read_document
-from fedmunkey.simulations.sources import load_dataset
 from tests.simulations.watched_simulation import HOME, OBJECTS, read_erased
 
 pytestmark = pytest.mark.flower

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.model.encoders import Encoding
-from fedmunkey.simulations.hospitals import Encoded, Hospital
+from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 
 
 def hospital_of(name: str, images: NDArray[np.uint8], labels: Sequence[int], splits: Sequence[Split]) -> Hospital:

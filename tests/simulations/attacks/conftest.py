@@ -12,9 +12,9 @@ from torch import Tensor
 
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.answers import Answers
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.hospitals import Encoded, Hospital
+from fedmunkey.simulations.federation.answers import Answers
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 from tests.simulations.given_records import case_of, train_rows
 
 

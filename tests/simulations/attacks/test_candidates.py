@@ -8,7 +8,7 @@ import numpy as np
 
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.simulations.attacks.candidates import candidates
-from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.federation.case import Case
 
 
 def held_out(case: Case) -> list[str]:

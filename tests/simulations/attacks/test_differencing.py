@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.attacks import differencing
 from fedmunkey.simulations.attacks.attack import Attacked
 from fedmunkey.simulations.attacks.differencing import Differencing
-from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.federation.answers import Answers
+from fedmunkey.simulations.federation.case import Case
 from tests.simulations.given_records import case_of, train_rows
 
 Tell = Callable[..., Answers]

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.attacks import likelihood_ratio
 from fedmunkey.simulations.attacks.attack import Attacked, Shadow
 from fedmunkey.simulations.attacks.candidates import Candidates, candidates
 from fedmunkey.simulations.attacks.likelihood_ratio import LikelihoodRatio, log_likelihood_ratios
-from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.federation.answers import Answers
+from fedmunkey.simulations.federation.case import Case
 
 Tell = Callable[..., Answers]
 

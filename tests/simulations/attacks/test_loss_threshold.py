@@ -8,12 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.attacks.attack import Attack, Attacked
 from fedmunkey.simulations.attacks.loss_threshold import LossThreshold
 from fedmunkey.simulations.attacks.weights_only import WeightsOnly
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.measurement import measure
+from fedmunkey.simulations.federation.answers import Answers
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.measurement import measure
 
 Tell = Callable[..., Answers]
 

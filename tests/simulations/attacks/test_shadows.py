@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.simulations.answers import Answers
 from fedmunkey.simulations.attacks.attack import Attacked
 from fedmunkey.simulations.attacks.candidates import Candidates, candidates
 from fedmunkey.simulations.attacks.likelihood_ratio import LikelihoodRatio
 from fedmunkey.simulations.attacks.shadows import forget_in_shadow, shadow_case, train_shadows
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.hospitals import Hospital
+from fedmunkey.simulations.federation.answers import Answers
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.unlearning.method import Budget
 from fedmunkey.simulations.unlearning.munkey import KeyDeletion, MunkeyFederation
 from fedmunkey.simulations.unlearning.nothing import Nothing

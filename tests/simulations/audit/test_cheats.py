@@ -19,9 +19,9 @@ from fedmunkey.simulations.audit import trial as trial_module
 from fedmunkey.simulations.audit.key_stores import delete_in_key_stores
 from fedmunkey.simulations.audit.trial import Trial, audit_case
 from fedmunkey.simulations.audit.verdicts import Verdict, judge
-from fedmunkey.simulations.case import Case
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
-from fedmunkey.simulations.hospitals import Encoded, Hospital
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
 from fedmunkey.simulations.unlearning.munkey import KeyDeletion, MunkeyFederation
 from fedmunkey.simulations.unlearning.nothing import Nothing

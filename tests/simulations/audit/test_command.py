@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from fedmunkey.common.errors import EXIT_CODE
-from fedmunkey.simulations import encoded_set
 from fedmunkey.simulations.audit import command
+from fedmunkey.simulations.federation import encoded_set
 from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
 from fedmunkey.simulations.reporting.document import validate
 from tests.simulations.conftest import MunkeySim

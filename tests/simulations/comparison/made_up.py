@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedmunkey.simulations.comparison.cell import Outcome
-from fedmunkey.simulations.measurement import Measurement
+from fedmunkey.simulations.federation.measurement import Measurement
 
 
 def measurement(accuracy: float = 80.0, *, forget: float = 80.0) -> Measurement:

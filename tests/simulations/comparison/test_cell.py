@@ -11,10 +11,10 @@ import pytest
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.model_choice import choose_shape, initial_model
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.case import Case, seen_although_forgotten
 from fedmunkey.simulations.comparison import cell as cell_module
 from fedmunkey.simulations.comparison.cell import Outcome, run_cell
-from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.federation.case import Case, seen_although_forgotten
+from fedmunkey.simulations.federation.hospitals import Encoded
 from fedmunkey.simulations.question import Question
 from fedmunkey.simulations.unlearning.method import Budget
 from fedmunkey.simulations.unlearning.plain_vit import PlainFamily

@@ -13,10 +13,10 @@ import pytest
 from fedmunkey.common.errors import EXIT_CODE
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations import encoded_set
 from fedmunkey.simulations.comparison import jobs
 from fedmunkey.simulations.comparison.jobs import Job
 from fedmunkey.simulations.comparison.presets import PRESETS
+from fedmunkey.simulations.federation import encoded_set
 from fedmunkey.simulations.reporting.document import validate
 from tests.simulations.conftest import MunkeySim
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from fedmunkey.client.records.medmnist_files import read_npz
 from fedmunkey.simulations.deployment.hospital_files import HOSPITALS, MANIFEST, PATIENT, write_hospital_files
-from fedmunkey.simulations.sources import load_dataset
+from fedmunkey.simulations.federation.sources import load_dataset
 
 
 def test_patient_has_records_at_two_hospitals_that_may_be_withdrawn(tmp_path: Path) -> None:

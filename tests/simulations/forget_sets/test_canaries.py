@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.forget_sets.canaries import Canaries, mislabelled
 from fedmunkey.simulations.forget_sets.forget_set import Drawn
 from fedmunkey.simulations.forget_sets.random_records import RandomRecords
 from fedmunkey.simulations.forget_sets.random_with_canaries import RandomWithCanaries
-from fedmunkey.simulations.hospitals import Hospital
 
 
 def check_labels(hospitals: list[Hospital], drawn: Drawn) -> None:

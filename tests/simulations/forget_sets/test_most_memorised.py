@@ -12,9 +12,9 @@ from torch import Tensor
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
+from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 from fedmunkey.simulations.forget_sets import most_memorised
 from fedmunkey.simulations.forget_sets.most_memorised import MostMemorised, memorisation
-from fedmunkey.simulations.hospitals import Encoded, Hospital
 
 
 class Parrot:

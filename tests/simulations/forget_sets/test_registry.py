@@ -12,11 +12,11 @@ from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.consent import donate
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.consent import donate
+from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet
 from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
-from fedmunkey.simulations.hospitals import Hospital
 
 SHARE = 0.2
 BY_SHARE = [name for name in FORGET_SETS if name != "site"]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.forget_sets.random_records import RandomRecords
 from fedmunkey.simulations.forget_sets.ten_deletions import TenDeletions
-from fedmunkey.simulations.hospitals import Hospital
 
 
 def test_random_records_leave_in_ten_deletions(hospitals: list[Hospital]) -> None:

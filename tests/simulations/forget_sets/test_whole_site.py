@@ -11,10 +11,10 @@ from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.consent import donate
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.consent import donate
+from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.forget_sets.whole_site import LeavingSite
-from fedmunkey.simulations.hospitals import Hospital
 from fedmunkey.simulations.unlearning.method import Budget
 from fedmunkey.simulations.unlearning.munkey import KeyDeletion
 

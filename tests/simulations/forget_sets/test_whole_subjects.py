@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.forget_sets.whole_subjects import WholeSubjects
-from fedmunkey.simulations.hospitals import Hospital
 from tests.simulations.given_records import train_rows
 
 

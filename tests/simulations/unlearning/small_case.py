@@ -12,10 +12,10 @@ from torch import Tensor
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.model_choice import choose_encoder, choose_shape
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.answers import Answers
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.hospitals import Encoded, divide, encode_all
-from fedmunkey.simulations.sources import load_dataset
+from fedmunkey.simulations.federation.answers import Answers
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.hospitals import Encoded, divide, encode_all
+from fedmunkey.simulations.federation.sources import load_dataset
 from fedmunkey.simulations.unlearning.method import Budget, Method
 from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights
 from tests.simulations.given_records import case_of, train_rows

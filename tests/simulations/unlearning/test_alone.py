@@ -6,9 +6,9 @@ import torch
 
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.answers import Answers
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.hospitals import Hospital
+from fedmunkey.simulations.federation.answers import Answers
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.unlearning.alone import AloneFamily
 from fedmunkey.simulations.unlearning.munkey import MunkeyFamily
 from tests.simulations.given_records import case_of, train_rows

@@ -9,8 +9,8 @@ import torch
 
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.hospitals import Hospital
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.unlearning.fed_eraser import FedEraser, calibrate
 from fedmunkey.simulations.unlearning.method import Budget, weights_bytes
 from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, Round

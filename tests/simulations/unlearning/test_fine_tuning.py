@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fedmunkey.common.model.randomness import generator
-from fedmunkey.simulations.federated_loop import LocalTraining, average_rounds
-from fedmunkey.simulations.plain_vit import PlainViT, train_plain
+from fedmunkey.simulations.federation.federated_loop import LocalTraining, average_rounds
+from fedmunkey.simulations.federation.plain_vit import PlainViT, train_plain
 from fedmunkey.simulations.unlearning.fine_tuning import FineTuning
 from fedmunkey.simulations.unlearning.local_epochs import RATE
 from fedmunkey.simulations.unlearning.method import weights_bytes

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fedmunkey.common.model.randomness import generator
-from fedmunkey.simulations.federated_loop import average
-from fedmunkey.simulations.plain_vit import Examples, Loss, task_loss, train_plain
+from fedmunkey.simulations.federation.federated_loop import average
+from fedmunkey.simulations.federation.plain_vit import Examples, Loss, task_loss, train_plain
 from fedmunkey.simulations.unlearning import local_epochs
 from fedmunkey.simulations.unlearning.local_epochs import Epoch, Share, shares_of, unlearn
 from fedmunkey.simulations.unlearning.method import Budget, weights_bytes

@@ -13,9 +13,9 @@ from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import ImagePath, Settings
-from fedmunkey.simulations.answers import Answers
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.hospitals import Encoded, Hospital
+from fedmunkey.simulations.federation.answers import Answers
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 from fedmunkey.simulations.unlearning.method import Budget
 from fedmunkey.simulations.unlearning.nearest_neighbours import NearestNeighbours, NeighbourFamily, NeighbourFederation
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.case import Case
-from fedmunkey.simulations.hospitals import Hospital
-from fedmunkey.simulations.plain_vit import Examples
+from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.hospitals import Hospital
+from fedmunkey.simulations.federation.plain_vit import Examples
 from fedmunkey.simulations.unlearning.method import Budget, weights_bytes
 from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, first_plain
 from fedmunkey.simulations.unlearning.rapid_retraining import Moments, RapidRetraining, newton_step

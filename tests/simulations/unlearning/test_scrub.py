@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmunkey.simulations.answers import Answers
-from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.federation.answers import Answers
+from fedmunkey.simulations.federation.hospitals import Encoded
 from fedmunkey.simulations.unlearning.local_epochs import Epoch
 from fedmunkey.simulations.unlearning.method import Budget, weights_bytes
 from fedmunkey.simulations.unlearning.scrub import Scrub, divergence, has_max_steps

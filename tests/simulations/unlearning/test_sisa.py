@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.answers import Answers
-from fedmunkey.simulations.hospitals import Encoded, Hospital
-from fedmunkey.simulations.plain_vit import PlainViT
+from fedmunkey.simulations.federation.answers import Answers
+from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
+from fedmunkey.simulations.federation.plain_vit import PlainViT
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, weights_bytes
 from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, first_plain
 from fedmunkey.simulations.unlearning.sisa import SHARDS, Sisa, SisaFamily, SisaFederation, shard_of, shards_of

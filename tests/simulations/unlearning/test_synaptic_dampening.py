@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedmunkey.simulations.plain_vit import Examples
+from fedmunkey.simulations.federation.plain_vit import Examples
 from fedmunkey.simulations.unlearning.local_epochs import shares_of
 from fedmunkey.simulations.unlearning.method import weights_bytes
 from fedmunkey.simulations.unlearning.synaptic_dampening import (

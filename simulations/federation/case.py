@@ -14,7 +14,7 @@ from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.hospitals import Encoded, Hospital
+from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 
 Rows = Mapping[str, NDArray[np.int64]]
 """For each hospital, by name, ascending positions among its records."""

@@ -19,8 +19,8 @@ from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.neighbours import NONE, nearest
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.answers import Banked, HospitalBank, MunkeyAnswers
-from fedmunkey.simulations.hospitals import Encoded, Hospital, bank_of
+from fedmunkey.simulations.federation.answers import Banked, HospitalBank, MunkeyAnswers
+from fedmunkey.simulations.federation.hospitals import Encoded, Hospital, bank_of
 from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, first_plain
 
 SITES = ("hospital-1", "hospital-2", "hospital-3")

@@ -15,8 +15,8 @@ from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.model.randomness import generator
 from fedmunkey.common.model.transformer import Block, FeatureEmbedding, PatchEmbedding, position_embedding
 from fedmunkey.common.settings.settings import ImagePath, Settings
-from fedmunkey.simulations.federated_loop import LocalTraining
-from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.federation.federated_loop import LocalTraining
+from fedmunkey.simulations.federation.hospitals import Encoded
 
 _DEPTH = 2
 """Blocks where the `Munkey` has none."""

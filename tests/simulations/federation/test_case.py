@@ -13,8 +13,8 @@ from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import ImagePath, Settings
-from fedmunkey.simulations.case import Case, Rows, fingerprints, seen_although_forgotten
-from fedmunkey.simulations.hospitals import Encoded, Hospital
+from fedmunkey.simulations.federation.case import Case, Rows, fingerprints, seen_although_forgotten
+from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 from tests.simulations.tiny_hospitals import hospital_of
 
 SETTINGS = Settings(num_classes=2, seed=4)

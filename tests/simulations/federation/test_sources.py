@@ -8,7 +8,7 @@ import pytest
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.errors import InvalidDataset
 from fedmunkey.common.model.torchvision_import import import_torchvision
-from fedmunkey.simulations.sources import load_dataset
+from fedmunkey.simulations.federation.sources import load_dataset
 
 
 def write(path: Path) -> Path:

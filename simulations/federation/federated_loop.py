@@ -19,7 +19,7 @@ from fedmunkey.common.model.model_choice import first_model
 from fedmunkey.common.model.randomness import generator
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.hospitals import Encoded, bank_of, noise_key, permanent_of
+from fedmunkey.simulations.federation.hospitals import Encoded, bank_of, noise_key, permanent_of
 
 Model = TypeVar("Model", bound=nn.Module)
 

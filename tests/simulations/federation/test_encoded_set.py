@@ -12,9 +12,9 @@ from fedmunkey.client.records.dataset import Dataset
 from fedmunkey.common.errors import InvalidDataset, InvalidSetting
 from fedmunkey.common.model.model_choice import choose_encoder
 from fedmunkey.common.settings.settings_text import ConfigValue
-from fedmunkey.simulations import encoded_set
-from fedmunkey.simulations.encoded_set import FROM_DATA, EncodedSet, load_encoded
-from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.federation import encoded_set
+from fedmunkey.simulations.federation.encoded_set import FROM_DATA, EncodedSet, load_encoded
+from fedmunkey.simulations.federation.hospitals import Encoded
 from fedmunkey.simulations.programs.progress import Progress
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.simulations.consent import USUAL_SHARE, donate, parse_share, usual_share
+from fedmunkey.simulations.federation.consent import USUAL_SHARE, donate, parse_share, usual_share
 
 LARGEST = 4
 

@@ -26,8 +26,8 @@ from fedmunkey.common.model.neighbours import nearest
 from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import ImagePath, Settings
-from fedmunkey.simulations.consent import donate
-from fedmunkey.simulations.partition import partition
+from fedmunkey.simulations.federation.consent import donate
+from fedmunkey.simulations.federation.partition import partition
 
 _BATCH = 512
 

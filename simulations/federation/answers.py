@@ -15,7 +15,7 @@ from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.neighbours import nearest
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.hospitals import Encoded
+from fedmunkey.simulations.federation.hospitals import Encoded
 
 
 class Answers(Protocol):

@@ -30,9 +30,9 @@ from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.rounds.run_record import EVENTS, LAST
-from fedmunkey.simulations.consent import donate
-from fedmunkey.simulations.federated_loop import Averaged, Learned, average, average_rounds, learn
-from fedmunkey.simulations.hospitals import Encoded, Hospital
+from fedmunkey.simulations.federation.consent import donate
+from fedmunkey.simulations.federation.federated_loop import Averaged, Learned, average, average_rounds, learn
+from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 
 
 class Number(nn.Module):

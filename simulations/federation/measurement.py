@@ -16,8 +16,8 @@ from torch import Tensor
 
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.metrics import accuracy, confidence, macro_f1, membership_auroc, true_positives
-from fedmunkey.simulations.answers import Answers
-from fedmunkey.simulations.hospitals import Encoded, Hospital
+from fedmunkey.simulations.federation.answers import Answers
+from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 
 _RETAINED = 2000
 _FALSE_POSITIVES = 0.01

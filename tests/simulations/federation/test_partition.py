@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.errors import InvalidDataset, InvalidSetting
-from fedmunkey.simulations.partition import partition
+from fedmunkey.simulations.federation.partition import partition
 
 
 def make(subjects: list[int], labels: list[int], held_out: int = 3) -> Dataset:

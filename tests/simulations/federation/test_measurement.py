@@ -18,10 +18,10 @@ from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.neighbours import NeighbourLists
 from fedmunkey.common.model.recipe import Reading
 from fedmunkey.common.settings.settings import ImagePath, Settings
-from fedmunkey.simulations import answers, measurement
-from fedmunkey.simulations.answers import HospitalBank, MunkeyAnswers
-from fedmunkey.simulations.hospitals import Hospital
-from fedmunkey.simulations.measurement import Measurement, measure
+from fedmunkey.simulations.federation import answers, measurement
+from fedmunkey.simulations.federation.answers import HospitalBank, MunkeyAnswers
+from fedmunkey.simulations.federation.hospitals import Hospital
+from fedmunkey.simulations.federation.measurement import Measurement, measure
 from tests.simulations.tiny_hospitals import hospital_of
 
 SHAPE = ModelShape(ImagePath.PATCHES, (1, 1, 2), 1, num_classes=2, width=8, depth=1, heads=1, exemplar_size=2)

@@ -13,10 +13,10 @@ from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.model.model_choice import choose_encoder
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import ConfigValue
-from fedmunkey.simulations.hospitals import Encoded, encode_all
+from fedmunkey.simulations.federation.hospitals import Encoded, encode_all
+from fedmunkey.simulations.federation.sources import load_dataset
 from fedmunkey.simulations.programs.machine import torch_threads, usable_cores
 from fedmunkey.simulations.programs.progress import Progress
-from fedmunkey.simulations.sources import load_dataset
 
 _FROM_DATA = "comes from the data set; leave it out"
 FROM_DATA = {"image-shape": _FROM_DATA, "num-classes": _FROM_DATA}

@@ -21,8 +21,8 @@ from fedmunkey.common.model.model_choice import choose_shape
 from fedmunkey.common.model.neighbours import NeighbourLists
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import ImagePath, Settings
-from fedmunkey.simulations.consent import donate
-from fedmunkey.simulations.hospitals import (
+from fedmunkey.simulations.federation.consent import donate
+from fedmunkey.simulations.federation.hospitals import (
     Encoded,
     Hospital,
     bank_of,
@@ -33,7 +33,7 @@ from fedmunkey.simulations.hospitals import (
     open_hospital,
     permanent_of,
 )
-from fedmunkey.simulations.partition import partition
+from fedmunkey.simulations.federation.partition import partition
 
 
 def same_lists(left: NeighbourLists, right: NeighbourLists) -> bool:
@@ -139,7 +139,7 @@ def test_enrolling_more_records_than_one_batch_counts_each(
     secret: FederationSecret,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("fedmunkey.simulations.hospitals._BATCH", 7)
+    monkeypatch.setattr("fedmunkey.simulations.federation.hospitals._BATCH", 7)
     counted: list[int] = []
 
     open_hospital(hospitals[0], settings, encoder, shape, secret, counted.append)
