@@ -22,7 +22,7 @@ from fedmunkey.simulations.federation.answers import Answers, Banked
 from fedmunkey.simulations.federation.case import Case, seen_although_forgotten
 from fedmunkey.simulations.federation.hospitals import Encoded
 from fedmunkey.simulations.federation.measurement import Measurement, measure
-from fedmunkey.simulations.question import Question
+from fedmunkey.simulations.forget_sets.question import Question
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, training_bytes
 from fedmunkey.simulations.unlearning.munkey import MunkeyFederation
 from fedmunkey.simulations.unlearning.registry import METHODS

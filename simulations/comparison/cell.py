@@ -14,8 +14,8 @@ from fedmunkey.simulations.federation.answers import Answers
 from fedmunkey.simulations.federation.case import Case, seen_although_forgotten
 from fedmunkey.simulations.federation.hospitals import Encoded
 from fedmunkey.simulations.federation.measurement import Measurement, measure
+from fedmunkey.simulations.forget_sets.question import Question
 from fedmunkey.simulations.programs.json_values import finite_only
-from fedmunkey.simulations.question import Question
 from fedmunkey.simulations.unlearning.method import Budget, Method, training_bytes
 from fedmunkey.simulations.unlearning.munkey import MunkeyFederation, epsilon_of_settings
 from fedmunkey.simulations.unlearning.plain_vit import PlainFederation

@@ -24,6 +24,7 @@ from fedmunkey.simulations.comparison.presets import PRESETS, Preset
 from fedmunkey.simulations.federation.consent import parse_share
 from fedmunkey.simulations.federation.encoded_set import EncodedSet, load_encoded
 from fedmunkey.simulations.federation.sources import load_dataset
+from fedmunkey.simulations.forget_sets.question import Question
 from fedmunkey.simulations.programs.machine import usable_cores
 from fedmunkey.simulations.programs.options import (
     AlphaOption,
@@ -34,7 +35,6 @@ from fedmunkey.simulations.programs.options import (
     SeedsOption,
 )
 from fedmunkey.simulations.programs.progress import Progress
-from fedmunkey.simulations.question import Question
 from fedmunkey.simulations.reporting.files import write_report
 from fedmunkey.simulations.unlearning.method import Budget
 

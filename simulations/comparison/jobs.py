@@ -14,11 +14,11 @@ from fedmunkey.simulations.comparison.findings import SetFindings
 from fedmunkey.simulations.comparison.kept_cells import KeptCells
 from fedmunkey.simulations.comparison.presets import Preset
 from fedmunkey.simulations.federation.encoded_set import EncodedSet
+from fedmunkey.simulations.forget_sets.question import Question
 from fedmunkey.simulations.programs.json_values import settings_values
 from fedmunkey.simulations.programs.machine import PACKAGES, describe_versions
 from fedmunkey.simulations.programs.progress import Progress
 from fedmunkey.simulations.programs.worker_processes import run_tasks
-from fedmunkey.simulations.question import Question
 from fedmunkey.simulations.unlearning.method import Method
 from fedmunkey.simulations.unlearning.munkey import MunkeyFamily
 from fedmunkey.simulations.unlearning.nearest_neighbours import NeighbourFamily

@@ -15,7 +15,7 @@ from fedmunkey.simulations.comparison import cell as cell_module
 from fedmunkey.simulations.comparison.cell import Outcome, run_cell
 from fedmunkey.simulations.federation.case import Case, seen_although_forgotten
 from fedmunkey.simulations.federation.hospitals import Encoded
-from fedmunkey.simulations.question import Question
+from fedmunkey.simulations.forget_sets.question import Question
 from fedmunkey.simulations.unlearning.method import Budget
 from fedmunkey.simulations.unlearning.plain_vit import PlainFamily
 from fedmunkey.simulations.unlearning.registry import METHODS
