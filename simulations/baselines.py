@@ -24,7 +24,7 @@ from fedmunkey.simulations.unlearning.alone import AloneFamily
 from fedmunkey.simulations.unlearning.method import Family
 from fedmunkey.simulations.unlearning.munkey import MunkeyFamily
 from fedmunkey.simulations.unlearning.nearest_neighbours import NeighbourFamily
-from fedmunkey.simulations.unlearning.plain_vit import PlainFamily
+from fedmunkey.simulations.unlearning.plain_federation import PlainFamily
 
 
 class Baseline(StrEnum):

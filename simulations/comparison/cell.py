@@ -18,7 +18,7 @@ from fedmunkey.simulations.forget_sets.question import Question
 from fedmunkey.simulations.programs.json_values import finite_only
 from fedmunkey.simulations.unlearning.method import Budget, Method, training_bytes
 from fedmunkey.simulations.unlearning.munkey import MunkeyFederation, epsilon_of_settings
-from fedmunkey.simulations.unlearning.plain_vit import PlainFederation
+from fedmunkey.simulations.unlearning.plain_federation import PlainFederation
 from fedmunkey.simulations.unlearning.retraining import Retraining, other_choices
 
 Trained = TypeVar("Trained", bound=Answers)

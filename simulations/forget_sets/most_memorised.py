@@ -19,7 +19,7 @@ from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.forget_sets.drawing import amounts, is_train, is_withdrawable, nothing
 from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet
-from fedmunkey.simulations.unlearning.plain_vit import PlainFamily
+from fedmunkey.simulations.unlearning.plain_federation import PlainFamily
 
 _DIVISIONS = 2
 _PARTS = 3

@@ -14,7 +14,7 @@ from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.federated_loop import average
 from fedmunkey.simulations.federation.plain_vit import train_plain
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, weights_bytes
-from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights
+from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation, Weights
 
 INTERVAL = 2
 """Every how many rounds the server has kept updates: the paper's retaining interval, with the value that it settles on.

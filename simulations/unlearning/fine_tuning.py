@@ -14,7 +14,7 @@ from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.plain_vit import Loss, task_loss
 from fedmunkey.simulations.unlearning.local_epochs import Epoch, Share, shares_of, unlearn
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
-from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation
+from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation
 
 
 class FineTuning(Method[PlainFederation]):

@@ -18,7 +18,7 @@ from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.federated_loop import Averaged, LocalTraining, average_rounds
 from fedmunkey.simulations.federation.plain_vit import Examples, Loss, PlainViT, descend, falling
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, weights_bytes
-from fedmunkey.simulations.unlearning.plain_vit import PlainFederation
+from fedmunkey.simulations.unlearning.plain_federation import PlainFederation
 
 RATE = 0.5
 """Learning rate for one of training, in the first round; it falls over the budget's rounds as training's does.

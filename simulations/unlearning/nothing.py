@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
-from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation
+from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation
 
 
 class Nothing(Method[PlainFederation]):

@@ -18,7 +18,7 @@ from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.federated_loop import LocalTraining, average_rounds
 from fedmunkey.simulations.federation.plain_vit import Examples, PlainViT, falling
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, weights_bytes
-from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights, first_plain
+from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation, Weights, first_plain
 from fedmunkey.simulations.unlearning.record_gradients import record_gradients
 
 ROUNDS = 0.5

@@ -8,7 +8,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fedmunkey.simulations.federation.plain_vit import Examples
-from fedmunkey.simulations.unlearning.plain_vit import Weights
+from fedmunkey.simulations.unlearning.plain_federation import Weights
 
 
 def record_gradients(model: nn.Module, weights: Weights, records: Examples, label_smoothing: float) -> Weights:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, training_bytes
-from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation
+from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation
 
 _OTHER_SEED = 1_000_003
 """Added to the seed, so that retraining is compared with an oracle that made other random choices."""

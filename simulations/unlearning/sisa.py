@@ -28,7 +28,7 @@ from fedmunkey.simulations.unlearning.method import (
     SiteRecords,
     weights_bytes,
 )
-from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, first_plain
+from fedmunkey.simulations.unlearning.plain_federation import PlainFederation, first_plain
 
 SHARDS = 4
 """How many there are. A number that followed from how many records there are would change with a deletion."""

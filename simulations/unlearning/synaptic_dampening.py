@@ -16,7 +16,7 @@ from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.plain_vit import Examples
 from fedmunkey.simulations.unlearning.local_epochs import shares_of
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, weights_bytes
-from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights
+from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation, Weights
 from fedmunkey.simulations.unlearning.record_gradients import record_gradients
 
 ALPHA = 10.0

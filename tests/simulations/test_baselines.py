@@ -20,7 +20,7 @@ from fedmunkey.simulations.federation import federated_loop
 from fedmunkey.simulations.federation.federated_loop import LocalTraining, average_rounds
 from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.programs import worker_processes
-from fedmunkey.simulations.unlearning import plain_vit
+from fedmunkey.simulations.unlearning import plain_federation as plain_vit
 from tests.simulations.given_records import spoil, train_rows
 
 Rows = dict[str, NDArray[np.int64]]

@@ -25,7 +25,7 @@ from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
 from fedmunkey.simulations.unlearning.munkey import KeyDeletion, MunkeyFederation
 from fedmunkey.simulations.unlearning.nothing import Nothing
-from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation
+from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation
 from fedmunkey.simulations.unlearning.retraining import Retraining
 from tests.simulations.given_records import train_rows
 

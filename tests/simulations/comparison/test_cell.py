@@ -17,7 +17,7 @@ from fedmunkey.simulations.federation.case import Case, seen_although_forgotten
 from fedmunkey.simulations.federation.hospitals import Encoded
 from fedmunkey.simulations.forget_sets.question import Question
 from fedmunkey.simulations.unlearning.method import Budget
-from fedmunkey.simulations.unlearning.plain_vit import PlainFamily
+from fedmunkey.simulations.unlearning.plain_federation import PlainFamily
 from fedmunkey.simulations.unlearning.registry import METHODS
 from fedmunkey.simulations.unlearning.retraining import Retraining
 

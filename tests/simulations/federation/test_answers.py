@@ -21,7 +21,7 @@ from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.federation.answers import Banked, HospitalBank, MunkeyAnswers
 from fedmunkey.simulations.federation.hospitals import Encoded, Hospital, bank_of
-from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, first_plain
+from fedmunkey.simulations.unlearning.plain_federation import PlainFederation, first_plain
 
 SITES = ("hospital-1", "hospital-2", "hospital-3")
 

@@ -17,7 +17,7 @@ from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.hospitals import Encoded, divide, encode_all
 from fedmunkey.simulations.federation.sources import load_dataset
 from fedmunkey.simulations.unlearning.method import Budget, Method
-from fedmunkey.simulations.unlearning.plain_vit import PlainFamily, PlainFederation, Weights
+from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation, Weights
 from tests.simulations.given_records import case_of, train_rows
 
 SETTINGS = Settings(

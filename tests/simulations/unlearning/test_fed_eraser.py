@@ -13,7 +13,7 @@ from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.unlearning.fed_eraser import FedEraser, calibrate
 from fedmunkey.simulations.unlearning.method import Budget, weights_bytes
-from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, Round
+from fedmunkey.simulations.unlearning.plain_federation import PlainFederation, Round
 from tests.simulations.given_records import case_of, spoil, train_rows
 
 BUDGET = Budget(1)

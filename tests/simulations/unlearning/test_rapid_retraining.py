@@ -15,7 +15,7 @@ from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.federation.plain_vit import Examples
 from fedmunkey.simulations.unlearning.method import Budget, weights_bytes
-from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, first_plain
+from fedmunkey.simulations.unlearning.plain_federation import PlainFederation, first_plain
 from fedmunkey.simulations.unlearning.rapid_retraining import Moments, RapidRetraining, newton_step
 from fedmunkey.simulations.unlearning.record_gradients import record_gradients
 from tests.simulations.given_records import case_of, spoil, train_rows

@@ -14,7 +14,7 @@ from fedmunkey.simulations.federation.answers import Answers
 from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 from fedmunkey.simulations.federation.plain_vit import PlainViT
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, weights_bytes
-from fedmunkey.simulations.unlearning.plain_vit import PlainFederation, first_plain
+from fedmunkey.simulations.unlearning.plain_federation import PlainFederation, first_plain
 from fedmunkey.simulations.unlearning.sisa import SHARDS, Sisa, SisaFamily, SisaFederation, shard_of, shards_of
 from tests.simulations.given_records import case_of, train_rows
 
