@@ -22,7 +22,6 @@ from fedmunkey.simulations.federation.consent import parse_share
 from fedmunkey.simulations.federation.encoded_set import load_encoded
 from fedmunkey.simulations.forget_sets.question import Question
 from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
-from fedmunkey.simulations.intervals import Interval
 from fedmunkey.simulations.programs.machine import usable_cores
 from fedmunkey.simulations.programs.options import (
     AlphaOption,
@@ -37,6 +36,7 @@ from fedmunkey.simulations.programs.options import (
 from fedmunkey.simulations.programs.progress import Progress
 from fedmunkey.simulations.programs.worker_processes import run_tasks
 from fedmunkey.simulations.reporting.files import write_report
+from fedmunkey.simulations.reporting.intervals import Interval
 from fedmunkey.simulations.unlearning.method import Budget
 from fedmunkey.simulations.unlearning.registry import METHODS
 

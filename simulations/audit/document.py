@@ -17,7 +17,7 @@ from fedmunkey.simulations.audit.verdicts import UNJUDGED, Verdict, has_power, j
 from fedmunkey.simulations.federation.encoded_set import EncodedSet
 from fedmunkey.simulations.federation.measurement import Measurement
 from fedmunkey.simulations.forget_sets.question import Question, describe_question
-from fedmunkey.simulations.intervals import Interval, interval_document
+from fedmunkey.simulations.reporting.intervals import Interval, interval_document
 from fedmunkey.simulations.reporting.preamble import SIMULATED, preamble
 from fedmunkey.simulations.unlearning.munkey import epsilon_of_settings
 from fedmunkey.simulations.unlearning.registry import METHODS

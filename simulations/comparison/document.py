@@ -9,7 +9,7 @@ from fedmunkey.simulations.comparison.findings import SetFindings
 from fedmunkey.simulations.comparison.presets import Preset
 from fedmunkey.simulations.federation.encoded_set import EncodedSet
 from fedmunkey.simulations.forget_sets.question import Question, describe_question
-from fedmunkey.simulations.intervals import interval_document
+from fedmunkey.simulations.reporting.intervals import interval_document
 from fedmunkey.simulations.reporting.preamble import SIMULATED, preamble
 from fedmunkey.simulations.unlearning.method import Method
 

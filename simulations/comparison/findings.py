@@ -10,7 +10,7 @@ from typing import Any
 
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.simulations.comparison.cell import Outcome
-from fedmunkey.simulations.intervals import Interval
+from fedmunkey.simulations.reporting.intervals import Interval
 from fedmunkey.simulations.unlearning.method import Method
 from fedmunkey.simulations.unlearning.munkey import MunkeyFamily
 from fedmunkey.simulations.unlearning.registry import METHODS

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from fedmunkey.simulations.intervals import Interval
+from fedmunkey.simulations.reporting.intervals import Interval
 
 
 @pytest.mark.parametrize(
