@@ -11,7 +11,7 @@ from fedmunkey.simulations.comparison.command import compare
 from fedmunkey.simulations.deployment.command import deploy_local
 from fedmunkey.simulations.faults.command import faults
 from fedmunkey.simulations.reporting.command import report
-from fedmunkey.simulations.run_command import run
+from fedmunkey.simulations.run.command import run
 
 app = command_line.application("Simulate hospitals that learn together and forget on request.")
 for command in (run, audit, compare, report, bench, faults, deploy_local):

@@ -23,13 +23,13 @@ from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.simulations.baselines import Baseline, Comparison, run_baseline
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_least
-from fedmunkey.simulations.deletions import running_agents
 from fedmunkey.simulations.federation.hospitals import Hospital, encode_all, give, open_hospital
 from fedmunkey.simulations.federation.partition import partition
 from fedmunkey.simulations.federation.sources import load_dataset
 from fedmunkey.simulations.programs.machine import torch_threads
+from fedmunkey.simulations.run.baselines import Baseline, Comparison, run_baseline
+from fedmunkey.simulations.run.deletions import running_agents
 
 _TARGET = at_least(1000.0)
 _ONE_SITE = Figure(

@@ -15,10 +15,10 @@ import pytest
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.rounds.run_record import EVENTS
-from fedmunkey.simulations import run
-from fedmunkey.simulations.experiment import Experiment
 from fedmunkey.simulations.programs.progress import Progress
-from fedmunkey.simulations.run import LOGS
+from fedmunkey.simulations.run import run
+from fedmunkey.simulations.run.experiment import Experiment
+from fedmunkey.simulations.run.run import LOGS
 
 
 @pytest.mark.parametrize(

@@ -24,17 +24,17 @@ from fedmunkey.common.privacy.guarantees import Guarantee, Influence
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.rounds.run_record import EVENTS, LAST, ROUND
-from fedmunkey.simulations import run
-from fedmunkey.simulations.experiment import Experiment
 from fedmunkey.simulations.federation.consent import donate
 from fedmunkey.simulations.federation.federated_loop import average_rounds, munkey_site
 from fedmunkey.simulations.federation.hospitals import Hospital, bank_of, encode_all, give, open_hospital
 from fedmunkey.simulations.federation.partition import partition
 from fedmunkey.simulations.federation.sources import load_dataset
-from fedmunkey.simulations.plan import ResolvedDeletion, parse_plan, resolve
 from fedmunkey.simulations.programs.progress import Progress
 from fedmunkey.simulations.reporting.document import validate
-from fedmunkey.simulations.run import simulate
+from fedmunkey.simulations.run import run
+from fedmunkey.simulations.run.experiment import Experiment
+from fedmunkey.simulations.run.plan import ResolvedDeletion, parse_plan, resolve
+from fedmunkey.simulations.run.run import simulate
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid

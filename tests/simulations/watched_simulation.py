@@ -18,9 +18,9 @@ from typing import Any
 from fedmunkey.client.key_store import removal
 from fedmunkey.client.key_store.database import StoreDatabase
 from fedmunkey.client.key_store.residue import Residue
-from fedmunkey.simulations import flower_runtime
 from fedmunkey.simulations.cli import main
-from fedmunkey.simulations.deletions import DeletionDriver
+from fedmunkey.simulations.run import flower_runtime
+from fedmunkey.simulations.run.deletions import DeletionDriver
 
 ERASED, HOME, OBJECTS = "erased.pickle", "flower-home", "ray-objects"
 

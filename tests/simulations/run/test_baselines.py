@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.baselines import Baseline, Comparison, run_baseline, run_baselines
 from fedmunkey.simulations.federation import federated_loop
 from fedmunkey.simulations.federation.federated_loop import LocalTraining, average_rounds
 from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.programs import worker_processes
+from fedmunkey.simulations.run.baselines import Baseline, Comparison, run_baseline, run_baselines
 from fedmunkey.simulations.unlearning import plain_federation as plain_vit
 from tests.simulations.given_records import spoil, train_rows
 

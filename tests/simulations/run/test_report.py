@@ -27,15 +27,15 @@ from fedmunkey.common.deletions.words import (
 )
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.baselines import Baseline, BaselineResult
-from fedmunkey.simulations.deletions import CarriedOut
-from fedmunkey.simulations.experiment import Experiment
 from fedmunkey.simulations.federation.consent import donate
 from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 from fedmunkey.simulations.federation.measurement import Measurement
-from fedmunkey.simulations.plan import DeletionKind, PlannedDeletion, ResolvedDeletion
-from fedmunkey.simulations.report import accuracy_table, deletion_table, run_document
 from fedmunkey.simulations.reporting.document import validate
+from fedmunkey.simulations.run.baselines import Baseline, BaselineResult
+from fedmunkey.simulations.run.deletions import CarriedOut
+from fedmunkey.simulations.run.experiment import Experiment
+from fedmunkey.simulations.run.plan import DeletionKind, PlannedDeletion, ResolvedDeletion
+from fedmunkey.simulations.run.report import accuracy_table, deletion_table, run_document
 
 NOON = datetime(2030, 5, 17, 12, tzinfo=UTC)
 BEFORE = Measurement(90, 95, 100, 70, 88, (0.9, 0.8))

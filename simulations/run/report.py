@@ -14,9 +14,6 @@ from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.deletions.status_words import loss_document
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.baselines import Baseline, BaselineResult
-from fedmunkey.simulations.deletions import CarriedOut
-from fedmunkey.simulations.experiment import Experiment
 from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.federation.measurement import Measurement
 from fedmunkey.simulations.programs.json_values import finite_only
@@ -30,6 +27,9 @@ from fedmunkey.simulations.reporting.run_tables import (
     deletion_rows,
     deletion_title,
 )
+from fedmunkey.simulations.run.baselines import Baseline, BaselineResult
+from fedmunkey.simulations.run.deletions import CarriedOut
+from fedmunkey.simulations.run.experiment import Experiment
 
 LIMITS = (
     SIMULATED,

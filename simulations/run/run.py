@@ -24,17 +24,17 @@ from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.rounds.run_record import EVENTS, FINISHED, LAST, ROUND, STOPPED, WAITING
-from fedmunkey.simulations.baselines import Comparison, run_baselines
-from fedmunkey.simulations.deletions import DeletionDriver, running_agents
-from fedmunkey.simulations.experiment import Experiment
 from fedmunkey.simulations.federation.consent import donate, usual_share
 from fedmunkey.simulations.federation.hospitals import Hospital, encode_all, give, open_hospital
 from fedmunkey.simulations.federation.partition import partition
 from fedmunkey.simulations.federation.sources import load_dataset
-from fedmunkey.simulations.flower_runtime import running_federation
-from fedmunkey.simulations.plan import ResolvedDeletion, forget_rows, parse_plan, resolve
 from fedmunkey.simulations.programs.progress import Progress
-from fedmunkey.simulations.report import run_document
+from fedmunkey.simulations.run.baselines import Comparison, run_baselines
+from fedmunkey.simulations.run.deletions import DeletionDriver, running_agents
+from fedmunkey.simulations.run.experiment import Experiment
+from fedmunkey.simulations.run.flower_runtime import running_federation
+from fedmunkey.simulations.run.plan import ResolvedDeletion, forget_rows, parse_plan, resolve
+from fedmunkey.simulations.run.report import run_document
 
 LOGS = "logs"
 _POLL_SECONDS = 0.1

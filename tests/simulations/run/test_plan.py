@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.simulations.plan import DeletionKind, PlannedDeletion, ResolvedDeletion, forget_rows, parse_plan, resolve
+from fedmunkey.simulations.run.plan import (
+    DeletionKind,
+    PlannedDeletion,
+    ResolvedDeletion,
+    forget_rows,
+    parse_plan,
+    resolve,
+)
 
 
 def hospital(name: str, subjects: list[str], held_out: int = 2) -> Dataset:

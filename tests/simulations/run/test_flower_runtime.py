@@ -16,8 +16,8 @@ import pytest
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.programs.flower import app_manifest
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations import flower_runtime
-from fedmunkey.simulations.flower_runtime import running_federation
+from fedmunkey.simulations.run import flower_runtime
+from fedmunkey.simulations.run.flower_runtime import running_federation
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ from fedmunkey.server.rounds.run_record import LAST
 from fedmunkey.simulations.federation.answers import HospitalBank, MunkeyAnswers
 from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.federation.measurement import Measurement, measure
-from fedmunkey.simulations.plan import DeletionKind, ResolvedDeletion, forget_rows
+from fedmunkey.simulations.run.plan import DeletionKind, ResolvedDeletion, forget_rows
 
 logger = logging.getLogger(__name__)
 

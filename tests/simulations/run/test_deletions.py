@@ -32,12 +32,12 @@ from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.rounds.run_record import LAST
-from fedmunkey.simulations import deletions
-from fedmunkey.simulations.deletions import CarriedOut, DeletionDriver, running_agents
 from fedmunkey.simulations.federation.answers import MunkeyAnswers
 from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.federation.measurement import Measurement, measure
-from fedmunkey.simulations.plan import ResolvedDeletion, parse_plan, resolve
+from fedmunkey.simulations.run import deletions
+from fedmunkey.simulations.run.deletions import CarriedOut, DeletionDriver, running_agents
+from fedmunkey.simulations.run.plan import ResolvedDeletion, parse_plan, resolve
 
 MakeDriver = Callable[..., DeletionDriver]
 

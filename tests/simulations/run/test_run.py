@@ -27,13 +27,13 @@ from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.simulations.faults import residue
 from fedmunkey.simulations.federation.partition import partition
 from fedmunkey.simulations.federation.sources import load_dataset
-from fedmunkey.simulations.plan import ResolvedDeletion, forget_rows, parse_plan, resolve
 from fedmunkey.simulations.reporting.document import read_document
+from fedmunkey.simulations.run.plan import ResolvedDeletion, forget_rows, parse_plan, resolve
 from tests.simulations.watched_simulation import HOME, OBJECTS, read_erased
 
 pytestmark = pytest.mark.flower
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PLAN = ["records:5%@2", "subjects:3@2", "site:2@3"]
 SIZES = [
     "guarantee=empirical",

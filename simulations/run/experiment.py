@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedmunkey.common.settings.settings_text import ConfigValue
-from fedmunkey.simulations.baselines import Baseline
+from fedmunkey.simulations.run.baselines import Baseline
 
 
 @dataclass(frozen=True)

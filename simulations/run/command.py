@@ -14,8 +14,6 @@ from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.options import EncoderOption, JsonOption, SettingOption, WeightsOption
 from fedmunkey.common.settings.settings_text import given_settings
-from fedmunkey.simulations.baselines import Baseline
-from fedmunkey.simulations.experiment import Experiment
 from fedmunkey.simulations.federation.consent import parse_share
 from fedmunkey.simulations.programs.machine import usable_cores
 from fedmunkey.simulations.programs.options import (
@@ -26,10 +24,12 @@ from fedmunkey.simulations.programs.options import (
     HospitalsOption,
 )
 from fedmunkey.simulations.programs.progress import Progress
-from fedmunkey.simulations.report import accuracy_table, deletion_table
 from fedmunkey.simulations.reporting.files import write_report
 from fedmunkey.simulations.reporting.html import run_charts
-from fedmunkey.simulations.run import simulate
+from fedmunkey.simulations.run.baselines import Baseline
+from fedmunkey.simulations.run.experiment import Experiment
+from fedmunkey.simulations.run.report import accuracy_table, deletion_table
+from fedmunkey.simulations.run.run import simulate
 
 
 def run(

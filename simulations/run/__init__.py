@@ -1,0 +1,1 @@
+"""One run of a federation on Flower's simulation runtime, with deletions on the way."""
