@@ -8,7 +8,7 @@ from fedmunkey.common.programs import command_line
 from fedmunkey.simulations.audit.command import audit
 from fedmunkey.simulations.bench.command import bench
 from fedmunkey.simulations.comparison.command import compare
-from fedmunkey.simulations.deployment.command import deploy_local
+from fedmunkey.simulations.deploy_local.command import deploy_local
 from fedmunkey.simulations.faults.command import faults
 from fedmunkey.simulations.reporting.command import report
 from fedmunkey.simulations.run.command import run

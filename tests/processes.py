@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from fedmunkey.simulations.deployment.terminal import Background
+from fedmunkey.simulations.deploy_local.terminal import Background
 
 SECONDS = 180.0
 """The longest that any step may take, on a machine that has much else to do."""

@@ -17,7 +17,7 @@ from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.members.register import MemberRegister
-from fedmunkey.simulations.deployment.terminal import Background, free_ports
+from fedmunkey.simulations.deploy_local.terminal import Background, free_ports
 from tests.coordinator import make_identity
 
 pytestmark = pytest.mark.processes

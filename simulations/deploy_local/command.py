@@ -16,8 +16,8 @@ import typer
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.stop_signals import stopped_by_signals
-from fedmunkey.simulations.deployment.terminal import Terminal
-from fedmunkey.simulations.deployment.walkthrough import Walkthrough
+from fedmunkey.simulations.deploy_local.terminal import Terminal
+from fedmunkey.simulations.deploy_local.walkthrough import Walkthrough
 from fedmunkey.simulations.federation.sources import load_dataset
 
 

@@ -14,14 +14,14 @@ from typing import Any
 import httpx
 
 from fedmunkey.client.records.dataset import Dataset
-from fedmunkey.simulations.deployment.hospital_files import (
+from fedmunkey.simulations.deploy_local.hospital_files import (
     HOSPITALS,
     MANIFEST,
     PATIENT,
     HospitalFiles,
     write_hospital_files,
 )
-from fedmunkey.simulations.deployment.terminal import Background, StepFailed, Terminal, free_ports
+from fedmunkey.simulations.deploy_local.terminal import Background, StepFailed, Terminal, free_ports
 
 OFFICER = "officer"
 

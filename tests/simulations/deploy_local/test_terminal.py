@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.simulations.deployment.terminal import StepFailed, Terminal, free_ports
+from fedmunkey.simulations.deploy_local.terminal import StepFailed, Terminal, free_ports
 
 
 def test_commands_are_shown_as_typed_with_their_output(tmp_path: Path) -> None:

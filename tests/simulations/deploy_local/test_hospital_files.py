@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from fedmunkey.client.records.medmnist_files import read_npz
-from fedmunkey.simulations.deployment.hospital_files import HOSPITALS, MANIFEST, PATIENT, write_hospital_files
+from fedmunkey.simulations.deploy_local.hospital_files import HOSPITALS, MANIFEST, PATIENT, write_hospital_files
 from fedmunkey.simulations.federation.sources import load_dataset
 
 
