@@ -23,8 +23,8 @@
 
 Every message is one line that names the value and the way out, and holds no patient's id. Command lines print it and
 exit with `EXIT_CODE`. What foreign libraries raise becomes one of them in `common.service.call_errors` (gRPC),
-`common.settings.settings.explain` (pydantic), `client.key_store.disk_errors` (SQLite and the disk), `common.service.wire.writing` (protobuf)
-and where the ledger's database is used (SQLAlchemy).
+`common.settings.settings_text.explain` (pydantic), `client.key_store.disk_errors` (SQLite and the disk),
+`common.service.wire.writing` (protobuf) and where the ledger's database is used (SQLAlchemy).
 """
 
 EXIT_CODE = 2

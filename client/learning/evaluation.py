@@ -24,8 +24,8 @@ class Evaluation:
     """Results on one held-out split, of so many records.
 
     The loss is the mean negative log-likelihood of the labels, in nats. Accuracy and macro F1 are of the whole model,
-    then come accuracies of each pathway alone with their sensitivity score (`common.model.pathways`), and that of a majority
-    vote of the K nearest entries' labels, without any model.
+    then come accuracies of each pathway alone with their sensitivity score (`common.model.pathways`), and that of a
+    majority vote of the K nearest entries' labels, without any model.
     """
 
     examples: int

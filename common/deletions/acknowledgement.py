@@ -58,8 +58,8 @@ class Acknowledgement:
         training records together that one subject of the erased records had at the site. Both are there where the
         guarantee is `CERTIFIED`, and only there.
     receipt : bytes
-        The site's DSSE envelope (`common.proofs.receipts`); empty if it has no key. It repeats what the answer claims, and is
-        no part of the document.
+        The site's DSSE envelope (`common.proofs.receipts`); empty if it has no key. It repeats what the answer claims,
+        and is no part of the document.
     """
 
     number: int

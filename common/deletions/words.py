@@ -98,8 +98,8 @@ class DeletionRequest:
     """What a requester asks for.
 
     A second request with the same id is the same request. `requester` is a site's name or `officer`, whose former name
-    is read as that. The signature is the requester's DSSE envelope (`common.proofs.signed_requests`), empty if it did not
-    sign: two requests that ask for the same are equal, however often they were signed.
+    is read as that. The signature is the requester's DSSE envelope (`common.proofs.signed_requests`), empty if it did
+    not sign: two requests that ask for the same are equal, however often they were signed.
     """
 
     request_id: str

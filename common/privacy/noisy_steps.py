@@ -1,4 +1,4 @@
-"""Steps of training with noise: what is entered in a site's account. `common.privacy.accounting` says what they cost."""
+"""Steps of training with noise, as a site's account has them. `common.privacy.accounting` says what they cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Between the words of a deletion (`common.deletions.words`) and the messages that carry them (`protos/deletion.proto`).
+"""Between the words of a deletion (`common.deletions.words`) and the messages that carry them (`deletion.proto`).
 
 `..._to_wire` raises `InvalidDeletion` for what a message cannot carry, `..._from_wire` for a message that says nothing
 this version understands: neither side may guess what is to be forgotten.

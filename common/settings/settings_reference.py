@@ -35,7 +35,7 @@ Everything that a federation agrees on before it trains. Defaults stand in `[too
 a run changes them with `--run-config "num-rounds=5 encoder='vit_b_16'"`. A key that is not here, or a value of the
 wrong type or out of range, stops the run with one line that says so.
 
-This file is generated from `common/settings/settings.py` by `python -m fedmunkey.common.settings.settings_reference > docs/settings.md`.
+This file is generated from `common/settings/settings.py` by `make docs`.
 """
 
 _HEADER = "| setting | default | allowed | meaning |\n| --- | --- | --- | --- |"

@@ -19,7 +19,7 @@ from fedmunkey.server.database.connection import SQLITE, have_to_itself
 from fedmunkey.server.database.tables import AcknowledgementRow, Base
 
 SCHEMA_REVISION = "0006"
-"""What the tables are that `server.database.tables`, `server.database.log_tables` and `server.database.member_tables` describe."""
+"""What the tables are that `tables.py`, `log_tables.py` and `member_tables.py` describe."""
 
 _REVISION_TABLE = sa.Table("ledger_revision", Base.metadata, sa.Column("version_num", sa.String(32), primary_key=True))
 _AT_ONCE = 1000

@@ -1,7 +1,7 @@
 """The deletion service over the ledger: who may ask is decided by the policy, what was asked is kept by the ledger.
 
-What the service does with signatures is in `server.deletions.coordinator_proofs`. Without that, a requester is whoever it says it is, and the
-service must only be reached by those who are trusted.
+What the service does with signatures is in `server.deletions.coordinator_proofs`. Without that, a requester
+is whoever it says it is, and the service must only be reached by those who are trusted.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def descend(model: PlainViT, losses: Iterable[Loss], rate: float, settings: Sett
 def train_plain(
     model: PlainViT, inputs: Tensor, labels: Tensor, settings: Settings, number: int, draws: torch.Generator
 ) -> int:
-    """Train for a round as `client.learning.training.train` does, without memory and dropout; return the number of examples."""
+    """Train for a round as `client.learning.training` does, without memory and dropout; return how many examples."""
     records = Examples(inputs, labels)
     losses = (
         partial(task_loss, records=batch, settings=settings)

@@ -29,6 +29,7 @@ from fedmunkey.common.proofs.trusted_keys import Role
 from fedmunkey.server.deletions.coordinator_proofs import CoordinatorProofs
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.transparency_log.leaves import Leaf, LeafKind
+from tests.client.conftest import subject_id
 from tests.proof_case import (
     SECRET,
     SITE_KEYS,
@@ -39,8 +40,6 @@ from tests.proof_case import (
     open_coordinator,
     signed_request,
 )
-
-from .conftest import subject_id
 
 SITE = SITES[0]
 NOW = START + timedelta(days=1)

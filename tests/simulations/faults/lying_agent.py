@@ -7,6 +7,7 @@ import signal
 from collections.abc import Sequence
 
 import fedmunkey.client.cli
+import fedmunkey.client.deletions.agent
 from fedmunkey.client.deletions.agent import Answering
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState
 from fedmunkey.common.privacy.guarantees import Guarantee
@@ -29,5 +30,5 @@ class AnsweringFirst(Answering):
 
 def main() -> None:
     """Run `munkey-client` with that bug."""
-    fedmunkey.client.orders.Answering = AnsweringFirst  # type: ignore[misc]
+    fedmunkey.client.deletions.agent.Answering = AnsweringFirst  # type: ignore[misc]
     fedmunkey.client.cli.main()
