@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmunkey.client.commands.signing_keys import keys
+from fedmunkey.client.commands.signing_keys import signing_keys
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.lazy_commands import lazy_group
 from fedmunkey.common.programs.trust_commands import trust_application
@@ -32,7 +32,9 @@ app = command_line.application(
     "A site of the federation: its records, its deletion agent, and requests to forget.",
     lazy_group(_COMMANDS, {"request": "forget"}),
 )
-app.add_typer(keys, name="keys")
+app.add_typer(signing_keys, name="signing-keys")
+# Its name in scripts of before.
+app.add_typer(signing_keys, name="keys", hidden=True)
 app.add_typer(trust_application("munkey-client"), name="trust")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
+    OFFICER,
     Acknowledgement,
     DeletionOrder,
     DeletionRequest,
@@ -57,7 +57,7 @@ def signed_request(
     request_id: str = "request-1",
     target: Target | None = None,
     *,
-    requester: str = DATA_PROTECTION_OFFICER,
+    requester: str = OFFICER,
     key: SigningKey = OFFICER_KEY,
     issued: datetime = START,
     days: float = 90,

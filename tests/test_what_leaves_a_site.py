@@ -28,7 +28,7 @@ from fedmunkey.client.site import SiteFolder, hospital_name
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.status_words import weakest_guarantee
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
+    OFFICER,
     Acknowledgement,
     DeletionRequest,
     RequestState,
@@ -275,7 +275,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guarantee: Guarantee) -
         if number == 2:
             target = Subject(SECRET.reference("subject-of-all-the-hospitals"))
             with DeletionChannel(addresses[0]) as requester:
-                requester.submit(DeletionRequest("request-1", DATA_PROTECTION_OFFICER, target))
+                requester.submit(DeletionRequest("request-1", OFFICER, target))
 
     return run
 

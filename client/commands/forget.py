@@ -29,7 +29,7 @@ from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions import status_words
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
+    OFFICER,
     OFFICER_NAMES,
     DeletionRequest,
     Records,
@@ -63,11 +63,15 @@ def forget(
     ] = None,
     asking: Annotated[
         str | None,
-        typer.Option("--as", help=f"Ask from any machine: {DATA_PROTECTION_OFFICER}, or a site's name with its key."),
+        typer.Option("--as", help=f"Ask from any machine: {OFFICER}, or a site's name with its key."),
     ] = None,
     key: Annotated[
         Path | None,
-        typer.Option(help="The private key that signs, with --as; munkey-client keys new makes one."),
+        typer.Option(
+            "--signing-key",
+            "--key",
+            help="What signs the request, with --as; munkey-client signing-keys new makes one.",
+        ),
     ] = None,
     secret: Annotated[
         Path | None, typer.Option(help="The federation secret, which makes references of ids; with --as.")
@@ -88,7 +92,7 @@ def forget(
     """Ask for records, a patient or a whole site to be forgotten, and show what became of it.
 
     A site asks for what it holds itself: --site-dir, and signs with the key in its folder.
-    The data-protection officer asks for anything, anywhere, from any machine: --as officer, --key and --secret.
+    The data-protection officer asks for anything, anywhere, from any machine: --as officer, --signing-key and --secret.
     Ids stay here; the service receives references made with the federation secret.
     Each site checks the signature by itself; those that trust keys carry out signed requests only.
     A request that not every site has answered in time stays in the ledger until every one has.
@@ -101,7 +105,7 @@ def forget(
     if site_dir is not None:
         if any(given is not None for given in (asking, key, secret, site, identity)):
             raise InvalidDeletion(
-                "--site-dir asks as that site; leave --as, --key, --secret, --site and --identity out"
+                "--site-dir asks as that site; leave --as, --signing-key, --secret, --site and --identity out"
             )
         shown = SiteFolder(site_dir).find_identity()
         asker, target = _ask_as_site(SiteFolder(site_dir), wanted)
@@ -199,17 +203,15 @@ def _ask_from_anywhere(
     asking: str | None, key: Path | None, secret: Path | None, site: str | None, wanted: _Wanted
 ) -> tuple[Requester, Target]:
     if asking is None:
-        raise InvalidDeletion(
-            f"say who asks: a site with --site-dir, or --as {DATA_PROTECTION_OFFICER} with --key and --secret"
-        )
+        raise InvalidDeletion(f"say who asks: a site with --site-dir, or --as {OFFICER} with --signing-key and --secret")
     officer = asking in OFFICER_NAMES
     if not officer and key is None:
-        raise InvalidDeletion(f"--as {asking} signs what it asks for; name its key with --key, or ask with --site-dir")
+        raise InvalidDeletion(f"--as {asking} signs what it asks for; name its key with --signing-key, or ask with --site-dir")
     if not officer and site not in (None, asking):
         raise InvalidDeletion(f"--as {asking} asks for what {asking} holds; leave --site out")
     where = site if officer else asking
     asker = Requester(
-        DATA_PROTECTION_OFFICER if officer else asking,
+        OFFICER if officer else asking,
         None if key is None else SigningKey.read(key),
         None if secret is None else FederationSecret.read(secret),
     )

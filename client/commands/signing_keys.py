@@ -1,4 +1,4 @@
-"""`munkey-client keys`: make and show the keys that sign requests and receipts."""
+"""`munkey-client signing-keys`: make and show the keys that sign requests and receipts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.proofs.signing.signing_key import PublicKey, SigningKey
 
-keys = typer.Typer(
+signing_keys = typer.Typer(
     no_args_is_help=True,
     help="""Make and show the keys that sign requests and receipts.
 
-    Example: munkey-client keys new officer.pem
+    Example: munkey-client signing-keys new officer.pem
     """,
 )
 
@@ -26,7 +26,7 @@ _FileArgument = Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Th
 _SiteDirOption = Annotated[Path | None, typer.Option(help="The key of a site, whose folder this is.")]
 
 
-@keys.command()
+@signing_keys.command()
 @faults_explained()
 def new(file: _FileArgument = None, site_dir: _SiteDirOption = None, as_json: JsonOption = False) -> None:
     """Make a key: FILE, which its owner alone can read, and FILE's public part beside it, to hand out.
@@ -34,7 +34,7 @@ def new(file: _FileArgument = None, site_dir: _SiteDirOption = None, as_json: Js
     With --site-dir, the site signs requests and receipts with it from then on.
     An existing file is left alone.
 
-    Example: munkey-client keys new officer.pem
+    Example: munkey-client signing-keys new officer.pem
     """
     path = _path(file, site_dir)
     key = SigningKey.generate()
@@ -45,12 +45,12 @@ def new(file: _FileArgument = None, site_dir: _SiteDirOption = None, as_json: Js
     _show(key.public, as_json, path, public)
 
 
-@keys.command()
+@signing_keys.command()
 @faults_explained()
 def show(file: _FileArgument = None, site_dir: _SiteDirOption = None, as_json: JsonOption = False) -> None:
     """Show the public part of a private key, as others trust it.
 
-    Example: munkey-client keys show officer.pem
+    Example: munkey-client signing-keys show officer.pem
     """
     path = _path(file, site_dir)
     _show(SigningKey.read(path).public, as_json, path, path.with_suffix(".pub"))

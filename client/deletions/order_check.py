@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionOrder, Subject
+from fedmunkey.common.deletions.words import OFFICER, DeletionOrder, Subject
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.proofs.certificate import verify_requester
 from fedmunkey.common.proofs.signed_requests import OpenedRequest, RequestTerms
@@ -43,7 +43,7 @@ def check_order(
     target = order.request.target
     if not isinstance(target, Subject) and target.site not in ("", order.site):
         raise InvalidProof("out of scope: the request is about another site")
-    if terms.requester == DATA_PROTECTION_OFFICER:
+    if terms.requester == OFFICER:
         return
     if terms.requester != order.site:
         raise InvalidProof("out of scope: a site may ask only for what it holds itself")

@@ -14,8 +14,8 @@ from fedmunkey.common.deletions.states import RequestState, SiteState
 from fedmunkey.common.errors import InvalidDeletion
 
 __all__ = [
-    "DATA_PROTECTION_OFFICER",
     "FORMER_OFFICER",
+    "OFFICER",
     "OFFICER_NAMES",
     "Acknowledgement",
     "DeletionOrder",
@@ -32,13 +32,13 @@ __all__ = [
     "requester_of",
 ]
 
-DATA_PROTECTION_OFFICER = "officer"
+OFFICER = "officer"
 """The data-protection officer, the one requester that is not a site."""
 
 FORMER_OFFICER = "data-protection-officer"
 """How requests of earlier versions name the officer; digests that are older than `officer` hold this name."""
 
-OFFICER_NAMES = frozenset({DATA_PROTECTION_OFFICER, FORMER_OFFICER})
+OFFICER_NAMES = frozenset({OFFICER, FORMER_OFFICER})
 """Names that no site can have."""
 
 
@@ -84,7 +84,7 @@ Target = Records | Subject | WholeSite
 
 def requester_of(name: str) -> str:
     """Return who asks under a name: the officer also under its former one."""
-    return DATA_PROTECTION_OFFICER if name == FORMER_OFFICER else name
+    return OFFICER if name == FORMER_OFFICER else name
 
 
 def _check_references(references: set[bytes] | frozenset[bytes]) -> None:

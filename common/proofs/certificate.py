@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER
+from fedmunkey.common.deletions.words import OFFICER
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.proofs.log_heads import LogHead, LogProof, receipt_leaf, request_leaf
 from fedmunkey.common.proofs.merkle import check_consistency, check_inclusion, leaf_hash
@@ -144,7 +144,7 @@ def verify_requester(envelope: Envelope, terms: RequestTerms, keys: TrustedKeys)
     Raises `InvalidProof` if it was signed by anybody else, or with a key that was not valid when the request was
     issued.
     """
-    if terms.requester == DATA_PROTECTION_OFFICER:
+    if terms.requester == OFFICER:
         return keys.verify(envelope, Role.OFFICER, terms.issued)
     return keys.verify(envelope, Role.SITE, terms.issued, terms.requester)
 

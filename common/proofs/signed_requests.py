@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
     FORMER_OFFICER,
+    OFFICER,
     DeletionRequest,
     Records,
     Subject,
@@ -179,7 +179,7 @@ class OpenedRequest:
         unsigned = {
             "type": "urn:fedmunkey:unsigned-request:v1",
             "requestId": self.request.request_id,
-            "requester": FORMER_OFFICER if requester == DATA_PROTECTION_OFFICER else requester,
+            "requester": FORMER_OFFICER if requester == OFFICER else requester,
             "kind": kind,
             "site": site,
             "target": target_digest(self.request.target).hex(),

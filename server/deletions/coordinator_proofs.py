@@ -71,7 +71,9 @@ class CoordinatorProofs:
             return False
         try:
             if not answer.receipt:
-                raise InvalidProof("it bears no receipt; give the site a key (munkey-client keys new --site-dir)")
+                raise InvalidProof(
+                    "it bears no receipt; give the site a key (munkey-client signing-keys new --site-dir)"
+                )
             envelope = read_envelope(answer.receipt)
             receipt = Receipt.of(envelope)
             receipt.check_describes(answer)

@@ -10,11 +10,10 @@ from sqlalchemy import CursorResult, Row, insert, select
 
 from fedmunkey.common.deletions.states import RequestState, SiteState
 from fedmunkey.common.deletions.words import Acknowledgement
-from fedmunkey.common.errors import FedmunkeyError
+from fedmunkey.common.errors import DeletionConflict, FedmunkeyError, UnknownDeletion
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.server.database.connection import among
 from fedmunkey.server.database.tables import ORDER_IS_OPEN, AcknowledgementRow, OrderRow, RequestRow
-from fedmunkey.server.ledger.errors import DeletionConflict, UnknownDeletion
 from fedmunkey.server.ledger.writer import Transaction
 from fedmunkey.server.transparency_log.leaves import Leaf, append_leaves, leaf_of_receipt
 

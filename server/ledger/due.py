@@ -11,9 +11,8 @@ from sqlalchemy import func, select, update
 from fedmunkey.common.deletions.limits import REASON_CHARACTERS, is_reason
 from fedmunkey.common.deletions.states import OPEN_REQUESTS, RequestState
 from fedmunkey.common.deletions.words import RequestStatus
-from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion
+from fedmunkey.common.errors import DeletionConflict, FedmunkeyError, InvalidDeletion
 from fedmunkey.server.database.tables import OrderRow, RequestRow
-from fedmunkey.server.ledger.errors import DeletionConflict
 from fedmunkey.server.ledger.view import find_request, read_statuses
 from fedmunkey.server.ledger.writer import Event, Transaction
 

@@ -20,7 +20,13 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, RequestStatus
-from fedmunkey.common.errors import InvalidSetting, ServiceUnavailable
+from fedmunkey.common.errors import (
+    DeletionConflict,
+    DeletionExists,
+    InvalidSetting,
+    ServiceUnavailable,
+    UnknownDeletion,
+)
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.server.database.connection import SQLITE, Announcements, ledger_url, open_engine
 from fedmunkey.server.database.schema import SCHEMA_REVISION, bring_up_to_date
@@ -38,7 +44,6 @@ from fedmunkey.server.ledger import (
     sites as ledger_sites,
 )
 from fedmunkey.server.ledger.due import DUE_DAYS, Extension
-from fedmunkey.server.ledger.errors import DeletionConflict, DeletionExists, UnknownDeletion
 from fedmunkey.server.ledger.requests import Entry
 from fedmunkey.server.ledger.sites import Contact, Departure
 from fedmunkey.server.ledger.view import LedgerView, RegisteredSite

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, Records, Subject, WholeSite
+from fedmunkey.common.deletions.words import OFFICER, DeletionRequest, Records, Subject, WholeSite
 from fedmunkey.common.errors import InvalidDeletion, NotAllowed
 
 
@@ -12,7 +12,7 @@ def addresses_everyone(request: DeletionRequest) -> bool:
     """Return whether a request is for every site, whichever these are: the officer's, without a site of its own."""
     match request.target:
         case Records(site="") | Subject():
-            return request.requester == DATA_PROTECTION_OFFICER
+            return request.requester == OFFICER
         case _:
             return False
 
@@ -28,7 +28,7 @@ def addressed_sites(request: DeletionRequest, registered: Collection[str]) -> tu
     Raises `NotAllowed` if the requester may not ask for the target, `InvalidDeletion` if the request addresses a site
     that is not registered, or no site is registered.
     """
-    if request.requester != DATA_PROTECTION_OFFICER:
+    if request.requester != OFFICER:
         return _own_site(request, registered)
     match request.target:
         case Records(site=site) | WholeSite(site=site) if site:

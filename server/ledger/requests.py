@@ -12,18 +12,17 @@ from sqlalchemy import Row, bindparam, insert, select, update
 
 from fedmunkey.common.deletions.states import RequestState, SiteState
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
     FORMER_OFFICER,
+    OFFICER,
     DeletionRequest,
     Records,
     RequestStatus,
     SiteProgress,
     Subject,
 )
-from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion
+from fedmunkey.common.errors import DeletionExists, FedmunkeyError, InvalidDeletion, UnknownDeletion
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.server.database.tables import BLOCK, RECORDS, SITE, SUBJECT, OrderRow, ReferencesRow, RequestRow, SiteRow
-from fedmunkey.server.ledger.errors import DeletionExists, UnknownDeletion
 from fedmunkey.server.ledger.policy import addressed_sites, addresses_everyone
 from fedmunkey.server.ledger.view import read_statuses
 from fedmunkey.server.ledger.writer import Event, Transaction
@@ -56,7 +55,7 @@ def content_digest(request: DeletionRequest) -> bytes:
     """
     values = _target_values(request)
     digest = hashlib.sha256()
-    requester = FORMER_OFFICER if request.requester == DATA_PROTECTION_OFFICER else request.requester
+    requester = FORMER_OFFICER if request.requester == OFFICER else request.requester
     for part in (requester, values["target_kind"], values["target_site"]):
         encoded = str(part).encode()
         digest.update(len(encoded).to_bytes(8, "big") + encoded)
@@ -201,7 +200,7 @@ def _find_sites(transaction: Transaction, entries: Sequence[Entry]) -> dict[str,
     """Return the sites that requests may concern, all that are in the federation or fewer, with their last numbers."""
     statement = select(SiteRow.name, SiteRow.last_number).where(SiteRow.left_at.is_(None))
     if not any(entry.sites is None and addresses_everyone(entry.request) for entry in entries):
-        named = {name for entry in entries for name in _names(entry)} - {DATA_PROTECTION_OFFICER}
+        named = {name for entry in entries for name in _names(entry)} - {OFFICER}
         statement = statement.where(SiteRow.name.in_(named))
     return {row.name: row.last_number for row in transaction.connection.execute(statement)}
 

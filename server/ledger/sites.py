@@ -11,10 +11,9 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from fedmunkey.common.deletions.limits import REASON_CHARACTERS, is_reason
 from fedmunkey.common.deletions.words import OFFICER_NAMES, SiteState
-from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion
+from fedmunkey.common.errors import DeletionConflict, FedmunkeyError, InvalidDeletion, UnknownDeletion
 from fedmunkey.server.database.tables import NAME_CHARACTERS, ORDER_IS_OPEN, OrderRow, RequestRow, SiteRow
 from fedmunkey.server.ledger.answers import settle
-from fedmunkey.server.ledger.errors import DeletionConflict, UnknownDeletion
 from fedmunkey.server.ledger.requests import number_orders
 from fedmunkey.server.ledger.writer import Event, Transaction
 

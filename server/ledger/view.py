@@ -27,7 +27,7 @@ from fedmunkey.common.deletions.words import (
     Target,
     WholeSite,
 )
-from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
+from fedmunkey.common.errors import DeletionConflict, InvalidDeletion, ServiceUnavailable, UnknownDeletion
 from fedmunkey.common.service.deletion_service import StatusPage
 from fedmunkey.common.service.wire import MAXIMUM_REFERENCES, check_page_size
 from fedmunkey.server.database.connection import among
@@ -44,7 +44,6 @@ from fedmunkey.server.database.tables import (
     RoundRow,
     SiteRow,
 )
-from fedmunkey.server.ledger.errors import DeletionConflict, UnknownDeletion
 
 PAGE_REFERENCES = 100 * MAXIMUM_REFERENCES
 """Records that the requests of one page name in all, so that the page fits into one message."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, requester_of
+from fedmunkey.common.deletions.words import OFFICER, requester_of
 from fedmunkey.common.identities.member_names import MemberRole
 from fedmunkey.server.members.turned_away import Cause, Refusal
 
@@ -75,14 +75,14 @@ def _words(method: str) -> str:
 def _check_requester(named: str, caller: Caller) -> Refusal | None:
     if _is_own(named, caller):
         return None
-    own = caller.name if caller.role is MemberRole.SITE else DATA_PROTECTION_OFFICER
+    own = caller.name if caller.role is MemberRole.SITE else OFFICER
     return Refusal(
         Cause.NAME, f"{caller.role} {caller.name} may not ask in another's name; it asks as {own}, or not at all"
     )
 
 
 def _is_own(requester: str, caller: Caller) -> bool:
-    own = caller.name if caller.role is MemberRole.SITE else DATA_PROTECTION_OFFICER
+    own = caller.name if caller.role is MemberRole.SITE else OFFICER
     return requester_of(requester) == own
 
 

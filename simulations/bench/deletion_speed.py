@@ -13,7 +13,7 @@ import numpy as np
 from fedmunkey.client.learning.bank import read_bank
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, Subject
+from fedmunkey.common.deletions.words import OFFICER, DeletionRequest, Subject
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.model.model_choice import choose_encoder, choose_shape
 from fedmunkey.common.model.recipe import Recipe
@@ -62,7 +62,7 @@ def _measure(bench: Bench) -> Iterator[Measured]:
         orders = [
             DeletionRequest(f"bench-{number}", requester, Subject(secret.reference(subject)))
             for number, (subject, requester) in enumerate(
-                zip(subjects, itertools.cycle((hospitals[0].name, DATA_PROTECTION_OFFICER)), strict=False)
+                zip(subjects, itertools.cycle((hospitals[0].name, OFFICER)), strict=False)
             )
         ]
         with (

@@ -16,7 +16,7 @@ from fedmunkey.client.deletions.site_proofs import SiteProofs
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
+from fedmunkey.common.deletions.words import OFFICER, DeletionOrder, DeletionRequest, Subject
 from fedmunkey.common.proofs.log_heads import LogUpdate
 from fedmunkey.common.proofs.merkle import check_consistency, check_inclusion
 from fedmunkey.common.proofs.signed_requests import sign_request
@@ -141,7 +141,7 @@ class _Federation:
     def request(self, number: int) -> DeletionRequest:
         """Return a signed request of the officer for one subject."""
         target = Subject(self.secret.reference(subject_name(number)))
-        request = DeletionRequest(f"request-{number}", DATA_PROTECTION_OFFICER, target)
+        request = DeletionRequest(f"request-{number}", OFFICER, target)
         issued = utc_now()
         expires = issued + timedelta(days=90)
         return sign_request(request, self.officer, self.secret.federation_id, issued=issued, expires=expires)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from fedmunkey.common.deletions.references import REFERENCE_BYTES
-from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, Subject
+from fedmunkey.common.deletions.words import OFFICER, DeletionRequest, Subject
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_least, at_most, below
 from fedmunkey.simulations.bench.service_clients import (
@@ -92,7 +92,7 @@ async def _ask_everyone(service: RunningService, names: list[str], count: Callab
 
 def _request(number: int) -> DeletionRequest:
     reference = number.to_bytes(REFERENCE_BYTES, "big")
-    return DeletionRequest(f"everyone-{number}", DATA_PROTECTION_OFFICER, Subject(reference))
+    return DeletionRequest(f"everyone-{number}", OFFICER, Subject(reference))
 
 
 def _measure_drain(bench: Bench) -> Measured:

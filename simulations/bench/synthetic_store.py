@@ -23,7 +23,7 @@ from fedmunkey.client.key_store.contents import SLACK
 from fedmunkey.client.key_store.schema import connect
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionOrder, DeletionRequest, Subject
+from fedmunkey.common.deletions.words import OFFICER, DeletionOrder, DeletionRequest, Subject
 from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.model.neighbours import NeighbourLists
 from fedmunkey.common.model.recipe import Recipe
@@ -153,7 +153,7 @@ def subject_name(number: int) -> str:
 def delete_subject(store: KeyStore, number: int, secret: FederationSecret, records: int) -> float:
     """Delete a subject by the order of that number, and return the seconds, emptying of the store's log included."""
     target = Subject(secret.reference(subject_name(number)))
-    order = DeletionOrder(number, SITE, DeletionRequest(f"bench-{number}", DATA_PROTECTION_OFFICER, target))
+    order = DeletionOrder(number, SITE, DeletionRequest(f"bench-{number}", OFFICER, target))
     start = time.perf_counter()
     answer = store.orders.apply(order)
     seconds = time.perf_counter() - start

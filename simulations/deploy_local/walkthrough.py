@@ -73,7 +73,7 @@ class Walkthrough:
         terminal, at = self._terminal, self._at
         terminal.say("coordinator: make the federation, say who may ask for deletions, start everything from one file")
         terminal.type("munkey-server", "init", "--host", "127.0.0.1", "--coordinator-dir", "coordinator")
-        terminal.type("munkey-client", "keys", "new", "officer.pem")
+        terminal.type("munkey-client", "signing-keys", "new", "officer.pem")
         trust = ["--role", "officer", "--in", "coordinator"]
         terminal.type("munkey-server", "trust", "add", OFFICER, "officer.pub", *trust)
         self._write("coordinator.toml", coordinator_file(at, self._files, self._rounds))
@@ -143,7 +143,16 @@ class Walkthrough:
     def _forget(self) -> None:
         terminal, at = self._terminal, self._at
         terminal.say("the officer asks for a patient of two hospitals to be forgotten, and waits for all three answers")
-        asked = ["--as", OFFICER, "--key", "officer.pem", "--identity", OFFICER, "--secret", "federation.secret"]
+        asked = [
+            "--as",
+            OFFICER,
+            "--signing-key",
+            "officer.pem",
+            "--identity",
+            OFFICER,
+            "--secret",
+            "federation.secret",
+        ]
         what = ["--subject", PATIENT, "--request-id", self._request, "--service", at.deletions]
         terminal.type("munkey-client", "forget", *asked, *what, "--wait", 120)
         shown = ["--service", at.deletions, "--coordinator-dir", "coordinator", "--json"]

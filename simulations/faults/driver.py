@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, RequestStatus, SiteState, Subject
+from fedmunkey.common.deletions.words import OFFICER, DeletionRequest, RequestStatus, SiteState, Subject
 from fedmunkey.common.errors import ServiceUnavailable
 from fedmunkey.simulations.faults.federation import make_federation
 from fedmunkey.simulations.faults.injections import INJECTIONS, Backup
@@ -237,7 +237,7 @@ class _Course:
         """Make a request that a damaged site cannot carry out; it must stay pending."""
         running, request_id = self._running, "request-while-damaged"
         reference = running.federation.subject_reference(0)
-        request = DeletionRequest(request_id, DATA_PROTECTION_OFFICER, Subject(reference))
+        request = DeletionRequest(request_id, OFFICER, Subject(reference))
         asked = ModelRequest(request_id, Named(subject=0), tuple(site.name for site in running.federation.sites))
         self._await(self._requesters.submit([DrawnRequest(request, asked)]))
         status = self._persist(lambda: running.channel.get(request_id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, Records, Subject, WholeSite
+from fedmunkey.common.deletions.words import OFFICER, DeletionRequest, Records, Subject, WholeSite
 from fedmunkey.simulations.faults.federation import Federation
 from fedmunkey.simulations.faults.model import ModelRequest, Named
 
@@ -56,13 +56,13 @@ def _draw(federation: Federation, request_id: str, chance: random.Random) -> Dra
 
 def _records(federation: Federation, request_id: str, site: str, numbers: list[int], *, own: bool) -> DrawnRequest:
     target = Records(frozenset(federation.record_reference(number) for number in numbers), site)
-    requester = site if own else DATA_PROTECTION_OFFICER
+    requester = site if own else OFFICER
     return _make(federation, request_id, requester, target, Named(frozenset(numbers)))
 
 
 def _subject(federation: Federation, request_id: str, subject: int) -> DrawnRequest:
     target = Subject(federation.subject_reference(subject))
-    return _make(federation, request_id, DATA_PROTECTION_OFFICER, target, Named(subject=subject))
+    return _make(federation, request_id, OFFICER, target, Named(subject=subject))
 
 
 def _make(

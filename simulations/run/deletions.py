@@ -18,7 +18,7 @@ from fedmunkey.client.learning.bank import read_bank
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.status_words import combined_loss, weakest_guarantee
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
+    OFFICER,
     Acknowledgement,
     DeletionRequest,
     Records,
@@ -175,7 +175,7 @@ class DeletionDriver:
         elif deletion.planned.kind is DeletionKind.SUBJECTS:
             for count, subject in enumerate(deletion.subjects, start=1):
                 target: Target = Subject(self.secret.reference(subject))
-                yield DeletionRequest(f"{name}-subject-{count}", DATA_PROTECTION_OFFICER, target)
+                yield DeletionRequest(f"{name}-subject-{count}", OFFICER, target)
         else:
             for hospital, rows in zip(self.hospitals, deletion.rows, strict=True):
                 if len(rows):

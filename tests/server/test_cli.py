@@ -18,7 +18,7 @@ import typer
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions import status_words
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
+    OFFICER,
     Acknowledgement,
     DeletionRequest,
     RequestStatus,
@@ -59,7 +59,7 @@ def service(tmp_path: Path) -> Iterator[str]:
         for site in ("hospital-1", "hospital-2"):
             ledger.register(site)
         served = LedgerService(ledger)
-        served.submit(DeletionRequest(LONG_ID, DATA_PROTECTION_OFFICER, Subject(bytes(32))))
+        served.submit(DeletionRequest(LONG_ID, OFFICER, Subject(bytes(32))))
         served.submit(DeletionRequest("[red]second", "hospital-2", WholeSite("hospital-2")))
         served.acknowledge(CERTIFIED)
         yield stack.enter_context(DeletionServer(served)).address
@@ -191,7 +191,7 @@ def test_status_says_who_is_connected_and_what_is_pending(run: Run, tmp_path: Pa
         (["requests", "--service", "127.0.0.1:1"], "munkey-server serve"),
         (["sites", "--ledger", "unknown://host/name"], "--database"),
         (["serve", "--ledger", "{folder}/other.sqlite", "--address", "{service}"], "in use"),
-        (["serve", "--ledger", "{folder}/other.sqlite", "--site", DATA_PROTECTION_OFFICER], "cannot be a site's name"),
+        (["serve", "--ledger", "{folder}/other.sqlite", "--site", OFFICER], "cannot be a site's name"),
         (["request"], "munkey-server request --help"),
         (["sites", "--database", "{folder}/ledger.sqlite", "--remove", "hospital-9"], "'hospital-9' is not registered"),
         (["sites", "--database", "{folder}/x.sqlite", "--add", "a", "--remove", "a"], "both name 'a'"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
+    OFFICER,
     DeletionOrder,
     DeletionRequest,
     RequestState,
@@ -60,7 +60,7 @@ def test_site_at_one_service_hears_of_a_request_at_the_other(services: tuple[Ser
     here, there = services
     follower = Follower(there.channel.watch("hospital-1", 0, follow=True))
     first = DeletionRequest("first", "hospital-1", WholeSite("hospital-1"))
-    second = DeletionRequest("second", DATA_PROTECTION_OFFICER, Subject(bytes(32)))
+    second = DeletionRequest("second", OFFICER, Subject(bytes(32)))
     there.channel.submit(first)
     assert follower.next() == DeletionOrder(1, "hospital-1", first)
 
@@ -86,7 +86,7 @@ def test_site_that_leaves_is_told_at_the_other_service(services: tuple[Served, S
 
 def test_orders_of_both_are_numbered_without_gaps(services: tuple[Served, Served]) -> None:
     def submit(number: int) -> None:
-        request = DeletionRequest(f"request-{number}", DATA_PROTECTION_OFFICER, Subject(bytes(32)))
+        request = DeletionRequest(f"request-{number}", OFFICER, Subject(bytes(32)))
         services[number % 2].channel.submit(request)
         # The other service knows it, and neither writes it twice.
         services[(number + 1) % 2].channel.submit(request)
@@ -104,7 +104,7 @@ def test_orders_of_both_are_numbered_without_gaps(services: tuple[Served, Served
 
 def test_last_two_answers_at_two_services_complete_the_request(services: tuple[Served, Served]) -> None:
     for number in range(1, 11):
-        services[0].channel.submit(DeletionRequest(f"r{number}", DATA_PROTECTION_OFFICER, Subject(bytes(32))))
+        services[0].channel.submit(DeletionRequest(f"r{number}", OFFICER, Subject(bytes(32))))
 
     def give(place: int) -> None:
         for number in range(1, 11):
@@ -210,7 +210,7 @@ class Process(Running):
 @pytest.mark.processes
 def test_process_goes_on_with_what_a_killed_one_has_written(database: str, tmp_path: Path) -> None:
     key = tmp_path / "log-key.pem"
-    requests = [DeletionRequest(f"request-{n}", DATA_PROTECTION_OFFICER, Subject(bytes(32))) for n in range(3)]
+    requests = [DeletionRequest(f"request-{n}", OFFICER, Subject(bytes(32))) for n in range(3)]
     with Process(database, key) as first, Process(database, key) as second:
         follower = Follower(second.channel.watch(SITES[0], 0, follow=True))
         first.channel.submit(requests[0])

@@ -66,7 +66,7 @@ class PublicKey:
         except (ValueError, UnsupportedAlgorithm):
             key = None
         if not isinstance(key, Ed25519PublicKey):
-            raise InvalidProof(f"{path} holds no Ed25519 public key; make one with munkey-client keys new")
+            raise InvalidProof(f"{path} holds no Ed25519 public key; make one with munkey-client signing-keys new")
         return cls(key.public_bytes_raw())
 
 
@@ -107,7 +107,7 @@ class SigningKey:
         except (ValueError, TypeError, UnsupportedAlgorithm):
             key = None
         if not isinstance(key, Ed25519PrivateKey):
-            raise InvalidProof(f"{path} holds no Ed25519 private key; make one with munkey-client keys new")
+            raise InvalidProof(f"{path} holds no Ed25519 private key; make one with munkey-client signing-keys new")
         return cls(key)
 
     def write(self, path: Path) -> None:

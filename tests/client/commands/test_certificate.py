@@ -13,7 +13,7 @@ import pytest
 from fedmunkey.client.commands.enrol import enrol
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, Records, Subject, WholeSite
+from fedmunkey.common.deletions.words import OFFICER, Records, Subject, WholeSite
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.server.deletions.coordinator_proofs import CoordinatorProofs
 from fedmunkey.server.deletions.ledger_service import LedgerService
@@ -39,7 +39,7 @@ class Federation:
     @property
     def officer(self) -> list[object]:
         key, secret = self.path / "officer.pem", self.path / "federation.secret"
-        return ["forget", "--as", "officer", "--key", key, "--secret", secret, "--service", self.service]
+        return ["forget", "--as", "officer", "--signing-key", key, "--secret", secret, "--service", self.service]
 
 
 @pytest.fixture(scope="session")
@@ -60,9 +60,9 @@ def federation(
 ) -> Iterator[Federation]:
     assert (folder.path, secret.parent) == (tmp_path / SITE, tmp_path)
     shutil.copytree(second_site, tmp_path / OTHER)
-    run("keys", "new", tmp_path / "officer.pem")
+    run("signing-keys", "new", tmp_path / "officer.pem")
     for name in (SITE, OTHER):
-        run("keys", "new", "--site-dir", tmp_path / name)
+        run("signing-keys", "new", "--site-dir", tmp_path / name)
     place, log_key = open_log_key(None, str(tmp_path / "ledger.sqlite"))
     for where in (tmp_path, tmp_path / SITE, tmp_path / OTHER):
         run("trust", "add", "officer-1", tmp_path / "officer.pub", "--role", "officer", "--in", where)
@@ -178,7 +178,7 @@ def test_whoever_has_a_key_asks_from_any_machine(
     assert ended.code == 0, ended.err
     made = federation.ledger.get("request-1").request
     assert isinstance(made.target, target)
-    assert made.requester == (DATA_PROTECTION_OFFICER if "officer" in words else SITE)
+    assert made.requester == (OFFICER if "officer" in words else SITE)
 
 
 @pytest.mark.parametrize(

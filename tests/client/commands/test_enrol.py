@@ -14,7 +14,7 @@ from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
+    OFFICER,
     DeletionOrder,
     DeletionRequest,
     Subject,
@@ -185,7 +185,7 @@ def test_consent_is_that_of_the_whole_file_unless_the_file_says_it(
         (["--delta", "1"], "delta = 1"),
         (["--consent", "perhaps"], "perhaps"),
         (["--data", "{tmp}/absent.npz"], "no such file"),
-        (["--site", DATA_PROTECTION_OFFICER], "cannot be a site's name"),
+        (["--site", OFFICER], "cannot be a site's name"),
         (["--site", " "], "cannot be a site's name"),
         (["--secret", "{tmp}/absent.secret"], "absent.secret cannot be read"),
         (["--set", "image-shape=3x8x8"], "the images are 1x8x8"),

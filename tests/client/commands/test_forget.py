@@ -11,7 +11,7 @@ from fedmunkey.client.commands.forget import await_answers
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
+    OFFICER,
     Acknowledgement,
     DeletionRequest,
     Records,
@@ -124,7 +124,7 @@ def test_officer_asks_every_site_about_a_subject(run: Run, ledger: LedgerService
         [OTHER, "nothing-held", "empirical", "1", "0", "0", "0.250"],
     ]
     assert f"guarantee empirical: {Guarantee.EMPIRICAL.remains}" in ended.out
-    assert ledger.get("request-1").request.requester == DATA_PROTECTION_OFFICER
+    assert ledger.get("request-1").request.requester == OFFICER
 
 
 def test_officer_reads_what_certified_sites_leave_together(
@@ -203,7 +203,7 @@ def test_request_that_is_not_answered_in_time_can_be_looked_up(run: Run, service
         (["--record", "a", "--record", ""], "an id is empty"),
         (["--subject", "a"], "say who asks"),
         (["--subject", "a", "--secret", "{secret}"], "say who asks"),
-        (["--subject", "a", "--as", "coordinator"], "name its key with --key"),
+        (["--subject", "a", "--as", "coordinator"], "name its key with --signing-key"),
         (["--subject", "a", "--as", "officer"], "--secret"),
         (["--subject", "a", "--as", "officer", "--site", OTHER], "leave --site out"),
         (["--record", "a", "--as", "officer", "--site", ""], "--site is empty"),

@@ -22,7 +22,7 @@ from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
+    OFFICER,
     DeletionOrder,
     DeletionRequest,
     Records,
@@ -106,7 +106,7 @@ def held(folder: SiteFolder) -> dict[str, tuple[str, Split]]:
 
 def delete(folder: SiteFolder, target: Target) -> None:
     with folder.open() as store:
-        store.orders.apply(DeletionOrder(1, SITE, DeletionRequest("request-1", DATA_PROTECTION_OFFICER, target)))
+        store.orders.apply(DeletionOrder(1, SITE, DeletionRequest("request-1", OFFICER, target)))
 
 
 def test_first_import_makes_the_sites_folder(import_scans: Import, folder: SiteFolder) -> None:

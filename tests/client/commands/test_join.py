@@ -9,7 +9,7 @@ import pytest
 
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, Subject
+from fedmunkey.common.deletions.words import OFFICER, Subject
 from fedmunkey.common.identities import MemberRole
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from tests.client.commands.conftest import SITE, Run
@@ -58,10 +58,22 @@ def test_officer_joins_and_asks_with_its_identity(
     identity = ["--identity", tmp_path / "officer"]
 
     assert run("join", invitation, *identity, "--json").json["role"] == "officer"
-    words = ["forget", "--as", "officer", "--key", key, "--secret", secret, "--subject", "scan-patient-1", "--wait", 0]
+    words = [
+        "forget",
+        "--as",
+        "officer",
+        "--signing-key",
+        key,
+        "--secret",
+        secret,
+        "--subject",
+        "scan-patient-1",
+        "--wait",
+        0,
+    ]
     asked = run(*words, "--service", coordinator.address, *identity, "--json").json
 
-    assert asked["requester"] == DATA_PROTECTION_OFFICER
+    assert asked["requester"] == OFFICER
     status = coordinator.service.get(asked["request_id"])
     assert status.request.target == Subject(FederationSecret.read(secret).reference("scan-patient-1"))
     refused = run(*words, "--service", coordinator.address).error

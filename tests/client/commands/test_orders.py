@@ -14,7 +14,7 @@ from fedmunkey.client.key_store import schema
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, RequestState, Subject, WholeSite
+from fedmunkey.common.deletions.words import OFFICER, DeletionRequest, RequestState, Subject, WholeSite
 from fedmunkey.common.errors import EXIT_CODE
 from fedmunkey.server.deletions.ledger_service import LedgerService
 
@@ -28,7 +28,7 @@ def test_outstanding_orders_are_carried_out_once(
     run: Run, folder: SiteFolder, ledger: LedgerService, service: str, secret: Path
 ) -> None:
     reference = FederationSecret.read(secret).reference("scan-patient-3")
-    ledger.submit(DeletionRequest("request-1", DATA_PROTECTION_OFFICER, Subject(reference)))
+    ledger.submit(DeletionRequest("request-1", OFFICER, Subject(reference)))
     ledger.submit(DeletionRequest("request-2", SITE, Subject(bytes(32))))
 
     applied = run("catch-up", "--site-dir", folder.path, "--service", service, "--json").json

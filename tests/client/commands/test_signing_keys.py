@@ -14,8 +14,8 @@ from .conftest import Run
 def test_key_and_its_public_part_are_written(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "officer.pem"
 
-    shown = run("keys", "new", path).out
-    again = run("keys", "show", path, "--json").json
+    shown = run("signing-keys", "new", path).out
+    again = run("signing-keys", "show", path, "--json").json
 
     key = SigningKey.read(path).public
     assert PublicKey.read(tmp_path / "officer.pub") == key
@@ -26,23 +26,23 @@ def test_key_and_its_public_part_are_written(run: Run, tmp_path: Path) -> None:
 
 def test_key_is_never_overwritten(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "officer.pem"
-    run("keys", "new", path)
+    run("signing-keys", "new", path)
     before = path.read_bytes()
 
-    assert "never overwritten" in run("keys", "new", path).error
+    assert "never overwritten" in run("signing-keys", "new", path).error
     assert path.read_bytes() == before
 
 
 def test_sites_key_lies_in_its_folder(run: Run, folder: SiteFolder) -> None:
-    run("keys", "new", "--site-dir", folder.path)
+    run("signing-keys", "new", "--site-dir", folder.path)
 
     assert SigningKey.read(folder.signing_key)
-    assert "either a file or" in run("keys", "new").error
-    assert "either a file or" in run("keys", "show", "x.pem", "--site-dir", folder.path).error
+    assert "either a file or" in run("signing-keys", "new").error
+    assert "either a file or" in run("signing-keys", "show", "x.pem", "--site-dir", folder.path).error
 
 
 def test_keys_are_trusted_listed_and_revoked(run: Run, tmp_path: Path) -> None:
-    run("keys", "new", tmp_path / "officer.pem")
+    run("signing-keys", "new", tmp_path / "officer.pem")
     key = PublicKey.read(tmp_path / "officer.pub")
     site = SigningKey.generate().public
 
@@ -79,14 +79,14 @@ def test_keys_are_trusted_listed_and_revoked(run: Run, tmp_path: Path) -> None:
         ),
         (["trust", "show", "--in", "{tmp}/none"], "cannot be read"),
         (["trust", "revoke", "00000000", "--in", "{tmp}/none"], "cannot be read"),
-        (["keys", "show", "{tmp}/key.pub"], "chmod 600"),
+        (["signing-keys", "show", "{tmp}/key.pub"], "chmod 600"),
     ],
 )
 def test_mistake_is_one_line_and_nothing_is_written(
     run: Run, tmp_path: Path, words: list[str], part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run("keys", "new", tmp_path / "key.pem")
+    run("signing-keys", "new", tmp_path / "key.pem")
     (tmp_path / "key.pub").chmod(0o644)
 
     assert part in run(*[word.replace("{tmp}", str(tmp_path)) for word in words]).error

@@ -8,8 +8,8 @@ import pytest
 from fedmunkey.client.deletions.order_check import check_order
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
     FORMER_OFFICER,
+    OFFICER,
     DeletionOrder,
     DeletionRequest,
     Records,
@@ -113,7 +113,7 @@ def test_officer_is_heard_under_its_former_name() -> None:
     check(signed)
     with pytest.raises(InvalidProof, match="not trusted"):
         check(replace(request, signature=statement.sign(SITE_KEYS[FIRST]).to_bytes()))
-    assert signed.requester == DATA_PROTECTION_OFFICER
+    assert signed.requester == OFFICER
 
 
 def test_signature_of_another_request_does_not_fit() -> None:
@@ -148,4 +148,4 @@ def test_several_officers_have_a_key_each() -> None:
 
 
 def test_requester_is_the_officer_by_default() -> None:
-    assert signed_request().requester == DATA_PROTECTION_OFFICER
+    assert signed_request().requester == OFFICER

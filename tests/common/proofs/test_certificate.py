@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, SiteState
+from fedmunkey.common.deletions.words import OFFICER, SiteState
 from fedmunkey.common.errors import FedmunkeyError, InvalidProof
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.proofs import certificate_words
@@ -37,7 +37,7 @@ def certificate(case: ProofCase) -> Certificate:
 def test_certificate_proves_who_asked_and_what_each_site_answered(case: ProofCase) -> None:
     verified = verify_certificate(case.certificate, TRUST)
 
-    assert (verified.terms.request_id, verified.terms.requester) == ("request-2", DATA_PROTECTION_OFFICER)
+    assert (verified.terms.request_id, verified.terms.requester) == ("request-2", OFFICER)
     assert [key.name for key in verified.requested_by] == ["officer-1"]
     assert [receipt.answer.site for receipt in verified.receipts] == list(SITES)
     assert [receipt.answer.entries for receipt in verified.receipts] == [2, 2]

@@ -7,7 +7,7 @@ import pytest
 
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
+    OFFICER,
     DeletionRequest,
     Records,
     Subject,
@@ -35,7 +35,7 @@ def test_signature_says_what_was_asked_for_without_naming_it(target: Target) -> 
 
     _, terms = OpenedRequest.of(request).signed()
 
-    assert (terms.request_id, terms.requester) == ("request-1", DATA_PROTECTION_OFFICER)
+    assert (terms.request_id, terms.requester) == ("request-1", OFFICER)
     assert (terms.issued, terms.expires) == (START, START + timedelta(days=90))
     assert terms.federation == SECRET.federation_id
     assert REFERENCE.hex() not in request.signature.decode()
@@ -97,7 +97,7 @@ def test_digest_is_of_what_was_signed() -> None:
 
 
 def test_unsigned_request_of_the_officer_keeps_the_digest_of_earlier_versions() -> None:
-    request = DeletionRequest("request-1", DATA_PROTECTION_OFFICER, WholeSite("hospital-1"))
+    request = DeletionRequest("request-1", OFFICER, WholeSite("hospital-1"))
 
     assert OpenedRequest.of(request).digest.hex() == "4889b7eb59e0f881ee9d9adc1d8713bc16210a197264a1749e955602c4caa52c"
 

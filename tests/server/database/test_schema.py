@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
+    OFFICER,
     Acknowledgement,
     DeletionRequest,
     Records,
@@ -87,7 +87,7 @@ def test_old_ledger_keeps_all_that_it_had(old: str) -> None:
             "site": RequestState.COMPLETED,
             "waits": RequestState.DISPATCHED,
         }
-        assert statuses["waits"].request == DeletionRequest("waits", DATA_PROTECTION_OFFICER, Records(references(4)))
+        assert statuses["waits"].request == DeletionRequest("waits", OFFICER, Records(references(4)))
         assert statuses["waits"].due_at == NOON + timedelta(days=40, seconds=7)
         assert statuses["waits"].extension == "holidays"
         assert [(site.name, site.orders, site.pending) for site in ledger.sites()] == [
@@ -106,7 +106,7 @@ def test_taken_over_ledger_goes_on_as_before(old: str) -> None:
         # The same request is recognised by what it asks for, another one under its id is not taken for it.
         assert ledger.enter(waits.request) == waits
         with pytest.raises(DeletionExists):
-            ledger.enter(DeletionRequest("waits", DATA_PROTECTION_OFFICER, Subject(bytes(32))))
+            ledger.enter(DeletionRequest("waits", OFFICER, Subject(bytes(32))))
         for answer in ANSWERS.values():
             if answer.site != "hospital-3":
                 ledger.acknowledge(answer)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
+    OFFICER,
     Acknowledgement,
     DeletionOrder,
     DeletionRequest,
@@ -248,7 +248,7 @@ def test_without_trusted_keys_unsigned_requests_and_answers_pass(tmp_path: Path,
     assert proofs is not None
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         trusting = LedgerService(ledger, proofs=CoordinatorProofs(proofs.log, clock=lambda: START))
-        trusting.submit(DeletionRequest("open", DATA_PROTECTION_OFFICER, WholeSite(FIRST)))
+        trusting.submit(DeletionRequest("open", OFFICER, WholeSite(FIRST)))
         answer = Acknowledgement(1, FIRST, "open", SiteState.NOTHING_HELD, 0, 0, Guarantee.EXACT, 0.1)
         trusting.acknowledge(answer)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
+    OFFICER,
     Acknowledgement,
     DeletionOrder,
     DeletionRequest,
@@ -36,7 +36,7 @@ from fedmunkey.server.transparency_log.log import TransparencyLog
 from tests.followers import PATIENCE, Follower
 
 REFERENCE = bytes(range(32))
-SUBJECT = DeletionRequest("subject-1", DATA_PROTECTION_OFFICER, Subject(REFERENCE))
+SUBJECT = DeletionRequest("subject-1", OFFICER, Subject(REFERENCE))
 
 
 def own_site(request_id: str, site: str = "hospital-1") -> DeletionRequest:
@@ -94,7 +94,7 @@ class DeletionServiceContract(ABC):
         ],
     )
     def test_officer_may_ask_for_everything(self, service: DeletionService, target: Target, sites: list[str]) -> None:
-        status = service.submit(DeletionRequest("request-1", DATA_PROTECTION_OFFICER, target))
+        status = service.submit(DeletionRequest("request-1", OFFICER, target))
 
         assert status.request.target == target
         assert [part.site for part in status.sites] == sites
@@ -145,7 +145,7 @@ class DeletionServiceContract(ABC):
         def submit(number: int) -> None:
             site = f"hospital-{number % 2 + 1}"
             service.submit(own_site(f"own-{number}", site))
-            service.submit(DeletionRequest(f"all-{number}", DATA_PROTECTION_OFFICER, Subject(REFERENCE)))
+            service.submit(DeletionRequest(f"all-{number}", OFFICER, Subject(REFERENCE)))
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(submit, range(20)))

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
+    OFFICER,
     Acknowledgement,
     DeletionOrder,
     DeletionRequest,
@@ -111,9 +111,7 @@ def test_reflection_lists_the_services(raw: grpc.Channel) -> None:
         (
             "Submit",
             deletion_pb2.SubmitRequest(
-                request=deletion_pb2.DeletionRequest(
-                    request_id="known", requester=DATA_PROTECTION_OFFICER, site="hospital-1"
-                )
+                request=deletion_pb2.DeletionRequest(request_id="known", requester=OFFICER, site="hospital-1")
             ),
             grpc.StatusCode.ALREADY_EXISTS,
         ),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, DeletionRequest, Records
+from fedmunkey.common.deletions.words import OFFICER, DeletionRequest, Records
 from fedmunkey.common.programs.log_format import LogFormat
 from fedmunkey.server.deletions.move_log import logging_to
 from fedmunkey.server.ledger.ledger import Ledger
@@ -48,7 +48,7 @@ def test_no_line_holds_what_might_name_a_patient(ledger: Ledger, form: LogFormat
     stream = io.StringIO()
     asked = references(3)
     with logging_to(stream, form, ledger):
-        ledger.enter(DeletionRequest("patient-17", DATA_PROTECTION_OFFICER, Records(asked)))
+        ledger.enter(DeletionRequest("patient-17", OFFICER, Records(asked)))
         ledger.extend("patient-17", 10, "patient-17 asked twice")
         ledger.remove("hospital-1", "patient-17 has moved")
 

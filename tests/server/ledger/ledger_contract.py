@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
+    OFFICER,
     Acknowledgement,
     DeletionRequest,
     Records,
@@ -28,7 +28,7 @@ from fedmunkey.server.ledger import view as ledger_view
 from fedmunkey.server.ledger.ledger import DeletionConflict, DeletionExists, Ledger, UnknownDeletion
 
 NOON = datetime(2030, 5, 17, 12, tzinfo=UTC)
-REQUEST = DeletionRequest("request-1", DATA_PROTECTION_OFFICER, Subject(bytes(range(32))))
+REQUEST = DeletionRequest("request-1", OFFICER, Subject(bytes(range(32))))
 ANSWER = Acknowledgement(1, "hospital-1", "request-1", SiteState.ERASED, 3, 2, Guarantee.EMPIRICAL, 0.25)
 CERTIFIED = replace(
     ANSWER,
@@ -100,7 +100,7 @@ class LedgerContract(LedgerFixtures):
             WholeSite("hospital-1"),
         )
         for number, target in enumerate(targets, 1):
-            request = DeletionRequest(f"request-{number}", DATA_PROTECTION_OFFICER, target)
+            request = DeletionRequest(f"request-{number}", OFFICER, target)
 
             ledger.enter(request, ["hospital-1"])
 
@@ -165,7 +165,7 @@ class LedgerContract(LedgerFixtures):
         assert ledger.site_names() == ("hospital-1", "hospital-2", "hospital-3")
 
     def test_name_that_no_site_can_have_is_refused(self, ledger: Ledger) -> None:
-        for name in ("", " hospital", "two\nlines", "x" * 101, DATA_PROTECTION_OFFICER):
+        for name in ("", " hospital", "two\nlines", "x" * 101, OFFICER):
             with pytest.raises(InvalidDeletion, match="cannot be a site's name"):
                 ledger.register(name)
 
@@ -217,7 +217,7 @@ class LedgerContract(LedgerFixtures):
     def test_page_ends_before_it_names_too_many_records(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ledger_view, "PAGE_REFERENCES", 5)
         for number, count in enumerate((3, 2, 9, 1)):
-            request = DeletionRequest(f"request-{number}", DATA_PROTECTION_OFFICER, Records(references(count)))
+            request = DeletionRequest(f"request-{number}", OFFICER, Records(references(count)))
             ledger.enter(request, ["hospital-1"])
 
         pages, page = [], ledger.page()

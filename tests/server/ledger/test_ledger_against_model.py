@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
+    OFFICER,
     Acknowledgement,
     DeletionRequest,
     Records,
@@ -167,7 +167,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
             assert [order.request.request_id for order in orders] == self.model.orders.get(site, [])
 
     def _submit(self, target: Target, named: Named, *sites: str) -> DeletionRequest:
-        request = DeletionRequest(f"request-{len(self.model.asked)}", DATA_PROTECTION_OFFICER, target)
+        request = DeletionRequest(f"request-{len(self.model.asked)}", OFFICER, target)
         status = self.service.submit(request)
 
         numbers = self.model.enter(ModelRequest(request.request_id, named, sites or SITES))

@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
+    OFFICER,
     Acknowledgement,
     DeletionOrder,
     DeletionRequest,
@@ -72,7 +72,7 @@ def test_site_asks_answers_and_reads_for_itself_only(federation: Federation) -> 
     with federation.coordinator.channel(federation.other) as channel:
         channel.submit(of_other)
 
-    ask_as_officer = DeletionRequest("request-2", DATA_PROTECTION_OFFICER, WholeSite(OTHER))
+    ask_as_officer = DeletionRequest("request-2", OFFICER, WholeSite(OTHER))
     calls: list[tuple[str, Callable[[DeletionChannel], object]]] = [
         ("ask in another's name", lambda channel: channel.submit(replace(of_other, request_id="request-2"))),
         ("ask in another's name", lambda channel: channel.submit(ask_as_officer)),
@@ -95,9 +95,9 @@ def test_site_asks_answers_and_reads_for_itself_only(federation: Federation) -> 
 
 def test_officers_request_is_read_by_the_sites_that_it_addresses(federation: Federation) -> None:
     with federation.coordinator.channel(federation.officer) as channel:
-        channel.submit(DeletionRequest("request-1", DATA_PROTECTION_OFFICER, Subject(bytes(32))))
-        channel.submit(DeletionRequest("request-2", DATA_PROTECTION_OFFICER, WholeSite(OTHER)))
-        assert channel.get("request-1").request.requester == DATA_PROTECTION_OFFICER
+        channel.submit(DeletionRequest("request-1", OFFICER, Subject(bytes(32))))
+        channel.submit(DeletionRequest("request-2", OFFICER, WholeSite(OTHER)))
+        assert channel.get("request-1").request.requester == OFFICER
 
     with federation.coordinator.channel(federation.site) as channel:
         assert channel.get("request-1").request.request_id == "request-1"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, FORMER_OFFICER
+from fedmunkey.common.deletions.words import FORMER_OFFICER, OFFICER
 from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.identities import MemberRole
 from fedmunkey.server.ledger.ledger import Ledger
@@ -127,7 +127,7 @@ def test_certificate_is_good_until_its_last_moment(registers: Registers) -> None
     [
         ("coordinator", MemberRole.SITE, "there is one coordinator"),
         (SITE, MemberRole.COORDINATOR, "there is one coordinator"),
-        (DATA_PROTECTION_OFFICER, MemberRole.SITE, "holds no records"),
+        (OFFICER, MemberRole.SITE, "holds no records"),
         (FORMER_OFFICER, MemberRole.SITE, "holds no records"),
         ("a/b", MemberRole.SITE, "cannot be a member's name"),
     ],

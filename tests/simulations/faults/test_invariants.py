@@ -20,7 +20,7 @@ from fedmunkey.client.key_store.record_ciphers import SLOT_BYTES, cipher_file_of
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
+    OFFICER,
     DeletionRequest,
     RequestStatus,
     SiteProgress,
@@ -145,7 +145,7 @@ def test_request_that_no_site_has_answered_is_lost(run: Run) -> None:
 def test_request_that_is_there_twice_or_nobody_made_is_noticed(run: Run) -> None:
     statuses = run.statuses
     stranger = RequestStatus(
-        DeletionRequest("request-of-nobody", DATA_PROTECTION_OFFICER, Subject(bytes(32))), statuses[0].submitted_at
+        DeletionRequest("request-of-nobody", OFFICER, Subject(bytes(32))), statuses[0].submitted_at
     )
 
     broken = run.check([*statuses, statuses[0], stranger]).broken

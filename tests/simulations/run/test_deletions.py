@@ -13,7 +13,7 @@ import torch
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import (
-    DATA_PROTECTION_OFFICER,
+    OFFICER,
     Acknowledgement,
     DeletionRequest,
     Records,
@@ -128,7 +128,7 @@ def test_subjects_are_asked_for_by_the_data_protection_officer_at_every_hospital
         Subject(secret.reference(subject)) for subject in done.deletion.subjects
     ]
     for status in done.statuses:
-        assert status.request.requester == DATA_PROTECTION_OFFICER
+        assert status.request.requester == OFFICER
         assert [progress.site for progress in status.sites] == ["hospital-1", "hospital-2", "hospital-3"]
         answers = sorted(progress.state.value for progress in status.sites)
         assert answers == ["erased", "nothing-held", "nothing-held"]

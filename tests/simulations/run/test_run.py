@@ -20,7 +20,7 @@ import pytest
 from fedmunkey.client.key_store.residue import Residue
 from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.deletions.words import DATA_PROTECTION_OFFICER, RequestState
+from fedmunkey.common.deletions.words import OFFICER, RequestState
 from fedmunkey.common.model.checkpoints import read_checkpoint
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.ledger.ledger import Ledger
@@ -204,7 +204,7 @@ def test_ledger_has_every_request_completed(ran: Ran) -> None:
 
     assert len(statuses) == sum(deletion["requests"] for deletion in ran.report["deletions"])
     assert {status.state for status in statuses} == {RequestState.COMPLETED}
-    assert [status.request.requester for status in statuses][-4:] == [DATA_PROTECTION_OFFICER] * 3 + ["hospital-2"]
+    assert [status.request.requester for status in statuses][-4:] == [OFFICER] * 3 + ["hospital-2"]
 
 
 def test_what_was_known_is_measured_before_after_at_the_end_and_by_the_oracle(ran: Ran) -> None:
