@@ -66,7 +66,7 @@ def leaks(contents: Iterable[bytes], identifiers: Iterable[str] = IDS) -> set[tu
 
 _SESSION = """
 import json, sys
-from {package}.cli import main
+from fedmunkey.{package}.cli import main
 codes = []
 for words in json.loads(sys.argv[1]):
     sys.argv = ["{program}", *words]

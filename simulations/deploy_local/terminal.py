@@ -192,7 +192,7 @@ def program(*words: object) -> list[str]:
     installed = Path(sys.executable).with_name(first)
     if installed.exists():
         return [str(installed), *rest]
-    return own_program(f"{_PACKAGES[first]}.cli", *rest)
+    return own_program(f"fedmunkey.{_PACKAGES[first]}.cli", *rest)
 
 
 def free_ports(count: int) -> list[int]:

@@ -91,7 +91,12 @@ def ran(tmp_path_factory: pytest.TempPathFactory, temporary: str, marked_process
     words += [word for deletion in PLAN for word in ("--delete", deletion)]
     words += [word for size in SIZES for word in ("--set", size)]
     # The mark is in the environment of every process that descends from this one, whatever group it is in.
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "dev"), "COLUMNS": "120", "MUNKEY_TEST_MARK": mark}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "dev", ROOT))),
+        "COLUMNS": "120",
+        "MUNKEY_TEST_MARK": mark,
+    }
     # Short, for the paths of Ray's sockets.
     environment["TMPDIR"] = temporary
     ended = subprocess.run(  # noqa: S603 (this interpreter)
