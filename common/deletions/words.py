@@ -1,6 +1,6 @@
 """The words of a deletion: what is asked for, what a site is told, what it answers, and the states in between.
 
-No id of a record or a patient appears here. Records and subjects are named by references (`common.deletions.references`).
+No id of a record or a patient appears here: both are named by references (`common.deletions.references`).
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ def test_request_that_is_not_answered_in_time_can_be_looked_up(run: Run, service
         (["--record", "a", "--record", ""], "an id is empty"),
         (["--subject", "a"], "say who asks"),
         (["--subject", "a", "--secret", "{secret}"], "say who asks"),
-        (["--subject", "a", "--as", "coordinator"], "name its key with --signing-key"),
+        (["--subject", "a", "--as", "coordinator"], "name its --signing-key"),
         (["--subject", "a", "--as", "officer"], "--secret"),
         (["--subject", "a", "--as", "officer", "--site", OTHER], "leave --site out"),
         (["--record", "a", "--as", "officer", "--site", ""], "--site is empty"),
