@@ -153,10 +153,7 @@ def test_site_forgets_before_it_does_anything_else(federation: Federation, what:
 
 @pytest.mark.parametrize("place", ["early", "last"])
 def test_training_that_a_deletion_interrupts_is_that_without_the_record(
-    make_federation: Make,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    place: str,
+    make_federation: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: str
 ) -> None:
     with monkeypatch.context() as patched:
         federation = make_federation()

@@ -21,17 +21,7 @@ from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND
 from fedmunkey.server.deletions.ledger_service import LedgerService
-from tests.client.one_site import (
-    ENCODER,
-    SECRET,
-    TRAIN,
-    Federation,
-    Make,
-    digits,
-    reason_of,
-    same,
-    weights_of,
-)
+from tests.client.one_site import ENCODER, SECRET, TRAIN, Federation, Make, digits, reason_of, same, weights_of
 
 GONE = 3
 """The digit that is deleted."""
@@ -158,9 +148,7 @@ def test_weights_that_a_site_keeps_are_the_shared_ones_alone(make_federation: Ma
         assert all(row.numpy().tobytes() not in content for row in rows if row.any() for content in contents)
 
 
-def test_record_with_new_consent_begins_without_its_old_token_and_optimiser_state(
-    make_federation: Make,
-) -> None:
+def test_record_with_new_consent_begins_without_its_old_token_and_optimiser_state(make_federation: Make) -> None:
     federation = make_federation()
     federation.ask(MessageType.TRAIN)
     with federation.folder.open() as store:

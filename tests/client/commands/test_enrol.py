@@ -13,12 +13,7 @@ from fedmunkey.client.learning.neighbour_index import list_arrivals
 from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.deletions.words import (
-    OFFICER,
-    DeletionOrder,
-    DeletionRequest,
-    Subject,
-)
+from fedmunkey.common.deletions.words import OFFICER, DeletionOrder, DeletionRequest, Subject
 from fedmunkey.common.errors import BankChanged
 from fedmunkey.common.privacy.guarantees import Guarantee
 
@@ -236,10 +231,7 @@ def test_enrolment_into_a_file_is_one_line(run: Run, enrolment: list[object], tm
         (["--set", "image-path=frozen"], "--set image-path=patches"),
         (["--set", "exemplar-size=16"], "exemplar-size = 16"),
         (["--set", "neighbours=40"], "neighbours = 40"),
-        (
-            ["--guarantee", "empirical"],
-            "promised its patients guarantee = exact, not empirical; leave --guarantee out",
-        ),
+        (["--guarantee", "empirical"], "promised its patients guarantee = exact, not empirical; leave --guarantee out"),
         (["--set", "guarantee=certified"], "promised its patients guarantee = exact, not certified"),
         (["--epsilon", "2.5"], "promised its patients epsilon = 3.0, not 2.5; leave --epsilon out"),
         (["--delta", "1e-6"], "promised its patients delta = 1e-05, not 1e-06; leave --delta out"),

@@ -21,14 +21,7 @@ from fedmunkey.client.records import dataset
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.deletions.words import (
-    OFFICER,
-    DeletionOrder,
-    DeletionRequest,
-    Records,
-    Subject,
-    Target,
-)
+from fedmunkey.common.deletions.words import OFFICER, DeletionOrder, DeletionRequest, Records, Subject, Target
 
 from .conftest import OTHER, SITE, STORE_FILES, Ended, Run
 

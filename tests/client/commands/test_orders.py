@@ -67,11 +67,7 @@ def test_mistake_in_catching_up_is_one_line(run: Run, folder: SiteFolder, words:
 
 
 def test_locked_key_store_is_one_line(
-    run: Run,
-    folder: SiteFolder,
-    ledger: LedgerService,
-    service: str,
-    monkeypatch: pytest.MonkeyPatch,
+    run: Run, folder: SiteFolder, ledger: LedgerService, service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schema, "_BUSY_SECONDS", 0.0)
     ledger.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))

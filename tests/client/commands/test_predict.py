@@ -24,10 +24,10 @@ from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records
 from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
-from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.model_choice import choose_shape, initial_model
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
+from tests.client.conftest import Opinionated
 
 from .conftest import SITE, Run
 
@@ -79,7 +79,7 @@ def answer(run: Run, imported: Path) -> Callable[..., Answer]:
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path, opinionated: Callable[[Munkey], Munkey]) -> Path:
+def checkpoint(tmp_path: Path, opinionated: Opinionated) -> Path:
     """Shared weights with an opinion, as a coordinator writes them."""
     model = opinionated(initial_model(choose_shape(SETTINGS), 0))
     path = tmp_path / "best.safetensors"

@@ -7,11 +7,7 @@ import pytest
 from fedmunkey.client.key_store import KeyStore, Tokens
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.deletions.words import (
-    DeletionOrder,
-    DeletionRequest,
-    Records,
-)
+from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records
 from fedmunkey.common.privacy.guarantees import Influence
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
 

@@ -14,13 +14,13 @@ import pytest
 
 from fedmunkey.client.deletions.agent import DeletionAgent, catch_up, catch_up_patiently
 from fedmunkey.client.key_store import AppliedOrders, KeyStore
-from fedmunkey.client.records.dataset import Dataset, Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, RequestStatus, SiteState
 from fedmunkey.common.errors import InvalidDeletion, KeyStoreError, ServiceUnavailable
 from fedmunkey.common.service import waiting
 from fedmunkey.common.service.deletion_service import DeletionService, StatusPage
+from tests.client.conftest import Fill, Order, Reopen
 
-Order = Callable[..., DeletionOrder]
 PATIENCE = 20.0
 
 
@@ -91,7 +91,7 @@ class FakeService(DeletionService):
 
 
 @pytest.fixture
-def held(store: KeyStore, fill: Callable[..., Dataset]) -> KeyStore:
+def held(store: KeyStore, fill: Fill) -> KeyStore:
     """A store with six entries."""
     fill(store, range(6))
     return store
@@ -259,7 +259,7 @@ def test_refused_answer_keeps_no_other_deletion_from_being_carried_out_and_is_gi
 
 @pytest.fixture
 def run_agent(
-    held: KeyStore, reopen: Callable[[KeyStore], KeyStore], monkeypatch: pytest.MonkeyPatch
+    held: KeyStore, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., SimpleQueue[int]]]:
     """Return a function that starts an agent, and gives the numbers of the orders that it has carried out."""
     monkeypatch.setattr(waiting, "_FIRST_PAUSE", 0.001)

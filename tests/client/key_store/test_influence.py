@@ -13,21 +13,14 @@ import pytest
 
 from fedmunkey.client.key_store import KeyStore, Tokens, deletion
 from fedmunkey.client.key_store.influence import count_largest_subject
-from fedmunkey.client.records.dataset import Consent, Dataset, Split
+from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState, Subject
+from fedmunkey.common.deletions.words import Acknowledgement, SiteState
 from fedmunkey.common.errors import BankChanged
-from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.privacy.accounting import epsilon_of
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence, PrivacyLoss
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
-
-Fill = Callable[..., Dataset]
-Make = Callable[..., KeyStore]
-MakeRecords = Callable[..., Dataset]
-Order = Callable[..., DeletionOrder]
-Reopen = Callable[[KeyStore], KeyStore]
-SubjectTarget = Callable[[int], Subject]
+from tests.client.conftest import Encode, Fill, Make, MakeRecords, Order, Reopen, SubjectTarget
 
 NONE, BOUNDED, UNBOUNDED = Influence
 EXACT, CERTIFIED, EMPIRICAL = Guarantee
@@ -71,9 +64,7 @@ def make_filled(make_store: Make, fill: Fill) -> Make:
 
 
 @pytest.fixture
-def enrol_again(
-    make_records: MakeRecords, encode_records: Callable[[Dataset], Encoding], secret: FederationSecret
-) -> Callable[..., None]:
+def enrol_again(make_records: MakeRecords, encode_records: Encode, secret: FederationSecret) -> Callable[..., None]:
     """Return a function that enrols a record with consent given anew."""
 
     def enrol(store: KeyStore, number: int, **properties: Any) -> None:
@@ -143,11 +134,7 @@ def test_influence_is_not_written_after_a_deletion(make_filled: Make, order: Ord
 
 @pytest.mark.parametrize("influence", Influence)
 def test_influence_survives_deletion_and_consent_given_anew(
-    make_filled: Make,
-    order: Order,
-    enrol_again: Callable[..., None],
-    reopen: Reopen,
-    influence: Influence,
+    make_filled: Make, order: Order, enrol_again: Callable[..., None], reopen: Reopen, influence: Influence
 ) -> None:
     store = make_filled()
     use(store, influence, 3)
@@ -192,7 +179,7 @@ def test_influence_survives_the_emptying_of_a_site(
 
 
 def test_permanent_consent_is_told_for_each_entry(
-    store: KeyStore, make_records: MakeRecords, encode_records: Callable[[Dataset], Encoding], secret: FederationSecret
+    store: KeyStore, make_records: MakeRecords, encode_records: Encode, secret: FederationSecret
 ) -> None:
     records = make_records(range(4))
     records.consents[:] = [Consent.PERMANENT, Consent.REVOCABLE, Consent.REVOCABLE, Consent.PERMANENT]
@@ -252,11 +239,7 @@ def test_answer_claims_the_promise_or_less_if_the_weights_may_hold_more(
 
 
 def test_exact_site_answers_empirical_for_a_permanent_record_that_it_trained_on(
-    make_store: Make,
-    make_records: MakeRecords,
-    encode_records: Callable[[Dataset], Encoding],
-    secret: FederationSecret,
-    order: Order,
+    make_store: Make, make_records: MakeRecords, encode_records: Encode, secret: FederationSecret, order: Order
 ) -> None:
     store = make_store(guarantee=EXACT)
     records = make_records(range(3))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,15 +12,11 @@ import pytest
 from fedmunkey.client.key_store import KeyStore, Tokens
 from fedmunkey.client.key_store.journal import Kept
 from fedmunkey.client.key_store.restoration import restore
-from fedmunkey.client.records.dataset import Dataset, Split
-from fedmunkey.common.deletions.words import DeletionOrder
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.errors import KeyStoreError, PrivacyBudgetSpent
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
-
-Fill = Callable[..., Dataset]
-Order = Callable[..., DeletionOrder]
-Reopen = Callable[[KeyStore], KeyStore]
+from tests.client.conftest import Fill, Make, Order, Reopen
 
 NOW = datetime(2026, 1, 5, 8, tzinfo=UTC)
 STEPS = NoisySteps(1, 1.0, 4.0)
@@ -35,7 +30,7 @@ def train(store: KeyStore) -> None:
 
 
 @pytest.fixture
-def trained(make_store: Callable[..., KeyStore], fill: Fill) -> KeyStore:
+def trained(make_store: Make, fill: Fill) -> KeyStore:
     """A store with a released training."""
     store = make_store(guarantee=Guarantee.CERTIFIED)
     fill(store, range(4))

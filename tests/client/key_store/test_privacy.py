@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,17 +17,12 @@ import pytest
 
 from fedmunkey.client.key_store import KeyStore, Tokens
 from fedmunkey.client.key_store.restoration import restore
-from fedmunkey.client.records.dataset import Dataset, Split
-from fedmunkey.common.deletions.words import DeletionOrder
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.errors import BankChanged, KeyStoreError, PrivacyBudgetSpent
 from fedmunkey.common.privacy.accounting import epsilon_of
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence, PrivacyLoss
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
-
-Fill = Callable[..., Dataset]
-Make = Callable[..., KeyStore]
-Order = Callable[..., DeletionOrder]
-Reopen = Callable[[KeyStore], KeyStore]
+from tests.client.conftest import Fill, Make, Order, Reopen
 
 # Every record takes part in every step, for which epsilon has a closed form.
 TRAINING = NoisySteps(1, 1.0, 4.0)

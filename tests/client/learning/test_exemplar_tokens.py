@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,8 +9,9 @@ import torch
 from torch import Tensor
 
 from fedmunkey.client.learning.exemplar_tokens import own_tokens
-from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import ImagePath
+from tests.client.conftest import MakeModel
 
 PATCHES = ModelShape(ImagePath.PATCHES, (3, 8, 8), 2, num_classes=5, width=32, depth=2, heads=4, exemplar_size=16)
 FROZEN = replace(PATCHES, image_path=ImagePath.FROZEN, input_shape=(3, 50), patch_size=0)
@@ -21,8 +21,6 @@ SHAPES = [
     pytest.param(replace(FROZEN, depth=0), id="without-blocks"),
 ]
 RECORDS = 37
-
-MakeModel = Callable[[ModelShape], Munkey]
 
 
 def inputs(shape: ModelShape) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +20,7 @@ from fedmunkey.common.model.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.privacy.accounting import epsilon_of
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
 from fedmunkey.common.settings.settings import ImagePath, Settings
+from tests.client.conftest import MakeModel
 
 PATCHES = ModelShape(ImagePath.PATCHES, (1, 8, 8), 4, num_classes=4, width=16, depth=2, heads=2, exemplar_size=8)
 FROZEN = replace(PATCHES, image_path=ImagePath.FROZEN, input_shape=(2, 12), patch_size=0)
@@ -35,7 +35,6 @@ KEY = bytes(range(32))
 UNLIKELY = 1e-3
 
 Gradients = dict[str, Tensor]
-MakeModel = Callable[[ModelShape], Munkey]
 
 
 def records(shape: ModelShape, count: int) -> tuple[Tensor, Tensor]:

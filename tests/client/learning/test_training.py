@@ -17,24 +17,22 @@ from fedmunkey.client.learning.exemplar_tokens import own_tokens
 from fedmunkey.client.learning.noisy_step import noisy_gradients
 from fedmunkey.client.learning.secret_noise import SecretNoise
 from fedmunkey.client.learning.training import Trained, train
-from fedmunkey.client.records.dataset import Consent, Dataset
+from fedmunkey.client.records.dataset import Consent
 from fedmunkey.common.errors import ConsentMissing
-from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.neighbours import NeighbourLists, nearest
 from fedmunkey.common.model.randomness import generator
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
 from fedmunkey.common.settings.settings import ImagePath, Settings
+from tests.client.conftest import Encode, MakeRecords
 
 MakeBank = Callable[..., Bank]
 LENGTH = 6
 
 
 @pytest.fixture
-def make_bank(
-    make_records: Callable[..., Dataset], encode_records: Callable[[Dataset], Encoding]
-) -> Callable[..., Bank]:
+def make_bank(make_records: MakeRecords, encode_records: Encode) -> Callable[..., Bank]:
     """Return a function that makes a bank of some records, untrained."""
 
     def make(count: int, *, own: bool = False, permanent: bool = False) -> Bank:
