@@ -52,9 +52,7 @@ def opinions(model: Munkey, opinionated: Opinionated) -> Munkey:
 
 
 @pytest.mark.parametrize("guarantee", Guarantee)
-def test_evaluated_weights_are_kept_beside_the_key_store(
-    make_federation: Make, opinionated: Opinionated, guarantee: str
-) -> None:
+def test_evaluated_weights_are_kept(make_federation: Make, opinionated: Opinionated, guarantee: str) -> None:
     federation = make_federation(guarantee=guarantee)
     model = opinions(federation.model, opinionated)
     federation.ask(MessageType.TRAIN)
@@ -96,9 +94,7 @@ def test_tokens_follow_from_the_weights_that_came_last_and_are_those_that_are_ev
 
 
 @pytest.mark.parametrize("guarantee", Guarantee)
-def test_site_that_is_asked_for_no_accuracy_has_the_state_of_one_that_is(
-    make_federation: Make, opinionated: Opinionated, guarantee: str
-) -> None:
+def test_state_is_the_same_without_an_accuracy(make_federation: Make, opinionated: Opinionated, guarantee: str) -> None:
     asked, other = (make_federation(name, donated(), guarantee=guarantee) for name in ("asked", "other"))
     model = opinions(asked.model, opinionated)
     told = []
@@ -149,9 +145,7 @@ def test_empirical_selection_accuracy_is_that_of_validation_or_else_of_the_test(
 
 
 @pytest.mark.parametrize(("guarantee", "permanent"), [("certified", True), ("exact", False)])
-def test_selection_accuracy_is_no_number_where_nothing_may_be_chosen_by(
-    make_federation: Make, guarantee: str, permanent: bool
-) -> None:
+def test_where_nothing_may_choose_there_is_no_accuracy(make_federation: Make, guarantee: str, permanent: bool) -> None:
     federation = make_federation(records=donated() if permanent else digits(), guarantee=guarantee)
 
     assert math.isnan(selection_accuracy(federation))
@@ -282,9 +276,7 @@ def test_certified_site_without_entries_spends_nothing(make_federation: Make) ->
     assert spent_by(federation) == []
 
 
-def test_training_that_a_deletion_interrupts_is_spent_once(
-    make_federation: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_interrupted_by_deletion_is_spent_once(make_federation: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     federation = certified(make_federation)
     steps = delete_during_training(federation, monkeypatch, [3], lambda done, _: done == 1)
 
@@ -362,9 +354,7 @@ def test_site_that_has_promised_more_than_the_federation_names_the_same_metrics(
         ("empirical", {Influence.UNBOUNDED: TRAIN, Influence.NONE: VAL + TEST}),
     ],
 )
-def test_records_are_marked_with_the_influence_of_their_training(
-    make_federation: Make, guarantee: str, expected: dict[Influence, int]
-) -> None:
+def test_training_marks_its_records(make_federation: Make, guarantee: str, expected: dict[Influence, int]) -> None:
     federation = make_federation(records=donated(), guarantee=guarantee)
 
     federation.ask(MessageType.EVALUATE)

@@ -63,7 +63,7 @@ def test_node_keeps_nothing_of_a_site_in_its_context(make_federation: Make) -> N
     assert context_to_proto(context).SerializeToString(deterministic=True) == before
 
 
-def test_node_that_reconnects_with_old_state_neither_learns_from_nor_sends_what_was_deleted(
+def test_node_that_reconnects_with_old_state_neither_learns_nor_sends_what_was_deleted(
     make_federation: Make,
 ) -> None:
     federation, other = make_federation(), make_federation("other")
@@ -96,9 +96,7 @@ def test_node_that_reconnects_with_old_state_neither_learns_from_nor_sends_what_
 
 
 @pytest.mark.parametrize("guarantee", ["empirical", "exact"])
-def test_run_from_a_checkpoint_older_than_a_deletion_does_not_bring_the_record_back(
-    make_federation: Make, tmp_path: Path, guarantee: str
-) -> None:
+def test_older_checkpoint_does_not_bring_the_record_back(make_federation: Make, tmp_path: Path, guarantee: str) -> None:
     federation = make_federation(guarantee=guarantee)
     old = Checkpoint(weights_of(federation.ask(MessageType.TRAIN)), federation.model.shape, "descriptor", {})
     write_checkpoint(tmp_path / "old.safetensors", old)

@@ -53,9 +53,7 @@ def test_later_enrolment_adds_what_is_not_known(run: Run, folder: SiteFolder, tm
         assert len(store.records.read_unlisted()) == 0
 
 
-def test_interrupted_enrolment_goes_on_where_it_was(
-    run: Run, enrolment: list[object], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_enrolment_is_resumed(run: Run, enrolment: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
 
     def interrupted(*arguments: Any) -> Iterator[Any]:
         yield next(encode(*arguments))
@@ -78,9 +76,7 @@ def test_interrupted_enrolment_goes_on_where_it_was(
     assert shown["added"] + shown["known"] == TRAIN + TEST
 
 
-def test_folder_without_a_key_store_is_completed(
-    run: Run, tmp_path: Path, secret: Path, enrolment: list[object]
-) -> None:
+def test_folder_without_a_store_is_completed(run: Run, tmp_path: Path, secret: Path, enrolment: list[object]) -> None:
     (tmp_path / SITE).mkdir()
     FederationSecret.read(secret).write(tmp_path / SITE / "federation.secret")
 
@@ -94,9 +90,7 @@ def test_lost_copy_of_the_secret_is_made_again(run: Run, folder: SiteFolder, enr
     assert folder.secret.stat().st_mode & 0o777 == 0o600
 
 
-def test_neighbours_are_listed_though_a_deletion_comes_in_between(
-    run: Run, enrolment: list[object], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lists_are_made_amid_deletions(run: Run, enrolment: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     calls = iter([BankChanged("entries were deleted")])
 
     def changed_once(*arguments: Any) -> None:
@@ -142,9 +136,7 @@ def test_federation_may_have_more_classes_than_the_site(run: Run, enrolment: lis
         ["--set", "guarantee=certified", "--set", "epsilon=2", "--set", "delta=1e-6"],
     ],
 )
-def test_first_enrolment_is_the_promise_to_the_patients(
-    run: Run, enrolment: list[object], tmp_path: Path, words: list[str]
-) -> None:
+def test_first_enrolment_is_the_promise(run: Run, enrolment: list[object], tmp_path: Path, words: list[str]) -> None:
     first = run(*enrolment, *words)
     again = run(*enrolment, *words)
     without_asking = run(*enrolment)
@@ -155,9 +147,7 @@ def test_first_enrolment_is_the_promise_to_the_patients(
     assert (promised.guarantee, promised.epsilon, promised.delta) == (Guarantee.CERTIFIED, 2.0, 1e-6)
 
 
-def test_consent_is_that_of_the_whole_file_unless_the_file_says_it(
-    run: Run, enrolment: list[object], tmp_path: Path
-) -> None:
+def test_consent_is_that_of_the_file_unless_its_rows_say_it(run: Run, enrolment: list[object], tmp_path: Path) -> None:
     one_is_public = np.array(["permanent"] + ["revocable"] * (TRAIN - 1))
     said = write_records(tmp_path / "said.npz", name="said", changes={"train_consents": one_is_public})
 
@@ -250,9 +240,7 @@ def test_what_does_not_fit_the_key_store_is_not_written(
         assert store.records.count(Split.TRAIN) == TRAIN
 
 
-def test_secret_that_did_not_make_the_references_is_refused(
-    run: Run, folder: SiteFolder, enrolment: list[object], tmp_path: Path
-) -> None:
+def test_other_secret_is_refused(run: Run, folder: SiteFolder, enrolment: list[object], tmp_path: Path) -> None:
     folder.secret.unlink()
     FederationSecret.generate().write(tmp_path / "other.secret")
 

@@ -97,9 +97,7 @@ def test_deleted_records_are_gone_from_every_table(trained: KeyStore, order: Ord
     }
 
 
-def test_deleted_subject_takes_its_held_out_records_along(
-    trained: KeyStore, order: Order, subject_target: SubjectTarget
-) -> None:
+def test_deleted_subject_takes_all_its_records(trained: KeyStore, order: Order, subject_target: SubjectTarget) -> None:
     answer = trained.orders.apply(order(1, target=subject_target(5)))
 
     assert (answer.records, answer.entries) == (3, 2)
@@ -242,9 +240,7 @@ def test_orders_that_are_applied_together_leave_what_they_would_leave_one_by_one
     assert stores[0].orders.apply_all(orders) == together
 
 
-def test_orders_that_are_applied_together_wait_for_the_disk_together(
-    trained: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_is_waited_for_by_all_together(trained: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[int] = []
     fsync = os.fsync
 
@@ -318,9 +314,7 @@ def test_order_for_another_site_is_refused(trained: KeyStore, order: Order) -> N
     assert trained.records.count(Split.TRAIN) == 6
 
 
-def test_two_processes_that_apply_the_same_order_give_one_answer(
-    trained: KeyStore, order: Order, reopen: Reopen
-) -> None:
+def test_two_processes_that_apply_one_order_give_one_answer(trained: KeyStore, order: Order, reopen: Reopen) -> None:
     both = [trained, reopen(trained)]
     begin = threading.Barrier(2)
 
@@ -423,8 +417,11 @@ class Traces:
         return [trace for traces in self._of.values() for trace in traces if any(trace in content for content in raw)]
 
 
+MakeTraces = Callable[[KeyStore], Traces]
+
+
 @pytest.fixture
-def make_traces(fill: Fill, encode_records: Encode, secret: FederationSecret) -> Callable[[KeyStore], Traces]:
+def make_traces(fill: Fill, encode_records: Encode, secret: FederationSecret) -> MakeTraces:
     return lambda store: Traces(store, fill, encode_records, secret)
 
 
@@ -435,7 +432,7 @@ def any_store(make_store: Make, request: pytest.FixtureRequest) -> KeyStore:
 
 
 def test_no_file_holds_the_bytes_of_a_deleted_record(
-    any_store: KeyStore, make_traces: Callable[[KeyStore], Traces], order: Order
+    any_store: KeyStore, make_traces: MakeTraces, order: Order
 ) -> None:
     traces = make_traces(any_store)
     traces.enrol(range(30))
@@ -452,7 +449,7 @@ def test_no_file_holds_the_bytes_of_a_deleted_record(
 
 
 def test_no_file_holds_the_bytes_while_another_process_has_the_store_open(
-    store: KeyStore, make_traces: Callable[[KeyStore], Traces], order: Order, reopen: Reopen
+    store: KeyStore, make_traces: MakeTraces, order: Order, reopen: Reopen
 ) -> None:
     other = reopen(store)
     traces = make_traces(store)
@@ -471,7 +468,7 @@ def test_no_file_holds_the_bytes_while_another_process_has_the_store_open(
 # Whether rows that move leave a copy behind depends on how pages fill up, so there is more than one attempt.
 @pytest.mark.parametrize("seed", [0, 1])
 def test_no_file_holds_copies_that_were_made_when_rows_moved(
-    any_store: KeyStore, make_traces: Callable[[KeyStore], Traces], order: Order, seed: int
+    any_store: KeyStore, make_traces: MakeTraces, order: Order, seed: int
 ) -> None:
     traces = make_traces(any_store)
     deleted: list[int] = []
@@ -492,7 +489,7 @@ def test_no_file_holds_copies_that_were_made_when_rows_moved(
 
 @pytest.mark.parametrize("what", ["subject", "everything"])
 def test_no_file_holds_the_bytes_of_a_subject_or_a_site(
-    store: KeyStore, make_traces: Callable[[KeyStore], Traces], order: Order, subject_target: SubjectTarget, what: str
+    store: KeyStore, make_traces: MakeTraces, order: Order, subject_target: SubjectTarget, what: str
 ) -> None:
     traces = make_traces(store)
     traces.enrol(range(20))
@@ -509,7 +506,7 @@ def test_no_file_holds_the_bytes_of_a_subject_or_a_site(
 
 def test_erasure_that_a_crash_interrupted_is_finished_before_it_is_acknowledged(
     store: KeyStore,
-    make_traces: Callable[[KeyStore], Traces],
+    make_traces: MakeTraces,
     order: Order,
     reopen: Reopen,
     monkeypatch: pytest.MonkeyPatch,
@@ -539,7 +536,7 @@ def test_erasure_that_a_crash_interrupted_is_finished_before_it_is_acknowledged(
 
 
 def test_reader_that_stays_keeps_an_order_from_being_answered_but_not_for_good(
-    make_store: Make, make_traces: Callable[[KeyStore], Traces], order: Order, monkeypatch: pytest.MonkeyPatch
+    make_store: Make, make_traces: MakeTraces, order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fedmunkey.client.key_store.schema._BUSY_SECONDS", 0.01)
     store = make_store()

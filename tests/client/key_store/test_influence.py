@@ -166,9 +166,7 @@ def test_what_was_deleted_together_with_its_subject_keeps_its_own_influence(
     assert influences(store) == ["none"] * 4 + ["unbounded", "none"]
 
 
-def test_influence_survives_the_emptying_of_a_site(
-    make_filled: Make, order: Order, enrol_again: Callable[..., None]
-) -> None:
+def test_influence_survives_emptying_a_site(make_filled: Make, order: Order, enrol_again: Callable[..., None]) -> None:
     store = make_filled()
     use(store, BOUNDED, 1)
     store.orders.apply(order(1))
@@ -267,9 +265,7 @@ def test_record_of_which_the_weights_hold_more_from_before_is_not_deleted_exactl
     assert (answer.records, answer.entries, answer.guarantee) == (1, 0, EMPIRICAL)
 
 
-def test_second_order_for_a_record_claims_no_more_than_the_first(
-    make_filled: Make, order: Order, subject_target: SubjectTarget
-) -> None:
+def test_second_order_claims_no_more(make_filled: Make, order: Order, subject_target: SubjectTarget) -> None:
     store = make_filled(guarantee=EXACT)
     use(store, UNBOUNDED, 1, 5)
 
@@ -285,9 +281,7 @@ def test_second_order_for_a_record_claims_no_more_than_the_first(
 
 
 @pytest.mark.parametrize("promise", Guarantee)
-def test_answer_of_a_site_that_holds_nothing_is_its_promise(
-    make_filled: Make, order: Order, promise: Guarantee
-) -> None:
+def test_answer_of_site_that_holds_nothing_is_its_promise(make_filled: Make, order: Order, promise: Guarantee) -> None:
     store = make_filled(guarantee=promise)
     use(store, UNBOUNDED)
 
@@ -345,9 +339,7 @@ def test_certified_answer_bounds_a_record_and_the_largest_subject(
     assert bounds(answer) == (loss(2, 1), loss(2, records))
 
 
-def test_held_out_record_is_bounded_by_the_training_records_of_its_subject(
-    certified: KeyStore, fill: Fill, order: Order
-) -> None:
+def test_held_out_record_is_bounded_by_its_subjects_training(certified: KeyStore, fill: Fill, order: Order) -> None:
     fill(certified, [6, 7], split=Split.TEST, subjects=[5, 9])
 
     assert bounds(certified.orders.apply(order(1, 6)))[1] == loss(2, 2)
@@ -404,9 +396,7 @@ def test_bounds_of_an_interrupted_deletion_are_those_of_the_moment_when_it_was_c
     assert certified.orders.read_answers() == [answer]
 
 
-def test_erasure_does_not_wait_for_the_bounds(
-    certified: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_erasure_does_not_wait_for_bounds(certified: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
     final = deletion._final
     later = time.perf_counter() + 1e9
 

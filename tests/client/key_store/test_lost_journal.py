@@ -71,9 +71,7 @@ def test_missing_journal_is_written_again_from_its_store_aloud(
     assert "keystore.journal was missing; it was written again from the key store" in said
 
 
-def test_nothing_is_trained_or_answered_beside_a_journal_that_is_lost_meanwhile(
-    trained: KeyStore, order: Order, reopen: Reopen
-) -> None:
+def test_nothing_is_trained_or_answered_beside_a_lost_journal(trained: KeyStore, order: Order, reopen: Reopen) -> None:
     lose(trained)
 
     with pytest.raises(KeyStoreError, match=r"keystore\.journal is missing; put it back, or stop every process"):
@@ -107,9 +105,7 @@ def test_restoring_without_journal_and_store_is_refused_with_a_way_out(trained: 
 
 
 @pytest.mark.parametrize("kind", [Kept.ANSWERS, Kept.TRAININGS])
-def test_journal_that_lacks_what_the_backup_knows_is_refused(
-    trained: KeyStore, order: Order, tmp_path: Path, kind: Kept
-) -> None:
+def test_journal_that_lacks_something_is_refused(trained: KeyStore, order: Order, tmp_path: Path, kind: Kept) -> None:
     trained.orders.apply(order(1, 1))
     trained.back_up(tmp_path / "tuesday.backup", NOW)
     with trained.journal.writing() as connection:
@@ -124,9 +120,7 @@ def test_journal_that_lacks_what_the_backup_knows_is_refused(
     assert not trained.is_restored
 
 
-def test_whoever_restores_without_a_journal_claims_nothing_any_more(
-    trained: KeyStore, backup: Path, order: Order
-) -> None:
+def test_whoever_restores_without_a_journal_claims_nothing_more(trained: KeyStore, backup: Path, order: Order) -> None:
     damage(trained)
     lose(trained)
 

@@ -306,9 +306,7 @@ def test_tokens_are_read_in_the_order_asked_for(store: KeyStore, fill: Fill) -> 
 
 
 @pytest.mark.parametrize("what", ["tokens", "neighbours"])
-def test_nothing_that_was_computed_with_a_deleted_entry_is_written(
-    store: KeyStore, fill: Fill, order: Order, reopen: Reopen, what: str
-) -> None:
+def test_stale_results_are_not_written(store: KeyStore, fill: Fill, order: Order, reopen: Reopen, what: str) -> None:
     fill(store, range(5))
     list_arrivals(store)
     generation = store.generation

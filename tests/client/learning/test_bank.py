@@ -270,9 +270,7 @@ def test_permanent_held_out_records_have_their_neighbours_in_the_permanent_bank(
     assert torch.equal(held_out.lists.similarities, expected.lists.similarities)
 
 
-def test_permanent_held_out_records_of_a_bank_that_has_changed_are_refused(
-    store: KeyStore, fill: Fill, order: Order
-) -> None:
+def test_permanent_held_out_records_of_a_changed_bank_are_refused(store: KeyStore, fill: Fill, order: Order) -> None:
     mixed(store, fill, revocable=True)
     bank = read_permanent_bank(store, 3)
     store.orders.apply(order(1, 2))

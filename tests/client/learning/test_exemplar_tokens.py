@@ -53,9 +53,7 @@ def test_token_is_a_difference_of_label_embeddings_that_have_been_trained(make_m
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_bits_of_a_token_do_not_depend_on_the_other_records_or_their_order(
-    shape: ModelShape, make_model: MakeModel
-) -> None:
+def test_bits_of_a_token_do_not_depend_on_other_records_or_order(shape: ModelShape, make_model: MakeModel) -> None:
     model, images = make_model(shape), inputs(shape)
     alone = torch.cat([own_tokens(model, images[row : row + 1]).offsets for row in range(RECORDS)])
     order = torch.randperm(RECORDS, generator=torch.Generator().manual_seed(2))

@@ -355,9 +355,7 @@ def test_empty_stores_have_one_digest(make_store: Make) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-def test_digest_does_not_depend_on_how_many_records_are_read_at_a_time(
-    filled: KeyStore, monkeypatch: pytest.MonkeyPatch, rows: int
-) -> None:
+def test_digest_does_not_depend_on_the_batch(filled: KeyStore, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     before = digest_of(filled, K)
 
     monkeypatch.setattr(state_digest, "_ROWS", rows)
