@@ -23,6 +23,16 @@ from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import ImagePath, Settings
 
+Encode = Callable[[Dataset], Encoding]
+Fill = Callable[..., Dataset]
+Make = Callable[..., KeyStore]
+MakeModel = Callable[[ModelShape], Munkey]
+MakeRecords = Callable[..., Dataset]
+Opinionated = Callable[[Munkey], Munkey]
+Order = Callable[..., DeletionOrder]
+Reopen = Callable[[KeyStore], KeyStore]
+SubjectTarget = Callable[[int], Subject]
+
 SITE = "hospital-1"
 CLASSES = 4
 IMAGE = (1, 8, 8)
@@ -64,7 +74,7 @@ def subject_id(number: int) -> str:
 
 
 @pytest.fixture
-def make_records() -> Callable[..., Dataset]:
+def make_records() -> MakeRecords:
     """Return records by number: a number always stands for the same record, and each is its own subject by default."""
 
     def make(
@@ -91,7 +101,7 @@ def make_records() -> Callable[..., Dataset]:
 
 
 @pytest.fixture
-def encode_records() -> Callable[[Dataset], Encoding]:
+def encode_records() -> Encode:
     """Return a key and features for each record, drawn from its image alone."""
 
     def encode(records: Dataset) -> Encoding:
@@ -110,7 +120,7 @@ def encode_records() -> Callable[[Dataset], Encoding]:
 
 
 @pytest.fixture
-def make_store(tmp_path: Path) -> Iterator[Callable[..., KeyStore]]:
+def make_store(tmp_path: Path) -> Iterator[Make]:
     """Return a function that makes an empty key store in a folder of its own; all are closed at the end."""
     with ExitStack() as stack:
         folders = count(1)
@@ -125,21 +135,19 @@ def make_store(tmp_path: Path) -> Iterator[Callable[..., KeyStore]]:
 
 
 @pytest.fixture
-def store(make_store: Callable[..., KeyStore]) -> KeyStore:
+def store(make_store: Make) -> KeyStore:
     return make_store()
 
 
 @pytest.fixture
-def reopen() -> Iterator[Callable[[KeyStore], KeyStore]]:
+def reopen() -> Iterator[Reopen]:
     """Return a function that opens one more connection to a store, as another process would."""
     with ExitStack() as stack:
         yield lambda store: stack.enter_context(KeyStore.open(store.path))
 
 
 @pytest.fixture
-def fill(
-    make_records: Callable[..., Dataset], encode_records: Callable[[Dataset], Encoding], secret: FederationSecret
-) -> Callable[..., Dataset]:
+def fill(make_records: MakeRecords, encode_records: Encode, secret: FederationSecret) -> Fill:
     """Return a function that enrols records by number, and returns them."""
 
     def fill(store: KeyStore, numbers: Sequence[int], **properties: object) -> Dataset:
@@ -157,13 +165,13 @@ def records_target(secret: FederationSecret) -> Callable[..., Records]:
 
 
 @pytest.fixture
-def subject_target(secret: FederationSecret) -> Callable[[int], Subject]:
+def subject_target(secret: FederationSecret) -> SubjectTarget:
     """Return a function that names a subject by number."""
     return lambda number: Subject(secret.reference(subject_id(number)))
 
 
 @pytest.fixture
-def order(records_target: Callable[..., Records]) -> Callable[..., DeletionOrder]:
+def order(records_target: Callable[..., Records]) -> Order:
     """Return a function that makes an order for some records by number, or for another target."""
 
     def order(number: int, *numbers: int, target: Target | None = None, site: str = SITE) -> DeletionOrder:
@@ -174,7 +182,7 @@ def order(records_target: Callable[..., Records]) -> Callable[..., DeletionOrder
 
 
 @pytest.fixture
-def make_model(opinionated: Callable[[Munkey], Munkey]) -> Callable[[ModelShape], Munkey]:
+def make_model(opinionated: Opinionated) -> MakeModel:
     """Return what makes the same model of a shape each time, none of whose weights is zero."""
 
     def make(shape: ModelShape) -> Munkey:

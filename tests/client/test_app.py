@@ -118,9 +118,7 @@ def test_site_without_records_replies_that_it_has_none(make_federation: Make) ->
 
 
 @pytest.mark.parametrize("what", [MessageType.TRAIN, MessageType.EVALUATE])
-def test_federation_that_would_break_the_sites_promise_is_refused_after_deletions_were_heard(
-    federation: Federation, tmp_path: Path, what: str
-) -> None:
+def test_broken_promise_is_refused_after_hearing_deletions(federation: Federation, tmp_path: Path, what: str) -> None:
     shape = ModelShape.of(Recipe.of(federation.settings), ENCODER.feature_shape)
     folder = SiteFolder(tmp_path / "promised")
     with folder.create(NAME, federation.settings.replace(guarantee="exact"), ENCODER, shape) as store:
@@ -153,10 +151,7 @@ def test_site_forgets_before_it_does_anything_else(federation: Federation, what:
 
 @pytest.mark.parametrize("place", ["early", "last"])
 def test_training_that_a_deletion_interrupts_is_that_without_the_record(
-    make_federation: Make,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    place: str,
+    make_federation: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: str
 ) -> None:
     with monkeypatch.context() as patched:
         federation = make_federation()
@@ -187,9 +182,7 @@ def with_folder(federation: Federation, name: str) -> Federation:
     )
 
 
-def test_deletion_after_tokens_were_written_is_not_replied_to_with_the_record(
-    make_federation: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_deletion_after_tokens_were_written_is_heard(make_federation: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     federation = make_federation()
     write = HeldRecords.write_tokens
 
@@ -206,9 +199,7 @@ def test_deletion_after_tokens_were_written_is_not_replied_to_with_the_record(
     assert reply.content.metric_records[METRICS]["num-examples"] == TRAIN - 1
 
 
-def test_deletion_while_held_out_records_are_read_starts_the_evaluation_again(
-    federation: Federation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_deletion_amid_an_evaluation_starts_it_again(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def delete_and_read(store: KeyStore, *rest: object) -> object:
         patched.undo()
@@ -239,9 +230,7 @@ def test_site_that_cannot_hear_deletions_does_not_learn(federation: Federation, 
         assert store.records.count_trained() == 0
 
 
-def test_site_shows_the_identity_in_its_folder_and_does_not_learn_once_it_is_shut_out(
-    federation: Federation, tmp_path: Path
-) -> None:
+def test_site_shows_its_identity_and_does_not_learn_once_it_is_shut_out(federation: Federation, tmp_path: Path) -> None:
     with running_coordinator(tmp_path / "coordinator") as coordinator:
         coordinator.member(NAME).folder.rename(federation.folder.identity)
         federation.settings = federation.settings.replace(deletion_service=coordinator.address)

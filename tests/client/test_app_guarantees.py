@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +27,7 @@ from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
 from fedmunkey.common.programs.round_messages import METRICS, SITE
+from tests.client.conftest import Opinionated
 from tests.client.one_site import (
     NAME,
     TEST,
@@ -46,15 +46,13 @@ from tests.client.one_site import (
 # Shared weights and tokens that follow from them.
 
 
-def opinions(model: Munkey, opinionated: Callable[[Munkey], Munkey]) -> Munkey:
+def opinions(model: Munkey, opinionated: Opinionated) -> Munkey:
     """Return a model of the same shape that is not the first one."""
     return opinionated(Munkey(model.shape))
 
 
 @pytest.mark.parametrize("guarantee", Guarantee)
-def test_evaluated_weights_are_kept_beside_the_key_store(
-    make_federation: Make, opinionated: Callable[[Munkey], Munkey], guarantee: str
-) -> None:
+def test_evaluated_weights_are_kept(make_federation: Make, opinionated: Opinionated, guarantee: str) -> None:
     federation = make_federation(guarantee=guarantee)
     model = opinions(federation.model, opinionated)
     federation.ask(MessageType.TRAIN)
@@ -70,10 +68,7 @@ def test_evaluated_weights_are_kept_beside_the_key_store(
 
 @pytest.mark.parametrize("guarantee", ["exact", "certified"])
 def test_tokens_follow_from_the_weights_that_came_last_and_are_those_that_are_evaluated(
-    make_federation: Make,
-    opinionated: Callable[[Munkey], Munkey],
-    monkeypatch: pytest.MonkeyPatch,
-    guarantee: str,
+    make_federation: Make, opinionated: Opinionated, monkeypatch: pytest.MonkeyPatch, guarantee: str
 ) -> None:
     federation = make_federation(records=donated(), guarantee=guarantee)
     model, read = opinions(federation.model, opinionated), []
@@ -99,9 +94,7 @@ def test_tokens_follow_from_the_weights_that_came_last_and_are_those_that_are_ev
 
 
 @pytest.mark.parametrize("guarantee", Guarantee)
-def test_site_that_is_asked_for_no_accuracy_has_the_state_of_one_that_is(
-    make_federation: Make, opinionated: Callable[[Munkey], Munkey], guarantee: str
-) -> None:
+def test_state_is_the_same_without_an_accuracy(make_federation: Make, opinionated: Opinionated, guarantee: str) -> None:
     asked, other = (make_federation(name, donated(), guarantee=guarantee) for name in ("asked", "other"))
     model = opinions(asked.model, opinionated)
     told = []
@@ -152,9 +145,7 @@ def test_empirical_selection_accuracy_is_that_of_validation_or_else_of_the_test(
 
 
 @pytest.mark.parametrize(("guarantee", "permanent"), [("certified", True), ("exact", False)])
-def test_selection_accuracy_is_no_number_where_nothing_may_be_chosen_by(
-    make_federation: Make, guarantee: str, permanent: bool
-) -> None:
+def test_where_nothing_may_choose_there_is_no_accuracy(make_federation: Make, guarantee: str, permanent: bool) -> None:
     federation = make_federation(records=donated() if permanent else digits(), guarantee=guarantee)
 
     assert math.isnan(selection_accuracy(federation))
@@ -285,9 +276,7 @@ def test_certified_site_without_entries_spends_nothing(make_federation: Make) ->
     assert spent_by(federation) == []
 
 
-def test_training_that_a_deletion_interrupts_is_spent_once(
-    make_federation: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_interrupted_by_deletion_is_spent_once(make_federation: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     federation = certified(make_federation)
     steps = delete_during_training(federation, monkeypatch, [3], lambda done, _: done == 1)
 
@@ -343,9 +332,7 @@ def test_site_that_has_promised_no_bound_names_the_same_metrics_without_a_number
         assert math.isnan(float(str(silent["epsilon"])))
 
 
-def test_site_that_has_promised_more_than_the_federation_names_the_same_metrics(
-    make_federation: Make,
-) -> None:
+def test_site_that_has_promised_more_than_the_federation_names_the_same_metrics(make_federation: Make) -> None:
     sites = [
         make_federation(promised, donated(), guarantee="exact", promised=promised)
         for promised in ("exact", "certified", "empirical")
@@ -367,9 +354,7 @@ def test_site_that_has_promised_more_than_the_federation_names_the_same_metrics(
         ("empirical", {Influence.UNBOUNDED: TRAIN, Influence.NONE: VAL + TEST}),
     ],
 )
-def test_records_are_marked_with_the_influence_of_their_training(
-    make_federation: Make, guarantee: str, expected: dict[Influence, int]
-) -> None:
+def test_training_marks_its_records(make_federation: Make, guarantee: str, expected: dict[Influence, int]) -> None:
     federation = make_federation(records=donated(), guarantee=guarantee)
 
     federation.ask(MessageType.EVALUATE)

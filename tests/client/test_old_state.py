@@ -21,17 +21,7 @@ from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND
 from fedmunkey.server.deletions.ledger_service import LedgerService
-from tests.client.one_site import (
-    ENCODER,
-    SECRET,
-    TRAIN,
-    Federation,
-    Make,
-    digits,
-    reason_of,
-    same,
-    weights_of,
-)
+from tests.client.one_site import ENCODER, SECRET, TRAIN, Federation, Make, digits, reason_of, same, weights_of
 
 GONE = 3
 """The digit that is deleted."""
@@ -73,7 +63,7 @@ def test_node_keeps_nothing_of_a_site_in_its_context(make_federation: Make) -> N
     assert context_to_proto(context).SerializeToString(deterministic=True) == before
 
 
-def test_node_that_reconnects_with_old_state_neither_learns_from_nor_sends_what_was_deleted(
+def test_node_that_reconnects_with_old_state_neither_learns_nor_sends_what_was_deleted(
     make_federation: Make,
 ) -> None:
     federation, other = make_federation(), make_federation("other")
@@ -106,9 +96,7 @@ def test_node_that_reconnects_with_old_state_neither_learns_from_nor_sends_what_
 
 
 @pytest.mark.parametrize("guarantee", ["empirical", "exact"])
-def test_run_from_a_checkpoint_older_than_a_deletion_does_not_bring_the_record_back(
-    make_federation: Make, tmp_path: Path, guarantee: str
-) -> None:
+def test_older_checkpoint_does_not_bring_the_record_back(make_federation: Make, tmp_path: Path, guarantee: str) -> None:
     federation = make_federation(guarantee=guarantee)
     old = Checkpoint(weights_of(federation.ask(MessageType.TRAIN)), federation.model.shape, "descriptor", {})
     write_checkpoint(tmp_path / "old.safetensors", old)
@@ -158,9 +146,7 @@ def test_weights_that_a_site_keeps_are_the_shared_ones_alone(make_federation: Ma
         assert all(row.numpy().tobytes() not in content for row in rows if row.any() for content in contents)
 
 
-def test_record_with_new_consent_begins_without_its_old_token_and_optimiser_state(
-    make_federation: Make,
-) -> None:
+def test_record_with_new_consent_begins_without_its_old_token_and_optimiser_state(make_federation: Make) -> None:
     federation = make_federation()
     federation.ask(MessageType.TRAIN)
     with federation.folder.open() as store:

@@ -13,12 +13,7 @@ from fedmunkey.client.learning.neighbour_index import list_arrivals
 from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.deletions.words import (
-    OFFICER,
-    DeletionOrder,
-    DeletionRequest,
-    Subject,
-)
+from fedmunkey.common.deletions.words import OFFICER, DeletionOrder, DeletionRequest, Subject
 from fedmunkey.common.errors import BankChanged
 from fedmunkey.common.privacy.guarantees import Guarantee
 
@@ -58,9 +53,7 @@ def test_later_enrolment_adds_what_is_not_known(run: Run, folder: SiteFolder, tm
         assert len(store.records.read_unlisted()) == 0
 
 
-def test_interrupted_enrolment_goes_on_where_it_was(
-    run: Run, enrolment: list[object], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_enrolment_is_resumed(run: Run, enrolment: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
 
     def interrupted(*arguments: Any) -> Iterator[Any]:
         yield next(encode(*arguments))
@@ -83,9 +76,7 @@ def test_interrupted_enrolment_goes_on_where_it_was(
     assert shown["added"] + shown["known"] == TRAIN + TEST
 
 
-def test_folder_without_a_key_store_is_completed(
-    run: Run, tmp_path: Path, secret: Path, enrolment: list[object]
-) -> None:
+def test_folder_without_a_store_is_completed(run: Run, tmp_path: Path, secret: Path, enrolment: list[object]) -> None:
     (tmp_path / SITE).mkdir()
     FederationSecret.read(secret).write(tmp_path / SITE / "federation.secret")
 
@@ -99,9 +90,7 @@ def test_lost_copy_of_the_secret_is_made_again(run: Run, folder: SiteFolder, enr
     assert folder.secret.stat().st_mode & 0o777 == 0o600
 
 
-def test_neighbours_are_listed_though_a_deletion_comes_in_between(
-    run: Run, enrolment: list[object], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lists_are_made_amid_deletions(run: Run, enrolment: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     calls = iter([BankChanged("entries were deleted")])
 
     def changed_once(*arguments: Any) -> None:
@@ -147,9 +136,7 @@ def test_federation_may_have_more_classes_than_the_site(run: Run, enrolment: lis
         ["--set", "guarantee=certified", "--set", "epsilon=2", "--set", "delta=1e-6"],
     ],
 )
-def test_first_enrolment_is_the_promise_to_the_patients(
-    run: Run, enrolment: list[object], tmp_path: Path, words: list[str]
-) -> None:
+def test_first_enrolment_is_the_promise(run: Run, enrolment: list[object], tmp_path: Path, words: list[str]) -> None:
     first = run(*enrolment, *words)
     again = run(*enrolment, *words)
     without_asking = run(*enrolment)
@@ -160,9 +147,7 @@ def test_first_enrolment_is_the_promise_to_the_patients(
     assert (promised.guarantee, promised.epsilon, promised.delta) == (Guarantee.CERTIFIED, 2.0, 1e-6)
 
 
-def test_consent_is_that_of_the_whole_file_unless_the_file_says_it(
-    run: Run, enrolment: list[object], tmp_path: Path
-) -> None:
+def test_consent_is_that_of_the_file_unless_its_rows_say_it(run: Run, enrolment: list[object], tmp_path: Path) -> None:
     one_is_public = np.array(["permanent"] + ["revocable"] * (TRAIN - 1))
     said = write_records(tmp_path / "said.npz", name="said", changes={"train_consents": one_is_public})
 
@@ -236,10 +221,7 @@ def test_enrolment_into_a_file_is_one_line(run: Run, enrolment: list[object], tm
         (["--set", "image-path=frozen"], "--set image-path=patches"),
         (["--set", "exemplar-size=16"], "exemplar-size = 16"),
         (["--set", "neighbours=40"], "neighbours = 40"),
-        (
-            ["--guarantee", "empirical"],
-            "promised its patients guarantee = exact, not empirical; leave --guarantee out",
-        ),
+        (["--guarantee", "empirical"], "promised its patients guarantee = exact, not empirical; leave --guarantee out"),
         (["--set", "guarantee=certified"], "promised its patients guarantee = exact, not certified"),
         (["--epsilon", "2.5"], "promised its patients epsilon = 3.0, not 2.5; leave --epsilon out"),
         (["--delta", "1e-6"], "promised its patients delta = 1e-05, not 1e-06; leave --delta out"),
@@ -258,9 +240,7 @@ def test_what_does_not_fit_the_key_store_is_not_written(
         assert store.records.count(Split.TRAIN) == TRAIN
 
 
-def test_secret_that_did_not_make_the_references_is_refused(
-    run: Run, folder: SiteFolder, enrolment: list[object], tmp_path: Path
-) -> None:
+def test_other_secret_is_refused(run: Run, folder: SiteFolder, enrolment: list[object], tmp_path: Path) -> None:
     folder.secret.unlink()
     FederationSecret.generate().write(tmp_path / "other.secret")
 

@@ -21,14 +21,7 @@ from fedmunkey.client.records import dataset
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.deletions.words import (
-    OFFICER,
-    DeletionOrder,
-    DeletionRequest,
-    Records,
-    Subject,
-    Target,
-)
+from fedmunkey.common.deletions.words import OFFICER, DeletionOrder, DeletionRequest, Records, Subject, Target
 
 from .conftest import OTHER, SITE, STORE_FILES, Ended, Run
 
@@ -200,9 +193,7 @@ main()
 
 
 @pytest.mark.processes
-def test_killed_import_goes_on_where_it_was(
-    import_scans: Import, folder: SiteFolder, images: Path, secret: Path
-) -> None:
+def test_killed_import_is_resumed(import_scans: Import, folder: SiteFolder, images: Path, secret: Path) -> None:
     many = write_manifest(images, scans(80))
     words = ["import", many, "--site-dir", folder.path, "--site", SITE, "--secret", secret, "--image-shape", "1x8x8"]
     command = [sys.executable, "-c", _STOPPING, *map(str, [*words, *CLASSES])]
@@ -242,9 +233,7 @@ def test_lists_that_an_interruption_left_out_are_made_by_the_next_import(
         assert len(store.records.read_unlisted()) == 0
 
 
-def test_no_more_than_one_batch_is_in_memory(
-    import_scans: Import, images: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_one_batch_is_in_memory(import_scans: Import, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     enrol = HeldRecords.enrol
 
@@ -359,9 +348,7 @@ def test_deleted_record_is_refused_until_there_is_new_consent(
     assert (anew["added"], anew["refused"]) == (1, len(rows) - 1)
 
 
-def test_record_that_is_called_like_a_deleted_patient_is_not_refused(
-    import_scans: Import, folder: SiteFolder, secret: Path, images: Path
-) -> None:
+def test_patients_namesake_is_imported(import_scans: Import, folder: SiteFolder, secret: Path, images: Path) -> None:
     import_scans()
     delete(folder, Subject(FederationSecret.read(secret).reference("patient-0")))
     namesake = scans()[3] | {"record_id": "patient-0", "subject_id": "patient-1"}
@@ -426,9 +413,7 @@ def test_what_a_later_manifest_does_not_say_does_not_differ(import_scans: Import
     assert import_scans("--json", manifest=write_manifest(images, silent)).json["known"] == ROWS
 
 
-def test_without_a_column_subjects_are_divided_by_themselves(
-    import_scans: Import, folder: SiteFolder, images: Path, secret: Path
-) -> None:
+def test_subjects_are_divided_by_the_rule(import_scans: Import, folder: SiteFolder, images: Path, secret: Path) -> None:
     rows = [row | {"split": ""} for row in scans(80)]
     words = ["--split-seed", 3, "--val-share", 0.2, "--test-share", 0.3]
     import_scans(*words, manifest=write_manifest(images, rows[:30]))
@@ -464,9 +449,7 @@ def test_volumes_need_a_slice(import_scans: Import, images: Path) -> None:
     assert chosen["added"] == 1
 
 
-def test_site_that_enrolled_before_can_import(
-    run: Run, enrolment: list[object], import_scans: Import, images: Path
-) -> None:
+def test_enrolled_site_can_import(run: Run, enrolment: list[object], import_scans: Import, images: Path) -> None:
     run(*enrolment)
     rows = [row | {"record_id": f"file-{row['path']}"} for row in scans()]
 
@@ -517,9 +500,7 @@ def test_first_import_needs_the_shape_of_the_images(run: Run, manifest: Path, tm
         (["--guarantee", "empirical"], "promised its patients guarantee = exact"),
     ],
 )
-def test_what_the_first_import_has_settled_holds(
-    import_scans: Import, folder: SiteFolder, words: list[str], message: str
-) -> None:
+def test_what_was_settled_holds(import_scans: Import, folder: SiteFolder, words: list[str], message: str) -> None:
     import_scans("--slice", "middle")
     before = {path: path.read_bytes() for path in folder.path.iterdir()}
 

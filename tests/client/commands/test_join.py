@@ -22,9 +22,7 @@ def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
         yield running
 
 
-def test_enrolled_site_joins_catches_up_asks_and_rotates(
-    run: Run, coordinator: Coordinator, folder: SiteFolder
-) -> None:
+def test_enrolled_site_joins_catches_up_asks_rotates(run: Run, coordinator: Coordinator, folder: SiteFolder) -> None:
     where = ["--site-dir", folder.path]
     service = ["--service", coordinator.address]
 
@@ -48,9 +46,7 @@ def test_site_says_that_it_trusts_no_requester_yet(run: Run, coordinator: Coordi
     assert "the coordinator cannot introduce one: munkey-client trust add" in ended.out
 
 
-def test_officer_joins_and_asks_with_its_identity(
-    run: Run, coordinator: Coordinator, secret: Path, tmp_path: Path
-) -> None:
+def test_officer_joins_and_asks_with_identity(run: Run, coordinator: Coordinator, secret: Path, tmp_path: Path) -> None:
     coordinator.member(SITE)
     key = tmp_path / "officer.pem"
     SigningKey.generate().write(key)

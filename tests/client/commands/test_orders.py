@@ -67,11 +67,7 @@ def test_mistake_in_catching_up_is_one_line(run: Run, folder: SiteFolder, words:
 
 
 def test_locked_key_store_is_one_line(
-    run: Run,
-    folder: SiteFolder,
-    ledger: LedgerService,
-    service: str,
-    monkeypatch: pytest.MonkeyPatch,
+    run: Run, folder: SiteFolder, ledger: LedgerService, service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schema, "_BUSY_SECONDS", 0.0)
     ledger.submit(DeletionRequest("request-1", SITE, WholeSite(SITE)))
@@ -125,9 +121,7 @@ def test_agent_carries_out_orders_until_a_signal(
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
 
 
-def test_agent_waits_for_a_service_that_cannot_be_reached(
-    run: Run, folder: SiteFolder, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_agent_waits_for_an_absent_service(run: Run, folder: SiteFolder, caplog: pytest.LogCaptureFixture) -> None:
     with stopping_when(lambda: "trying again" in caplog.text, signal.SIGTERM):
         ended = run("agent", "--site-dir", folder.path, "--service", "127.0.0.1:1")
 
@@ -162,9 +156,7 @@ def test_agent_tries_again_when_the_key_store_is_locked(
     assert f"order 1: erased, {TRAIN + TEST} records" in ended.out
 
 
-def test_agent_of_a_site_that_is_not_registered_ends_with_one_line(
-    run: Run, tmp_path: Path, enrolment: list[object], service: str
-) -> None:
+def test_agent_of_an_unknown_site_is_one_line(run: Run, tmp_path: Path, enrolment: list[object], service: str) -> None:
     run(*enrolment, "--site", "hospital-9")
 
     ended = run("agent", "--site-dir", tmp_path / SITE, "--service", service)

@@ -24,10 +24,10 @@ from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records
 from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
-from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.model_choice import choose_shape, initial_model
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
+from tests.client.conftest import Opinionated
 
 from .conftest import SITE, Run
 
@@ -79,7 +79,7 @@ def answer(run: Run, imported: Path) -> Callable[..., Answer]:
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path, opinionated: Callable[[Munkey], Munkey]) -> Path:
+def checkpoint(tmp_path: Path, opinionated: Opinionated) -> Path:
     """Shared weights with an opinion, as a coordinator writes them."""
     model = opinionated(initial_model(choose_shape(SETTINGS), 0))
     path = tmp_path / "best.safetensors"
@@ -101,9 +101,7 @@ def test_first_weights_answer_as_the_nearest_entries_do(answer: Callable[..., An
         assert each["supporting"] == votes.count(each["class"]) >= 3
 
 
-def test_answer_with_weights_is_that_of_an_evaluation(
-    answer: Callable[..., Answer], checkpoint: Path, store: KeyStore
-) -> None:
+def test_answer_is_that_of_an_evaluation(answer: Callable[..., Answer], checkpoint: Path, store: KeyStore) -> None:
     model = read_checkpoint(checkpoint).model()
     found = answer("--model", checkpoint)
     bank = read_bank(store, Recipe.of(SETTINGS).neighbours)
@@ -120,9 +118,7 @@ def test_answer_with_weights_is_that_of_an_evaluation(
     assert found["weights"] == f"{checkpoint} (exact)"
 
 
-def test_weights_that_the_site_has_taken_over_are_used(
-    answer: Callable[..., Answer], checkpoint: Path, imported: Path
-) -> None:
+def test_weights_that_were_taken_over_are_used(answer: Callable[..., Answer], checkpoint: Path, imported: Path) -> None:
     given = answer("--model", checkpoint)
     kept = SiteFolder(imported / SITE).shared_weights
     write_checkpoint(kept, read_checkpoint(checkpoint))
@@ -149,9 +145,7 @@ def test_features_of_the_encoder_are_read_where_the_site_keeps_those(run: Run, i
     assert [each["class"] for each in shown["predictions"]] == ["lying", "upright"] * 2
 
 
-def test_deleted_entry_supports_nothing(
-    answer: Callable[..., Answer], run: Run, imported: Path, tmp_path: Path
-) -> None:
+def test_deleted_entry_supports_none(answer: Callable[..., Answer], run: Run, imported: Path, tmp_path: Path) -> None:
     site = tmp_path / "copy"
     shutil.copytree(imported / SITE, site)
     image = imported / "0.png"

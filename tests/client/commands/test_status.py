@@ -7,11 +7,7 @@ import pytest
 from fedmunkey.client.key_store import KeyStore, Tokens
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.deletions.words import (
-    DeletionOrder,
-    DeletionRequest,
-    Records,
-)
+from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records
 from fedmunkey.common.privacy.guarantees import Influence
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
 
@@ -52,9 +48,7 @@ def test_status_as_tables(run: Run, folder: SiteFolder) -> None:
     assert with_orders.splitlines()[-1].split()[:6] == ["request-1", "nothing-held", "exact", "1", "0", "0"]
 
 
-def test_status_shows_what_was_promised_and_what_is_spent(
-    run: Run, enrolment: list[object], folder_of: SiteFolder
-) -> None:
+def test_status_shows_what_was_promised_and_spent(run: Run, enrolment: list[object], folder_of: SiteFolder) -> None:
     run(*enrolment, "--guarantee", "certified", "--epsilon", 8, "--delta", "1e-6")
     with folder_of.open() as store:
         entries, _ = store.records.read_entries(Split.TRAIN)

@@ -45,9 +45,7 @@ def forget(run: Run, folder: SiteFolder, service: str, *what: object) -> None:
     run("catch-up", "--site-dir", folder.path, "--service", service)
 
 
-def test_state_after_deletions_is_that_of_a_site_that_never_held_the_records(
-    run: Run, trained: SiteFolder, service: str, data: Path
-) -> None:
+def test_state_is_as_if_records_had_never_been_held(run: Run, trained: SiteFolder, service: str, data: Path) -> None:
     forget(run, trained, service, "--record", "scan-3")
     forget(run, trained, service, "--subject", "scan-patient-10")
 
@@ -81,9 +79,7 @@ def test_withdrawn_record_with_new_consent_gives_the_state_of_one_that_never_lef
     assert after["identical"]
 
 
-def test_arrival_has_the_token_that_follows_from_the_sites_weights(
-    run: Run, trained: SiteFolder, tmp_path: Path
-) -> None:
+def test_arrival_has_the_token_of_the_sites_weights(run: Run, trained: SiteFolder, tmp_path: Path) -> None:
     more = write_records(tmp_path / "more.npz", name="later", train=5)
 
     run("enrol", "--site-dir", trained.path, "--site", SITE, "--data", more)

@@ -14,14 +14,15 @@ import pytest
 
 from fedmunkey.client.deletions.agent import DeletionAgent, catch_up, catch_up_patiently
 from fedmunkey.client.key_store import AppliedOrders, KeyStore
-from fedmunkey.client.records.dataset import Dataset, Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, RequestStatus, SiteState
 from fedmunkey.common.errors import InvalidDeletion, KeyStoreError, ServiceUnavailable
 from fedmunkey.common.service import waiting
 from fedmunkey.common.service.deletion_service import DeletionService, StatusPage
+from tests.client.conftest import Fill, Order, Reopen
 
-Order = Callable[..., DeletionOrder]
 PATIENCE = 20.0
+RunAgent = Callable[..., SimpleQueue[int]]
 
 
 def longest(_low: float, high: float) -> float:
@@ -91,7 +92,7 @@ class FakeService(DeletionService):
 
 
 @pytest.fixture
-def held(store: KeyStore, fill: Callable[..., Dataset]) -> KeyStore:
+def held(store: KeyStore, fill: Fill) -> KeyStore:
     """A store with six entries."""
     fill(store, range(6))
     return store
@@ -140,9 +141,7 @@ def test_answers_that_were_not_given_are_given_before_the_next_order(held: KeySt
     assert service.answers[1].records == 1
 
 
-def test_backlog_is_one_transaction_and_answered_in_one_call(
-    held: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_backlog_is_one_transaction_and_one_call(held: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
     applied: list[int] = []
     apply_all = AppliedOrders.apply_all
 
@@ -160,9 +159,7 @@ def test_backlog_is_one_transaction_and_answered_in_one_call(
     assert held.orders.read_unacknowledged() == []
 
 
-def test_order_at_fault_keeps_those_before_it_neither_from_being_carried_out_nor_answered(
-    held: KeyStore, order: Order
-) -> None:
+def test_order_at_fault_keeps_none_before_it_from_being_carried_out_or_answered(held: KeyStore, order: Order) -> None:
     other = sqlite3.connect(held.path)
     other.execute(
         "CREATE TRIGGER fault AFTER INSERT ON applied_orders WHEN NEW.number = 3 "
@@ -181,9 +178,7 @@ def test_order_at_fault_keeps_those_before_it_neither_from_being_carried_out_nor
     assert [answer.number for answer in catch_up(held, service)] == [3, 4, 5]
 
 
-def test_answer_that_was_given_before_a_crash_is_given_again_unchanged(
-    held: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_answer_is_given_again_after_a_crash(held: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
     class CrashError(Exception): ...
 
     def crash(*_: object) -> None:
@@ -201,9 +196,7 @@ def test_answer_that_was_given_before_a_crash_is_given_again_unchanged(
     assert held.orders.read_unacknowledged() == []
 
 
-def test_unreachable_service_is_waited_for_and_named(
-    held: KeyStore, order: Order, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_service_is_waited_for_and_named(held: KeyStore, order: Order, caplog: pytest.LogCaptureFixture) -> None:
     service = FakeService(order(1, 0))
     service.failures["watch"] = 2
     waits: list[float] = []
@@ -258,9 +251,7 @@ def test_refused_answer_keeps_no_other_deletion_from_being_carried_out_and_is_gi
 
 
 @pytest.fixture
-def run_agent(
-    held: KeyStore, reopen: Callable[[KeyStore], KeyStore], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., SimpleQueue[int]]]:
+def run_agent(held: KeyStore, reopen: Reopen, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunAgent]:
     """Return a function that starts an agent, and gives the numbers of the orders that it has carried out."""
     monkeypatch.setattr(waiting, "_FIRST_PAUSE", 0.001)
     stop, started = threading.Event(), list[tuple[threading.Thread, FakeService]]()
@@ -283,9 +274,7 @@ def run_agent(
         assert not thread.is_alive()
 
 
-def test_agent_carries_out_orders_as_they_come(
-    held: KeyStore, order: Order, run_agent: Callable[..., SimpleQueue[int]]
-) -> None:
+def test_agent_carries_out_orders_as_they_come(held: KeyStore, order: Order, run_agent: RunAgent) -> None:
     service = FakeService(order(1, 0))
     done = run_agent(service)
     assert done.get(timeout=PATIENCE) == 1
@@ -299,7 +288,7 @@ def test_agent_carries_out_orders_as_they_come(
 
 
 def test_agent_comes_back_after_the_connection_was_lost(
-    held: KeyStore, order: Order, run_agent: Callable[..., SimpleQueue[int]], caplog: pytest.LogCaptureFixture
+    held: KeyStore, order: Order, run_agent: RunAgent, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = FakeService(order(1, 0))
     service.failures = {"watch": 1, "acknowledge": 1}
@@ -327,7 +316,7 @@ def test_agent_comes_back_after_the_connection_was_lost(
 def test_agent_tries_again_where_the_store_is_busy_or_locked_or_the_disk_is_full(
     held: KeyStore,
     order: Order,
-    run_agent: Callable[..., SimpleQueue[int]],
+    run_agent: RunAgent,
     monkeypatch: pytest.MonkeyPatch,
     method: str,
     fault: Exception,
@@ -349,9 +338,7 @@ def test_agent_tries_again_where_the_store_is_busy_or_locked_or_the_disk_is_full
     assert held.orders.read_unacknowledged() == []
 
 
-def test_agent_goes_on_when_the_service_refuses_an_answer(
-    held: KeyStore, order: Order, run_agent: Callable[..., SimpleQueue[int]]
-) -> None:
+def test_agent_goes_on_when_the_service_refuses_an_answer(held: KeyStore, order: Order, run_agent: RunAgent) -> None:
     service = FakeService(order(1, 0))
     service.refused = {1}
     done = run_agent(service)
@@ -365,9 +352,7 @@ def test_agent_goes_on_when_the_service_refuses_an_answer(
     assert [answer.number for answer in held.orders.read_unacknowledged()] == [1]
 
 
-def test_two_agents_on_one_store_apply_each_order_once(
-    held: KeyStore, order: Order, run_agent: Callable[..., SimpleQueue[int]]
-) -> None:
+def test_two_agents_on_one_store_apply_each_order_once(held: KeyStore, order: Order, run_agent: RunAgent) -> None:
     service = FakeService(*(order(number, number - 1) for number in range(1, 6)))
 
     for done in [run_agent(service), run_agent(service)]:
@@ -399,9 +384,7 @@ def test_agent_stops_cleanly_while_it_waits_for_the_service(
     assert len(caplog.records) == 5
 
 
-def test_agent_waits_longer_each_time_until_an_order_came(
-    held: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_agent_waits_longer_until_an_order_came(held: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
     stop, waits = threading.Event(), list[float]()
     service = FakeService()
     service.failures["watch"] = 3
@@ -422,9 +405,7 @@ def test_agent_waits_longer_each_time_until_an_order_came(
     assert waits == [0.25, 0.5, 1.0, 0.25, 0.5]
 
 
-def test_agent_that_is_stopped_does_not_complain_of_the_closed_connection(
-    held: KeyStore, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_stopped_agent_does_not_complain_of_the_connection(held: KeyStore, caplog: pytest.LogCaptureFixture) -> None:
     stop = threading.Event()
 
     class Stopping(FakeService):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import Enrolled, KeyStore
 from fedmunkey.client.records import dataset
-from fedmunkey.client.records.dataset import Dataset, Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder
-
-MakeRecords = Callable[..., Dataset]
+from tests.client.conftest import Make, MakeRecords
 
 
 @pytest.fixture
@@ -23,7 +20,7 @@ def encoder() -> DescriptorEncoder:
 
 
 @pytest.fixture
-def store(make_store: Callable[..., KeyStore], encoder: DescriptorEncoder) -> KeyStore:
+def store(make_store: Make, encoder: DescriptorEncoder) -> KeyStore:
     return make_store(encoder=encoder.fingerprint, key_size=encoder.key_size)
 
 

@@ -18,18 +18,13 @@ import torch
 from fedmunkey.client.key_store import KeyStore, Tokens
 from fedmunkey.client.key_store.schema import CONTENTS
 from fedmunkey.client.learning.neighbour_index import list_arrivals
-from fedmunkey.client.records.dataset import Dataset, Split
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.deletions.words import DeletionOrder, SiteState, Subject
+from fedmunkey.common.deletions.words import DeletionOrder, SiteState
 from fedmunkey.common.errors import KeyStoreError
-from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import ImagePath
-
-Fill = Callable[..., Dataset]
-Make = Callable[..., KeyStore]
-Order = Callable[..., DeletionOrder]
-Reopen = Callable[[KeyStore], KeyStore]
+from tests.client.conftest import Encode, Fill, Make, Order, Reopen, SubjectTarget
 
 _TABLES = (
     "records",
@@ -102,9 +97,7 @@ def test_deleted_records_are_gone_from_every_table(trained: KeyStore, order: Ord
     }
 
 
-def test_deleted_subject_takes_its_held_out_records_along(
-    trained: KeyStore, order: Order, subject_target: Callable[[int], Subject]
-) -> None:
+def test_deleted_subject_takes_all_its_records(trained: KeyStore, order: Order, subject_target: SubjectTarget) -> None:
     answer = trained.orders.apply(order(1, target=subject_target(5)))
 
     assert (answer.records, answer.entries) == (3, 2)
@@ -189,13 +182,9 @@ def test_entry_numbers_are_never_given_again(trained: KeyStore, order: Order, fi
 )
 @pytest.mark.parametrize("target", ["records", "subject", "everything"])
 def test_deletion_that_fails_half_way_changes_nothing(
-    trained: KeyStore, order: Order, subject_target: Callable[[int], Subject], event: str, target: str
+    trained: KeyStore, order: Order, subject_target: SubjectTarget, event: str, target: str
 ) -> None:
-    orders = {
-        "records": order(1, 0, 1, 2),
-        "subject": order(1, target=subject_target(5)),
-        "everything": order(1),
-    }
+    orders = {"records": order(1, 0, 1, 2), "subject": order(1, target=subject_target(5)), "everything": order(1)}
     other = sqlite3.connect(trained.path)
     event = event.format(erased="DELETE" if target == "everything" else "UPDATE")
     # AFTER: a part of the deletion has been done by then.
@@ -226,7 +215,7 @@ def test_order_is_applied_once(trained: KeyStore, order: Order, reopen: Reopen) 
 
 @pytest.mark.parametrize("target", ["records", "subject"])
 def test_orders_that_are_applied_together_leave_what_they_would_leave_one_by_one(
-    make_store: Make, fill: Fill, order: Order, subject_target: Callable[[int], Subject], target: str
+    make_store: Make, fill: Fill, order: Order, subject_target: SubjectTarget, target: str
 ) -> None:
     orders = [order(1, 0, 1), order(2, 100), order(3, 1, 2), order(4, target=subject_target(5))]
     if target == "records":
@@ -251,9 +240,7 @@ def test_orders_that_are_applied_together_leave_what_they_would_leave_one_by_one
     assert stores[0].orders.apply_all(orders) == together
 
 
-def test_orders_that_are_applied_together_wait_for_the_disk_together(
-    trained: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_is_waited_for_by_all_together(trained: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[int] = []
     fsync = os.fsync
 
@@ -327,9 +314,7 @@ def test_order_for_another_site_is_refused(trained: KeyStore, order: Order) -> N
     assert trained.records.count(Split.TRAIN) == 6
 
 
-def test_two_processes_that_apply_the_same_order_give_one_answer(
-    trained: KeyStore, order: Order, reopen: Reopen
-) -> None:
+def test_two_processes_that_apply_one_order_give_one_answer(trained: KeyStore, order: Order, reopen: Reopen) -> None:
     both = [trained, reopen(trained)]
     begin = threading.Barrier(2)
 
@@ -368,7 +353,7 @@ def fragments(content: bytes) -> Iterator[bytes]:
 class Traces:
     """What every record has ever put into a store."""
 
-    def __init__(self, store: KeyStore, fill: Fill, encode: Callable[[Dataset], Encoding], secret: FederationSecret):
+    def __init__(self, store: KeyStore, fill: Fill, encode: Encode, secret: FederationSecret):
         self._store, self._fill, self._encode, self._secret = store, fill, encode, secret
         self._of: dict[int, list[bytes]] = {}
         self._entry: dict[int, int] = {}
@@ -432,10 +417,11 @@ class Traces:
         return [trace for traces in self._of.values() for trace in traces if any(trace in content for content in raw)]
 
 
+MakeTraces = Callable[[KeyStore], Traces]
+
+
 @pytest.fixture
-def make_traces(
-    fill: Fill, encode_records: Callable[[Dataset], Encoding], secret: FederationSecret
-) -> Callable[[KeyStore], Traces]:
+def make_traces(fill: Fill, encode_records: Encode, secret: FederationSecret) -> MakeTraces:
     return lambda store: Traces(store, fill, encode_records, secret)
 
 
@@ -446,7 +432,7 @@ def any_store(make_store: Make, request: pytest.FixtureRequest) -> KeyStore:
 
 
 def test_no_file_holds_the_bytes_of_a_deleted_record(
-    any_store: KeyStore, make_traces: Callable[[KeyStore], Traces], order: Order
+    any_store: KeyStore, make_traces: MakeTraces, order: Order
 ) -> None:
     traces = make_traces(any_store)
     traces.enrol(range(30))
@@ -463,7 +449,7 @@ def test_no_file_holds_the_bytes_of_a_deleted_record(
 
 
 def test_no_file_holds_the_bytes_while_another_process_has_the_store_open(
-    store: KeyStore, make_traces: Callable[[KeyStore], Traces], order: Order, reopen: Reopen
+    store: KeyStore, make_traces: MakeTraces, order: Order, reopen: Reopen
 ) -> None:
     other = reopen(store)
     traces = make_traces(store)
@@ -482,7 +468,7 @@ def test_no_file_holds_the_bytes_while_another_process_has_the_store_open(
 # Whether rows that move leave a copy behind depends on how pages fill up, so there is more than one attempt.
 @pytest.mark.parametrize("seed", [0, 1])
 def test_no_file_holds_copies_that_were_made_when_rows_moved(
-    any_store: KeyStore, make_traces: Callable[[KeyStore], Traces], order: Order, seed: int
+    any_store: KeyStore, make_traces: MakeTraces, order: Order, seed: int
 ) -> None:
     traces = make_traces(any_store)
     deleted: list[int] = []
@@ -503,11 +489,7 @@ def test_no_file_holds_copies_that_were_made_when_rows_moved(
 
 @pytest.mark.parametrize("what", ["subject", "everything"])
 def test_no_file_holds_the_bytes_of_a_subject_or_a_site(
-    store: KeyStore,
-    make_traces: Callable[[KeyStore], Traces],
-    order: Order,
-    subject_target: Callable[[int], Subject],
-    what: str,
+    store: KeyStore, make_traces: MakeTraces, order: Order, subject_target: SubjectTarget, what: str
 ) -> None:
     traces = make_traces(store)
     traces.enrol(range(20))
@@ -524,7 +506,7 @@ def test_no_file_holds_the_bytes_of_a_subject_or_a_site(
 
 def test_erasure_that_a_crash_interrupted_is_finished_before_it_is_acknowledged(
     store: KeyStore,
-    make_traces: Callable[[KeyStore], Traces],
+    make_traces: MakeTraces,
     order: Order,
     reopen: Reopen,
     monkeypatch: pytest.MonkeyPatch,
@@ -554,10 +536,7 @@ def test_erasure_that_a_crash_interrupted_is_finished_before_it_is_acknowledged(
 
 
 def test_reader_that_stays_keeps_an_order_from_being_answered_but_not_for_good(
-    make_store: Make,
-    make_traces: Callable[[KeyStore], Traces],
-    order: Order,
-    monkeypatch: pytest.MonkeyPatch,
+    make_store: Make, make_traces: MakeTraces, order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fedmunkey.client.key_store.schema._BUSY_SECONDS", 0.01)
     store = make_store()

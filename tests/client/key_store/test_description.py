@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +13,7 @@ from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.restoration import restore
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Guarantee
-
-Make = Callable[..., KeyStore]
-Reopen = Callable[[KeyStore], KeyStore]
+from tests.client.conftest import Make, Reopen
 
 
 @pytest.mark.parametrize("guarantee", Guarantee)

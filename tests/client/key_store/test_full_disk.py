@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,16 +18,14 @@ from fedmunkey.client.deletions.agent import DeletionAgent
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.journal import Journal, Kept
 from fedmunkey.client.key_store.record_ciphers import SLOT_BYTES, make_master_key, read_master_key
-from fedmunkey.client.records.dataset import Dataset, Split
-from fedmunkey.common.deletions.words import DeletionOrder, RequestState, SiteState
+from fedmunkey.client.records.dataset import Split
+from fedmunkey.common.deletions.words import RequestState, SiteState
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
-
-Fill = Callable[..., Dataset]
-Order = Callable[..., DeletionOrder]
+from tests.client.conftest import Fill, Order
 
 NOBODY = 65_534
 SECONDS = 30.0

@@ -13,21 +13,14 @@ import pytest
 
 from fedmunkey.client.key_store import KeyStore, Tokens, deletion
 from fedmunkey.client.key_store.influence import count_largest_subject
-from fedmunkey.client.records.dataset import Consent, Dataset, Split
+from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState, Subject
+from fedmunkey.common.deletions.words import Acknowledgement, SiteState
 from fedmunkey.common.errors import BankChanged
-from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.privacy.accounting import epsilon_of
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence, PrivacyLoss
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
-
-Fill = Callable[..., Dataset]
-Make = Callable[..., KeyStore]
-MakeRecords = Callable[..., Dataset]
-Order = Callable[..., DeletionOrder]
-Reopen = Callable[[KeyStore], KeyStore]
-SubjectTarget = Callable[[int], Subject]
+from tests.client.conftest import Encode, Fill, Make, MakeRecords, Order, Reopen, SubjectTarget
 
 NONE, BOUNDED, UNBOUNDED = Influence
 EXACT, CERTIFIED, EMPIRICAL = Guarantee
@@ -71,9 +64,7 @@ def make_filled(make_store: Make, fill: Fill) -> Make:
 
 
 @pytest.fixture
-def enrol_again(
-    make_records: MakeRecords, encode_records: Callable[[Dataset], Encoding], secret: FederationSecret
-) -> Callable[..., None]:
+def enrol_again(make_records: MakeRecords, encode_records: Encode, secret: FederationSecret) -> Callable[..., None]:
     """Return a function that enrols a record with consent given anew."""
 
     def enrol(store: KeyStore, number: int, **properties: Any) -> None:
@@ -143,11 +134,7 @@ def test_influence_is_not_written_after_a_deletion(make_filled: Make, order: Ord
 
 @pytest.mark.parametrize("influence", Influence)
 def test_influence_survives_deletion_and_consent_given_anew(
-    make_filled: Make,
-    order: Order,
-    enrol_again: Callable[..., None],
-    reopen: Reopen,
-    influence: Influence,
+    make_filled: Make, order: Order, enrol_again: Callable[..., None], reopen: Reopen, influence: Influence
 ) -> None:
     store = make_filled()
     use(store, influence, 3)
@@ -179,9 +166,7 @@ def test_what_was_deleted_together_with_its_subject_keeps_its_own_influence(
     assert influences(store) == ["none"] * 4 + ["unbounded", "none"]
 
 
-def test_influence_survives_the_emptying_of_a_site(
-    make_filled: Make, order: Order, enrol_again: Callable[..., None]
-) -> None:
+def test_influence_survives_emptying_a_site(make_filled: Make, order: Order, enrol_again: Callable[..., None]) -> None:
     store = make_filled()
     use(store, BOUNDED, 1)
     store.orders.apply(order(1))
@@ -192,7 +177,7 @@ def test_influence_survives_the_emptying_of_a_site(
 
 
 def test_permanent_consent_is_told_for_each_entry(
-    store: KeyStore, make_records: MakeRecords, encode_records: Callable[[Dataset], Encoding], secret: FederationSecret
+    store: KeyStore, make_records: MakeRecords, encode_records: Encode, secret: FederationSecret
 ) -> None:
     records = make_records(range(4))
     records.consents[:] = [Consent.PERMANENT, Consent.REVOCABLE, Consent.REVOCABLE, Consent.PERMANENT]
@@ -252,11 +237,7 @@ def test_answer_claims_the_promise_or_less_if_the_weights_may_hold_more(
 
 
 def test_exact_site_answers_empirical_for_a_permanent_record_that_it_trained_on(
-    make_store: Make,
-    make_records: MakeRecords,
-    encode_records: Callable[[Dataset], Encoding],
-    secret: FederationSecret,
-    order: Order,
+    make_store: Make, make_records: MakeRecords, encode_records: Encode, secret: FederationSecret, order: Order
 ) -> None:
     store = make_store(guarantee=EXACT)
     records = make_records(range(3))
@@ -284,9 +265,7 @@ def test_record_of_which_the_weights_hold_more_from_before_is_not_deleted_exactl
     assert (answer.records, answer.entries, answer.guarantee) == (1, 0, EMPIRICAL)
 
 
-def test_second_order_for_a_record_claims_no_more_than_the_first(
-    make_filled: Make, order: Order, subject_target: SubjectTarget
-) -> None:
+def test_second_order_claims_no_more(make_filled: Make, order: Order, subject_target: SubjectTarget) -> None:
     store = make_filled(guarantee=EXACT)
     use(store, UNBOUNDED, 1, 5)
 
@@ -302,9 +281,7 @@ def test_second_order_for_a_record_claims_no_more_than_the_first(
 
 
 @pytest.mark.parametrize("promise", Guarantee)
-def test_answer_of_a_site_that_holds_nothing_is_its_promise(
-    make_filled: Make, order: Order, promise: Guarantee
-) -> None:
+def test_answer_of_site_that_holds_nothing_is_its_promise(make_filled: Make, order: Order, promise: Guarantee) -> None:
     store = make_filled(guarantee=promise)
     use(store, UNBOUNDED)
 
@@ -362,9 +339,7 @@ def test_certified_answer_bounds_a_record_and_the_largest_subject(
     assert bounds(answer) == (loss(2, 1), loss(2, records))
 
 
-def test_held_out_record_is_bounded_by_the_training_records_of_its_subject(
-    certified: KeyStore, fill: Fill, order: Order
-) -> None:
+def test_held_out_record_is_bounded_by_its_subjects_training(certified: KeyStore, fill: Fill, order: Order) -> None:
     fill(certified, [6, 7], split=Split.TEST, subjects=[5, 9])
 
     assert bounds(certified.orders.apply(order(1, 6)))[1] == loss(2, 2)
@@ -421,9 +396,7 @@ def test_bounds_of_an_interrupted_deletion_are_those_of_the_moment_when_it_was_c
     assert certified.orders.read_answers() == [answer]
 
 
-def test_erasure_does_not_wait_for_the_bounds(
-    certified: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_erasure_does_not_wait_for_bounds(certified: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
     final = deletion._final
     later = time.perf_counter() + 1e9
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,15 +12,11 @@ import pytest
 from fedmunkey.client.key_store import KeyStore, Tokens
 from fedmunkey.client.key_store.journal import Kept
 from fedmunkey.client.key_store.restoration import restore
-from fedmunkey.client.records.dataset import Dataset, Split
-from fedmunkey.common.deletions.words import DeletionOrder
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.errors import KeyStoreError, PrivacyBudgetSpent
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
-
-Fill = Callable[..., Dataset]
-Order = Callable[..., DeletionOrder]
-Reopen = Callable[[KeyStore], KeyStore]
+from tests.client.conftest import Fill, Make, Order, Reopen
 
 NOW = datetime(2026, 1, 5, 8, tzinfo=UTC)
 STEPS = NoisySteps(1, 1.0, 4.0)
@@ -35,7 +30,7 @@ def train(store: KeyStore) -> None:
 
 
 @pytest.fixture
-def trained(make_store: Callable[..., KeyStore], fill: Fill) -> KeyStore:
+def trained(make_store: Make, fill: Fill) -> KeyStore:
     """A store with a released training."""
     store = make_store(guarantee=Guarantee.CERTIFIED)
     fill(store, range(4))
@@ -76,9 +71,7 @@ def test_missing_journal_is_written_again_from_its_store_aloud(
     assert "keystore.journal was missing; it was written again from the key store" in said
 
 
-def test_nothing_is_trained_or_answered_beside_a_journal_that_is_lost_meanwhile(
-    trained: KeyStore, order: Order, reopen: Reopen
-) -> None:
+def test_nothing_is_trained_or_answered_beside_a_lost_journal(trained: KeyStore, order: Order, reopen: Reopen) -> None:
     lose(trained)
 
     with pytest.raises(KeyStoreError, match=r"keystore\.journal is missing; put it back, or stop every process"):
@@ -112,9 +105,7 @@ def test_restoring_without_journal_and_store_is_refused_with_a_way_out(trained: 
 
 
 @pytest.mark.parametrize("kind", [Kept.ANSWERS, Kept.TRAININGS])
-def test_journal_that_lacks_what_the_backup_knows_is_refused(
-    trained: KeyStore, order: Order, tmp_path: Path, kind: Kept
-) -> None:
+def test_journal_that_lacks_something_is_refused(trained: KeyStore, order: Order, tmp_path: Path, kind: Kept) -> None:
     trained.orders.apply(order(1, 1))
     trained.back_up(tmp_path / "tuesday.backup", NOW)
     with trained.journal.writing() as connection:
@@ -129,9 +120,7 @@ def test_journal_that_lacks_what_the_backup_knows_is_refused(
     assert not trained.is_restored
 
 
-def test_whoever_restores_without_a_journal_claims_nothing_any_more(
-    trained: KeyStore, backup: Path, order: Order
-) -> None:
+def test_whoever_restores_without_a_journal_claims_nothing_more(trained: KeyStore, backup: Path, order: Order) -> None:
     damage(trained)
     lose(trained)
 

@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,17 +17,12 @@ import pytest
 
 from fedmunkey.client.key_store import KeyStore, Tokens
 from fedmunkey.client.key_store.restoration import restore
-from fedmunkey.client.records.dataset import Dataset, Split
-from fedmunkey.common.deletions.words import DeletionOrder
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.errors import BankChanged, KeyStoreError, PrivacyBudgetSpent
 from fedmunkey.common.privacy.accounting import epsilon_of
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence, PrivacyLoss
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
-
-Fill = Callable[..., Dataset]
-Make = Callable[..., KeyStore]
-Order = Callable[..., DeletionOrder]
-Reopen = Callable[[KeyStore], KeyStore]
+from tests.client.conftest import Fill, Make, Order, Reopen
 
 # Every record takes part in every step, for which epsilon has a closed form.
 TRAINING = NoisySteps(1, 1.0, 4.0)
@@ -122,9 +116,7 @@ def test_training_without_noise_is_unbounded(make_store: Make, fill: Fill) -> No
     assert KeyStore.open(store.path).privacy.loss().epsilon == math.inf
 
 
-def test_epsilon_is_computed_once_for_each_training(
-    certified: KeyStore, reopen: Reopen, computed: list[tuple[int, int]]
-) -> None:
+def test_epsilon_is_computed_once(certified: KeyStore, reopen: Reopen, computed: list[tuple[int, int]]) -> None:
     train(certified)
     for store in (certified, reopen(certified)):
         for records in (1, 2):
@@ -141,9 +133,7 @@ def test_epsilon_of_a_training_that_was_not_released_is_not_kept_for_the_next(ce
     assert certified.privacy.loss().epsilon == epsilon_of([TRAINING], DELTA)
 
 
-def test_epsilon_is_told_though_another_process_writes(
-    certified: KeyStore, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_epsilon_is_told_amid_writing(certified: KeyStore, reopen: Reopen, monkeypatch: pytest.MonkeyPatch) -> None:
     train(certified)
     monkeypatch.setattr("fedmunkey.client.key_store.schema._BUSY_SECONDS", 0.01)
 
@@ -197,9 +187,7 @@ def test_smaller_training_still_fits_into_what_is_left(certified: KeyStore) -> N
 @pytest.mark.parametrize(
     "promise", [{"guarantee": Guarantee.EMPIRICAL, "epsilon": 1e-3}, {"guarantee": Guarantee.CERTIFIED}]
 )
-def test_store_that_promised_no_bound_has_no_budget(
-    make_store: Make, computed: list[tuple[int, int]], promise: dict[str, Any]
-) -> None:
+def test_no_promise_is_no_budget(make_store: Make, computed: list[tuple[int, int]], promise: dict[str, Any]) -> None:
     store = make_store(**{"epsilon": math.inf, **promise})
 
     for round_number in range(3):
@@ -381,9 +369,7 @@ def test_process_that_is_killed_before_it_has_taken_back_has_spent(certified: Ke
 
 
 @pytest.mark.parametrize("released_before_backup", [1, 2])
-def test_training_that_was_taken_back_is_not_spent_after_restoring_either(
-    certified: KeyStore, tmp_path: Path, released_before_backup: int
-) -> None:
+def test_taken_back_stays_so_after_restoring(certified: KeyStore, tmp_path: Path, released_before_backup: int) -> None:
     for number in range(1, 3):
         assert train(certified, number) == number
         if number == released_before_backup:

@@ -8,12 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.client.key_store.schema import (
-    CONTENTS,
-    connect,
-    create_tables,
-    not_waiting_for_disk,
-)
+from fedmunkey.client.key_store.schema import CONTENTS, connect, create_tables, not_waiting_for_disk
 
 
 @pytest.fixture
@@ -37,9 +32,7 @@ def tables(connection: sqlite3.Connection) -> list[str]:
     ("name", "value"),
     [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("secure_delete", 1), ("temp_store", 2)],
 )
-def test_connection_overwrites_what_it_deletes_and_keeps_nothing_elsewhere(
-    connection: sqlite3.Connection, name: str, value: object
-) -> None:
+def test_connection_keeps_nothing_of_what_it_deletes(connection: sqlite3.Connection, name: str, value: object) -> None:
     assert pragma(connection, name) == value
 
 

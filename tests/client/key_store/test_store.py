@@ -13,19 +13,13 @@ import torch
 
 from fedmunkey.client.key_store import Enrolled, HeldRecords, KeyStore, Tokens
 from fedmunkey.client.learning.neighbour_index import list_arrivals
-from fedmunkey.client.records.dataset import Consent, Dataset, Split
+from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.deletions.words import DeletionOrder, Subject
+from fedmunkey.common.deletions.words import Subject
 from fedmunkey.common.errors import BankChanged, KeyStoreError
-from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.model.neighbours import NeighbourLists
 from fedmunkey.common.settings.settings import ImagePath
-
-Fill = Callable[..., Dataset]
-Make = Callable[..., KeyStore]
-Order = Callable[..., DeletionOrder]
-MakeRecords = Callable[..., Dataset]
-Encode = Callable[[Dataset], Encoding]
+from tests.client.conftest import Encode, Fill, Make, MakeRecords, Order, Reopen, SubjectTarget
 
 
 def random_tokens(count: int, size: int, seed: int = 0) -> Tokens:
@@ -58,7 +52,7 @@ def test_store_can_be_read_by_its_owner_only(store: KeyStore, fill: Fill) -> Non
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
-def test_description_survives_reopening(make_store: Make, reopen: Callable[[KeyStore], KeyStore]) -> None:
+def test_description_survives_reopening(make_store: Make, reopen: Reopen) -> None:
     store = make_store(image_path=ImagePath.FROZEN, input_shape=(4, 6), list_length=5)
 
     assert reopen(store).description == store.description
@@ -118,7 +112,7 @@ def test_arrays_come_back_bit_for_bit(
     make_records: MakeRecords,
     encode_records: Encode,
     secret: FederationSecret,
-    reopen: Callable[[KeyStore], KeyStore],
+    reopen: Reopen,
     path: ImagePath,
 ) -> None:
     store = make_store(image_path=path, input_shape=(1, 8, 8) if path is ImagePath.PATCHES else (4, 6))
@@ -234,7 +228,7 @@ def test_what_was_deleted_stays_out_without_new_consent(
     store: KeyStore,
     enrol: Callable[..., Enrolled],
     order: Order,
-    subject_target: Callable[[int], Subject],
+    subject_target: SubjectTarget,
     held: tuple[int, ...],
     subject_of: Callable[[int], int],
     deleted: tuple[int, ...] | None,
@@ -254,7 +248,7 @@ def test_record_with_new_consent_can_be_deleted_again_and_refusal_survives_reope
     order: Order,
     make_records: MakeRecords,
     secret: FederationSecret,
-    reopen: Callable[[KeyStore], KeyStore],
+    reopen: Reopen,
 ) -> None:
     enrol(1)
     store.orders.apply(order(1, 1))
@@ -287,7 +281,7 @@ def test_untrained_tokens_are_zero(store: KeyStore, fill: Fill) -> None:
     assert store.records.count_trained() == 0
 
 
-def test_tokens_come_back_bit_for_bit(store: KeyStore, fill: Fill, reopen: Callable[[KeyStore], KeyStore]) -> None:
+def test_tokens_come_back_bit_for_bit(store: KeyStore, fill: Fill, reopen: Reopen) -> None:
     fill(store, range(5))
     entries, _ = store.records.read_entries(Split.TRAIN)
     first, second = random_tokens(5, 8), random_tokens(5, 8, seed=1)
@@ -312,9 +306,7 @@ def test_tokens_are_read_in_the_order_asked_for(store: KeyStore, fill: Fill) -> 
 
 
 @pytest.mark.parametrize("what", ["tokens", "neighbours"])
-def test_nothing_that_was_computed_with_a_deleted_entry_is_written(
-    store: KeyStore, fill: Fill, order: Order, reopen: Callable[[KeyStore], KeyStore], what: str
-) -> None:
+def test_stale_results_are_not_written(store: KeyStore, fill: Fill, order: Order, reopen: Reopen, what: str) -> None:
     fill(store, range(5))
     list_arrivals(store)
     generation = store.generation

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -17,16 +15,12 @@ from fedmunkey.client.learning.bank import (
     read_permanent_held_out,
     retrieve,
 )
-from fedmunkey.client.records.dataset import Consent, Dataset, Split
-from fedmunkey.common.deletions.words import DeletionOrder
+from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.errors import BankChanged
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.neighbours import NONE, NeighbourLists
 from fedmunkey.common.settings.settings import ImagePath
-
-Fill = Callable[..., Dataset]
-Order = Callable[..., DeletionOrder]
-Reopen = Callable[[KeyStore], KeyStore]
+from tests.client.conftest import Fill, Make, Order, Reopen
 
 
 @pytest.fixture
@@ -211,9 +205,7 @@ def mixed(store: KeyStore, fill: Fill, *, revocable: bool) -> None:
         fill(store, [30, 31], split=Split.VAL)
 
 
-def test_permanent_bank_is_that_of_a_store_without_the_other_records(
-    make_store: Callable[[], KeyStore], fill: Fill
-) -> None:
+def test_permanent_bank_is_that_of_a_store_without_the_other_records(make_store: Make, fill: Fill) -> None:
     everything, permanent_only = make_store(), make_store()
     mixed(everything, fill, revocable=True)
     mixed(permanent_only, fill, revocable=False)
@@ -262,9 +254,7 @@ def test_permanent_bank_is_read_again_if_entries_go_meanwhile(
     assert bank.generation == store.generation == 1
 
 
-def test_permanent_held_out_records_have_their_neighbours_in_the_permanent_bank(
-    make_store: Callable[[], KeyStore], fill: Fill
-) -> None:
+def test_permanent_held_out_records_have_their_neighbours_in_the_permanent_bank(make_store: Make, fill: Fill) -> None:
     everything, permanent_only = make_store(), make_store()
     mixed(everything, fill, revocable=True)
     mixed(permanent_only, fill, revocable=False)
@@ -280,9 +270,7 @@ def test_permanent_held_out_records_have_their_neighbours_in_the_permanent_bank(
     assert torch.equal(held_out.lists.similarities, expected.lists.similarities)
 
 
-def test_permanent_held_out_records_of_a_bank_that_has_changed_are_refused(
-    store: KeyStore, fill: Fill, order: Order
-) -> None:
+def test_permanent_held_out_records_of_a_changed_bank_are_refused(store: KeyStore, fill: Fill, order: Order) -> None:
     mixed(store, fill, revocable=True)
     bank = read_permanent_bank(store, 3)
     store.orders.apply(order(1, 2))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -17,12 +16,13 @@ from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.neighbours import NONE, NeighbourLists
 from fedmunkey.common.model.recipe import Reading, Recipe
 from fedmunkey.common.settings.settings import ImagePath, Settings
+from tests.client.conftest import Opinionated
 
 CLASSES = 4
 
 
 @pytest.fixture
-def model(opinionated: Callable[[Munkey], Munkey]) -> Munkey:
+def model(opinionated: Opinionated) -> Munkey:
     torch.manual_seed(0)
     return opinionated(Munkey(ModelShape(ImagePath.PATCHES, (1, 8, 8), 2, CLASSES, 16, 1, 2, 8))).eval()
 

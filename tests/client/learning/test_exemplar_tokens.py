@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,8 +9,9 @@ import torch
 from torch import Tensor
 
 from fedmunkey.client.learning.exemplar_tokens import own_tokens
-from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import ImagePath
+from tests.client.conftest import MakeModel
 
 PATCHES = ModelShape(ImagePath.PATCHES, (3, 8, 8), 2, num_classes=5, width=32, depth=2, heads=4, exemplar_size=16)
 FROZEN = replace(PATCHES, image_path=ImagePath.FROZEN, input_shape=(3, 50), patch_size=0)
@@ -21,8 +21,6 @@ SHAPES = [
     pytest.param(replace(FROZEN, depth=0), id="without-blocks"),
 ]
 RECORDS = 37
-
-MakeModel = Callable[[ModelShape], Munkey]
 
 
 def inputs(shape: ModelShape) -> Tensor:
@@ -55,9 +53,7 @@ def test_token_is_a_difference_of_label_embeddings_that_have_been_trained(make_m
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_bits_of_a_token_do_not_depend_on_the_other_records_or_their_order(
-    shape: ModelShape, make_model: MakeModel
-) -> None:
+def test_bits_of_a_token_do_not_depend_on_other_records_or_order(shape: ModelShape, make_model: MakeModel) -> None:
     model, images = make_model(shape), inputs(shape)
     alone = torch.cat([own_tokens(model, images[row : row + 1]).offsets for row in range(RECORDS)])
     order = torch.randperm(RECORDS, generator=torch.Generator().manual_seed(2))

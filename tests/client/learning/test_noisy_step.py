@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +20,7 @@ from fedmunkey.common.model.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.privacy.accounting import epsilon_of
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
 from fedmunkey.common.settings.settings import ImagePath, Settings
+from tests.client.conftest import MakeModel
 
 PATCHES = ModelShape(ImagePath.PATCHES, (1, 8, 8), 4, num_classes=4, width=16, depth=2, heads=2, exemplar_size=8)
 FROZEN = replace(PATCHES, image_path=ImagePath.FROZEN, input_shape=(2, 12), patch_size=0)
@@ -35,7 +35,6 @@ KEY = bytes(range(32))
 UNLIKELY = 1e-3
 
 Gradients = dict[str, Tensor]
-MakeModel = Callable[[ModelShape], Munkey]
 
 
 def records(shape: ModelShape, count: int) -> tuple[Tensor, Tensor]:
@@ -103,9 +102,7 @@ def test_gradients_are_those_of_each_records_own_loss(shape: ModelShape, prefix:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("prefix", [ALL, LINEAR])
-def test_long_gradients_are_cut_to_the_clipping_norm_and_short_ones_stay(
-    shape: ModelShape, prefix: str, make_model: MakeModel
-) -> None:
+def test_long_gradients_are_cut_and_short_ones_stay(shape: ModelShape, prefix: str, make_model: MakeModel) -> None:
     model, (inputs, labels) = make_model(shape), records(shape, 8)
     own = [flat(gradient) for gradient in own_gradients(model, inputs, labels, prefix)]
     clip = float(torch.stack([gradient.norm() for gradient in own]).median()) * 1.01
@@ -121,9 +118,7 @@ def test_long_gradients_are_cut_to_the_clipping_norm_and_short_ones_stay(
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("prefix", [ALL, LINEAR])
-def test_one_record_moves_the_sum_by_its_own_clipped_gradient_only(
-    shape: ModelShape, prefix: str, make_model: MakeModel
-) -> None:
+def test_record_moves_the_sum_by_its_clipped_gradient(shape: ModelShape, prefix: str, make_model: MakeModel) -> None:
     model, (inputs, labels) = make_model(shape), records(shape, 9)
     clip = 0.5
 
@@ -139,9 +134,7 @@ def test_one_record_moves_the_sum_by_its_own_clipped_gradient_only(
 
 @pytest.mark.parametrize("fault", [math.inf, math.nan])
 @pytest.mark.parametrize("prefix", [ALL, LINEAR])
-def test_record_whose_gradient_is_not_finite_counts_for_nothing(
-    fault: float, prefix: str, make_model: MakeModel
-) -> None:
+def test_record_without_a_finite_gradient_counts_for_nothing(fault: float, prefix: str, make_model: MakeModel) -> None:
     model = make_model(replace(FROZEN, depth=0))
     inputs, labels = records(FROZEN, 5)
     broken = inputs.clone()
@@ -155,9 +148,7 @@ def test_record_whose_gradient_is_not_finite_counts_for_nothing(
 
 
 @pytest.mark.parametrize("prefix", [ALL, LINEAR])
-def test_records_in_memory_together_do_not_change_the_sum(
-    prefix: str, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_chunks_do_not_change_the_sum(prefix: str, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     model, (inputs, labels) = make_model(FROZEN), records(FROZEN, 9)
     at_once = flat(sums(model, inputs, labels, prefix=prefix, clip=0.5))
 

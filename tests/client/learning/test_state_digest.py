@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.model.torchvision_import import import_torchvision
 from fedmunkey.common.settings.settings import ImagePath, ImageShape, Settings
+from tests.client.conftest import Fill, Make, MakeRecords, Order, Reopen
 
 SITE = "hospital-1"
 SECRET = FederationSecret(b"a secret that sites share")
@@ -251,7 +252,7 @@ def test_convolutions_leave_no_trace_of_what_was_encoded_with_a_record(tmp_path:
 
 
 @pytest.fixture
-def filled(store: KeyStore, fill: Callable[..., Dataset]) -> KeyStore:
+def filled(store: KeyStore, fill: Fill) -> KeyStore:
     fill(store, range(8))
     fill(store, range(8, 10), split=Split.TEST)
     digest_of(store, K)
@@ -301,9 +302,7 @@ def test_every_bit_of_key_input_and_token_counts(filled: KeyStore, table: str) -
         "(SELECT min(similarity) FROM neighbours WHERE entry = 9)",
     ],
 )
-def test_every_property_of_a_record_counts(
-    filled: KeyStore, reopen: Callable[[KeyStore], KeyStore], statement: str
-) -> None:
+def test_every_property_of_a_record_counts(filled: KeyStore, reopen: Reopen, statement: str) -> None:
     before = digest_of(filled, K)
 
     change(filled, statement)
@@ -322,9 +321,7 @@ def test_every_property_of_a_record_counts(
         "(SELECT min(similarity) FROM neighbours WHERE entry = 3)",
     ],
 )
-def test_what_no_prediction_depends_on_does_not_count(
-    filled: KeyStore, reopen: Callable[[KeyStore], KeyStore], statement: str
-) -> None:
+def test_what_no_prediction_depends_on_does_not_count(filled: KeyStore, reopen: Reopen, statement: str) -> None:
     before = digest_of(filled, K)
 
     change(filled, statement)
@@ -337,11 +334,7 @@ def test_what_no_prediction_depends_on_does_not_count(
     [([1, 0, 2], None, [1, 0, 2]), ([0, 1, 3], None, None), ([0, 1, 2], [0, 1, 1], None), ([0, 1], None, None)],
 )
 def test_records_and_their_order_count(
-    make_store: Callable[..., KeyStore],
-    fill: Callable[..., Dataset],
-    order: list[int],
-    subjects: list[int] | None,
-    labels: list[int] | None,
+    make_store: Make, fill: Fill, order: list[int], subjects: list[int] | None, labels: list[int] | None
 ) -> None:
     first, second, third = make_store(), make_store(), make_store()
     for store in (first, second):
@@ -356,15 +349,13 @@ def test_neighbours_that_count_are_k(filled: KeyStore) -> None:
     assert digest_of(filled, K) != digest_of(filled, K + 1)
 
 
-def test_empty_stores_have_one_digest(make_store: Callable[..., KeyStore]) -> None:
+def test_empty_stores_have_one_digest(make_store: Make) -> None:
     assert digest_of(make_store(), K) == digest_of(make_store(), K)
     assert digest_of(make_store(), K) != digest_of(make_store(exemplar_size=9), K)
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-def test_digest_does_not_depend_on_how_many_records_are_read_at_a_time(
-    filled: KeyStore, monkeypatch: pytest.MonkeyPatch, rows: int
-) -> None:
+def test_digest_does_not_depend_on_the_batch(filled: KeyStore, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     before = digest_of(filled, K)
 
     monkeypatch.setattr(state_digest, "_ROWS", rows)
@@ -373,11 +364,7 @@ def test_digest_does_not_depend_on_how_many_records_are_read_at_a_time(
 
 
 def test_deletion_meanwhile_leads_to_the_state_without_the_record(
-    filled: KeyStore,
-    make_store: Callable[..., KeyStore],
-    fill: Callable[..., Dataset],
-    order: Callable[..., DeletionOrder],
-    monkeypatch: pytest.MonkeyPatch,
+    filled: KeyStore, make_store: Make, fill: Fill, order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     anew, orders = make_store(), [order(1, 7)]
     fill(anew, range(7))
@@ -394,7 +381,7 @@ def test_deletion_meanwhile_leads_to_the_state_without_the_record(
     assert digest_of(filled, K) == digest_of(anew, K)
 
 
-def test_identities_are_those_that_were_enrolled(filled: KeyStore, make_records: Callable[..., Dataset]) -> None:
+def test_identities_are_those_that_were_enrolled(filled: KeyStore, make_records: MakeRecords) -> None:
     enrolled = make_records([2, 5])
 
     identities = filled.records.read_ids(np.array([3, 6]))

@@ -17,24 +17,22 @@ from fedmunkey.client.learning.exemplar_tokens import own_tokens
 from fedmunkey.client.learning.noisy_step import noisy_gradients
 from fedmunkey.client.learning.secret_noise import SecretNoise
 from fedmunkey.client.learning.training import Trained, train
-from fedmunkey.client.records.dataset import Consent, Dataset
+from fedmunkey.client.records.dataset import Consent
 from fedmunkey.common.errors import ConsentMissing
-from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.neighbours import NeighbourLists, nearest
 from fedmunkey.common.model.randomness import generator
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
 from fedmunkey.common.settings.settings import ImagePath, Settings
+from tests.client.conftest import Encode, MakeRecords
 
 MakeBank = Callable[..., Bank]
 LENGTH = 6
 
 
 @pytest.fixture
-def make_bank(
-    make_records: Callable[..., Dataset], encode_records: Callable[[Dataset], Encoding]
-) -> Callable[..., Bank]:
+def make_bank(make_records: MakeRecords, encode_records: Encode) -> Callable[..., Bank]:
     """Return a function that makes a bank of some records, untrained."""
 
     def make(count: int, *, own: bool = False, permanent: bool = False) -> Bank:
@@ -144,9 +142,7 @@ def test_bank_may_be_smaller_than_k(make_bank: MakeBank, model: Munkey, small: S
     assert (bank.tokens.steps > 0).all()
 
 
-def test_learning_rates_fall_along_a_half_cosine_over_the_rounds(
-    make_bank: MakeBank, model: Munkey, small: Settings
-) -> None:
+def test_learning_rates_fall_along_a_half_cosine(make_bank: MakeBank, model: Munkey, small: Settings) -> None:
     # The first step of Adam is as long as its learning rate, whatever the gradient.
     settings = small.replace(num_rounds=3, batch_size=64, weight_decay=0.0)
     lengths = []
@@ -254,9 +250,7 @@ def test_proximal_gradient_is_that_of_the_term_in_the_loss(
 # Exact.
 
 
-def test_record_whose_consent_may_be_withdrawn_is_not_trained_on_under_exact(
-    make_bank: MakeBank, model: Munkey, small: Settings
-) -> None:
+def test_exact_trains_on_no_record_that_may_be_withdrawn(make_bank: MakeBank, model: Munkey, small: Settings) -> None:
     bank, before = make_bank(20, permanent=True), copy.deepcopy(model.state_dict())
     bank.permanent[[3, 7]] = False
 
@@ -271,9 +265,7 @@ def test_record_whose_consent_may_be_withdrawn_is_not_trained_on_under_exact(
     assert not bank.tokens.offsets.any()
 
 
-def test_exact_training_reads_the_tokens_that_go_with_the_weights_it_starts_from(
-    make_bank: MakeBank, small: Settings
-) -> None:
+def test_exact_training_reads_the_tokens_of_the_weights_it_starts_from(make_bank: MakeBank, small: Settings) -> None:
     results = []
     for noise in (0.0, 1.0):
         bank, model = make_bank(20, permanent=True), make_model(1)
@@ -323,9 +315,7 @@ def test_route_says_which_weights_move_and_leaves_tokens_alone(
 
 
 @pytest.mark.parametrize("trained_weights", ["auto", "all"])
-def test_certified_training_reads_no_neighbour_and_no_token(
-    make_bank: MakeBank, small: Settings, trained_weights: str
-) -> None:
+def test_certified_reads_no_neighbour_and_no_token(make_bank: MakeBank, small: Settings, trained_weights: str) -> None:
     results = []
     for seed in (0, 1):
         bank, model = make_bank(20), make_model(1)
@@ -380,7 +370,7 @@ def moved_by(row: int, make_bank: MakeBank, settings: Settings) -> float:
 
 @pytest.mark.parametrize("clip", [0.1, 1.0])
 @pytest.mark.parametrize("guarantee", ["certified", "empirical"])
-def test_step_changes_by_no_more_than_the_clipping_norm_with_a_record(
+def test_record_moves_no_step_beyond_the_norm(
     make_bank: MakeBank, small: Settings, guarantee: str, clip: float
 ) -> None:
     settings = small.replace(
@@ -443,9 +433,7 @@ def test_linear_function_alone_learns(make_bank: MakeBank, small: Settings) -> N
     assert run(make_model(0), make_bank(32), settings).loss < 0.5 * math.log(4)
 
 
-def test_empirical_steps_on_the_linear_function_are_those_of_certified_without_noise(
-    make_bank: MakeBank, small: Settings
-) -> None:
+def test_empirical_linear_steps_are_those_of_certified_without_noise(make_bank: MakeBank, small: Settings) -> None:
     weights = []
     for settings, given in (
         (small.replace(clipped_learning_rate=2.0, empirical_sampling_rate=1.0), None),

@@ -193,9 +193,7 @@ def test_file_that_was_cut_short_is_refused(write_dicom: WriteDicom) -> None:
         read(path)
 
 
-def test_picture_that_would_fill_the_memory_is_refused(
-    write_dicom: WriteDicom, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_picture_that_would_fill_memory_is_refused(write_dicom: WriteDicom, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(picture, "MOST_PIXELS", 19)
 
     with pytest.raises(UnusablePicture, match="make it smaller"):

@@ -101,9 +101,7 @@ def colours() -> NDArray[Any]:
         (np.full((3, 3, 1), np.nan, np.float32), MIDDLE, "holds no number"),
     ],
 )
-def test_image_that_would_have_to_be_guessed_is_refused(
-    tmp_path: Path, values: NDArray[Any], choices: Choices, reason: str
-) -> None:
+def test_what_would_be_guessed_is_refused(tmp_path: Path, values: NDArray[Any], choices: Choices, reason: str) -> None:
     with pytest.raises(UnusablePicture, match=reason):
         read_picture(write(tmp_path / "image.nii", values), choices)
 

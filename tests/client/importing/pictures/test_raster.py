@@ -105,9 +105,7 @@ def test_animated_png_is_refused(tmp_path: Path) -> None:
         read(path)
 
 
-def test_picture_that_would_fill_the_memory_is_refused_before_it_is_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_picture_that_would_fill_memory_is_refused_undecoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(picture, "MOST_PIXELS", 19)
     path = saved(Image.fromarray(GREY), tmp_path / "image.png")
     path.write_bytes(path.read_bytes()[:60])
