@@ -11,14 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.common.deletions.words import (
-    OFFICER,
-    DeletionOrder,
-    DeletionRequest,
-    RequestState,
-    Subject,
-    WholeSite,
-)
+from fedmunkey.common.deletions.words import OFFICER, DeletionOrder, DeletionRequest, RequestState, Subject, WholeSite
 from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.server.deletions import upkeep

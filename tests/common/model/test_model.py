@@ -287,9 +287,7 @@ def test_temperature_of_the_settings_is_used() -> None:
     reading = Recipe.of(Settings(aggregation=AggregationName.SOFTMAX, image_vote=False, temperature=1e-4)).reading
 
     assert torch.allclose(
-        model.classify(images, found, reading),
-        model(images, tokens[:, :1])[:, 0].softmax(-1),
-        atol=CLOSE,
+        model.classify(images, found, reading), model(images, tokens[:, :1])[:, 0].softmax(-1), atol=CLOSE
     )
 
 

@@ -6,14 +6,7 @@ from datetime import timedelta
 import pytest
 
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.deletions.words import (
-    OFFICER,
-    DeletionRequest,
-    Records,
-    Subject,
-    Target,
-    WholeSite,
-)
+from fedmunkey.common.deletions.words import OFFICER, DeletionRequest, Records, Subject, Target, WholeSite
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.proofs.signed_requests import OpenedRequest, target_digest
 from tests.proof_case import SECRET, START, signed_request

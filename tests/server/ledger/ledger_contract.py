@@ -31,10 +31,7 @@ NOON = datetime(2030, 5, 17, 12, tzinfo=UTC)
 REQUEST = DeletionRequest("request-1", OFFICER, Subject(bytes(range(32))))
 ANSWER = Acknowledgement(1, "hospital-1", "request-1", SiteState.ERASED, 3, 2, Guarantee.EMPIRICAL, 0.25)
 CERTIFIED = replace(
-    ANSWER,
-    guarantee=Guarantee.CERTIFIED,
-    record_loss=PrivacyLoss(1.9, 1e-5),
-    subject_loss=PrivacyLoss(4.1, 2e-5, 2),
+    ANSWER, guarantee=Guarantee.CERTIFIED, record_loss=PrivacyLoss(1.9, 1e-5), subject_loss=PrivacyLoss(4.1, 2e-5, 2)
 )
 
 
