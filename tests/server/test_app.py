@@ -62,12 +62,6 @@ class SitesInProcess:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        yield ledger
-
-
-@pytest.fixture
 def settings(tmp_path: Path, ledger: Ledger) -> Iterator[Settings]:
     """Settings of a small federation with a deletion service that answers."""
     with DeletionServer(LedgerService(ledger)) as server:

@@ -47,13 +47,6 @@ def own_site(request_id: str) -> DeletionRequest:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ledger.register("hospital-1")
-        yield ledger
-
-
-@pytest.fixture
 def server(ledger: Ledger) -> Iterator[DeletionServer]:
     with DeletionServer(LedgerService(ledger)) as server:
         yield server

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -50,21 +49,7 @@ def references(count: int) -> frozenset[bytes]:
     return frozenset(number.to_bytes(32, "big") for number in range(count))
 
 
-class LedgerFixtures:
-    @pytest.fixture
-    def clock(self) -> Clock:
-        return Clock()
-
-    @pytest.fixture
-    def ledger(self, database: str, clock: Clock) -> Iterator[Ledger]:
-        """A ledger with two sites, in the database that a subclass gives."""
-        with Ledger(database, clock=clock) as ledger:
-            for site in ("hospital-1", "hospital-2"):
-                ledger.register(site)
-            yield ledger
-
-
-class LedgerContract(LedgerFixtures):
+class LedgerContract:
     def test_everything_is_there_after_a_restart(self, database: str, ledger: Ledger) -> None:
         ledger.enter(REQUEST, ["hospital-1", "hospital-2"])
         ledger.acknowledge(ANSWER)

@@ -13,22 +13,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fedmunkey.common.errors import InvalidSetting, ServiceUnavailable
 from fedmunkey.server.ledger.ledger import SCHEMA_REVISION, Ledger
-from tests.server.databases import postgresql_database
-from tests.server.ledger.ledger_contract import REQUEST, LedgerContract
+from tests.server.ledger.ledger_contract import REQUEST, Clock, LedgerContract
 from tests.server.ledger.ledger_states_contract import LedgerStatesContract
 
 
-class TestSqlite(LedgerContract, LedgerStatesContract):
+class TestLedger(LedgerContract, LedgerStatesContract):
     @pytest.fixture
-    def database(self, tmp_path: Path) -> str:
-        return str(tmp_path / "ledger.sqlite")
-
-
-class TestPostgresql(LedgerContract, LedgerStatesContract):
-    @pytest.fixture
-    def database(self) -> Iterator[str]:
-        with postgresql_database() as database:
-            yield database
+    def ledger(self, database: str, clock: Clock) -> Iterator[Ledger]:
+        with Ledger(database, clock=clock) as ledger:
+            for site in ("hospital-1", "hospital-2"):
+                ledger.register(site)
+            yield ledger
 
 
 @pytest.fixture

@@ -22,13 +22,6 @@ def own_site(request_id: str) -> DeletionRequest:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ledger.register("hospital-1")
-        yield ledger
-
-
-@pytest.fixture
 def busy(ledger: Ledger) -> Iterator[threading.Event]:
     """The writer is busy until this is set, so that what is submitted meanwhile waits for it together."""
     begun, go_on = threading.Event(), threading.Event()
