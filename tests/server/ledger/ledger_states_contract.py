@@ -202,11 +202,3 @@ class LedgerStatesContract:
 
         assert read == [[1, 2], [3], [4], [5]]
         assert len(ledger.orders("hospital-1", 0, 1)) == 1
-
-    def test_policy_decides_where_no_sites_are_given(self, ledger: Ledger) -> None:
-        with pytest.raises(InvalidDeletion, match="may not ask"):
-            ledger.enter(DeletionRequest("r", "hospital-1", WholeSite("hospital-2")))
-        with pytest.raises(InvalidDeletion, match="may not ask"):
-            ledger.enter(DeletionRequest("r", "hospital-1", Records(references(1))))
-
-        assert ledger.page().statuses == ()
