@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -52,3 +54,17 @@ class Running(Background):
         """End it with SIGKILL, whatever it is doing."""
         self._process.kill()
         self.end()
+
+
+def gone(process: int) -> bool:
+    """Wait until a process that is not a child of this one has ended; its reaper may take a moment."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        threading.Event().wait(0.01)
+    return False

@@ -62,12 +62,6 @@ class SitesInProcess:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        yield ledger
-
-
-@pytest.fixture
 def settings(tmp_path: Path, ledger: Ledger) -> Iterator[Settings]:
     """Settings of a small federation with a deletion service that answers."""
     with DeletionServer(LedgerService(ledger)) as server:
@@ -179,10 +173,19 @@ def test_weights_of_another_model_are_refused_before_anything_is_written(
     assert not Path(settings.output_dir).exists()
 
 
-def test_unknown_setting_is_refused(tmp_path: Path) -> None:
-    context = Context(1, 1, {}, RecordDict(), {**small(tmp_path).to_config(), "num-round": 3})
+@pytest.mark.parametrize(
+    ("change", "error", "reason"),
+    [
+        ({"num-round": 3}, InvalidSetting, r"unknown setting num-round: did you mean num-rounds\?"),
+        ({"deletion-identity": "missing"}, InvalidIdentity, "holds no identity"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_anything_is_written(
+    tmp_path: Path, change: dict[str, Any], error: type[Exception], reason: str
+) -> None:
+    context = Context(1, 1, {}, RecordDict(), {**small(tmp_path).to_config(), **change})
 
-    with pytest.raises(InvalidSetting, match=r"unknown setting num-round: did you mean num-rounds\?"):
+    with pytest.raises(error, match=reason):
         app(SitesInProcess().grid, context)
 
     assert not (tmp_path / "output").exists()
@@ -239,12 +242,3 @@ def test_rounds_are_opened_with_the_coordinators_identity(tmp_path: Path) -> Non
             run_federation(SitesInProcess().grid, small(tmp_path / "as-site", **as_site))
 
     assert events(small(tmp_path))[-1]["event"] == "finished"
-
-
-def test_identity_that_cannot_be_used_stops_before_anything_is_written(tmp_path: Path) -> None:
-    settings = small(tmp_path, deletion_identity=str(tmp_path / "missing"))
-
-    with pytest.raises(InvalidIdentity, match="holds no identity"):
-        run_federation(SitesInProcess().grid, settings)
-
-    assert not (tmp_path / "output").exists()

@@ -11,14 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.common.deletions.words import (
-    OFFICER,
-    DeletionOrder,
-    DeletionRequest,
-    RequestState,
-    Subject,
-    WholeSite,
-)
+from fedmunkey.common.deletions.words import OFFICER, DeletionOrder, DeletionRequest, RequestState, Subject, WholeSite
 from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.server.deletions import upkeep
@@ -118,17 +111,6 @@ def test_last_two_answers_at_two_services_complete_the_request(services: tuple[S
 
 
 class TestUpkeep:
-    @pytest.fixture
-    def clock(self) -> Clock:
-        return Clock()
-
-    @pytest.fixture
-    def ledger(self, tmp_path: Path, clock: Clock) -> Iterator[Ledger]:
-        with Ledger(tmp_path / "ledger.sqlite", clock=clock) as ledger:
-            for site in SITES:
-                ledger.register(site)
-            yield ledger
-
     def test_only_changed_sites_are_woken(self, ledger: Ledger) -> None:
         service = LedgerService(ledger)
         keeping = Upkeep(service, Presence(ledger), clock=lambda: 0.0)

@@ -17,11 +17,9 @@ from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 
 ANSWER = Acknowledgement(1, "hospital-1", "request-1", SiteState.ERASED, 2, 1, Guarantee.EMPIRICAL, 0.5)
+LOSS = PrivacyLoss(1.9, 1e-5)
 CERTIFIED = replace(
-    ANSWER,
-    guarantee=Guarantee.CERTIFIED,
-    record_loss=PrivacyLoss(1.9, 1e-5),
-    subject_loss=PrivacyLoss(math.inf, 1e-5, 2),
+    ANSWER, guarantee=Guarantee.CERTIFIED, record_loss=LOSS, subject_loss=PrivacyLoss(math.inf, 1e-5, 2)
 )
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

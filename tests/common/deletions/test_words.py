@@ -67,40 +67,27 @@ def test_requests_with_the_same_content_are_equal() -> None:
     assert DeletionRequest("request-1", "north", Subject(REFERENCE)) != REQUEST
 
 
-def test_status_without_sites_claims_nothing() -> None:
-    status = RequestStatus(REQUEST, NOON)
-
-    assert status.state is RequestState.DISPATCHED
-    assert status.erased == 0
-    assert status.seconds is None
-
-
-def test_status_counts_erased_records_while_sites_are_pending() -> None:
-    sites = (progress("north", ERASED, records=3, after=2), progress("south", PENDING))
+@pytest.mark.parametrize(
+    ("sites", "expected"),
+    [
+        ((), (RequestState.DISPATCHED, 0, None)),
+        ((progress("a", ERASED, records=3, after=2), progress("b", PENDING)), (RequestState.DISPATCHED, 3, None)),
+        (
+            (
+                progress("a", ERASED, records=3, after=9.5),
+                progress("b", NOTHING_HELD, after=2),
+                progress("c", ERASED, records=4, after=0.25),
+            ),
+            (RequestState.COMPLETED, 7, 9.5),
+        ),
+    ],
+)
+def test_status_counts_erased_records_and_lasts_until_the_last_answer(
+    sites: tuple[SiteProgress, ...], expected: tuple[RequestState, int, float | None]
+) -> None:
     status = RequestStatus(REQUEST, NOON, sites)
 
-    assert status.state is RequestState.DISPATCHED
-    assert status.erased == 3
-    assert status.seconds is None
-
-
-def test_finished_status_lasts_until_its_last_acknowledgement() -> None:
-    sites = (
-        progress("north", ERASED, records=3, after=9.5),
-        progress("south", NOTHING_HELD, after=2),
-        progress("west", ERASED, records=4, after=0.25),
-    )
-    status = RequestStatus(REQUEST, NOON, sites)
-
-    assert status.state is RequestState.COMPLETED
-    assert status.erased == 7
-    assert status.seconds == pytest.approx(9.5)
-
-
-def test_refusal_leaves_the_request_partial() -> None:
-    sites = (progress("north", ERASED, records=1, after=1), progress("south", REFUSED, after=2))
-
-    assert RequestStatus(REQUEST, NOON, sites).state is RequestState.PARTIAL
+    assert (status.state, status.erased, status.seconds) == expected
 
 
 def test_clock_is_in_utc() -> None:

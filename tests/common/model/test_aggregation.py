@@ -99,17 +99,8 @@ def test_absent_entries_have_no_part_in_a_blend(name: AggregationName) -> None:
 
 
 @pytest.mark.parametrize("name", CHOSEN)
-def test_empty_bank_leaves_null_memory_with_a_whole_vote(name: AggregationName) -> None:
-    members = members_of(name, retrieved([[-torch.inf, -torch.inf]], [[False, False]]))
-
-    assert members.null_memory.all()
-    assert members.exemplars.isfinite().all()
-    assert members.weights.sum().item() == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("name", CHOSEN)
 @pytest.mark.parametrize("image_vote", [False, True])
-def test_weights_of_every_query_sum_to_one(name: AggregationName, image_vote: bool) -> None:
+def test_weights_sum_to_one_and_an_empty_bank_leaves_null_memory(name: AggregationName, image_vote: bool) -> None:
     found = retrieved(
         [[0.9, 0.5, 0.1], [0.9, 0.5, -torch.inf], [-torch.inf] * 3],
         [[True, True, True], [True, True, False], [False, False, False]],
@@ -117,6 +108,8 @@ def test_weights_of_every_query_sum_to_one(name: AggregationName, image_vote: bo
     members = members_of(name, found, image_vote=image_vote)
 
     assert torch.allclose(members.weights.sum(1), torch.ones(3))
+    assert members.null_memory[2].all()
+    assert members.exemplars.isfinite().all()
     assert members.weights.shape == members.null_memory.shape == members.exemplars.shape[:2]
 
 

@@ -90,18 +90,22 @@ def test_truncated_weights_are_refused(path: Path, kept: int) -> None:
     refused(path, r"weights\.safetensors or its \.json is damaged; write it again")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"format": 1', b"\xff\xfe\x00", b"not json"])
-def test_damaged_json_is_refused(path: Path, content: bytes) -> None:
+DAMAGED = r"or its \.json is damaged; write it again"
+NO_MODEL = r"weights\.json does not describe a model; take the file written with it"
+
+
+@pytest.mark.parametrize(
+    ("message", "content"),
+    [
+        *((DAMAGED, content) for content in (b"", b"{", b'{"format": 1', b"\xff\xfe\x00", b"not json")),
+        *((NO_MODEL, content) for content in (b"[]", b'"text"', b"3", b"null", b"{}", b'{"model": {}}')),
+        (NO_MODEL, b'{"model": 5, "encoder": "a", "about": {}}'),
+    ],
+)
+def test_json_that_is_damaged_or_about_something_else_is_refused(path: Path, message: str, content: bytes) -> None:
     path.with_suffix(".json").write_bytes(content)
 
-    refused(path, r"or its \.json is damaged; write it again")
-
-
-@pytest.mark.parametrize("content", [[], "text", 3, None, {}, {"model": {}}, {"model": 5, "encoder": "a", "about": {}}])
-def test_json_about_something_else_is_refused(path: Path, content: object) -> None:
-    path.with_suffix(".json").write_text(json.dumps(content))
-
-    refused(path, r"weights\.json does not describe a model; take the file written with it")
+    refused(path, message)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 from fedmunkey.common.errors import ProcessNotStarted
 from fedmunkey.common.programs.supervision import Child, Supervisor, own_program, tell_systemd_ready
 from fedmunkey.common.stop_signals import stopped_by_signals
+from tests.processes import gone
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 30.0
@@ -154,20 +154,6 @@ def test_child_that_does_not_stop_is_killed_with_what_it_started(watch: Callable
     watched.stop()
 
     assert gone(inner)
-
-
-def gone(process: int) -> bool:
-    """Wait until a process that is not a child of this one has ended; its reaper may take a moment."""
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        try:
-            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if state == "Z":
-            return True
-        threading.Event().wait(0.01)
-    return False
 
 
 def test_signals_stop_it_and_get_their_handlers_back() -> None:

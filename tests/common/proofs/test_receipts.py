@@ -19,12 +19,7 @@ from tests.proof_case import SITE_KEYS, SITES, START
 KEY = SITE_KEYS[SITES[0]]
 EXACT = Acknowledgement(4, SITES[0], "request-1", SiteState.ERASED, 3, 2, Guarantee.EXACT, 0.25)
 LOSS = PrivacyLoss(1.0, 1e-5)
-CERTIFIED = replace(
-    EXACT,
-    guarantee=Guarantee.CERTIFIED,
-    record_loss=PrivacyLoss(3.0, 1e-5),
-    subject_loss=PrivacyLoss(math.inf, 1e-5, 2),
-)
+CERTIFIED = replace(EXACT, guarantee=Guarantee.CERTIFIED, record_loss=LOSS, subject_loss=PrivacyLoss(math.inf, 1e-5, 2))
 REFUSED = replace(
     EXACT, state=SiteState.REFUSED, records=0, entries=0, guarantee=Guarantee.EMPIRICAL, reason="unsigned: no signature"
 )
@@ -55,11 +50,7 @@ def test_receipt_survives_its_envelope(answer: Acknowledgement, seen: WitnessedH
         {"state": SiteState.NOTHING_HELD, "records": 0, "entries": 0},
         {"guarantee": Guarantee.EMPIRICAL},
         {"reason": "no"},
-        {
-            "guarantee": Guarantee.CERTIFIED,
-            "record_loss": PrivacyLoss(1.0, 1e-5),
-            "subject_loss": PrivacyLoss(1.0, 1e-5),
-        },
+        {"guarantee": Guarantee.CERTIFIED, "record_loss": LOSS, "subject_loss": LOSS},
     ],
 )
 def test_receipt_for_another_answer_is_noticed(changes: dict[str, Any]) -> None:
@@ -72,22 +63,13 @@ def test_receipt_for_another_answer_is_noticed(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"state": "pending"},
-        {"state": "gone"},
-        {"guarantee": "perfect"},
-        {"order": 0},
+        # An answer that cannot be; what else an answer cannot say is for the tests of answers.
         {"records": 1},
-        {"records": -1, "entries": -1},
-        {"state": "refused"},
-        {"recordLoss": None},
-        {"recordLoss": {"epsilon": -1, "delta": 0, "records": 1}},
-        {"subjectLoss": {"epsilon": 1, "delta": 1, "records": 1}},
         {"guarantee": "exact"},
         {"witnessed": {"size": 0, "root": "00" * 32}},
         {"tombstones": "00"},
         {"time": "now"},
         {"patient": "somebody"},
-        {"entries": True},
     ],
 )
 def test_receipt_that_contradicts_itself_is_refused(changes: dict[str, Any]) -> None:

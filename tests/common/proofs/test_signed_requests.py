@@ -6,14 +6,7 @@ from datetime import timedelta
 import pytest
 
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.deletions.words import (
-    OFFICER,
-    DeletionRequest,
-    Records,
-    Subject,
-    Target,
-    WholeSite,
-)
+from fedmunkey.common.deletions.words import OFFICER, DeletionRequest, Records, Subject, Target, WholeSite
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.proofs.signed_requests import OpenedRequest, target_digest
 from tests.proof_case import SECRET, START, signed_request
@@ -59,12 +52,13 @@ def test_changed_target_is_noticed(target: Target) -> None:
 def test_changed_id_or_requester_is_noticed() -> None:
     request = signed_request()
 
-    with pytest.raises(InvalidProof, match="altered: the request id"):
-        OpenedRequest.of(replace(request, request_id="request-2")).signed()
-    with pytest.raises(InvalidProof, match="altered: the requester"):
-        OpenedRequest.of(replace(request, requester="hospital-1")).signed()
-    with pytest.raises(InvalidProof, match="unsigned"):
-        OpenedRequest.of(replace(request, signature=b"")).signed()
+    for changed, fault in (
+        (replace(request, request_id="request-2"), "altered: the request id"),
+        (replace(request, requester="hospital-1"), "altered: the requester"),
+        (replace(request, signature=b""), "unsigned"),
+    ):
+        with pytest.raises(InvalidProof, match=fault):
+            OpenedRequest.of(changed).signed()
 
 
 def test_request_is_good_from_its_date_until_it_expires() -> None:

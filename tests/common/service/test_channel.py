@@ -212,10 +212,9 @@ def test_closed_channel_answers_no_call(channel: DeletionChannel) -> None:
 
     with pytest.raises(ServiceUnavailable, match="closed"):
         channel.get("request-1")
-    with pytest.raises(ServiceUnavailable, match="closed"):
-        list(channel.watch("hospital-1", 0))
-    with pytest.raises(ServiceUnavailable, match="closed"):
-        list(channel.watch("hospital-1", 0, follow=True))
+    for follow in (False, True):
+        with pytest.raises(ServiceUnavailable, match="closed"):
+            list(channel.watch("hospital-1", 0, follow=follow))
 
 
 def test_what_no_message_can_carry_is_refused(channel: DeletionChannel) -> None:
@@ -255,10 +254,7 @@ def test_malformed_address_is_refused(address: str) -> None:
         DeletionChannel(address)
 
 
-def test_address_is_split_at_its_last_colon() -> None:
+def test_address_is_split_at_its_last_colon_and_only_this_machine_is_loopback() -> None:
     assert split_address("[::1]:9440") == ("[::1]", 9440)
-
-
-def test_only_this_machine_is_loopback() -> None:
     assert all(is_loopback(host) for host in ("localhost", "127.0.0.1", "[::1]"))
     assert not any(is_loopback(host) for host in ("0.0.0.0", "[::]", "example.org"))  # noqa: S104

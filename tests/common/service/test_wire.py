@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmunkey.common.deletions.words import (
-    Acknowledgement,
     DeletionOrder,
     DeletionRequest,
     Move,
@@ -57,46 +57,27 @@ statuses = st.builds(
 REQUEST = DeletionRequest("request-1", "hospital-1", WholeSite("hospital-1"))
 
 
-@given(requests)
-def test_request_arrives_as_it_was_sent(request: DeletionRequest) -> None:
-    message = deletion_pb2.DeletionRequest.FromString(wire.request_to_wire(request).SerializeToString())
+@pytest.mark.parametrize(
+    ("things", "to_wire", "from_wire"),
+    [
+        (requests, wire.request_to_wire, wire.request_from_wire),
+        (orders, wire.order_to_wire, wire.order_from_wire),
+        (acknowledgements(), wire.acknowledgement_to_wire, wire.acknowledgement_from_wire),
+        (statuses, wire.status_to_wire, wire.status_from_wire),
+        (st.builds(Move, times, text, text, text, text), wire.move_to_wire, wire.move_from_wire),
+        (progress, wire.progress_to_wire, wire.progress_from_wire),
+    ],
+    ids=["request", "order", "acknowledgement", "status", "move", "progress"],
+)
+@given(data=st.data())
+def test_what_is_sent_arrives(
+    data: st.DataObject, things: st.SearchStrategy[Any], to_wire: Any, from_wire: Any
+) -> None:
+    thing = data.draw(things)
 
-    assert wire.request_from_wire(message) == request
+    message = to_wire(thing)
 
-
-@given(orders)
-def test_order_arrives_as_it_was_sent(order: DeletionOrder) -> None:
-    message = deletion_pb2.DeletionOrder.FromString(wire.order_to_wire(order).SerializeToString())
-
-    assert wire.order_from_wire(message) == order
-
-
-@given(acknowledgements())
-def test_acknowledgement_arrives_as_it_was_sent(answer: Acknowledgement) -> None:
-    message = deletion_pb2.Acknowledgement.FromString(wire.acknowledgement_to_wire(answer).SerializeToString())
-
-    assert wire.acknowledgement_from_wire(message) == answer
-
-
-@given(statuses)
-def test_status_arrives_as_it_was_sent(status: RequestStatus) -> None:
-    message = deletion_pb2.RequestStatus.FromString(wire.status_to_wire(status).SerializeToString())
-
-    assert wire.status_from_wire(message) == status
-
-
-@given(st.builds(Move, times, text, text, text, text))
-def test_move_arrives_as_it_was_sent(move: Move) -> None:
-    message = deletion_pb2.Move.FromString(wire.move_to_wire(move).SerializeToString())
-
-    assert wire.move_from_wire(message) == move
-
-
-@given(progress)
-def test_progress_arrives_as_it_was_sent(part: SiteProgress) -> None:
-    message = deletion_pb2.SiteProgress.FromString(wire.progress_to_wire(part).SerializeToString())
-
-    assert wire.progress_from_wire(message) == part
+    assert from_wire(type(message).FromString(message.SerializeToString())) == thing
 
 
 def test_equal_requests_have_equal_bytes() -> None:
@@ -107,18 +88,12 @@ def test_equal_requests_have_equal_bytes() -> None:
     assert wire.request_to_wire(one).SerializeToString() == wire.request_to_wire(other).SerializeToString()
 
 
-def test_request_without_a_target_is_refused() -> None:
-    message = deletion_pb2.DeletionRequest(request_id="request-1", requester="hospital-1")
+@pytest.mark.parametrize(("target", "message"), [({}, "names no target"), ({"subject_reference": b"short"}, "5 bytes")])
+def test_request_without_a_whole_target_is_refused(target: dict[str, Any], message: str) -> None:
+    sent = deletion_pb2.DeletionRequest(request_id="request-1", requester="hospital-1", **target)
 
-    with pytest.raises(InvalidDeletion, match="names no target"):
-        wire.request_from_wire(message)
-
-
-def test_request_with_a_short_reference_is_refused() -> None:
-    message = deletion_pb2.DeletionRequest(request_id="request-1", requester="hospital-1", subject_reference=b"short")
-
-    with pytest.raises(InvalidDeletion, match="5 bytes"):
-        wire.request_from_wire(message)
+    with pytest.raises(InvalidDeletion, match=message):
+        wire.request_from_wire(sent)
 
 
 @pytest.mark.parametrize("number", [0, 99])
@@ -151,12 +126,9 @@ def test_time_that_no_calendar_has_is_refused() -> None:
         wire.status_from_wire(message)
 
 
-def test_negative_number_is_refused_before_it_is_sent() -> None:
+def test_what_no_message_can_carry_is_refused_before_it_is_sent() -> None:
     with pytest.raises(InvalidDeletion, match="cannot be sent"):
         wire.order_to_wire(DeletionOrder(-1, "hospital-1", REQUEST))
-
-
-def test_text_that_is_not_utf8_is_refused_before_it_is_sent() -> None:
     with pytest.raises(InvalidDeletion, match="cannot be sent"):
         wire.request_to_wire(DeletionRequest("\udcff", "hospital-1", WholeSite("hospital-1")))
 

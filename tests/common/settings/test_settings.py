@@ -22,6 +22,7 @@ from fedmunkey.common.settings.settings import (
 settings_strategy = st.builds(
     Settings,
     seed=st.integers(0, 2**31 - 1),
+    epsilon=st.floats(0, exclude_min=True),
     strategy=st.sampled_from(StrategyName),
     fraction_train=st.floats(0, 1, exclude_min=True),
     image_shape=st.tuples(st.sampled_from([1, 3]), st.integers(1, 512), st.integers(1, 512)).map(ImageShape),
@@ -49,8 +50,9 @@ def test_configuration_is_flat_and_holds_what_flower_carries() -> None:
     assert all(key == key.lower() and "_" not in key for key in config)
 
 
-def test_nothing_given_means_the_defaults() -> None:
+def test_nothing_given_means_the_defaults_of_which_the_guarantee_is_the_strongest() -> None:
     assert Settings.parse({}) == Settings()
+    assert Settings().guarantee is Guarantee.EXACT
 
 
 def test_values_of_a_command_line_are_read_as_their_types() -> None:
@@ -77,6 +79,10 @@ def test_replace_changes_some_fields_and_checks_them() -> None:
         settings.replace(num_round=3)
 
 
+JOINT_TOKENS = "exemplar-tokens = joint: guarantee ="
+OWN_TOKENS = "tokens of their own record only; set own or auto"
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -92,14 +98,8 @@ def test_replace_changes_some_fields_and_checks_them() -> None:
         ({"deletion-service": "localhost"}, "deletion-service = localhost: must be host:port, such as 127.0.0.1:9440"),
         ({"image-shape": "28x28"}, "image-shape = 28x28: must be channels x height x width with 1 or 3 channels"),
         ({"width": 30, "heads": 4}, "width = 30 is not a multiple of heads = 4; change one of them"),
-        (
-            {"guarantee": "exact", "exemplar-tokens": "joint"},
-            "exemplar-tokens = joint: guarantee = exact needs tokens of their own record only; set own or auto",
-        ),
-        (
-            {"guarantee": "certified", "exemplar-tokens": "joint"},
-            "exemplar-tokens = joint: guarantee = certified needs tokens of their own record only; set own or auto",
-        ),
+        ({"guarantee": "exact", "exemplar-tokens": "joint"}, f"{JOINT_TOKENS} exact needs {OWN_TOKENS}"),
+        ({"guarantee": "certified", "exemplar-tokens": "joint"}, f"{JOINT_TOKENS} certified needs {OWN_TOKENS}"),
         ({"epsilon": 0}, "epsilon = 0: should be greater than 0"),
         ({"delta": 1}, "delta = 1: should be less than 1"),
         ({"sampling-rate": 0}, "sampling-rate = 0: should be greater than 0"),
@@ -200,13 +200,3 @@ def test_address_of_the_deletion_service_is_host_and_port(value: str) -> None:
 def test_address_without_host_or_port_is_refused(value: str) -> None:
     with pytest.raises(InvalidSetting, match="must be host:port"):
         Settings.parse({"deletion-service": value})
-
-
-def test_strongest_guarantee_is_the_default() -> None:
-    assert Settings().guarantee is Guarantee.EXACT
-
-
-def test_unbounded_epsilon_survives_a_configuration() -> None:
-    settings = Settings(epsilon=math.inf)
-
-    assert Settings.parse(settings.to_config()).epsilon == math.inf

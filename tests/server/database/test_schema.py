@@ -31,6 +31,16 @@ from fedmunkey.server.ledger.ledger import SCHEMA_REVISION, DeletionExists, Ledg
 from tests.server.ledger.ledger_contract import references
 
 LEDGERS = Path(__file__).parent / "ledgers"
+OLD_TABLES = (LEDGERS / "0005.sql").read_text()
+POSTGRESQL_SPELLING = {
+    "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT": "serial PRIMARY KEY",
+    "BOOLEAN DEFAULT 0": "boolean DEFAULT false",
+    "DATETIME": "timestamp",
+    "DOUBLE": "double precision",
+    "BLOB": "bytea",
+    "X'": r"'\x",
+    "9e999": "'Infinity'",
+}
 NOON = datetime(2026, 5, 17, 12, tzinfo=UTC)
 ERASED, REFUSED = SiteState.ERASED, SiteState.REFUSED
 EXACT, CERTIFIED, EMPIRICAL = Guarantee
@@ -59,11 +69,14 @@ def old(database: str) -> str:
 
 def fill(database: str) -> None:
     if "://" in database:
+        tables = OLD_TABLES
+        for name, postgresql in POSTGRESQL_SPELLING.items():
+            tables = tables.replace(name, postgresql)
         with psycopg.connect(database) as connection:
-            connection.execute((LEDGERS / "0005.postgresql.sql").read_bytes())
+            connection.execute((tables + (LEDGERS / "0005.postgresql.sql").read_text()).encode())
     else:
         with closing(sqlite3.connect(database)) as connection:
-            connection.executescript((LEDGERS / "0005.sqlite.sql").read_text())
+            connection.executescript(OLD_TABLES + (LEDGERS / "0005.sqlite.sql").read_text())
 
 
 def test_old_ledger_keeps_all_that_it_had(old: str) -> None:

@@ -259,15 +259,13 @@ def test_without_trusted_keys_unsigned_requests_and_answers_pass(tmp_path: Path,
     assert size(service) == 0
 
 
-def test_service_without_a_log_says_so(tmp_path: Path) -> None:
-    with Ledger(tmp_path / "plain.sqlite") as ledger:
-        ledger.register(FIRST)
-        service = LedgerService(ledger)
-        service.submit(DeletionRequest("open", FIRST, WholeSite(FIRST)))
-        with DeletionServer(service) as server, DeletionChannel(server.address) as channel:
-            assert channel.log_update(0) is None
-            with pytest.raises(InvalidDeletion, match="keeps no log"):
-                channel.certificate("open")
+def test_service_without_a_log_says_so(ledger: Ledger) -> None:
+    service = LedgerService(ledger)
+    service.submit(DeletionRequest("open", FIRST, WholeSite(FIRST)))
+    with DeletionServer(service) as server, DeletionChannel(server.address) as channel:
+        assert channel.log_update(0) is None
+        with pytest.raises(InvalidDeletion, match="keeps no log"):
+            channel.certificate("open")
 
 
 def test_log_holds_no_reference(service: LedgerService) -> None:

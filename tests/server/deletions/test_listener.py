@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -30,6 +28,7 @@ from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.service import channel as deletion_channel
 from fedmunkey.common.service import wire
 from fedmunkey.common.service.channel import DeletionChannel
+from fedmunkey.common.service.waiting import wait_for_service
 from fedmunkey.common.service.wire import MAXIMUM_REFERENCES, request_to_wire
 from fedmunkey.protos import deletion_pb2, deletion_pb2_grpc
 from fedmunkey.server.deletions import calls as deletion_servicer
@@ -38,19 +37,9 @@ from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import SERVICE_NAME, DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from tests.followers import PATIENCE, Follower
+from tests.server.ledger.ledger_contract import own_site, references
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
-
-
-def own_site(request_id: str) -> DeletionRequest:
-    return DeletionRequest(request_id, "hospital-1", WholeSite("hospital-1"))
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ledger.register("hospital-1")
-        yield ledger
 
 
 @pytest.fixture
@@ -93,6 +82,11 @@ def test_reflection_lists_the_services(raw: grpc.Channel) -> None:
     assert {SERVICE_NAME, "grpc.health.v1.Health"} <= names
 
 
+def submit(request_id: str, requester: str, site: str) -> deletion_pb2.SubmitRequest:
+    request = deletion_pb2.DeletionRequest(request_id=request_id, requester=requester, site=site)
+    return deletion_pb2.SubmitRequest(request=request)
+
+
 @pytest.mark.parametrize(
     ("method", "message", "status"),
     [
@@ -101,20 +95,8 @@ def test_reflection_lists_the_services(raw: grpc.Channel) -> None:
         ("Acknowledge", deletion_pb2.AcknowledgeRequest(), grpc.StatusCode.INVALID_ARGUMENT),
         ("List", deletion_pb2.ListRequest(page_size=1001), grpc.StatusCode.INVALID_ARGUMENT),
         ("Watch", deletion_pb2.WatchRequest(site="hospital-1", after=9), grpc.StatusCode.FAILED_PRECONDITION),
-        (
-            "Submit",
-            deletion_pb2.SubmitRequest(
-                request=deletion_pb2.DeletionRequest(request_id="request-1", requester="hospital-9", site="hospital-9")
-            ),
-            grpc.StatusCode.PERMISSION_DENIED,
-        ),
-        (
-            "Submit",
-            deletion_pb2.SubmitRequest(
-                request=deletion_pb2.DeletionRequest(request_id="known", requester=OFFICER, site="hospital-1")
-            ),
-            grpc.StatusCode.ALREADY_EXISTS,
-        ),
+        ("Submit", submit("request-1", "hospital-9", "hospital-9"), grpc.StatusCode.PERMISSION_DENIED),
+        ("Submit", submit("known", OFFICER, "hospital-1"), grpc.StatusCode.ALREADY_EXISTS),
     ],
 )
 def test_refusal_has_the_status_that_other_languages_expect(
@@ -134,21 +116,15 @@ def test_page_size_is_optional(ledger: Ledger, stub: Any) -> None:
     assert len(stub.List(deletion_pb2.ListRequest(), timeout=PATIENCE).statuses) == 1
 
 
-def test_address_in_use_is_refused(server: DeletionServer, ledger: Ledger) -> None:
-    other = DeletionServer(LedgerService(ledger), server.address)
+@pytest.mark.parametrize("at_the_last_moment", [False, True])
+def test_address_in_use_is_refused(
+    server: DeletionServer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, at_the_last_moment: bool
+) -> None:
+    if at_the_last_moment:
+        monkeypatch.setattr(deletion_server, "check_free", lambda *_: None)
 
     with pytest.raises(InvalidSetting, match=f"{server.address} .*in use.*--address"):
-        other.start()
-
-
-def test_address_taken_at_the_last_moment_is_refused(
-    server: DeletionServer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(deletion_server, "check_free", lambda *_: None)
-    other = DeletionServer(LedgerService(ledger), server.address)
-
-    with pytest.raises(InvalidSetting, match="in use"):
-        other.start()
+        DeletionServer(LedgerService(ledger), server.address).start()
 
 
 def test_host_of_another_machine_is_refused(ledger: Ledger) -> None:
@@ -172,26 +148,6 @@ def test_server_can_be_stopped_twice_and_started_again(ledger: Ledger) -> None:
     assert again == first
 
 
-def test_restart_on_the_same_ledger_keeps_everything(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite"
-    with ExitStack() as stack:
-        ledger = stack.enter_context(Ledger(path))
-        ledger.register("hospital-1")
-        server = stack.enter_context(DeletionServer(LedgerService(ledger)))
-        channel = stack.enter_context(DeletionChannel(server.address))
-        before = channel.submit(own_site("request-1"))
-
-    with ExitStack() as stack:
-        ledger = stack.enter_context(Ledger(path))
-        server = stack.enter_context(DeletionServer(LedgerService(ledger)))
-        channel = stack.enter_context(DeletionChannel(server.address))
-
-        assert channel.get("request-1") == before
-        assert channel.submit(own_site("request-1")) == before
-        channel.submit(own_site("request-2"))
-        assert [order.number for order in channel.watch("hospital-1", 0)] == [1, 2]
-
-
 def test_channel_finds_a_service_that_was_started_again(ledger: Ledger) -> None:
     server = DeletionServer(LedgerService(ledger))
     server.start()
@@ -201,20 +157,9 @@ def test_channel_finds_a_service_that_was_started_again(ledger: Ledger) -> None:
         with pytest.raises(ServiceUnavailable):
             channel.get("request-1")
         with server:
-            found = wait_for(lambda: channel.get("request-1").request)
+            found = wait_for_service(lambda: channel.get("request-1").request, patience=PATIENCE)
 
     assert found == own_site("request-1")
-
-
-def wait_for(ask: object) -> object:
-    """Ask again while the service is out of reach, for as long as a channel may wait to connect again."""
-    never = threading.Event()
-    for _ in range(200):
-        try:
-            return ask()  # type: ignore[operator]
-        except ServiceUnavailable:
-            never.wait(0.1)
-    raise AssertionError("the service did not come back")
 
 
 def test_stopping_ends_streams_that_are_followed(ledger: Ledger) -> None:
@@ -249,10 +194,7 @@ def test_page_that_is_too_large_for_a_message_is_split(
 ) -> None:
     monkeypatch.setattr(deletion_servicer, "MESSAGE_BYTES", 3000)
     for number in range(5):
-        references = frozenset(bytes([number, record]) * 16 for record in range(40))
-        ledger.enter(
-            DeletionRequest(f"request-{number}", "hospital-1", Records(references, "hospital-1")), ["hospital-1"]
-        )
+        ledger.enter(large(f"request-{number}", 40))
 
     assert len(channel.page().statuses) == 2
     assert [status.request.request_id for status in channel.requests()] == [f"request-{n}" for n in range(5)]
@@ -261,8 +203,7 @@ def test_page_that_is_too_large_for_a_message_is_split(
 def test_order_of_an_older_ledger_that_is_larger_than_grpcs_usual_limit_is_carried(
     channel: DeletionChannel, ledger: Ledger
 ) -> None:
-    references = frozenset(number.to_bytes(32, "big") for number in range(150_000))
-    request = DeletionRequest("request-1", "hospital-1", Records(references, "hospital-1"))
+    request = large("request-1", 150_000)
     assert wire.request_to_wire(request).ByteSize() > 4 * 2**20
 
     ledger.enter(request)
@@ -301,8 +242,7 @@ def test_fault_inside_the_service_is_logged_and_not_told(ledger: Ledger, caplog:
 
 
 def large(request_id: str, count: int) -> DeletionRequest:
-    references = frozenset(number.to_bytes(32, "big") for number in range(count))
-    return DeletionRequest(request_id, "hospital-1", Records(references, "hospital-1"))
+    return DeletionRequest(request_id, "hospital-1", Records(references(count), "hospital-1"))
 
 
 def test_request_with_too_many_records_is_refused_by_either_side(server: DeletionServer, stub: Any) -> None:

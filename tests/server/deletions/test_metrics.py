@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import httpx
 import pytest
@@ -12,19 +10,6 @@ from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.server.deletions.metrics import served_metrics
 from fedmunkey.server.ledger.ledger import Ledger
 from tests.server.ledger.ledger_contract import ANSWER, REQUEST, Clock
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: Clock) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "ledger.sqlite", clock=clock) as ledger:
-        for site in ("hospital-1", "hospital-2"):
-            ledger.register(site)
-        yield ledger
 
 
 def read(address: str) -> dict[str, float]:

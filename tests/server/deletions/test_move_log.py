@@ -3,8 +3,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,17 +13,10 @@ from fedmunkey.server.ledger.ledger import Ledger
 from tests.server.ledger.ledger_contract import ANSWER, REQUEST, references
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ledger.register("hospital-1")
-        yield ledger
-
-
 def test_every_move_is_a_line_of_json(ledger: Ledger) -> None:
     stream = io.StringIO()
     with logging_to(stream, LogFormat.JSON, ledger):
-        ledger.enter(REQUEST)
+        ledger.enter(REQUEST, ["hospital-1"])
         ledger.acknowledge(ANSWER)
         ledger.remove("hospital-1")
 

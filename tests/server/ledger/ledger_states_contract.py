@@ -14,7 +14,7 @@ from fedmunkey.common.errors import IllegalMove, InvalidDeletion
 from fedmunkey.server.ledger.due import DUE_DAYS
 from fedmunkey.server.ledger.ledger import DeletionConflict, Ledger, UnknownDeletion
 from fedmunkey.server.ledger.writer import Event, Transaction
-from tests.server.ledger.ledger_contract import ANSWER, NOON, REQUEST, Clock, LedgerFixtures, references
+from tests.server.ledger.ledger_contract import ANSWER, NOON, REQUEST, Clock, references
 
 SECOND = replace(ANSWER, site="hospital-2")
 
@@ -23,7 +23,7 @@ def moves(ledger: Ledger, request_id: str = "request-1") -> list[tuple[str, str,
     return [(move.site, move.before, move.after) for move in ledger.history(request_id)]
 
 
-class LedgerStatesContract(LedgerFixtures):
+class LedgerStatesContract:
     def test_every_move_is_recorded_in_order(self, ledger: Ledger) -> None:
         ledger.enter(REQUEST)
         ledger.note_delivered([("hospital-1", 1)]).result()
@@ -202,15 +202,3 @@ class LedgerStatesContract(LedgerFixtures):
 
         assert read == [[1, 2], [3], [4], [5]]
         assert len(ledger.orders("hospital-1", 0, 1)) == 1
-
-    def test_policy_decides_where_no_sites_are_given(self, ledger: Ledger) -> None:
-        with pytest.raises(InvalidDeletion, match="may not ask"):
-            ledger.enter(DeletionRequest("r", "hospital-1", WholeSite("hospital-2")))
-        with pytest.raises(InvalidDeletion, match="may not ask"):
-            ledger.enter(DeletionRequest("r", "hospital-1", Records(references(1))))
-
-        assert ledger.page().statuses == ()
-
-
-def replace_event(transaction: Transaction) -> Event:
-    return Event(transaction.at, 1, "", "dispatched", "dispatched")

@@ -13,19 +13,9 @@ from fedmunkey.common.deletions.words import DeletionRequest, RequestStatus, Who
 from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
 from fedmunkey.server.ledger.ledger import DeletionExists, Ledger
 from fedmunkey.server.ledger.writer import Event, Transaction
+from tests.server.ledger.ledger_contract import own_site
 
 PATIENCE = 20.0
-
-
-def own_site(request_id: str) -> DeletionRequest:
-    return DeletionRequest(request_id, "hospital-1", WholeSite("hospital-1"))
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ledger.register("hospital-1")
-        yield ledger
 
 
 @pytest.fixture

@@ -132,20 +132,20 @@ def test_certificate_is_good_until_its_last_moment(registers: Registers) -> None
         ("a/b", MemberRole.SITE, "cannot be a member's name"),
     ],
 )
-def test_name_that_is_not_to_be_had_is_refused(tmp_path: Path, name: str, role: MemberRole, fault: str) -> None:
-    with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        register = MemberRegister(ledger.engine)
-        with pytest.raises(InvalidIdentity, match=fault):
-            register.invite(name, role)
-        assert register.list() == ()
+def test_name_that_is_not_to_be_had_is_refused(ledger: Ledger, name: str, role: MemberRole, fault: str) -> None:
+    register = MemberRegister(ledger.engine)
+
+    with pytest.raises(InvalidIdentity, match=fault):
+        register.invite(name, role)
+    assert register.list() == ()
 
 
 def test_register_and_invitation_of_an_earlier_version_say_requester(registers: Registers) -> None:
     token = registers.one.invite("anna", MemberRole.OFFICER)
-    with registers.one._engine.execution_options(write=True).connect() as connection, connection.begin():
+    with registers.one._engine.execution_options(write=True).begin() as connection:
         connection.execute(text("UPDATE invitations SET role = 'requester'"))
     serial = serial_of(registers.one.join(token, "anna", MemberRole("requester"), fresh_key(), registers.authority))
-    with registers.one._engine.execution_options(write=True).connect() as connection, connection.begin():
+    with registers.one._engine.execution_options(write=True).begin() as connection:
         connection.execute(text("UPDATE members SET role = 'requester'"))
 
     rotated = registers.rotate(serial)
@@ -155,8 +155,8 @@ def test_register_and_invitation_of_an_earlier_version_say_requester(registers: 
 
 
 @pytest.mark.parametrize("reason", ["", "two\nlines", "x" * 1001])
-def test_reason_is_a_line(tmp_path: Path, reason: str) -> None:
-    with Ledger(tmp_path / "ledger.sqlite") as ledger, pytest.raises(InvalidIdentity, match="a reason is one line"):
+def test_reason_is_a_line(ledger: Ledger, reason: str) -> None:
+    with pytest.raises(InvalidIdentity, match="a reason is one line"):
         MemberRegister(ledger.engine).revoke(SITE, reason)
 
 

@@ -10,7 +10,7 @@ from fedmunkey.common.settings.addresses import loopback_address
 from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
 
 
-def written(folder: Path, text: str) -> Path:
+def written(folder: Path, text: str = "") -> Path:
     path = folder / "coordinator.toml"
     path.write_text(f'coordinator-dir = "coordinator"\n{text}')
     return path
@@ -63,15 +63,12 @@ def test_what_cannot_be_used_is_named_with_its_value(tmp_path: Path, text: str, 
     assert "\n" not in str(refused.value)
 
 
-def test_missing_folder_is_named(tmp_path: Path) -> None:
+def test_missing_folder_or_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "coordinator.toml"
     path.write_text("due-days = 30\n")
 
     with pytest.raises(InvalidSetting, match="coordinator-dir is missing"):
         CoordinatorFile.read(path)
-
-
-def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match=r"nowhere\.toml cannot be read"):
         CoordinatorFile.read(tmp_path / "nowhere.toml")
 

@@ -25,11 +25,17 @@ def nodes() -> LinkState:
     return LinkStateFactory(memory, NoOpFederationManager(simulation=False), ObjectStoreFactory(memory)).state()
 
 
+def followed(nodes: LinkState, register: dict[bytes, str]) -> NodeRegistration:
+    """Return a registration that has followed a register once."""
+    registration = NodeRegistration(nodes, lambda: register)
+    registration.follow()
+    return registration
+
+
 def test_sites_are_registered_once_and_revoked_ones_are_not_known(nodes: LinkState) -> None:
     first, second = new_key(), new_key()
     register = {first: "hospital-1", second: "hospital-2"}
-    registration = NodeRegistration(nodes, lambda: register)
-    registration.follow()
+    registration = followed(nodes, register)
     before = nodes.get_node_id_by_public_key(first)
     assert before is not None
 
@@ -43,10 +49,9 @@ def test_sites_are_registered_once_and_revoked_ones_are_not_known(nodes: LinkSta
 def test_rotated_key_takes_the_place_of_the_old_one(nodes: LinkState) -> None:
     old, fresh = new_key(), new_key()
     register = {old: "hospital-1"}
-    registration = NodeRegistration(nodes, lambda: register)
-    registration.follow()
+    registration = followed(nodes, register)
 
-    register = {fresh: "hospital-1"}
+    register[fresh] = register.pop(old)
     registration.follow()
 
     assert nodes.get_node_id_by_public_key(old) is None
@@ -56,8 +61,7 @@ def test_rotated_key_takes_the_place_of_the_old_one(nodes: LinkState) -> None:
 def test_key_that_was_unregistered_is_never_taken_again(nodes: LinkState, caplog: pytest.LogCaptureFixture) -> None:
     key = new_key()
     register = {key: "hospital-1"}
-    registration = NodeRegistration(nodes, lambda: register)
-    registration.follow()
+    registration = followed(nodes, register)
     register.clear()
     registration.follow()
     register[key] = "hospital-1"

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
-import time
 import tomllib
 from pathlib import Path
 
@@ -12,8 +10,8 @@ import pytest
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.superlink.run_command import check_finished, follow, prepare, read_events, summary
+from tests.processes import gone
 
-SECONDS = 30.0
 SETTINGS = Settings.parse({"num-rounds": 2})
 ROUND = {
     "event": "round",
@@ -90,16 +88,4 @@ def test_run_that_takes_too_long_ends_with_all_that_it_started(tmp_path: Path) -
     with (tmp_path / "log").open("w") as log, pytest.raises(FederationStopped, match="still going"):
         follow(command, {}, 2.0, log, [])
 
-    inner = int((tmp_path / "inner").read_text())
-    deadline = time.monotonic() + SECONDS
-    while _runs(inner) and time.monotonic() < deadline:
-        threading.Event().wait(0.01)
-    assert not _runs(inner)
-
-
-def _runs(process: int) -> bool:
-    """Return whether a process that is not a child of this one still runs; its reaper may take a moment."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    assert gone(int((tmp_path / "inner").read_text()))

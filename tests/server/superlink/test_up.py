@@ -1,71 +1,42 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-import fedmunkey.server.cli
-from fedmunkey.common.programs import command_line
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
 from fedmunkey.server.superlink.up import serve_command
+from tests.server.superlink.test_coordinator_file import written
+from tests.typed import Run
 
 
-def typed(monkeypatch: pytest.MonkeyPatch, *words: object) -> int | str | None:
-    monkeypatch.setattr(sys, "argv", ["munkey-server", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        command_line.run(fedmunkey.server.cli.app)
-    return ended.value.code
-
-
-def written(folder: Path, text: str = "") -> Path:
-    path = folder / "coordinator.toml"
-    path.write_text(f'coordinator-dir = "coordinator"\n{text}')
-    return path
-
-
-def test_file_that_can_be_used_is_only_checked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_file_that_can_be_used_is_only_checked(run: Run, tmp_path: Path) -> None:
     CoordinatorFolder(tmp_path / "coordinator").create("test federation", ["127.0.0.1"])
 
-    assert typed(monkeypatch, "up", written(tmp_path), "--check") == 0
+    code, out, _ = run("up", written(tmp_path), "--check")
 
-    assert "coordinator.toml can be used: coordinator coordinator" in capsys.readouterr().out
+    assert code == 0
+    assert "coordinator.toml can be used: coordinator coordinator" in out
 
 
 @pytest.mark.parametrize("command", [["up"], ["up", "--check"], ["run"]])
-def test_bad_file_names_key_and_value_and_starts_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
-) -> None:
+def test_bad_file_names_key_and_value_and_starts_nothing(run: Run, tmp_path: Path, command: list[str]) -> None:
     CoordinatorFolder(tmp_path / "coordinator").create("test federation", ["127.0.0.1"])
 
-    assert typed(monkeypatch, *command, written(tmp_path, 'superlink = "here"')) == 2
-
-    said = capsys.readouterr()
-    assert said.err.startswith("error: ")
-    assert "superlink = here: must be host:port" in said.err
-    assert said.err.count("\n") == 1
-    assert said.out == ""
+    assert "superlink = here: must be host:port" in run(*command, written(tmp_path, 'superlink = "here"')).error
 
 
-def test_coordinator_without_identity_is_told_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert typed(monkeypatch, "up", written(tmp_path)) == 2
-
-    assert "holds no identity" in capsys.readouterr().err
+def test_coordinator_without_identity_is_told_what_to_do(run: Run, tmp_path: Path) -> None:
+    assert "holds no identity" in run("up", written(tmp_path)).error
 
 
-def test_certificate_must_name_where_the_coordinator_reaches_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_certificate_must_name_where_the_coordinator_reaches_itself(run: Run, tmp_path: Path) -> None:
     CoordinatorFolder(tmp_path / "coordinator").create("test federation", ["coordinator.example.org"])
 
-    assert typed(monkeypatch, "up", written(tmp_path), "--check") == 2
+    error = run("up", written(tmp_path), "--check").error
 
-    assert "munkey-server renew --host coordinator.example.org --host 127.0.0.1" in capsys.readouterr().err
+    assert "munkey-server renew --host coordinator.example.org --host 127.0.0.1" in error
 
 
 def test_deletion_service_gets_what_the_file_says(tmp_path: Path) -> None:

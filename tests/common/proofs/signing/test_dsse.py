@@ -17,13 +17,10 @@ KEYS = {key.public.key_id: key.public for key in (FIRST, SECOND)}
 SIGNED = Envelope.sign(KIND, b"hello world", FIRST, SECOND)
 
 
-def test_what_is_signed_is_the_example_of_the_specification() -> None:
-    assert pre_authentication_encoding(KIND, b"hello world") == (
-        b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
-    )
+def test_what_is_signed_is_the_example_of_the_specification_and_lengths_are_of_bytes() -> None:
+    example = b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
 
-
-def test_lengths_are_of_bytes() -> None:
+    assert pre_authentication_encoding(KIND, b"hello world") == example
     assert pre_authentication_encoding("é", b"\0\n") == b"DSSEv1 2 \xc3\xa9 2 \0\n"
 
 
