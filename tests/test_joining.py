@@ -6,7 +6,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -33,11 +33,11 @@ from fedmunkey.server.members.joining import read_join_request
 from tests.coordinator import FIRST_OFFICER, OTHER, SITE, Coordinator, killed_at, make_identity, running_coordinator
 
 
+@dataclass
 class Clock:
     """A clock that a test sets."""
 
-    def __init__(self) -> None:
-        self.ahead = timedelta(0)
+    ahead: timedelta = timedelta(0)
 
     def __call__(self) -> datetime:
         return utc_now() + self.ahead
@@ -66,6 +66,8 @@ def join_as_site(invitation: Path, site: SiteFolder) -> Joined:
 
 
 def test_site_joins_and_is_known_at_its_first_call(coordinator: Coordinator, site: SiteFolder) -> None:
+    TrustedKeys().write(coordinator.folder.trust)
+
     joined = join_as_site(coordinator.invite(SITE), site)
 
     with coordinator.channel(site.find_identity()) as channel:
@@ -73,6 +75,10 @@ def test_site_joins_and_is_known_at_its_first_call(coordinator: Coordinator, sit
     assert (joined.identity.name, joined.identity.role) == (SITE, MemberRole.SITE)
     assert [progress.site for progress in status.sites] == [SITE]
     assert coordinator.ledger.site_names() == (SITE,)
+    # A coordinator that checks signatures knows the site's key as well.
+    known = TrustedKeys.read(coordinator.folder.trust).of(Role.SITE, SITE)
+    assert joined.signing_key_trusted
+    assert [key.key for key in known] == [SigningKey.read(site.signing_key).public]
 
 
 def test_private_key_never_leaves_the_site(coordinator: Coordinator, site: SiteFolder) -> None:
@@ -94,16 +100,6 @@ def test_site_trusts_itself_and_the_log_and_no_requester(coordinator: Coordinato
     assert trusted.keys[0].key == SigningKey.read(site.signing_key).public
     assert trusted.keys[1].key == SigningKey.read(coordinator.folder.log_key).public
     assert joined.officers == 0
-
-
-def test_coordinator_that_checks_signatures_knows_the_sites_key(coordinator: Coordinator, site: SiteFolder) -> None:
-    TrustedKeys().write(coordinator.folder.trust)
-
-    joined = join_as_site(coordinator.invite(SITE), site)
-
-    known = TrustedKeys.read(coordinator.folder.trust).of(Role.SITE, SITE)
-    assert joined.signing_key_trusted
-    assert [key.key for key in known] == [SigningKey.read(site.signing_key).public]
 
 
 def test_sites_that_join_at_the_same_moment_are_all_known(coordinator: Coordinator, tmp_path: Path) -> None:

@@ -19,9 +19,8 @@ def undocumented(root: Path) -> list[str]:
             if "_pb2" in path.name or is_private(path.stem):
                 continue
             where = str(path.relative_to(root))
-            missing += [
-                name for name, node in public(ast.parse(path.read_text()), where) if not ast.get_docstring(node)
-            ]
+            found = public(ast.parse(path.read_text()), where)
+            missing += [name for name, node in found if not ast.get_docstring(node)]
     return missing
 
 

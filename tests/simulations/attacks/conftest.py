@@ -12,10 +12,13 @@ from torch import Tensor
 
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
+from fedmunkey.simulations.attacks.candidates import Candidates, candidates
 from fedmunkey.simulations.federation.answers import Answers
 from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 from tests.simulations.given_records import case_of, train_rows
+
+Tell = Callable[..., Answers]
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Told:
 
 
 @pytest.fixture
-def told() -> Callable[..., Answers]:
+def told() -> Tell:
     """Return a function that makes a federation from probabilities by record id, with banks and of weights alone."""
     return Told
 
@@ -63,16 +66,16 @@ def case(hospitals: list[Hospital], settings: Settings, shape: ModelShape) -> Ca
 @pytest.fixture
 def honest(case: Case) -> list[str]:
     """The record ids of the four forgotten records that are no canaries, hospital by hospital."""
-    return [
-        str(record)
-        for hospital in case.hospitals
-        for record in hospital.given.records.record_ids[
-            np.setdiff1d(case.forgotten[hospital.name], case.canaries[hospital.name])
-        ]
-    ]
+    gone = {name: np.setdiff1d(rows, case.canaries[name]) for name, rows in case.forgotten.items()}
+    return [str(record) for h in case.hospitals for record in h.given.records.record_ids[gone[h.name]]]
 
 
 @pytest.fixture
 def canary(case: Case) -> str:
     hospital = case.hospitals[0]
     return str(hospital.given.records.record_ids[case.canaries[hospital.name][0]])
+
+
+@pytest.fixture
+def asked(case: Case) -> Candidates:
+    return candidates(case)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedmunkey.client.records.dataset import Split
-from fedmunkey.simulations.attacks.candidates import candidates
+from fedmunkey.simulations.attacks.candidates import Candidates, candidates
 from fedmunkey.simulations.federation.case import Case
 
 
@@ -17,32 +17,26 @@ def held_out(case: Case) -> list[str]:
     return [str(r) for h in case.hospitals for r in h.given.records.record_ids[others[h.name]]]
 
 
-def test_members_are_forgotten_records_without_canaries(case: Case) -> None:
+def test_members_are_forgotten_records_without_canaries_and_each_hospital_has_as_many_others(
+    case: Case, asked: Candidates
+) -> None:
     first, second, third = (hospital.name for hospital in case.hospitals)
 
-    members = candidates(case).members
-
-    assert members[first].tolist() == case.forgotten[first][1:].tolist()
-    assert members[second].tolist() == case.forgotten[second].tolist()
-    assert not len(members[third])
-
-
-def test_each_hospital_has_as_many_others_as_members(case: Case) -> None:
-    asked = candidates(case)
-
-    assert {name: len(rows) for name, rows in asked.others.items()} == {
-        name: len(rows) for name, rows in asked.members.items()
-    }
+    assert asked.members[first].tolist() == case.forgotten[first][1:].tolist()
+    assert asked.members[second].tolist() == case.forgotten[second].tolist()
+    assert not len(asked.members[third])
+    assert {name: len(rows) for name, rows in asked.others.items()} == {first: 2, second: 2, third: 0}
 
 
-def test_held_out_record_is_a_candidate_at_one_hospital_only(case: Case) -> None:
+def test_held_out_record_is_a_candidate_at_one_hospital_only_and_the_seed_chooses(case: Case) -> None:
     assert len(set(held_out(case))) == len(held_out(case)) == 4
+    assert held_out(case) == held_out(replace(case))
+    assert held_out(case) != held_out(case.with_seed(7))
 
 
-def test_validation_records_come_before_test_records(case: Case) -> None:
-    others = candidates(case).others
+def test_validation_records_come_before_test_records(case: Case, asked: Candidates) -> None:
+    splits = {split for h in case.hospitals for split in h.given.records.splits[asked.others[h.name]].tolist()}
 
-    splits = {split for h in case.hospitals for split in h.given.records.splits[others[h.name]].tolist()}
     assert splits == {Split.VAL.value}
 
 
@@ -61,8 +55,3 @@ def _without_most_held_out(splits: np.ndarray) -> np.ndarray:
     kept[np.flatnonzero(splits == Split.VAL.value)[:1]] = True
     kept[np.flatnonzero(splits == Split.TEST.value)[:2]] = True
     return np.flatnonzero(kept)
-
-
-def test_seed_chooses_and_decides(case: Case) -> None:
-    assert held_out(case) == held_out(replace(case))
-    assert held_out(case) != held_out(case.with_seed(7))

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from fedmunkey.simulations.attacks import differencing
 from fedmunkey.simulations.attacks.attack import Attacked
 from fedmunkey.simulations.attacks.differencing import Differencing
-from fedmunkey.simulations.federation.answers import Answers
 from fedmunkey.simulations.federation.case import Case
+from tests.simulations.attacks.conftest import Tell
 from tests.simulations.given_records import case_of, train_rows
-
-Tell = Callable[..., Answers]
 
 
 def test_records_that_the_federation_has_become_less_sure_of_have_left(
@@ -27,17 +23,13 @@ def test_records_that_the_federation_has_become_less_sure_of_have_left(
     assert scores.members == pytest.approx([0.4] * 4)
 
 
-def test_where_nothing_changed_nothing_is_found(case: Case, told: Tell, honest: list[str]) -> None:
+def test_where_nothing_changed_nothing_is_found_among_all_that_stay(case: Case, told: Tell, honest: list[str]) -> None:
     state = told(dict.fromkeys(honest, 0.9))
 
-    assert Differencing().score(Attacked(state, state), case, []).auroc == 0.5
+    scores = Differencing().score(Attacked(state, state), case, [])
 
-
-def test_others_are_the_records_that_stay(case: Case, told: Tell) -> None:
-    state = told({})
-    stays = [len(records.records) for records in case.retained().values()]
-
-    assert len(Differencing().score(Attacked(state, state), case, []).others) == sum(stays)
+    assert scores.auroc == 0.5
+    assert len(scores.others) == sum(len(records.records) for records in case.retained().values())
 
 
 def test_hospital_that_left_is_compared_with_those_that_stay(case: Case, told: Tell) -> None:
@@ -61,9 +53,8 @@ def test_many_retained_records_are_thinned_and_always_the_same(
 ) -> None:
     monkeypatch.setattr(differencing, "_MOST_RETAINED", 3)
     retained = case.retained()[case.hospitals[0].name].records.record_ids
-    target = Attacked(
-        state=told({}), before=told({str(record): 0.6 + row / 100 for row, record in enumerate(retained)})
-    )
+    before = told({str(record): 0.6 + row / 100 for row, record in enumerate(retained)})
+    target = Attacked(state=told({}), before=before)
 
     first, again = (Differencing().score(target, case, []).others for _ in range(2))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -13,39 +13,29 @@ from scipy.stats import norm
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.simulations.attacks import likelihood_ratio
 from fedmunkey.simulations.attacks.attack import Attacked, Shadow
-from fedmunkey.simulations.attacks.candidates import Candidates, candidates
+from fedmunkey.simulations.attacks.candidates import Candidates
 from fedmunkey.simulations.attacks.likelihood_ratio import LikelihoodRatio, log_likelihood_ratios
-from fedmunkey.simulations.federation.answers import Answers
 from fedmunkey.simulations.federation.case import Case
-
-Tell = Callable[..., Answers]
+from tests.simulations.attacks.conftest import Tell
 
 INSIDE = np.array([[True, False], [True, False], [False, True], [False, True]])
 
 
-def test_ratio_by_hand() -> None:
-    # First record: in 1 and 3, out -1 and 1. Second: in 0 and 2, out 0 and 0.
-    shadowed = np.array([[1.0, 0.0], [3.0, 0.0], [-1.0, 0.0], [1.0, 2.0]])
-
-    ratios = log_likelihood_ratios(np.array([1.0, 1.0]), shadowed, INSIDE)
-
-    # Pooled over two records with two shadows each: in (1 + 1 + 1 + 1) / 2 = 2, out (1 + 1 + 0 + 0) / 2 = 1.
-    expected = [
-        norm.logpdf(1, 2, math.sqrt(2)) - norm.logpdf(1, 0, 1),
-        norm.logpdf(1, 1, math.sqrt(2)) - norm.logpdf(1, 0, 1),
-    ]
-    assert ratios == pytest.approx(expected)
-
-
-def test_with_many_shadows_each_record_has_variances_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(likelihood_ratio, "_ENOUGH_SHADOWS", 4)
+@pytest.mark.parametrize("own", [False, True])
+def test_ratio_by_hand_has_variances_of_its_own_for_each_record_with_many_shadows(
+    monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    monkeypatch.setattr(likelihood_ratio, "_ENOUGH_SHADOWS", 4 if own else 5)
+    # First record: in 1 and 3, out -1 and 1. Second: in 0 and 2, out 0 and 1.
     shadowed = np.array([[1.0, 0.0], [3.0, 1.0], [-1.0, 0.0], [1.0, 2.0]])
 
     ratios = log_likelihood_ratios(np.array([1.0, 1.0]), shadowed, INSIDE)
 
+    # Pooled over two records with two shadows each: in (1 + 1 + 1 + 1) / 2 = 2, out (1 + 1 + 1/4 + 1/4) / 2 = 1.25.
+    outside = (2, 0.5) if own else (1.25, 1.25)
     expected = [
-        norm.logpdf(1, 2, math.sqrt(2)) - norm.logpdf(1, 0, math.sqrt(2)),
-        norm.logpdf(1, 1, math.sqrt(2)) - norm.logpdf(1, 0.5, math.sqrt(0.5)),
+        norm.logpdf(1, 2, math.sqrt(2)) - norm.logpdf(1, 0, math.sqrt(outside[0])),
+        norm.logpdf(1, 1, math.sqrt(2)) - norm.logpdf(1, 0.5, math.sqrt(outside[1])),
     ]
     assert ratios == pytest.approx(expected)
 
@@ -63,11 +53,6 @@ def test_too_few_shadows_are_refused(inside: NDArray[np.bool_]) -> None:
 # In a federation: in a shadow a record is believed if it was learned from.
 
 Sure = Mapping[str, float]
-
-
-@pytest.fixture
-def asked(case: Case) -> Candidates:
-    return candidates(case)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,11 +10,9 @@ import pytest
 from fedmunkey.simulations.attacks.attack import Attack, Attacked
 from fedmunkey.simulations.attacks.loss_threshold import LossThreshold
 from fedmunkey.simulations.attacks.weights_only import WeightsOnly
-from fedmunkey.simulations.federation.answers import Answers
 from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.measurement import measure
-
-Tell = Callable[..., Answers]
+from tests.simulations.attacks.conftest import Tell
 
 
 @pytest.fixture(params=[LossThreshold(), WeightsOnly()], ids=lambda attack: attack.name)
@@ -40,7 +37,11 @@ def test_federation_that_is_sure_of_forgotten_records_only_is_found_out(
 def test_federation_that_is_as_sure_of_all_gives_nothing_away(attack: Attack, case: Case, told: Tell) -> None:
     state = told({})
 
-    assert attack.score(Attacked(state, state), case, []).auroc == 0.5
+    scores = attack.score(Attacked(state, state), case, [])
+
+    assert scores.auroc == 0.5
+    # Asked where records are forgotten: the third hospital forgets nothing, and has the same 20 test records.
+    assert len(scores.others) == 2 * 20
 
 
 def test_label_without_any_probability_has_a_finite_score(attack: Attack, case: Case, told: Tell) -> None:
@@ -57,13 +58,6 @@ def test_canary_does_not_count(attack: Attack, case: Case, told: Tell, honest: l
 
     assert len(scores.members) == len(honest)
     assert scores.auroc == 0.5
-
-
-def test_test_records_are_asked_where_records_are_forgotten(attack: Attack, case: Case, told: Tell) -> None:
-    state = told({})
-
-    # The third hospital forgets nothing, and has the same 20 test records.
-    assert len(attack.score(Attacked(state, state), case, []).others) == 2 * 20
 
 
 def test_bank_and_weights_are_attacked_apart(case: Case, told: Tell, honest: list[str]) -> None:

@@ -5,17 +5,11 @@ from __future__ import annotations
 from fedmunkey.simulations.attacks.registry import ATTACKS
 
 
-def test_attacks_are_reported_in_order() -> None:
+def test_attacks_are_reported_in_order_and_say_what_they_are() -> None:
     assert list(ATTACKS) == ["loss-threshold", "weights-only", "likelihood-ratio", "differencing"]
-
-
-def test_every_attack_says_what_it_is() -> None:
+    assert [name for name, attack in ATTACKS.items() if attack.shadows] == ["likelihood-ratio"]
     for name, attack in ATTACKS.items():
         assert attack.name == name
         assert attack.title
         assert attack.question.endswith("?")
         assert "arXiv" in attack.paper
-
-
-def test_only_the_likelihood_ratio_needs_shadows() -> None:
-    assert [name for name, attack in ATTACKS.items() if attack.shadows] == ["likelihood-ratio"]

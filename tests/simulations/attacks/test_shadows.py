@@ -15,12 +15,12 @@ from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.simulations.attacks.attack import Attacked
-from fedmunkey.simulations.attacks.candidates import Candidates, candidates
+from fedmunkey.simulations.attacks.candidates import Candidates
 from fedmunkey.simulations.attacks.likelihood_ratio import LikelihoodRatio
 from fedmunkey.simulations.attacks.shadows import forget_in_shadow, shadow_case, train_shadows
 from fedmunkey.simulations.federation.answers import Answers
 from fedmunkey.simulations.federation.case import Case
-from fedmunkey.simulations.federation.hospitals import Hospital
+from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 from fedmunkey.simulations.unlearning.method import Budget
 from fedmunkey.simulations.unlearning.munkey import KeyDeletion, MunkeyFederation
 from fedmunkey.simulations.unlearning.nothing import Nothing
@@ -30,22 +30,21 @@ BUDGET = Budget(rounds=1)
 
 
 @pytest.fixture
-def asked(case: Case) -> Candidates:
-    return candidates(case)
-
-
-@pytest.fixture
 def questions(case: Case) -> list[Case]:
     return [shadow_case(case, number, COUNT) for number in range(COUNT)]
 
 
 def candidate_ids(case: Case, asked: Candidates, name: str) -> set[str]:
     given = next(hospital.given for hospital in case.hospitals if hospital.name == name)
-    return set(given.records.record_ids[asked.rows(name)].tolist())
+    return ids_of(given.select(asked.rows(name)))
 
 
 def learned(question: Case, name: str) -> set[str]:
-    return set(question.everything()[name].records.record_ids.tolist())
+    return ids_of(question.everything()[name])
+
+
+def ids_of(records: Encoded) -> set[str]:
+    return set(records.records.record_ids.tolist())
 
 
 def test_each_candidate_is_in_half_of_the_shadows_and_in_one_of_each_pair(
@@ -69,13 +68,14 @@ def test_shadow_learns_from_retained_records_candidates_and_canaries_only(
     case: Case, asked: Candidates, questions: list[Case], canary: str
 ) -> None:
     for hospital in case.hospitals:
-        stays = set(case.retained()[hospital.name].records.record_ids.tolist())
+        stays = ids_of(case.retained()[hospital.name])
         planted = {canary} if len(case.canaries[hospital.name]) else set()
         for question in questions:
             assert stays | planted <= learned(question, hospital.name)
             among = candidate_ids(case, asked, hospital.name)
             assert learned(question, hospital.name) <= stays | planted | among
-            assert set(question.retained()[hospital.name].records.record_ids.tolist()) == stays
+            assert ids_of(question.retained()[hospital.name]) == stays
+            assert ids_of(question.forget_records()[hospital.name]) == learned(question, hospital.name) - stays
 
 
 def test_canaries_are_canaries_in_shadows_too_and_no_members(case: Case, questions: list[Case], canary: str) -> None:
@@ -83,21 +83,10 @@ def test_canaries_are_canaries_in_shadows_too_and_no_members(case: Case, questio
         ids = [h.given.records.record_ids[question.canaries[h.name]].tolist() for h in question.hospitals]
         assert ids == [[canary], [], []]
 
-    shadow = forget_in_shadow(
-        case,
-        questions[0],
-        Nothing.family.train(questions[0].everything(), questions[0].settings.replace(num_rounds=1), case.shape),
-        Nothing(),
-        BUDGET,
-    )
+    quick = questions[0].settings.replace(num_rounds=1)
+    trained = Nothing.family.train(questions[0].everything(), quick, case.shape)
+    shadow = forget_in_shadow(case, questions[0], trained, Nothing(), BUDGET)
     assert not any(canary in members for members in shadow.members.values())
-
-
-def test_shadow_forgets_what_it_learned_beside_the_retained_records(case: Case, questions: list[Case]) -> None:
-    for question in questions:
-        for name, forgotten in question.forget_records().items():
-            stays = set(case.retained()[name].records.record_ids.tolist())
-            assert set(forgotten.records.record_ids.tolist()) == learned(question, name) - stays
 
 
 def test_held_out_candidates_become_training_records_that_may_be_withdrawn(case: Case) -> None:
@@ -119,12 +108,11 @@ def _permanent_held_out(hospital: Hospital) -> NDArray[np.str_]:
 
 
 def test_forgotten_records_that_a_shadow_does_not_learn_from_are_not_there(case: Case, questions: list[Case]) -> None:
-    gone = {name: set(records.records.record_ids.tolist()) for name, records in case.forget_records().items()}
+    gone = {name: ids_of(records) for name, records in case.forget_records().items()}
 
     for question in questions:
         for hospital in question.hospitals:
-            there = set(hospital.given.records.record_ids.tolist())
-            assert there & gone[hospital.name] <= learned(question, hospital.name)
+            assert ids_of(hospital.given) & gone[hospital.name] <= learned(question, hospital.name)
 
 
 def test_shadows_have_seeds_of_their_own(case: Case, questions: list[Case]) -> None:
@@ -136,50 +124,33 @@ def test_shadows_have_seeds_of_their_own(case: Case, questions: list[Case]) -> N
 
 @pytest.mark.parametrize("count", [0, 2, 5])
 def test_odd_or_small_count_is_refused(case: Case, count: int) -> None:
-    with pytest.raises(InvalidSetting, match=f"{count} shadows: .*; give an even number of at least 4") as caught:
+    with pytest.raises(InvalidSetting, match=f"^{count} shadows: .*; give an even number of at least 4$"):
         shadow_case(case, 0, count)
 
-    assert "\n" not in str(caught.value)
 
-
-def test_deleted_shadow_has_no_candidate_in_its_banks(case: Case, asked: Candidates) -> None:
-    method = KeyDeletion(Guarantee.EMPIRICAL)
-    question = shadow_case(case, 0, COUNT)
-    trained = method.family.train(question.everything(), question.settings, question.shape)
-
-    deleted = method.forget(trained, question, BUDGET).answers
-
-    assert isinstance(deleted, MunkeyFederation)
-    for name, held in deleted.record_ids.items():
-        among = candidate_ids(case, asked, name)
-        assert among & set(trained.record_ids[name].tolist()) == learned(question, name) & among
-        assert not among & set(held.tolist())
-        assert len(deleted.places[name].bank) == len(held)
-
-
-def test_shadow_remembers_what_the_federation_said_about_candidates(case: Case, asked: Candidates) -> None:
+def test_deleted_shadow_has_no_candidate_in_its_banks_and_what_it_said_of_them_is_remembered(
+    case: Case, asked: Candidates
+) -> None:
     method = KeyDeletion(Guarantee.EMPIRICAL)
     question = shadow_case(case, 1, COUNT)
     trained = method.family.train(question.everything(), question.settings, question.shape)
 
+    deleted = method.forget(trained, question, BUDGET).answers
     shadow = forget_in_shadow(case, question, trained, method, BUDGET)
 
-    deleted = method.forget(trained, question, BUDGET).answers
+    assert isinstance(deleted, MunkeyFederation)
+    for name, held in deleted.record_ids.items():
+        among = candidate_ids(case, asked, name)
+        assert among & set(trained.record_ids[name].tolist()) == shadow.members[name] == learned(question, name) & among
+        assert not among & set(held.tolist())
+        assert len(deleted.places[name].bank) == len(held)
+    said: list[tuple[Answers, Answers]] = [(shadow.trained, trained), (shadow.deleted, deleted)]
     for hospital in case.hospitals:
         records = hospital.given.select(asked.rows(hospital.name)[::-1].copy())
-        said: list[tuple[Answers, Answers]] = [(shadow.trained, trained), (shadow.deleted, deleted)]
-        for remembered, asked_again in said:
-            assert torch.allclose(
-                remembered.answer(hospital.name, records), asked_again.answer(hospital.name, records), atol=1e-6
-            )
-            assert torch.allclose(
-                remembered.weights_alone(hospital.name, records),
-                asked_again.weights_alone(hospital.name, records),
-                atol=1e-6,
-            )
-        assert shadow.members[hospital.name] == learned(question, hospital.name) & candidate_ids(
-            case, asked, hospital.name
-        )
+        for remembered, again in said:
+            for ask in ("answer", "weights_alone"):
+                answers = [getattr(one, ask)(hospital.name, records) for one in (remembered, again)]
+                assert torch.allclose(*answers, atol=1e-6)
 
 
 def test_all_shadows_can_be_used_for_an_attack_and_make_up_no_answers(case: Case, told: Callable[..., Answers]) -> None:

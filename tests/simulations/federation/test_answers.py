@@ -40,10 +40,6 @@ def token_of(records: Encoded, shape: ModelShape) -> Tensor:
     return token
 
 
-def token_tensors(tokens: Tokens) -> list[Tensor]:
-    return [getattr(tokens, column.name) for column in fields(tokens)]
-
-
 @pytest.fixture
 def train(hospitals: list[Hospital]) -> dict[str, Encoded]:
     return {hospital.name: hospital.given.split(Split.TRAIN) for hospital in hospitals}
@@ -109,12 +105,11 @@ def test_bank_without_some_rows_is_the_bank_of_the_others(
 
     expected = place_of(left, settings, shape)
     assert torch.equal(found.keys, expected.keys)
-    assert all(
-        torch.equal(mine, theirs)
-        for mine, theirs in zip(token_tensors(found.bank.tokens), token_tensors(expected.bank.tokens), strict=True)
-    )
-    for column in ("labels", "inputs", "permanent"):
-        assert torch.equal(getattr(found.bank, column), getattr(expected.bank, column))
+    for column in fields(Tokens):
+        mine, theirs = (getattr(bank.tokens, column.name) for bank in (found.bank, expected.bank))
+        assert torch.equal(mine, theirs)
+    for name in ("labels", "inputs", "permanent"):
+        assert torch.equal(getattr(found.bank, name), getattr(expected.bank, name))
     # Places among the entries that are left, nobody beside itself, and as long as a deletion's patches leave them.
     neighbours = Recipe.of(settings).neighbours
     assert torch.equal(found.bank.lists.indices, expected.bank.lists.indices[:, :neighbours])
@@ -124,25 +119,18 @@ def test_bank_without_some_rows_is_the_bank_of_the_others(
     assert found.bank.entries.tolist() == (~rows).nonzero()[:, 0].tolist()
 
 
-def test_bank_that_loses_entries_stays_as_it_was(
+def test_bank_that_loses_entries_stays_as_it_was_and_the_last_two_have_each_other(
     train: dict[str, Encoded], settings: Settings, shape: ModelShape
 ) -> None:
     place = place_of(train["hospital-1"], settings, shape)
     before = len(place.bank), place.bank.tokens.offsets.clone(), place.keys.clone()
 
-    less = place.without(torch.arange(len(place.bank)) < 2, Recipe.of(settings).neighbours)
-    less.bank.tokens.offsets.fill_(math.pi)
+    pair = place.without(torch.arange(len(place.bank)) >= 2, Recipe.of(settings).neighbours)
+    pair.bank.tokens.offsets.fill_(math.pi)
 
     assert len(place.bank) == before[0]
     assert torch.equal(place.bank.tokens.offsets, before[1])
     assert torch.equal(place.keys, before[2])
-
-
-def test_last_two_entries_have_each_other(train: dict[str, Encoded], settings: Settings, shape: ModelShape) -> None:
-    place = place_of(train["hospital-1"], settings, shape)
-
-    pair = place.without(torch.arange(len(place.bank)) >= 2, Recipe.of(settings).neighbours)
-
     assert pair.bank.lists.indices[:, 0].tolist() == [1, 0]
     assert (pair.bank.lists.indices[:, 1:] == NONE).all()
 

@@ -62,16 +62,9 @@ def test_training_records_are_either_forgotten_or_retained() -> None:
         "first": ["first-1", "first-2", "first-3", "first-4"],
         "second": ["second-0", "second-1"],
     }
-
-
-def test_retained_records_keep_what_the_encoder_made_of_them() -> None:
-    assert case(rows([1, 3])).retained()["first"].encoding.keys.argmax(1).tolist() == [2, 4]
-
-
-def test_a_whole_hospital_may_be_forgotten() -> None:
-    asked = case(rows([1, 2, 3, 4]))
-
-    assert ids(asked.retained()) == {"first": [], "second": ["second-0", "second-1"]}
+    assert asked.retained()["first"].encoding.keys.argmax(1).tolist() == [2, 4]
+    # A whole hospital may be forgotten.
+    assert ids(case(rows([1, 2, 3, 4])).retained()) == {"first": [], "second": ["second-0", "second-1"]}
 
 
 @pytest.mark.parametrize(

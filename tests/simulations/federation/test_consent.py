@@ -14,6 +14,7 @@ from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.simulations.federation.consent import USUAL_SHARE, donate, parse_share, usual_share
+from tests.simulations.tiny_hospitals import records_of
 
 LARGEST = 4
 
@@ -21,18 +22,8 @@ LARGEST = 4
 def patients(train: int = 60, val: int = 0, test: int = 20, *, size: int = 2) -> Dataset:
     """Return records of which each `size` that follow each other in a split are one subject's."""
     counts = {Split.TRAIN: train, Split.VAL: val, Split.TEST: test}
-    splits = [split.value for split, count in counts.items() for _ in range(count)]
     subjects = [f"{split}-{place // size}" for split, count in counts.items() for place in range(count)]
-    count = len(splits)
-    return Dataset(
-        images=np.zeros((count, 1, 1, 1), dtype=np.uint8),
-        labels=np.zeros(count, dtype=np.int64),
-        record_ids=np.array([f"record-{row}" for row in range(count)]),
-        subject_ids=np.array(subjects),
-        splits=np.array(splits),
-        consents=np.full(count, Consent.REVOCABLE.value),
-        class_names=("only",),
-    )
+    return records_of("record", [subject.partition("-")[0] for subject in subjects], subjects=subjects)
 
 
 def is_permanent(dataset: Dataset) -> NDArray[np.bool_]:
@@ -66,32 +57,19 @@ def test_share_is_exceeded_by_part_of_one_subject_at_most(share: float, seed: in
         assert wanted <= found[split] < wanted + size
 
 
-def test_subject_has_one_consent_in_all_its_records() -> None:
-    given = donate(patients(size=3), 0.3, seed=0)
+def test_subject_has_one_consent_in_all_its_records_and_splits() -> None:
+    both = np.array([f"patient-{row % 40 // 2}" for row in range(80)])
 
-    revocable = set(given.subject_ids[~is_permanent(given)].tolist())
-    assert permanent_subjects(given)
-    assert not permanent_subjects(given) & revocable
-
-
-def test_subject_in_two_splits_has_one_consent() -> None:
-    both = np.array([f"patient-{row % 40}" for row in range(80)])
-    dataset = replace(patients(40, 0, 40), subject_ids=both)
-
-    given = donate(dataset, 0.3, seed=0)
+    given = donate(replace(patients(40, 0, 40), subject_ids=both), 0.3, seed=0)
 
     assert counts(given) == {Split.TRAIN: 12, Split.VAL: 0, Split.TEST: 12}
-    assert len(permanent_subjects(given)) == 12
+    assert len(permanent_subjects(given)) == 6
+    assert not permanent_subjects(given) & set(given.subject_ids[~is_permanent(given)].tolist())
 
 
-def test_share_too_small_for_any_record_changes_nothing() -> None:
-    assert counts(donate(patients(), 0.001, seed=0))[Split.TRAIN] == 0
-
-
-def test_no_share_changes_nothing() -> None:
-    dataset = patients()
-
-    assert donate(dataset, 0.0, seed=0).consents.tolist() == dataset.consents.tolist()
+@pytest.mark.parametrize("share", [0.0, 0.001])
+def test_no_share_and_one_too_small_for_any_record_change_nothing(share: float) -> None:
+    assert donate(patients(), share, seed=0).consents.tolist() == patients().consents.tolist()
 
 
 def test_everything_but_consents_stays_as_it_was_and_what_was_passed_in_too() -> None:
@@ -149,21 +127,15 @@ def test_share_is_read_as_a_percentage_or_a_number(text: str, share: float) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("texts", "reason"),
     [
-        ("many", "'many' is not a share; write for example 30%"),
-        ("", "'' is not a share; write for example 30%"),
-        ("%", "'%' is not a share; write for example 30%"),
-        ("30%%", "'30%%' is not a share; write for example 30%"),
-        ("30", "30 is out of range; give from 0% to 100%"),
-        ("101%", "101% is out of range; give from 0% to 100%"),
-        ("-1%", "-1% is out of range; give from 0% to 100%"),
-        ("nan", "nan is out of range; give from 0% to 100%"),
-        ("inf", "inf is out of range; give from 0% to 100%"),
+        (["many", "", "%", "30%%"], "'{}' is not a share; write for example 30%"),
+        (["30", "101%", "-1%", "nan", "inf"], "{} is out of range; give from 0% to 100%"),
     ],
 )
-def test_what_is_no_share_is_refused_in_one_line(text: str, reason: str) -> None:
-    with pytest.raises(InvalidSetting) as caught:
-        parse_share(text)
+def test_what_is_no_share_is_refused_in_one_line(texts: list[str], reason: str) -> None:
+    for text in texts:
+        with pytest.raises(InvalidSetting) as caught:
+            parse_share(text)
 
-    assert str(caught.value) == reason
+        assert str(caught.value) == reason.format(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,6 @@ from fedmunkey.common.model.model_choice import choose_encoder
 from fedmunkey.common.settings.settings_text import ConfigValue
 from fedmunkey.simulations.federation import encoded_set
 from fedmunkey.simulations.federation.encoded_set import FROM_DATA, EncodedSet, load_encoded
-from fedmunkey.simulations.federation.hospitals import Encoded
 from fedmunkey.simulations.programs.progress import Progress
 
 
@@ -24,10 +24,13 @@ def load(data: Path, **overrides: ConfigValue) -> EncodedSet:
 
 
 def relabelled(encoded: EncodedSet, row: int) -> EncodedSet:
-    records = encoded.images.records
-    labels = records.labels.copy()
-    labels[row] = (labels[row] + 1) % records.num_classes
-    return replace(encoded, images=Encoded(replace(records, labels=labels), encoded.images.encoding))
+    labels = encoded.images.records.labels.copy()
+    labels[row] = (labels[row] + 1) % 10
+    return with_records(encoded, labels=labels)
+
+
+def with_records(encoded: EncodedSet, **columns: Any) -> EncodedSet:
+    return replace(encoded, images=replace(encoded.images, records=replace(encoded.images.records, **columns)))
 
 
 def test_settings_follow_from_the_data(few_npz: Path, few_digits: Dataset) -> None:
@@ -54,21 +57,20 @@ def test_delta_is_one_in_ten_times_the_training_records_unless_it_is_given(few_n
     assert load(few_npz, delta=0.002).settings.delta == 0.002
 
 
-@pytest.mark.parametrize("name", FROM_DATA)
-def test_setting_that_follows_from_the_data_is_refused(
-    few_npz: Path, name: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        *((name, rf"^{name} = 3: comes from the data set; leave it out$") for name in FROM_DATA),
+        ("num-round", r"num-round: did you mean num-rounds\?"),
+    ],
+)
+def test_setting_that_cannot_be_given_is_refused_before_the_data_are_read(
+    name: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encoded_set, "load_dataset", None)
 
-    with pytest.raises(InvalidSetting, match=rf"^{name} = 3: comes from the data set; leave it out$"):
-        load(few_npz, **{name: 3})
-
-
-def test_unknown_setting_is_refused_before_the_data_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoded_set, "load_dataset", None)
-
-    with pytest.raises(InvalidSetting, match=r"num-round: did you mean num-rounds\?"):
-        load(Path("nowhere.npz"), num_round=3)
+    with pytest.raises(InvalidSetting, match=reason):
+        load(Path("nowhere.npz"), **{name: 3})
 
 
 def test_unknown_data_set_is_named(tmp_path: Path) -> None:
@@ -81,24 +83,17 @@ def test_description_counts_records_and_names_classes(few_npz: Path) -> None:
 
     assert found.pop("encoder") == choose_encoder(load(few_npz).settings).fingerprint
     digest = found.pop("digest")
-    assert found == {
-        "name": "few",
-        "records": 86,
-        "train": 60,
-        "test": 20,
-        "classes": [str(digit) for digit in range(10)],
-    }
+    assert found == {"name": "few", "records": 86, "train": 60, "test": 20, "classes": list("0123456789")}
     assert len(bytes.fromhex(digest)) == 32
 
 
 def test_digest_changes_with_a_label_and_with_an_image(few_npz: Path) -> None:
     encoded = load(few_npz)
-    records = encoded.images.records
-    brighter = records.images.copy()
+    brighter = encoded.images.records.images.copy()
     brighter[7, 0, 3, 3] ^= 1
-    other_image = replace(encoded, images=Encoded(replace(records, images=brighter), encoded.images.encoding))
 
-    described = [one.describe() for one in (encoded, relabelled(encoded, 7), relabelled(encoded, 8), other_image)]
+    changed = relabelled(encoded, 7), relabelled(encoded, 8), with_records(encoded, images=brighter)
+    described = [one.describe() for one in (encoded, *changed)]
 
     assert len({one["digest"] for one in described}) == 4
     assert load(few_npz).describe() == described[0]

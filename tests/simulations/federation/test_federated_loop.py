@@ -98,19 +98,14 @@ def largest_difference(left: Mapping[str, Tensor], right: Mapping[str, Tensor], 
     return float(torch.cat(differences).max())
 
 
+def same(left: nn.Module, right: nn.Module) -> bool:
+    other = right.state_dict()
+    return all(torch.equal(weight, other[name]) for name, weight in left.state_dict().items())
+
+
 def rounds(settings: Settings) -> list[dict[str, Any]]:
     lines = (Path(settings.output_dir) / EVENTS).read_text().splitlines()
     return [event for event in map(json.loads, lines) if event["event"] == "round"]
-
-
-def test_average_is_weighted_by_examples_and_each_round_starts_from_the_last() -> None:
-    seen: list[float] = []
-
-    model = average_rounds(Number(10.0), [adds(1, 30, seen), adds(5, 10, seen)], 2)
-
-    # Round 1 adds (30 * 1 + 10 * 5) / 40 = 2, round 2 twice that.
-    assert seen == [10, 10, 12, 12]
-    assert model.value.item() == pytest.approx(16)
 
 
 @pytest.mark.parametrize(("sites", "rounds", "expected"), [([adds(1, 10), adds(100, 0)], 1, 1), ([adds(1, 7)], 3, 6)])
@@ -124,10 +119,7 @@ def test_site_without_examples_does_not_count_and_one_alone_trains_as_without_a_
 
 
 def test_average_counts_each_model_with_its_examples() -> None:
-    sent = [
-        {"a": torch.tensor([0.0, 4.0]), "b": torch.tensor(1.0)},
-        {"a": torch.tensor([8.0, 0.0]), "b": torch.ones(())},
-    ]
+    sent = [{"a": torch.tensor(values), "b": torch.ones(())} for values in ([0.0, 4.0], [8.0, 0.0])]
 
     averaged = average(sent, [3, 1])
 
@@ -136,25 +128,27 @@ def test_average_counts_each_model_with_its_examples() -> None:
     assert sent[0]["a"].tolist() == [0, 4]
 
 
-def test_after_each_round_it_is_told_what_was_sent_and_the_average() -> None:
-    told: list[tuple[int, float, list[float], tuple[int, ...], float]] = []
+def test_average_is_weighted_by_examples_and_each_round_starts_from_the_last() -> None:
+    seen: list[float] = []
+    told: list[Averaged[Number]] = []
+    models: list[float] = []
 
     def note(averaged: Averaged[Number]) -> None:
-        before, sent = averaged.before["value"], [weights["value"].item() for weights in averaged.sent]
-        told.append((averaged.number, before.item(), sent, averaged.examples, averaged.model.value.item()))
+        told.append(averaged)
+        models.append(averaged.model.value.item())
 
-    average_rounds(Number(10.0), [adds(1, 30), adds(5, 10)], 2, after_round=note)
+    model = average_rounds(Number(10.0), [adds(1, 30, seen), adds(5, 10, seen)], 2, after_round=note)
 
-    assert told == [(1, 10, [11, 15], (30, 10), 12), (2, 12, [14, 22], (30, 10), 16)]
-
-
-def test_what_was_told_of_a_round_stays_as_it_was_in_later_ones() -> None:
-    told: list[Averaged[Number]] = []
-
-    average_rounds(Number(0.0), [adds(1, 1)], 3, after_round=told.append)
-
-    assert [averaged.before["value"].item() for averaged in told] == [0, 1, 3]
-    assert [averaged.sent[0]["value"].item() for averaged in told] == [1, 3, 6]
+    # Round 1 adds (30 * 1 + 10 * 5) / 40 = 2, round 2 twice that.
+    assert seen == [10, 10, 12, 12]
+    assert models == pytest.approx([12, 16])
+    assert model.value.item() == pytest.approx(16)
+    # What was told of a round stays as it was in later ones.
+    assert [(one.number, one.before["value"].item(), *one.examples) for one in told] == [
+        (1, 10, 30, 10),
+        (2, 12, 30, 10),
+    ]
+    assert [[weights["value"].item() for weights in one.sent] for one in told] == [[11, 15], [14, 22]]
 
 
 @pytest.mark.parametrize("guarantee", Guarantee)
@@ -183,11 +177,9 @@ def test_after_each_round_every_token_goes_with_the_weights_of_that_round(
     assert torch.equal(offsets[-1], torch.cat([bank.tokens.offsets for bank in watched.banks.values()]))
     # Looking changes nothing.
     alone = learn(sites, settings, shape)
-    left, right = watched.model.state_dict(), alone.model.state_dict()
-    assert all(torch.equal(left[name], right[name]) for name in left)
-    assert all(
-        torch.equal(bank.tokens.offsets, alone.banks[name].tokens.offsets) for name, bank in watched.banks.items()
-    )
+    assert same(watched.model, alone.model)
+    for name, bank in watched.banks.items():
+        assert torch.equal(bank.tokens.offsets, alone.banks[name].tokens.offsets)
 
 
 @pytest.mark.parametrize("guarantee", Guarantee)
@@ -237,10 +229,8 @@ def test_federation_goes_on_without_a_site_that_has_no_key_store(
         assert sorted(event["training"]) == sorted(event["evaluation"]) == ["hospital-1", "hospital-3"]
         ((name, reason),) = event["failures"].items()
         assert name == "node 101"
-        assert reason == (
-            f"there is no key store {open_hospitals[1].folder.key_store}; "
-            "enrol the site's records first (munkey-client enrol)"
-        )
+        lacking = f"there is no key store {open_hospitals[1].folder.key_store}; "
+        assert reason == f"{lacking}enrol the site's records first (munkey-client enrol)"
 
 
 def test_site_that_breaks_down_later_is_named(
@@ -291,14 +281,14 @@ def test_exact_federation_is_that_which_never_had_the_forgotten_records_as_long_
 
     everything, fewer = learn(sites, settings, shape), learn(without(sites, forgotten), settings, shape)
 
-    left, right = everything.model.state_dict(), fewer.model.state_dict()
-    same = all(torch.equal(left[name], right[name]) for name in left)
-    assert same is (consent is Consent.REVOCABLE)
+    unchanged = same(everything.model, fewer.model)
+    assert unchanged is (consent is Consent.REVOCABLE)
     for name, bank in everything.banks.items():
         kept = np.setdiff1d(np.arange(len(bank)), forgotten[name])
-        assert torch.equal(bank.tokens.offsets[kept], fewer.banks[name].tokens.offsets) is same
+        assert torch.equal(bank.tokens.offsets[kept], fewer.banks[name].tokens.offsets) is unchanged
     # Those weights did learn something.
-    assert largest_difference(initial_model(shape, settings.seed).state_dict(), left, shape) > 1e-3
+    first = initial_model(shape, settings.seed).state_dict()
+    assert largest_difference(first, everything.model.state_dict(), shape) > 1e-3
 
 
 @pytest.mark.parametrize("guarantee", [Guarantee.EXACT])
@@ -306,13 +296,10 @@ def test_exact_federation_is_that_which_never_had_the_forgotten_records_as_long_
 def test_exact_federation_without_permanent_records_keeps_the_first_weights(
     hospitals: list[Hospital], settings: Settings, shape: ModelShape, fewest: int
 ) -> None:
-    sites = {
-        h.name: (train := h.given.split(Split.TRAIN)).select(train.records.consents == Consent.REVOCABLE.value)
-        for h in hospitals
-    }
+    train = {h.name: h.given.split(Split.TRAIN) for h in hospitals}
+    sites = {name: some.select(some.records.consents == Consent.REVOCABLE.value) for name, some in train.items()}
 
     learned = learn(sites, settings.replace(fewest_permanent=fewest), shape)
 
-    first = initial_model(shape, settings.seed).state_dict()
-    assert all(torch.equal(weight, first[name]) for name, weight in learned.model.state_dict().items())
+    assert same(learned.model, initial_model(shape, settings.seed))
     assert all(len(bank) and bank.tokens.offsets.any() for bank in learned.banks.values())

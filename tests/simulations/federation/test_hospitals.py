@@ -41,19 +41,14 @@ def same_lists(left: NeighbourLists, right: NeighbourLists) -> bool:
     return torch.allclose(left.similarities, right.similarities, atol=1e-5)
 
 
-def test_records_are_encoded_in_their_order(everything: Encoded, encoder: Encoder) -> None:
-    alone = encoder.encode(torch.from_numpy(everything.records.images[70:71]))
-
-    assert torch.allclose(everything.encoding.keys[70:71], alone.keys, atol=1e-6)
-    assert len(everything.encoding.keys) == len(everything.encoding.features) == len(everything.records)
-
-
-def test_progress_counts_every_record(everything: Encoded, encoder: Encoder) -> None:
+def test_records_are_encoded_in_their_order_and_counted(everything: Encoded, encoder: Encoder) -> None:
     counted: list[int] = []
 
-    encode_all(encoder, everything.records, counted.append)
+    again = encode_all(encoder, everything.records, counted.append)
 
-    assert sum(counted) == len(everything.records)
+    alone = encoder.encode(torch.from_numpy(everything.records.images[70:71]))
+    assert torch.allclose(again.encoding.keys[70:71], alone.keys, atol=1e-6)
+    assert sum(counted) == len(again.encoding.keys) == len(again.encoding.features) == len(everything.records)
 
 
 def test_part_keeps_each_record_with_its_key(everything: Encoded) -> None:
@@ -72,19 +67,15 @@ def test_image_path_decides_what_is_read(everything: Encoded, settings: Settings
     assert torch.equal(frozen, everything.encoding.features)
 
 
-def test_hospitals_have_folders_of_their_own_and_share_all_training_records(
-    hospitals: list[Hospital], everything: Encoded, settings: Settings
+def test_hospitals_have_folders_and_keys_of_their_own_and_share_all_training_records(
+    hospitals: list[Hospital], everything: Encoded, settings: Settings, encoder: Encoder
 ) -> None:
-    assert [hospital.name for hospital in hospitals] == ["hospital-1", "hospital-2", "hospital-3"]
-    assert [hospital.folder.path for hospital in hospitals] == [
-        Path(settings.sites_dir) / hospital.name for hospital in hospitals
-    ]
+    names = ["hospital-1", "hospital-2", "hospital-3"]
+    assert [hospital.name for hospital in hospitals] == names
+    assert [hospital.folder.path for hospital in hospitals] == [Path(settings.sites_dir) / name for name in names]
     assert not Path(settings.sites_dir).exists()
     given = [name for hospital in hospitals for name in hospital.given.split(Split.TRAIN).records.record_ids]
     assert sorted(given) == sorted(everything.split(Split.TRAIN).records.record_ids)
-
-
-def test_hospital_gets_the_keys_of_its_own_records(hospitals: list[Hospital], encoder: Encoder) -> None:
     for hospital in hospitals:
         keys = encoder.encode(torch.from_numpy(hospital.given.records.images)).keys
         assert torch.allclose(hospital.given.encoding.keys, keys, atol=1e-6)
@@ -131,7 +122,7 @@ def test_noise_key_is_another_for_each_seed_and_site(settings: Settings) -> None
     assert len(set(keys)) == 4
 
 
-def test_enrolling_more_records_than_one_batch_counts_each(
+def test_enrolling_more_records_than_one_batch_counts_each_and_happens_once(
     hospitals: list[Hospital],
     settings: Settings,
     encoder: Encoder,
@@ -146,13 +137,8 @@ def test_enrolling_more_records_than_one_batch_counts_each(
 
     assert sum(counted) == len(hospitals[0].given.records)
     assert max(counted) == 7
-
-
-def test_hospital_is_not_opened_twice(
-    open_hospitals: list[Hospital], settings: Settings, encoder: Encoder, shape: ModelShape, secret: FederationSecret
-) -> None:
     with pytest.raises(KeyStoreError, match="is there already"):
-        open_hospital(open_hospitals[0], settings, encoder, shape, secret)
+        open_hospital(hospitals[0], settings, encoder, shape, secret)
 
 
 @pytest.mark.parametrize("path", [ImagePath.PATCHES, ImagePath.FROZEN])
@@ -169,16 +155,10 @@ def test_bank_without_a_key_store_equals_the_key_stores(
     with hospital.folder.open() as store:
         real: Bank = read_bank(store, Recipe.of(settings).neighbours)
         real_held_out: HeldOut = read_held_out(store, Split.TEST, real, Recipe.of(settings).neighbours)
-    assert torch.equal(bank.labels, real.labels)
-    assert torch.equal(bank.inputs, real.inputs)
     assert torch.equal(bank.tokens.offsets, real.tokens.offsets)
-    assert same_lists(bank.lists, real.lists)
-    assert torch.equal(held_out.inputs, real_held_out.inputs)
-    assert torch.equal(held_out.labels, real_held_out.labels)
-    assert same_lists(held_out.lists, real_held_out.lists)
-
-
-def test_entry_is_not_its_own_neighbour(hospitals: list[Hospital], settings: Settings, shape: ModelShape) -> None:
-    bank = bank_of(hospitals[0].given.split(Split.TRAIN), settings, shape)
-
+    for ours, theirs in ((bank, real), (held_out, real_held_out)):
+        assert torch.equal(ours.labels, theirs.labels)
+        assert torch.equal(ours.inputs, theirs.inputs)
+        assert same_lists(ours.lists, theirs.lists)
+    # No entry is its own neighbour.
     assert not (bank.lists.indices == torch.arange(len(bank))[:, None]).any()

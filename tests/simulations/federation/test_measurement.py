@@ -22,6 +22,7 @@ from fedmunkey.simulations.federation import answers, measurement
 from fedmunkey.simulations.federation.answers import HospitalBank, MunkeyAnswers
 from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.federation.measurement import Measurement, measure
+from tests.simulations.given_records import train_rows
 from tests.simulations.tiny_hospitals import hospital_of
 
 SHAPE = ModelShape(ImagePath.PATCHES, (1, 1, 2), 1, num_classes=2, width=8, depth=1, heads=1, exemplar_size=2)
@@ -38,18 +39,18 @@ def hospital(name: str, records: Sequence[Record]) -> Hospital:
 
 
 def bank_with(place: Hospital, rows: Sequence[int]) -> HospitalBank:
-    count = len(rows)
-    chosen = place.given.select(np.array(rows, dtype=np.int64))
-    bank = Bank(
-        0,
-        np.array(rows, dtype=np.int64),
-        torch.from_numpy(chosen.records.labels),
-        torch.from_numpy(chosen.records.images),
-        Tokens.zeros(count, 2),
-        NeighbourLists.empty(count, 2),
-        torch.zeros(count, dtype=torch.bool),
-    )
+    count, entries = len(rows), np.array(rows, dtype=np.int64)
+    chosen = place.given.select(entries)
+    labels, images = torch.from_numpy(chosen.records.labels), torch.from_numpy(chosen.records.images)
+    lists, permanent = NeighbourLists.empty(count, 2), torch.zeros(count, dtype=torch.bool)
+    bank = Bank(0, entries, labels, images, Tokens.zeros(count, 2), lists, permanent)
     return HospitalBank(bank, chosen.encoding.keys)
+
+
+def said(model: Munkey, inputs: Tensor) -> Tensor:
+    del model
+    share = inputs[:, 0, 0, :1].float() / 100
+    return torch.cat([1 - share, share], dim=1)
 
 
 @pytest.fixture(autouse=True)
@@ -61,11 +62,6 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Bank, NeighbourLists]]:
         del reading
         asked.append((bank, lists))
         return said(model, inputs)
-
-    def said(model: Munkey, inputs: Tensor) -> Tensor:
-        del model
-        share = inputs[:, 0, 0, :1].float() / 100
-        return torch.cat([1 - share, share], dim=1)
 
     monkeypatch.setattr(answers, "predict", answer)
     monkeypatch.setattr(answers, "predict_image_only", said)
@@ -83,17 +79,10 @@ def found(
     def rows(chosen: Mapping[str, Sequence[int]]) -> dict[str, NDArray[np.int64]]:
         return {h.name: np.array(chosen.get(h.name, NOTHING), dtype=np.int64) for h in hospitals}
 
-    def trained(place: Hospital) -> list[int]:
-        return np.flatnonzero(place.given.records.splits == Split.TRAIN.value).tolist()
-
-    banks = banks or {h.name: bank_with(h, trained(h)) for h in hospitals}
-    return measure(
-        MunkeyAnswers(Munkey(SHAPE), banks, SETTINGS),
-        hospitals,
-        rows(forgotten),
-        rows(gone or forgotten),
-        None if canaries is None else rows(canaries),
-    )
+    banks = banks or {h.name: bank_with(h, train_rows(h)) for h in hospitals}
+    federation = MunkeyAnswers(Munkey(SHAPE), banks, SETTINGS)
+    planted = None if canaries is None else rows(canaries)
+    return measure(federation, hospitals, rows(forgotten), rows(gone or forgotten), planted)
 
 
 FIRST = hospital(
@@ -110,27 +99,26 @@ FIRST = hospital(
 SECOND = hospital("second", [(Split.TEST, 0, 0), (Split.TRAIN, 1, 30), (Split.TRAIN, 1, 100)])
 
 
-def test_test_accuracy_and_macro_f1_count_each_hospital_once() -> None:
+def test_test_accuracy_and_macro_f1_count_each_hospital_once_and_of_nothing_forgotten_there_is_nothing_to_say() -> None:
     measured = found([FIRST, SECOND], {})
 
     # One of two at the first, one of one at the second: 75, not the 67 of all three together.
     assert measured.test_accuracy == 75
     # At the first both answers are class 1: F1 2/3 for class 1 and 0 for class 0.
     assert measured.test_macro_f1 == pytest.approx(100 * (1 / 3 + 1) / 2)
+    assert math.isnan(measured.forget_accuracy)
+    assert math.isnan(measured.membership)
+    assert measured.forget_confidence == ()
 
 
 def test_forget_accuracy_is_over_the_forgotten_records_and_retain_accuracy_over_the_others() -> None:
     measured = found([FIRST, SECOND], {"first": [3], "second": [1]})
+    another_went_before = found([FIRST], {"first": [3]}, gone={"first": [3, 4]})
 
     assert measured.forget_accuracy == 50
     assert measured.retain_accuracy == pytest.approx(100 * 2 / 3)
     assert measured.forget_confidence == pytest.approx((0.9, 0.3))
-
-
-def test_records_that_went_before_are_neither_retained_nor_in_the_forget_set() -> None:
-    measured = found([FIRST], {"first": [3]}, gone={"first": [3, 4]})
-
-    assert (measured.forget_accuracy, measured.retain_accuracy) == (100, 100)
+    assert (another_went_before.forget_accuracy, another_went_before.retain_accuracy) == (100, 100)
 
 
 def test_membership_compares_forgotten_records_with_test_records_of_their_hospital() -> None:
@@ -140,14 +128,6 @@ def test_membership_compares_forgotten_records_with_test_records_of_their_hospit
     assert found([FIRST], {"first": [4]}).membership == 0
     # Forgotten: 0.9 and 1.0; tested: 0.8, 0.4 and 1.0. Of six pairs four are in order, and one is equal.
     assert found([FIRST, SECOND], {"first": [3], "second": [2]}).membership == pytest.approx(100 * 4.5 / 6)
-
-
-def test_nothing_forgotten_leaves_nothing_to_say_about_it() -> None:
-    measured = found([FIRST, SECOND], {})
-
-    assert math.isnan(measured.forget_accuracy)
-    assert math.isnan(measured.membership)
-    assert measured.forget_confidence == ()
 
 
 def test_canary_is_remembered_where_its_wrong_label_is_the_answer() -> None:
@@ -163,9 +143,8 @@ def test_canaries_count_in_no_other_figure() -> None:
     with_canary = found([FIRST, SECOND], forgotten, canaries={"first": [4]})
 
     honest = found([FIRST, SECOND], {"first": [3], "second": [1]}, gone=forgotten)
-    assert (with_canary.four, with_canary.forget_confidence) == (honest.four, honest.forget_confidence)
-    assert with_canary.membership_tpr == honest.membership_tpr
-    assert with_canary.weights_membership == honest.weights_membership
+    for figure in ("four", "forget_confidence", "membership_tpr", "weights_membership"):
+        assert getattr(with_canary, figure) == getattr(honest, figure)
     # It would have.
     assert with_canary.forget_accuracy != found([FIRST, SECOND], forgotten).forget_accuracy
 
@@ -176,10 +155,8 @@ def test_no_canaries_have_no_recall_and_canaries_alone_leave_nothing_to_tell_apa
 
     alone = found([FIRST], {"first": [3, 4]}, canaries={"first": [3, 4]})
 
-    assert all(
-        math.isnan(figure)
-        for figure in (alone.forget_accuracy, alone.membership, alone.membership_tpr, alone.weights_membership)
-    )
+    figures = alone.forget_accuracy, alone.membership, alone.membership_tpr, alone.weights_membership
+    assert all(map(math.isnan, figures))
     assert alone.forget_confidence == alone.test_confidence == ()
 
 
@@ -195,12 +172,7 @@ def test_true_positives_are_those_above_all_but_one_in_a_hundred_test_records() 
 def test_shared_weights_are_asked_without_a_bank(
     asked: list[tuple[Bank, NeighbourLists]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def reversed_share(model: Munkey, inputs: Tensor) -> Tensor:
-        del model
-        share = inputs[:, 0, 0, :1].float() / 100
-        return torch.cat([share, 1 - share], dim=1)
-
-    monkeypatch.setattr(answers, "predict_image_only", reversed_share)
+    monkeypatch.setattr(answers, "predict_image_only", lambda model, inputs: said(model, inputs).flip(1))
 
     measured = found([FIRST], {"first": [3]})
 
@@ -210,18 +182,15 @@ def test_shared_weights_are_asked_without_a_bank(
     assert len(asked) == 3
 
 
-def test_every_record_is_asked_at_its_own_hospital(asked: list[tuple[Bank, NeighbourLists]]) -> None:
+def test_every_record_is_asked_at_its_own_hospital_and_a_deleted_one_does_not_find_itself(
+    asked: list[tuple[Bank, NeighbourLists]],
+) -> None:
     banks = {"first": bank_with(FIRST, [3, 5]), "second": bank_with(SECOND, [1, 2])}
 
     found([FIRST, SECOND], {"first": [4]}, banks=banks)
 
     assert [bank for bank, _ in asked] == [banks["first"].bank] * 3 + [banks["second"].bank] * 2
-
-
-def test_record_in_the_bank_finds_itself_and_a_deleted_one_does_not(asked: list[tuple[Bank, NeighbourLists]]) -> None:
-    found([FIRST], {"first": [4]}, banks={"first": bank_with(FIRST, [3, 5])})
-
-    _, (_, retained), (_, forgotten) = asked
+    _, (_, retained), (_, forgotten), *_ = asked
     assert (retained.similarities[:, 0] == 1).all()
     assert (forgotten.similarities < 1).all()
 

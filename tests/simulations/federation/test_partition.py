@@ -5,22 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmunkey.client.records.dataset import Consent, Dataset, Split
+from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.common.errors import InvalidDataset, InvalidSetting
 from fedmunkey.simulations.federation.partition import partition
+from tests.simulations.tiny_hospitals import records_of
 
 
 def make(subjects: list[int], labels: list[int], held_out: int = 3) -> Dataset:
     """Return training records with these subjects and labels, in between held-out records."""
-    splits = np.array([*["test"] * held_out, *["train"] * len(subjects), *["val"] * held_out])
-    count = len(splits)
-    return Dataset(
-        images=np.zeros((count, 1, 1, 1), dtype=np.uint8),
-        labels=np.array([*[0] * held_out, *labels, *[0] * held_out]),
-        record_ids=np.array([f"record-{row}" for row in range(count)]),
-        subject_ids=np.array([f"subject-{number}" for number in [*[0] * held_out, *subjects, *[1] * held_out]]),
-        splits=splits,
-        consents=np.full(count, Consent.REVOCABLE.value),
+    return records_of(
+        "record",
+        ["test"] * held_out + ["train"] * len(subjects) + ["val"] * held_out,
+        labels=[0] * held_out + labels + [0] * held_out,
+        subjects=[f"subject-{number}" for number in [0] * held_out + subjects + [1] * held_out],
         class_names=tuple(str(label) for label in range(max([0, *labels]) + 1)),
     )
 
@@ -74,9 +71,7 @@ def test_same_seed_gives_the_same_parts(rows: list[tuple[int, int]], seed: int) 
 
 
 def test_another_seed_gives_other_parts() -> None:
-    dataset = balanced(200)
-
-    first, second = (partition(dataset, 3, alpha=0.5, seed=seed) for seed in range(2))
+    first, second = (partition(balanced(200), 3, alpha=0.5, seed=seed) for seed in range(2))
 
     assert [part.record_ids.tolist() for part in first] != [part.record_ids.tolist() for part in second]
 
@@ -92,14 +87,10 @@ def test_large_alpha_gives_hospitals_of_nearly_equal_size(count: int, hospitals:
     assert max(sizes(parts)) - min(sizes(parts)) <= allowed
 
 
-def test_large_alpha_gives_every_hospital_the_same_mixture() -> None:
+def test_large_alpha_gives_every_hospital_the_same_mixture_and_a_small_one_different_ones() -> None:
     for part in partition(balanced(200), 5, alpha=math.inf, seed=3):
         assert np.bincount(part.split(Split.TRAIN).labels).tolist() == [10, 10, 10, 10]
-
-
-def test_small_alpha_gives_hospitals_different_mixtures() -> None:
     parts = partition(balanced(400), 4, alpha=0.05, seed=0)
-
     shares = [np.bincount(part.split(Split.TRAIN).labels, minlength=4) / sizes([part])[0] for part in parts]
     assert max(share.max() for share in shares) > 0.8
 

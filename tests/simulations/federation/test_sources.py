@@ -42,13 +42,10 @@ def test_digits_are_split_alike_in_every_split() -> None:
     for split in Split:
         shares = np.bincount(dataset.split(split).labels) / len(dataset.split(split))
         assert 0.08 < shares.min() <= shares.max() < 0.12
-
-
-def test_digits_use_the_whole_range_of_brightness() -> None:
-    images = load_dataset("digits", data_dir=None, seed=0).images
-
-    assert (images.min(), images.max()) == (0, 255)
-    assert len(np.unique(images)) == 17
+    # The whole range of brightness, and each digit its own subject.
+    assert (dataset.images.min(), dataset.images.max()) == (0, 255)
+    assert len(np.unique(dataset.images)) == 17
+    assert len(set(dataset.subject_ids)) == len(dataset)
 
 
 def test_seed_decides_how_digits_are_split_and_nothing_else() -> None:
@@ -59,20 +56,11 @@ def test_seed_decides_how_digits_are_split_and_nothing_else() -> None:
     assert first.record_ids.tolist() == other.record_ids.tolist()
 
 
-def test_each_digit_is_its_own_subject() -> None:
-    dataset = load_dataset("digits", data_dir=None, seed=0)
-
-    assert len(set(dataset.subject_ids)) == len(dataset)
-
-
 @pytest.mark.parametrize("file_name", ["set.npz", "no_suffix"])
-def test_path_is_read_as_a_file(tmp_path: Path, file_name: str) -> None:
+def test_path_is_read_as_a_file_and_one_that_is_absent_is_named(tmp_path: Path, file_name: str) -> None:
     path = write(tmp_path / "set.npz").rename(tmp_path / file_name)
 
     assert len(load_dataset(str(path), data_dir=None, seed=0)) == 11
-
-
-def test_path_of_an_absent_file_is_named(tmp_path: Path) -> None:
     assert f"{tmp_path}/absent.npz: there is no such file" in fault(f"{tmp_path}/absent.npz", tmp_path)
 
 
@@ -85,10 +73,16 @@ def test_file_in_the_data_folder_is_found_by_name_without_medmnist(
     assert load_dataset("breastmnist", data_dir=tmp_path, seed=0).class_names == ("0", "1")
 
 
-def test_missing_medmnist_package_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "meant"), [("breastmnist", ""), ("digit", "(did you mean digits?)")])
+def test_missing_medmnist_package_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
     monkeypatch.setitem(sys.modules, "medmnist.dataset", None)
 
-    assert "pip install 'fedmunkey[medmnist]'" in fault("breastmnist", tmp_path)
+    message = fault(name, tmp_path)
+
+    assert meant in message
+    assert "pip install 'fedmunkey[medmnist]'" in message
 
 
 @pytest.mark.usefixtures("medmnist_dataset")
@@ -169,14 +163,3 @@ def test_unknown_name_suggests_a_close_one_and_lists_the_ways(tmp_path: Path) ->
     assert "digits, pathmnist, " in message
     assert "the path of an .npz file" in message
     assert "chestmnist" not in message
-
-
-def test_unknown_name_without_medmnist_says_how_to_get_its_sets(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "medmnist.dataset", None)
-
-    message = fault("digit", tmp_path)
-
-    assert "(did you mean digits?)" in message
-    assert "pip install 'fedmunkey[medmnist]'" in message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,17 @@ from tests.simulations.given_records import train_rows
 def renamed(hospital: Hospital, rows: NDArray[np.int64], subject: str) -> Hospital:
     subjects = hospital.given.records.subject_ids.copy().astype(object)
     subjects[rows] = subject
-    records = replace(hospital.given.records, subject_ids=subjects.astype(np.str_))
-    return replace(hospital, given=replace(hospital.given, records=records))
+    return with_columns(hospital, subject_ids=subjects.astype(np.str_))
+
+
+def donated(hospital: Hospital, row: int) -> Hospital:
+    consents = hospital.given.records.consents.copy()
+    consents[row] = Consent.PERMANENT.value
+    return with_columns(hospital, consents=consents)
+
+
+def with_columns(hospital: Hospital, **columns: NDArray[Any]) -> Hospital:
+    return replace(hospital, given=replace(hospital.given, records=replace(hospital.given.records, **columns)))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -53,11 +63,7 @@ def test_subject_that_two_hospitals_have_leaves_both(hospitals: list[Hospital]) 
 def test_subject_with_one_permanent_record_anywhere_stays(hospitals: list[Hospital]) -> None:
     first, second, third = hospitals
     shared = [renamed(first, train_rows(first)[:4], "donor"), renamed(second, train_rows(second)[:1], "donor")]
-    consents = shared[1].given.records.consents.copy()
-    consents[train_rows(second)[0]] = Consent.PERMANENT.value
-    shared[1] = replace(
-        shared[1], given=replace(shared[1].given, records=replace(shared[1].given.records, consents=consents))
-    )
+    shared[1] = donated(shared[1], train_rows(second)[0])
 
     for seed in range(10):
         (rows,) = WholeSubjects().draw([*shared, third], 0.3, seed).deletions
@@ -66,12 +72,8 @@ def test_subject_with_one_permanent_record_anywhere_stays(hospitals: list[Hospit
 
 
 def test_where_subjects_that_may_leave_have_too_few_records_nothing_is_drawn(hospitals: list[Hospital]) -> None:
-    first = hospitals[0]
-    train = train_rows(first)
-    bound = renamed(first, train, "everybody")
-    consents = bound.given.records.consents.copy()
-    consents[train[0]] = Consent.PERMANENT.value
-    bound = replace(bound, given=replace(bound.given, records=replace(bound.given.records, consents=consents)))
+    train = train_rows(hospitals[0])
+    bound = donated(renamed(hospitals[0], train, "everybody"), train[0])
 
     with pytest.raises(InvalidDeletion, match=r"hospital-1 .* have only 0; forget fewer, or make fewer permanent"):
         WholeSubjects().draw([bound, *hospitals[1:]], 0.2, 0)

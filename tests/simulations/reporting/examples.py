@@ -1,8 +1,9 @@
-"""Reports with numbers from a seeded generator, of the size that real ones have."""
+"""Reports with numbers from a seeded generator, of the size that real ones have; their words are in a file beside."""
 
 from __future__ import annotations
 
-import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,47 +17,34 @@ STATES = {"before": 1.5, "after": 0.12, "oracle": 0.05}
 """How far members' scores lie above others', in standard deviations."""
 
 
+def _words(kind: str) -> dict[str, Any]:
+    """Return what does not come from a generator; some lists have rows there that become parts of the report here."""
+    words = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = {"kind": kind, **words["shared"], **words[kind]}
+    if "guarantee" in found:
+        found["guarantee"]["remains"] = Guarantee.CERTIFIED.remains
+    return found
+
+
 def audit() -> dict[str, Any]:
     """Return the report of an audit."""
-    rng = np.random.default_rng(7)
+    rng, words = np.random.default_rng(7), _words("audit")
     after = interval(rng, 51.4, 0.4)
+    figures = words.pop("figures")
+    figures[0]["MIA after, %"] = after["mean"]
     return {
-        **_shared("audit", "munkey-sim audit --data breastmnist.npz --guarantee certified --epsilon 3 --seeds 3"),
+        **words,
         "data": data("breastmnist", 780),
-        "question": {
-            "hospitals": 5,
-            "alpha": "1.0",
-            "guarantee": "certified",
-            "method": "munkey",
-            "forget_set": {"name": "random", "title": "records drawn at random"},
-            "forget": 0.1,
-            "permanent": 0.3,
-            "forgotten": 54,
-            "deletions": 6,
-            "canaries": 5,
-            "seeds": list(SEEDS),
-            "shadows": 8,
-        },
-        "headline": {
-            "passed": False,
-            "sentence": "Six of seven checks passed: after deletion the federation answers as its oracle does, but the "
-            "shared weights alone reproduce one canary's wrong label.",
-        },
-        "guarantee": {
-            "name": "certified",
-            "remains": Guarantee.CERTIFIED.remains,
-            "epsilon": 3.0,
-            "delta": 1.8e-4,
-            "identical": None,
-        },
-        "verdicts": _verdicts(after["mean"]),
-        "measures": _measures(rng, after),
-        "attacks": [_attack(rng, number) for number in range(4)],
+        "verdicts": [
+            {"name": name, "title": title, "passed": name != "canaries", "sentence": sentence, "figures": found}
+            for (name, title, sentence), found in zip(words["verdicts"], figures, strict=True)
+        ],
+        "measures": _measures(rng, after, words["measures"]),
+        "attacks": [_attack(rng, *row) for row in words["attacks"]],
         "confidence": _confidence(rng),
         "rounds": [
             {"round": number, "test_accuracy": interval(rng, 84 - 14 * 0.75**number, 1.0)} for number in range(1, 13)
         ],
-        "marks": [{"round": 5, "label": "records 5%"}, {"round": 9, "label": "10 subjects"}],
         "after_deletions": [
             {
                 "deletion": number,
@@ -76,65 +64,36 @@ def audit() -> dict[str, Any]:
 
 def comparison() -> dict[str, Any]:
     """Return the report of a comparison."""
-    rng = np.random.default_rng(11)
-    names = {"breastmnist": 83.0, "pneumoniamnist": 88.0, "bccd": 97.0}
+    rng, words = np.random.default_rng(11), _words("comparison")
+    sets = {"breastmnist": (780, 83.0), "pneumoniamnist": (5856, 88.0), "bccd": (10_232, 97.0)}
+    columns = ("name", "title", "family", "paper", "needs_data", "retrains")
     return {
-        **_shared("comparison", "munkey-sim compare --data breastmnist --data pneumoniamnist --data bccd --seeds 3"),
-        "question": {
-            "hospitals": 5,
-            "alpha": "inf",
-            "forget": 0.1,
-            "permanent": 0.3,
-            "canaries": 5,
-            "budget": 2,
-            "seeds": list(SEEDS),
-            "forget_set": {"name": "random", "title": "records drawn at random"},
-        },
-        "headline": {
-            "passed": True,
-            "sentence": "MUNKEY under certified has the smallest Average Gap of all methods that do not retrain, on "
-            "two of three data sets.",
-        },
-        "columns": copy.deepcopy(_COLUMNS),
-        "methods": [_method(*row) for row in _METHODS],
+        **words,
+        "methods": [dict(zip(columns, row, strict=True)) for _, *row in words["methods"]],
         "results": [
-            _result(rng, name, best, method, gap) for name, best in names.items() for method, gap in _GAPS.items()
+            _result(rng, name, best, method, gap)
+            for name, (_, best) in sets.items()
+            for gap, method, *_ in words["methods"]
         ],
-        "sets": [data(name, size) for name, size in zip(names, (780, 5856, 10_232), strict=True)],
-        "findings": [
-            "Win: key deletion is the only method that needs no images and stays within chance of its oracle.",
-            "Loss: on bccd fine-tuning has a smaller Average Gap than MUNKEY, for 400 times the time.",
-        ],
-        "finished": 9,
-        "total": 9,
+        "sets": [data(name, size) for name, (size, _) in sets.items()],
     }
 
 
 def run() -> dict[str, Any]:
     """Return the report of a run: three hospitals, the second of which leaves."""
-    rng = np.random.default_rng(5)
+    rng, words = np.random.default_rng(5), _words("run")
     names, records = ["hospital-1", "hospital-2", "hospital-3"], {"train": 449, "val": 30, "test": 360}
-    shared = _shared("run", "munkey-sim run --guarantee certified --delete records:5%@3 --delete site:2@5")
+    loss = words["guarantee"]["privacy_loss"]
     return {
-        **shared,
-        "limits": shared["limits"][-1:],
-        "data": "digits",
+        **words,
+        "limits": words["limits"][-1:],
         "hospitals": [
             {"name": name, "records": records, "subjects": 449, "classes": {"zero": 40, "one": 409}} for name in names
         ],
-        "alpha": None,
-        "seed": 0,
-        "headline": {"sentence": "A deletion here is certified: at most what (epsilon, delta) allows."},
-        "guarantee": {
-            "name": "certified",
-            "remains": Guarantee.CERTIFIED.remains,
-            "permanent": 0.0,
-            "privacy_loss": {"epsilon": 2.9, "delta": 2e-5, "records": 1},
-        },
         "rounds": [_round(rng, number, names) for number in range(1, 7)],
         "deletions": [
-            _deletion("records:5%@3", 3, 67, {"epsilon": 2.901, "delta": 2e-5, "records": 1}),
-            _deletion("site:2@5", 5, 420, {"epsilon": 1.5, "delta": 2e-5, "records": 1}),
+            _deletion("records:5%@3", 3, 67, {**loss, "epsilon": 2.901}),
+            _deletion("site:2@5", 5, 420, {**loss, "epsilon": 1.5}),
         ],
         "final": {
             "test_accuracy": 95.25,
@@ -148,8 +107,6 @@ def run() -> dict[str, Any]:
             "oracle": {**_baseline(30.0, 96.0), "measurement": _figures(96.0, 97.5, 94.5, 50.0)},
             "neighbours": _baseline(0.5, 93.0),
         },
-        "bytes": {"weights_down": 80_000_000, "weights_up": 40_000_000},
-        "seconds": {"preparation": 1.5, "training": 20.0},
     }
 
 
@@ -219,97 +176,7 @@ def interval(rng: np.random.Generator, mean: float, spread: float) -> dict[str, 
     return {"mean": float(np.mean(values)), "half": 2.48 * float(np.std(values, ddof=1)), "values": values}
 
 
-_COLUMNS = [
-    {"name": "TA", "title": "Test accuracy", "unit": "%", "better": "higher", "digits": 1},
-    {"name": "RA", "title": "Accuracy on retained records", "unit": "%", "better": "oracle", "digits": 1},
-    {"name": "FA", "title": "Accuracy on forgotten records", "unit": "%", "better": "oracle", "digits": 1},
-    {"name": "MIA", "title": "AUROC of membership inference", "unit": "%", "better": "oracle", "digits": 1},
-    {"name": "Average Gap", "title": "Mean difference to the oracle", "unit": "", "better": "lower", "digits": 2},
-    {"name": "by chance", "title": "The same between two oracles", "unit": "", "better": "none", "digits": 2},
-    {"name": "time", "title": "Time to forget", "unit": "s", "better": "lower", "digits": 2},
-]
-
-_METHODS = [
-    ("munkey", "MUNKEY, key deletion", "MUNKEY", "Laguna et al. 2026, arXiv 2603.15033", False, False),
-    ("munkey-certified", "MUNKEY, certified", "MUNKEY", "Laguna et al. 2026, arXiv 2603.15033", False, False),
-    ("munkey-retrained", "MUNKEY retrained", "MUNKEY", "Laguna et al. 2026, arXiv 2603.15033", True, True),
-    ("nothing", "plain ViT, nothing done", "plain ViT", "", False, False),
-    ("fine-tuning", "fine-tuning", "plain ViT", "Golatkar et al. 2020, arXiv 1911.04933", True, False),
-    ("gradient-ascent", "gradient ascent", "plain ViT", "Thudi et al. 2022, arXiv 2109.13398", True, False),
-    ("negative-gradient", "NegGrad+", "plain ViT", "Kurmanji et al. 2023, arXiv 2302.09880", True, False),
-    ("scrub", "SCRUB", "plain ViT", "Kurmanji et al. 2023, arXiv 2302.09880", True, False),
-    ("salun", "SalUn", "plain ViT", "Fan et al. 2024, arXiv 2310.12508", True, False),
-    ("random-labels", "random labels", "plain ViT", "Graves et al. 2021, arXiv 2010.10981", True, False),
-    ("federaser", "FedEraser", "plain ViT", "Liu et al. 2021, IWQoS", True, False),
-    ("retrained", "plain ViT retrained", "plain ViT", "", True, True),
-    ("neighbours", "nearest neighbours", "neighbours", "", False, False),
-]
-
-_GAPS = {
-    "munkey": 0.9,
-    "munkey-certified": 0.4,
-    "munkey-retrained": 0.3,
-    "nothing": 10.8,
-    "fine-tuning": 7.2,
-    "gradient-ascent": 8.3,
-    "negative-gradient": 6.4,
-    "scrub": 5.1,
-    "salun": 5.5,
-    "random-labels": 7.7,
-    "federaser": 2.9,
-    "retrained": 0.8,
-    "neighbours": 0.0,
-}
-
-
-def _shared(kind: str, command: str) -> dict[str, Any]:
-    return {
-        "format": 1,
-        "kind": kind,
-        "written": "2030-05-17T12:00:00+00:00",
-        "command": command,
-        "versions": {"python": "3.11.9", "fedmunkey": "0.1.0", "torch": "2.13.0"},
-        "machine": {"processor": "a processor", "cores": 2, "memory_gib": 16, "accelerator": "none"},
-        "settings": {"seed": 0, "num-rounds": 12, "encoder": "squeezenet1_0", "epsilon": "inf", "image-vote": True},
-        "limits": [
-            "Attacks that are stronger than these, or that know more, may find more.",
-            "Copies outside of the key store, such as original images and backups, are not looked at.",
-            "Hospitals are simulated: data of one source were divided among them.",
-        ],
-    }
-
-
-def _verdicts(membership: float) -> list[dict[str, Any]]:
-    rows = [
-        ("membership", "Membership cannot be told", True, "Forgotten records are as hard to find as at the oracle."),
-        ("rare", "No record stands out", True, "At 1% false positives no more records are found than by chance."),
-        ("accuracy", "Accuracy is kept", True, "Test accuracy is within chance of the oracle's."),
-        ("difference", "Before and after", True, "Who sees both models cannot tell who left."),
-        ("canaries", "Canaries are forgotten", False, "One of five wrong labels is still reproduced."),
-    ]
-    figures = [
-        {"MIA after, %": membership, "MIA oracle, %": 50.6},
-        {"found, %": 1.3, "by chance, %": 1.0},
-        {"gap, points": 0.62, "by chance, points": 1.07},
-        {"AUROC": 0.514},
-        {"canaries": 5, "reproduced": 1, "reproduced by the oracle": None},
-    ]
-    return [
-        {"name": name, "title": title, "passed": passed, "sentence": sentence, "figures": found}
-        for (name, title, passed, sentence), found in zip(rows, figures, strict=True)
-    ]
-
-
-def _measures(rng: np.random.Generator, after: dict[str, Any]) -> list[dict[str, Any]]:
-    rows = [
-        ("TA", "accuracy on test records", 84.1, 83.4, 83.1),
-        ("RA", "accuracy on retained records", 88.2, 87.9, 88.4),
-        ("FA", "accuracy on forgotten records", 96.3, 82.7, 81.9),
-        ("MIA", "AUROC of membership inference", 68.0, 51.4, 50.6),
-        ("TPR at 1% FPR", "forgotten records found at 1% false positives", 9.2, 1.3, 1.1),
-        ("Weights only", "AUROC with the memory bank removed", 58.0, 51.9, 50.3),
-        ("Canary recall", "wrong labels that are reproduced", 80.0, 6.7, 0.0),
-    ]
+def _measures(rng: np.random.Generator, after: dict[str, Any], rows: list[Any]) -> list[dict[str, Any]]:
     measures = [
         {
             "name": name,
@@ -328,23 +195,10 @@ def _measures(rng: np.random.Generator, after: dict[str, Any]) -> list[dict[str,
     return [*measures, {**last, "gap": interval(rng, 0.6, 0.1), "chance": interval(rng, 0.5, 0.1)}]
 
 
-def _attack(rng: np.random.Generator, number: int) -> dict[str, Any]:
-    title, question, paper = [
-        ("confidence", "Is it surer of records that it learned from?", "Yeom et al. 2018, arXiv 1709.01604"),
-        ("LiRA", "Is it as sure as models are that learned from the record?", "Carlini et al. 2022, arXiv 2112.03570"),
-        ("before and after", "Which answers changed when records were deleted?", "Chen et al. 2021, arXiv 2005.02205"),
-        ("weights only", "What do the shared weights know without the bank?", ""),
-    ][number]
-    states = {state: _attacked(rng, shift) for state, shift in STATES.items()}
-    name = title.lower().replace(" ", "-")
-    return {
-        "name": name,
-        "title": title,
-        "question": question,
-        "paper": paper,
-        "judged": number != 2,
-        "states": states,
-    }
+def _attack(rng: np.random.Generator, title: str, question: str, paper: str) -> dict[str, Any]:
+    name, states = title.lower().replace(" ", "-"), {state: _attacked(rng, shift) for state, shift in STATES.items()}
+    words = {"name": name, "title": title, "question": question, "paper": paper}
+    return {**words, "judged": name != "before-and-after", "states": states}
 
 
 def _attacked(rng: np.random.Generator, shift: float) -> dict[str, Any]:
@@ -366,17 +220,6 @@ def _confidence(rng: np.random.Generator) -> dict[str, list[float]]:
 
 def _beta(rng: np.random.Generator, a: float, b: float, count: int) -> list[float]:
     return [round(float(value), 4) for value in rng.beta(a, b, count)]
-
-
-def _method(name: str, title: str, family: str, paper: str, needs_data: bool, retrains: bool) -> dict[str, Any]:
-    return {
-        "name": name,
-        "title": title,
-        "family": family,
-        "paper": paper,
-        "needs_data": needs_data,
-        "retrains": retrains,
-    }
 
 
 def _result(rng: np.random.Generator, name: str, best: float, method: str, gap: float) -> dict[str, Any]:

@@ -91,23 +91,18 @@ def test_labels_hide_neither_each_other_nor_points() -> None:
     dots = [Bbox.from_extents(x - 4, y - 4, x + 4, y + 4) for x, y in crowd]
     assert all(overlap(box, dot) == 0 for box in boxes for dot in dots)
     assert any(is_far(box, point) for box, point in zip(boxes, crowd, strict=True))
+    assert place_labels([(5, 5)], ["fits nowhere"], Bbox.from_extents(0, 0, 10, 10)) == [None]
 
 
-def test_label_that_fits_nowhere_is_left_out() -> None:
-    assert place_labels([(5, 5)], ["a long name"], Bbox.from_extents(0, 0, 10, 10)) == [None]
+def test_guessing_lies_on_the_line_of_chance_and_a_right_attack_reaches_the_top_at_once() -> None:
+    chance, right = (
+        data(line(only_axes(draw_roc(attack(*found))), "after"))
+        for found in ((0.5, [0, 1], [0, 1]), (1, [0, 0, 1], [0, 1, 1]))
+    )
 
-
-def test_guessing_lies_on_the_line_of_chance() -> None:
-    points = data(line(only_axes(draw_roc(attack(0.5, [0, 1], [0, 1]))), "after"))
-
-    assert len(points) > 10
-    assert points[:, 1] == pytest.approx(points[:, 0])
-
-
-def test_right_attack_reaches_the_top_at_once() -> None:
-    points = data(line(only_axes(draw_roc(attack(1, [0, 0, 1], [0, 1, 1]))), "after"))
-
-    assert points == pytest.approx(np.array([[0.01, 0.01], [0.01, 1], [1, 1]]))
+    assert len(chance) > 10
+    assert chance[:, 1] == pytest.approx(chance[:, 0])
+    assert right == pytest.approx(np.array([[0.01, 0.01], [0.01, 1], [1, 1]]))
 
 
 def test_rounds_without_a_known_accuracy_are_not_drawn() -> None:
@@ -117,9 +112,9 @@ def test_rounds_without_a_known_accuracy_are_not_drawn() -> None:
 
 
 def test_deletion_is_marked_between_its_rounds() -> None:
-    axes = only_axes(
-        draw_rounds([(number, value(80 + number)) for number in (1, 2, 3)], [{"round": 3, "label": "5@3"}])
-    )
+    accuracies = [(number, value(80 + number)) for number in (1, 2, 3)]
+
+    axes = only_axes(draw_rounds(accuracies, [{"round": 3, "label": "5@3"}]))
 
     assert data(line(axes, "deletion"))[:, 0].tolist() == [2.5, 2.5]
     assert labels(axes) == ["5@3"]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from fedmunkey.common.programs import command_line
 from fedmunkey.simulations.reporting.command import report
@@ -51,14 +49,3 @@ def test_file_that_is_no_report_gets_one_line_and_leaves_nothing(
     assert error.startswith(f"error: {tmp_path / 'report.json'}: the document: format is missing")
     assert error.count("\n") == 1
     assert not (tmp_path / "pages").exists()
-
-
-def test_help_shows_an_example_that_can_be_typed() -> None:
-    app = command_line.application("Reports.")
-    app.command()(report)
-    command = typer.main.get_command(app)
-
-    words = shlex.split((command.help or "").partition("Example: ")[2])
-
-    assert words[:2] == ["munkey-sim", "report"]
-    command.make_context("munkey-sim report", words[2:])

@@ -16,6 +16,7 @@ from fedmunkey.simulations.reporting.document import SCHEMA, read_document, vali
 from tests.simulations.reporting import examples
 
 MISSING = object()
+VALUE = {"mean": 1, "half": None, "values": []}
 
 
 def place(document: dict[str, Any], path: str, value: Any) -> None:
@@ -81,12 +82,7 @@ def test_whole_reports_are_valid(document: dict[str, Any]) -> None:
         ("comparison", "data", {}, 'the document: "data" is not known here'),
         ("comparison", "results.5.data", "cifar", 'results[5].data: "cifar" is not among the sets'),
         ("comparison", "results.0.method", "magic", 'results[0].method: "magic" is not among the methods'),
-        (
-            "comparison",
-            "results.0.figures.XX",
-            {"mean": 1, "half": None, "values": []},
-            'results[0].figures: "XX" is not',
-        ),
+        ("comparison", "results.0.figures.XX", VALUE, 'results[0].figures: "XX" is not'),
         ("run", "rounds.0.mean.test-accuracy", "0.9", 'rounds[0].mean.test-accuracy: "0.9" is not number or null'),
         ("run", "deletions.1.guarantee", "perfect", 'deletions[1].guarantee: "perfect" is not one of exact, certified'),
         ("run", "deletions.0.before.membership", MISSING, "deletions[0].before: membership is missing"),

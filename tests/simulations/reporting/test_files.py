@@ -13,26 +13,20 @@ from fedmunkey.common.errors import InvalidInput
 from fedmunkey.simulations.reporting.files import write_pages, write_report
 
 
-def test_report_is_written_as_json_html_and_markdown(tmp_path: Path, document: dict[str, Any]) -> None:
+def test_report_is_written_as_json_html_and_markdown_and_pages_are_the_same_when_made_again(
+    tmp_path: Path, document: dict[str, Any]
+) -> None:
     paths = write_report(document, tmp_path / "runs" / "first")
+    again = write_pages(json.loads(paths["json"].read_text(encoding="utf-8")), tmp_path / "second")
 
-    assert {kind: path.name for kind, path in paths.items()} == {
-        "json": "report.json",
-        "html": "report.html",
-        "markdown": "report.md",
-    }
+    names = {kind: path.name for kind, path in paths.items()}
+    assert names == {"json": "report.json", "html": "report.html", "markdown": "report.md"}
     assert json.loads(paths["json"].read_text(encoding="utf-8")) == document
     assert paths["html"].read_text(encoding="utf-8").startswith("<!doctype html>")
     assert paths["markdown"].read_text(encoding="utf-8").startswith("# ")
-
-
-def test_pages_are_the_same_when_made_again(tmp_path: Path, document: dict[str, Any]) -> None:
-    first = write_report(document, tmp_path / "first")
-    again = write_pages(json.loads(first["json"].read_text(encoding="utf-8")), tmp_path / "second")
-
     assert set(again) == {"html", "markdown"}
     for kind, path in again.items():
-        assert path.read_bytes() == first[kind].read_bytes()
+        assert path.read_bytes() == paths[kind].read_bytes()
 
 
 def test_nothing_is_written_of_a_broken_document(tmp_path: Path, document: dict[str, Any]) -> None:

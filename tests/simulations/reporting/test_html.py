@@ -41,10 +41,6 @@ def test_page_loads_nothing(document: dict[str, Any]) -> None:
     assert "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:" in text
 
 
-def test_same_document_gives_the_same_bytes(document: dict[str, Any]) -> None:
-    assert render_html(document).encode() == render_html(copy.deepcopy(document)).encode()
-
-
 def poison(value: Any, keep: frozenset[str] = frozenset({"kind", "better", "written"})) -> Any:
     """Put a script into every text of a document, also into names of settings and figures."""
     if isinstance(value, dict):
@@ -77,12 +73,8 @@ def test_audit_shows_its_verdict_and_figures(audit: dict[str, Any]) -> None:
     shown = [text for texts in page.texts.values() for text in texts]
 
     assert page.texts["title"][0] == "Audit of breastmnist: flagged"
-    assert audit["headline"]["sentence"] in shown
-    for verdict in audit["verdicts"]:
-        assert verdict["title"] in shown
-    for sentence in audit["limits"]:
-        assert sentence in shown
-    assert audit["command"] in shown
+    titles = {verdict["title"] for verdict in audit["verdicts"]}
+    assert {audit["headline"]["sentence"], audit["command"], *titles, *audit["limits"]} <= set(shown)
     assert any("at most 95.3% sure" in text for text in shown)
     assert page.elements.count("figure") == 2 + len(audit["attacks"]) + 3
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.federation.measurement import Measurement, measure
 from fedmunkey.simulations.run import deletions
 from fedmunkey.simulations.run.deletions import CarriedOut, DeletionDriver, running_agents
-from fedmunkey.simulations.run.plan import ResolvedDeletion, parse_plan, resolve
+from fedmunkey.simulations.run.plan import parse_plan, resolve
 
 MakeDriver = Callable[..., DeletionDriver]
 
@@ -72,26 +72,21 @@ def make_driver(
     open_hospitals: list[Hospital], served: Settings, shape: ModelShape, secret: FederationSecret
 ) -> MakeDriver:
     def make(*plan: str, on_deletion: Callable[[CarriedOut], None] | None = None) -> DeletionDriver:
-        first = initial_model(shape, served.seed)
-        return DeletionDriver(resolved(plan, open_hospitals), open_hospitals, served, secret, first, on_deletion)
+        first, given = initial_model(shape, served.seed), [h.given.records for h in open_hospitals]
+        resolved = resolve(parse_plan(plan, hospitals=3, num_rounds=3), given, seed=0)
+        return DeletionDriver(resolved, open_hospitals, served, secret, first, on_deletion)
 
     return make
 
 
-def resolved(plan: Sequence[str], hospitals: Sequence[Hospital]) -> tuple[ResolvedDeletion, ...]:
-    return resolve(parse_plan(plan, hospitals=3, num_rounds=3), [h.given.records for h in hospitals], seed=0)
-
-
-def forgotten_references(deletion: ResolvedDeletion, hospital: Hospital, secret: FederationSecret) -> set[bytes]:
-    rows = deletion.rows[int(hospital.name.removeprefix("hospital-")) - 1]
-    return {secret.reference(str(record)) for record in hospital.given.records.record_ids[rows]}
+def train_ids(hospital: Hospital) -> list[str]:
+    return [str(record) for record in hospital.given.split(Split.TRAIN).records.record_ids]
 
 
 def held(hospital: Hospital, secret: FederationSecret) -> set[bytes]:
     """Return references of the given training records that the key store still holds."""
-    references = [secret.reference(str(r)) for r in hospital.given.split(Split.TRAIN).records.record_ids]
     with hospital.folder.open() as store:
-        return {reference for reference in references if store.records.holds(reference)}
+        return {held for held in map(secret.reference, train_ids(hospital)) if store.records.holds(held)}
 
 
 @pytest.mark.usefixtures("agents")
@@ -106,13 +101,16 @@ def test_records_are_asked_for_by_their_own_hospital_and_are_gone(
     asking = [h for h, rows in zip(open_hospitals, done.deletion.rows, strict=True) if len(rows)]
     assert [status.request.requester for status in done.statuses] == [hospital.name for hospital in asking]
     for hospital, status in zip(asking, done.statuses, strict=True):
-        references = forgotten_references(done.deletion, hospital, secret)
+        rows = done.deletion.rows[open_hospitals.index(hospital)]
+        references = {secret.reference(str(record)) for record in hospital.given.records.record_ids[rows]}
         assert status.request.target == Records(frozenset(references), hospital.name)
         assert [progress.site for progress in status.sites] == [hospital.name]
         assert held(hospital, secret).isdisjoint(references)
-        assert len(held(hospital, secret)) == len(hospital.given.split(Split.TRAIN).records) - len(references)
+        assert len(held(hospital, secret)) == len(train_ids(hospital)) - len(references)
     assert {status.state for status in done.statuses} == {RequestState.COMPLETED}
     assert done.entries == done.records == sum(done.deletion.expected) == 18
+    assert len(done.seconds) == len(done.statuses)
+    assert all(0 < site <= request < 60 for site, request in zip(done.site_seconds, done.seconds, strict=True))
 
 
 @pytest.mark.usefixtures("agents")
@@ -148,37 +146,26 @@ def test_site_asks_for_itself_and_holds_nothing_afterwards(
     assert (status.request.requester, status.request.target) == ("hospital-2", WholeSite("hospital-2"))
     with open_hospitals[1].folder.open() as store:
         assert [store.records.count(split) for split in Split] == [0, 0, 0]
-    assert done.entries == len(open_hospitals[1].given.split(Split.TRAIN).records)
+    assert done.entries == len(train_ids(open_hospitals[1]))
     assert done.records == len(open_hospitals[1].given.records)
-    assert len(held(open_hospitals[0], secret)) == len(open_hospitals[0].given.split(Split.TRAIN).records)
+    assert len(held(open_hospitals[0], secret)) == len(train_ids(open_hospitals[0]))
 
 
 @pytest.mark.usefixtures("agents")
-def test_deletions_come_with_their_round_and_once(make_driver: MakeDriver, ledger: Ledger) -> None:
+def test_deletions_come_with_their_round_and_once_and_are_made_up_for(make_driver: MakeDriver, ledger: Ledger) -> None:
     told: list[CarriedOut] = []
-    driver = make_driver("records:2@2", "subjects:1@2", "records:1@3", on_deletion=told.append)
+    driver = make_driver("records:2@1", "records:2@2", "subjects:1@2", "records:1@3", on_deletion=told.append)
 
-    driver.open_round(1)
-    after_first = len(driver.done)
+    # Round 1 was not announced.
     driver.open_round(2)
-    requests = len(ledger.page().statuses)
+    done, requests = list(driver.done), len(ledger.page().statuses)
     driver.open_round(2)
 
-    assert after_first == 0
-    assert [str(done.deletion.planned) for done in driver.done] == ["records:2@2", "subjects:1@2"]
+    assert [str(done.deletion.planned) for done in done] == ["records:2@1", "records:2@2", "subjects:1@2"]
     assert len(ledger.page().statuses) == requests
-    assert told == driver.done
+    assert told == driver.done == done
     driver.open_round(3)
-    assert len(driver.done) == 3
-
-
-@pytest.mark.usefixtures("agents")
-def test_rounds_that_were_not_announced_are_made_up_for(make_driver: MakeDriver) -> None:
-    driver = make_driver("records:2@1", "records:2@2")
-
-    driver.open_round(3)
-
-    assert len(driver.done) == 2
+    assert len(driver.done) == 4
 
 
 @pytest.mark.usefixtures("agents")
@@ -218,22 +205,9 @@ def test_first_weights_are_measured_before_the_first_round_and_later_those_of_th
     write_checkpoint(Path(served.output_dir) / LAST, Checkpoint(last.state_dict(), shape, served.encoder, {}))
     driver.open_round(2)
 
-    expected = [first, first, last, last]
-    assert [torch.equal(found, model.head.weight) for found, model in zip(measured, expected, strict=True)] == [
-        True
-    ] * 4
-
-
-@pytest.mark.usefixtures("agents")
-def test_times_are_known_once_a_deletion_is_carried_out(make_driver: MakeDriver) -> None:
-    driver = make_driver("records:30%@1")
-
-    driver.open_round(1)
-
-    (done,) = driver.done
-    assert len(done.seconds) == len(done.statuses)
-    assert all(0 < seconds < 60 for seconds in done.seconds)
-    assert all(0 < site <= request for site, request in zip(done.site_seconds, done.seconds, strict=True))
+    assert len(measured) == 4
+    for found, model in zip(measured, (first, first, last, last), strict=True):
+        assert torch.equal(found, model.head.weight)
 
 
 def test_deletion_that_a_site_refuses_stops_the_federation(
@@ -249,7 +223,7 @@ def test_deletion_that_a_site_refuses_stops_the_federation(
         driver.open_round(1)
 
     assert driver.done == []
-    assert len(held(open_hospitals[0], secret)) == len(open_hospitals[0].given.split(Split.TRAIN).records)
+    assert len(held(open_hospitals[0], secret)) == len(train_ids(open_hospitals[0]))
 
 
 def test_deletion_that_nobody_answers_stops_the_federation(

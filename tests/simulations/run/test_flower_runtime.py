@@ -38,20 +38,13 @@ def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("folder", ["plain", 'with "quotes"', "back\\slash", "hôpital", "\N{HOSPITAL}", "#1 = x", ""])
 def test_manifest_gives_both_apps_exactly_the_settings(folder: str) -> None:
     settings = Settings().replace(output_dir=folder, temperature=1e-6, image_vote=False, image_shape="3x28x28")
+    unbounded = settings.replace(guarantee="certified", epsilon=math.inf)
 
-    app = tomllib.loads(app_manifest(settings))["tool"]["flwr"]["app"]
-
-    assert app["config"] == settings.to_config()
-    assert Settings.parse(app["config"]) == settings
-    assert app["components"] == {"serverapp": "fedmunkey.server.app:app", "clientapp": "fedmunkey.client.app:app"}
-
-
-def test_manifest_can_say_that_there_is_no_bound() -> None:
-    settings = Settings().replace(guarantee="certified", epsilon=math.inf)
-
-    config = tomllib.loads(app_manifest(settings))["tool"]["flwr"]["app"]["config"]
-
-    assert Settings.parse(config) == settings
+    for asked in (settings, unbounded):
+        app = tomllib.loads(app_manifest(asked))["tool"]["flwr"]["app"]
+        assert app["config"] == asked.to_config()
+        assert Settings.parse(app["config"]) == asked
+        assert app["components"] == {"serverapp": "fedmunkey.server.app:app", "clientapp": "fedmunkey.client.app:app"}
 
 
 def test_superlink_that_does_not_start_is_said_with_its_log_and_leaves_nothing(

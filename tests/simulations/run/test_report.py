@@ -61,6 +61,11 @@ def answer(guarantee: Guarantee, *, seconds: float = 0.1, **losses: PrivacyLoss 
     return Acknowledgement(*who, 3, 2, guarantee, seconds, **losses)  # type: ignore[arg-type]
 
 
+def answered(guarantee: Guarantee, hospital: int = 2) -> CarriedOut:
+    """Return a deletion in one request, which one site has answered under a guarantee."""
+    return deletion(status(answer(guarantee)), hospital=hospital)
+
+
 def certified(epsilon: float, records: int = 1) -> Acknowledgement:
     """Return a site's answer that bounds one record by epsilon, and so many of a subject by so many times that."""
     losses = PrivacyLoss(epsilon, DELTA), PrivacyLoss(records * epsilon, DELTA, records)
@@ -156,27 +161,24 @@ def test_hospitals_are_described_by_numbers_only(found: dict[str, Any], hospital
     assert "subject-1" not in text
 
 
-def test_deletion_is_compared_with_retraining(found: dict[str, Any]) -> None:
-    (deletion,) = run_document(**found)["deletions"]
+def test_deletion_is_compared_with_retraining_and_final_figures_are_those_of_the_last_round(
+    found: dict[str, Any],
+) -> None:
+    document = run_document(**found)
 
+    (deletion,) = document["deletions"]
     assert deletion["plan"] == "site:2@2"
     assert (deletion["round"], deletion["requests"], deletion["expected"]) == (2, 3, [0, 2, 0])
     # Each of the three answers says 3 records, 2 of them entries.
     assert (deletion["records"], deletion["entries"]) == (9, 6)
     assert deletion["seconds"] == pytest.approx({"site": 0.01, "request": 0.02, "slowest_request": 0.06})
     assert deletion["times_faster"] == pytest.approx({"site": 30.0 / 0.01, "request": 30.0 / 0.02})
-    assert deletion["before"]["forget_accuracy"] == 100
-    assert deletion["after"]["forget_accuracy"] == 50
+    assert (deletion["before"]["forget_accuracy"], deletion["after"]["forget_accuracy"]) == (100, 50)
     assert "forget_confidence" not in deletion["before"]
-
-
-def test_final_figures_are_those_of_the_last_round(found: dict[str, Any]) -> None:
-    document = run_document(**found)
-
-    assert document["final"]["test_accuracy"] == 75
-    assert document["final"]["test_macro_f1"] == 37.5
-    assert document["final"]["per_hospital"] == {"hospital-1": 75, "hospital-2": None}
-    assert document["final"]["average_gap"] == pytest.approx((2 + 1 + 10 + 2) / 4)
+    final = document["final"]
+    assert (final["test_accuracy"], final["test_macro_f1"]) == (75, 37.5)
+    assert final["per_hospital"] == {"hospital-1": 75, "hospital-2": None}
+    assert final["average_gap"] == pytest.approx((2 + 1 + 10 + 2) / 4)
     assert document["bytes"] == {"weights_down": 80, "weights_up": 40}
     assert document["seconds"] == {"preparation": 1.5, "training": 20.0}
 
@@ -184,10 +186,10 @@ def test_final_figures_are_those_of_the_last_round(found: dict[str, Any]) -> Non
 def test_without_an_oracle_nothing_is_compared_with_it(found: dict[str, Any]) -> None:
     report = run_document(**{**found, "baselines": {}})
 
-    assert report["final"]["average_gap"] is None
-    assert report["deletions"][0]["times_faster"] is None
-    assert row(text(deletion_table(report)), "site:2@2")[4] == "–"
-    assert not any("oracle" in line for line in text(deletion_table(report)))
+    lines = text(deletion_table(report))
+    assert report["final"]["average_gap"] is report["deletions"][0]["times_faster"] is None
+    assert row(lines, "site:2@2")[4] == "–"
+    assert not any("oracle" in line for line in lines)
 
 
 def test_last_round_that_no_site_evaluated_leaves_a_gap(found: dict[str, Any]) -> None:
@@ -199,18 +201,13 @@ def test_last_round_that_no_site_evaluated_leaves_a_gap(found: dict[str, Any]) -
 
 def test_accuracy_table_has_the_federation_and_every_baseline(found: dict[str, Any]) -> None:
     lines = text(accuracy_table(run_document(**found)))
+    results = {name: BaselineResult(name, 1.0, 50, 50, {}, None) for name in Baseline}
+    every = text(accuracy_table(run_document(**{**found, "baselines": results, "deletions": []})))
 
     assert row(lines, "MUNKEY, federated")[1:] == ["75.0", "37.5", "20.0"]
     assert row(lines, "(oracle)")[1:] == ["93.0", "92.0", "30.0"]
     assert row(lines, "nearest neighbours")[1:] == ["80.0", "79.0", "0.5"]
-
-
-def test_every_baseline_has_a_name_in_the_table(found: dict[str, Any]) -> None:
-    results = {name: BaselineResult(name, 1.0, 50, 50, {}, None) for name in Baseline}
-
-    lines = text(accuracy_table(run_document(**{**found, "baselines": results, "deletions": []})))
-
-    assert len([line for line in lines if "50.0" in line]) == len(Baseline)
+    assert len([line for line in every if "50.0" in line]) == len(Baseline)
 
 
 def test_deletion_table_shows_before_after_and_oracle(found: dict[str, Any]) -> None:
@@ -252,7 +249,7 @@ def collect(found: dict[str, Any], settings: Settings) -> Callable[..., dict[str
 
 
 @pytest.mark.parametrize("guarantee", [Guarantee.EXACT, Guarantee.EMPIRICAL])
-def test_report_names_the_guarantee_and_the_share_of_permanent_records(
+def test_report_says_what_the_guarantee_means_and_names_the_share_of_permanent_records(
     collect: Callable[..., dict[str, Any]], hospitals: list[Hospital], guarantee: Guarantee
 ) -> None:
     donated = [
@@ -260,10 +257,13 @@ def test_report_names_the_guarantee_and_the_share_of_permanent_records(
         for each in hospitals
     ]
 
-    found = collect(guarantee, hospitals=donated)["guarantee"]
+    report = collect(guarantee, answered(guarantee), hospitals=donated)
 
+    found = report["guarantee"]
     assert found.pop("permanent") == pytest.approx(0.5, abs=0.05)
     assert found == {"name": guarantee.value, "remains": guarantee.remains, "privacy_loss": None}
+    assert report["headline"]["sentence"] == f"A deletion here is {guarantee}: {guarantee.remains}."
+    assert deletion_table(report).title == f"Deletions ({guarantee})"
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_privacy_loss_is_the_largest_that_any_site_reports_and_null_without_a_bo
 def test_deletion_names_the_weakest_guarantee_of_its_answers(collect: Callable[..., dict[str, Any]]) -> None:
     mixed = deletion(status(answer(Guarantee.EXACT)), status(answer(Guarantee.EXACT), answer(Guarantee.EMPIRICAL)))
 
-    described = collect(Guarantee.EXACT, mixed, deletion(status(answer(Guarantee.EXACT))))["deletions"]
+    described = collect(Guarantee.EXACT, mixed, answered(Guarantee.EXACT))["deletions"]
 
     assert [one["guarantee"] for one in described] == ["empirical", "exact"]
     assert {one["record_loss"] for one in described} == {one["subject_loss"] for one in described} == {None}
@@ -305,30 +305,16 @@ def test_certified_deletion_has_the_largest_loss_of_a_record_and_the_combined_lo
     assert described["subject_loss"] == {"epsilon": 4.0, "delta": 2 * DELTA, "records": 3}
 
 
-def test_loss_of_a_deletion_without_a_bound_is_null(collect: Callable[..., dict[str, Any]]) -> None:
-    report = collect(Guarantee.CERTIFIED, deletion(status(certified(math.inf))))
-
-    assert report["deletions"][0]["record_loss"] == {"epsilon": None, "delta": DELTA, "records": 1}
-    assert ", epsilon = unbounded for 1 record" in report["headline"]["sentence"]
-
-
-def test_one_weaker_answer_leaves_no_bound_to_claim(collect: Callable[..., dict[str, Any]]) -> None:
-    mixed = deletion(status(certified(1.5)), status(answer(Guarantee.EMPIRICAL)))
-
-    report = collect(Guarantee.CERTIFIED, mixed)
-
-    assert report["deletions"][0]["record_loss"] is None
-    assert report["headline"]["sentence"] == f"A deletion here is empirical: {Guarantee.EMPIRICAL.remains}."
-
-
-@pytest.mark.parametrize("guarantee", [Guarantee.EXACT, Guarantee.EMPIRICAL])
-def test_closing_line_and_title_say_what_the_guarantee_means(
-    collect: Callable[..., dict[str, Any]], guarantee: Guarantee
+def test_loss_without_a_bound_is_null_and_one_weaker_answer_leaves_none_to_claim(
+    collect: Callable[..., dict[str, Any]],
 ) -> None:
-    report = collect(guarantee, deletion(status(answer(guarantee))))
+    unbounded = collect(Guarantee.CERTIFIED, deletion(status(certified(math.inf))))
+    mixed = collect(Guarantee.CERTIFIED, deletion(status(certified(1.5)), status(answer(Guarantee.EMPIRICAL))))
 
-    assert report["headline"]["sentence"] == f"A deletion here is {guarantee}: {guarantee.remains}."
-    assert deletion_table(report).title == f"Deletions ({guarantee})"
+    assert unbounded["deletions"][0]["record_loss"] == {"epsilon": None, "delta": DELTA, "records": 1}
+    assert ", epsilon = unbounded for 1 record" in unbounded["headline"]["sentence"]
+    assert mixed["deletions"][0]["record_loss"] is None
+    assert mixed["headline"]["sentence"] == f"A deletion here is empirical: {Guarantee.EMPIRICAL.remains}."
 
 
 def test_closing_line_and_title_of_certified_deletions_have_the_largest_epsilon_rounded_up(
@@ -343,10 +329,7 @@ def test_closing_line_and_title_of_certified_deletions_have_the_largest_epsilon_
 
 
 def test_deletion_with_a_weaker_guarantee_than_the_others_is_named(collect: Callable[..., dict[str, Any]]) -> None:
-    exact = deletion(status(answer(Guarantee.EXACT)), hospital=1)
-    weaker = deletion(status(answer(Guarantee.EMPIRICAL)), hospital=3)
-
-    report = collect(Guarantee.EXACT, exact, weaker)
+    report = collect(Guarantee.EXACT, answered(Guarantee.EXACT, 1), answered(Guarantee.EMPIRICAL, 3))
 
     first, second = report["headline"]["sentence"].split(" But ")
     assert first == f"A deletion here is exact: {Guarantee.EXACT.remains}."
@@ -356,22 +339,19 @@ def test_deletion_with_a_weaker_guarantee_than_the_others_is_named(collect: Call
     assert [row(lines, plan)[1] for plan in ("site:1@2", "site:3@2")] == ["exact", "empirical"]
 
 
+@pytest.mark.parametrize(("records", "subject"), [(1, ""), (2, ", 3.01 for 2 records")])
 def test_deletion_table_shows_the_loss_of_a_record_and_of_a_subject_that_had_more(
-    collect: Callable[..., dict[str, Any]],
+    collect: Callable[..., dict[str, Any]], records: int, subject: str
 ) -> None:
-    lines = text(deletion_table(collect(Guarantee.CERTIFIED, deletion(status(certified(1.501, 2))))))
+    lines = text(deletion_table(collect(Guarantee.CERTIFIED, deletion(status(certified(1.501, records))))))
 
     assert row(lines, "site:2@2")[1] == "certified"
-    assert row(lines, "in all")[0] == "epsilon 1.51 for 1 record, 3.01 for 2 records"
-    lines = text(deletion_table(collect(Guarantee.CERTIFIED, deletion(status(certified(1.501))))))
-    assert row(lines, "in all")[0] == "epsilon 1.51 for 1 record"
+    assert row(lines, "in all")[0] == f"epsilon 1.51 for 1 record{subject}"
 
 
-@pytest.mark.parametrize(("seconds", "requests"), [((0.25,), "1 request,"), ((0.25, 0.25), "2 requests,")])
-def test_deletion_is_told_in_one_line(seconds: tuple[float, ...], requests: str) -> None:
-    entries = 2 * len(seconds)
+@pytest.mark.parametrize(("seconds", "told"), [((0.25,), "1 request, 2"), ((0.25, 0.25), "2 requests, 4")])
+def test_deletion_is_told_in_one_line(seconds: tuple[float, ...], told: str) -> None:
+    line = f"before round 2: site:2@2 over gRPC: {told} entries gone in {sum(seconds):.2f} s (empirical)"
 
-    assert carried_out(*seconds).summary == (
-        f"before round 2: site:2@2 over gRPC: {requests} {entries} entries gone in {sum(seconds):.2f} s (empirical)"
-    )
+    assert carried_out(*seconds).summary == line
     assert deletion().summary.endswith("0 entries gone in 0.00 s")

@@ -32,9 +32,6 @@ def test_batches_hold_each_record_once_with_its_label() -> None:
     assert [len(batch) for batch in batches] == [2, 2, 1]
     assert sorted(int(number) for batch in batches for number in batch.inputs) == [0, 1, 2, 3, 4]
     assert all(torch.equal(batch.inputs[:, 0] % 2, batch.labels) for batch in batches)
-
-
-def test_no_records_make_no_batch() -> None:
     assert not list(Examples(RECORDS.inputs[:0], RECORDS.labels[:0]).batches(2, torch.Generator()))
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from fedmunkey.client.records.dataset import Consent, Dataset, Split
-from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.model.encoders import Encoding
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.federation.answers import Answers
 from fedmunkey.simulations.federation.case import Case
-from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
+from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.unlearning.method import Budget
 from fedmunkey.simulations.unlearning.nearest_neighbours import NearestNeighbours, NeighbourFamily, NeighbourFederation
+from tests.simulations.tiny_hospitals import hospital_with, records_of
 
 SETTINGS = Settings(num_classes=3, neighbours=3)
 SHAPE = ModelShape(ImagePath.PATCHES, (1, 1, 1), 1, num_classes=3, width=8, depth=1, heads=1, exemplar_size=2)
@@ -26,20 +23,9 @@ KEEP = np.empty(0, dtype=np.int64)
 
 def hospital(name: str, degrees: list[float], labels: list[int]) -> Hospital:
     """Return a hospital whose keys lie on the unit circle."""
-    count = len(degrees)
     angles = torch.deg2rad(torch.tensor(degrees, dtype=torch.float32))
-    ids = np.array([f"{name}-{row}" for row in range(count)])
-    records = Dataset(
-        images=np.zeros((count, 1, 1, 1), dtype=np.uint8),
-        labels=np.array(labels, dtype=np.int64),
-        record_ids=ids,
-        subject_ids=ids,
-        splits=np.full(count, Split.TRAIN.value),
-        consents=np.full(count, Consent.REVOCABLE.value),
-        class_names=("a", "b", "c"),
-    )
-    keys = torch.stack([angles.cos(), angles.sin()], dim=1)
-    return Hospital(name, SiteFolder(Path(name)), Encoded(records, Encoding(keys, torch.zeros(count, 1, 1))))
+    records = records_of(name, [Split.TRAIN] * len(labels), labels=labels, class_names=("a", "b", "c"))
+    return hospital_with(name, records, torch.stack([angles.cos(), angles.sin()], dim=1))
 
 
 FIRST = hospital("hospital-1", [0, 10, 20, 90, 100], [0, 1, 1, 2, 2])
@@ -55,7 +41,11 @@ def case_of(first: list[int], second: list[int]) -> Case:
 
 @pytest.fixture
 def trained() -> NeighbourFederation:
-    return NeighbourFamily().train(case_of([0], []).everything(), SETTINGS, SHAPE)
+    seen: list[tuple[int, Answers]] = []
+    case, note = case_of([0], []), lambda number, answers: seen.append((number, answers))
+    federation = NeighbourFamily().train(case.everything(), SETTINGS, SHAPE, after_round=note)
+    assert seen == [(1, federation)]
+    return federation
 
 
 def test_labels_of_the_nearest_keys_vote(trained: NeighbourFederation) -> None:
@@ -66,6 +56,8 @@ def test_labels_of_the_nearest_keys_vote(trained: NeighbourFederation) -> None:
     assert torch.allclose(answers.sum(1), torch.ones(2))
     # A hospital with a single entry has a single vote.
     assert torch.equal(trained.answer("hospital-2", QUERY).argmax(1), torch.tensor([2, 2]))
+    # Nothing is shared.
+    assert torch.equal(trained.weights_alone("hospital-1", QUERY), torch.full((2, 3), 1 / 3))
 
 
 def test_dropped_entries_make_room_for_the_next_nearest(trained: NeighbourFederation) -> None:
@@ -95,20 +87,3 @@ def test_hospital_without_entries_is_left_out_and_answers_uniformly(trained: Nei
     assert torch.equal(after.answer("hospital-2", QUERY), torch.full((2, 3), 1 / 3))
     assert torch.equal(after.answer("hospital-3", QUERY), torch.full((2, 3), 1 / 3))
     assert after.answer("hospital-1", QUERY.select(KEEP)).shape == (0, 3)
-
-
-def test_nothing_is_shared(trained: NeighbourFederation) -> None:
-    assert torch.equal(trained.weights_alone("hospital-1", QUERY), torch.full((2, 3), 1 / 3))
-
-
-def test_what_is_taken_in_is_shown_once() -> None:
-    seen: list[tuple[int, Answers]] = []
-
-    federation = NeighbourFamily().train(
-        case_of([0], []).everything(),
-        SETTINGS,
-        SHAPE,
-        after_round=lambda number, answers: seen.append((number, answers)),
-    )
-
-    assert seen == [(1, federation)]

@@ -17,6 +17,7 @@ from fedmunkey.simulations.unlearning.method import Budget, Forgotten, weights_b
 from fedmunkey.simulations.unlearning.plain_federation import PlainFederation, first_plain
 from fedmunkey.simulations.unlearning.sisa import SHARDS, Sisa, SisaFamily, SisaFederation, shard_of, shards_of
 from tests.simulations.given_records import case_of, train_rows
+from tests.simulations.unlearning.small_case import same as same_weights
 
 BUDGET = Budget(1)
 
@@ -41,8 +42,7 @@ def weights(model: PlainViT) -> dict[str, torch.Tensor]:
 
 
 def same(left: PlainViT, right: PlainViT) -> bool:
-    other = right.state_dict()
-    return all(torch.equal(weight, other[name]) for name, weight in left.state_dict().items())
+    return same_weights(weights(left), weights(right))
 
 
 def in_shard(hospital: Hospital, shard: int, seed: int) -> NDArray[np.int64]:
@@ -65,7 +65,7 @@ def test_only_the_shard_that_loses_records_changes_and_equals_that_of_a_federati
     assert [same(trained.models[shard], after.models[shard]) for shard in range(SHARDS)] == [True, True, False, True]
     assert all(same(oracle.models[shard], after.models[shard]) for shard in range(SHARDS))
     for shard, model in trained.models.items():
-        assert all(torch.equal(weight, before[shard][name]) for name, weight in model.state_dict().items())
+        assert same_weights(weights(model), before[shard])
     asked = case.hospitals[0].given
     assert torch.equal(after.answer("hospital-1", asked), oracle.answer("hospital-1", asked))
     # Both ways, two rounds, and the hospitals that still have records in that shard.
@@ -96,7 +96,9 @@ def test_shard_that_loses_all_its_records_has_no_vote(
     assert forgotten.bytes_sent == 0
 
 
-def test_probabilities_are_the_mean_over_shards(hospitals: list[Hospital], trained: SisaFederation) -> None:
+def test_probabilities_are_the_mean_over_shards_and_uniform_without_any(
+    hospitals: list[Hospital], trained: SisaFederation
+) -> None:
     asked = hospitals[0].given.split(Split.TEST)
 
     answers = trained.answer("hospital-1", asked)
@@ -104,25 +106,20 @@ def test_probabilities_are_the_mean_over_shards(hospitals: list[Hospital], train
     each = [PlainFederation(model, trained.sites).answer("hospital-1", asked) for model in trained.models.values()]
     assert torch.allclose(answers, sum(each, torch.zeros_like(answers)) / SHARDS)
     assert torch.equal(trained.weights_alone("hospital-1", asked), answers)
-
-
-def test_federation_without_any_record_answers_uniformly(hospitals: list[Hospital]) -> None:
-    answers = SisaFederation({}, frozenset(), 10).answer("hospital-1", hospitals[0].given)
-
-    assert torch.equal(answers, torch.full((len(hospitals[0].given.records), 10), 0.1))
+    nobody = SisaFederation({}, frozenset(), 10).answer("hospital-1", asked)
+    assert torch.equal(nobody, torch.full((len(asked.records), 10), 0.1))
 
 
 def test_record_keeps_its_shard_whatever_else_there_is(hospitals: list[Hospital]) -> None:
-    everyone = {"hospital-1": hospitals[0].given}
-    fewer = {"hospital-1": hospitals[0].given.select(np.arange(0, len(hospitals[0].given.records), 2))}
+    given = hospitals[0].given
 
-    def homes(records: dict[str, Encoded]) -> dict[str, int]:
-        parts = shards_of(records, 3)
+    def homes(records: Encoded) -> dict[str, int]:
+        parts = shards_of({"hospital-1": records}, 3)
         return {record: shard for shard in parts for record in parts[shard]["hospital-1"].records.record_ids.tolist()}
 
-    all_of, some_of = homes(everyone), homes(fewer)
-    assert set(all_of) == set(hospitals[0].given.records.record_ids)
-    assert some_of == {record: all_of[record] for record in fewer["hospital-1"].records.record_ids}
+    all_of, some_of = homes(given), homes(given.select(np.arange(0, len(given.records), 2)))
+    assert set(all_of) == set(given.records.record_ids)
+    assert some_of == {record: all_of[record] for record in given.records.record_ids[::2]}
     assert set(all_of.values()) == set(range(SHARDS))
 
 

@@ -32,20 +32,16 @@ def named(*values: float) -> dict[str, Tensor]:
     return {"w": torch.tensor(values)}
 
 
-def test_weights_above_the_threshold_are_dampened_and_no_others() -> None:
+def test_weights_above_the_threshold_are_dampened_and_no_others_and_none_grows() -> None:
     before, of_all = named(3.0, -2.0, 5.0, 7.0), named(1.0, 1.0, 0.5, 0.0)
 
     after = dampen(before, of_all, named(20.0, 10.0, 8.0, 0.0), alpha=10.0, dampening=1.0)
+    strong = dampen(named(2.0, 2.0), named(1.0, 1.0), named(20.0, 40.0), alpha=10.0, dampening=30.0)
 
     # 3 * 1 / 20; 10 is not above 10 * 1; 5 * 0.5 / 8; what matters for nothing stays.
     assert after["w"].tolist() == [pytest.approx(0.15), -2.0, 0.3125, 7.0]
     assert before["w"].tolist() == [3.0, -2.0, 5.0, 7.0]
-
-
-def test_no_weight_grows() -> None:
-    after = dampen(named(2.0, 2.0), named(1.0, 1.0), named(20.0, 40.0), alpha=10.0, dampening=30.0)
-
-    assert after["w"].tolist() == [2.0, 1.5]
+    assert strong["w"].tolist() == [2.0, 1.5]
 
 
 def test_importance_is_the_squared_gradient_of_each_record_by_itself() -> None:
