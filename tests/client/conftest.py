@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from fedmunkey.client.key_store import KeyStore, StoreDescription
+from fedmunkey.client.key_store import KeyStore, StoreDescription, Tokens
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite
 from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.model.model import ModelShape, Munkey
-from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.privacy.guarantees import Guarantee, Influence
+from fedmunkey.common.privacy.noisy_steps import NoisySteps
 from fedmunkey.common.settings.settings import ImagePath, Settings
 
 Encode = Callable[[Dataset], Encoding]
@@ -39,9 +40,41 @@ IMAGE = (1, 8, 8)
 FEATURES = (4, 6)
 KEY = 16
 EXEMPLAR = 8
-DESCRIPTION = StoreDescription(
-    SITE, "encoder-1", KEY, ImagePath.PATCHES, IMAGE, EXEMPLAR, 12, Guarantee.EMPIRICAL, epsilon=3.0, delta=1e-5
-)
+PROMISE = (Guarantee.EMPIRICAL, 3.0, 1e-5)
+DESCRIPTION = StoreDescription(SITE, "encoder-1", KEY, ImagePath.PATCHES, IMAGE, EXEMPLAR, 12, *PROMISE)
+
+PATCHES = ModelShape(ImagePath.PATCHES, IMAGE, 4, CLASSES, width=16, depth=2, heads=2, exemplar_size=EXEMPLAR)
+FROZEN = replace(PATCHES, image_path=ImagePath.FROZEN, input_shape=(2, 12), patch_size=0)
+SHAPES = [
+    pytest.param(PATCHES, id="patches"),
+    pytest.param(FROZEN, id="frozen"),
+    pytest.param(replace(FROZEN, depth=0), id="without-blocks"),
+]
+# Every record takes part in every step, for which epsilon has a closed form.
+TRAINING = NoisySteps(1, 1.0, 4.0)
+
+
+def release(store: KeyStore, training: int | None, *, generation: int | None = None) -> None:
+    """Write tokens of all entries as a training's."""
+    entries, _ = store.records.read_entries(Split.TRAIN)
+    tokens = Tokens.zeros(len(entries), store.description.exemplar_size)
+    tokens.steps.fill_(1)
+    generation = store.generation if generation is None else generation
+    store.records.write_tokens(generation, entries, tokens, used=Influence.BOUNDED, training=training)
+
+
+def train(store: KeyStore, round_number: int = 1) -> int:
+    number = store.privacy.begin(TRAINING, round_number)
+    release(store, number)
+    return number
+
+
+def inputs_of(shape: ModelShape, count: int) -> torch.Tensor:
+    """Return what a model of a shape reads of some records."""
+    draws = torch.Generator().manual_seed(1)
+    if shape.image_path is ImagePath.PATCHES:
+        return torch.randint(0, 256, (count, *shape.input_shape), generator=draws, dtype=torch.uint8)
+    return torch.randn(count, *shape.input_shape, generator=draws)
 
 
 @pytest.fixture(autouse=True)
@@ -204,7 +237,7 @@ def make_federation(tmp_path: Path, within_a_run: None) -> Iterator[Callable[...
 
 
 @pytest.fixture
-def small_settings() -> Settings:
+def small() -> Settings:
     """Settings of a model that is quick to train on the records of these tests."""
     return Settings().replace(
         guarantee="empirical",

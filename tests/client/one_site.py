@@ -63,7 +63,13 @@ class Federation:
     service: LedgerService
     model: Munkey
 
-    def ask(self, what: str, *, model: Munkey | None = None, **config: int | float) -> Message:
+    def context(self) -> Context:
+        """Return what a SuperNode keeps for the site, at first."""
+        return Context(0, 1, {"site-dir": str(self.folder.path)}, RecordDict(), dict(self.settings.to_config()))
+
+    def ask(
+        self, what: str, *, model: Munkey | None = None, context: Context | None = None, **config: float
+    ) -> Message:
         """Send the site a message, and return its reply."""
         content = RecordDict(
             {
@@ -71,13 +77,17 @@ class Federation:
                 CONFIG: ConfigRecord({ROUND: 1, **{key.replace("_", "-"): value for key, value in config.items()}}),
             }
         )
-        context = Context(0, 1, {"site-dir": str(self.folder.path)}, RecordDict(), dict(self.settings.to_config()))
-        return app(Message(content, dst_node_id=1, message_type=what), context)
+        return app(Message(content, dst_node_id=1, message_type=what), context or self.context())
 
     def order_deletion(self, *records: int) -> None:
         """Ask the deletion service for a deletion; the site has not heard of it when this returns."""
         references = frozenset(SECRET.reference(f"digit-{row}") for row in records)
         self.service.submit(DeletionRequest(f"request-{min(records)}", NAME, Records(references, NAME)))
+
+    def delete(self, *records: int) -> None:
+        """Order a deletion, and let the site's agent carry it out."""
+        self.order_deletion(*records)
+        self.carry_out_orders()
 
     def carry_out_orders(self) -> None:
         """Let the site's agent do what it has been ordered to."""
@@ -171,8 +181,7 @@ def delete_during_training(
         def step(done: int, total: int) -> None:
             steps.append(done)
             if at(done, total) and store.orders.last == 0:
-                federation.order_deletion(*records)
-                federation.carry_out_orders()
+                federation.delete(*records)
             look(done, total)
 
         return step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
 from pathlib import Path
 
@@ -12,7 +13,6 @@ import torch
 from flwr.app import MessageType
 
 from fedmunkey.client import app as client_app
-from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import HeldRecords, KeyStore
 from fedmunkey.client.learning.bank import read_bank, read_held_out
 from fedmunkey.client.learning.training import train
@@ -25,7 +25,6 @@ from fedmunkey.common.programs.round_messages import ARRAYS, METRICS, SITE
 from tests.client.one_site import (
     ENCODER,
     NAME,
-    SECRET,
     TEST,
     TRAIN,
     VAL,
@@ -53,9 +52,8 @@ def test_training_replies_with_weights_numbers_and_a_name_only(federation: Feder
     reply = federation.ask(MessageType.TRAIN)
 
     assert set(reply.content) == {ARRAYS, METRICS, SITE}
-    assert {name: tuple(w.shape) for name, w in weights_of(reply).items()} == {
-        name: tuple(w.shape) for name, w in federation.model.state_dict().items()
-    }
+    shapes = {name: weights.shape for name, weights in federation.model.state_dict().items()}
+    assert {name: weights.shape for name, weights in weights_of(reply).items()} == shapes
     assert set(reply.content.metric_records[METRICS]) == {"num-examples", "train-loss"}
     assert reply.content.metric_records[METRICS]["num-examples"] == TRAIN
     assert dict(reply.content.config_records[SITE]) == {SITE: NAME}
@@ -97,12 +95,8 @@ def test_evaluation_replies_with_numbers_and_a_name_only(federation: Federation)
     names = {"examples", "loss", "accuracy", "macro-f1", *pathways}
     metrics = reply.content.metric_records[METRICS]
     assert set(reply.content) == {METRICS, SITE}
-    assert set(metrics) == {
-        "entries",
-        "num-examples",
-        "selection-accuracy",
-        *(f"{split}-{name}" for split in ("val", "test") for name in names),
-    }
+    of_splits = {f"{split}-{name}" for split in ("val", "test") for name in names}
+    assert set(metrics) == {"entries", "num-examples", "selection-accuracy", *of_splits}
     assert (metrics["entries"], metrics["num-examples"], metrics["val-examples"]) == (TRAIN, TEST, VAL)
     assert all(isinstance(value, int | float) for value in metrics.values())
 
@@ -112,21 +106,19 @@ def test_site_without_records_replies_that_it_has_none(make_federation: Make) ->
 
     reply = federation.ask(MessageType.TRAIN)
 
-    assert reply.content.metric_records[METRICS]["num-examples"] == 0
+    metrics = reply.content.metric_records[METRICS]
+    assert metrics["num-examples"] == 0
+    assert math.isnan(float(str(metrics["train-loss"])))
     assert same(weights_of(reply), dict(federation.model.state_dict()))
     assert federation.ask(MessageType.EVALUATE).content.metric_records[METRICS]["entries"] == 0
 
 
 @pytest.mark.parametrize("what", [MessageType.TRAIN, MessageType.EVALUATE])
-def test_broken_promise_is_refused_after_hearing_deletions(federation: Federation, tmp_path: Path, what: str) -> None:
-    shape = ModelShape.of(Recipe.of(federation.settings), ENCODER.feature_shape)
-    folder = SiteFolder(tmp_path / "promised")
-    with folder.create(NAME, federation.settings.replace(guarantee="exact"), ENCODER, shape) as store:
-        enrol(store, encode(ENCODER, digits()), SECRET)
+def test_broken_promise_is_refused_after_hearing_deletions(make_federation: Make, what: str) -> None:
+    federation = make_federation(promised="exact")
     federation.order_deletion(3)
-    promised = Federation(federation.settings, folder, federation.service, federation.model)
 
-    refusal = reason_of(promised.ask(what))
+    refusal = reason_of(federation.ask(what))
 
     assert "promised its patients guarantee = exact, the federation has guarantee = empirical" in refusal
     assert federation.service.get("request-3").state.final
@@ -155,9 +147,8 @@ def test_training_that_a_deletion_interrupts_is_that_without_the_record(
 ) -> None:
     with monkeypatch.context() as patched:
         federation = make_federation()
-        steps = delete_during_training(
-            federation, patched, [3], lambda done, total: done == (3 if place == "early" else total)
-        )
+        last = 3 if place == "early" else 24
+        steps = delete_during_training(federation, patched, [3], lambda done, _: done == last)
         with caplog.at_level(logging.WARNING):
             interrupted = federation.ask(MessageType.TRAIN)
     # Three batches of the 24 entries make an epoch, and three of the 23.
@@ -165,7 +156,8 @@ def test_training_that_a_deletion_interrupts_is_that_without_the_record(
     assert "entries were deleted during training; this round's training starts again" in caplog.text
 
     # The ledger knows the order by now, so the other site has forgotten the record before it begins.
-    undisturbed = make_federation("before").ask(MessageType.TRAIN)
+    before = make_federation("before")
+    undisturbed = before.ask(MessageType.TRAIN)
     with_record = make_federation("never", digits())
     monkeypatch.setattr(client_app, "catch_up_patiently", lambda *_, **__: [])
     ignorant = with_record.ask(MessageType.TRAIN)
@@ -173,13 +165,7 @@ def test_training_that_a_deletion_interrupts_is_that_without_the_record(
     assert interrupted.content.metric_records[METRICS]["num-examples"] == TRAIN - 1
     assert same(weights_of(interrupted), weights_of(undisturbed))
     assert not same(weights_of(interrupted), weights_of(ignorant))
-    assert tokens_of(federation) == tokens_of(with_folder(federation, "before"))
-
-
-def with_folder(federation: Federation, name: str) -> Federation:
-    return Federation(
-        federation.settings, SiteFolder(federation.folder.path.parent / name), federation.service, federation.model
-    )
+    assert tokens_of(federation) == tokens_of(before)
 
 
 def test_deletion_after_tokens_were_written_is_heard(make_federation: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,8 +175,7 @@ def test_deletion_after_tokens_were_written_is_heard(make_federation: Make, monk
     def write_and_delete(self: HeldRecords, generation: int, entries: object, tokens: object, **used: object) -> None:
         patched.undo()
         write(self, generation, entries, tokens, **used)  # type: ignore[arg-type]
-        federation.order_deletion(3)
-        federation.carry_out_orders()
+        federation.delete(3)
 
     with monkeypatch.context() as patched:
         patched.setattr(HeldRecords, "write_tokens", write_and_delete)
@@ -203,8 +188,7 @@ def test_deletion_amid_an_evaluation_starts_it_again(federation: Federation, mon
 
     def delete_and_read(store: KeyStore, *rest: object) -> object:
         patched.undo()
-        federation.order_deletion(3)
-        federation.carry_out_orders()
+        federation.delete(3)
         return read_held_out(store, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
@@ -262,10 +246,7 @@ def test_weights_of_another_model_are_refused(federation: Federation, what: str)
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
-    [
-        ({"num_classes": 5}, "num-classes = 5: this site has records of class 9"),
-        ({"exemplar_size": 4}, "exemplar tokens of 8 numbers"),
-    ],
+    [({"num_classes": 5}, "num-classes = 5: this site has records of class 9"), ({"exemplar_size": 4}, "of 8 numbers")],
 )
 def test_store_for_other_settings_says_so(federation: Federation, changes: dict[str, int], reason: str) -> None:
     federation.settings = federation.settings.replace(**changes)

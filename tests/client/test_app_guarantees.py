@@ -46,15 +46,10 @@ from tests.client.one_site import (
 # Shared weights and tokens that follow from them.
 
 
-def opinions(model: Munkey, opinionated: Opinionated) -> Munkey:
-    """Return a model of the same shape that is not the first one."""
-    return opinionated(Munkey(model.shape))
-
-
 @pytest.mark.parametrize("guarantee", Guarantee)
 def test_evaluated_weights_are_kept(make_federation: Make, opinionated: Opinionated, guarantee: str) -> None:
     federation = make_federation(guarantee=guarantee)
-    model = opinions(federation.model, opinionated)
+    model = opinionated(Munkey(federation.model.shape))
     federation.ask(MessageType.TRAIN)
     assert not federation.folder.shared_weights.exists()
 
@@ -71,7 +66,7 @@ def test_tokens_follow_from_the_weights_that_came_last_and_are_those_that_are_ev
     make_federation: Make, opinionated: Opinionated, monkeypatch: pytest.MonkeyPatch, guarantee: str
 ) -> None:
     federation = make_federation(records=donated(), guarantee=guarantee)
-    model, read = opinions(federation.model, opinionated), []
+    model, read = opinionated(Munkey(federation.model.shape)), []
 
     def note_and_evaluate(model: Munkey, bank: Bank, *rest: Any) -> Evaluation:
         read.append((len(bank), bank.tokens.offsets.clone()))
@@ -96,7 +91,7 @@ def test_tokens_follow_from_the_weights_that_came_last_and_are_those_that_are_ev
 @pytest.mark.parametrize("guarantee", Guarantee)
 def test_state_is_the_same_without_an_accuracy(make_federation: Make, opinionated: Opinionated, guarantee: str) -> None:
     asked, other = (make_federation(name, donated(), guarantee=guarantee) for name in ("asked", "other"))
-    model = opinions(asked.model, opinionated)
+    model = opinionated(Munkey(asked.model.shape))
     told = []
 
     for weights in (asked.model, model):
@@ -185,16 +180,6 @@ def only_permanent(records: Dataset) -> Dataset:
     return records.select(records.consents == Consent.PERMANENT.value)
 
 
-def test_exact_site_answers_with_its_permanent_records(make_federation: Make) -> None:
-    federation = make_federation(records=donated(), guarantee="exact")
-
-    reply = federation.ask(MessageType.TRAIN)
-
-    assert reply.content.metric_records[METRICS]["num-examples"] == TRAIN // 2
-    assert set(reply.content.metric_records[METRICS]) == {"num-examples", "train-loss"}
-    assert not same(weights_of(reply), dict(federation.model.state_dict()))
-
-
 def test_exact_weights_are_those_of_a_site_that_never_had_the_revocable_records(make_federation: Make) -> None:
     everything = make_federation("everything", donated(), guarantee="exact")
     fewer = make_federation("fewer", only_permanent(donated()), guarantee="exact")
@@ -206,6 +191,10 @@ def test_exact_weights_are_those_of_a_site_that_never_had_the_revocable_records(
         assert same(left, right)
         losses = [reply.content.metric_records[METRICS]["train-loss"] for reply in replies]
         assert losses[0] == losses[1]
+        metrics = replies[0].content.metric_records[METRICS]
+        assert set(metrics) == {"num-examples", "train-loss"}
+        assert metrics["num-examples"] == TRAIN // 2
+        assert not same(left, dict(model.state_dict()))
         model = Munkey(everything.model.shape)
         model.load_state_dict(left)
         for site in (everything, fewer):
@@ -290,13 +279,9 @@ def test_training_interrupted_by_deletion_is_spent_once(make_federation: Make, m
 def test_training_that_a_deletion_overtakes_before_the_reply_is_spent_once(make_federation: Make) -> None:
     federation = certified(make_federation)
 
-    def delete() -> None:
-        federation.order_deletion(3)
-        federation.carry_out_orders()
-
     # The training is released by then, and its weights have not left.
     overtaken = FailpointPlan({Failpoint.WRITE_BACK_AFTER_COMMIT: Action(Act.KILL, at=1)})
-    arm(Armed(overtaken, kill=delete))
+    arm(Armed(overtaken, kill=lambda: federation.delete(3)))
     try:
         reply = federation.ask(MessageType.TRAIN)
     finally:
@@ -333,10 +318,8 @@ def test_site_that_has_promised_no_bound_names_the_same_metrics_without_a_number
 
 
 def test_site_that_has_promised_more_than_the_federation_names_the_same_metrics(make_federation: Make) -> None:
-    sites = [
-        make_federation(promised, donated(), guarantee="exact", promised=promised)
-        for promised in ("exact", "certified", "empirical")
-    ]
+    promises = ("exact", "certified", "empirical")
+    sites = [make_federation(name, donated(), guarantee="exact", promised=name) for name in promises]
 
     for what in (MessageType.TRAIN, MessageType.EVALUATE):
         names = [set(site.ask(what).content.metric_records[METRICS]) for site in sites]

@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.app import ArrayRecord, MessageType
 from flwr.common.serde import context_from_proto, context_to_proto, message_to_proto
 
-from fedmunkey.client.app import app
-from fedmunkey.client.deletions.agent import catch_up
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.learning.noisy_step import noisy_steps_of_round
@@ -19,21 +17,11 @@ from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.recipe import Recipe
-from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND
-from fedmunkey.server.deletions.ledger_service import LedgerService
-from tests.client.one_site import ENCODER, SECRET, TRAIN, Federation, Make, digits, reason_of, same, weights_of
+from fedmunkey.common.programs.round_messages import ARRAYS, METRICS
+from tests.client.one_site import ENCODER, SECRET, TRAIN, Make, digits, reason_of, same, weights_of
 
 GONE = 3
 """The digit that is deleted."""
-
-
-def new_context(federation: Federation) -> Context:
-    return Context(0, 1, {"site-dir": str(federation.folder.path)}, RecordDict(), dict(federation.settings.to_config()))
-
-
-def ask(federation: Federation, context: Context, what: str, number: int = 1) -> Message:
-    content = RecordDict({ARRAYS: ArrayRecord(federation.model.state_dict()), CONFIG: ConfigRecord({ROUND: number})})
-    return app(Message(content, dst_node_id=1, message_type=what), context)
 
 
 def entry_of(store: KeyStore, record: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -42,22 +30,16 @@ def entry_of(store: KeyStore, record: int) -> np.ndarray[tuple[int], np.dtype[np
     return entries[place : place + 1]
 
 
-def delete(federation: Federation, service: LedgerService) -> None:
-    federation.order_deletion(GONE)
-    with federation.folder.open() as store:
-        catch_up(store, service)
-
-
 # A node's context, which a SuperNode keeps from message to message.
 
 
 def test_node_keeps_nothing_of_a_site_in_its_context(make_federation: Make) -> None:
     federation = make_federation()
-    context = new_context(federation)
+    context = federation.context()
     before = context_to_proto(context).SerializeToString(deterministic=True)
 
     for what in (MessageType.TRAIN, MessageType.EVALUATE):
-        assert ask(federation, context, what).has_content()
+        assert federation.ask(what, context=context).has_content()
 
     assert len(context.state) == 0
     assert context_to_proto(context).SerializeToString(deterministic=True) == before
@@ -67,9 +49,9 @@ def test_node_that_reconnects_with_old_state_neither_learns_nor_sends_what_was_d
     make_federation: Make,
 ) -> None:
     federation, other = make_federation(), make_federation("other")
-    context = new_context(federation)
-    assert ask(federation, context, MessageType.TRAIN).has_content()
-    assert ask(other, new_context(other), MessageType.TRAIN).has_content()
+    context = federation.context()
+    assert federation.ask(MessageType.TRAIN, context=context).has_content()
+    assert other.ask(MessageType.TRAIN).has_content()
     with federation.folder.open() as store:
         entry = entry_of(store, GONE)
         tokens, image = store.records.read_tokens(entry), store.records.read_inputs(entry)
@@ -78,11 +60,9 @@ def test_node_that_reconnects_with_old_state_neither_learns_nor_sends_what_was_d
     context.state[ARRAYS] = ArrayRecord({"token": tokens.offsets, "image": image})
     kept = context_from_proto(context_to_proto(context))
 
-    delete(federation, federation.service)
-    reply = ask(federation, kept, MessageType.TRAIN, 2)
-    with other.folder.open() as store:
-        catch_up(store, other.service)
-    clean = ask(other, new_context(other), MessageType.TRAIN, 2)
+    federation.delete(GONE)
+    reply = federation.ask(MessageType.TRAIN, context=kept, server_round=2)
+    clean = other.ask(MessageType.TRAIN, server_round=2)
 
     assert reply.content.metric_records[METRICS]["num-examples"] == TRAIN - 1
     assert same(weights_of(reply), weights_of(clean))
@@ -101,7 +81,7 @@ def test_older_checkpoint_does_not_bring_the_record_back(make_federation: Make, 
     old = Checkpoint(weights_of(federation.ask(MessageType.TRAIN)), federation.model.shape, "descriptor", {})
     write_checkpoint(tmp_path / "old.safetensors", old)
     federation.ask(MessageType.EVALUATE)
-    delete(federation, federation.service)
+    federation.delete(GONE)
 
     model = read_checkpoint(tmp_path / "old.safetensors").model()
     trained = federation.ask(MessageType.TRAIN, model=model)
@@ -119,7 +99,7 @@ def test_run_from_an_older_checkpoint_goes_on_with_the_account(make_federation: 
     federation = make_federation(guarantee="certified", num_rounds=2, local_steps=2)
     first = federation.model
     federation.ask(MessageType.TRAIN, model=first)
-    delete(federation, federation.service)
+    federation.delete(GONE)
 
     again = federation.ask(MessageType.TRAIN, model=first)
     refused = federation.ask(MessageType.TRAIN, model=first)
@@ -153,7 +133,7 @@ def test_record_with_new_consent_begins_without_its_old_token_and_optimiser_stat
         before = store.records.read_tokens(entry_of(store, GONE))
     assert before.steps.item() > 0
     assert before.second_moments.any()
-    delete(federation, federation.service)
+    federation.delete(GONE)
 
     with federation.folder.open() as store:
         enrol(store, encode(ENCODER, digits()), SECRET, new_consent=frozenset([f"digit-{GONE}"]))

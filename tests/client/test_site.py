@@ -51,21 +51,16 @@ def test_node_without_a_folder_says_how_to_give_it_one() -> None:
         SiteFolder.locate({}, Settings())
 
 
-def test_folder_is_its_owners_alone(tmp_path: Path, small_settings: Settings) -> None:
+def test_folder_is_its_owners_alone(tmp_path: Path, small: Settings) -> None:
     folder = SiteFolder(tmp_path / "sites" / "hospital-1")
     folder.path.mkdir(parents=True, mode=0o755)
 
-    with folder.create("hospital-1", small_settings, ENCODER, shape_of(small_settings)) as store:
+    with folder.create("hospital-1", small, ENCODER, shape_of(small)) as store:
         assert store.description.site == "hospital-1"
 
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
     with folder.open() as store:
         assert store.description.key_size == ENCODER.key_size
-
-
-def test_folder_without_a_store_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(KeyStoreError, match="no key store"):
-        SiteFolder(tmp_path).open()
 
 
 def test_secret_is_read_from_the_folder(tmp_path: Path) -> None:
@@ -78,10 +73,10 @@ def test_secret_is_read_from_the_folder(tmp_path: Path) -> None:
     assert folder.read_secret().reference("a") == secret.reference("a")
 
 
-def test_noise_key_may_be_fixed_for_a_simulation(tmp_path: Path, small_settings: Settings) -> None:
+def test_noise_key_may_be_fixed_for_a_simulation(tmp_path: Path, small: Settings) -> None:
     folder, key = SiteFolder(tmp_path / "hospital-1"), bytes(range(32))
 
-    folder.create("hospital-1", small_settings, ENCODER, shape_of(small_settings), noise_key=key).close()
+    folder.create("hospital-1", small, ENCODER, shape_of(small), noise_key=key).close()
 
     with folder.open() as store:
         assert store.draw_noise_key() == key
@@ -105,20 +100,14 @@ def test_store_fits_the_settings_that_it_was_made_for(path: ImagePath) -> None:
         delta=settings.delta,
     )
     assert model_shape(settings, description) == shape_of(settings)
-
-
-@pytest.mark.parametrize("path", [ImagePath.PATCHES, ImagePath.FROZEN])
-def test_auto_means_what_the_store_holds(path: ImagePath) -> None:
-    assert model_shape(Settings(), described(image_path=path)).image_path is path
+    # "auto" means what the store holds.
+    assert model_shape(Settings(), description).image_path is path
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"image_shape": ImageShape((1, 16, 16))},
-            "the key store holds images of 1x8x8, the federation has image-shape = 1x16x16",
-        ),
+        ({"image_shape": ImageShape((1, 16, 16))}, "images of 1x8x8, the federation has image-shape = 1x16x16"),
         ({"exemplar_size": 64}, "exemplar tokens of 128 numbers, the federation has exemplar-size = 64; enrol"),
         ({"neighbours": 4 + SLACK + 1}, f"keeps {4 + SLACK} neighbours .* neighbours = {4 + SLACK + 1}; enrol"),
     ],
@@ -136,12 +125,6 @@ def test_frozen_features_do_not_depend_on_the_size_of_images() -> None:
     settings = Settings(image_shape=ImageShape((1, 16, 16)))
 
     assert model_shape(settings, described(image_path=ImagePath.FROZEN)).input_shape == ENCODER.feature_shape
-
-
-def test_promise_is_what_the_settings_say() -> None:
-    promised = described(guarantee="certified", epsilon=2.0, delta=1e-6)
-
-    assert (promised.guarantee, promised.epsilon, promised.delta) == (Guarantee.CERTIFIED, 2.0, 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -164,21 +147,9 @@ def test_training_that_keeps_the_promise_is_let_through(promised: Guarantee, tra
         ("exact", {"guarantee": "certified"}, "guarantee = exact, the federation has guarantee = certified"),
         ("exact", {"guarantee": "empirical"}, "guarantee = exact, the federation has guarantee = empirical"),
         ("certified", {"guarantee": "empirical"}, "guarantee = certified, the federation has guarantee = empirical"),
-        (
-            "certified",
-            {"guarantee": "certified", "epsilon": 3.5},
-            "at most epsilon = 3, the federation has epsilon = 3.5",
-        ),
-        (
-            "certified",
-            {"guarantee": "certified", "epsilon": math.inf},
-            "at most epsilon = 3, the federation has epsilon = inf",
-        ),
-        (
-            "certified",
-            {"guarantee": "certified", "delta": 1e-4},
-            "at most delta = 1e-05, the federation has delta = 0.0001",
-        ),
+        ("certified", {"guarantee": "certified", "epsilon": 3.5}, "at most epsilon = 3, .* has epsilon = 3.5"),
+        ("certified", {"guarantee": "certified", "epsilon": math.inf}, "at most epsilon = 3, .* has epsilon = inf"),
+        ("certified", {"guarantee": "certified", "delta": 1e-4}, "at most delta = 1e-05, .* has delta = 0.0001"),
     ],
 )
 def test_training_that_breaks_the_promise_is_refused(promised: str, trained: dict[str, object], message: str) -> None:

@@ -45,18 +45,11 @@ def test_commands_that_compute_nothing_do_not_import_torch() -> None:
     assert done.stdout.splitlines() == [" ".join(names), ""]
 
 
+# A port of this machine at which nobody listens: catching up does all that the agent does, and ends.
 @pytest.mark.processes
-def test_status_of_a_site_does_not_import_torch(store: KeyStore) -> None:
-    lines = run("status", "--site-dir", str(store.path.parent))
+@pytest.mark.parametrize("words", [["status"], ["catch-up", "--service", "127.0.0.1:1", "--patience", "0"]])
+def test_command_of_a_site_does_not_import_torch(store: KeyStore, words: list[str]) -> None:
+    lines = run(*words, "--site-dir", str(store.path.parent))
 
-    assert any("hospital-1" in line for line in lines)
-    assert lines[-1] == "imported:"
-
-
-@pytest.mark.processes
-def test_agent_does_not_import_torch(store: KeyStore) -> None:
-    # A port of this machine at which nobody listens: catching up does all that the agent does, and ends.
-    address = "127.0.0.1:1"
-    lines = run("catch-up", "--site-dir", str(store.path.parent), "--service", address, "--patience", "0")
-
+    assert words[0] != "status" or any("hospital-1" in line for line in lines)
     assert lines[-1] == "imported:"

@@ -106,7 +106,5 @@ def service(ledger: LedgerService) -> Iterator[str]:
 def carry_out(ledger: LedgerService, site: str, *, state: SiteState = SiteState.ERASED, records: int = 1) -> None:
     """Answer a site's orders, as its agent would."""
     for order in ledger.watch(site, 0):
-        done = Acknowledgement(
-            order.number, site, order.request.request_id, state, records, records, Guarantee.EMPIRICAL, 0.25
-        )
-        ledger.acknowledge(done)
+        counted = (state, records, records, Guarantee.EMPIRICAL, 0.25)
+        ledger.acknowledge(Acknowledgement(order.number, site, order.request.request_id, *counted))

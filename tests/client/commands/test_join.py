@@ -54,19 +54,8 @@ def test_officer_joins_and_asks_with_identity(run: Run, coordinator: Coordinator
     identity = ["--identity", tmp_path / "officer"]
 
     assert run("join", invitation, *identity, "--json").json["role"] == "officer"
-    words = [
-        "forget",
-        "--as",
-        "officer",
-        "--signing-key",
-        key,
-        "--secret",
-        secret,
-        "--subject",
-        "scan-patient-1",
-        "--wait",
-        0,
-    ]
+    words = ["forget", "--as", "officer", "--signing-key", key, "--secret", secret]
+    words += ["--subject", "scan-patient-1", "--wait", 0]
     asked = run(*words, "--service", coordinator.address, *identity, "--json").json
 
     assert asked["requester"] == OFFICER

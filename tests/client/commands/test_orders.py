@@ -5,7 +5,8 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,29 @@ SECONDS = 30.0
 """The longest that anything here may take."""
 
 
-def test_outstanding_orders_are_carried_out_once(
-    run: Run, folder: SiteFolder, ledger: LedgerService, service: str, secret: Path
-) -> None:
+@contextmanager
+def stopping_when(so: Callable[[], bool], number: signal.Signals) -> Iterator[None]:
+    """Send this process a signal once something is so, while the body runs; fails if it is not so in time."""
+    seen, over, deadline = list[bool](), threading.Event(), time.monotonic() + SECONDS
+
+    def watch() -> None:
+        while not over.wait(0.01):
+            seen.append(so())
+            if seen[-1] or time.monotonic() > deadline:
+                os.kill(os.getpid(), number)
+                return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert any(seen)
+
+
+def test_orders_apply_once(run: Run, folder: SiteFolder, ledger: LedgerService, service: str, secret: Path) -> None:
     reference = FederationSecret.read(secret).reference("scan-patient-3")
     ledger.submit(DeletionRequest("request-1", OFFICER, Subject(reference)))
     ledger.submit(DeletionRequest("request-2", SITE, Subject(bytes(32))))
@@ -164,30 +185,3 @@ def test_agent_of_an_unknown_site_is_one_line(run: Run, tmp_path: Path, enrolmen
     assert ended.code == EXIT_CODE
     assert ended.err.startswith("error: ")
     assert "hospital-9" in ended.err
-
-
-class stopping_when:  # noqa: N801 (reads as a statement)
-    """Send this process a signal once something is so, while the body runs; fails if it is not so in time."""
-
-    def __init__(self, so: Callable[[], bool], number: signal.Signals) -> None:
-        self._so = so
-        self._number = number
-        self._seen = False
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        assert self._seen
-
-    def _watch(self) -> None:
-        deadline = time.monotonic() + SECONDS
-        while not self._over.wait(0.01):
-            self._seen = self._so()
-            if self._seen or time.monotonic() > deadline:
-                os.kill(os.getpid(), self._number)
-                return

@@ -150,10 +150,9 @@ def test_deleted_entry_supports_none(answer: Callable[..., Answer], run: Run, im
     shutil.copytree(imported / SITE, site)
     image = imported / "0.png"
     reference = FederationSecret.read(imported / "federation.secret").reference("PATIENT-0")
+    request = DeletionRequest("request-1", SITE, Records(frozenset({reference}), SITE))
     with SiteFolder(site).open() as store:
-        store.orders.apply(
-            DeletionOrder(1, SITE, DeletionRequest("request-1", SITE, Records(frozenset({reference}), SITE)))
-        )
+        store.orders.apply(DeletionOrder(1, SITE, request))
 
     before = answer(images=[image])["predictions"][0]["neighbours"]
     after = run("predict", image, "--site-dir", site, "--json").json["predictions"][0]["neighbours"]
@@ -220,10 +219,9 @@ def test_weights_of_fewer_classes_than_the_site_has_are_refused(run: Run, import
     path = tmp_path / "two.safetensors"
     write_checkpoint(path, Checkpoint(initial_model(shape, 0).state_dict(), shape, "descriptor", {}))
 
-    assert (
-        "knows 2 classes, the site has 3"
-        in run("predict", imported / "0.png", "--site-dir", site, "--model", path).error
-    )
+    refused = run("predict", imported / "0.png", "--site-dir", site, "--model", path).error
+
+    assert "knows 2 classes, the site has 3" in refused
 
 
 def test_site_that_was_enrolled_from_a_data_set_can_predict(run: Run, folder: SiteFolder, tmp_path: Path) -> None:
@@ -241,6 +239,5 @@ def test_site_without_a_training_record_is_told_so(run: Run, imported: Path, tmp
     words = ["--site-dir", tmp_path / SITE, "--site", SITE, "--secret", secret, "--image-shape", "1x16x16"]
     assert run("import", imported / "held-out.csv", *words).code == 0
 
-    assert (
-        "no training record that could vote" in run("predict", imported / "0.png", "--site-dir", tmp_path / SITE).error
-    )
+    refused = run("predict", imported / "0.png", "--site-dir", tmp_path / SITE).error
+    assert "no training record that could vote" in refused

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from fedmunkey.client.key_store import KeyStore, Tokens
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
@@ -31,9 +29,9 @@ def test_status_as_json(run: Run, folder: SiteFolder) -> None:
     assert (shown["trained_tokens"], shown["neighbours_listed"]) == (5, 8)
     assert shown["encoder"].startswith("descriptor")
     assert shown["bytes"] > 0
-    assert [(order["order"], order["request_id"], order["state"]) for order in shown["orders"]] == [
-        (1, "request-1", "nothing-held")
-    ]
+    assert (shown["guarantee"], shown["budget"], shown["spent"], shown["noisy_rounds"]) == ("exact", None, None, 0)
+    (order,) = shown["orders"]
+    assert (order["order"], order["request_id"], order["state"]) == (1, "request-1", "nothing-held")
 
 
 def test_status_as_tables(run: Run, folder: SiteFolder) -> None:
@@ -48,17 +46,18 @@ def test_status_as_tables(run: Run, folder: SiteFolder) -> None:
     assert with_orders.splitlines()[-1].split()[:6] == ["request-1", "nothing-held", "exact", "1", "0", "0"]
 
 
-def test_status_shows_what_was_promised_and_spent(run: Run, enrolment: list[object], folder_of: SiteFolder) -> None:
+def test_status_shows_what_was_promised_and_spent(run: Run, enrolment: list[object], tmp_path: Path) -> None:
     run(*enrolment, "--guarantee", "certified", "--epsilon", 8, "--delta", "1e-6")
-    with folder_of.open() as store:
+    folder = SiteFolder(tmp_path / SITE)
+    with folder.open() as store:
         entries, _ = store.records.read_entries(Split.TRAIN)
         training = store.privacy.begin(NoisySteps(1, 1.0, 4.0), 1)
         tokens = Tokens.zeros(5, store.description.exemplar_size)
         store.records.write_tokens(store.generation, entries[:5], tokens, used=Influence.BOUNDED, training=training)
         spent = store.privacy.loss().epsilon
 
-    shown = run("status", "--site-dir", folder_of.path, "--json").json
-    table = run("status", "--site-dir", folder_of.path).out
+    shown = run("status", "--site-dir", folder.path, "--json").json
+    table = run("status", "--site-dir", folder.path).out
 
     assert shown["guarantee"] == "certified"
     assert shown["budget"] == {"epsilon": 8.0, "delta": 1e-6}
@@ -70,24 +69,12 @@ def test_status_shows_what_was_promised_and_spent(run: Run, enrolment: list[obje
     assert f"bounded 5, none {TRAIN + TEST - 5}" in table
 
 
-def test_status_of_a_budget_without_bound_is_json(run: Run, enrolment: list[object], folder_of: SiteFolder) -> None:
+def test_status_of_a_budget_without_bound_is_json(run: Run, enrolment: list[object], tmp_path: Path) -> None:
     run(*enrolment, "--guarantee", "certified", "--epsilon", "inf")
+    words = ["status", "--site-dir", tmp_path / SITE]
 
-    assert run("status", "--site-dir", folder_of.path, "--json").json["budget"]["epsilon"] is None
-    assert "epsilon unbounded, delta 1e-05" in run("status", "--site-dir", folder_of.path).out
-
-
-def test_site_that_promised_no_bound_shows_none(run: Run, folder: SiteFolder) -> None:
-    shown = run("status", "--site-dir", folder.path, "--json").json
-
-    assert (shown["guarantee"], shown["budget"], shown["spent"]) == ("exact", None, None)
-    assert shown["noisy_rounds"] == 0
-
-
-@pytest.fixture
-def folder_of(tmp_path: Path) -> SiteFolder:
-    """The folder that enrolling makes."""
-    return SiteFolder(tmp_path / SITE)
+    assert run(*words, "--json").json["budget"]["epsilon"] is None
+    assert "epsilon unbounded, delta 1e-05" in run(*words).out
 
 
 def test_status_without_a_key_store_is_one_line(run: Run, tmp_path: Path) -> None:

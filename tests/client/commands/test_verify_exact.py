@@ -69,12 +69,14 @@ def test_withdrawn_record_with_new_consent_gives_the_state_of_one_that_never_lef
     without = run("verify-exact", "--site-dir", trained.path, "--json").json["state"]
     (tmp_path / "again.txt").write_text(f"{last}\n")
 
-    refused = run("enrol", "--site-dir", trained.path, "--site", SITE, "--data", data, "--json").json
     words = ["enrol", "--site-dir", trained.path, "--site", SITE, "--data", data]
+    refused = run(*words).out
     added = run(*words, "--new-consent", tmp_path / "again.txt", "--json").json
     after = run("verify-exact", "--site-dir", trained.path, "--json").json
 
-    assert (refused["refused"], added["added"]) == (1, 1)
+    assert "1 refused" in refused
+    assert "--new-consent" in refused
+    assert added["added"] == 1
     assert before == after["state"] != without
     assert after["identical"]
 
@@ -102,6 +104,9 @@ def test_trace_of_something_else_is_found(run: Run, trained: SiteFolder) -> None
 
 
 def test_missing_record_is_found_from_files_only(run: Run, trained: SiteFolder, data: Path) -> None:
+    whole = run("verify-exact", "--site-dir", trained.path, "--data", data)
+    assert whole.code == 0
+    assert "the same, byte for byte (from files, without 0 deleted)" in whole.out
     with sqlite3.connect(trained.key_store) as connection:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("DELETE FROM records WHERE entry = 5")
@@ -117,18 +122,10 @@ def test_verification_changes_nothing_and_leaves_nothing_behind(run: Run, traine
 
     run("verify-exact", "--site-dir", trained.path)
 
-    assert sorted(path.name for path in trained.path.iterdir() if "-wal" not in path.name and "-shm" not in path.name)
     assert {path.name for path in trained.path.iterdir()} <= {*before, "keystore.sqlite-wal", "keystore.sqlite-shm"}
     with KeyStore.open(trained.key_store) as store:
         assert store.generation == generation
     assert read_shared_model(trained) is not None
-
-
-def test_table_says_what_was_compared(run: Run, folder: SiteFolder, data: Path) -> None:
-    ended = run("verify-exact", "--site-dir", folder.path, "--data", data)
-
-    assert ended.code == 0
-    assert "the same, byte for byte (from files, without 0 deleted)" in ended.out
 
 
 @pytest.mark.parametrize("promise", ["certified", "empirical"])

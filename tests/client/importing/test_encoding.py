@@ -36,13 +36,10 @@ def test_batches_hold_every_record_with_its_own_encoding(make_records: MakeRecor
 
     whole = encoder.encode(torch.from_numpy(records.images))
     assert [len(batch) for batch, _ in batches] == [3, 3, 1]
+    assert list(encode(encoder, make_records([]))) == []
     assert [name for batch, _ in batches for name in batch.record_ids] == records.record_ids.tolist()
     assert torch.allclose(torch.cat([encoding.keys for _, encoding in batches]), whole.keys)
     assert torch.allclose(torch.cat([encoding.features for _, encoding in batches]), whole.features)
-
-
-def test_no_records_are_no_batches(make_records: MakeRecords, encoder: DescriptorEncoder) -> None:
-    assert list(encode(encoder, make_records([]))) == []
 
 
 def test_enrolled_records_are_in_the_store(

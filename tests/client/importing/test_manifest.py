@@ -21,10 +21,8 @@ def test_rows_are_numbered_as_in_a_spreadsheet(tmp_path: Path) -> None:
 
     manifest = read_manifest(path, {})
 
-    assert manifest.rows == (
-        Row(2, "a.png", "1", "record-1", "subject-1", "", ""),
-        Row(4, "b.png", "0", "record-2", "subject-1", "", ""),
-    )
+    first = Row(2, "a.png", "1", "record-1", "subject-1", "", "")
+    assert manifest.rows == (first, Row(4, "b.png", "0", "record-2", "subject-1", "", ""))
     assert len(manifest) == 2
 
 

@@ -70,14 +70,9 @@ def test_files_of_every_format_have_the_keys_of_the_data_set(tmp_path: Path) -> 
             table.writerow([f"image-{row}", int(labels[row, 0]), f"train-{row}", f"train-{row}", "train"])
     FederationSecret.generate().write(tmp_path / "secret")
 
-    enrol(site_dir=tmp_path / "a", site="a", data=tmp_path / "breastmnist.npz", secret=tmp_path / "secret")
-    import_(
-        manifest=tmp_path / "scans.csv",
-        site_dir=tmp_path / "b",
-        site="b",
-        secret=tmp_path / "secret",
-        image_shape="1x28x28",
-    )
+    secret, manifest = tmp_path / "secret", tmp_path / "scans.csv"
+    enrol(site_dir=tmp_path / "a", site="a", data=tmp_path / "breastmnist.npz", secret=secret)
+    import_(manifest=manifest, site_dir=tmp_path / "b", site="b", secret=secret, image_shape="1x28x28")
 
     (enrolled, names), (imported, same_names) = keys(tmp_path / "a"), keys(tmp_path / "b")
     assert names == same_names

@@ -13,18 +13,21 @@ from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.restoration import restore
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.settings.settings import ImagePath
 from tests.client.conftest import Make, Reopen
 
 
 @pytest.mark.parametrize("guarantee", Guarantee)
 @pytest.mark.parametrize("epsilon", [0.1, 3.0, math.inf])
-def test_promise_survives_reopening(make_store: Make, reopen: Reopen, guarantee: Guarantee, epsilon: float) -> None:
-    store = make_store(guarantee=guarantee, epsilon=epsilon, delta=1e-7)
+def test_description_survives_reopening(make_store: Make, reopen: Reopen, guarantee: Guarantee, epsilon: float) -> None:
+    changes = {"image_path": ImagePath.FROZEN, "input_shape": (4, 6), "list_length": 5}
+    store = make_store(guarantee=guarantee, epsilon=epsilon, delta=1e-7, **changes)
 
     promised = reopen(store).description
 
     assert promised == store.description
     assert (promised.guarantee, promised.epsilon, promised.delta) == (guarantee, epsilon, 1e-7)
+    assert (promised.image_path, promised.input_shape, promised.list_length) == (ImagePath.FROZEN, (4, 6), 5)
 
 
 def test_restored_backup_does_not_draw_the_same_noise_again(store: KeyStore, tmp_path: Path, reopen: Reopen) -> None:
@@ -37,11 +40,6 @@ def test_restored_backup_does_not_draw_the_same_noise_again(store: KeyStore, tmp
 
     assert len(drawn) == 6
     assert {len(key) for key in drawn} == {32}
-
-
-def test_noise_key_may_be_fixed(store: KeyStore, tmp_path: Path, reopen: Reopen) -> None:
-    with KeyStore.create(tmp_path / "keystore.sqlite", store.description, noise_key=bytes(range(32))) as fixed:
-        assert fixed.draw_noise_key() == reopen(fixed).draw_noise_key() == bytes(range(32))
 
 
 def test_noise_key_of_another_length_is_refused_and_not_shown(store: KeyStore, tmp_path: Path) -> None:

@@ -20,11 +20,10 @@ from fedmunkey.common.errors import BankChanged
 from fedmunkey.common.privacy.accounting import epsilon_of
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence, PrivacyLoss
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
-from tests.client.conftest import Encode, Fill, Make, MakeRecords, Order, Reopen, SubjectTarget
+from tests.client.conftest import TRAINING, Encode, Fill, Make, MakeRecords, Order, Reopen, SubjectTarget, train
 
 NONE, BOUNDED, UNBOUNDED = Influence
 EXACT, CERTIFIED, EMPIRICAL = Guarantee
-TRAINING = NoisySteps(1, 1.0, 4.0)
 DELTA = 1e-5
 
 
@@ -33,14 +32,8 @@ def use(store: KeyStore, influence: Influence, *entries: int, training: int | No
     everything, _ = store.records.read_entries(Split.TRAIN)
     chosen = np.array(entries, dtype=np.int64) if entries else None
     tokens = Tokens.zeros(len(everything), store.description.exemplar_size)
-    store.records.write_tokens(
-        store.generation, everything, tokens, used=influence, used_entries=chosen, training=training
-    )
-
-
-def train(store: KeyStore, rounds: int = 1) -> None:
-    for number in range(rounds):
-        use(store, BOUNDED, training=store.privacy.begin(TRAINING, number))
+    options: dict[str, Any] = {"used": influence, "used_entries": chosen, "training": training}
+    store.records.write_tokens(store.generation, everything, tokens, **options)
 
 
 def influences(store: KeyStore, table: str = "records") -> list[str]:
@@ -78,10 +71,6 @@ def enrol_again(make_records: MakeRecords, encode_records: Encode, secret: Feder
 # What is remembered.
 
 
-def test_records_begin_without_influence(make_filled: Make) -> None:
-    assert make_filled().records.count_influences() == {NONE: 6}
-
-
 def test_influence_reaches_what_was_used_and_no_other(make_filled: Make) -> None:
     store = make_filled()
 
@@ -104,9 +93,8 @@ def test_no_entry_used_means_no_influence(make_filled: Make) -> None:
     store = make_filled()
     entries, _ = store.records.read_entries(Split.TRAIN)
 
-    store.records.write_tokens(
-        store.generation, entries, Tokens.zeros(6, 8), used=UNBOUNDED, used_entries=np.empty(0, dtype=np.int64)
-    )
+    nothing = np.empty(0, dtype=np.int64)
+    store.records.write_tokens(store.generation, entries, Tokens.zeros(6, 8), used=UNBOUNDED, used_entries=nothing)
 
     assert store.records.count_influences() == {NONE: 6}
 
@@ -118,18 +106,6 @@ def test_influence_never_falls(make_filled: Make) -> None:
     use(store, NONE)
 
     assert influences(store) == ["unbounded", "bounded", *["none"] * 4]
-
-
-def test_influence_is_not_written_after_a_deletion(make_filled: Make, order: Order) -> None:
-    store = make_filled()
-    entries, _ = store.records.read_entries(Split.TRAIN)
-    generation = store.generation
-    store.orders.apply(order(1, 0))
-
-    with pytest.raises(BankChanged):
-        store.records.write_tokens(generation, entries, Tokens.zeros(6, 8), used=UNBOUNDED)
-
-    assert store.records.count_influences() == {NONE: 5}
 
 
 @pytest.mark.parametrize("influence", Influence)
@@ -176,12 +152,9 @@ def test_influence_survives_emptying_a_site(make_filled: Make, order: Order, enr
     assert influences(store) == ["bounded"]
 
 
-def test_permanent_consent_is_told_for_each_entry(
-    store: KeyStore, make_records: MakeRecords, encode_records: Encode, secret: FederationSecret
-) -> None:
-    records = make_records(range(4))
-    records.consents[:] = [Consent.PERMANENT, Consent.REVOCABLE, Consent.REVOCABLE, Consent.PERMANENT]
-    store.records.enrol(records, encode_records(records), secret)
+def test_permanent_consent_is_told_for_each_entry(store: KeyStore, fill: Fill) -> None:
+    for numbers, consent in (([0], Consent.PERMANENT), ([1, 2], Consent.REVOCABLE), ([3], Consent.PERMANENT)):
+        fill(store, numbers, consent=consent)
     entries, _ = store.records.read_entries(Split.TRAIN)
 
     assert store.records.read_permanent(entries).tolist() == [True, False, False, True]
@@ -236,13 +209,10 @@ def test_answer_claims_the_promise_or_less_if_the_weights_may_hold_more(
     assert (answer.record_loss is not None, answer.subject_loss is not None) == (claimed is CERTIFIED,) * 2
 
 
-def test_exact_site_answers_empirical_for_a_permanent_record_that_it_trained_on(
-    make_store: Make, make_records: MakeRecords, encode_records: Encode, secret: FederationSecret, order: Order
-) -> None:
+def test_exact_site_answers_empirical_for_permanent_record_it_used(make_store: Make, fill: Fill, order: Order) -> None:
     store = make_store(guarantee=EXACT)
-    records = make_records(range(3))
-    records.consents[:] = [Consent.PERMANENT, Consent.REVOCABLE, Consent.REVOCABLE]
-    store.records.enrol(records, encode_records(records), secret)
+    fill(store, [0], consent=Consent.PERMANENT)
+    fill(store, [1, 2])
     entries, _ = store.records.read_entries(Split.TRAIN)
     use(store, UNBOUNDED, *entries[store.records.read_permanent(entries)].tolist())
 
@@ -251,9 +221,7 @@ def test_exact_site_answers_empirical_for_a_permanent_record_that_it_trained_on(
     assert (revocable.guarantee, permanent.guarantee) == (EXACT, EMPIRICAL)
 
 
-def test_record_of_which_the_weights_hold_more_from_before_is_not_deleted_exactly(
-    make_filled: Make, order: Order, enrol_again: Callable[..., None]
-) -> None:
+def test_weights_may_hold_more_from_before(make_filled: Make, order: Order, enrol_again: Callable[..., None]) -> None:
     store = make_filled(guarantee=EXACT)
     use(store, UNBOUNDED, 1)
     store.orders.apply(order(1, 0))
@@ -269,12 +237,8 @@ def test_second_order_claims_no_more(make_filled: Make, order: Order, subject_ta
     store = make_filled(guarantee=EXACT)
     use(store, UNBOUNDED, 1, 5)
 
-    answers = [
-        store.orders.apply(order(1, 0)),
-        store.orders.apply(order(2, 0)),
-        store.orders.apply(order(3, target=subject_target(5))),
-        store.orders.apply(order(4, target=subject_target(5))),
-    ]
+    orders = [order(1, 0), order(2, 0), order(3, target=subject_target(5)), order(4, target=subject_target(5))]
+    answers = [store.orders.apply(one) for one in orders]
 
     assert [answer.records > 0 for answer in answers] == [True, False, True, False]
     assert {answer.guarantee for answer in answers} == {EMPIRICAL}
@@ -297,7 +261,8 @@ def test_answer_of_site_that_holds_nothing_is_its_promise(make_filled: Make, ord
 def certified(make_filled: Make) -> KeyStore:
     """A certified store that has been trained for two rounds."""
     store = make_filled(guarantee=CERTIFIED, epsilon=100.0, delta=DELTA)
-    train(store, 2)
+    for number in (1, 2):
+        train(store, number)
     return store
 
 

@@ -22,10 +22,8 @@ from fedmunkey.common.errors import BankChanged, KeyStoreError, PrivacyBudgetSpe
 from fedmunkey.common.privacy.accounting import epsilon_of
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence, PrivacyLoss
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
-from tests.client.conftest import Fill, Make, Order, Reopen
+from tests.client.conftest import TRAINING, Fill, Make, Order, Reopen, release, train
 
-# Every record takes part in every step, for which epsilon has a closed form.
-TRAINING = NoisySteps(1, 1.0, 4.0)
 DELTA = 1e-5
 
 
@@ -48,25 +46,6 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
     monkeypatch.setattr("fedmunkey.common.privacy.accounting.epsilon_of", counted)
     return calls
-
-
-def release(store: KeyStore, training: int | None, *, generation: int | None = None) -> None:
-    entries, _ = store.records.read_entries(Split.TRAIN)
-    tokens = Tokens.zeros(len(entries), store.description.exemplar_size)
-    tokens.steps.fill_(1)
-    store.records.write_tokens(
-        store.generation if generation is None else generation,
-        entries,
-        tokens,
-        used=Influence.BOUNDED,
-        training=training,
-    )
-
-
-def train(store: KeyStore, round_number: int = 1) -> int:
-    number = store.privacy.begin(TRAINING, round_number)
-    release(store, number)
-    return number
 
 
 def trainings(store: KeyStore) -> list[tuple[Any, ...]]:
@@ -184,11 +163,11 @@ def test_smaller_training_still_fits_into_what_is_left(certified: KeyStore) -> N
     assert len(certified.privacy.spent()) == 3
 
 
-@pytest.mark.parametrize(
-    "promise", [{"guarantee": Guarantee.EMPIRICAL, "epsilon": 1e-3}, {"guarantee": Guarantee.CERTIFIED}]
-)
-def test_no_promise_is_no_budget(make_store: Make, computed: list[tuple[int, int]], promise: dict[str, Any]) -> None:
-    store = make_store(**{"epsilon": math.inf, **promise})
+@pytest.mark.parametrize(("guarantee", "epsilon"), [(Guarantee.EMPIRICAL, 1e-3), (Guarantee.CERTIFIED, math.inf)])
+def test_no_promise_is_no_budget(
+    make_store: Make, computed: list[tuple[int, int]], guarantee: Guarantee, epsilon: float
+) -> None:
+    store = make_store(guarantee=guarantee, epsilon=epsilon)
 
     for round_number in range(3):
         train(store, round_number)
@@ -197,9 +176,7 @@ def test_no_promise_is_no_budget(make_store: Make, computed: list[tuple[int, int
     assert computed == []
 
 
-def test_training_that_another_process_releases_meanwhile_is_part_of_the_budget(
-    certified: KeyStore, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_of_another_counts(certified: KeyStore, reopen: Reopen, monkeypatch: pytest.MonkeyPatch) -> None:
     other = reopen(certified)
     train(certified)
     train(certified)
@@ -220,7 +197,7 @@ def test_training_that_another_process_releases_meanwhile_is_part_of_the_budget(
 # Taking over, and being stopped.
 
 
-def test_overtaken_training_cannot_be_released(certified: KeyStore, reopen: Reopen) -> None:
+def test_training_is_released_once_and_not_after_it_was_overtaken(certified: KeyStore, reopen: Reopen) -> None:
     overtaken = certified.privacy.begin(TRAINING, 1)
     other = reopen(certified)
     current = other.privacy.begin(TRAINING, 1)
@@ -231,15 +208,8 @@ def test_overtaken_training_cannot_be_released(certified: KeyStore, reopen: Reop
     assert certified.records.count_trained() == 0
     assert certified.records.count_influences() == {Influence.NONE: 4}
     release(other, current)
-    assert certified.privacy.spent() == [TRAINING]
-
-
-def test_training_is_released_once(certified: KeyStore) -> None:
-    number = train(certified)
-
     with pytest.raises(BankChanged, match="took over"):
-        release(certified, number)
-
+        release(other, current)
     assert certified.privacy.spent() == [TRAINING]
 
 
@@ -251,18 +221,18 @@ def test_training_that_a_deletion_overtook_is_not_spent(certified: KeyStore, ord
         release(certified, number, generation=generation)
 
     assert certified.privacy.spent() == []
+    assert certified.records.count_influences() == {Influence.NONE: 3}
     release(certified, number)
     assert certified.privacy.spent() == [TRAINING]
 
 
 def test_failing_write_does_not_release(certified: KeyStore) -> None:
     number = certified.privacy.begin(TRAINING, 1)
-    entries, _ = certified.records.read_entries(Split.TRAIN)
+    records = certified.records
+    entries, _ = records.read_entries(Split.TRAIN)
 
     with pytest.raises(ValueError, match="1 tokens for 4 entries"):
-        certified.records.write_tokens(
-            certified.generation, entries, Tokens.zeros(1, 8), used=Influence.BOUNDED, training=number
-        )
+        records.write_tokens(certified.generation, entries, Tokens.zeros(1, 8), used=Influence.BOUNDED, training=number)
 
     assert certified.privacy.spent() == []
     assert certified.records.count_influences() == {Influence.NONE: 4}
@@ -295,16 +265,14 @@ from pathlib import Path
 
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
+from tests.client.conftest import release
 
 store = KeyStore.open(Path(sys.argv[1]))
 number = store.privacy.begin(NoisySteps(1, 1.0, 4.0), 7)
 if sys.argv[2] == "release":
-    from tests.client.key_store.test_privacy import release
-
     release(store, number)
 if sys.argv[2] == "take back":
     from fedmunkey.client.key_store.journal import Journal
-    from tests.client.key_store.test_privacy import release
 
     def stay(*_):
         print(number, flush=True)

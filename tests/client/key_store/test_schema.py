@@ -42,11 +42,8 @@ def test_everything_about_a_record_goes_with_it(connection: sqlite3.Connection) 
     assert about_records == ["doomed_record_keys", "ids", "inputs", "keys", "neighbours", "records", "tokens"]
     for table in set(about_records) - {*CONTENTS, "doomed_record_keys"}:
         keys = connection.execute(f"PRAGMA foreign_key_list({table})").fetchall()
-        linked = {column for _, _, parent, column, _, _, on_delete, _ in keys if (parent, on_delete) == DELETED}
+        linked = {key[3] for key in keys if (key[2], key[6]) == ("records", "CASCADE")}
         assert linked == ({"entry", "neighbour"} & columns(connection, table) if table != "records" else set())
-
-
-DELETED = ("records", "CASCADE")
 
 
 def test_row_that_sqlite_may_move_holds_nothing_but_hashes(connection: sqlite3.Connection) -> None:

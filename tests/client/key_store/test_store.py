@@ -19,7 +19,9 @@ from fedmunkey.common.deletions.words import Subject
 from fedmunkey.common.errors import BankChanged, KeyStoreError
 from fedmunkey.common.model.neighbours import NeighbourLists
 from fedmunkey.common.settings.settings import ImagePath
-from tests.client.conftest import Encode, Fill, Make, MakeRecords, Order, Reopen, SubjectTarget
+from tests.client.conftest import Encode, Fill, Make, MakeRecords, Order, Reopen, SubjectTarget, record_id
+
+Enrol = Callable[..., Enrolled]
 
 
 def random_tokens(count: int, size: int, seed: int = 0) -> Tokens:
@@ -50,13 +52,6 @@ def test_store_can_be_read_by_its_owner_only(store: KeyStore, fill: Fill) -> Non
         "keystore.sqlite-shm",
     }
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
-
-
-def test_description_survives_reopening(make_store: Make, reopen: Reopen) -> None:
-    store = make_store(image_path=ImagePath.FROZEN, input_shape=(4, 6), list_length=5)
-
-    assert reopen(store).description == store.description
-    assert store.description.input_shape == (4, 6)
 
 
 def test_second_store_at_the_same_place_is_refused(store: KeyStore) -> None:
@@ -171,14 +166,8 @@ def test_failing_enrolment_adds_nothing(
     assert store.records.count(Split.TRAIN) == 0
 
 
-def test_counts_of_batches_add_up() -> None:
-    assert Enrolled(1, 2, 3) + Enrolled(10, 20, 30) == Enrolled(11, 22, 33)
-
-
 @pytest.fixture
-def enrol(
-    store: KeyStore, make_records: MakeRecords, encode_records: Encode, secret: FederationSecret
-) -> Callable[..., Enrolled]:
+def enrol(store: KeyStore, make_records: MakeRecords, encode_records: Encode, secret: FederationSecret) -> Enrol:
     """Return a function that enrols records by number, some of them with new consent."""
 
     def enrol(*numbers: int, consented: tuple[int, ...] = (), subjects: Sequence[int] | None = None) -> Enrolled:
@@ -189,66 +178,43 @@ def enrol(
     return enrol
 
 
-def same(number: int) -> int:
-    return number
-
-
-def seven(_number: int) -> int:
-    return 7
-
-
-def seven_or_eight(number: int) -> int:
-    return 8 - number % 2
+ONE_OF_TWO, KNOWN, NONE = Enrolled(added=1, refused=1), Enrolled(known=1, refused=1), Enrolled(refused=2)
 
 
 @pytest.mark.parametrize(
-    ("held", "subject_of", "deleted", "again"),
+    ("held", "subjects", "deleted", "again"),
     [
-        pytest.param((1, 2), same, (1,), [((1, 2, 3), (), Enrolled(1, 1, 1))], id="deleted-record"),
-        pytest.param((), same, (5,), [((5, 6), (), Enrolled(added=1, refused=1))], id="named-before-it-arrived"),
-        pytest.param((1, 2), same, (), [((1, 2, 3), (), Enrolled(added=1, refused=2))], id="emptied-site"),
-        pytest.param((1, 2), seven_or_eight, None, [((1, 2, 3, 4), (), Enrolled(1, 1, 2))], id="subject-never-here"),
-        pytest.param(
-            (1, 2),
-            same,
-            (1, 2),
-            [((1, 2), (1,), Enrolled(added=1, refused=1)), ((1, 2), (), Enrolled(known=1, refused=1))],
-            id="new-consent",
-        ),
-        pytest.param(
-            (1, 2),
-            seven,
-            None,
-            [((1, 2), (1,), Enrolled(added=1, refused=1)), ((2, 3), (), Enrolled(refused=2))],
-            id="new-consent-for-one-of-a-subject",
-        ),
+        pytest.param((1, 2), None, (1,), [((1, 2, 3), (), Enrolled(1, 1, 1))], id="deleted-record"),
+        pytest.param((), None, (5,), [((5, 6), (), Enrolled(added=1, refused=1))], id="named-before-it-arrived"),
+        pytest.param((1, 2), None, (), [((1, 2, 3), (), Enrolled(added=1, refused=2))], id="emptied-site"),
+        pytest.param((1, 2), (7, 8, 7, 8), None, [((1, 2, 3, 4), (), Enrolled(1, 1, 2))], id="subject-never-here"),
+        pytest.param((1, 2), None, (1, 2), [((1, 2), (1,), ONE_OF_TWO), ((1, 2), (), KNOWN)], id="new-consent"),
+        pytest.param((1, 2), (7, 7, 7), None, [((1, 2), (1,), ONE_OF_TWO), ((2, 3), (), NONE)], id="one-of-a-subject"),
     ],
 )
 def test_what_was_deleted_stays_out_without_new_consent(
     store: KeyStore,
-    enrol: Callable[..., Enrolled],
+    enrol: Enrol,
     order: Order,
     subject_target: SubjectTarget,
     held: tuple[int, ...],
-    subject_of: Callable[[int], int],
+    subjects: tuple[int, ...] | None,
     deleted: tuple[int, ...] | None,
     again: list[tuple[tuple[int, ...], tuple[int, ...], Enrolled]],
 ) -> None:
-    enrol(*held, subjects=[subject_of(number) for number in held])
+    def of(numbers: tuple[int, ...]) -> list[int] | None:
+        return None if subjects is None else [subjects[number - 1] for number in numbers]
+
+    enrol(*held, subjects=of(held))
 
     store.orders.apply(order(1, *(deleted or ()), target=subject_target(7) if deleted is None else None))
 
     for numbers, consented, expected in again:
-        assert enrol(*numbers, consented=consented, subjects=[subject_of(number) for number in numbers]) == expected
+        assert enrol(*numbers, consented=consented, subjects=of(numbers)) == expected
 
 
 def test_record_with_new_consent_can_be_deleted_again_and_refusal_survives_reopening(
-    store: KeyStore,
-    enrol: Callable[..., Enrolled],
-    order: Order,
-    make_records: MakeRecords,
-    secret: FederationSecret,
-    reopen: Reopen,
+    store: KeyStore, enrol: Enrol, order: Order, secret: FederationSecret, reopen: Reopen
 ) -> None:
     enrol(1)
     store.orders.apply(order(1, 1))
@@ -256,14 +222,12 @@ def test_record_with_new_consent_can_be_deleted_again_and_refusal_survives_reope
     store.orders.apply(order(2, 1))
 
     assert enrol(1) == Enrolled(refused=1)
-    assert reopen(store).records.has_deleted(secret.reference(make_records([1]).record_ids[0]))
+    assert reopen(store).records.has_deleted(secret.reference(record_id(1)))
 
 
-def test_subject_of_the_same_name_is_no_deleted_record(
-    store: KeyStore, order: Order, make_records: MakeRecords, secret: FederationSecret
-) -> None:
+def test_subject_of_the_same_name_is_no_deleted_record(store: KeyStore, order: Order, secret: FederationSecret) -> None:
     # Where nobody says whose a record is, it is its own subject, and both have one reference.
-    name = secret.reference(str(make_records([1]).record_ids[0]))
+    name = secret.reference(record_id(1))
     store.orders.apply(order(1, target=Subject(name)))
 
     assert not store.records.has_deleted(name)
@@ -271,14 +235,6 @@ def test_subject_of_the_same_name_is_no_deleted_record(
 
 
 # Tokens and lists.
-
-
-def test_untrained_tokens_are_zero(store: KeyStore, fill: Fill) -> None:
-    fill(store, range(3))
-    entries, _ = store.records.read_entries(Split.TRAIN)
-
-    assert equal(store.records.read_tokens(entries), Tokens.zeros(3, 8))
-    assert store.records.count_trained() == 0
 
 
 def test_tokens_come_back_bit_for_bit(store: KeyStore, fill: Fill, reopen: Reopen) -> None:
@@ -290,19 +246,10 @@ def test_tokens_come_back_bit_for_bit(store: KeyStore, fill: Fill, reopen: Reope
     store.records.write_tokens(store.generation, entries, second)
 
     assert equal(reopen(store).records.read_tokens(entries), second)
-    assert store.records.count_trained() == 5
-
-
-def test_tokens_are_read_in_the_order_asked_for(store: KeyStore, fill: Fill) -> None:
-    fill(store, range(5))
-    entries, _ = store.records.read_entries(Split.TRAIN)
-    tokens = random_tokens(5, 8)
-    store.records.write_tokens(store.generation, entries, tokens)
-
     some = store.records.read_tokens(entries[[1, 4]])
-
-    assert torch.equal(some.offsets, tokens.offsets[[1, 4]])
+    assert torch.equal(some.offsets, second.offsets[[1, 4]])
     assert some.steps.tolist() == [2, 5]
+    assert store.records.count_trained() == 5
 
 
 @pytest.mark.parametrize("what", ["tokens", "neighbours"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +13,20 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fedmunkey.client.key_store import Enrolled, KeyStore, StoreDescription, Tokens
+from fedmunkey.client.key_store import Enrolled, KeyStore, Tokens
 from fedmunkey.client.learning.neighbour_index import list_arrivals, read_lists
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records, Subject, Target, WholeSite
 from fedmunkey.common.model.encoders import Encoding
-from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings.settings import ImagePath
 from fedmunkey.simulations.faults.model import Expected, ModelRecord, Named, SiteModel
+from tests.client.conftest import DESCRIPTION as CLIENT
+from tests.client.conftest import SITE
 
-SITE = "hospital-1"
 SECRET = FederationSecret(b"a secret that sites share")
 LENGTH = 3
 RECORDS = st.integers(0, 11)
-DESCRIPTION = StoreDescription(
-    SITE, "encoder-1", 3, ImagePath.PATCHES, (1, 2, 2), 2, LENGTH, Guarantee.EMPIRICAL, 3.0, 1e-5
-)
+DESCRIPTION = replace(CLIENT, key_size=3, input_shape=(1, 2, 2), exemplar_size=2, list_length=LENGTH)
 
 
 def subject_of(record: int) -> int:
@@ -113,9 +110,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @rule(numbers=st.lists(RECORDS, unique=True, max_size=6), label=st.integers(0, 2), consented=st.sets(RECORDS))
     def enrol(self, numbers: list[int], label: int, consented: set[int]) -> None:
         consent = frozenset(f"record-{n}" for n in consented)
-        enrolled = self.store.records.enrol(
-            to_dataset(numbers, label), to_encoding(numbers), SECRET, new_consent=consent
-        )
+        records, encoding = to_dataset(numbers, label), to_encoding(numbers)
+        enrolled = self.store.records.enrol(records, encoding, SECRET, new_consent=consent)
 
         assert enrolled == self.model.enrol(numbers, label, consented)
 
@@ -159,9 +155,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def holds_the_same(self) -> None:
-        assert {split: self.store.records.count(split) for split in Split} == {
-            split: len(self._held(split)) for split in Split
-        }
+        assert all(self.store.records.count(split) == len(self._held(split)) for split in Split)
         assert self.store.generation == self.model.generation
         assert self.store.orders.last == self.model.order
         entries, labels = self.store.records.read_entries(Split.TRAIN)
@@ -178,10 +172,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
         connection = sqlite3.connect(self.path)
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        held_out = connection.execute(
-            "SELECT count(*) FROM neighbours JOIN records ON records.entry = neighbour WHERE split != 'train'"
-        )
-        assert held_out.fetchone() == (0,)
+        listed = "SELECT count(*) FROM neighbours JOIN records ON records.entry = neighbour WHERE split != 'train'"
+        assert connection.execute(listed).fetchone() == (0,)
         connection.close()
 
     @invariant()
@@ -198,9 +190,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     def _apply(self, target: Target, named: Named) -> None:
         number = self.model.order + 1
-        answer = self.store.orders.apply(
-            DeletionOrder(number, SITE, DeletionRequest(f"request-{number}", SITE, target))
-        )
+        request = DeletionRequest(f"request-{number}", SITE, target)
+        answer = self.store.orders.apply(DeletionOrder(number, SITE, request))
 
         assert Expected(answer.state, answer.records, answer.entries) == self.model.apply(named)
 

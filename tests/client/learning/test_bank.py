@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -76,34 +78,6 @@ def test_bank_is_read_again_if_entries_go_meanwhile(store: KeyStore, fill: Fill,
     assert bank.generation == store.generation == 1
 
 
-def test_bank_is_read_again_if_entries_go_at_the_last_moment(
-    store: KeyStore, fill: Fill, order: Order, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill(store, range(6))
-    other = reopen(store)
-    read_tokens = HeldRecords.read_tokens
-
-    def delete_and_read(self: HeldRecords, entries: object) -> Tokens:
-        patched.undo()
-        found = read_tokens(self, entries)  # type: ignore[arg-type]
-        other.orders.apply(order(1, 0))
-        return found
-
-    with monkeypatch.context() as patched:
-        patched.setattr(HeldRecords, "read_tokens", delete_and_read)
-        bank = read_bank(store, 3)
-
-    assert bank.entries.tolist() == [2, 3, 4, 5, 6]
-    assert len(bank.tokens.offsets) == len(bank.lists.indices) == 5
-
-
-def test_bank_knows_whose_consent_cannot_be_withdrawn(store: KeyStore, fill: Fill) -> None:
-    fill(store, range(3))
-    fill(store, range(3, 5), consent=Consent.PERMANENT)
-
-    assert read_bank(store, 3).permanent.tolist() == [False, False, False, True, True]
-
-
 def test_chosen_entries_of_a_bank_come_with_all_that_belongs_to_them(store: KeyStore, fill: Fill) -> None:
     records = fill(store, range(5))
     fill(store, [5], consent=Consent.PERMANENT)
@@ -122,13 +96,15 @@ def test_chosen_entries_of_a_bank_come_with_all_that_belongs_to_them(store: KeyS
     assert some.permanent.tolist() == [False, False, True]
 
 
-def test_bank_without_any_entry_can_be_made_of_one_with_some(store: KeyStore, fill: Fill, model: Munkey) -> None:
+def test_bank_without_any_entry_retrieves_nothing(store: KeyStore, fill: Fill, model: Munkey) -> None:
+    empty = read_bank(store, 3)
     fill(store, range(5))
 
-    nothing = read_bank(store, 3).none()
-
-    assert len(nothing) == len(nothing.entries) == len(nothing.inputs) == len(nothing.tokens.steps) == 0
-    assert retrieve(model, nothing, NeighbourLists.empty(2, 12), 3).exemplars.shape == (2, 3, 8)
+    for nothing in (empty, read_bank(store, 3).none()):
+        assert len(nothing) == len(nothing.entries) == len(nothing.inputs) == len(nothing.tokens.steps) == 0
+        found = retrieve(model, nothing, NeighbourLists.empty(2, 12), 3)
+        assert not found.present.any()
+        assert found.exemplars.shape == (2, 3, 8)
 
 
 def test_held_out_records_have_their_neighbours_in_the_bank(store: KeyStore, fill: Fill) -> None:
@@ -138,23 +114,12 @@ def test_held_out_records_have_their_neighbours_in_the_bank(store: KeyStore, fil
 
     held_out = read_held_out(store, Split.TEST, bank, 3)
 
-    queries, keys = (
-        store.records.read_keys(store.records.read_entries(split)[0]) for split in (Split.TEST, Split.TRAIN)
-    )
+    splits = [store.records.read_entries(split)[0] for split in (Split.TEST, Split.TRAIN)]
+    queries, keys = map(store.records.read_keys, splits)
     assert torch.equal(held_out.inputs, torch.from_numpy(records.images))
     assert held_out.labels.tolist() == records.labels.tolist()
     assert torch.equal(held_out.lists.indices[:, :5], (queries @ keys.T).argsort(1, descending=True))
     assert len(read_held_out(store, Split.VAL, bank, 3).labels) == 0
-
-
-def test_held_out_records_of_another_bank_are_refused(store: KeyStore, fill: Fill, order: Order) -> None:
-    fill(store, range(5))
-    fill(store, [10], split=Split.TEST)
-    bank = read_bank(store, 3)
-    store.orders.apply(order(1, 0))
-
-    with pytest.raises(BankChanged):
-        read_held_out(store, Split.TEST, bank, 3)
 
 
 def test_retrieval_reads_the_first_k_tokens(store: KeyStore, fill: Fill, model: Munkey) -> None:
@@ -180,20 +145,10 @@ def test_places_that_no_neighbour_fills_are_absent(store: KeyStore, fill: Fill, 
     assert found.exemplars.shape == (2, 3, 8)
 
 
-def test_empty_bank_retrieves_nothing(store: KeyStore, model: Munkey) -> None:
-    bank: Bank = read_bank(store, 3)
-
-    found = retrieve(model, bank, NeighbourLists.empty(2, 12), 3)
-
-    assert len(bank) == 0
-    assert not found.present.any()
-    assert found.exemplars.shape == (2, 3, 8)
-
-
 # The permanent part.
 
 
-def mixed(store: KeyStore, fill: Fill, *, revocable: bool) -> None:
+def mixed(store: KeyStore, fill: Fill, *, revocable: bool = True) -> None:
     """Enrol permanent records of numbers 0 to 9, and revocable ones before, between and after them if asked."""
     for numbers in (range(4), range(4, 10)):
         if revocable:
@@ -205,9 +160,40 @@ def mixed(store: KeyStore, fill: Fill, *, revocable: bool) -> None:
         fill(store, [30, 31], split=Split.VAL)
 
 
+@pytest.mark.parametrize(("read", "method", "left"), [(read_bank, "tokens", 20), (read_permanent_bank, "inputs", 9)])
+def test_bank_is_read_again_if_entries_go_at_the_last_moment(
+    store: KeyStore, fill: Fill, order: Order, reopen: Reopen, read: Callable[..., Bank], method: str, left: int
+) -> None:
+    mixed(store, fill)
+    other, usual = reopen(store), getattr(HeldRecords, f"read_{method}")
+
+    def delete_and_read(self: HeldRecords, entries: object) -> object:
+        patched.undo()
+        found = usual(self, entries)
+        other.orders.apply(order(1, 2))
+        return found
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(HeldRecords, f"read_{method}", delete_and_read)
+        bank = read(store, 3)
+
+    assert len(bank) == len(bank.tokens.offsets) == len(bank.lists.indices) == left
+    assert bank.generation == store.generation == 1
+
+
+@pytest.mark.parametrize("permanent", [False, True])
+def test_held_out_records_need_their_bank(store: KeyStore, fill: Fill, order: Order, permanent: bool) -> None:
+    mixed(store, fill)
+    bank = read_permanent_bank(store, 3) if permanent else read_bank(store, 3)
+    store.orders.apply(order(1, 2))
+
+    with pytest.raises(BankChanged):
+        (read_permanent_held_out if permanent else read_held_out)(store, Split.VAL, bank, 3)
+
+
 def test_permanent_bank_is_that_of_a_store_without_the_other_records(make_store: Make, fill: Fill) -> None:
     everything, permanent_only = make_store(), make_store()
-    mixed(everything, fill, revocable=True)
+    mixed(everything, fill)
     mixed(permanent_only, fill, revocable=False)
 
     bank, expected = (read_permanent_bank(store, 3) for store in (everything, permanent_only))
@@ -219,64 +205,25 @@ def test_permanent_bank_is_that_of_a_store_without_the_other_records(make_store:
     assert torch.equal(bank.inputs, expected.inputs)
     assert torch.equal(bank.lists.indices, expected.lists.indices)
     assert torch.equal(bank.lists.similarities, expected.lists.similarities)
+    pairs = ((everything, bank), (permanent_only, expected))
+    held_out, alike = (read_permanent_held_out(store, Split.VAL, its_bank, 3) for store, its_bank in pairs)
+    assert held_out.labels.tolist() == alike.labels.tolist() == [20 % 4, 21 % 4]
+    assert torch.equal(held_out.inputs, alike.inputs)
+    assert torch.equal(held_out.lists.indices, alike.lists.indices)
+    assert torch.equal(held_out.lists.similarities, alike.lists.similarities)
     # The neighbours are the nearest of the permanent ones, but for the entry itself.
     similarities = everything.records.read_keys(bank.entries) @ everything.records.read_keys(bank.entries).T
     assert torch.equal(bank.lists.indices, similarities.fill_diagonal_(-2).topk(3).indices)
 
 
 def test_permanent_bank_does_not_read_tokens_that_have_been_trained(store: KeyStore, fill: Fill) -> None:
-    mixed(store, fill, revocable=True)
+    mixed(store, fill)
     entries, _ = store.records.read_entries(Split.TRAIN)
     store.records.write_tokens(0, entries, trained_tokens(len(entries)))
 
     tokens = read_permanent_bank(store, 3).tokens
 
     assert not any(part.any() for part in (tokens.offsets, tokens.first_moments, tokens.second_moments, tokens.steps))
-
-
-def test_permanent_bank_is_read_again_if_entries_go_meanwhile(
-    store: KeyStore, fill: Fill, order: Order, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mixed(store, fill, revocable=True)
-    other, read_inputs = reopen(store), HeldRecords.read_inputs
-
-    def delete_and_read(self: HeldRecords, entries: object) -> torch.Tensor:
-        patched.undo()
-        found = read_inputs(self, entries)  # type: ignore[arg-type]
-        other.orders.apply(order(1, 2))
-        return found
-
-    with monkeypatch.context() as patched:
-        patched.setattr(HeldRecords, "read_inputs", delete_and_read)
-        bank = read_permanent_bank(store, 3)
-
-    assert len(bank) == 9
-    assert bank.generation == store.generation == 1
-
-
-def test_permanent_held_out_records_have_their_neighbours_in_the_permanent_bank(make_store: Make, fill: Fill) -> None:
-    everything, permanent_only = make_store(), make_store()
-    mixed(everything, fill, revocable=True)
-    mixed(permanent_only, fill, revocable=False)
-
-    held_out, expected = (
-        read_permanent_held_out(store, Split.VAL, read_permanent_bank(store, 3), 3)
-        for store in (everything, permanent_only)
-    )
-
-    assert held_out.labels.tolist() == expected.labels.tolist() == [20 % 4, 21 % 4]
-    assert torch.equal(held_out.inputs, expected.inputs)
-    assert torch.equal(held_out.lists.indices, expected.lists.indices)
-    assert torch.equal(held_out.lists.similarities, expected.lists.similarities)
-
-
-def test_permanent_held_out_records_of_a_changed_bank_are_refused(store: KeyStore, fill: Fill, order: Order) -> None:
-    mixed(store, fill, revocable=True)
-    bank = read_permanent_bank(store, 3)
-    store.orders.apply(order(1, 2))
-
-    with pytest.raises(BankChanged):
-        read_permanent_held_out(store, Split.VAL, bank, 3)
 
 
 @pytest.mark.parametrize("records", [0, 5])

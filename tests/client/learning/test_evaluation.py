@@ -28,8 +28,8 @@ def model(opinionated: Opinionated) -> Munkey:
 
 
 @pytest.fixture
-def reading(small_settings: Settings) -> Reading:
-    return Recipe.of(small_settings).reading
+def reading(small: Settings) -> Reading:
+    return Recipe.of(small).reading
 
 
 def bank_of(labels: list[int], size: int = 8) -> Bank:
@@ -37,15 +37,8 @@ def bank_of(labels: list[int], size: int = 8) -> Bank:
     tokens = Tokens.zeros(count, size)
     tokens.offsets[:] = torch.randn(count, size, generator=torch.Generator().manual_seed(1))
     inputs = torch.zeros(count, 1, 8, 8, dtype=torch.uint8)
-    return Bank(
-        0,
-        np.arange(count),
-        torch.tensor(labels, dtype=torch.int64),
-        inputs,
-        tokens,
-        lists_of([[]] * count),
-        torch.zeros(count, dtype=torch.bool),
-    )
+    permanent = torch.zeros(count, dtype=torch.bool)
+    return Bank(0, np.arange(count), torch.tensor(labels).long(), inputs, tokens, lists_of([[]] * count), permanent)
 
 
 def lists_of(rows: list[list[int]], length: int = 6) -> NeighbourLists:
@@ -63,28 +56,21 @@ def held_out_of(rows: list[list[int]], labels: list[int]) -> HeldOut:
 
 
 def test_neighbours_vote_with_their_labels(reading: Reading) -> None:
-    bank = bank_of([0, 1, 1, 2, 3])
+    bank = bank_of([0, 1, 1, 2, 3, 2, 2])
+    # Only the first three vote, and in the second row, where they disagree, the nearest breaks the tie.
+    lists = lists_of([[0, 1, 2, 3], [3, 0, 1], [4], [1, 2, 0, 3, 5, 6], []])
 
-    votes = neighbour_votes(bank, lists_of([[0, 1, 2, 3], [3, 0, 1], [4], []]), reading.neighbours, CLASSES)
+    votes = neighbour_votes(bank, lists, reading.neighbours, CLASSES)
 
-    # The first two neighbours of the second row disagree with the third: the nearest breaks the tie.
-    assert votes.argmax(1)[:3].tolist() == [1, 2, 3]
-    assert torch.allclose(votes[:3].sum(1), torch.ones(3))
-    assert votes[3].tolist() == [0.0] * CLASSES
-
-
-def test_only_the_first_k_neighbours_vote(reading: Reading) -> None:
-    bank = bank_of([0, 1, 1, 2, 2, 2])
-
-    votes = neighbour_votes(bank, lists_of([[1, 2, 0, 3, 4, 5]]), reading.neighbours, CLASSES)
-
-    assert votes[0, 2] == 0
-    assert votes.argmax(1).tolist() == [1]
+    assert votes.argmax(1)[:4].tolist() == [1, 2, 3, 1]
+    assert torch.allclose(votes[:4].sum(1), torch.ones(4))
+    assert votes[3, 2] == 0
+    assert votes[4].tolist() == [0.0] * CLASSES
 
 
-def test_nearest_entry_of_the_classes_that_are_tied_breaks_the_tie(small_settings: Settings) -> None:
+def test_nearest_entry_of_the_classes_that_are_tied_breaks_the_tie(small: Settings) -> None:
     bank = bank_of([0, 1, 1, 2, 2])
-    neighbours = Recipe.of(small_settings.replace(neighbours=5)).neighbours
+    neighbours = Recipe.of(small.replace(neighbours=5)).neighbours
 
     votes = neighbour_votes(bank, lists_of([[0, 3, 1, 2, 4], [0, 1, 3, 4, 2], [3, 1, 2, 4, 0]]), neighbours, CLASSES)
 
@@ -96,9 +82,9 @@ def test_nearest_entry_of_the_classes_that_are_tied_breaks_the_tie(small_setting
 @pytest.mark.parametrize(("classes", "size"), [(2, 8), (3, 8), (10, 16), (100, 128)])
 @pytest.mark.parametrize("neighbours", [1, 2, 3, 4, 8])
 def test_first_weights_answer_as_the_nearest_neighbours_vote(
-    small_settings: Settings, classes: int, size: int, neighbours: int, depth: int
+    small: Settings, classes: int, size: int, neighbours: int, depth: int
 ) -> None:
-    settings = small_settings.replace(num_classes=classes, neighbours=neighbours)
+    settings = small.replace(num_classes=classes, neighbours=neighbours)
     draws = torch.Generator().manual_seed(neighbours)
     bank, rows = bank_of([row % classes for row in range(200)], size), 300
     bank.tokens.offsets.zero_()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import pytest
 import torch
 
 from fedmunkey.client.key_store import Tokens
@@ -51,8 +50,10 @@ def test_other_rows_stay_bit_for_bit() -> None:
     step_rows(tokens, torch.arange(4), random_gradients(4, 3), 0.1)
     before = {column.name: getattr(tokens, column.name).clone() for column in dataclasses.fields(Tokens)}
 
+    step_rows(tokens, torch.empty(0, dtype=torch.int64), torch.empty(0, 3), 0.1)
     step_rows(tokens, torch.tensor([2]), random_gradients(1, 3, seed=1), 0.1)
 
+    assert tokens.steps.tolist() == [1, 1, 2, 1]
     for name, values in before.items():
         assert torch.equal(getattr(tokens, name)[[0, 1, 3]], values[[0, 1, 3]])
         assert not torch.equal(getattr(tokens, name)[2], values[2])
@@ -67,20 +68,3 @@ def test_gradients_of_one_row_are_added_up_to_one_step() -> None:
 
     assert repeated.steps.tolist() == [1, 0, 1]
     assert torch.allclose(repeated.offsets, once.offsets)
-
-
-@pytest.mark.parametrize("learning_rate", [0.1, 0.001])
-def test_first_step_is_as_long_as_the_learning_rate(learning_rate: float) -> None:
-    tokens = Tokens.zeros(1, 4)
-
-    step_rows(tokens, torch.tensor([0]), torch.tensor([[2.0, -0.5, 1e-3, 100.0]]), learning_rate)
-
-    assert torch.allclose(tokens.offsets, learning_rate * torch.tensor([[-1.0, 1.0, -1.0, -1.0]]), rtol=1e-3)
-
-
-def test_step_without_rows_changes_nothing() -> None:
-    tokens = Tokens.zeros(2, 3)
-
-    step_rows(tokens, torch.empty(0, dtype=torch.int64), torch.empty(0, 3), 0.1)
-
-    assert tokens.steps.tolist() == [0, 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,25 +15,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmunkey.client.key_store import KeyStore, StoreDescription
+from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.contents import SLACK
 from fedmunkey.client.learning import neighbour_index
 from fedmunkey.client.learning.bank import read_bank
 from fedmunkey.client.learning.neighbour_index import list_arrivals, read_lists
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
-from fedmunkey.client.site import describe_store
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records
 from fedmunkey.common.errors import BankChanged
 from fedmunkey.common.model.encoders import Encoding
-from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder
-from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.model.neighbours import NONE, NeighbourLists, nearest
-from fedmunkey.common.model.recipe import Recipe
-from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings.settings import ImagePath, Settings
+from tests.client.conftest import DESCRIPTION, SITE
 
-SITE = "hospital-1"
 SECRET = FederationSecret(b"a secret that sites share")
 K = 2
 LENGTH = 4
@@ -49,9 +44,7 @@ class Site:
     """A key store whose keys the test chooses, and what is in it."""
 
     def __init__(self, folder: str, length: int = LENGTH) -> None:
-        description = StoreDescription(
-            SITE, "encoder-1", 3, ImagePath.PATCHES, (1, 1, 1), 2, length, Guarantee.EMPIRICAL, 3.0, 1e-5
-        )
+        description = replace(DESCRIPTION, key_size=3, input_shape=(1, 1, 1), exemplar_size=2, list_length=length)
         self.store = KeyStore.create(Path(folder) / "keystore.sqlite", description)
         self.keys: dict[int, list[float]] = {}
         self.splits: dict[int, Split] = {}
@@ -166,6 +159,15 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return noted
 
 
+@pytest.fixture
+def listed(site: Site, searches: list[tuple[int, int]]) -> Site:
+    """A site with eight entries and their lists."""
+    site.arrive(various(8))
+    list_arrivals(site.store)
+    searches.clear()
+    return site
+
+
 def various(number: int) -> list[tuple[int, int, int]]:
     """Return keys that point in many directions."""
     return [(n, n * n % 17, n % 5 - 2) for n in range(1, number + 1)]
@@ -183,15 +185,12 @@ def test_nothing_is_searched_where_nothing_changed(site: Site, searches: list[tu
     assert len(searches) == 1
 
 
-def test_deletion_needs_no_search_while_lists_are_long_enough(site: Site, searches: list[tuple[int, int]]) -> None:
-    site.arrive(various(8))
-    list_arrivals(site.store)
+def test_deletion_needs_no_search_while_lists_are_long_enough(listed: Site, searches: list[tuple[int, int]]) -> None:
+    listed.leave({3, 5})
+    list_arrivals(listed.store)
+    listed.check()
 
-    site.leave({3, 5})
-    list_arrivals(site.store)
-    site.check()
-
-    assert len(searches) == 1
+    assert searches == []
 
 
 def test_only_lists_that_became_too_short_are_searched_again(site: Site, searches: list[tuple[int, int]]) -> None:
@@ -206,17 +205,13 @@ def test_only_lists_that_became_too_short_are_searched_again(site: Site, searche
     assert searches == [(2, 8)]
 
 
-def test_arrivals_are_patched_into_the_lists_that_there_are(site: Site, searches: list[tuple[int, int]]) -> None:
-    site.arrive(various(8))
-    list_arrivals(site.store)
-    searches.clear()
-
-    site.arrive(various(10)[8:])
-    list_arrivals(site.store)
+def test_arrivals_are_patched_into_the_lists_that_there_are(listed: Site, searches: list[tuple[int, int]]) -> None:
+    listed.arrive(various(10)[8:])
+    list_arrivals(listed.store)
 
     # The eight old lists meet the two arrivals only; the arrivals meet everything.
     assert searches == [(8, 2), (2, 10)]
-    site.check()
+    listed.check()
 
 
 def test_arrival_is_not_put_below_neighbours_that_a_shortened_list_does_not_know(site: Site) -> None:
@@ -230,16 +225,12 @@ def test_arrival_is_not_put_below_neighbours_that_a_shortened_list_does_not_know
     site.check()
 
 
-def test_held_out_arrivals_change_no_list_of_the_bank(site: Site, searches: list[tuple[int, int]]) -> None:
-    site.arrive(various(8))
-    list_arrivals(site.store)
-    searches.clear()
-
-    site.arrive(various(3), Split.TEST)
-    list_arrivals(site.store)
+def test_held_out_arrivals_change_no_list_of_the_bank(listed: Site, searches: list[tuple[int, int]]) -> None:
+    listed.arrive(various(3), Split.TEST)
+    list_arrivals(listed.store)
 
     assert searches == [(3, 8)]
-    site.check()
+    listed.check()
 
 
 @pytest.mark.parametrize("writes", range(1, 8))
@@ -300,15 +291,6 @@ def test_empty_store_has_no_lists(site: Site) -> None:
     lists = read_lists(site.store, np.array([1, 2]), np.empty(0, dtype=np.int64), K)
 
     assert lists.lengths.tolist() == [0, 0]
-
-
-def test_lists_are_longer_than_k_by_the_slack() -> None:
-    chosen = Settings(neighbours=5)
-    encoder = DescriptorEncoder(1)
-    shape = ModelShape.of(Recipe.of(chosen), encoder.feature_shape)
-
-    assert SLACK > 0
-    assert describe_store(SITE, chosen, encoder, shape).list_length == 5 + SLACK
 
 
 def test_slack_is_the_number_of_deletions_that_need_no_search(tmp_path: Path, searches: list[tuple[int, int]]) -> None:

@@ -20,6 +20,11 @@ from fedmunkey.client.importing.pictures.dicom import window
 from .conftest import GREY, WriteDicom
 
 HOUNSFIELD = np.array([[-1000, -160, 40], [240, 1000, 39]], dtype=np.int16)
+INVERTED = {"PhotometricInterpretation": "MONOCHROME1"}
+RESCALED = {"RescaleSlope": 1, "RescaleIntercept": -1024}
+SLOPE = {"RescaleSlope": 100, "RescaleIntercept": -200, "WindowCenter": 0.5, "WindowWidth": 401}
+SEVERAL = {"WindowCenter": [40, -600], "WindowWidth": [400, 1500]}
+WINDOW = {"WindowCenter": 40, "WindowWidth": 400}
 
 
 def read(path: Path) -> NDArray[np.uint8]:
@@ -36,52 +41,26 @@ def test_eight_bits_in_words_of_sixteen_stay_as_they_are(write_dicom: WriteDicom
 
 
 def test_monochrome1_is_turned_into_bright_on_dark(write_dicom: WriteDicom) -> None:
-    assert np.array_equal(read(write_dicom(PhotometricInterpretation="MONOCHROME1")), 255 - GREY)
+    assert np.array_equal(read(write_dicom(**INVERTED)), 255 - GREY)
 
 
-def test_rescaled_values_are_shown_through_the_window(write_dicom: WriteDicom) -> None:
-    stored = (HOUNSFIELD + 1024).astype(np.uint16)
-    path = write_dicom(stored, RescaleSlope=1, RescaleIntercept=-1024, WindowCenter=40, WindowWidth=400)
-
-    # PS3.3 C.11.2.1.2.1: ((x - (c - 0.5)) / (w - 1) + 0.5) * 255, from black to white over c - 0.5 -+ (w - 1) / 2.
-    expected = [[0, 0, round(((40 - 39.5) / 399 + 0.5) * 255)], [255, 255, round(((39 - 39.5) / 399 + 0.5) * 255)]]
-    assert read(path).tolist() == expected
-
-
-def test_slope_stretches_what_was_stored(write_dicom: WriteDicom) -> None:
-    stored = np.array([[0, 1, 2, 4]], dtype=np.uint16)
-    path = write_dicom(stored, RescaleSlope=100, RescaleIntercept=-200, WindowCenter=0.5, WindowWidth=401)
-
-    assert read(path).tolist() == [[0, 64, 128, 255]]
-
-
-def test_window_of_inverted_grey_is_inverted_afterwards(write_dicom: WriteDicom) -> None:
-    elements: dict[str, Any] = {"WindowCenter": 40, "WindowWidth": 400, "PhotometricInterpretation": "MONOCHROME1"}
-
-    assert read(write_dicom(HOUNSFIELD, **elements))[0].tolist() == [255, 255, 127]
-
-
-def test_first_of_several_windows_is_taken(write_dicom: WriteDicom) -> None:
-    one = read(write_dicom(HOUNSFIELD, WindowCenter=40, WindowWidth=400))
-    several = read(write_dicom(HOUNSFIELD, WindowCenter=[40, -600], WindowWidth=[400, 1500]))
-
-    assert np.array_equal(one, several)
-
-
-def test_values_without_a_window_reach_from_the_smallest_to_the_largest(write_dicom: WriteDicom) -> None:
-    found = read(write_dicom(HOUNSFIELD))
-
-    assert found.tolist() == [[0, 107, 133], [158, 255, 132]]
-
-
-def test_padding_does_not_count_as_the_smallest(write_dicom: WriteDicom) -> None:
-    padded = np.array([[-2000, 0], [500, 1000]], dtype=np.int16)
-
-    assert read(write_dicom(padded, PixelPaddingValue=-2000)).tolist() == [[0, 0], [128, 255]]
-
-
-def test_picture_of_one_value_is_black(write_dicom: WriteDicom) -> None:
-    assert not read(write_dicom(np.full((3, 3), 700, np.int16))).any()
+@pytest.mark.parametrize(
+    ("stored", "elements", "shown"),
+    [
+        # PS3.3 C.11.2.1.2.1: ((x - (c - 0.5)) / (w - 1) + 0.5) * 255, from black to white over c - 0.5 -+ (w - 1) / 2.
+        pytest.param(HOUNSFIELD + 1024, RESCALED | WINDOW, [[0, 0, 128], [255, 255, 127]], id="window"),
+        pytest.param(HOUNSFIELD, SEVERAL, [[0, 0, 128], [255, 255, 127]], id="first-of-several-windows"),
+        pytest.param(HOUNSFIELD, WINDOW | INVERTED, [[255, 255, 127], [0, 0, 128]], id="window-of-inverted-grey"),
+        pytest.param([[0, 1, 2, 4]], SLOPE, [[0, 64, 128, 255]], id="slope"),
+        pytest.param(HOUNSFIELD, {}, [[0, 107, 133], [158, 255, 132]], id="from-the-smallest-to-the-largest"),
+        pytest.param([[-2000, 0], [500, 1000]], {"PixelPaddingValue": -2000}, [[0, 0], [128, 255]], id="padding"),
+        pytest.param([[700] * 3] * 3, {}, [[0] * 3] * 3, id="one-value"),
+    ],
+)
+def test_values_are_shown_as_the_elements_say(
+    write_dicom: WriteDicom, stored: Any, elements: dict[str, Any], shown: list[list[int]]
+) -> None:
+    assert read(write_dicom(np.array(stored, dtype=np.int16), **elements)).tolist() == shown
 
 
 def test_table_instead_of_a_window_is_looked_up(write_dicom: WriteDicom) -> None:
@@ -94,19 +73,19 @@ def test_table_instead_of_a_window_is_looked_up(write_dicom: WriteDicom) -> None
 
 
 @pytest.mark.parametrize(
-    ("function", "expected"),
+    ("values", "center", "width", "function", "expected"),
     [
         # At the centre and half a width to either side of it (PS3.3 C.11.2.1.2 and C.11.2.1.3).
-        ("LINEAR_EXACT", [0, 128, 255]),
-        ("SIGMOID", [round(255 / (1 + np.exp(2))), 128, round(255 / (1 + np.exp(-2)))]),
+        ([-100, 0, 100], 0.0, 200.0, "LINEAR_EXACT", [0, 128, 255]),
+        ([-100, 0, 100], 0.0, 200.0, "SIGMOID", [round(255 / (1 + np.exp(2))), 128, round(255 / (1 + np.exp(-2)))]),
+        # A width of one is a threshold.
+        ([9, 10, 11], 10.5, 1.0, "LINEAR", [0, 0, 255]),
     ],
 )
-def test_window_functions_are_those_of_the_standard(function: str, expected: list[int]) -> None:
-    assert window(np.array([-100.0, 0.0, 100.0]), 0.0, 200.0, function).tolist() == expected
-
-
-def test_window_of_width_one_is_a_threshold() -> None:
-    assert window(np.array([9, 10, 11]), 10.5, 1.0, "LINEAR").tolist() == [0, 0, 255]
+def test_window_functions_are_those_of_the_standard(
+    values: list[int], center: float, width: float, function: str, expected: list[int]
+) -> None:
+    assert window(np.array(values), center, width, function).tolist() == expected
 
 
 def test_colours_are_red_green_and_blue(write_dicom: WriteDicom) -> None:
@@ -163,16 +142,12 @@ def test_transfer_syntax_without_a_decoder_is_refused(write_dicom: WriteDicom, s
         ({"WindowCenter": 40, "WindowWidth": 0}, "window is not wide enough"),
         ({"WindowCenter": 40, "WindowWidth": 400, "VOILUTFunction": "CUBIC"}, "function that is not known"),
         ({"Rows": 0}, "has no pixel"),
+        ({"pixels": np.stack([GREY] * 3), "frames": 3}, "holds 3 frames"),
     ],
 )
 def test_file_that_cannot_be_shown_is_refused(write_dicom: WriteDicom, elements: dict[str, Any], reason: str) -> None:
     with pytest.raises(UnusablePicture, match=reason):
         read(write_dicom(**elements))
-
-
-def test_several_frames_are_refused(write_dicom: WriteDicom) -> None:
-    with pytest.raises(UnusablePicture, match="holds 3 frames"):
-        read(write_dicom(np.stack([GREY] * 3), frames=3))
 
 
 def test_file_without_a_picture_is_refused(write_dicom: WriteDicom) -> None:

@@ -84,10 +84,7 @@ def test_alpha_that_hides_nothing_is_left_out(tmp_path: Path, mode: str, shape: 
 
 @pytest.mark.parametrize(
     ("image", "reason"),
-    [
-        (Image.new("RGBA", (4, 4), (1, 2, 3, 128)), "partly transparent"),
-        (Image.new("CMYK", (4, 4)), "colour model CMYK"),
-    ],
+    [(Image.new("RGBA", (4, 4), (1, 2, 3, 128)), "partly transparent"), (Image.new("CMYK", (4, 4)), "model CMYK")],
 )
 def test_picture_that_would_have_to_be_guessed_is_refused(tmp_path: Path, image: Image.Image, reason: str) -> None:
     kind = "JPEG" if image.mode == "CMYK" else "PNG"
