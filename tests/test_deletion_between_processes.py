@@ -15,6 +15,7 @@ import pytest
 
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.deletions.outcomes import Outcome
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.programs.supervision import own_program
 from tests.processes import ENVIRONMENT, SECONDS, Running
@@ -31,8 +32,8 @@ def command(program: str, *words: object) -> list[str]:
     return own_program(f"fedmunkey.{package}.cli", *map(str, words))
 
 
-def ask(program: str, *words: object) -> Any:
-    """Run a command to its end and return what its `--json` prints."""
+def ask(program: str, *words: object, code: int = 0) -> Any:
+    """Run a command to its end, which is to have an exit code, and return what its `--json` prints."""
     ended = subprocess.run(  # noqa: S603
         command(program, *words, "--json"),
         env=ENVIRONMENT,
@@ -41,7 +42,7 @@ def ask(program: str, *words: object) -> Any:
         timeout=SECONDS,
         check=False,
     )
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == code, ended.stderr
     return json.loads(ended.stdout)
 
 
@@ -97,11 +98,13 @@ class Federation:
     def _start(self, program: str, *words: object) -> Running:
         return self._processes.enter_context(Running(command(program, *words), self.folder))
 
-    def forget(self, subject: str, *words: object) -> Any:
+    def forget(self, subject: str, *words: object, code: int = 0) -> Any:
         """Ask for a subject to be forgotten, as the data-protection officer."""
         secret = self.folder / "federation.secret"
         officer = ["--as", "officer", "--secret", secret]
-        return ask("munkey-client", "forget", "--subject", subject, *officer, "--service", self.address, *words)
+        return ask(
+            "munkey-client", "forget", "--subject", subject, *officer, "--service", self.address, *words, code=code
+        )
 
     def request(self, request_id: str) -> Any:
         """Return what the deletion service says of a request."""
@@ -161,7 +164,7 @@ def test_killed_agent_catches_up_when_it_is_started_again(federation: Federation
     killed.expect("order 1: ")
 
     killed.kill()
-    waiting = federation.forget("patient-1", "--request-id", "request-2", "--wait", 0)
+    waiting = federation.forget("patient-1", "--request-id", "request-2", "--wait", 0, code=Outcome.PENDING)
     other.expect("order 2: ")
     in_between = federation.request("request-2")
     (restarted,) = federation.start_agents(first)

@@ -31,7 +31,7 @@ def certificate(
     identity: IdentityOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the certificate of a request that every site has answered.
+    """Write the certificate of a request that every site has answered, or left the federation without an answer.
 
     It holds the signed request, the sites' receipts, their proofs in the log and the log's signed head,
     and no patient's or record's id. Whoever has the public keys can check it: munkey-client verify.
@@ -46,6 +46,7 @@ def certificate(
     with DeletionChannel(service, identity=shown) as channel:
         data = channel.certificate(request_id)
     made = Certificate.from_bytes(data)
+    silent = f", none of {', '.join(made.silent)}" if made.silent else ""
     trusted = None if keys is None else TrustedKeys.read(keys)
     verified = None if trusted is None else verify_certificate(data, trusted)
     if verified is not None and verified.terms.request_id != request_id:
@@ -59,6 +60,8 @@ def certificate(
         command_line.print_json({"certificate": str(output), "checked": verified is not None, "about": about})
         return
     checked = "checked" if verified is not None else "not checked; check it with munkey-client verify"
-    typer.echo(f"certificate of {request_id}: {output}, {len(made.receipts)} receipts, {checked}")
+    typer.echo(f"certificate of {request_id}: {output}, {len(made.receipts)} receipts{silent}, {checked}")
+    if verified is not None:
+        typer.echo(certificate_words.headline(verified))
     if html is not None:
         typer.echo(f"page: {html}")

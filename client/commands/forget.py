@@ -32,6 +32,7 @@ from fedmunkey.common.deletions.words import (
     OFFICER,
     OFFICER_NAMES,
     DeletionRequest,
+    Outcome,
     Records,
     RequestStatus,
     Subject,
@@ -91,6 +92,9 @@ def forget(
 ) -> None:
     """Ask for records, a patient or a whole site to be forgotten, and show what became of it.
 
+    Exit code 0 only if something was erased, and every site that was asked has answered and did not refuse. Otherwise
+    2 for a mistake, 3 nobody holds it, 4 in part, 5 refused, 6 still pending: docs/operations.md, "Exit codes".
+
     A site asks for what it holds itself: --site-dir, and signs with the key in its folder.
     The data-protection officer asks for anything, anywhere, from any machine: --as officer, --signing-key and --secret.
     Ids stay here; the service receives references made with the federation secret.
@@ -115,12 +119,10 @@ def forget(
     if isinstance(target, WholeSite) and not yes:
         _confirm(target.site)
     request = DeletionRequest(str(uuid.uuid4()) if request_id is None else request_id, asker.name, target)
-    now = utc_now()
     with DeletionChannel(service, identity=shown) as channel:
-        statuses = [_submit(channel, asker.sign(part, now, valid_days), request) for part in split(request)]
-        with progress_bars(quiet=as_json) as bars:
-            statuses = await_answers(channel, statuses, wait, _show_answers(bars))
+        statuses = _ask_and_wait(channel, asker, request, valid_days, wait, quiet=as_json)
     _show(request, statuses, service, as_json, secured=shown is not None)
+    raise typer.Exit(together(request, statuses).outcome)
 
 
 def await_answers(
@@ -186,6 +188,11 @@ def _ask_as_site(folder: SiteFolder, wanted: _Wanted) -> tuple[Requester, Target
         if wanted == _Wanted():
             return Requester(site, key, folder.read_secret() if key else None), WholeSite(site)
         secret = folder.read_secret()
+        if wanted.subject and not store.records.knows_subject(secret.reference(wanted.subject)):
+            raise InvalidDeletion(
+                f"{site} holds no record of that subject, and no order has named it; compare the id, letter by letter, "
+                "with the one in what was enrolled; nothing was asked for"
+            )
         references = [secret.reference(record) for record in wanted.records]
         strangers = [
             not (store.records.holds(reference) or store.records.has_deleted(reference)) for reference in references
@@ -240,6 +247,29 @@ def _confirm(site: str) -> None:
         raise InvalidDeletion("not confirmed, so nothing was asked for; --yes leaves the question out")
 
 
+def _ask_and_wait(
+    service: DeletionService, asker: Requester, request: DeletionRequest, days: float, wait: float, *, quiet: bool
+) -> list[RequestStatus]:
+    """Submit a request and wait for answers; its id is said first, for whoever does not wait until the end."""
+    now, statuses = utc_now(), list[RequestStatus]()
+    try:
+        for part in split(request):
+            statuses.append(_submit(service, asker.sign(part, now, days), request))
+        with progress_bars(quiet=quiet) as bars:
+            said = f"request {request.request_id} stands in the ledger"
+            waiting = "; waiting for the sites, Ctrl-C ends the waiting and not the request"
+            typer.echo(f"{said}{waiting * bool(wait)}", err=True)
+            return await_answers(service, statuses, wait, _show_answers(bars))
+    except KeyboardInterrupt:
+        stands = "stands, and is carried out" if statuses else "may have been sent"
+        typer.echo(
+            f"interrupted; the request {stands}: to see what becomes of it, ask again with "
+            f"--request-id {request.request_id}",
+            err=True,
+        )
+        raise
+
+
 def _submit(service: DeletionService, part: DeletionRequest, request: DeletionRequest) -> RequestStatus:
     try:
         return service.submit(part)
@@ -250,10 +280,16 @@ def _submit(service: DeletionService, part: DeletionRequest, request: DeletionRe
 
 def _show_answers(bars: Progress) -> Callable[[Sequence[RequestStatus]], None]:
     task = bars.add_task("waiting for the sites", total=None)
+    known: dict[str, bool] = {}
 
     def show(statuses: Sequence[RequestStatus]) -> None:
-        states = [progress.state for status in statuses for progress in status.sites]
-        bars.update(task, total=len(states), completed=sum(state.final for state in states))
+        sites = [progress for status in statuses for progress in status.sites]
+        bars.update(task, total=len(sites), completed=sum(progress.state.final for progress in sites))
+        waited_for = {progress.site for progress in sites if not progress.state.final}
+        for site in dict.fromkeys(progress.site for progress in sites):
+            if site not in waited_for and not known.get(site, True):
+                typer.echo(f"{site} has answered, {len(waited_for)} to come", err=True)
+            known[site] = site not in waited_for
 
     return show
 
@@ -269,7 +305,9 @@ def _show(
         parts = {"parts": names} if len(names) > 1 else {}
         command_line.print_json({**status_words.status_document(status), "remains": remains, **parts})
         return
-    typer.echo(f"request {request.request_id}: {status.state}, {status.erased} records erased")
+    pending = status.outcome is Outcome.PENDING
+    erased = "nothing erased yet" if pending and not status.erased else status_words.erased_words(status.erased)
+    typer.echo(f"request {request.request_id}: {status.state}, {erased}")
     if len(names) > 1:
         typer.echo(f"asked for in {len(names)} requests, {names[0]} to {names[-1]}")
     table = command_line.plain_table(
@@ -291,8 +329,9 @@ def _show(
         typer.echo(f"guarantee {guarantee}: {guarantee.remains}")
     if loss := status_words.combined_loss(status):
         typer.echo(f"epsilon {status_words.loss_words(loss)} of one subject, delta {loss.delta:g}")
-    if pending := dict.fromkeys(progress.site for progress in status.sites if not progress.state.final):
-        typer.echo(f"pending at {', '.join(pending)}: the request stays in the ledger until every site has answered")
+    if words := status_words.outcome_words(status):
+        typer.echo(words)
+    if pending:
         if secured:
             typer.echo(f"ask for the same again, with --request-id {request.request_id}, to see what has become of it")
         else:

@@ -30,10 +30,16 @@ def verify(
     record: Annotated[
         list[str] | None, typer.Option(help="A record that it should be about, with --secret. Name all of them.")
     ] = None,
+    require_erased: Annotated[
+        bool,
+        typer.Option("--require-erased", help="Exit with 0 only if something was erased and nothing was refused."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check a certificate with the public keys only, and say what it proves and what it does not.
 
+    Without --require-erased, exit code 0 says that the certificate holds, whatever became of the request. With it, the
+    exit code is that of munkey-client forget (docs/operations.md, "Exit codes").
     It needs no network. python -m fedmunkey.common.proofs.verify_certificate does the same and installs lighter.
 
     Example: munkey-client verify certificate.json --keys trust.json
@@ -47,10 +53,12 @@ def verify(
     if as_json:
         about = certificate_words.document(verified, trusted)
         command_line.print_json({**about, "checked_identity": named})
-        return
-    typer.echo("\n".join(lines(verified, trusted)))
-    if named:
-        typer.echo(f"\nIt is about the {'patient' if subject is not None else 'records'} that you named.")
+    else:
+        typer.echo("\n".join(lines(verified, trusted)))
+        if named:
+            typer.echo(f"\nIt is about the {'patient' if subject is not None else 'records'} that you named.")
+    if require_erased:
+        raise typer.Exit(verified.outcome)
 
 
 def _check_named(verified: Verified, secret: FederationSecret, subject: str | None, records: list[str]) -> None:

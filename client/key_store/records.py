@@ -114,6 +114,12 @@ class HeldRecords:
         """
         return has_tombstone(self._connection, self._database.reference_hashes.record(reference))
 
+    def knows_subject(self, reference: bytes) -> bool:
+        """Return whether records of a subject are here, or an order named the subject itself."""
+        hash_ = self._database.reference_hashes.subject(reference)
+        held = self._connection.execute("SELECT 1 FROM records WHERE subject_hash = ?", (hash_,)).fetchone()
+        return held is not None or has_tombstone(self._connection, hash_)
+
     def refuses(self, record: bytes, subject: bytes) -> bool:
         """Return whether `enrol` leaves a record out, given its reference and its subject's, unless consent is new."""
         return is_tombstoned(self._connection, self._database.reference_hashes, record, subject)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any
 
-from fedmunkey.common.deletions.limits import REASON_CHARACTERS, is_reason
+from fedmunkey.common.deletions.limits import LINE_CHARACTERS, is_line
 from fedmunkey.common.deletions.states import SiteState
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
@@ -147,22 +147,13 @@ def _fault(answer: Acknowledgement) -> str:
         return f"its state is {answer.state.value!r}, yet {answer.records} records were erased"
     if not (math.isfinite(answer.seconds) and answer.seconds >= 0):
         return f"it took {answer.seconds} seconds"
-    if not is_reason(answer.reason):
-        return f"its reason is not one line of at most {REASON_CHARACTERS} printable characters"
+    if not is_line(answer.reason):
+        return f"its reason is not one line of at most {LINE_CHARACTERS} printable characters"
     if not 1 <= answer.number <= _LARGEST_NUMBER:
         return "orders are numbered from 1"
-    if not _is_unicode(answer.site + answer.request_id):
-        return "its site or its request id is not Unicode"
+    if not (is_line(answer.site) and is_line(answer.request_id)):
+        return f"its site or its request id is not one line of at most {LINE_CHARACTERS} printable characters"
     return _loss_fault(answer)
-
-
-def _is_unicode(text: str) -> bool:
-    """Return whether a text can be written; JSON spells halves of characters that nothing else can hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _loss_fault(answer: Acknowledgement) -> str:

@@ -6,7 +6,15 @@ import math
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
-from fedmunkey.common.deletions.words import Acknowledgement, Records, RequestStatus, SiteProgress, SiteState, Subject
+from fedmunkey.common.deletions.words import (
+    Acknowledgement,
+    Outcome,
+    Records,
+    RequestStatus,
+    SiteProgress,
+    SiteState,
+    Subject,
+)
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 
 _PRINTED = {"requestId": "request_id", "recordLoss": "record_loss", "subjectLoss": "subject_loss"}
@@ -16,9 +24,39 @@ _SAID = ("records", "entries", "guarantee", "record_loss", "subject_loss", "seco
 
 
 def weakest_guarantee(status: RequestStatus) -> Guarantee | None:
-    """Return the guarantee that a request may claim as a whole, the weakest of its sites'; None before any answer."""
+    """Return the guarantee that a request may claim as a whole, the weakest of its sites'.
+
+    None unless something was erased and every addressed site has answered without refusing: before, nobody can say what
+    remains.
+    """
+    if status.outcome is not Outcome.ERASED:
+        return None
     given = [progress.acknowledgement.guarantee for progress in status.sites if progress.acknowledgement]
     return Guarantee.weakest(given) if given else None
+
+
+def erased_words(records: int) -> str:
+    """Return how much was erased, for people; that nothing was is not to be overlooked."""
+    return f"{records} record{'s' * (records != 1)} erased" if records else "NOTHING ERASED"
+
+
+def outcome_words(status: RequestStatus) -> str:
+    """Return what an outcome means and how to go on, for people; empty where everything went as it was asked."""
+    target, sites = status.request.target, status.sites
+    awaited = dict.fromkeys(part.site for part in sites if not part.state.final)
+    closed = {SiteState.REFUSED, SiteState.LEFT}
+    without = dict.fromkeys(f"{part.site} ({part.state})" for part in sites if part.state in closed)
+    said = {
+        Outcome.NOTHING_HELD: "no site that was asked holds what was named; compare each id, letter by letter, with "
+        "the one it was enrolled under. What was erased before is not held either",
+        Outcome.REFUSED: "every site that was asked refused, and holds what it held; put right what stands beside it, "
+        "and ask again as another request",
+        Outcome.PARTIAL: f"erased nothing: {', '.join(without)}",
+        Outcome.PENDING: f"pending at {', '.join(awaited)}: the request stays in the ledger until all have answered",
+    }
+    if status.outcome is Outcome.ERASED and isinstance(target, Records) and status.erased < len(target.references):
+        return f"NOT ALL: of the {len(target.references)} records that were named, no site holds the others"
+    return said.get(status.outcome, "")
 
 
 def combined_loss(status: RequestStatus) -> PrivacyLoss | None:
@@ -70,6 +108,7 @@ def status_document(status: RequestStatus) -> dict[str, Any]:
         "requester": status.request.requester,
         "target": _target_document(status),
         "state": status.state.value,
+        "outcome": status.outcome.word,
         "submitted_at": status.submitted_at.isoformat(),
         "due_at": status.due_at.isoformat() if status.due_at else None,
         "extension": status.extension,

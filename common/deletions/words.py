@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from fedmunkey.common.deletions.acknowledgement import Acknowledgement
+from fedmunkey.common.deletions.outcomes import Outcome
 from fedmunkey.common.deletions.references import REFERENCE_BYTES
 from fedmunkey.common.deletions.states import RequestState, SiteState
 from fedmunkey.common.errors import InvalidDeletion
@@ -21,6 +22,7 @@ __all__ = [
     "DeletionOrder",
     "DeletionRequest",
     "Move",
+    "Outcome",
     "Records",
     "RequestState",
     "RequestStatus",
@@ -167,6 +169,11 @@ class RequestStatus:
     def erased(self) -> int:
         """Records erased so far, over all sites."""
         return sum(progress.acknowledgement.records for progress in self.sites if progress.acknowledgement)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of it, over all sites; nothing is said before the last of them has answered."""
+        return Outcome.of([progress.state for progress in self.sites], self.erased)
 
     @property
     def seconds(self) -> float | None:

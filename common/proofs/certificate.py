@@ -1,6 +1,8 @@
 """Certificates: one file that shows that a request was carried out, and by whom, with nothing but public keys to check.
 
 The file is canonical JSON and everything in it is signed or leads to a signed head, so no byte of it can be changed.
+Where a site left the federation without an answer, the certificate is of another type and names it: it holds no receipt
+of that site, and proves the less for it.
 Checking needs `cryptography` and `rfc8785` and nothing else of this project than what is imported here.
 """
 
@@ -11,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedmunkey.common.deletions.words import OFFICER
+from fedmunkey.common.deletions.limits import is_line
+from fedmunkey.common.deletions.words import OFFICER, Outcome, SiteState
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.proofs.log_heads import LogHead, LogProof, receipt_leaf, request_leaf
 from fedmunkey.common.proofs.merkle import check_consistency, check_inclusion, leaf_hash
@@ -24,6 +27,7 @@ from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 
 CERTIFICATE_BYTES = 64 * 2**20
 _TYPE = "urn:fedmunkey:certificate:v1"
+_INCOMPLETE_TYPE = "urn:fedmunkey:incomplete-certificate:v1"
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Certificate:
     """A request and what every addressed site answered.
 
     `sites` are those that were addressed, in alphabetical order, and the log holds the coordinator to it; there is a
-    receipt for each, in their order. `proof` says where the request stands in the log, and all proofs lead to `head`.
+    receipt for each but those in `silent`, in their order. `proof` says where the request stands in the log, and all
+    proofs lead to `head`.
     """
 
     request: Envelope
@@ -48,15 +53,17 @@ class Certificate:
     proof: LogProof
     receipts: tuple[LoggedReceipt, ...]
     head: Envelope
+    silent: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """Return the file's contents."""
         return canonical_json(
             {
-                "type": _TYPE,
+                "type": _INCOMPLETE_TYPE if self.silent else _TYPE,
                 "request": {
                     "envelope": self.request.to_document(),
                     "sites": list(self.sites),
+                    **({"silent": list(self.silent)} if self.silent else {}),
                     **_proof_document(self.proof),
                 },
                 "receipts": [
@@ -74,23 +81,30 @@ class Certificate:
     @classmethod
     def from_bytes(cls, data: bytes) -> Certificate:
         """Read a file's contents; raises `InvalidProof` if they are not exactly what `to_bytes` returns."""
-        document = parse_canonical(data, "the certificate", CERTIFICATE_BYTES)
+        document = parse_canonical(data, "the file", CERTIFICATE_BYTES)
         kind, request, receipts, head = take(
             document, "a certificate", type=str, request=dict, receipts=list, head=dict
         )
-        if kind != _TYPE:
+        if kind not in (_TYPE, _INCOMPLETE_TYPE):
             raise InvalidProof(f"the file is no certificate of type {_TYPE}")
-        envelope, sites, number, path = take(
-            request, "a certificate's request", envelope=dict, sites=list, number=int, inclusion=list
+        optional = {"silent": list} if kind == _INCOMPLETE_TYPE else {}
+        envelope, sites, number, path, *silent = take(
+            request, "a certificate's request", envelope=dict, sites=list, number=int, inclusion=list, **optional
         )
-        if not sites or any(type(site) is not str for site in sites) or sites != sorted(set(sites)):
-            raise InvalidProof("a certificate does not name the addressed sites in order")
+        for named in (sites, *silent):
+            if (
+                not named
+                or any(type(site) is not str or not is_line(site) for site in named)
+                or named != sorted(set(named))
+            ):
+                raise InvalidProof("a certificate does not name the addressed sites in order")
         return cls(
             envelope_of(envelope),
             tuple(sites),
             LogProof(number, _nodes(path)),
             tuple(map(_read_receipt, receipts)),
             envelope_of(head),
+            tuple(silent[0]) if silent else (),
         )
 
 
@@ -98,8 +112,8 @@ class Certificate:
 class Verified:
     """What a certificate proves.
 
-    `requested_by` has the keys that signed the request. Receipts are those of all addressed sites, in alphabetical
-    order, and `signed_by` has the key that signed each. `head` is the state of the log that holds them.
+    `requested_by` has the keys that signed the request. Receipts are those of all addressed sites but the `silent`, in
+    alphabetical order, and `signed_by` has the key that signed each. `head` is the state of the log that holds them.
     """
 
     terms: RequestTerms
@@ -107,6 +121,18 @@ class Verified:
     receipts: tuple[Receipt, ...]
     signed_by: tuple[TrustedKey, ...]
     head: LogHead
+    silent: tuple[str, ...] = ()
+
+    @property
+    def erased(self) -> int:
+        """Records that the sites say they erased."""
+        return sum(receipt.answer.records for receipt in self.receipts)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of the request; a site of which there is no receipt counts as one that has left."""
+        states = [receipt.answer.state for receipt in self.receipts]
+        return Outcome.of([*states, *(SiteState.LEFT for _ in self.silent)], self.erased)
 
 
 def verify_certificate(data: bytes, keys: TrustedKeys) -> Verified:
@@ -115,27 +141,38 @@ def verify_certificate(data: bytes, keys: TrustedKeys) -> Verified:
     `keys` are those of whom the reader trusts: the requester, the sites and the log. Raises `InvalidProof` with the
     first thing that does not hold.
     """
-    certificate = Certificate.from_bytes(data)
-    head = LogHead.of(certificate.head)
+    try:
+        certificate = Certificate.from_bytes(data)
+        head, terms = LogHead.of(certificate.head), read_terms(certificate.request)
+        _check_leaf(request_leaf(certificate.request.to_bytes(), certificate.sites), certificate.proof, head)
+        receipts = _read_receipts(certificate, terms, head)
+    except InvalidProof as error:
+        raise InvalidProof(f"the certificate was changed or cut: {error}") from None
     keys.verify(certificate.head, Role.LOG, head.time)
-    terms = read_terms(certificate.request)
     requested_by = verify_requester(certificate.request, terms, keys)
-    _check_leaf(request_leaf(certificate.request.to_bytes(), certificate.sites), certificate.proof, head)
+    signers = list[TrustedKey]()
+    for logged, receipt in zip(certificate.receipts, receipts, strict=True):
+        signers += keys.verify(logged.envelope, Role.SITE, receipt.time, receipt.answer.site)
+    return Verified(terms, requested_by, tuple(receipts), tuple(signers), head, certificate.silent)
+
+
+def _read_receipts(certificate: Certificate, terms: RequestTerms, head: LogHead) -> list[Receipt]:
+    """Return the receipts, each of an addressed site, for this request and in the log; who signed is not checked."""
     digest = hashlib.sha256(certificate.request.payload).digest()
-    receipts, signers = [], list[TrustedKey]()
-    if len(certificate.receipts) != len(certificate.sites):
-        raise InvalidProof("a certificate does not have one receipt for each site that the request addresses")
-    for site, logged in zip(certificate.sites, certificate.receipts, strict=True):
+    answered = [site for site in certificate.sites if site not in certificate.silent]
+    if len(certificate.receipts) != len(answered) or not set(certificate.silent) <= set(certificate.sites):
+        raise InvalidProof("it does not have one receipt for each site that the request addresses")
+    receipts = []
+    for site, logged in zip(answered, certificate.receipts, strict=True):
         receipt = Receipt.of(logged.envelope)
         if receipt.answer.site != site or receipt.request != digest or receipt.answer.request_id != terms.request_id:
             raise InvalidProof("a receipt is for another request, or from another site than the request addresses")
-        signers += keys.verify(logged.envelope, Role.SITE, receipt.time, site)
         _check_leaf(receipt_leaf(logged.envelope.to_bytes()), logged.proof, head)
         _check_witnessed(receipt, logged.consistency, head)
         if logged.proof.number <= certificate.proof.number:
             raise InvalidProof("a receipt stands in the log before its request")
         receipts.append(receipt)
-    return Verified(terms, requested_by, tuple(receipts), tuple(signers), head)
+    return receipts
 
 
 def verify_requester(envelope: Envelope, terms: RequestTerms, keys: TrustedKeys) -> tuple[TrustedKey, ...]:

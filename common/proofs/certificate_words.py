@@ -6,12 +6,34 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from fedmunkey.common.deletions.words import SiteState
+from fedmunkey.common.deletions.status_words import erased_words
+from fedmunkey.common.deletions.words import Outcome, SiteState
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.proofs.certificate import Verified
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signing.statements import write_time
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
+
+_TITLES = {
+    Outcome.ERASED: "Certificate of deletion",
+    Outcome.NOTHING_HELD: "Certificate that nothing was held",
+    Outcome.PARTIAL: "Certificate of a request that was not carried out everywhere",
+    Outcome.REFUSED: "Certificate of a refusal",
+}
+
+
+def headline(verified: Verified) -> str:
+    """Return in one sentence what was erased, and where nothing was."""
+    said = f"The certificate holds. {erased_words(verified.erased)}"
+    if verified.outcome is Outcome.ERASED:
+        return f"{said}; every site that was asked has answered, and none refused."
+    if verified.outcome is Outcome.NOTHING_HELD:
+        return f"{said}: no site that was asked holds anything of what was named."
+    if verified.outcome is Outcome.REFUSED:
+        return f"{said}: every site that was asked refused."
+    why = [f"{site} refused" for site in _refusing(verified)]
+    why += [f"of {site} there is no receipt" for site in verified.silent]
+    return f"{said}{', NOT EVERYWHERE' * bool(verified.erased)}: {'; '.join(why)}."
 
 
 def proved(verified: Verified) -> list[str]:
@@ -27,6 +49,8 @@ def proved(verified: Verified) -> list[str]:
         f"The request and every receipt stand in the coordinator's log of {head.size} leaves, whose head was signed on "
         f"{write_time(head.time)}."
     )
+    if verified.silent:
+        lines.append(f"The request was also sent to {', '.join(verified.silent)}, of which there is no receipt.")
     if seen := [receipt.answer.site for receipt in verified.receipts if receipt.witnessed]:
         lines.append(f"That log extends what {', '.join(seen)} had seen of it before answering.")
     return lines
@@ -43,14 +67,21 @@ def not_proved(verified: Verified, keys: TrustedKeys) -> list[str]:
         "(munkey-client status).",
         "The times: each is its signer's own clock.",
     ]
-    weakest = guarantee(verified)
+    refused = _refusing(verified)
+    given = [receipt.answer.guarantee for receipt in verified.receipts if receipt.answer.site not in refused]
+    weakest = Guarantee.weakest(given) if given else None
     if weakest is Guarantee.EMPIRICAL:
         lines.append("What the shared weights still know of the records: it is measured by audits, not bounded.")
     elif weakest is Guarantee.CERTIFIED:
         lines.append("That nothing of the records is left in the shared weights: at most what epsilon and delta allow.")
-    if refused := [receipt.answer.site for receipt in verified.receipts if receipt.answer.state is SiteState.REFUSED]:
+    if refused:
         lines.append(f"Any deletion at {', '.join(refused)}: what was refused is still there.")
-    answered = {receipt.answer.site for receipt in verified.receipts}
+    if verified.silent:
+        lines.append(
+            f"Any deletion at {', '.join(verified.silent)}: a site that left gives no receipt, and whoever handed this "
+            "certificate on may have taken one out."
+        )
+    answered = {*verified.silent, *(receipt.answer.site for receipt in verified.receipts)}
     if missing := sorted({key.name for key in keys.of(Role.SITE)} - answered):
         lines.append(f"Anything about {', '.join(missing)}: the request was not sent there.")
     return lines
@@ -65,14 +96,16 @@ def asked_for(verified: Verified) -> str:
     return "one subject" if terms.kind == "subject" else f"everything{where}"
 
 
-def guarantee(verified: Verified) -> Guarantee:
-    """Return what may be claimed for all sites together."""
+def guarantee(verified: Verified) -> Guarantee | None:
+    """Return what may be claimed for all sites together; None unless it is a certificate of deletion."""
+    if verified.outcome is not Outcome.ERASED:
+        return None
     return Guarantee.weakest(receipt.answer.guarantee for receipt in verified.receipts)
 
 
 def document(verified: Verified, keys: TrustedKeys) -> dict[str, Any]:
     """Return the same as JSON-ready data; an epsilon of None is no bound."""
-    terms = verified.terms
+    terms, claimed = verified.terms, guarantee(verified)
     return {
         "request_id": terms.request_id,
         "requester": terms.requester,
@@ -80,10 +113,15 @@ def document(verified: Verified, keys: TrustedKeys) -> dict[str, Any]:
         "federation": terms.federation,
         "target": {"kind": terms.kind, "site": terms.site, "count": terms.count, "digest": terms.target.hex()},
         "issued": write_time(terms.issued),
-        "guarantee": guarantee(verified).value,
+        "title": _TITLES[verified.outcome],
+        "headline": headline(verified),
+        "outcome": verified.outcome.word,
+        "records": verified.erased,
+        "guarantee": claimed.value if claimed else None,
         "sites": [
             _receipt_document(receipt, key) for receipt, key in zip(verified.receipts, verified.signed_by, strict=True)
         ],
+        "silent": list(verified.silent),
         "log": {
             "size": verified.head.size,
             "root": verified.head.root.hex(),
@@ -118,7 +156,7 @@ def _answered(receipt: Receipt) -> str:
     begin = f"{answer.site} states, on {write_time(receipt.time)},"
     if answer.state is SiteState.REFUSED:
         return f"{begin} that it refused and deleted nothing: {answer.reason}."
-    if answer.state is SiteState.NOTHING_HELD:
+    if not answer.records:
         return f"{begin} that it holds nothing of what was named."
     erased = f"{_count(answer.records, 'record')}, {_count(answer.entries, 'entry', 'entries')} of its memory bank"
     words = f"{begin} that it erased {erased}, with the guarantee {answer.guarantee}: {answer.guarantee.remains}"
@@ -129,6 +167,10 @@ def _answered(receipt: Receipt) -> str:
             f"{_count(all_.records, 'record')} of one subject, delta {one.delta:g}"
         )
     return f"{words}."
+
+
+def _refusing(verified: Verified) -> list[str]:
+    return [receipt.answer.site for receipt in verified.receipts if receipt.answer.state is SiteState.REFUSED]
 
 
 def _holders(keys: Sequence[TrustedKey]) -> str:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from fedmunkey.common.deletions.limits import is_line
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.private_files import replace_file
 from fedmunkey.common.proofs.signing.canonical import parse_json, take
@@ -100,7 +101,7 @@ class TrustedKeys:
         """Return these and one more key; raises `InvalidProof` if that key is there already."""
         if any(key.key == added.key for key in self.keys):
             raise InvalidProof(f"key {added.key.key_id[:16]} is trusted already; a key has one holder and one role")
-        if not added.name or not added.name.isprintable():
+        if not added.name or not is_line(added.name):
             raise InvalidProof(f"{added.name!r} cannot be the name of a key's holder: use printable characters")
         return TrustedKeys((*self.keys, added))
 

@@ -2,7 +2,8 @@
 
     python -m fedmunkey.common.proofs.verify_certificate certificate.json --keys keys.json
 
-The exit code is 0 if everything in the certificate holds and 2 if not.
+The exit code is 0 if everything in the certificate holds and 2 if not; with `--require-erased` 0 only if something was
+erased, every addressed site has answered and none refused, otherwise the outcome's (`common.deletions.outcomes`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def read_and_verify(path: Path, keys: Path) -> tuple[Verified, TrustedKeys]:
 def lines(verified: Verified, keys: TrustedKeys) -> list[str]:
     """Return what is proved and what is not, for people."""
     return [
-        "The certificate holds.",
+        certificate_words.headline(verified),
         "",
         "Proved, to whoever trusts the keys:",
         *(f"  - {line}" for line in certificate_words.proved(verified)),
@@ -50,6 +51,7 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("certificate", type=Path, help="the certificate's file")
     parser.add_argument("--keys", type=Path, required=True, help="file of the public keys to trust")
+    parser.add_argument("--require-erased", action="store_true", help="fail unless everything was erased as asked")
     parser.add_argument("--json", action="store_true", help="print JSON instead of sentences")
     given = parser.parse_args(words)
     try:
@@ -62,7 +64,7 @@ def main(words: Sequence[str] | None = None) -> int:
     else:
         text = "\n".join(lines(verified, keys))
     sys.stdout.write(text + "\n")
-    return 0
+    return int(verified.outcome) if given.require_erased else 0
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from fedmunkey.common.deletions.limits import LINE_CHARACTERS, is_line
 from fedmunkey.common.deletions.words import (
     Acknowledgement,
     DeletionOrder,
@@ -185,7 +186,7 @@ def status_from_wire(message: deletion_pb2.RequestStatus) -> RequestStatus:
     """Read a request's status; raises `InvalidDeletion` if any part of it cannot be read."""
     if message.state not in _REQUEST_STATES_FROM_WIRE:
         raise InvalidDeletion(f"a request has an unknown state ({int(message.state)})")
-    return RequestStatus(
+    status = RequestStatus(
         request=request_from_wire(message.request),
         submitted_at=_time_from_wire(message.submitted_at),
         sites=tuple(progress_from_wire(progress) for progress in message.sites),
@@ -193,6 +194,9 @@ def status_from_wire(message: deletion_pb2.RequestStatus) -> RequestStatus:
         due_at=_time_from_wire(message.due_at) if message.HasField("due_at") else None,
         extension=message.extension,
     )
+    shown = [text for progress in status.sites for text in (progress.site, progress.reason)]
+    _check_lines(status.request.request_id, status.extension, *shown)
+    return status
 
 
 def move_to_wire(move: Move) -> deletion_pb2.Move:
@@ -205,7 +209,15 @@ def move_to_wire(move: Move) -> deletion_pb2.Move:
 
 def move_from_wire(message: deletion_pb2.Move) -> Move:
     """Read one line of a request's history; raises `InvalidDeletion` if its time is out of range."""
+    _check_lines(message.site, message.before, message.after, message.reason)
     return Move(_time_from_wire(message.at), message.site, message.before, message.after, message.reason)
+
+
+def _check_lines(*texts: str) -> None:
+    """Check what is about to be shown: a line break in a reason would look like a line of our own."""
+    # The ledger says who left before it says why.
+    if not all(is_line(text, 2 * LINE_CHARACTERS) for text in texts):
+        raise InvalidDeletion("the service sent a text that is not one printable line; it is not shown")
 
 
 def log_update_to_wire(update: LogUpdate | None) -> deletion_pb2.GetLogHeadResponse:

@@ -92,7 +92,7 @@ class CoordinatorProofs:
         return self.log.update(seen_size, leaves)
 
     def certificate(self, status: RequestStatus) -> bytes:
-        """Return the certificate of a request that every site has answered.
+        """Return the certificate of a request that every site has answered, or left the federation without an answer.
 
         Raises `InvalidDeletion` if the request is not signed, a site has not answered, or one answered without a
         receipt.
@@ -105,18 +105,16 @@ class CoordinatorProofs:
             raise DeletionConflict(f"request {name!r} has no answer from {', '.join(pending)} yet; ask again later")
         envelope, sites = _read_request_leaf(content)
         away = {progress.site for progress in status.sites if progress.state is SiteState.LEFT}
-        if left := sorted(away.intersection(sites)):
-            raise DeletionConflict(
-                f"{', '.join(left)} left the federation without an answer, so request {name!r} cannot be certified"
-            )
         head = self.log.head()
         size = LogHead.of(head).size
         numbers = {progress.site: progress.number for progress in status.sites}
-        receipts = tuple(self._logged_receipt(receipt_name(site, numbers.get(site, 0)), size) for site in sites)
+        answered = [site for site in sites if site not in away]
+        receipts = tuple(self._logged_receipt(receipt_name(site, numbers.get(site, 0)), size) for site in answered)
+        silent = tuple(site for site in sites if site in away)
         number = self.log.number(LeafKind.REQUEST, name)
         if number is None:
             raise AssertionError("a leaf that has a content has a number")
-        return Certificate(envelope, sites, self.log.prove(number, size), receipts, head).to_bytes()
+        return Certificate(envelope, sites, self.log.prove(number, size), receipts, head, silent).to_bytes()
 
     def _logged_receipt(self, name: str, size: int) -> LoggedReceipt:
         content = self.log.content(LeafKind.RECEIPT, name)

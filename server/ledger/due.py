@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from sqlalchemy import func, select, update
 
-from fedmunkey.common.deletions.limits import REASON_CHARACTERS, is_reason
+from fedmunkey.common.deletions.limits import LINE_CHARACTERS, is_line
 from fedmunkey.common.deletions.states import OPEN_REQUESTS, RequestState
 from fedmunkey.common.deletions.words import RequestStatus
 from fedmunkey.common.errors import DeletionConflict, FedmunkeyError, InvalidDeletion
@@ -95,5 +95,5 @@ def _check(extension: Extension) -> None:
             f"{extension.days} more days are not possible; extend by 1 to {LONGEST_EXTENSION_DAYS} days"
         )
     reason = extension.reason
-    if not reason.strip() or not is_reason(reason):
-        raise InvalidDeletion(f"an extension needs a reason: one line of 1 to {REASON_CHARACTERS} characters")
+    if not reason.strip() or not is_line(reason):
+        raise InvalidDeletion(f"an extension needs a reason: one line of 1 to {LINE_CHARACTERS} characters")

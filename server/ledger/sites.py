@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from fedmunkey.common.deletions.limits import REASON_CHARACTERS, is_reason
+from fedmunkey.common.deletions.limits import LINE_CHARACTERS, is_line
 from fedmunkey.common.deletions.words import OFFICER_NAMES, SiteState
 from fedmunkey.common.errors import DeletionConflict, FedmunkeyError, InvalidDeletion, UnknownDeletion
 from fedmunkey.server.database.tables import NAME_CHARACTERS, ORDER_IS_OPEN, OrderRow, RequestRow, SiteRow
@@ -66,8 +66,8 @@ def remove(transaction: Transaction, departures: Sequence[Departure]) -> list[in
             results.append(UnknownDeletion(f"site {departure.site!r} is not registered; nothing was removed"))
         elif row.left_at is not None:
             results.append(DeletionConflict(f"site {departure.site!r} has left the federation already"))
-        elif not is_reason(departure.reason):
-            results.append(InvalidDeletion(f"a reason is one line of at most {REASON_CHARACTERS} characters"))
+        elif not is_line(departure.reason):
+            results.append(InvalidDeletion(f"a reason is one line of at most {LINE_CHARACTERS} characters"))
         else:
             results.append(_let_leave(transaction, row, departure.reason))
     return results

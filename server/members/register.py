@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert,
 from sqlalchemy.exc import DBAPIError
 
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletions.limits import REASON_CHARACTERS, is_reason
+from fedmunkey.common.deletions.limits import LINE_CHARACTERS, is_line
 from fedmunkey.common.deletions.words import OFFICER_NAMES
 from fedmunkey.common.errors import InvalidIdentity, ServiceUnavailable
 from fedmunkey.common.identities.identity import certificate_pem, parse_certificate
@@ -178,8 +178,8 @@ class MemberRegister:
 
         Raises `InvalidIdentity` if there is no such member, or the reason is no line of text.
         """
-        if not reason or not is_reason(reason):
-            raise InvalidIdentity(f"a reason is one line of at most {REASON_CHARACTERS} characters, and not empty")
+        if not reason or not is_line(reason):
+            raise InvalidIdentity(f"a reason is one line of at most {LINE_CHARACTERS} characters, and not empty")
         with self._writing() as connection:
             _withdraw(connection, name)
             shut_out = connection.execute(

@@ -63,9 +63,11 @@ class Envelope:
         for signature in self.signatures:
             key = keys.get(signature.key_id)
             if key is None:
-                raise InvalidProof(f"signed with key {signature.key_id[:16]}, which is not trusted for this")
+                raise InvalidProof(
+                    f"signed with key {signature.key_id[:16]}, which is not trusted for this or was changed"
+                )
             if not key.verifies(signature.value, message):
-                raise InvalidProof(f"the signature of key {signature.key_id[:16]} does not fit what it should sign")
+                raise InvalidProof(f"what key {signature.key_id[:16]} signed was changed: its signature does not fit")
 
     def to_document(self) -> dict[str, Any]:
         """Return the envelope as JSON-ready data, by the field names of DSSE."""

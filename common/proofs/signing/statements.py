@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from fedmunkey.common.deletions.limits import LINE_CHARACTERS, is_line
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.proofs.signing.canonical import canonical_json, parse_canonical, read_hex, take
 from fedmunkey.common.proofs.signing.dsse import Envelope
@@ -29,7 +30,11 @@ class Statement:
     predicate: dict[str, Any]
 
     def sign(self, *keys: SigningKey) -> Envelope:
-        """Return the statement in an envelope; the same statement and keys always give the same bytes."""
+        """Return the statement in an envelope; the same statement and keys always give the same bytes.
+
+        Raises `InvalidProof` if a text in it is not one printable line.
+        """
+        _check_lines(self.predicate)
         document = {
             "_type": _STATEMENT_TYPE,
             "subject": [{"name": self.subject, "digest": {"sha256": self.digest.hex()}}],
@@ -42,8 +47,8 @@ class Statement:
     def of(cls, envelope: Envelope, predicate_type: str) -> Statement:
         """Read an envelope's payload without checking its signatures.
 
-        Raises `InvalidProof` if it is not canonical, is no Statement about one subject, or says something of another
-        type.
+        Raises `InvalidProof` if it is not canonical, is no Statement about one subject, says something of another
+        type, or holds a text that is not one printable line.
         """
         kind, subjects, said, predicate = take(
             parse_canonical(envelope.payload, "a statement"),
@@ -57,7 +62,20 @@ class Statement:
             raise InvalidProof(f"a statement is not one of {predicate_type} about one subject")
         name, digests = take(subjects[0], "a statement's subject", name=str, digest=dict)
         (digest,) = take(digests, "a subject's digest", sha256=str)
+        _check_lines(predicate)
         return cls(name, read_hex(digest, "a subject's digest"), predicate_type, predicate)
+
+
+def _check_lines(said: Any) -> None:
+    """Check every text of what is said: whoever reads it later must not take a part of it for a line of its own."""
+    if isinstance(said, dict):
+        for value in said.values():
+            _check_lines(value)
+    elif isinstance(said, str) and not is_line(said):
+        raise InvalidProof(
+            f"the text {said[:40]!r} is not one line of at most {LINE_CHARACTERS} printable characters; "
+            "what is signed holds no other"
+        )
 
 
 def read_envelope(data: bytes) -> Envelope:

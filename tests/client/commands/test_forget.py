@@ -14,6 +14,7 @@ from fedmunkey.common.deletions.words import (
     OFFICER,
     Acknowledgement,
     DeletionRequest,
+    Outcome,
     Records,
     RequestState,
     RequestStatus,
@@ -71,9 +72,9 @@ def test_sites_records_are_addressed_to_itself(
 def test_deleted_record_may_be_named_again(run: Run, folder: SiteFolder, service: str) -> None:
     words = ["forget", "--record", "scan-1", "--site-dir", folder.path, "--service", service, "--json"]
 
-    first = run(*words, "--wait", 0).json
+    first = run(*words, "--wait", 0).document
     run("catch-up", "--site-dir", folder.path, "--service", service)
-    second = run(*words, "--wait", 0).json
+    second = run(*words, "--wait", 0).document
 
     assert first["request_id"] != second["request_id"]
     assert second["state"] == "dispatched"
@@ -102,7 +103,7 @@ def test_site_forgets_everything_after_a_question(
     nothing_yet = ledger.page().statuses
     agreed = run(*words, stdin="y\n")
 
-    assert (declined.code, unanswered.code, agreed.code) == (EXIT_CODE, EXIT_CODE, 0)
+    assert (declined.code, unanswered.code, agreed.code) == (EXIT_CODE, EXIT_CODE, Outcome.PENDING)
     assert SITE in declined.err
     assert "--yes" in unanswered.err
     assert not nothing_yet
@@ -179,15 +180,15 @@ def test_officer_asks_one_site_or_all(
 
     ended = run("forget", *(word.format(secret=secret) for word in words), *officer)
 
-    assert ended.code == 0
+    assert ended.code == Outcome.PENDING
     assert ledger.page().statuses[0].request.target == expected
 
 
 def test_request_that_is_not_answered_in_time_can_be_looked_up(run: Run, service: str, officer: list[object]) -> None:
     ended = run(*officer, "--subject", "patient-1", "--request-id", "request-1", "--wait", "0.01")
-    document = run(*officer, "--subject", "patient-1", "--wait", 0, "--json").json
+    document = run(*officer, "--subject", "patient-1", "--wait", 0, "--json").document
 
-    assert ended.code == 0
+    assert ended.code == Outcome.PENDING
     assert f"pending at {SITE}, {OTHER}" in ended.out
     assert f"munkey-server request request-1 --service {service}" in ended.out
     assert "guarantee empirical" not in ended.out
@@ -241,13 +242,13 @@ def test_more_records_than_a_request_may_name_are_asked_for_in_several(
 
     asked = run(*words)
     carry_out(ledger, SITE, records=1)
-    half = run(*words, "--json").json
+    half = run(*words, "--json").document
     carry_out(ledger, OTHER, state=SiteState.NOTHING_HELD, records=0)
     whole = run(*words, "--json").json
     shown = run(*words).out
 
     parts = [ledger.get(name).request.target for name in ("large.1", "large.2")]
-    assert "request large: dispatched, 0 records erased\nasked for in 2 requests, large.1 to large.2" in asked.out
+    assert "request large: dispatched, nothing erased yet\nasked for in 2 requests, large.1 to large.2" in asked.out
     assert f"pending at {SITE}, {OTHER}:" in asked.out
     assert f"munkey-server request large.1 --service {service}" in asked.out
     assert [len(part.references) for part in parts if isinstance(part, Records)] == [2, 1]

@@ -27,7 +27,7 @@ def test_enrolled_site_joins_catches_up_asks_rotates(run: Run, coordinator: Coor
     service = ["--service", coordinator.address]
 
     joined = run("join", coordinator.invite(SITE), *where, "--json").json
-    asked = run("forget", "--record", "scan-3", *where, *service, "--wait", 0, "--json").json
+    asked = run("forget", "--record", "scan-3", *where, *service, "--wait", 0, "--json").document
     applied = run("catch-up", *where, *service, "--json").json
     rotated = run("rotate", *where, *service, "--json").json
 
@@ -56,7 +56,7 @@ def test_officer_joins_and_asks_with_identity(run: Run, coordinator: Coordinator
     assert run("join", invitation, *identity, "--json").json["role"] == "officer"
     words = ["forget", "--as", "officer", "--signing-key", key, "--secret", secret]
     words += ["--subject", "scan-patient-1", "--wait", 0]
-    asked = run(*words, "--service", coordinator.address, *identity, "--json").json
+    asked = run(*words, "--service", coordinator.address, *identity, "--json").document
 
     assert asked["requester"] == OFFICER
     status = coordinator.service.get(asked["request_id"])

@@ -53,7 +53,8 @@ EXACT, EMPIRICAL = answer(Guarantee.EXACT), answer(Guarantee.EMPIRICAL)
         ([EMPIRICAL, certified(1.0)], None),
         ([certified(1.0, 2)], PrivacyLoss(1.0, 1e-5, 2)),
         ([certified(1.0, 2), certified(0.25, 3)], PrivacyLoss(1.25, 2e-5, 5)),
-        ([certified(1.0, 2), EXACT, None], PrivacyLoss(1.0, 1e-5, 2)),
+        ([certified(1.0, 2), EXACT], PrivacyLoss(1.0, 1e-5, 2)),
+        ([certified(1.0, 2), EXACT, None], None),
         # A site that erased nothing has nothing of what this request erased.
         ([certified(1.0, 2), certified(9.0, state=SiteState.NOTHING_HELD)], PrivacyLoss(1.0, 1e-5, 2)),
         ([certified(9.0, state=SiteState.NOTHING_HELD)], None),
@@ -68,7 +69,10 @@ def test_losses_of_certified_sites_add_up(answers: list[Acknowledgement | None],
     ("answers", "weakest"),
     [
         ([None], None),
-        ([EXACT, None], Guarantee.EXACT),
+        # Nobody can say what remains before the last site has answered, or where nothing was erased.
+        ([EXACT, None], None),
+        ([EXACT, answer(Guarantee.EMPIRICAL, state=SiteState.REFUSED)], None),
+        ([answer(Guarantee.EXACT, state=SiteState.NOTHING_HELD)], None),
         ([EXACT, certified(1.0)], Guarantee.CERTIFIED),
         ([certified(1.0), EMPIRICAL, EXACT], Guarantee.EMPIRICAL),
     ],
@@ -99,8 +103,8 @@ def test_answer_that_bounds_nothing_shows_no_epsilon() -> None:
 
 
 def test_status_is_json_though_nothing_is_bounded() -> None:
-    document = status_words.status_document(status(certified(math.inf, 2), None))
+    document = status_words.status_document(status(certified(math.inf, 2)))
 
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert document["subject_loss"] == {"epsilon": None, "delta": 1e-5, "records": 2}
-    assert [site["record_loss"] for site in document["sites"]] == [{"epsilon": 0.5, "delta": 1e-5, "records": 1}, None]
+    assert [site["record_loss"] for site in document["sites"]] == [{"epsilon": 0.5, "delta": 1e-5, "records": 1}]
