@@ -40,7 +40,7 @@ def _imported_once(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 ALONE = """
-from fedmunkey.common import command_line
+from fedmunkey.common.programs import command_line
 from fedmunkey.simulations.faults import command, driver
 
 driver.PRELOAD = (
