@@ -28,20 +28,13 @@ TRAIN = 12
 
 def command(program: str, *words: object) -> list[str]:
     """Return the words that run one of the programs in a new process."""
-    package = {"munkey-client": "client", "munkey-server": "server"}[program]
-    return own_program(f"fedmunkey.{package}.cli", *map(str, words))
+    return own_program(f"fedmunkey.{program.removeprefix('munkey-')}.cli", *map(str, words))
 
 
 def ask(program: str, *words: object, code: int = 0) -> Any:
     """Run a command to its end, which is to have an exit code, and return what its `--json` prints."""
-    ended = subprocess.run(  # noqa: S603
-        command(program, *words, "--json"),
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    asked = command(program, *words, "--json")
+    ended = subprocess.run(asked, env=ENVIRONMENT, capture_output=True, text=True, timeout=SECONDS)  # noqa: S603
     assert ended.returncode == code, ended.stderr
     return json.loads(ended.stdout)
 
@@ -145,9 +138,8 @@ def test_subject_is_forgotten_wherever_its_records_are(federation: Federation) -
     assert (shown["state"], shown["records"]) == ("completed", 4)
     assert shown["remains"]
     assert (status["state"], status["guarantee"]) == ("completed", "exact")
-    assert [(site["site"], site["state"], site["entries"]) for site in status["sites"]] == [
-        (site, "erased", 2) for site in SITES
-    ]
+    told = [(site["site"], site["state"], site["entries"]) for site in status["sites"]]
+    assert told == [(site, "erased", 2) for site in SITES]
     assert "patient-1" not in json.dumps(status)
     for site, agent in zip(SITES, agents, strict=True):
         assert "erased, 2 records, 2 entries" in agent.expect("order 1: ")

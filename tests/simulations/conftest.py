@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +22,7 @@ from fedmunkey.simulations.cli import main
 from fedmunkey.simulations.federation.hospitals import Encoded, Hospital, encode_all, give, open_hospital
 from fedmunkey.simulations.federation.partition import partition
 from fedmunkey.simulations.federation.sources import load_dataset
+from tests.typed import runner
 
 if TYPE_CHECKING:
     from flwr.app import Message
@@ -69,16 +69,7 @@ def few_npz(few_digits: Dataset, tmp_path: Path) -> Path:
 @pytest.fixture
 def munkey_sim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> MunkeySim:
     """Run `munkey-sim` with some words; return its exit code, stdout and stderr."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["munkey-sim", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, captured.out, captured.err
-
-    return run
+    return runner("munkey-sim", main, monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -82,41 +82,29 @@ def test_only_a_judged_value_meets_or_misses_a_target() -> None:
     assert measure(1.4).met is False
     assert measure(1.2, judged=False).met is None
     assert Measured(Figure("size", "how large it is", "bytes"), 5.0).met is None
-    assert Measured.missing(FIGURE, "no such machine").met is None
-
-
-def test_missing_figure_is_null_in_the_document_and_says_why() -> None:
-    found = Measured.missing(FIGURE, "no such machine").to_json()
-
-    assert found["measured"] is None
-    assert found["met"] is None
+    missing = Measured.missing(FIGURE, "no such machine")
+    found = missing.to_json()
+    assert missing.met is found["measured"] is found["met"] is None
     assert found["note"] == "not measured: no such machine"
 
 
-def test_closing_lines_name_what_missed_its_target_and_what_was_not_measured() -> None:
-    lines = closing_lines([measure(1.2), measure(1.4), Measured.missing(FIGURE, "no such machine")])
+def test_table_and_closing_lines_say_what_met_or_missed_its_target_and_what_was_not_measured() -> None:
+    found = [measure(1.2), measure(1.4), Measured.missing(FIGURE, "no such machine")]
 
-    assert lines == ["not measured: no such machine: speed", "1 of 2 targets met", "missed: speed"]
+    table = result_table(found, quick=False)
 
-
-def test_table_shows_whether_targets_are_met() -> None:
-    table = result_table([measure(1.2), measure(1.4), Measured.missing(FIGURE, "")], quick=False)
-
+    assert closing_lines(found) == ["not measured: no such machine: speed", "1 of 2 targets met", "missed: speed"]
     assert list(table.columns[1].cells) == ["1.2", "1.4", "-"]
     assert list(table.columns[-1].cells) == ["yes", "no", "-"]
 
 
-def test_figure_names_are_unique() -> None:
-    names = [figure.name for group in GROUPS for figure in group.figures]
-
-    assert len(set(names)) == len(names)
-
-
-def test_groups_are_chosen_by_name_in_their_own_order() -> None:
+def test_groups_are_chosen_by_name_in_their_own_order_and_no_figure_is_there_twice() -> None:
     assert [group.name for group in choose(["serving", "packed-ensemble"])] == ["packed-ensemble", "serving"]
     assert choose([]) == list(GROUPS)
     with pytest.raises(InvalidSetting, match="did you mean serving"):
         choose(["servin"])
+    names = [figure.name for group in GROUPS for figure in group.figures]
+    assert len(set(names)) == len(names)
 
 
 def test_group_that_cannot_be_measured_says_so_of_every_figure() -> None:
@@ -128,18 +116,14 @@ def test_group_that_cannot_be_measured_says_so_of_every_figure() -> None:
     assert [result.note for result in found] == ["not measured: no such machine"]
 
 
-def test_actions_take_turns_and_every_other_turn_goes_backwards() -> None:
+def test_actions_take_turns_every_other_turn_backwards_and_are_compared_turn_by_turn() -> None:
     seen: list[str] = []
 
     seconds = alternate([lambda: seen.append("a"), lambda: seen.append("b")], 2)
+    found = ratio(np.array([[2.0, 1.0], [30.0, 10.0], [400.0, 100.0]]))
 
     assert "".join(seen) == "ab" + "ab" + "ba"
     assert seconds.shape == (2, 2)
-
-
-def test_ratio_compares_turn_by_turn() -> None:
-    found = ratio(np.array([[2.0, 1.0], [30.0, 10.0], [400.0, 100.0]]))
-
     assert (found.low, found.median, found.high) == (2.5, 3.0, 3.5)
 
 
@@ -223,32 +207,24 @@ def test_noisy_training_is_compared_with_as_many_steps_on_all_records_and_the_sa
 
 
 @pytest.mark.processes
-def test_memory_is_that_of_a_child_process(tmp_path: Path) -> None:
-    figures = measured(CHILD_PROCESSES, tmp_path)
+def test_memory_is_that_of_a_child_process_and_a_service_is_measured_from_outside(tmp_path: Path) -> None:
+    figures = measured([*SERVICE, *CHILD_PROCESSES], tmp_path)
 
-    assert list(figures) == FIGURES["site-memory"]
+    assert set(figures) == {*FIGURES["site-memory"], *FIGURES["deletion-service"]}
     assert figures["site-memory-peak"] > figures["list-memory"] > 0
-
-
-@pytest.mark.processes
-def test_service_is_measured_from_outside(tmp_path: Path) -> None:
-    figures = measured(SERVICE, tmp_path)
-
-    assert list(figures) == FIGURES["deletion-service"]
     # How good they are is for the benchmark to say: this machine may be busy.
     assert all(math.isfinite(value) for value in figures.values())
     assert figures["service-errors"] >= 0
 
 
-def test_list_names_every_figure_and_measures_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_names_every_figure_and_nothing_is_measured_for_an_output_that_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
 
     printed = run("--list")
 
     assert all(figure.name in printed for group in GROUPS for figure in group.figures)
-    assert not list(tmp_path.iterdir())
-
-
-def test_output_in_a_folder_that_is_not_there_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match="must be a file in a folder that is there"):
         run("--output", str(tmp_path / "nowhere" / "bench.json"))
+    assert not list(tmp_path.iterdir())

@@ -31,10 +31,6 @@ def run(question: Question, images: Encoded, names: Sequence[str], seed: int) ->
     return run_cell(question, images, [METHODS[name] for name in names], seed)
 
 
-def by_method(outcomes: list[Outcome]) -> dict[str, Outcome]:
-    return {outcome.method: outcome for outcome in outcomes}
-
-
 def without_times(outcomes: list[Outcome]) -> list[str]:
     return [repr(replace(outcome, train_seconds=0.0, forget_seconds=0.0)) for outcome in outcomes]
 
@@ -54,12 +50,19 @@ def test_every_method_of_a_family_has_an_outcome(question: Question, everything:
         assert outcome.oracle == found[0].oracle
 
 
-def test_nothing_done_leaves_everything(question: Question, everything: Encoded) -> None:
+def test_nothing_done_leaves_everything_and_empirical_deletion_has_no_bound(
+    question: Question, everything: Encoded
+) -> None:
     (nothing,) = run(question, everything, ["nothing"], 0)
+    (empirical,) = run(question, everything, ["munkey-empirical"], 0)
 
     assert nothing.after == nothing.before
     assert math.isnan(nothing.identical)
     assert math.isnan(nothing.epsilon)
+    assert math.isnan(empirical.epsilon)
+    assert empirical.identical == 0
+    weights = initial_model(choose_shape(question.settings), 0).state_dict().values()
+    assert empirical.training_bytes == 2 * 3 * question.settings.num_rounds * sum(weight.nbytes for weight in weights)
 
 
 def test_exact_deletion_leaves_the_bytes_of_the_oracle(question: Question, everything: Encoded) -> None:
@@ -81,15 +84,6 @@ def test_certified_deletion_spends_what_was_asked(question: Question, everything
     assert math.isnan(noiseless.epsilon)
     assert certified.identical == noiseless.identical == 0
     assert certified.after != noiseless.after
-
-
-def test_empirical_deletion_has_no_bound(question: Question, everything: Encoded) -> None:
-    (empirical,) = run(question, everything, ["munkey-empirical"], 0)
-
-    assert math.isnan(empirical.epsilon)
-    assert empirical.identical == 0
-    weights = initial_model(choose_shape(question.settings), 0).state_dict().values()
-    assert empirical.training_bytes == 2 * 3 * question.settings.num_rounds * sum(weight.nbytes for weight in weights)
 
 
 def test_retraining_is_the_other_oracle_and_is_not_trained_twice(

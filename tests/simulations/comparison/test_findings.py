@@ -39,39 +39,37 @@ def test_every_column_is_found_in_an_outcome() -> None:
     assert found["MB to forget"] == 2.0
 
 
-def test_guarantee_wins_with_the_smallest_gap_near_the_best_accuracy() -> None:
-    found = findings(outcome("munkey-exact", 0, after=80.0), outcome("scrub", 0, after=80.9))
+@pytest.mark.parametrize(
+    ("munkey", "other", "won", "gap", "accuracy"),
+    [
+        (("munkey-exact", {}), ("scrub", {"after": 80.9}), True, "MUNKEY, exact", "0.9 points behind, within 1 point"),
+        (
+            ("munkey-exact", {}),
+            ("rapid-retraining", {"after": 81.1}),
+            False,
+            "",
+            "1.1 points behind, not within 1",
+        ),
+        (
+            ("munkey-empirical", {"forget": 84.0}),
+            ("fine-tuning", {"forget": 82.0}),
+            False,
+            "fine-tuning (0.5 points) has a smaller Average Gap than MUNKEY, empirical (1.0",
+            "",
+        ),
+        # A smaller gap of a method that retrains does not count, and a tie goes to the guarantee.
+        (("munkey-empirical", {"forget": 84.0}), ("retraining", {}), True, "of all methods that do not retrain", ""),
+        (("munkey-exact", {}), ("nearest-neighbours", {}), True, "smallest Average Gap", ""),
+    ],
+)
+def test_guarantee_wins_with_the_smallest_gap_of_those_that_do_not_retrain_near_the_best_accuracy(
+    munkey: tuple[str, dict[str, float]], other: tuple[str, dict[str, float]], won: bool, gap: str, accuracy: str
+) -> None:
+    found = findings(*(outcome(name, 0, **figures) for name, figures in (munkey, other)))
 
-    assert found.won
-    gap, accuracy = found.sentences()
-    assert "MUNKEY, exact" in gap
-    assert "smallest Average Gap of all methods that do not retrain" in gap
-    assert "0.9 points behind, within 1 point" in accuracy
-
-
-def test_guarantee_loses_if_it_is_far_less_accurate() -> None:
-    found = findings(outcome("munkey-exact", 0, after=80.0), outcome("rapid-retraining", 0, after=81.1))
-
-    assert not found.won
-    assert "1.1 points behind, not within 1 point" in found.sentences()[1]
-
-
-def test_guarantee_loses_to_a_smaller_gap_of_a_method_that_does_not_retrain() -> None:
-    found = findings(outcome("munkey-empirical", 0, forget=84.0), outcome("fine-tuning", 0, forget=82.0))
-
-    assert not found.won
-    assert "fine-tuning (0.5" in found.sentences()[0]
-    assert "smaller Average Gap than MUNKEY, empirical (1.0" in found.sentences()[0]
-
-
-def test_smaller_gap_of_a_method_that_retrains_does_not_count() -> None:
-    found = findings(outcome("munkey-empirical", 0, forget=84.0), outcome("retraining", 0))
-
-    assert found.won
-
-
-def test_tie_goes_to_the_guarantee() -> None:
-    assert findings(outcome("nearest-neighbours", 0), outcome("munkey-exact", 0)).won
+    assert found.won is won
+    assert gap in found.sentences()[0]
+    assert accuracy in found.sentences()[1]
 
 
 def test_the_best_of_the_guarantees_is_judged() -> None:

@@ -10,7 +10,7 @@ from fedmunkey.simulations.deploy_local.hospital_files import HOSPITALS, MANIFES
 from fedmunkey.simulations.federation.sources import load_dataset
 
 
-def test_patient_has_records_at_two_hospitals_that_may_be_withdrawn(tmp_path: Path) -> None:
+def test_patient_has_records_at_two_hospitals_that_may_be_withdrawn_and_most_are_given_for_good(tmp_path: Path) -> None:
     data = load_dataset("digits", data_dir=None, seed=0)
 
     files = write_hospital_files(data, tmp_path)
@@ -24,14 +24,7 @@ def test_patient_has_records_at_two_hospitals_that_may_be_withdrawn(tmp_path: Pa
     assert PATIENT not in third.subject_ids
     assert (tmp_path / files.picture).exists()
     assert (files.shape, files.class_names) == ("1x8x8", data.class_names)
-
-
-def test_most_records_are_given_for_good_and_no_image_is_at_two_hospitals(tmp_path: Path) -> None:
-    data = load_dataset("digits", data_dir=None, seed=0)
-
-    write_hospital_files(data, tmp_path)
-
-    second, third = (read_npz(tmp_path / f"{hospital}-files" / "records.npz") for hospital in HOSPITALS[1:])
     assert np.mean(second.consents == "permanent") > 0.5
+    # No image is at two hospitals.
     assert len(set(second.record_ids) & set(third.record_ids)) == 0
     assert not np.array_equal(second.images[:20], third.images[:20])

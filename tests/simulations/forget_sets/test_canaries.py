@@ -45,25 +45,16 @@ def test_wrong_labels_are_of_all_other_classes(hospitals: list[Hospital]) -> Non
     assert wrong == set(range(10)) - {int(records.labels[0])}
 
 
-def test_a_fifth_of_the_random_records_are_canaries(hospitals: list[Hospital]) -> None:
-    drawn = RandomWithCanaries().draw(hospitals, 0.5, 0)
+@pytest.mark.parametrize(("share", "canaries"), [(0.5, 6), (0.07, 2)])
+def test_a_fifth_of_the_random_records_and_at_least_two_are_canaries_and_leave_room_for_honest_ones(
+    hospitals: list[Hospital], share: float, canaries: int
+) -> None:
+    drawn = RandomWithCanaries().draw(hospitals, share, 0)
 
     check_labels(hospitals, drawn)
     (rows,) = drawn.deletions
-    (random,) = RandomRecords().draw(hospitals, 0.5, 0).deletions
+    (random,) = RandomRecords().draw(hospitals, share, 0).deletions
     assert all(rows[name].tolist() == some.tolist() for name, some in random.items())
-    total = sum(map(len, rows.values()))
-    assert sum(map(len, drawn.canaries.values())) == round(total / 5)
-
-
-def test_at_least_two_are_canaries(hospitals: list[Hospital]) -> None:
-    drawn = RandomWithCanaries().draw(hospitals, 0.07, 0)
-
-    (rows,) = drawn.deletions
-    assert sum(map(len, rows.values())) == 5
-    assert sum(map(len, drawn.canaries.values())) == 2
-
-
-def test_canaries_leave_room_for_honest_records(hospitals: list[Hospital]) -> None:
+    assert sum(map(len, drawn.canaries.values())) == max(2, round(sum(map(len, rows.values())) / 5)) == canaries
     with pytest.raises(InvalidDeletion, match=r"too few for 2 canaries .*; forget a larger share"):
         RandomWithCanaries().draw(hospitals[:1], 0.06, 0)

@@ -11,7 +11,7 @@ from fedmunkey.simulations.forget_sets.random_records import RandomRecords
 from fedmunkey.simulations.forget_sets.ten_deletions import TenDeletions
 
 
-def test_random_records_leave_in_ten_deletions(hospitals: list[Hospital]) -> None:
+def test_random_records_leave_in_ten_deletions_across_hospitals(hospitals: list[Hospital]) -> None:
     deletions = TenDeletions().draw(hospitals, 0.4, 0).deletions
 
     sizes = [sum(map(len, rows.values())) for rows in deletions]
@@ -20,14 +20,6 @@ def test_random_records_leave_in_ten_deletions(hospitals: list[Hospital]) -> Non
     (random,) = RandomRecords().draw(hospitals, 0.4, 0).deletions
     for name, rows in random.items():
         assert np.sort(np.concatenate([one[name] for one in deletions])).tolist() == rows.tolist()
-
-
-def test_deletions_reach_across_hospitals(hospitals: list[Hospital]) -> None:
-    deletions = TenDeletions().draw(hospitals, 0.5, 0).deletions
-
     assert any(sum(len(some) > 0 for some in rows.values()) > 1 for rows in deletions)
-
-
-def test_fewer_records_than_deletions_are_refused(hospitals: list[Hospital]) -> None:
     with pytest.raises(InvalidDeletion, match="too few for 10 deletions; forget a larger share"):
         TenDeletions().draw(hospitals, 0.1, 0)

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from fedmunkey.simulations.reporting.files import write_report
+from tests.simulations.reporting import examples
 
 CHROMIUM = shutil.which("chromium")
 WITHOUT = ("gpu", "background-networking", "component-update", "sync", "quic")
@@ -43,20 +44,22 @@ def open_page(browser: Browser, path: Path, size: str, scheme: Any = "light") ->
     return page, faults
 
 
+@pytest.fixture(scope="module", params=["run", "audit", "comparison"])
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of each example, drawn once."""
+    return write_report(getattr(examples, request.param)(), tmp_path_factory.mktemp(request.param))["html"]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-def test_page_fits_loads_nothing_and_can_be_read(
-    browser: Browser, tmp_path: Path, document: dict[str, Any], size: str, scheme: str
-) -> None:
-    path = write_report(document, tmp_path)["html"]
-
-    page, faults = open_page(browser, path, size, scheme)
+def test_page_fits_loads_nothing_and_can_be_read(browser: Browser, written: Path, size: str, scheme: str) -> None:
+    page, faults = open_page(browser, written, size, scheme)
     smallest = page.evaluate(
         """Math.min(...Array.from(document.querySelectorAll("figure > svg text"), (text) =>
             parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a || Infinity))"""
     )
     page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
-    shot = page.screenshot(path=tmp_path / f"{size}-{scheme}.png", full_page=True)
+    shot = page.screenshot(path=written.with_name(f"{size}-{scheme}.png"), full_page=True)
     wide = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
     background = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
     page.close()
@@ -68,7 +71,9 @@ def test_page_fits_loads_nothing_and_can_be_read(
     assert smallest >= 9.5
 
 
-def test_table_sorts_by_click_and_by_keyboard(browser: Browser, tmp_path: Path, audit: dict[str, Any]) -> None:
+def test_table_sorts_by_click_and_by_keyboard_and_the_command_is_copied_or_selected(
+    browser: Browser, tmp_path: Path, audit: dict[str, Any]
+) -> None:
     page, faults = open_page(browser, write_report(audit, tmp_path)["html"], "desktop")
     table = page.locator("#measures table.sortable").first
     heading = table.locator("th", has=page.get_by_role("button", name="After", exact=True))
@@ -94,21 +99,13 @@ def test_table_sorts_by_click_and_by_keyboard(browser: Browser, tmp_path: Path, 
     names = table.locator("tbody th").all_inner_texts()
     assert names == sorted(names, key=str.lower)
     assert heading.get_attribute("aria-sort") == "none"
-    page.close()
-    assert faults == []
 
-
-def test_command_is_copied_or_selected(browser: Browser, tmp_path: Path, audit: dict[str, Any]) -> None:
-    page, faults = open_page(browser, write_report(audit, tmp_path)["html"], "desktop")
     button = page.locator("[data-copy]")
-
     button.click()
     page.wait_for_function("document.querySelector('[data-copy]').textContent !== 'Copy'")
     selected = page.evaluate("window.getSelection().toString()")
-    shown = button.inner_text()
+    assert (button.inner_text(), selected) in [("Copied", ""), ("Selected", audit["command"])]
     page.close()
-
-    assert (shown, selected) in [("Copied", ""), ("Selected", audit["command"])]
     assert faults == []
 
 

@@ -16,7 +16,7 @@ from fedmunkey.simulations.reporting.document import SCHEMA, read_document, vali
 from tests.simulations.reporting import examples
 
 MISSING = object()
-VALUE = {"mean": 1, "half": None, "values": []}
+VALUE: dict[str, Any] = {"mean": 1, "half": None, "values": []}
 
 
 def place(document: dict[str, Any], path: str, value: Any) -> None:
