@@ -27,11 +27,16 @@ class StoreDatabase:
     journal: Journal
 
     @classmethod
-    def of(cls, path: Path, connection: sqlite3.Connection, journal: Journal) -> StoreDatabase:
-        """Open what lies beside a store; raises `KeyStoreError` if its master key or key file cannot be used."""
+    def of(
+        cls, path: Path, connection: sqlite3.Connection, journal: Journal, master: bytes | None = None
+    ) -> StoreDatabase:
+        """Open what lies beside a store; its master key is read from its file, unless it is in memory only.
+
+        Raises `KeyStoreError` if the master key or the key file cannot be used.
+        """
         secrets = read_secrets(connection, path)
-        master_key = read_master_key(secrets.master_key or master_key_of(path))
-        ciphers = RecordCiphers(cipher_file_of(path), master_key, secrets.reference_hashes.key)
+        master = master or read_master_key(secrets.master_key or master_key_of(path))
+        ciphers = RecordCiphers(cipher_file_of(path), master, secrets.reference_hashes.key)
         return cls(connection, secrets, ciphers, journal)
 
     @property

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedmunkey.client.key_store.database import StoreDatabase
+from fedmunkey.client.key_store.readable_copies import readable_copies
 from fedmunkey.client.key_store.residue import MOST_FINGERPRINTED, Found, search_file
 from fedmunkey.client.key_store.schema import CONTENTS
 from fedmunkey.common.deletions.words import Acknowledgement
@@ -75,7 +76,9 @@ def check_erasure(
     files, size = 0, 0
     found: list[Found] = []
     unread: list[Path] = []
-    for path in sorted(set(_files(folders))):
+    paths = sorted(set(_files(folders)))
+    faults += tuple(readable_copies(database.ciphers, paths))
+    for path in paths:
         try:
             found += search_file(path, database.reference_hashes.key, remembered or b"")
             length = path.stat().st_size

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hmac
+import itertools
 import os
 import secrets
 import stat
@@ -69,6 +70,8 @@ class RecordCiphers:
 
     def __init__(self, path: Path, master: bytes, store: bytes) -> None:
         self.path = path
+        self.master = master
+        self._store = store
         self._master = AESGCM(master)
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -165,6 +168,11 @@ class RecordCiphers:
             slots += [block[offset : offset + SLOT_BYTES] for offset in offsets]
         return slots
 
+    def is_copy(self, path: Path) -> bool:
+        """Return whether a file is a key file of the same store and master key; raises `OSError` if it is not read."""
+        with path.open("rb") as file:
+            return hmac.compare_digest(file.read(SLOT_BYTES), _header(self.master, self._store))
+
     def held(self) -> NDArray[np.int64]:
         """Return the entries that have a key, ascending."""
         found = [np.empty(0, dtype=np.int64)]
@@ -190,6 +198,23 @@ class RecordCiphers:
                 f"the key file {self.path} cannot be written ({error.strerror}), so a deletion is not finished and not "
                 "answered; check the file's permissions and its disk, then it is tried again"
             ) from None
+
+
+def holds_keys_of(path: Path, master: bytes) -> bool:
+    """Return whether a file is a key file with a key that a master key unwraps; raises `OSError` if it is not read."""
+    cipher = AESGCM(master)
+    with path.open("rb") as file:
+        if file.read(SLOT_BYTES)[: len(_MAGIC)] != _MAGIC:
+            return False
+        for entry in itertools.count(1):
+            if not any(slot := file.read(SLOT_BYTES)):
+                if slot:
+                    continue
+                return False
+            with suppress(InvalidTag):
+                cipher.decrypt(slot[:_NONCE_BYTES], slot[_NONCE_BYTES:_WRAPPED_BYTES], _place(entry))
+                return True
+    return False
 
 
 def make_master_key(path: Path) -> bytes:
