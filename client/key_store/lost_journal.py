@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from fedmunkey.client.key_store.journal import Journal, Kept, Row
+from fedmunkey.client.key_store.record_ciphers import Epoch
 from fedmunkey.client.key_store.store_secrets import StoreSecrets, read_secrets
 from fedmunkey.client.key_store.taking_over import open_store, take_over_journal
 from fedmunkey.common.deletions.words import SiteState
@@ -78,6 +79,7 @@ def assume_the_worst(backup: sqlite3.Connection, own: StoreSecrets, store: Path)
             journal.create()
         for kind, rows in _lost(backup, journal).items():
             journal.add(kind, *rows)
+        journal.add(Kept.EPOCHS, *_known(backup)[Kept.EPOCHS])
     else:
         raise KeyStoreError(f"the journal {journal.path} is whole; leave --without-journal out")
     journal.add(Kept.INFLUENCES, (Influence.UNBOUNDED.value, 0))
@@ -87,6 +89,15 @@ def assume_the_worst(backup: sqlite3.Connection, own: StoreSecrets, store: Path)
         # A step without noise: from here on no epsilon bounds what was told.
         journal.add(Kept.TRAININGS, (last + 1, 0, 1, 1.0, 0.0))
     return journal
+
+
+def known_epoch(connection: sqlite3.Connection, journal: Journal) -> Epoch:
+    """Return the last epoch of the key file that a store or its journal knows, the store's where that has none."""
+    rows = connection.execute("SELECT number, mark FROM key_file_epoch").fetchall()
+    # One that cannot be read is named by whatever needs it.
+    with suppress(KeyStoreError):
+        rows += journal.query("SELECT number, mark FROM key_file_epochs ORDER BY number DESC LIMIT 1")
+    return max((Epoch(*row) for row in rows), default=Epoch())
 
 
 def _lost(backup: sqlite3.Connection, journal: Journal) -> dict[Kept, list[Row]]:
@@ -108,5 +119,6 @@ def _known(connection: sqlite3.Connection) -> dict[Kept, list[Row]]:
         "WHERE released = 1 ORDER BY id",
         Kept.INFLUENCES: "SELECT influence, min(consent = 'permanent') FROM records "
         "WHERE split = 'train' AND influence <> 'none' GROUP BY influence",
+        Kept.EPOCHS: "SELECT number, mark FROM key_file_epoch",
     }
     return {kind: connection.execute(query).fetchall() for kind, query in queries.items()}

@@ -133,6 +133,12 @@ CREATE TABLE fingerprints (number INTEGER PRIMARY KEY, content BLOB NOT NULL, wi
 {REMEMBERED_ANSWERS}"""
 
 _INDEXES = """
+-- As of when the store knows its key file: one of a lower number is an older copy.
+CREATE TABLE IF NOT EXISTS key_file_epoch (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    number INTEGER NOT NULL,
+    mark BLOB NOT NULL
+) STRICT;
 -- Few orders wait for their end or for the service, so they are found without reading those that are done.
 CREATE INDEX IF NOT EXISTS orders_unfinished ON applied_orders (number) WHERE finished = 0;
 CREATE INDEX IF NOT EXISTS orders_unacknowledged ON applied_orders (number) WHERE acknowledged = 0;
@@ -241,7 +247,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
 
 
 def create_indexes(connection: sqlite3.Connection) -> None:
-    """Add the indexes that a store may have been made without; where they are, nothing is written."""
+    """Add the table and the indexes that a store may have been made without; where they are, nothing is written."""
     connection.executescript(_INDEXES)
 
 

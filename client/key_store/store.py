@@ -18,7 +18,7 @@ from fedmunkey.client.key_store.contents import StoreDescription
 from fedmunkey.client.key_store.creation import create_files
 from fedmunkey.client.key_store.database import StoreDatabase
 from fedmunkey.client.key_store.journal import Journal, Kept
-from fedmunkey.client.key_store.lost_journal import write_again
+from fedmunkey.client.key_store.lost_journal import known_epoch, write_again
 from fedmunkey.client.key_store.orders import AppliedOrders
 from fedmunkey.client.key_store.privacy import PrivacyAccount
 from fedmunkey.client.key_store.record_ciphers import master_key_of
@@ -63,6 +63,7 @@ class KeyStore:
             write_again(connection, self.journal)
         take_over_receipts(self.journal)
         self.ciphers = self.database.ciphers
+        self.ciphers.check_epoch(known_epoch(connection, self.journal))
         self.privacy = PrivacyAccount(self.database)
         self.records = HeldRecords(self.database, self.privacy)
         self.orders = AppliedOrders(self.database, self.privacy)
@@ -199,4 +200,4 @@ class KeyStore:
         """
         if not self.is_restored:
             return 0
-        return finish_restoring(self.database.connection, self.ciphers)
+        return finish_restoring(self.database.connection, self.ciphers, self.journal)
