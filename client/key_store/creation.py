@@ -40,10 +40,10 @@ def create_files(
         with explaining_locks(), closing(connect(path)) as connection:
             create_tables(connection)
             key = in_memory or make_master_key(master)
-            write_description(connection, description, noise_key, elsewhere)
+            write_description(connection, description, noise_key, elsewhere, key)
             journal.create()
             made += [*journal.files, ciphers]
-            RecordCiphers.create(ciphers, key, read_secrets(connection, path).reference_hashes.key).close()
+            RecordCiphers.create(ciphers, key, read_secrets(connection, path, key).reference_hashes.key).close()
     except BaseException as error:
         for file in made:
             file.unlink(missing_ok=True)

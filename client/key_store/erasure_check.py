@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedmunkey.client.key_store.database import StoreDatabase
+from fedmunkey.client.key_store.encryption import unseal
 from fedmunkey.client.key_store.readable_copies import readable_copies
 from fedmunkey.client.key_store.residue import MOST_FINGERPRINTED, Found, search_file
 from fedmunkey.client.key_store.schema import CONTENTS
@@ -68,7 +69,8 @@ def check_erasure(
     ).fetchone()
     if row is None:
         raise KeyStoreError(f"this site has not applied an order {number}; munkey-client status lists those it has")
-    document, finished, remembered, windows = row
+    document, finished, sealed, windows = row
+    remembered = unseal(database.secrets.cipher, "fingerprints", number, sealed) if sealed else b""
     records = Acknowledgement.from_json(document).records
     faults = tuple(_faults(database))
     if not finished:
@@ -80,7 +82,7 @@ def check_erasure(
     faults += tuple(readable_copies(database.ciphers, paths))
     for path in paths:
         try:
-            found += search_file(path, database.reference_hashes.key, remembered or b"")
+            found += search_file(path, database.reference_hashes.key, remembered)
             length = path.stat().st_size
         except FileNotFoundError:
             continue
@@ -95,7 +97,7 @@ def check_erasure(
         records=records,
         sampled=min(records, MOST_FINGERPRINTED),
         windows=windows or 0,
-        remembered=len(remembered or b"") // 20,
+        remembered=len(remembered) // 20,
         files=files,
         size=size,
         found=tuple(found[:_MOST_FOUND]),

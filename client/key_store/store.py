@@ -60,7 +60,7 @@ class KeyStore:
         self.reference_hashes = self.database.reference_hashes
         take_over_journal(self.journal, self.description)
         if not self.journal.path.exists():
-            write_again(connection, self.journal)
+            write_again(connection, self.journal, self.database.ciphers)
         take_over_receipts(self.journal)
         self.ciphers = self.database.ciphers
         self.ciphers.check_epoch(known_epoch(connection, self.journal))
