@@ -71,6 +71,11 @@ class Epoch(NamedTuple):
     number: int = 0
     mark: bytes = bytes(8)
 
+    @classmethod
+    def unpack(cls, packed: bytes) -> Epoch:
+        """Return the epoch that `packed` gave."""
+        return cls(int.from_bytes(packed[:8], "little"), packed[8:])
+
     def packed(self) -> bytes:
         """Return the bytes that stand in the file's header."""
         return self.number.to_bytes(8, "little") + self.mark
@@ -98,7 +103,7 @@ class RecordCiphers:
             raise KeyStoreError(
                 f"the key file {path} cannot be opened ({error.strerror}); check its permissions and its disk"
             ) from None
-        header = os.pread(self._file, SLOT_BYTES, 0)
+        header = self._read_header()
         if not hmac.compare_digest(header, _header(master, store, header[-_EPOCH_BYTES:])):
             # Not os.close: a number that is closed twice may be another file's by the second time.
             self.close()
@@ -192,8 +197,15 @@ class RecordCiphers:
     @property
     def epoch(self) -> Epoch:
         """How often keys were destroyed in this file, and the mark of the last time."""
-        tail = os.pread(self._file, _EPOCH_BYTES, SLOT_BYTES - _EPOCH_BYTES)
-        return Epoch(int.from_bytes(tail[:8], "little"), tail[8:])
+        return Epoch.unpack(self._read_header()[-_EPOCH_BYTES:])
+
+    def _read_header(self) -> bytes:
+        """Return what the file begins with, not while another process is writing it."""
+        fcntl.flock(self._file, fcntl.LOCK_SH)
+        try:
+            return os.pread(self._file, SLOT_BYTES, 0)
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def check_epoch(self, known: Epoch) -> None:
         """Raise `KeyStoreError` if keys were destroyed, up to an epoch that is known, in another file than this."""
@@ -228,7 +240,8 @@ class RecordCiphers:
                 for entry in entries:
                     if entry * SLOT_BYTES < end:
                         _write_all(self._file, bytes(SLOT_BYTES), entry * SLOT_BYTES)
-                epoch = Epoch(self.epoch.number + 1, secrets.token_bytes(8))
+                before = Epoch.unpack(os.pread(self._file, SLOT_BYTES, 0)[-_EPOCH_BYTES:])
+                epoch = Epoch(before.number + 1, secrets.token_bytes(8))
                 _write_all(self._file, _header(self.master, self._store, epoch.packed()), 0)
                 os.fsync(self._file)
             finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -114,3 +115,14 @@ def test_deletion_that_is_interrupted_before_its_epoch_is_remembered_is_finished
     assert again.ciphers.epoch.number == 2
     assert again.ciphers.epoch != Epoch(2)
     reopen(filled)
+
+
+def test_key_file_is_opened_while_another_process_destroys_keys(
+    filled: KeyStore, reopen: Callable[[KeyStore], KeyStore]
+) -> None:
+    other = reopen(filled).ciphers
+    with ThreadPoolExecutor(1) as threads:
+        destroying = threads.submit(lambda: [other.destroy([]) for _ in range(50)])
+        while not destroying.done():
+            reopen(filled).close()
+    assert [epoch.number for epoch in destroying.result()] == list(range(1, 51))
