@@ -159,7 +159,7 @@ def test_sealing_that_is_interrupted_is_done_again(before: Path, monkeypatch: py
     class PowerCutError(Exception): ...
 
     class Connection(sqlite3.Connection):
-        def execute(self, statement: str, *values: object) -> sqlite3.Cursor:  # type: ignore[override]
+        def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
             if statement.startswith(last):
                 raise PowerCutError
             return super().execute(statement, *values)  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import KeyStore, StoreDescription, Tokens
+from fedmunkey.client.key_store.facts import Facts, seal_facts
 from fedmunkey.client.learning import state_digest
 from fedmunkey.client.learning.bank import read_bank, read_held_out
 from fedmunkey.client.learning.neighbour_index import list_arrivals
@@ -277,8 +278,8 @@ def flip_a_bit(store: KeyStore, table: str) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("table", ["keys", "inputs", "tokens"])
-def test_every_bit_of_key_input_and_token_counts(filled: KeyStore, table: str) -> None:
+@pytest.mark.parametrize("table", ["keys", "inputs", "tokens", "ids"])
+def test_every_bit_of_key_input_token_and_ids_counts(filled: KeyStore, table: str) -> None:
     flip_a_bit(filled, table)
 
     with pytest.raises(KeyStoreError, match=rf"entry 3 of the key store is damaged \(table {table}\)"):
@@ -288,8 +289,6 @@ def test_every_bit_of_key_input_and_token_counts(filled: KeyStore, table: str) -
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE records SET label = label + 1 WHERE entry = 3",
-        "UPDATE records SET consent = 'permanent' WHERE entry = 3",
         "UPDATE records SET split = 'val' WHERE entry = 9",
         "UPDATE description SET site = 'hospital-2'",
         "UPDATE description SET encoder = 'encoder-2'",
@@ -311,11 +310,23 @@ def test_every_property_of_a_record_counts(
     assert digest_of(reopen(filled), K) != before
 
 
+@pytest.mark.parametrize("changed", [Facts(0, permanent=False), Facts(2, permanent=True)])
+def test_label_and_consent_count(filled: KeyStore, reopen: Callable[[KeyStore], KeyStore], changed: Facts) -> None:
+    before = digest_of(filled, K)
+    number = np.array([3])
+    assert filled.records.read_entries(Split.TRAIN)[1][2] == 2
+    (key,), (ids,) = filled.ciphers.read(number), filled.records.read_ids(number)
+
+    for facts in (Facts(2, permanent=False), changed):
+        sealed = seal_facts(key, 3, *ids, facts).hex()
+        change(filled, f"UPDATE ids SET content = x'{sealed}' WHERE entry = 3")  # noqa: S608
+        assert (digest_of(reopen(filled), K) == before) is (facts is not changed)
+
+
 @pytest.mark.parametrize(
     "statement",
     [
         "UPDATE description SET generation = generation + 1",
-        "UPDATE description SET noise_key = zeroblob(32)",
         "UPDATE records SET influence = 'unbounded'",
         "INSERT INTO tombstones (hash) VALUES (x'00')",
         "UPDATE neighbours SET similarity = similarity - 0.0001 WHERE entry = 3 AND similarity = "
