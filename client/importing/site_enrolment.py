@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import Enrolled, KeyStore, StoreDescription
+from fedmunkey.client.key_store.aside import folder_aside
 from fedmunkey.client.key_store.journal import Journal
 from fedmunkey.client.key_store.record_ciphers import cipher_file_of, clear_unused_keys, master_key_of
 from fedmunkey.client.learning.exact_state import read_shared_model, refresh_tokens
@@ -108,8 +108,8 @@ class SiteEnrolment:
             self.secret.write(self.folder.secret)
         if self.folder.key_store.exists():
             return
-        with tempfile.TemporaryDirectory(prefix=".enrolling-", dir=self.folder.path) as aside:
-            making = SiteFolder(Path(aside))
+        with folder_aside(self.folder.path, "enrolling") as aside:
+            making = SiteFolder(aside)
             made, kept = making.key_store, self.folder.key_store
             clear_unused_keys(kept)
             making.create(self.site, self.settings, self.encoder, self.shape, master_key=self.master_key).close()

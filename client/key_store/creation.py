@@ -14,10 +14,14 @@ from fedmunkey.client.key_store.store_secrets import check_noise_key, read_secre
 from fedmunkey.common.errors import KeyStoreError
 
 
-def create_files(path: Path, description: StoreDescription, noise_key: bytes | None, master_key: Path | None) -> None:
+def create_files(
+    path: Path, description: StoreDescription, noise_key: bytes | None, master_key: Path | bytes | None
+) -> None:
     """Make the SQLite file of an empty store, its master key, key file and journal, as `KeyStore.create` says."""
     check_noise_key(noise_key)
-    ciphers, journal, master = cipher_file_of(path), Journal(path), master_key or master_key_of(path)
+    ciphers, journal = cipher_file_of(path), Journal(path)
+    in_memory, elsewhere = (master_key, None) if isinstance(master_key, bytes) else (None, master_key)
+    master = elsewhere or master_key_of(path)
     for file in (ciphers, journal.path):
         if file.exists() and not path.exists():
             raise KeyStoreError(f"{file} is there already, of another store; choose another folder")
@@ -30,16 +34,16 @@ def create_files(path: Path, description: StoreDescription, noise_key: bytes | N
             f"{path} cannot be made ({error.strerror}); check its folder's permissions and the free space on its disk"
         ) from None
     made = [path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal"))]
-    if not master.exists():
+    if in_memory is None and not master.exists():
         made.append(master)
     try:
         with explaining_locks(), closing(connect(path)) as connection:
             create_tables(connection)
-            key = make_master_key(master)
-            write_description(connection, description, noise_key, master_key)
+            key = in_memory or make_master_key(master)
+            write_description(connection, description, noise_key, elsewhere, key)
             journal.create()
             made += [*journal.files, ciphers]
-            RecordCiphers.create(ciphers, key, read_secrets(connection, path).reference_hashes.key).close()
+            RecordCiphers.create(ciphers, key, read_secrets(connection, path, key).reference_hashes.key).close()
     except BaseException as error:
         for file in made:
             file.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fedmunkey.client.key_store.contents import StoreDescription
 from fedmunkey.client.key_store.journal import Journal
-from fedmunkey.client.key_store.record_ciphers import RecordCiphers, cipher_file_of, master_key_of, read_master_key
+from fedmunkey.client.key_store.record_ciphers import RecordCiphers, cipher_file_of
 from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
 from fedmunkey.client.key_store.schema import writing
 from fedmunkey.client.key_store.store_secrets import StoreSecrets, read_secrets
@@ -27,11 +27,15 @@ class StoreDatabase:
     journal: Journal
 
     @classmethod
-    def of(cls, path: Path, connection: sqlite3.Connection, journal: Journal) -> StoreDatabase:
-        """Open what lies beside a store; raises `KeyStoreError` if its master key or key file cannot be used."""
-        secrets = read_secrets(connection, path)
-        master_key = read_master_key(secrets.master_key or master_key_of(path))
-        ciphers = RecordCiphers(cipher_file_of(path), master_key, secrets.reference_hashes.key)
+    def of(
+        cls, path: Path, connection: sqlite3.Connection, journal: Journal, master: bytes | None = None
+    ) -> StoreDatabase:
+        """Open what lies beside a store; its master key is read from its file, unless it is in memory only.
+
+        Raises `KeyStoreError` if the master key or the key file cannot be used.
+        """
+        secrets = read_secrets(connection, path, master)
+        ciphers = RecordCiphers(cipher_file_of(path), secrets.master, secrets.reference_hashes.key)
         return cls(connection, secrets, ciphers, journal)
 
     @property

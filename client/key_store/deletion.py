@@ -107,8 +107,7 @@ def _finish(database: StoreDatabase, privacy: PrivacyAccount, numbers: Sequence[
     ).fetchall()
     answers = [Acknowledgement.from_json(document) for document, _, _ in rows]
     doomed = connection.execute(f"SELECT entry FROM doomed_record_keys WHERE number IN {chosen}", named).fetchall()  # noqa: S608
-    if doomed:
-        database.ciphers.destroy(entry for (entry,) in doomed)
+    epochs = [database.ciphers.destroy(entry for (entry,) in doomed)] if doomed else []
     if any(answer.records for answer in answers):
         _checkpoint(connection)
     _hit_each(Failpoint.APPLY_AFTER_ERASURE, numbers)
@@ -121,8 +120,9 @@ def _finish(database: StoreDatabase, privacy: PrivacyAccount, numbers: Sequence[
     if not final:
         return
     # Before the answers can be given: if this fails, on a full disk, they are not, and the orders stay pending.
-    database.journal.add(Kept.ANSWERS, *final)
+    database.journal.add_together({Kept.ANSWERS: final, Kept.EPOCHS: epochs})
     with not_waiting_for_disk(connection), writing(connection):
+        connection.executemany("INSERT OR REPLACE INTO key_file_epoch VALUES (1, ?, ?)", epochs)
         connection.executemany(
             "UPDATE applied_orders SET document = ?2, finished = 1 WHERE number = ?1 AND finished = 0",
             final,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from cryptography.exceptions import InvalidTag
@@ -32,17 +31,6 @@ def unseal(key: bytes, table: str, entry: int, sealed: bytes) -> bytes:
         raise KeyStoreError(
             f"entry {entry} of the key store is damaged (table {table}); restore the store from a backup"
         ) from None
-
-
-def seal_ids(key: bytes, entry: int, record_id: str, subject_id: str) -> bytes:
-    """Encrypt a record's and its subject's id."""
-    return seal(key, "ids", entry, json.dumps([record_id, subject_id]).encode())
-
-
-def unseal_ids(key: bytes, entry: int, sealed: bytes) -> tuple[str, str]:
-    """Return the record's and the subject's id; raises as `unseal`."""
-    record_id, subject_id = json.loads(unseal(key, "ids", entry, sealed))
-    return record_id, subject_id
 
 
 def _place(table: str, entry: int) -> bytes:

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmunkey.client.key_store.contents import Enrolled, StoreDescription, Tokens
-from fedmunkey.client.key_store.encryption import OVERHEAD, seal, seal_ids
+from fedmunkey.client.key_store.encryption import OVERHEAD, seal
+from fedmunkey.client.key_store.facts import Facts, seal_facts
 from fedmunkey.client.key_store.influence import lift
 from fedmunkey.client.key_store.record_ciphers import KEY_BYTES, RecordCiphers
 from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
 from fedmunkey.client.key_store.store_secrets import StoreSecrets
-from fedmunkey.client.records.dataset import Dataset, Split
+from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.privacy.guarantees import Influence
 from fedmunkey.common.settings.settings import ImagePath
@@ -121,22 +122,21 @@ def _insert(
     # The weights that left the site while it was here before, under this id or another, are still out there.
     influences = [lift(connection, record_hash), lift(connection, image_hash)]
     connection.execute(
-        "INSERT INTO records (entry, record_hash, subject_hash, image_hash, label, split, consent, "
-        "influence) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO records (entry, record_hash, subject_hash, image_hash, split, influence) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
         (
             entry,
             record_hash,
             hashes.subject(arrivals.subjects[row]),
             image_hash,
-            int(records.labels[row]),
             split,
-            str(records.consents[row]),
             max(influences, key=list(Influence).index).value,
         ),
     )
     contents = {"keys": arrivals.keys[row].tobytes(), "inputs": arrivals.inputs[row].tobytes()}
     sealed = {table: seal(key, table, entry, content) for table, content in contents.items()}
-    sealed["ids"] = seal_ids(key, entry, str(records.record_ids[row]), str(records.subject_ids[row]))
+    facts = Facts(int(records.labels[row]), str(records.consents[row]) == Consent.PERMANENT)
+    sealed["ids"] = seal_facts(key, entry, str(records.record_ids[row]), str(records.subject_ids[row]), facts)
     if split == Split.TRAIN:
         sealed["tokens"] = bytes(Tokens.packed_size(own.description.exemplar_size) + OVERHEAD)
     for table, content in sealed.items():

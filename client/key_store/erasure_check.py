@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedmunkey.client.key_store.database import StoreDatabase
+from fedmunkey.client.key_store.encryption import unseal
+from fedmunkey.client.key_store.readable_copies import readable_copies
 from fedmunkey.client.key_store.residue import MOST_FINGERPRINTED, Found, search_file
 from fedmunkey.client.key_store.schema import CONTENTS
 from fedmunkey.common.deletions.words import Acknowledgement
@@ -67,7 +69,8 @@ def check_erasure(
     ).fetchone()
     if row is None:
         raise KeyStoreError(f"this site has not applied an order {number}; munkey-client status lists those it has")
-    document, finished, remembered, windows = row
+    document, finished, sealed, windows = row
+    remembered = unseal(database.secrets.cipher, "fingerprints", number, sealed) if sealed else b""
     records = Acknowledgement.from_json(document).records
     faults = tuple(_faults(database))
     if not finished:
@@ -75,9 +78,11 @@ def check_erasure(
     files, size = 0, 0
     found: list[Found] = []
     unread: list[Path] = []
-    for path in sorted(set(_files(folders))):
+    paths = sorted(set(_files(folders)))
+    faults += tuple(readable_copies(database.ciphers, paths))
+    for path in paths:
         try:
-            found += search_file(path, database.reference_hashes.key, remembered or b"")
+            found += search_file(path, database.reference_hashes.key, remembered)
             length = path.stat().st_size
         except FileNotFoundError:
             continue
@@ -92,7 +97,7 @@ def check_erasure(
         records=records,
         sampled=min(records, MOST_FINGERPRINTED),
         windows=windows or 0,
-        remembered=len(remembered or b"") // 20,
+        remembered=len(remembered) // 20,
         files=files,
         size=size,
         found=tuple(found[:_MOST_FOUND]),

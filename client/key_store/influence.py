@@ -24,13 +24,12 @@ def raise_influence(connection: sqlite3.Connection, entries: NDArray[np.int64], 
     )
 
 
-def raise_influence_where(connection: sqlite3.Connection, influence: Influence, permanent_only: bool) -> None:
-    """Give all training records, or those with permanent consent, at least an influence."""
-    consents = "('permanent')" if permanent_only else "('permanent', 'revocable')"
+def raise_influence_everywhere(connection: sqlite3.Connection, influence: Influence, but: Iterable[int] = ()) -> None:
+    """Give all training records but some entries at least an influence."""
     connection.execute(
         f"UPDATE records SET influence = ? WHERE influence IN {_weaker(influence)} "  # noqa: S608 (constants)
-        f"AND split = 'train' AND consent IN {consents}",
-        (influence.value,),
+        "AND split = 'train' AND entry NOT IN (SELECT value FROM json_each(?))",
+        (influence.value, json.dumps(list(but))),
     )
 
 

@@ -31,6 +31,7 @@ class Kept(StrEnum):
     TAKEN_BACK = "trainings_taken_back"
     INFLUENCES = "influences"
     BACKUPS = "backups"
+    EPOCHS = "key_file_epochs"
 
 
 _TABLES = """
@@ -81,6 +82,10 @@ CREATE TABLE influences (
 
 CREATE TABLE backups (at TEXT NOT NULL, last_order INTEGER NOT NULL) STRICT;
 """
+_EPOCHS = """
+-- Each time that keys were destroyed in the key file: an older copy of it is known by that.
+CREATE TABLE IF NOT EXISTS key_file_epochs (number INTEGER PRIMARY KEY, mark BLOB NOT NULL) STRICT;
+"""
 
 
 class Journal:
@@ -112,8 +117,13 @@ class Journal:
 
     def add(self, kind: Kept, *rows: Row) -> None:
         """Add rows and bring them to the disk together; raises `KeyStoreError` as `writing`."""
+        self.add_together({kind: rows})
+
+    def add_together(self, rows: Mapping[Kept, Sequence[Row]]) -> None:
+        """Add rows of several kinds as `add`."""
         with self.writing() as connection:
-            _insert(connection, kind, rows)
+            for kind, some in rows.items():
+                _insert(connection, kind, some)
 
     @contextmanager
     def writing(self, *, waiting: bool = True) -> Iterator[sqlite3.Connection]:
@@ -142,7 +152,7 @@ class Journal:
             return False
         try:
             with closing(connect(self.path)) as connection:
-                for kind in Kept:
+                for kind in set(Kept) - {Kept.EPOCHS}:
                     connection.execute(f"SELECT count(*) FROM {kind}")  # noqa: S608 (a table's name)
         except sqlite3.DatabaseError as error:
             return not cannot_be_used(error)
@@ -162,6 +172,8 @@ class Journal:
             if self._opened is None or self._opened[0] != place:
                 self.close()
                 self._opened = place, connect(self.path)
+                # A journal of the version before lacks this table.
+                self._opened[1].execute(_EPOCHS)
             return self._opened[1]
 
     @contextmanager
@@ -172,7 +184,7 @@ class Journal:
             with self._explaining():
                 made.touch(0o600, exist_ok=False)
                 with closing(connect(made)) as connection:
-                    connection.executescript(f"BEGIN; {_TABLES} COMMIT;")
+                    connection.executescript(f"BEGIN; {_TABLES} {_EPOCHS} COMMIT;")
                     with transaction(connection):
                         for kind, of_kind in rows.items():
                             _insert(connection, kind, of_kind)

@@ -7,7 +7,11 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
+import numpy as np
+
+from fedmunkey.client.key_store.facts import read_facts
 from fedmunkey.client.key_store.journal import Journal, Kept, Row
+from fedmunkey.client.key_store.record_ciphers import Epoch, RecordCiphers, cipher_file_of
 from fedmunkey.client.key_store.store_secrets import StoreSecrets, read_secrets
 from fedmunkey.client.key_store.taking_over import open_store, take_over_journal
 from fedmunkey.common.deletions.words import SiteState
@@ -22,14 +26,14 @@ _WITHOUT = (
 )
 
 
-def write_again(connection: sqlite3.Connection, journal: Journal) -> None:
+def write_again(connection: sqlite3.Connection, journal: Journal, ciphers: RecordCiphers) -> None:
     """Write a missing journal from the store that it lies beside, which knows the same unless it is a backup.
 
     Receipts and what was seen of the log are lost. Raises `KeyStoreError` if the journal cannot be written.
     """
     # Another process may be as quick.
     with suppress(FileExistsError):
-        journal.create(_known(connection))
+        journal.create({**_known(connection), Kept.INFLUENCES: _influences(connection, ciphers)})
         logger.warning("the journal %s was missing; it was written again from the key store", journal.path)
 
 
@@ -43,8 +47,9 @@ def find_journal(backup: sqlite3.Connection, own: StoreSecrets, store: Path) -> 
     take_over_journal(journal, own.description)
     if not journal.path.exists() and store.exists():
         with suppress(sqlite3.DatabaseError), closing(open_store(store)) as live:
-            if read_secrets(live, store).reference_hashes == own.reference_hashes:
-                write_again(live, journal)
+            if read_secrets(live, store, own.master).reference_hashes == own.reference_hashes:
+                with closing(RecordCiphers(cipher_file_of(store), own.master, own.reference_hashes.key)) as ciphers:
+                    write_again(live, journal, ciphers)
     if not journal.path.exists():
         raise KeyStoreError(
             f"the journal {journal.path} is missing, and with it what was spent of the patients' privacy since the "
@@ -78,6 +83,7 @@ def assume_the_worst(backup: sqlite3.Connection, own: StoreSecrets, store: Path)
             journal.create()
         for kind, rows in _lost(backup, journal).items():
             journal.add(kind, *rows)
+        journal.add(Kept.EPOCHS, *_known(backup)[Kept.EPOCHS])
     else:
         raise KeyStoreError(f"the journal {journal.path} is whole; leave --without-journal out")
     journal.add(Kept.INFLUENCES, (Influence.UNBOUNDED.value, 0))
@@ -87,6 +93,15 @@ def assume_the_worst(backup: sqlite3.Connection, own: StoreSecrets, store: Path)
         # A step without noise: from here on no epsilon bounds what was told.
         journal.add(Kept.TRAININGS, (last + 1, 0, 1, 1.0, 0.0))
     return journal
+
+
+def known_epoch(connection: sqlite3.Connection, journal: Journal) -> Epoch:
+    """Return the last epoch of the key file that a store or its journal knows, the store's where that has none."""
+    rows = connection.execute("SELECT number, mark FROM key_file_epoch").fetchall()
+    # One that cannot be read is named by whatever needs it.
+    with suppress(KeyStoreError):
+        rows += journal.query("SELECT number, mark FROM key_file_epochs ORDER BY number DESC LIMIT 1")
+    return max((Epoch(*row) for row in rows), default=Epoch())
 
 
 def _lost(backup: sqlite3.Connection, journal: Journal) -> dict[Kept, list[Row]]:
@@ -99,14 +114,22 @@ def _lost(backup: sqlite3.Connection, journal: Journal) -> dict[Kept, list[Row]]
 
 
 def _known(connection: sqlite3.Connection) -> dict[Kept, list[Row]]:
-    """Return the rows of a journal that a store can tell."""
+    """Return the rows of a journal that a store can tell, but for influences."""
     queries = {
         Kept.ANSWERS: "SELECT number, document FROM applied_orders "  # noqa: S608 (constants)
         f"WHERE finished = 1 AND json_extract(document, '$.state') <> '{SiteState.REFUSED}' "
         "UNION SELECT number, document FROM remembered_answers ORDER BY number",
         Kept.TRAININGS: "SELECT id, round, steps, sampling_rate, noise_multiplier FROM noisy_training "
         "WHERE released = 1 ORDER BY id",
-        Kept.INFLUENCES: "SELECT influence, min(consent = 'permanent') FROM records "
-        "WHERE split = 'train' AND influence <> 'none' GROUP BY influence",
+        Kept.EPOCHS: "SELECT number, mark FROM key_file_epoch",
     }
     return {kind: connection.execute(query).fetchall() for kind, query in queries.items()}
+
+
+def _influences(connection: sqlite3.Connection, ciphers: RecordCiphers) -> list[Row]:
+    """Return each influence that training records have, and whether all of those are permanent."""
+    query = "SELECT entry, influence FROM records WHERE split = 'train' AND influence <> 'none'"
+    held = dict(connection.execute(query).fetchall())
+    facts = read_facts(connection, ciphers, np.array(sorted(held), dtype=np.int64))
+    revocable = {held[entry] for entry in held if entry not in facts or not facts[entry].permanent}
+    return [(influence, int(influence not in revocable)) for influence in sorted(set(held.values()))]

@@ -8,13 +8,16 @@ zeros where they lie; from then on no copy of their contents, in a backup or in 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hmac
+import itertools
 import os
 import secrets
 import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -32,6 +35,7 @@ _MAGIC = b"fedmunkey keys 1"
 _NONCE_BYTES = 12
 _WRAPPED_BYTES = _NONCE_BYTES + KEY_BYTES + 16
 _BLOCK = 8192
+_EPOCH_BYTES = 16
 
 
 def cipher_file_of(store: Path) -> Path:
@@ -61,6 +65,22 @@ def clear_unused_keys(store: Path) -> None:
             file.unlink(missing_ok=True)
 
 
+class Epoch(NamedTuple):
+    """How often keys were destroyed in a key file, and 8 random bytes that tell it from another one's course."""
+
+    number: int = 0
+    mark: bytes = bytes(8)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Epoch:
+        """Return the epoch that `packed` gave."""
+        return cls(int.from_bytes(packed[:8], "little"), packed[8:])
+
+    def packed(self) -> bytes:
+        """Return the bytes that stand in the file's header."""
+        return self.number.to_bytes(8, "little") + self.mark
+
+
 class RecordCiphers:
     """The wrapped record keys of one store, by its master key and the key of its hashes.
 
@@ -69,6 +89,8 @@ class RecordCiphers:
 
     def __init__(self, path: Path, master: bytes, store: bytes) -> None:
         self.path = path
+        self.master = master
+        self._store = store
         self._master = AESGCM(master)
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -81,7 +103,8 @@ class RecordCiphers:
             raise KeyStoreError(
                 f"the key file {path} cannot be opened ({error.strerror}); check its permissions and its disk"
             ) from None
-        if not hmac.compare_digest(os.pread(self._file, SLOT_BYTES, 0), _header(master, store)):
+        header = self._read_header()
+        if not hmac.compare_digest(header, _header(master, store, header[-_EPOCH_BYTES:])):
             # Not os.close: a number that is closed twice may be another file's by the second time.
             self.close()
             raise KeyStoreError(
@@ -165,6 +188,35 @@ class RecordCiphers:
             slots += [block[offset : offset + SLOT_BYTES] for offset in offsets]
         return slots
 
+    def is_copy(self, path: Path) -> bool:
+        """Return whether a file is a key file of the same store and master key; raises `OSError` if it is not read."""
+        with path.open("rb") as file:
+            header = file.read(SLOT_BYTES)
+        return hmac.compare_digest(header, _header(self.master, self._store, header[-_EPOCH_BYTES:]))
+
+    @property
+    def epoch(self) -> Epoch:
+        """How often keys were destroyed in this file, and the mark of the last time."""
+        return Epoch.unpack(self._read_header()[-_EPOCH_BYTES:])
+
+    def _read_header(self) -> bytes:
+        """Return what the file begins with, not while another process is writing it."""
+        fcntl.flock(self._file, fcntl.LOCK_SH)
+        try:
+            return os.pread(self._file, SLOT_BYTES, 0)
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def check_epoch(self, known: Epoch) -> None:
+        """Raise `KeyStoreError` if keys were destroyed, up to an epoch that is known, in another file than this."""
+        here = self.epoch
+        if here.number < known.number or (here.number == known.number and here != known):
+            raise KeyStoreError(
+                f"the key file {self.path} is an older copy (epoch {here.number}; keys were destroyed up to epoch "
+                f"{known.number}), and has keys of deleted records; put the site's own key file back and destroy this "
+                "copy, or, where that is lost, enrol the records into a new store"
+            )
+
     def held(self) -> NDArray[np.int64]:
         """Return the entries that have a key, ascending."""
         found = [np.empty(0, dtype=np.int64)]
@@ -174,22 +226,49 @@ class RecordCiphers:
             found.append(np.flatnonzero(rows.any(axis=1)) + first)
         return np.concatenate(found)
 
-    def destroy(self, entries: Iterable[int]) -> None:
+    def destroy(self, entries: Iterable[int]) -> Epoch:
         """Overwrite the keys of some entries where they lie, on the disk before this returns; a second time is fine.
 
+        Returns the epoch that the file has from then on, to be remembered elsewhere: by it an older copy is known.
         Raises `KeyStoreError` if the file cannot be written; some of the keys may be destroyed then.
         """
         try:
-            end = os.fstat(self._file).st_size
-            for entry in entries:
-                if entry * SLOT_BYTES < end:
-                    _write_all(self._file, bytes(SLOT_BYTES), entry * SLOT_BYTES)
-            os.fsync(self._file)
+            # Two processes must not give one number to two epochs.
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            try:
+                end = os.fstat(self._file).st_size
+                for entry in entries:
+                    if entry * SLOT_BYTES < end:
+                        _write_all(self._file, bytes(SLOT_BYTES), entry * SLOT_BYTES)
+                before = Epoch.unpack(os.pread(self._file, SLOT_BYTES, 0)[-_EPOCH_BYTES:])
+                epoch = Epoch(before.number + 1, secrets.token_bytes(8))
+                _write_all(self._file, _header(self.master, self._store, epoch.packed()), 0)
+                os.fsync(self._file)
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+            return epoch
         except OSError as error:
             raise KeyStoreError(
                 f"the key file {self.path} cannot be written ({error.strerror}), so a deletion is not finished and not "
                 "answered; check the file's permissions and its disk, then it is tried again"
             ) from None
+
+
+def holds_keys_of(path: Path, master: bytes) -> bool:
+    """Return whether a file is a key file with a key that a master key unwraps; raises `OSError` if it is not read."""
+    cipher = AESGCM(master)
+    with path.open("rb") as file:
+        if file.read(SLOT_BYTES)[: len(_MAGIC)] != _MAGIC:
+            return False
+        for entry in itertools.count(1):
+            if not any(slot := file.read(SLOT_BYTES)):
+                if slot:
+                    continue
+                return False
+            with suppress(InvalidTag):
+                cipher.decrypt(slot[:_NONCE_BYTES], slot[_NONCE_BYTES:_WRAPPED_BYTES], _place(entry))
+                return True
+    return False
 
 
 def make_master_key(path: Path) -> bytes:
@@ -231,9 +310,9 @@ def _make(path: Path, content: bytes) -> None:
         ) from None
 
 
-def _header(master: bytes, store: bytes) -> bytes:
-    """Return what the file begins with; it fits one master key and one store only."""
-    return (_MAGIC + hmac.digest(master, _MAGIC + store, "sha256")).ljust(SLOT_BYTES, b"\0")
+def _header(master: bytes, store: bytes, epoch: bytes = bytes(_EPOCH_BYTES)) -> bytes:
+    """Return what the file begins with; it fits one master key, one store and one epoch only."""
+    return _MAGIC + hmac.digest(master, _MAGIC + store + epoch.rstrip(b"\0"), "sha256") + epoch
 
 
 def _place(entry: int) -> bytes:

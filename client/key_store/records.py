@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.key_store.contents import Enrolled, Tokens, steps_of
 from fedmunkey.client.key_store.database import StoreDatabase
-from fedmunkey.client.key_store.encryption import OVERHEAD, seal, unseal, unseal_ids
+from fedmunkey.client.key_store.encryption import OVERHEAD, seal, unseal
 from fedmunkey.client.key_store.enrolment import Arrivals, add_records, has_tombstone, is_known, is_tombstoned
+from fedmunkey.client.key_store.facts import Facts, read_facts, unseal_ids
 from fedmunkey.client.key_store.influence import count_influences, raise_influence
 from fedmunkey.client.key_store.journal import Kept
 from fedmunkey.client.key_store.neighbour_rows import read_lists, write_lists
@@ -46,6 +48,8 @@ class HeldRecords:
         self._database = database
         self._connection = database.connection
         self._privacy = privacy
+        # They are decrypted once: an entry's never change, and its number is never given to another record.
+        self._known_facts: dict[int, Facts] = {}
 
     def enrol(
         self,
@@ -75,18 +79,17 @@ class HeldRecords:
 
     def count_labels(self) -> dict[int, int]:
         """Return how many entries of each class the bank has."""
-        rows = self._connection.execute("SELECT label, count(*) FROM records WHERE split = 'train' GROUP BY label")
-        return dict(rows.fetchall())
+        return dict(Counter(facts.label for facts in self._facts("split = 'train'").values()))
 
     def largest_label(self) -> int | None:
         """Return the largest class index of any record; None without records."""
-        found: int | None = self._connection.execute("SELECT max(label) FROM records").fetchone()[0]
-        return found
+        return max((facts.label for facts in self._facts().values()), default=None)
 
     def count_consents(self) -> dict[Consent, int]:
         """Return how many records, of any split, there are with each consent."""
-        rows = self._connection.execute("SELECT consent, count(*) FROM records GROUP BY consent")
-        return {Consent(consent): count for consent, count in rows.fetchall()}
+        return dict(
+            Counter(Consent.PERMANENT if facts.permanent else Consent.REVOCABLE for facts in self._facts().values())
+        )
 
     def count_trained(self) -> int:
         """Return how many entries have an exemplar token that has been trained."""
@@ -143,9 +146,7 @@ class HeldRecords:
         import torch
 
         self._database.check_caught_up()
-        rows = self._connection.execute(
-            "SELECT entry, label FROM records WHERE split = ? ORDER BY entry", (split.value,)
-        ).fetchall()
+        rows = [(entry, facts.label) for entry, facts in self._facts("split = ?", split.value).items()]
         both = np.array(rows, dtype=np.int64).reshape(len(rows), 2)
         return both[:, 0].copy(), torch.from_numpy(both[:, 1].copy())
 
@@ -156,10 +157,9 @@ class HeldRecords:
 
     def read_permanent(self, entries: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return (n,) whether the consent of each of some entries is permanent."""
-        rows = self._connection.execute("SELECT entry, consent FROM records").fetchall()
-        permanent = {entry: consent == Consent.PERMANENT for entry, consent in rows}
+        facts = self._facts("entry IN (SELECT value FROM json_each(?))", json.dumps(entries.tolist()))
         try:
-            return np.array([permanent[entry] for entry in entries.tolist()], dtype=np.bool_)
+            return np.array([facts[entry].permanent for entry in entries.tolist()], dtype=np.bool_)
         except KeyError:
             raise _missing_entry() from None
 
@@ -255,6 +255,22 @@ class HeldRecords:
                 )
             hit(Failpoint.WRITE_BACK_BEFORE_COMMIT)
         hit(Failpoint.WRITE_BACK_AFTER_COMMIT)
+
+    def _facts(self, condition: str = "1", *values: str) -> dict[int, Facts]:
+        """Return the facts of records that meet a condition in SQL, by entry in order.
+
+        In a restored store those are left out whose record keys are gone.
+        """
+        query = f"SELECT entry FROM records WHERE {condition} ORDER BY entry"  # noqa: S608 (callers' constants)
+        while True:
+            held = [entry for (entry,) in self._connection.execute(query, values).fetchall()]
+            missing = np.array([entry for entry in held if entry not in self._known_facts], dtype=np.int64)
+            try:
+                self._known_facts.update(read_facts(self._connection, self._database.ciphers, missing))
+            except BankChanged:
+                # Its row is gone by then.
+                continue
+            return {entry: self._known_facts[entry] for entry in held if entry in self._known_facts}
 
     def _note_influence(self, entries: NDArray[np.int64], used: Influence) -> None:
         """Write down what weights that are about to leave may hold, so that no restored backup claims less."""

@@ -12,7 +12,7 @@ import numpy as np
 from fedmunkey.client.key_store.answers import write_answer
 from fedmunkey.client.key_store.contents import StoreDescription
 from fedmunkey.client.key_store.database import StoreDatabase
-from fedmunkey.client.key_store.encryption import unseal
+from fedmunkey.client.key_store.encryption import seal, unseal
 from fedmunkey.client.key_store.influence import bury, count_largest_subject, recall
 from fedmunkey.client.key_store.privacy import PrivacyAccount
 from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
@@ -69,7 +69,8 @@ def remove(database: StoreDatabase, privacy: PrivacyAccount, order: DeletionOrde
     for held in found:
         bury(connection, {held.image_hash: Influence(held.influence)})
     packed, windows = fingerprint(hashes.key, _contents(database, found))
-    connection.execute("INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)", (order.number, packed, windows))
+    sealed = seal(database.secrets.cipher, "fingerprints", order.number, packed)
+    connection.execute("INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)", (order.number, sealed, windows))
     connection.executemany(
         "INSERT INTO doomed_record_keys (entry, number) VALUES (?, ?)", [(held.entry, order.number) for held in found]
     )

@@ -13,12 +13,22 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmunkey.client.key_store.influence import bury, raise_influence_where
+import numpy as np
+
+from fedmunkey.client.key_store.facts import read_facts
+from fedmunkey.client.key_store.influence import bury, raise_influence_everywhere
 from fedmunkey.client.key_store.journal import Journal, Kept
-from fedmunkey.client.key_store.lost_journal import assume_the_worst, find_journal
-from fedmunkey.client.key_store.record_ciphers import RecordCiphers, cipher_file_of, master_key_of, read_master_key
-from fedmunkey.client.key_store.schema import CONTENTS, check_version, connect, explaining_locks, writing
-from fedmunkey.client.key_store.store_secrets import read_secrets
+from fedmunkey.client.key_store.lost_journal import assume_the_worst, find_journal, known_epoch
+from fedmunkey.client.key_store.record_ciphers import RecordCiphers, cipher_file_of, read_master_key
+from fedmunkey.client.key_store.schema import (
+    CONTENTS,
+    check_version,
+    connect,
+    create_indexes,
+    explaining_locks,
+    writing,
+)
+from fedmunkey.client.key_store.store_secrets import find_master_key, read_secrets
 from fedmunkey.client.key_store.taking_over import bring_up_to_date
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Influence
@@ -74,7 +84,8 @@ def restore(backup: Path, store: Path, *, without_journal: bool = False) -> Rest
             with closing(connect(prepared)) as connection:
                 connection.execute("PRAGMA journal_mode = DELETE")
                 _check_whole(connection, backup)
-                bring_up_to_date(connection)
+                bring_up_to_date(connection, store)
+                create_indexes(connection)
                 restored = _prepare(connection, backup, store, without_journal)
         except sqlite3.DatabaseError as error:
             raise KeyStoreError(f"{backup} is not a readable backup ({error}); take another one") from None
@@ -85,7 +96,7 @@ def restore(backup: Path, store: Path, *, without_journal: bool = False) -> Rest
     return restored
 
 
-def finish_restoring(connection: sqlite3.Connection, ciphers: RecordCiphers) -> int:
+def finish_restoring(connection: sqlite3.Connection, ciphers: RecordCiphers, journal: Journal) -> int:
     """Drop records without keys and keys without records, and let the store be used; return the records dropped."""
     with writing(connection):
         rows = connection.execute("SELECT entry, record_hash, image_hash, influence FROM records").fetchall()
@@ -98,7 +109,8 @@ def finish_restoring(connection: sqlite3.Connection, ciphers: RecordCiphers) -> 
             connection.execute("DELETE FROM records WHERE entry = ?", (entry,))
             bury(connection, {record_hash: Influence(influence)})
             bury(connection, {image_hash: Influence(influence)})
-        ciphers.destroy(held - {row[0] for row in rows})
+        if unknown := held - {row[0] for row in rows}:
+            journal.add(Kept.EPOCHS, ciphers.destroy(unknown))
         connection.execute("DELETE FROM remembered_answers")
         connection.execute("UPDATE description SET restored = 0, generation = generation + 1")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -113,14 +125,17 @@ def _check_whole(connection: sqlite3.Connection, backup: Path) -> None:
 
 def _prepare(connection: sqlite3.Connection, backup: Path, store: Path, without_journal: bool) -> Restored:
     """Take over into a copy of the backup what the site must not forget."""
-    own = read_secrets(connection, backup)
-    master_key = read_master_key(own.master_key or master_key_of(store))
-    with closing(RecordCiphers(cipher_file_of(store), master_key, own.reference_hashes.key)) as ciphers:
-        held, slots = set(ciphers.held().tolist()), ciphers.slots
+    own = read_secrets(connection, backup, read_master_key(find_master_key(connection, store)))
     entries = {entry for (entry,) in connection.execute("SELECT entry FROM records")}
     (last_order,) = connection.execute("SELECT coalesce(max(number), 0) FROM applied_orders").fetchone()
     find = assume_the_worst if without_journal else find_journal
-    with closing(find(connection, own, store)) as journal, writing(connection):
+    with (
+        closing(RecordCiphers(cipher_file_of(store), own.master, own.reference_hashes.key)) as ciphers,
+        closing(find(connection, own, store)) as journal,
+        writing(connection),
+    ):
+        ciphers.check_epoch(known_epoch(connection, journal))
+        held, slots = set(ciphers.held().tolist()), ciphers.slots
         # Training under way in the replaced store must not take this one's generation for its own.
         jump = 1 + secrets.randbits(40)
         connection.execute("UPDATE description SET restored = 1, generation = generation + ?", (jump,))
@@ -130,8 +145,11 @@ def _prepare(connection: sqlite3.Connection, backup: Path, store: Path, without_
             connection.execute("INSERT INTO sqlite_sequence VALUES ('records', ?)", (slots,))
         _remember_answers(connection, journal, last_order)
         _remember_training(connection, journal)
+        # Of a record whose key is gone nobody knows the consent: the worst is claimed.
+        facts = read_facts(connection, ciphers, np.array(sorted(entries), dtype=np.int64))
+        revocable = [entry for entry, found in facts.items() if not found.permanent]
         for influence, permanent_only in journal.read(Kept.INFLUENCES):
-            raise_influence_where(connection, Influence(influence), permanent_only=bool(permanent_only))
+            raise_influence_everywhere(connection, Influence(influence), but=revocable if permanent_only else ())
     return Restored(len(entries), len(entries - held), last_order)
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from fedmunkey.common.errors import KeyStoreError
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Written to `PRAGMA user_version`; raised with every change of the tables."""
 
 TAKEN_OVER = 5
-"""The version that `taking_over` brings up to date."""
+"""The oldest version that `taking_over` brings up to date."""
 
 CONTENTS = ("keys", "inputs", "tokens", "ids")
 """The tables whose rows a deletion overwrites instead of removing."""
@@ -38,7 +38,30 @@ REMEMBERED_ANSWERS = """
 CREATE TABLE remembered_answers (number INTEGER PRIMARY KEY, document TEXT NOT NULL) STRICT;
 """
 
+RECORDS = """
+-- AUTOINCREMENT: the number of a deleted entry is never given to another record.
+-- The two hashes find the record's and the subject's id again. Its row moves, and may leave copies of itself in spare
+-- pages, so there is nothing in it that a deletion must reach.
+-- `image_hash` knows the image again, whatever id it comes back with.
+-- `influence`: what shared weights that left the site may hold of the record.
+CREATE TABLE records (
+    entry INTEGER PRIMARY KEY AUTOINCREMENT,
+    record_hash BLOB NOT NULL UNIQUE,
+    subject_hash BLOB NOT NULL,
+    image_hash BLOB NOT NULL,
+    split TEXT NOT NULL CHECK (split IN ('train', 'val', 'test')),
+    influence TEXT NOT NULL DEFAULT 'none' CHECK (influence IN ('none', 'bounded', 'unbounded')),
+    listed INTEGER NOT NULL DEFAULT 0
+) STRICT;
+"""
+RECORD_INDEXES = """
+CREATE INDEX records_by_subject ON records (subject_hash);
+CREATE INDEX records_by_split ON records (split, entry);
+CREATE INDEX records_without_list ON records (entry) WHERE listed = 0;
+"""
+
 _TABLES = f"""
+-- `hash_key` and `noise_key` are encrypted under the master key, so that a backup cannot be asked whom it holds.
 -- `master_key`: where it is kept; empty, beside the store. `restored`: from a backup, and not caught up with deletions.
 CREATE TABLE description (
     only INTEGER PRIMARY KEY CHECK (only = 1),
@@ -59,31 +82,13 @@ CREATE TABLE description (
     generation INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
--- AUTOINCREMENT: the number of a deleted entry is never given to another record.
--- The two hashes find the record's and the subject's id again. Its row moves, and may leave copies of itself in spare
--- pages, so there is nothing in it that a deletion must reach.
--- `image_hash` knows the image again, whatever id it comes back with.
--- `influence`: what shared weights that left the site may hold of the record.
-CREATE TABLE records (
-    entry INTEGER PRIMARY KEY AUTOINCREMENT,
-    record_hash BLOB NOT NULL UNIQUE,
-    subject_hash BLOB NOT NULL,
-    image_hash BLOB NOT NULL,
-    label INTEGER NOT NULL,
-    split TEXT NOT NULL CHECK (split IN ('train', 'val', 'test')),
-    consent TEXT NOT NULL CHECK (consent IN ('revocable', 'permanent')),
-    influence TEXT NOT NULL DEFAULT 'none' CHECK (influence IN ('none', 'bounded', 'unbounded')),
-    listed INTEGER NOT NULL DEFAULT 0
-) STRICT;
-CREATE INDEX records_by_subject ON records (subject_hash);
-CREATE INDEX records_by_split ON records (split, entry);
-CREATE INDEX records_without_list ON records (entry) WHERE listed = 0;
-
+{RECORDS}
+{RECORD_INDEXES}
 -- The contents of entries: rows are added at the end, changed in place and never removed while others remain, so that
 -- SQLite never moves one and no copy of it is left behind. A deletion overwrites them with zeros. They are encrypted
 -- under the record's key, which lies in another file; a token of zeros is one that no training has written.
--- An input is what the image path reads: an image, or a frozen encoder's feature tokens. The ids are the
--- record's and the subject's.
+-- An input is what the image path reads: an image, or a frozen encoder's feature tokens. With the ids, the record's
+-- and the subject's, are its label and consent.
 CREATE TABLE keys (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 CREATE TABLE inputs (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 CREATE TABLE tokens (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
@@ -127,12 +132,18 @@ CREATE TABLE privacy_losses (
 -- Entries that an order has deleted and whose record keys are still to be destroyed; the commit cannot do it by itself.
 CREATE TABLE doomed_record_keys (entry INTEGER PRIMARY KEY, number INTEGER NOT NULL) STRICT;
 
--- By what the bytes of an order's deleted contents would be known again, see `residue.py`.
+-- By what the bytes of an order's deleted contents would be known again, see `residue.py`; encrypted as `hash_key`.
 CREATE TABLE fingerprints (number INTEGER PRIMARY KEY, content BLOB NOT NULL, windows INTEGER NOT NULL) STRICT;
 
 {REMEMBERED_ANSWERS}"""
 
 _INDEXES = """
+-- As of when the store knows its key file: one of a lower number is an older copy.
+CREATE TABLE IF NOT EXISTS key_file_epoch (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    number INTEGER NOT NULL,
+    mark BLOB NOT NULL
+) STRICT;
 -- Few orders wait for their end or for the service, so they are found without reading those that are done.
 CREATE INDEX IF NOT EXISTS orders_unfinished ON applied_orders (number) WHERE finished = 0;
 CREATE INDEX IF NOT EXISTS orders_unacknowledged ON applied_orders (number) WHERE acknowledged = 0;
@@ -241,7 +252,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
 
 
 def create_indexes(connection: sqlite3.Connection) -> None:
-    """Add the indexes that a store may have been made without; where they are, nothing is written."""
+    """Add the table and the indexes that a store may have been made without; where they are, nothing is written."""
     connection.executescript(_INDEXES)
 
 
@@ -252,7 +263,7 @@ def read_version(connection: sqlite3.Connection) -> int:
 
 def check_version(connection: sqlite3.Connection, path: Path) -> None:
     """Refuse a file that is no key store or has other tables than this version knows, with `KeyStoreError`."""
-    if read_version(connection) not in (TAKEN_OVER, SCHEMA_VERSION):
+    if read_version(connection) not in range(TAKEN_OVER, SCHEMA_VERSION + 1):
         raise KeyStoreError(
             f"{path} has key store schema {read_version(connection)}, this version reads {SCHEMA_VERSION}; "
             "open it with the version that wrote it, or enrol the records into a new store"

@@ -13,11 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from fedmunkey.client.key_store.aside import sweep
 from fedmunkey.client.key_store.contents import StoreDescription
 from fedmunkey.client.key_store.creation import create_files
 from fedmunkey.client.key_store.database import StoreDatabase
 from fedmunkey.client.key_store.journal import Journal, Kept
-from fedmunkey.client.key_store.lost_journal import write_again
+from fedmunkey.client.key_store.lost_journal import known_epoch, write_again
 from fedmunkey.client.key_store.orders import AppliedOrders
 from fedmunkey.client.key_store.privacy import PrivacyAccount
 from fedmunkey.client.key_store.record_ciphers import master_key_of
@@ -51,17 +52,18 @@ class KeyStore:
         What outlives a restored backup.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, master: bytes | None = None) -> None:
         self.path = path
         self.journal = Journal(path)
-        self.database = StoreDatabase.of(path, connection, self.journal)
+        self.database = StoreDatabase.of(path, connection, self.journal, master)
         self.description = self.database.description
         self.reference_hashes = self.database.reference_hashes
         take_over_journal(self.journal, self.description)
         if not self.journal.path.exists():
-            write_again(connection, self.journal)
+            write_again(connection, self.journal, self.database.ciphers)
         take_over_receipts(self.journal)
         self.ciphers = self.database.ciphers
+        self.ciphers.check_epoch(known_epoch(connection, self.journal))
         self.privacy = PrivacyAccount(self.database)
         self.records = HeldRecords(self.database, self.privacy)
         self.orders = AppliedOrders(self.database, self.privacy)
@@ -73,7 +75,7 @@ class KeyStore:
         description: StoreDescription,
         *,
         noise_key: bytes | None = None,
-        master_key: Path | None = None,
+        master_key: Path | bytes | None = None,
     ) -> Self:
         """Make an empty store that only its owner can read, in a file that does not exist.
 
@@ -83,8 +85,9 @@ class KeyStore:
             The SQLite file, and what fixes the store's contents.
         noise_key : bytes, optional
             32 bytes, where a simulation is to be repeatable. By default there is none, as it must be at a hospital.
-        master_key : Path, optional
+        master_key : Path or bytes, optional
             A file elsewhere for the master key, which is made if it is not there; by default it lies beside the store.
+            32 bytes are kept in memory only, so that nobody can read the store once it is closed.
 
         Raises
         ------
@@ -92,7 +95,7 @@ class KeyStore:
             If the file is there already or cannot be made, or the noise key has another length; nothing is left then.
         """
         create_files(path, description, noise_key, master_key)
-        return cls(path, connect(path))
+        return cls(path, connect(path), master_key if isinstance(master_key, bytes) else None)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -103,6 +106,7 @@ class KeyStore:
         if not path.is_file():
             raise KeyStoreError(f"there is no key store {path}; enrol the site's records first (munkey-client enrol)")
         connection: sqlite3.Connection | None = None
+        sweep(path.parent)
         try:
             connection = open_store(path)
             return cls(path, connection)
@@ -196,4 +200,4 @@ class KeyStore:
         """
         if not self.is_restored:
             return 0
-        return finish_restoring(self.database.connection, self.ciphers)
+        return finish_restoring(self.database.connection, self.ciphers, self.journal)

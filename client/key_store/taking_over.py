@@ -1,4 +1,4 @@
-"""Bringing up to date what the version before has left: a store of schema 5, a journal of lines and a file of receipts.
+"""Bringing up to date what versions before have left: stores of schema 5 and 6, a journal of lines, a file of receipts.
 
 Each step is done whole or not at all, and what is done already is left as it is, so that a crash loses nothing.
 """
@@ -9,27 +9,41 @@ import json
 import math
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedmunkey.client.key_store.contents import StoreDescription
+from fedmunkey.client.key_store.encryption import seal, unseal
+from fedmunkey.client.key_store.facts import Facts, seal_facts
 from fedmunkey.client.key_store.journal import Journal, Kept, Row
+from fedmunkey.client.key_store.record_ciphers import RecordCiphers, cipher_file_of, read_master_key
 from fedmunkey.client.key_store.schema import (
     APPLIED_ORDERS,
+    RECORD_INDEXES,
+    RECORDS,
     REMEMBERED_ANSWERS,
     SCHEMA_VERSION,
-    TAKEN_OVER,
     check_version,
     connect,
     create_indexes,
+    not_following_references,
     read_version,
     writing,
 )
+from fedmunkey.client.key_store.store_secrets import cipher_of, find_master_key, seal_secrets
+from fedmunkey.client.records.dataset import Consent
 from fedmunkey.common.deletions.words import Acknowledgement, SiteState
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.private_files import locked_folder
 
+_WITH_COLUMNS, _WITH_LABELS = 5, 6
+"""Schemas that had answers in columns, and labels that anybody could read."""
+
+_RECORD = "entry, record_hash, subject_hash, image_hash, split, influence, listed"
 _ANSWER = (
     "number, request_id, state, records, entries, guarantee, seconds, reason, last_training, subject_records, "
     "record_epsilon, subject_epsilon"
@@ -45,13 +59,13 @@ _LINES = {
 def open_store(path: Path) -> sqlite3.Connection:
     """Connect to a store and bring it up to date.
 
-    Raises `KeyStoreError` if its version is another than this one or the one before, and `sqlite3.DatabaseError` if the
+    Raises `KeyStoreError` if its version is newer, or older than 5, and `sqlite3.DatabaseError` if the
     file cannot be used.
     """
     connection = connect(path)
     try:
         check_version(connection, path)
-        bring_up_to_date(connection)
+        bring_up_to_date(connection, path)
         create_indexes(connection)
     except BaseException:
         connection.close()
@@ -59,32 +73,85 @@ def open_store(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def bring_up_to_date(connection: sqlite3.Connection) -> None:
-    """Change the tables of a store of the version before in one transaction; those of this version are left alone."""
-    if read_version(connection) != TAKEN_OVER:
+def bring_up_to_date(connection: sqlite3.Connection, store: Path) -> None:
+    """Change the tables of a store of a version before in one transaction; those of this version are left alone.
+
+    It may be a copy of the store at the path, beside which the key file and the master key lie. Raises `KeyStoreError`
+    if one of those cannot be used.
+    """
+    if read_version(connection) == SCHEMA_VERSION:
         return
-    with writing(connection):
+    with not_following_references(connection), writing(connection):
         # Another process may have been as quick.
-        if read_version(connection) != TAKEN_OVER:
-            return
-        site, delta = connection.execute("SELECT site, delta FROM description").fetchone()
-        connection.create_function("document", 12, lambda *columns: _answer(site, delta, *columns).to_json())
-        for table in ("applied_orders", "remembered_answers"):
-            connection.execute(f"ALTER TABLE {table} RENAME TO {table}_before")
+        if read_version(connection) == _WITH_COLUMNS:
+            _write_documents(connection)
+        if read_version(connection) == _WITH_LABELS:
+            _seal(connection, store)
+    # What was readable is in the log still.
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _write_documents(connection: sqlite3.Connection) -> None:
+    site, delta = connection.execute("SELECT site, delta FROM description").fetchone()
+    connection.create_function("document", 12, lambda *columns: _answer(site, delta, *columns).to_json())
+    for table in ("applied_orders", "remembered_answers"):
+        connection.execute(f"ALTER TABLE {table} RENAME TO {table}_before")
+    for change in (
+        APPLIED_ORDERS,
+        REMEMBERED_ANSWERS,
+        f"INSERT INTO applied_orders SELECT number, request_id, document({_ANSWER}), last_training, "  # noqa: S608
+        "finished, acknowledged FROM applied_orders_before",
+        f"INSERT INTO remembered_answers SELECT number, document({_ANSWER}) "  # noqa: S608 (constants)
+        "FROM remembered_answers_before",
+        "DROP TABLE applied_orders_before",
+        "DROP TABLE remembered_answers_before",
+        "ALTER TABLE identities RENAME TO ids",
+        "ALTER TABLE doomed_keys RENAME TO doomed_record_keys",
+        f"PRAGMA user_version = {_WITH_LABELS}",
+    ):
+        connection.execute(change)
+
+
+def _seal(connection: sqlite3.Connection, store: Path) -> None:
+    """Encrypt what a backup told: labels, consents, the store's own secrets and what is remembered of deleted bytes."""
+    master = read_master_key(find_master_key(connection, store))
+    hash_key, noise_key = connection.execute("SELECT hash_key, noise_key FROM description").fetchone()
+    sequence = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'records'").fetchone()
+    with closing(RecordCiphers(cipher_file_of(store), master, hash_key)) as ciphers:
+        connection.create_function("sealed", 4, partial(_with_facts, ciphers))
+        connection.create_function(
+            "sealed_print", 2, lambda number, content: seal(cipher_of(master), "fingerprints", number, content)
+        )
+        # Tables that are dropped are overwritten whole; a row that changes may leave a copy of itself.
         for change in (
-            APPLIED_ORDERS,
-            REMEMBERED_ANSWERS,
-            f"INSERT INTO applied_orders SELECT number, request_id, document({_ANSWER}), last_training, "  # noqa: S608
-            "finished, acknowledged FROM applied_orders_before",
-            f"INSERT INTO remembered_answers SELECT number, document({_ANSWER}) "  # noqa: S608 (constants)
-            "FROM remembered_answers_before",
-            "DROP TABLE applied_orders_before",
-            "DROP TABLE remembered_answers_before",
-            "ALTER TABLE identities RENAME TO ids",
-            "ALTER TABLE doomed_keys RENAME TO doomed_record_keys",
+            "CREATE TABLE ids_sealed (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT",
+            "INSERT INTO ids_sealed SELECT entry, sealed(entry, content, label, consent) "
+            "FROM ids LEFT JOIN records USING (entry) ORDER BY entry",
+            "DROP TABLE ids",
+            "ALTER TABLE ids_sealed RENAME TO ids",
+            RECORDS.replace("TABLE records", "TABLE records_sealed"),
+            f"INSERT INTO records_sealed SELECT {_RECORD} FROM records ORDER BY entry",  # noqa: S608 (constants)
+            "DROP TABLE records",
+            "ALTER TABLE records_sealed RENAME TO records",
+            *RECORD_INDEXES.strip().splitlines(),
+            "DELETE FROM sqlite_sequence WHERE name = 'records'",
+            "UPDATE fingerprints SET content = sealed_print(number, content)",
             f"PRAGMA user_version = {SCHEMA_VERSION}",
         ):
             connection.execute(change)
+    if sequence:
+        connection.execute("INSERT INTO sqlite_sequence VALUES ('records', ?)", sequence)
+    connection.execute("UPDATE description SET hash_key = ?, noise_key = ?", seal_secrets(master, hash_key, noise_key))
+
+
+def _with_facts(ciphers: RecordCiphers, entry: int, content: bytes, label: int | None, consent: str | None) -> bytes:
+    """Return a record's ids encrypted with its facts; as they are where the record or its key is gone."""
+    numbers = np.array([entry])
+    if label is None or not any(ciphers.read_slots(numbers)[0]):
+        return content
+    (key,) = ciphers.read(numbers)
+    record_id, subject_id = json.loads(unseal(key, "ids", entry, content))
+    return seal_facts(key, entry, record_id, subject_id, Facts(label, consent == Consent.PERMANENT))
 
 
 def take_over_journal(journal: Journal, description: StoreDescription) -> None:

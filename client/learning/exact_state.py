@@ -7,17 +7,18 @@ second one is really built, in a folder of its own, and the digests of both are 
 from __future__ import annotations
 
 import math
-import tempfile
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.key_store.aside import folder_aside
 from fedmunkey.client.key_store.contents import SLACK
+from fedmunkey.client.key_store.record_ciphers import KEY_BYTES
 from fedmunkey.client.learning.exemplar_tokens import own_tokens
 from fedmunkey.client.learning.neighbour_index import list_arrivals
 from fedmunkey.client.learning.state_digest import state_digest
@@ -82,7 +83,7 @@ def compare_with_rebuilt(
     """
     secret = folder.read_secret()
     model = read_shared_model(folder)
-    with folder.open() as store, tempfile.TemporaryDirectory(prefix=".verifying-", dir=folder.path) as aside:
+    with folder.open() as store, folder_aside(folder.path, "verifying") as aside:
         promised = store.description.guarantee
         if promised is not Guarantee.EXACT:
             raise KeyStoreError(
@@ -91,7 +92,9 @@ def compare_with_rebuilt(
             )
         list_arrivals(store)
         neighbours = store.description.list_length - SLACK
-        with KeyStore.create(Path(aside) / "keystore.sqlite", store.description) as built:
+        # Its master key is in memory only: where this process is killed, nobody can read what it leaves.
+        master_key = secrets.token_bytes(KEY_BYTES)
+        with KeyStore.create(aside / "keystore.sqlite", store.description, master_key=master_key) as built:
             deleted = 0
             for records, encoding in batches if batches is not None else _held(store):
                 kept = ~_deleted(store, records, secret)

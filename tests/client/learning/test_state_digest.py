@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import KeyStore, StoreDescription, Tokens
+from fedmunkey.client.key_store.facts import Facts, seal_facts
 from fedmunkey.client.learning import state_digest
 from fedmunkey.client.learning.bank import read_bank, read_held_out
 from fedmunkey.client.learning.neighbour_index import list_arrivals
@@ -269,12 +270,21 @@ def flip_a_bit(store: KeyStore, table: str) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("table", ["keys", "inputs", "tokens"])
-def test_every_bit_of_key_input_and_token_counts(filled: KeyStore, table: str) -> None:
+@pytest.mark.parametrize("table", ["keys", "inputs", "tokens", "ids"])
+def test_every_bit_of_key_input_token_and_ids_counts(filled: KeyStore, table: str) -> None:
     flip_a_bit(filled, table)
 
     with pytest.raises(KeyStoreError, match=rf"entry 3 of the key store is damaged \(table {table}\)"):
         digest_of(filled, K)
+
+
+def change(store: KeyStore, statement: str) -> None:
+    """Update the file by itself, and add a tombstone, which is no part of the state."""
+    connection = sqlite3.connect(store.path)
+    with connection:
+        assert connection.execute(f"UPDATE {statement}").rowcount
+        connection.execute("INSERT OR IGNORE INTO tombstones (hash) VALUES (x'00')")
+    connection.close()
 
 
 def end_of(which: str, entry: int) -> str:
@@ -284,8 +294,6 @@ def end_of(which: str, entry: int) -> str:
 @pytest.mark.parametrize(
     ("statement", "counts"),
     [
-        ("records SET label = label + 1 WHERE entry = 3", True),
-        ("records SET consent = 'permanent' WHERE entry = 3", True),
         ("records SET split = 'val' WHERE entry = 9", True),
         ("description SET site = 'hospital-2'", True),
         ("description SET encoder = 'encoder-2'", True),
@@ -296,20 +304,28 @@ def end_of(which: str, entry: int) -> str:
         # What no prediction depends on does not count.
         (f"neighbours SET similarity = similarity - 0.0001 WHERE entry = 3 AND similarity = {end_of('min', 3)}", False),
         ("description SET generation = generation + 1", False),
-        ("description SET noise_key = zeroblob(32)", False),
         ("records SET influence = 'unbounded'", False),
     ],
 )
 def test_every_property_of_a_record_counts(filled: KeyStore, reopen: Reopen, statement: str, counts: bool) -> None:
     before = digest_of(filled, K)
 
-    connection = sqlite3.connect(filled.path)
-    with connection:
-        assert connection.execute(f"UPDATE {statement}").rowcount
-        connection.execute("INSERT INTO tombstones (hash) VALUES (x'00')")
-    connection.close()
+    change(filled, statement)
 
     assert (digest_of(reopen(filled), K) != before) is counts
+
+
+@pytest.mark.parametrize("changed", [Facts(0, permanent=False), Facts(2, permanent=True)])
+def test_label_and_consent_count(filled: KeyStore, reopen: Reopen, changed: Facts) -> None:
+    before = digest_of(filled, K)
+    number = np.array([3])
+    assert filled.records.read_entries(Split.TRAIN)[1][2] == 2
+    (key,), (ids,) = filled.ciphers.read(number), filled.records.read_ids(number)
+
+    for facts in (Facts(2, permanent=False), changed):
+        sealed = seal_facts(key, 3, *ids, facts).hex()
+        change(filled, f"ids SET content = x'{sealed}' WHERE entry = 3")
+        assert (digest_of(reopen(filled), K) == before) is (facts is not changed)
 
 
 @pytest.mark.parametrize(

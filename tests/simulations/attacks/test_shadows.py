@@ -149,8 +149,8 @@ def test_deleted_shadow_has_no_candidate_in_its_banks_and_what_it_said_of_them_i
         records = hospital.given.select(asked.rows(hospital.name)[::-1].copy())
         for remembered, again in said:
             for ask in ("answer", "weights_alone"):
-                answers = [getattr(one, ask)(hospital.name, records) for one in (remembered, again)]
-                assert torch.allclose(*answers, atol=1e-6)
+                first, second = (getattr(one, ask)(hospital.name, records) for one in (remembered, again))
+                assert torch.allclose(first, second, atol=1e-6)
 
 
 def test_all_shadows_can_be_used_for_an_attack_and_make_up_no_answers(case: Case, told: Callable[..., Answers]) -> None:

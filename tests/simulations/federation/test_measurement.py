@@ -79,7 +79,7 @@ def found(
     def rows(chosen: Mapping[str, Sequence[int]]) -> dict[str, NDArray[np.int64]]:
         return {h.name: np.array(chosen.get(h.name, NOTHING), dtype=np.int64) for h in hospitals}
 
-    banks = banks or {h.name: bank_with(h, train_rows(h)) for h in hospitals}
+    banks = banks or {h.name: bank_with(h, train_rows(h).tolist()) for h in hospitals}
     federation = MunkeyAnswers(Munkey(SHAPE), banks, SETTINGS)
     planted = None if canaries is None else rows(canaries)
     return measure(federation, hospitals, rows(forgotten), rows(gone or forgotten), planted)

@@ -28,7 +28,7 @@ def donated(hospital: Hospital, row: int) -> Hospital:
     return with_columns(hospital, consents=consents)
 
 
-def with_columns(hospital: Hospital, **columns: NDArray[Any]) -> Hospital:
+def with_columns(hospital: Hospital, **columns: Any) -> Hospital:
     return replace(hospital, given=replace(hospital.given, records=replace(hospital.given.records, **columns)))
 
 
