@@ -203,10 +203,14 @@ def _ask_from_anywhere(
     asking: str | None, key: Path | None, secret: Path | None, site: str | None, wanted: _Wanted
 ) -> tuple[Requester, Target]:
     if asking is None:
-        raise InvalidDeletion(f"say who asks: a site with --site-dir, or --as {OFFICER} with --signing-key and --secret")
+        raise InvalidDeletion(
+            f"say who asks: a site with --site-dir, or --as {OFFICER} with --signing-key and --secret"
+        )
     officer = asking in OFFICER_NAMES
     if not officer and key is None:
-        raise InvalidDeletion(f"--as {asking} signs what it asks for; name its key with --signing-key, or ask with --site-dir")
+        raise InvalidDeletion(
+            f"--as {asking} signs what it asks for; name its key with --signing-key, or ask with --site-dir"
+        )
     if not officer and site not in (None, asking):
         raise InvalidDeletion(f"--as {asking} asks for what {asking} holds; leave --site out")
     where = site if officer else asking

@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
-from fedmunkey.client.key_store.journal import Journal, Kept, Row
+from fedmunkey.client.key_store.journal import LOST_HEAD, Journal, Kept, Row
 from fedmunkey.client.key_store.store_secrets import StoreSecrets, read_secrets
 from fedmunkey.client.key_store.taking_over import open_store, take_over_journal
 from fedmunkey.common.deletions.words import SiteState
@@ -29,7 +29,7 @@ def write_again(connection: sqlite3.Connection, journal: Journal) -> None:
     """
     # Another process may be as quick.
     with suppress(FileExistsError):
-        journal.create(_known(connection))
+        journal.create({**_known(connection), Kept.HEAD: [LOST_HEAD]})
         logger.warning("the journal %s was missing; it was written again from the key store", journal.path)
 
 
@@ -75,7 +75,7 @@ def assume_the_worst(backup: sqlite3.Connection, own: StoreSecrets, store: Path)
                 with suppress(FileNotFoundError):
                     file.rename(file.with_name(file.name + ".damaged"))
         with suppress(FileExistsError):
-            journal.create()
+            journal.create({Kept.HEAD: [LOST_HEAD]})
         for kind, rows in _lost(backup, journal).items():
             journal.add(kind, *rows)
     else:

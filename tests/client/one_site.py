@@ -71,7 +71,13 @@ class Federation:
                 CONFIG: ConfigRecord({ROUND: 1, **{key.replace("_", "-"): value for key, value in config.items()}}),
             }
         )
-        context = Context(0, 1, {"site-dir": str(self.folder.path)}, RecordDict(), dict(self.settings.to_config()))
+        context = Context(
+            0,
+            1,
+            {"site-dir": str(self.folder.path), "insecure-orders": True},
+            RecordDict(),
+            dict(self.settings.to_config()),
+        )
         return app(Message(content, dst_node_id=1, message_type=what), context)
 
     def order_deletion(self, *records: int) -> None:
