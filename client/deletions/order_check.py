@@ -24,7 +24,7 @@ def check_signer(opened: OpenedRequest, trust: TrustedKeys, *, heard: datetime |
         if len(names) < trust.officers:
             raise InvalidProof(
                 f"signed by too few: {trust.officers} officers must ask for everything that this site holds, and "
-                f"{len(names)} did; add the others' signatures with munkey-client forget --countersign"
+                f"{len(names)} did; add the others' signatures with munkey-client countersign"
             )
     return terms
 
