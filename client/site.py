@@ -120,21 +120,10 @@ class SiteFolder:
         return KeyStore.open(self.key_store)
 
     def open_to_hear(self, *, insecure: bool = False, accept_log: bool = False) -> KeyStore:
-        """Open the site's key store for a program that carries out orders.
+        """Open the site's key store, as `open`, for a program that carries out orders.
 
-        Parameters
-        ----------
-        insecure : bool
-            Whether it was told to carry out anybody's orders, for development; a site that has joined never does.
-        accept_log : bool
-            Whether to take the coordinator's log as it is, where what the site had seen of it is lost.
-
-        Raises
-        ------
-        InvalidProof
-            With the way out, if trusted keys, or what the site had seen of the log, are missing.
-        KeyStoreError
-            As `open`.
+        With `insecure` these are anybody's, which a site that has joined never carries out; with `accept_log` the log
+        is taken as it is, where what the site had seen of it is lost. Raises `InvalidProof` where either is missing.
         """
         checks = self.checks_orders()
         if not checks and not insecure:

@@ -105,7 +105,7 @@ class SiteProofs:
 
     def _checks(self) -> bool:
         """Return whether there are trusted keys; raises `InvalidProof` if they, or what a witness needs, were lost."""
-        if not (self._folder.checks_orders() or self._trust.was_read()):
+        if not (self._folder.checks_orders() or self._trust.seen):
             return False
         check_witness_state(self._store.journal, self._trust.read())
         return True
@@ -156,11 +156,8 @@ class _TrustFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, int, int, int] | None = None
+        self.seen: tuple[int, int, int, int] | None = None
         self._keys = TrustedKeys()
-
-    def was_read(self) -> bool:
-        return self._seen is not None
 
     def read(self) -> TrustedKeys:
         try:
@@ -170,6 +167,6 @@ class _TrustFile:
                 f"the trusted keys {self._path} are gone ({error.strerror}), so no order is carried out; put them back"
             ) from None
         stamp = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        if stamp != self._seen:
-            self._keys, self._seen = TrustedKeys.read(self._path), stamp
+        if stamp != self.seen:
+            self._keys, self.seen = TrustedKeys.read(self._path), stamp
         return self._keys

@@ -142,12 +142,9 @@ class Journal:
 
     def has_seen_log(self) -> bool | None:
         """Return whether there is a head of the coordinator's log; None if there may have been one, and it was lost."""
-        query = (
-            "SELECT EXISTS (SELECT 1 FROM head WHERE size > 0), EXISTS (SELECT 1 FROM head) "
-            "OR EXISTS (SELECT 1 FROM receipts WHERE included = 1)"
-        )
-        ((seen, ever),) = self.query(query)
-        return True if seen else None if ever else False
+        query = "SELECT (SELECT size FROM head), EXISTS (SELECT 1 FROM receipts WHERE included = 1)"
+        ((size, included),) = self.query(query)
+        return True if size else None if size == 0 or included else False
 
     def forget_lost_log(self) -> None:
         """Begin with whatever head comes next, which must hold all receipts."""

@@ -135,10 +135,7 @@ class TrustedKeys:
         if found.revoked is not None:
             raise InvalidProof(f"key {found.key.key_id[:16]} of {found.name} was revoked, so it has ended already")
         if found.start is not None and at <= found.start:
-            raise InvalidProof(
-                f"key {found.key.key_id[:16]} of {found.name} is valid only from {write_time(found.start)} on; end it "
-                "later, or revoke it"
-            )
+            raise InvalidProof(f"key {found.key.key_id[:16]} of {found.name} is valid only later; end it later")
         return self._with(found, replace(found, end=at))
 
     def require(self, officers: int) -> TrustedKeys:
@@ -175,15 +172,13 @@ class TrustedKeys:
     def parse(cls, data: bytes, what: str) -> TrustedKeys:
         """Read the contents of such a file; raises `InvalidProof`."""
         document = parse_json(data, what)
-        found, kinds = cls(), {"version": int, "officers": int}
-        if not isinstance(document, dict) or "version" not in document:
+        if isinstance(document, dict) and "version" not in document:
             # Written while every request needed one signature.
-            kinds = {}
-        listed, *rest = take(document, what, keys=list, **kinds)
-        if rest:
-            if rest[0] != _VERSION or rest[1] < 1:
-                raise InvalidProof(f"{what} is a file of trusted keys that this version cannot read; upgrade it")
-            found = replace(found, officers=rest[1])
+            document = {"version": _VERSION, "officers": 1, **document}
+        listed, version, officers = take(document, what, keys=list, version=int, officers=int)
+        if version != _VERSION or officers < 1:
+            raise InvalidProof(f"{what} is a file of trusted keys that this version cannot read; upgrade it")
+        found = cls(officers=officers)
         for item in listed:
             found = found.add(_read_key(item, what))
         return found

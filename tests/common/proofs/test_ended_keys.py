@@ -61,7 +61,7 @@ def test_request_that_lives_too_long_is_not_heard() -> None:
         (TRUST, OFFICER_KEY.public.key_id[:7], "names 0 of the keys"),
         (TRUST.add(TrustedKey("officer-1", Role.OFFICER, STRANGER.public)), "officer-1", "names 2 of the keys"),
         (TRUST.revoke("officer-1", START), "officer-1", "was revoked, so it has ended"),
-        (TrustedKeys((TrustedKey("a", Role.SITE, STRANGER.public, START + DAY),)), "a", "valid only from"),
+        (TrustedKeys((TrustedKey("a", Role.SITE, STRANGER.public, START + DAY),)), "a", "valid only later"),
     ],
 )
 def test_key_that_cannot_be_ended_is_named(trust: TrustedKeys, named: str, fault: str) -> None:
