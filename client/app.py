@@ -120,7 +120,8 @@ def _answer(message: Message, context: Context, act: Callable[[_Turn], Message])
         if settings.threads:
             torch.set_num_threads(settings.threads)
         folder = SiteFolder.locate(context.node_config, settings)
-        with faults_explained(), folder.open() as store:
+        insecure = "site-dir" not in context.node_config or bool(context.node_config.get("insecure-orders"))
+        with faults_explained(), folder.open_to_hear(insecure=insecure) as store:
             with DeletionChannel(settings.deletion_service, identity=folder.find_identity()) as service:
                 catch_up_patiently(store, service, patience=settings.deletion_patience)
             hit(Failpoint.TRAIN_CAUGHT_UP)

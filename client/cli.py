@@ -16,6 +16,7 @@ _COMMANDS = {
     "agent": "fedmunkey.client.commands.orders:agent",
     "catch-up": "fedmunkey.client.commands.orders:catch_up",
     "forget": "fedmunkey.client.commands.forget:forget",
+    "countersign": "fedmunkey.client.commands.countersign:countersign",
     "predict": "fedmunkey.client.commands.predict:predict",
     "status": "fedmunkey.client.commands.status:status",
     "certificate": "fedmunkey.client.commands.certificate:certificate",

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedmunkey.client.key_store import KeyStore, StoreDescription
+from fedmunkey.client.key_store.journal import Journal
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.errors import InvalidSetting, KeyStoreError
+from fedmunkey.common.errors import InvalidProof, InvalidSetting, KeyStoreError
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.identities.identity import IDENTITY_FOLDER
 from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys
 from fedmunkey.common.settings.settings import ImagePath, Settings
 
 # What only forgets needs no model, and importing torch would take it seconds.
@@ -60,7 +62,7 @@ class SiteFolder:
 
     @property
     def trust(self) -> Path:
-        """The public keys that the site trusts; without this file it carries out any order (development)."""
+        """The public keys that the site trusts, by which it checks orders."""
         return self.path / "trust.json"
 
     @property
@@ -71,6 +73,19 @@ class SiteFolder:
     def find_identity(self) -> Identity | None:
         """Return the site's identity, or None if it has none; raises `InvalidIdentity` if it cannot be used."""
         return Identity.find(self.identity)
+
+    def checks_orders(self) -> bool:
+        """Return whether there are trusted keys, by which each order is checked.
+
+        Raises `InvalidProof` if there are none although the site has joined a federation: it never becomes one that
+        carries out what anybody asks for because a file was lost.
+        """
+        if not self.trust.exists() and self.identity.exists():
+            raise InvalidProof(
+                f"{self.trust} is missing, and a site that has joined carries out no order without it; put its copy "
+                "back, or trust officers and the log again with munkey-client trust add --in the site's folder"
+            )
+        return self.trust.exists()
 
     @property
     def shared_weights(self) -> Path:
@@ -104,9 +119,50 @@ class SiteFolder:
         """Open the site's key store; raises `KeyStoreError` if there is none or it cannot be used."""
         return KeyStore.open(self.key_store)
 
+    def open_to_hear(self, *, insecure: bool = False, accept_log: bool = False) -> KeyStore:
+        """Open the site's key store, as `open`, for a program that carries out orders.
+
+        With `insecure` these are anybody's, which a site that has joined never carries out; with `accept_log` the log
+        is taken as it is, where what the site had seen of it is lost. Raises `InvalidProof` where either is missing.
+        """
+        checks = self.checks_orders()
+        if not checks and not insecure:
+            raise InvalidProof(
+                f"{self.path} has no trusted keys, so it would carry out anybody's orders; run munkey-client join, or "
+                "for development add --insecure-orders (insecure-orders=true to a SuperNode's --node-config)"
+            )
+        store = self.open()
+        try:
+            if accept_log:
+                store.journal.forget_lost_log()
+            if checks:
+                check_witness_state(store.journal, TrustedKeys.read(self.trust))
+        except BaseException:
+            store.close()
+            raise
+        return store
+
     def read_secret(self) -> FederationSecret:
         """Return the federation's secret; raises `InvalidInput` if the file is missing or damaged."""
         return FederationSecret.read(self.secret)
+
+
+def check_witness_state(journal: Journal, trust: TrustedKeys) -> None:
+    """Check that a site still has what a witness needs: the head of the log that it saw last, and the log's key.
+
+    Whoever begins again with whatever the coordinator shows is no witness of what was before. Raises `InvalidProof`.
+    """
+    seen, trusted = journal.has_seen_log(), bool(trust.of(Role.LOG))
+    if seen and not trusted:
+        raise InvalidProof(
+            "trust.json has no key of the coordinator's log any more, which the site has seen; put its copy back, or "
+            "munkey-client trust add coordinator KEY --role log --in the site's folder"
+        )
+    if seen is None and trusted:
+        raise InvalidProof(
+            "what the site has seen of the coordinator's log is lost; put keystore.journal back from its disk's "
+            "mirror, or compare the log with what others see and then run munkey-client catch-up --accept-log"
+        )
 
 
 def hospital_name(number: int) -> str:

@@ -61,6 +61,17 @@ def replace_file(path: Path, content: bytes, mode: int = 0o644) -> None:
     sync_folder(path.parent)
 
 
+def make_private_folder(path: Path) -> None:
+    """Make a folder, or one that is there, its owner's only; raises `InvalidInput` if it cannot be made."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)
+    except OSError as fault:
+        raise InvalidInput(
+            f"{path} cannot be made a folder ({fault.strerror}); move away what is there, or name another"
+        ) from None
+
+
 @contextmanager
 def _beside(path: Path, content: bytes, mode: int) -> Iterator[Path]:
     """Give a file with some content beside the one that it shall become; it is gone when the context ends."""

@@ -82,7 +82,10 @@ class Federation:
 
     def start_agents(self, *sites: str) -> list[Running]:
         """Start the agents of some sites, side by side."""
-        words = [["agent", "--site-dir", self.folder / site, "--service", self.address] for site in sites]
+        words = [
+            ["agent", "--site-dir", self.folder / site, "--service", self.address, "--insecure-orders"]
+            for site in sites
+        ]
         agents = [self._start("munkey-client", *each) for each in words]
         for agent in agents:
             agent.expect("deletion agent of ")

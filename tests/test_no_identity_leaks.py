@@ -200,7 +200,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         assert end(importing) == [0, 1], importing.output
         run = Run(folder, relay, service, [], [importing.output])
         at = ["--service", relay.address]
-        agent = stack.enter_context(start(folder, "munkey-client", ["agent", "--site-dir", site, *at]))
+        agent = stack.enter_context(
+            start(folder, "munkey-client", ["agent", "--site-dir", site, *at, "--insecure-orders"])
+        )
         agent.expect("deletion agent of ")
 
         own = ["--site-dir", site, *at]

@@ -13,6 +13,7 @@ import click
 import typer
 from rich.progress import Progress
 
+from fedmunkey.client.commands.countersign import save_request
 from fedmunkey.client.commands.display import progress_bars
 from fedmunkey.client.commands.options import (
     DEFAULT_SERVICE,
@@ -87,6 +88,10 @@ def forget(
         typer.Option(help="The request's id, a random one by default; the same id again is the same request."),
     ] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the sites' answers; 0 does not wait.")] = 60.0,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Write the signed request to this file, for another officer to countersign; ask nobody yet."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether --everything is meant.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -119,6 +124,9 @@ def forget(
     if isinstance(target, WholeSite) and not yes:
         _confirm(target.site)
     request = DeletionRequest(str(uuid.uuid4()) if request_id is None else request_id, asker.name, target)
+    if save is not None:
+        save_request(save, asker.sign(request, utc_now(), valid_days))
+        return
     with DeletionChannel(service, identity=shown) as channel:
         statuses = _ask_and_wait(channel, asker, request, valid_days, wait, quiet=as_json)
     _show(request, statuses, service, as_json, secured=shown is not None)

@@ -9,6 +9,7 @@ import typer
 
 from fedmunkey.common.errors import InvalidInput
 from fedmunkey.common.programs.options import EncoderOption, JsonOption, ServiceOption, SettingOption, WeightsOption
+from fedmunkey.common.proofs.signed_requests import MAXIMUM_DAYS
 from fedmunkey.common.settings.settings import Settings
 
 __all__ = [
@@ -34,7 +35,7 @@ IdentityOption = Annotated[
 ]
 ValidDaysOption = Annotated[
     float,
-    typer.Option(min=0.01, max=3650, help="Days for which sites may carry the request out, where it is signed."),
+    typer.Option(min=0.01, max=MAXIMUM_DAYS, help="Days for which a signed request may be carried out."),
 ]
 
 

@@ -32,23 +32,32 @@ from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
 
 logger = logging.getLogger(__name__)
 
+_InsecureOption = Annotated[
+    bool,
+    typer.Option(
+        "--insecure-orders", help="Carry out anybody's orders, at a site that has not joined: for development only."
+    ),
+]
 _EXPIRES_SOON = timedelta(days=30)
 
 
 @faults_explained()
-def agent(site_dir: SiteDirOption, service: ServiceOption = DEFAULT_SERVICE) -> None:
+def agent(
+    site_dir: SiteDirOption, service: ServiceOption = DEFAULT_SERVICE, insecure_orders: _InsecureOption = False
+) -> None:
     """Carry out deletion orders as they come, until SIGINT or SIGTERM.
 
     It begins with the orders that came while it was off, and waits for a service that cannot be reached.
-    The site may train meanwhile.
+    The site may train meanwhile. Only what officers or the site have signed is carried out: it needs trusted keys.
 
     Example: munkey-client agent --site-dir hospital-1 --service 127.0.0.1:9440
     """
     _log_to_stderr()
     folder = SiteFolder(site_dir)
+    identity = _identity_of(folder)
     with (
-        folder.open() as store,
-        DeletionChannel(service, identity=_identity_of(folder)) as channel,
+        folder.open_to_hear(insecure=insecure_orders) as store,
+        DeletionChannel(service, identity=identity) as channel,
         _stopped_by_signals(channel) as stop,
     ):
         typer.echo(f"deletion agent of {store.description.site}: orders after {store.orders.last} from {service}")
@@ -62,6 +71,13 @@ def catch_up(
     patience: Annotated[
         float, typer.Option(min=0, help="Seconds to wait for a service that cannot be reached.")
     ] = DEFAULT_PATIENCE,
+    accept_log: Annotated[
+        bool,
+        typer.Option(
+            "--accept-log", help="Take the coordinator's log as it is, where what the site had seen of it is lost."
+        ),
+    ] = False,
+    insecure_orders: _InsecureOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Carry out the orders that are outstanding, once.
@@ -70,7 +86,11 @@ def catch_up(
     """
     _log_to_stderr()
     folder = SiteFolder(site_dir)
-    with folder.open() as store, DeletionChannel(service, identity=_identity_of(folder)) as channel:
+    identity = _identity_of(folder)
+    with (
+        folder.open_to_hear(insecure=insecure_orders, accept_log=accept_log) as store,
+        DeletionChannel(service, identity=identity) as channel,
+    ):
         applied = catch_up_patiently(store, channel, patience=patience)
         site, last = store.description.site, store.orders.last
     if as_json:

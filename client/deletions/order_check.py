@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from fedmunkey.common.deletions.words import OFFICER, DeletionOrder, Subject
+from fedmunkey.common.deletions.words import OFFICER, DeletionOrder, Subject, WholeSite
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.proofs.certificate import verify_requester
 from fedmunkey.common.proofs.signed_requests import OpenedRequest, RequestTerms
 from fedmunkey.common.proofs.trusted_keys import TrustedKeys
 
 
-def check_signer(opened: OpenedRequest, trust: TrustedKeys) -> RequestTerms:
-    """Check that the requester signed exactly what a request says, and return what it signed; raises `InvalidProof`."""
+def check_signer(opened: OpenedRequest, trust: TrustedKeys, *, heard: datetime | None = None) -> RequestTerms:
+    """Check that the requester signed exactly what a request says, and return what it signed; raises `InvalidProof`.
+
+    `heard` is when the site hears a request for the first time: keys must be good then, and as many officers must have
+    signed as its file of trusted keys asks for.
+    """
     envelope, terms = opened.signed()
-    verify_requester(envelope, terms, trust)
+    signers = verify_requester(envelope, terms, trust, heard=heard)
+    if heard is not None and trust.officers > 1 and isinstance(opened.request.target, WholeSite):
+        names = {signer.name for signer in signers} if terms.requester == OFFICER else set()
+        if len(names) < trust.officers:
+            raise InvalidProof(
+                f"signed by too few: {trust.officers} officers must ask for everything that this site holds, and "
+                f"{len(names)} did; add the others' signatures with munkey-client countersign"
+            )
     return terms
 
 
@@ -31,10 +42,10 @@ def check_order(
 
     `opened` is the order's request, `federation` the site's own, and `earlier` the number of an order that brought a
     request with the same id before. Raises `InvalidProof` with a reason that begins with what is wrong: unsigned,
-    altered, expired, dated in the future, replayed, out of scope, meant for another federation, or what is wrong with
-    the signature or its key. It names no record, no patient and no request.
+    altered, valid for too long, expired, dated in the future, replayed, out of scope, meant for another federation,
+    signed by too few, or what is wrong with a signature or its key. It names no record, no patient and no request.
     """
-    terms = check_signer(opened, trust)
+    terms = check_signer(opened, trust, heard=now)
     if terms.federation != federation:
         raise InvalidProof("meant for another federation: the request names one whose secret is not this site's")
     terms.check_time(now)

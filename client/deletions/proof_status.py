@@ -18,18 +18,22 @@ def describe_proofs(store: KeyStore) -> dict[str, Any]:
     signed, included = book.count()
     facts: dict[str, Any] = {
         "identity": _describe_identity(folder),
-        "unsigned_orders": "carried out: there is no trust.json (development)",
+        "unsigned_orders": "carried out with --insecure-orders only: there is no trust.json (development)",
         "signing_key": None,
         "receipts": {"signed": signed, "in_the_log": included},
         "log": None,
         "alarms": [f"{alarm.fault} (seen {alarm.first_seen} to {alarm.last_seen})" for alarm in book.alarms()],
     }
+    if folder.identity.exists():
+        facts["unsigned_orders"] = "refused, and signed ones as well: trust.json is missing"
     if folder.trust.exists():
         trust = TrustedKeys.read(folder.trust)
         facts["unsigned_orders"] = "refused"
         facts["log"] = "not witnessed: trust.json has no key of the log" if not trust.of(Role.LOG) else "not seen yet"
     if folder.signing_key.exists():
         facts["signing_key"] = SigningKey.read(folder.signing_key).public.key_id
+    if store.journal.has_seen_log() is None:
+        facts["log"] = "what the site had seen of it is lost, so orders wait: see munkey-client catch-up --accept-log"
     if head := book.head():
         facts["log"] = f"{head.size} leaves, root {head.root.hex()}"
     return facts

@@ -63,7 +63,7 @@ class ReceiptBook:
 
     def head(self) -> WitnessedHead | None:
         """Return the last head that was checked; None if there has been none."""
-        rows = self._journal.query("SELECT size, root FROM head")
+        rows = self._journal.query("SELECT size, root FROM head WHERE size > 0")
         return WitnessedHead(*rows[0]) if rows else None
 
     def advance(self, head: WitnessedHead, envelope: bytes, proven: list[int]) -> None:

@@ -14,7 +14,7 @@ from fedmunkey.client.deletions.order_check import check_order, check_signer
 from fedmunkey.client.deletions.receipt_book import ReceiptBook, tombstone_commitment
 from fedmunkey.client.deletions.witness import witness
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.site import SiteFolder
+from fedmunkey.client.site import SiteFolder, check_witness_state
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState
 from fedmunkey.common.errors import InvalidProof, KeyStoreError
@@ -28,8 +28,9 @@ from fedmunkey.common.service.deletion_service import DeletionService
 class SiteProofs:
     """What stands between a site's key store and the orders that come.
 
-    The folder of the key store has the site's key, its trusted keys and its receipts, each of which may be missing:
-    without trusted keys any order is carried out, without a key nothing is signed.
+    The folder of the key store has the site's key, its trusted keys and its receipts. Without a key nothing is signed.
+    Without trusted keys any order is carried out, unless the site has joined a federation or had some before: it stops
+    then, and so does one that has lost what it had seen of the coordinator's log.
     """
 
     def __init__(self, store: KeyStore, *, clock: Callable[[], datetime] = utc_now) -> None:
@@ -50,6 +51,7 @@ class SiteProofs:
 
     def carry_out_all(self, orders: Sequence[DeletionOrder]) -> list[Acknowledgement]:
         """Carry out or refuse several orders, which wait for the disk together; raises as `carry_out` does."""
+        self._checks()
         last = self._store.orders.last
         opened = {order.number: OpenedRequest.of(order.request) for order in orders}
         answers = self._store.orders.apply_all(orders, lambda order: self._objection(order, opened[order.number]))
@@ -82,7 +84,7 @@ class SiteProofs:
 
     def witness(self, service: DeletionService) -> bool:
         """Look at the coordinator's log and return whether all is well; see `client.deletions.witness.witness`."""
-        if not self._folder.trust.exists():
+        if not self._checks():
             return True
         return witness(
             service, self._book, self._trust.read(), self._clock(), pending=self._store.orders.unacknowledged()
@@ -90,7 +92,7 @@ class SiteProofs:
 
     def _objection(self, order: DeletionOrder, opened: OpenedRequest) -> str:
         """Return why the site will not carry out an order; empty if it will."""
-        if not self._folder.trust.exists():
+        if not self._checks():
             return ""
         trust = self._trusted()
         federation = self._folder.read_secret().federation_id
@@ -100,6 +102,13 @@ class SiteProofs:
         except InvalidProof as error:
             return str(error)
         return ""
+
+    def _checks(self) -> bool:
+        """Return whether there are trusted keys; raises `InvalidProof` if they, or what a witness needs, were lost."""
+        if not (self._folder.checks_orders() or self._trust.seen):
+            return False
+        check_witness_state(self._store.journal, self._trust.read())
+        return True
 
     def _trusted(self) -> TrustedKeys:
         """Return the trusted keys; a site believes its own signature without having to say so."""
@@ -112,7 +121,7 @@ class SiteProofs:
         """Check that an order sent again is the one that was answered, as far as the site can still tell."""
         if (order.number, order.request.request_id) != (answer.number, answer.request_id):
             raise _other_order(answer)
-        if answer.state is not SiteState.REFUSED and self._folder.trust.exists():
+        if answer.state is not SiteState.REFUSED and self._checks():
             try:
                 check_signer(opened, self._trusted())
             except InvalidProof:
@@ -147,12 +156,17 @@ class _TrustFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, int, int, int] | None = None
+        self.seen: tuple[int, int, int, int] | None = None
         self._keys = TrustedKeys()
 
     def read(self) -> TrustedKeys:
-        found = self._path.stat()
+        try:
+            found = self._path.stat()
+        except OSError as error:
+            raise InvalidProof(
+                f"the trusted keys {self._path} are gone ({error.strerror}), so no order is carried out; put them back"
+            ) from None
         stamp = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        if stamp != self._seen:
-            self._keys, self._seen = TrustedKeys.read(self._path), stamp
+        if stamp != self.seen:
+            self._keys, self.seen = TrustedKeys.read(self._path), stamp
         return self._keys

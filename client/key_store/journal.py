@@ -22,6 +22,9 @@ from fedmunkey.common.private_files import locked_folder, sync_folder
 
 Row = Sequence[Any]
 
+LOST_HEAD: Row = (1, 0, b"", b"")
+"""The row of a journal that takes the place of one which was lost, with what it had seen of the log."""
+
 
 class Kept(StrEnum):
     """The tables that a store adds to; those of receipts and of the log are `client.deletions.receipt_book`'."""
@@ -32,6 +35,7 @@ class Kept(StrEnum):
     INFLUENCES = "influences"
     BACKUPS = "backups"
     EPOCHS = "key_file_epochs"
+    HEAD = "head"
 
 
 _TABLES = """
@@ -46,7 +50,7 @@ CREATE TABLE receipts (
 ) STRICT;
 CREATE INDEX receipts_to_prove ON receipts (number) WHERE included = 0;
 
--- The last head of the log that was checked, whole.
+-- The last head of the log that was checked, whole; of size 0 where there may have been one that was lost.
 CREATE TABLE head (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     size INTEGER NOT NULL,
@@ -145,6 +149,18 @@ class Journal:
         connection = self._connect()
         with self._explaining():
             return connection.execute(query, values).fetchall()
+
+    def has_seen_log(self) -> bool | None:
+        """Return whether there is a head of the coordinator's log; None if there may have been one, and it was lost."""
+        query = "SELECT (SELECT size FROM head), EXISTS (SELECT 1 FROM receipts WHERE included = 1)"
+        ((size, included),) = self.query(query)
+        return True if size else None if size == 0 or included else False
+
+    def forget_lost_log(self) -> None:
+        """Begin with whatever head comes next, which must hold all receipts."""
+        with self.writing() as connection:
+            connection.execute("DELETE FROM head WHERE size = 0")
+            connection.execute("UPDATE receipts SET included = 0 WHERE NOT EXISTS (SELECT 1 FROM head)")
 
     def is_damaged(self) -> bool:
         """Return whether there is a file that is no journal; one that its surroundings keep from being read may be."""

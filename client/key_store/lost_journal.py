@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fedmunkey.client.key_store.facts import read_facts
-from fedmunkey.client.key_store.journal import Journal, Kept, Row
+from fedmunkey.client.key_store.journal import LOST_HEAD, Journal, Kept, Row
 from fedmunkey.client.key_store.record_ciphers import Epoch, RecordCiphers, cipher_file_of
 from fedmunkey.client.key_store.store_secrets import StoreSecrets, read_secrets
 from fedmunkey.client.key_store.taking_over import open_store, take_over_journal
@@ -33,7 +33,8 @@ def write_again(connection: sqlite3.Connection, journal: Journal, ciphers: Recor
     """
     # Another process may be as quick.
     with suppress(FileExistsError):
-        journal.create({**_known(connection), Kept.INFLUENCES: _influences(connection, ciphers)})
+        kept = {**_known(connection), Kept.HEAD: [LOST_HEAD], Kept.INFLUENCES: _influences(connection, ciphers)}
+        journal.create(kept)
         logger.warning("the journal %s was missing; it was written again from the key store", journal.path)
 
 
@@ -80,7 +81,7 @@ def assume_the_worst(backup: sqlite3.Connection, own: StoreSecrets, store: Path)
                 with suppress(FileNotFoundError):
                     file.rename(file.with_name(file.name + ".damaged"))
         with suppress(FileExistsError):
-            journal.create()
+            journal.create({Kept.HEAD: [LOST_HEAD]})
         for kind, rows in _lost(backup, journal).items():
             journal.add(kind, *rows)
         journal.add(Kept.EPOCHS, *_known(backup)[Kept.EPOCHS])

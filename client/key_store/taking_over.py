@@ -176,6 +176,9 @@ def take_over_receipts(journal: Journal) -> None:
             return
         tables = _read_receipts(path)
         with journal.writing() as connection:
+            if tables.get("head"):
+                # Of a journal that was lost, unlike the head that it had seen.
+                connection.execute("DELETE FROM head WHERE size = 0")
             for table, rows in tables.items():
                 for row in rows:
                     marks = ", ".join("?" for _ in row)

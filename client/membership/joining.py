@@ -20,7 +20,7 @@ from fedmunkey.common.identities.identity import CA_FILE, CERTIFICATE_FILE, KEY_
 from fedmunkey.common.identities.invitation import SIGNING_CONTEXT, Invitation
 from fedmunkey.common.identities.member_keys import make_key, make_signing_request
 from fedmunkey.common.identities.member_names import COORDINATOR, member_of
-from fedmunkey.common.private_files import replace_file
+from fedmunkey.common.private_files import make_private_folder, replace_file
 from fedmunkey.common.proofs.signing.signing_key import PublicKey, SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.common.service.call_errors import explain
@@ -59,8 +59,7 @@ def join(invitation: Invitation, folder: Path, site: SiteFolder | None) -> Joine
             f"{folder} holds an identity already, and it is never overwritten; renew it with munkey-client rotate, "
             "or move that folder away and join again"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    make_private_folder(folder)
     key = make_key(folder / KEY_FILE)
     hit(Failpoint.JOIN_KEY_MADE)
     request = make_signing_request(key, invitation.role, invitation.name)

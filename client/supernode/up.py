@@ -31,7 +31,7 @@ def up(
     """
     settings = SiteFile.read(file)
     identity = Identity.read(settings.identity)
-    with SiteFolder(settings.site_dir).open() as store:
+    with SiteFolder(settings.site_dir).open_to_hear() as store:
         site = store.description.site
     if check:
         typer.echo(f"{file} can be used: {identity.role} {identity.name}, key store of {site}")

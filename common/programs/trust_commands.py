@@ -13,12 +13,16 @@ from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.options import JsonOption
 from fedmunkey.common.proofs.signing.signing_key import PublicKey
+from fedmunkey.common.proofs.signing.statements import write_time
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 
 FILE_NAME = "trust.json"
 
 _InOption = Annotated[
     Path, typer.Option("--in", help=f"The file of trusted keys, or a folder that has it as {FILE_NAME}.")
+]
+_NamedArgument = Annotated[
+    str, typer.Argument(metavar="KEY", help="The key's id, its first 8 digits or more, or its holder's name.")
 ]
 _DATE = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"]
 
@@ -32,7 +36,7 @@ def trust_application(program: str) -> typer.Typer:
         Example: {program} trust add hospital-1 hospital-1.pub --role site --in trust.json
         """,
     )
-    for command in (add, show, revoke):
+    for command in (add, show, end, revoke, require):
         command_help = (command.__doc__ or "").replace("PROGRAM", program)
         app.command(help=command_help)(command)
     return app
@@ -69,32 +73,82 @@ def show(where: _InOption = Path(FILE_NAME), as_json: JsonOption = False) -> Non
 
     Example: PROGRAM trust show --in trust.json
     """
-    keys = TrustedKeys.read(_path(where)).keys
-    documents = [{**key.document(), "key_id": key.key.key_id} for key in keys]
+    trusted = TrustedKeys.read(_path(where))
+    documents = [{**key.document(), "key_id": key.key.key_id} for key in trusted.keys]
     table = command_line.plain_table("name", "role", "key id", "from", "until", "revoked")
     for shown in documents:
         times = (shown[time] or "" for time in ("from", "until", "revoked"))
         table.add_row(shown["name"], shown["role"], shown["key_id"][:16], *times)
     command_line.show(documents, as_json, table)
+    if trusted.officers > 1 and not as_json:
+        typer.echo(_required(trusted.officers))
+
+
+def end(
+    named: _NamedArgument,
+    at: Annotated[
+        datetime | None, typer.Option("--at", formats=_DATE, help="When the key ends, UTC; at once by default.")
+    ] = None,
+    where: _InOption = Path(FILE_NAME),
+) -> None:
+    """End a key that is replaced or not needed any more: what it has signed before stays good.
+
+    Requests that are heard for the first time after the end are refused, whatever their date: have those who ask sign
+    with the other key first. A key that somebody may have stolen is revoked instead.
+
+    Example: PROGRAM trust end officer --at 2026-12-31 --in trust.json
+    """
+    path = _path(where)
+    time = _utc(at) or utc_now().replace(microsecond=0)
+    TrustedKeys.read(path).end(named, time).write(path)
+    typer.echo(
+        f"{path}: key {named} ends on {write_time(time)}; certificates, receipts and requests that were heard before "
+        "stay good"
+    )
 
 
 def revoke(
-    key_id: Annotated[str, typer.Argument(help="The key's id, or its first 8 digits or more.")],
+    named: _NamedArgument,
     where: _InOption = Path(FILE_NAME),
 ) -> None:
-    """Withdraw trust from a key, for good: nothing that it has signed is believed, whatever its date.
+    """Withdraw trust from a stolen key, for good: nothing that it has signed is believed, whatever its date.
 
-    For a key that is merely replaced, use add --until instead.
+    That changes the past: certificates and receipts with its signature do not hold any more. For a key that is
+    replaced or not needed any more, use trust end instead.
 
     Example: PROGRAM trust revoke 21fe31dfa154a261 --in trust.json
     """
     path = _path(where)
-    TrustedKeys.read(path).revoke(key_id, utc_now()).write(path)
-    typer.echo(f"{path}: key {key_id} is revoked")
+    TrustedKeys.read(path).revoke(named, utc_now()).write(path)
+    typer.echo(
+        f"{path}: key {named} is revoked; certificates and receipts that it has signed do not hold any more, from "
+        "before either"
+    )
+
+
+def require(
+    officers: Annotated[int, typer.Argument(min=1, max=16, help="How many officers, of different names.")],
+    where: _InOption = Path(FILE_NAME),
+) -> None:
+    """Say how many officers must have signed before this site forgets everything that it holds; 1 by default.
+
+    With more than one, the site's own signature is not enough either.
+
+    Example: PROGRAM trust require 2 --in trust.json
+    """
+    path = _path(where)
+    TrustedKeys.read(path).require(officers).write(path)
+    typer.echo(f"{path}: {_required(officers)}")
+
+
+def _required(officers: int) -> str:
+    return f"everything that the site holds is forgotten once officers of {officers} names have signed"
 
 
 def _path(where: Path) -> Path:
-    return where / FILE_NAME if where.is_dir() else where
+    """Return the file that is meant; what is not there yet is a folder, unless it is called *.json."""
+    is_file = where.is_file() or (not where.is_dir() and where.suffix == ".json")
+    return where if is_file else where / FILE_NAME
 
 
 def _utc(time: datetime | None) -> datetime | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from fedmunkey.common.deletions.limits import is_line
@@ -175,15 +176,22 @@ def _read_receipts(certificate: Certificate, terms: RequestTerms, head: LogHead)
     return receipts
 
 
-def verify_requester(envelope: Envelope, terms: RequestTerms, keys: TrustedKeys) -> tuple[TrustedKey, ...]:
+def verify_requester(
+    envelope: Envelope, terms: RequestTerms, keys: TrustedKeys, *, heard: datetime | None = None
+) -> tuple[TrustedKey, ...]:
     """Check that a request's requester signed it: an officer's key for the officer, otherwise the site's own.
 
-    Raises `InvalidProof` if it was signed by anybody else, or with a key that was not valid when the request was
-    issued.
+    Who hears a request for the first time says when, by its own clock: the date in a request is its signer's word, and
+    with a key that has ended anybody could write an earlier one. Raises `InvalidProof` if it was signed by anybody
+    else, or with a key that was not valid when the request was issued, or is not when it is heard.
     """
-    if terms.requester == OFFICER:
-        return keys.verify(envelope, Role.OFFICER, terms.issued)
-    return keys.verify(envelope, Role.SITE, terms.issued, terms.requester)
+    role, name = (Role.OFFICER, None) if terms.requester == OFFICER else (Role.SITE, terms.requester)
+    signers = keys.verify(envelope, role, terms.issued, name)
+    if heard is not None:
+        for signer in signers:
+            # A requester's clock may be ahead, and its key as old as the request.
+            signer.check(max(heard, terms.issued))
+    return signers
 
 
 def _check_leaf(leaf: bytes, proof: LogProof, head: LogHead) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from fedmunkey.common.deletions.words import (
     FORMER_OFFICER,
@@ -28,6 +28,9 @@ from fedmunkey.common.proofs.signing.statements import Statement, read_envelope,
 PREDICATE_TYPE = "urn:fedmunkey:deletion-request:v1"
 CLOCK_SKEW_SECONDS = 300.0
 """How far a requester's clock may be ahead of the one that checks."""
+
+MAXIMUM_DAYS = 366
+"""The longest that a request may live: whoever gets hold of one can have it carried out until it expires."""
 
 KINDS = ("records", "subject", "site")
 
@@ -66,8 +69,13 @@ class RequestTerms:
     def check_time(self, now: datetime) -> None:
         """Check that the request may be carried out now; the requester's clock may be ahead by `CLOCK_SKEW_SECONDS`.
 
-        Raises `InvalidProof` if it has expired, or is dated in the future.
+        Raises `InvalidProof` if it has expired, is dated in the future, or lives longer than `MAXIMUM_DAYS`.
         """
+        if self.expires - self.issued > timedelta(days=MAXIMUM_DAYS):
+            raise InvalidProof(
+                f"valid for too long: a request may be carried out for {MAXIMUM_DAYS} days, this one until "
+                f"{write_time(self.expires)}; sign it again"
+            )
         if now >= self.expires:
             raise InvalidProof(f"expired: the request could be carried out until {write_time(self.expires)}")
         if (self.issued - now).total_seconds() > CLOCK_SKEW_SECONDS:

@@ -23,6 +23,7 @@ from fedmunkey.common.proofs.signing.signing_key import PublicKey
 from fedmunkey.common.proofs.signing.statements import read_time, write_time
 
 _FILE_BYTES = 16 * 2**20
+_VERSION = 2
 
 
 class Role(StrEnum):
@@ -42,7 +43,7 @@ class TrustedKey:
 
     `name` is that of the site for `SITE`, otherwise for people only. What the key signs must be dated from `start` to
     before `end`; None is no bound. Nothing that a revoked key signed is believed, whatever its date: whoever stole the
-    key chooses the date. A key that was merely replaced has an `end`.
+    key chooses the date. A key that was merely replaced has an `end`: what it signed before stays good.
     """
 
     name: str
@@ -75,9 +76,13 @@ class TrustedKey:
 
 @dataclass(frozen=True)
 class TrustedKeys:
-    """Every key of a file, in its order."""
+    """Every key of a file, in its order.
+
+    `officers` is how many officers of different names must have signed before a site forgets everything that it holds.
+    """
 
     keys: tuple[TrustedKey, ...] = ()
+    officers: int = 1
 
     def of(self, role: Role, name: str | None = None) -> tuple[TrustedKey, ...]:
         """Return the keys of a role, of one name if it is given; revoked ones are among them."""
@@ -103,21 +108,48 @@ class TrustedKeys:
             raise InvalidProof(f"key {added.key.key_id[:16]} is trusted already; a key has one holder and one role")
         if not added.name or not is_line(added.name):
             raise InvalidProof(f"{added.name!r} cannot be the name of a key's holder: use printable characters")
-        return TrustedKeys((*self.keys, added))
+        return replace(self, keys=(*self.keys, added))
 
-    def revoke(self, key_id: str, at: datetime) -> TrustedKeys:
-        """Return these with one key revoked; it is named by its id or the first 8 or more digits of it.
-
-        Raises `InvalidProof` if no key, or more than one, has such an id.
-        """
-        found = [key for key in self.keys if len(key_id) >= 8 and key.key.key_id.startswith(key_id)]
+    def find(self, named: str) -> TrustedKey:
+        """Return the key of that id, the first 8 or more digits of it, or its holder's name; raises `InvalidProof`."""
+        found = [
+            key for key in self.keys if key.name == named or (len(named) >= 8 and key.key.key_id.startswith(named))
+        ]
         if len(found) != 1:
+            ids = ", ".join(f"{key.key.key_id[:16]} of {key.name}" for key in (found or self.keys)[:5])
             raise InvalidProof(
-                f"{key_id!r} is the id of {len(found)} keys here; give the first 8 digits of one, or more"
+                f"{named!r} names {len(found)} of the keys here; give the first 8 digits of one, or more: {ids}"
             )
-        return TrustedKeys(
-            tuple(replace(key, revoked=key.revoked or at) if key is found[0] else key for key in self.keys)
-        )
+        return found[0]
+
+    def revoke(self, named: str, at: datetime) -> TrustedKeys:
+        """Return these with one key revoked; raises `InvalidProof` as `find`."""
+        found = self.find(named)
+        return self._with(found, replace(found, revoked=found.revoked or at))
+
+    def end(self, named: str, at: datetime) -> TrustedKeys:
+        """Return these with one key good for what is dated before a time.
+
+        Raises `InvalidProof` as `find`, and if the key was revoked or was not good before that time.
+        """
+        found = self.find(named)
+        if found.revoked is not None:
+            raise InvalidProof(f"key {found.key.key_id[:16]} of {found.name} was revoked, so it has ended already")
+        if found.start is not None and at <= found.start:
+            raise InvalidProof(f"key {found.key.key_id[:16]} of {found.name} is valid only later; end it later")
+        return self._with(found, replace(found, end=at))
+
+    def require(self, officers: int) -> TrustedKeys:
+        """Return these with another number of officers; raises `InvalidProof` if fewer are trusted here."""
+        names = {key.name for key in self.of(Role.OFFICER) if key.revoked is None}
+        if not 1 <= officers <= max(1, len(names)):
+            raise InvalidProof(
+                f"{officers} officers cannot sign: {len(names)} officers' names are trusted here; add the others first"
+            )
+        return replace(self, officers=officers)
+
+    def _with(self, found: TrustedKey, changed: TrustedKey) -> TrustedKeys:
+        return replace(self, keys=tuple(changed if key is found else key for key in self.keys))
 
     @classmethod
     def read(cls, path: Path) -> TrustedKeys:
@@ -140,16 +172,33 @@ class TrustedKeys:
     @classmethod
     def parse(cls, data: bytes, what: str) -> TrustedKeys:
         """Read the contents of such a file; raises `InvalidProof`."""
-        (listed,) = take(parse_json(data, what), what, keys=list)
-        found = cls()
+        document = parse_json(data, what)
+        if isinstance(document, dict) and "version" not in document:
+            # Written while every request needed one signature.
+            document = {"version": _VERSION, "officers": 1, **document}
+        listed, version, officers = take(document, what, keys=list, version=int, officers=int)
+        if version != _VERSION or officers < 1:
+            raise InvalidProof(f"{what} is a file of trusted keys that this version cannot read; upgrade it")
+        found = cls(officers=officers)
         for item in listed:
             found = found.add(_read_key(item, what))
         return found
 
     def write(self, path: Path) -> None:
-        """Write the keys, in place of a file that is there, all or nothing."""
-        lines = json.dumps({"keys": [key.document() for key in self.keys]}, indent=2, ensure_ascii=False)
-        replace_file(path, f"{lines}\n".encode())
+        """Write the keys, in place of a file that is there, all or nothing; raises `InvalidProof` if it cannot be.
+
+        The folder of a site that has not joined yet, or of a coordinator that is not set up, is made.
+        """
+        # A program that does not know the number must not take the file for one without it.
+        head = {} if self.officers == 1 else {"version": _VERSION, "officers": self.officers}
+        lines = json.dumps({**head, "keys": [key.document() for key in self.keys]}, indent=2, ensure_ascii=False)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            replace_file(path, f"{lines}\n".encode())
+        except OSError as error:
+            raise InvalidProof(
+                f"the file of trusted keys {path} cannot be written ({error.strerror}); name another place"
+            ) from None
 
 
 def _read_key(item: Any, what: str) -> TrustedKey:

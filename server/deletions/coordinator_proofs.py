@@ -42,15 +42,16 @@ class CoordinatorProofs:
         """Check a request's signature, its time and that it was not altered.
 
         Returns whether it bears a signature, and so goes into the log. Raises `NotAllowed` with the reason. Without
-        trusted keys, a request may be unsigned and its signer is not checked.
+        trusted keys, a request may be unsigned and its signer is not checked. A signer's key must be good at this time.
         """
         if not self.concerns(request):
             return False
         try:
             envelope, terms = OpenedRequest.of(request).signed()
-            terms.check_time(self._clock())
+            now = self._clock()
+            terms.check_time(now)
             if self._keys is not None:
-                verify_requester(envelope, terms, TrustedKeys.read(self._keys))
+                verify_requester(envelope, terms, TrustedKeys.read(self._keys), heard=now)
         except InvalidProof as error:
             raise NotAllowed(f"the request is refused: {error}") from None
         return True

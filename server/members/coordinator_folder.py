@@ -19,7 +19,7 @@ from fedmunkey.common.identities.identity import (
 )
 from fedmunkey.common.identities.member_keys import make_key
 from fedmunkey.common.identities.member_names import COORDINATOR, MemberRole
-from fedmunkey.common.private_files import replace_file
+from fedmunkey.common.private_files import make_private_folder, replace_file
 from fedmunkey.common.programs.trust_commands import FILE_NAME
 from fedmunkey.server.members.authority import AUTHORITY_YEARS, CertificateAuthority
 from fedmunkey.server.transparency_log.log_key import open_log_key
@@ -74,8 +74,7 @@ class CoordinatorFolder:
         at = now or utc_now()
         authority = CertificateAuthority.make(federation, at, years)
         for folder in (self.path, self.authority, self.identity):
-            folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o700)
+            make_private_folder(folder)
         # Left by an attempt that was interrupted, this key has signed nothing that anybody has.
         (self.authority / KEY_FILE).unlink(missing_ok=True)
         key = make_key(self.identity / KEY_FILE)

@@ -96,7 +96,7 @@ class Federation:
 
     def agent(self, site: Site, address: str, entry: str = "fedmunkey.client.cli:main") -> Program:
         """Return a site's deletion agent."""
-        words = ("agent", "--site-dir", str(site.folder.path), "--service", address)
+        words = ("agent", "--site-dir", str(site.folder.path), "--service", address, "--insecure-orders")
         return Program(entry, words, self.folder / f"{site.name}-agent.log")
 
     def trainer(self, site: Site, address: str, seed: int) -> Program:

@@ -22,6 +22,7 @@ from fedmunkey.common.model.randomness import generator
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.programs.round_messages import ARRAYS, METRICS, SITE
+from fedmunkey.common.proofs.trusted_keys import TrustedKeys
 from tests.client.one_site import (
     ENCODER,
     NAME,
@@ -217,6 +218,7 @@ def test_site_that_cannot_hear_deletions_does_not_learn(federation: Federation, 
 def test_site_shows_its_identity_and_does_not_learn_once_it_is_shut_out(federation: Federation, tmp_path: Path) -> None:
     with running_coordinator(tmp_path / "coordinator") as coordinator:
         coordinator.member(NAME).folder.rename(federation.folder.identity)
+        TrustedKeys().write(federation.folder.trust)
         federation.settings = federation.settings.replace(deletion_service=coordinator.address)
 
         assert federation.ask(MessageType.TRAIN).has_content()

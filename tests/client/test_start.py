@@ -46,8 +46,11 @@ def test_commands_that_compute_nothing_do_not_import_torch() -> None:
 
 
 # A port of this machine at which nobody listens: catching up does all that the agent does, and ends.
+CATCH_UP = ["catch-up", "--service", "127.0.0.1:1", "--patience", "0"]
+
+
 @pytest.mark.processes
-@pytest.mark.parametrize("words", [["status"], ["catch-up", "--service", "127.0.0.1:1", "--patience", "0"]])
+@pytest.mark.parametrize("words", [["status"], [*CATCH_UP, "--insecure-orders"]])
 def test_command_of_a_site_does_not_import_torch(store: KeyStore, words: list[str]) -> None:
     lines = run(*words, "--site-dir", str(store.path.parent))
 

@@ -53,6 +53,13 @@ class Envelope:
         message = pre_authentication_encoding(payload_type, payload)
         return cls(payload_type, payload, tuple(Signature(key.public.key_id, key.sign(message)) for key in keys))
 
+    def countersign(self, key: SigningKey) -> Envelope:
+        """Return the envelope with one more signature; raises `InvalidProof` if it has one by that key, or too many."""
+        added = Envelope.sign(self.payload_type, self.payload, key).signatures
+        return Envelope.from_document(
+            replace(self, signatures=self.signatures + added).to_document(), self.payload_type
+        )
+
     def verify(self, keys: Mapping[str, PublicKey]) -> None:
         """Check every signature.
 

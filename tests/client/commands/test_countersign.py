@@ -1,0 +1,86 @@
+"""Two officers have a site forgotten, with a file that goes from one to the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedmunkey.common.deletions.words import WholeSite
+from fedmunkey.common.proofs.signing.statements import read_envelope
+
+from .conftest import SITE, Run
+from .test_certificate import Federation, federation, second_site
+
+__all__ = ["federation", "second_site"]
+
+
+@pytest.fixture
+def saved(run: Run, federation: Federation) -> Path:
+    """A request that the first officer has signed, of two that a site asks for."""
+    run("signing-keys", "new", federation.path / "second.pem")
+    for where in (federation.path, federation.path / SITE):
+        key = federation.path / "second.pub"
+        run("trust", "add", "officer-2", key, "--role", "officer", "--in", where)
+    assert run("trust", "require", 2, "--in", federation.path / SITE).code == 0
+    file = federation.path / "request.json"
+    ended = run(*federation.officer, "--everything", "--site", SITE, "--yes", "--save", file, "--request-id", "r-1")
+    assert "request r-1 with 1 signatures; nothing was asked for yet" in ended.out, ended.err
+    assert not federation.ledger.page().statuses
+    return file
+
+
+def test_second_officer_signs_and_the_site_forgets(run: Run, federation: Federation, saved: Path) -> None:
+    words = ["countersign", saved, "--signing-key", federation.path / "second.pem", "--service", federation.service]
+
+    assert "not confirmed, so nothing was signed" in run(*words, stdin="n\n").err
+    assert not federation.ledger.page().statuses
+    assert "'hospital-1' is to forget everything" in run(*words, "--yes").out
+    applied = run("catch-up", "--site-dir", federation.path / SITE, "--service", federation.service, "--json").json
+
+    assert [answer["state"] for answer in applied] == ["erased"]
+    request = federation.ledger.get("r-1").request
+    assert request.target == WholeSite(SITE)
+    assert len(read_envelope(request.signature).signatures) == 2
+
+
+def test_third_officer_gets_a_file_of_two_signatures(run: Run, federation: Federation, saved: Path) -> None:
+    second = ["--signing-key", federation.path / "second.pem", "--yes"]
+
+    said = run("countersign", saved, *second, "--save", federation.path / "both.json").out
+    again = run("countersign", federation.path / "both.json", *second, "--save", federation.path / "x.json").error
+
+    assert "with 2 signatures; nothing was asked for yet" in said
+    assert "two signatures by one key" in again
+    assert not (federation.path / "x.json").exists()
+    assert not federation.ledger.page().statuses
+
+
+def test_one_officer_is_refused_by_the_site_with_the_way_out(run: Run, federation: Federation, saved: Path) -> None:
+    assert saved.exists()
+    run(*federation.officer, "--everything", "--site", SITE, "--yes", "--wait", 0)
+
+    at = ["--service", federation.service, "--json"]
+    (answer,) = run("catch-up", "--site-dir", federation.path / SITE, *at).json
+
+    assert answer["state"] == "refused"
+    assert "2 officers must ask for everything that this site holds, and 1 did" in answer["reason"]
+    assert "munkey-client countersign" in answer["reason"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff"])
+def test_file_that_is_no_request_is_one_line(run: Run, federation: Federation, content: bytes | None) -> None:
+    file = federation.path / "request.json"
+    if content is not None:
+        file.write_bytes(content)
+
+    assert run("countersign", file, "--signing-key", federation.path / "officer.pem", "--yes").error
+
+
+def test_only_everything_is_saved(run: Run, federation: Federation) -> None:
+    file = federation.path / "request.json"
+
+    error = run(*federation.officer, "--subject", "scan-patient-1", "--save", file).error
+
+    assert "--save is for --everything" in error
+    assert not file.exists()
