@@ -29,7 +29,7 @@ TRAIN = 12
 def command(program: str, *words: object) -> list[str]:
     """Return the words that run one of the programs in a new process."""
     package = {"munkey-client": "client", "munkey-server": "server"}[program]
-    return own_program(f"{package}.cli", *map(str, words))
+    return own_program(f"fedmunkey.{package}.cli", *map(str, words))
 
 
 def ask(program: str, *words: object, code: int = 0) -> Any:
