@@ -82,7 +82,7 @@ def start(folder: Path, program: str, *commands: Iterable[object]) -> Running:
     """Start commands, one after the other as a person types them, in a process that is not ours."""
     package = {"munkey-client": "client", "munkey-server": "server"}[program]
     words = json.dumps([[str(word) for word in command] for command in commands])
-    script = _SESSION.format(program=program, package=package)
+    script = _SESSION.format(program=program, package=f"fedmunkey.{package}")
     return Running([sys.executable, "-P", "-u", "-c", script, words], folder)
 
 
