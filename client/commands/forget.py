@@ -97,8 +97,7 @@ def forget(
 ) -> None:
     """Ask for records, a patient or a whole site to be forgotten, and show what became of it.
 
-    Exit code 0 only if something was erased, and every site that was asked has answered and did not refuse. Otherwise
-    2 for a mistake, 3 nobody holds it, 4 in part, 5 refused, 6 still pending: docs/operations.md, "Exit codes".
+    Exit code 0: something was erased, none refused or is missing; 3: none holds it; 4: in part; 5: refused; 6: pending.
 
     A site asks for what it holds itself: --site-dir, and signs with the key in its folder.
     The data-protection officer asks for anything, anywhere, from any machine: --as officer, --signing-key and --secret.

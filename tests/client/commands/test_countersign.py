@@ -9,10 +9,7 @@ import pytest
 from fedmunkey.common.deletions.words import WholeSite
 from fedmunkey.common.proofs.signing.statements import read_envelope
 
-from .conftest import SITE, Run
-from .test_certificate import Federation, federation, second_site
-
-__all__ = ["federation", "second_site"]
+from .conftest import SITE, Federation, Run
 
 
 @pytest.fixture
