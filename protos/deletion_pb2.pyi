@@ -71,14 +71,16 @@ class DeletionRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., requester: _Optional[str] = ..., records: _Optional[_Union[Records, _Mapping]] = ..., subject_reference: _Optional[bytes] = ..., site: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class DeletionOrder(_message.Message):
-    __slots__ = ("number", "site", "request")
+    __slots__ = ("number", "site", "request", "answer")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
     number: int
     site: str
     request: DeletionRequest
-    def __init__(self, number: _Optional[int] = ..., site: _Optional[str] = ..., request: _Optional[_Union[DeletionRequest, _Mapping]] = ...) -> None: ...
+    answer: Acknowledgement
+    def __init__(self, number: _Optional[int] = ..., site: _Optional[str] = ..., request: _Optional[_Union[DeletionRequest, _Mapping]] = ..., answer: _Optional[_Union[Acknowledgement, _Mapping]] = ...) -> None: ...
 
 class Acknowledgement(_message.Message):
     __slots__ = ("site", "document", "receipt")

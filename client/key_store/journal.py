@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmunkey.client.key_store.schema import cannot_be_used, connect, not_waiting_for_disk, transaction
+from fedmunkey.common.deletions.words import Acknowledgement
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.private_files import locked_folder, sync_folder
 
@@ -34,8 +35,9 @@ class Kept(StrEnum):
 
 
 _TABLES = """
--- `document`: what `Acknowledgement.to_json` gives.
-CREATE TABLE answers (number INTEGER PRIMARY KEY, document TEXT NOT NULL) STRICT;
+-- What was carried out. `document`: what `Acknowledgement.to_json` gives. `request`: the request's digest, by which it
+-- is known again whatever its order's number; NULL if an earlier version has not kept it.
+CREATE TABLE answers (number INTEGER NOT NULL, document TEXT NOT NULL, request BLOB UNIQUE) STRICT;
 
 -- `receipt` never changes: an order has one receipt. `included`: the coordinator has shown that it is in the log.
 CREATE TABLE receipts (
@@ -135,6 +137,11 @@ class Journal:
         connection = self._connect()
         with self._explaining():
             return connection.execute(query, values).fetchall()
+
+    def find_answer(self, request: bytes) -> Acknowledgement | None:
+        """Return how a request was answered, by its digest; None if it was not carried out; raises as `query`."""
+        rows = self.query("SELECT document FROM answers WHERE request = ?", (request,))
+        return Acknowledgement.from_json(rows[0][0]) if rows else None
 
     def is_damaged(self) -> bool:
         """Return whether there is a file that is no journal; one that its surroundings keep from being read may be."""

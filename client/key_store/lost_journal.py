@@ -101,9 +101,9 @@ def _lost(backup: sqlite3.Connection, journal: Journal) -> dict[Kept, list[Row]]
 def _known(connection: sqlite3.Connection) -> dict[Kept, list[Row]]:
     """Return the rows of a journal that a store can tell."""
     queries = {
-        Kept.ANSWERS: "SELECT number, document FROM applied_orders "  # noqa: S608 (constants)
+        Kept.ANSWERS: "SELECT json_extract(document, '$.order'), document, request FROM applied_orders "  # noqa: S608
         f"WHERE finished = 1 AND json_extract(document, '$.state') <> '{SiteState.REFUSED}' "
-        "UNION SELECT number, document FROM remembered_answers ORDER BY number",
+        "UNION SELECT number, document, NULL FROM remembered_answers ORDER BY 1",
         Kept.TRAININGS: "SELECT id, round, steps, sampling_rate, noise_multiplier FROM noisy_training "
         "WHERE released = 1 ORDER BY id",
         Kept.INFLUENCES: "SELECT influence, min(consent = 'permanent') FROM records "

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fedmunkey.client.key_store.answers import find_order, read_answers
+from fedmunkey.client.key_store.answers import read_answers
 from fedmunkey.client.key_store.database import StoreDatabase
-from fedmunkey.client.key_store.deletion import Objection, apply_orders, finish_interrupted
+from fedmunkey.client.key_store.deletion import Hear, Hearing, apply_orders, finish_interrupted
 from fedmunkey.client.key_store.erasure_check import ErasureCheck, check_erasure
 from fedmunkey.client.key_store.privacy import PrivacyAccount
 from fedmunkey.client.key_store.schema import not_waiting_for_disk
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder
 from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.proofs.signed_requests import OpenedRequest
 
 
-def _none(_order: DeletionOrder) -> str:
-    return ""
+def _hear(order: DeletionOrder) -> Hearing:
+    return Hearing(OpenedRequest.of(order.request).digest)
 
 
 class AppliedOrders:
@@ -36,10 +37,11 @@ class AppliedOrders:
         """Carry out one order; see `apply_all`."""
         return self.apply_all([order])[0]
 
-    def apply_all(self, orders: Sequence[DeletionOrder], objection: Objection = _none) -> list[Acknowledgement]:
+    def apply_all(self, orders: Sequence[DeletionOrder], hear: Hear = _hear) -> list[Acknowledgement]:
         """Carry out or refuse several orders, once, which wait for the disk together, and return their answers.
 
-        An order that was answered before keeps its answer. An answer's guarantee is the site's promise, or less where
+        An order that was answered before keeps its answer, and so does a request that was carried out under another
+        number. An answer's guarantee is the site's promise, or less where
         shared weights that left the site may hold more of a deleted record than the promise allows. When this returns,
         neither the database nor its write-ahead log holds the bytes of what was deleted.
 
@@ -47,9 +49,9 @@ class AppliedOrders:
         ----------
         orders : sequence of DeletionOrder
             With ascending numbers.
-        objection : callable
-            Given an order that has no answer yet, says why it is to be refused; empty if it is to be carried out. It is
-            asked in turn, within the transaction, so that `find` knows of the orders before.
+        hear : callable
+            Given an order that has no answer yet, says what the site makes of it. It is asked in turn, within the
+            transaction; by default every order is carried out.
 
         Raises
         ------
@@ -58,11 +60,12 @@ class AppliedOrders:
             orders can be applied again; where the transaction failed, none was applied.
         """
         self._check_turns(orders)
-        return apply_orders(self._database, self._privacy, orders, objection)
+        return apply_orders(self._database, self._privacy, orders, hear)
 
-    def find(self, request_id: str) -> int | None:
-        """Return the number of the first order that brought a request, carried out or refused; None if none has."""
-        return find_order(self._connection, request_id)
+    def request_of(self, number: int) -> bytes | None:
+        """Return the digest of the request that an order brought; None if it was not applied, or that was not kept."""
+        row = self._connection.execute("SELECT request FROM applied_orders WHERE number = ?", (number,)).fetchone()
+        return None if row is None else row[0]
 
     def read_answers(self) -> list[Acknowledgement]:
         """Return the answers to every order that this site has applied, oldest first.

@@ -137,8 +137,8 @@ def _prepare(connection: sqlite3.Connection, backup: Path, store: Path, without_
 
 def _remember_answers(connection: sqlite3.Connection, journal: Journal, last_order: int) -> None:
     connection.execute("DELETE FROM remembered_answers")
-    answers = [row for row in journal.read(Kept.ANSWERS) if row[0] > last_order]
-    connection.executemany("INSERT INTO remembered_answers VALUES (?, ?)", answers)
+    answers = [row[:2] for row in journal.read(Kept.ANSWERS) if row[0] > last_order]
+    connection.executemany("INSERT OR IGNORE INTO remembered_answers VALUES (?, ?)", answers)
 
 
 def _remember_training(connection: sqlite3.Connection, journal: Journal) -> None:

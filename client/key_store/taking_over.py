@@ -26,9 +26,11 @@ from fedmunkey.client.key_store.schema import (
     writing,
 )
 from fedmunkey.common.deletions.words import Acknowledgement, SiteState
-from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.errors import InvalidProof, KeyStoreError
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.private_files import locked_folder
+from fedmunkey.common.proofs.receipts import Receipt
+from fedmunkey.common.proofs.signing.statements import read_envelope
 
 _ANSWER = (
     "number, request_id, state, records, entries, guarantee, seconds, reason, last_training, subject_records, "
@@ -75,7 +77,7 @@ def bring_up_to_date(connection: sqlite3.Connection) -> None:
             APPLIED_ORDERS,
             REMEMBERED_ANSWERS,
             f"INSERT INTO applied_orders SELECT number, request_id, document({_ANSWER}), last_training, "  # noqa: S608
-            "finished, acknowledged FROM applied_orders_before",
+            "finished, acknowledged, NULL FROM applied_orders_before",
             f"INSERT INTO remembered_answers SELECT number, document({_ANSWER}) "  # noqa: S608 (constants)
             "FROM remembered_answers_before",
             "DROP TABLE applied_orders_before",
@@ -113,8 +115,20 @@ def take_over_receipts(journal: Journal) -> None:
                 for row in rows:
                     marks = ", ".join("?" for _ in row)
                     connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)  # noqa: S608
+            connection.create_function("request", 1, _request_of)
+            connection.execute(
+                "UPDATE OR IGNORE answers SET request = request(receipt) FROM receipts "
+                "WHERE receipts.number = answers.number AND answers.request IS NULL"
+            )
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _request_of(receipt: bytes) -> bytes | None:
+    try:
+        return Receipt.of(read_envelope(receipt)).request
+    except InvalidProof:
+        return None
 
 
 def _read_receipts(path: Path) -> dict[str, list[Row]]:
@@ -153,7 +167,7 @@ def _read_lines(path: Path, description: StoreDescription) -> dict[Kept, list[Ro
             continue
         if line.get("kind") == "answer":
             answer = _answer(description.site, description.delta, *(line[name] for name in _ANSWER.split(", ")))
-            rows[Kept.ANSWERS].append((answer.number, answer.to_json()))
+            rows[Kept.ANSWERS].append((answer.number, answer.to_json(), None))
         elif line.get("kind") in _LINES:
             kind, columns = _LINES[line["kind"]]
             rows[kind].append([line[column] for column in columns])

@@ -20,6 +20,7 @@ from fedmunkey.common.service.call_errors import ending
 from fedmunkey.common.service.wire import (
     MESSAGE_BYTES,
     acknowledgement_from_wire,
+    acknowledgement_to_wire,
     log_update_to_wire,
     move_to_wire,
     order_to_wire,
@@ -241,6 +242,9 @@ class _Written:
             self._request, self._order = order.request, order_to_wire(order)
         with writing("an order"):
             self._order.number, self._order.site = order.number, order.site
+        self._order.ClearField("answer")
+        if order.answer is not None:
+            self._order.answer.CopyFrom(acknowledgement_to_wire(order.answer))
         return deletion_pb2.WatchResponse(order=self._order)
 
 
