@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x66\x65\x64munkey/protos/deletion.proto\x12\x15\x66\x65\x64munkey.deletion.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"+\n\x07Records\x12\x12\n\nreferences\x18\x01 \x03(\x0c\x12\x0c\n\x04site\x18\x02 \x01(\t\"\xbb\x01\n\x0f\x44\x65letionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\trequester\x18\x02 \x01(\t\x12\x31\n\x07records\x18\x03 \x01(\x0b\x32\x1e.fedmunkey.deletion.v1.RecordsH\x00\x12\x1b\n\x11subject_reference\x18\x04 \x01(\x0cH\x00\x12\x0e\n\x04site\x18\x05 \x01(\tH\x00\x12\x11\n\tsignature\x18\x07 \x01(\x0c\x42\x08\n\x06targetJ\x04\x08\x06\x10\x07\"\x9e\x01\n\rDeletionOrder\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x37\n\x07request\x18\x03 \x01(\x0b\x32&.fedmunkey.deletion.v1.DeletionRequest\x12\x36\n\x06\x61nswer\x18\x04 \x01(\x0b\x32&.fedmunkey.deletion.v1.Acknowledgement\"N\n\x0f\x41\x63knowledgement\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x0e \x01(\t\x12\x0f\n\x07receipt\x18\r \x01(\x0cJ\x04\x08\x01\x10\x02J\x04\x08\x03\x10\r\"\xe3\x01\n\x0cSiteProgress\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .fedmunkey.deletion.v1.SiteState\x12?\n\x0f\x61\x63knowledgement\x18\x04 \x01(\x0b\x32&.fedmunkey.deletion.v1.Acknowledgement\x12\x33\n\x0f\x61\x63knowledged_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18( \x01(\t\"\xa1\x02\n\rRequestStatus\x12\x37\n\x07request\x18\x01 \x01(\x0b\x32&.fedmunkey.deletion.v1.DeletionRequest\x12\x30\n\x0csubmitted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x05sites\x18\x03 \x03(\x0b\x32#.fedmunkey.deletion.v1.SiteProgress\x12\x32\n\x05state\x18( \x01(\x0e\x32#.fedmunkey.deletion.v1.RequestState\x12*\n\x06\x64ue_at\x18) \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\textension\x18* \x01(\t\"H\n\rSubmitRequest\x12\x37\n\x07request\x18\x01 \x01(\x0b\x32&.fedmunkey.deletion.v1.DeletionRequest\"F\n\x0eSubmitResponse\x12\x34\n\x06status\x18\x01 \x01(\x0b\x32$.fedmunkey.deletion.v1.RequestStatus\" \n\nGetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"C\n\x0bGetResponse\x12\x34\n\x06status\x18\x01 \x01(\x0b\x32$.fedmunkey.deletion.v1.RequestStatus\"B\n\x0bListRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04late\x18( \x01(\x08\"_\n\x0cListResponse\x12\x36\n\x08statuses\x18\x01 \x03(\x0b\x32$.fedmunkey.deletion.v1.RequestStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"A\n\x0cWatchRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08J\x04\x08(\x10)\"J\n\rWatchResponse\x12\x33\n\x05order\x18\x01 \x01(\x0b\x32$.fedmunkey.deletion.v1.DeletionOrderJ\x04\x08(\x10)\"U\n\x12\x41\x63knowledgeRequest\x12?\n\x0f\x61\x63knowledgement\x18\x01 \x01(\x0b\x32&.fedmunkey.deletion.v1.Acknowledgement\"\x15\n\x13\x41\x63knowledgeResponse\"Y\n\x15\x41\x63knowledgeAllRequest\x12@\n\x10\x61\x63knowledgements\x18\x01 \x03(\x0b\x32&.fedmunkey.deletion.v1.Acknowledgement\"\x18\n\x16\x41\x63knowledgeAllResponse\"$\n\x0eHistoryRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"k\n\x04Move\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"=\n\x0fHistoryResponse\x12*\n\x05moves\x18\x01 \x03(\x0b\x32\x1b.fedmunkey.deletion.v1.Move\"!\n\x10OpenRoundRequest\x12\r\n\x05round\x18\x01 \x01(\r\"+\n\x11OpenRoundResponse\x12\x16\n\x0epending_orders\x18\x01 \x01(\x04\"6\n\x11GetLogHeadRequest\x12\x11\n\tseen_size\x18\x1e \x01(\x04\x12\x0e\n\x06leaves\x18\x1f \x03(\x0c\":\n\x08LogProof\x12\x10\n\x08included\x18\x1e \x01(\x08\x12\x0e\n\x06number\x18\x1f \x01(\x04\x12\x0c\n\x04path\x18  \x03(\x0c\"l\n\x12GetLogHeadResponse\x12\x0c\n\x04head\x18\x1e \x01(\x0c\x12\x13\n\x0b\x63onsistency\x18\x1f \x03(\x0c\x12\x33\n\ninclusions\x18  \x03(\x0b\x32\x1f.fedmunkey.deletion.v1.LogProof\"+\n\x15GetCertificateRequest\x12\x12\n\nrequest_id\x18\x1e \x01(\t\"-\n\x16GetCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x1e \x01(\x0c*\xba\x01\n\tSiteState\x12\x1a\n\x16SITE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12SITE_STATE_PENDING\x10\x01\x12\x15\n\x11SITE_STATE_ERASED\x10\x02\x12\x1b\n\x17SITE_STATE_NOTHING_HELD\x10\x03\x12\x16\n\x12SITE_STATE_REFUSED\x10\x04\x12\x18\n\x14SITE_STATE_DELIVERED\x10(\x12\x13\n\x0fSITE_STATE_LEFT\x10)*\xf1\x01\n\x0cRequestState\x12\x1d\n\x19REQUEST_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16REQUEST_STATE_RECEIVED\x10\x01\x12\x1a\n\x16REQUEST_STATE_VERIFIED\x10\x02\x12\x1c\n\x18REQUEST_STATE_DISPATCHED\x10\x03\x12\x1b\n\x17REQUEST_STATE_COMPLETED\x10\x04\x12\x19\n\x15REQUEST_STATE_PARTIAL\x10\x05\x12\x19\n\x15REQUEST_STATE_REFUSED\x10\x06\x12\x19\n\x15REQUEST_STATE_OVERDUE\x10\x07\x32\xb7\x07\n\x08\x44\x65letion\x12U\n\x06Submit\x12$.fedmunkey.deletion.v1.SubmitRequest\x1a%.fedmunkey.deletion.v1.SubmitResponse\x12L\n\x03Get\x12!.fedmunkey.deletion.v1.GetRequest\x1a\".fedmunkey.deletion.v1.GetResponse\x12O\n\x04List\x12\".fedmunkey.deletion.v1.ListRequest\x1a#.fedmunkey.deletion.v1.ListResponse\x12T\n\x05Watch\x12#.fedmunkey.deletion.v1.WatchRequest\x1a$.fedmunkey.deletion.v1.WatchResponse0\x01\x12X\n\x07History\x12%.fedmunkey.deletion.v1.HistoryRequest\x1a&.fedmunkey.deletion.v1.HistoryResponse\x12\x64\n\x0b\x41\x63knowledge\x12).fedmunkey.deletion.v1.AcknowledgeRequest\x1a*.fedmunkey.deletion.v1.AcknowledgeResponse\x12m\n\x0e\x41\x63knowledgeAll\x12,.fedmunkey.deletion.v1.AcknowledgeAllRequest\x1a-.fedmunkey.deletion.v1.AcknowledgeAllResponse\x12^\n\tOpenRound\x12\'.fedmunkey.deletion.v1.OpenRoundRequest\x1a(.fedmunkey.deletion.v1.OpenRoundResponse\x12\x61\n\nGetLogHead\x12(.fedmunkey.deletion.v1.GetLogHeadRequest\x1a).fedmunkey.deletion.v1.GetLogHeadResponse\x12m\n\x0eGetCertificate\x12,.fedmunkey.deletion.v1.GetCertificateRequest\x1a-.fedmunkey.deletion.v1.GetCertificateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x66\x65\x64munkey/protos/deletion.proto\x12\x15\x66\x65\x64munkey.deletion.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"+\n\x07Records\x12\x12\n\nreferences\x18\x01 \x03(\x0c\x12\x0c\n\x04site\x18\x02 \x01(\t\"\xbb\x01\n\x0f\x44\x65letionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\trequester\x18\x02 \x01(\t\x12\x31\n\x07records\x18\x03 \x01(\x0b\x32\x1e.fedmunkey.deletion.v1.RecordsH\x00\x12\x1b\n\x11subject_reference\x18\x04 \x01(\x0cH\x00\x12\x0e\n\x04site\x18\x05 \x01(\tH\x00\x12\x11\n\tsignature\x18\x07 \x01(\x0c\x42\x08\n\x06targetJ\x04\x08\x06\x10\x07\"\x9e\x01\n\rDeletionOrder\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x37\n\x07request\x18\x03 \x01(\x0b\x32&.fedmunkey.deletion.v1.DeletionRequest\x12\x36\n\x06\x61nswer\x18\x04 \x01(\x0b\x32&.fedmunkey.deletion.v1.Acknowledgement\"N\n\x0f\x41\x63knowledgement\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x0e \x01(\t\x12\x0f\n\x07receipt\x18\r \x01(\x0cJ\x04\x08\x01\x10\x02J\x04\x08\x03\x10\r\"\xe3\x01\n\x0cSiteProgress\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .fedmunkey.deletion.v1.SiteState\x12?\n\x0f\x61\x63knowledgement\x18\x04 \x01(\x0b\x32&.fedmunkey.deletion.v1.Acknowledgement\x12\x33\n\x0f\x61\x63knowledged_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18( \x01(\t\"\xa1\x02\n\rRequestStatus\x12\x37\n\x07request\x18\x01 \x01(\x0b\x32&.fedmunkey.deletion.v1.DeletionRequest\x12\x30\n\x0csubmitted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x05sites\x18\x03 \x03(\x0b\x32#.fedmunkey.deletion.v1.SiteProgress\x12\x32\n\x05state\x18( \x01(\x0e\x32#.fedmunkey.deletion.v1.RequestState\x12*\n\x06\x64ue_at\x18) \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\textension\x18* \x01(\t\"H\n\rSubmitRequest\x12\x37\n\x07request\x18\x01 \x01(\x0b\x32&.fedmunkey.deletion.v1.DeletionRequest\"F\n\x0eSubmitResponse\x12\x34\n\x06status\x18\x01 \x01(\x0b\x32$.fedmunkey.deletion.v1.RequestStatus\" \n\nGetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"C\n\x0bGetResponse\x12\x34\n\x06status\x18\x01 \x01(\x0b\x32$.fedmunkey.deletion.v1.RequestStatus\"B\n\x0bListRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04late\x18( \x01(\x08\"_\n\x0cListResponse\x12\x36\n\x08statuses\x18\x01 \x03(\x0b\x32$.fedmunkey.deletion.v1.RequestStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"P\n\x0cWatchRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\r\n\x05\x63hain\x18\x04 \x01(\x0cJ\x04\x08(\x10)\"J\n\rWatchResponse\x12\x33\n\x05order\x18\x01 \x01(\x0b\x32$.fedmunkey.deletion.v1.DeletionOrderJ\x04\x08(\x10)\"U\n\x12\x41\x63knowledgeRequest\x12?\n\x0f\x61\x63knowledgement\x18\x01 \x01(\x0b\x32&.fedmunkey.deletion.v1.Acknowledgement\"\x15\n\x13\x41\x63knowledgeResponse\"Y\n\x15\x41\x63knowledgeAllRequest\x12@\n\x10\x61\x63knowledgements\x18\x01 \x03(\x0b\x32&.fedmunkey.deletion.v1.Acknowledgement\"\x18\n\x16\x41\x63knowledgeAllResponse\"$\n\x0eHistoryRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"k\n\x04Move\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"=\n\x0fHistoryResponse\x12*\n\x05moves\x18\x01 \x03(\x0b\x32\x1b.fedmunkey.deletion.v1.Move\"!\n\x10OpenRoundRequest\x12\r\n\x05round\x18\x01 \x01(\r\"+\n\x11OpenRoundResponse\x12\x16\n\x0epending_orders\x18\x01 \x01(\x04\"6\n\x11GetLogHeadRequest\x12\x11\n\tseen_size\x18\x1e \x01(\x04\x12\x0e\n\x06leaves\x18\x1f \x03(\x0c\":\n\x08LogProof\x12\x10\n\x08included\x18\x1e \x01(\x08\x12\x0e\n\x06number\x18\x1f \x01(\x04\x12\x0c\n\x04path\x18  \x03(\x0c\"l\n\x12GetLogHeadResponse\x12\x0c\n\x04head\x18\x1e \x01(\x0c\x12\x13\n\x0b\x63onsistency\x18\x1f \x03(\x0c\x12\x33\n\ninclusions\x18  \x03(\x0b\x32\x1f.fedmunkey.deletion.v1.LogProof\"+\n\x15GetCertificateRequest\x12\x12\n\nrequest_id\x18\x1e \x01(\t\"-\n\x16GetCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x1e \x01(\x0c*\xba\x01\n\tSiteState\x12\x1a\n\x16SITE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12SITE_STATE_PENDING\x10\x01\x12\x15\n\x11SITE_STATE_ERASED\x10\x02\x12\x1b\n\x17SITE_STATE_NOTHING_HELD\x10\x03\x12\x16\n\x12SITE_STATE_REFUSED\x10\x04\x12\x18\n\x14SITE_STATE_DELIVERED\x10(\x12\x13\n\x0fSITE_STATE_LEFT\x10)*\xf1\x01\n\x0cRequestState\x12\x1d\n\x19REQUEST_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16REQUEST_STATE_RECEIVED\x10\x01\x12\x1a\n\x16REQUEST_STATE_VERIFIED\x10\x02\x12\x1c\n\x18REQUEST_STATE_DISPATCHED\x10\x03\x12\x1b\n\x17REQUEST_STATE_COMPLETED\x10\x04\x12\x19\n\x15REQUEST_STATE_PARTIAL\x10\x05\x12\x19\n\x15REQUEST_STATE_REFUSED\x10\x06\x12\x19\n\x15REQUEST_STATE_OVERDUE\x10\x07\x32\xb7\x07\n\x08\x44\x65letion\x12U\n\x06Submit\x12$.fedmunkey.deletion.v1.SubmitRequest\x1a%.fedmunkey.deletion.v1.SubmitResponse\x12L\n\x03Get\x12!.fedmunkey.deletion.v1.GetRequest\x1a\".fedmunkey.deletion.v1.GetResponse\x12O\n\x04List\x12\".fedmunkey.deletion.v1.ListRequest\x1a#.fedmunkey.deletion.v1.ListResponse\x12T\n\x05Watch\x12#.fedmunkey.deletion.v1.WatchRequest\x1a$.fedmunkey.deletion.v1.WatchResponse0\x01\x12X\n\x07History\x12%.fedmunkey.deletion.v1.HistoryRequest\x1a&.fedmunkey.deletion.v1.HistoryResponse\x12\x64\n\x0b\x41\x63knowledge\x12).fedmunkey.deletion.v1.AcknowledgeRequest\x1a*.fedmunkey.deletion.v1.AcknowledgeResponse\x12m\n\x0e\x41\x63knowledgeAll\x12,.fedmunkey.deletion.v1.AcknowledgeAllRequest\x1a-.fedmunkey.deletion.v1.AcknowledgeAllResponse\x12^\n\tOpenRound\x12\'.fedmunkey.deletion.v1.OpenRoundRequest\x1a(.fedmunkey.deletion.v1.OpenRoundResponse\x12\x61\n\nGetLogHead\x12(.fedmunkey.deletion.v1.GetLogHeadRequest\x1a).fedmunkey.deletion.v1.GetLogHeadResponse\x12m\n\x0eGetCertificate\x12,.fedmunkey.deletion.v1.GetCertificateRequest\x1a-.fedmunkey.deletion.v1.GetCertificateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fedmunkey.protos.deletion_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SITESTATE']._serialized_start=2482
-  _globals['_SITESTATE']._serialized_end=2668
-  _globals['_REQUESTSTATE']._serialized_start=2671
-  _globals['_REQUESTSTATE']._serialized_end=2912
+  _globals['_SITESTATE']._serialized_start=2497
+  _globals['_SITESTATE']._serialized_end=2683
+  _globals['_REQUESTSTATE']._serialized_start=2686
+  _globals['_REQUESTSTATE']._serialized_end=2927
   _globals['_RECORDS']._serialized_start=91
   _globals['_RECORDS']._serialized_end=134
   _globals['_DELETIONREQUEST']._serialized_start=137
@@ -61,37 +61,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRESPONSE']._serialized_start=1406
   _globals['_LISTRESPONSE']._serialized_end=1501
   _globals['_WATCHREQUEST']._serialized_start=1503
-  _globals['_WATCHREQUEST']._serialized_end=1568
-  _globals['_WATCHRESPONSE']._serialized_start=1570
-  _globals['_WATCHRESPONSE']._serialized_end=1644
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1646
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1731
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=1733
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=1754
-  _globals['_ACKNOWLEDGEALLREQUEST']._serialized_start=1756
-  _globals['_ACKNOWLEDGEALLREQUEST']._serialized_end=1845
-  _globals['_ACKNOWLEDGEALLRESPONSE']._serialized_start=1847
-  _globals['_ACKNOWLEDGEALLRESPONSE']._serialized_end=1871
-  _globals['_HISTORYREQUEST']._serialized_start=1873
-  _globals['_HISTORYREQUEST']._serialized_end=1909
-  _globals['_MOVE']._serialized_start=1911
-  _globals['_MOVE']._serialized_end=2018
-  _globals['_HISTORYRESPONSE']._serialized_start=2020
-  _globals['_HISTORYRESPONSE']._serialized_end=2081
-  _globals['_OPENROUNDREQUEST']._serialized_start=2083
-  _globals['_OPENROUNDREQUEST']._serialized_end=2116
-  _globals['_OPENROUNDRESPONSE']._serialized_start=2118
-  _globals['_OPENROUNDRESPONSE']._serialized_end=2161
-  _globals['_GETLOGHEADREQUEST']._serialized_start=2163
-  _globals['_GETLOGHEADREQUEST']._serialized_end=2217
-  _globals['_LOGPROOF']._serialized_start=2219
-  _globals['_LOGPROOF']._serialized_end=2277
-  _globals['_GETLOGHEADRESPONSE']._serialized_start=2279
-  _globals['_GETLOGHEADRESPONSE']._serialized_end=2387
-  _globals['_GETCERTIFICATEREQUEST']._serialized_start=2389
-  _globals['_GETCERTIFICATEREQUEST']._serialized_end=2432
-  _globals['_GETCERTIFICATERESPONSE']._serialized_start=2434
-  _globals['_GETCERTIFICATERESPONSE']._serialized_end=2479
-  _globals['_DELETION']._serialized_start=2915
-  _globals['_DELETION']._serialized_end=3866
+  _globals['_WATCHREQUEST']._serialized_end=1583
+  _globals['_WATCHRESPONSE']._serialized_start=1585
+  _globals['_WATCHRESPONSE']._serialized_end=1659
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1661
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1746
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=1748
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=1769
+  _globals['_ACKNOWLEDGEALLREQUEST']._serialized_start=1771
+  _globals['_ACKNOWLEDGEALLREQUEST']._serialized_end=1860
+  _globals['_ACKNOWLEDGEALLRESPONSE']._serialized_start=1862
+  _globals['_ACKNOWLEDGEALLRESPONSE']._serialized_end=1886
+  _globals['_HISTORYREQUEST']._serialized_start=1888
+  _globals['_HISTORYREQUEST']._serialized_end=1924
+  _globals['_MOVE']._serialized_start=1926
+  _globals['_MOVE']._serialized_end=2033
+  _globals['_HISTORYRESPONSE']._serialized_start=2035
+  _globals['_HISTORYRESPONSE']._serialized_end=2096
+  _globals['_OPENROUNDREQUEST']._serialized_start=2098
+  _globals['_OPENROUNDREQUEST']._serialized_end=2131
+  _globals['_OPENROUNDRESPONSE']._serialized_start=2133
+  _globals['_OPENROUNDRESPONSE']._serialized_end=2176
+  _globals['_GETLOGHEADREQUEST']._serialized_start=2178
+  _globals['_GETLOGHEADREQUEST']._serialized_end=2232
+  _globals['_LOGPROOF']._serialized_start=2234
+  _globals['_LOGPROOF']._serialized_end=2292
+  _globals['_GETLOGHEADRESPONSE']._serialized_start=2294
+  _globals['_GETLOGHEADRESPONSE']._serialized_end=2402
+  _globals['_GETCERTIFICATEREQUEST']._serialized_start=2404
+  _globals['_GETCERTIFICATEREQUEST']._serialized_end=2447
+  _globals['_GETCERTIFICATERESPONSE']._serialized_start=2449
+  _globals['_GETCERTIFICATERESPONSE']._serialized_end=2494
+  _globals['_DELETION']._serialized_start=2930
+  _globals['_DELETION']._serialized_end=3881
 # @@protoc_insertion_point(module_scope)

@@ -167,14 +167,16 @@ class ListResponse(_message.Message):
     def __init__(self, statuses: _Optional[_Iterable[_Union[RequestStatus, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
-    __slots__ = ("site", "after", "follow")
+    __slots__ = ("site", "after", "follow", "chain")
     SITE_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
     site: str
     after: int
     follow: bool
-    def __init__(self, site: _Optional[str] = ..., after: _Optional[int] = ..., follow: bool = ...) -> None: ...
+    chain: bytes
+    def __init__(self, site: _Optional[str] = ..., after: _Optional[int] = ..., follow: bool = ..., chain: _Optional[bytes] = ...) -> None: ...
 
 class WatchResponse(_message.Message):
     __slots__ = ("order",)

@@ -5,7 +5,7 @@ Everything that decides lies in the site's folder beside the key store, so no pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -65,7 +65,7 @@ class SiteProofs:
             raise
         if self._key is None:
             return answers
-        kept = self._book.read_all([order.number for order in orders])
+        kept = self._kept({order.number: opened[order.number].digest for order in orders})
         missing = {
             order.number: self._sign(opened[order.number], order, answer, again=order.number <= last)
             for order, answer in zip(orders, answers, strict=True)
@@ -82,13 +82,29 @@ class SiteProofs:
         """
         if self._key is None:
             return answer
-        if kept := self._book.read_all([answer.number]):
+        if kept := self._kept({answer.number: self._store.orders.request_of(answer.number)}):
             return replace(answer, receipt=kept[answer.number])
         order = next(iter(service.watch(answer.site, answer.number - 1)), None)
         if order is None:
             raise _other_order(answer)
         signed = {answer.number: self._sign(OpenedRequest.of(order.request), order, answer, again=True)}
         return replace(answer, receipt=self._book.keep_all(signed)[answer.number])
+
+    def _kept(self, requests: Mapping[int, bytes | None]) -> dict[int, bytes]:
+        """Return the receipts of orders, by the digests of their requests.
+
+        Those that the journal has under these numbers for requests that a ledger has lost are set aside.
+        """
+        kept = self._book.read_all(list(requests))
+        lost = [
+            number
+            for number, receipt in kept.items()
+            if requests[number] not in (None, Receipt.of(read_envelope(receipt)).request)
+        ]
+        if lost:
+            self._store.journal.set_aside(min(lost) - 1)
+            kept = self._book.read_all(list(requests))
+        return kept
 
     def witness(self, service: DeletionService) -> bool:
         """Look at the coordinator's log and return whether all is well; see `client.deletions.witness.witness`."""

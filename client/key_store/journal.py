@@ -16,7 +16,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from fedmunkey.client.key_store.schema import cannot_be_used, connect, not_waiting_for_disk, transaction
+from fedmunkey.client.key_store.schema import (
+    cannot_be_used,
+    connect,
+    not_waiting_for_disk,
+    set_aside,
+    transaction,
+)
 from fedmunkey.common.deletions.words import Acknowledgement
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.private_files import locked_folder, sync_folder
@@ -41,6 +47,7 @@ CREATE TABLE answers (number INTEGER NOT NULL, document TEXT NOT NULL, request B
 
 -- `receipt` never changes: an order has one receipt. `included`: the coordinator has shown that it is in the log.
 CREATE TABLE receipts (
+    -- Below 0: of an order that the ledger has lost.
     number INTEGER PRIMARY KEY,
     receipt BLOB NOT NULL,
     included INTEGER NOT NULL DEFAULT 0
@@ -142,6 +149,11 @@ class Journal:
         """Return how a request was answered, by its digest; None if it was not carried out; raises as `query`."""
         rows = self.query("SELECT document FROM answers WHERE request = ?", (request,))
         return Acknowledgement.from_json(rows[0][0]) if rows else None
+
+    def set_aside(self, after: int) -> None:
+        """Give the receipts of orders above a number numbers below 0, so that other orders can have theirs."""
+        with self.writing() as connection:
+            set_aside(connection, "receipts", after)
 
     def is_damaged(self) -> bool:
         """Return whether there is a file that is no journal; one that its surroundings keep from being read may be."""

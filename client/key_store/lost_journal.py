@@ -90,12 +90,23 @@ def assume_the_worst(backup: sqlite3.Connection, own: StoreSecrets, store: Path)
 
 
 def _lost(backup: sqlite3.Connection, journal: Journal) -> dict[Kept, list[Row]]:
-    """Return the rows that a backup knows and a journal lacks, by their numbers."""
-    lost = {}
-    for kind in (Kept.ANSWERS, Kept.TRAININGS):
-        kept = {row[0] for row in journal.read(kind)}
-        lost[kind] = [row for row in _known(backup)[kind] if row[0] not in kept]
-    return lost
+    """Return the rows that a backup knows and a journal lacks: trainings by number, answers by their request.
+
+    Where one of the two has not kept an answer's request, the answer is known by its number as well.
+    """
+    known, answers = _known(backup), journal.read(Kept.ANSWERS)
+    trainings = {row[0] for row in journal.read(Kept.TRAININGS)}
+    requests = {request for *_, request in answers}
+    numbers = {number for number, *_ in answers}
+    unnamed = {number for number, _, request in answers if request is None}
+    return {
+        Kept.ANSWERS: [
+            row
+            for row in known[Kept.ANSWERS]
+            if row[0] not in (numbers if row[2] is None else unnamed) and (row[2] is None or row[2] not in requests)
+        ],
+        Kept.TRAININGS: [row for row in known[Kept.TRAININGS] if row[0] not in trainings],
+    }
 
 
 def _known(connection: sqlite3.Connection) -> dict[Kept, list[Row]]:

@@ -118,7 +118,7 @@ def _prepare(connection: sqlite3.Connection, backup: Path, store: Path, without_
     with closing(RecordCiphers(cipher_file_of(store), master_key, own.reference_hashes.key)) as ciphers:
         held, slots = set(ciphers.held().tolist()), ciphers.slots
     entries = {entry for (entry,) in connection.execute("SELECT entry FROM records")}
-    (last_order,) = connection.execute("SELECT coalesce(max(number), 0) FROM applied_orders").fetchone()
+    (last_order,) = connection.execute("SELECT max(0, coalesce(max(number), 0)) FROM applied_orders").fetchone()
     find = assume_the_worst if without_journal else find_journal
     with closing(find(connection, own, store)) as journal, writing(connection):
         # Training under way in the replaced store must not take this one's generation for its own.

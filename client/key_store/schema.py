@@ -259,3 +259,14 @@ def check_version(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} has key store schema {read_version(connection)}, this version reads {SCHEMA_VERSION}; "
             "open it with the version that wrote it, or enrol the records into a new store"
         )
+
+
+def set_aside(connection: sqlite3.Connection, table: str, after: int) -> None:
+    """Give the rows of a table with numbers above one others below 0 that no row has, within the caller's transaction.
+
+    They keep their order, and `after` is not negative.
+    """
+    low, high = connection.execute(f"SELECT min(0, min(number)), max(number) FROM {table}").fetchone()  # noqa: S608
+    if high is not None:
+        shift = f"UPDATE {table} SET number = number - ? WHERE number > ?"  # noqa: S608 (a table's name)
+        connection.execute(shift, (high + 1 - low, after))

@@ -239,6 +239,12 @@ class LedgerView:
         """Return one order of a site, or None if there is none with that number."""
         return next((order for order in self.orders(site, number - 1, 1) if order.number == number), None)
 
+    def unanswered(self, site: str, until: int) -> tuple[int, ...]:
+        """Return the numbers of a site's orders up to one that it has not answered."""
+        numbers = select(OrderRow.number).where(OrderRow.site == site, OrderRow.number <= until, ORDER_IS_OPEN)
+        with self._reading() as connection:
+            return tuple(connection.scalars(numbers.order_by(OrderRow.number)))
+
     def signatures(self, orders: Collection[tuple[str, int]]) -> dict[tuple[str, int], bytes]:
         """Return the requesters' signatures of orders by site and number, empty where there is none.
 
