@@ -71,14 +71,16 @@ class DeletionRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., requester: _Optional[str] = ..., records: _Optional[_Union[Records, _Mapping]] = ..., subject_reference: _Optional[bytes] = ..., site: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class DeletionOrder(_message.Message):
-    __slots__ = ("number", "site", "request")
+    __slots__ = ("number", "site", "request", "answer")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
     number: int
     site: str
     request: DeletionRequest
-    def __init__(self, number: _Optional[int] = ..., site: _Optional[str] = ..., request: _Optional[_Union[DeletionRequest, _Mapping]] = ...) -> None: ...
+    answer: Acknowledgement
+    def __init__(self, number: _Optional[int] = ..., site: _Optional[str] = ..., request: _Optional[_Union[DeletionRequest, _Mapping]] = ..., answer: _Optional[_Union[Acknowledgement, _Mapping]] = ...) -> None: ...
 
 class Acknowledgement(_message.Message):
     __slots__ = ("site", "document", "receipt")
@@ -165,14 +167,16 @@ class ListResponse(_message.Message):
     def __init__(self, statuses: _Optional[_Iterable[_Union[RequestStatus, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
-    __slots__ = ("site", "after", "follow")
+    __slots__ = ("site", "after", "follow", "chain")
     SITE_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
     site: str
     after: int
     follow: bool
-    def __init__(self, site: _Optional[str] = ..., after: _Optional[int] = ..., follow: bool = ...) -> None: ...
+    chain: bytes
+    def __init__(self, site: _Optional[str] = ..., after: _Optional[int] = ..., follow: bool = ..., chain: _Optional[bytes] = ...) -> None: ...
 
 class WatchResponse(_message.Message):
     __slots__ = ("order",)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from fedmunkey.client.deletions.site_proofs import SiteProofs
@@ -28,10 +29,38 @@ class Answering:
         self._store = store
         self._service = service
         self._proofs = proofs
-        self._refused: set[int] = set()
+        self._refused: set[tuple[int, str]] = set()
 
     def apply(self, orders: Sequence[DeletionOrder]) -> list[Acknowledgement]:
-        """Carry out or refuse orders, and give their answers and every other that the service does not have.
+        """Carry out or refuse orders, and give their answers and every other that the service does not have."""
+        last = self._store.orders.last
+        acknowledgements = self._carry_out(orders, self.give)
+        if lost := [order.number for order in orders if order.number <= last and order.answer is None]:
+            self._store.orders.mark_unacknowledged(*lost)
+        self.give()
+        return acknowledgements
+
+    def apply_from_the_first(self, lists: Iterable[Sequence[DeletionOrder]]) -> list[Acknowledgement]:
+        """Apply a ledger's orders from the first one, and give the answers that it lacks; return those that are news.
+
+        What the site has applied under numbers that the ledger does not have, or has given to others, is set aside. A
+        request that was carried out under another number is answered as it was.
+        """
+        known = set(self._store.orders.read_answers())
+        answers: list[Acknowledgement] = []
+        unanswered: list[int] = []
+        for orders in lists:
+            answers += self._carry_out(orders)
+            unanswered += [order.number for order in orders if order.answer is None]
+        self._store.orders.set_aside(answers[-1].number if answers else 0)
+        self._store.orders.mark_unacknowledged(*unanswered)
+        self.give()
+        return [answer for answer in answers if answer not in known]
+
+    def _carry_out(
+        self, orders: Sequence[DeletionOrder], after_each: Callable[[], None] | None = None
+    ) -> list[Acknowledgement]:
+        """Carry out or refuse orders.
 
         All of them are one transaction. Where that fails they are applied one by one, so that those before the one at
         fault do not wait for it.
@@ -39,16 +68,16 @@ class Answering:
         for _ in orders:
             hit(Failpoint.APPLY_RECEIVED)
         try:
-            acknowledgements = self._proofs.carry_out_all(orders)
+            return self._proofs.carry_out_all(orders)
         except (FedmunkeyError, sqlite3.Error, OSError):
             if len(orders) == 1:
                 raise
             acknowledgements = []
             for order in orders:
                 acknowledgements += self._proofs.carry_out_all([order])
-                self.give()
-        self.give()
-        return acknowledgements
+                if after_each is not None:
+                    after_each()
+            return acknowledgements
 
     def give(self) -> None:
         """Give every answer that the service does not have, some hundred in one call.
@@ -58,7 +87,11 @@ class Answering:
         cannot be reached. Raises `KeyStoreError` if a receipt is missing, and the service does not send its order again
         as it was.
         """
-        pending = [answer for answer in self._store.orders.read_unacknowledged() if answer.number not in self._refused]
+        pending = [
+            answer
+            for answer in self._store.orders.read_unacknowledged()
+            if (answer.number, answer.request_id) not in self._refused
+        ]
         for first in range(0, len(pending), MOST_TOGETHER):
             answers = [self._proofs.answer(self._service, answer) for answer in pending[first : first + MOST_TOGETHER]]
             for _ in answers:
@@ -84,7 +117,7 @@ class Answering:
         try:
             self._service.acknowledge(answer)
         except InvalidDeletion as error:
-            self._refused.add(answer.number)
+            self._refused.add((answer.number, answer.request_id))
             logger.error(
                 "order %d was answered, but the service refuses the answer: %s; it stays pending", answer.number, error
             )
@@ -97,14 +130,26 @@ def catch_up(
 ) -> list[Acknowledgement]:
     """Apply every order that this site has not applied, and give every answer that the service does not have.
 
-    Returns the answers to the orders that were applied. Requests expire by the clock. Raises `ServiceUnavailable` if
-    the service cannot be reached; what was applied stays applied.
+    Where the ledger is not the one that the site has followed, as one that was restored from a copy, all of its orders
+    are asked for. Returns the answers to the orders that were applied. Requests expire by the clock. Raises
+    `ServiceUnavailable` if the service cannot be reached; what was applied stays applied.
     """
     proofs = SiteProofs(store, clock=clock)
     answering = Answering(store, service, proofs)
-    answering.give()
-    orders = service.watch_together(store.description.site, store.orders.last)
-    applied = [answer for together in orders for answer in answering.apply(together)]
+    site, chain = store.description.site, store.orders.chain()
+    lists: Iterator[list[DeletionOrder]] | None = None
+    if chain is not None:
+        lists = service.watch_together(site, store.orders.last, chain=chain)
+        try:
+            lists = itertools.chain([next(lists, [])], lists)
+        except InvalidDeletion as error:
+            logger.warning("%s", error)
+            lists = None
+    if lists is None:
+        applied = answering.apply_from_the_first(service.watch_together(site, 0))
+    else:
+        answering.give()
+        applied = [answer for together in lists if together for answer in answering.apply(together)]
     store.finish_restoring()
     proofs.witness(service)
     return applied
@@ -168,17 +213,28 @@ class DeletionAgent:
                 stop.wait(seconds)
 
     def _follow(self) -> None:
-        if self._store.is_restored:
-            catch_up(self._store, self._service)
+        if self._store.is_restored or self._store.orders.chain() is None:
+            self._tell(catch_up(self._store, self._service))
+        try:
+            self._follow_on()
+        except InvalidDeletion:
+            # The ledger may be another one; a service that does not serve this site says so again.
+            self._tell(catch_up(self._store, self._service))
+            self._follow_on()
+
+    def _follow_on(self) -> None:
         proofs = SiteProofs(self._store)
         answering = Answering(self._store, self._service, proofs)
         answering.give()
         proofs.witness(self._service)
-        site, last = self._store.description.site, self._store.orders.last
-        for orders in self._service.watch_together(site, last, follow=True):
+        site, last, chain = self._store.description.site, self._store.orders.last, self._store.orders.chain()
+        for orders in self._service.watch_together(site, last, follow=True, chain=chain or b""):
             acknowledgements = answering.apply(orders)
             proofs.witness(self._service)
             self._pauses = pauses(self._draw)
-            if self._on_order is not None:
-                for acknowledgement in acknowledgements:
-                    self._on_order(acknowledgement)
+            self._tell(acknowledgements)
+
+    def _tell(self, acknowledgements: Sequence[Acknowledgement]) -> None:
+        if self._on_order is not None:
+            for acknowledgement in acknowledgements:
+                self._on_order(acknowledgement)

@@ -35,22 +35,20 @@ def check_order(
     *,
     trust: TrustedKeys,
     federation: str,
-    earlier: int | None,
     now: datetime,
 ) -> None:
     """Check that somebody who may has asked this site for what an order says.
 
-    `opened` is the order's request, `federation` the site's own, and `earlier` the number of an order that brought a
-    request with the same id before. Raises `InvalidProof` with a reason that begins with what is wrong: unsigned,
-    altered, valid for too long, expired, dated in the future, replayed, out of scope, meant for another federation,
-    signed by too few, or what is wrong with a signature or its key. It names no record, no patient and no request.
+    It decides the first hearing only: a request that the site has carried out before is carried out again, whatever
+    time has passed. `opened` is the order's request, `federation` the site's own. Raises `InvalidProof` with a reason
+    that begins with what is wrong: unsigned, altered, valid for too long, expired, dated in the future, out of scope,
+    meant for another federation, signed by too few, or what is wrong with a signature or its key. It names no record,
+    no patient and no request.
     """
     terms = check_signer(opened, trust, heard=now)
     if terms.federation != federation:
         raise InvalidProof("meant for another federation: the request names one whose secret is not this site's")
     terms.check_time(now)
-    if earlier is not None and earlier != order.number:
-        raise InvalidProof(f"replayed: order {earlier} brought a request with the same id")
     target = order.request.target
     if not isinstance(target, Subject) and target.site not in ("", order.site):
         raise InvalidProof("out of scope: the request is about another site")

@@ -51,14 +51,16 @@ class ReceiptBook:
     def read_unproven(self, limit: int, *, without: Collection[int] = ()) -> dict[int, bytes]:
         """Return the oldest receipts of which the coordinator has not shown that they are in its log, by number."""
         query = (
-            "SELECT number, receipt FROM receipts WHERE included = 0 "
+            "SELECT number, receipt FROM receipts WHERE included = 0 AND number > 0 "
             "AND number NOT IN (SELECT value FROM json_each(?)) ORDER BY number LIMIT ?"
         )
         return dict(self._journal.query(query, (json.dumps(list(without)), limit)))
 
     def count(self) -> tuple[int, int]:
         """Return how many receipts there are, and how many of them are known to be in the log."""
-        ((signed, included),) = self._journal.query("SELECT count(*), coalesce(sum(included), 0) FROM receipts")
+        ((signed, included),) = self._journal.query(
+            "SELECT count(*), coalesce(sum(included), 0) FROM receipts WHERE number > 0"
+        )
         return signed, included
 
     def head(self) -> WitnessedHead | None:

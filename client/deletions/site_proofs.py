@@ -5,7 +5,7 @@ Everything that decides lies in the site's folder beside the key store, so no pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from fedmunkey.client.deletions.order_check import check_order, check_signer
 from fedmunkey.client.deletions.receipt_book import ReceiptBook, tombstone_commitment
 from fedmunkey.client.deletions.witness import witness
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.key_store.deletion import Hearing
 from fedmunkey.client.site import SiteFolder, check_witness_state
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState
@@ -21,6 +22,7 @@ from fedmunkey.common.errors import InvalidProof, KeyStoreError
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signed_requests import OpenedRequest
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
+from fedmunkey.common.proofs.signing.statements import read_envelope
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.common.service.deletion_service import DeletionService
 
@@ -44,8 +46,12 @@ class SiteProofs:
     def carry_out(self, order: DeletionOrder) -> Acknowledgement:
         """Carry out an order, or refuse it; an order that was answered before keeps its answer.
 
-        Raises `KeyStoreError` as `AppliedOrders.apply_all` does, and `InvalidProof` if the site's own files of keys
-        cannot be used; nothing is deleted, refused or signed then.
+        What the site has carried out before is carried out again, whatever time has passed and whoever's key has ended,
+        and answered as it was: its journal knows that, or its own receipt that comes with the order.
+
+        Raises `KeyStoreError` as `AppliedOrders.apply_all` does, and if the ledger holds as carried out here what this
+        store would refuse: nothing in it can be used then. Raises `InvalidProof` if the site's own files of keys cannot
+        be used. Nothing is deleted, refused or signed then.
         """
         return self.carry_out_all([order])[0]
 
@@ -54,10 +60,14 @@ class SiteProofs:
         self._checks()
         last = self._store.orders.last
         opened = {order.number: OpenedRequest.of(order.request) for order in orders}
-        answers = self._store.orders.apply_all(orders, lambda order: self._objection(order, opened[order.number]))
+        try:
+            answers = self._store.orders.apply_all(orders, lambda order: self._hear(order, opened[order.number]))
+        except _UnheardError:
+            self._store.wait_for_catch_up()
+            raise
         if self._key is None:
             return answers
-        kept = self._book.read_all([order.number for order in orders])
+        kept = self._kept({order.number: opened[order.number].digest for order in orders})
         missing = {
             order.number: self._sign(opened[order.number], order, answer, again=order.number <= last)
             for order, answer in zip(orders, answers, strict=True)
@@ -74,13 +84,29 @@ class SiteProofs:
         """
         if self._key is None:
             return answer
-        if kept := self._book.read_all([answer.number]):
+        if kept := self._kept({answer.number: self._store.orders.request_of(answer.number)}):
             return replace(answer, receipt=kept[answer.number])
         order = next(iter(service.watch(answer.site, answer.number - 1)), None)
         if order is None:
             raise _other_order(answer)
         signed = {answer.number: self._sign(OpenedRequest.of(order.request), order, answer, again=True)}
         return replace(answer, receipt=self._book.keep_all(signed)[answer.number])
+
+    def _kept(self, requests: Mapping[int, bytes | None]) -> dict[int, bytes]:
+        """Return the receipts of orders, by the digests of their requests.
+
+        Those that the journal has under these numbers for requests that a ledger has lost are set aside.
+        """
+        kept = self._book.read_all(list(requests))
+        lost = [
+            number
+            for number, receipt in kept.items()
+            if requests[number] not in (None, Receipt.of(read_envelope(receipt)).request)
+        ]
+        if lost:
+            self._store.journal.set_aside(min(lost) - 1)
+            kept = self._book.read_all(list(requests))
+        return kept
 
     def witness(self, service: DeletionService) -> bool:
         """Look at the coordinator's log and return whether all is well; see `client.deletions.witness.witness`."""
@@ -90,15 +116,44 @@ class SiteProofs:
             service, self._book, self._trust.read(), self._clock(), pending=self._store.orders.unacknowledged()
         )
 
+    def _hear(self, order: DeletionOrder, opened: OpenedRequest) -> Hearing:
+        """Return what the site makes of an order; raises `_UnheardError` if it would refuse what it has carried out."""
+        genuine = _is_genuine(opened)
+        if genuine:
+            own = order.answer if self._is_own(order.answer, opened) else None
+            if earlier := own or self._store.journal.find_answer(opened.digest):
+                return Hearing(opened.digest, earlier=earlier)
+        objection = self._objection(order, opened)
+        if objection and order.answer is not None and order.answer.state is not SiteState.REFUSED:
+            raise _UnheardError(
+                f"the federation holds order {order.number} as carried out by this site, and this key store would "
+                f"refuse it ({objection}): it cannot tell that the receipt is the site's own; put the signing key that "
+                f"made it back as {self._folder.signing_key}, or have {self._folder.trust} trust its public key, and "
+                "run munkey-client catch-up; until then the site does not train or predict"
+            )
+        return Hearing(opened.digest, objection, genuine=genuine)
+
+    def _is_own(self, answer: Acknowledgement | None, opened: OpenedRequest) -> bool:
+        """Return whether an answer from the ledger is one by which this site has carried the request out."""
+        if answer is None or answer.state is SiteState.REFUSED or answer.site != self._store.description.site:
+            return False
+        try:
+            envelope = read_envelope(answer.receipt)
+            receipt = Receipt.of(envelope)
+            receipt.check_describes(answer)
+            self._trusted().verify(envelope, Role.SITE, receipt.time, answer.site)
+        except InvalidProof:
+            return False
+        return receipt.request == opened.digest
+
     def _objection(self, order: DeletionOrder, opened: OpenedRequest) -> str:
         """Return why the site will not carry out an order; empty if it will."""
         if not self._checks():
             return ""
         trust = self._trusted()
         federation = self._folder.read_secret().federation_id
-        earlier = self._store.orders.find(order.request.request_id)
         try:
-            check_order(order, opened, trust=trust, federation=federation, earlier=earlier, now=self._clock())
+            check_order(order, opened, trust=trust, federation=federation, now=self._clock())
         except InvalidProof as error:
             return str(error)
         return ""
@@ -112,7 +167,7 @@ class SiteProofs:
 
     def _trusted(self) -> TrustedKeys:
         """Return the trusted keys; a site believes its own signature without having to say so."""
-        trust = self._trust.read()
+        trust = self._trust.read() if self._folder.trust.exists() else TrustedKeys()
         if self._key is None or any(key.key == self._key.public for key in trust.keys):
             return trust
         return trust.add(TrustedKey(self._store.description.site, Role.SITE, self._key.public))
@@ -121,7 +176,12 @@ class SiteProofs:
         """Check that an order sent again is the one that was answered, as far as the site can still tell."""
         if (order.number, order.request.request_id) != (answer.number, answer.request_id):
             raise _other_order(answer)
-        if answer.state is not SiteState.REFUSED and self._checks():
+        refused = answer.state is SiteState.REFUSED
+        known = self._store.orders.request_of(order.number)
+        if known is not None:
+            if known != opened.digest or not (refused or _is_genuine(opened)):
+                raise _other_order(answer)
+        elif not refused and self._checks():
             try:
                 check_signer(opened, self._trusted())
             except InvalidProof:
@@ -131,6 +191,9 @@ class SiteProofs:
         """Return the receipt of an answer that has none."""
         if self._key is None:
             raise AssertionError("a site without a key signs nothing")
+        if order.answer and order.answer.claims() == answer.claims() and self._is_own(order.answer, opened):
+            # The log has it: another one would not be found there.
+            return order.answer.receipt
         if again:
             self._check_same(opened, order, answer)
         refused = answer.state is SiteState.REFUSED
@@ -142,6 +205,15 @@ class SiteProofs:
             self._book.head(),
         )
         return receipt.sign(self._key).to_bytes()
+
+
+def _is_genuine(opened: OpenedRequest) -> bool:
+    """Return whether a request is the one that its digest stands for, and not an altered copy with its signature."""
+    return opened.terms is not None or not opened.request.signature
+
+
+class _UnheardError(KeyStoreError):
+    """A store would refuse what the federation holds as carried out at its site."""
 
 
 def _other_order(answer: Acknowledgement) -> KeyStoreError:

@@ -62,8 +62,8 @@ class StoreDatabase:
         """Raise `KeyStoreError` if the store is restored and has not caught up."""
         if self.is_restored:
             raise KeyStoreError(
-                "the key store was restored from a backup and may hold records that were deleted since; "
-                "run munkey-client catch-up first"
+                "the key store was restored from a backup, or lost what it had carried out, and may hold records that "
+                "were deleted since; run munkey-client catch-up first"
             )
 
     @contextmanager

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import NamedTuple
 
-from fedmunkey.client.key_store.answers import is_answered, read_answers, write_refusal
+from fedmunkey.client.key_store.answers import is_answered, read_answers, repeat_answer, write_refusal
 from fedmunkey.client.key_store.database import StoreDatabase
 from fedmunkey.client.key_store.journal import Kept
 from fedmunkey.client.key_store.privacy import PrivacyAccount
@@ -19,14 +20,35 @@ from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, Who
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.failpoints import Failpoint, hit
 
-Objection = Callable[[DeletionOrder], str]
-"""Says why an order is not to be carried out; empty if it is."""
+
+class Hearing(NamedTuple):
+    """What a site makes of an order before it is carried out.
+
+    Attributes
+    ----------
+    request : bytes
+        The digest by which the order's request is known under any number.
+    objection : str
+        Why the order is not to be carried out; empty if it is.
+    earlier : Acknowledgement, optional
+        How the site has answered the request before, if a store that is no more has carried it out.
+    genuine : bool
+        Whether the request is the one that the digest stands for, and not an altered copy of it.
+    """
+
+    request: bytes
+    objection: str = ""
+    earlier: Acknowledgement | None = None
+    genuine: bool = True
+
+
+Hear = Callable[[DeletionOrder], Hearing]
 
 _PAUSE_SECONDS = 0.01
 
 
 def apply_orders(
-    database: StoreDatabase, privacy: PrivacyAccount, orders: Sequence[DeletionOrder], objection: Objection
+    database: StoreDatabase, privacy: PrivacyAccount, orders: Sequence[DeletionOrder], hear: Hear
 ) -> list[Acknowledgement]:
     """Delete what orders name, leave tombstones, destroy the records' keys, and empty the write-ahead log.
 
@@ -36,7 +58,7 @@ def apply_orders(
     """
     answers: list[Acknowledgement] = []
     for together in _transactions(orders):
-        answers += _apply_together(database, privacy, together, objection)
+        answers += _apply_together(database, privacy, together, hear)
     return answers
 
 
@@ -65,7 +87,7 @@ def _transactions(orders: Sequence[DeletionOrder]) -> Iterator[list[DeletionOrde
 
 
 def _apply_together(
-    database: StoreDatabase, privacy: PrivacyAccount, orders: Sequence[DeletionOrder], objection: Objection
+    database: StoreDatabase, privacy: PrivacyAccount, orders: Sequence[DeletionOrder], hear: Hear
 ) -> list[Acknowledgement]:
     connection, start = database.connection, time.perf_counter()
     refused: set[int] = set()
@@ -75,11 +97,14 @@ def _apply_together(
             for order in orders:
                 if is_answered(connection, order.number):
                     continue
-                if reason := objection(order):
-                    write_refusal(connection, order, reason)
+                heard = hear(order)
+                if heard.genuine and repeat_answer(connection, order, heard.request):
+                    continue
+                if heard.objection:
+                    write_refusal(connection, order, heard.request, heard.objection)
                     refused.add(order.number)
                     continue
-                remove(database, privacy, order)
+                remove(database, privacy, order, heard.request, heard.earlier)
                 hit(Failpoint.APPLY_BEFORE_COMMIT)
         applied = [order.number for order in orders if order.number not in refused]
         _hit_each(Failpoint.APPLY_AFTER_COMMIT, applied)
@@ -102,19 +127,19 @@ def _finish(database: StoreDatabase, privacy: PrivacyAccount, numbers: Sequence[
     chosen = "(SELECT value FROM json_each(:numbers))"
     named = {"numbers": json.dumps(list(numbers))}
     rows = connection.execute(
-        f"SELECT document, last_training, finished FROM applied_orders WHERE number IN {chosen}",  # noqa: S608 (constants)
+        f"SELECT document, last_training, finished, request FROM applied_orders WHERE number IN {chosen}",  # noqa: S608 (constants)
         named,
     ).fetchall()
-    answers = [Acknowledgement.from_json(document) for document, _, _ in rows]
+    answers = [Acknowledgement.from_json(document) for document, *_ in rows]
     doomed = connection.execute(f"SELECT entry FROM doomed_record_keys WHERE number IN {chosen}", named).fetchall()  # noqa: S608
     epochs = [database.ciphers.destroy(entry for (entry,) in doomed)] if doomed else []
-    if any(answer.records for answer in answers):
+    if doomed or any(answer.records for answer in answers):
         _checkpoint(connection)
     _hit_each(Failpoint.APPLY_AFTER_ERASURE, numbers)
     seconds = time.perf_counter() - start
     final = [
-        (answer.number, _final(answer, last_training, seconds, privacy).to_json())
-        for answer, (_, last_training, finished) in zip(answers, rows, strict=True)
+        (answer.number, _final(answer, last_training, seconds, privacy).to_json(), request)
+        for answer, (_, last_training, finished, request) in zip(answers, rows, strict=True)
         if not finished
     ]
     if not final:
@@ -125,7 +150,7 @@ def _finish(database: StoreDatabase, privacy: PrivacyAccount, numbers: Sequence[
         connection.executemany("INSERT OR REPLACE INTO key_file_epoch VALUES (1, ?, ?)", epochs)
         connection.executemany(
             "UPDATE applied_orders SET document = ?2, finished = 1 WHERE number = ?1 AND finished = 0",
-            final,
+            [row[:2] for row in final],
         )
         if doomed:
             connection.execute(f"DELETE FROM doomed_record_keys WHERE number IN {chosen}", named)  # noqa: S608 (constants)

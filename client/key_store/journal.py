@@ -16,7 +16,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from fedmunkey.client.key_store.schema import cannot_be_used, connect, not_waiting_for_disk, transaction
+from fedmunkey.client.key_store.schema import (
+    cannot_be_used,
+    connect,
+    not_waiting_for_disk,
+    set_aside,
+    transaction,
+)
+from fedmunkey.common.deletions.words import Acknowledgement
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.private_files import locked_folder, sync_folder
 
@@ -39,11 +46,13 @@ class Kept(StrEnum):
 
 
 _TABLES = """
--- `document`: what `Acknowledgement.to_json` gives.
-CREATE TABLE answers (number INTEGER PRIMARY KEY, document TEXT NOT NULL) STRICT;
+-- What was carried out. `document`: what `Acknowledgement.to_json` gives. `request`: the request's digest, by which it
+-- is known again whatever its order's number; NULL if an earlier version has not kept it.
+CREATE TABLE answers (number INTEGER NOT NULL, document TEXT NOT NULL, request BLOB UNIQUE) STRICT;
 
 -- `receipt` never changes: an order has one receipt. `included`: the coordinator has shown that it is in the log.
 CREATE TABLE receipts (
+    -- Below 0: of an order that the ledger has lost.
     number INTEGER PRIMARY KEY,
     receipt BLOB NOT NULL,
     included INTEGER NOT NULL DEFAULT 0
@@ -161,6 +170,16 @@ class Journal:
         with self.writing() as connection:
             connection.execute("DELETE FROM head WHERE size = 0")
             connection.execute("UPDATE receipts SET included = 0 WHERE NOT EXISTS (SELECT 1 FROM head)")
+
+    def find_answer(self, request: bytes) -> Acknowledgement | None:
+        """Return how a request was answered, by its digest; None if it was not carried out; raises as `query`."""
+        rows = self.query("SELECT document FROM answers WHERE request = ?", (request,))
+        return Acknowledgement.from_json(rows[0][0]) if rows else None
+
+    def set_aside(self, after: int) -> None:
+        """Give the receipts of orders above a number numbers below 0, so that other orders can have theirs."""
+        with self.writing() as connection:
+            set_aside(connection, "receipts", after)
 
     def is_damaged(self) -> bool:
         """Return whether there is a file that is no journal; one that its surroundings keep from being read may be."""

@@ -106,20 +106,31 @@ def known_epoch(connection: sqlite3.Connection, journal: Journal) -> Epoch:
 
 
 def _lost(backup: sqlite3.Connection, journal: Journal) -> dict[Kept, list[Row]]:
-    """Return the rows that a backup knows and a journal lacks, by their numbers."""
-    lost = {}
-    for kind in (Kept.ANSWERS, Kept.TRAININGS):
-        kept = {row[0] for row in journal.read(kind)}
-        lost[kind] = [row for row in _known(backup)[kind] if row[0] not in kept]
-    return lost
+    """Return the rows that a backup knows and a journal lacks: trainings by number, answers by their request.
+
+    Where one of the two has not kept an answer's request, the answer is known by its number as well.
+    """
+    known, answers = _known(backup), journal.read(Kept.ANSWERS)
+    trainings = {row[0] for row in journal.read(Kept.TRAININGS)}
+    requests = {request for *_, request in answers}
+    numbers = {number for number, *_ in answers}
+    unnamed = {number for number, _, request in answers if request is None}
+    return {
+        Kept.ANSWERS: [
+            row
+            for row in known[Kept.ANSWERS]
+            if row[0] not in (numbers if row[2] is None else unnamed) and (row[2] is None or row[2] not in requests)
+        ],
+        Kept.TRAININGS: [row for row in known[Kept.TRAININGS] if row[0] not in trainings],
+    }
 
 
 def _known(connection: sqlite3.Connection) -> dict[Kept, list[Row]]:
     """Return the rows of a journal that a store can tell, but for influences."""
     queries = {
-        Kept.ANSWERS: "SELECT number, document FROM applied_orders "  # noqa: S608 (constants)
+        Kept.ANSWERS: "SELECT json_extract(document, '$.order'), document, request FROM applied_orders "  # noqa: S608
         f"WHERE finished = 1 AND json_extract(document, '$.state') <> '{SiteState.REFUSED}' "
-        "UNION SELECT number, document FROM remembered_answers ORDER BY number",
+        "UNION SELECT number, document, NULL FROM remembered_answers ORDER BY 1",
         Kept.TRAININGS: "SELECT id, round, steps, sampling_rate, noise_multiplier FROM noisy_training "
         "WHERE released = 1 ORDER BY id",
         Kept.EPOCHS: "SELECT number, mark FROM key_file_epoch",

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fedmunkey.client.key_store.answers import find_order, read_answers
+from fedmunkey.client.key_store.answers import read_answers
 from fedmunkey.client.key_store.database import StoreDatabase
-from fedmunkey.client.key_store.deletion import Objection, apply_orders, finish_interrupted
+from fedmunkey.client.key_store.deletion import Hear, Hearing, apply_orders, finish_interrupted
 from fedmunkey.client.key_store.erasure_check import ErasureCheck, check_erasure
 from fedmunkey.client.key_store.privacy import PrivacyAccount
-from fedmunkey.client.key_store.schema import not_waiting_for_disk
+from fedmunkey.client.key_store.schema import not_waiting_for_disk, set_aside
+from fedmunkey.common.deletions.order_chain import extend_chain
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder
 from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.proofs.signed_requests import OpenedRequest
 
 
-def _none(_order: DeletionOrder) -> str:
-    return ""
+def _hear(order: DeletionOrder) -> Hearing:
+    return Hearing(OpenedRequest.of(order.request).digest)
 
 
 class AppliedOrders:
@@ -30,16 +32,28 @@ class AppliedOrders:
     @property
     def last(self) -> int:
         """The number of the last order that this site has applied; 0 before the first."""
-        return int(self._connection.execute("SELECT coalesce(max(number), 0) FROM applied_orders").fetchone()[0])
+        query = "SELECT max(0, coalesce(max(number), 0)) FROM applied_orders"
+        return int(self._connection.execute(query).fetchone()[0])
+
+    def chain(self) -> bytes | None:
+        """Return the chain of the orders that this site has applied; None if one was applied by an earlier version."""
+        chain = b""
+        query = "SELECT number, request FROM applied_orders WHERE number > 0 ORDER BY number"
+        for number, request in self._connection.execute(query):
+            if request is None:
+                return None
+            chain = extend_chain(chain, number, request)
+        return chain
 
     def apply(self, order: DeletionOrder) -> Acknowledgement:
         """Carry out one order; see `apply_all`."""
         return self.apply_all([order])[0]
 
-    def apply_all(self, orders: Sequence[DeletionOrder], objection: Objection = _none) -> list[Acknowledgement]:
+    def apply_all(self, orders: Sequence[DeletionOrder], hear: Hear = _hear) -> list[Acknowledgement]:
         """Carry out or refuse several orders, once, which wait for the disk together, and return their answers.
 
-        An order that was answered before keeps its answer. An answer's guarantee is the site's promise, or less where
+        An order that was answered before keeps its answer, and so does a request that was carried out under another
+        number. An answer's guarantee is the site's promise, or less where
         shared weights that left the site may hold more of a deleted record than the promise allows. When this returns,
         neither the database nor its write-ahead log holds the bytes of what was deleted.
 
@@ -47,9 +61,9 @@ class AppliedOrders:
         ----------
         orders : sequence of DeletionOrder
             With ascending numbers.
-        objection : callable
-            Given an order that has no answer yet, says why it is to be refused; empty if it is to be carried out. It is
-            asked in turn, within the transaction, so that `find` knows of the orders before.
+        hear : callable
+            Given an order that has no answer yet, says what the site makes of it. It is asked in turn, within the
+            transaction; by default every order is carried out.
 
         Raises
         ------
@@ -58,11 +72,13 @@ class AppliedOrders:
             orders can be applied again; where the transaction failed, none was applied.
         """
         self._check_turns(orders)
-        return apply_orders(self._database, self._privacy, orders, objection)
+        self._make_place(orders)
+        return apply_orders(self._database, self._privacy, orders, hear)
 
-    def find(self, request_id: str) -> int | None:
-        """Return the number of the first order that brought a request, carried out or refused; None if none has."""
-        return find_order(self._connection, request_id)
+    def request_of(self, number: int) -> bytes | None:
+        """Return the digest of the request that an order brought; None if it was not applied, or that was not kept."""
+        row = self._connection.execute("SELECT request FROM applied_orders WHERE number = ?", (number,)).fetchone()
+        return None if row is None else row[0]
 
     def read_answers(self) -> list[Acknowledgement]:
         """Return the answers to every order that this site has applied, oldest first.
@@ -77,7 +93,7 @@ class AppliedOrders:
         A deletion whose erasure a crash interrupted is finished first.
         """
         finish_interrupted(self._database, self._privacy)
-        return read_answers(self._connection, "acknowledged = 0")
+        return read_answers(self._connection, "acknowledged = 0 AND finished = 1")
 
     def unacknowledged(self) -> list[int]:
         """Return the numbers of the orders whose answers the deletion service has not been told yet."""
@@ -86,16 +102,51 @@ class AppliedOrders:
 
     def mark_acknowledged(self, *numbers: int) -> None:
         """Note that the deletion service has this site's answers to some orders."""
+        self._mark(numbers, acknowledged=True)
+
+    def mark_unacknowledged(self, *numbers: int) -> None:
+        """Note that the deletion service has lost this site's answers to some orders."""
+        self._mark(numbers, acknowledged=False)
+
+    def _mark(self, numbers: Sequence[int], *, acknowledged: bool) -> None:
         with not_waiting_for_disk(self._connection), self._database.writing() as connection:
-            connection.executemany(
-                "UPDATE applied_orders SET acknowledged = 1 WHERE number = ?", [(number,) for number in numbers]
-            )
+            query = "UPDATE applied_orders SET acknowledged = ? WHERE number = ?"
+            connection.executemany(query, [(acknowledged, number) for number in numbers])
+
+    def set_aside(self, after: int) -> None:
+        """Give up the numbers of the orders above one, which a ledger that was restored from a copy gives to others.
+
+        What became of their requests stays known by the requests' digests.
+        """
+        finish_interrupted(self._database, self._privacy)
+        # First: a receipt must never lie where that of another order will be looked for.
+        self._database.journal.set_aside(after)
+        with self._database.writing() as connection:
+            connection.execute("UPDATE applied_orders SET acknowledged = 1 WHERE number > ?", (after,))
+            for table in ("fingerprints", "applied_orders"):
+                set_aside(connection, table, after)
 
     def check_erasure(
         self, number: int, folders: Sequence[Path], progress: Callable[[int], None] | None = None
     ) -> ErasureCheck:
         """Search all files under some folders for the bytes of what an order deleted, as `erasure_check` says."""
         return check_erasure(self._database, number, folders, progress)
+
+    def _make_place(self, orders: Sequence[DeletionOrder]) -> None:
+        """Set aside what was applied under numbers that stand for other requests by now."""
+        query = "SELECT request_id, request FROM applied_orders WHERE number = ?"
+        for order in orders:
+            row = self._connection.execute(query, (order.number,)).fetchone()
+            if row is None:
+                return
+            request_id, request = row
+            digest = OpenedRequest.of(order.request).digest
+            if request is None and request_id == order.request.request_id:
+                with self._database.writing() as connection:
+                    connection.execute("UPDATE applied_orders SET request = ? WHERE number = ?", (digest, order.number))
+            elif request != digest:
+                self.set_aside(order.number - 1)
+                return
 
     def _check_turns(self, orders: Sequence[DeletionOrder]) -> None:
         site = self._database.description.site

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -52,8 +53,17 @@ class _Held(NamedTuple):
     image_hash: bytes
 
 
-def remove(database: StoreDatabase, privacy: PrivacyAccount, order: DeletionOrder) -> None:
-    """Delete what an order names, leave tombstones and write its answer down, within the caller's transaction."""
+def remove(
+    database: StoreDatabase,
+    privacy: PrivacyAccount,
+    order: DeletionOrder,
+    request: bytes,
+    earlier: Acknowledgement | None = None,
+) -> None:
+    """Delete what an order names, leave tombstones and write its answer down, within the caller's transaction.
+
+    `request` is the digest of the order's request, `earlier` how the site has answered that before: it does so again.
+    """
     connection = database.connection
     target, hashes = order.request.target, database.reference_hashes
     found = _select(connection, target, hashes)
@@ -83,8 +93,8 @@ def remove(database: StoreDatabase, privacy: PrivacyAccount, order: DeletionOrde
             overwrite = f"UPDATE {table} SET content = zeroblob(length(content)) WHERE entry = ?"  # noqa: S608
             connection.executemany(overwrite, numbers)
         connection.executemany("DELETE FROM records WHERE entry = ?", numbers)
-    remembered = _remembered(connection, order)
-    write_answer(connection, remembered or answer, None if remembered else privacy.last_training)
+    remembered = replace(earlier, number=order.number) if earlier else _remembered(connection, order)
+    write_answer(connection, remembered or answer, request, None if remembered else privacy.last_training)
     if _entries(found):
         connection.execute("UPDATE description SET generation = generation + 1")
 

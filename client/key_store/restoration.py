@@ -127,7 +127,7 @@ def _prepare(connection: sqlite3.Connection, backup: Path, store: Path, without_
     """Take over into a copy of the backup what the site must not forget."""
     own = read_secrets(connection, backup, read_master_key(find_master_key(connection, store)))
     entries = {entry for (entry,) in connection.execute("SELECT entry FROM records")}
-    (last_order,) = connection.execute("SELECT coalesce(max(number), 0) FROM applied_orders").fetchone()
+    (last_order,) = connection.execute("SELECT max(0, coalesce(max(number), 0)) FROM applied_orders").fetchone()
     find = assume_the_worst if without_journal else find_journal
     with (
         closing(RecordCiphers(cipher_file_of(store), own.master, own.reference_hashes.key)) as ciphers,
@@ -155,8 +155,8 @@ def _prepare(connection: sqlite3.Connection, backup: Path, store: Path, without_
 
 def _remember_answers(connection: sqlite3.Connection, journal: Journal, last_order: int) -> None:
     connection.execute("DELETE FROM remembered_answers")
-    answers = [row for row in journal.read(Kept.ANSWERS) if row[0] > last_order]
-    connection.executemany("INSERT INTO remembered_answers VALUES (?, ?)", answers)
+    answers = [row[:2] for row in journal.read(Kept.ANSWERS) if row[0] > last_order]
+    connection.executemany("INSERT OR IGNORE INTO remembered_answers VALUES (?, ?)", answers)
 
 
 def _remember_training(connection: sqlite3.Connection, journal: Journal) -> None:

@@ -24,13 +24,15 @@ APPLIED_ORDERS = """
 -- `document`: what `Acknowledgement.to_json` gives. `finished`: the log is empty as well; from then on the document is
 -- the site's answer and does not change. Before, it says that nothing bounds what remains, and `last_training` is the
 -- last one that had been released when the deletion was committed; NULL if the document was an answer already.
+-- `request`: the digest of what was asked for, by which the request is known under any number; NULL if it was not kept.
 CREATE TABLE applied_orders (
     number INTEGER PRIMARY KEY,
     request_id TEXT NOT NULL,
     document TEXT NOT NULL,
     last_training INTEGER,
     finished INTEGER NOT NULL DEFAULT 0,
-    acknowledged INTEGER NOT NULL DEFAULT 0
+    acknowledged INTEGER NOT NULL DEFAULT 0,
+    request BLOB
 ) STRICT;
 """
 REMEMBERED_ANSWERS = """
@@ -147,7 +149,7 @@ CREATE TABLE IF NOT EXISTS key_file_epoch (
 -- Few orders wait for their end or for the service, so they are found without reading those that are done.
 CREATE INDEX IF NOT EXISTS orders_unfinished ON applied_orders (number) WHERE finished = 0;
 CREATE INDEX IF NOT EXISTS orders_unacknowledged ON applied_orders (number) WHERE acknowledged = 0;
-CREATE INDEX IF NOT EXISTS orders_by_request ON applied_orders (request_id, number);
+CREATE INDEX IF NOT EXISTS orders_by_digest ON applied_orders (request, number);
 """
 
 
@@ -268,3 +270,14 @@ def check_version(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} has key store schema {read_version(connection)}, this version reads {SCHEMA_VERSION}; "
             "open it with the version that wrote it, or enrol the records into a new store"
         )
+
+
+def set_aside(connection: sqlite3.Connection, table: str, after: int) -> None:
+    """Give the rows of a table with numbers above one others below 0 that no row has, within the caller's transaction.
+
+    They keep their order, and `after` is not negative.
+    """
+    low, high = connection.execute(f"SELECT min(0, min(number)), max(number) FROM {table}").fetchone()  # noqa: S608
+    if high is not None:
+        shift = f"UPDATE {table} SET number = number - ? WHERE number > ?"  # noqa: S608 (a table's name)
+        connection.execute(shift, (high + 1 - low, after))

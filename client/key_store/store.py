@@ -192,6 +192,11 @@ class KeyStore:
         taken = self.journal.query("SELECT at FROM backups ORDER BY rowid DESC LIMIT 1")
         return str(taken[0][0]) if taken else None
 
+    def wait_for_catch_up(self) -> None:
+        """Have nothing in the store be used, as in a restored one, before every order has been applied again."""
+        with self.database.writing() as connection:
+            connection.execute("UPDATE description SET restored = 1, generation = generation + 1")
+
     def finish_restoring(self) -> int:
         """Make a restored store usable after every order since the backup has been applied again.
 

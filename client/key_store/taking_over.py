@@ -36,9 +36,11 @@ from fedmunkey.client.key_store.schema import (
 from fedmunkey.client.key_store.store_secrets import cipher_of, find_master_key, seal_secrets
 from fedmunkey.client.records.dataset import Consent
 from fedmunkey.common.deletions.words import Acknowledgement, SiteState
-from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.errors import InvalidProof, KeyStoreError
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.private_files import locked_folder
+from fedmunkey.common.proofs.receipts import Receipt
+from fedmunkey.common.proofs.signing.statements import read_envelope
 
 _WITH_COLUMNS, _WITH_LABELS = 5, 6
 """Schemas that had answers in columns, and labels that anybody could read."""
@@ -100,7 +102,7 @@ def _write_documents(connection: sqlite3.Connection) -> None:
         APPLIED_ORDERS,
         REMEMBERED_ANSWERS,
         f"INSERT INTO applied_orders SELECT number, request_id, document({_ANSWER}), last_training, "  # noqa: S608
-        "finished, acknowledged FROM applied_orders_before",
+        "finished, acknowledged, NULL FROM applied_orders_before",
         f"INSERT INTO remembered_answers SELECT number, document({_ANSWER}) "  # noqa: S608 (constants)
         "FROM remembered_answers_before",
         "DROP TABLE applied_orders_before",
@@ -122,6 +124,9 @@ def _seal(connection: sqlite3.Connection, store: Path) -> None:
         connection.create_function(
             "sealed_print", 2, lambda number, content: seal(cipher_of(master), "fingerprints", number, content)
         )
+        columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(applied_orders)")}
+        if "request" not in columns:
+            connection.execute("ALTER TABLE applied_orders ADD COLUMN request BLOB")
         # Tables that are dropped are overwritten whole; a row that changes may leave a copy of itself.
         for change in (
             "CREATE TABLE ids_sealed (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT",
@@ -183,8 +188,20 @@ def take_over_receipts(journal: Journal) -> None:
                 for row in rows:
                     marks = ", ".join("?" for _ in row)
                     connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)  # noqa: S608
+            connection.create_function("request", 1, _request_of)
+            connection.execute(
+                "UPDATE OR IGNORE answers SET request = request(receipt) FROM receipts "
+                "WHERE receipts.number = answers.number AND answers.request IS NULL"
+            )
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _request_of(receipt: bytes) -> bytes | None:
+    try:
+        return Receipt.of(read_envelope(receipt)).request
+    except InvalidProof:
+        return None
 
 
 def _read_receipts(path: Path) -> dict[str, list[Row]]:
@@ -223,7 +240,7 @@ def _read_lines(path: Path, description: StoreDescription) -> dict[Kept, list[Ro
             continue
         if line.get("kind") == "answer":
             answer = _answer(description.site, description.delta, *(line[name] for name in _ANSWER.split(", ")))
-            rows[Kept.ANSWERS].append((answer.number, answer.to_json()))
+            rows[Kept.ANSWERS].append((answer.number, answer.to_json(), None))
         elif line.get("kind") in _LINES:
             kind, columns = _LINES[line["kind"]]
             rows[kind].append([line[column] for column in columns])

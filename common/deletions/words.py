@@ -118,11 +118,15 @@ class DeletionRequest:
 
 @dataclass(frozen=True)
 class DeletionOrder:
-    """What one site receives for one request; a site's orders are numbered from 1 without gaps."""
+    """What one site receives for one request; a site's orders are numbered from 1 without gaps.
+
+    `answer` is what the ledger has of this site's own answer to it, None if nothing or where it is not at hand.
+    """
 
     number: int
     site: str
     request: DeletionRequest
+    answer: Acknowledgement | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

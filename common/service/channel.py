@@ -138,7 +138,7 @@ class DeletionChannel(DeletionService):
         answer = self._call(self._stub.List, message)
         return StatusPage(tuple(status_from_wire(status) for status in answer.statuses), answer.next_page_token)
 
-    def watch(self, site: str, after: int, *, follow: bool = False) -> Iterator[DeletionOrder]:
+    def watch(self, site: str, after: int, *, follow: bool = False, chain: bytes = b"") -> Iterator[DeletionOrder]:
         """Yield a site's orders with numbers above `after`; see `DeletionService.watch`.
 
         The call is made when the first order is asked for. Without `follow`, orders are read some at a time, each time
@@ -148,18 +148,20 @@ class DeletionChannel(DeletionService):
         last number it has applied.
         """
         with writing("a request for orders"):
-            message = deletion_pb2.WatchRequest(site=site, after=after, follow=follow)
+            message = deletion_pb2.WatchRequest(site=site, after=after, follow=follow, chain=chain)
         return self._follow(message) if follow else self._backlog(message)
 
-    def watch_together(self, site: str, after: int, *, follow: bool = False) -> Iterator[list[DeletionOrder]]:
+    def watch_together(
+        self, site: str, after: int, *, follow: bool = False, chain: bytes = b""
+    ) -> Iterator[list[DeletionOrder]]:
         """Yield a site's orders in lists; see `DeletionService.watch_together`.
 
         With `follow`, another thread reads what comes while those of the last list are applied.
         """
         if not follow:
-            return super().watch_together(site, after)
+            return super().watch_together(site, after, chain=chain)
         with writing("a request for orders"):
-            message = deletion_pb2.WatchRequest(site=site, after=after, follow=True)
+            message = deletion_pb2.WatchRequest(site=site, after=after, follow=True, chain=chain)
         return self._follow_together(message)
 
     def acknowledge(self, acknowledgement: Acknowledgement) -> None:

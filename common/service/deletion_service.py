@@ -60,18 +60,22 @@ class DeletionService(ABC):
         """
 
     @abstractmethod
-    def watch(self, site: str, after: int, *, follow: bool = False) -> Iterator[DeletionOrder]:
+    def watch(self, site: str, after: int, *, follow: bool = False, chain: bytes = b"") -> Iterator[DeletionOrder]:
         """Yield a site's orders with numbers above `after`, oldest first.
 
         `after` is the last number that the site has applied, 0 for none. With `follow`, orders to come are waited for.
+        `chain` is the digest over the orders up to `after`, empty if it is not known. With it, those that the ledger
+        has no answer to come again first. Raises `InvalidDeletion` if the ledger has others under their numbers.
         """
 
-    def watch_together(self, site: str, after: int, *, follow: bool = False) -> Iterator[list[DeletionOrder]]:
+    def watch_together(
+        self, site: str, after: int, *, follow: bool = False, chain: bytes = b""
+    ) -> Iterator[list[DeletionOrder]]:
         """Yield a site's orders as `watch` does, but those that are there already in lists, to be applied together.
 
         A list has at most `MOST_TOGETHER` orders and as few as come, at least one: nobody waits for it to be full.
         """
-        orders = self.watch(site, after, follow=follow)
+        orders = self.watch(site, after, follow=follow, chain=chain)
         if follow:
             # Whether another one is there already cannot be told from here.
             yield from ([order] for order in orders)

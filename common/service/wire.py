@@ -112,12 +112,18 @@ def request_from_wire(message: deletion_pb2.DeletionRequest) -> DeletionRequest:
 def order_to_wire(order: DeletionOrder) -> deletion_pb2.DeletionOrder:
     """Write an order."""
     with writing("a deletion order"):
-        return deletion_pb2.DeletionOrder(number=order.number, site=order.site, request=request_to_wire(order.request))
+        message = deletion_pb2.DeletionOrder(
+            number=order.number, site=order.site, request=request_to_wire(order.request)
+        )
+    if order.answer is not None:
+        message.answer.CopyFrom(acknowledgement_to_wire(order.answer))
+    return message
 
 
 def order_from_wire(message: deletion_pb2.DeletionOrder) -> DeletionOrder:
     """Read an order; raises `InvalidDeletion` as `request_from_wire` does."""
-    return DeletionOrder(message.number, message.site, request_from_wire(message.request))
+    answer = acknowledgement_from_wire(message.answer) if message.HasField("answer") else None
+    return DeletionOrder(message.number, message.site, request_from_wire(message.request), answer)
 
 
 def acknowledgement_to_wire(acknowledgement: Acknowledgement) -> deletion_pb2.Acknowledgement:

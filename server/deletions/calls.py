@@ -6,6 +6,7 @@ What touches the ledger never blocks the loop: writes go to the ledger's own thr
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -20,6 +21,7 @@ from fedmunkey.common.service.call_errors import ending
 from fedmunkey.common.service.wire import (
     MESSAGE_BYTES,
     acknowledgement_from_wire,
+    acknowledgement_to_wire,
     log_update_to_wire,
     move_to_wire,
     order_to_wire,
@@ -148,7 +150,9 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
     ) -> AsyncIterator[deletion_pb2.WatchResponse]:
         """Send a site's orders."""
         site = message.site
-        await self._in_thread(context, self._readers, lambda: self._service.check_position(site, message.after))
+        await self._in_thread(
+            context, self._readers, lambda: self._service.check_position(site, message.after, message.chain)
+        )
         with self._streams.following(site) as stream:
             if message.follow:
                 self._presence.connect(site)
@@ -163,6 +167,11 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
         self, message: deletion_pb2.WatchRequest, stream: OrderStream, context: Any
     ) -> AsyncIterator[deletion_pb2.WatchResponse]:
         site, after = message.site, message.after
+        for number in await self._unanswered(message, context):
+            read = functools.partial(self._service.ledger.order, site, number)
+            order = await self._in_thread(context, self._readers, read)
+            if order is not None:
+                yield self._written.response(order)
         behind = True
         while True:
             # Read from the ledger until there is no more. What is written from then on is offered to the stream.
@@ -184,6 +193,13 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
             if stream.left:
                 stream.left = False
                 await self._in_thread(context, self._readers, lambda: self._service.check_position(site, 0))
+
+    async def _unanswered(self, message: deletion_pb2.WatchRequest, context: Any) -> Sequence[int]:
+        """Return the orders that the site has applied and the ledger has no answer to: it may have lost it."""
+        if not message.chain:
+            return ()
+        ledger = self._service.ledger
+        return await self._in_thread(context, self._readers, lambda: ledger.unanswered(message.site, message.after))
 
     async def _read(self, context: Any, site: str, after: int) -> Sequence[DeletionOrder]:
         def read() -> Sequence[DeletionOrder]:
@@ -241,6 +257,9 @@ class _Written:
             self._request, self._order = order.request, order_to_wire(order)
         with writing("an order"):
             self._order.number, self._order.site = order.number, order.site
+        self._order.ClearField("answer")
+        if order.answer is not None:
+            self._order.answer.CopyFrom(acknowledgement_to_wire(order.answer))
         return deletion_pb2.WatchResponse(order=self._order)
 
 

@@ -6,6 +6,7 @@ is whoever it says it is, and the service must only be reached by those who are 
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from fedmunkey.common.deletions.order_chain import extend_chain
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.failpoints import Failpoint, hit
@@ -64,6 +66,8 @@ class LedgerService(DeletionService):
         self._proofs = proofs
         self._on_round = on_round
         self._round_lock = threading.Lock()
+        self._chains: dict[str, list[bytes]] = {}
+        self._chains_lock = threading.Lock()
         self._listeners: set[Callable[[News], None]] = set()
         self._listeners_lock = threading.Lock()
         self._closed = threading.Event()
@@ -95,14 +99,15 @@ class LedgerService(DeletionService):
         """Return up to `size` requests, from 1 to 1000, with `late` only overdue ones; see `DeletionService.page`."""
         return self.ledger.page(page, size, late=late)
 
-    def watch(self, site: str, after: int, *, follow: bool = False) -> Iterator[DeletionOrder]:
+    def watch(self, site: str, after: int, *, follow: bool = False, chain: bytes = b"") -> Iterator[DeletionOrder]:
         """Yield a site's orders with numbers above `after`; see `DeletionService.watch`.
 
         With `follow`, the iterator ends when the service is closed. Raises `InvalidDeletion` at once, as
         `check_position` does.
         """
-        self.check_position(site, after)
-        return self._follow(site, after) if follow else self._backlog(site, after)
+        self.check_position(site, after, chain)
+        orders = self._follow(site, after) if follow else self._backlog(site, after)
+        return itertools.chain(self._unanswered(site, after), orders) if chain else orders
 
     def acknowledge(self, acknowledgement: Acknowledgement) -> None:
         """Write a site's answer to the ledger.
@@ -155,12 +160,12 @@ class LedgerService(DeletionService):
                 self._on_round(number)
             return self.ledger.pending()
 
-    def check_position(self, site: str, after: int) -> None:
+    def check_position(self, site: str, after: int, chain: bytes = b"") -> None:
         """Check that a site which has applied orders up to `after` can go on from there.
 
         Raises `InvalidDeletion` if the site is not in the federation, `after` is negative, or the ledger has no order
-        with that number: it was replaced by an older copy, or the site belongs to another federation, and would skip
-        the next orders.
+        with that number, or others up to it than the `chain` of `common.deletions.order_chain` says: it was replaced by
+        an older copy, or the site belongs to another federation, and would skip orders.
         """
         last = self.ledger.last_number(site)
         if after < 0:
@@ -169,6 +174,11 @@ class LedgerService(DeletionService):
             raise DeletionConflict(
                 f"site {site!r} has applied order {after}, but this ledger ends at order {last}: "
                 "it is another ledger or an older copy; start the service with the ledger that the site has followed"
+            )
+        if chain and chain != self._chain(site, after, last):
+            raise DeletionConflict(
+                f"site {site!r} has applied other orders up to order {after} than this ledger has: "
+                "it is another ledger or was restored from a copy; the site asks for its orders from the first one"
             )
 
     @contextmanager
@@ -215,21 +225,48 @@ class LedgerService(DeletionService):
         """Check the receipts of answers; return of each whether it goes into the transparency log."""
         if self._proofs is None or not any(map(self._proofs.concerns, answers)):
             return [False] * len(answers)
-        signatures = self.ledger.signatures([(answer.site, answer.number) for answer in answers])
-        digests = {signature: signature_digest(signature) for signature in set(signatures.values())}
+        digests = self._digests([(answer.site, answer.number) for answer in answers])
         logged = []
         for answer in answers:
-            signature = signatures.get((answer.site, answer.number))
-            if signature is None or not self._proofs.concerns(answer):
-                # Without a signature here, the ledger says that there is no such order.
+            digest = digests.get((answer.site, answer.number))
+            if digest is None or not self._proofs.concerns(answer):
+                # Without a digest here, the ledger says that there is no such order.
                 logged.append(False)
                 continue
-            digest = digests[signature]
-            if digest is None:
-                order = self.ledger.order(answer.site, answer.number)
-                digest = b"" if order is None else OpenedRequest.of(order.request).digest
             logged.append(self._proofs.check_receipt(answer, digest))
         return logged
+
+    def _digests(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], bytes]:
+        """Return the digests of what orders, by site and number, are for; those that there are not are left out."""
+        signatures = self.ledger.signatures(places)
+        by_signature = {signature: signature_digest(signature) for signature in set(signatures.values())}
+        digests = {}
+        for place, signature in signatures.items():
+            digest = by_signature[signature]
+            if digest is None:
+                order = self.ledger.order(*place)
+                digest = b"" if order is None else OpenedRequest.of(order.request).digest
+            digests[place] = digest
+        return digests
+
+    def _chain(self, site: str, after: int, last: int) -> bytes:
+        """Return the chain of a site's orders up to a number, of which the ledger has more or as many."""
+        with self._chains_lock:
+            chains = self._chains.setdefault(site, [b""])
+            if len(chains) > last + 1:
+                # The ledger became an older one meanwhile.
+                del chains[1:]
+            while len(chains) <= after:
+                numbers = range(len(chains), min(after + 1, len(chains) + MOST_ORDERS))
+                digests = self._digests([(site, number) for number in numbers])
+                for number in numbers:
+                    chains.append(extend_chain(chains[-1], number, digests[site, number]))
+            return chains[after]
+
+    def _unanswered(self, site: str, until: int) -> Iterator[DeletionOrder]:
+        """Yield the orders that a site has applied and this ledger has no answer to: it may have lost it."""
+        found = (self.ledger.order(site, number) for number in self.ledger.unanswered(site, until))
+        yield from (order for order in found if order is not None)
 
     def _backlog(self, site: str, after: int) -> Iterator[DeletionOrder]:
         while orders := self.ledger.orders(site, after, MOST_ORDERS):

@@ -215,8 +215,14 @@ class LedgerView:
         They name at most `MAXIMUM_REFERENCES` records in all; one that names more by itself comes alone.
         """
         statement = (
-            select(OrderRow.number.label("order_number"), *RequestRow.__table__.columns)
+            select(
+                OrderRow.number.label("order_number"),
+                AcknowledgementRow.document,
+                AcknowledgementRow.receipt,
+                *RequestRow.__table__.columns,
+            )
             .join(RequestRow, OrderRow.request == RequestRow.number)
+            .outerjoin(AcknowledgementRow, ANSWERS_ORDER)
             .where(OrderRow.site == site, OrderRow.number > after)
             .order_by(OrderRow.number)
             .limit(most)
@@ -225,12 +231,19 @@ class LedgerView:
             rows = _within(connection.execute(statement).all(), MAXIMUM_REFERENCES)
             requests = _read_requests(connection, rows)
         return tuple(
-            DeletionOrder(row.order_number, site, request) for row, request in zip(rows, requests, strict=True)
+            DeletionOrder(row.order_number, site, request, _answer(row))
+            for row, request in zip(rows, requests, strict=True)
         )
 
     def order(self, site: str, number: int) -> DeletionOrder | None:
         """Return one order of a site, or None if there is none with that number."""
         return next((order for order in self.orders(site, number - 1, 1) if order.number == number), None)
+
+    def unanswered(self, site: str, until: int) -> tuple[int, ...]:
+        """Return the numbers of a site's orders up to one that it has not answered."""
+        numbers = select(OrderRow.number).where(OrderRow.site == site, OrderRow.number <= until, ORDER_IS_OPEN)
+        with self._reading() as connection:
+            return tuple(connection.scalars(numbers.order_by(OrderRow.number)))
 
     def signatures(self, orders: Collection[tuple[str, int]]) -> dict[tuple[str, int], bytes]:
         """Return the requesters' signatures of orders by site and number, empty where there is none.
@@ -361,5 +374,11 @@ def _progress(row: Any) -> SiteProgress:
     state = SiteState(row.state)
     if not state.answered:
         return SiteProgress(row.site, row.number, state, reason=row.reason)
-    answer = Acknowledgement.from_json(row.document, row.receipt or b"")
+    answer = _answer(row)
+    if answer is None:
+        raise AssertionError("an order that was answered has an answer")
     return SiteProgress(row.site, row.number, state, answer, row.acknowledged_at, answer.reason)
+
+
+def _answer(row: Any) -> Acknowledgement | None:
+    return None if row.document is None else Acknowledgement.from_json(row.document, row.receipt or b"")

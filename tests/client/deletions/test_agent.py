@@ -50,7 +50,8 @@ class FakeService(DeletionService):
     def lose_connection(self) -> None:
         self._arrived.put(None)
 
-    def watch(self, site: str, after: int, *, follow: bool = False) -> Iterator[DeletionOrder]:
+    def watch(self, site: str, after: int, *, follow: bool = False, chain: bytes = b"") -> Iterator[DeletionOrder]:
+        del chain
         self._fail("watch")
         self.watched.append(after)
         yield from [order for order in self.orders if order.site == site and order.number > after]
@@ -388,9 +389,9 @@ def test_stopped_agent_does_not_complain_of_the_connection(held: KeyStore, caplo
     stop = threading.Event()
 
     class Stopping(FakeService):
-        def watch(self, site: str, after: int, *, follow: bool = False) -> Iterator[DeletionOrder]:
+        def watch(self, site: str, after: int, *, follow: bool = False, chain: bytes = b"") -> Iterator[DeletionOrder]:
             stop.set()
-            return super().watch(site, after, follow=follow)
+            return super().watch(site, after, follow=follow, chain=chain)
 
     service = Stopping()
     service.lose_connection()

@@ -37,12 +37,10 @@ REFERENCE = SECRET.reference("patient-17")
 NOW = START + timedelta(days=30)
 
 
-def check(
-    request: DeletionRequest, *, trust: TrustedKeys = TRUST, earlier: int | None = None, site: str = FIRST
-) -> None:
+def check(request: DeletionRequest, *, trust: TrustedKeys = TRUST, site: str = FIRST) -> None:
     order = DeletionOrder(4, site, request)
     opened = OpenedRequest.of(request)
-    check_order(order, opened, trust=trust, federation=SECRET.federation_id, earlier=earlier, now=NOW)
+    check_order(order, opened, trust=trust, federation=SECRET.federation_id, now=NOW)
 
 
 def of_site(target: Records | Subject | WholeSite, site: str = FIRST) -> DeletionRequest:
@@ -66,7 +64,6 @@ RECORDS = frozenset({REFERENCE})
 )
 def test_whoever_may_ask_is_heard(request_: DeletionRequest) -> None:
     check(request_)
-    check(request_, earlier=4)
 
 
 @pytest.mark.parametrize(
@@ -121,11 +118,6 @@ def test_signature_of_another_request_does_not_fit() -> None:
 
     with pytest.raises(InvalidProof, match="altered"):
         check(replace(first, signature=second.signature))
-
-
-def test_request_that_came_before_under_another_number_is_a_replay() -> None:
-    with pytest.raises(InvalidProof, match=r"^replayed: order 3"):
-        check(signed_request(), earlier=3)
 
 
 def test_revoked_expired_and_future_keys_sign_nothing() -> None:

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from fedmunkey.client.key_store import KeyStore, Tokens, deletion
+from fedmunkey.client.key_store.deletion import Hearing
 from fedmunkey.client.key_store.schema import CONTENTS
 from fedmunkey.client.learning.neighbour_index import list_arrivals
 from fedmunkey.client.records.dataset import Split
@@ -229,18 +230,15 @@ def test_disk_is_waited_for_by_all_together(trained: KeyStore, order: Order, mon
 
 
 def test_order_is_refused_amid_others(trained: KeyStore, order: Order) -> None:
-    asked: list[int | None] = []
+    orders = [order(number, number - 1) for number in range(1, 5)]
 
-    def objection(again: DeletionOrder) -> str:
-        asked.append(trained.orders.find(again.request.request_id))
-        return "it was asked for before" if asked[-1] else ""
+    def hear(heard: DeletionOrder) -> Hearing:
+        return Hearing(bytes([heard.number] * 32), "it is unsigned" if heard.number == 3 else "")
 
-    replayed = replace(order(3, 2), request=order(1, 0).request)
-    answers = trained.orders.apply_all([order(1, 0), order(2, 1), replayed, order(4, 3)], objection)
+    answers = trained.orders.apply_all(orders, hear)
 
     assert [answer.state.value for answer in answers] == ["erased", "erased", "refused", "erased"]
-    assert asked == [None, None, 1, None]
-    assert answers[2].reason == "it was asked for before"
+    assert answers[2].reason == "it is unsigned"
     assert trained.records.count(Split.TRAIN) == 3
     assert trained.orders.read_unacknowledged() == answers
 
@@ -254,7 +252,7 @@ def test_order_that_skips_one_amid_others_keeps_all_of_them_from_being_applied(t
 
 def test_answers_that_wait_are_found_by_an_index(trained: KeyStore) -> None:
     connection = sqlite3.connect(trained.path)
-    for condition in ("acknowledged = 0", "finished = 0", "request_id = 'request-1'"):
+    for condition in ("acknowledged = 0", "finished = 0", "request = x'00'"):
         plan = connection.execute(f"EXPLAIN QUERY PLAN SELECT number FROM applied_orders WHERE {condition}").fetchall()  # noqa: S608
         assert all("USING" in step[-1] and "INDEX" in step[-1] for step in plan), plan
     connection.close()
@@ -263,7 +261,7 @@ def test_answers_that_wait_are_found_by_an_index(trained: KeyStore) -> None:
 def test_store_that_was_made_without_the_indexes_gets_them(trained: KeyStore, reopen: Reopen) -> None:
     names = "SELECT count(*) FROM sqlite_master WHERE type = 'index' AND name LIKE 'orders_%'"
     connection = sqlite3.connect(trained.path)
-    for name in ("orders_unfinished", "orders_unacknowledged", "orders_by_request"):
+    for name in ("orders_unfinished", "orders_unacknowledged", "orders_by_digest"):
         connection.execute(f"DROP INDEX {name}")
     assert connection.execute(names).fetchone() == (0,)
 

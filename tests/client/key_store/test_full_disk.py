@@ -148,17 +148,17 @@ def test_order_whose_answer_cannot_be_noted_is_not_answered(filled: KeyStore, or
     (answer,) = filled.orders.read_unacknowledged()
 
     assert (answer.state, answer.records) == (SiteState.ERASED, 1)
-    assert [number for number, _ in filled.journal.read(Kept.ANSWERS)] == [1]
+    assert [number for number, *_ in filled.journal.read(Kept.ANSWERS)] == [1]
 
 
 def test_row_that_a_full_disk_refused_does_not_count_and_swallows_nothing(filled: KeyStore, order: Order) -> None:
     filled.orders.apply(order(1, 1))
 
     with full_journal(filled), pytest.raises(KeyStoreError, match="cannot be written"):
-        filled.journal.add(Kept.ANSWERS, (2, "x" * 1000))
-    filled.journal.add(Kept.ANSWERS, (3, "y"))
+        filled.journal.add(Kept.ANSWERS, (2, "x" * 1000, b"2"))
+    filled.journal.add(Kept.ANSWERS, (3, "y", b"3"))
 
-    assert [number for number, _ in filled.journal.read(Kept.ANSWERS)] == [1, 3]
+    assert [number for number, *_ in filled.journal.read(Kept.ANSWERS)] == [1, 3]
 
 
 def test_agent_waits_for_free_space_and_the_order_stays_pending(filled: KeyStore, order: Order, tmp_path: Path) -> None:

@@ -144,9 +144,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @rule()
     def apply_the_last_order_again(self) -> None:
         last = self.store.orders.read_answers()[-1]
-        again = DeletionOrder(last.number, SITE, DeletionRequest(last.request_id, SITE, WholeSite(SITE)))
 
-        assert self.store.orders.apply(again) == last
+        assert self.store.orders.apply(self.last_order) == last
 
     @rule()
     def reopen(self) -> None:
@@ -190,8 +189,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     def _apply(self, target: Target, named: Named) -> None:
         number = self.model.order + 1
-        request = DeletionRequest(f"request-{number}", SITE, target)
-        answer = self.store.orders.apply(DeletionOrder(number, SITE, request))
+        self.last_order = DeletionOrder(number, SITE, DeletionRequest(f"request-{number}", SITE, target))
+        answer = self.store.orders.apply(self.last_order)
 
         assert Expected(answer.state, answer.records, answer.entries) == self.model.apply(named)
 

@@ -36,7 +36,7 @@ def changeables(case: ProofCase) -> dict[str, Changeable]:
     def check(request_signature: bytes) -> bool:
         changed = replace(order, request=replace(order.request, signature=request_signature))
         opened = OpenedRequest.of(changed.request)
-        check_order(changed, opened, trust=TRUST, federation=SECRET.federation_id, earlier=None, now=now)
+        check_order(changed, opened, trust=TRUST, federation=SECRET.federation_id, now=now)
         return True
 
     def receipt(data: bytes) -> bool:
@@ -61,7 +61,7 @@ def changeables(case: ProofCase) -> dict[str, Changeable]:
             raise InvalidProof("no message") from None
         changed = order_from_wire(found)
         opened = OpenedRequest.of(changed.request)
-        check_order(changed, opened, trust=TRUST, federation=SECRET.federation_id, earlier=None, now=now)
+        check_order(changed, opened, trust=TRUST, federation=SECRET.federation_id, now=now)
         # An order's number and site are the coordinator's to choose; the key store checks that they are its own and
         # next. What the requester signed must be what it was.
         return changed.request != order.request or changed.request.signature != order.request.signature
