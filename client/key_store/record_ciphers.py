@@ -57,8 +57,9 @@ def clear_unused_keys(store: Path) -> None:
         )
     if not store.exists():
         keys.unlink(missing_ok=True)
-        for file in (*Journal(store).files, master_key_of(store)):
-            file.unlink(missing_ok=True)
+        # What a journal says has to outlive its store, and is sealed with the master key.
+        if not Journal(store).path.exists():
+            master_key_of(store).unlink(missing_ok=True)
 
 
 class RecordCiphers:
@@ -69,13 +70,14 @@ class RecordCiphers:
 
     def __init__(self, path: Path, master: bytes, store: bytes) -> None:
         self.path = path
+        self.master = master
         self._master = AESGCM(master)
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             raise KeyStoreError(
-                f"the key file {path} is missing, so nothing in the key store can be read; put it back, or enrol the "
-                "records into a new store"
+                f"the key file {path} is missing, so nothing in the key store can be read; put it back, or move "
+                "the key store away, leave its journal and master key, and enrol the records again"
             ) from None
         except OSError as error:
             raise KeyStoreError(

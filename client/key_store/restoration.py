@@ -13,6 +13,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from fedmunkey.client.key_store.encryption import unseal_ids
 from fedmunkey.client.key_store.influence import bury, raise_influence_where
 from fedmunkey.client.key_store.journal import Journal, Kept
 from fedmunkey.client.key_store.lost_journal import assume_the_worst, find_journal
@@ -117,7 +120,9 @@ def _prepare(connection: sqlite3.Connection, backup: Path, store: Path, without_
     master_key = read_master_key(own.master_key or master_key_of(store))
     with closing(RecordCiphers(cipher_file_of(store), master_key, own.reference_hashes.key)) as ciphers:
         held, slots = set(ciphers.held().tolist()), ciphers.slots
-    entries = {entry for (entry,) in connection.execute("SELECT entry FROM records")}
+        entries = {entry for (entry,) in connection.execute("SELECT entry FROM records")}
+        for entry in sorted(entries & held)[:1]:
+            _check_keys(connection, ciphers, entry, backup)
     (last_order,) = connection.execute("SELECT coalesce(max(number), 0) FROM applied_orders").fetchone()
     find = assume_the_worst if without_journal else find_journal
     with closing(find(connection, own, store)) as journal, writing(connection):
@@ -128,11 +133,33 @@ def _prepare(connection: sqlite3.Connection, backup: Path, store: Path, without_
         connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'records'", (slots,))
         if not connection.execute("SELECT 1 FROM sqlite_sequence WHERE name = 'records'").fetchone():
             connection.execute("INSERT INTO sqlite_sequence VALUES ('records', ?)", (slots,))
-        _remember_answers(connection, journal, last_order)
-        _remember_training(connection, journal)
+        remember(connection, journal, last_order)
         for influence, permanent_only in journal.read(Kept.INFLUENCES):
             raise_influence_where(connection, Influence(influence), permanent_only=bool(permanent_only))
     return Restored(len(entries), len(entries - held), last_order)
+
+
+def _check_keys(connection: sqlite3.Connection, ciphers: RecordCiphers, entry: int, backup: Path) -> None:
+    """Check by one of the records that the key file has the backup's record keys, and not those of a later store."""
+    (sealed,) = connection.execute("SELECT content FROM ids WHERE entry = ?", (entry,)).fetchone()
+    try:
+        unseal_ids(ciphers.read(np.array([entry]))[0], entry, sealed)
+    except KeyStoreError:
+        raise KeyStoreError(
+            f"{backup} was taken of an earlier key store, whose record keys {ciphers.path} does not have; take a later "
+            "backup, or enrol the records again"
+        ) from None
+
+
+def remember(connection: sqlite3.Connection, journal: Journal, last_order: int) -> None:
+    """Take over a journal's answers to orders after one, its released training and tombstones, within a transaction."""
+    _remember_answers(connection, journal, last_order)
+    _remember_training(connection, journal)
+    # What a backup holds came in after its tombstone, or is deleted again by the orders that follow.
+    held = {hash_ for row in connection.execute("SELECT record_hash, image_hash FROM records") for hash_ in row}
+    for hash_, influence in journal.query("SELECT hash, influence FROM remembered WHERE deleted = 1"):
+        if hash_ not in held:
+            bury(connection, {hash_: Influence(influence)})
 
 
 def _remember_answers(connection: sqlite3.Connection, journal: Journal, last_order: int) -> None:

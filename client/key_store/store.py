@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ from fedmunkey.client.key_store.orders import AppliedOrders
 from fedmunkey.client.key_store.privacy import PrivacyAccount
 from fedmunkey.client.key_store.record_ciphers import master_key_of
 from fedmunkey.client.key_store.records import HeldRecords
+from fedmunkey.client.key_store.remembering import tell_hashes
 from fedmunkey.client.key_store.restoration import back_up, finish_restoring
 from fedmunkey.client.key_store.schema import cannot_be_used, connect
 from fedmunkey.client.key_store.taking_over import open_store, take_over_journal, take_over_receipts
@@ -61,7 +63,11 @@ class KeyStore:
         if not self.journal.path.exists():
             write_again(connection, self.journal)
         take_over_receipts(self.journal)
+        # What cannot be told at a damaged journal is told when it is whole again.
+        with suppress(KeyStoreError):
+            tell_hashes(connection, self.journal, self.database.ciphers.master, self.reference_hashes.key)
         self.ciphers = self.database.ciphers
+        self.database.check_key_file()
         self.privacy = PrivacyAccount(self.database)
         self.records = HeldRecords(self.database, self.privacy)
         self.orders = AppliedOrders(self.database, self.privacy)
@@ -74,8 +80,11 @@ class KeyStore:
         *,
         noise_key: bytes | None = None,
         master_key: Path | None = None,
+        earlier: Path | None = None,
     ) -> Self:
         """Make an empty store that only its owner can read, in a file that does not exist.
+
+        Where the journal of an earlier store lies, it knows what that knew, and has to hear its orders again.
 
         Parameters
         ----------
@@ -85,13 +94,15 @@ class KeyStore:
             32 bytes, where a simulation is to be repeatable. By default there is none, as it must be at a hospital.
         master_key : Path, optional
             A file elsewhere for the master key, which is made if it is not there; by default it lies beside the store.
+        earlier : Path, optional
+            Where an earlier store of the site was, if not here.
 
         Raises
         ------
         KeyStoreError
             If the file is there already or cannot be made, or the noise key has another length; nothing is left then.
         """
-        create_files(path, description, noise_key, master_key)
+        create_files(path, description, noise_key, master_key, earlier)
         return cls(path, connect(path))
 
     @classmethod
@@ -153,8 +164,12 @@ class KeyStore:
 
     @property
     def is_restored(self) -> bool:
-        """Whether the store is from a backup and has not caught up with deletions; nothing in it can be used then."""
+        """Whether the store, from a backup or made anew, has not caught up with deletions; it cannot be used then."""
         return self.database.is_restored
+
+    def check_caught_up(self) -> None:
+        """Raise `KeyStoreError` if the store is restored or made anew, and has not caught up."""
+        self.database.check_caught_up()
 
     @property
     def master_key(self) -> Path:

@@ -35,9 +35,13 @@ class StoreSecrets:
 
 
 def write_description(
-    connection: sqlite3.Connection, description: StoreDescription, noise_key: bytes | None, master_key: Path | None
+    connection: sqlite3.Connection,
+    description: StoreDescription,
+    noise_key: bytes | None,
+    master_key: Path | None,
+    hash_key: bytes,
 ) -> None:
-    """Write the description of an empty store, with a random key for its hashes."""
+    """Write the description of an empty store, and the key for its hashes."""
     connection.execute(
         "INSERT INTO description (only, site, encoder, key_size, input_kind, input_shape, exemplar_size, "
         "list_length, guarantee, epsilon, delta, hash_key, noise_key, master_key) "
@@ -53,7 +57,7 @@ def write_description(
             description.guarantee.value,
             description.epsilon,
             description.delta,
-            secrets.token_bytes(_KEY_BYTES),
+            hash_key,
             noise_key,
             str(master_key.absolute()) if master_key else "",
         ),

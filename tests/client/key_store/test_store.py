@@ -50,6 +50,8 @@ def test_store_can_be_read_by_its_owner_only(store: KeyStore, fill: Fill) -> Non
     assert {file.name for file in files} == {
         "keystore.keys",
         "keystore.journal",
+        "keystore.journal-wal",
+        "keystore.journal-shm",
         "keystore.master",
         "keystore.sqlite",
         "keystore.sqlite-wal",
