@@ -70,7 +70,7 @@ def predict(
         if service is not None:
             with DeletionChannel(service, identity=folder.find_identity()) as channel:
                 catch_up(store, channel)
-        store.check_caught_up()
+        store.database.check_caught_up()
         predictor = choose_predictor(folder, store, given, model)
         choices = predictor.choices if volume_slice is None else Choices.parse(volume_slice)
         with progress_bars(quiet=as_json) as bars:

@@ -1,14 +1,15 @@
-"""Making the files of an empty key store, all of them or none."""
+"""Making the files of an empty key store, all or none, and what it takes over from an earlier one of the site."""
 
 from __future__ import annotations
 
+import logging
 import secrets
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from fedmunkey.client.key_store.contents import StoreDescription
-from fedmunkey.client.key_store.earlier_store import take_over
+from fedmunkey.client.key_store.influence import EVERY_PERMANENT, EVERY_RECORD, ONCE_HELD, bury
 from fedmunkey.client.key_store.journal import Journal, Kept
 from fedmunkey.client.key_store.record_ciphers import (
     KEY_BYTES,
@@ -18,10 +19,14 @@ from fedmunkey.client.key_store.record_ciphers import (
     master_key_of,
 )
 from fedmunkey.client.key_store.remembering import find_hash_key, sealed_key
+from fedmunkey.client.key_store.restoration import remember
 from fedmunkey.client.key_store.schema import connect, create_tables, explaining_locks, writing
 from fedmunkey.client.key_store.store_secrets import check_noise_key, write_description
 from fedmunkey.client.key_store.taking_over import take_over_journal
 from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.privacy.guarantees import Influence
+
+logger = logging.getLogger(__name__)
 
 
 def create_files(
@@ -56,7 +61,7 @@ def create_files(
                 found = find_hash_key(knowing, key)
                 hash_key = found or secrets.token_bytes(KEY_BYTES)
                 write_description(connection, description, noise_key, master_key, hash_key)
-                take_over(connection, knowing, hash_key_lost=found is None)
+                _take_over(connection, knowing, hash_key_lost=found is None)
                 if found is None:
                     # Last: without it, whoever is interrupted before begins again.
                     knowing.add(Kept.HASH_KEYS, sealed_key(key, hash_key))
@@ -68,3 +73,27 @@ def create_files(
         if isinstance(error, sqlite3.Error):
             raise KeyStoreError(f"{path} cannot be made ({error}); check the disk of its folder") from None
         raise
+
+
+def _take_over(connection: sqlite3.Connection, journal: Journal, *, hash_key_lost: bool) -> None:
+    """Give an empty store what an earlier store's journal says, within the caller's transaction.
+
+    It has to hear every order again before it is used, if there was one or that cannot be told.
+    """
+    if hash_key_lost:
+        if journal.query("SELECT 1 FROM hash_keys LIMIT 1"):
+            logger.warning(
+                "%s was written with another master key, so deleted records are known again only after "
+                "munkey-client catch-up; if that key is elsewhere, begin again with --master-key",
+                journal.path,
+            )
+        # Which records weights hold cannot be told without it, only of what kind they were.
+        every = {0: EVERY_RECORD, 1: EVERY_PERMANENT}
+        rows = [(every[permanent], influence, 1) for influence, permanent in journal.read(Kept.INFLUENCES)]
+        journal.add(Kept.REMEMBERED, *rows)
+    remember(connection, journal, 0)
+    for influence, _ in journal.read(Kept.INFLUENCES):
+        bury(connection, {ONCE_HELD: Influence(influence)})
+    lost = journal.query("SELECT 1 FROM remembered WHERE hash = ?", (EVERY_RECORD,))
+    if lost or journal.query("SELECT 1 FROM answers LIMIT 1"):
+        connection.execute("UPDATE description SET restored = 1")

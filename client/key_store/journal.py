@@ -3,7 +3,7 @@
 It holds no id: the answers to deletion orders and their receipts, what the site has seen of the coordinator's log, what
 training has spent of the patients' privacy, what shared weights may hold of records, which were deleted, and when
 backups were taken. A row is on the disk before what it is about counts; rows are only ever added, and of two the first
-stays. A store that is made in the place of a lost one takes over what its journal says (`remembering.py`).
+stays. A store that is made in the place of a lost one takes over what its journal says (`creation.py`).
 """
 
 from __future__ import annotations

@@ -13,15 +13,7 @@ from fedmunkey.client.key_store.answers import write_answer
 from fedmunkey.client.key_store.contents import StoreDescription
 from fedmunkey.client.key_store.database import StoreDatabase
 from fedmunkey.client.key_store.encryption import unseal
-from fedmunkey.client.key_store.influence import (
-    EVERY_PERMANENT,
-    EVERY_RECORD,
-    ONCE_HELD,
-    bury,
-    count_largest_subject,
-    recall,
-    recall_kept,
-)
+from fedmunkey.client.key_store.influence import bury, count_largest_subject, recall_all
 from fedmunkey.client.key_store.privacy import PrivacyAccount
 from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
 from fedmunkey.client.key_store.residue import MOST_FINGERPRINTED, Residue, fingerprint, spread
@@ -35,7 +27,6 @@ from fedmunkey.common.deletions.words import (
     Target,
     WholeSite,
 )
-from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence, PrivacyLoss
 
 _RESIDUES = {
@@ -70,14 +61,7 @@ def remove(database: StoreDatabase, privacy: PrivacyAccount, order: DeletionOrde
     target, hashes = order.request.target, database.reference_hashes
     found = _select(connection, target, hashes)
     named = _named(target, hashes)
-    # Weights may hold of what the store does not: it may be younger than they are.
-    unknown = (EVERY_RECORD, EVERY_PERMANENT, *((ONCE_HELD,) if isinstance(target, WholeSite) else ()))
-    remembered = recall(connection, [*named, *unknown])
-    try:
-        remembered |= recall_kept(database.journal, named)
-    except KeyStoreError:
-        # A deletion does not wait for a journal that is lost meanwhile, but claims nothing.
-        remembered.add(Influence.UNBOUNDED)
+    remembered = recall_all(connection, database.journal, named)
     answer = _answer(connection, order, found, remembered, database.description)
     # A subject's tombstone remembers the most that was held of any of its records.
     influences = [Influence(held.influence) for held in found]

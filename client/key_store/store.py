@@ -167,10 +167,6 @@ class KeyStore:
         """Whether the store, from a backup or made anew, has not caught up with deletions; it cannot be used then."""
         return self.database.is_restored
 
-    def check_caught_up(self) -> None:
-        """Raise `KeyStoreError` if the store is restored or made anew, and has not caught up."""
-        self.database.check_caught_up()
-
     @property
     def master_key(self) -> Path:
         """Where the master key is kept."""

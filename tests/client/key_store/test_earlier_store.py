@@ -186,7 +186,7 @@ def test_third_store_knows_what_the_first_knew(earlier: Earlier, fill: Fill, ord
         assert store.orders.apply(order(3, 0)).guarantee is Guarantee.EMPIRICAL
 
 
-@pytest.mark.parametrize("moment", ["earlier_store.remember", "creation.RecordCiphers.create"])
+@pytest.mark.parametrize("moment", ["creation.remember", "creation.RecordCiphers.create"])
 def test_nothing_is_lost_where_the_making_is_interrupted(
     earlier: Earlier, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
