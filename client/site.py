@@ -108,12 +108,13 @@ class SiteFolder:
         *,
         noise_key: bytes | None = None,
         master_key: Path | None = None,
+        earlier: Path | None = None,
     ) -> KeyStore:
         """Make the folder and an empty key store for a site, as `KeyStore.create`, which raises `KeyStoreError`."""
         self.path.mkdir(parents=True, exist_ok=True)
         self.path.chmod(0o700)
         description = describe_store(site, settings, encoder, shape)
-        return KeyStore.create(self.key_store, description, noise_key=noise_key, master_key=master_key)
+        return KeyStore.create(self.key_store, description, noise_key=noise_key, master_key=master_key, earlier=earlier)
 
     def open(self) -> KeyStore:
         """Open the site's key store; raises `KeyStoreError` if there is none or it cannot be used."""

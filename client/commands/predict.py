@@ -19,6 +19,7 @@ from fedmunkey.client.records.dataset import batches
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.errors import InvalidInput
 from fedmunkey.common.programs import command_line
+from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.settings import ImageShape
 from fedmunkey.common.settings.settings_text import given_settings
 
@@ -45,6 +46,9 @@ def predict(
     setting: SettingOption = None,
     encoder: EncoderOption = None,
     weights: WeightsOption = None,
+    service: Annotated[
+        str | None, typer.Option(help="Deletion service to catch up with first; by default nobody is called.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Classify new images, and say how many of the site's entries support the answer.
@@ -56,12 +60,17 @@ def predict(
     Example: munkey-client predict scan.png --site-dir hospital-1 --model output/best.safetensors
     """
     # Evaluation brings scikit-learn, whose import would slow down every other command.
+    from fedmunkey.client.deletions.agent import catch_up
     from fedmunkey.client.predicting.prediction import classify
     from fedmunkey.client.predicting.predictor import choose_predictor
 
     folder = SiteFolder(site_dir)
     given = given_settings(setting, encoder=encoder, encoder_weights=weights)
     with folder.open() as store:
+        if service is not None:
+            with DeletionChannel(service, identity=folder.find_identity()) as channel:
+                catch_up(store, channel)
+        store.database.check_caught_up()
         predictor = choose_predictor(folder, store, given, model)
         choices = predictor.choices if volume_slice is None else Choices.parse(volume_slice)
         with progress_bars(quiet=as_json) as bars:

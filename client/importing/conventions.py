@@ -13,7 +13,7 @@ from fedmunkey.common.private_files import replace_file
 from fedmunkey.common.settings.settings import ImageShape
 from fedmunkey.common.settings.settings_text import ConfigValue
 
-_FILE = "pictures.json"
+FILE = "pictures.json"
 _FORMAT = 1
 
 
@@ -49,7 +49,7 @@ class Conventions:
 
 def read_conventions(folder: SiteFolder) -> Conventions | None:
     """Return what a site's first import has settled, None before it; raises `KeyStoreError` if it is damaged."""
-    path = folder.path / _FILE
+    path = folder.path / FILE
     try:
         content = json.loads(path.read_bytes())
         if content["format"] != _FORMAT:
@@ -71,7 +71,7 @@ def read_conventions(folder: SiteFolder) -> Conventions | None:
 
 def write_conventions(folder: SiteFolder, conventions: Conventions) -> None:
     """Keep what an import has settled; a reader finds the old file or the new one, never half."""
-    path = folder.path / _FILE
+    path = folder.path / FILE
     content = {
         "format": _FORMAT,
         "image_shape": str(conventions.image_shape),

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from os import link
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmunkey.client.importing.conventions import FILE
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import Enrolled, KeyStore, StoreDescription
 from fedmunkey.client.key_store.aside import folder_aside
 from fedmunkey.client.key_store.journal import Journal
 from fedmunkey.client.key_store.record_ciphers import cipher_file_of, clear_unused_keys, master_key_of
+from fedmunkey.client.key_store.remembering import begin_lost_journal
 from fedmunkey.client.learning.exact_state import read_shared_model, refresh_tokens
 from fedmunkey.client.learning.neighbour_index import list_arrivals
 from fedmunkey.client.records.dataset import Dataset, Split
@@ -98,27 +100,41 @@ class SiteEnrolment:
     def make(self) -> None:
         """Make what the site's folder lacks of a secret and a key store.
 
-        Each file is made aside and appears complete or not at all, so that an interrupted enrolment can go on.
+        Each file is made aside and appears complete or not at all, so that an interrupted enrolment can go on. A key
+        store that was here before has left a journal, which the new one takes over; without it the worst is claimed.
         """
-        if self.folder.key_store.exists() and self.folder.secret.exists():
-            return
         self.folder.path.mkdir(parents=True, exist_ok=True)
         self.folder.path.chmod(0o700)
+        if not self.folder.key_store.exists():
+            self._make_store()
+        # After the store: at a member, a secret says that there was one.
         if not self.folder.secret.exists():
             self.secret.write(self.folder.secret)
-        if self.folder.key_store.exists():
-            return
+
+    def _make_store(self) -> None:
         with folder_aside(self.folder.path, "enrolling") as aside:
             making = SiteFolder(aside)
             made, kept = making.key_store, self.folder.key_store
             clear_unused_keys(kept)
-            making.create(self.site, self.settings, self.encoder, self.shape, master_key=self.master_key).close()
+            journal = Journal(kept)
+            if journal.is_damaged() or (_was_used(self.folder) and not journal.path.exists()):
+                begin_lost_journal(journal, describe_store(self.site, self.settings, self.encoder, self.shape))
+            if self.master_key is None and master_key_of(kept).exists():
+                link(master_key_of(kept), master_key_of(made))
+            making.create(
+                self.site, self.settings, self.encoder, self.shape, master_key=self.master_key, earlier=kept
+            ).close()
             # The store last: without its keys it would be of no use.
-            if self.master_key is None:
-                os.link(master_key_of(made), master_key_of(kept))
-            os.link(cipher_file_of(made), cipher_file_of(kept))
-            os.link(Journal(made).path, Journal(kept).path)
-            os.link(made, kept)
+            for its_file in (master_key_of, cipher_file_of, lambda store: Journal(store).path, lambda store: store):
+                if its_file(made).exists() and not its_file(kept).exists():
+                    link(its_file(made), its_file(kept))
+
+
+def _was_used(folder: SiteFolder) -> bool:
+    """Return whether a folder without a journal has what only a site with a key store comes by."""
+    if folder.secret.exists() and folder.identity.exists():
+        return True
+    return folder.shared_weights.exists() or (folder.path / FILE).exists() or (folder.path / "proofs.sqlite").exists()
 
 
 class OpenEnrolment:

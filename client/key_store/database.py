@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from fedmunkey.client.key_store.contents import StoreDescription
 from fedmunkey.client.key_store.journal import Journal
 from fedmunkey.client.key_store.record_ciphers import RecordCiphers, cipher_file_of
@@ -55,15 +57,31 @@ class StoreDatabase:
 
     @property
     def is_restored(self) -> bool:
-        """Whether the store is from a backup and has not caught up with deletions; nothing in it can be used then."""
+        """Whether the store, from a backup or made anew, has not caught up with deletions; it cannot be used then."""
         return bool(self.connection.execute("SELECT restored FROM description").fetchone()[0])
 
     def check_caught_up(self) -> None:
-        """Raise `KeyStoreError` if the store is restored and has not caught up."""
+        """Raise `KeyStoreError` if the store is restored or made anew, and has not caught up."""
         if self.is_restored:
             raise KeyStoreError(
                 "the key store was restored from a backup, or lost what it had carried out, and may hold records that "
                 "were deleted since; run munkey-client catch-up first"
+            )
+
+    def check_key_file(self) -> None:
+        """Raise `KeyStoreError` if the last record has no key: the key file was put back from before it came.
+
+        In a restored store that is no fault.
+        """
+        last = "SELECT max(entry) FROM records"
+        (entry,) = self.connection.execute(last).fetchone()
+        if entry is None or self.is_restored or any(self.ciphers.read_slots(np.array([entry]))[0]):
+            return
+        # A deletion may have come in between: it takes the record before its key.
+        if self.connection.execute(last).fetchone() == (entry,):
+            raise KeyStoreError(
+                f"the key file {self.ciphers.path} is older than the key store, whose last records it has no keys of; "
+                "put the present one back, or move both away, leave journal and master key, and enrol the records again"
             )
 
     @contextmanager

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from fedmunkey.client.key_store.answers import is_answered, read_answers, repeat_answer, write_refusal
 from fedmunkey.client.key_store.database import StoreDatabase
-from fedmunkey.client.key_store.journal import Kept
+from fedmunkey.client.key_store.journal import Kept, Row
 from fedmunkey.client.key_store.privacy import PrivacyAccount
+from fedmunkey.client.key_store.remembering import known_tombstones
 from fedmunkey.client.key_store.removal import remove
 from fedmunkey.client.key_store.schema import explaining_locks, not_following_references, not_waiting_for_disk, writing
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, WholeSite
@@ -67,7 +68,8 @@ def finish_interrupted(database: StoreDatabase, privacy: PrivacyAccount) -> None
     unfinished = database.connection.execute("SELECT number FROM applied_orders WHERE finished = 0").fetchall()
     if unfinished:
         with explaining_locks():
-            _finish(database, privacy, [number for (number,) in unfinished], time.perf_counter())
+            tombstones = known_tombstones(database.connection)
+            _finish(database, privacy, [number for (number,) in unfinished], time.perf_counter(), tombstones)
 
 
 def _transactions(orders: Sequence[DeletionOrder]) -> Iterator[list[DeletionOrder]]:
@@ -91,6 +93,7 @@ def _apply_together(
 ) -> list[Acknowledgement]:
     connection, start = database.connection, time.perf_counter()
     refused: set[int] = set()
+    tombstones: list[Row] = []
     everything = isinstance(orders[0].request.target, WholeSite)
     with explaining_locks(), not_following_references(connection) if everything else nullcontext():
         with writing(connection):
@@ -104,12 +107,13 @@ def _apply_together(
                     write_refusal(connection, order, heard.request, heard.objection)
                     refused.add(order.number)
                     continue
-                remove(database, privacy, order, heard.request, heard.earlier)
+                buried = remove(database, privacy, order, heard.request, heard.earlier)
+                tombstones += [(hash_, influence.value, 1) for hash_, influence in buried.items()]
                 hit(Failpoint.APPLY_BEFORE_COMMIT)
         applied = [order.number for order in orders if order.number not in refused]
         _hit_each(Failpoint.APPLY_AFTER_COMMIT, applied)
         if applied:
-            _finish(database, privacy, applied, start)
+            _finish(database, privacy, applied, start, tombstones)
         _hit_each(Failpoint.APPLY_FINISHED, applied)
     numbers = json.dumps([order.number for order in orders])
     return read_answers(connection, "number IN (SELECT value FROM json_each(?))", numbers)
@@ -121,7 +125,9 @@ def _hit_each(point: Failpoint, numbers: Sequence[int]) -> None:
         hit(point)
 
 
-def _finish(database: StoreDatabase, privacy: PrivacyAccount, numbers: Sequence[int], start: float) -> None:
+def _finish(
+    database: StoreDatabase, privacy: PrivacyAccount, numbers: Sequence[int], start: float, tombstones: Sequence[Row]
+) -> None:
     """Destroy keys, empty the log and fix the answers; whoever comes first fixes them, and the others find them so."""
     connection = database.connection
     chosen = "(SELECT value FROM json_each(:numbers))"
@@ -145,7 +151,7 @@ def _finish(database: StoreDatabase, privacy: PrivacyAccount, numbers: Sequence[
     if not final:
         return
     # Before the answers can be given: if this fails, on a full disk, they are not, and the orders stay pending.
-    database.journal.add_together({Kept.ANSWERS: final, Kept.EPOCHS: epochs})
+    database.journal.add_all({Kept.ANSWERS: final, Kept.REMEMBERED: tombstones, Kept.EPOCHS: epochs})
     with not_waiting_for_disk(connection), writing(connection):
         connection.executemany("INSERT OR REPLACE INTO key_file_epoch VALUES (1, ?, ?)", epochs)
         connection.executemany(

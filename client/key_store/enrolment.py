@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmunkey.client.key_store.contents import Enrolled, StoreDescription, Tokens
+from fedmunkey.client.key_store.database import StoreDatabase
 from fedmunkey.client.key_store.encryption import OVERHEAD, seal
 from fedmunkey.client.key_store.facts import Facts, seal_facts
-from fedmunkey.client.key_store.influence import lift
-from fedmunkey.client.key_store.record_ciphers import KEY_BYTES, RecordCiphers
+from fedmunkey.client.key_store.influence import EVERY_PERMANENT, EVERY_RECORD, lift, recall, recall_kept
+from fedmunkey.client.key_store.record_ciphers import KEY_BYTES
 from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
-from fedmunkey.client.key_store.store_secrets import StoreSecrets
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.privacy.guarantees import Influence
@@ -55,15 +55,14 @@ class Arrivals:
 
 
 def add_records(
-    connection: sqlite3.Connection,
-    own: StoreSecrets,
-    ciphers: RecordCiphers,
+    database: StoreDatabase,
     arrivals: Arrivals,
     new_consent: frozenset[str],
 ) -> Enrolled:
     """Add records, within the caller's transaction; `new_consent` lets records in that were deleted, by their ids."""
     known = refused = 0
-    hashes, next_entry = own.reference_hashes, _last_entry(connection) + 1
+    connection, hashes = database.connection, database.reference_hashes
+    next_entry = _last_entry(connection) + 1
     made: dict[int, bytes] = {}
     for row, (reference, subject) in enumerate(zip(arrivals.references, arrivals.subjects, strict=True)):
         image = hashes.image(arrivals.records.images[row])
@@ -77,10 +76,10 @@ def add_records(
         else:
             entry = next_entry + len(made)
             made[entry] = secrets.token_bytes(KEY_BYTES)
-            _insert(connection, own, arrivals, row, entry, made[entry], image)
+            _insert(database, arrivals, row, entry, made[entry], image)
     # Before the rows are committed: a key without a record is of no use to anybody, and the next record's replaces it.
     if made:
-        ciphers.add(made)
+        database.ciphers.add(made)
     return Enrolled(len(made), known, refused)
 
 
@@ -108,19 +107,20 @@ def has_tombstone(connection: sqlite3.Connection, hash_: bytes) -> bool:
 
 
 def _insert(
-    connection: sqlite3.Connection,
-    own: StoreSecrets,
+    database: StoreDatabase,
     arrivals: Arrivals,
     row: int,
     entry: int,
     key: bytes,
     image_hash: bytes,
 ) -> None:
-    records, hashes = arrivals.records, own.reference_hashes
-    split = str(records.splits[row])
+    connection, records, hashes = database.connection, arrivals.records, database.reference_hashes
+    split, consent = str(records.splits[row]), str(records.consents[row])
     record_hash = hashes.record(arrivals.references[row])
     # The weights that left the site while it was here before, under this id or another, are still out there.
-    influences = [lift(connection, record_hash), lift(connection, image_hash)]
+    influences = {lift(connection, record_hash), lift(connection, image_hash)}
+    influences |= recall_kept(database.journal, (record_hash, image_hash))
+    influences |= recall(connection, (EVERY_RECORD, EVERY_PERMANENT)[: 1 + (consent == Consent.PERMANENT)])
     connection.execute(
         "INSERT INTO records (entry, record_hash, subject_hash, image_hash, split, influence) "
         "VALUES (?, ?, ?, ?, ?, ?)",
@@ -135,9 +135,9 @@ def _insert(
     )
     contents = {"keys": arrivals.keys[row].tobytes(), "inputs": arrivals.inputs[row].tobytes()}
     sealed = {table: seal(key, table, entry, content) for table, content in contents.items()}
-    facts = Facts(int(records.labels[row]), str(records.consents[row]) == Consent.PERMANENT)
+    facts = Facts(int(records.labels[row]), consent == Consent.PERMANENT)
     sealed["ids"] = seal_facts(key, entry, str(records.record_ids[row]), str(records.subject_ids[row]), facts)
     if split == Split.TRAIN:
-        sealed["tokens"] = bytes(Tokens.packed_size(own.description.exemplar_size) + OVERHEAD)
+        sealed["tokens"] = bytes(Tokens.packed_size(database.description.exemplar_size) + OVERHEAD)
     for table, content in sealed.items():
         connection.execute(f"INSERT INTO {table} (entry, content) VALUES (?, ?)", (entry, content))  # noqa: S608

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmunkey.client.key_store.journal import Journal
+from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Influence
+
+EVERY_RECORD, EVERY_PERMANENT, ONCE_HELD = (bytes([number]) * 32 for number in range(3))
+"""Instead of hashes, where it cannot be told of which records weights hold something: all, or those given for good.
+
+The third stands for what an earlier store of the site has held and this one may not hold.
+"""
 
 
 def raise_influence(connection: sqlite3.Connection, entries: NDArray[np.int64], influence: Influence) -> None:
@@ -56,6 +64,33 @@ def recall(connection: sqlite3.Connection, hashes: Iterable[bytes]) -> set[Influ
     query = "SELECT influence FROM tombstones WHERE hash = ?"
     rows = (connection.execute(query, (hash_,)).fetchone() for hash_ in hashes)
     return {Influence(row[0]) for row in rows if row is not None}
+
+
+def recall_kept(journal: Journal, hashes: Iterable[bytes]) -> set[Influence]:
+    """Return what a journal says of hashes: also of records that a restored or newly made store does not hold."""
+    query = "SELECT influence FROM remembered WHERE hash = ?"
+    return {Influence(influence) for hash_ in hashes for (influence,) in journal.query(query, (hash_,))}
+
+
+def recall_all(connection: sqlite3.Connection, journal: Journal, named: Collection[bytes]) -> set[Influence]:
+    """Return what weights may hold of what an order names, here or not; nothing named is the whole site."""
+    # A store may be younger than the weights.
+    found = recall(connection, [*named, EVERY_RECORD, EVERY_PERMANENT, *([] if named else [ONCE_HELD])])
+    try:
+        return found | recall_kept(journal, named)
+    except KeyStoreError:
+        # A deletion does not wait for a journal that is lost meanwhile, but claims nothing.
+        return {Influence.UNBOUNDED}
+
+
+def select_weaker(connection: sqlite3.Connection, entries: NDArray[np.int64], influence: Influence) -> list[bytes]:
+    """Return the hashes by which entries of a weaker influence are known: the record's, image's and subject's."""
+    rows = connection.execute(
+        f"SELECT record_hash, image_hash, subject_hash FROM records WHERE influence IN {_weaker(influence)} "  # noqa: S608
+        "AND entry IN (SELECT value FROM json_each(?))",
+        (json.dumps(entries.tolist()),),
+    )
+    return [hash_ for row in rows.fetchall() for hash_ in row]
 
 
 def count_influences(connection: sqlite3.Connection) -> dict[Influence, int]:

@@ -1,8 +1,9 @@
 """What a site must not forget even if its key store goes back to a backup: one SQLite file beside the store.
 
 It holds no id: the answers to deletion orders and their receipts, what the site has seen of the coordinator's log, what
-training has spent of the patients' privacy, what shared weights may hold of records, and when backups were taken. A row
-is on the disk before what it is about counts; rows are only ever added, and of two the first stays.
+training has spent of the patients' privacy, what shared weights may hold of records, which were deleted, and when
+backups were taken. A row is on the disk before what it is about counts; rows are only ever added, and of two the first
+stays. A store that is made in the place of a lost one takes over what its journal says (`creation.py`).
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Kept(StrEnum):
     BACKUPS = "backups"
     EPOCHS = "key_file_epochs"
     HEAD = "head"
+    HASH_KEYS = "hash_keys"
+    REMEMBERED = "remembered"
 
 
 _TABLES = """
@@ -95,9 +98,20 @@ CREATE TABLE influences (
 
 CREATE TABLE backups (at TEXT NOT NULL, last_order INTEGER NOT NULL) STRICT;
 """
-_EPOCHS = """
+_LATER_TABLES = """
 -- Each time that keys were destroyed in the key file: an older copy of it is known by that.
 CREATE TABLE IF NOT EXISTS key_file_epochs (number INTEGER PRIMARY KEY, mark BLOB NOT NULL) STRICT;
+
+-- Keys of the store's hashes, the last in use, sealed with the master key: without it nobody is found by a guessed id.
+CREATE TABLE IF NOT EXISTS hash_keys (id INTEGER PRIMARY KEY, sealed BLOB NOT NULL) STRICT;
+
+-- By their hashes: records, images and subjects of which shared weights that left may hold something, and tombstones.
+CREATE TABLE IF NOT EXISTS remembered (
+    hash BLOB NOT NULL,
+    influence TEXT NOT NULL,
+    deleted INTEGER NOT NULL,
+    PRIMARY KEY (hash, influence, deleted)
+) STRICT, WITHOUT ROWID;
 """
 
 
@@ -130,13 +144,13 @@ class Journal:
 
     def add(self, kind: Kept, *rows: Row) -> None:
         """Add rows and bring them to the disk together; raises `KeyStoreError` as `writing`."""
-        self.add_together({kind: rows})
+        self.add_all({kind: rows})
 
-    def add_together(self, rows: Mapping[Kept, Sequence[Row]]) -> None:
-        """Add rows of several kinds as `add`."""
+    def add_all(self, rows: Mapping[Kept, Sequence[Row]]) -> None:
+        """Add rows of several kinds and bring them to the disk together; raises `KeyStoreError` as `writing`."""
         with self.writing() as connection:
-            for kind, some in rows.items():
-                _insert(connection, kind, some)
+            for kind, of_kind in rows.items():
+                _insert(connection, kind, of_kind)
 
     @contextmanager
     def writing(self, *, waiting: bool = True) -> Iterator[sqlite3.Connection]:
@@ -186,8 +200,8 @@ class Journal:
         if not self.path.exists():
             return False
         try:
-            with closing(connect(self.path)) as connection:
-                for kind in set(Kept) - {Kept.EPOCHS}:
+            with closing(_open(self.path)) as connection:
+                for kind in Kept:
                     connection.execute(f"SELECT count(*) FROM {kind}")  # noqa: S608 (a table's name)
         except sqlite3.DatabaseError as error:
             return not cannot_be_used(error)
@@ -206,9 +220,7 @@ class Journal:
             place = (found.st_dev, found.st_ino)
             if self._opened is None or self._opened[0] != place:
                 self.close()
-                self._opened = place, connect(self.path)
-                # A journal of the version before lacks this table.
-                self._opened[1].execute(_EPOCHS)
+                self._opened = place, _open(self.path)
             return self._opened[1]
 
     @contextmanager
@@ -219,7 +231,7 @@ class Journal:
             with self._explaining():
                 made.touch(0o600, exist_ok=False)
                 with closing(connect(made)) as connection:
-                    connection.executescript(f"BEGIN; {_TABLES} {_EPOCHS} COMMIT;")
+                    connection.executescript(f"BEGIN; {_TABLES} {_LATER_TABLES} COMMIT;")
                     with transaction(connection):
                         for kind, of_kind in rows.items():
                             _insert(connection, kind, of_kind)
@@ -256,6 +268,13 @@ class Journal:
                 f"the journal {self.path} is damaged ({error}); put it back from its disk's mirror, or move it away: "
                 "it is then written again from the key store"
             ) from None
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Connect to a journal; what it was made without is added, and where all is there, nothing is written."""
+    connection = connect(path)
+    connection.executescript(_LATER_TABLES)
+    return connection
 
 
 def _insert(connection: sqlite3.Connection, kind: Kept, rows: Sequence[Row]) -> None:

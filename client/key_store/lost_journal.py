@@ -12,11 +12,11 @@ import numpy as np
 from fedmunkey.client.key_store.facts import read_facts
 from fedmunkey.client.key_store.journal import LOST_HEAD, Journal, Kept, Row
 from fedmunkey.client.key_store.record_ciphers import Epoch, RecordCiphers, cipher_file_of
+from fedmunkey.client.key_store.remembering import known_hashes, put_aside, worst_of
 from fedmunkey.client.key_store.store_secrets import StoreSecrets, read_secrets
 from fedmunkey.client.key_store.taking_over import open_store, take_over_journal
 from fedmunkey.common.deletions.words import SiteState
 from fedmunkey.common.errors import KeyStoreError
-from fedmunkey.common.privacy.guarantees import Guarantee, Influence
 
 logger = logging.getLogger(__name__)
 
@@ -77,9 +77,7 @@ def assume_the_worst(backup: sqlite3.Connection, own: StoreSecrets, store: Path)
         find_journal(backup, own, store)
     except KeyStoreError:
         if journal.is_damaged():
-            for file in journal.files:
-                with suppress(FileNotFoundError):
-                    file.rename(file.with_name(file.name + ".damaged"))
+            put_aside(journal)
         with suppress(FileExistsError):
             journal.create({Kept.HEAD: [LOST_HEAD]})
         for kind, rows in _lost(backup, journal).items():
@@ -87,12 +85,9 @@ def assume_the_worst(backup: sqlite3.Connection, own: StoreSecrets, store: Path)
         journal.add(Kept.EPOCHS, *_known(backup)[Kept.EPOCHS])
     else:
         raise KeyStoreError(f"the journal {journal.path} is whole; leave --without-journal out")
-    journal.add(Kept.INFLUENCES, (Influence.UNBOUNDED.value, 0))
-    if own.description.guarantee is Guarantee.CERTIFIED:
-        (last,) = backup.execute("SELECT coalesce(max(id), 0) FROM noisy_training").fetchone()
-        last = max([last, *(row[0] for row in journal.read(Kept.TRAININGS))])
-        # A step without noise: from here on no epsilon bounds what was told.
-        journal.add(Kept.TRAININGS, (last + 1, 0, 1, 1.0, 0.0))
+    (last,) = backup.execute("SELECT coalesce(max(id), 0) FROM noisy_training").fetchone()
+    last = max([last, *(row[0] for row in journal.read(Kept.TRAININGS))])
+    journal.add_all(worst_of(own.description, last))
     return journal
 
 
@@ -135,7 +130,8 @@ def _known(connection: sqlite3.Connection) -> dict[Kept, list[Row]]:
         "WHERE released = 1 ORDER BY id",
         Kept.EPOCHS: "SELECT number, mark FROM key_file_epoch",
     }
-    return {kind: connection.execute(query).fetchall() for kind, query in queries.items()}
+    rows = {kind: connection.execute(query).fetchall() for kind, query in queries.items()}
+    return {**rows, Kept.REMEMBERED: known_hashes(connection)}
 
 
 def _influences(connection: sqlite3.Connection, ciphers: RecordCiphers) -> list[Row]:

@@ -61,8 +61,9 @@ def clear_unused_keys(store: Path) -> None:
         )
     if not store.exists():
         keys.unlink(missing_ok=True)
-        for file in (*Journal(store).files, master_key_of(store)):
-            file.unlink(missing_ok=True)
+        # What a journal says has to outlive its store, and is sealed with the master key.
+        if not Journal(store).path.exists():
+            master_key_of(store).unlink(missing_ok=True)
 
 
 class Epoch(NamedTuple):
@@ -96,8 +97,8 @@ class RecordCiphers:
             self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             raise KeyStoreError(
-                f"the key file {path} is missing, so nothing in the key store can be read; put it back, or enrol the "
-                "records into a new store"
+                f"the key file {path} is missing, so nothing in the key store can be read; put it back, or move "
+                "the key store away, leave its journal and master key, and enrol the records again"
             ) from None
         except OSError as error:
             raise KeyStoreError(
@@ -112,10 +113,10 @@ class RecordCiphers:
             )
 
     @classmethod
-    def create(cls, path: Path, master: bytes, store: bytes) -> RecordCiphers:
+    def create(cls, path: Path, master: bytes, store: bytes, epoch: Epoch | None = None) -> RecordCiphers:
         """Make an empty file that only its owner can read; raises `KeyStoreError` if there is one or it cannot be."""
         try:
-            _make(path, _header(master, store))
+            _make(path, _header(master, store, (epoch or Epoch()).packed()))
         except FileExistsError:
             raise KeyStoreError(f"{path} is there already; choose another folder") from None
         return cls(path, master, store)

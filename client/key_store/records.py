@@ -16,7 +16,7 @@ from fedmunkey.client.key_store.database import StoreDatabase
 from fedmunkey.client.key_store.encryption import OVERHEAD, seal, unseal
 from fedmunkey.client.key_store.enrolment import Arrivals, add_records, has_tombstone, is_known, is_tombstoned
 from fedmunkey.client.key_store.facts import Facts, read_facts, unseal_ids
-from fedmunkey.client.key_store.influence import count_influences, raise_influence
+from fedmunkey.client.key_store.influence import count_influences, raise_influence, select_weaker
 from fedmunkey.client.key_store.journal import Kept
 from fedmunkey.client.key_store.neighbour_rows import read_lists, write_lists
 from fedmunkey.client.key_store.privacy import PrivacyAccount
@@ -66,9 +66,9 @@ class HeldRecords:
         after a deletion.
         """
         arrivals = Arrivals.of(records, encoding, secret, self._database.description)
-        with self._database.writing() as connection:
+        with self._database.writing():
             self._database.check_caught_up()
-            return add_records(connection, self._database.secrets, self._database.ciphers, arrivals, new_consent)
+            return add_records(self._database, arrivals, new_consent)
 
     # Counting, and asking for single records.
 
@@ -277,7 +277,8 @@ class HeldRecords:
         if used is Influence.NONE or not len(entries):
             return
         permanent_only = int(self.read_permanent(entries).all())
-        self._database.journal.add(Kept.INFLUENCES, (used.value, permanent_only))
+        rising = {(hash_, used.value, 0) for hash_ in select_weaker(self._connection, entries, used)}
+        self._database.journal.add_all({Kept.INFLUENCES: [(used.value, permanent_only)], Kept.REMEMBERED: list(rising)})
 
     def _read_contents(
         self, table: str, entries: NDArray[np.int64], shape: tuple[int, ...], kind: np.dtype[np.generic]

@@ -14,7 +14,7 @@ from fedmunkey.client.key_store.answers import write_answer
 from fedmunkey.client.key_store.contents import StoreDescription
 from fedmunkey.client.key_store.database import StoreDatabase
 from fedmunkey.client.key_store.encryption import seal, unseal
-from fedmunkey.client.key_store.influence import bury, count_largest_subject, recall
+from fedmunkey.client.key_store.influence import bury, count_largest_subject, recall_all
 from fedmunkey.client.key_store.privacy import PrivacyAccount
 from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
 from fedmunkey.client.key_store.residue import MOST_FINGERPRINTED, Residue, fingerprint, spread
@@ -59,25 +59,28 @@ def remove(
     order: DeletionOrder,
     request: bytes,
     earlier: Acknowledgement | None = None,
-) -> None:
+) -> dict[bytes, Influence]:
     """Delete what an order names, leave tombstones and write its answer down, within the caller's transaction.
 
     `request` is the digest of the order's request, `earlier` how the site has answered that before: it does so again.
+    Returns the tombstones, which the journal has to know as well before the answer is given.
     """
     connection = database.connection
     target, hashes = order.request.target, database.reference_hashes
     found = _select(connection, target, hashes)
     named = _named(target, hashes)
-    answer = _answer(connection, order, found, recall(connection, named), database.description)
+    remembered = recall_all(connection, database.journal, named)
+    answer = _answer(connection, order, found, remembered, database.description)
     # A subject's tombstone remembers the most that was held of any of its records.
     influences = [Influence(held.influence) for held in found]
     strongest = max(influences, key=list(Influence).index, default=Influence.NONE)
     buried = dict.fromkeys(named, strongest if isinstance(target, Subject) else Influence.NONE)
     for held in found:
         buried[held.record_hash] = Influence(held.influence)
+        # Of records with one image the strongest counts.
+        both = (Influence(held.influence), buried.get(held.image_hash, Influence.NONE))
+        buried[held.image_hash] = max(both, key=list(Influence).index)
     bury(connection, buried)
-    for held in found:
-        bury(connection, {held.image_hash: Influence(held.influence)})
     packed, windows = fingerprint(hashes.key, _contents(database, found))
     sealed = seal(database.secrets.cipher, "fingerprints", order.number, packed)
     connection.execute("INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)", (order.number, sealed, windows))
@@ -93,10 +96,11 @@ def remove(
             overwrite = f"UPDATE {table} SET content = zeroblob(length(content)) WHERE entry = ?"  # noqa: S608
             connection.executemany(overwrite, numbers)
         connection.executemany("DELETE FROM records WHERE entry = ?", numbers)
-    remembered = replace(earlier, number=order.number) if earlier else _remembered(connection, order)
-    write_answer(connection, remembered or answer, request, None if remembered else privacy.last_training)
+    repeated = replace(earlier, number=order.number) if earlier else _remembered(connection, order)
+    write_answer(connection, repeated or answer, request, None if repeated else privacy.last_training)
     if _entries(found):
         connection.execute("UPDATE description SET generation = generation + 1")
+    return buried
 
 
 def _remembered(connection: sqlite3.Connection, order: DeletionOrder) -> Acknowledgement | None:

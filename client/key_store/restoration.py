@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fedmunkey.client.key_store.facts import read_facts
+from fedmunkey.client.key_store.facts import read_facts, unseal_ids
 from fedmunkey.client.key_store.influence import bury, raise_influence_everywhere
 from fedmunkey.client.key_store.journal import Journal, Kept
 from fedmunkey.client.key_store.lost_journal import assume_the_worst, find_journal, known_epoch
@@ -129,13 +129,16 @@ def _prepare(connection: sqlite3.Connection, backup: Path, store: Path, without_
     entries = {entry for (entry,) in connection.execute("SELECT entry FROM records")}
     (last_order,) = connection.execute("SELECT max(0, coalesce(max(number), 0)) FROM applied_orders").fetchone()
     find = assume_the_worst if without_journal else find_journal
-    with (
-        closing(RecordCiphers(cipher_file_of(store), own.master, own.reference_hashes.key)) as ciphers,
-        closing(find(connection, own, store)) as journal,
-        writing(connection),
-    ):
-        ciphers.check_epoch(known_epoch(connection, journal))
+    with ExitStack() as opened:
+        ciphers = opened.enter_context(
+            closing(RecordCiphers(cipher_file_of(store), own.master, own.reference_hashes.key))
+        )
         held, slots = set(ciphers.held().tolist()), ciphers.slots
+        for entry in sorted(entries & held)[:1]:
+            _check_keys(connection, ciphers, entry, backup)
+        journal = opened.enter_context(closing(find(connection, own, store)))
+        ciphers.check_epoch(known_epoch(connection, journal))
+        opened.enter_context(writing(connection))
         # Training under way in the replaced store must not take this one's generation for its own.
         jump = 1 + secrets.randbits(40)
         connection.execute("UPDATE description SET restored = 1, generation = generation + ?", (jump,))
@@ -143,14 +146,36 @@ def _prepare(connection: sqlite3.Connection, backup: Path, store: Path, without_
         connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'records'", (slots,))
         if not connection.execute("SELECT 1 FROM sqlite_sequence WHERE name = 'records'").fetchone():
             connection.execute("INSERT INTO sqlite_sequence VALUES ('records', ?)", (slots,))
-        _remember_answers(connection, journal, last_order)
-        _remember_training(connection, journal)
+        remember(connection, journal, last_order)
         # Of a record whose key is gone nobody knows the consent: the worst is claimed.
         facts = read_facts(connection, ciphers, np.array(sorted(entries), dtype=np.int64))
         revocable = [entry for entry, found in facts.items() if not found.permanent]
         for influence, permanent_only in journal.read(Kept.INFLUENCES):
             raise_influence_everywhere(connection, Influence(influence), but=revocable if permanent_only else ())
     return Restored(len(entries), len(entries - held), last_order)
+
+
+def _check_keys(connection: sqlite3.Connection, ciphers: RecordCiphers, entry: int, backup: Path) -> None:
+    """Check by one of the records that the key file has the backup's record keys, and not those of a later store."""
+    (sealed,) = connection.execute("SELECT content FROM ids WHERE entry = ?", (entry,)).fetchone()
+    try:
+        unseal_ids(ciphers.read(np.array([entry]))[0], entry, sealed)
+    except KeyStoreError:
+        raise KeyStoreError(
+            f"{backup} was taken of an earlier key store, whose record keys {ciphers.path} does not have; take a later "
+            "backup, or enrol the records again"
+        ) from None
+
+
+def remember(connection: sqlite3.Connection, journal: Journal, last_order: int) -> None:
+    """Take over a journal's answers to orders after one, its released training and tombstones, within a transaction."""
+    _remember_answers(connection, journal, last_order)
+    _remember_training(connection, journal)
+    # What a backup holds came in after its tombstone, or is deleted again by the orders that follow.
+    held = {hash_ for row in connection.execute("SELECT record_hash, image_hash FROM records") for hash_ in row}
+    for hash_, influence in journal.query("SELECT hash, influence FROM remembered WHERE deleted = 1"):
+        if hash_ not in held:
+            bury(connection, {hash_: Influence(influence)})
 
 
 def _remember_answers(connection: sqlite3.Connection, journal: Journal, last_order: int) -> None:

@@ -268,7 +268,8 @@ def check_version(connection: sqlite3.Connection, path: Path) -> None:
     if read_version(connection) not in range(TAKEN_OVER, SCHEMA_VERSION + 1):
         raise KeyStoreError(
             f"{path} has key store schema {read_version(connection)}, this version reads {SCHEMA_VERSION}; "
-            "open it with the version that wrote it, or enrol the records into a new store"
+            "open it with the version that wrote it, or move it and its key file away, leave its journal and master "
+            "key, and enrol the records again"
         )
 
 

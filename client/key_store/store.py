@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from fedmunkey.client.key_store.orders import AppliedOrders
 from fedmunkey.client.key_store.privacy import PrivacyAccount
 from fedmunkey.client.key_store.record_ciphers import master_key_of
 from fedmunkey.client.key_store.records import HeldRecords
+from fedmunkey.client.key_store.remembering import tell_hashes
 from fedmunkey.client.key_store.restoration import back_up, finish_restoring
 from fedmunkey.client.key_store.schema import cannot_be_used, connect
 from fedmunkey.client.key_store.taking_over import open_store, take_over_journal, take_over_receipts
@@ -62,8 +64,12 @@ class KeyStore:
         if not self.journal.path.exists():
             write_again(connection, self.journal, self.database.ciphers)
         take_over_receipts(self.journal)
+        # What cannot be told at a damaged journal is told when it is whole again.
+        with suppress(KeyStoreError):
+            tell_hashes(connection, self.journal, self.database.ciphers.master, self.reference_hashes.key)
         self.ciphers = self.database.ciphers
         self.ciphers.check_epoch(known_epoch(connection, self.journal))
+        self.database.check_key_file()
         self.privacy = PrivacyAccount(self.database)
         self.records = HeldRecords(self.database, self.privacy)
         self.orders = AppliedOrders(self.database, self.privacy)
@@ -76,8 +82,11 @@ class KeyStore:
         *,
         noise_key: bytes | None = None,
         master_key: Path | bytes | None = None,
+        earlier: Path | None = None,
     ) -> Self:
         """Make an empty store that only its owner can read, in a file that does not exist.
+
+        Where the journal of an earlier store lies, it knows what that knew, and has to hear its orders again.
 
         Parameters
         ----------
@@ -88,13 +97,15 @@ class KeyStore:
         master_key : Path or bytes, optional
             A file elsewhere for the master key, which is made if it is not there; by default it lies beside the store.
             32 bytes are kept in memory only, so that nobody can read the store once it is closed.
+        earlier : Path, optional
+            Where an earlier store of the site was, if not here.
 
         Raises
         ------
         KeyStoreError
             If the file is there already or cannot be made, or the noise key has another length; nothing is left then.
         """
-        create_files(path, description, noise_key, master_key)
+        create_files(path, description, noise_key, master_key, earlier)
         return cls(path, connect(path), master_key if isinstance(master_key, bytes) else None)
 
     @classmethod
@@ -157,7 +168,7 @@ class KeyStore:
 
     @property
     def is_restored(self) -> bool:
-        """Whether the store is from a backup and has not caught up with deletions; nothing in it can be used then."""
+        """Whether the store, from a backup or made anew, has not caught up with deletions; it cannot be used then."""
         return self.database.is_restored
 
     @property

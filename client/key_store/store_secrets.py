@@ -52,11 +52,10 @@ def cipher_of(master: bytes) -> bytes:
 def write_description(
     connection: sqlite3.Connection,
     description: StoreDescription,
-    noise_key: bytes | None,
     master_key: Path | None,
-    master: bytes,
+    sealed: tuple[bytes, bytes | None],
 ) -> None:
-    """Write the description of an empty store, with a random key for its hashes, under a master key and its place."""
+    """Write the description of an empty store, the place of its master key, and what `seal_secrets` gives."""
     connection.execute(
         "INSERT INTO description (only, site, encoder, key_size, input_kind, input_shape, exemplar_size, "
         "list_length, guarantee, epsilon, delta, hash_key, noise_key, master_key) "
@@ -72,7 +71,7 @@ def write_description(
             description.guarantee.value,
             description.epsilon,
             description.delta,
-            *seal_secrets(master, secrets.token_bytes(_KEY_BYTES), noise_key),
+            *sealed,
             str(master_key.absolute()) if master_key else "",
         ),
     )

@@ -94,7 +94,10 @@ def ways(told: KeyStore, make_store: Make, fill: Fill, tmp_path: Path) -> Iterat
                 file.unlink(missing_ok=True)
             told.path.unlink()
             restore(tmp_path / "backup", told.path, without_journal=True)
-            return stack.enter_context(KeyStore.open(told.path))
+            store = stack.enter_context(KeyStore.open(told.path))
+            # As `catch-up --accept-log` does, once somebody has looked.
+            store.journal.forget_lost_log()
+            return store
 
         def made_anew() -> KeyStore:
             store = give_keys(make_store())

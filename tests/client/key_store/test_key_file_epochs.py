@@ -105,7 +105,7 @@ def test_deletion_that_is_interrupted_before_its_epoch_is_remembered_is_finished
         raise PowerCutError
 
     with monkeypatch.context() as patched:
-        patched.setattr("fedmunkey.client.key_store.journal.Journal.add_together", fail)
+        patched.setattr("fedmunkey.client.key_store.journal.Journal.add_all", fail)
         with pytest.raises(PowerCutError):
             filled.orders.apply(order(1, 1))
 

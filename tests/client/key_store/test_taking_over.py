@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.client.deletions.receipt_book import ReceiptBook
-from fedmunkey.client.key_store import KeyStore, taking_over
+from fedmunkey.client.key_store import KeyStore, StoreDescription, remembering, taking_over
 from fedmunkey.client.key_store.journal import Journal, Kept
 from fedmunkey.client.key_store.restoration import restore
 from fedmunkey.client.key_store.schema import SCHEMA_VERSION, TAKEN_OVER, connect, read_version
@@ -21,6 +21,7 @@ from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Rec
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence, PrivacyLoss
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
+from fedmunkey.common.settings.settings import ImagePath
 from tests.proof_case import SECRET
 
 BEFORE = Path(__file__).parent / "schema_5"
@@ -129,12 +130,12 @@ def test_later_orders_and_repeated_ones_are_answered(before: Path) -> None:
         assert [number for number, *_ in store.journal.read(Kept.ANSWERS)] == [1, 2, 5]
 
 
-@pytest.mark.parametrize("moment", ["bring_up_to_date", "take_over_journal", "take_over_receipts"])
+@pytest.mark.parametrize("moment", ["bring_up_to_date", "take_over_journal", "take_over_receipts", "tell_hashes"])
 @pytest.mark.parametrize("when", ["begun", "done"])
 def test_nothing_is_lost_where_that_is_interrupted(
     before: Path, monkeypatch: pytest.MonkeyPatch, moment: str, when: str
 ) -> None:
-    step: Callable[..., None] = getattr(taking_over, moment)
+    step: Callable[..., None] = getattr(remembering if moment == "tell_hashes" else taking_over, moment)
     module = taking_over if moment == "bring_up_to_date" else "fedmunkey.client.key_store.store"
 
     def cut(*arguments: object) -> None:
@@ -145,6 +146,7 @@ def test_nothing_is_lost_where_that_is_interrupted(
                 # The last thing before a step counts.
                 inner.setattr(Path, "unlink", fail)
                 inner.setattr(Journal, "replace", fail)
+                inner.setattr(Journal, "add_all", fail)
                 inner.setattr(taking_over, "REMEMBERED_ANSWERS", "no SQL")
                 step(*arguments)
         raise PowerCutError
@@ -216,3 +218,59 @@ def test_file_of_receipts_that_is_damaged_is_named_and_one_without_tables_is_not
     with KeyStore.open(before) as store:
         assert ReceiptBook(store.journal).count() == (0, 0)
     assert not receipts.exists()
+
+
+def known_before(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Return what the tables of any version say of influence, budget and tombstones."""
+    queries = {
+        "influences": "SELECT record_hash, image_hash, subject_hash, influence FROM records ORDER BY entry",
+        "tombstones": "SELECT hash, influence FROM tombstones ORDER BY hash",
+        "budget": "SELECT guarantee, epsilon, delta FROM description",
+        "spent": "SELECT id, steps, sampling_rate, noise_multiplier FROM noisy_training WHERE released = 1 ORDER BY id",
+        "answers": "SELECT number, request_id FROM applied_orders ORDER BY number",
+    }
+    with closing(connect(path)) as connection:
+        return {name: connection.execute(query).fetchall() for name, query in queries.items()}
+
+
+def test_nothing_differs_before_and_after_and_the_journal_comes_to_know_it(before: Path) -> None:
+    known = known_before(before)
+
+    with closing(connect(before)) as connection:
+        (hash_key,) = connection.execute("SELECT hash_key FROM description").fetchone()
+
+    with KeyStore.open(before) as store:
+        assert known_before(before) == known
+        assert store.reference_hashes.key == hash_key
+        remembered = {(row[0], row[1]) for row in store.journal.read(Kept.REMEMBERED)}
+
+    assert set(known["tombstones"]) <= remembered
+    assert {(row[0], row[3]) for row in known["influences"] if row[3] != "none"} <= remembered
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_store_made_in_its_place_knows_what_it_knew(before: Path, opened: bool) -> None:
+    """Whether the version before is the last that has opened it, or this one."""
+    with closing(connect(before)) as connection:
+        connection.execute("DELETE FROM applied_orders WHERE finished = 0")
+    if opened:
+        KeyStore.open(before).close()
+    description = StoreDescription(
+        SITE, "encoder-1", 4, ImagePath.PATCHES, (1, 4, 4), 2, 6, Guarantee.CERTIFIED, epsilon=3.0, delta=DELTA
+    )
+    for file in (before, before.with_suffix(".keys")):
+        file.unlink()
+
+    with KeyStore.create(before, description) as store:
+        assert store.is_restored
+        assert store.privacy.spent() == [STEPS, STEPS]
+        check_receipts(store)
+        first = DeletionRequest("request-1", "officer", records(0))
+        answer = store.orders.apply(DeletionOrder(1, SITE, first))
+        assert (answer.record_loss, answer.records) == (PrivacyLoss(0.4344163800904971, DELTA), 1)
+        second = DeletionRequest("request-2", "officer", Subject(SECRET.reference("subject-99")))
+        assert store.orders.apply(DeletionOrder(2, SITE, second)).state is SiteState.NOTHING_HELD
+        assert store.records.refuses(SECRET.reference("record-0"), b"")
+        # Not enrolled again, and in weights that left.
+        held = DeletionRequest("request-3", "officer", records(4))
+        assert store.orders.apply(DeletionOrder(3, SITE, held)).guarantee is Guarantee.CERTIFIED
