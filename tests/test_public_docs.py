@@ -72,3 +72,10 @@ def test_security_document_cites_tests_that_exist() -> None:
 
     assert len(cited) > 20
     assert [(path, name) for path, name in cited if f"def {name}(" not in (ROOT / path).read_text()] == []
+
+
+def test_every_decision_is_in_the_index() -> None:
+    folder = ROOT / "docs" / "decisions"
+    index = (folder / "README.md").read_text()
+
+    assert [path.name for path in folder.glob("0*.md") if f"({path.name})" not in index] == []
