@@ -117,6 +117,8 @@ def _in_the_clear() -> Iterator[None]:
 
     with (
         patch("fedmunkey.client.key_store.enrolment.seal", seal),
+        patch("fedmunkey.client.key_store.facts.seal", seal),
+        patch("fedmunkey.client.key_store.facts.unseal", unseal),
         patch("fedmunkey.client.key_store.records.seal", seal),
         patch("fedmunkey.client.key_store.records.unseal", unseal),
         patch.object(RecordCiphers, "read", read),
