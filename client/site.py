@@ -1,4 +1,4 @@
-"""A site's folder: its key store, and the federation's secret that sites and requesters share."""
+"""A site's folder: its key store, and the federation's secret that sites and officers share."""
 
 from __future__ import annotations
 

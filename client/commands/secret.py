@@ -16,10 +16,10 @@ from fedmunkey.common.errors import InvalidInput
 def secret(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.", show_default=False)],
 ) -> None:
-    """Make the secret that sites and requesters share.
+    """Make the secret that sites and officers share.
 
     A federation has one: with it, ids become references that the coordinator cannot read.
-    Hand it to sites and requesters only, for whoever has it can try ids out.
+    Hand it to sites and officers only, for whoever has it can try ids out.
     An existing file is left alone.
 
     Example: munkey-client secret federation.secret
@@ -30,4 +30,4 @@ def secret(
         raise InvalidInput(
             f"{path} is there already; a federation keeps its secret, for no other finds the records that it named"
         ) from None
-    typer.echo(f"wrote {path}: hand it to sites and requesters, never to the coordinator")
+    typer.echo(f"wrote {path}: hand it to sites and officers, never to the coordinator")

@@ -67,8 +67,9 @@ def _document(checked: ErasureCheck) -> dict[str, Any]:
 
 def _show(checked: ErasureCheck) -> None:
     result = "nothing is left" if checked.erased else "NOT ERASED"
+    records = f"{checked.records} record{'s' * (checked.records != 1)}"
     typer.echo(
-        f"order {checked.order}, {checked.records} records: {result} ({checked.files} files, {checked.size:,} bytes, "
+        f"order {checked.order}, {records}: {result} ({checked.files} files, {checked.size:,} bytes, "
         f"{checked.remembered} of {checked.windows} windows searched for)"
     )
     if checked.sampled < checked.records:

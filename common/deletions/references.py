@@ -1,7 +1,7 @@
 """References that stand for patients and records outside a hospital's walls.
 
 The coordinator sees `HMAC-SHA256(federation secret, id)` and never the id itself. The secret is shared by sites and
-requesters only, so the coordinator cannot try ids out.
+officers only, so the coordinator cannot try ids out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SECRET_BYTES = 32
 
 
 class FederationSecret:
-    """The key that sites and requesters share.
+    """The key that sites and officers share.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The deletion service over gRPC, as sites and requesters use it."""
+"""The deletion service over gRPC, as sites and officers use it."""
 
 from __future__ import annotations
 
