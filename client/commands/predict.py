@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import click
 import numpy as np
 import torch
 import typer
@@ -43,6 +44,14 @@ def predict(
         str | None,
         typer.Option("--slice", help="Which axial slice of a NIfTI volume, if not the one that the site imports."),
     ] = None,
+    case_mix: Annotated[
+        str,
+        typer.Option(
+            click_type=click.Choice(["own", "federation"]),
+            help="Under exact: whose class frequencies the answer assumes, the site's own (with its bank's memory) or "
+            "the federation's (the shared weights alone).",
+        ),
+    ] = "own",
     setting: SettingOption = None,
     encoder: EncoderOption = None,
     weights: WeightsOption = None,
@@ -61,7 +70,7 @@ def predict(
     """
     # Evaluation brings scikit-learn, whose import would slow down every other command.
     from fedmunkey.client.deletions.agent import catch_up
-    from fedmunkey.client.predicting.prediction import classify
+    from fedmunkey.client.predicting.prediction import CaseMix, classify
     from fedmunkey.client.predicting.predictor import choose_predictor
 
     folder = SiteFolder(site_dir)
@@ -85,7 +94,8 @@ def predict(
                 keys.append(batch[0])
                 inputs.append(batch[1])
                 bars.update(task, advance=len(some))
-        found = classify(predictor.model, store, torch.cat(keys), torch.cat(inputs), predictor.recipe)
+        mix = CaseMix(case_mix)
+        found = classify(predictor.model, store, torch.cat(keys), torch.cat(inputs), predictor.recipe, mix)
     _show(found, predictor, as_json=as_json)
 
 

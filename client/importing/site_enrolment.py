@@ -243,8 +243,11 @@ def check_encoder(held: StoreDescription, encoder: Encoder, way_out: str) -> Non
 def _complete_arrivals(folder: SiteFolder, store: KeyStore, show: Callable[[str, int, int], None]) -> None:
     """Give arrivals their neighbour lists, and the tokens that follow from the site's shared weights.
 
-    Tokens are left alone where they are trained together with the weights, and before the site has any weights.
+    Tokens are left alone where they are trained together with the weights, and before the site has any weights. Under
+    `exact` both are found when they are needed.
     """
+    if store.description.guarantee is Guarantee.EXACT:
+        return
     # The site's agent may carry out a deletion meanwhile; what is left to list is then listed without it.
     store.until_unchanged(lambda _: list_arrivals(store, show))
     model = read_shared_model(folder)

@@ -6,6 +6,7 @@ second one is really built, in a folder of its own, and the digests of both are 
 
 from __future__ import annotations
 
+import hashlib
 import math
 import secrets
 from collections.abc import Callable, Iterable, Iterator
@@ -19,11 +20,13 @@ from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.aside import folder_aside
 from fedmunkey.client.key_store.contents import SLACK
 from fedmunkey.client.key_store.record_ciphers import KEY_BYTES
+from fedmunkey.client.learning.contribution import sum_records
 from fedmunkey.client.learning.exemplar_tokens import own_tokens
-from fedmunkey.client.learning.neighbour_index import list_arrivals
+from fedmunkey.client.learning.own_memory import read_memory
 from fedmunkey.client.learning.state_digest import state_digest
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.closed_form.release import Release, is_release, read_release
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.model.checkpoints import read_checkpoint
@@ -54,8 +57,15 @@ class Comparison:
 
 
 def read_shared_model(folder: SiteFolder) -> Munkey | None:
-    """Return a model with the shared weights that the site has last taken over; None before the first."""
-    return read_checkpoint(folder.shared_weights).model() if folder.shared_weights.exists() else None
+    """Return a model with the trained weights that the site has last taken over; None where it has none."""
+    path = folder.shared_weights
+    return read_checkpoint(path).model() if path.exists() and not is_release(path) else None
+
+
+def read_shared_release(folder: SiteFolder) -> Release | None:
+    """Return the solved weights that the site has last taken over; None where it has none."""
+    path = folder.shared_weights
+    return read_release(path) if path.exists() and is_release(path) else None
 
 
 def refresh_tokens(store: KeyStore, model: Munkey, progress: Callable[[int], None] | None = None) -> None:
@@ -74,7 +84,10 @@ def compare_with_rebuilt(
     batches: Iterable[tuple[Dataset, Encoding]] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Comparison:
-    """Build a site's state anew and compare digests; the site's own store is only read, and its lists are completed.
+    """Build a site's state anew and compare digests; the site's own store is only read.
+
+    They are of all that its answers depend on: what it holds and, with the weights that it has last taken over, what it
+    contributes to the next ones and what its memory adds to their answers.
 
     `batches` are the site's records as they were enrolled, in the same order, encoded again; those that the site has
     deleted are left out. Without them, the records that the store holds are enrolled again, with their keys and inputs.
@@ -82,7 +95,7 @@ def compare_with_rebuilt(
     not promised `exact`.
     """
     secret = folder.read_secret()
-    model = read_shared_model(folder)
+    release = read_shared_release(folder)
     with folder.open() as store, folder_aside(folder.path, "verifying") as aside:
         promised = store.description.guarantee
         if promised is not Guarantee.EXACT:
@@ -90,7 +103,6 @@ def compare_with_rebuilt(
                 f"{store.description.site} has promised {promised}: only under exact is the state that of never "
                 "having held a record, so there is nothing to compare"
             )
-        list_arrivals(store)
         neighbours = store.description.list_length - SLACK
         # Its master key is in memory only: where this process is killed, nobody can read what it leaves.
         master_key = secrets.token_bytes(KEY_BYTES)
@@ -104,11 +116,20 @@ def compare_with_rebuilt(
                 built.records.enrol(records.select(kept), some, secret)
                 if progress is not None:
                     progress(len(records))
-            list_arrivals(built)
-            if model is not None:
-                refresh_tokens(built, model)
             count = sum(store.records.count(split) for split in Split)
-            return Comparison(count, deleted, state_digest(store, neighbours), state_digest(built, neighbours))
+            return Comparison(count, deleted, *(_whole_digest(each, neighbours, release) for each in (store, built)))
+
+
+def _whole_digest(store: KeyStore, neighbours: int, release: Release | None) -> str:
+    """Return a digest of what a store holds and of what follows from it."""
+    digested = hashlib.sha256(state_digest(store, neighbours).encode())
+    if release is not None:
+        made = sum_records(store, release.feature_map, release.classes, permanent_only=False)
+        memory, _ = read_memory(store, release)
+        digested.update(made.sums.digest().encode())
+        digested.update(f"{memory.kernel} {memory.temperature}".encode())
+        digested.update(memory.weights.tobytes() + memory.tokens.tobytes())
+    return digested.hexdigest()
 
 
 def _deleted(store: KeyStore, records: Dataset, secret: FederationSecret) -> NDArray[np.bool_]:

@@ -3,7 +3,8 @@
 Under `exact`, the digest after deletions is that of a store in which the deleted records never were.
 
 It covers what the store was made for and, in the order of their entries, the records: ids, label, split, consent, the
-bytes of key, input and exemplar token with its optimiser state, and the K nearest neighbours with their similarities.
+bytes of key and input and, unless the site has promised `exact`, where both follow from these, of exemplar token with
+its optimiser state, and the K nearest neighbours with their similarities.
 
 It leaves out what two stores with the same records may differ in without any prediction or training step telling:
 
@@ -27,6 +28,7 @@ from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.learning.neighbour_index import list_arrivals, read_lists
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.neighbours import NONE
+from fedmunkey.common.privacy.guarantees import Guarantee
 
 _DOMAIN = b"fedmunkey site state 1"
 _ROWS = 4096
@@ -44,7 +46,8 @@ def state_digest(store: KeyStore, neighbours: int) -> str:
 
     def digest(_generation: int) -> str:
         digested = hashlib.sha256()
-        list_arrivals(store)
+        if not _is_solved(store):
+            list_arrivals(store)
         for field in _fields(store, neighbours):
             # The lengths make the fields, and what follows what, readable from the digested bytes again.
             digested.update(_number(len(field)) + field)
@@ -69,10 +72,17 @@ def _fields(store: KeyStore, neighbours: int) -> Iterator[bytes]:
         yield from (key.tobytes() for key in store.records.read_keys(part).numpy())
     for part in _blocks(entries, 4 * int(np.prod(store.description.input_shape))):
         yield from (content.tobytes() for content in store.records.read_inputs(part).numpy())
+    if _is_solved(store):
+        return
     bank = entries[splits == Split.TRAIN.value]
     for part in _blocks(bank, 16 * store.description.exemplar_size):
         yield from store.records.read_tokens(part).pack()
     yield from _neighbours(store, entries, bank, neighbours)
+
+
+def _is_solved(store: KeyStore) -> bool:
+    """Return whether tokens are solved for where they are needed; then the store has none, and no neighbour lists."""
+    return store.description.guarantee is Guarantee.EXACT
 
 
 def _description(store: KeyStore) -> Iterator[bytes]:

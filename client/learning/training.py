@@ -14,10 +14,8 @@ from torch import Tensor, nn
 from fedmunkey.client.learning.bank import Bank
 from fedmunkey.client.learning.exemplar_optimiser import step_rows
 from fedmunkey.client.learning.exemplar_tokens import own_tokens
-from fedmunkey.client.learning.noisy_step import Draws, SeededDraws, noisy_gradients, noisy_steps_of_round
+from fedmunkey.client.learning.noisy_step import noisy_gradients, noisy_steps_of_round
 from fedmunkey.client.learning.secret_noise import SecretNoise
-from fedmunkey.common.errors import ConsentMissing
-from fedmunkey.common.model.gradient_routes import GradientRoute
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.neighbours import NONE
 from fedmunkey.common.model.pathways import DroppedPathways
@@ -50,15 +48,14 @@ def train(
 ) -> Trained:
     """Train a model on a bank along the recipe's route; the model's weights and the bank's tokens change in place.
 
-    Raises `ConsentMissing` under `exact`, before anything is trained, if the bank holds an entry whose consent may be
-    withdrawn, and `ValueError` under `certified` without a `secret`.
+    Raises `ValueError` under `certified` without a `secret`, and under `exact`, where nothing is descended to.
 
     Parameters
     ----------
     model : Munkey
         Starts from the federation's shared weights.
     bank : Bank
-        The entries that may train shared weights under the federation's guarantee, with neighbours among them alone.
+        A site's entries.
     round_number : int
         From 1; the learning rates fall along a half cosine over all rounds.
     generator : torch.Generator
@@ -71,7 +68,8 @@ def train(
         Called after each step with steps done and steps in all; may raise to stop training.
     """
     route = recipe.route
-    _check_consent(bank, route)
+    if route.solved or (route.noisy and secret is None):
+        raise ValueError(f"{route.name} is not trained like this")
     if not len(bank):
         return Trained(math.nan, 0)
     if route.reads_memory and not route.joint_tokens:
@@ -80,8 +78,8 @@ def train(
     fraction = recipe.fraction_of_rates(round_number)
     trained = {name: weight for name, weight in model.named_parameters() if route.trains(name)}
     learner: _Plain | _Clipped
-    if route.clipped:
-        learner = _Clipped(model, bank, recipe, trained, fraction, _draws(route, generator, secret))
+    if secret is not None and route.noisy:
+        learner = _Clipped(model, bank, recipe, trained, fraction, secret)
     else:
         learner = _Plain(model, bank, recipe, trained, fraction, generator)
     start = {name: weight.detach().clone() for name, weight in trained.items()} if proximal_mu else {}
@@ -96,24 +94,6 @@ def train(
             after_step(done, steps)
     model.eval()
     return Trained(learner.loss, len(bank))
-
-
-def _check_consent(bank: Bank, route: GradientRoute) -> None:
-    revocable = int((~bank.permanent).sum())
-    if route.permanent_only and revocable:
-        raise ConsentMissing(
-            f"{revocable} of {len(bank)} records may have their consent withdrawn, and under guarantee = exact only "
-            "permanent records train shared weights; leave them out, or choose certified or empirical"
-        )
-
-
-def _draws(route: GradientRoute, generator: torch.Generator, secret: SecretNoise | None) -> Draws:
-    """Choose where samples and noise come from: from a secret wherever a bound is claimed."""
-    if not route.noisy:
-        return SeededDraws(generator)
-    if secret is None:
-        raise ValueError("certified training needs secret noise")
-    return secret
 
 
 class _Plain:
@@ -133,8 +113,7 @@ class _Plain:
             trained.values(),
             lr=recipe.learning_rate * fraction,
             weight_decay=recipe.settings.weight_decay,
-            # One kernel for all weights; for two it brings nothing.
-            fused=not recipe.route.linear_only,
+            fused=True,
         )
         self._token_rate = recipe.settings.exemplar_learning_rate * fraction if recipe.route.joint_tokens else 0.0
         self._queue: list[Tensor] = []
@@ -171,7 +150,7 @@ class _Plain:
 
 
 class _Clipped:
-    """The mean of clipped gradients over a Poisson sample, with noise under `certified`, and a plain step along it."""
+    """The mean of clipped gradients over a Poisson sample, with noise, and a plain step along it."""
 
     def __init__(
         self,
@@ -180,9 +159,9 @@ class _Clipped:
         recipe: Recipe,
         trained: dict[str, nn.Parameter],
         fraction: float,
-        draws: Draws,
+        secret: SecretNoise,
     ) -> None:
-        self._model, self._settings, self._trained, self._draws = model, recipe.settings, trained, draws
+        self._model, self._settings, self._trained, self._secret = model, recipe.settings, trained, secret
         device = model.label_embedding.device
         self._inputs, self._labels = bank.inputs.to(device), bank.labels.to(device)
         self._spending = noisy_steps_of_round(recipe)
@@ -199,7 +178,7 @@ class _Clipped:
             self._labels,
             spending=self._spending,
             settings=self._settings,
-            draws=self._draws,
+            secret=self._secret,
         )
         for name, gradient in gradients.items():
             self._trained[name].grad = gradient

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import torch
 from torch import Tensor
@@ -11,10 +12,19 @@ from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.learning.bank import Bank
 from fedmunkey.client.learning.evaluation import predict
 from fedmunkey.client.learning.exemplar_tokens import own_tokens
+from fedmunkey.client.learning.own_memory import answer, read_memory
 from fedmunkey.client.records.dataset import Split
+from fedmunkey.common.closed_form.release import Release
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.neighbours import NONE, NeighbourLists, nearest
 from fedmunkey.common.model.recipe import Recipe
+
+
+class CaseMix(StrEnum):
+    """Which class frequencies an answer assumes; only solved weights tell the two apart."""
+
+    FEDERATION = "federation"
+    OWN = "own"
 
 
 @dataclass(frozen=True)
@@ -46,17 +56,40 @@ class Prediction:
         return tuple(neighbour for neighbour in self.neighbours if neighbour.label == self.label)
 
 
-def classify(model: Munkey, store: KeyStore, keys: Tensor, inputs: Tensor, recipe: Recipe) -> list[Prediction]:
+def classify(
+    model: Munkey | Release, store: KeyStore, keys: Tensor, inputs: Tensor, recipe: Recipe, mix: CaseMix = CaseMix.OWN
+) -> list[Prediction]:
     """Classify n images with a site's bank; the key store is only read.
 
     The images' (n, key_size) keys are by the encoder of the store's, their (n, *input_shape) inputs what its image path
-    reads. The recipe is that by which the model was trained: its guarantee says where tokens come from.
+    reads. The recipe is that by which the model was made: its guarantee says where tokens come from. Released weights
+    answer for the federation's case mix; with the memory of the site's bank, for the site's own.
     """
+    if isinstance(model, Release):
+        return _classify_solved(model, store, keys, inputs, recipe.neighbours, mix)
     bank, lists = store.until_unchanged(lambda generation: _read_nearest(model, store, generation, keys, recipe))
     probabilities = predict(model, bank, inputs, lists, recipe.reading)
     return [
-        Prediction(tuple(row.tolist()), _neighbours(bank, indices, similarities))
+        Prediction(tuple(row.tolist()), _neighbours(bank.labels, indices, similarities))
         for row, indices, similarities in zip(probabilities, lists.indices, lists.similarities, strict=True)
+    ]
+
+
+def _classify_solved(
+    release: Release, store: KeyStore, keys: Tensor, inputs: Tensor, neighbours: int, mix: CaseMix
+) -> list[Prediction]:
+    memory, _ = read_memory(store, release)
+    answered = answer(release, memory, release.feature_map.read(keys.numpy(), inputs.numpy()))
+    chosen = answered.own if mix is CaseMix.OWN else answered.federation
+
+    def find(_generation: int) -> tuple[Tensor, NeighbourLists]:
+        entries, labels = store.records.read_entries(Split.TRAIN)
+        return labels, nearest(keys, store.records.read_keys(entries), neighbours)
+
+    labels, lists = store.until_unchanged(find)
+    return [
+        Prediction(tuple(row), _neighbours(labels, indices, similarities))
+        for row, indices, similarities in zip(chosen.tolist(), lists.indices, lists.similarities, strict=True)
     ]
 
 
@@ -84,6 +117,6 @@ def _read_nearest(
     return bank, NeighbourLists(among, found.similarities)
 
 
-def _neighbours(bank: Bank, indices: Tensor, similarities: Tensor) -> tuple[Neighbour, ...]:
+def _neighbours(labels: Tensor, indices: Tensor, similarities: Tensor) -> tuple[Neighbour, ...]:
     pairs = zip(indices.tolist(), similarities.tolist(), strict=True)
-    return tuple(Neighbour(int(bank.labels[place]), similarity) for place, similarity in pairs if place != NONE)
+    return tuple(Neighbour(int(labels[place]), similarity) for place, similarity in pairs if place != NONE)

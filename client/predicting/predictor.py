@@ -12,6 +12,8 @@ from fedmunkey.client.importing.pictures import Choices
 from fedmunkey.client.importing.site_enrolment import check_encoder
 from fedmunkey.client.key_store import KeyStore, StoreDescription
 from fedmunkey.client.site import SiteFolder, model_shape
+from fedmunkey.common.closed_form.feature_map import FeatureMap
+from fedmunkey.common.closed_form.release import Release, is_release, read_release
 from fedmunkey.common.errors import InvalidInput, InvalidSetting, InvalidWeights, KeyStoreError
 from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint
 from fedmunkey.common.model.encoders import Encoder
@@ -22,6 +24,7 @@ from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import FEWEST_CLASSES, ImagePath, Settings
 from fedmunkey.common.settings.settings_text import ConfigValue
 
+_NO_WEIGHTS = "none yet: answers are of the site's own records alone"
 _FIRST_WEIGHTS = "first weights, with which the nearest entries vote"
 
 
@@ -33,7 +36,7 @@ class Predictor:
     called by its number; `choices` are what the site takes of files with more than one picture.
     """
 
-    model: Munkey
+    model: Munkey | Release
     encoder: Encoder
     recipe: Recipe
     classes: tuple[str, ...]
@@ -43,7 +46,7 @@ class Predictor:
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys of (n, C, H, W) uint8 images, and what the model's image path reads of them."""
         encoding = self.encoder.encode(images)
-        patches = self.model.shape.image_path is ImagePath.PATCHES
+        patches = self.recipe.image_path is ImagePath.PATCHES
         return encoding.keys, images if patches else encoding.features
 
     def class_name(self, label: int) -> str:
@@ -77,21 +80,60 @@ def choose_predictor(
     encoder = choose_encoder(settings)
     check_encoder(held, encoder, "give the same --encoder, --weights and image shape as when its records came")
     path = checkpoint or (folder.shared_weights if folder.shared_weights.exists() else None)
-    if path is None:
+    solved = held.guarantee is Guarantee.EXACT if path is None else is_release(path)
+    model: Munkey | Release
+    if solved:
+        model, settings = _solved(store, settings, path, len(classes))
+        words = _weights_words(path, checkpoint, held.site, settings) if path else _NO_WEIGHTS
+    elif path is None:
         if not store.records.count_labels():
             raise KeyStoreError(f"{held.site} holds no training record that could vote; import some, or name a --model")
         # Those without any neighbour list are searched here, so lists may be as long as is asked for.
         neighbours = Recipe.of(settings).neighbours
         shape = model_shape(settings, replace(held, list_length=max(held.list_length, neighbours)))
         model, words = initial_model(shape, settings.seed), _FIRST_WEIGHTS
+    elif held.guarantee is Guarantee.EXACT and checkpoint is None:
+        raise InvalidWeights(f"{path} is of an earlier version, which trained exact weights; wait for the next round")
     else:
         found = read_checkpoint(path, encoder=settings.encoder)
         _check_shape(path, found.shape, store, len(classes))
         settings = _trained_with(settings, found)
         model = found.model()
-        words = f"{path} ({settings.guarantee})" if checkpoint else f"those that {held.site} has last taken over"
+        words = _weights_words(path, checkpoint, held.site, settings)
+    if isinstance(model, Munkey):
+        model = model.to(choose_device(settings.device))
     choices = conventions.choices if conventions else Choices()
-    return Predictor(model.to(choose_device(settings.device)), encoder, Recipe.of(settings), classes, choices, words)
+    return Predictor(model, encoder, Recipe.of(settings), classes, choices, words)
+
+
+def _solved(store: KeyStore, settings: Settings, path: Path | None, classes: int) -> tuple[Release, Settings]:
+    """Return released weights, or none yet, and settings that agree with them."""
+    if path is None:
+        if not store.records.count_labels():
+            raise KeyStoreError(f"{store.description.site} holds no training record; import some, or name a --model")
+        read = FeatureMap.of(Recipe.of(settings), model_shape(settings, store.description))
+        return Release.nothing(read, settings.num_classes, settings.encoder), settings
+    release = read_release(path, encoder=settings.encoder)
+    if release.classes < (least := max(classes, 1 + (store.records.largest_label() or 0))):
+        raise InvalidWeights(
+            f"{path} knows {release.classes} classes, the site has {least}; take the weights of its federation"
+        )
+    solved = settings.replace(
+        guarantee=Guarantee.EXACT.value,
+        num_classes=release.classes,
+        random_features=release.feature_map.random,
+    )
+    expected = FeatureMap.of(Recipe.of(solved), model_shape(solved, store.description))
+    if release.feature_map != expected:
+        raise InvalidWeights(
+            f"{path} reads {release.feature_map.features} features of a record, this site has {expected.features}; "
+            "take the weights of its federation"
+        )
+    return release, solved
+
+
+def _weights_words(path: Path, checkpoint: Path | None, site: str, settings: Settings) -> str:
+    return f"{path} ({settings.guarantee})" if checkpoint else f"those that {site} has last taken over"
 
 
 def _image_shape(held: StoreDescription, given: dict[str, ConfigValue]) -> str:

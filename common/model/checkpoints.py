@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.numpy import load, save
 from torch import Tensor
 
 from fedmunkey.common.errors import InvalidWeights
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.private_files import replace_file
 
-_FORMAT = 1
+WEIGHTS_FORMAT = 1
 _MODE = 0o666
 """Weights are for whomever the process's umask lets read them."""
 
@@ -40,16 +42,13 @@ class Checkpoint:
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write `path` (.safetensors) and the JSON beside it; a reader finds the old files or the new ones, never half."""
-    content = {
-        "format": _FORMAT,
+    about = {
+        "format": WEIGHTS_FORMAT,
         "model": checkpoint.shape.to_json(),
         "encoder": checkpoint.encoder,
         "about": checkpoint.about,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    weights = {name: weight.contiguous().cpu() for name, weight in checkpoint.weights.items()}
-    replace_file(path, save(weights), _MODE)
-    replace_file(_beside(path), (json.dumps(content, indent=2, sort_keys=True) + "\n").encode(), _MODE)
+    write_weights_file(path, about, {name: weight.cpu().numpy() for name, weight in checkpoint.weights.items()})
 
 
 def read_checkpoint(path: Path, *, expected: ModelShape | None = None, encoder: str | None = None) -> Checkpoint:
@@ -58,7 +57,12 @@ def read_checkpoint(path: Path, *, expected: ModelShape | None = None, encoder: 
     Raises `InvalidWeights` if a file is missing or damaged, or the weights belong to another than the `expected` model
     or the `encoder` in use.
     """
-    content, weights = _read_both(path)
+    content, arrays = read_weights_file(path)
+    if "model" not in content:
+        raise InvalidWeights(
+            f"{_beside(path)} does not describe a model that was trained; take the file written with it"
+        )
+    weights = {name: torch.from_numpy(array) for name, array in arrays.items()}
     try:
         shape = ModelShape.from_json(content["model"])
         found = Checkpoint(weights, shape, str(content["encoder"]), dict(content["about"]))
@@ -81,17 +85,25 @@ def read_checkpoint(path: Path, *, expected: ModelShape | None = None, encoder: 
     return found
 
 
-def _read_both(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def write_weights_file(path: Path, about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write named arrays to a .safetensors file, and what they are to the JSON beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}), _MODE)
+    replace_file(_beside(path), (json.dumps(about, indent=2, sort_keys=True) + "\n").encode(), _MODE)
+
+
+def read_weights_file(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Read what `write_weights_file` wrote; raises `InvalidWeights` if a file is missing or damaged."""
     try:
         content = json.loads(_beside(path).read_bytes())
-        weights = load(path.read_bytes())
+        arrays = load(path.read_bytes())
     except OSError as error:
         raise InvalidWeights(f"{error.filename}: weights cannot be read; name a .safetensors with its .json") from None
     except (SafetensorError, ValueError):
         raise InvalidWeights(f"{path} or its .json is damaged; write it again") from None
     if not isinstance(content, dict):
         raise InvalidWeights(f"{_beside(path)} does not describe a model; take the file written with it")
-    return content, weights
+    return content, arrays
 
 
 def _beside(path: Path) -> Path:

@@ -1,8 +1,8 @@
-"""Which ways gradients can take: one table, in which a recipe looks its route up.
+"""Which ways lead from records to shared weights: one table, in which a recipe looks its route up.
 
-An entry's influence on the shared weights comes from two places: steps that it takes part in, and steps of other
-records that read it as a neighbour. A route says who may take part and who may be read (`docs/architecture.md`,
-Guarantees).
+Where weights are descended to, an entry's influence on them comes from two places: steps that it takes part in, and
+steps of other records that read it as a neighbour. A route says who may take part and who may be read
+(`docs/architecture.md`, Guarantees). Where they are solved for, there is no step (`common.closed_form`).
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ class GradientRoute:
         record and the shared weights (`client.learning.exemplar_tokens`).
     linear_only : bool
         Of the shared weights only the linear function of the image is trained.
-    clipped, noisy : bool
-        Each record's gradient is computed by itself and clipped, so that no record moves the shared weights much;
+    solved : bool
+        The shared weights are solved for in closed form, and so are the tokens.
+    noisy : bool
+        Each record's gradient is computed by itself and clipped, so that no record moves the shared weights much, and
         there is noise on their sum: DP-SGD.
     influence : Influence
         What the shared weights may hold of an entry that took this route.
@@ -50,7 +52,7 @@ class GradientRoute:
     _: KW_ONLY
     joint_tokens: bool = False
     linear_only: bool = False
-    clipped: bool = False
+    solved: bool = False
     noisy: bool = False
     influence: Influence = Influence.UNBOUNDED
 
@@ -77,18 +79,12 @@ class GradientRoute:
 _NONE, _PERMANENT, _ALL = Entries
 
 _ROUTES = (
-    GradientRoute("exact all", _PERMANENT, _PERMANENT),
-    GradientRoute("exact linear", _PERMANENT, _NONE, linear_only=True),
-    GradientRoute("certified all", _ALL, _NONE, clipped=True, noisy=True, influence=Influence.BOUNDED),
-    GradientRoute(
-        "certified linear", _ALL, _NONE, linear_only=True, clipped=True, noisy=True, influence=Influence.BOUNDED
-    ),
-    GradientRoute("empirical all", _ALL, _ALL),
-    GradientRoute("empirical all, joint tokens", _ALL, _ALL, joint_tokens=True),
-    GradientRoute("empirical linear", _ALL, _NONE, linear_only=True, clipped=True),
-    # No step reads a token here, so jointly trained ones stay as they are.
-    GradientRoute("empirical linear, joint tokens", _ALL, _NONE, joint_tokens=True, linear_only=True, clipped=True),
+    GradientRoute("exact", _ALL, _NONE, linear_only=True, solved=True, influence=Influence.NONE),
+    GradientRoute("exact, permanent", _PERMANENT, _NONE, linear_only=True, solved=True, influence=Influence.NONE),
+    GradientRoute("certified", _ALL, _NONE, linear_only=True, noisy=True, influence=Influence.BOUNDED),
+    GradientRoute("empirical", _ALL, _ALL),
+    GradientRoute("empirical, joint tokens", _ALL, _ALL, joint_tokens=True),
 )
 
 ROUTES = {route.name: route for route in _ROUTES}
-"""Every route, by the guarantee, the shared weights that are trained and, where they are, the tokens."""
+"""Every route, by the guarantee and what is particular about it."""

@@ -19,9 +19,14 @@ def accuracy(probabilities: Tensor, labels: Tensor) -> float:
 
 def macro_f1(probabilities: Tensor, labels: Tensor) -> float:
     """Return the F1 score averaged over the classes that are predicted or present; NaN without any prediction."""
+    return score_macro_f1(labels.numpy(), probabilities.argmax(1).numpy())
+
+
+def score_macro_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
+    """Return the F1 score of (n,) predicted classes, as `macro_f1`."""
     if not len(labels):
         return math.nan
-    return float(f1_score(labels.numpy(), probabilities.argmax(1).numpy(), average="macro", zero_division=0.0))
+    return float(f1_score(labels, predicted, average="macro", zero_division=0.0))
 
 
 def confidence(probabilities: Tensor, labels: Tensor) -> NDArray[np.float64]:

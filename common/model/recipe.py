@@ -18,15 +18,21 @@ from fedmunkey.common.settings.settings import (
     ExemplarTokens,
     ImagePath,
     ImageShape,
+    LearnsFrom,
     Settings,
-    TrainedWeights,
 )
 
 FEW_STEPS = 3
-"""Steps of a site in one round, where few are better than whole epochs."""
+"""Noisy steps of a site in one round."""
 
 _BLENDED, _VOTING = 16, 4
-"""K where entries are blended by their similarity, and where each is a member of an ensemble."""
+"""K where entries are blended by their similarity, and where each is a member of an ensemble or named as support."""
+
+_BLOCKS = 2
+"""Of a transformer."""
+
+_RANDOM_FEATURES = 1000
+"""Where nothing else is read of a record."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,9 @@ class Recipe:
     patch_size : int
         In pixels; 0 on the `frozen` path.
     depth : int
-        Number of transformer blocks.
+        Number of transformer blocks; none but under `empirical`.
+    random_features : int
+        Fixed random features of the key that are read where weights are solved for.
     steps : int
         Training steps of a site in one round; 0 for whole epochs.
     learning_rate : float
@@ -68,6 +76,7 @@ class Recipe:
     image_path: ImagePath
     patch_size: int
     depth: int
+    random_features: int
     reading: Reading
     route: GradientRoute
     steps: int
@@ -86,25 +95,24 @@ class Recipe:
             # An encoder that has learned weights has features worth more than a patch embedding that starts from none.
             path = ImagePath.PATCHES if settings.encoder == DESCRIPTOR else ImagePath.FROZEN
         frozen = path is ImagePath.FROZEN
-        depth = settings.depth
-        if depth == AUTO_DEPTH:
-            depth = 0 if frozen else 2
-        route = _route(settings, depth)
+        depth = 0
+        if settings.guarantee is Guarantee.EMPIRICAL:
+            depth = _BLOCKS if settings.depth == AUTO_DEPTH else settings.depth
+        random_features = settings.random_features
+        if random_features < 0:
+            random_features = 0 if frozen else _RANDOM_FEATURES
+        route = _route(settings)
         return cls(
             settings=settings,
             image_path=path,
             patch_size=0 if frozen else _patch_size(settings.patch_size, settings.image_shape),
             depth=depth,
-            reading=_reading(settings, linear=frozen and not depth),
+            random_features=random_features,
+            reading=_reading(settings, blended=frozen and route.noisy),
             route=route,
-            steps=settings.local_steps or (FEW_STEPS if frozen or route.clipped else 0),
-            learning_rate=_learning_rate(settings, route),
+            steps=settings.local_steps or (FEW_STEPS if route.noisy else 0),
+            learning_rate=settings.clipped_learning_rate if route.noisy else settings.learning_rate,
         )
-
-    @property
-    def fewest_examples(self) -> int:
-        """How many records of all sites it takes to train the shared weights; with fewer they stay as they are."""
-        return self.settings.fewest_permanent if self.route.permanent_only else 0
 
     def steps_of_round(self, records: int) -> int:
         """Return how many steps a site with so many records takes in one round."""
@@ -112,38 +120,30 @@ class Recipe:
 
     def fraction_of_rates(self, round_number: int) -> float:
         """Return what share of their peaks learning rates have in a round, from 1: half a cosine over all rounds."""
-        return 0.5 * (1 + math.cos(math.pi * (round_number - 1) / self.settings.num_rounds))
+        return 0.5 * (1 + math.cos(math.pi * (round_number - 1) / self.settings.rounds))
 
 
-def _route(settings: Settings, depth: int) -> GradientRoute:
-    """Look the route up; without a transformer and under `certified`, only the linear function is trained."""
-    guarantee, tokens = settings.guarantee, settings.exemplar_tokens
-    linear = settings.trained_weights is TrainedWeights.LINEAR
-    if settings.trained_weights is TrainedWeights.AUTO:
-        linear = not depth or guarantee is Guarantee.CERTIFIED
-    joint = tokens is ExemplarTokens.JOINT
-    if tokens is ExemplarTokens.AUTO:
-        joint = guarantee is Guarantee.EMPIRICAL and not linear
-    route = ROUTES[f"{guarantee} {'linear' if linear else 'all'}{', joint tokens' if joint else ''}"]
-    # Without noise nothing is bounded.
-    return replace(route, influence=Influence.UNBOUNDED) if math.isinf(settings.epsilon) else route
+def _route(settings: Settings) -> GradientRoute:
+    """Look the route up."""
+    if settings.guarantee is Guarantee.EXACT:
+        return ROUTES["exact" if settings.learns_from is LearnsFrom.ALL else "exact, permanent"]
+    if settings.guarantee is Guarantee.CERTIFIED:
+        # Without noise nothing is bounded.
+        unbounded = math.isinf(settings.epsilon)
+        return replace(ROUTES["certified"], influence=Influence.UNBOUNDED) if unbounded else ROUTES["certified"]
+    own = settings.exemplar_tokens is ExemplarTokens.OWN
+    return ROUTES["empirical" if own else "empirical, joint tokens"]
 
 
-def _reading(settings: Settings, *, linear: bool) -> Reading:
+def _reading(settings: Settings, *, blended: bool) -> Reading:
     """Choose how entries are read beside a linear function of frozen features, or beside anything else."""
     aggregation, image_vote = settings.aggregation, settings.image_vote
     if aggregation is AggregationName.AUTO:
         # A linear image path speaks in every blended member, and needs no vote of its own.
-        aggregation = AggregationName.SOFTMAX if linear else AggregationName.ENSEMBLE
-        image_vote = image_vote and not linear
-    neighbours = settings.neighbours or (_BLENDED if linear else _VOTING)
+        aggregation = AggregationName.SOFTMAX if blended else AggregationName.ENSEMBLE
+        image_vote = image_vote and not blended
+    neighbours = settings.neighbours or (_BLENDED if blended else _VOTING)
     return Reading(neighbours, aggregation, settings.temperature, image_vote)
-
-
-def _learning_rate(settings: Settings, route: GradientRoute) -> float:
-    if route.clipped:
-        return settings.clipped_learning_rate
-    return settings.linear_learning_rate if route.linear_only else settings.learning_rate
 
 
 def _patch_size(asked: int, image: ImageShape) -> int:

@@ -17,3 +17,41 @@ TAKE_OVER = "take-over"
 
 SITE = "site"
 """The replying site's name."""
+
+GENERATION = "generation"
+"""Of the site's bank when it contributed, in its reply's `CONFIG`; given back in what is asked of it next."""
+
+LAST_ENTRY = "last-entry"
+"""The last entry of a contribution, likewise: what arrives later is in the next one."""
+
+LAST_ORDER = "last-order"
+"""Up to which deletion order a contribution was made, in its reply's `CONFIG`."""
+
+ROUND_ID = "round-id"
+"""In `CONFIG` of a solved round: what its masks are made for, used once."""
+
+PARTICIPANTS = "participants"
+"""In `CONFIG` of a solved round: JSON, each participant's certificate in PEM by its name; empty without masks."""
+
+CERTIFICATE = "certificate"
+"""In the `CONFIG` of a site's announcement: its certificate in PEM; empty if it has none."""
+
+RELEASE = "release"
+"""In `CONFIG` of released weights: JSON, what `Choice` holds; `DIGEST` beside it is that of the release."""
+
+DIGEST = "digest"
+
+NUMBERS = "numbers"
+"""The one array of a masked reply."""
+
+ANNOUNCE = "query.announce"
+"""Message type: who are you, and do you take part?"""
+
+CONTRIBUTE = "train.contribute"
+"""Message type: your sums, masked."""
+
+TALLY = "query.tally"
+"""Message type: how many of your records do these weights answer rightly, masked."""
+
+TAKE_RELEASE = "evaluate.take_release"
+"""Message type: take these weights over, and report what you may."""

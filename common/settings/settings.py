@@ -19,6 +19,11 @@ from fedmunkey.common.settings.settings_text import Address, ConfigValue, explai
 AUTO_DEPTH = -1
 """Leaves the number of transformer blocks to the image path."""
 
+MOST_ROUNDS = 100_000
+
+USUAL_ROUNDS = 20
+"""Rounds of descending to shared weights."""
+
 FEWEST_CLASSES = 2
 """A site may hold one class only, a federation has at least two."""
 
@@ -64,12 +69,18 @@ class ExemplarTokens(StrEnum):
     OWN = "own"
 
 
-class TrainedWeights(StrEnum):
-    """Which shared weights are trained; `auto` takes `linear` without a transformer and under `certified`."""
+class LearnsFrom(StrEnum):
+    """Whose records the shared weights of `exact` are solved from."""
 
-    AUTO = "auto"
     ALL = "all"
-    LINEAR = "linear"
+    PERMANENT = "permanent"
+
+
+class AbsentSites(StrEnum):
+    """What becomes of a solved round in which a connected site cannot take part."""
+
+    LEAVE_OUT = "leave-out"
+    STOP = "stop"
 
 
 class DeviceName(StrEnum):
@@ -111,10 +122,21 @@ class Settings(BaseModel):
     )
 
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random choice; the same seed gives the same run.")
-    num_rounds: int = Field(20, ge=1, le=100_000, description="Rounds of training and evaluation.")
+    num_rounds: int = Field(
+        0,
+        ge=0,
+        le=MOST_ROUNDS,
+        description="Rounds of training and evaluation; 0 chooses: 1 under `exact`, where one round solves for the "
+        "weights, 20 otherwise.",
+    )
 
     strategy: StrategyName = Field(StrategyName.FEDAVG, description="Flower strategy that averages the shared weights.")
     min_sites: int = Field(2, ge=1, le=100_000, description="Sites that must be connected before a round begins.")
+    absent_sites: AbsentSites = Field(
+        AbsentSites.LEAVE_OUT,
+        description="`exact`: a site that fails in a round is left out (`leave-out`), its records with it, or the run "
+        "stops (`stop`).",
+    )
     initial_weights: str = Field(
         "", description="Shared weights (.safetensors) from which training starts; empty starts from new ones."
     )
@@ -162,8 +184,8 @@ class Settings(BaseModel):
         AUTO_DEPTH,
         ge=AUTO_DEPTH,
         le=48,
-        description="Number of transformer blocks; 0 leaves a linear function and the memory; -1 chooses 0 on the "
-        "`frozen` path, 2 on `patches`.",
+        description="`empirical`: number of transformer blocks; 0 leaves a linear function and the memory; -1 chooses "
+        "2. Other guarantees have none.",
     )
     heads: int = Field(4, ge=1, le=64, description="Attention heads; must divide the width.")
     exemplar_size: int = Field(128, ge=1, le=4096, description="Numbers in one exemplar token.")
@@ -172,13 +194,13 @@ class Settings(BaseModel):
         0,
         ge=0,
         le=64,
-        description="K: how many keys are retrieved for a prediction; 0 chooses 16 on the `frozen` path without a "
-        "transformer, 4 otherwise.",
+        description="K: how many keys are retrieved for a prediction; 0 chooses 16 under `certified` on the `frozen` "
+        "path, 4 otherwise. Under `exact` they are named in support of an answer.",
     )
     aggregation: AggregationName = Field(
         AggregationName.AUTO,
         description="How the retrieved exemplar tokens become one prediction: `ensemble`, `softmax`, `rank`, or "
-        "`auto`, which takes `softmax` on the `frozen` path without a transformer, `ensemble` otherwise.",
+        "`auto`, which takes `softmax` under `certified` on the `frozen` path, `ensemble` otherwise.",
     )
     temperature: float = Field(
         0.02, ge=1e-6, le=100, description="Temperature of the softmax aggregation, in cosine similarity."
@@ -193,8 +215,7 @@ class Settings(BaseModel):
         0,
         ge=0,
         le=100_000,
-        description="Training steps of a site in one round; 0 chooses: 3 on the `frozen` path and under `certified`, "
-        "`local-epochs` otherwise.",
+        description="Training steps of a site in one round; 0 chooses: 3 under `certified`, `local-epochs` otherwise.",
     )
     local_epochs: int = Field(
         3, ge=1, le=1000, description="Epochs over a site's records in one round, where `local-steps` has no say."
@@ -216,15 +237,17 @@ class Settings(BaseModel):
         ExemplarTokens.AUTO,
         description="`joint` (trained with the shared weights), `own` (computed from their own record), or `auto`.",
     )
-    trained_weights: TrainedWeights = Field(
-        TrainedWeights.AUTO,
-        description="`all` shared weights, `linear` (only the linear function of the image), or `auto`.",
+    learns_from: LearnsFrom = Field(
+        LearnsFrom.ALL,
+        description="`exact`: records that the shared weights are solved from: `all`, or those of `permanent` consent, "
+        "so that no deletion of others changes any weight.",
     )
-    fewest_permanent: int = Field(
-        50,
-        ge=0,
-        description="`exact`: permanent records of all sites below which shared weights stay untrained: they then vote "
-        "as nearest neighbours.",
+    random_features: int = Field(
+        -1,
+        ge=-1,
+        le=10_000,
+        description="`exact`: fixed random features of a record's key that are read beside the encoder's own; -1 "
+        "chooses 1000 on the `patches` path, which has no others, and none on the `frozen` path.",
     )
     epsilon: float = Field(
         3.0, gt=0, description="`certified`: budget of a record's privacy loss over all training; `inf` adds no noise."
@@ -234,28 +257,16 @@ class Settings(BaseModel):
         1.0,
         gt=0,
         le=1e6,
-        description="Largest Euclidean norm of one record's gradient: `certified`, and `empirical` where only the "
-        "linear function is trained.",
+        description="`certified`: largest Euclidean norm of one record's gradient.",
     )
     sampling_rate: float = Field(
         1.0, gt=0, le=1, description="`certified`: probability with which a record takes part in a noisy step."
-    )
-    linear_learning_rate: float = Field(
-        0.03, gt=0, le=10, description="`exact`: peak learning rate where only the linear function is trained."
-    )
-    empirical_sampling_rate: float = Field(
-        0.25,
-        gt=0,
-        le=1,
-        description="`empirical`, where only the linear function is trained: probability with which a record takes "
-        "part in a step.",
     )
     clipped_learning_rate: float = Field(
         16.0,
         gt=0,
         le=1e6,
-        description="Peak learning rate of steps along clipped gradients: `certified`, and `empirical` where only the "
-        "linear function is trained.",
+        description="`certified`: peak learning rate of steps along clipped gradients.",
     )
 
     device: DeviceName = Field(DeviceName.AUTO, description="`cpu`, `cuda`, or `auto`.")
@@ -284,6 +295,16 @@ class Settings(BaseModel):
                 "set own or auto"
             )
         return self
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds there are."""
+        return self.num_rounds or (1 if self.guarantee is Guarantee.EXACT else USUAL_ROUNDS)
+
+    @property
+    def descending_rounds(self) -> int:
+        """How many rounds there are where weights are descended to, whatever the guarantee."""
+        return self.num_rounds or USUAL_ROUNDS
 
     @classmethod
     def parse(cls, config: Mapping[str, Any]) -> Self:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
+from torch import Tensor
 
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
@@ -26,8 +29,8 @@ logger = logging.getLogger(f"flwr.{__name__}")
 class ForgettingStrategy(Strategy):
     """Wraps a strategy, which samples sites and averages their weights.
 
-    `open_round` is called with the round's number before it begins, and raises to stop the federation. A round in which
-    fewer than `fewest_examples` records were trained on leaves the weights as they are. `clock` returns seconds.
+    `open_round` is called with the round's number before it begins, and raises to stop the federation. `write` writes a
+    round's weights, with facts about them, to a path. `clock` returns seconds.
     """
 
     def __init__(
@@ -36,13 +39,13 @@ class ForgettingStrategy(Strategy):
         *,
         open_round: Callable[[int], object],
         record: RunRecord,
-        fewest_examples: int = 0,
+        write: Callable[[Path, Mapping[str, Tensor], dict[str, Any]], None],
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._strategy = strategy
         self._open_round = open_round
         self._record = record
-        self._fewest_examples = fewest_examples
+        self._write = write
         self._clock = clock
         self._round = RoundRecord(0)
         self._arrays = ArrayRecord()
@@ -74,15 +77,6 @@ class ForgettingStrategy(Strategy):
             reasons = "; ".join(sorted(set(self._round.failures.values()))) or "no site answered"
             raise FederationStopped(f"round {server_round}: no site could train: {reasons}")
         trained = [answer for answer in answers if answer.content[METRICS]["num-examples"]]
-        examples = sum(int(str(answer.content[METRICS]["num-examples"])) for answer in trained)
-        if examples < self._fewest_examples:
-            logger.warning(
-                "round %d: %d records may train the shared weights, fewer than %d; the weights stay as they are",
-                server_round,
-                examples,
-                self._fewest_examples,
-            )
-            return self._arrays, None
         if not trained:
             raise FederationStopped(f"round {server_round}: no site has a record left to train on")
         arrays, metrics = self._strategy.aggregate_train(server_round, trained)
@@ -122,7 +116,9 @@ class ForgettingStrategy(Strategy):
             mean={name: float(value) for name, value in (metrics or {}).items()},  # type: ignore[arg-type]
             seconds=self._clock() - self._start,
         )
-        self._record.note_round(self._round, self._arrays.to_torch_state_dict())
+        weights, about = self._arrays.to_torch_state_dict(), self._record.about(self._round)
+        score = self._round.mean.get("selection-accuracy")
+        self._record.note_round(self._round, lambda path: self._write(path, weights, about), score=score)
         return metrics
 
     def _sort(self, replies: Iterable[Message]) -> list[Message]:

@@ -5,15 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
-
-from fedmunkey.common.model.checkpoints import Checkpoint, write_checkpoint
-from fedmunkey.common.model.model import ModelShape
 
 EVENTS = "events.jsonl"
 ROUND = "round"
@@ -24,7 +19,7 @@ LAST = "last.safetensors"
 BEST = "best.safetensors"
 
 
-@dataclass(frozen=True)
+@dataclass
 class RoundRecord:
     """One finished round, numbered from 1.
 
@@ -47,33 +42,30 @@ class RoundRecord:
 class RunRecord:
     """Writes a run's events and weights into a folder.
 
-    The folder is made if it is not there, and an earlier run's events are replaced. The weights are of a model of some
-    shape; beside them go the key encoder's name and JSON-ready facts.
+    The folder is made if it is not there, and an earlier run's events are replaced. JSON-ready facts go beside the
+    weights.
     """
 
-    def __init__(self, folder: Path, shape: ModelShape, encoder: str, facts: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
         self._folder = folder
-        self._shape = shape
-        self._encoder = encoder
         self._facts = facts
         self._best = -math.inf
         folder.mkdir(parents=True, exist_ok=True)
         (folder / EVENTS).write_text("")
 
-    def note_round(self, record: RoundRecord, weights: Mapping[str, Tensor]) -> None:
-        """Write a round's metrics and weights.
+    def about(self, record: RoundRecord) -> dict[str, Any]:
+        """Return the facts about a round's weights."""
+        return {**self._facts, "round": record.number, "mean": _finite(record.mean)}
 
-        The best have the highest selection accuracy so far, averaged over sites. Where sites send none, since nothing
-        may be chosen by, the last are the best.
+    def note_round(self, record: RoundRecord, write: Callable[[Path], None], *, score: float | None) -> None:
+        """Write a round's metrics and weights; `write` is given each path at which the weights shall be.
+
+        The best have the highest score so far; without any, since nothing may be chosen by, the last are the best.
         """
-        mean = record.mean
-        score = mean.get("selection-accuracy")
-        about = {**self._facts, "round": record.number, "mean": _finite(mean)}
-        checkpoint = Checkpoint(weights, self._shape, self._encoder, about)
-        write_checkpoint(self._folder / LAST, checkpoint)
+        write(self._folder / LAST)
         if score is None or score > self._best:
             self._best = -math.inf if score is None else score
-            write_checkpoint(self._folder / BEST, checkpoint)
+            write(self._folder / BEST)
         self._append(ROUND, asdict(record))
 
     def note_waiting(self, reason: str) -> None:

@@ -157,7 +157,7 @@ def check_finished(events: list[dict[str, Any]], settings: Settings) -> None:
     reasons = [event["reason"] for event in events if event["event"] == STOPPED]
     done = sum(event["event"] == ROUND for event in events)
     why = reasons[-1] if reasons else "it was stopped, or failed; the lines above and the SuperLink's say more"
-    raise FederationStopped(f"the run ended after {done} of {settings.num_rounds} rounds: {why}")
+    raise FederationStopped(f"the run ended after {done} of {settings.rounds} rounds: {why}")
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:

@@ -18,6 +18,7 @@ from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.simulations.federation.answers import HospitalBank
 from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.hospitals import Hospital, open_hospital
+from fedmunkey.simulations.federation.solved_federation import SolvedFederation, SolvedPlace, solve_federation
 from fedmunkey.simulations.unlearning.munkey import MunkeyFederation
 
 
@@ -45,6 +46,25 @@ def delete_in_key_stores(
             places[hospital.name] = HospitalBank(left, store.records.read_keys(left.entries))
             ids[hospital.name] = np.array([record for record, _ in store.records.read_ids(left.entries)], dtype=np.str_)
     return MunkeyFederation(trained.model, places, trained.settings, ids), max(seconds)
+
+
+def delete_in_solved_stores(
+    trained: SolvedFederation, case: Case, encoder: Encoder, folder: Path
+) -> tuple[SolvedFederation, float]:
+    """Do as `delete_in_key_stores` under `exact`: weights and tokens are then solved anew from what the stores hold."""
+    secret, read = FederationSecret.generate(), trained.release.feature_map
+    places, seconds = {}, []
+    for hospital in case.hospitals:
+        held = Hospital(hospital.name, SiteFolder(folder / hospital.name), hospital.given.split(Split.TRAIN))
+        open_hospital(held, trained.settings, encoder, case.shape, secret)
+        with held.folder.open() as store:
+            start = time.perf_counter()
+            _apply(store, hospital, case, secret)
+            seconds.append(time.perf_counter() - start)
+            places[hospital.name] = SolvedPlace.of_store(store, read)
+    start = time.perf_counter()
+    renewed = solve_federation(places, trained.settings, read)
+    return renewed, max(seconds) + time.perf_counter() - start
 
 
 def _apply(store: KeyStore, hospital: Hospital, case: Case, secret: FederationSecret) -> None:

@@ -17,11 +17,12 @@ from fedmunkey.simulations.attacks.asking import honest_records
 from fedmunkey.simulations.attacks.attack import Attacked, Scores
 from fedmunkey.simulations.attacks.registry import ATTACKS
 from fedmunkey.simulations.attacks.shadows import train_shadows
-from fedmunkey.simulations.audit.key_stores import delete_in_key_stores
+from fedmunkey.simulations.audit.key_stores import delete_in_key_stores, delete_in_solved_stores
 from fedmunkey.simulations.federation.answers import Answers, Banked
 from fedmunkey.simulations.federation.case import Case, seen_although_forgotten
 from fedmunkey.simulations.federation.hospitals import Encoded
 from fedmunkey.simulations.federation.measurement import Measurement, measure
+from fedmunkey.simulations.federation.solved_federation import SolvedFederation
 from fedmunkey.simulations.forget_sets.question import Question
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, training_bytes
 from fedmunkey.simulations.unlearning.munkey import MunkeyFederation
@@ -129,7 +130,7 @@ def audit_case(case: Case, method: Method[Any], shadows: int, budget: Budget) ->
         forget_seconds=forget_seconds,
         retrain_seconds=retrain_seconds,
         forget_bytes=forgotten.bytes_sent,
-        retrain_bytes=training_bytes(oracle, case.settings.num_rounds),
+        retrain_bytes=training_bytes(oracle, case.settings.descending_rounds),
     )
 
 
@@ -156,9 +157,12 @@ def count_kept(answers: Answers, case: Case) -> int | None:
 
 def _forget(trained: Any, case: Case, method: Method[Any], budget: Budget) -> tuple[Forgotten, float]:
     """Forget and return the seconds that it took; MUNKEY's deletion goes through real key stores."""
-    if isinstance(trained, MunkeyFederation):
+    if isinstance(trained, MunkeyFederation | SolvedFederation):
         encoder: Encoder = choose_encoder(case.settings)
         with tempfile.TemporaryDirectory(prefix="munkey-audit-") as folder:
+            if isinstance(trained, SolvedFederation):
+                renewed, seconds = delete_in_solved_stores(trained, case, encoder, Path(folder))
+                return Forgotten(renewed, renewed.sent_bytes), seconds
             after, seconds = delete_in_key_stores(trained, case, encoder, Path(folder))
         return Forgotten(after, 0), seconds
     start = time.perf_counter()
@@ -199,9 +203,11 @@ def _within(canaries: Mapping[str, Any], part: Case) -> dict[str, Any]:
 
 
 def _identical(after: Answers, oracle: Answers) -> bool | None:
-    if not (isinstance(after, MunkeyFederation) and isinstance(oracle, MunkeyFederation)):
-        return None
-    return after.same_bytes(oracle)
+    if isinstance(after, MunkeyFederation) and isinstance(oracle, MunkeyFederation):
+        return after.same_bytes(oracle)
+    if isinstance(after, SolvedFederation) and isinstance(oracle, SolvedFederation):
+        return after.same_bytes(oracle)
+    return None
 
 
 def _rows(keys: torch.Tensor) -> frozenset[bytes]:

@@ -78,7 +78,7 @@ def _measure(bench: Bench) -> Iterator[Measured]:
         median = float(np.median(found))
         note = (
             f"from the request's submission to the last answer in the ledger, median of {len(found)}; "
-            f"retraining: {settings.num_rounds} rounds of {settings.local_epochs} epochs, 1 thread, without Flower"
+            f"retraining: {settings.rounds} rounds of {settings.local_epochs} epochs, 1 thread, without Flower"
         )
         details = {"request_seconds": median, "slowest_request_seconds": max(found), "retraining_seconds": retraining}
         yield bench.result(figure, retraining / median, note, **details)

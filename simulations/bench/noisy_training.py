@@ -17,7 +17,7 @@ from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.neighbours import NeighbourLists
 from fedmunkey.common.model.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings.settings import ImagePath, Settings, TrainedWeights
+from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.timing import Ratio, alternate, keep_freed_memory, ratio
 from fedmunkey.simulations.programs.machine import torch_threads
@@ -40,16 +40,14 @@ def _measure(bench: Bench) -> Iterator[Measured]:
     records, repetitions = (100, 3) if bench.quick else (1_000, 40)
     noisy = Settings(guarantee=Guarantee.CERTIFIED, image_path=ImagePath.FROZEN, local_steps=FEW_STEPS)
     calibration = _calibrate(noisy)
-    plain = noisy.replace(
-        guarantee=Guarantee.EXACT.value, trained_weights=TrainedWeights.LINEAR.value, batch_size=records
-    )
+    plain = noisy.replace(guarantee=Guarantee.EMPIRICAL.value, depth=0, batch_size=records)
     keep_freed_memory()
     with torch_threads(1), bench.progress.counting("noisy training", repetitions) as count:
         found = _compare(noisy, plain, records, repetitions, count)
     note = f"{records:,} records, {FEW_STEPS} steps on all of them, 1 thread, processor time"
     yield bench.result(_TRAINING, found.median, note, **found.to_json())
     sampled = _calibrate(noisy.replace(sampling_rate=_SAMPLING_RATE))
-    steps = f"{noisy.num_rounds * FEW_STEPS} steps, epsilon = {noisy.epsilon:g}, delta = {noisy.delta:g}"
+    steps = f"{noisy.rounds * FEW_STEPS} steps, epsilon = {noisy.epsilon:g}, delta = {noisy.delta:g}"
     note = f"{steps}, sampling rate 1; {sampled:.2g} s at sampling rate {_SAMPLING_RATE:g}"
     yield bench.result(_CALIBRATION, calibration, note, sampled_seconds=sampled)
 

@@ -54,7 +54,7 @@ def _measure(bench: Bench) -> Iterator[Measured]:
     yield bench.result(_LOOKUP, lookup.median, note, **lookup.to_json())
     weights = sum(weight.nbytes for weight in model.state_dict().values())
     each = features.nbytes
-    run = f"{weights * settings.num_rounds / each:,.0f} over a run of {settings.num_rounds} rounds"
+    run = f"{weights * settings.rounds / each:,.0f} over a run of {settings.rounds} rounds"
     note = f"with fewer records than that, uploading their features would send fewer bytes; {run}"
     yield bench.result(_SENT, weights / each, note, weights_bytes=weights, features_bytes_each=each)
 

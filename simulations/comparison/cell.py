@@ -134,7 +134,7 @@ def _outcomes(case: Case, methods: Sequence[Method[Trained]], budget: Budget) ->
                 train_seconds,
                 seconds,
                 forgotten.bytes_sent,
-                training_bytes(trained, case.settings.num_rounds),
+                training_bytes(trained, case.settings.descending_rounds),
                 *_claims(forgotten.answers, clean),
             )
         )

@@ -20,7 +20,7 @@ from fedmunkey.simulations.programs.machine import PACKAGES, describe_versions
 from fedmunkey.simulations.programs.progress import Progress
 from fedmunkey.simulations.programs.worker_processes import run_tasks
 from fedmunkey.simulations.unlearning.method import Method
-from fedmunkey.simulations.unlearning.munkey import MunkeyFamily
+from fedmunkey.simulations.unlearning.munkey import MunkeyFamily, SolvedFamily
 from fedmunkey.simulations.unlearning.nearest_neighbours import NeighbourFamily
 
 _FEATURES_ONLY = 0.02
@@ -39,7 +39,7 @@ class Job:
     @property
     def weight(self) -> float:
         """How long it takes, in any unit: heavy ones are begun first."""
-        few_weights = isinstance(self.methods[0].family, MunkeyFamily | NeighbourFamily)
+        few_weights = isinstance(self.methods[0].family, SolvedFamily | MunkeyFamily | NeighbourFamily)
         light = few_weights and choose_shape(self.question.settings).depth == 0
         return len(self.encoded.images.records) * (_FEATURES_ONLY if light else len(self.methods))
 

@@ -45,30 +45,20 @@ _OF_RECIPES = ("TA", "Average Gap", "by chance")
 _WITHOUT_NOISE = KeyDeletion(Guarantee.CERTIFIED, "certified-without-noise", "MUNKEY, certified without noise")
 _GUARANTEES = (*(METHODS[f"munkey-{guarantee}"] for guarantee in Guarantee), _WITHOUT_NOISE)
 
-_LINEAR: dict[str, ConfigValue] = {"depth": 0}
-_TRANSFORMER: dict[str, ConfigValue] = {"depth": 1, "image-dropout": 0.6, "memory-dropout": 0.3, "local-steps": 3}
+_BRIEF: dict[str, ConfigValue] = {"depth": 1, "image-dropout": 0.6, "memory-dropout": 0.3, "local-steps": 3}
 _LONG: dict[str, ConfigValue] = {"depth": 2, "local-steps": 12}
 
 _RECIPES: Mapping[str, Mapping[str, ConfigValue]] = {
-    "linear, as by default": _LINEAR,
-    "linear, 1 step a round": {**_LINEAR, "local-steps": 1},
-    "linear, 12 steps a round": {**_LINEAR, "local-steps": 12},
-    "linear, rate 8": {**_LINEAR, "clipped-learning-rate": 8.0},
-    "linear, rate 32": {**_LINEAR, "clipped-learning-rate": 32.0},
-    "linear, a tenth of the records in a step": {**_LINEAR, "empirical-sampling-rate": 0.1},
-    "linear, all records in a step": {**_LINEAR, "empirical-sampling-rate": 1.0},
-    "linear, clipped at 0.5, rate 32": {**_LINEAR, "clipping-norm": 0.5, "clipped-learning-rate": 32.0},
-    "linear, not clipped": {**_LINEAR, "clipping-norm": 1000.0},
-    "linear, no label smoothing": {**_LINEAR, "label-smoothing": 0.0},
-    "linear, label smoothing 0.3": {**_LINEAR, "label-smoothing": 0.3},
-    "transformer, 1 block": _TRANSFORMER,
-    "transformer, own tokens": {**_TRANSFORMER, "exemplar-tokens": "own"},
-    "transformer, own entry never": {**_TRANSFORMER, "self-retrieval": 0.0},
-    "transformer, own entry always": {**_TRANSFORMER, "self-retrieval": 1.0},
-    "transformer, image never dropped": {**_TRANSFORMER, "image-dropout": 0.0},
-    "transformer, 8 wide": {**_TRANSFORMER, "width": 8},
+    "transformer, as by default": {},
+    "linear, tokens trained jointly": {"depth": 0, "local-steps": 3},
+    "transformer, 1 block": _BRIEF,
+    "transformer, own tokens": {**_BRIEF, "exemplar-tokens": "own"},
+    "transformer, own entry never": {**_BRIEF, "self-retrieval": 0.0},
+    "transformer, own entry always": {**_BRIEF, "self-retrieval": 1.0},
+    "transformer, image never dropped": {**_BRIEF, "image-dropout": 0.0},
+    "transformer, 8 wide": {**_BRIEF, "width": 8},
     "transformer, 2 blocks, 12 steps, as published": {**_LONG, "image-dropout": 0.4, "memory-dropout": 0.4},
-    "transformer on patches, 12 steps": {**_LONG, "image-path": "patches", "trained-weights": "all"},
+    "transformer on patches, 12 steps": {**_LONG, "image-path": "patches"},
 }
 """What is tried under `empirical`, by name; each differs from the defaults as it says."""
 

@@ -48,7 +48,7 @@ def main() -> None:
         for number in itertools.count(1):
             announce = partial(service.open_round, number)
             wait_for_service(announce, patience=math.inf, wait=_wait, draw=jitter())
-            weights = _hold_round(1 + (number - 1) % settings.num_rounds, weights, context)
+            weights = _hold_round(1 + (number - 1) % settings.rounds, weights, context)
             time.sleep(_PAUSE)
 
 

@@ -40,6 +40,19 @@ class Banked(Protocol):
         """Return (n, key_size) keys that a hospital holds."""
 
 
+@runtime_checkable
+class MixedAnswers(Protocol):
+    """A federation that tells its own case mix from that of a hospital, for which `Answers.answer` is."""
+
+    def common(self, site: str, records: Encoded) -> Tensor:
+        """Return (n, num_classes) probabilities for the federation's case mix."""
+
+
+def common_answers(answers: Answers, site: str, records: Encoded) -> Tensor:
+    """Ask a hospital about records that are mixed as the federation's are."""
+    return (answers.common if isinstance(answers, MixedAnswers) else answers.answer)(site, records)
+
+
 @dataclass(frozen=True)
 class HospitalBank:
     """A hospital's bank together with its keys, which only a simulation holds side by side."""

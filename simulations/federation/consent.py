@@ -10,10 +10,6 @@ from numpy.typing import NDArray
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.model.randomness import derive_seed
-from fedmunkey.common.privacy.guarantees import Guarantee
-
-USUAL_SHARE = 0.3
-"""Share of the records that simulated patients give for good, where neither the data nor the user say."""
 
 
 def donate(dataset: Dataset, share: float, seed: int) -> Dataset:
@@ -50,12 +46,6 @@ def _draw_subjects(subject_ids: NDArray[np.str_], wanted: int, generator: np.ran
     before = np.cumsum(sizes[order]) - sizes[order]
     drawn: NDArray[np.str_] = subjects[order[before < wanted]]
     return drawn
-
-
-def usual_share(dataset: Dataset, guarantee: Guarantee) -> float:
-    """Return the share to give for good where nobody says: `USUAL_SHARE` if `exact` would have nothing to train on."""
-    nothing = not (dataset.consents == Consent.PERMANENT.value).any()
-    return USUAL_SHARE if nothing and guarantee is Guarantee.EXACT else 0.0
 
 
 def parse_share(text: str) -> float:

@@ -19,7 +19,7 @@ from fedmunkey.common.model.model_choice import first_model
 from fedmunkey.common.model.randomness import generator
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.federation.hospitals import Encoded, bank_of, noise_key, permanent_of
+from fedmunkey.simulations.federation.hospitals import Encoded, bank_of, noise_key
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -112,7 +112,7 @@ def learn(
     trained: Callable[[int], None] = lambda _: None,
     after_round: Callable[[int, Learned], None] | None = None,
 ) -> Learned:
-    """Train a federation on its sites' training records as the guarantee in the settings has it.
+    """Train a federation on its sites' training records as the guarantee in the settings has it; not under `exact`.
 
     A site without any record does not take part. `trained` is called with 1 after each site's local training, and
     `after_round` after each round, from 1, with what has been learned so far, which changes afterwards.
@@ -120,10 +120,7 @@ def learn(
     recipe = Recipe.of(settings)
     route = recipe.route
     banks = {name: bank_of(some, settings, shape) for name, some in records.items()}
-    training = banks
-    if route.permanent_only:
-        training = {name: bank_of(permanent_of(some), settings, shape) for name, some in records.items()}
-    sites = [munkey_site(name, bank, recipe, trained) for name, bank in training.items() if len(bank)]
+    sites = [munkey_site(name, bank, recipe, trained) for name, bank in banks.items() if len(bank)]
     model = first_model(settings, shape)
 
     def finish(model: Munkey) -> Learned:
@@ -136,7 +133,6 @@ def learn(
         if after_round is not None:
             after_round(averaged.number, finish(averaged.model))
 
-    examples = sum(len(bank) for bank in training.values())
-    if examples >= max(1, recipe.fewest_examples):
-        model = average_rounds(model, sites, settings.num_rounds, after_round=tell if after_round else None)
+    if sites:
+        model = average_rounds(model, sites, settings.rounds, after_round=tell if after_round else None)
     return finish(model)

@@ -25,6 +25,7 @@ from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.model.neighbours import nearest
 from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.common.model.recipe import Recipe
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.federation.consent import donate
 from fedmunkey.simulations.federation.partition import partition
@@ -108,12 +109,8 @@ def open_hospital(
     with hospital.folder.create(hospital.name, settings, encoder, shape, noise_key=key) as store:
         secret.write(hospital.folder.secret)
         enrol(store, _batches(hospital.given), secret, progress=progress)
-        list_arrivals(store)
-
-
-def permanent_of(records: Encoded) -> Encoded:
-    """Return the records whose consent cannot be withdrawn."""
-    return records.select(records.records.consents == Consent.PERMANENT.value)
+        if settings.guarantee is not Guarantee.EXACT:
+            list_arrivals(store)
 
 
 def noise_key(settings: Settings, site: str) -> bytes:

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedmunkey.client.learning.own_memory import mix_weights
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.metrics import accuracy, confidence, macro_f1, membership_auroc, true_positives
-from fedmunkey.simulations.federation.answers import Answers
+from fedmunkey.simulations.federation.answers import Answers, common_answers
 from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 
 _RETAINED = 2000
@@ -30,7 +31,7 @@ class Measurement:
     Attributes
     ----------
     test_accuracy, test_macro_f1 : float
-        TA: mean over hospitals, on the test split.
+        TA: mean over hospitals, on the test split, for the federation's case mix.
     retain_accuracy : float
         RA: over records that stay.
     forget_accuracy : float
@@ -45,6 +46,8 @@ class Measurement:
         The same AUROC where only the shared weights are asked, no bank.
     canary_recall : float
         Share, in percent, of the canaries whose wrong label is the answer; NaN without any.
+    own_accuracy : float
+        Mean over hospitals, on the test split, each record counted as often as its class occurs at the hospital.
     """
 
     test_accuracy: float
@@ -57,6 +60,7 @@ class Measurement:
     membership_tpr: float = math.nan
     weights_membership: float = math.nan
     canary_recall: float = math.nan
+    own_accuracy: float = math.nan
 
     def gap(self, oracle: Measurement) -> float:
         """Average Gap: the mean absolute difference of TA, RA, FA and MIA, in points."""
@@ -81,7 +85,7 @@ def measure(
     do not count as retained, the forget set among them, and `canaries` those of the forget set that were learned with a
     wrong label. These have figures of their own and count in no other.
     """
-    tests, f1s = [], []
+    tests, f1s, own = [], [], []
     retained, planted = [], []
     asked = _Asked([], [], [], [], [])
     for hospital in hospitals:
@@ -89,8 +93,10 @@ def measure(
         test = given.split(Split.TEST)
         about_test = answers.answer(hospital.name, test)
         if hospital.name in answers.sites:
-            tests.append(accuracy(about_test, _labels(test)))
-            f1s.append(macro_f1(about_test, _labels(test)))
+            common = common_answers(answers, hospital.name, test)
+            tests.append(accuracy(common, _labels(test)))
+            f1s.append(macro_f1(common, _labels(test)))
+            own.append(own_mix_accuracy(about_test, test, given.split(Split.TRAIN)))
         kept = np.setdiff1d(np.flatnonzero(given.records.splits == Split.TRAIN.value), gone[hospital.name])
         retained.append(_hits(answers, hospital, kept[:: math.ceil(len(kept) / _RETAINED) or 1]))
         wrong = canaries[hospital.name] if canaries is not None else np.empty(0, dtype=np.int64)
@@ -105,6 +111,7 @@ def measure(
         forget_accuracy=_percent(_join(asked.hits)),
         membership=100 * membership_auroc(members, others),
         test_macro_f1=_percent(f1s),
+        own_accuracy=_percent(own),
         membership_tpr=100 * true_positives(members, others, _FALSE_POSITIVES),
         weights_membership=100 * membership_auroc(_join(asked.weights_members), _join(asked.weights_others)),
         canary_recall=_percent(_join(planted)),
@@ -132,6 +139,14 @@ class _Asked:
         self.others.append(confidence(about_test, test_labels))
         self.weights_members.append(confidence(answers.weights_alone(site, forgotten), labels))
         self.weights_others.append(confidence(answers.weights_alone(site, test), test_labels))
+
+
+def own_mix_accuracy(about_test: Tensor, test: Encoded, train: Encoded) -> float:
+    """Return the accuracy of answers about test records, mixed as a hospital's training records are."""
+    labels = test.records.labels
+    weights = mix_weights(labels, train.records.labels, about_test.shape[1])
+    hits = about_test.argmax(1).numpy() == labels
+    return float(weights @ hits / weights.sum()) if weights.sum() else math.nan
 
 
 def _hits(answers: Answers, hospital: Hospital, rows: NDArray[np.int64]) -> NDArray[np.float64]:

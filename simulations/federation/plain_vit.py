@@ -121,7 +121,7 @@ def train_plain(
         for _ in range(settings.local_epochs)
         for batch in records.batches(settings.batch_size, draws)
     )
-    descend(model, losses, settings.learning_rate * falling(number, settings.num_rounds), settings)
+    descend(model, losses, settings.learning_rate * falling(number, settings.descending_rounds), settings)
     return len(records)
 
 

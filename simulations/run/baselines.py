@@ -16,13 +16,13 @@ from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.metrics import accuracy, macro_f1
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.federation.answers import Answers
+from fedmunkey.simulations.federation.answers import Answers, common_answers
 from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 from fedmunkey.simulations.federation.measurement import Measurement, measure
 from fedmunkey.simulations.programs.worker_processes import run_tasks
 from fedmunkey.simulations.unlearning.alone import AloneFamily
 from fedmunkey.simulations.unlearning.method import Family
-from fedmunkey.simulations.unlearning.munkey import MunkeyFamily
+from fedmunkey.simulations.unlearning.munkey import munkey_family
 from fedmunkey.simulations.unlearning.nearest_neighbours import NeighbourFamily
 from fedmunkey.simulations.unlearning.plain_federation import PlainFamily
 
@@ -39,7 +39,7 @@ class Baseline(StrEnum):
         """Return what is trained: on all records, save for the oracle, which never sees what was forgotten."""
         match self:
             case Baseline.ORACLE:
-                return MunkeyFamily(settings.guarantee)
+                return munkey_family(settings.guarantee)
             case Baseline.PLAIN_VIT:
                 return PlainFamily()
             case Baseline.NEIGHBOURS:
@@ -122,4 +122,4 @@ def run_baseline(name: Baseline, comparison: Comparison) -> BaselineResult:
 
 def _test_answers(trained: Answers, hospital: Hospital) -> tuple[torch.Tensor, torch.Tensor]:
     test = hospital.given.split(Split.TEST)
-    return trained.answer(hospital.name, test), torch.from_numpy(test.records.labels)
+    return common_answers(trained, hospital.name, test), torch.from_numpy(test.records.labels)

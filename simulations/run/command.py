@@ -42,7 +42,7 @@ def run(
     alpha: AlphaOption = 1.0,
     permanent: Annotated[
         str | None,
-        typer.Option(help="Share of records given for good; under exact 30% where the data have none."),
+        typer.Option(help="Share of records given for good; by default what the data say."),
     ] = None,
     guarantee: Annotated[Guarantee | None, typer.Option(help="Short for --set guarantee=NAME.")] = None,
     epsilon: EpsilonOption = None,

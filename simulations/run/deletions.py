@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.deletions.agent import DeletionAgent
 from fedmunkey.client.learning.bank import read_bank
+from fedmunkey.common.closed_form.release import Release, is_release, read_release
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.status_words import combined_loss, weakest_guarantee
 from fedmunkey.common.deletions.words import (
@@ -38,9 +39,10 @@ from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.service.deletion_service import DeletionService
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.rounds.run_record import LAST
-from fedmunkey.simulations.federation.answers import HospitalBank, MunkeyAnswers
+from fedmunkey.simulations.federation.answers import Answers, HospitalBank, MunkeyAnswers
 from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.federation.measurement import Measurement, measure
+from fedmunkey.simulations.federation.solved_federation import SolvedAnswers, SolvedPlace
 from fedmunkey.simulations.run.plan import DeletionKind, ResolvedDeletion, forget_rows
 
 logger = logging.getLogger(__name__)
@@ -136,7 +138,7 @@ class DeletionDriver:
     hospitals: Sequence[Hospital]
     settings: Settings
     secret: FederationSecret
-    first_model: Munkey
+    first_model: Munkey | Release
     on_deletion: Callable[[CarriedOut], None] | None = None
     done: list[CarriedOut] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -150,7 +152,7 @@ class DeletionDriver:
                 if self.on_deletion is not None:
                     self.on_deletion(carried_out)
 
-    def measure_now(self, model: Munkey) -> Measurement:
+    def measure_now(self, model: Munkey | Release) -> Measurement:
         """Measure a model with the banks as they are, on everything that has been forgotten."""
         gone = self._rows(self.plan[: len(self.done)])
         return self._measure(model, gone, gone)
@@ -187,15 +189,26 @@ class DeletionDriver:
         rows = forget_rows(deletions, len(self.hospitals))
         return dict(zip((hospital.name for hospital in self.hospitals), rows, strict=True))
 
-    def _model(self) -> Munkey:
+    def _model(self) -> Munkey | Release:
         path = Path(self.settings.output_dir) / LAST
-        return read_checkpoint(path).model() if path.exists() else self.first_model
+        return read_weights(path) if path.exists() else self.first_model
 
     def _measure(
-        self, model: Munkey, forgotten: dict[str, NDArray[np.int64]], gone: dict[str, NDArray[np.int64]]
+        self, model: Munkey | Release, forgotten: dict[str, NDArray[np.int64]], gone: dict[str, NDArray[np.int64]]
     ) -> Measurement:
-        banks = {hospital.name: _read(hospital, self.settings) for hospital in self.hospitals}
-        return measure(MunkeyAnswers(model, banks, self.settings), self.hospitals, forgotten, gone)
+        answers: Answers
+        if isinstance(model, Release):
+            places = {hospital.name: _read_place(hospital, model) for hospital in self.hospitals}
+            answers = SolvedAnswers(model, places, self.settings)
+        else:
+            banks = {hospital.name: _read(hospital, self.settings) for hospital in self.hospitals}
+            answers = MunkeyAnswers(model, banks, self.settings)
+        return measure(answers, self.hospitals, forgotten, gone)
+
+
+def read_weights(path: Path) -> Munkey | Release:
+    """Read the shared weights that a coordinator wrote, trained or solved for."""
+    return read_release(path) if is_release(path) else read_checkpoint(path).model()
 
 
 @contextlib.contextmanager
@@ -227,6 +240,11 @@ def _read(hospital: Hospital, settings: Settings) -> HospitalBank:
     with hospital.folder.open() as store:
         bank = read_bank(store, Recipe.of(settings).neighbours)
         return HospitalBank(bank, store.records.read_keys(bank.entries))
+
+
+def _read_place(hospital: Hospital, release: Release) -> SolvedPlace:
+    with hospital.folder.open() as store:
+        return SolvedPlace.of_store(store, release.feature_map)
 
 
 def _carry_out(service: DeletionService, request: DeletionRequest) -> RequestStatus:

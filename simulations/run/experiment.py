@@ -23,8 +23,7 @@ class Experiment:
     alpha : float
         Concentration of the Dirichlet distribution that splits the labels.
     permanent : float or None
-        Share of the records that are given for good, from 0 to 1. None leaves consents as the data have them, and gives
-        `USUAL_SHARE` under `exact` where no record is permanent.
+        Share of the records that are given for good, from 0 to 1. None leaves consents as the data have them.
     deletions : sequence of str
         The plan, such as `records:5%@3`.
     overrides : dict

@@ -13,24 +13,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedmunkey.common.closed_form.feature_map import FeatureMap
+from fedmunkey.common.closed_form.release import Release
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import FederationStopped, InvalidDeletion, InvalidSetting
-from fedmunkey.common.model.checkpoints import read_checkpoint
 from fedmunkey.common.model.encoders import Encoder
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.model_choice import choose_encoder, choose_shape, first_model
-from fedmunkey.common.settings.settings import Settings
+from fedmunkey.common.model.recipe import Recipe
+from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.settings.settings import MOST_ROUNDS, Settings
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.rounds.run_record import EVENTS, FINISHED, LAST, ROUND, STOPPED, WAITING
-from fedmunkey.simulations.federation.consent import donate, usual_share
+from fedmunkey.simulations.federation.consent import donate
 from fedmunkey.simulations.federation.hospitals import Hospital, encode_all, give, open_hospital
 from fedmunkey.simulations.federation.partition import partition
 from fedmunkey.simulations.federation.sources import load_dataset
 from fedmunkey.simulations.programs.progress import Progress
 from fedmunkey.simulations.run.baselines import Comparison, run_baselines
-from fedmunkey.simulations.run.deletions import DeletionDriver, running_agents
+from fedmunkey.simulations.run.deletions import DeletionDriver, read_weights, running_agents
 from fedmunkey.simulations.run.experiment import Experiment
 from fedmunkey.simulations.run.flower_runtime import running_federation
 from fedmunkey.simulations.run.plan import ResolvedDeletion, forget_rows, parse_plan, resolve
@@ -60,7 +63,7 @@ class _Prepared:
 
     settings: Settings
     shape: ModelShape
-    first_model: Munkey
+    first_model: Munkey | Release
     encoder: Encoder
     hospitals: list[Hospital]
     plan: tuple[ResolvedDeletion, ...]
@@ -92,9 +95,10 @@ def simulate(experiment: Experiment, progress: Progress) -> dict[str, Any]:
         training_start = time.perf_counter()
         rounds = _train(experiment, settings, progress)
         training_seconds = time.perf_counter() - training_start
-        final = driver.measure_now(read_checkpoint(Path(settings.output_dir) / LAST).model())
+        final = driver.measure_now(read_weights(Path(settings.output_dir) / LAST))
     forgotten = dict(zip(names, forget_rows(prepared.plan, len(names)), strict=True))
-    comparison = Comparison(prepared.hospitals, forgotten, settings, prepared.shape)
+    alike = settings.replace(num_rounds=0) if settings.guarantee is Guarantee.EXACT else settings
+    comparison = Comparison(prepared.hospitals, forgotten, alike, prepared.shape)
     with progress.counting("training the baselines", len(experiment.baselines)) as count:
         baselines = run_baselines(experiment.baselines, comparison, processes=experiment.cores, done=lambda _: count(1))
     return run_document(
@@ -121,14 +125,16 @@ def _prepare(experiment: Experiment, progress: Progress) -> _Prepared:
     settings = Settings.parse(experiment.overrides)
     if experiment.deletion_service:
         settings = settings.replace(deletion_service=experiment.deletion_service)
-    plan = parse_plan(experiment.deletions, hospitals=experiment.hospitals, num_rounds=settings.num_rounds)
+    solved = settings.guarantee is Guarantee.EXACT and not settings.num_rounds
+    most = MOST_ROUNDS if solved else settings.rounds
+    plan = parse_plan(experiment.deletions, hospitals=experiment.hospitals, num_rounds=most)
+    if solved:
+        # Each round solves anew, so there are as many as the plan has moments.
+        settings = settings.replace(num_rounds=max([1, *(planned.round for planned in plan)]))
     if plan and experiment.deletion_service:
         raise InvalidDeletion("a plan of deletions needs the simulation's own deletion service; leave one of them out")
     dataset = load_dataset(experiment.data, data_dir=experiment.data_dir, seed=settings.seed)
-    share = experiment.permanent
-    if share is None:
-        share = usual_share(dataset, settings.guarantee)
-    dataset = donate(dataset, share, settings.seed)
+    dataset = donate(dataset, experiment.permanent or 0.0, settings.seed)
     settings = settings.replace(
         num_classes=dataset.num_classes,
         image_shape=str(dataset.image_shape),
@@ -139,7 +145,12 @@ def _prepare(experiment: Experiment, progress: Progress) -> _Prepared:
         initial_weights=str(Path(settings.initial_weights).resolve()) if settings.initial_weights else "",
     )
     shape = choose_shape(settings)
-    model = first_model(settings, shape)
+    model: Munkey | Release
+    if settings.guarantee is Guarantee.EXACT:
+        read = FeatureMap.of(Recipe.of(settings), shape)
+        model = Release.nothing(read, settings.num_classes, settings.encoder)
+    else:
+        model = first_model(settings, shape)
     encoder = choose_encoder(settings)
     parts = partition(dataset, experiment.hospitals, alpha=experiment.alpha, seed=settings.seed)
     resolved = resolve(plan, parts, settings.seed)
@@ -196,7 +207,7 @@ def _train(experiment: Experiment, settings: Settings, progress: Progress) -> li
     events = Path(settings.output_dir) / EVENTS
     cores = min(experiment.cores, experiment.hospitals)
     with (
-        progress.counting("training", settings.num_rounds) as count,
+        progress.counting("training", settings.rounds) as count,
         running_federation(settings, sites=experiment.hospitals, cores=cores, logs=logs) as run,
     ):
         seen: list[dict[str, Any]] = []

@@ -9,16 +9,17 @@ from torch import Tensor
 
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
+from fedmunkey.simulations.federation.answers import Answers, common_answers
 from fedmunkey.simulations.federation.hospitals import Encoded
 from fedmunkey.simulations.unlearning.method import AfterRound, Family, SiteRecords
-from fedmunkey.simulations.unlearning.munkey import MunkeyFamily, MunkeyFederation
+from fedmunkey.simulations.unlearning.munkey import munkey_family
 
 
 @dataclass(frozen=True)
 class AloneHospitals:
     """A federation of one for each hospital, by name."""
 
-    each: Mapping[str, MunkeyFederation]
+    each: Mapping[str, Answers]
 
     @property
     def sites(self) -> frozenset[str]:
@@ -28,6 +29,10 @@ class AloneHospitals:
     def answer(self, site: str, records: Encoded) -> Tensor:
         """Return (n, num_classes) probabilities of a hospital's own model and bank."""
         return self.each[site].answer(site, records)
+
+    def common(self, site: str, records: Encoded) -> Tensor:
+        """Ask a hospital's own model for the case mix that it has learned."""
+        return common_answers(self.each[site], site, records)
 
     def weights_alone(self, site: str, records: Encoded) -> Tensor:
         """Ask a hospital's own model with null memory."""
@@ -43,8 +48,8 @@ class AloneFamily(Family[AloneHospitals]):
         self, records: SiteRecords, settings: Settings, shape: ModelShape, *, after_round: AfterRound | None = None
     ) -> AloneHospitals:
         """Train one hospital after the other; `after_round` is called once, as if after the last round."""
-        family = MunkeyFamily(settings.guarantee)
+        family = munkey_family(settings.guarantee)
         alone = AloneHospitals({name: family.train({name: some}, settings, shape) for name, some in records.items()})
         if after_round is not None:
-            after_round(settings.num_rounds, alone)
+            after_round(settings.rounds, alone)
         return alone

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 
@@ -83,6 +83,15 @@ class Method(ABC, Generic[Trained]):
         """Make a trained federation forget what the case says; `trained` itself stays as it is."""
 
 
+@runtime_checkable
+class CountsBytes(Protocol):
+    """A federation that knows what its one round has sent."""
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes to and from all hospitals."""
+
+
 def weights_bytes(model: torch.nn.Module) -> int:
     """Return the bytes of one message with a model's weights."""
     return sum(weight.numel() * weight.element_size() for weight in model.state_dict().values())
@@ -90,5 +99,7 @@ def weights_bytes(model: torch.nn.Module) -> int:
 
 def training_bytes(trained: Answers, num_rounds: int) -> int:
     """Return what training sent, weights to and from each hospital in each round; 0 where no one model is shared."""
+    if isinstance(trained, CountsBytes):
+        return trained.sent_bytes
     model = getattr(trained, "model", None)
     return 2 * weights_bytes(model) * num_rounds * len(trained.sites) if isinstance(model, torch.nn.Module) else 0

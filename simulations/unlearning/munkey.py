@@ -1,5 +1,7 @@
 """MUNKEY: each hospital drops its entries; one method for each guarantee.
 
+Under `exact` the shared weights are then solved for anew.
+
 Laguna et al. 2026, arXiv 2603.15033.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +24,9 @@ from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.federation.answers import HospitalBank, MunkeyAnswers
-from fedmunkey.simulations.federation.case import Case
+from fedmunkey.simulations.federation.case import Case, Rows
 from fedmunkey.simulations.federation.federated_loop import Learned, learn
+from fedmunkey.simulations.federation.solved_federation import SolvedFederation, solve_records
 from fedmunkey.simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method, SiteRecords
 
 
@@ -52,7 +56,7 @@ class MunkeyFederation(MunkeyAnswers):
 
 
 class MunkeyFamily(Family[MunkeyFederation]):
-    """MUNKEY under one guarantee; with settings that are not the federation's it goes by another name."""
+    """MUNKEY under a guarantee that descends; with settings that are not the federation's it goes by another name."""
 
     def __init__(self, guarantee: Guarantee, name: str = "") -> None:
         self.guarantee = guarantee
@@ -76,6 +80,44 @@ class MunkeyFamily(Family[MunkeyFederation]):
         return federation(learn(records, asked, shape, after_round=tell if after_round else None))
 
 
+class SolvedFamily(Family[SolvedFederation]):
+    """MUNKEY under `exact`; with settings that are not the federation's it goes by another name."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name or f"munkey-{Guarantee.EXACT}"
+
+    def train(
+        self, records: SiteRecords, settings: Settings, shape: ModelShape, *, after_round: AfterRound | None = None
+    ) -> SolvedFederation:
+        """Solve as a round of `munkey-sim run` does; `after_round` is called once."""
+        federation = solve_records(records, settings.replace(guarantee=Guarantee.EXACT.value), shape)
+        if after_round is not None:
+            after_round(1, federation)
+        return federation
+
+
+class SolvedDeletion(Method[SolvedFederation]):
+    """Drop the forgotten records' keys, and solve for the shared weights and all tokens from what is left."""
+
+    paper = "Laguna et al. 2026, arXiv 2603.15033; Hoerl and Kennard 1970"
+    needs_data = False
+    retrains = False
+
+    def __init__(self, name: str = "", title: str = "") -> None:
+        self.family = SolvedFamily(name)
+        self.name = self.family.name
+        self.title = title or f"MUNKEY, {Guarantee.EXACT}"
+
+    def forget(self, trained: SolvedFederation, case: Case, budget: Budget) -> Forgotten:
+        """Delete entries, one deletion after the other, each with its renewal."""
+        del budget
+        sent = 0
+        for deletion in case.deletions:
+            trained = trained.forget(_named(deletion, case))
+            sent += trained.sent_bytes
+        return Forgotten(trained, sent)
+
+
 class KeyDeletion(Method[MunkeyFederation]):
     """Drop the forgotten records' keys and tokens; no weight changes and nothing but the order is sent."""
 
@@ -92,9 +134,18 @@ class KeyDeletion(Method[MunkeyFederation]):
         """Delete entries, one deletion after the other."""
         del budget
         for deletion in case.deletions:
-            gone = {h.name: frozenset(h.given.records.record_ids[deletion[h.name]].tolist()) for h in case.hospitals}
-            trained = trained.forget(gone)
+            trained = trained.forget(_named(deletion, case))
         return Forgotten(trained, 0)
+
+
+def _named(deletion: Rows, case: Case) -> dict[str, frozenset[str]]:
+    """Return the ids of a deletion's records, by hospital."""
+    return {h.name: frozenset(h.given.records.record_ids[deletion[h.name]].tolist()) for h in case.hospitals}
+
+
+def munkey_family(guarantee: Guarantee) -> Family[Any]:
+    """Return how MUNKEY learns under a guarantee."""
+    return SolvedFamily() if guarantee is Guarantee.EXACT else MunkeyFamily(guarantee)
 
 
 def epsilon_of_settings(settings: Settings) -> float:
@@ -108,5 +159,5 @@ def epsilon_of_settings(settings: Settings) -> float:
         return math.inf
     one = noisy_steps_of_round(Recipe.of(settings))
     return epsilon_of(
-        [NoisySteps(one.steps * settings.num_rounds, one.sampling_rate, one.noise_multiplier)], settings.delta
+        [NoisySteps(one.steps * settings.rounds, one.sampling_rate, one.noise_multiplier)], settings.delta
     )

@@ -68,7 +68,7 @@ class PlainFamily(Family[PlainFederation]):
                 after_round(averaged.number, PlainFederation(averaged.model, frozenset(sites)))
 
         local = [plain_site(name, Examples.of(some, shape), settings) for name, some in sites.items()]
-        model = average_rounds(first_plain(shape, settings.seed), local, settings.num_rounds, after_round=note)
+        model = average_rounds(first_plain(shape, settings.seed), local, settings.descending_rounds, after_round=note)
         return PlainFederation(model, frozenset(sites), tuple(rounds))
 
 

@@ -73,11 +73,11 @@ class RapidRetraining(Method[PlainFederation]):
     def forget(self, trained: PlainFederation, case: Case, budget: Budget) -> Forgotten:
         """Train again; nothing of the trained weights is used."""
         del budget
-        settings = case.settings.replace(num_rounds=max(1, int(case.settings.num_rounds * ROUNDS)))
+        settings = case.settings.replace(num_rounds=max(1, int(case.settings.descending_rounds * ROUNDS)))
         retained = {name: some for name, some in case.retained().items() if len(some.records)}
         sites = [rapid_site(name, Examples.of(some, case.shape), settings) for name, some in retained.items()]
-        model = average_rounds(first_plain(case.shape, settings.seed), sites, settings.num_rounds)
-        sent = 2 * weights_bytes(trained.model) * settings.num_rounds * len(retained)
+        model = average_rounds(first_plain(case.shape, settings.seed), sites, settings.descending_rounds)
+        sent = 2 * weights_bytes(trained.model) * settings.descending_rounds * len(retained)
         return Forgotten(PlainFederation(model, frozenset(retained)), sent)
 
 
@@ -86,7 +86,7 @@ def rapid_site(name: str, records: Examples, settings: Settings) -> LocalTrainin
 
     def train_locally(model: PlainViT, number: int) -> int:
         draws = generator(settings.seed, RapidRetraining.name, name, number)
-        rate = RATE * settings.learning_rate * falling(number, settings.num_rounds)
+        rate = RATE * settings.learning_rate * falling(number, settings.descending_rounds)
         weights: Weights = dict(model.state_dict())
         moments = Moments.none(weights)
         for _ in range(settings.local_epochs):

@@ -9,7 +9,7 @@ from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.simulations.unlearning.fed_eraser import FedEraser
 from fedmunkey.simulations.unlearning.fine_tuning import FineTuning
 from fedmunkey.simulations.unlearning.method import Method
-from fedmunkey.simulations.unlearning.munkey import KeyDeletion
+from fedmunkey.simulations.unlearning.munkey import KeyDeletion, SolvedDeletion
 from fedmunkey.simulations.unlearning.nearest_neighbours import NearestNeighbours
 from fedmunkey.simulations.unlearning.negative_gradient import NegativeGradient
 from fedmunkey.simulations.unlearning.nothing import Nothing
@@ -20,7 +20,9 @@ from fedmunkey.simulations.unlearning.sisa import Sisa
 from fedmunkey.simulations.unlearning.synaptic_dampening import SynapticDampening
 
 _ALL: tuple[Method[Any], ...] = (
-    *(KeyDeletion(guarantee) for guarantee in Guarantee),
+    SolvedDeletion(),
+    KeyDeletion(Guarantee.CERTIFIED),
+    KeyDeletion(Guarantee.EMPIRICAL),
     NearestNeighbours(),
     Nothing(),
     FineTuning(),

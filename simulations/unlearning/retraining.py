@@ -28,7 +28,7 @@ class Retraining(Method[PlainFederation]):
 
     def trained_again(self, again: PlainFederation, case: Case) -> Forgotten:
         """Return what a federation is that has been trained so already."""
-        return Forgotten(again, training_bytes(again, case.settings.num_rounds))
+        return Forgotten(again, training_bytes(again, case.settings.descending_rounds))
 
 
 def other_choices(case: Case) -> Case:

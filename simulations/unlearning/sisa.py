@@ -100,7 +100,7 @@ class Sisa(Method[SisaFederation]):
         stay = {shard: model for shard, model in trained.models.items() if shard not in lose}
         sites = frozenset(name for name, some in retained.items() if len(some.records))
         answers = SisaFederation(dict(sorted({**stay, **again}.items())), sites, case.shape.num_classes)
-        messages = 2 * settings.num_rounds * sum(len(part) for part in parts.values())
+        messages = 2 * settings.descending_rounds * sum(len(part) for part in parts.values())
         return Forgotten(answers, messages * _message(trained.models.values()))
 
 
@@ -138,7 +138,7 @@ def train_shards(
         own = settings.replace(seed=derive_seed(settings.seed, "shard", shard) % 2**31)
         models[shard] = first_plain(shape, own.seed).eval()
         sites[shard] = [plain_site(name, Examples.of(some, shape), own) for name, some in part.items()]
-    for number in range(1, settings.num_rounds + 1):
+    for number in range(1, settings.descending_rounds + 1):
         for shard, model in models.items():
             average_rounds(model, [_in_round(site, number) for site in sites[shard]], 1)
         if after_round is not None:

@@ -1,0 +1,182 @@
+"""Rounds in which shared weights are solved for: a site adds its masked sums, counts, and takes the solution over."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Message
+from numpy.typing import NDArray
+
+from fedmunkey.client.learning.contribution import sum_records, tally_records
+from fedmunkey.client.learning.own_memory import evaluate_held_out
+from fedmunkey.client.records.dataset import Split
+from fedmunkey.client.rounds.turn import Turn
+from fedmunkey.client.site import model_shape
+from fedmunkey.common.closed_form.feature_map import FeatureMap
+from fedmunkey.common.closed_form.folds import FOLDS
+from fedmunkey.common.closed_form.linear_answers import check_weights
+from fedmunkey.common.closed_form.masks import FEWEST_PARTICIPANTS, Participants
+from fedmunkey.common.closed_form.release import Release, write_release
+from fedmunkey.common.closed_form.solving import RIDGES
+from fedmunkey.common.errors import InvalidProof, InvalidSetting, InvalidWeights, KeyStoreError
+from fedmunkey.common.failpoints import Failpoint, hit
+from fedmunkey.common.identities.identity import certificate_pem, read_certificate
+from fedmunkey.common.identities.member_keys import read_key
+from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.private_files import replace_file
+from fedmunkey.common.programs.round_messages import (
+    ARRAYS,
+    DIGEST,
+    GENERATION,
+    LAST_ENTRY,
+    NUMBERS,
+    PARTICIPANTS,
+    RELEASE,
+    ROUND_ID,
+)
+
+# Flower shows what the children of its own logger say.
+logger = logging.getLogger(f"flwr.{__name__}")
+
+_USED_ROUND = "last-round"
+"""File in the site's folder with the time of the last masked round: masks are never made twice for one id."""
+
+_CLOCKS_APART = 600.0
+"""Seconds by which a round's time may differ from the site's clock."""
+
+SUMS, TALLIES = "sums", "tallies"
+"""What masks are made for."""
+
+
+def announce(turn: Turn) -> Message:
+    """Say who this site is; whoever cannot take part replies with an error instead."""
+    _feature_map(turn)
+    return turn.reply(certificate=certificate_pem(turn.identity.certificate).decode() if turn.identity else "")
+
+
+def contribute(turn: Turn) -> Message:
+    """Send the sums over the site's active records, masked; nothing of them is kept."""
+    read = _feature_map(turn)
+    participants = _participants(turn)
+    if participants is not None:
+        _use_round(turn.folder.path / _USED_ROUND, participants.round_id)
+    last_order = turn.store.orders.last
+    permanent_only = turn.recipe.route.permanent_only
+    made = sum_records(turn.store, read, turn.settings.num_classes, permanent_only=permanent_only)
+    hit(Failpoint.CONTRIBUTE_SUMMED)
+    numbers = _masked(turn, participants, SUMS, made.sums.to_numbers())
+    hit(Failpoint.CONTRIBUTE_MASKED)
+    logger.info("%s: round %d, sums over %d records", turn.site, turn.round_number, made.sums.records)
+    return turn.reply(arrays=numbers, generation=made.generation, last_entry=made.last_entry, last_order=last_order)
+
+
+def tally_answers(turn: Turn) -> Message:
+    """Send, masked, how many of the site's records each ridge's left-out weights answer rightly."""
+    read = _feature_map(turn)
+    left_out = turn.message.content.array_records[ARRAYS][NUMBERS].numpy()
+    expected = (len(RIDGES), FOLDS, read.size, turn.settings.num_classes)
+    if left_out.shape != expected or left_out.dtype != np.int32:
+        raise InvalidWeights(f"the coordinator sent weights of shape {left_out.shape}, not {expected}, to be counted")
+    check_weights(left_out)
+    tallies = tally_records(
+        turn.store,
+        read,
+        left_out,
+        generation=int(str(turn.config[GENERATION])),
+        last_entry=int(str(turn.config[LAST_ENTRY])),
+        permanent_only=turn.recipe.route.permanent_only,
+    )
+    hit(Failpoint.TALLY_COUNTED)
+    return turn.reply(arrays=_masked(turn, _participants(turn), TALLIES, tallies.reshape(-1).view(np.uint64)))
+
+
+def take_release(turn: Turn) -> Message:
+    """Take released weights over; the reply holds accuracies of held-out records where they are asked for."""
+    read = _feature_map(turn)
+    arrays = {name: array.numpy() for name, array in turn.message.content.array_records[ARRAYS].items()}
+    about = {"guarantee": Guarantee.EXACT.value}
+    choice = json.loads(str(turn.config[RELEASE]))
+    release = Release.of_arrays(arrays, choice, read, turn.settings.encoder, about)
+    if release.classes != turn.settings.num_classes or release.folds != FOLDS:
+        raise InvalidWeights(f"the released weights are of {release.classes} classes in {release.folds} folds")
+    if release.digest() != turn.config[DIGEST]:
+        raise InvalidWeights("the released weights are not those of the digest that was announced; run another round")
+    hit(Failpoint.RELEASE_RECEIVED)
+    write_release(turn.folder.shared_weights, release)
+    hit(Failpoint.RELEASE_WRITTEN)
+    if turn.takes_over_only:
+        return turn.reply()
+    found = {split: evaluate_held_out(turn.store, release, split) for split in (Split.VAL, Split.TEST)}
+    metrics: dict[str, float | int] = {
+        "entries": turn.store.records.count(Split.TRAIN),
+        "num-examples": found[Split.TEST].examples,
+    }
+    for split, results in found.items():
+        metrics |= {f"{split}-{name.replace('_', '-')}": value for name, value in asdict(results).items()}
+    return turn.reply(metrics)
+
+
+def _feature_map(turn: Turn) -> FeatureMap:
+    """Return what is read of a record; raises where the site cannot take part in what the coordinator asks for."""
+    if not turn.recipe.route.solved:
+        raise InvalidSetting(f"under guarantee = {turn.settings.guarantee} nobody sends sums; set guarantee = exact")
+    if turn.store.description.guarantee is Guarantee.CERTIFIED:
+        raise KeyStoreError(
+            "the site has promised its patients guarantee = certified, and sums have no noise; train as promised, or "
+            "ask the patients and enrol their records into a new store"
+        )
+    return FeatureMap.of(turn.recipe, model_shape(turn.settings, turn.store.description))
+
+
+def _participants(turn: Turn) -> Participants | None:
+    """Check who takes part; None at a site without an identity, which has joined no federation and masks nothing."""
+    if turn.identity is None:
+        return None
+    try:
+        announced = json.loads(str(turn.config[PARTICIPANTS]))
+        certificates = {str(name): str(pem) for name, pem in announced.items()}
+    except (KeyError, ValueError, AttributeError):
+        raise InvalidProof(
+            "the round does not say who takes part, so no masks can be made; ask its coordinator"
+        ) from None
+    fewest = 1 if turn.insecure_sums else FEWEST_PARTICIPANTS
+    authority = read_certificate(turn.identity.ca_file)
+    return Participants.check(str(turn.config[ROUND_ID]), certificates, authority, fewest=fewest)
+
+
+def _masked(turn: Turn, who: Participants | None, purpose: str, numbers: NDArray[np.uint64]) -> ArrayRecord:
+    if who is not None and turn.identity is not None:
+        key, _ = read_key(turn.identity.key_file)
+        numbers = numbers + who.mask(turn.identity.name, key, purpose, len(numbers))
+    return ArrayRecord({NUMBERS: Array(numbers)})
+
+
+def _use_round(path: Path, round_id: str) -> None:
+    """Note that a round's masks are used; raises `InvalidProof` if they may have been used before.
+
+    An id begins with the time at which the round began, in nanoseconds, and those of later rounds are larger. A site
+    whose note is lost still refuses what is older than its clock may be apart.
+    """
+    started = round_id.partition("-")[0]
+    if not started.isdigit() or len(started) > 20:
+        raise InvalidProof("the round has no id that masks could be made for; ask its coordinator")
+    last = path.read_text(encoding="utf-8").strip() if path.exists() else "0"
+    if int(started) <= int(last if last.isdigit() else 0):
+        raise InvalidProof("the round repeats an earlier one, whose masks must not be used again; begin another")
+    if abs(int(started) / 1e9 - time.time()) > _CLOCKS_APART:
+        raise InvalidProof(
+            f"the round began more than {_CLOCKS_APART:.0f} s before or after this machine's time; check the clocks of "
+            "both machines"
+        )
+    replace_file(path, f"{started}\n".encode(), 0o600)
+
+
+def announced_certificates(certificates: Mapping[str, str]) -> str:
+    """Write participants down as a round announces them."""
+    return json.dumps(dict(sorted(certificates.items())))

@@ -1,0 +1,112 @@
+"""One message of a round, and what a site needs to answer it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+
+from fedmunkey.client.deletions.agent import catch_up_patiently
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.key_store.disk_errors import faults_explained
+from fedmunkey.client.site import SiteFolder, check_promise
+from fedmunkey.common.errors import FedmunkeyError, InvalidSetting
+from fedmunkey.common.failpoints import Failpoint, hit
+from fedmunkey.common.identities import Identity
+from fedmunkey.common.model.recipe import Recipe
+from fedmunkey.common.programs.round_messages import CONFIG, METRICS, ROUND, SITE, TAKE_OVER
+from fedmunkey.common.service.channel import DeletionChannel
+from fedmunkey.common.settings.settings import Settings
+
+# Flower shows what the children of its own logger say.
+logger = logging.getLogger(f"flwr.{__name__}")
+
+_ERROR_CODE = 1000
+"""Flower leaves error codes from 1000 on to apps."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a site needs to answer one message.
+
+    `insecure_sums` is the site's own leave to take part where fewer than three sites do.
+    """
+
+    message: Message
+    recipe: Recipe
+    folder: SiteFolder
+    store: KeyStore
+    identity: Identity | None
+    insecure_sums: bool
+
+    @property
+    def settings(self) -> Settings:
+        """The federation's."""
+        return self.recipe.settings
+
+    @property
+    def site(self) -> str:
+        """The site's name."""
+        return self.store.description.site
+
+    @property
+    def round_number(self) -> int:
+        """From 1."""
+        return int(str(self.config[ROUND]))
+
+    @property
+    def takes_over_only(self) -> bool:
+        """Whether the coordinator wants no accuracy of this site."""
+        return bool(self.config.get(TAKE_OVER, False))
+
+    @property
+    def config(self) -> ConfigRecord:
+        """What the coordinator says beside arrays."""
+        return self.message.content.config_records[CONFIG]
+
+    def reply(
+        self,
+        metrics: Mapping[str, float | int] | None = None,
+        arrays: ArrayRecord | None = None,
+        **about: str | int,
+    ) -> Message:
+        """Return the reply: the site's name, and what else is given."""
+        content = RecordDict({METRICS: MetricRecord(dict(metrics or {})), SITE: ConfigRecord({SITE: self.site})})
+        if about:
+            content[CONFIG] = ConfigRecord({name.replace("_", "-"): value for name, value in about.items()})
+        if arrays is not None:
+            content["arrays"] = arrays
+        return Message(content=content, reply_to=self.message)
+
+
+def answer_message(message: Message, context: Context, act: Callable[[Turn], Message]) -> Message:
+    """Catch up with deletions, then act; where that fails for a known reason, reply with an error that says why."""
+    try:
+        settings = Settings.parse(context.run_config)
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        folder = SiteFolder.locate(context.node_config, settings)
+        insecure = "site-dir" not in context.node_config or bool(context.node_config.get("insecure-orders"))
+        identity = folder.find_identity()
+        with faults_explained(), folder.open_to_hear(insecure=insecure) as store:
+            with DeletionChannel(settings.deletion_service, identity=identity) as service:
+                catch_up_patiently(store, service, patience=settings.deletion_patience)
+            hit(Failpoint.TRAIN_CAUGHT_UP)
+            check_promise(settings, store.description)
+            _check_labels(store, settings)
+            insecure_sums = bool(context.node_config.get("insecure-sums"))
+            return act(Turn(message, Recipe.of(settings), folder, store, identity, insecure_sums))
+    except FedmunkeyError as error:
+        logger.error("%s", error)
+        return Message(Error(code=_ERROR_CODE, reason=str(error)), reply_to=message)
+
+
+def _check_labels(store: KeyStore, settings: Settings) -> None:
+    largest = store.records.largest_label()
+    if largest is not None and largest >= settings.num_classes:
+        raise InvalidSetting(
+            f"num-classes = {settings.num_classes}: this site has records of class {largest}; set it to {largest + 1}"
+        )
