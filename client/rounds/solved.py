@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from fedmunkey.client.learning.own_memory import evaluate_held_out
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.rounds.turn import Turn
 from fedmunkey.client.site import model_shape
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.closed_form.feature_map import FeatureMap
 from fedmunkey.common.closed_form.folds import FOLDS
 from fedmunkey.common.closed_form.linear_answers import check_weights
@@ -40,6 +41,8 @@ from fedmunkey.common.programs.round_messages import (
     RELEASE,
     ROUND_ID,
 )
+from fedmunkey.common.proofs.contributions import Contribution
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
 
 # Flower shows what the children of its own logger say.
 logger = logging.getLogger(f"flwr.{__name__}")
@@ -73,7 +76,13 @@ def contribute(turn: Turn) -> Message:
     numbers = _masked(turn, participants, SUMS, made.sums.to_numbers())
     hit(Failpoint.CONTRIBUTE_MASKED)
     logger.info("%s: round %d, sums over %d records", turn.site, turn.round_number, made.sums.records)
-    return turn.reply(arrays=numbers, generation=made.generation, last_entry=made.last_entry, last_order=last_order)
+    return turn.reply(
+        arrays=numbers,
+        generation=made.generation,
+        last_entry=made.last_entry,
+        last_order=last_order,
+        statement=_signed(turn, numbers, last_order),
+    )
 
 
 def tally_answers(turn: Turn) -> Message:
@@ -157,6 +166,16 @@ def _masked(turn: Turn, who: Participants | None, purpose: str, numbers: NDArray
     return ArrayRecord({NUMBERS: Array(numbers)})
 
 
+def _signed(turn: Turn, numbers: ArrayRecord, last_order: int) -> str:
+    """Return what the site signs about its contribution, canonical JSON; nothing without a key."""
+    if not turn.folder.signing_key.exists():
+        return ""
+    digest = hashlib.sha256(numbers[NUMBERS].numpy().tobytes()).digest()
+    round_id = str(turn.config.get(ROUND_ID, ""))
+    said = Contribution(turn.site, round_id, last_order, digest, utc_now())
+    return said.sign(SigningKey.read(turn.folder.signing_key)).to_bytes().decode()
+
+
 def _use_round(path: Path, round_id: str) -> None:
     """Note that a round's masks are used; raises `InvalidProof` if they may have been used before.
 
@@ -175,8 +194,3 @@ def _use_round(path: Path, round_id: str) -> None:
             "both machines"
         )
     replace_file(path, f"{started}\n".encode(), 0o600)
-
-
-def announced_certificates(certificates: Mapping[str, str]) -> str:
-    """Write participants down as a round announces them."""
-    return json.dumps(dict(sorted(certificates.items())))

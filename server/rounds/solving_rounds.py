@@ -46,6 +46,7 @@ from fedmunkey.common.programs.round_messages import (
     ROUND,
     ROUND_ID,
     SITE,
+    STATEMENT,
     TAKE_OVER,
     TAKE_RELEASE,
     TALLY,
@@ -87,6 +88,14 @@ class SiteReply:
         return numbers
 
 
+@dataclass(frozen=True)
+class Contributed:
+    """Up to which order a site contributed, and the envelope (canonical JSON) in which it signed that, or nothing."""
+
+    last_order: int
+    statement: bytes
+
+
 class _Again(Exception):  # noqa: N818
     """The round has to begin again, without some nodes."""
 
@@ -106,7 +115,7 @@ class SolvingRounds:
     open_round : callable
         Called with the round's number before it begins; raises to stop the federation.
     released : callable
-        Called with a release and, by site, the last order before each contribution, once it is solved.
+        Called with a release, once it is solved and before any site has it, and with what sites say of their parts.
     clock : callable
         Returns seconds.
     """
@@ -117,7 +126,7 @@ class SolvingRounds:
     record: RunRecord
     open_round: Callable[[int], object]
     authority: x509.Certificate | None = None
-    released: Callable[[Release, Mapping[str, int]], None] = lambda *_: None
+    released: Callable[[Release, Mapping[str, Contributed]], None] = lambda *_: None
     clock: Callable[[], float] = time.perf_counter
     _round: RoundRecord = field(default_factory=lambda: RoundRecord(0))
     _names: dict[int, str] = field(default_factory=dict)
@@ -172,15 +181,14 @@ class SolvingRounds:
         self._check_all(nodes, counted)
         tallies = self._add_up(counted, len(RIDGES) * (1 + len(TEMPERATURES))).view(np.int64)
         place, choice = choose(tallies.reshape(len(RIDGES), -1), sums.records)
-        orders = {reply.site: int(str(reply.config.get(LAST_ORDER, 0))) for reply in replies}
-        facts = {"sites": sorted(orders), "records": sums.records}
+        facts = {"sites": sorted(reply.site for reply in replies), "records": sums.records}
         weights = shared_weights(sums, choice.ridge)
         release = Release(weights, left_out[place], choice, self.feature_map, self.settings.encoder, facts)
         logger.info(
             "round %d: %d records of %d sites, ridge %g, left-out accuracy %.1f%%",
             *(number, sums.records, len(replies), choice.ridge, 100 * choice.accuracy),
         )
-        self.released(release, orders)
+        self.released(release, {reply.site: _contributed(reply) for reply in replies})
         return release
 
     def _announce_participants(self, announced: list[SiteReply]) -> dict[str, Any]:
@@ -259,6 +267,10 @@ class SolvingRounds:
     def _note_failure(self, site: str, reason: str) -> None:
         self._round.failures[site] = reason
         logger.error("%s could not take part: %s", site, reason)
+
+
+def _contributed(reply: SiteReply) -> Contributed:
+    return Contributed(int(str(reply.config.get(LAST_ORDER, 0))), str(reply.config.get(STATEMENT, "")).encode())
 
 
 def _content(config: Mapping[str, Any], arrays: ArrayRecord | None) -> RecordDict:
