@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,8 +13,8 @@ from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.journal import Journal
 from fedmunkey.common.deletions.words import Records, Subject, Target
 from fedmunkey.common.errors import KeyStoreError
-from fedmunkey.common.proofs.receipts import WitnessedHead
-from fedmunkey.common.proofs.signing.statements import write_time
+from fedmunkey.common.proofs.receipts import Receipt, WitnessedHead
+from fedmunkey.common.proofs.signing.statements import read_envelope, write_time
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,16 @@ class ReceiptBook:
             "AND number NOT IN (SELECT value FROM json_each(?)) ORDER BY number LIMIT ?"
         )
         return dict(self._journal.query(query, (json.dumps(list(without)), limit)))
+
+    def last_before(self, time: datetime) -> int:
+        """Return the number of the last order whose receipt was signed before a time; 0 if there is none."""
+        numbers = [number for (number,) in self._journal.query("SELECT number FROM receipts WHERE number > 0 ORDER BY 1")]
+
+        def signed(number: int) -> datetime:
+            return Receipt.of(read_envelope(self.read_all([number])[number])).time
+
+        place = bisect_left(numbers, time, key=signed)
+        return int(numbers[place - 1]) if place else 0
 
     def count(self) -> tuple[int, int]:
         """Return how many receipts there are, and how many of them are known to be in the log."""
