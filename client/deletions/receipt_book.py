@@ -59,7 +59,9 @@ class ReceiptBook:
 
     def last_before(self, time: datetime) -> int:
         """Return the number of the last order whose receipt was signed before a time; 0 if there is none."""
-        numbers = [number for (number,) in self._journal.query("SELECT number FROM receipts WHERE number > 0 ORDER BY 1")]
+        numbers = [
+            number for (number,) in self._journal.query("SELECT number FROM receipts WHERE number > 0 ORDER BY 1")
+        ]
 
         def signed(number: int) -> datetime:
             return Receipt.of(read_envelope(self.read_all([number])[number])).time

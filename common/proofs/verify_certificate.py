@@ -2,7 +2,8 @@
 
     python -m fedmunkey.common.proofs.verify_certificate certificate.json --keys keys.json
 
-The exit code is 0 if everything in the certificate holds and 2 if not; with `--require-erased` 0 only if something was
+The exit code is 0 if everything in the certificate holds, 4 if the receipt of a site is missing, and 2 if anything in it
+does not hold; with `--require-erased` 0 only if something was
 erased, every addressed site has answered and none refused, otherwise the outcome's (`common.deletions.outcomes`).
 """
 
@@ -64,7 +65,7 @@ def main(words: Sequence[str] | None = None) -> int:
     else:
         text = "\n".join(lines(verified, keys))
     sys.stdout.write(text + "\n")
-    return int(verified.outcome) if given.require_erased else 0
+    return int(verified.outcome) if given.require_erased or verified.silent else 0
 
 
 if __name__ == "__main__":

@@ -133,9 +133,7 @@ def records(*numbers: int) -> Records:
     return Records(frozenset(SECRET.reference(record_id(number)) for number in numbers), SITE)
 
 
-def test_records_that_are_nearly_all_need_as_many_officers_as_the_whole_site(
-    store: KeyStore, site: SiteFolder
-) -> None:
+def test_records_that_are_nearly_all_need_as_many_officers_as_the_whole_site(store: KeyStore, site: SiteFolder) -> None:
     TWO.write(site.trust)
     nearly_all = signed_request("request-1", records(*range(6)))
 
