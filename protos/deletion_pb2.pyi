@@ -261,14 +261,16 @@ class LogProof(_message.Message):
     def __init__(self, included: bool = ..., number: _Optional[int] = ..., path: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class GetLogHeadResponse(_message.Message):
-    __slots__ = ("head", "consistency", "inclusions")
+    __slots__ = ("head", "consistency", "inclusions", "restored")
     HEAD_FIELD_NUMBER: _ClassVar[int]
     CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
     INCLUSIONS_FIELD_NUMBER: _ClassVar[int]
+    RESTORED_FIELD_NUMBER: _ClassVar[int]
     head: bytes
     consistency: _containers.RepeatedScalarFieldContainer[bytes]
     inclusions: _containers.RepeatedCompositeFieldContainer[LogProof]
-    def __init__(self, head: _Optional[bytes] = ..., consistency: _Optional[_Iterable[bytes]] = ..., inclusions: _Optional[_Iterable[_Union[LogProof, _Mapping]]] = ...) -> None: ...
+    restored: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, head: _Optional[bytes] = ..., consistency: _Optional[_Iterable[bytes]] = ..., inclusions: _Optional[_Iterable[_Union[LogProof, _Mapping]]] = ..., restored: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class GetCertificateRequest(_message.Message):
     __slots__ = ("request_id",)

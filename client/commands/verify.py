@@ -39,7 +39,9 @@ def verify(
     """Check a certificate with the public keys only, and say what it proves and what it does not.
 
     Without --require-erased, exit code 0 says that the certificate holds, whatever became of the request; one that is
-    incomplete, for the receipt of a site is missing, ends with 4. With it, the exit code is that of munkey-client forget (docs/operations.md, "Exit codes").
+    incomplete, for the receipt of a site is missing, ends with 4. With it, the exit code is that of munkey-client
+    forget (docs/operations.md, "Exit codes").
+
     It needs no network. python -m fedmunkey.common.proofs.verify_certificate does the same and installs lighter.
 
     Example: munkey-client verify certificate.json --keys trust.json

@@ -11,7 +11,6 @@ from fedmunkey.common.proofs.certificate import verify_requester
 from fedmunkey.common.proofs.signed_requests import OpenedRequest, RequestTerms
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys
 
-
 WHOLE_SITE_SHARE = 0.5
 """Of a site's records, how many orders that name records may take before they need what a whole site needs."""
 

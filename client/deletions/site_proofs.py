@@ -15,7 +15,6 @@ from fedmunkey.client.deletions.receipt_book import ReceiptBook, tombstone_commi
 from fedmunkey.client.deletions.witness import witness
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.deletion import Hearing
-from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder, check_witness_state
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, Records, SiteState
@@ -166,7 +165,7 @@ class SiteProofs:
         records = self._store.records
         named = sum(map(records.holds, target.references))
         since = self._book.last_before(self._clock() - timedelta(days=WHOLE_SITE_DAYS))
-        return Taken(named, sum(map(records.count, Split)), self._store.orders.erased_after(since))
+        return Taken(named, sum(records.count_influences().values()), self._store.orders.erased_after(since))
 
     def _checks(self) -> bool:
         """Return whether there are trusted keys; raises `InvalidProof` if they, or what a witness needs, were lost."""

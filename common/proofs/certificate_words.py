@@ -61,10 +61,13 @@ def proved(verified: Verified) -> list[str]:
     if verified.silent:
         answered = len(verified.receipts)
         lines.append(
-            f"The log says that the request was sent to {answered + len(verified.silent)} sites; {answered} receipts are "
-            f"here. The request was also sent to {', '.join(verified.silent)}, of which there is no receipt."
+            f"The log says that the request was sent to {answered + len(verified.silent)} sites; {answered} receipts "
+            f"are here. The request was also sent to {', '.join(verified.silent)}, of which there is no receipt."
         )
-    if seen := [receipt.answer.site for receipt in verified.receipts if receipt.witnessed]:
+    for said, keys in zip(verified.restored, verified.restored_by, strict=True):
+        lines.append(f"The log was {said.words}. {_holders(keys)} signed that.")
+    witnesses = [receipt.answer.site for receipt in verified.receipts if receipt.witnessed]
+    if seen := [site for site in witnesses if site not in verified.lost]:
         lines.append(f"That log extends what {', '.join(seen)} had seen of it before answering.")
     return lines
 
@@ -93,6 +96,11 @@ def not_proved(verified: Verified, keys: TrustedKeys) -> list[str]:
         lines.append(
             f"Any deletion at {', '.join(verified.silent)}: a site that left gives no receipt, and whoever handed this "
             "certificate on may have taken one out."
+        )
+    if verified.lost:
+        lines.append(
+            f"What the log held when {', '.join(verified.lost)} signed: that part was lost when it was restored from a "
+            "copy. The site has kept the head that its receipt names."
         )
     answered = {*verified.silent, *(receipt.answer.site for receipt in verified.receipts)}
     if missing := sorted({key.name for key in keys.of(Role.SITE)} - answered):
@@ -136,6 +144,7 @@ def document(verified: Verified, keys: TrustedKeys) -> dict[str, Any]:
         ],
         "addressed": sorted([*verified.silent, *(receipt.answer.site for receipt in verified.receipts)]),
         "silent": list(verified.silent),
+        "lost_heads": list(verified.lost),
         "log": {
             "size": verified.head.size,
             "root": verified.head.root.hex(),

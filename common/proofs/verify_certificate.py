@@ -2,9 +2,9 @@
 
     python -m fedmunkey.common.proofs.verify_certificate certificate.json --keys keys.json
 
-The exit code is 0 if everything in the certificate holds, 4 if the receipt of a site is missing, and 2 if anything in it
-does not hold; with `--require-erased` 0 only if something was
-erased, every addressed site has answered and none refused, otherwise the outcome's (`common.deletions.outcomes`).
+The exit code is 0 if everything in the certificate holds, 4 if the receipt of an addressed site is missing, and 2 if
+anything does not hold; with `--require-erased` 0 only if something was erased, every addressed site has answered and
+none refused, otherwise the outcome's (`common.deletions.outcomes`).
 """
 
 from __future__ import annotations

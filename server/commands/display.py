@@ -163,6 +163,7 @@ def summary_lines(summary: Summary) -> list[str]:
         f"requests: {counts}",
         f"pending orders: {summary.pending_orders}{oldest}",
         f"late: {late}" + (" (munkey-server requests --late lists them)" if late else ""),
+        *(f"LOG RESTORED: {said.words}" for said in summary.restored),
     ]
 
 
@@ -175,6 +176,10 @@ def summary_document(summary: Summary, sites: tuple[RegisteredSite, ...]) -> dic
         "oldest_pending": summary.oldest_pending.isoformat() if summary.oldest_pending else None,
         "oldest_pending_seconds": summary.oldest_seconds,
         "late": summary.requests[RequestState.OVERDUE],
+        "log_restored": [
+            {"kept": said.kept.size, "reason": said.reason, "said_at": said.time.isoformat()}
+            for said in summary.restored
+        ],
         "sites": [site_document(site) for site in sites],
     }
 

@@ -13,15 +13,16 @@ from pathlib import Path
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, RequestStatus, SiteState
 from fedmunkey.common.errors import DeletionConflict, InvalidDeletion, InvalidProof, NotAllowed
-from fedmunkey.common.proofs.certificate import Certificate, LoggedReceipt, verify_requester
+from fedmunkey.common.proofs.certificate import Certificate, LoggedReceipt, LoggedStatement, verify_requester
 from fedmunkey.common.proofs.log_heads import LogHead, LogUpdate
-from fedmunkey.common.proofs.receipts import Receipt
+from fedmunkey.common.proofs.receipts import Receipt, WitnessedHead
+from fedmunkey.common.proofs.restored_log import RestoredLog
 from fedmunkey.common.proofs.signed_requests import OpenedRequest
 from fedmunkey.common.proofs.signing.canonical import parse_canonical, take
 from fedmunkey.common.proofs.signing.dsse import Envelope
 from fedmunkey.common.proofs.signing.statements import envelope_of, read_envelope
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys
-from fedmunkey.server.transparency_log.leaves import LeafKind, receipt_name
+from fedmunkey.server.transparency_log.leaves import LeafKind, leaf_of_restored, receipt_name
 from fedmunkey.server.transparency_log.log import TransparencyLog
 
 
@@ -115,7 +116,32 @@ class CoordinatorProofs:
         number = self.log.number(LeafKind.REQUEST, name)
         if number is None:
             raise AssertionError("a leaf that has a content has a number")
-        return Certificate(envelope, sites, self.log.prove(number, size), receipts, head, silent).to_bytes()
+        lost = min(
+            (seen.size for receipt in receipts if (seen := self._lost_head(receipt.envelope, size)) is not None),
+            default=None,
+        )
+        restored = () if lost is None else self._restored(lost, size)
+        return Certificate(envelope, sites, self.log.prove(number, size), receipts, head, silent, restored).to_bytes()
+
+    def _lost_head(self, receipt: Envelope, size: int) -> WitnessedHead | None:
+        """Return the head that a receipt names, if the log of so many leaves does not extend it."""
+        seen = Receipt.of(receipt).witnessed
+        fits = seen is None or (seen.size <= size and self.log.root(seen.size) == seen.root)
+        return None if fits else seen
+
+    def _restored(self, lost: int, size: int) -> tuple[LoggedStatement, ...]:
+        """Return what the log says of having been restored from copies of fewer leaves than a head that it has lost."""
+        found = []
+        for envelope in self.log.restored():
+            number = self.log.number(LeafKind.RESTORED, leaf_of_restored(envelope).name)
+            if RestoredLog.of(envelope).kept.size < lost and number is not None and number < size:
+                found.append(LoggedStatement(envelope, self.log.prove(number, size)))
+        if not found:
+            raise DeletionConflict(
+                "a receipt names a head that this log has lost, so nothing is certified yet: the ledger was restored "
+                "from a copy; munkey-server restored says so"
+            )
+        return tuple(found)
 
     def _logged_receipt(self, name: str, size: int) -> LoggedReceipt:
         content = self.log.content(LeafKind.RECEIPT, name)
@@ -125,7 +151,7 @@ class CoordinatorProofs:
             raise DeletionConflict(f"site {site!r} answered without a receipt; give it a key and ask again")
         _, document = take(parse_canonical(content, "a leaf of the log"), "a leaf", kind=str, envelope=dict)
         envelope = envelope_of(document)
-        seen = Receipt.of(envelope).witnessed
+        seen = None if self._lost_head(envelope, size) else Receipt.of(envelope).witnessed
         consistency = () if seen is None else self.log.prove_extension(seen.size, size)
         return LoggedReceipt(envelope, self.log.prove(number, size), consistency)
 

@@ -26,7 +26,7 @@ from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.signing.statements import read_envelope
 from fedmunkey.server.database.connection import among, have_to_itself
 from fedmunkey.server.database.log_tables import LogHeadRow, LogLeafRow, LogNodeRow, LogSizeRow
-from fedmunkey.server.transparency_log.leaves import LOST_NODE, Leaf, LeafKind, append_leaves
+from fedmunkey.server.transparency_log.leaves import LOST_NODE, Leaf, LeafKind, append_leaves, read_restored
 
 MAXIMUM_INCLUSIONS = 100
 """Proofs that one question may ask for."""
@@ -70,6 +70,7 @@ class TransparencyLog:
                 select(LogLeafRow.hash, LogLeafRow.number).where(LogLeafRow.hash.in_(leaves), LogLeafRow.number < size)
             )
             numbers = {row.hash: row.number for row in found}
+            restored = read_restored(connection, size)
         found_leaves = [leaf for leaf in leaves if leaf in numbers]
         # All their nodes are read at once, which costs little more than those of one.
         paths = [inclusion_ranges(numbers[leaf], size) for leaf in found_leaves]
@@ -78,7 +79,13 @@ class TransparencyLog:
             leaf: LogProof(numbers[leaf], tuple(islice(hashes, len(path))))
             for leaf, path in zip(found_leaves, paths, strict=True)
         }
-        return LogUpdate(head, self.prove_extension(seen_size, size), tuple(proofs.get(leaf) for leaf in leaves))
+        inclusions = tuple(proofs.get(leaf) for leaf in leaves)
+        return LogUpdate(head, self.prove_extension(seen_size, size), inclusions, restored)
+
+    def restored(self) -> tuple[Envelope, ...]:
+        """Return the statements that the log was restored from a copy, oldest first."""
+        with self._reading() as connection:
+            return read_restored(connection)
 
     def number(self, kind: LeafKind, name: str) -> int | None:
         """Return a leaf's number, None if there is none of that name."""
