@@ -283,3 +283,29 @@ class GetCertificateResponse(_message.Message):
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     certificate: bytes
     def __init__(self, certificate: _Optional[bytes] = ...) -> None: ...
+
+class RecallRequest(_message.Message):
+    __slots__ = ("site", "receipts")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    RECEIPTS_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    receipts: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, site: _Optional[str] = ..., receipts: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class RecallResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetRecalledRequest(_message.Message):
+    __slots__ = ("request_id", "site")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    site: str
+    def __init__(self, request_id: _Optional[str] = ..., site: _Optional[str] = ...) -> None: ...
+
+class GetRecalledResponse(_message.Message):
+    __slots__ = ("receipts",)
+    RECEIPTS_FIELD_NUMBER: _ClassVar[int]
+    receipts: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, receipts: _Optional[_Iterable[bytes]] = ...) -> None: ...

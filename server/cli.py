@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from fedmunkey.common.clock import utc_now
+from fedmunkey.common.deletions import status_words
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs import command_line
@@ -280,7 +281,7 @@ def request(
         as_json,
         display.request_table([status]),
         *([f"given more time: {status.extension}"] if status.extension else ()),
-        display.progress_table(status),
+        command_line.filled_table(*status_words.progress_rows(status, times=True)),
         *(() if moves is None else [display.history_table(moves)]),
     )
 

@@ -60,6 +60,11 @@ class ReceiptBook:
         )
         return dict(self._journal.query(query, (json.dumps(list(without)), limit)))
 
+    def read_lost(self, limit: int) -> dict[int, bytes]:
+        """Return receipts for orders that the ledger has lost, and that are not known to be in its log, by number."""
+        query = "SELECT number, receipt FROM receipts WHERE included = 0 AND number < 0 ORDER BY number DESC LIMIT ?"
+        return dict(self._journal.query(query, (limit,)))
+
     def last_before(self, time: datetime) -> int:
         """Return the number of the last order whose receipt was signed before a time; 0 if there is none."""
         numbers = [
@@ -123,7 +128,7 @@ class ReceiptBook:
             connection.execute("DELETE FROM heads WHERE size > ?", (kept,))
             connection.execute("INSERT OR REPLACE INTO heads VALUES (?, ?, ?)", (head.size, head.root, write_time(at)))
             connection.execute("UPDATE head SET size = ?, root = ?, envelope = ?", (head.size, head.root, envelope))
-            connection.execute("UPDATE receipts SET included = 0 WHERE number > 0")
+            connection.execute("UPDATE receipts SET included = 0")
 
     def advance(self, head: WitnessedHead, envelope: bytes, proven: list[int], at: datetime) -> None:
         """Keep a head that was checked, and which receipts it was shown to hold; a larger head is never replaced."""

@@ -212,6 +212,7 @@ class SiteProofs:
             self._clock(),
             None if refused else tombstone_commitment(self._store, order.request.target),
             self._book.head(),
+            None if opened.terms is None else (opened.terms.issued, opened.terms.expires),
         )
         return receipt.sign(self._key).to_bytes()
 

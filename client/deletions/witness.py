@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from fedmunkey.client.deletions.receipt_book import ReceiptBook
 from fedmunkey.common.errors import InvalidDeletion, InvalidProof, ServiceUnavailable
 from fedmunkey.common.proofs.log_heads import LogHead, LogUpdate, receipt_leaf, restored_leaf
 from fedmunkey.common.proofs.merkle import check_consistency, check_inclusion, leaf_hash
-from fedmunkey.common.proofs.receipts import WitnessedHead
+from fedmunkey.common.proofs.receipts import Receipt, WitnessedHead
 from fedmunkey.common.proofs.restored_log import RestoredLog, signed_by, verify_restored
 from fedmunkey.common.proofs.signing.dsse import Envelope
-from fedmunkey.common.proofs.signing.statements import write_time
+from fedmunkey.common.proofs.signing.statements import read_envelope, write_time
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.common.service.deletion_service import DeletionService
 
@@ -52,7 +53,8 @@ def witness(
             head = _check(update, seen, named, trust)
         except (InvalidDeletion, InvalidProof) as error:
             if seen is not None and _follow_restored(service, book, trust, now):
-                # Receipts that the coordinator has lost are given again first; the next look asks for all of them.
+                # Answers that the coordinator has lost are given again first; the next look asks for all receipts.
+                _give_back(service, book, trust, now)
                 return True
             fault = _fault(seen, str(error))
             book.raise_alarm(fault, now, evidence)
@@ -61,7 +63,41 @@ def witness(
         if head.size:
             book.advance(WitnessedHead(head.size, head.root), evidence, list(leaves), now)
         if len(leaves) < _RECEIPTS_AT_ONCE:
-            return True
+            return _give_back(service, book, trust, now)
+
+
+def _give_back(service: DeletionService, book: ReceiptBook, trust: TrustedKeys, now: datetime) -> bool:
+    """Give back the receipts for orders that the ledger has lost, until its log holds them; return whether it does.
+
+    By them the ledger knows again which requests it had, and whoever asked can ask for the same once more.
+    """
+    given: set[int] = set()
+    while receipts := book.read_lost(_RECEIPTS_AT_ONCE):
+        leaves = {number: leaf_hash(receipt_leaf(receipt)) for number, receipt in receipts.items()}
+        seen = book.head()
+        try:
+            update = service.log_update(seen.size if seen else 0, list(leaves.values()))
+            if update is None:
+                return False
+            held = {
+                number: leaf
+                for (number, leaf), proof in zip(leaves.items(), update.inclusions, strict=True)
+                if proof is not None
+            }
+            shown = replace(update, inclusions=tuple(proof for proof in update.inclusions if proof is not None))
+            head = _check(shown, seen, {f"receipt {-number}": leaf for number, leaf in held.items()}, trust)
+            book.advance(WitnessedHead(head.size, head.root), update.head.to_bytes(), list(held), now)
+            lost = [number for number in receipts if number not in held]
+            if given.intersection(lost):
+                raise InvalidProof("receipts that were given back are not in the log")
+            if lost:
+                given.update(lost)
+                site = Receipt.of(read_envelope(receipts[lost[0]])).answer.site
+                service.recall(site, [receipts[number] for number in lost])
+        except (InvalidDeletion, InvalidProof) as error:
+            logger.warning("receipts for orders that the ledger has lost are not taken back: %s", error)
+            return False
+    return True
 
 
 def _check(update: LogUpdate, seen: WitnessedHead | None, leaves: Mapping[str, bytes], trust: TrustedKeys) -> LogHead:

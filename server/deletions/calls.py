@@ -145,6 +145,18 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
         made = await self._in_thread(context, self._readers, lambda: self._service.certificate(message.request_id))
         return deletion_pb2.GetCertificateResponse(certificate=made)
 
+    async def Recall(self, message: deletion_pb2.RecallRequest, context: Any) -> Any:  # noqa: N802
+        """Take back a site's receipts."""
+        await self._in_thread(context, self._readers, lambda: self._service.recall(message.site, message.receipts))
+        return deletion_pb2.RecallResponse()
+
+    async def GetRecalled(self, message: deletion_pb2.GetRecalledRequest, context: Any) -> Any:  # noqa: N802
+        """Tell what sites have given back for a request."""
+        receipts = await self._in_thread(
+            context, self._readers, lambda: self._service.recalled(message.request_id, message.site)
+        )
+        return deletion_pb2.GetRecalledResponse(receipts=receipts)
+
     async def Watch(  # noqa: N802
         self, message: deletion_pb2.WatchRequest, context: Any
     ) -> AsyncIterator[deletion_pb2.WatchResponse]:

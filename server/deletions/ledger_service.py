@@ -148,6 +148,17 @@ class LedgerService(DeletionService):
         status = self.ledger.status(request_id)
         return super().certificate(request_id) if self._proofs is None else self._proofs.certificate(status)
 
+    def recall(self, site: str, receipts: Sequence[bytes]) -> None:
+        """Take back receipts for orders that the ledger has lost; see `DeletionService.recall`."""
+        if self._proofs is None:
+            super().recall(site, receipts)
+        else:
+            self._proofs.recall(site, receipts)
+
+    def recalled(self, request_id: str, site: str = "") -> Sequence[bytes]:
+        """Return the receipts that sites have given back; see `DeletionService.recalled`."""
+        return () if self._proofs is None else self._proofs.recalled(request_id, site)
+
     def open_round(self, number: int) -> int:
         """Write down that a round begins, let `on_round` act, and return how many orders are not answered yet."""
         if not 0 <= number <= _LARGEST_NUMBER:

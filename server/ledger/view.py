@@ -45,6 +45,7 @@ from fedmunkey.server.database.tables import (
     RoundRow,
     SiteRow,
 )
+from fedmunkey.server.ledger.lost import LostRequest, find_lost
 from fedmunkey.server.transparency_log.leaves import read_restored
 
 PAGE_REFERENCES = 100 * MAXIMUM_REFERENCES
@@ -106,6 +107,8 @@ class Summary:
         Sites that follow their orders at the moment, at any process of the service, of those in the federation.
     restored : tuple of RestoredLog
         What the log says of itself having been restored from a copy, oldest first.
+    lost : tuple of LostRequest
+        Requests that sites have answered and this ledger does not have.
     """
 
     requests: Mapping[RequestState, int]
@@ -115,6 +118,7 @@ class Summary:
     connected_sites: int
     sites: int
     restored: tuple[RestoredLog, ...] = ()
+    lost: tuple[LostRequest, ...] = ()
 
 
 class LedgerView:
@@ -299,8 +303,9 @@ class LedgerView:
                 ).where(members)
             ).one()
             restored = tuple(map(RestoredLog.of, read_restored(connection)))
+            lost = find_lost(connection)
         seconds = 0.0 if since is None else max(0.0, (now - since).total_seconds())
-        return Summary(requests, pending, since, seconds, connected, sites, restored)
+        return Summary(requests, pending, since, seconds, connected, sites, restored, lost)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

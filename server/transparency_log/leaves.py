@@ -28,6 +28,7 @@ class LeafKind(StrEnum):
     REQUEST = "request"
     RECEIPT = "receipt"
     RESTORED = "restored"
+    RECALLED = "recalled"
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,23 @@ def leaf_of_restored(envelope: Envelope) -> Leaf:
     return Leaf(LeafKind.RESTORED, hashlib.sha256(envelope.payload).hexdigest(), restored_leaf(envelope.to_bytes()))
 
 
+def leaf_of_recalled(receipt: bytes) -> Leaf:
+    """Return the leaf of a receipt for an order that the ledger has lost: the one that it had before."""
+    return Leaf(LeafKind.RECALLED, hashlib.sha256(receipt).hexdigest(), receipt_leaf(receipt))
+
+
+def read_recalled(connection: Connection) -> tuple[Envelope, ...]:
+    """Return the receipts that sites have given back, oldest first."""
+    return _read_envelopes(connection, LeafKind.RECALLED)
+
+
 def read_restored(connection: Connection, size: int | None = None) -> tuple[Envelope, ...]:
     """Return the statements that the log was restored, oldest first; of the first `size` leaves if that is given."""
-    query = select(LogLeafRow.content).where(LogLeafRow.kind == LeafKind.RESTORED.value).order_by(LogLeafRow.number)
+    return _read_envelopes(connection, LeafKind.RESTORED, size)
+
+
+def _read_envelopes(connection: Connection, kind: LeafKind, size: int | None = None) -> tuple[Envelope, ...]:
+    query = select(LogLeafRow.content).where(LogLeafRow.kind == kind.value).order_by(LogLeafRow.number)
     if size is not None:
         query = query.where(LogLeafRow.number < size)
     documents = [parse_canonical(content, "a leaf of the log") for content in connection.scalars(query)]

@@ -26,7 +26,14 @@ from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.signing.statements import read_envelope
 from fedmunkey.server.database.connection import among, have_to_itself
 from fedmunkey.server.database.log_tables import LogHeadRow, LogLeafRow, LogNodeRow, LogSizeRow
-from fedmunkey.server.transparency_log.leaves import LOST_NODE, Leaf, LeafKind, append_leaves, read_restored
+from fedmunkey.server.transparency_log.leaves import (
+    LOST_NODE,
+    Leaf,
+    LeafKind,
+    append_leaves,
+    read_recalled,
+    read_restored,
+)
 
 MAXIMUM_INCLUSIONS = 100
 """Proofs that one question may ask for."""
@@ -86,6 +93,11 @@ class TransparencyLog:
         """Return the statements that the log was restored from a copy, oldest first."""
         with self._reading() as connection:
             return read_restored(connection)
+
+    def recalled(self) -> tuple[Envelope, ...]:
+        """Return the receipts that sites have given back for orders that the ledger lost, oldest first."""
+        with self._reading() as connection:
+            return read_recalled(connection)
 
     def number(self, kind: LeafKind, name: str) -> int | None:
         """Return a leaf's number, None if there is none of that name."""
