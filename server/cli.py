@@ -39,7 +39,7 @@ from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.members.joining import Joining, JoiningServer
 from fedmunkey.server.members.register import MemberRegister
-from fedmunkey.server.transparency_log.log import TransparencyLog
+from fedmunkey.server.transparency_log.log import TransparencyLog, head_signer
 from fedmunkey.server.transparency_log.log_key import open_log_key
 from fedmunkey.server.transparency_log.restating import enter_restored, read_statement, state_restored, write_statement
 
@@ -140,7 +140,7 @@ def serve(
         stack.enter_context(logging_to(sys.stderr, log_format, opened))
         for name in site or []:
             opened.register(name)
-        place, signing = _log_key_of(log_key, database, folder)
+        place, signing = _log_key_of(log_key, database, folder, opened)
         if keys is not None:
             # A file that cannot be used is found before anything is served.
             TrustedKeys.read(keys)
@@ -196,7 +196,7 @@ def restored(
         raise InvalidSetting(f"there is no ledger {database}; put the copy back first, or name it with --database")
     trust = _trust_of(keys, folder)
     with Ledger(database) as opened:
-        _, key = _log_key_of(log_key, database, folder)
+        _, key = _log_key_of(log_key, database, folder, opened)
         log = TransparencyLog(opened.engine, key)
         if signed is not None:
             leaves = enter_restored(
@@ -328,8 +328,11 @@ def _trust_of(keys: Path | None, folder: CoordinatorFolder | None) -> Path | Non
     return folder.trust if keys is None and folder is not None and folder.trust.exists() else keys
 
 
-def _log_key_of(log_key: Path | None, database: str, folder: CoordinatorFolder | None) -> tuple[Path, SigningKey]:
-    return open_log_key(log_key or (None if folder is None else folder.log_key), database)
+def _log_key_of(
+    log_key: Path | None, database: str, folder: CoordinatorFolder | None, ledger: Ledger
+) -> tuple[Path, SigningKey]:
+    place = log_key or (None if folder is None else folder.log_key)
+    return open_log_key(place, database, head_signer(ledger.engine))
 
 
 def _announce(server: DeletionServer, ledger: Ledger, place: Path, key: SigningKey, how: str) -> None:

@@ -201,10 +201,16 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
                 return
             if self._stopping or self._service.closed:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "the deletion service is stopping")
-            await stream.wait()
-            if stream.left:
-                stream.left = False
-                await self._in_thread(context, self._readers, lambda: self._service.check_position(site, 0))
+            await self._wait(stream, site, context)
+
+    async def _wait(self, stream: OrderStream, site: str, context: Any) -> None:
+        """Wait for an order, or end the stream if the site has left or the ledger is another one."""
+        await stream.wait()
+        if stream.replaced:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the ledger was replaced by a copy; connect again")
+        if stream.left:
+            stream.left = False
+            await self._in_thread(context, self._readers, lambda: self._service.check_position(site, 0))
 
     async def _unanswered(self, message: deletion_pb2.WatchRequest, context: Any) -> Sequence[int]:
         """Return the orders that the site has applied and the ledger has no answer to: it may have lost it."""

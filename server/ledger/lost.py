@@ -1,15 +1,16 @@
-"""Requests that a ledger which was restored from a copy has lost, as far as sites have given back their receipts."""
+"""A ledger that goes back to a copy: how a running service sees it, and which requests sites know that it lacks."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, select
 
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signed_requests import signature_digest
-from fedmunkey.server.database.tables import RequestRow
+from fedmunkey.server.database.tables import EventRow, RequestRow
 from fedmunkey.server.transparency_log.leaves import read_recalled
 
 
@@ -20,6 +21,27 @@ class LostRequest:
     request_id: str
     digest: bytes
     sites: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LedgerMark:
+    """The last event of a ledger at some time; events are never changed, so it stays unless the ledger is replaced."""
+
+    event: int = 0
+    at: datetime | None = None
+
+    @classmethod
+    def of(cls, connection: Connection) -> LedgerMark:
+        """Return the mark of a ledger as it is."""
+        row = connection.execute(
+            select(EventRow.event, EventRow.at).order_by(EventRow.event.desc()).limit(1)
+        ).one_or_none()
+        return cls() if row is None else cls(row.event, row.at)
+
+    def is_in(self, connection: Connection) -> bool:
+        """Return whether a ledger still has all that it had when this was its mark."""
+        at = connection.scalar(select(EventRow.at).where(EventRow.event == self.event))
+        return not self.event or at == self.at
 
 
 def find_lost(connection: Connection) -> tuple[LostRequest, ...]:

@@ -164,6 +164,13 @@ class TransparencyLog:
             yield connection
 
 
+def head_signer(engine: Engine) -> str | None:
+    """Return the id of the key that has signed the last head of the log in a database; None if there is no head."""
+    with _explaining(), engine.connect() as connection:
+        signed = connection.scalar(select(LogHeadRow.envelope).order_by(LogHeadRow.size.desc()).limit(1))
+    return None if signed is None else read_envelope(signed).signatures[0].key_id
+
+
 @contextmanager
 def _explaining() -> Iterator[None]:
     try:
