@@ -13,6 +13,7 @@ import typer
 
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions import status_words
+from fedmunkey.common.deletions.renewals import RENEW_DAYS
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs import command_line
@@ -116,6 +117,10 @@ def serve(
     due_days: Annotated[
         int, typer.Option(min=1, max=365, help="Days from a request's submission to when it is late.")
     ] = DUE_DAYS,
+    renew_days: Annotated[
+        float,
+        typer.Option(min=0.0, max=365, help="Days within which shared weights are renewed after a deletion (exact)."),
+    ] = RENEW_DAYS,
 ) -> None:
     """Serve deletions until SIGINT or SIGTERM.
 
@@ -136,7 +141,7 @@ def serve(
     _take_short_turns()
     stop = StopAsked()
     with stopped_by_signals(stop.ask), ExitStack() as stack:
-        opened = stack.enter_context(Ledger(database, due=timedelta(days=due_days)))
+        opened = stack.enter_context(Ledger(database, due=timedelta(days=due_days), renew=timedelta(days=renew_days)))
         stack.enter_context(logging_to(sys.stderr, log_format, opened))
         for name in site or []:
             opened.register(name)

@@ -142,12 +142,12 @@ def await_answers(
     end = clock() + seconds
     between = _FIRST_PAUSE
     on_statuses(seen)
-    while not all(status.state.final for status in seen) and (left := end - clock()) > 0:
+    while not all(status.state.answered for status in seen) and (left := end - clock()) > 0:
         pause(min(between, left))
         between = min(2 * between, _LONGEST_PAUSE)
         try:
             for place, status in enumerate(seen):
-                if not status.state.final:
+                if not status.state.answered:
                     seen[place] = service.get(status.request.request_id)
         except ServiceUnavailable:
             continue
@@ -330,7 +330,7 @@ def _show(
     names = [part.request.request_id for part in statuses]
     guarantee = status_words.weakest_guarantee(status)
     if as_json:
-        remains = guarantee.remains if guarantee else None
+        remains = (status_words.renewal_words(status) or guarantee.remains) if guarantee else None
         parts = {"parts": names} if len(names) > 1 else {}
         command_line.print_json({**status_words.status_document(status), "remains": remains, **parts})
         return
@@ -341,7 +341,7 @@ def _show(
         typer.echo(f"asked for in {len(names)} requests, {names[0]} to {names[-1]}")
     command_line.print_table(command_line.filled_table(*status_words.progress_rows(status)))
     if guarantee:
-        typer.echo(f"guarantee {guarantee}: {guarantee.remains}")
+        typer.echo(f"guarantee {guarantee}: {status_words.renewal_words(status) or guarantee.remains}")
     if loss := status_words.combined_loss(status):
         typer.echo(f"epsilon {status_words.loss_words(loss)} of one subject, delta {loss.delta:g}")
     if words := status_words.outcome_words(status):
@@ -350,5 +350,5 @@ def _show(
         if secured:
             typer.echo(f"ask for the same again, with --request-id {request.request_id}, to see what has become of it")
         else:
-            waiting = next(part.request.request_id for part in statuses if not part.state.final)
+            waiting = next(part.request.request_id for part in statuses if not part.state.answered)
             typer.echo(f"look it up with: munkey-server request {waiting} --service {service}")

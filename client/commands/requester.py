@@ -91,12 +91,15 @@ def together(request: DeletionRequest, statuses: list[RequestStatus]) -> Request
     """Return the status of a request by those of what it was split into: every site's part in each of them."""
     if len(statuses) == 1:
         return statuses[0]
-    open_states = {status.state for status in statuses if not status.state.final}
+    open_states = {status.state for status in statuses if not status.state.answered}
     late = RequestState.OVERDUE in open_states
+    renewals = [status.renew_by for status in statuses if status.renewal_owed and status.renew_by is not None]
+    answered = RequestState.ERASED if renewals else None
     return RequestStatus(
         request,
         min(status.submitted_at for status in statuses),
         tuple(progress for status in statuses for progress in status.sites),
-        (RequestState.OVERDUE if late else RequestState.DISPATCHED) if open_states else None,
+        (RequestState.OVERDUE if late else RequestState.DISPATCHED) if open_states else answered,
         min((status.due_at for status in statuses if status.due_at is not None), default=None),
+        renew_by=max(renewals, default=None),
     )

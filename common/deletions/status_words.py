@@ -68,6 +68,16 @@ def outcome_words(status: RequestStatus) -> str:
     return said.get(status.outcome, "")
 
 
+def renewal_words(status: RequestStatus) -> str:
+    """Return, for people, that the shared weights still hold what was erased, and until when; empty if they do not."""
+    if not status.renewal_owed or status.renew_by is None:
+        return ""
+    return (
+        f"its entries are gone; the shared weights still hold what they contributed, and are renewed by "
+        f"{status.renew_by:%Y-%m-%d %H:%M} UTC"
+    )
+
+
 def progress_rows(status: RequestStatus, *, times: bool = False) -> TableRows:
     """Return what became of a request at each site, for a table; with `times` also when each site answered."""
     rows = []
@@ -137,6 +147,7 @@ def status_document(status: RequestStatus) -> dict[str, Any]:
         "submitted_at": status.submitted_at.isoformat(),
         "due_at": status.due_at.isoformat() if status.due_at else None,
         "extension": status.extension,
+        "renew_by": status.renew_by.isoformat() if status.renew_by else None,
         "records": status.erased,
         "seconds": status.seconds,
         "guarantee": guarantee.value if guarantee else None,

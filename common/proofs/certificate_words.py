@@ -58,6 +58,12 @@ def proved(verified: Verified) -> list[str]:
         f"The request and every receipt stand in the coordinator's log of {head.size} leaves, whose head was signed on "
         f"{write_time(head.time)}."
     )
+    if renewal := verified.renewal:
+        lines.append(
+            f"The shared weights were solved for anew (release {renewal.release[:16]}): {', '.join(renewal.sites)} "
+            f"signed, until {write_time(renewal.time)}, that they took part after erasing. "
+            f"{_count(renewal.changed, 'record')} of the federation had changed since the release before."
+        )
     if verified.silent:
         answered = len(verified.receipts)
         lines.append(
@@ -90,6 +96,14 @@ def not_proved(verified: Verified, keys: TrustedKeys) -> list[str]:
         lines.append("What the shared weights still know of the records: it is measured by audits, not bounded.")
     elif weakest is Guarantee.CERTIFIED:
         lines.append("That nothing of the records is left in the shared weights: at most what epsilon and delta allow.")
+    if weakest is Guarantee.EXACT and any(receipt.answer.entries for receipt in verified.receipts):
+        if verified.renewal is None:
+            lines.append(
+                "That the shared weights are renewed: this certificate shows no release without the records. Where "
+                "they had a part in the weights, ask for the certificate again once they are renewed."
+            )
+        else:
+            lines.append("That nobody kept a copy of earlier weights: what was in them then is in the copy still.")
     if refused:
         lines.append(f"Any deletion at {', '.join(refused)}: what was refused is still there.")
     if verified.silent:
@@ -145,6 +159,7 @@ def document(verified: Verified, keys: TrustedKeys) -> dict[str, Any]:
         "addressed": sorted([*verified.silent, *(receipt.answer.site for receipt in verified.receipts)]),
         "silent": list(verified.silent),
         "lost_heads": list(verified.lost),
+        "renewal": _renewal_document(verified),
         "log": {
             "size": verified.head.size,
             "root": verified.head.root.hex(),
@@ -153,6 +168,13 @@ def document(verified: Verified, keys: TrustedKeys) -> dict[str, Any]:
         "proved": proved(verified),
         "not_proved": not_proved(verified, keys),
     }
+
+
+def _renewal_document(verified: Verified) -> dict[str, Any] | None:
+    renewal = verified.renewal
+    if renewal is None:
+        return None
+    return {"release": renewal.release, "sites": list(renewal.sites), "time": write_time(renewal.time)}
 
 
 def _receipt_document(receipt: Receipt, key: TrustedKey) -> dict[str, Any]:

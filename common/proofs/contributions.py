@@ -1,4 +1,4 @@
-"""What a site signs about its part in a round, and what the log holds of that round: by it weights are known as renewed.
+"""What a site signs about its part in a round, and what the log holds of the round: by it weights are known as renewed.
 
 A contribution says up to which deletion order it was made. Whoever has it, and the log's leaf of the release that was
 solved with it, knows that the released weights were made without what those orders erased at that site.
@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.proofs.signing.canonical import canonical_json, parse_canonical, read_hex, take
+from fedmunkey.common.proofs.signing.canonical import canonical_json, read_hex, take
 from fedmunkey.common.proofs.signing.dsse import Envelope
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.signing.statements import Statement, read_time, write_time
@@ -69,26 +69,29 @@ class Contribution:
 class ReleaseNote:
     """What the log holds of released weights: their digest, and the digest of each site's signed contribution.
 
-    A site that signed none is in it with nothing.
+    A site that signed none is in it with nothing. `changed` records were others than in the release before.
     """
 
     release: str
+    changed: int
     contributions: Mapping[str, bytes | None]
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the note, JSON-ready."""
+        said = {site: None if one is None else one.hex() for site, one in self.contributions.items()}
+        return {"changed": self.changed, "contributions": said, "kind": "release", "release": self.release}
 
     def leaf(self) -> bytes:
         """Return the leaf, canonical JSON."""
-        said = {site: None if one is None else one.hex() for site, one in self.contributions.items()}
-        return canonical_json({"contributions": said, "kind": "release", "release": self.release})
+        return canonical_json(self.to_document())
 
     @classmethod
-    def of(cls, leaf: bytes) -> ReleaseNote:
-        """Read a leaf; raises `InvalidProof` if it is none of a release."""
-        said, kind, release = take(
-            parse_canonical(leaf, "a leaf of the log"), "a leaf", contributions=dict, kind=str, release=str
-        )
+    def from_document(cls, document: Any) -> ReleaseNote:
+        """Read what `to_document` returns; raises `InvalidProof` if it is none of a release."""
+        changed, said, kind, release = take(document, "a leaf", changed=int, contributions=dict, kind=str, release=str)
         if kind != "release":
             raise InvalidProof("a leaf of the log is not that of a release")
-        return cls(release, {site: _digest(one) for site, one in said.items()})
+        return cls(release, changed, {site: _digest(one) for site, one in said.items()})
 
 
 def contribution_digest(envelope: bytes) -> bytes:

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Records, RequestStatus
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.proofs.log_heads import LogUpdate
@@ -111,6 +112,17 @@ class DeletionService(ABC):
     @abstractmethod
     def open_round(self, number: int) -> int:
         """Announce that a round of training begins; return how many orders no site has acknowledged yet."""
+
+    def note_release(self, released: ReleasedWeights) -> None:  # noqa: ARG002
+        """Write down which weights were solved for, before any site has them.
+
+        Raises `InvalidDeletion` if a contribution is not signed as it should be.
+        """
+        raise InvalidDeletion("this deletion service keeps no ledger, so nothing can be released")
+
+    def renewal_need(self) -> RenewalNeed:
+        """Return which erased entries the last released weights were still solved with."""
+        return RenewalNeed(0, None, None)
 
     def log_update(self, seen_size: int, leaves: Sequence[bytes] = ()) -> LogUpdate | None:  # noqa: ARG002
         """Return the head of the coordinator's log, with proofs for somebody who has seen an earlier one.

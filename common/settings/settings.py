@@ -242,6 +242,15 @@ class Settings(BaseModel):
         description="`exact`: records that the shared weights are solved from: `all`, or those of `permanent` consent, "
         "so that no deletion of others changes any weight.",
     )
+    fewest_changed: int = Field(
+        10,
+        ge=0,
+        description="`exact`: records that must have changed since the last release for another to be made: with two "
+        "that differ by few, those can be told. Fewer wait until their renewal is due.",
+    )
+    release_now: bool = Field(
+        False, description="`exact`: release although fewer than `fewest-changed` records have changed."
+    )
     random_features: int = Field(
         -1,
         ge=-1,

@@ -64,7 +64,9 @@ def request_table(statuses: list[RequestStatus]) -> Table:
             _target(status),
             show_time(status.submitted_at),
             f"{status.due_at:%Y-%m-%d}" if status.due_at else "",
-            status.state.value,
+            f"{status.state}, renewed by {status.renew_by:%Y-%m-%d}"
+            if status.renewal_owed and status.renew_by
+            else status.state.value,
             guarantee.value if guarantee else "",
             status_words.loss_words(status_words.combined_loss(status)),
             f"{answered}/{len(status.sites)}",

@@ -24,7 +24,9 @@ from fedmunkey.common.service.wire import (
     acknowledgement_to_wire,
     log_update_to_wire,
     move_to_wire,
+    need_to_wire,
     order_to_wire,
+    release_from_wire,
     request_from_wire,
     status_to_wire,
     writing,
@@ -131,6 +133,16 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
         """Begin a round."""
         pending = await self._in_thread(context, self._rounds, lambda: self._service.open_round(message.round))
         return deletion_pb2.OpenRoundResponse(pending_orders=pending)
+
+    async def NoteRelease(self, message: deletion_pb2.NoteReleaseRequest, context: Any) -> Any:  # noqa: N802
+        """Write down what was solved for."""
+        released = release_from_wire(message)
+        await self._in_thread(context, self._rounds, lambda: self._service.note_release(released))
+        return deletion_pb2.NoteReleaseResponse()
+
+    async def GetRenewal(self, message: deletion_pb2.GetRenewalRequest, context: Any) -> Any:  # noqa: ARG002, N802
+        """Tell what is owed."""
+        return await self._in_thread(context, self._readers, lambda: need_to_wire(self._service.renewal_need()))
 
     async def GetLogHead(self, message: deletion_pb2.GetLogHeadRequest, context: Any) -> Any:  # noqa: N802
         """Show the head of the transparency log."""

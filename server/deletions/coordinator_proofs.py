@@ -7,14 +7,22 @@ requests again by itself, and the log lets everybody see what the coordinator ha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from fedmunkey.common.clock import utc_now
+from fedmunkey.common.deletions.renewals import ReleasedWeights
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, RequestStatus, SiteState
 from fedmunkey.common.errors import DeletionConflict, InvalidDeletion, InvalidProof, NotAllowed
-from fedmunkey.common.proofs.certificate import Certificate, LoggedReceipt, LoggedStatement, verify_requester
+from fedmunkey.common.proofs.certificate import (
+    Certificate,
+    LoggedReceipt,
+    LoggedRenewal,
+    LoggedStatement,
+    verify_requester,
+)
+from fedmunkey.common.proofs.contributions import Contribution, ReleaseNote
 from fedmunkey.common.proofs.log_heads import LogHead, LogUpdate
 from fedmunkey.common.proofs.receipts import Receipt, WitnessedHead
 from fedmunkey.common.proofs.restored_log import RestoredLog
@@ -136,11 +144,29 @@ class CoordinatorProofs:
         """Return the log's head with proofs; see `TransparencyLog.update`."""
         return self.log.update(seen_size, leaves)
 
-    def certificate(self, status: RequestStatus) -> bytes:
+    def check_contributions(self, released: ReleasedWeights) -> None:
+        """Check that each site has signed its part in a release, where keys are trusted; raises `InvalidDeletion`."""
+        for part in released.contributions:
+            if not part.statement and self._keys is None:
+                continue
+            try:
+                if not part.statement:
+                    raise InvalidProof("it is not signed; give the site a key (munkey-client signing-keys new)")
+                envelope = read_envelope(part.statement)
+                said = Contribution.of(envelope)
+                if (said.site, said.last_order) != (part.site, part.last_order):
+                    raise InvalidProof("it was signed for something else")
+                if self._keys is not None:
+                    TrustedKeys.read(self._keys).verify(envelope, Role.SITE, said.time, part.site)
+            except InvalidProof as error:
+                raise InvalidDeletion(f"the contribution of site {part.site!r} is refused: {error}") from None
+
+    def certificate(self, status: RequestStatus, renewal: tuple[int, dict[str, bytes]] | None = None) -> bytes:
         """Return the certificate of a request that every site has answered, or left the federation without an answer.
 
-        Raises `InvalidDeletion` if the request is not signed, a site has not answered, or one answered without a
-        receipt.
+        `renewal` is the release, by number, that was solved without what it erased, with the signed contributions of
+        the sites that erased something (`LedgerView.renewal_of`). Raises `InvalidDeletion` if the request is not
+        signed, a site has not answered, or one answered without a receipt.
         """
         name = status.request.request_id
         content = self.log.content(LeafKind.REQUEST, name)
@@ -164,7 +190,19 @@ class CoordinatorProofs:
             default=None,
         )
         restored = () if lost is None else self._restored(lost, size)
-        return Certificate(envelope, sites, self.log.prove(number, size), receipts, head, silent, restored).to_bytes()
+        renewed = None if renewal is None else self._logged_renewal(*renewal, size)
+        proof = self.log.prove(number, size)
+        return Certificate(envelope, sites, proof, receipts, head, silent, restored, renewed).to_bytes()
+
+    def _logged_renewal(self, release: int, statements: Mapping[str, bytes], size: int) -> LoggedRenewal | None:
+        """Return the log's leaf of a release with sites' contributions; None where a site has signed none."""
+        content = self.log.content(LeafKind.RELEASE, str(release))
+        number = self.log.number(LeafKind.RELEASE, str(release))
+        if content is None or number is None or number >= size:
+            return None
+        note = ReleaseNote.from_document(parse_canonical(content, "a leaf of the log"))
+        contributions = tuple(read_envelope(statements[site]) for site in sorted(statements))
+        return LoggedRenewal(note, self.log.prove(number, size), contributions)
 
     def _lost_head(self, receipt: Envelope, size: int) -> WitnessedHead | None:
         """Return the head that a receipt names, if the log of so many leaves does not extend it."""

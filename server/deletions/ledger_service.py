@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from fedmunkey.common.deletions.order_chain import extend_chain
+from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
 from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
 from fedmunkey.common.failpoints import Failpoint, hit
@@ -149,7 +150,9 @@ class LedgerService(DeletionService):
     def certificate(self, request_id: str) -> bytes:
         """Return a request's certificate; see `DeletionService.certificate`."""
         status = self.ledger.status(request_id)
-        return super().certificate(request_id) if self._proofs is None else self._proofs.certificate(status)
+        if self._proofs is None:
+            return super().certificate(request_id)
+        return self._proofs.certificate(status, self.ledger.renewal_of(status))
 
     def recall(self, site: str, receipts: Sequence[bytes]) -> None:
         """Take back receipts for orders that the ledger has lost; see `DeletionService.recall`."""
@@ -173,6 +176,16 @@ class LedgerService(DeletionService):
             if self._on_round is not None:
                 self._on_round(number)
             return self.ledger.pending()
+
+    def note_release(self, released: ReleasedWeights) -> None:
+        """Write down which weights were solved for; see `DeletionService.note_release`."""
+        if self._proofs is not None:
+            self._proofs.check_contributions(released)
+        self.ledger.note_release(released)
+
+    def renewal_need(self) -> RenewalNeed:
+        """Return what is owed; see `DeletionService.renewal_need`."""
+        return self.ledger.renewal_need()
 
     def check_position(self, site: str, after: int, chain: bytes = b"") -> None:
         """Check that a site which has applied orders up to `after` can go on from there.

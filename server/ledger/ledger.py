@@ -19,6 +19,7 @@ from sqlalchemy import insert
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from fedmunkey.common.clock import utc_now
+from fedmunkey.common.deletions.renewals import RENEW_DAYS, ReleasedWeights
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, RequestStatus
 from fedmunkey.common.errors import (
     DeletionConflict,
@@ -67,8 +68,8 @@ class Ledger(LedgerView):
 
     The database is a file for SQLite, made (readable by its owner only) if there is none, or a URL such as
     `postgresql://user@host/database`; tables of an older version are brought up to date. A request is late from `due`
-    after its submission. Raises `InvalidSetting` if the database cannot be opened, is no ledger, or has a later
-    version's schema.
+    after its submission, and weights are renewed within `renew` after a deletion. Raises `InvalidSetting` if the
+    database cannot be opened, is no ledger, or has a later version's schema.
     """
 
     def __init__(
@@ -77,8 +78,10 @@ class Ledger(LedgerView):
         *,
         clock: Callable[[], datetime] = utc_now,
         due: timedelta = timedelta(days=DUE_DAYS),
+        renew: timedelta = timedelta(days=RENEW_DAYS),
     ) -> None:
         self._due = due
+        self._renew = renew
         self._listeners: list[Callable[[Sequence[Event]], None]] = []
         url = ledger_url(database)
         name = str(url.database) if url.get_backend_name() == SQLITE else url.render_as_string(hide_password=True)
@@ -177,7 +180,14 @@ class Ledger(LedgerView):
 
     def acknowledge_soon(self, answer: Acknowledgement, *, logged: bool = False) -> Future[None]:
         """Acknowledge without waiting until the answer is on disk; the future is `acknowledge`'s outcome."""
-        return self._writer.submit(ledger_answers.acknowledge, ledger_answers.Answer(answer, logged))
+        return self._writer.submit(ledger_answers.acknowledge, ledger_answers.Answer(answer, logged, self._renew))
+
+    def note_release(self, released: ReleasedWeights) -> None:
+        """Write down that weights were solved for, with the leaf of the log that says so, before any site has them.
+
+        Requests that waited for weights without what they erased are completed.
+        """
+        self._writer.submit(ledger_answers.note_releases, released).result()
 
     def mark_overdue(self) -> int:
         """Move requests whose time has run out to `overdue`; return how many."""

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Row, func, select
 from sqlalchemy.exc import DBAPIError
 
 from fedmunkey.common.deletions.references import REFERENCE_BYTES
+from fedmunkey.common.deletions.renewals import RenewalNeed
 from fedmunkey.common.deletions.states import OPEN_REQUESTS
 from fedmunkey.common.deletions.words import (
     Acknowledgement,
@@ -46,6 +47,7 @@ from fedmunkey.server.database.tables import (
     SiteRow,
 )
 from fedmunkey.server.ledger.lost import LostRequest, find_lost
+from fedmunkey.server.ledger.renewals import find_renewal, read_need
 from fedmunkey.server.transparency_log.leaves import read_restored
 
 PAGE_REFERENCES = 100 * MAXIMUM_REFERENCES
@@ -277,6 +279,26 @@ class LedgerView:
         with self._reading() as connection:
             return connection.scalar(select(func.count(OrderRow.request)).where(ORDER_IS_OPEN)) or 0
 
+    def renewal_need(self) -> RenewalNeed:
+        """Return which erased entries the last released weights were still solved with."""
+        with self._reading() as connection:
+            return read_need(connection)
+
+    def renewal_of(self, status: RequestStatus) -> tuple[int, dict[str, bytes]] | None:
+        """Return the release, by number, that was solved without what a request erased, and its sites' contributions.
+
+        None where nothing had to be renewed, or nothing has been.
+        """
+        erased = [
+            (progress.site, progress.number)
+            for progress in status.sites
+            if progress.acknowledgement and progress.acknowledgement.entries
+        ]
+        if not erased or status.renew_by is None:
+            return None
+        with self._reading() as connection:
+            return find_renewal(connection, erased)
+
     def summary(self) -> Summary:
         """Return the counts that tell whether deletions get through."""
         now = self._clock()
@@ -340,6 +362,7 @@ def read_statuses(connection: Connection, rows: Sequence[Row[Any]], now: datetim
             _state(row, now),
             row.due_at,
             row.extension,
+            row.renew_by,
         )
         for row, request in zip(rows, _read_requests(connection, rows), strict=True)
     ]

@@ -30,7 +30,7 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
     | Submit | no | as itself | as the officer |
     | Watch, Acknowledge, AcknowledgeAll | no | for itself | no |
     | Get, History | yes | its own, and those that address it | the officer's |
-    | List, OpenRound | yes | no | no |
+    | List, OpenRound, NoteRelease, GetRenewal | yes | no | no |
     | Recall | no | for itself | no |
     | GetRecalled | yes | its own | yes |
     | GetLogHead, GetCertificate | yes | yes | yes |
@@ -69,6 +69,8 @@ _ROLES: dict[str, tuple[MemberRole, ...]] = {
     "GetRecalled": tuple(MemberRole),
     "List": (MemberRole.COORDINATOR,),
     "OpenRound": (MemberRole.COORDINATOR,),
+    "NoteRelease": (MemberRole.COORDINATOR,),
+    "GetRenewal": (MemberRole.COORDINATOR,),
     "GetLogHead": tuple(MemberRole),
     "GetCertificate": tuple(MemberRole),
     "Rotate": (MemberRole.SITE, MemberRole.OFFICER),

@@ -28,6 +28,7 @@ from fedmunkey.common.closed_form.masks import FEWEST_PARTICIPANTS, Participants
 from fedmunkey.common.closed_form.release import Release, write_release
 from fedmunkey.common.closed_form.solving import RIDGES, choose, left_out_weights, shared_weights
 from fedmunkey.common.closed_form.sums import Sums, SumsShape
+from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, SiteContribution
 from fedmunkey.common.errors import FederationStopped, InvalidWeights
 from fedmunkey.common.programs.round_messages import (
     ANNOUNCE,
@@ -88,14 +89,6 @@ class SiteReply:
         return numbers
 
 
-@dataclass(frozen=True)
-class Contributed:
-    """Up to which order a site contributed, and the envelope (canonical JSON) in which it signed that, or nothing."""
-
-    last_order: int
-    statement: bytes
-
-
 class _Again(Exception):  # noqa: N818
     """The round has to begin again, without some nodes."""
 
@@ -115,7 +108,9 @@ class SolvingRounds:
     open_round : callable
         Called with the round's number before it begins; raises to stop the federation.
     released : callable
-        Called with a release, once it is solved and before any site has it, and with what sites say of their parts.
+        Called with what was solved for, before any site has it.
+    need : callable
+        Returns what the last release still holds of deleted records.
     clock : callable
         Returns seconds.
     """
@@ -126,7 +121,8 @@ class SolvingRounds:
     record: RunRecord
     open_round: Callable[[int], object]
     authority: x509.Certificate | None = None
-    released: Callable[[Release, Mapping[str, Contributed]], None] = lambda *_: None
+    released: Callable[[ReleasedWeights], None] = lambda _: None
+    need: Callable[[], RenewalNeed] = lambda: RenewalNeed(0, None, None)
     clock: Callable[[], float] = time.perf_counter
     _round: RoundRecord = field(default_factory=lambda: RoundRecord(0))
     _names: dict[int, str] = field(default_factory=dict)
@@ -164,6 +160,8 @@ class SolvingRounds:
         about: dict[str, Any] = {ROUND: number}
         if self.authority is not None:
             announced = self._ask(ANNOUNCE, dict.fromkeys(nodes, about), None)
+            if not announced:
+                raise FederationStopped(f"round {number}: no site could take part: {self._reasons()}")
             nodes = {reply.node for reply in announced}
             about |= self._announce_participants(announced)
         replies = self._ask(CONTRIBUTE, dict.fromkeys(nodes, about), None)
@@ -172,6 +170,7 @@ class SolvingRounds:
         sums = Sums.from_numbers(self._add_up(replies, shape.length), shape)
         if not sums.records:
             raise FederationStopped(f"round {number}: no site has a record left to solve from")
+        changed = self._check_changed(sums.records)
         left_out = left_out_weights(sums)
         asked = {
             reply.node: {**about, **{name: int(str(reply.config.get(name, -1))) for name in (GENERATION, LAST_ENTRY)}}
@@ -188,8 +187,26 @@ class SolvingRounds:
             "round %d: %d records of %d sites, ridge %g, left-out accuracy %.1f%%",
             *(number, sums.records, len(replies), choice.ridge, 100 * choice.accuracy),
         )
-        self.released(release, {reply.site: _contributed(reply) for reply in replies})
+        self.released(ReleasedWeights(release.digest(), sums.records, changed, tuple(map(_contributed, replies))))
         return release
+
+    def _check_changed(self, records: int) -> int:
+        """Return how many records have changed since the last release, as far as totals tell.
+
+        Raises `FederationStopped` if these are so few that whoever has both weights could tell them.
+        """
+        need = self.need()
+        if need.records is None:
+            return records
+        changed = need.entries + abs(records - (need.records - need.entries))
+        if 0 < changed < self.settings.fewest_changed and not self.settings.release_now:
+            until = f", or until {need.renew_by:%Y-%m-%d %H:%M} UTC, when it is due" if need.renew_by else ""
+            raise FederationStopped(
+                f"{changed} records have changed since the last release, fewer than fewest-changed = "
+                f"{self.settings.fewest_changed}, and with both weights somebody could tell them; wait for "
+                f"more{until}, or run with --now (release-now = true)"
+            )
+        return changed
 
     def _announce_participants(self, announced: list[SiteReply]) -> dict[str, Any]:
         """Return what tells the sites of a masked round who takes part."""
@@ -269,8 +286,9 @@ class SolvingRounds:
         logger.error("%s could not take part: %s", site, reason)
 
 
-def _contributed(reply: SiteReply) -> Contributed:
-    return Contributed(int(str(reply.config.get(LAST_ORDER, 0))), str(reply.config.get(STATEMENT, "")).encode())
+def _contributed(reply: SiteReply) -> SiteContribution:
+    last_order, statement = int(str(reply.config.get(LAST_ORDER, 0))), str(reply.config.get(STATEMENT, ""))
+    return SiteContribution(reply.site, last_order, statement.encode())
 
 
 def _content(config: Mapping[str, Any], arrays: ArrayRecord | None) -> RecordDict:

@@ -29,6 +29,7 @@ class LeafKind(StrEnum):
     RECEIPT = "receipt"
     RESTORED = "restored"
     RECALLED = "recalled"
+    RELEASE = "release"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ def leaf_of_receipt(site: str, number: int, receipt: bytes) -> Leaf:
 def leaf_of_restored(envelope: Envelope) -> Leaf:
     """Return the leaf of a statement that the log was restored from a copy."""
     return Leaf(LeafKind.RESTORED, hashlib.sha256(envelope.payload).hexdigest(), restored_leaf(envelope.to_bytes()))
+
+
+def leaf_of_release(number: int, content: bytes) -> Leaf:
+    """Return the leaf of released weights (`common.proofs.contributions.ReleaseNote`), by their number in the ledger."""
+    return Leaf(LeafKind.RELEASE, str(number), content)
 
 
 def leaf_of_recalled(receipt: bytes) -> Leaf:

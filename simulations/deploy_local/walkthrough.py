@@ -225,7 +225,6 @@ joining = "{at.joining}"
 metrics = "{at.metrics}"
 
 [run]
-num-rounds = {rounds}
 min-sites = {len(HOSPITALS)}
 guarantee = "exact"
 image-shape = "{files.shape}"
