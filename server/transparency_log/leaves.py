@@ -57,7 +57,7 @@ def leaf_of_restored(envelope: Envelope) -> Leaf:
 
 
 def leaf_of_release(number: int, content: bytes) -> Leaf:
-    """Return the leaf of released weights (`common.proofs.contributions.ReleaseNote`), by their number in the ledger."""
+    """Return the leaf of released weights, by their number; the content is a `ReleaseNote`'s."""
     return Leaf(LeafKind.RELEASE, str(number), content)
 
 
