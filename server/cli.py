@@ -13,7 +13,6 @@ import typer
 
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions import status_words
-from fedmunkey.common.deletions.renewals import RENEW_DAYS
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs import command_line
@@ -26,7 +25,7 @@ from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import TrustedKeys
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.addresses import is_loopback, split_address
-from fedmunkey.common.settings.settings import Settings
+from fedmunkey.common.settings.settings import RENEW_DAYS, Settings
 from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
 from fedmunkey.server.commands import display
 from fedmunkey.server.commands import members as member_commands

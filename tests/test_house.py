@@ -24,8 +24,8 @@ class Bounds:
 
 BOUNDS = {
     "server": Bounds(rooms=12, levels=6, arrows=26),
-    "client": Bounds(rooms=12, levels=8, arrows=33),
-    "common": Bounds(rooms=14, levels=7, arrows=35),
+    "client": Bounds(rooms=13, levels=8, arrows=35),
+    "common": Bounds(rooms=14, levels=7, arrows=39),
     "simulations": Bounds(rooms=13, levels=7, arrows=35),
 }
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-RENEW_DAYS = 7
-"""Days within which weights are renewed after a deletion, where nobody says otherwise."""
-
 
 @dataclass(frozen=True)
 class SiteContribution:

@@ -9,11 +9,12 @@ from typing import Any
 
 from sqlalchemy import CursorResult, Row, insert, select, update
 
-from fedmunkey.common.deletions.renewals import RENEW_DAYS, ReleasedWeights
+from fedmunkey.common.deletions.renewals import ReleasedWeights
 from fedmunkey.common.deletions.states import RequestState, SiteState
 from fedmunkey.common.deletions.words import Acknowledgement
 from fedmunkey.common.errors import DeletionConflict, FedmunkeyError, UnknownDeletion
 from fedmunkey.common.failpoints import Failpoint, hit
+from fedmunkey.common.settings.settings import RENEW_DAYS
 from fedmunkey.server.database.connection import among
 from fedmunkey.server.database.tables import ORDER_IS_OPEN, AcknowledgementRow, OrderRow, RequestRow
 from fedmunkey.server.ledger.renewals import read_owed, waiting_requests, write_release

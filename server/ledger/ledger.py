@@ -19,7 +19,7 @@ from sqlalchemy import insert
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletions.renewals import RENEW_DAYS, ReleasedWeights
+from fedmunkey.common.deletions.renewals import ReleasedWeights
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, RequestStatus
 from fedmunkey.common.errors import (
     DeletionConflict,
@@ -29,6 +29,7 @@ from fedmunkey.common.errors import (
     UnknownDeletion,
 )
 from fedmunkey.common.failpoints import Failpoint, hit
+from fedmunkey.common.settings.settings import RENEW_DAYS
 from fedmunkey.server.database.connection import SQLITE, Announcements, ledger_url, open_engine
 from fedmunkey.server.database.schema import SCHEMA_REVISION, bring_up_to_date
 from fedmunkey.server.database.tables import NAME_CHARACTERS, REQUEST_ID_CHARACTERS, RoundRow

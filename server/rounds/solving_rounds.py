@@ -126,6 +126,7 @@ class SolvingRounds:
     clock: Callable[[], float] = time.perf_counter
     _round: RoundRecord = field(default_factory=lambda: RoundRecord(0))
     _names: dict[int, str] = field(default_factory=dict)
+    _round_id: str = ""
 
     def run(self) -> None:
         """Run all rounds; raises `FederationStopped` where one cannot come to its end."""
@@ -157,7 +158,8 @@ class SolvingRounds:
         raise FederationStopped(f"round {number}: a site failed in each of {_ATTEMPTS} attempts; see the lines above")
 
     def _attempt(self, number: int, nodes: set[int]) -> Release:
-        about: dict[str, Any] = {ROUND: number}
+        self._round_id = f"{time.time_ns()}-{secrets.token_hex(16)}"
+        about: dict[str, Any] = {ROUND: number, ROUND_ID: self._round_id}
         if self.authority is not None:
             announced = self._ask(ANNOUNCE, dict.fromkeys(nodes, about), None)
             if not announced:
@@ -213,11 +215,10 @@ class SolvingRounds:
         certificates = {reply.site: str(reply.config.get(CERTIFICATE, "")) for reply in announced}
         if len(certificates) < len(announced):
             raise FederationStopped("two nodes say that they are the same site; revoke the one that is not")
-        round_id = f"{time.time_ns()}-{secrets.token_hex(16)}"
         if self.authority is not None:
             fewest = min(FEWEST_PARTICIPANTS, max(self.settings.min_sites, 1))
-            Participants.check(round_id, certificates, self.authority, fewest=fewest)
-        return {ROUND_ID: round_id, PARTICIPANTS: json.dumps(dict(sorted(certificates.items())))}
+            Participants.check(self._round_id, certificates, self.authority, fewest=fewest)
+        return {PARTICIPANTS: json.dumps(dict(sorted(certificates.items())))}
 
     def _add_up(self, replies: list[SiteReply], length: int) -> NDArray[np.uint64]:
         """Add all sites' numbers modulo 2^64, in which the masks cancel."""
@@ -249,7 +250,7 @@ class SolvingRounds:
         few = self.settings.fraction_evaluate
         asked = set(nodes[: round(few * len(nodes))])
         choice = json.dumps(asdict(release.choice))
-        about = {ROUND: number, RELEASE: choice, DIGEST: release.digest()}
+        about = {ROUND: number, ROUND_ID: self._round_id, RELEASE: choice, DIGEST: release.digest()}
         arrays = ArrayRecord({name: Array(array) for name, array in release.arrays().items()})
         content = {node: {**about, TAKE_OVER: node not in asked} for node in nodes}
         answers = [reply for reply in self._ask(TAKE_RELEASE, content, arrays) if reply.content.metric_records[METRICS]]

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field
 
-from fedmunkey.common.deletions.renewals import RENEW_DAYS
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.programs.settings_file import SettingsFile, on_this_machine
 from fedmunkey.common.settings.addresses import loopback_address
@@ -32,7 +31,7 @@ class CoordinatorFile(SettingsFile):
         Where sites and officers reach the deletion service, and where new members join.
     metrics : str
         Where Prometheus metrics are served; nowhere if empty.
-    database, keys, due_days, renew_days
+    database, keys, due_days
         As for `munkey-server serve`; without a database, the ledger is in the coordinator's folder.
     run : dict
         Settings of training runs (docs/settings.md).
@@ -47,7 +46,6 @@ class CoordinatorFile(SettingsFile):
     database: str = ""
     keys: Path | None = None
     due_days: int = Field(DUE_DAYS, ge=1, le=365)
-    renew_days: float = Field(RENEW_DAYS, gt=0, le=365)
     run: dict[str, ConfigValue] = Field(default_factory=dict)
 
     @classmethod

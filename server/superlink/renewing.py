@@ -60,7 +60,8 @@ def renew_when_due(
 
     It is told whether few records are enough, and returns whether the weights were renewed.
     """
-    fewest, promised = file.run_settings().fewest_changed, timedelta(days=file.renew_days)
+    run = file.run_settings()
+    fewest, promised = run.fewest_changed, timedelta(days=run.renew_within)
     pause = _LOOK_SECONDS
     while not stop.wait(pause):
         pause = _LOOK_SECONDS

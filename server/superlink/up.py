@@ -75,7 +75,7 @@ def serve_command(settings: CoordinatorFile) -> list[str]:
     """Return how the deletion service is started."""
     words = ["serve", "--coordinator-dir", str(settings.coordinator_dir), "--database", settings.ledger]
     words += ["--address", settings.deletion_service, "--joining-address", settings.joining]
-    words += ["--due-days", str(settings.due_days), "--renew-days", str(settings.renew_days)]
+    words += ["--due-days", str(settings.due_days), "--renew-days", str(settings.run_settings().renew_within)]
     words += ["--log-format", settings.log_format.value]
     if settings.metrics:
         words += ["--metrics", settings.metrics]
