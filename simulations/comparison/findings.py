@@ -40,7 +40,12 @@ class Column:
 _MIA = "AUROC of telling forgotten records from test records by the confidence in their labels"
 _WEIGHTS = "AUROC of the attack where only the shared weights are asked, no bank"
 COLUMNS: tuple[Column, ...] = (
-    Column("TA", "test accuracy, mean over hospitals", attrgetter("after.test_accuracy"), "higher"),
+    Column(
+        "TA",
+        "test accuracy for the federation's case mix, mean over hospitals",
+        attrgetter("after.test_accuracy"),
+        "higher",
+    ),
     Column("own mix", "the same for each hospital's own case mix", attrgetter("after.own_accuracy"), "higher"),
     Column("RA", "accuracy on records that stay", attrgetter("after.retain_accuracy")),
     Column("FA", "accuracy on forgotten records, canaries left out", attrgetter("after.forget_accuracy")),
