@@ -14,9 +14,9 @@ from fedmunkey.client.importing.conventions import FILE
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import Enrolled, KeyStore, StoreDescription
 from fedmunkey.client.key_store.aside import folder_aside
-from fedmunkey.client.key_store.journal import Journal
-from fedmunkey.client.key_store.record_ciphers import cipher_file_of, clear_unused_keys, master_key_of
-from fedmunkey.client.key_store.remembering import begin_lost_journal
+from fedmunkey.client.key_store.on_disk.journal import Journal
+from fedmunkey.client.key_store.on_disk.record_ciphers import cipher_file_of, clear_unused_keys, master_key_of
+from fedmunkey.client.key_store.on_disk.remembering import begin_lost_journal
 from fedmunkey.client.learning.exact_state import read_shared_model, refresh_tokens
 from fedmunkey.client.learning.neighbour_index import list_arrivals
 from fedmunkey.client.records.dataset import Dataset, Split

@@ -12,11 +12,16 @@ from typing import NamedTuple
 
 from fedmunkey.client.key_store.answers import is_answered, read_answers, repeat_answer, write_refusal
 from fedmunkey.client.key_store.database import StoreDatabase
-from fedmunkey.client.key_store.journal import Kept, Row
+from fedmunkey.client.key_store.on_disk.journal import Kept, Row
+from fedmunkey.client.key_store.on_disk.remembering import known_tombstones
+from fedmunkey.client.key_store.on_disk.schema import (
+    explaining_locks,
+    not_following_references,
+    not_waiting_for_disk,
+    writing,
+)
 from fedmunkey.client.key_store.privacy import PrivacyAccount
-from fedmunkey.client.key_store.remembering import known_tombstones
 from fedmunkey.client.key_store.removal import remove
-from fedmunkey.client.key_store.schema import explaining_locks, not_following_references, not_waiting_for_disk, writing
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, WholeSite
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.failpoints import Failpoint, hit

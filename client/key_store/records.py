@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.key_store.contents import Enrolled, Tokens, steps_of
 from fedmunkey.client.key_store.database import StoreDatabase
-from fedmunkey.client.key_store.encryption import OVERHEAD, seal, unseal
 from fedmunkey.client.key_store.enrolment import Arrivals, add_records, has_tombstone, is_known, is_tombstoned
-from fedmunkey.client.key_store.facts import Facts, read_facts, unseal_ids
-from fedmunkey.client.key_store.influence import count_influences, raise_influence, select_weaker
-from fedmunkey.client.key_store.journal import Kept
 from fedmunkey.client.key_store.neighbour_rows import read_lists, write_lists
+from fedmunkey.client.key_store.on_disk.contents import Enrolled, Tokens, steps_of
+from fedmunkey.client.key_store.on_disk.encryption import OVERHEAD, seal, unseal
+from fedmunkey.client.key_store.on_disk.facts import Facts, read_facts, unseal_ids
+from fedmunkey.client.key_store.on_disk.influence import count_influences, raise_influence, select_weaker
+from fedmunkey.client.key_store.on_disk.journal import Kept
 from fedmunkey.client.key_store.privacy import PrivacyAccount
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret

@@ -11,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from fedmunkey.client.key_store.answers import write_answer
-from fedmunkey.client.key_store.contents import StoreDescription
 from fedmunkey.client.key_store.database import StoreDatabase
-from fedmunkey.client.key_store.encryption import seal, unseal
-from fedmunkey.client.key_store.influence import bury, count_largest_subject, recall_all
+from fedmunkey.client.key_store.on_disk.contents import StoreDescription
+from fedmunkey.client.key_store.on_disk.encryption import seal, unseal
+from fedmunkey.client.key_store.on_disk.influence import bury, count_largest_subject, recall_all
+from fedmunkey.client.key_store.on_disk.reference_hashes import ReferenceHashes
+from fedmunkey.client.key_store.on_disk.schema import CONTENTS
 from fedmunkey.client.key_store.privacy import PrivacyAccount
-from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
 from fedmunkey.client.key_store.residue import MOST_FINGERPRINTED, Residue, fingerprint, spread
-from fedmunkey.client.key_store.schema import CONTENTS
 from fedmunkey.common.deletions.words import (
     Acknowledgement,
     DeletionOrder,

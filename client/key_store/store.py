@@ -15,19 +15,19 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from fedmunkey.client.key_store.aside import sweep
-from fedmunkey.client.key_store.contents import StoreDescription
-from fedmunkey.client.key_store.creation import create_files
 from fedmunkey.client.key_store.database import StoreDatabase
-from fedmunkey.client.key_store.journal import Journal, Kept
-from fedmunkey.client.key_store.lost_journal import known_epoch, write_again
+from fedmunkey.client.key_store.on_disk.contents import StoreDescription
+from fedmunkey.client.key_store.on_disk.creation import create_files
+from fedmunkey.client.key_store.on_disk.journal import Journal, Kept
+from fedmunkey.client.key_store.on_disk.lost_journal import known_epoch, write_again
+from fedmunkey.client.key_store.on_disk.record_ciphers import master_key_of
+from fedmunkey.client.key_store.on_disk.remembering import tell_hashes
+from fedmunkey.client.key_store.on_disk.restoration import back_up, finish_restoring
+from fedmunkey.client.key_store.on_disk.schema import cannot_be_used, connect
+from fedmunkey.client.key_store.on_disk.taking_over import open_store, take_over_journal, take_over_receipts
 from fedmunkey.client.key_store.orders import AppliedOrders
 from fedmunkey.client.key_store.privacy import PrivacyAccount
-from fedmunkey.client.key_store.record_ciphers import master_key_of
 from fedmunkey.client.key_store.records import HeldRecords
-from fedmunkey.client.key_store.remembering import tell_hashes
-from fedmunkey.client.key_store.restoration import back_up, finish_restoring
-from fedmunkey.client.key_store.schema import cannot_be_used, connect
-from fedmunkey.client.key_store.taking_over import open_store, take_over_journal, take_over_receipts
 from fedmunkey.common.errors import BankChanged, KeyStoreError
 
 T = TypeVar("T")

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.key_store.record_ciphers import SLOT_BYTES, cipher_file_of
-from fedmunkey.client.key_store.schema import CONTENTS
+from fedmunkey.client.key_store.on_disk.record_ciphers import SLOT_BYTES, cipher_file_of
+from fedmunkey.client.key_store.on_disk.schema import CONTENTS
 
 PIECE = 16
 """Contents are searched for in pieces of so many bytes, at any offset."""

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
-from fedmunkey.client.key_store.restoration import restore
-from fedmunkey.client.key_store.schema import SCHEMA_VERSION, connect, read_version
+from fedmunkey.client.key_store.on_disk.reference_hashes import ReferenceHashes
+from fedmunkey.client.key_store.on_disk.restoration import restore
+from fedmunkey.client.key_store.on_disk.schema import SCHEMA_VERSION, connect, read_version
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder
@@ -165,7 +165,7 @@ def test_sealing_that_is_interrupted_is_done_again(before: Path, monkeypatch: py
             return super().execute(statement, *values)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr("fedmunkey.client.key_store.schema.sqlite3.connect", cutting(Connection))
+        patched.setattr("fedmunkey.client.key_store.on_disk.schema.sqlite3.connect", cutting(Connection))
         with pytest.raises(PowerCutError):
             KeyStore.open(before)
 

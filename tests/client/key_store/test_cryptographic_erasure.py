@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from fedmunkey.client.key_store import Enrolled, KeyStore, Tokens
+from fedmunkey.client.key_store.on_disk.restoration import restore
 from fedmunkey.client.key_store.residue import Residue
-from fedmunkey.client.key_store.restoration import restore
 from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, SiteState
@@ -104,7 +104,7 @@ def test_keys_are_destroyed_after_a_crash_between_commit_and_destruction(
         raise PowerCutError
 
     with monkeypatch.context() as patched:
-        patched.setattr("fedmunkey.client.key_store.record_ciphers.RecordCiphers.destroy", fail)
+        patched.setattr("fedmunkey.client.key_store.on_disk.record_ciphers.RecordCiphers.destroy", fail)
         with pytest.raises(PowerCutError):
             filled.orders.apply(order(1, 1))
     assert 2 in filled.ciphers.held()

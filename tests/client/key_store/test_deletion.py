@@ -18,7 +18,7 @@ import torch
 
 from fedmunkey.client.key_store import KeyStore, Tokens, deletion
 from fedmunkey.client.key_store.deletion import Hearing
-from fedmunkey.client.key_store.schema import CONTENTS
+from fedmunkey.client.key_store.on_disk.schema import CONTENTS
 from fedmunkey.client.learning.neighbour_index import list_arrivals
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.references import FederationSecret
@@ -489,7 +489,7 @@ def test_erasure_that_a_crash_interrupted_is_finished_before_it_is_acknowledged(
 def test_reader_that_stays_keeps_an_order_from_being_answered_but_not_for_good(
     make_store: Make, make_traces: MakeTraces, order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedmunkey.client.key_store.schema._BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("fedmunkey.client.key_store.on_disk.schema._BUSY_SECONDS", 0.01)
     store = make_store()
     traces = make_traces(store)
     traces.enrol(range(20))
@@ -516,7 +516,7 @@ def test_reader_that_stays_keeps_an_order_from_being_answered_but_not_for_good(
 def test_writer_that_stays_keeps_an_order_from_being_applied_but_not_for_good(
     make_store: Make, fill: Fill, order: Order, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedmunkey.client.key_store.schema._BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("fedmunkey.client.key_store.on_disk.schema._BUSY_SECONDS", 0.01)
     store = make_store()
     fill(store, range(3))
 

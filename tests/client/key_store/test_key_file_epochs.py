@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.key_store.record_ciphers import Epoch, cipher_file_of
-from fedmunkey.client.key_store.restoration import restore
+from fedmunkey.client.key_store.on_disk.record_ciphers import Epoch, cipher_file_of
+from fedmunkey.client.key_store.on_disk.restoration import restore
 from fedmunkey.client.records.dataset import Dataset
 from fedmunkey.common.deletions.words import DeletionOrder
 from fedmunkey.common.errors import KeyStoreError
@@ -105,7 +105,7 @@ def test_deletion_that_is_interrupted_before_its_epoch_is_remembered_is_finished
         raise PowerCutError
 
     with monkeypatch.context() as patched:
-        patched.setattr("fedmunkey.client.key_store.journal.Journal.add_all", fail)
+        patched.setattr("fedmunkey.client.key_store.on_disk.journal.Journal.add_all", fail)
         with pytest.raises(PowerCutError):
             filled.orders.apply(order(1, 1))
 

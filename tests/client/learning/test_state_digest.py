@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import KeyStore, StoreDescription, Tokens
-from fedmunkey.client.key_store.facts import Facts, seal_facts
+from fedmunkey.client.key_store.on_disk.facts import Facts, seal_facts
 from fedmunkey.client.learning import state_digest
 from fedmunkey.client.learning.bank import read_bank, read_held_out
 from fedmunkey.client.learning.neighbour_index import list_arrivals

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fedmunkey.client.key_store.facts import read_facts, unseal_ids
-from fedmunkey.client.key_store.influence import bury, raise_influence_everywhere
-from fedmunkey.client.key_store.journal import Journal, Kept
-from fedmunkey.client.key_store.lost_journal import assume_the_worst, find_journal, known_epoch
-from fedmunkey.client.key_store.record_ciphers import RecordCiphers, cipher_file_of, read_master_key
-from fedmunkey.client.key_store.schema import (
+from fedmunkey.client.key_store.on_disk.facts import read_facts, unseal_ids
+from fedmunkey.client.key_store.on_disk.influence import bury, raise_influence_everywhere
+from fedmunkey.client.key_store.on_disk.journal import Journal, Kept
+from fedmunkey.client.key_store.on_disk.lost_journal import assume_the_worst, find_journal, known_epoch
+from fedmunkey.client.key_store.on_disk.record_ciphers import RecordCiphers, cipher_file_of, read_master_key
+from fedmunkey.client.key_store.on_disk.schema import (
     CONTENTS,
     check_version,
     connect,
@@ -28,8 +28,8 @@ from fedmunkey.client.key_store.schema import (
     explaining_locks,
     writing,
 )
-from fedmunkey.client.key_store.store_secrets import find_master_key, read_secrets
-from fedmunkey.client.key_store.taking_over import bring_up_to_date
+from fedmunkey.client.key_store.on_disk.store_secrets import find_master_key, read_secrets
+from fedmunkey.client.key_store.on_disk.taking_over import bring_up_to_date
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Influence
 

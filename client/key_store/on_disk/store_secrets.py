@@ -8,10 +8,10 @@ import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedmunkey.client.key_store.contents import StoreDescription
-from fedmunkey.client.key_store.encryption import seal, unseal
-from fedmunkey.client.key_store.record_ciphers import master_key_of, read_master_key
-from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
+from fedmunkey.client.key_store.on_disk.contents import StoreDescription
+from fedmunkey.client.key_store.on_disk.encryption import seal, unseal
+from fedmunkey.client.key_store.on_disk.record_ciphers import master_key_of, read_master_key
+from fedmunkey.client.key_store.on_disk.reference_hashes import ReferenceHashes
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import ImagePath

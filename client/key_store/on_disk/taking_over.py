@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from fedmunkey.client.key_store.contents import StoreDescription
-from fedmunkey.client.key_store.encryption import seal, unseal
-from fedmunkey.client.key_store.facts import Facts, seal_facts
-from fedmunkey.client.key_store.journal import Journal, Kept, Row
-from fedmunkey.client.key_store.record_ciphers import RecordCiphers, cipher_file_of, read_master_key
-from fedmunkey.client.key_store.schema import (
+from fedmunkey.client.key_store.on_disk.contents import StoreDescription
+from fedmunkey.client.key_store.on_disk.encryption import seal, unseal
+from fedmunkey.client.key_store.on_disk.facts import Facts, seal_facts
+from fedmunkey.client.key_store.on_disk.journal import Journal, Kept, Row
+from fedmunkey.client.key_store.on_disk.record_ciphers import RecordCiphers, cipher_file_of, read_master_key
+from fedmunkey.client.key_store.on_disk.schema import (
     APPLIED_ORDERS,
     RECORD_INDEXES,
     RECORDS,
@@ -33,7 +33,7 @@ from fedmunkey.client.key_store.schema import (
     read_version,
     writing,
 )
-from fedmunkey.client.key_store.store_secrets import cipher_of, find_master_key, seal_secrets
+from fedmunkey.client.key_store.on_disk.store_secrets import cipher_of, find_master_key, seal_secrets
 from fedmunkey.client.records.dataset import Consent
 from fedmunkey.common.deletions.words import Acknowledgement, SiteState
 from fedmunkey.common.errors import InvalidProof, KeyStoreError
