@@ -103,6 +103,15 @@ def remove(
     return buried
 
 
+def holds_any(connection: sqlite3.Connection, target: Target, hashes: ReferenceHashes) -> bool:
+    """Return whether there is a record that a target names."""
+    if isinstance(target, WholeSite):
+        return connection.execute("SELECT 1 FROM records LIMIT 1").fetchone() is not None
+    column = "record_hash" if isinstance(target, Records) else "subject_hash"
+    query = f"SELECT 1 FROM records WHERE {column} = ? LIMIT 1"  # noqa: S608 (names of columns)
+    return any(connection.execute(query, (hash_,)).fetchone() for hash_ in _named(target, hashes))
+
+
 def _remembered(connection: sqlite3.Connection, order: DeletionOrder) -> Acknowledgement | None:
     """Return how an order was answered before, in a restored store: the coordinator has that answer."""
     query = "SELECT document FROM remembered_answers WHERE number = ?"
