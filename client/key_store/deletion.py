@@ -181,7 +181,7 @@ def _finish(
 
 
 def _erase(database: StoreDatabase, doomed: Sequence[int]) -> list[Row]:
-    """Empty the log, which brings the deletion to the disk, and then destroy keys: a record that comes back has its own.
+    """Empty the log, which brings the deletion to the disk, then destroy keys: what comes back has its own.
 
     Returns the epoch that the key file has, if keys were destroyed. Raises `KeyStoreError` as `_checkpoint`.
     """
