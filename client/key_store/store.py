@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from fedmunkey.client.key_store.aside import sweep
+from fedmunkey.client.key_store.aside import folder_aside, sweep
 from fedmunkey.client.key_store.database import StoreDatabase
 from fedmunkey.client.key_store.on_disk.contents import StoreDescription
 from fedmunkey.client.key_store.on_disk.creation import create_files
@@ -184,13 +184,14 @@ class KeyStore:
         return self.database.secrets.draw_noise_key()
 
     def back_up(self, output: Path, now: datetime) -> int:
-        """Copy the store, while it is in use, into a new file; return its size in bytes.
+        """Copy the store, while it is in use, into a new sealed file; return its size in bytes.
 
         Raises `KeyStoreError` if the file is there already or cannot be written, or the store itself is restored and
         has not caught up.
         """
         self.database.check_caught_up()
-        size = back_up(self.database.connection, output)
+        with folder_aside(self.path.parent, "backing-up") as aside:
+            size = back_up(self.database.connection, self.ciphers, output, aside)
         try:
             self.journal.add(Kept.BACKUPS, (now.isoformat(), self.orders.last))
         except KeyStoreError:

@@ -60,10 +60,9 @@ def test_older_key_file_is_known_by_the_store_where_the_journal_is_lost(
             KeyStore.open(filled.path)
 
 
-def test_older_key_file_with_an_old_backup_brings_nothing_back(
-    filled: KeyStore, copy: Path, order: Order, tmp_path: Path
-) -> None:
+def test_older_key_file_with_an_old_backup_brings_nothing_back(filled: KeyStore, order: Order, tmp_path: Path) -> None:
     filled.back_up(tmp_path / "monday.backup", datetime(2026, 1, 5, 8, tzinfo=UTC))
+    copy = Path(shutil.copy(cipher_file_of(filled.path), tmp_path / "offline"))
     filled.orders.apply(order(1, 1, 2))
     put_back(filled, copy)
 
