@@ -190,7 +190,8 @@ class HeldRecords:
 
     def read_neighbours(self, entries: NDArray[np.int64], bank: NDArray[np.int64]) -> NeighbourLists:
         """Return the neighbour lists of some entries as positions in `bank`; both are sorted entry numbers."""
-        return read_lists(self._connection, self._database.description.list_length, entries, bank)
+        length = self._database.description.list_length
+        return read_lists(self._connection, self._database.secrets.mask_key, length, entries, bank)
 
     # What is computed from them.
 
@@ -202,7 +203,7 @@ class HeldRecords:
         Raises `BankChanged`, having written nothing, if entries were deleted since `generation`.
         """
         with self._database.writing(generation) as connection:
-            write_lists(connection, entries, lists, bank)
+            write_lists(connection, self._database.secrets.mask_key, entries, lists, bank)
 
     def write_tokens(
         self,
