@@ -17,6 +17,7 @@ from typing import Any
 from fedmunkey.common.deletions.limits import is_line
 from fedmunkey.common.deletions.words import OFFICER, Outcome, SiteState
 from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.proofs.ended_keys import Logged, is_in_time
 from fedmunkey.common.proofs.log_heads import LogHead, LogProof, receipt_leaf, request_leaf
 from fedmunkey.common.proofs.merkle import check_consistency, check_inclusion, leaf_hash
 from fedmunkey.common.proofs.receipts import Receipt
@@ -27,17 +28,31 @@ from fedmunkey.common.proofs.signing.statements import envelope_of
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 
 CERTIFICATE_BYTES = 64 * 2**20
-_TYPE = "urn:fedmunkey:certificate:v1"
-_INCOMPLETE_TYPE = "urn:fedmunkey:incomplete-certificate:v1"
+_TYPES = {"urn:fedmunkey:certificate:v1": (1, False), "urn:fedmunkey:incomplete-certificate:v1": (1, True)}
+_TYPES |= {"urn:fedmunkey:certificate:v2": (2, False), "urn:fedmunkey:incomplete-certificate:v2": (2, True)}
+"""What each type of certificate is: its version, and whether it lacks receipts. Version 1 says of no receipt since when
+it is in the log."""
+
+
+@dataclass(frozen=True)
+class FirstHead:
+    """The earliest signed head of the log that is known to hold a leaf, and the proof that the log extends it."""
+
+    head: Envelope
+    consistency: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
 class LoggedReceipt:
-    """A receipt, its place in the log, and the proof that the log extends the head which the site had seen."""
+    """A receipt, its place in the log, and the proof that the log extends the head which the site had seen.
+
+    `first` is None in a certificate of version 1.
+    """
 
     envelope: Envelope
     proof: LogProof
     consistency: tuple[bytes, ...]
+    first: FirstHead | None = None
 
 
 @dataclass(frozen=True)
@@ -58,9 +73,11 @@ class Certificate:
 
     def to_bytes(self) -> bytes:
         """Return the file's contents."""
+        version = 1 if any(receipt.first is None for receipt in self.receipts) else 2
+        (kind,) = (kind for kind, found in _TYPES.items() if found == (version, bool(self.silent)))
         return canonical_json(
             {
-                "type": _INCOMPLETE_TYPE if self.silent else _TYPE,
+                "type": kind,
                 "request": {
                     "envelope": self.request.to_document(),
                     "sites": list(self.sites),
@@ -72,6 +89,7 @@ class Certificate:
                         "envelope": receipt.envelope.to_document(),
                         "consistency": [node.hex() for node in receipt.consistency],
                         **_proof_document(receipt.proof),
+                        **_first_document(receipt.first),
                     }
                     for receipt in self.receipts
                 ],
@@ -86,9 +104,10 @@ class Certificate:
         kind, request, receipts, head = take(
             document, "a certificate", type=str, request=dict, receipts=list, head=dict
         )
-        if kind not in (_TYPE, _INCOMPLETE_TYPE):
-            raise InvalidProof(f"the file is no certificate of type {_TYPE}")
-        optional = {"silent": list} if kind == _INCOMPLETE_TYPE else {}
+        if kind not in _TYPES:
+            raise InvalidProof(f"the file is no certificate of one of the types {', '.join(_TYPES)}")
+        version, incomplete = _TYPES[kind]
+        optional = {"silent": list} if incomplete else {}
         envelope, sites, number, path, *silent = take(
             request, "a certificate's request", envelope=dict, sites=list, number=int, inclusion=list, **optional
         )
@@ -103,7 +122,7 @@ class Certificate:
             envelope_of(envelope),
             tuple(sites),
             LogProof(number, _nodes(path)),
-            tuple(map(_read_receipt, receipts)),
+            tuple(_read_receipt(receipt, version) for receipt in receipts),
             envelope_of(head),
             tuple(silent[0]) if silent else (),
         )
@@ -115,6 +134,7 @@ class Verified:
 
     `requested_by` has the keys that signed the request. Receipts are those of all addressed sites but the `silent`, in
     alphabetical order, and `signed_by` has the key that signed each. `head` is the state of the log that holds them.
+    Nothing shows that the receipts of the `undated` sites were signed before their keys ended: they count for nothing.
     """
 
     terms: RequestTerms
@@ -123,17 +143,23 @@ class Verified:
     signed_by: tuple[TrustedKey, ...]
     head: LogHead
     silent: tuple[str, ...] = ()
+    undated: tuple[str, ...] = ()
+
+    @property
+    def counted(self) -> tuple[Receipt, ...]:
+        """The receipts that count."""
+        return tuple(receipt for receipt in self.receipts if receipt.answer.site not in self.undated)
 
     @property
     def erased(self) -> int:
         """Records that the sites say they erased."""
-        return sum(receipt.answer.records for receipt in self.receipts)
+        return sum(receipt.answer.records for receipt in self.counted)
 
     @property
     def outcome(self) -> Outcome:
-        """What became of the request; a site of which there is no receipt counts as one that has left."""
-        states = [receipt.answer.state for receipt in self.receipts]
-        return Outcome.of([*states, *(SiteState.LEFT for _ in self.silent)], self.erased)
+        """What became of the request; a site of which no receipt counts is one that has left."""
+        states = [receipt.answer.state for receipt in self.counted]
+        return Outcome.of([*states, *(SiteState.LEFT for _ in (*self.silent, *self.undated))], self.erased)
 
 
 def verify_certificate(data: bytes, keys: TrustedKeys) -> Verified:
@@ -152,9 +178,14 @@ def verify_certificate(data: bytes, keys: TrustedKeys) -> Verified:
     keys.verify(certificate.head, Role.LOG, head.time)
     requested_by = verify_requester(certificate.request, terms, keys)
     signers = list[TrustedKey]()
+    leaves = {"": Logged(certificate.proof.number, terms.issued, requested_by, head.time)}
     for logged, receipt in zip(certificate.receipts, receipts, strict=True):
-        signers += keys.verify(logged.envelope, Role.SITE, receipt.time, receipt.answer.site)
-    return Verified(terms, requested_by, tuple(receipts), tuple(signers), head, certificate.silent)
+        signed = keys.verify(logged.envelope, Role.SITE, receipt.time, receipt.answer.site)
+        held = head.time if logged.first is None else _held_since(logged.first, keys)
+        leaves[receipt.answer.site] = Logged(logged.proof.number, receipt.time, signed, held)
+        signers += signed
+    undated = tuple(site for site, leaf in leaves.items() if site and not is_in_time(leaf, leaves.values()))
+    return Verified(terms, requested_by, tuple(receipts), tuple(signers), head, certificate.silent, undated)
 
 
 def _read_receipts(certificate: Certificate, terms: RequestTerms, head: LogHead) -> list[Receipt]:
@@ -170,6 +201,8 @@ def _read_receipts(certificate: Certificate, terms: RequestTerms, head: LogHead)
             raise InvalidProof("a receipt is for another request, or from another site than the request addresses")
         _check_leaf(receipt_leaf(logged.envelope.to_bytes()), logged.proof, head)
         _check_witnessed(receipt, logged.consistency, head)
+        if logged.first is not None:
+            _check_first(logged.first, logged.proof.number, head)
         if logged.proof.number <= certificate.proof.number:
             raise InvalidProof("a receipt stands in the log before its request")
         receipts.append(receipt)
@@ -206,15 +239,40 @@ def _check_witnessed(receipt: Receipt, path: Sequence[bytes], head: LogHead) -> 
         raise InvalidProof("a certificate has a consistency proof for a head that no site has seen")
 
 
+def _check_first(first: FirstHead, number: int, head: LogHead) -> None:
+    """Check that a head holds a leaf of the log and is a state that the log was in; who signed it is not checked."""
+    found = LogHead.of(first.head)
+    if found.size <= number:
+        raise InvalidProof("the first head that should hold a receipt does not")
+    check_consistency(found.size, found.root, head.size, head.root, first.consistency)
+
+
+def _held_since(first: FirstHead, keys: TrustedKeys) -> datetime:
+    time = LogHead.of(first.head).time
+    keys.verify(first.head, Role.LOG, time)
+    return time
+
+
+def _first_document(first: FirstHead | None) -> dict[str, Any]:
+    if first is None:
+        return {}
+    return {"first": {"head": first.head.to_document(), "consistency": [node.hex() for node in first.consistency]}}
+
+
 def _proof_document(proof: LogProof) -> dict[str, Any]:
     return {"number": proof.number, "inclusion": [node.hex() for node in proof.path]}
 
 
-def _read_receipt(item: Any) -> LoggedReceipt:
-    envelope, consistency, number, path = take(
-        item, "a certificate's receipt", envelope=dict, consistency=list, number=int, inclusion=list
+def _read_receipt(item: Any, version: int) -> LoggedReceipt:
+    later = {"first": dict} if version > 1 else {}
+    envelope, consistency, number, path, *firsts = take(
+        item, "a certificate's receipt", envelope=dict, consistency=list, number=int, inclusion=list, **later
     )
-    return LoggedReceipt(envelope_of(envelope), LogProof(number, _nodes(path)), _nodes(consistency))
+    first = None
+    if firsts:
+        head, extended = take(firsts[0], "the first head of a receipt", head=dict, consistency=list)
+        first = FirstHead(envelope_of(head), _nodes(extended))
+    return LoggedReceipt(envelope_of(envelope), LogProof(number, _nodes(path)), _nodes(consistency), first)
 
 
 def _nodes(path: Sequence[Any]) -> tuple[bytes, ...]:

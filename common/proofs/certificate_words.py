@@ -33,6 +33,7 @@ def headline(verified: Verified) -> str:
         return f"{said}: every site that was asked refused."
     why = [f"{site} refused" for site in _refusing(verified)]
     why += [f"of {site} there is no receipt" for site in verified.silent]
+    why += [f"the receipt of {site} counts for nothing, its key has ended" for site in verified.undated]
     return f"{said}{', NOT EVERYWHERE' * bool(verified.erased)}: {'; '.join(why)}."
 
 
@@ -44,7 +45,8 @@ def proved(verified: Verified) -> list[str]:
         f"forgotten (request {terms.request_id})."
     ]
     for receipt, key in zip(verified.receipts, verified.signed_by, strict=True):
-        lines.append(f"{_answered(receipt)} It was signed with key {key.key.key_id[:16]}.")
+        if receipt in verified.counted:
+            lines.append(f"{_answered(receipt)} It was signed with key {key.key.key_id[:16]}.")
     lines.append(
         f"The request and every receipt stand in the coordinator's log of {head.size} leaves, whose head was signed on "
         f"{write_time(head.time)}."
@@ -65,10 +67,10 @@ def not_proved(verified: Verified, keys: TrustedKeys) -> list[str]:
         "munkey-client verify --secret FILE --subject ID (or --record ID) compares it with an id.",
         "Whether the coordinator shows the same log to everybody: compare the head with the one that a site has seen "
         "(munkey-client status).",
-        "The times: each is its signer's own clock.",
+        "The times: each is its signer's own clock, but a receipt of a key that has ended was in the log before that.",
     ]
     refused = _refusing(verified)
-    given = [receipt.answer.guarantee for receipt in verified.receipts if receipt.answer.site not in refused]
+    given = [receipt.answer.guarantee for receipt in verified.counted if receipt.answer.site not in refused]
     weakest = Guarantee.weakest(given) if given else None
     if weakest is Guarantee.EMPIRICAL:
         lines.append("What the shared weights still know of the records: it is measured by audits, not bounded.")
@@ -81,6 +83,14 @@ def not_proved(verified: Verified, keys: TrustedKeys) -> list[str]:
             f"Any deletion at {', '.join(verified.silent)}: a site that left gives no receipt, and whoever handed this "
             "certificate on may have taken one out."
         )
+    for receipt, key in zip(verified.receipts, verified.signed_by, strict=True):
+        if receipt not in verified.counted and key.end is not None:
+            site, ended = receipt.answer.site, write_time(key.end)
+            lines.append(
+                f"Anything that {site} states: its key {key.key.key_id[:16]} ended on {ended}, and no signed head of "
+                "the log from before that holds its receipt, so whoever has the key may have dated it back. Ask the "
+                "coordinator for the certificate again: it may have an earlier head."
+            )
     answered = {*verified.silent, *(receipt.answer.site for receipt in verified.receipts)}
     if missing := sorted({key.name for key in keys.of(Role.SITE)} - answered):
         lines.append(f"Anything about {', '.join(missing)}: the request was not sent there.")
@@ -100,7 +110,7 @@ def guarantee(verified: Verified) -> Guarantee | None:
     """Return what may be claimed for all sites together; None unless it is a certificate of deletion."""
     if verified.outcome is not Outcome.ERASED:
         return None
-    return Guarantee.weakest(receipt.answer.guarantee for receipt in verified.receipts)
+    return Guarantee.weakest(receipt.answer.guarantee for receipt in verified.counted)
 
 
 def document(verified: Verified, keys: TrustedKeys) -> dict[str, Any]:
@@ -122,6 +132,7 @@ def document(verified: Verified, keys: TrustedKeys) -> dict[str, Any]:
             _receipt_document(receipt, key) for receipt, key in zip(verified.receipts, verified.signed_by, strict=True)
         ],
         "silent": list(verified.silent),
+        "undated": list(verified.undated),
         "log": {
             "size": verified.head.size,
             "root": verified.head.root.hex(),
@@ -170,7 +181,7 @@ def _answered(receipt: Receipt) -> str:
 
 
 def _refusing(verified: Verified) -> list[str]:
-    return [receipt.answer.site for receipt in verified.receipts if receipt.answer.state is SiteState.REFUSED]
+    return [receipt.answer.site for receipt in verified.counted if receipt.answer.state is SiteState.REFUSED]
 
 
 def _holders(keys: Sequence[TrustedKey]) -> str:

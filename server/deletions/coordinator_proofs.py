@@ -13,7 +13,7 @@ from pathlib import Path
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, RequestStatus, SiteState
 from fedmunkey.common.errors import DeletionConflict, InvalidDeletion, InvalidProof, NotAllowed
-from fedmunkey.common.proofs.certificate import Certificate, LoggedReceipt, verify_requester
+from fedmunkey.common.proofs.certificate import Certificate, FirstHead, LoggedReceipt, verify_requester
 from fedmunkey.common.proofs.log_heads import LogHead, LogUpdate
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signed_requests import OpenedRequest
@@ -127,7 +127,9 @@ class CoordinatorProofs:
         envelope = envelope_of(document)
         seen = Receipt.of(envelope).witnessed
         consistency = () if seen is None else self.log.prove_extension(seen.size, size)
-        return LoggedReceipt(envelope, self.log.prove(number, size), consistency)
+        first = self.log.first_head(number)
+        extended = self.log.prove_extension(LogHead.of(first).size, size)
+        return LoggedReceipt(envelope, self.log.prove(number, size), consistency, FirstHead(first, extended))
 
 
 def _read_request_leaf(content: bytes) -> tuple[Envelope, tuple[str, ...]]:
