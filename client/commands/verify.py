@@ -14,8 +14,8 @@ from fedmunkey.common.deletions.words import Records, Subject
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.proofs import certificate_words
-from fedmunkey.common.proofs.certificate import Verified
 from fedmunkey.common.proofs.signed_requests import target_digest
+from fedmunkey.common.proofs.verification import Verified
 from fedmunkey.common.proofs.verify_certificate import lines, read_and_verify
 
 
