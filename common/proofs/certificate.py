@@ -68,6 +68,7 @@ class LoggedRenewal:
     note: ReleaseNote
     proof: LogProof
     contributions: tuple[Envelope, ...]
+    first: FirstHead
 
 
 @dataclass(frozen=True)
@@ -166,16 +167,17 @@ def _renewal_document(renewal: LoggedRenewal) -> dict[str, Any]:
     return {
         "release": renewal.note.to_document(),
         "contributions": [envelope.to_document() for envelope in renewal.contributions],
+        **_first_document(renewal.first),
         **_proof_document(renewal.proof),
     }
 
 
 def _read_renewal(item: Any) -> LoggedRenewal:
-    release, contributions, number, path = take(
-        item, "a renewal", release=dict, contributions=list, number=int, inclusion=list
+    release, contributions, first, number, path = take(
+        item, "a renewal", release=dict, contributions=list, first=dict, number=int, inclusion=list
     )
-    proof = LogProof(number, _nodes(path))
-    return LoggedRenewal(ReleaseNote.from_document(release), proof, tuple(map(envelope_of, contributions)))
+    note, proof = ReleaseNote.from_document(release), LogProof(number, _nodes(path))
+    return LoggedRenewal(note, proof, tuple(map(envelope_of, contributions)), _read_first(first))
 
 
 def _first_document(first: FirstHead | None) -> dict[str, Any]:
@@ -193,11 +195,13 @@ def _read_receipt(item: Any, version: int) -> LoggedReceipt:
     envelope, consistency, number, path, *firsts = take(
         item, "a certificate's receipt", envelope=dict, consistency=list, number=int, inclusion=list, **later
     )
-    first = None
-    if firsts:
-        head, extended = take(firsts[0], "the first head of a receipt", head=dict, consistency=list)
-        first = FirstHead(envelope_of(head), _nodes(extended))
+    first = _read_first(firsts[0]) if firsts else None
     return LoggedReceipt(envelope_of(envelope), LogProof(number, _nodes(path)), _nodes(consistency), first)
+
+
+def _read_first(item: Any) -> FirstHead:
+    head, extended = take(item, "the first head of a leaf", head=dict, consistency=list)
+    return FirstHead(envelope_of(head), _nodes(extended))
 
 
 def _nodes(path: Sequence[Any]) -> tuple[bytes, ...]:

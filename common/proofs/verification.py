@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -99,8 +99,7 @@ def verify_certificate(data: bytes, keys: TrustedKeys) -> Verified:
         leaves[receipt.answer.site] = Logged(logged.proof.number, receipt.time, signed, held)
         signers += signed
     undated = tuple(site for site, leaf in leaves.items() if site and not is_in_time(leaf, leaves.values()))
-    for envelope, said in contributions:
-        keys.verify(envelope, Role.SITE, said.time, said.site)
+    renewed = _counts(certificate, contributions, keys, leaves.values())
     restored_by = tuple(verify_restored(said.envelope, keys) for said in certificate.restored)
     return Verified(
         terms,
@@ -112,9 +111,24 @@ def verify_certificate(data: bytes, keys: TrustedKeys) -> Verified:
         tuple(lost),
         tuple(restored),
         restored_by,
-        _renewal_of(certificate, [said for _, said in contributions]),
+        _renewal_of(certificate, [said for _, said in contributions]) if renewed else None,
         undated,
     )
+
+
+def _counts(
+    certificate: Certificate,
+    contributions: Sequence[tuple[Envelope, Contribution]],
+    keys: TrustedKeys,
+    others: Iterable[Logged],
+) -> bool:
+    """Check who signed contributions; return whether the log shows that all were there before their keys ended."""
+    renewal = certificate.renewal
+    if renewal is None:
+        return False
+    held, known = _held_since(renewal.first, keys), list(others)
+    signed = [(said, keys.verify(envelope, Role.SITE, said.time, said.site)) for envelope, said in contributions]
+    return all(is_in_time(Logged(renewal.proof.number, said.time, by, held), known) for said, by in signed)
 
 
 def _renewal_of(certificate: Certificate, contributions: Sequence[Contribution]) -> Renewal | None:
@@ -137,6 +151,7 @@ def _read_contributions(
     if renewal is None:
         return []
     _check_leaf(renewal.note.leaf(), renewal.proof, head)
+    _check_first(renewal.first, renewal.proof.number, head)
     answers = {receipt.answer.site: receipt.answer for receipt in receipts if receipt.answer.entries}
     found = []
     for envelope in renewal.contributions:

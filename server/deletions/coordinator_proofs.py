@@ -197,7 +197,7 @@ class CoordinatorProofs:
             return None
         note = ReleaseNote.from_document(parse_canonical(content, "a leaf of the log"))
         contributions = tuple(read_envelope(statements[site]) for site in sorted(statements))
-        return LoggedRenewal(note, self.log.prove(number, size), contributions)
+        return LoggedRenewal(note, self.log.prove(number, size), contributions, self._first_head(number, size))
 
     def _lost_head(self, receipt: Envelope, size: int) -> WitnessedHead | None:
         """Return the head that a receipt names, if the log of so many leaves does not extend it."""
@@ -229,9 +229,11 @@ class CoordinatorProofs:
         envelope = envelope_of(document)
         seen = None if self._lost_head(envelope, size) else Receipt.of(envelope).witnessed
         consistency = () if seen is None else self.log.prove_extension(seen.size, size)
+        return LoggedReceipt(envelope, self.log.prove(number, size), consistency, self._first_head(number, size))
+
+    def _first_head(self, number: int, size: int) -> FirstHead:
         first = self.log.first_head(number)
-        extended = self.log.prove_extension(LogHead.of(first).size, size)
-        return LoggedReceipt(envelope, self.log.prove(number, size), consistency, FirstHead(first, extended))
+        return FirstHead(first, self.log.prove_extension(LogHead.of(first).size, size))
 
 
 def _read_request_leaf(content: bytes) -> tuple[Envelope, tuple[str, ...]]:
