@@ -9,9 +9,12 @@ COMPARED := $(foreach set,breastmnist pneumoniamnist bccd_cells_28,--data $(SHAR
 	--encoder squeezenet1_0 --weights $(SHARED)/weights/squeezenet1_0_imagenet.pth --seeds 5 --without sisa
 PROTOS := dev/fedmunkey/protos/*.proto
 
-.PHONY: demo deploy-local test check format bench results protos docs browser clean
+.PHONY: demo demo-transformer deploy-local test check format bench results protos docs browser clean
 
 demo: $(VENV)/.installed  ## Five hospitals learn digits together and forget on the way.
+	$(BIN)/munkey-sim run --hospitals 5 --delete records:5%@2 --delete subjects:10@3 --delete site:2@4
+
+demo-transformer: $(VENV)/.installed  ## The same with the transformer that is published, trained step by step.
 	$(BIN)/munkey-sim run --guarantee empirical --hospitals 5 --delete records:5%@3 --delete subjects:10@4 --delete site:2@5
 
 deploy-local: $(VENV)/.installed  ## A coordinator and three hospitals as processes of their own, from nothing to a certificate.

@@ -8,13 +8,14 @@ from fedmunkey.common.programs import command_line
 from fedmunkey.simulations.audit.command import audit
 from fedmunkey.simulations.bench.command import bench
 from fedmunkey.simulations.comparison.command import compare
+from fedmunkey.simulations.comparison.hospitals_command import hospitals
 from fedmunkey.simulations.deploy_local.command import deploy_local
 from fedmunkey.simulations.faults.command import faults
 from fedmunkey.simulations.reporting.command import report
 from fedmunkey.simulations.run.command import run
 
 app = command_line.application("Simulate hospitals that learn together and forget on request.")
-for command in (run, audit, compare, report, bench, faults, deploy_local):
+for command in (run, audit, compare, hospitals, report, bench, faults, deploy_local):
     app.command()(command)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
+from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, ServiceUnavailable
 from fedmunkey.common.identities import Identity
@@ -25,7 +26,9 @@ from fedmunkey.common.service.wire import (
     check_size,
     log_update_from_wire,
     move_from_wire,
+    need_from_wire,
     order_from_wire,
+    release_to_wire,
     request_to_wire,
     status_from_wire,
     writing,
@@ -188,6 +191,14 @@ class DeletionChannel(DeletionService):
             message = deletion_pb2.OpenRoundRequest(round=number)
         return int(self._call(self._stub.OpenRound, message).pending_orders)
 
+    def note_release(self, released: ReleasedWeights) -> None:
+        """Say what was solved for; see `DeletionService.note_release`."""
+        self._call(self._stub.NoteRelease, release_to_wire(released))
+
+    def renewal_need(self) -> RenewalNeed:
+        """Return what is owed; see `DeletionService.renewal_need`."""
+        return need_from_wire(self._call(self._stub.GetRenewal, deletion_pb2.GetRenewalRequest()))
+
     def log_update(self, seen_size: int, leaves: Sequence[bytes] = ()) -> LogUpdate | None:
         """Return the log's head with proofs; see `DeletionService.log_update`."""
         with writing("a question about the log"):
@@ -199,6 +210,16 @@ class DeletionChannel(DeletionService):
         with writing("a request id"):
             message = deletion_pb2.GetCertificateRequest(request_id=request_id)
         return bytes(self._call(self._stub.GetCertificate, message).certificate)
+
+    def recall(self, site: str, receipts: Sequence[bytes]) -> None:
+        """Give back receipts for orders that the ledger has lost; see `DeletionService.recall`."""
+        self._call(self._stub.Recall, deletion_pb2.RecallRequest(site=site, receipts=receipts))
+
+    def recalled(self, request_id: str, site: str = "") -> Sequence[bytes]:
+        """Return the receipts that sites have given back for a request; see `DeletionService.recalled`."""
+        with writing("a request id"):
+            message = deletion_pb2.GetRecalledRequest(request_id=request_id, site=site)
+        return tuple(self._call(self._stub.GetRecalled, message).receipts)
 
     def _backlog(self, message: deletion_pb2.WatchRequest) -> Iterator[DeletionOrder]:
         def read(message: deletion_pb2.WatchRequest, timeout: float) -> tuple[list[DeletionOrder], bool]:

@@ -21,6 +21,9 @@ AUTO_DEPTH = -1
 
 MOST_ROUNDS = 100_000
 
+RENEW_DAYS = 7
+"""Days within which weights are renewed after a deletion, where nobody says otherwise."""
+
 USUAL_ROUNDS = 20
 """Rounds of descending to shared weights."""
 
@@ -241,6 +244,22 @@ class Settings(BaseModel):
         LearnsFrom.ALL,
         description="`exact`: records that the shared weights are solved from: `all`, or those of `permanent` consent, "
         "so that no deletion of others changes any weight.",
+    )
+    fewest_changed: int = Field(
+        10,
+        ge=0,
+        description="`exact`: records that must have changed since the last release for another to be made: with two "
+        "that differ by few, those can be told. Fewer wait until their renewal is due.",
+    )
+    renew_within: float = Field(
+        RENEW_DAYS,
+        gt=0,
+        le=365,
+        description="`exact`: days within which the shared weights are renewed after a deletion. Sites do not answer "
+        "from older ones.",
+    )
+    release_now: bool = Field(
+        False, description="`exact`: release although fewer than `fewest-changed` records have changed."
     )
     random_features: int = Field(
         -1,

@@ -16,6 +16,7 @@ from fedmunkey.common.programs.supervision import Child, own_program
 from fedmunkey.common.settings.addresses import loopback_address, split_address
 from fedmunkey.server.members.authority import hosts_of
 from fedmunkey.server.superlink.coordinator_file import SUPERLINK_READY, CoordinatorFile
+from fedmunkey.server.superlink.renewing import RENEWING_READY
 
 
 def up(
@@ -24,6 +25,7 @@ def up(
 ) -> None:
     """Run everything that the coordinator runs, until SIGINT or SIGTERM: Flower's SuperLink and the deletion service.
 
+    Under exact the shared weights are renewed by themselves when deletions are due to leave them.
     What dies is started again. SuperNodes of sites that were revoked or whose key has changed are refused within
     seconds.
 
@@ -61,9 +63,11 @@ def children(settings: CoordinatorFile, file: Path) -> list[Child]:
     """Return the coordinator's processes in the order in which they start."""
     environment = flower_environment(settings.flower_home)
     superlink = own_program("fedmunkey.server.superlink.superlink_program", str(file.absolute()))
+    renewing = own_program("fedmunkey.server.superlink.renewing", str(file.absolute()))
     return [
         Child("deletion-service", serve_command(settings), "deletion service at ", environment),
         Child("superlink", superlink, SUPERLINK_READY, environment),
+        Child("renewals", renewing, RENEWING_READY, environment),
     ]
 
 
@@ -71,7 +75,8 @@ def serve_command(settings: CoordinatorFile) -> list[str]:
     """Return how the deletion service is started."""
     words = ["serve", "--coordinator-dir", str(settings.coordinator_dir), "--database", settings.ledger]
     words += ["--address", settings.deletion_service, "--joining-address", settings.joining]
-    words += ["--due-days", str(settings.due_days), "--log-format", settings.log_format.value]
+    words += ["--due-days", str(settings.due_days), "--renew-days", str(settings.run_settings().renew_within)]
+    words += ["--log-format", settings.log_format.value]
     if settings.metrics:
         words += ["--metrics", settings.metrics]
     if settings.keys is not None:

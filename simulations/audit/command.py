@@ -52,9 +52,7 @@ def audit(
     shadows: Annotated[
         int, typer.Option(min=0, help="Federations that the attacker trains for each seed; 0 leaves that attack out.")
     ] = 8,
-    permanent: Annotated[
-        str | None, typer.Option(help="Share of records given for good; 30% under exact, none otherwise.")
-    ] = None,
+    permanent: Annotated[str, typer.Option(help="Share of records given for good, for learns-from=permanent.")] = "0%",
     epsilon: EpsilonOption = None,
     budget: BudgetOption = 2,
     alpha: AlphaOption = float("inf"),
@@ -77,8 +75,7 @@ def audit(
         raise InvalidSetting(f"--shadows {shadows}: give 0, or an even number of at least {FEWEST_SHADOWS}")
     if output.exists() and not output.is_dir():
         raise InvalidSetting(f"--output {output}: is a file; give a folder")
-    usual = "30%" if method == f"munkey-{Guarantee.EXACT}" else "0%"
-    given, share = parse_share(permanent or usual), parse_share(forget)
+    given, share = parse_share(permanent), parse_share(forget)
     overrides = given_settings(setting, encoder=encoder, encoder_weights=weights, epsilon=epsilon)
     if "guarantee" in overrides:
         raise InvalidSetting(f"guarantee = {overrides['guarantee']}: give it with --guarantee")

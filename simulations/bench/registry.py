@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.simulations.bench import (
+    closed_form,
     deletion_growth,
     deletion_speed,
     encryption_cost,
@@ -25,6 +26,7 @@ from fedmunkey.simulations.bench.figure import Group
 GROUPS: tuple[Group, ...] = (
     packed_ensemble.GROUP,
     training_epoch.GROUP,
+    closed_form.GROUP,
     noisy_training.GROUP,
     neighbour_search.GROUP,
     serving.GROUP,

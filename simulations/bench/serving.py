@@ -12,6 +12,7 @@ from fedmunkey.common.model.aggregation import Retrieved
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.neighbours import nearest
 from fedmunkey.common.model.recipe import Recipe
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured
 from fedmunkey.simulations.bench.timing import alternate, ratio
@@ -26,7 +27,7 @@ _FEATURES = (2, 512)
 def _measure(bench: Bench) -> Iterator[Measured]:
     """Take the frozen path with features of two tokens of 512 numbers and keys of 1,024, one thread."""
     entries, repetitions = (200, 5) if bench.quick else (10_000, 200)
-    settings = Settings()
+    settings = Settings(guarantee=Guarantee.CERTIFIED)
     reading = Recipe.of(settings).reading
     shape = ModelShape.of(Recipe.of(settings.replace(image_path=ImagePath.FROZEN)), _FEATURES)
     torch.manual_seed(0)

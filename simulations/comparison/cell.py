@@ -14,6 +14,7 @@ from fedmunkey.simulations.federation.answers import Answers
 from fedmunkey.simulations.federation.case import Case, seen_although_forgotten
 from fedmunkey.simulations.federation.hospitals import Encoded
 from fedmunkey.simulations.federation.measurement import Measurement, measure
+from fedmunkey.simulations.federation.solved_federation import SolvedFederation
 from fedmunkey.simulations.forget_sets.question import Question
 from fedmunkey.simulations.programs.json_values import finite_only
 from fedmunkey.simulations.unlearning.method import Budget, Method, training_bytes
@@ -135,14 +136,16 @@ def _outcomes(case: Case, methods: Sequence[Method[Trained]], budget: Budget) ->
                 seconds,
                 forgotten.bytes_sent,
                 training_bytes(trained, case.settings.descending_rounds),
-                *_claims(forgotten.answers, clean),
+                *claims(forgotten.answers, clean),
             )
         )
     return outcomes
 
 
-def _claims(after: Answers, oracle: Answers) -> tuple[float, float]:
+def claims(after: Answers, oracle: Answers) -> tuple[float, float]:
     """Return whether a federation has its oracle's bytes, and a forgotten record's epsilon, as `Outcome` has them."""
+    if isinstance(after, SolvedFederation) and isinstance(oracle, SolvedFederation):
+        return float(after.same_bytes(oracle)), 0.0
     if not (isinstance(after, MunkeyFederation) and isinstance(oracle, MunkeyFederation)):
         return math.nan, math.nan
     epsilon = epsilon_of_settings(after.settings)

@@ -49,9 +49,7 @@ def compare(
     hospitals: HospitalsOption = 5,
     seeds: SeedsOption = 5,
     forget: ForgetOption = "10%",
-    permanent: Annotated[
-        str | None, typer.Option(help="Share of records given for good, for exact; 30%, under recipes 0%.")
-    ] = None,
+    permanent: Annotated[str, typer.Option(help="Share of records given for good, for learns-from=permanent.")] = "0%",
     epsilon: Annotated[
         list[float] | None, typer.Option(help="Budget of certified: once for all data sets, or once for each.")
     ] = None,
@@ -83,7 +81,7 @@ def compare(
         raise InvalidSetting(f"--preset {preset}: is unknown; choose from {', '.join(PRESETS)}")
     asked = PRESETS[preset]
     methods = _chosen(asked, method, without)
-    shares = parse_share(forget), parse_share(permanent or asked.permanent)
+    shares = parse_share(forget), parse_share(permanent)
     _check_output(output)
     overrides = given_settings(setting, encoder=encoder, encoder_weights=weights)
     if "guarantee" in overrides:

@@ -12,7 +12,7 @@ from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.simulations.comparison.cell import Outcome
 from fedmunkey.simulations.reporting.intervals import Interval
 from fedmunkey.simulations.unlearning.method import Method
-from fedmunkey.simulations.unlearning.munkey import MunkeyFamily
+from fedmunkey.simulations.unlearning.munkey import MunkeyFamily, SolvedFamily
 from fedmunkey.simulations.unlearning.registry import METHODS
 
 CLOSE = 1.0
@@ -40,7 +40,13 @@ class Column:
 _MIA = "AUROC of telling forgotten records from test records by the confidence in their labels"
 _WEIGHTS = "AUROC of the attack where only the shared weights are asked, no bank"
 COLUMNS: tuple[Column, ...] = (
-    Column("TA", "test accuracy, mean over hospitals", attrgetter("after.test_accuracy"), "higher"),
+    Column(
+        "TA",
+        "test accuracy for the federation's case mix, mean over hospitals",
+        attrgetter("after.test_accuracy"),
+        "higher",
+    ),
+    Column("own mix", "the same for each hospital's own case mix", attrgetter("after.own_accuracy"), "higher"),
     Column("RA", "accuracy on records that stay", attrgetter("after.retain_accuracy")),
     Column("FA", "accuracy on forgotten records, canaries left out", attrgetter("after.forget_accuracy")),
     Column(
@@ -209,7 +215,7 @@ class SetFindings:
         return self.best("TA", self.methods, highest=True)
 
     def _is_munkey(self, method: str) -> bool:
-        return isinstance(self.known[method].family, MunkeyFamily)
+        return isinstance(self.known[method].family, SolvedFamily | MunkeyFamily)
 
     def _behind(self, method: str, best: str | None) -> float:
         if best is None:

@@ -25,15 +25,12 @@ class Preset:
 
     Attributes
     ----------
-    permanent : str
-        Share of the records that were given for good, unless it is asked for.
     changes : mapping
         For each method, by name, the settings that it does not share with the federation; those left out share all.
     """
 
     methods: Mapping[str, Method[Any]]
     forget_set: str
-    permanent: str
     columns: tuple[Column, ...]
     changes: Mapping[str, Mapping[str, ConfigValue]] = field(default_factory=dict)
 
@@ -66,20 +63,17 @@ PRESETS: Mapping[str, Preset] = {
     "methods": Preset(
         METHODS,
         RandomWithCanaries.name,
-        "30%",
         tuple(column for column in COLUMNS if column.name not in _OF_GUARANTEES),
     ),
     "guarantees": Preset(
         {method.name: method for method in _GUARANTEES},
         RandomRecords.name,
-        "30%",
         tuple(column for column in COLUMNS if column.name not in _OF_METHODS),
         {_WITHOUT_NOISE.name: {"epsilon": float("inf")}},
     ),
     "recipes": Preset(
         {name: KeyDeletion(Guarantee.EMPIRICAL, name, name) for name in _RECIPES},
         RandomRecords.name,
-        "0%",
         tuple(replace(column, digits=2) for column in COLUMNS if column.name in _OF_RECIPES),
         _RECIPES,
     ),

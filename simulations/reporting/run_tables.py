@@ -11,7 +11,7 @@ from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.simulations.reporting.numerals import UNKNOWN, decimals, figure
 
 Row = tuple[str, ...]
-ACCURACY = ("model", "TA %", "macro-F1 %", "training s")
+ACCURACY = ("model", "TA %", "own mix %", "macro-F1 %", "training s")
 DELETIONS = ("deletion", "guarantee", "entries", "took", "vs retraining", "", "TA %", "RA %", "FA %", "MIA %")
 HOSPITALS = ("hospital", "training", "validation", "test", "subjects", "training records of each class")
 _FOUR = ("test_accuracy", "retain_accuracy", "forget_accuracy", "membership")
@@ -25,9 +25,10 @@ _MODELS = {
 
 def accuracy_rows(run: Mapping[str, Any]) -> list[Row]:
     """Return test accuracies below the headings `ACCURACY`: the federation's and its baselines'."""
-    found = {"MUNKEY, federated": {**run["final"], "seconds": run["seconds"]["training"]}}
+    own = run["final"]["measurement"]["own_accuracy"]
+    found = {"MUNKEY, federated": {**run["final"], "own_accuracy": own, "seconds": run["seconds"]["training"]}}
     found |= {_MODELS[name]: baseline for name, baseline in run["baselines"].items()}
-    names = ("test_accuracy", "test_macro_f1", "seconds")
+    names = ("test_accuracy", "own_accuracy", "test_macro_f1", "seconds")
     return [(model, *(decimals(figures[name]) for name in names)) for model, figures in found.items()]
 
 
@@ -43,6 +44,26 @@ def deletion_rows(run: Mapping[str, Any]) -> list[tuple[Row, ...]]:
     if "oracle" in run["baselines"]:
         last.append(("", *nothing, "oracle", *_four(run["baselines"]["oracle"]["measurement"])))
     return [*rows, tuple(last)]
+
+
+def mix_headings(run: Mapping[str, Any]) -> Row:
+    """Return the headings of `mix_rows`: those of two accuracies for each model that single hospitals were asked of."""
+    return "hospital", *(f"{model}{mix}" for model, _ in _asked_each(run) for mix in (", TA %", ", own mix %"))
+
+
+def mix_rows(run: Mapping[str, Any]) -> list[Row]:
+    """Return each hospital's test accuracies, for the federation's case mix and for its own."""
+    both = [(found["per_hospital"], found["own_per_hospital"]) for _, found in _asked_each(run)]
+    return [
+        (name, *(decimals(mix.get(name)) for found in both for mix in found))
+        for name in (hospital["name"] for hospital in run["hospitals"])
+    ]
+
+
+def _asked_each(run: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    found = [("federated", run["final"])]
+    found += [(name, baseline) for name, baseline in run["baselines"].items() if baseline["per_hospital"]]
+    return found
 
 
 def round_rows(run: Mapping[str, Any]) -> list[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -16,9 +16,9 @@ from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.metrics import accuracy, macro_f1
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.federation.answers import Answers, common_answers
+from fedmunkey.simulations.federation.answers import common_answers
 from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
-from fedmunkey.simulations.federation.measurement import Measurement, measure
+from fedmunkey.simulations.federation.measurement import Measurement, measure, own_mix_accuracy
 from fedmunkey.simulations.programs.worker_processes import run_tasks
 from fedmunkey.simulations.unlearning.alone import AloneFamily
 from fedmunkey.simulations.unlearning.method import Family
@@ -52,15 +52,17 @@ class Baseline(StrEnum):
 class BaselineResult:
     """What a baseline reached.
 
-    Training takes seconds with one thread. Accuracy and F1 are means over hospitals, in percent, and so is each
-    hospital's accuracy, of which the oracle has none; only the oracle has a measurement.
+    Training takes seconds with one thread. Accuracy and F1 are means over hospitals, in percent; the `own` ones are for
+    each hospital's own case mix. Single hospitals' accuracies the oracle has not; only it has a measurement.
     """
 
     name: Baseline
     seconds: float
     test_accuracy: float
+    own_accuracy: float
     test_macro_f1: float
     per_hospital: dict[str, float]
+    own_per_hospital: dict[str, float]
     measurement: Measurement | None = None
 
 
@@ -110,16 +112,18 @@ def run_baseline(name: Baseline, comparison: Comparison) -> BaselineResult:
     seconds = time.perf_counter() - start
     if oracle:
         found = measure(trained, hospitals, comparison.forgotten, comparison.forgotten)
-        return BaselineResult(name, seconds, found.test_accuracy, found.test_macro_f1, {}, found)
-    accuracies, f1s = {}, []
+        means = found.test_accuracy, found.own_accuracy, found.test_macro_f1
+        return BaselineResult(name, seconds, *means, {}, {}, found)
+    common, own, f1s = {}, {}, []
     for hospital in hospitals:
-        said, labels = _test_answers(trained, hospital)
-        accuracies[hospital.name] = 100 * accuracy(said, labels)
+        test, train = hospital.given.split(Split.TEST), records[hospital.name]
+        said, labels = common_answers(trained, hospital.name, test), torch.from_numpy(test.records.labels)
+        common[hospital.name] = 100 * accuracy(said, labels)
+        own[hospital.name] = 100 * own_mix_accuracy(trained.answer(hospital.name, test), test, train)
         f1s.append(100 * macro_f1(said, labels))
-    mean = float(np.mean(list(accuracies.values())))
-    return BaselineResult(name, seconds, mean, float(np.mean(f1s)), accuracies)
+    means = _mean(common.values()), _mean(own.values()), _mean(f1s)
+    return BaselineResult(name, seconds, *means, common, own)
 
 
-def _test_answers(trained: Answers, hospital: Hospital) -> tuple[torch.Tensor, torch.Tensor]:
-    test = hospital.given.split(Split.TEST)
-    return common_answers(trained, hospital.name, test), torch.from_numpy(test.records.labels)
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))

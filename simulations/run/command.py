@@ -13,6 +13,7 @@ from rich.console import Console
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.options import EncoderOption, JsonOption, SettingOption, WeightsOption
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import given_settings
 from fedmunkey.simulations.federation.consent import parse_share
 from fedmunkey.simulations.programs.machine import usable_cores
@@ -75,7 +76,10 @@ def run(
         encoder_weights=weights,
     )
     default = Path("runs") / f"{Path(data).stem}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-    standard = [Baseline.PLAIN_VIT, Baseline.ORACLE, Baseline.NEIGHBOURS]
+    settings = Settings.parse(overrides)
+    standard = [Baseline.ORACLE, Baseline.NEIGHBOURS]
+    # Where weights are solved for, a transformer would take longer than all the rest.
+    standard.append(Baseline.ALONE if settings.guarantee is Guarantee.EXACT else Baseline.PLAIN_VIT)
     experiment = Experiment(
         data=data,
         data_dir=data_dir,

@@ -42,7 +42,7 @@ from fedmunkey.server.rounds.run_record import LAST
 from fedmunkey.simulations.federation.answers import Answers, HospitalBank, MunkeyAnswers
 from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.federation.measurement import Measurement, measure
-from fedmunkey.simulations.federation.solved_federation import SolvedAnswers, SolvedPlace
+from fedmunkey.simulations.federation.solved_federation import SolvedAnswers, SolvedPlace, solve_federation
 from fedmunkey.simulations.run.plan import DeletionKind, ResolvedDeletion, forget_rows
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,8 @@ _POLL_SECONDS = 0.01
 class CarriedOut:
     """One deletion of the plan, the completed requests that it took, and what was known before and after.
 
-    Both are measured of the same shared weights, with the banks just before and just after.
+    Before is measured with the banks just before, after with those just after: of the same shared weights, or of those
+    that the next round solves for from what is left.
     """
 
     deletion: ResolvedDeletion
@@ -166,7 +167,7 @@ class DeletionDriver:
         requests = list(self._requests(deletion, position))
         with DeletionChannel(self.settings.deletion_service) as service:
             statuses = tuple(_carry_out(service, request) for request in requests)
-        return CarriedOut(deletion, statuses, before, self._measure(model, forgotten, gone))
+        return CarriedOut(deletion, statuses, before, self._measure(model, forgotten, gone, renewed=True))
 
     def _requests(self, deletion: ResolvedDeletion, position: int) -> Iterator[DeletionRequest]:
         """Yield one request for each hospital whose records go, each subject, or the site."""
@@ -194,12 +195,19 @@ class DeletionDriver:
         return read_weights(path) if path.exists() else self.first_model
 
     def _measure(
-        self, model: Munkey | Release, forgotten: dict[str, NDArray[np.int64]], gone: dict[str, NDArray[np.int64]]
+        self,
+        model: Munkey | Release,
+        forgotten: dict[str, NDArray[np.int64]],
+        gone: dict[str, NDArray[np.int64]],
+        *,
+        renewed: bool = False,
     ) -> Measurement:
         answers: Answers
         if isinstance(model, Release):
             places = {hospital.name: _read_place(hospital, model) for hospital in self.hospitals}
             answers = SolvedAnswers(model, places, self.settings)
+            if renewed:
+                answers = solve_federation(places, self.settings, model.feature_map)
         else:
             banks = {hospital.name: _read(hospital, self.settings) for hospital in self.hospitals}
             answers = MunkeyAnswers(model, banks, self.settings)
@@ -255,8 +263,8 @@ def _carry_out(service: DeletionService, request: DeletionRequest) -> RequestSta
     while True:
         time.sleep(_POLL_SECONDS)
         status = service.get(request_id)
-        if status.state.final:
-            if status.state is not RequestState.COMPLETED:
+        if status.state.answered:
+            if status.state not in (RequestState.ERASED, RequestState.COMPLETED):
                 raise FederationStopped(f"deletion request {request_id} is {status.state}; see the ledger")
             return status
         if time.monotonic() > deadline:

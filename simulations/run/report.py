@@ -72,7 +72,8 @@ def run_document(
         "final": {
             "test_accuracy": _percent(last["mean"].get("test-accuracy")),
             "test_macro_f1": _percent(last["mean"].get("test-macro-f1")),
-            "per_hospital": {site: _percent(found["test-accuracy"]) for site, found in last["evaluation"].items()},
+            "per_hospital": _at_each(last, "test-accuracy"),
+            "own_per_hospital": _at_each(last, "test-own-accuracy"),
             "measurement": _figures(final),
             "average_gap": final.gap(retrained) if retrained else None,
         },
@@ -184,6 +185,10 @@ def _privacy_loss(settings: Settings, rounds: Sequence[dict[str, Any]]) -> Priva
         if "epsilon" in found
     ]
     return max(losses, key=lambda loss: loss.epsilon, default=PrivacyLoss(0.0, settings.delta))
+
+
+def _at_each(event: dict[str, Any], metric: str) -> dict[str, float | None]:
+    return {site: _percent(found.get(metric)) for site, found in event["evaluation"].items()}
 
 
 def _percent(share: float | None) -> float | None:
