@@ -9,6 +9,12 @@ import grpc
 from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.identities.identity import Identity
 
+STRANGER_OPTIONS = [
+    # gRPC waits two minutes for somebody who does not say who it is.
+    ("grpc.server_handshake_timeout_ms", 5_000),
+]
+"""Options of every port that strangers reach."""
+
 _log = logging.getLogger(__name__)
 
 

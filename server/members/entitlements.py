@@ -29,9 +29,9 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
     | --- | --- | --- | --- |
     | Submit | no | as itself | as the officer |
     | Watch, Acknowledge, AcknowledgeAll | no | for itself | no |
-    | Get, History | yes | its own, and those that address it | the officer's |
+    | Get, History, GetCertificate | yes | of its own, and of those that address it | of the officer's |
     | List, OpenRound | yes | no | no |
-    | GetLogHead, GetCertificate | yes | yes | yes |
+    | GetLogHead | yes | yes | yes |
     | Rotate | no | yes | yes |
 
     A method that is not in the table is refused.
@@ -47,7 +47,7 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
             return _check_site([message.acknowledgement.site], caller, "answer for")
         case "AcknowledgeAll":
             return _check_site([answer.site for answer in message.acknowledgements], caller, "answer for")
-        case "Get" | "History":
+        case "Get" | "History" | "GetCertificate":
             return _check_reader(message.request_id, caller, addressed)
     return None
 
