@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 
 from fedmunkey.common.errors import EXIT_CODE, FedmunkeyError
 from fedmunkey.common.failpoints import arm_from_environment
+from fedmunkey.common.service.foreign_text import printable
 
 INTERRUPTED = 130
 
@@ -109,6 +110,6 @@ def finite(number: float) -> float | None:
 
 
 def _fail(message: str) -> None:
-    line = " ".join(message.split())
+    line = printable(" ".join(message.split()))
     sys.stderr.write(f"error: {line}\n")
     sys.exit(EXIT_CODE)

@@ -31,7 +31,7 @@ from fedmunkey.server.members.rations import LARGEST_MESSAGE, Rations
 from fedmunkey.server.members.register import MemberRegister
 from fedmunkey.server.members.rotation import MembershipServicer
 from fedmunkey.server.members.turned_away import Refusals
-from fedmunkey.server.server_credentials import STRANGER_OPTIONS, server_credentials
+from fedmunkey.server.server_credentials import server_credentials, stranger_options
 
 SERVICE_NAME = deletion_pb2.DESCRIPTOR.services_by_name["Deletion"].full_name
 
@@ -39,7 +39,7 @@ _MEMBERS_SERVICES = (SERVICE_NAME, membership_pb2.DESCRIPTOR.services_by_name["M
 
 _SERVER_OPTIONS = [
     *{**dict(MESSAGE_OPTIONS), "grpc.max_receive_message_length": LARGEST_MESSAGE}.items(),
-    *STRANGER_OPTIONS,
+    *stranger_options(4096),
     # Linux would let a second server share the port and take half of the connections.
     ("grpc.so_reuseport", 0),
     # A site that pings as often as it should must not be taken for an attacker.

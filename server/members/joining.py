@@ -29,7 +29,7 @@ from fedmunkey.server.listening import cannot_listen, check_free
 from fedmunkey.server.members.authority import CertificateAuthority
 from fedmunkey.server.members.budgets import Allowance, Budgets
 from fedmunkey.server.members.register import MemberRegister
-from fedmunkey.server.server_credentials import STRANGER_OPTIONS, server_credentials
+from fedmunkey.server.server_credentials import server_credentials, stranger_options
 
 ATTEMPTS = Allowance(at_once=30, a_second=0.5)
 """Attempts to join from one address, good or not."""
@@ -40,7 +40,7 @@ _WAITING = 64
 _SERVER_OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
-    *STRANGER_OPTIONS,
+    *stranger_options(128),
     # Whoever joins asks once.
     ("grpc.max_connection_idle_ms", 5_000),
     ("grpc.max_connection_age_ms", 30_000),

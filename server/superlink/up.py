@@ -14,7 +14,9 @@ from fedmunkey.common.programs.flower import flower_environment
 from fedmunkey.common.programs.keep_running import keep_running
 from fedmunkey.common.programs.supervision import Child, own_program
 from fedmunkey.common.settings.addresses import loopback_address, split_address
+from fedmunkey.server.database.connection import ledger_url, shown
 from fedmunkey.server.members.authority import hosts_of
+from fedmunkey.server.members.coordinator_folder import DATABASE_VARIABLE
 from fedmunkey.server.superlink.coordinator_file import SUPERLINK_READY, CoordinatorFile
 
 
@@ -33,7 +35,7 @@ def up(
     identity = Identity.read(settings.identity)
     check_hosts(settings, hosts_of(identity.certificate))
     if check:
-        typer.echo(f"{file} can be used: {identity.role} {identity.name}, ledger {settings.ledger}")
+        typer.echo(f"{file} can be used: {identity.role} {identity.name}, ledger {shown(ledger_url(settings.ledger))}")
         return
     ready = (
         f"coordinator is up: sites at {settings.superlink}, deletions at {settings.deletion_service}, "
@@ -62,14 +64,20 @@ def children(settings: CoordinatorFile, file: Path) -> list[Child]:
     environment = flower_environment(settings.flower_home)
     superlink = own_program("fedmunkey.server.superlink.superlink_program", str(file.absolute()))
     return [
-        Child("deletion-service", serve_command(settings), "deletion service at ", environment),
+        # Its address may hold a password, and a command line can be read by everybody.
+        Child(
+            "deletion-service",
+            serve_command(settings),
+            "deletion service at ",
+            {**environment, DATABASE_VARIABLE: settings.ledger},
+        ),
         Child("superlink", superlink, SUPERLINK_READY, environment),
     ]
 
 
 def serve_command(settings: CoordinatorFile) -> list[str]:
-    """Return how the deletion service is started."""
-    words = ["serve", "--coordinator-dir", str(settings.coordinator_dir), "--database", settings.ledger]
+    """Return how the deletion service is started; its database is told by `DATABASE_VARIABLE`."""
+    words = ["serve", "--coordinator-dir", str(settings.coordinator_dir)]
     words += ["--address", settings.deletion_service, "--joining-address", settings.joining]
     words += ["--due-days", str(settings.due_days), "--log-format", settings.log_format.value]
     if settings.metrics:
