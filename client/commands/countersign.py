@@ -15,6 +15,7 @@ from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.private_files import write_private
 from fedmunkey.common.proofs.signed_requests import RequestTerms, read_terms
+from fedmunkey.common.proofs.signing.canonical import ENVELOPE_BYTES
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.signing.statements import read_envelope
 from fedmunkey.common.service.channel import DeletionChannel
@@ -66,7 +67,9 @@ def save_request(path: Path, request: DeletionRequest) -> None:
 def _read(path: Path) -> tuple[DeletionRequest, RequestTerms]:
     """Read a saved request: all that it says is in what was signed."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            # Whatever is longer is no envelope, and said to be none.
+            data = file.read(ENVELOPE_BYTES + 1)
     except OSError as error:
         raise InvalidDeletion(f"{path} cannot be read ({error.strerror}); forget --save writes such a file") from None
     terms = read_terms(read_envelope(data))
