@@ -27,7 +27,13 @@ INTERRUPTED = 130
 def application(summary: str, group: type[TyperGroup] | None = None) -> typer.Typer:
     """Make an empty command line; `summary` is the first line of its help, `group` has commands of its own."""
     return typer.Typer(
-        cls=group, help=summary, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+        cls=group,
+        help=summary,
+        # Without one, typer takes a group for the one command that it knows of.
+        callback=None if group is None else _begin,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
     )
 
 
@@ -107,6 +113,10 @@ def print_table(table: Table) -> None:
 def finite(number: float) -> float | None:
     """Return a number as JSON can hold it: None if it is infinite."""
     return number if math.isfinite(number) else None
+
+
+def _begin() -> None:
+    """Do nothing before a command."""
 
 
 def _fail(message: str) -> None:

@@ -23,6 +23,10 @@ from fedmunkey.server.superlink.coordinator_file import SUPERLINK_READY, Coordin
 def up(
     file: Annotated[Path, typer.Argument(help="The coordinator's settings, in TOML.", show_default=False)],
     check: Annotated[bool, typer.Option("--check", help="Only check the file and the identity.")] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(help="Run this process alone, in a unit of its own: deletion-service or superlink."),
+    ] = None,
 ) -> None:
     """Run everything that the coordinator runs, until SIGINT or SIGTERM: Flower's SuperLink and the deletion service.
 
@@ -32,6 +36,7 @@ def up(
     Example: munkey-server up coordinator.toml
     """
     settings = CoordinatorFile.read(file)
+    started = chosen(children(settings, file), only)
     identity = Identity.read(settings.identity)
     check_hosts(settings, hosts_of(identity.certificate))
     if check:
@@ -41,7 +46,16 @@ def up(
         f"coordinator is up: sites at {settings.superlink}, deletions at {settings.deletion_service}, "
         f"joining at {settings.joining}"
     )
-    keep_running(children(settings, file), settings, ready)
+    keep_running(started, settings, f"{only} of the {ready}" if only else ready)
+
+
+def chosen(processes: Sequence[Child], only: str | None) -> list[Child]:
+    """Return the process of a name, or all if none is named; raises `InvalidSetting` if there is none of that name."""
+    found = [child for child in processes if only in (None, child.name)]
+    if not found:
+        names = " or ".join(child.name for child in processes)
+        raise InvalidSetting(f"--only {only}: there is no such process; name {names}, or leave it out for all")
+    return found
 
 
 def check_hosts(settings: CoordinatorFile, hosts: Sequence[str]) -> None:

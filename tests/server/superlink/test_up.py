@@ -6,7 +6,7 @@ import pytest
 
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
-from fedmunkey.server.superlink.up import children, serve_command
+from fedmunkey.server.superlink.up import children, chosen, serve_command
 from tests.server.superlink.test_coordinator_file import written
 from tests.typed import Run
 
@@ -70,3 +70,15 @@ def test_deletion_service_gets_what_the_file_says(tmp_path: Path) -> None:
         *["--address", "0.0.0.0:9440", "--joining-address", "0.0.0.0:9441"],
         *["--due-days", "20", "--log-format", "json", "--metrics", "127.0.0.1:9442"],
     ]
+
+
+def test_one_process_may_have_a_unit_of_its_own(run: Run, tmp_path: Path) -> None:
+    CoordinatorFolder(tmp_path / "coordinator").create("test federation", ["127.0.0.1"])
+    file = written(tmp_path)
+
+    for name in ("deletion-service", "superlink"):
+        assert run("up", file, "--only", name, "--check").code == 0
+        assert [child.name for child in chosen(children(CoordinatorFile.read(file), file), name)] == [name]
+    assert "--only supernode: there is no such process; name deletion-service or superlink" in (
+        run("up", file, "--only", "supernode", "--check").error
+    )
