@@ -150,44 +150,63 @@ def _guess(coordinator: RunningCoordinator, tokens: int) -> None:
 
 
 def _measure(bench: Bench) -> Iterator[Measured]:
-    sizes = _Sizes(16 * _MIB, 50, 200, calm_seconds=1.0) if bench.quick else _Sizes()
+    sizes = _Sizes(16 * _MIB, 50, 200, calm_seconds=1.0, freed_seconds=1.0) if bench.quick else _Sizes()
     with bench.folder() as folder, running_coordinator(folder) as coordinator:
         watched = _Watched(coordinator)
         threads = [threading.Thread(target=work, daemon=True) for work in (watched.ask, watched.look)]
         for thread in threads:
             thread.start()
-        planned = attacks(coordinator, sizes)
         # Once each for nothing: what is loaded and allocated the first time is no growth.
         for attack in attacks(coordinator, _Sizes(_MIB, 20, 40)).values():
             with ExitStack() as stack:
                 attack(stack)
-        time.sleep(sizes.freed_seconds)
-        watched.seconds.clear()
-        time.sleep(sizes.calm_seconds)
-        calm = float(np.quantile(watched.seconds, 0.99))
-        before, open_before = coordinator.memory(), coordinator.connections()
-        grown, during, held = {}, [], {}
-        with bench.progress.counting("strangers", len(planned)) as count:
-            for name, attack in planned.items():
-                watched.most.clear()
-                first = len(watched.seconds)
-                with ExitStack() as stack:
-                    attack(stack)
-                    time.sleep(1.0)
-                    during += watched.seconds[first:]
-                    time.sleep(sizes.freed_seconds - 1.0)
-                    # Strangers still hold their ends.
-                    held[name] = coordinator.connections() - open_before
-                grown[name] = max(most - before[process] for process, most in watched.most.items()) / _MIB
-                count(1)
+        time.sleep(_FREED_SECONDS)
+        seen = _endure(bench, watched, sizes)
         watched.stop()
         for thread in threads:
             thread.join()
-    worst = max(grown, key=lambda name: grown[name])
-    tail = float(np.quantile(during, 0.99))
-    yield bench.result(_GROWTH, grown[worst], f"most by {worst}", growth_mib=grown)
-    yield bench.result(_SLOWER, tail / calm, f"{1000 * calm:.0f} to {1000 * tail:.0f} ms, {len(during)} deletions")
-    yield bench.result(_HELD, max(held.values()), f"most by {max(held, key=lambda name: held[name])}", held=held)
+    worst = max(seen.grown, key=lambda name: seen.grown[name])
+    calm, tail = (float(np.quantile(seconds, 0.99)) for seconds in (seen.calm, seen.during))
+    note = f"{1000 * calm:.0f} to {1000 * tail:.0f} ms, {len(seen.during)} deletions"
+    yield bench.result(_GROWTH, seen.grown[worst], f"most by {worst}", growth_mib=seen.grown)
+    yield bench.result(_SLOWER, tail / calm, note)
+    yield bench.result(_HELD, max(seen.held.values()), held=seen.held)
+
+
+@dataclass
+class _Seen:
+    """Seconds of deletions without and with strangers; by attack, MiB and sockets beyond those of before."""
+
+    calm: list[float]
+    during: list[float] = field(default_factory=list)
+    grown: dict[str, float] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+
+
+def _endure(bench: Bench, watched: _Watched, sizes: _Sizes) -> _Seen:
+    coordinator, planned = watched.coordinator, attacks(watched.coordinator, sizes)
+    watched.seconds.clear()
+    time.sleep(sizes.calm_seconds)
+    seen = _Seen(calm=watched.seconds.copy())
+    before, open_before = coordinator.memory(), coordinator.connections()
+    with bench.progress.counting("strangers", len(planned)) as count:
+        for name, attack in planned.items():
+            watched.most.clear()
+            first = len(watched.seconds)
+            with ExitStack() as stack:
+                attack(stack)
+                time.sleep(1.0)
+                seen.during += watched.seconds[first:]
+                time.sleep(sizes.freed_seconds - 1.0)
+                if not bench.quick:
+                    # Strangers still hold their ends.
+                    seen.held[name] = coordinator.connections() - open_before
+            seen.grown[name] = max(most - before[process] for process, most in watched.most.items()) / _MIB
+            count(1)
+    if bench.quick:
+        time.sleep(_FREED_SECONDS)
+        seen.held["all of them"] = coordinator.connections() - open_before
+    return seen
 
 
 GROUP = Group("strangers", (_GROWTH, _SLOWER, _HELD), _measure)
