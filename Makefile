@@ -11,7 +11,7 @@ PROTOS := dev/fedmunkey/protos/*.proto
 
 AUDIT := .venv-audit
 
-.PHONY: demo deploy-local test check format bench results protos docs browser audit-dependencies clean
+.PHONY: demo deploy-local test check format bench results protos docs browser audit-dependencies hashes clean
 
 demo: $(VENV)/.installed  ## Five hospitals learn digits together and forget on the way.
 	$(BIN)/munkey-sim run --guarantee empirical --hospitals 5 --delete records:5%@3 --delete subjects:10@4 --delete site:2@5
@@ -50,12 +50,16 @@ audit-dependencies: $(AUDIT)/.installed  ## Known vulnerabilities of exactly wha
 	$(AUDIT)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-file sbom.json $(AUDIT)/site
 	$(AUDIT)/bin/pip-audit --path "$$($(AUDIT)/site/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
+hashes: $(VENV)/.installed  ## requirements.txt: what a site or a coordinator installs, each file with its hash, from your package index.
+	$(BIN)/uv pip compile pyproject.toml --constraint constraints.txt --generate-hashes --no-header --quiet \
+		$(UV_OPTIONS) --output-file requirements.txt
+
 docs: $(VENV)/.installed  ## The references of settings and commands.
 	$(BIN)/python -m fedmunkey.common.settings.settings_reference > docs/settings.md
 	$(BIN)/munkey-sim command-reference > docs/commands.md
 
 clean:
-	rm -rf $(VENV) $(AUDIT) sbom.json build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(AUDIT) sbom.json requirements.txt build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
