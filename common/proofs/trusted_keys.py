@@ -224,6 +224,7 @@ class TrustedKeys:
         head = {} if self.officers == 1 else {"version": _VERSION, "officers": self.officers}
         lines = json.dumps({**head, "keys": [key.document() for key in self.keys]}, indent=2, ensure_ascii=False)
         try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             replace_file(path, f"{lines}\n".encode())
         except OSError as error:
             raise _unwritable(path, error) from None
