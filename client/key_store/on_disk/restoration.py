@@ -146,7 +146,9 @@ def finish_restoring(connection: sqlite3.Connection, ciphers: RecordCiphers, jou
             bury(connection, {record_hash: Influence(influence)})
             bury(connection, {image_hash: Influence(influence)})
         if unknown := held - {row[0] for row in rows}:
-            journal.add(Kept.EPOCHS, ciphers.destroy(unknown))
+            epoch = ciphers.destroy(unknown)
+            journal.add(Kept.EPOCHS, epoch)
+            connection.execute("INSERT OR REPLACE INTO key_file_epoch VALUES (1, ?, ?)", epoch)
         connection.execute("DELETE FROM remembered_answers")
         connection.execute("UPDATE description SET restored = 0, generation = generation + 1")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
