@@ -82,8 +82,9 @@ class Answering:
     def give(self) -> None:
         """Give every answer that the service does not have, some hundred in one call.
 
-        An answer that the service refuses is logged and stays pending, and is not given again by this object: the
-        deletion was carried out, and the orders behind it must be as well. Raises `ServiceUnavailable` if the service
+        An answer that the service refuses is logged and stays pending, unless the service has another one of this site
+        to the same order, and is not given again by this object: the deletion was carried out, and the orders behind it
+        must be as well. Raises `ServiceUnavailable` if the service
         cannot be reached. Raises `KeyStoreError` if a receipt is missing, and the service does not send its order again
         as it was.
         """
@@ -117,6 +118,11 @@ class Answering:
         try:
             self._service.acknowledge(answer)
         except InvalidDeletion as error:
+            if self._proofs.leave_answer(self._service, answer):
+                logger.warning(
+                    "order %d was answered by this site before, and the service keeps that: %s", answer.number, error
+                )
+                return [answer.number]
             self._refused.add((answer.number, answer.request_id))
             logger.error(
                 "order %d was answered, but the service refuses the answer: %s; it stays pending", answer.number, error
