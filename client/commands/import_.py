@@ -12,7 +12,9 @@ from fedmunkey.client.commands.display import progress_bars, shown_in
 from fedmunkey.client.commands.enrolment_options import EnrolmentOptions
 from fedmunkey.client.commands.import_result import Result, show
 from fedmunkey.client.importing.conventions import read_conventions, write_conventions
-from fedmunkey.client.importing.importer import import_candidates, only_look
+from fedmunkey.client.importing.held_records import HeldPictures
+from fedmunkey.client.importing.identifiers import plain_id
+from fedmunkey.client.importing.importer import Importer, only_look
 from fedmunkey.client.importing.manifest import parse_columns, read_manifest
 from fedmunkey.client.importing.planning import Planner
 from fedmunkey.client.importing.refusals import Reason, check_report, write_report
@@ -48,6 +50,13 @@ def import_(
         str | None,
         typer.Option("--slice", help="Which axial slice of a NIfTI volume: middle, or a number from 0 at the feet."),
     ] = None,
+    frame: Annotated[
+        str | None, typer.Option(help="Which frame of a DICOM file with several: middle, or a number from 1.")
+    ] = None,
+    bits: Annotated[
+        int | None,
+        typer.Option(help="How many of the 16 bits of a PNG hold grey values, such as 12; by default all, if used."),
+    ] = None,
     split_seed: Annotated[
         int | None, typer.Option(help="Seed of the split by subject, where there is no column split; 0 by default.")
     ] = None,
@@ -80,9 +89,9 @@ def import_(
     rows = read_manifest(manifest, parse_columns(column or []))
     if report is not None:
         check_report(report, manifest)
-    new_consent = options.read_new_consent((row.record_id for row in rows.rows), manifest)
+    new_consent = options.read_new_consent((plain_id(row.record_id) for row in rows.rows), manifest)
     given = options.settings(image_shape=image_shape)
-    asked = Asked(tuple(class_name or ()), volume_slice, split_seed, val_share, test_share, given)
+    asked = Asked(tuple(class_name or ()), volume_slice, split_seed, val_share, test_share, given, frame, bits)
     conventions, settings = settle(options.folder, rows, read_conventions(options.folder), asked)
     enrolment = options.enrolment(settings, given, new_consent)
     planner = Planner(rows, conventions, enrolment.secret, consent=options.consent, new_consent=new_consent)
@@ -90,13 +99,14 @@ def import_(
     site = OpenEnrolment(enrolment, on_made=lambda: write_conventions(options.folder, conventions))
     with closing(site), progress_bars(quiet=options.as_json) as bars:
         plan = planner.plan(site.store)
-        task = bars.add_task("reading images", total=len(rows), completed=len(rows) - len(plan.candidates))
-        imported = import_candidates(
-            plan.candidates,
+        task = bars.add_task("reading images", total=len(rows), completed=len(rows) - plan.candidates)
+        importer = Importer(
             conventions,
             only_look if dry_run else site.take,
             lambda more: bars.update(task, advance=more),
+            None if site.store is None else HeldPictures(site.store, enrolment.secret),
         )
+        imported = importer.run(planner.candidates())
         totals = site.count() if dry_run else site.complete(shown_in(bars))
     result = Result(options.site, dry_run, len(rows), plan, imported, conventions, totals)
     if report is not None:

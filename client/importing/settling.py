@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedmunkey.client.importing.class_names import choose_classes
+from fedmunkey.client.importing.class_names import choose_classes, count_labels
 from fedmunkey.client.importing.conventions import Conventions
 from fedmunkey.client.importing.manifest import Manifest
-from fedmunkey.client.importing.pictures import Choices
 from fedmunkey.client.importing.site_enrolment import fit_classes
 from fedmunkey.client.importing.splits import SplitRule
 from fedmunkey.client.site import SiteFolder
@@ -31,6 +30,8 @@ class Asked:
     val: float | None = None
     test: float | None = None
     settings: dict[str, ConfigValue] = field(default_factory=dict)
+    frame: str | None = None
+    bits: int | None = None
 
 
 def settle(
@@ -44,12 +45,21 @@ def settle(
     if merged.get(_WEIGHTS):
         # The file must be found again from wherever a later command is typed.
         merged[_WEIGHTS] = str(Path(str(merged[_WEIGHTS])).resolve())
-    classes = choose_classes(
-        asked.classes, held.classes if held else (), [row.label for row in manifest.rows], str(manifest.path)
-    )
+    labels = count_labels((row.number, row.label, row.subject_id) for row in manifest.rows)
+    classes = choose_classes(asked.classes, held.classes if held else (), labels, str(manifest.path))
     settings = fit_classes({**merged, _SHAPE: _image_shape(folder, held, asked)}, len(classes))
     kept = {name: value for name, value in merged.items() if name not in _NOT_KEPT}
-    conventions = Conventions(settings.image_shape, classes, _volume_slice(held, asked), _rule(held, asked), kept)
+    conventions = Conventions(
+        image_shape=settings.image_shape,
+        classes=classes,
+        volume_slice=_kept("slice", held.volume_slice if held else "", asked.volume_slice),
+        rule=_rule(held, asked),
+        settings=kept,
+        frame=_kept("frame", held.frame if held else "", asked.frame),
+        bits=int(_kept("bits", str((held and held.bits) or ""), None if asked.bits is None else str(asked.bits)) or 0)
+        or None,
+    )
+    _ = conventions.choices
     return conventions, settings
 
 
@@ -72,14 +82,13 @@ def _image_shape(folder: SiteFolder, held: Conventions | None, asked: Asked) -> 
     raise InvalidInput("say what the federation's images are with --image-shape, such as --image-shape 1x28x28")
 
 
-def _volume_slice(held: Conventions | None, asked: Asked) -> str:
-    before = held.volume_slice if held else ""
-    if asked.volume_slice is None:
+def _kept(option: str, before: str, asked: str | None) -> str:
+    """Return what holds of an option that decides how files are read; raises `InvalidInput` if it would change."""
+    if asked is None:
         return before
-    Choices.parse(asked.volume_slice)
-    if before and asked.volume_slice != before:
-        raise InvalidInput(f"the site takes --slice {before} of its volumes; leave --slice out")
-    return asked.volume_slice
+    if before and asked != before:
+        raise InvalidInput(f"the site takes --{option} {before} for its pictures; leave --{option} out")
+    return asked
 
 
 def _rule(held: Conventions | None, asked: Asked) -> SplitRule:
