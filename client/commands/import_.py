@@ -11,16 +11,18 @@ import typer
 from fedmunkey.client.commands.display import progress_bars, shown_in
 from fedmunkey.client.commands.enrolment_options import EnrolmentOptions
 from fedmunkey.client.commands.import_result import Result, show
+from fedmunkey.client.importing.contact_sheet import ContactSheet
 from fedmunkey.client.importing.conventions import read_conventions, write_conventions
 from fedmunkey.client.importing.held_records import HeldPictures
 from fedmunkey.client.importing.identifiers import plain_id
-from fedmunkey.client.importing.importer import Importer, only_look
+from fedmunkey.client.importing.importer import Importer, looking
 from fedmunkey.client.importing.manifest import parse_columns, read_manifest
 from fedmunkey.client.importing.planning import Planner
 from fedmunkey.client.importing.refusals import Reason, check_report, write_report
 from fedmunkey.client.importing.settling import Asked, settle
 from fedmunkey.client.importing.site_enrolment import OpenEnrolment
 from fedmunkey.client.key_store.disk_errors import faults_explained
+from fedmunkey.common.errors import InvalidInput
 from fedmunkey.common.programs.options import takes_options
 
 _SOME_REFUSED = 1
@@ -72,6 +74,14 @@ def import_(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read and check everything, and write nothing but the report.")
     ] = False,
+    contact_sheet: Annotated[
+        bool,
+        typer.Option(
+            "--contact-sheet",
+            help="With --dry-run, leave contact-sheet.html in the site's folder: some pictures of each class as the "
+            "model will see them, and histograms. The next import and every deletion remove it.",
+        ),
+    ] = False,
 ) -> None:
     """Add records from PNG, JPEG, DICOM and NIfTI files to a site's key store, and make its folder the first time.
 
@@ -86,6 +96,8 @@ def import_(
     Example: munkey-client import scans.csv --site-dir hospital-1 --site hospital-1 --secret federation.secret
     --image-shape 1x28x28 --class benign --class malignant
     """
+    if contact_sheet and not dry_run:
+        raise InvalidInput("--contact-sheet shows what an import would do; add --dry-run, or leave it out")
     rows = read_manifest(manifest, parse_columns(column or []))
     if report is not None:
         check_report(report, manifest)
@@ -95,20 +107,25 @@ def import_(
     conventions, settings = settle(options.folder, rows, read_conventions(options.folder), asked)
     enrolment = options.enrolment(settings, given, new_consent)
     planner = Planner(rows, conventions, enrolment.secret, consent=options.consent, new_consent=new_consent)
+    sheet = ContactSheet(options.site, conventions.classes) if contact_sheet else None
     # Conventions are kept as soon as there is a record that was treated so.
     site = OpenEnrolment(enrolment, on_made=lambda: write_conventions(options.folder, conventions))
+    if not dry_run:
+        options.folder.remove_contact_sheet()
     with closing(site), progress_bars(quiet=options.as_json) as bars:
         plan = planner.plan(site.store)
         task = bars.add_task("reading images", total=len(rows), completed=len(rows) - plan.candidates)
         importer = Importer(
             conventions,
-            only_look if dry_run else site.take,
+            looking(site.store, new_consent) if dry_run else site.take,
             lambda more: bars.update(task, advance=more),
             None if site.store is None else HeldPictures(site.store, enrolment.secret),
+            None if sheet is None else lambda candidate, image: sheet.add(candidate.row, candidate.label, image),
         )
         imported = importer.run(planner.candidates())
+        written = None if sheet is None else sheet.write(options.folder)
         totals = site.count() if dry_run else site.complete(shown_in(bars))
-    result = Result(options.site, dry_run, len(rows), plan, imported, conventions, totals)
+    result = Result(options.site, dry_run, len(rows), plan, imported, conventions, totals, written)
     if report is not None:
         write_report(report, result.refusals)
     show(result, as_json=options.as_json)

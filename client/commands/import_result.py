@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -30,8 +32,9 @@ class Result:
     imported: Imported
     conventions: Conventions
     totals: dict[str, int]
+    contact_sheet: Path | None = None
 
-    @property
+    @cached_property
     def refusals(self) -> list[RefusedRow]:
         """Every refused row, in their order."""
         return sorted([*self.plan.refusals, *self.imported.refusals])
@@ -41,7 +44,7 @@ class Result:
         """Rows whose record the site held before."""
         return self.imported.enrolled.known
 
-    @property
+    @cached_property
     def notices(self) -> dict[Notice, list[int]]:
         """What deserves a look although nothing was refused for it, and the rows."""
         refused = {refusal.row for refusal in self.refusals}
@@ -71,6 +74,8 @@ def show(result: Result, *, as_json: bool) -> None:
         command_line.print_table(_refusals(result))
     if result.notices:
         command_line.print_table(_notices(result))
+    if result.contact_sheet is not None:
+        typer.echo(f"contact sheet: {result.contact_sheet}, with pictures of patients; the next import removes it")
     if not added and not result.known:
         typer.echo("no record could be used, so nothing was written")
 
@@ -110,6 +115,7 @@ def _document(result: Result) -> dict[str, Any]:
         "notices": [
             {"notice": notice.value, "detail": WORDS[notice], "rows": rows} for notice, rows in result.notices.items()
         ],
+        "contact_sheet": None if result.contact_sheet is None else str(result.contact_sheet),
         "classes": list(result.conventions.classes),
         "image_shape": str(result.conventions.image_shape),
         "records": result.totals,

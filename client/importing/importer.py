@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ from fedmunkey.client.importing.notices import OF_REMARKS, NotedRow, Notice, See
 from fedmunkey.client.importing.pictures import UnusablePicture, open_picture
 from fedmunkey.client.importing.planning import DELETED, Candidate
 from fedmunkey.client.importing.refusals import Reason, RefusedRow
-from fedmunkey.client.key_store import Enrolled
+from fedmunkey.client.key_store import Enrolled, KeyStore
 from fedmunkey.client.records.dataset import Dataset, batches
 
 Take = Callable[[Dataset], tuple[Enrolled, NDArray[np.bool_]]]
@@ -80,7 +81,7 @@ class Importer:
                 # Its files may have been moved since; what the site holds is as it was.
                 self._enrolled += Enrolled(known=1)
             else:
-                self._refusals.append(RefusedRow(candidate.row, Reason.FILE, str(reason)))
+                self._refusals.append(RefusedRow(candidate.row, Reason.FILE, sys.intern(str(reason))))
             return None
         image = fit(picture.pixels, self.conventions.image_shape)
         if candidate.known:
@@ -99,22 +100,27 @@ class Importer:
         self._enrolled += Enrolled(known=1)
 
     def _hand_on(self, some: Sequence[Candidate], images: list[NDArray[np.uint8]]) -> None:
-        if self.show is not None:
-            for candidate, image in zip(some, images, strict=True):
-                self.show(candidate, image)
         counts, refused = self.take(_records(some, images, self.conventions))
         self._enrolled += counts
-        self._refusals += [
-            RefusedRow(candidate.row, Reason.DELETED, DELETED)
-            for candidate, left_out in zip(some, refused.tolist(), strict=True)
-            if left_out
-        ]
+        for candidate, image, left_out in zip(some, images, refused.tolist(), strict=True):
+            if left_out:
+                self._refusals.append(RefusedRow(candidate.row, Reason.DELETED, DELETED))
+            elif self.show is not None:
+                self.show(candidate, image)
         self.progress(len(some))
 
 
-def only_look(records: Dataset) -> tuple[Enrolled, NDArray[np.bool_]]:
-    """Take nothing: what a dry run does."""
-    return Enrolled(), np.zeros(len(records), dtype=np.bool_)
+def looking(store: KeyStore | None, new_consent: frozenset[str]) -> Take:
+    """Return what takes nothing, as a dry run does, and says what would be left out since its picture was deleted."""
+
+    def look(records: Dataset) -> tuple[Enrolled, NDArray[np.bool_]]:
+        deleted = [
+            store is not None and str(name) not in new_consent and store.records.has_deleted_image(image)
+            for name, image in zip(records.record_ids, records.images, strict=True)
+        ]
+        return Enrolled(), np.array(deleted, dtype=np.bool_)
+
+    return look
 
 
 def _records(read: Sequence[Candidate], images: list[NDArray[np.uint8]], conventions: Conventions) -> Dataset:

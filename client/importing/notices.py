@@ -40,7 +40,7 @@ OF_REMARKS: Mapping[Remark, Notice] = {Remark.FLAT: Notice.FLAT, Remark.BURNED_I
 _SPLITS = tuple(Split)
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class NotedRow:
     """A row, by its place in its file, and what about it deserves a look."""
 
