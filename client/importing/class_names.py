@@ -11,6 +11,9 @@ from fedmunkey.common.errors import InvalidDataset, InvalidInput
 _MOST_FOUND = 100
 """Classes that labels alone may name; with more, the column is likely to hold something else."""
 
+_SOME, _SOME_ROWS = 10, 3
+"""With more words than these, labels are taken for ids if there are not so many rows of each."""
+
 _FEW = 2
 """Labels so few that each may well be that of a single subject."""
 
@@ -107,7 +110,8 @@ def _found(labels: Mapping[str, LabelSeen], manifest: str) -> tuple[str, ...]:
             f"{min(labels[name].first for name in names if _number(name) is None)}; number the classes from 0"
         )
     # A column of ids would make a class of every patient, and keep the ids.
-    if not names or len(names) > min(_MOST_FOUND, max(2, rows // 2)):
+    worded = len(names) > _SOME and not numbers and rows < _SOME_ROWS * len(labels)
+    if worded or not names or len(names) > min(_MOST_FOUND, max(2, rows // 2)):
         raise InvalidDataset(f"{fault}; {way_out}")
     if len(labels) > _FEW and all(seen.one_subject for seen in labels.values()):
         raise InvalidDataset(f"{fault}: each of them is that of one subject alone; {way_out}")

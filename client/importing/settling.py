@@ -69,6 +69,11 @@ def settle_array_file(
     that the site has another meaning, and `InvalidDataset` if it has labels that the site has no class for.
     """
     if found.class_names is None:
+        if held is None and int(found.dataset.labels.min()) > 0:
+            raise InvalidDataset(
+                f"{path}: the labels are numbers from {found.dataset.labels.min()}, but classes are numbered from 0; "
+                "number them so, or add the array class_names"
+            )
         if held is not None and found.dataset.num_classes > len(held.classes):
             raise InvalidDataset(
                 f"{path}: there are {found.dataset.num_classes} classes, and the site has {', '.join(held.classes)}; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,12 @@ _BYTE, _JPEG_DEEP = 8, 12
 _PNG_DEPTH_AT = 24
 """Where a PNG file says how many bits a value has (PNG 11.2.1, IHDR)."""
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+_SHOWING = (b"tRNS", b"eXIf")
+"""Chunks that a PNG may do without, and that decide what is shown."""
+
+_LONGEST_READ = 1 << 20
+
 _JPEG_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _JPEG_STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 
@@ -44,6 +51,7 @@ def read(path: Path, choices: Choices) -> Picture:
             check_size(*image.size)
             if getattr(image, "n_frames", 1) != 1:
                 raise UnusablePicture("the file holds several frames; export the one that is meant")
+            _check_chunks(path)
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             return Picture(_values(image, choices, deep=depth == DEEPEST))
@@ -108,6 +116,22 @@ def _opaque(image: Image.Image) -> Pixels:
         # What shows through would be a choice of ours.
         raise UnusablePicture("the picture is partly transparent; save it without an alpha channel")
     return _strips(image, "L" if image.mode in _GREY_WITH_ALPHA else "RGB")
+
+
+def _check_chunks(path: Path) -> None:
+    """Compare the checksums of a PNG's chunks that decide what is shown; the library stops before those of pixels."""
+    with path.open("rb") as file:
+        if file.read(len(_PNG)) != _PNG:
+            return
+        name = b""
+        while name != b"IEND":
+            length, name = int.from_bytes(file.read(4)), file.read(4)
+            found = zlib.crc32(name)
+            while length > 0 and (content := file.read(min(length, _LONGEST_READ))):
+                found, length = zlib.crc32(content, found), length - len(content)
+            ancillary = name[:1].islower() and name not in _SHOWING
+            if not name or length or (int.from_bytes(file.read(4)) != found and not ancillary):
+                raise UnusablePicture("the file is damaged or was cut short")
 
 
 def _depth(path: Path) -> int:

@@ -207,6 +207,10 @@ def test_status_says_what_to_type(run: Run, secret: Path, tmp_path: Path) -> Non
         ({"train_subjects": np.array(["unknown"] * TRAIN)}, "say that their place in subjects is not known"),
         ({"train_ids": np.array(["1.23457E+12", *map(str, range(1, TRAIN))])}, "have a rounded number"),
         ({"train_ids": np.array(["7.0", *map(str, range(1, TRAIN))])}, "a record id comes more than once"),
+        (
+            {"train_labels": 1 + np.arange(TRAIN) % 2, "test_labels": np.ones(TEST, int)},
+            "are numbers from 1, but classes",
+        ),
         ({"class_names": np.array(["benign", "Benign"])}, "class_names hold a name twice"),
     ],
 )

@@ -120,6 +120,13 @@ def test_labels_of_one_subject_each_are_refused_without_showing_them() -> None:
     assert "MRN" not in str(fault.value)
 
 
+def test_many_words_with_few_rows_each_are_taken_for_ids() -> None:
+    labels = [f"MRN100{row // 2}" for row in range(44)]
+
+    with pytest.raises(InvalidDataset, match="does not look like classes"):
+        choose_classes((), (), seen(labels, [f"exam-{row}" for row in range(44)]), "scans.csv")
+
+
 @pytest.mark.parametrize("asked", [("Benign", "benign"), ("a", " ")])
 def test_class_names_that_look_alike_are_refused(asked: tuple[str, ...]) -> None:
     with pytest.raises(InvalidInput, match="every class needs its own"):

@@ -261,6 +261,22 @@ def test_picture_far_over_the_limit_is_not_called_damaged(tmp_path: Path) -> Non
     assert "more than 50 million pixels" in refused(path)
 
 
+def test_flipped_bit_of_a_png_never_shows_another_picture(tmp_path: Path) -> None:
+    smooth = np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))
+    path = png(tmp_path / "scan.png", smooth)
+    sound = path.read_bytes()
+    refusals = 0
+    for place in range(8, len(sound)):
+        flipped = bytearray(sound)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            assert read(path) == smooth.tolist()
+        except UnusablePicture:
+            refusals += 1
+    assert refusals > 80
+
+
 def test_twelve_bit_jpeg_is_named(tmp_path: Path) -> None:
     path = tmp_path / "scan.jpg"
     Image.fromarray(GREY).save(path)
