@@ -88,7 +88,8 @@ def import_(
     The manifest has a header and the columns path (relative to the manifest), label (a class or its number), record_id,
     subject_id and, if wanted, consent (revocable or permanent) and split (train, val or test). Without a split,
     subjects are divided by the seed. A file that cannot be used costs its own row only. Rows are named by their number
-    in the file, the header's being 1, and never by an id.
+    in the file, the header's being 1, and never by an id. Where a file holds several pictures, a row of its own for
+    each names one with --column frame=HEADER (DICOM) or --column slice=HEADER (NIfTI).
 
     What the first import chooses is kept in the site's folder and need not be given again. If an import is interrupted,
     run it again: it goes on where it was. Exit code 1 means that rows were refused for other reasons than a deletion.

@@ -75,7 +75,7 @@ class Importer:
     def _read(self, candidate: Candidate) -> NDArray[np.uint8] | None:
         """Return a candidate's image if it is to be taken in."""
         try:
-            picture = open_picture(candidate.path, self.conventions.choices)
+            picture = open_picture(candidate.path, candidate.choices)
         except UnusablePicture as reason:
             if candidate.known:
                 # Its files may have been moved since; what the site holds is as it was.

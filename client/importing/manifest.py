@@ -26,6 +26,8 @@ class Column(StrEnum):
     SUBJECT = "subject_id"
     CONSENT = "consent"
     SPLIT = "split"
+    FRAME = "frame"
+    SLICE = "slice"
 
 
 REQUIRED = (Column.PATH, Column.LABEL, Column.RECORD, Column.SUBJECT)
@@ -37,6 +39,9 @@ ALIASES: Mapping[Column, tuple[str, ...]] = {
     Column.SUBJECT: ("subjectid", "subject", "patientid", "patient"),
     Column.CONSENT: ("consent",),
     Column.SPLIT: ("split",),
+    # Tables have columns of these names that count in other ways.
+    Column.FRAME: (),
+    Column.SLICE: (),
 }
 """Headers that a column goes by without being named, apart from capitals, spaces, hyphens and underscores."""
 
@@ -45,7 +50,7 @@ ALIASES: Mapping[Column, tuple[str, ...]] = {
 class Row:
     """One record as the manifest has it, without spaces around a field; `number` is its row, the header's being 1.
 
-    `consent` and `split` are empty where the manifest does not say.
+    `consent`, `split`, `frame` and `slice` are empty where the manifest does not say.
     """
 
     number: int
@@ -55,6 +60,8 @@ class Row:
     subject_id: str
     consent: str
     split: str
+    frame: str = ""
+    slice: str = ""
 
 
 @dataclass(frozen=True)

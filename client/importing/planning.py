@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,12 @@ from fedmunkey.client.importing.held_records import HeldRecord, HeldRecords
 from fedmunkey.client.importing.identifiers import is_missing, is_rounded, likeness, plain_id
 from fedmunkey.client.importing.manifest import Manifest, Row
 from fedmunkey.client.importing.notices import NotedRow, Notice
+from fedmunkey.client.importing.pictures import Choices
 from fedmunkey.client.importing.refusals import Reason, RefusedRow
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.errors import InvalidInput
 
 DELETED = "the record or its subject was deleted; --new-consent lets it in again"
 
@@ -39,6 +41,7 @@ class Candidate:
     split: Split
     consent: Consent
     known: bool
+    choices: Choices
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,7 @@ class Planner:
     ) -> None:
         self._manifest = manifest
         self._conventions = conventions
+        self._choices = conventions.choices
         self._secret = secret
         self._consent = consent
         self._new_consent = new_consent
@@ -164,7 +168,7 @@ class Planner:
             record = row.record_id
         if hash(row.subject_id) in self._held_splits:
             subject = row.subject_id
-        return Row(row.number, row.path, row.label, record, subject, row.consent, row.split)
+        return replace(row, record_id=record, subject_id=subject)
 
     def _read_conflicts(self, names: _Names) -> None:
         self._two_subjects = _differ(names.records, names.subjects)
@@ -190,7 +194,18 @@ class Planner:
         self._check_deletion(row, held)
         _check_held(row, held, label, split, consent)
         path = self._manifest.path.parent / row.path
-        return Candidate(row.number, path, label, row.record_id, row.subject_id, split, consent, held is not None)
+        ids, known = (row.record_id, row.subject_id), held is not None
+        return Candidate(row.number, path, label, *ids, split, consent, known, self._read_choices(row))
+
+    def _read_choices(self, row: Row) -> Choices:
+        """Return what is taken of the row's file, as the row says or else the site's conventions."""
+        if not (row.frame or row.slice):
+            return self._choices
+        held = self._conventions
+        try:
+            return Choices.parse(row.slice or held.volume_slice, row.frame or held.frame, held.bits)
+        except InvalidInput:
+            raise _Refused(Reason.FILE, "frame or slice is neither middle nor the number of one") from None
 
     def _check_filled(self, row: Row) -> None:
         if not (row.path and row.label and row.record_id and row.subject_id):

@@ -6,11 +6,14 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
 
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
+from tests.client.importing.dicom_files import write_dicom
 
 from .test_import import ROWS, Import, folder, held, images, import_scans, manifest, scans, write_manifest
 
@@ -148,3 +151,35 @@ def test_whole_manifest_is_refused_by_the_line_of_a_bad_quote(import_scans: Impo
     path.write_text(path.read_text().replace("scan-3,patient-1", 'scan-3,"patient-1" x'))
 
     assert "in the row of line 5" in import_scans().error
+
+
+def test_frames_and_slices_of_one_file_are_records_of_one_subject(
+    import_scans: Import, images: Path, folder: SiteFolder
+) -> None:
+    random = np.random.default_rng(3)
+    frames = random.integers(0, 256, (3, 8, 8), dtype=np.uint8)
+    write_dicom(images / "film.dcm", frames, frames=3)
+    nibabel.save(nibabel.Nifti1Image(random.integers(0, 256, (8, 8, 4), dtype=np.uint8), np.eye(4)), images / "v.nii")
+    lines = ["path,label,record_id,subject_id,Bild,Schicht"]
+    lines += [f"film.dcm,benign,film-{number},patient-7,{number}," for number in (1, 2, 3)]
+    lines += [f"v.nii,malignant,slice-{place},patient-8,,{place}" for place in (0, 1, "middle", "x", 9)]
+    path = images / "several.csv"
+    path.write_text("\n".join(lines))
+
+    shown = import_scans("--json", "--column", "frame=Bild", "--column", "slice=Schicht", manifest=path).document
+
+    assert (shown["added"], [(each["row"], each["detail"]) for each in shown["refusals"]]) == (
+        6,
+        [
+            (8, "frame or slice is neither middle nor the number of one"),
+            (9, "the NIfTI file holds 4 slices, fewer than --slice asks for"),
+        ],
+    )
+    with folder.open() as store:
+        entries = np.concatenate([store.records.read_entries(split)[0] for split in Split])
+        found = dict(zip(dict(store.records.read_ids(entries)), store.records.read_inputs(entries), strict=True))
+    assert {found[f"film-{number}"].numpy().tobytes() for number in (1, 2, 3)} == {each.tobytes() for each in frames}
+    assert set(held(folder).values()) == {
+        ("patient-7", held(folder)["film-1"][1]),
+        ("patient-8", held(folder)["slice-0"][1]),
+    }
