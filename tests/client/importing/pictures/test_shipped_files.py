@@ -16,7 +16,9 @@ import pydicom
 import pytest
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from numpy.typing import NDArray
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+from pydicom.uid import JPEGLSLossless
 
 from fedmunkey.client.importing.pictures import Choices, UnusablePicture, read_picture
 
@@ -122,6 +124,12 @@ def test_every_accepted_file_is_shown_as_its_own_library_shows_it() -> None:
 
     assert len(accepted) >= 90
     assert {name: levels for name, levels in apart.items() if levels > LEVELS} == {}
+
+
+@pytest.mark.skipif(not get_decoder(JPEGLSLossless).is_available, reason="fedmunkey[dicom] is not installed")
+@pytest.mark.parametrize("name", ["MR_small_jpeg_ls_lossless", "JPEGLSNearLossless_16", "SC_rgb_jpeg_gdcm"])
+def test_decoders_of_the_extra_are_used(name: str) -> None:
+    assert not isinstance(outcomes()[f"pydicom/data/test_files/{name}.dcm"], str)
 
 
 @pytest.mark.parametrize("name", REASONS)
