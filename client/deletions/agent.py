@@ -12,6 +12,7 @@ from datetime import datetime
 
 from fedmunkey.client.deletions.site_proofs import SiteProofs
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, KeyStoreError, ServiceUnavailable
@@ -67,6 +68,9 @@ class Answering:
         """
         for _ in orders:
             hit(Failpoint.APPLY_RECEIVED)
+        if orders:
+            # Before, so that no answer is given while it is there.
+            SiteFolder(self._store.path.parent).remove_contact_sheet()
         try:
             return self._proofs.carry_out_all(orders)
         except (FedmunkeyError, sqlite3.Error, OSError):
