@@ -43,7 +43,9 @@ class SiteModel:
     """What one site should hold, by number: every record that there is, and the label of each that is held.
 
     Refused records and subjects may not be enrolled again without new consent. `generation` counts the deletions that
-    have changed the bank; `order` is the last one applied.
+    have changed the bank; `order` is the last one applied. `answers` has what was answered to requests, by id; it
+    outlives the ledger's numbers, of which `number` is the last one that was followed. `generations_before` is what the
+    key store's own count of deletions is ahead by since it was restored.
     """
 
     records: Mapping[int, ModelRecord]
@@ -52,6 +54,9 @@ class SiteModel:
     refused_subjects: set[int] = field(default_factory=set)
     generation: int = 0
     order: int = 0
+    answers: dict[str, Expected] = field(default_factory=dict)
+    number: int = 0
+    generations_before: int = 0
 
     def apply(self, named: Named) -> Expected:
         """Apply the next order, and return the answer to it."""
@@ -81,15 +86,27 @@ class ModelRequest:
 
 @dataclass
 class FederationModel:
-    """What a federation should be: its sites by name, and every request that was accepted, by id."""
+    """What a federation should be: its sites by name, and every request that was accepted, by id.
+
+    `withdrawn` are those of which the ledger has lost that they were, and which nobody could ask again as they were.
+    """
 
     sites: dict[str, SiteModel]
     asked: dict[str, ModelRequest] = field(default_factory=dict)
+    withdrawn: dict[str, ModelRequest] = field(default_factory=dict)
 
     def ask(self, asked: ModelRequest) -> None:
         """Note a request, whenever its orders may come; the same one again changes nothing."""
         self.asked.setdefault(asked.request_id, asked)
 
+    def withdraw(self, request_id: str) -> None:
+        """Note that a request is lost; what sites did for it stays."""
+        self.withdrawn[request_id] = self.asked.pop(request_id)
+
     def apply(self, site: str, request_id: str) -> Expected:
-        """Apply a request at a site as its next order, and return the answer to it."""
-        return self.sites[site].apply(self.asked[request_id].named)
+        """Apply a request at a site, as its next order if it is the first time, and return the answer, which stays."""
+        model = self.sites[site]
+        if request_id not in model.answers:
+            asked = self.asked.get(request_id) or self.withdrawn[request_id]
+            model.answers[request_id] = model.apply(asked.named)
+        return model.answers[request_id]

@@ -7,8 +7,8 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,9 +20,10 @@ from fedmunkey.common.failpoints import VARIABLE as FAILPOINTS
 from fedmunkey.common.failpoints import Act, Action, Failpoint, FailpointPlan
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.simulations.faults.federation import TRAINED, Federation, Site
-from fedmunkey.simulations.faults.jumping_clock import VARIABLE as CLOCK
+from fedmunkey.simulations.faults.invariants import BrokenPromises
 from fedmunkey.simulations.faults.processes import Launcher, Process, ProcessFault, Program, wait_until
 from fedmunkey.simulations.faults.proxy import Proxy
+from fedmunkey.simulations.faults.timed_programs import VARIABLE as CLOCK
 
 PATIENCE = 120.0
 """Seconds that anything may take which must happen, on a machine that has much else to do."""
@@ -33,15 +34,19 @@ _CALL_SECONDS = 3.0
 RANDOM_TIME = "at a random time"
 """How a kill is counted that no failpoint carried out."""
 
+REFUSED = 2
+"""The exit code of a program that cannot use what it was given."""
+
 _PASSES = 3
 """A failpoint kills at one of so many times of coming by."""
 
 # PyTorch imports the last one at an optimiser's first step, which would take each training process two seconds.
 PRELOAD = (
-    "fedmunkey.client.cli",
+    "fedmunkey.client.commands.enrol",
     "fedmunkey.client.commands.orders",
-    "fedmunkey.simulations.faults.jumping_clock",
-    "fedmunkey.simulations.faults.site_training",
+    "fedmunkey.client.commands.predict",
+    "fedmunkey.client.commands.restore",
+    "fedmunkey.simulations.faults.timed_programs",
     "torch._dynamo",
 )
 """What a process may import, imported once before any is forked."""
@@ -94,7 +99,7 @@ class RunningFederation:
         federation: Federation,
         launcher: Launcher,
         chance: random.Random,
-        agent_entry: str = "fedmunkey.client.cli:main",
+        agent_entry: str = "",
     ) -> None:
         self.federation, self.chance = federation, chance
         self._launcher, self._agent_entry = launcher, agent_entry
@@ -104,7 +109,7 @@ class RunningFederation:
         self.proxies: dict[str, Proxy] = {}
         # By failpoint.
         self.kills: Counter[str] = Counter()
-        self.surprises: list[str] = []
+        self.findings = BrokenPromises()
 
     def __enter__(self) -> Self:
         try:
@@ -145,7 +150,7 @@ class RunningFederation:
         self.slots.append(Slot(role, site, program, self._start(program, None)))
 
     def _start(self, program: Program, plan: FailpointPlan | None) -> Process:
-        environment = {CLOCK: str(self.federation.folder / "clock"), FAILPOINTS: str(plan) if plan else ""}
+        environment = {CLOCK: str(self.federation.folder), FAILPOINTS: str(plan) if plan else ""}
         return self._launcher.start(program, environment)
 
     def tend(self) -> None:
@@ -185,14 +190,51 @@ class RunningFederation:
         self.hold(slot)
         self.start(slot, plan)
 
-    def hold(self, slot: Slot) -> None:
+    def hold(self, slot: Slot, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop a process, and leave its place empty until it is started again."""
         if slot.held:
             return
-        slot.process.signal(signal.SIGTERM)
+        slot.process.signal(how)
         slot.process.wait(PATIENCE)
         self._count(slot, 0, -signal.SIGTERM)
         slot.held = True
+
+    @contextmanager
+    def stopped(self, slots: Sequence[Slot], how: signal.Signals = signal.SIGTERM) -> Iterator[None]:
+        """Keep some places empty meanwhile."""
+        for slot in slots:
+            self.hold(slot, how)
+        yield
+        for slot in slots:
+            self.start(slot)
+
+    def operate(self, site: Site, *words: str) -> tuple[int, str]:
+        """Type `munkey-client` with some words at a site, and return its exit code and what it has said."""
+        program = self.federation.command(site, *words)
+        before = program.log.stat().st_size if program.log.exists() else 0
+        process = self._start(program, None)
+        self.await_so(process.ended.is_set, f"the end of munkey-client {words[0]}")
+        with program.log.open(errors="replace") as log:
+            log.seek(before)
+            return process.wait(PATIENCE), log.read()
+
+    def expect_refusal(self, slot: Slot, words: str, when: str) -> None:
+        """See that the program of an empty place ends with one line that has some words; the place stays empty."""
+        self.start(slot)
+        wait_until(slot.process.ended.is_set, PATIENCE, f"the end of an agent {when}")
+        slot.held = True
+        said = slot.program.log.read_text(errors="replace").splitlines()[-1]
+        if slot.process.code != REFUSED or not said.startswith("error: ") or words not in said:
+            self.findings.broken.append(f"{when} an agent ended with code {slot.process.code}: {said}")
+
+    def await_so(self, so: Callable[[], object], what: str) -> None:
+        """Wait until something is so, filling the places of processes that end meanwhile."""
+
+        def look() -> object:
+            self.tend()
+            return so()
+
+        wait_until(look, PATIENCE, what)
 
     @property
     def killed(self) -> int:
@@ -246,12 +288,12 @@ class RunningFederation:
         if slot.process.killed:
             self.kills[next(iter(slot.plan.actions)) if slot.armed and slot.plan else RANDOM_TIME] += 1
         elif slot.process.code not in codes or not slot.process.asked:
-            self.surprises.append(f"a process ({slot.role}) ended by itself with code {slot.process.code}")
+            self.findings.broken.append(f"a process ({slot.role}) ended by itself with code {slot.process.code}")
 
     def _answers(self) -> bool:
         self.tend()
-        if self.surprises:
-            raise ProcessFault(f"{self.surprises[0]}; see the logs in {self.federation.folder}")
+        if self.findings.broken:
+            raise ProcessFault(f"{self.findings.broken[0]}; see the logs in {self.federation.folder}")
         try:
             self.channel.page("", 1)
         except ServiceUnavailable:

@@ -6,11 +6,11 @@ import os
 import signal
 from collections.abc import Sequence
 
-import fedmunkey.client.cli
 import fedmunkey.client.deletions.agent
 from fedmunkey.client.deletions.agent import Answering
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState
 from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.simulations.faults import timed_programs
 
 
 class AnsweringFirst(Answering):
@@ -31,4 +31,4 @@ class AnsweringFirst(Answering):
 def main() -> None:
     """Run `munkey-client` with that bug."""
     fedmunkey.client.deletions.agent.Answering = AnsweringFirst  # type: ignore[misc]
-    fedmunkey.client.cli.main()
+    timed_programs.act_as_site()
