@@ -240,10 +240,7 @@ class _Course:
         if restoration is not Restorations.restore_ledger and self._chance.random() < _TIME_PASSES:
             self._restorations.let_time_pass()
             self.injections["let_time_pass"] += 1
-        import sys
-        t=time.monotonic()
         restoration(self._restorations)
-        print(restoration.__name__, time.monotonic()-t, file=sys.stderr)
         self.injections[restoration.__name__] += 1
         if self._chance.random() < _COPIES:
             self._restorations.copy()

@@ -18,12 +18,12 @@ from fedmunkey.common.deletions.references import REFERENCE_BYTES
 from fedmunkey.common.deletions.words import Acknowledgement, RequestState, RequestStatus, SiteState
 from fedmunkey.common.model.neighbours import NONE
 from fedmunkey.simulations.faults.federation import SETTINGS, Federation, Site, record_id
-from fedmunkey.simulations.faults.model import Expected
+from fedmunkey.simulations.faults.model import Expected, SiteModel
 from fedmunkey.simulations.faults.plain_store import state_and_plain
 from fedmunkey.simulations.faults.residue import Contents, not_overwritten
 
-_NO_RECORD = bytes(REFERENCE_BYTES)
-"""A reference that is no record's."""
+_NOBODY = bytes(REFERENCE_BYTES)
+"""A reference that is no record's and no subject's."""
 
 
 @dataclass
@@ -96,14 +96,7 @@ def check_held(federation: Federation, site: Site, store: KeyStore, findings: Br
     seen = held | {record for record, _ in store.records.read_ids(np.union1d(bank.entries, neighbours))}
     expected = {record_id(number) for number in model.labels}
     findings.resurrected += len(seen - expected)
-    findings.tombstones_missing += sum(
-        not store.records.refuses(
-            federation.record_reference(number), federation.subject_reference(model.records[number].subject)
-        )
-        for number in model.refused_records & model.records.keys()
-    ) + sum(
-        not store.records.refuses(_NO_RECORD, federation.subject_reference(number)) for number in model.refused_subjects
-    )
+    findings.tombstones_missing += _count_missing(federation, model, store)
     generation = model.generation + model.generations_before
     findings.applied_twice += max(store.generation - generation, 0)
     for count, what in (
@@ -182,6 +175,21 @@ def _check_answers(
     ):
         if count:
             findings.broken.append(f"{site.name}: {count} {what}")
+
+
+def _count_missing(federation: Federation, model: SiteModel, store: KeyStore) -> int:
+    """Return how many records and subjects that may not come back could be enrolled."""
+    numbers = model.records.keys()
+    references = [
+        (federation.record_reference(number), _subject_of(federation, model, number) if number in numbers else _NOBODY)
+        for number in model.refused_records
+    ]
+    references += [(_NOBODY, federation.subject_reference(number)) for number in model.refused_subjects]
+    return sum(not store.records.refuses(record, subject) for record, subject in references)
+
+
+def _subject_of(federation: Federation, model: SiteModel, number: int) -> bytes:
+    return federation.subject_reference(model.records[number].subject)
 
 
 def _entries(store: KeyStore) -> list[NDArray[np.int64]]:

@@ -103,7 +103,11 @@ class Restorations:
 
     def enrol_again_without_journal(self) -> None:
         """Make a site's key store anew where its journal is lost as well."""
-        self._enrol_again(self._draw(), with_journal=False)
+        asked = self._federation.model.asked.values()
+        # Without it nobody knows whom a whole site that was to be forgotten had.
+        forgotten = {name for request in asked if request.named.everything for name in request.sites}
+        sites = [site for site in self._federation.sites if site.name not in forgotten]
+        self._enrol_again(self._running.chance.choice(sites), with_journal=False)
 
     def _enrol_again(self, site: Site, *, with_journal: bool) -> None:
         # A new store holds nothing of what it has not been told to forget before.
