@@ -17,8 +17,12 @@ from sqlalchemy.exc import OperationalError
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.server.database.connection import POSTGRESQL, have_to_itself, ledger_url, open_engine
 from fedmunkey.server.database.tables import Base
+from fedmunkey.server.ledger.ledger import Ledger
 
 FILE = "ledger.sqlite"
+
+_BEGIN_WITH_ROWS = ("ledger_revision", "log_size")
+"""Tables that are not empty in a new ledger."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,16 @@ class RunLedger:
             shutil.copyfile(file, self.url)
             Path(self.url).chmod(0o600)
             return
-        emptied = ", ".join(f'"{self.schema}".{name}' for name in _tables())
-        filled = (f'INSERT INTO "{self.schema}".{name} SELECT * FROM "{self._copy}".{name}' for name in _tables())  # noqa: S608 (names of tables)
-        _command(self.database, f"TRUNCATE {emptied}", *filled)
+        # What happened cannot be changed, so the tables are made anew, as by pg_restore.
+        _command(self.database, f'DROP SCHEMA "{self.schema}" CASCADE', f'CREATE SCHEMA "{self.schema}"')
+        Ledger(self.url).close()
+        filled = []
+        for name in _tables():
+            live, copy = f'"{self.schema}".{name}', f'"{self._copy}".{name}'
+            if name in _BEGIN_WITH_ROWS:
+                filled.append(f"DELETE FROM {live}")  # noqa: S608 (names of tables)
+            filled.append(f"INSERT INTO {live} SELECT * FROM {copy}")  # noqa: S608 (names of tables)
+        _command(self.database, *filled)
 
     @property
     def _copy(self) -> str:

@@ -99,7 +99,10 @@ def test_agent_that_answers_before_it_deletes_is_found_out(tmp_path: Path) -> No
     outcome = run(FaultRun(6, 0, 1, seed=1, folder=tmp_path, agent_entry=entry), lambda _more, _what: None)
 
     assert not outcome.findings.clean
-    assert any("answers are not those that the site knows" in line for line in outcome.findings.broken)
+    # Its own receipts convince it after a restoration; the model, they do not.
+    assert any("was answered erased (999999 records" in line for line in outcome.findings.broken), (
+        outcome.findings.broken
+    )
 
 
 @pytest.mark.processes
