@@ -261,14 +261,16 @@ class LogProof(_message.Message):
     def __init__(self, included: bool = ..., number: _Optional[int] = ..., path: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class GetLogHeadResponse(_message.Message):
-    __slots__ = ("head", "consistency", "inclusions")
+    __slots__ = ("head", "consistency", "inclusions", "restored")
     HEAD_FIELD_NUMBER: _ClassVar[int]
     CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
     INCLUSIONS_FIELD_NUMBER: _ClassVar[int]
+    RESTORED_FIELD_NUMBER: _ClassVar[int]
     head: bytes
     consistency: _containers.RepeatedScalarFieldContainer[bytes]
     inclusions: _containers.RepeatedCompositeFieldContainer[LogProof]
-    def __init__(self, head: _Optional[bytes] = ..., consistency: _Optional[_Iterable[bytes]] = ..., inclusions: _Optional[_Iterable[_Union[LogProof, _Mapping]]] = ...) -> None: ...
+    restored: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, head: _Optional[bytes] = ..., consistency: _Optional[_Iterable[bytes]] = ..., inclusions: _Optional[_Iterable[_Union[LogProof, _Mapping]]] = ..., restored: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class GetCertificateRequest(_message.Message):
     __slots__ = ("request_id",)
@@ -281,3 +283,29 @@ class GetCertificateResponse(_message.Message):
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     certificate: bytes
     def __init__(self, certificate: _Optional[bytes] = ...) -> None: ...
+
+class RecallRequest(_message.Message):
+    __slots__ = ("site", "receipts")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    RECEIPTS_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    receipts: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, site: _Optional[str] = ..., receipts: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class RecallResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetRecalledRequest(_message.Message):
+    __slots__ = ("request_id", "site")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    site: str
+    def __init__(self, request_id: _Optional[str] = ..., site: _Optional[str] = ...) -> None: ...
+
+class GetRecalledResponse(_message.Message):
+    __slots__ = ("receipts",)
+    RECEIPTS_FIELD_NUMBER: _ClassVar[int]
+    receipts: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, receipts: _Optional[_Iterable[bytes]] = ...) -> None: ...

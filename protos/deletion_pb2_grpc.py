@@ -84,6 +84,16 @@ class DeletionStub(object):
                 request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetCertificateRequest.SerializeToString,
                 response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetCertificateResponse.FromString,
                 _registered_method=True)
+        self.Recall = channel.unary_unary(
+                '/fedmunkey.deletion.v1.Deletion/Recall',
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.RecallRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.RecallResponse.FromString,
+                _registered_method=True)
+        self.GetRecalled = channel.unary_unary(
+                '/fedmunkey.deletion.v1.Deletion/GetRecalled',
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetRecalledRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetRecalledResponse.FromString,
+                _registered_method=True)
 
 
 class DeletionServicer(object):
@@ -161,6 +171,20 @@ class DeletionServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Recall(self, request, context):
+        """A site gives back its receipts for orders that a ledger which was restored from a copy has lost.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRecalled(self, request, context):
+        """What sites have given back for a request that the ledger has lost, so that it can be asked again as it was.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DeletionServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -213,6 +237,16 @@ def add_DeletionServicer_to_server(servicer, server):
                     servicer.GetCertificate,
                     request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetCertificateRequest.FromString,
                     response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetCertificateResponse.SerializeToString,
+            ),
+            'Recall': grpc.unary_unary_rpc_method_handler(
+                    servicer.Recall,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.RecallRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.RecallResponse.SerializeToString,
+            ),
+            'GetRecalled': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRecalled,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetRecalledRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetRecalledResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -485,6 +519,60 @@ class Deletion(object):
             '/fedmunkey.deletion.v1.Deletion/GetCertificate',
             fedmunkey_dot_protos_dot_deletion__pb2.GetCertificateRequest.SerializeToString,
             fedmunkey_dot_protos_dot_deletion__pb2.GetCertificateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Recall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedmunkey.deletion.v1.Deletion/Recall',
+            fedmunkey_dot_protos_dot_deletion__pb2.RecallRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.RecallResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRecalled(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedmunkey.deletion.v1.Deletion/GetRecalled',
+            fedmunkey_dot_protos_dot_deletion__pb2.GetRecalledRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.GetRecalledResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -110,24 +110,17 @@ def forget(
     """
     split_address(service)
     wanted = _read_wanted(record, records_file, subject, everything)
-    if site_dir is not None:
-        if any(given is not None for given in (asking, key, secret, site, identity)):
-            raise InvalidDeletion(
-                "--site-dir asks as that site; leave --as, --signing-key, --secret, --site and --identity out"
-            )
-        shown = SiteFolder(site_dir).find_identity()
-        asker, target = _ask_as_site(SiteFolder(site_dir), wanted)
-    else:
-        shown = None if identity is None else Identity.read(identity)
-        asker, target = _ask_from_anywhere(asking, key, secret, site, wanted)
+    asker, target, shown = _find_asker(wanted, site_dir, asking, key, secret, site, identity)
     if isinstance(target, WholeSite) and not yes:
         _confirm(target.site)
     request = DeletionRequest(str(uuid.uuid4()) if request_id is None else request_id, asker.name, target)
     if save is not None:
         save_request(save, asker.sign(request, utc_now(), valid_days))
         return
+    asking_again = request_id is not None
     with DeletionChannel(service, identity=shown) as channel:
-        statuses = _ask_and_wait(channel, asker, request, valid_days, wait, quiet=as_json)
+        signed = [_sign(channel, asker, part, valid_days, again=asking_again) for part in split(request)]
+        statuses = _ask_and_wait(channel, request, signed, wait, quiet=as_json)
     _show(request, statuses, service, as_json, secured=shown is not None)
     raise typer.Exit(together(request, statuses).outcome)
 
@@ -186,6 +179,27 @@ def _target_of(wanted: _Wanted, secret: FederationSecret, site: str) -> Records 
     if wanted.records:
         return Records(frozenset(map(secret.reference, wanted.records)), site)
     return Subject(secret.reference(wanted.subject))
+
+
+def _find_asker(
+    wanted: _Wanted,
+    site_dir: Path | None,
+    asking: str | None,
+    key: Path | None,
+    secret: Path | None,
+    site: str | None,
+    identity: Path | None,
+) -> tuple[Requester, Target, Identity | None]:
+    """Return who asks, for what, and the identity that is shown to the service."""
+    if site_dir is None:
+        shown = None if identity is None else Identity.read(identity)
+        return *_ask_from_anywhere(asking, key, secret, site, wanted), shown
+    if any(given is not None for given in (asking, key, secret, site, identity)):
+        raise InvalidDeletion(
+            "--site-dir asks as that site; leave --as, --signing-key, --secret, --site and --identity out"
+        )
+    shown = SiteFolder(site_dir).find_identity()
+    return *_ask_as_site(SiteFolder(site_dir), wanted), shown
 
 
 def _ask_as_site(folder: SiteFolder, wanted: _Wanted) -> tuple[Requester, Target]:
@@ -255,13 +269,13 @@ def _confirm(site: str) -> None:
 
 
 def _ask_and_wait(
-    service: DeletionService, asker: Requester, request: DeletionRequest, days: float, wait: float, *, quiet: bool
+    service: DeletionService, request: DeletionRequest, parts: Sequence[DeletionRequest], wait: float, *, quiet: bool
 ) -> list[RequestStatus]:
     """Submit a request and wait for answers; its id is said first, for whoever does not wait until the end."""
-    now, statuses = utc_now(), list[RequestStatus]()
+    statuses = list[RequestStatus]()
     try:
-        for part in split(request):
-            statuses.append(_submit(service, asker.sign(part, now, days), request))
+        for part in parts:
+            statuses.append(_submit(service, part, request))
         with progress_bars(quiet=quiet) as bars:
             said = f"request {request.request_id} stands in the ledger"
             waiting = "; waiting for the sites, Ctrl-C ends the waiting and not the request"
@@ -275,6 +289,14 @@ def _ask_and_wait(
             err=True,
         )
         raise
+
+
+def _sign(
+    service: DeletionService, asker: Requester, part: DeletionRequest, days: float, *, again: bool
+) -> DeletionRequest:
+    """Sign a request, or sign it as it was, where the ledger has lost it and sites have carried it out."""
+    lost = service.recalled(part.request_id, "" if asker.name == OFFICER else asker.name) if again else ()
+    return asker.sign_again(part, lost, utc_now()) or asker.sign(part, utc_now(), days)
 
 
 def _submit(service: DeletionService, part: DeletionRequest, request: DeletionRequest) -> RequestStatus:
@@ -317,21 +339,7 @@ def _show(
     typer.echo(f"request {request.request_id}: {status.state}, {erased}")
     if len(names) > 1:
         typer.echo(f"asked for in {len(names)} requests, {names[0]} to {names[-1]}")
-    table = command_line.plain_table(
-        "site", "state", "guarantee", "epsilon", "reason", numbers=("order", "records", "entries", "seconds")
-    )
-    for progress in status.sites:
-        answer = progress.acknowledgement
-        table.add_row(
-            progress.site,
-            progress.state.value,
-            answer.guarantee.value if answer else "",
-            status_words.epsilon_words(answer) if answer else "",
-            progress.reason,
-            str(progress.number),
-            *((str(answer.records), str(answer.entries), f"{answer.seconds:.3f}") if answer else ()),
-        )
-    command_line.print_table(table)
+    command_line.print_table(command_line.filled_table(*status_words.progress_rows(status)))
     if guarantee:
         typer.echo(f"guarantee {guarantee}: {guarantee.remains}")
     if loss := status_words.combined_loss(status):

@@ -38,8 +38,10 @@ def verify(
 ) -> None:
     """Check a certificate with the public keys only, and say what it proves and what it does not.
 
-    Without --require-erased, exit code 0 says that the certificate holds, whatever became of the request. With it, the
-    exit code is that of munkey-client forget (docs/operations.md, "Exit codes").
+    Without --require-erased, exit code 0 says that the certificate holds, whatever became of the request; one that is
+    incomplete, for the receipt of a site is missing, ends with 4. With it, the exit code is that of munkey-client
+    forget (docs/operations.md, "Exit codes").
+
     It needs no network. python -m fedmunkey.common.proofs.verify_certificate does the same and installs lighter.
 
     Example: munkey-client verify certificate.json --keys trust.json
@@ -57,7 +59,7 @@ def verify(
         typer.echo("\n".join(lines(verified, trusted)))
         if named:
             typer.echo(f"\nIt is about the {'patient' if subject is not None else 'records'} that you named.")
-    if require_erased:
+    if require_erased or verified.silent:
         raise typer.Exit(verified.outcome)
 
 

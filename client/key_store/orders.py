@@ -80,6 +80,11 @@ class AppliedOrders:
         row = self._connection.execute("SELECT request FROM applied_orders WHERE number = ?", (number,)).fetchone()
         return None if row is None else row[0]
 
+    def erased_after(self, number: int) -> int:
+        """Return how many records the orders above a number have erased, those of an open transaction as well."""
+        query = "SELECT coalesce(sum(json_extract(document, '$.records')), 0) FROM applied_orders WHERE number > ?"
+        return int(self._connection.execute(query, (number,)).fetchone()[0])
+
     def read_answers(self) -> list[Acknowledgement]:
         """Return the answers to every order that this site has applied, oldest first.
 

@@ -7,6 +7,7 @@ import math
 import os
 import shlex
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,14 @@ def plain_table(*words: str, numbers: tuple[str, ...] = ()) -> Table:
         table.add_column(name, no_wrap=True)
     for name in numbers:
         table.add_column(name, no_wrap=True, justify="right")
+    return table
+
+
+def filled_table(words: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table as `plain_table`, with rows."""
+    table = plain_table(*words, numbers=tuple(numbers))
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

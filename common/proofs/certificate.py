@@ -3,6 +3,8 @@
 The file is canonical JSON and everything in it is signed or leads to a signed head, so no byte of it can be changed.
 Where a site left the federation without an answer, the certificate is of another type and names it: it holds no receipt
 of that site, and proves the less for it.
+Where the log was restored from a copy, a receipt may name a head that the log has lost: then what the log, its key and
+officers say of that is in the certificate as well.
 Checking needs `cryptography` and `rfc8785` and nothing else of this project than what is imported here.
 """
 
@@ -17,9 +19,10 @@ from typing import Any
 from fedmunkey.common.deletions.limits import is_line
 from fedmunkey.common.deletions.words import OFFICER, Outcome, SiteState
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.proofs.log_heads import LogHead, LogProof, receipt_leaf, request_leaf
+from fedmunkey.common.proofs.log_heads import LogHead, LogProof, receipt_leaf, request_leaf, restored_leaf
 from fedmunkey.common.proofs.merkle import check_consistency, check_inclusion, leaf_hash
 from fedmunkey.common.proofs.receipts import Receipt
+from fedmunkey.common.proofs.restored_log import RestoredLog, verify_restored
 from fedmunkey.common.proofs.signed_requests import RequestTerms, read_terms
 from fedmunkey.common.proofs.signing.canonical import canonical_json, parse_canonical, read_hex, take
 from fedmunkey.common.proofs.signing.dsse import Envelope
@@ -41,12 +44,20 @@ class LoggedReceipt:
 
 
 @dataclass(frozen=True)
+class LoggedStatement:
+    """A statement that the log was restored from a copy, and its place in the log."""
+
+    envelope: Envelope
+    proof: LogProof
+
+
+@dataclass(frozen=True)
 class Certificate:
     """A request and what every addressed site answered.
 
     `sites` are those that were addressed, in alphabetical order, and the log holds the coordinator to it; there is a
     receipt for each but those in `silent`, in their order. `proof` says where the request stands in the log, and all
-    proofs lead to `head`.
+    proofs lead to `head`. There is something in `restored` only if a receipt names a head that the log has lost.
     """
 
     request: Envelope
@@ -55,6 +66,7 @@ class Certificate:
     receipts: tuple[LoggedReceipt, ...]
     head: Envelope
     silent: tuple[str, ...] = ()
+    restored: tuple[LoggedStatement, ...] = ()
 
     def to_bytes(self) -> bytes:
         """Return the file's contents."""
@@ -76,6 +88,7 @@ class Certificate:
                     for receipt in self.receipts
                 ],
                 "head": self.head.to_document(),
+                **({"restored": [_statement_document(said) for said in self.restored]} if self.restored else {}),
             }
         )
 
@@ -83,8 +96,9 @@ class Certificate:
     def from_bytes(cls, data: bytes) -> Certificate:
         """Read a file's contents; raises `InvalidProof` if they are not exactly what `to_bytes` returns."""
         document = parse_canonical(data, "the file", CERTIFICATE_BYTES)
-        kind, request, receipts, head = take(
-            document, "a certificate", type=str, request=dict, receipts=list, head=dict
+        lost = {"restored": list} if isinstance(document, dict) and document.get("restored") else {}
+        kind, request, receipts, head, *restored = take(
+            document, "a certificate", type=str, request=dict, receipts=list, head=dict, **lost
         )
         if kind not in (_TYPE, _INCOMPLETE_TYPE):
             raise InvalidProof(f"the file is no certificate of type {_TYPE}")
@@ -106,6 +120,7 @@ class Certificate:
             tuple(map(_read_receipt, receipts)),
             envelope_of(head),
             tuple(silent[0]) if silent else (),
+            tuple(map(_read_statement, *restored)) if restored else (),
         )
 
 
@@ -115,6 +130,8 @@ class Verified:
 
     `requested_by` has the keys that signed the request. Receipts are those of all addressed sites but the `silent`, in
     alphabetical order, and `signed_by` has the key that signed each. `head` is the state of the log that holds them.
+    The heads that the receipts of the sites in `lost` name are not in the log any more: it was `restored` from a copy,
+    as the keys in `restored_by` have signed.
     """
 
     terms: RequestTerms
@@ -123,6 +140,9 @@ class Verified:
     signed_by: tuple[TrustedKey, ...]
     head: LogHead
     silent: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    restored: tuple[RestoredLog, ...] = ()
+    restored_by: tuple[tuple[TrustedKey, ...], ...] = ()
 
     @property
     def erased(self) -> int:
@@ -146,7 +166,8 @@ def verify_certificate(data: bytes, keys: TrustedKeys) -> Verified:
         certificate = Certificate.from_bytes(data)
         head, terms = LogHead.of(certificate.head), read_terms(certificate.request)
         _check_leaf(request_leaf(certificate.request.to_bytes(), certificate.sites), certificate.proof, head)
-        receipts = _read_receipts(certificate, terms, head)
+        restored = _read_restored(certificate, head)
+        receipts, lost = _read_receipts(certificate, terms, head, restored)
     except InvalidProof as error:
         raise InvalidProof(f"the certificate was changed or cut: {error}") from None
     keys.verify(certificate.head, Role.LOG, head.time)
@@ -154,26 +175,59 @@ def verify_certificate(data: bytes, keys: TrustedKeys) -> Verified:
     signers = list[TrustedKey]()
     for logged, receipt in zip(certificate.receipts, receipts, strict=True):
         signers += keys.verify(logged.envelope, Role.SITE, receipt.time, receipt.answer.site)
-    return Verified(terms, requested_by, tuple(receipts), tuple(signers), head, certificate.silent)
+    restored_by = tuple(verify_restored(said.envelope, keys) for said in certificate.restored)
+    return Verified(
+        terms,
+        requested_by,
+        tuple(receipts),
+        tuple(signers),
+        head,
+        certificate.silent,
+        tuple(lost),
+        tuple(restored),
+        restored_by,
+    )
 
 
-def _read_receipts(certificate: Certificate, terms: RequestTerms, head: LogHead) -> list[Receipt]:
-    """Return the receipts, each of an addressed site, for this request and in the log; who signed is not checked."""
+def _read_restored(certificate: Certificate, head: LogHead) -> list[RestoredLog]:
+    """Return what the log says of having been restored; who signed is not checked."""
+    restored = []
+    for logged in certificate.restored:
+        said = RestoredLog.of(logged.envelope)
+        _check_leaf(restored_leaf(logged.envelope.to_bytes()), logged.proof, head)
+        if logged.proof.number < said.head.size:
+            raise InvalidProof("a statement that the log was restored stands in it before the head that it names")
+        restored.append(said)
+    return restored
+
+
+def _read_receipts(
+    certificate: Certificate, terms: RequestTerms, head: LogHead, restored: Sequence[RestoredLog]
+) -> tuple[list[Receipt], list[str]]:
+    """Return the receipts, each of an addressed site, for this request and in the log; who signed is not checked.
+
+    With them come the names of the sites whose receipts name a head that the log has lost.
+    """
     digest = hashlib.sha256(certificate.request.payload).digest()
     answered = [site for site in certificate.sites if site not in certificate.silent]
     if len(certificate.receipts) != len(answered) or not set(certificate.silent) <= set(certificate.sites):
         raise InvalidProof("it does not have one receipt for each site that the request addresses")
-    receipts = []
+    receipts, lost = [], []
     for site, logged in zip(answered, certificate.receipts, strict=True):
         receipt = Receipt.of(logged.envelope)
         if receipt.answer.site != site or receipt.request != digest or receipt.answer.request_id != terms.request_id:
             raise InvalidProof("a receipt is for another request, or from another site than the request addresses")
         _check_leaf(receipt_leaf(logged.envelope.to_bytes()), logged.proof, head)
-        _check_witnessed(receipt, logged.consistency, head)
+        if _is_lost(receipt, logged.consistency, restored):
+            lost.append(site)
+        else:
+            _check_witnessed(receipt, logged.consistency, head)
         if logged.proof.number <= certificate.proof.number:
             raise InvalidProof("a receipt stands in the log before its request")
         receipts.append(receipt)
-    return receipts
+    if restored and not lost:
+        raise InvalidProof("it says that the log was restored, which none of its receipts needs")
+    return receipts, lost
 
 
 def verify_requester(
@@ -204,6 +258,21 @@ def _check_witnessed(receipt: Receipt, path: Sequence[bytes], head: LogHead) -> 
         check_consistency(seen.size, seen.root, head.size, head.root, path)
     elif path:
         raise InvalidProof("a certificate has a consistency proof for a head that no site has seen")
+
+
+def _is_lost(receipt: Receipt, path: Sequence[bytes], restored: Sequence[RestoredLog]) -> bool:
+    """Return whether a receipt, without a proof, names a head from after the copy that the log was restored from."""
+    seen = receipt.witnessed
+    return seen is not None and not path and any(said.kept.size < seen.size for said in restored)
+
+
+def _statement_document(said: LoggedStatement) -> dict[str, Any]:
+    return {"envelope": said.envelope.to_document(), **_proof_document(said.proof)}
+
+
+def _read_statement(item: Any) -> LoggedStatement:
+    envelope, number, path = take(item, "a statement in the log", envelope=dict, number=int, inclusion=list)
+    return LoggedStatement(envelope_of(envelope), LogProof(number, _nodes(path)))
 
 
 def _proof_document(proof: LogProof) -> dict[str, Any]:

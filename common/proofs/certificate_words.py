@@ -20,20 +20,29 @@ _TITLES = {
     Outcome.PARTIAL: "Certificate of a request that was not carried out everywhere",
     Outcome.REFUSED: "Certificate of a refusal",
 }
+_INCOMPLETE = "Incomplete certificate of a request: a receipt is missing"
 
 
 def headline(verified: Verified) -> str:
     """Return in one sentence what was erased, and where nothing was."""
-    said = f"The certificate holds. {erased_words(verified.erased)}"
+    said = f"The certificate holds. {missing_words(verified)}{erased_words(verified.erased)}"
     if verified.outcome is Outcome.ERASED:
         return f"{said}; every site that was asked has answered, and none refused."
     if verified.outcome is Outcome.NOTHING_HELD:
         return f"{said}: no site that was asked holds anything of what was named."
     if verified.outcome is Outcome.REFUSED:
         return f"{said}: every site that was asked refused."
-    why = [f"{site} refused" for site in _refusing(verified)]
-    why += [f"of {site} there is no receipt" for site in verified.silent]
-    return f"{said}{', NOT EVERYWHERE' * bool(verified.erased)}: {'; '.join(why)}."
+    why = "; ".join(f"{site} refused" for site in _refusing(verified))
+    return f"{said}{', NOT EVERYWHERE' * bool(verified.erased)}{': ' * bool(why)}{why}."
+
+
+def missing_words(verified: Verified) -> str:
+    """Return that receipts of addressed sites are missing, as a sentence with a space behind; empty if none is."""
+    if not verified.silent:
+        return ""
+    one = len(verified.silent) == 1
+    what = "receipt" if one else "receipts"
+    return f"INCOMPLETE: the {what} of {', '.join(verified.silent)} {'is' if one else 'are'} missing. "
 
 
 def proved(verified: Verified) -> list[str]:
@@ -50,8 +59,15 @@ def proved(verified: Verified) -> list[str]:
         f"{write_time(head.time)}."
     )
     if verified.silent:
-        lines.append(f"The request was also sent to {', '.join(verified.silent)}, of which there is no receipt.")
-    if seen := [receipt.answer.site for receipt in verified.receipts if receipt.witnessed]:
+        answered = len(verified.receipts)
+        lines.append(
+            f"The log says that the request was sent to {answered + len(verified.silent)} sites; {answered} receipts "
+            f"are here. The request was also sent to {', '.join(verified.silent)}, of which there is no receipt."
+        )
+    for said, keys in zip(verified.restored, verified.restored_by, strict=True):
+        lines.append(f"The log was {said.words}. {_holders(keys)} signed that.")
+    witnesses = [receipt.answer.site for receipt in verified.receipts if receipt.witnessed]
+    if seen := [site for site in witnesses if site not in verified.lost]:
         lines.append(f"That log extends what {', '.join(seen)} had seen of it before answering.")
     return lines
 
@@ -80,6 +96,11 @@ def not_proved(verified: Verified, keys: TrustedKeys) -> list[str]:
         lines.append(
             f"Any deletion at {', '.join(verified.silent)}: a site that left gives no receipt, and whoever handed this "
             "certificate on may have taken one out."
+        )
+    if verified.lost:
+        lines.append(
+            f"What the log held when {', '.join(verified.lost)} signed: that part was lost when it was restored from a "
+            "copy. The site has kept the head that its receipt names."
         )
     answered = {*verified.silent, *(receipt.answer.site for receipt in verified.receipts)}
     if missing := sorted({key.name for key in keys.of(Role.SITE)} - answered):
@@ -113,7 +134,7 @@ def document(verified: Verified, keys: TrustedKeys) -> dict[str, Any]:
         "federation": terms.federation,
         "target": {"kind": terms.kind, "site": terms.site, "count": terms.count, "digest": terms.target.hex()},
         "issued": write_time(terms.issued),
-        "title": _TITLES[verified.outcome],
+        "title": _INCOMPLETE if verified.silent else _TITLES[verified.outcome],
         "headline": headline(verified),
         "outcome": verified.outcome.word,
         "records": verified.erased,
@@ -121,7 +142,9 @@ def document(verified: Verified, keys: TrustedKeys) -> dict[str, Any]:
         "sites": [
             _receipt_document(receipt, key) for receipt, key in zip(verified.receipts, verified.signed_by, strict=True)
         ],
+        "addressed": sorted([*verified.silent, *(receipt.answer.site for receipt in verified.receipts)]),
         "silent": list(verified.silent),
+        "lost_heads": list(verified.lost),
         "log": {
             "size": verified.head.size,
             "root": verified.head.root.hex(),

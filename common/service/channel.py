@@ -200,6 +200,16 @@ class DeletionChannel(DeletionService):
             message = deletion_pb2.GetCertificateRequest(request_id=request_id)
         return bytes(self._call(self._stub.GetCertificate, message).certificate)
 
+    def recall(self, site: str, receipts: Sequence[bytes]) -> None:
+        """Give back receipts for orders that the ledger has lost; see `DeletionService.recall`."""
+        self._call(self._stub.Recall, deletion_pb2.RecallRequest(site=site, receipts=receipts))
+
+    def recalled(self, request_id: str, site: str = "") -> Sequence[bytes]:
+        """Return the receipts that sites have given back for a request; see `DeletionService.recalled`."""
+        with writing("a request id"):
+            message = deletion_pb2.GetRecalledRequest(request_id=request_id, site=site)
+        return tuple(self._call(self._stub.GetRecalled, message).receipts)
+
     def _backlog(self, message: deletion_pb2.WatchRequest) -> Iterator[DeletionOrder]:
         def read(message: deletion_pb2.WatchRequest, timeout: float) -> tuple[list[DeletionOrder], bool]:
             """Return some orders, and whether these were all."""

@@ -129,6 +129,17 @@ class DeletionService(ABC):
         """
         raise InvalidDeletion("this deletion service keeps no log, so it cannot certify anything")
 
+    def recall(self, site: str, receipts: Sequence[bytes]) -> None:  # noqa: ARG002
+        """Give back a site's receipts for orders that the ledger, restored from a copy, has lost; at most 100.
+
+        Raises `InvalidDeletion` if one is not the site's own.
+        """
+        raise InvalidDeletion("this deletion service keeps no log, so it takes no receipts back")
+
+    def recalled(self, request_id: str, site: str = "") -> Sequence[bytes]:  # noqa: ARG002
+        """Return the receipts that sites, or one of them, have given back for a request, unchecked."""
+        return ()
+
     def requests(self, *, late: bool = False) -> Iterator[RequestStatus]:
         """Yield every request, or those that are overdue, in the order of their submission, page after page."""
         page = self.page(late=late)

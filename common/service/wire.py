@@ -237,7 +237,10 @@ def log_update_to_wire(update: LogUpdate | None) -> deletion_pb2.GetLogHeadRespo
         for proof in update.inclusions
     ]
     return deletion_pb2.GetLogHeadResponse(
-        head=update.head.to_bytes(), consistency=update.consistency, inclusions=inclusions
+        head=update.head.to_bytes(),
+        consistency=update.consistency,
+        inclusions=inclusions,
+        restored=[envelope.to_bytes() for envelope in update.restored],
     )
 
 
@@ -249,6 +252,7 @@ def log_update_from_wire(message: deletion_pb2.GetLogHeadResponse) -> LogUpdate 
         read_envelope(message.head),
         tuple(message.consistency),
         tuple(LogProof(proof.number, tuple(proof.path)) if proof.included else None for proof in message.inclusions),
+        tuple(map(read_envelope, message.restored)),
     )
 
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.errors import InvalidSetting, ServiceUnavailable
 
 SQLITE = "sqlite"
 POSTGRESQL = "postgresql"
@@ -150,11 +150,20 @@ def _open_postgresql(url: URL) -> Engine:
     return create_engine(url, pool_pre_ping=True, pool_size=8, connect_args=arguments)
 
 
+def _place_of(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _open_sqlite(url: URL) -> Engine:
     file = Path(url.database or "")
     file.parent.mkdir(parents=True, exist_ok=True)
     # SQLite gives its log and index files the permissions of this one.
     file.touch(mode=0o600)
+    opened = _place_of(file)
     engine = create_engine(url, pool_size=8)
 
     @event.listens_for(engine, "connect")
@@ -166,6 +175,9 @@ def _open_sqlite(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
+        if _place_of(file) != opened:
+            # What is written to a file that has no name any more is gone with the process.
+            raise ServiceUnavailable(f"the ledger {file} was replaced while it was open; start the service again")
         # A writer begins by itself, since a transaction that reads before it writes would fail if another process
         # wrote in between.
         if not connection.get_execution_options().get("write", False):

@@ -44,6 +44,7 @@ from fedmunkey.server.ledger import (
     sites as ledger_sites,
 )
 from fedmunkey.server.ledger.due import DUE_DAYS, Extension
+from fedmunkey.server.ledger.lost import LedgerMark
 from fedmunkey.server.ledger.requests import Entry
 from fedmunkey.server.ledger.sites import Contact, Departure
 from fedmunkey.server.ledger.view import LedgerView, RegisteredSite
@@ -192,6 +193,16 @@ class Ledger(LedgerView):
         reason, or the days are not from 1 to `LONGEST_EXTENSION_DAYS`.
         """
         return self._writer.submit(ledger_due.extend, Extension(request_id, days, reason)).result()
+
+    def mark(self) -> LedgerMark:
+        """Return what tells later whether this is still the ledger that it is now."""
+        with self._reading() as connection:
+            return LedgerMark.of(connection)
+
+    def continues(self, mark: LedgerMark) -> bool:
+        """Return whether the ledger goes on from an earlier mark; it does not if a copy took its place."""
+        with self._reading() as connection:
+            return mark.is_in(connection)
 
     def open_round(self, number: int) -> None:
         """Write down that a round of training begins."""

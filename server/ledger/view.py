@@ -28,6 +28,7 @@ from fedmunkey.common.deletions.words import (
     WholeSite,
 )
 from fedmunkey.common.errors import DeletionConflict, InvalidDeletion, ServiceUnavailable, UnknownDeletion
+from fedmunkey.common.proofs.restored_log import RestoredLog
 from fedmunkey.common.service.deletion_service import StatusPage
 from fedmunkey.common.service.wire import MAXIMUM_REFERENCES, check_page_size
 from fedmunkey.server.database.connection import among
@@ -44,6 +45,8 @@ from fedmunkey.server.database.tables import (
     RoundRow,
     SiteRow,
 )
+from fedmunkey.server.ledger.lost import LostRequest, find_lost
+from fedmunkey.server.transparency_log.leaves import read_restored
 
 PAGE_REFERENCES = 100 * MAXIMUM_REFERENCES
 """Records that the requests of one page name in all, so that the page fits into one message."""
@@ -102,6 +105,10 @@ class Summary:
         Since then; 0 if there is none.
     connected_sites, sites : int
         Sites that follow their orders at the moment, at any process of the service, of those in the federation.
+    restored : tuple of RestoredLog
+        What the log says of itself having been restored from a copy, oldest first.
+    lost : tuple of LostRequest
+        Requests that sites have answered and this ledger does not have.
     """
 
     requests: Mapping[RequestState, int]
@@ -110,6 +117,8 @@ class Summary:
     oldest_seconds: float
     connected_sites: int
     sites: int
+    restored: tuple[RestoredLog, ...] = ()
+    lost: tuple[LostRequest, ...] = ()
 
 
 class LedgerView:
@@ -293,8 +302,10 @@ class LedgerView:
                     func.count(SiteRow.name),
                 ).where(members)
             ).one()
+            restored = tuple(map(RestoredLog.of, read_restored(connection)))
+            lost = find_lost(connection)
         seconds = 0.0 if since is None else max(0.0, (now - since).total_seconds())
-        return Summary(requests, pending, since, seconds, connected, sites)
+        return Summary(requests, pending, since, seconds, connected, sites, restored, lost)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

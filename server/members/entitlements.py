@@ -31,6 +31,8 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
     | Watch, Acknowledge, AcknowledgeAll | no | for itself | no |
     | Get, History | yes | its own, and those that address it | the officer's |
     | List, OpenRound | yes | no | no |
+    | Recall | no | for itself | no |
+    | GetRecalled | yes | its own | yes |
     | GetLogHead, GetCertificate | yes | yes | yes |
     | Rotate | no | yes | yes |
 
@@ -47,6 +49,10 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
             return _check_site([message.acknowledgement.site], caller, "answer for")
         case "AcknowledgeAll":
             return _check_site([answer.site for answer in message.acknowledgements], caller, "answer for")
+        case "Recall":
+            return _check_site([message.site], caller, "give back receipts of")
+        case "GetRecalled" if caller.role is MemberRole.SITE:
+            return _check_site([message.site], caller, "read the receipts of")
         case "Get" | "History":
             return _check_reader(message.request_id, caller, addressed)
     return None
@@ -59,6 +65,8 @@ _ROLES: dict[str, tuple[MemberRole, ...]] = {
     "AcknowledgeAll": (MemberRole.SITE,),
     "Get": tuple(MemberRole),
     "History": tuple(MemberRole),
+    "Recall": (MemberRole.SITE,),
+    "GetRecalled": tuple(MemberRole),
     "List": (MemberRole.COORDINATOR,),
     "OpenRound": (MemberRole.COORDINATOR,),
     "GetLogHead": tuple(MemberRole),
