@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from fedmunkey.common.deletions.words import OFFICER, DeletionRequest, RequestStatus, SiteState, Subject
-from fedmunkey.common.errors import ServiceUnavailable
 from fedmunkey.simulations.faults.federation import Site, make_federation
 from fedmunkey.simulations.faults.injections import INJECTIONS
 from fedmunkey.simulations.faults.invariants import BrokenPromises, check
@@ -194,7 +193,10 @@ class _Course:
         while True:
             running.tend()
             statuses = running.statuses()
-            if all(status.state.final for status in statuses) or time.monotonic() > deadline:
+            if all(status.state.final for status in statuses):
+                self._restorations.witness()
+                return statuses
+            if time.monotonic() > deadline:
                 return statuses
             time.sleep(0.2)
 
@@ -261,19 +263,10 @@ class _Course:
         request = DeletionRequest(request_id, OFFICER, Subject(reference))
         asked = ModelRequest(request_id, Named(subject=0), tuple(site.name for site in running.federation.sites))
         self._await(self._requesters.submit([DrawnRequest(request, asked)]))
-        status = self._persist(lambda: running.channel.get(request_id))
+        status = running.persist(lambda: running.channel.get(request_id))
         (state,) = [progress.state for progress in status.sites if progress.site == damaged.name]
         if state is not SiteState.PENDING:
             running.findings.broken.append(f"a site whose key store is damaged has answered: {state}")
-
-    def _persist(self, ask: Callable[[], RequestStatus]) -> RequestStatus:
-        for _ in range(100):
-            self._running.tend()
-            try:
-                return ask()
-            except ServiceUnavailable:
-                time.sleep(0.1)
-        return ask()
 
     def _await(self, under_way: list[Future[None]]) -> None:
         """Wait for requesters, filling the places of processes that end meanwhile."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -112,11 +112,14 @@ class Federation:
 
     def server(self, address: str) -> Program:
         """Return the deletion service."""
-        files = ("--log-key", str(self.folder / LOG_KEY), "--keys", str(self.folder / TRUST))
-        words = ["serve", "--database", self.run_ledger.url, *files, "--address", address]
-        for site in self.sites:
-            words += ["--site", site.name]
-        return Program(f"{_PROGRAMS}:serve", tuple(words), self.folder / "server.log")
+        words = [word for site in self.sites for word in ("--site", site.name)]
+        return replace(self.coordinator("serve", "--address", address, *words), log=self.folder / "server.log")
+
+    def coordinator(self, *words: str) -> Program:
+        """Return `munkey-server` with the words that a person types at the coordinator, and where its files are."""
+        files = ("--database", self.run_ledger.url, "--log-key", str(self.folder / LOG_KEY))
+        typed = (*words, *files, "--keys", str(self.folder / TRUST))
+        return Program(f"{_PROGRAMS}:act_as_coordinator", typed, self.folder / "coordinator-commands.log")
 
     def agent(self, site: Site, address: str, entry: str = "") -> Program:
         """Return a site's deletion agent."""
@@ -177,7 +180,7 @@ def make_federation(folder: Path, deletions: int, sites: int, seed: int, ledger:
         open_hospital(hospital, SETTINGS, encoder, choose_shape(SETTINGS), secret)
         models[name] = SiteModel(known, {number: int(drawn.labels[number]) for number in site.numbers})
         made.append(site)
-    signers = Signers.make(folder, {site.name: site.folder for site in made}, secret.federation_id)
+    signers = Signers.make(folder, {site.name: site.folder for site in made}, secret)
     run_ledger = ledger or RunLedger.make("", folder)
     return Federation(folder, tuple(made), everything, FederationModel(models), secret, signers, run_ledger)
 

@@ -14,17 +14,19 @@ from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+from fedmunkey.client.commands.requester import DEFAULT_DAYS
 from fedmunkey.common.proofs.signing.signing_key import PublicKey
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.simulations.faults.federation import SETTINGS, Federation, Site, changed
 from fedmunkey.simulations.faults.invariants import check_held
-from fedmunkey.simulations.faults.processes import ProcessFault
+from fedmunkey.simulations.faults.processes import ProcessFault, Program
 from fedmunkey.simulations.faults.proxy import CLEAR
 from fedmunkey.simulations.faults.running_federation import PATIENCE, REFUSED, ProcessRole, RunningFederation
-from fedmunkey.simulations.faults.signers import VALID
 from fedmunkey.simulations.faults.submissions import Requesters
 
 _AT_ONCE = 500
+_SAID_AT_ONCE = 0.5
+"""How often it is said that the log was restored before services are started again."""
 
 
 class Restorations:
@@ -70,10 +72,32 @@ class Restorations:
                     self._follow(site)
                     self._federation.model.sites[site.name].number = 0
             self._federation.run_ledger.put_back(self._ledger_copy)
+            said_at_once = running.chance.random() < _SAID_AT_ONCE
+            if said_at_once:
+                self._say_restored()
+        if not said_at_once:
+            self._say_restored()
+        self.witness()
         known = {status.request.request_id for status in running.statuses()}
         self._wait(self._requesters.ask_again(known))
         self.settle()
         self.copy()
+
+    def _say_restored(self) -> None:
+        """Have the coordinator say that the log was restored, and the officer sign it."""
+        said, signed = self._next("restored", ".json"), self._next("restored-signed", ".json")
+        site, *_ = self._federation.sites
+        self._run(self._federation.coordinator("restored", "--reason", "the disk failed", "--save", str(said)))
+        officer = ("--signing-key", str(self._federation.signers.officer))
+        self._type(site, "countersign", str(said), *officer, "--save", str(signed), "--yes")
+        self._run(self._federation.coordinator("restored", "--signed", str(signed)))
+
+    def witness(self) -> None:
+        """Have each site look at the log, which it must find to be the one that it has followed."""
+        for site in self._federation.sites:
+            self._running.proxies[site.name].set(CLEAR)
+            if "ALARM" in self._type(site, "catch-up", *self._at_service(site)):
+                self._wonder(site, "it raises the alarm about a log of which it was said that it was restored")
 
     # A site's key store.
 
@@ -121,7 +145,7 @@ class Restorations:
                 shutil.move(file, aside)
             if not with_journal:
                 self._lose_journal(site)
-            code, said = self._running.operate(site, *enrolment)
+            code, said = self._running.operate(self._federation.command(site, *enrolment))
             # Before its first order a site has nothing to hear again.
             if not with_journal or self._federation.model.sites[site.name].number:
                 if code != REFUSED or "catch-up" not in said:
@@ -167,7 +191,7 @@ class Restorations:
         """Let a day more pass than requests are valid for; what is under way is answered before."""
         self.settle()
         time = self._federation.time
-        time.jump(time.ahead + (VALID + timedelta(days=1)).total_seconds())
+        time.jump(time.ahead + timedelta(days=DEFAULT_DAYS + 1).total_seconds())
 
     def rotate_officer_key(self) -> None:
         """Give the officer another key, which all trust from now on, and end the one before."""
@@ -271,14 +295,18 @@ class Restorations:
         self._type(site, "catch-up", *self._at_service(site), "--accept-log")
 
     def _expect_no_prediction(self, site: Site) -> None:
-        code, said = self._running.operate(site, "predict", str(site.data), *_at(site))
+        code, said = self._running.operate(self._federation.command(site, "predict", str(site.data), *_at(site)))
         if code != REFUSED or "catch-up" not in said:
             self._wonder(site, f"it predicts before it has caught up ({code})")
 
-    def _type(self, site: Site, *words: str) -> None:
-        code, said = self._running.operate(site, *words)
+    def _type(self, site: Site, *words: str) -> str:
+        return self._run(self._federation.command(site, *words))
+
+    def _run(self, program: Program) -> str:
+        code, said = self._running.operate(program)
         if code:
-            raise ProcessFault(f"munkey-client {words[0]} ended with code {code} at {site.name}: {said.strip()}")
+            raise ProcessFault(f"{program.words[0]} ended with code {code}: {said.strip()}")
+        return said
 
     def _wonder(self, site: Site, what: str) -> None:
         self._running.findings.broken.append(f"{site.name}: {what}")

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from fedmunkey.common.deletions.words import RequestStatus
 from fedmunkey.common.errors import ServiceUnavailable
@@ -24,6 +24,8 @@ from fedmunkey.simulations.faults.invariants import BrokenPromises
 from fedmunkey.simulations.faults.processes import Launcher, Process, ProcessFault, Program, wait_until
 from fedmunkey.simulations.faults.proxy import Proxy
 from fedmunkey.simulations.faults.timed_programs import VARIABLE as CLOCK
+
+_Answer = TypeVar("_Answer")
 
 PATIENCE = 120.0
 """Seconds that anything may take which must happen, on a machine that has much else to do."""
@@ -208,12 +210,11 @@ class RunningFederation:
         for slot in slots:
             self.start(slot)
 
-    def operate(self, site: Site, *words: str) -> tuple[int, str]:
-        """Type `munkey-client` with some words at a site, and return its exit code and what it has said."""
-        program = self.federation.command(site, *words)
+    def operate(self, program: Program) -> tuple[int, str]:
+        """Run what a person types to its end, and return its exit code and what it has said."""
         before = program.log.stat().st_size if program.log.exists() else 0
         process = self._start(program, None)
-        self.await_so(process.ended.is_set, f"the end of munkey-client {words[0]}")
+        self.await_so(process.ended.is_set, f"the end of {program.words[0]}")
         with program.log.open(errors="replace") as log:
             log.seek(before)
             return process.wait(PATIENCE), log.read()
@@ -267,15 +268,19 @@ class RunningFederation:
     # What the service says.
 
     def statuses(self) -> list[RequestStatus]:
-        """Return every request; the service may be killed meanwhile and is waited for."""
+        """Return every request."""
+        return self.persist(lambda: list(self.channel.requests()))
+
+    def persist(self, ask: Callable[[], _Answer]) -> _Answer:
+        """Return what the service answers, which may be killed meanwhile and is waited for."""
         deadline = time.monotonic() + PATIENCE
         while True:
+            self.tend()
             try:
-                return list(self.channel.requests())
+                return ask()
             except ServiceUnavailable:
                 if time.monotonic() > deadline:
                     raise
-                self.tend()
                 time.sleep(0.1)
 
     def stop(self) -> None:

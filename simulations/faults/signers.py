@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
+from fedmunkey.client.commands.requester import DEFAULT_DAYS, Requester
 from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import OFFICER, DeletionRequest
-from fedmunkey.common.proofs.signed_requests import OpenedRequest, sign_request
+from fedmunkey.common.proofs.signed_requests import OpenedRequest
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
-
-VALID = timedelta(days=90)
-"""How long requests may be carried out for the first time, as `munkey-client forget` has them by default."""
 
 LOG_KEY, TRUST = "log-key.pem", "trust.json"
 
@@ -28,13 +28,13 @@ class Signers:
 
     folder: Path
     sites: dict[str, SiteFolder]
-    federation: str
+    secret: FederationSecret
     officers: list[Path] = field(default_factory=list)
 
     @classmethod
-    def make(cls, folder: Path, sites: dict[str, SiteFolder], federation: str) -> Signers:
+    def make(cls, folder: Path, sites: dict[str, SiteFolder], secret: FederationSecret) -> Signers:
         """Make a key for each, and have sites and coordinator trust them as `docs/operations.md` says."""
-        made = cls(folder, sites, federation)
+        made = cls(folder, sites, secret)
         officer, log = SigningKey.generate(), SigningKey.generate()
         officer.write_pair(made.next_officer())
         log.write_pair(folder / LOG_KEY)
@@ -65,13 +65,20 @@ class Signers:
 
     def sign(self, request: DeletionRequest, now: datetime) -> DeletionRequest:
         """Return a request with the signature of its requester."""
-        return sign_request(request, self._key(request), self.federation, issued=now, expires=now + VALID)
+        return self._requester(request).sign(request, now, DEFAULT_DAYS)
 
     def is_good(self, request: DeletionRequest, now: datetime) -> bool:
         """Return whether a signed request may still be heard for the first time: it lives, and so does its key."""
         envelope, terms = OpenedRequest.of(request).signed()
         current = {signature.key_id for signature in envelope.signatures} == {self._key(request).public.key_id}
         return current and now < terms.expires
+
+    def sign_again(self, request: DeletionRequest, lost: Sequence[bytes], now: datetime) -> DeletionRequest | None:
+        """Return a request as it was before a ledger lost it, by receipts that were given back; None without any."""
+        return self._requester(request).sign_again(replace(request, signature=b""), lost, now)
+
+    def _requester(self, request: DeletionRequest) -> Requester:
+        return Requester(request.requester, self._key(request), self.secret)
 
     def _key(self, request: DeletionRequest) -> SigningKey:
         officer = request.requester == OFFICER

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from fedmunkey.client.records.dataset import Split
-from fedmunkey.common.deletions.words import DeletionRequest, RequestStatus
+from fedmunkey.common.deletions.words import OFFICER, DeletionRequest, RequestStatus
 from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
 from fedmunkey.simulations.faults.federation import Site
 from fedmunkey.simulations.faults.requests import DrawnRequest, change_target
@@ -74,22 +74,33 @@ class Requesters:
     def ask_again(self, known: Collection[str]) -> list[Future[None]]:
         """Begin to submit again, in any order, what is not among the requests that are known by their ids.
 
-        What may not be heard for the first time any more is signed anew, as another request.
+        What may not be heard for the first time any more is signed again as it was, if a site has given back a receipt
+        for it, and else anew, as another request.
         """
-        federation = self._running.federation
-        lost = [self._asked[name] for name in federation.model.asked if name not in known]
-        same = [each for each in lost if federation.signers.is_good(each.request, federation.now())]
-        anew = []
-        for each in lost:
-            if each not in same:
-                federation.model.withdraw(each.asked.request_id)
-                name = f"{each.asked.request_id}-anew"
-                anew.append(DrawnRequest(replace(each.request, request_id=name), replace(each.asked, request_id=name)))
-        self.made["submitted again after the ledger had lost them"] += len(same)
+        again, anew = [], []
+        for lost in [self._asked[name] for name in self._running.federation.model.asked if name not in known]:
+            same = self._as_it_was(lost)
+            if same is None:
+                self._running.federation.model.withdraw(lost.asked.request_id)
+                name = f"{lost.asked.request_id}-anew"
+                anew.append(DrawnRequest(replace(lost.request, request_id=name), replace(lost.asked, request_id=name)))
+            else:
+                again.append(replace(lost, request=same))
+        self.made["submitted again after the ledger had lost them"] += len(again)
         self.made["signed anew after the ledger had lost them"] += len(anew)
-        again = self._chance.sample(same, len(same))
         plainly = _Manner(twice=False, conflicting=False)
-        return [*(self._pool.submit(self._submit, each, plainly) for each in again), *self.submit(anew)]
+        shuffled = self._chance.sample(again, len(again))
+        return [*(self._pool.submit(self._submit, each, plainly) for each in shuffled), *self.submit(anew)]
+
+    def _as_it_was(self, lost: DrawnRequest) -> DeletionRequest | None:
+        federation, request = self._running.federation, lost.request
+        if federation.signers.is_good(request, federation.now()):
+            return request
+        site = "" if request.requester == OFFICER else request.requester
+        receipts = self._running.persist(lambda: self._running.channel.recalled(request.request_id, site))
+        found = federation.signers.sign_again(request, receipts, federation.now())
+        self.made["signed again as they were"] += found is not None
+        return found
 
     def look_again(self, site: Site) -> None:
         """Note the entries and contents of a key store that was made anew."""

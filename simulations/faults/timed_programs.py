@@ -21,7 +21,7 @@ VARIABLE = "MUNKEY_SIM_CLOCK"
 """Names the folder with the clocks' files, which are read at every look at a clock."""
 
 
-def serve() -> None:
+def act_as_coordinator() -> None:
     """Run `munkey-server`, every ledger of which tells the time by the clock that can be wrong."""
     folder = _let_time_pass()
     names = vars(fedmunkey.server.cli)

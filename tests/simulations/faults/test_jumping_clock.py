@@ -44,7 +44,7 @@ def test_service_tells_the_time_by_it(clocks: Path, monkeypatch: pytest.MonkeyPa
     before = datetime.now(UTC)
 
     with pytest.raises(SystemExit) as ended:
-        timed_programs.serve()
+        timed_programs.act_as_coordinator()
 
     assert ended.value.code == 0
     with Ledger(clocks / "ledger") as ledger:
