@@ -130,6 +130,11 @@ class Federation:
         """Return `munkey-client` with the words that a person types at a site."""
         return Program(f"{_PROGRAMS}:act_as_site", words, self.folder / f"{site.name}-commands.log")
 
+    def trusting(self, folder: Path, *words: str) -> Program:
+        """Return what says in a folder, of a site or the coordinator's, whose keys are believed."""
+        typed = (*words, "--in", str(folder))
+        return Program(f"{_PROGRAMS}:act_as_site", typed, self.folder / f"{folder.name}-trust.log")
+
     def trainer(self, site: Site, address: str, seed: int) -> Program:
         """Return a site's training."""
         words = (str(site.folder.path), *changed(SETTINGS.replace(deletion_service=address, seed=seed)))

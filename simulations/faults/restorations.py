@@ -56,8 +56,7 @@ class Restorations:
     def copy(self) -> None:
         """Copy the ledger with its log, and each site's key store, as operators do every day."""
         self._federation.run_ledger.copy(self._ledger_copy)
-        for site in self._federation.sites:
-            self._back_up(site)
+        self._back_up(*self._federation.sites)
 
     def restore_ledger(self) -> None:
         """Kill the services, put a copy of the ledger with its log in its place, and have lost requests asked again."""
@@ -94,9 +93,12 @@ class Restorations:
 
     def witness(self) -> None:
         """Have each site look at the log, which it must find to be the one that it has followed."""
-        for site in self._federation.sites:
-            self._running.proxies[site.name].set(CLEAR)
-            if "ALARM" in self._type(site, "catch-up", *self._at_service(site)):
+        sites = self._federation.sites
+        for proxy in self._running.proxies.values():
+            proxy.set(CLEAR)
+        looks = [self._federation.command(site, "catch-up", *self._at_service(site)) for site in sites]
+        for site, said in zip(sites, self._run(*looks), strict=True):
+            if "ALARM" in said:
                 self._wonder(site, "it raises the alarm about a log of which it was said that it was restored")
 
     # A site's key store.
@@ -199,9 +201,8 @@ class Restorations:
         signers, (site, *_) = self._federation.signers, self._federation.sites
         old, new = signers.officer, signers.next_officer()
         self._type(site, "signing-keys", "new", str(new))
-        for folder in signers.trusting:
-            self._trust(site, folder, new.stem, new, "officer")
-            self._end(site, folder, old)
+        self._run(*(self._trust(folder, new.stem, new, "officer") for folder in signers.trusting))
+        self._run(*(self._end(folder, old) for folder in signers.trusting))
 
     def rotate_site_key(self) -> None:
         """Give a site another key that signs its receipts, and end the one before."""
@@ -213,20 +214,22 @@ class Restorations:
             for suffix in (".pem", ".pub"):
                 shutil.move(site.folder.signing_key.with_suffix(suffix), old.with_suffix(suffix))
             self._type(site, "signing-keys", "new", *_at(site))
-            self._trust(site, coordinator, site.name, site.folder.signing_key, "site")
-            # Its own receipts come back with orders that a store has to hear again.
-            self._trust(site, site.folder.path, site.name, old, "site")
-            for folder in (coordinator, site.folder.path):
-                self._end(site, folder, old)
+            self._run(
+                self._trust(coordinator, site.name, site.folder.signing_key, "site"),
+                # Its own receipts come back with orders that a store has to hear again.
+                self._trust(site.folder.path, site.name, old, "site"),
+            )
+            self._run(*(self._end(folder, old) for folder in (coordinator, site.folder.path)))
 
-    def _trust(self, site: Site, folder: Path, name: str, key: Path, role: str) -> None:
-        self._type(site, "trust", "add", name, str(key.with_suffix(".pub")), "--role", role, "--in", str(folder))
+    def _trust(self, folder: Path, name: str, key: Path, role: str) -> Program:
+        words = ("trust", "add", name, str(key.with_suffix(".pub")), "--role", role)
+        return self._federation.trusting(folder, *words)
 
-    def _end(self, site: Site, folder: Path, key: Path) -> None:
+    def _end(self, folder: Path, key: Path) -> Program:
         named = PublicKey.read(key.with_suffix(".pub")).key_id
         # The next full second: what was signed before stays good.
         at = self._federation.now() + timedelta(seconds=1)
-        self._type(site, "trust", "end", named, "--at", f"{at:%Y-%m-%dT%H:%M:%SZ}", "--in", str(folder))
+        return self._federation.trusting(folder, "trust", "end", named, "--at", f"{at:%Y-%m-%dT%H:%M:%SZ}")
 
     # What these have in common.
 
@@ -278,11 +281,14 @@ class Restorations:
         with site.folder.open() as store:
             check_held(self._federation, site, store, self._running.findings)
 
-    def _back_up(self, site: Site) -> None:
-        if site.name in self._backups:
-            self._backups[site.name].unlink()
-        self._backups[site.name] = self._next(site.name, ".backup")
-        self._type(site, "backup", *_at(site), "--output", str(self._backups[site.name]))
+    def _back_up(self, *sites: Site) -> None:
+        typed = []
+        for site in sites:
+            if site.name in self._backups:
+                self._backups[site.name].unlink()
+            self._backups[site.name] = file = self._next(site.name, ".backup")
+            typed.append(self._federation.command(site, "backup", *_at(site), "--output", str(file)))
+        self._run(*typed)
 
     def _lose_journal(self, site: Site) -> None:
         for file in site.folder.path.glob("keystore.journal*"):
@@ -299,14 +305,16 @@ class Restorations:
         if code != REFUSED or "catch-up" not in said:
             self._wonder(site, f"it predicts before it has caught up ({code})")
 
-    def _type(self, site: Site, *words: str) -> str:
-        return self._run(self._federation.command(site, *words))
+    def _type(self, site: Site, *words: str) -> None:
+        self._run(self._federation.command(site, *words))
 
-    def _run(self, program: Program) -> str:
-        code, said = self._running.operate(program)
-        if code:
-            raise ProcessFault(f"{program.words[0]} ended with code {code}: {said.strip()}")
-        return said
+    def _run(self, *programs: Program) -> list[str]:
+        """Run what people type at the same time, which must succeed; return what was said."""
+        outcomes = self._running.operate_together(programs)
+        for program, (code, said) in zip(programs, outcomes, strict=True):
+            if code:
+                raise ProcessFault(f"{program.words[0]} ended with code {code}: {said.strip()}")
+        return [said for _, said in outcomes]
 
     def _wonder(self, site: Site, what: str) -> None:
         self._running.findings.broken.append(f"{site.name}: {what}")

@@ -212,12 +212,20 @@ class RunningFederation:
 
     def operate(self, program: Program) -> tuple[int, str]:
         """Run what a person types to its end, and return its exit code and what it has said."""
-        before = program.log.stat().st_size if program.log.exists() else 0
-        process = self._start(program, None)
-        self.await_so(process.ended.is_set, f"the end of {program.words[0]}")
-        with program.log.open(errors="replace") as log:
-            log.seek(before)
-            return process.wait(PATIENCE), log.read()
+        ((code, said),) = self.operate_together([program])
+        return code, said
+
+    def operate_together(self, programs: Sequence[Program]) -> list[tuple[int, str]]:
+        """Run what several people type at the same time, each with a log of its own."""
+        sizes = [program.log.stat().st_size if program.log.exists() else 0 for program in programs]
+        processes = [self._start(program, None) for program in programs]
+        self.await_so(lambda: all(process.ended.is_set() for process in processes), f"the end of {programs[0].words}")
+        outcomes = []
+        for program, process, size in zip(programs, processes, sizes, strict=True):
+            with program.log.open(errors="replace") as log:
+                log.seek(size)
+                outcomes.append((process.wait(PATIENCE), log.read()))
+        return outcomes
 
     def expect_refusal(self, slot: Slot, words: str, when: str) -> None:
         """See that the program of an empty place ends with one line that has some words; the place stays empty."""
