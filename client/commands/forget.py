@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,8 @@ from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.service.deletion_service import DeletionService
 from fedmunkey.common.service.waiting import Wait
 from fedmunkey.common.settings.addresses import split_address
+
+_Sign = Callable[[DeletionRequest], DeletionRequest]
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
@@ -117,10 +120,9 @@ def forget(
     if save is not None:
         save_request(save, asker.sign(request, utc_now(), valid_days))
         return
-    asking_again = request_id is not None
     with DeletionChannel(service, identity=shown) as channel:
-        signed = [_sign(channel, asker, part, valid_days, again=asking_again) for part in split(request)]
-        statuses = _ask_and_wait(channel, request, signed, wait, quiet=as_json)
+        sign = partial(_sign, channel, asker, days=valid_days, again=request_id is not None)
+        statuses = _ask_and_wait(channel, request, sign, wait, quiet=as_json)
     _show(request, statuses, service, as_json, secured=shown is not None)
     raise typer.Exit(together(request, statuses).outcome)
 
@@ -269,13 +271,13 @@ def _confirm(site: str) -> None:
 
 
 def _ask_and_wait(
-    service: DeletionService, request: DeletionRequest, parts: Sequence[DeletionRequest], wait: float, *, quiet: bool
+    service: DeletionService, request: DeletionRequest, sign: _Sign, wait: float, *, quiet: bool
 ) -> list[RequestStatus]:
     """Submit a request and wait for answers; its id is said first, for whoever does not wait until the end."""
     statuses = list[RequestStatus]()
     try:
-        for part in parts:
-            statuses.append(_submit(service, part, request))
+        for part in split(request):
+            statuses.append(_submit(service, part, sign, request))
         with progress_bars(quiet=quiet) as bars:
             said = f"request {request.request_id} stands in the ledger"
             waiting = "; waiting for the sites, Ctrl-C ends the waiting and not the request"
@@ -299,9 +301,9 @@ def _sign(
     return asker.sign_again(part, lost, utc_now()) or asker.sign(part, utc_now(), days)
 
 
-def _submit(service: DeletionService, part: DeletionRequest, request: DeletionRequest) -> RequestStatus:
+def _submit(service: DeletionService, part: DeletionRequest, sign: _Sign, request: DeletionRequest) -> RequestStatus:
     try:
-        return service.submit(part)
+        return service.submit(sign(part))
     except ServiceUnavailable as error:
         # The request may have arrived and only the answer been lost; with its id, asking again is asking once.
         raise ServiceUnavailable(f"{error}; then ask again with --request-id {request.request_id}") from None

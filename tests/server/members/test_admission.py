@@ -79,6 +79,9 @@ def test_site_asks_answers_and_reads_for_itself_only(federation: Federation) -> 
         ("follow the orders of another site", lambda channel: list(channel.watch(OTHER, 0))),
         ("answer for another site", lambda channel: channel.acknowledge(ANSWER)),
         ("answer for another site", lambda channel: channel.acknowledge_all([ANSWER])),
+        ("give back receipts of another site", lambda channel: channel.recall(OTHER, [b""])),
+        ("read the receipts of another site", lambda channel: channel.recalled("request-1", OTHER)),
+        ("read the receipts of another site", lambda channel: channel.recalled("request-1")),
     ]
     for what, call in calls:
         with federation.refused(federation.site, f"may not {what}", Cause.NAME) as channel:
