@@ -163,8 +163,7 @@ def _check_answers(
 ) -> None:
     known = store.orders.read_answers()
     claimed = {_claims(answer) for answer in known}
-    # What was done for a request stays known, also where the ledger has lost it.
-    applied = {answer.request_id for answer in known} - federation.model.withdrawn.keys()
+    applied = {answer.request_id for answer in known}
     asked = {name for name, request in federation.model.asked.items() if site.name in request.sites}
     findings.orders_skipped += len(asked - applied)
     for count, what in (

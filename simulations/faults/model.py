@@ -86,27 +86,18 @@ class ModelRequest:
 
 @dataclass
 class FederationModel:
-    """What a federation should be: its sites by name, and every request that was accepted, by id.
-
-    `withdrawn` are those of which the ledger has lost that they were, and which nobody could ask again as they were.
-    """
+    """What a federation should be: its sites by name, and every request that was accepted, by id."""
 
     sites: dict[str, SiteModel]
     asked: dict[str, ModelRequest] = field(default_factory=dict)
-    withdrawn: dict[str, ModelRequest] = field(default_factory=dict)
 
     def ask(self, asked: ModelRequest) -> None:
         """Note a request, whenever its orders may come; the same one again changes nothing."""
         self.asked.setdefault(asked.request_id, asked)
 
-    def withdraw(self, request_id: str) -> None:
-        """Note that a request is lost; what sites did for it stays."""
-        self.withdrawn[request_id] = self.asked.pop(request_id)
-
     def apply(self, site: str, request_id: str) -> Expected:
         """Apply a request at a site, as its next order if it is the first time, and return the answer, which stays."""
         model = self.sites[site]
         if request_id not in model.answers:
-            asked = self.asked.get(request_id) or self.withdrawn[request_id]
-            model.answers[request_id] = model.apply(asked.named)
+            model.answers[request_id] = model.apply(self.asked[request_id].named)
         return model.answers[request_id]

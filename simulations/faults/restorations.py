@@ -71,22 +71,26 @@ class Restorations:
                     self._follow(site)
                     self._federation.model.sites[site.name].number = 0
             self._federation.run_ledger.put_back(self._ledger_copy)
+            size = self._federation.run_ledger.log_size()
             said_at_once = running.chance.random() < _SAID_AT_ONCE
             if said_at_once:
                 self._say_restored()
         if not said_at_once:
-            self._say_restored()
+            self._say_restored("--size", str(size))
         self.witness()
         known = {status.request.request_id for status in running.statuses()}
         self._wait(self._requesters.ask_again(known))
         self.settle()
         self.copy()
 
-    def _say_restored(self) -> None:
-        """Have the coordinator say that the log was restored, and the officer sign it."""
+    def _say_restored(self, *size: str) -> None:
+        """Have the coordinator say that the log was restored, and the officer sign it.
+
+        Where services have run on the copy meanwhile, it says how many leaves that had.
+        """
         said, signed = self._next("restored", ".json"), self._next("restored-signed", ".json")
         site, *_ = self._federation.sites
-        self._run(self._federation.coordinator("restored", "--reason", "the disk failed", "--save", str(said)))
+        self._run(self._federation.coordinator("restored", "--reason", "the disk failed", "--save", str(said), *size))
         officer = ("--signing-key", str(self._federation.signers.officer))
         self._type(site, "countersign", str(said), *officer, "--save", str(signed), "--yes")
         self._run(self._federation.coordinator("restored", "--signed", str(signed)))

@@ -89,6 +89,15 @@ class RunLedger:
             filled.append(f"INSERT INTO {live} SELECT * FROM {copy}")  # noqa: S608 (names of tables)
         _command(self.database, *filled)
 
+    def log_size(self) -> int:
+        """Return how many leaves the log has."""
+        engine = open_engine(ledger_url(self.url))
+        try:
+            with engine.connect() as connection:
+                return int(connection.execute(text("SELECT size FROM log_size")).scalar_one())
+        finally:
+            engine.dispose()
+
     @property
     def _copy(self) -> str:
         return f"{self.schema}_copy"

@@ -74,33 +74,26 @@ class Requesters:
     def ask_again(self, known: Collection[str]) -> list[Future[None]]:
         """Begin to submit again, in any order, what is not among the requests that are known by their ids.
 
-        What may not be heard for the first time any more is signed again as it was, if a site has given back a receipt
-        for it, and else anew, as another request.
+        What may not be heard for the first time any more is signed again as it was, by the receipts that sites have
+        given back; if no site has carried it out, it is signed anew.
         """
-        again, anew = [], []
-        for lost in [self._asked[name] for name in self._running.federation.model.asked if name not in known]:
-            same = self._as_it_was(lost)
-            if same is None:
-                self._running.federation.model.withdraw(lost.asked.request_id)
-                name = f"{lost.asked.request_id}-anew"
-                anew.append(DrawnRequest(replace(lost.request, request_id=name), replace(lost.asked, request_id=name)))
-            else:
-                again.append(replace(lost, request=same))
-        self.made["submitted again after the ledger had lost them"] += len(again)
-        self.made["signed anew after the ledger had lost them"] += len(anew)
+        lost = [self._asked[name] for name in self._running.federation.model.asked if name not in known]
+        again = [replace(each, request=self._sign_again(each.request)) for each in lost]
+        self._asked |= {each.asked.request_id: each for each in again}
         plainly = _Manner(twice=False, conflicting=False)
-        shuffled = self._chance.sample(again, len(again))
-        return [*(self._pool.submit(self._submit, each, plainly) for each in shuffled), *self.submit(anew)]
+        return [self._pool.submit(self._submit, each, plainly) for each in self._chance.sample(again, len(again))]
 
-    def _as_it_was(self, lost: DrawnRequest) -> DeletionRequest | None:
-        federation, request = self._running.federation, lost.request
-        if federation.signers.is_good(request, federation.now()):
+    def _sign_again(self, request: DeletionRequest) -> DeletionRequest:
+        """Return a request that the ledger has lost, as its requester asks for it again under the same id."""
+        running = self._running
+        self.made["submitted again after the ledger had lost them"] += 1
+        if running.federation.signers.is_good(request, running.federation.now()):
             return request
         site = "" if request.requester == OFFICER else request.requester
-        receipts = self._running.persist(lambda: self._running.channel.recalled(request.request_id, site))
-        found = federation.signers.sign_again(request, receipts, federation.now())
-        self.made["signed again as they were"] += found is not None
-        return found
+        receipts = running.persist(lambda: running.channel.recalled(request.request_id, site))
+        as_it_was = running.federation.signers.sign_again(request, receipts, running.federation.now())
+        self.made["signed again as they were" if as_it_was else "signed anew, for nobody has carried them out"] += 1
+        return as_it_was or running.federation.sign(request)
 
     def look_again(self, site: Site) -> None:
         """Note the entries and contents of a key store that was made anew."""
