@@ -87,6 +87,9 @@ class RunLedger:
             if name in _BEGIN_WITH_ROWS:
                 filled.append(f"DELETE FROM {live}")  # noqa: S608 (names of tables)
             filled.append(f"INSERT INTO {live} SELECT * FROM {copy}")  # noqa: S608 (names of tables)
+            if (counted := Base.metadata.tables[name].autoincrement_column) is not None:
+                sequence = f"pg_get_serial_sequence('{live}', '{counted.name}')"
+                filled.append(f"SELECT setval({sequence}, 1 + coalesce(max({counted.name}), 0), false) FROM {live}")  # noqa: S608
         _command(self.database, *filled)
 
     def log_size(self) -> int:
