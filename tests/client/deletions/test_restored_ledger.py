@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.client.deletions.agent import DeletionAgent, catch_up
+from fedmunkey.client.deletions.receipt_book import ReceiptBook
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.restoration import restore
 from fedmunkey.client.records.dataset import Dataset, Split
@@ -24,9 +25,11 @@ from fedmunkey.common.errors import DeletionConflict, ServiceUnavailable
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
+from fedmunkey.server.transparency_log.log import TransparencyLog
+from fedmunkey.server.transparency_log.restating import enter_restored, state_restored
 from tests.client.conftest import subject_id
 from tests.followers import Follower
-from tests.proof_case import SECRET, SITE_KEYS, SITES, START, TRUST, open_coordinator, signed_request
+from tests.proof_case import LOG, OFFICER_KEY, SECRET, SITE_KEYS, SITES, START, TRUST, open_coordinator, signed_request
 
 SITE = SITES[0]
 NOW = START + timedelta(days=1)
@@ -186,6 +189,9 @@ def test_ledger_that_goes_back_under_a_running_service_skips_no_order(site: KeyS
     hear(site, coordinator.service)
     assert site.records.count(Split.TRAIN) == RECORDS - 3
     assert coordinator.states() == {f"request-{number}": (ERASED, 1) for number in (1, 2, 3)}
+    # It goes by the new orders' digests, or an agent would never find its place again.
+    chain = site.orders.chain() or b""
+    assert list(coordinator.service.watch(SITE, site.orders.last, chain=chain)) == []
 
 
 def test_stream_ends_when_the_ledger_goes_back(site: KeyStore, coordinator: Coordinator) -> None:
@@ -246,6 +252,42 @@ def test_agent_finds_its_place_again_over_the_network(site: KeyStore, coordinato
             thread.join()
 
     assert coordinator.states() == {f"request-{number}": (ERASED, 1) for number in (1, 2)}
+
+
+def test_agent_follows_a_restored_log_without_a_false_alarm(site: KeyStore, coordinator: Coordinator) -> None:
+    """It looks at the log before it hears that the ledger has other orders."""
+    coordinator.ask(request(1))
+    hear(site, coordinator.service)
+    coordinator.copy("copy")
+    coordinator.ask(request(2), request(3))
+    hear(site, coordinator.service)
+    coordinator.put_back("copy")
+    log = TransparencyLog(coordinator.service.ledger.engine, LOG)
+    said = state_restored(log, LOG, "the disk failed", None, NOW + timedelta(hours=1)).countersign(OFFICER_KEY)
+    enter_restored(log, LOG, said, TRUST)
+    coordinator.ask(request(3))
+    heard, stop = threading.Semaphore(0), threading.Event()
+
+    with (
+        DeletionServer(coordinator.service) as server,
+        DeletionChannel(server.address) as channel,
+        KeyStore.open(site.path) as same,
+    ):
+        agent = DeletionAgent(same, channel, on_order=lambda _: heard.release())
+        thread = threading.Thread(target=agent.run, args=(stop,))
+        thread.start()
+        try:
+            assert heard.acquire(timeout=20)
+        finally:
+            stop.set()
+            channel.close()
+            thread.join()
+    hear(site, coordinator.service)
+
+    (note,) = [alarm.fault for alarm in ReceiptBook(site.journal).alarms()]
+    assert "restored from a copy of 2 leaves" in note
+    assert site.journal.query("SELECT count(*) FROM receipts WHERE included = 0") == [(0,)]
+    assert [found.request_id for found in coordinator.service.ledger.summary().lost] == ["request-2"]
 
 
 class Model:

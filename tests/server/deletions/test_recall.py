@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 
 from fedmunkey.common.errors import DeletionConflict, InvalidDeletion, InvalidProof, NotAllowed
 from fedmunkey.common.proofs import certificate_words
@@ -19,6 +20,7 @@ from fedmunkey.common.proofs.receipts import Receipt, WitnessedHead
 from fedmunkey.common.proofs.signing.statements import read_envelope
 from fedmunkey.common.service.wire import log_update_from_wire, log_update_to_wire
 from fedmunkey.server.deletions.ledger_service import LedgerService
+from fedmunkey.server.deletions.metrics import make_registry
 from fedmunkey.server.transparency_log.log import TransparencyLog
 from fedmunkey.server.transparency_log.restating import enter_restored, state_restored
 from tests.proof_case import (
@@ -104,6 +106,8 @@ def test_receipts_that_are_given_back_are_in_the_log_and_name_the_lost_request(l
     assert (found.request_id, found.sites) == ("request-1", SITES)
     assert found.digest == Receipt.of(read_envelope(lost.receipts[0])).request
 
+    assert "fedmunkey_lost_requests 1.0" in generate_latest(make_registry(lost.service.ledger)).decode()
+
     lost.answer("request-1")
     assert lost.service.ledger.summary().lost == ()
 
@@ -178,5 +182,6 @@ def test_statement_goes_over_the_wire(lost: Lost) -> None:
     update = lost.service.log_update(0)
     assert update is not None
     assert len(update.restored) == 1
+    assert "fedmunkey_log_restored 1.0" in generate_latest(make_registry(lost.service.ledger)).decode()
 
     assert log_update_from_wire(log_update_to_wire(update)) == update
