@@ -60,7 +60,7 @@ command_line.run(app)
 @pytest.mark.processes
 @pytest.mark.usefixtures("_imported_once")
 def test_every_promise_is_kept_under_faults(typed: Typed, tmp_path: Path) -> None:
-    sizes = ["--deletions", 40, "--kills", 6, "--sites", 2, "--seed", 1]
+    sizes = ["--deletions", 200, "--kills", 20, "--seed", 1]
 
     code, out, _ = typed(main, "munkey-sim", "faults", *sizes, "--output", tmp_path / "run", "--json")
 
@@ -68,8 +68,8 @@ def test_every_promise_is_kept_under_faults(typed: Typed, tmp_path: Path) -> Non
     assert (code, found["broken"]) == (0, [])
     assert {name: found[name] for name in BrokenPromises().counts()} == BrokenPromises().counts()
     # One more was made while a site's key store was damaged.
-    assert found["requests"] == {"completed": 41}
-    assert found["kills"]["carried_out"] == 6
+    assert found["requests"] == {"completed": 201}
+    assert found["kills"]["carried_out"] == 20
     kinds = {kind.__name__ for kind in (*INJECTIONS, *RESTORATIONS)}
     assert found["injected"].keys() == {*kinds, "damage_store", "let_time_pass"}
     assert found["rounds"] >= 2
