@@ -82,6 +82,7 @@ class Restorations:
         self._wait(self._requesters.ask_again(known))
         self.settle()
         self.copy()
+        self._copy_folder_again()
 
     def _say_restored(self, *size: str) -> None:
         """Have the coordinator say that the log was restored, and the officer sign it.
@@ -170,6 +171,13 @@ class Restorations:
         with self._running.stopped(self._running.at(site)):
             shutil.copytree(site.folder.path, self._folder_copy)
 
+    def _copy_folder_again(self) -> None:
+        """Copy the folder anew, if it was: a site cannot follow what was said of the log with a key that has ended."""
+        if self._folder_copy.exists():
+            shutil.rmtree(self._folder_copy)
+            with self._running.stopped(self._running.at(self._copied)):
+                shutil.copytree(self._copied.folder.path, self._folder_copy)
+
     def damage_store(self, meanwhile: Callable[[Site], None]) -> None:
         """Damage a key store, see that its agent refuses it, and put the copy of its whole folder in its place.
 
@@ -207,6 +215,7 @@ class Restorations:
         self._type(site, "signing-keys", "new", str(new))
         self._run(*(self._trust(folder, new.stem, new, "officer") for folder in signers.trusting))
         self._run(*(self._end(folder, old) for folder in signers.trusting))
+        self._copy_folder_again()
 
     def rotate_site_key(self) -> None:
         """Give a site another key that signs its receipts, and end the one before."""
