@@ -74,9 +74,9 @@ class Hospital:
         context = Context(0, 1, self.node_config, RecordDict(), dict(self.settings.to_config()))
         return app(message, context)
 
-    def send(self, kind: str, arrays: dict[str, NDArray[Any]] | None = None, **config: int | str | bool) -> Message:
+    def send(self, kind: str, arrays: dict[str, NDArray[Any]] | None = None, **config: Any) -> Message:
         """Ask for something; return the reply."""
-        told = {ROUND: 1, **{name.replace("_", "-"): value for name, value in config.items()}}
+        told: dict[str, Any] = {ROUND: 1, **{name.replace("_", "-"): value for name, value in config.items()}}
         content = RecordDict({CONFIG: ConfigRecord(told)})
         if arrays is not None:
             content[ARRAYS] = ArrayRecord({name: Array(array) for name, array in arrays.items()})
@@ -126,12 +126,16 @@ Change = Callable[[int, Message, Message], Message | None]
 """Turns a node's reply to a message into another, or into none."""
 
 
+def unchanged(_node: int, _message: Message, reply: Message) -> Message:
+    return reply
+
+
 @dataclass
 class SitesGrid:
     """A grid whose nodes, from 1, are hospitals in this process; one that is killed does not answer."""
 
     hospitals: list[Hospital]
-    change: Change = lambda _node, _message, reply: reply
+    change: Change
     asked: list[tuple[str, int]] = field(default_factory=list)
     replies: list[tuple[str, int, Message]] = field(default_factory=list)
 

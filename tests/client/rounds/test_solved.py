@@ -18,7 +18,7 @@ from fedmunkey.client.learning import contribution
 from fedmunkey.client.learning.contribution import sum_records
 from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.closed_form.folds import FOLDS
+from fedmunkey.common.closed_form.folds import FOLDS, folds_of
 from fedmunkey.common.closed_form.linear_answers import TEMPERATURES
 from fedmunkey.common.closed_form.release import Release, read_release
 from fedmunkey.common.closed_form.solving import RIDGES, Choice, left_out_weights, shared_weights
@@ -307,7 +307,7 @@ def test_deletion_amid_the_sums_starts_them_again(
     hospital: Hospital, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never = make_hospital(tmp_path / "never", 2, hospital.settings, [digits([row for row in TRAIN if row != 9])])
-    read = contribution.folds_of
+    read = folds_of
     calls = []
 
     def delete_and_read(*given: Any) -> Any:
@@ -477,7 +477,8 @@ def test_round_that_does_not_say_who_takes_part_is_refused(hospitals: list[Hospi
     about = round_of(hospitals)
     del about["participants"]
 
-    for change in ({}, {"participants": ""}, {"participants": "[]"}, {"participants": "3"}, {"participants": "no"}):
+    changes: list[dict[str, Any]] = [{}, *({"participants": said} for said in ("", "[]", "3", "no"))]
+    for change in changes:
         reason = reason_of(hospitals[0].send(CONTRIBUTE, **about, **change))
         assert "the round does not say who takes part, so no masks can be made" in reason
 
