@@ -36,7 +36,7 @@ from fedmunkey.server.deletions.metrics import served_metrics
 from fedmunkey.server.deletions.move_log import logging_to
 from fedmunkey.server.ledger.due import DUE_DAYS, LONGEST_EXTENSION_DAYS
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
+from fedmunkey.server.members.coordinator_folder import DATABASE_VARIABLE, CoordinatorFolder
 from fedmunkey.server.members.joining import Joining, JoiningServer
 from fedmunkey.server.members.register import MemberRegister
 from fedmunkey.server.transparency_log.log import TransparencyLog, head_signer
@@ -65,8 +65,10 @@ _DatabaseOption = Annotated[
     typer.Option(
         "--database",
         "--ledger",
+        envvar=DATABASE_VARIABLE,
         help="The ledger: an SQLite file, made if there is none, or postgresql://user@host/database; "
-        "ledger.sqlite by default, in the coordinator's folder if it is given.",
+        "ledger.sqlite by default, in the coordinator's folder if it is given. "
+        f"A password in it belongs into {DATABASE_VARIABLE} or ~/.pgpass, which no other user reads.",
         show_default=False,
     ),
 ]

@@ -7,9 +7,9 @@ from datetime import datetime
 
 from fedmunkey.common.deletions.words import OFFICER, DeletionOrder, Records, Subject, WholeSite
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.proofs.certificate import verify_requester
 from fedmunkey.common.proofs.signed_requests import OpenedRequest, RequestTerms
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys
+from fedmunkey.common.proofs.verification import verify_requester
 
 WHOLE_SITE_SHARE = 0.5
 """Of a site's records, how many orders that name records may take before they need what a whole site needs."""

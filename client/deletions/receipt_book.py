@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.key_store.journal import Journal
+from fedmunkey.client.key_store.on_disk.journal import Journal
 from fedmunkey.common.deletions.words import Records, Subject, Target
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.proofs.log_heads import LogHead

@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 
 from fedmunkey.common.errors import EXIT_CODE, FedmunkeyError
 from fedmunkey.common.failpoints import arm_from_environment
+from fedmunkey.common.service.foreign_text import printable
 
 INTERRUPTED = 130
 
@@ -27,7 +28,13 @@ INTERRUPTED = 130
 def application(summary: str, group: type[TyperGroup] | None = None) -> typer.Typer:
     """Make an empty command line; `summary` is the first line of its help, `group` has commands of its own."""
     return typer.Typer(
-        cls=group, help=summary, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+        cls=group,
+        help=summary,
+        # Without one, typer takes a group for the one command that it knows of.
+        callback=None if group is None else _begin,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
     )
 
 
@@ -117,7 +124,11 @@ def finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _begin() -> None:
+    """Do nothing before a command."""
+
+
 def _fail(message: str) -> None:
-    line = " ".join(message.split())
+    line = printable(" ".join(message.split()))
     sys.stderr.write(f"error: {line}\n")
     sys.exit(EXIT_CODE)

@@ -10,38 +10,44 @@ Checking needs `cryptography` and `rfc8785` and nothing else of this project tha
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from fedmunkey.common.deletions.limits import is_line
-from fedmunkey.common.deletions.words import OFFICER, Outcome, SiteState
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.proofs.contributions import Contribution, ReleaseNote, contribution_digest
-from fedmunkey.common.proofs.log_heads import LogHead, LogProof, receipt_leaf, request_leaf, restored_leaf
-from fedmunkey.common.proofs.merkle import check_consistency, check_inclusion, leaf_hash
-from fedmunkey.common.proofs.receipts import Receipt
-from fedmunkey.common.proofs.restored_log import RestoredLog, verify_restored
-from fedmunkey.common.proofs.signed_requests import RequestTerms, read_terms
+from fedmunkey.common.proofs.contributions import ReleaseNote
+from fedmunkey.common.proofs.log_heads import LogProof
 from fedmunkey.common.proofs.signing.canonical import canonical_json, parse_canonical, read_hex, take
 from fedmunkey.common.proofs.signing.dsse import Envelope
 from fedmunkey.common.proofs.signing.statements import envelope_of
-from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 
 CERTIFICATE_BYTES = 64 * 2**20
-_TYPE = "urn:fedmunkey:certificate:v1"
-_INCOMPLETE_TYPE = "urn:fedmunkey:incomplete-certificate:v1"
+_TYPES = {"urn:fedmunkey:certificate:v1": (1, False), "urn:fedmunkey:incomplete-certificate:v1": (1, True)}
+_TYPES |= {"urn:fedmunkey:certificate:v2": (2, False), "urn:fedmunkey:incomplete-certificate:v2": (2, True)}
+"""What each type of certificate is: its version, and whether it lacks receipts. Version 1 says of no receipt since when
+it is in the log."""
+
+
+@dataclass(frozen=True)
+class FirstHead:
+    """The earliest signed head of the log that is known to hold a leaf, and the proof that the log extends it."""
+
+    head: Envelope
+    consistency: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
 class LoggedReceipt:
-    """A receipt, its place in the log, and the proof that the log extends the head which the site had seen."""
+    """A receipt, its place in the log, and the proof that the log extends the head which the site had seen.
+
+    `first` is None in a certificate of version 1.
+    """
 
     envelope: Envelope
     proof: LogProof
     consistency: tuple[bytes, ...]
+    first: FirstHead | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class LoggedRenewal:
     note: ReleaseNote
     proof: LogProof
     contributions: tuple[Envelope, ...]
+    first: FirstHead
 
 
 @dataclass(frozen=True)
@@ -85,9 +92,11 @@ class Certificate:
 
     def to_bytes(self) -> bytes:
         """Return the file's contents."""
+        version = 1 if any(receipt.first is None for receipt in self.receipts) else 2
+        (kind,) = (kind for kind, found in _TYPES.items() if found == (version, bool(self.silent)))
         return canonical_json(
             {
-                "type": _INCOMPLETE_TYPE if self.silent else _TYPE,
+                "type": kind,
                 "request": {
                     "envelope": self.request.to_document(),
                     "sites": list(self.sites),
@@ -99,6 +108,7 @@ class Certificate:
                         "envelope": receipt.envelope.to_document(),
                         "consistency": [node.hex() for node in receipt.consistency],
                         **_proof_document(receipt.proof),
+                        **_first_document(receipt.first),
                     }
                     for receipt in self.receipts
                 ],
@@ -118,9 +128,10 @@ class Certificate:
             document, "a certificate", type=str, request=dict, receipts=list, head=dict, **found
         )
         others = dict(zip(found, rest, strict=True))
-        if kind not in (_TYPE, _INCOMPLETE_TYPE):
-            raise InvalidProof(f"the file is no certificate of type {_TYPE}")
-        optional = {"silent": list} if kind == _INCOMPLETE_TYPE else {}
+        if kind not in _TYPES:
+            raise InvalidProof(f"the file is no certificate of one of the types {', '.join(_TYPES)}")
+        version, incomplete = _TYPES[kind]
+        optional = {"silent": list} if incomplete else {}
         envelope, sites, number, path, *silent = take(
             request, "a certificate's request", envelope=dict, sites=list, number=int, inclusion=list, **optional
         )
@@ -135,207 +146,12 @@ class Certificate:
             envelope_of(envelope),
             tuple(sites),
             LogProof(number, _nodes(path)),
-            tuple(map(_read_receipt, receipts)),
+            tuple(_read_receipt(receipt, version) for receipt in receipts),
             envelope_of(head),
             tuple(silent[0]) if silent else (),
             tuple(map(_read_statement, others.get("restored", ()))),
             _read_renewal(others["renewal"]) if "renewal" in others else None,
         )
-
-
-@dataclass(frozen=True)
-class Renewal:
-    """What is known of renewed weights: their digest, who contributed after the deletion, and when the last did.
-
-    `changed` records of the federation were others than in the release before.
-    """
-
-    release: str
-    changed: int
-    sites: tuple[str, ...]
-    time: datetime
-
-
-@dataclass(frozen=True)
-class Verified:
-    """What a certificate proves.
-
-    `requested_by` has the keys that signed the request. Receipts are those of all addressed sites but the `silent`, in
-    alphabetical order, and `signed_by` has the key that signed each. `head` is the state of the log that holds them.
-    The heads that the receipts of the sites in `lost` name are not in the log any more: it was `restored` from a copy,
-    as the keys in `restored_by` have signed. Where the shared weights were solved for anew since, `renewal` says so.
-    """
-
-    terms: RequestTerms
-    requested_by: tuple[TrustedKey, ...]
-    receipts: tuple[Receipt, ...]
-    signed_by: tuple[TrustedKey, ...]
-    head: LogHead
-    silent: tuple[str, ...] = ()
-    lost: tuple[str, ...] = ()
-    restored: tuple[RestoredLog, ...] = ()
-    restored_by: tuple[tuple[TrustedKey, ...], ...] = ()
-    renewal: Renewal | None = None
-
-    @property
-    def erased(self) -> int:
-        """Records that the sites say they erased."""
-        return sum(receipt.answer.records for receipt in self.receipts)
-
-    @property
-    def outcome(self) -> Outcome:
-        """What became of the request; a site of which there is no receipt counts as one that has left."""
-        states = [receipt.answer.state for receipt in self.receipts]
-        return Outcome.of([*states, *(SiteState.LEFT for _ in self.silent)], self.erased)
-
-
-def verify_certificate(data: bytes, keys: TrustedKeys) -> Verified:
-    """Check everything that a certificate's bytes say against the keys that the reader trusts.
-
-    `keys` are those of whom the reader trusts: the requester, the sites and the log. Raises `InvalidProof` with the
-    first thing that does not hold.
-    """
-    try:
-        certificate = Certificate.from_bytes(data)
-        head, terms = LogHead.of(certificate.head), read_terms(certificate.request)
-        _check_leaf(request_leaf(certificate.request.to_bytes(), certificate.sites), certificate.proof, head)
-        restored = _read_restored(certificate, head)
-        receipts, lost = _read_receipts(certificate, terms, head, restored)
-        contributions = _read_contributions(certificate, receipts, head)
-    except InvalidProof as error:
-        raise InvalidProof(f"the certificate was changed or cut: {error}") from None
-    keys.verify(certificate.head, Role.LOG, head.time)
-    requested_by = verify_requester(certificate.request, terms, keys)
-    signers = list[TrustedKey]()
-    for logged, receipt in zip(certificate.receipts, receipts, strict=True):
-        signers += keys.verify(logged.envelope, Role.SITE, receipt.time, receipt.answer.site)
-    for envelope, said in contributions:
-        keys.verify(envelope, Role.SITE, said.time, said.site)
-    restored_by = tuple(verify_restored(said.envelope, keys) for said in certificate.restored)
-    return Verified(
-        terms,
-        requested_by,
-        tuple(receipts),
-        tuple(signers),
-        head,
-        certificate.silent,
-        tuple(lost),
-        tuple(restored),
-        restored_by,
-        _renewal_of(certificate, [said for _, said in contributions]),
-    )
-
-
-def _renewal_of(certificate: Certificate, contributions: Sequence[Contribution]) -> Renewal | None:
-    if certificate.renewal is None:
-        return None
-    sites = tuple(said.site for said in contributions)
-    return Renewal(
-        certificate.renewal.note.release,
-        certificate.renewal.note.changed,
-        sites,
-        max(said.time for said in contributions),
-    )
-
-
-def _read_contributions(
-    certificate: Certificate, receipts: Sequence[Receipt], head: LogHead
-) -> list[tuple[Envelope, Contribution]]:
-    """Return the contributions to renewed weights, one of each site that erased entries; who signed is not checked."""
-    renewal = certificate.renewal
-    if renewal is None:
-        return []
-    _check_leaf(renewal.note.leaf(), renewal.proof, head)
-    answers = {receipt.answer.site: receipt.answer for receipt in receipts if receipt.answer.entries}
-    found = []
-    for envelope in renewal.contributions:
-        said = Contribution.of(envelope)
-        answer = answers.pop(said.site, None)
-        if answer is None or said.last_order < answer.number:
-            raise InvalidProof("weights are said to be renewed by a site that contributed before it erased")
-        if renewal.note.contributions.get(said.site) != contribution_digest(envelope.to_bytes()):
-            raise InvalidProof("a contribution is not the one that the log's release was solved with")
-        found.append((envelope, said))
-    if answers or not found:
-        raise InvalidProof("weights are said to be renewed without a contribution of each site that erased")
-    return found
-
-
-def _read_restored(certificate: Certificate, head: LogHead) -> list[RestoredLog]:
-    """Return what the log says of having been restored; who signed is not checked."""
-    restored = []
-    for logged in certificate.restored:
-        said = RestoredLog.of(logged.envelope)
-        _check_leaf(restored_leaf(logged.envelope.to_bytes()), logged.proof, head)
-        if logged.proof.number < said.head.size:
-            raise InvalidProof("a statement that the log was restored stands in it before the head that it names")
-        restored.append(said)
-    return restored
-
-
-def _read_receipts(
-    certificate: Certificate, terms: RequestTerms, head: LogHead, restored: Sequence[RestoredLog]
-) -> tuple[list[Receipt], list[str]]:
-    """Return the receipts, each of an addressed site, for this request and in the log; who signed is not checked.
-
-    With them come the names of the sites whose receipts name a head that the log has lost.
-    """
-    digest = hashlib.sha256(certificate.request.payload).digest()
-    answered = [site for site in certificate.sites if site not in certificate.silent]
-    if len(certificate.receipts) != len(answered) or not set(certificate.silent) <= set(certificate.sites):
-        raise InvalidProof("it does not have one receipt for each site that the request addresses")
-    receipts, lost = [], []
-    for site, logged in zip(answered, certificate.receipts, strict=True):
-        receipt = Receipt.of(logged.envelope)
-        if receipt.answer.site != site or receipt.request != digest or receipt.answer.request_id != terms.request_id:
-            raise InvalidProof("a receipt is for another request, or from another site than the request addresses")
-        _check_leaf(receipt_leaf(logged.envelope.to_bytes()), logged.proof, head)
-        if _is_lost(receipt, logged.consistency, restored):
-            lost.append(site)
-        else:
-            _check_witnessed(receipt, logged.consistency, head)
-        if logged.proof.number <= certificate.proof.number:
-            raise InvalidProof("a receipt stands in the log before its request")
-        receipts.append(receipt)
-    if restored and not lost:
-        raise InvalidProof("it says that the log was restored, which none of its receipts needs")
-    return receipts, lost
-
-
-def verify_requester(
-    envelope: Envelope, terms: RequestTerms, keys: TrustedKeys, *, heard: datetime | None = None
-) -> tuple[TrustedKey, ...]:
-    """Check that a request's requester signed it: an officer's key for the officer, otherwise the site's own.
-
-    Who hears a request for the first time says when, by its own clock: the date in a request is its signer's word, and
-    with a key that has ended anybody could write an earlier one. Raises `InvalidProof` if it was signed by anybody
-    else, or with a key that was not valid when the request was issued, or is not when it is heard.
-    """
-    role, name = (Role.OFFICER, None) if terms.requester == OFFICER else (Role.SITE, terms.requester)
-    signers = keys.verify(envelope, role, terms.issued, name)
-    if heard is not None:
-        for signer in signers:
-            # A requester's clock may be ahead, and its key as old as the request.
-            signer.check(max(heard, terms.issued))
-    return signers
-
-
-def _check_leaf(leaf: bytes, proof: LogProof, head: LogHead) -> None:
-    check_inclusion(leaf_hash(leaf), proof.number, head.size, proof.path, head.root)
-
-
-def _check_witnessed(receipt: Receipt, path: Sequence[bytes], head: LogHead) -> None:
-    seen = receipt.witnessed
-    if seen is not None:
-        check_consistency(seen.size, seen.root, head.size, head.root, path)
-    elif path:
-        raise InvalidProof("a certificate has a consistency proof for a head that no site has seen")
-
-
-def _is_lost(receipt: Receipt, path: Sequence[bytes], restored: Sequence[RestoredLog]) -> bool:
-    """Return whether a receipt, without a proof, names a head from after the copy that the log was restored from."""
-    seen = receipt.witnessed
-    return seen is not None and not path and any(said.kept.size < seen.size for said in restored)
 
 
 def _statement_document(said: LoggedStatement) -> dict[str, Any]:
@@ -351,27 +167,41 @@ def _renewal_document(renewal: LoggedRenewal) -> dict[str, Any]:
     return {
         "release": renewal.note.to_document(),
         "contributions": [envelope.to_document() for envelope in renewal.contributions],
+        **_first_document(renewal.first),
         **_proof_document(renewal.proof),
     }
 
 
 def _read_renewal(item: Any) -> LoggedRenewal:
-    release, contributions, number, path = take(
-        item, "a renewal", release=dict, contributions=list, number=int, inclusion=list
+    release, contributions, first, number, path = take(
+        item, "a renewal", release=dict, contributions=list, first=dict, number=int, inclusion=list
     )
-    proof = LogProof(number, _nodes(path))
-    return LoggedRenewal(ReleaseNote.from_document(release), proof, tuple(map(envelope_of, contributions)))
+    note, proof = ReleaseNote.from_document(release), LogProof(number, _nodes(path))
+    return LoggedRenewal(note, proof, tuple(map(envelope_of, contributions)), _read_first(first))
+
+
+def _first_document(first: FirstHead | None) -> dict[str, Any]:
+    if first is None:
+        return {}
+    return {"first": {"head": first.head.to_document(), "consistency": [node.hex() for node in first.consistency]}}
 
 
 def _proof_document(proof: LogProof) -> dict[str, Any]:
     return {"number": proof.number, "inclusion": [node.hex() for node in proof.path]}
 
 
-def _read_receipt(item: Any) -> LoggedReceipt:
-    envelope, consistency, number, path = take(
-        item, "a certificate's receipt", envelope=dict, consistency=list, number=int, inclusion=list
+def _read_receipt(item: Any, version: int) -> LoggedReceipt:
+    later = {"first": dict} if version > 1 else {}
+    envelope, consistency, number, path, *firsts = take(
+        item, "a certificate's receipt", envelope=dict, consistency=list, number=int, inclusion=list, **later
     )
-    return LoggedReceipt(envelope_of(envelope), LogProof(number, _nodes(path)), _nodes(consistency))
+    first = _read_first(firsts[0]) if firsts else None
+    return LoggedReceipt(envelope_of(envelope), LogProof(number, _nodes(path)), _nodes(consistency), first)
+
+
+def _read_first(item: Any) -> FirstHead:
+    head, extended = take(item, "the first head of a leaf", head=dict, consistency=list)
+    return FirstHead(envelope_of(head), _nodes(extended))
 
 
 def _nodes(path: Sequence[Any]) -> tuple[bytes, ...]:

@@ -9,10 +9,10 @@ from typing import Any
 from fedmunkey.common.deletions.status_words import erased_words
 from fedmunkey.common.deletions.words import Outcome, SiteState
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.proofs.certificate import Verified
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signing.statements import write_time
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common.proofs.verification import Verified
 
 _TITLES = {
     Outcome.ERASED: "Certificate of deletion",
@@ -32,8 +32,10 @@ def headline(verified: Verified) -> str:
         return f"{said}: no site that was asked holds anything of what was named."
     if verified.outcome is Outcome.REFUSED:
         return f"{said}: every site that was asked refused."
-    why = "; ".join(f"{site} refused" for site in _refusing(verified))
-    return f"{said}{', NOT EVERYWHERE' * bool(verified.erased)}{': ' * bool(why)}{why}."
+    why = [f"{site} refused" for site in _refusing(verified)]
+    why += [f"the receipt of {site} counts for nothing, its key has ended" for site in verified.undated]
+    said += ", NOT EVERYWHERE" * bool(verified.erased)
+    return f"{said}{': ' * bool(why)}{'; '.join(why)}."
 
 
 def missing_words(verified: Verified) -> str:
@@ -53,7 +55,8 @@ def proved(verified: Verified) -> list[str]:
         f"forgotten (request {terms.request_id})."
     ]
     for receipt, key in zip(verified.receipts, verified.signed_by, strict=True):
-        lines.append(f"{_answered(receipt)} It was signed with key {key.key.key_id[:16]}.")
+        if receipt in verified.counted:
+            lines.append(f"{_answered(receipt)} It was signed with key {key.key.key_id[:16]}.")
     lines.append(
         f"The request and every receipt stand in the coordinator's log of {head.size} leaves, whose head was signed on "
         f"{write_time(head.time)}."
@@ -84,13 +87,44 @@ def not_proved(verified: Verified, keys: TrustedKeys) -> list[str]:
         "Whether a site told the truth: a receipt is its signed word, which nobody outside can check.",
         "Copies outside of the sites' key stores, such as the original images and backups.",
         "Which patient or records were meant: the certificate holds a digest only. With the federation secret, "
-        "munkey-client verify --secret FILE --subject ID (or --record ID) compares it with an id.",
+        "munkey-client verify --secret FILE --subject - (or --record -) compares it with an id.",
         "Whether the coordinator shows the same log to everybody: compare the head with the one that a site has seen "
         "(munkey-client status).",
-        "The times: each is its signer's own clock.",
+        "The times: each is its signer's own clock, but a receipt of a key that has ended was in the log before that.",
     ]
+    lines += _left_in_weights(verified)
     refused = _refusing(verified)
-    given = [receipt.answer.guarantee for receipt in verified.receipts if receipt.answer.site not in refused]
+    if refused:
+        lines.append(f"Any deletion at {', '.join(refused)}: what was refused is still there.")
+    if verified.silent:
+        lines.append(
+            f"Any deletion at {', '.join(verified.silent)}: a site that left gives no receipt, and whoever handed this "
+            "certificate on may have taken one out."
+        )
+    if verified.lost:
+        lines.append(
+            f"What the log held when {', '.join(verified.lost)} signed: that part was lost when it was restored from a "
+            "copy. The site has kept the head that its receipt names."
+        )
+    for receipt, key in zip(verified.receipts, verified.signed_by, strict=True):
+        if receipt not in verified.counted and key.end is not None:
+            site, ended = receipt.answer.site, write_time(key.end)
+            lines.append(
+                f"Anything that {site} states: its key {key.key.key_id[:16]} ended on {ended}, and no signed head of "
+                "the log from before that holds its receipt, so whoever has the key may have dated it back. Ask the "
+                "coordinator for the certificate again: it may have an earlier head."
+            )
+    answered = {*verified.silent, *(receipt.answer.site for receipt in verified.receipts)}
+    if missing := sorted({key.name for key in keys.of(Role.SITE)} - answered):
+        lines.append(f"Anything about {', '.join(missing)}: the request was not sent there.")
+    return lines
+
+
+def _left_in_weights(verified: Verified) -> list[str]:
+    """Return what is left open about the shared weights, one sentence each."""
+    lines: list[str] = []
+    refused = _refusing(verified)
+    given = [receipt.answer.guarantee for receipt in verified.counted if receipt.answer.site not in refused]
     weakest = Guarantee.weakest(given) if given else None
     if weakest is Guarantee.EMPIRICAL:
         lines.append("What the shared weights still know of the records: it is measured by audits, not bounded.")
@@ -104,21 +138,6 @@ def not_proved(verified: Verified, keys: TrustedKeys) -> list[str]:
             )
         else:
             lines.append("That nobody kept a copy of earlier weights: what was in them then is in the copy still.")
-    if refused:
-        lines.append(f"Any deletion at {', '.join(refused)}: what was refused is still there.")
-    if verified.silent:
-        lines.append(
-            f"Any deletion at {', '.join(verified.silent)}: a site that left gives no receipt, and whoever handed this "
-            "certificate on may have taken one out."
-        )
-    if verified.lost:
-        lines.append(
-            f"What the log held when {', '.join(verified.lost)} signed: that part was lost when it was restored from a "
-            "copy. The site has kept the head that its receipt names."
-        )
-    answered = {*verified.silent, *(receipt.answer.site for receipt in verified.receipts)}
-    if missing := sorted({key.name for key in keys.of(Role.SITE)} - answered):
-        lines.append(f"Anything about {', '.join(missing)}: the request was not sent there.")
     return lines
 
 
@@ -135,7 +154,7 @@ def guarantee(verified: Verified) -> Guarantee | None:
     """Return what may be claimed for all sites together; None unless it is a certificate of deletion."""
     if verified.outcome is not Outcome.ERASED:
         return None
-    return Guarantee.weakest(receipt.answer.guarantee for receipt in verified.receipts)
+    return Guarantee.weakest(receipt.answer.guarantee for receipt in verified.counted)
 
 
 def document(verified: Verified, keys: TrustedKeys) -> dict[str, Any]:
@@ -160,6 +179,7 @@ def document(verified: Verified, keys: TrustedKeys) -> dict[str, Any]:
         "silent": list(verified.silent),
         "lost_heads": list(verified.lost),
         "renewal": _renewal_document(verified),
+        "undated": list(verified.undated),
         "log": {
             "size": verified.head.size,
             "root": verified.head.root.hex(),
@@ -215,7 +235,7 @@ def _answered(receipt: Receipt) -> str:
 
 
 def _refusing(verified: Verified) -> list[str]:
-    return [receipt.answer.site for receipt in verified.receipts if receipt.answer.state is SiteState.REFUSED]
+    return [receipt.answer.site for receipt in verified.counted if receipt.answer.state is SiteState.REFUSED]
 
 
 def _holders(keys: Sequence[TrustedKey]) -> str:

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from fedmunkey.common.errors import EXIT_CODE, InvalidProof
 from fedmunkey.common.proofs import certificate_words
-from fedmunkey.common.proofs.certificate import CERTIFICATE_BYTES, Verified, verify_certificate
+from fedmunkey.common.proofs.certificate import CERTIFICATE_BYTES
 from fedmunkey.common.proofs.trusted_keys import TrustedKeys
+from fedmunkey.common.proofs.verification import Verified, verify_certificate
 
 
 def read_and_verify(path: Path, keys: Path) -> tuple[Verified, TrustedKeys]:

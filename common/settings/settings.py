@@ -218,7 +218,8 @@ class Settings(BaseModel):
         0,
         ge=0,
         le=100_000,
-        description="Training steps of a site in one round; 0 chooses: 3 under `certified`, `local-epochs` otherwise.",
+        description="Training steps of a site in one round; 0 chooses: 3 on the `frozen` path and under `certified`, "
+        "`local-epochs` otherwise.",
     )
     local_epochs: int = Field(
         3, ge=1, le=1000, description="Epochs over a site's records in one round, where `local-steps` has no say."

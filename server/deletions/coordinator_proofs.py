@@ -15,13 +15,7 @@ from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.renewals import ReleasedWeights
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, RequestStatus, SiteState
 from fedmunkey.common.errors import DeletionConflict, InvalidDeletion, InvalidProof, NotAllowed
-from fedmunkey.common.proofs.certificate import (
-    Certificate,
-    LoggedReceipt,
-    LoggedRenewal,
-    LoggedStatement,
-    verify_requester,
-)
+from fedmunkey.common.proofs.certificate import Certificate, FirstHead, LoggedReceipt, LoggedRenewal, LoggedStatement
 from fedmunkey.common.proofs.contributions import Contribution, ReleaseNote
 from fedmunkey.common.proofs.log_heads import LogHead, LogUpdate
 from fedmunkey.common.proofs.receipts import Receipt, WitnessedHead
@@ -31,6 +25,7 @@ from fedmunkey.common.proofs.signing.canonical import parse_canonical, take
 from fedmunkey.common.proofs.signing.dsse import Envelope
 from fedmunkey.common.proofs.signing.statements import envelope_of, read_envelope
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys
+from fedmunkey.common.proofs.verification import verify_requester
 from fedmunkey.server.transparency_log.leaves import LeafKind, leaf_of_recalled, leaf_of_restored, receipt_name
 from fedmunkey.server.transparency_log.log import MAXIMUM_INCLUSIONS, TransparencyLog
 
@@ -202,7 +197,7 @@ class CoordinatorProofs:
             return None
         note = ReleaseNote.from_document(parse_canonical(content, "a leaf of the log"))
         contributions = tuple(read_envelope(statements[site]) for site in sorted(statements))
-        return LoggedRenewal(note, self.log.prove(number, size), contributions)
+        return LoggedRenewal(note, self.log.prove(number, size), contributions, self._first_head(number, size))
 
     def _lost_head(self, receipt: Envelope, size: int) -> WitnessedHead | None:
         """Return the head that a receipt names, if the log of so many leaves does not extend it."""
@@ -234,7 +229,11 @@ class CoordinatorProofs:
         envelope = envelope_of(document)
         seen = None if self._lost_head(envelope, size) else Receipt.of(envelope).witnessed
         consistency = () if seen is None else self.log.prove_extension(seen.size, size)
-        return LoggedReceipt(envelope, self.log.prove(number, size), consistency)
+        return LoggedReceipt(envelope, self.log.prove(number, size), consistency, self._first_head(number, size))
+
+    def _first_head(self, number: int, size: int) -> FirstHead:
+        first = self.log.first_head(number)
+        return FirstHead(first, self.log.prove_extension(LogHead.of(first).size, size))
 
 
 def _read_request_leaf(content: bytes) -> tuple[Envelope, tuple[str, ...]]:

@@ -127,6 +127,13 @@ class TransparencyLog:
                 connection.execute(insert(LogHeadRow).values(size=size, envelope=envelope.to_bytes()))
         return envelope if signed is None else read_envelope(signed)
 
+    def first_head(self, number: int) -> Envelope:
+        """Return the earliest signed head that holds a leaf; the log's present one if none did before."""
+        earliest = select(LogHeadRow.envelope).where(LogHeadRow.size > number).order_by(LogHeadRow.size).limit(1)
+        with self._reading() as connection:
+            signed = connection.scalar(earliest)
+        return self.head() if signed is None else read_envelope(signed)
+
     def prove(self, number: int, size: int) -> LogProof:
         """Return the proof that a leaf is among the first `size`."""
         return LogProof(number, tuple(self._hashes(inclusion_ranges(number, size))))

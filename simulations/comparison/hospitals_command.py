@@ -96,9 +96,9 @@ def hospitals(
             for one in sets
         ]
         numbers = [sets[0].settings.seed + number for number in range(seeds)]
-        for one, asked in zip(sets, questions, strict=True):
-            found += _run(one, asked, numbers, cores or usable_cores(), progress)
-            digests[one.name] = divisions_digests(one.settings, asked[0], one.images)
+        for encoded, asked in zip(sets, questions, strict=True):
+            found += _run(encoded, asked, numbers, cores or usable_cores(), progress)
+            digests[encoded.name] = divisions_digests(encoded.settings, asked[0], encoded.images)
     document = finite_only(
         {
             **preamble("hospitals", command_line.typed(), sets[0].settings),

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import KeyStore, StoreDescription, Tokens
-from fedmunkey.client.key_store.facts import Facts, seal_facts
+from fedmunkey.client.key_store.on_disk.facts import Facts, seal_facts
+from fedmunkey.client.key_store.on_disk.similarity_masks import mask, unmask
 from fedmunkey.client.learning import state_digest
 from fedmunkey.client.learning.bank import read_bank, read_held_out
 from fedmunkey.client.learning.neighbour_index import list_arrivals
@@ -295,14 +296,22 @@ def test_every_bit_of_key_input_token_and_ids_counts(filled: KeyStore, table: st
 def change(store: KeyStore, statement: str) -> None:
     """Update the file by itself, and add a tombstone, which is no part of the state."""
     connection = sqlite3.connect(store.path)
+    key = store.database.secrets.mask_key
+    connection.create_function("hidden", 3, lambda *row: int(mask(key, *(np.array([value]) for value in row))[0]))
+    connection.create_function("seen", 3, lambda *row: float(unmask(key, *(np.array([value]) for value in row))[0]))
     with connection:
         assert connection.execute(f"UPDATE {statement}").rowcount
         connection.execute("INSERT OR IGNORE INTO tombstones (hash) VALUES (x'00')")
     connection.close()
 
 
-def end_of(which: str, entry: int) -> str:
-    return f"(SELECT {which}(similarity) FROM neighbours WHERE entry = {entry})"  # noqa: S608
+SEEN = "seen(entry, neighbour, masked)"
+
+
+def lists_set(similarity: str, which: str, entry: int) -> str:
+    """Return what changes the similarity of the nearest (max) or farthest (min) neighbour of an entry."""
+    end = f"(SELECT {which}({SEEN}) FROM neighbours WHERE entry = {entry})"  # noqa: S608
+    return f"neighbours SET masked = hidden(entry, neighbour, {similarity}) WHERE entry = {entry} AND {SEEN} = {end}"
 
 
 @pytest.mark.parametrize(
@@ -313,10 +322,10 @@ def end_of(which: str, entry: int) -> str:
         ("description SET encoder = 'encoder-2'", True),
         ("description SET guarantee = 'exact'", True),
         # The nearest of one entry, and of a held-out record.
-        (f"neighbours SET similarity = similarity + 0.0001 WHERE entry = 3 AND similarity = {end_of('max', 3)}", True),
-        (f"neighbours SET similarity = 1 WHERE entry = 9 AND similarity = {end_of('min', 9)}", True),
+        (lists_set(f"{SEEN} + 0.0001", "max", 3), True),
+        (lists_set("1.0", "min", 9), True),
         # What no prediction depends on does not count.
-        (f"neighbours SET similarity = similarity - 0.0001 WHERE entry = 3 AND similarity = {end_of('min', 3)}", False),
+        (lists_set(f"{SEEN} - 0.0001", "min", 3), False),
         ("description SET generation = generation + 1", False),
         ("records SET influence = 'unbounded'", False),
     ],

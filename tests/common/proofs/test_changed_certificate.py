@@ -12,7 +12,7 @@ from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, O
 from fedmunkey.common.errors import InvalidDeletion, InvalidProof
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.proofs import certificate_words
-from fedmunkey.common.proofs.certificate import Certificate, Verified, verify_certificate
+from fedmunkey.common.proofs.certificate import Certificate
 from fedmunkey.common.proofs.certificate_page import certificate_page
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signed_requests import PREDICATE_TYPE, read_terms, target_digest
@@ -20,6 +20,7 @@ from fedmunkey.common.proofs.signing.canonical import canonical_json
 from fedmunkey.common.proofs.signing.dsse import Envelope
 from fedmunkey.common.proofs.signing.statements import PAYLOAD_TYPE, Statement, write_time
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common.proofs.verification import Verified, verify_certificate
 from tests.common.proofs.mutations import mutate
 from tests.proof_case import (
     LOG,

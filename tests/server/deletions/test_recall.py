@@ -14,10 +14,11 @@ from prometheus_client import generate_latest
 
 from fedmunkey.common.errors import DeletionConflict, InvalidDeletion, InvalidProof, NotAllowed
 from fedmunkey.common.proofs import certificate_words
-from fedmunkey.common.proofs.certificate import Certificate, verify_certificate
+from fedmunkey.common.proofs.certificate import Certificate
 from fedmunkey.common.proofs.log_heads import LogHead
 from fedmunkey.common.proofs.receipts import Receipt, WitnessedHead
 from fedmunkey.common.proofs.signing.statements import read_envelope
+from fedmunkey.common.proofs.verification import verify_certificate
 from fedmunkey.common.service.wire import log_update_from_wire, log_update_to_wire
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.metrics import make_registry

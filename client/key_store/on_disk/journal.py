@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from fedmunkey.client.key_store.schema import (
+from fedmunkey.client.key_store.on_disk.schema import (
     cannot_be_used,
     connect,
     not_waiting_for_disk,
