@@ -114,6 +114,7 @@ def make_hospital(
     if coordinator is not None:
         coordinator.member(name).folder.rename(site.identity)
         TrustedKeys().write(site.trust)
+        SECRET.write(site.secret)
     return Hospital(site, settings, {"site-dir": str(site.path), "insecure-orders": True, **node_config})
 
 
