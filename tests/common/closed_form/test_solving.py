@@ -40,8 +40,7 @@ def regression(numbers: Numbers, labels: Whole, ridge: float) -> Numbers:
     """Return ridge regression of one-hot labels as a textbook has it: least squares with more rows."""
     rows = np.vstack([numbers / SCALE, math.sqrt(ridge) * np.eye(numbers.shape[1])])
     targets = np.vstack([np.eye(CLASSES)[labels], np.zeros((numbers.shape[1], CLASSES))])
-    found: Numbers = np.linalg.lstsq(rows, targets, rcond=None)[0]
-    return found
+    return np.asarray(np.linalg.lstsq(rows, targets, rcond=None)[0], dtype=np.float64)
 
 
 @pytest.mark.parametrize("count", [1, 4, 60])
@@ -94,7 +93,7 @@ def test_scores_and_tallies_are_the_same_whatever_is_asked_together(
     left_out = left_out_weights(summed(*numbered(50)))
     whole = tally(left_out, numbers, labels, folds)
 
-    parts = [tally(left_out, *(array[site::sites] for array in (numbers, labels, folds))) for site in range(sites)]
+    parts = [tally(left_out, numbers[s::sites], labels[s::sites], folds[s::sites]) for s in range(sites)]
 
     assert np.array_equal(sum(parts), whole)
     row = start % count
