@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedmunkey.client.key_store import KeyStore, StoreDescription
-from fedmunkey.client.key_store.journal import Journal
+from fedmunkey.client.key_store.on_disk.journal import Journal
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import InvalidProof, InvalidSetting, KeyStoreError
 from fedmunkey.common.identities import Identity
@@ -173,7 +173,7 @@ def hospital_name(number: int) -> str:
 
 def describe_store(site: str, settings: Settings, encoder: Encoder, shape: ModelShape) -> StoreDescription:
     """Return what a key store for these settings must look like."""
-    from fedmunkey.client.key_store.contents import SLACK
+    from fedmunkey.client.key_store.on_disk.contents import SLACK
     from fedmunkey.common.model.recipe import Recipe
 
     return StoreDescription(

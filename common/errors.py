@@ -15,7 +15,6 @@
     │   └── InvalidIdentity       a member's key, certificate or invitation cannot be used
     ├── KeyStoreError             a site's key store cannot be used as it is
     │   └── BankChanged           entries were deleted while a step was under way
-    ├── ConsentMissing            a record would train what its consent does not allow
     ├── PrivacyBudgetSpent        a site may not train further without breaking what it has promised
     ├── ServiceUnavailable        the deletion service did not answer in time
     ├── ProcessNotStarted         a process of a deployment could not be started
@@ -88,10 +87,6 @@ class KeyStoreError(FedmunkeyError):
 
 class BankChanged(KeyStoreError):  # noqa: N818
     """Entries were deleted since the bank was loaded, so what was computed from it must not be kept."""
-
-
-class ConsentMissing(FedmunkeyError):  # noqa: N818
-    """A record whose consent may be withdrawn came into training that cannot be undone."""
 
 
 class PrivacyBudgetSpent(FedmunkeyError):  # noqa: N818

@@ -30,6 +30,7 @@ class RequestState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REQUEST_STATE_PARTIAL: _ClassVar[RequestState]
     REQUEST_STATE_REFUSED: _ClassVar[RequestState]
     REQUEST_STATE_OVERDUE: _ClassVar[RequestState]
+    REQUEST_STATE_ERASED: _ClassVar[RequestState]
 SITE_STATE_UNSPECIFIED: SiteState
 SITE_STATE_PENDING: SiteState
 SITE_STATE_ERASED: SiteState
@@ -45,6 +46,7 @@ REQUEST_STATE_COMPLETED: RequestState
 REQUEST_STATE_PARTIAL: RequestState
 REQUEST_STATE_REFUSED: RequestState
 REQUEST_STATE_OVERDUE: RequestState
+REQUEST_STATE_ERASED: RequestState
 
 class Records(_message.Message):
     __slots__ = ("references", "site")
@@ -109,20 +111,22 @@ class SiteProgress(_message.Message):
     def __init__(self, site: _Optional[str] = ..., number: _Optional[int] = ..., state: _Optional[_Union[SiteState, str]] = ..., acknowledgement: _Optional[_Union[Acknowledgement, _Mapping]] = ..., acknowledged_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class RequestStatus(_message.Message):
-    __slots__ = ("request", "submitted_at", "sites", "state", "due_at", "extension")
+    __slots__ = ("request", "submitted_at", "sites", "state", "due_at", "extension", "renew_by")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     SUBMITTED_AT_FIELD_NUMBER: _ClassVar[int]
     SITES_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     DUE_AT_FIELD_NUMBER: _ClassVar[int]
     EXTENSION_FIELD_NUMBER: _ClassVar[int]
+    RENEW_BY_FIELD_NUMBER: _ClassVar[int]
     request: DeletionRequest
     submitted_at: _timestamp_pb2.Timestamp
     sites: _containers.RepeatedCompositeFieldContainer[SiteProgress]
     state: RequestState
     due_at: _timestamp_pb2.Timestamp
     extension: str
-    def __init__(self, request: _Optional[_Union[DeletionRequest, _Mapping]] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sites: _Optional[_Iterable[_Union[SiteProgress, _Mapping]]] = ..., state: _Optional[_Union[RequestState, str]] = ..., due_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., extension: _Optional[str] = ...) -> None: ...
+    renew_by: _timestamp_pb2.Timestamp
+    def __init__(self, request: _Optional[_Union[DeletionRequest, _Mapping]] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sites: _Optional[_Iterable[_Union[SiteProgress, _Mapping]]] = ..., state: _Optional[_Union[RequestState, str]] = ..., due_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., extension: _Optional[str] = ..., renew_by: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SubmitRequest(_message.Message):
     __slots__ = ("request",)
@@ -261,14 +265,16 @@ class LogProof(_message.Message):
     def __init__(self, included: bool = ..., number: _Optional[int] = ..., path: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class GetLogHeadResponse(_message.Message):
-    __slots__ = ("head", "consistency", "inclusions")
+    __slots__ = ("head", "consistency", "inclusions", "restored")
     HEAD_FIELD_NUMBER: _ClassVar[int]
     CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
     INCLUSIONS_FIELD_NUMBER: _ClassVar[int]
+    RESTORED_FIELD_NUMBER: _ClassVar[int]
     head: bytes
     consistency: _containers.RepeatedScalarFieldContainer[bytes]
     inclusions: _containers.RepeatedCompositeFieldContainer[LogProof]
-    def __init__(self, head: _Optional[bytes] = ..., consistency: _Optional[_Iterable[bytes]] = ..., inclusions: _Optional[_Iterable[_Union[LogProof, _Mapping]]] = ...) -> None: ...
+    restored: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, head: _Optional[bytes] = ..., consistency: _Optional[_Iterable[bytes]] = ..., inclusions: _Optional[_Iterable[_Union[LogProof, _Mapping]]] = ..., restored: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class GetCertificateRequest(_message.Message):
     __slots__ = ("request_id",)
@@ -281,3 +287,69 @@ class GetCertificateResponse(_message.Message):
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     certificate: bytes
     def __init__(self, certificate: _Optional[bytes] = ...) -> None: ...
+
+class RecallRequest(_message.Message):
+    __slots__ = ("site", "receipts")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    RECEIPTS_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    receipts: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, site: _Optional[str] = ..., receipts: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class RecallResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetRecalledRequest(_message.Message):
+    __slots__ = ("request_id", "site")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    site: str
+    def __init__(self, request_id: _Optional[str] = ..., site: _Optional[str] = ...) -> None: ...
+
+class GetRecalledResponse(_message.Message):
+    __slots__ = ("receipts",)
+    RECEIPTS_FIELD_NUMBER: _ClassVar[int]
+    receipts: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, receipts: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class SiteContribution(_message.Message):
+    __slots__ = ("site", "last_order", "statement")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    LAST_ORDER_FIELD_NUMBER: _ClassVar[int]
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    last_order: int
+    statement: bytes
+    def __init__(self, site: _Optional[str] = ..., last_order: _Optional[int] = ..., statement: _Optional[bytes] = ...) -> None: ...
+
+class NoteReleaseRequest(_message.Message):
+    __slots__ = ("digest", "records", "contributions", "changed")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    records: int
+    contributions: _containers.RepeatedCompositeFieldContainer[SiteContribution]
+    changed: int
+    def __init__(self, digest: _Optional[str] = ..., records: _Optional[int] = ..., contributions: _Optional[_Iterable[_Union[SiteContribution, _Mapping]]] = ..., changed: _Optional[int] = ...) -> None: ...
+
+class NoteReleaseResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetRenewalRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetRenewalResponse(_message.Message):
+    __slots__ = ("entries", "renew_by", "records")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    RENEW_BY_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    entries: int
+    renew_by: _timestamp_pb2.Timestamp
+    records: int
+    def __init__(self, entries: _Optional[int] = ..., renew_by: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., records: _Optional[int] = ...) -> None: ...

@@ -84,6 +84,26 @@ class DeletionStub(object):
                 request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetCertificateRequest.SerializeToString,
                 response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetCertificateResponse.FromString,
                 _registered_method=True)
+        self.Recall = channel.unary_unary(
+                '/fedmunkey.deletion.v1.Deletion/Recall',
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.RecallRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.RecallResponse.FromString,
+                _registered_method=True)
+        self.GetRecalled = channel.unary_unary(
+                '/fedmunkey.deletion.v1.Deletion/GetRecalled',
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetRecalledRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetRecalledResponse.FromString,
+                _registered_method=True)
+        self.NoteRelease = channel.unary_unary(
+                '/fedmunkey.deletion.v1.Deletion/NoteRelease',
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.NoteReleaseRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.NoteReleaseResponse.FromString,
+                _registered_method=True)
+        self.GetRenewal = channel.unary_unary(
+                '/fedmunkey.deletion.v1.Deletion/GetRenewal',
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetRenewalRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetRenewalResponse.FromString,
+                _registered_method=True)
 
 
 class DeletionServicer(object):
@@ -161,6 +181,34 @@ class DeletionServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Recall(self, request, context):
+        """A site gives back its receipts for orders that a ledger which was restored from a copy has lost.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRecalled(self, request, context):
+        """What sites have given back for a request that the ledger has lost, so that it can be asked again as it was.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def NoteRelease(self, request, context):
+        """The coordinator's ServerApp says what it has solved for, before any site has it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRenewal(self, request, context):
+        """Whether shared weights have to be renewed, and by when.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DeletionServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -213,6 +261,26 @@ def add_DeletionServicer_to_server(servicer, server):
                     servicer.GetCertificate,
                     request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetCertificateRequest.FromString,
                     response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetCertificateResponse.SerializeToString,
+            ),
+            'Recall': grpc.unary_unary_rpc_method_handler(
+                    servicer.Recall,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.RecallRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.RecallResponse.SerializeToString,
+            ),
+            'GetRecalled': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRecalled,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetRecalledRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetRecalledResponse.SerializeToString,
+            ),
+            'NoteRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.NoteRelease,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.NoteReleaseRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.NoteReleaseResponse.SerializeToString,
+            ),
+            'GetRenewal': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRenewal,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetRenewalRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetRenewalResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -485,6 +553,114 @@ class Deletion(object):
             '/fedmunkey.deletion.v1.Deletion/GetCertificate',
             fedmunkey_dot_protos_dot_deletion__pb2.GetCertificateRequest.SerializeToString,
             fedmunkey_dot_protos_dot_deletion__pb2.GetCertificateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Recall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedmunkey.deletion.v1.Deletion/Recall',
+            fedmunkey_dot_protos_dot_deletion__pb2.RecallRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.RecallResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRecalled(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedmunkey.deletion.v1.Deletion/GetRecalled',
+            fedmunkey_dot_protos_dot_deletion__pb2.GetRecalledRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.GetRecalledResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def NoteRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedmunkey.deletion.v1.Deletion/NoteRelease',
+            fedmunkey_dot_protos_dot_deletion__pb2.NoteReleaseRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.NoteReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRenewal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedmunkey.deletion.v1.Deletion/GetRenewal',
+            fedmunkey_dot_protos_dot_deletion__pb2.GetRenewalRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.GetRenewalResponse.FromString,
             options,
             channel_credentials,
             insecure,

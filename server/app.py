@@ -69,7 +69,11 @@ def run_federation(grid: Grid, settings: Settings) -> None:
             if model is None:
                 read = FeatureMap.of(recipe, shape)
                 authority = read_certificate(identity.ca_file) if identity else None
-                SolvingRounds(grid, settings, read, record, open_round, authority).run()
+                SolvingRounds(
+                    *(grid, settings, read, record, open_round, authority),
+                    released=service.note_release,
+                    need=service.renewal_need,
+                ).run()
             else:
                 write = _checkpoints_of(shape, settings.encoder)
                 strategy = ForgettingStrategy(

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from fedmunkey.common.clock import utc_now
+from fedmunkey.common.deletions import status_words
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs import command_line
@@ -18,10 +20,12 @@ from fedmunkey.common.programs.lazy_commands import lazy_group
 from fedmunkey.common.programs.log_format import LogFormat
 from fedmunkey.common.programs.options import JsonOption, ServiceOption
 from fedmunkey.common.programs.trust_commands import trust_application
+from fedmunkey.common.proofs.restored_log import RestoredLog
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import TrustedKeys
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.addresses import is_loopback, split_address
-from fedmunkey.common.settings.settings import Settings
+from fedmunkey.common.settings.settings import RENEW_DAYS, Settings
 from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
 from fedmunkey.server.commands import display
 from fedmunkey.server.commands import members as member_commands
@@ -32,11 +36,12 @@ from fedmunkey.server.deletions.metrics import served_metrics
 from fedmunkey.server.deletions.move_log import logging_to
 from fedmunkey.server.ledger.due import DUE_DAYS, LONGEST_EXTENSION_DAYS
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
+from fedmunkey.server.members.coordinator_folder import DATABASE_VARIABLE, CoordinatorFolder
 from fedmunkey.server.members.joining import Joining, JoiningServer
 from fedmunkey.server.members.register import MemberRegister
-from fedmunkey.server.transparency_log.log import TransparencyLog
+from fedmunkey.server.transparency_log.log import TransparencyLog, head_signer
 from fedmunkey.server.transparency_log.log_key import open_log_key
+from fedmunkey.server.transparency_log.restating import enter_restored, read_statement, state_restored, write_statement
 
 DEFAULT_ADDRESS: str = Settings.model_fields["deletion_service"].default
 
@@ -60,8 +65,10 @@ _DatabaseOption = Annotated[
     typer.Option(
         "--database",
         "--ledger",
+        envvar=DATABASE_VARIABLE,
         help="The ledger: an SQLite file, made if there is none, or postgresql://user@host/database; "
-        "ledger.sqlite by default, in the coordinator's folder if it is given.",
+        "ledger.sqlite by default, in the coordinator's folder if it is given. "
+        f"A password in it belongs into {DATABASE_VARIABLE} or ~/.pgpass, which no other user reads.",
         show_default=False,
     ),
 ]
@@ -69,6 +76,20 @@ _FolderOption = Annotated[
     Path | None,
     typer.Option(
         "--coordinator-dir", help="The coordinator's folder, made by munkey-server init: connections are mutual TLS."
+    ),
+]
+_KeysOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of trusted keys: unsigned requests and answers without a receipt are refused. "
+        "trust.json in the coordinator's folder by default, if it is there."
+    ),
+]
+_LogKeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Key of the transparency log; in the coordinator's folder or beside the ledger by default, "
+        "made if missing."
     ),
 ]
 _DEFAULT_DATABASE = "ledger.sqlite"
@@ -88,20 +109,8 @@ def serve(
         bool, typer.Option("--insecure", help="Listen in plain text where other machines reach it.")
     ] = False,
     site: Annotated[list[str] | None, typer.Option(help="Site to register first; may be repeated.")] = None,
-    keys: Annotated[
-        Path | None,
-        typer.Option(
-            help="File of trusted keys: unsigned requests and answers without a receipt are refused. "
-            "trust.json in the coordinator's folder by default, if it is there."
-        ),
-    ] = None,
-    log_key: Annotated[
-        Path | None,
-        typer.Option(
-            help="Key of the transparency log; in the coordinator's folder or beside the ledger by default, "
-            "made if missing."
-        ),
-    ] = None,
+    keys: _KeysOption = None,
+    log_key: _LogKeyOption = None,
     metrics: Annotated[
         str | None, typer.Option(help="Where to serve Prometheus metrics, host:port; not served if left out.")
     ] = None,
@@ -109,6 +118,10 @@ def serve(
     due_days: Annotated[
         int, typer.Option(min=1, max=365, help="Days from a request's submission to when it is late.")
     ] = DUE_DAYS,
+    renew_days: Annotated[
+        float,
+        typer.Option(min=0.0, max=365, help="Days within which shared weights are renewed after a deletion (exact)."),
+    ] = RENEW_DAYS,
 ) -> None:
     """Serve deletions until SIGINT or SIGTERM.
 
@@ -124,18 +137,16 @@ def serve(
     identity = None if folder is None else folder.read_identity()
     authority = None if folder is None else folder.read_authority()
     database = database or str(_ledger_of(coordinator_dir))
-    if folder is not None:
-        log_key = log_key or folder.log_key
-        keys = folder.trust if keys is None and folder.trust.exists() else keys
+    keys = _trust_of(keys, folder)
     _allow_many_connections()
     _take_short_turns()
     stop = StopAsked()
     with stopped_by_signals(stop.ask), ExitStack() as stack:
-        opened = stack.enter_context(Ledger(database, due=timedelta(days=due_days)))
+        opened = stack.enter_context(Ledger(database, due=timedelta(days=due_days), renew=timedelta(days=renew_days)))
         stack.enter_context(logging_to(sys.stderr, log_format, opened))
         for name in site or []:
             opened.register(name)
-        place, signing = open_log_key(log_key, database)
+        place, signing = _log_key_of(log_key, database, folder, opened)
         if keys is not None:
             # A file that cannot be used is found before anything is served.
             TrustedKeys.read(keys)
@@ -151,13 +162,63 @@ def serve(
                 measured = f", joining at {joined.address}"
             if metrics is not None:
                 measured += f", metrics at {stack.enter_context(served_metrics(opened, metrics, server.refusals))}"
-            sites = len(opened.site_names())
             secured = "" if identity is None else ", mutual TLS"
-            about = f"ledger {opened.name}, {sites} sites, log key {place} ({signing.public.raw.hex()})"
-            typer.echo(f"deletion service at {server.address}, {about}{secured}{measured}")
-            sys.stdout.flush()
+            _announce(server, opened, place, signing, f"{secured}{measured}")
             stop.wait()
         service.close()
+
+
+@app.command()
+def restored(
+    reason: Annotated[
+        str | None, typer.Option(help="Why: one line, which everybody can read. It is signed with the log's key.")
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=0, help="Leaves of the log in the copy; what the log has now if nothing came since."),
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Where to write what an officer is to sign.")] = None,
+    signed: Annotated[
+        Path | None, typer.Option(help="What munkey-client countersign has written: enter it in the log.")
+    ] = None,
+    database: _DatabaseOption = None,
+    coordinator_dir: _FolderOption = None,
+    keys: _KeysOption = None,
+    log_key: _LogKeyOption = None,
+) -> None:
+    """Say that the ledger, and the log in it, were restored from a copy, so that sites follow them again.
+
+    First with --reason and --save, at once after the copy was put back; an officer signs the file (munkey-client
+    countersign --save), and --signed enters it. Sites that have seen more of the log than the copy held raise an alarm
+    until then, keep what they had seen, and say from then on that it is lost. The service may be running meanwhile.
+
+    Example: munkey-server restored --reason "the disk failed" --save restored.json --coordinator-dir coordinator
+    """
+    if (reason is None) != (save is None) or (reason is None) == (signed is None):
+        raise InvalidSetting("give --reason and --save to write a statement, or --signed to enter one")
+    folder = None if coordinator_dir is None else CoordinatorFolder(coordinator_dir)
+    database = database or str(_ledger_of(coordinator_dir))
+    if "://" not in database and not Path(database).exists():
+        raise InvalidSetting(f"there is no ledger {database}; put the copy back first, or name it with --database")
+    trust = _trust_of(keys, folder)
+    with Ledger(database) as opened:
+        _, key = _log_key_of(log_key, database, folder, opened)
+        log = TransparencyLog(opened.engine, key)
+        if signed is not None:
+            leaves = enter_restored(
+                log, key, read_statement(signed), None if trust is None else TrustedKeys.read(trust)
+            )
+            typer.echo(
+                f"the log has {leaves} leaves, and says that it was restored; sites follow it at their next look"
+            )
+        elif reason is not None and save is not None:
+            statement = state_restored(log, key, reason, size, utc_now())
+            write_statement(save, statement)
+            typer.echo(
+                f"{save}: the log was {RestoredLog.of(statement).words}; nothing is entered yet. An officer signs: "
+                f"munkey-client countersign {save} --signing-key KEY --save FILE; then munkey-server restored "
+                "--signed FILE"
+            )
 
 
 @app.command()
@@ -226,7 +287,7 @@ def request(
         as_json,
         display.request_table([status]),
         *([f"given more time: {status.extension}"] if status.extension else ()),
-        display.progress_table(status),
+        command_line.filled_table(*status_words.progress_rows(status, times=True)),
         *(() if moves is None else [display.history_table(moves)]),
     )
 
@@ -266,6 +327,24 @@ def status(
         summary, known = opened.summary(), opened.sites()
     document = display.summary_document(summary, known)
     command_line.show(document, as_json, *display.summary_lines(summary), display.site_table(known))
+
+
+def _trust_of(keys: Path | None, folder: CoordinatorFolder | None) -> Path | None:
+    """Return the file of trusted keys, that of the coordinator's folder where none is named."""
+    return folder.trust if keys is None and folder is not None and folder.trust.exists() else keys
+
+
+def _log_key_of(
+    log_key: Path | None, database: str, folder: CoordinatorFolder | None, ledger: Ledger
+) -> tuple[Path, SigningKey]:
+    place = log_key or (None if folder is None else folder.log_key)
+    return open_log_key(place, database, head_signer(ledger.engine))
+
+
+def _announce(server: DeletionServer, ledger: Ledger, place: Path, key: SigningKey, how: str) -> None:
+    about = f"ledger {ledger.name}, {len(ledger.site_names())} sites, log key {place} ({key.public.raw.hex()})"
+    typer.echo(f"deletion service at {server.address}, {about}{how}")
+    sys.stdout.flush()
 
 
 def _ledger_of(coordinator_dir: Path | None) -> Path:

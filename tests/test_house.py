@@ -24,21 +24,23 @@ class Bounds:
 
 BOUNDS = {
     "server": Bounds(rooms=12, levels=6, arrows=26),
-    "client": Bounds(rooms=12, levels=8, arrows=33),
-    "common": Bounds(rooms=14, levels=7, arrows=35),
+    # What a round asks lies apart from what Flower calls: training and solving would not fit into one file of `app`.
+    "client": Bounds(rooms=13, levels=8, arrows=35),
+    # What is solved for reads settings and model, and masks read certificates and the clock.
+    "common": Bounds(rooms=14, levels=7, arrows=39),
     "simulations": Bounds(rooms=13, levels=7, arrows=35),
 }
 
 
-def arrows_between_rooms(folder: Path) -> Arrows:
-    """Return the rooms of a top folder, its sub-packages and modules, and which others each imports from."""
+def arrows_between_rooms(folder: Path, within: str = "fedmunkey") -> Arrows:
+    """Return the rooms of a folder, its sub-packages and modules, and which others each imports from."""
     rooms = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
     rooms.discard("__init__")
     arrows: Arrows = {room: set() for room in rooms}
     for path in folder.rglob("*.py"):
         room = path.relative_to(folder).parts[0].removesuffix(".py")
         if room in rooms:
-            arrows[room] |= (imported_rooms(path, f"fedmunkey.{folder.name}.") & rooms) - {room}
+            arrows[room] |= (imported_rooms(path, f"{within}.{folder.name}.") & rooms) - {room}
     return arrows
 
 
@@ -75,11 +77,9 @@ def test_rooms_are_few_and_lie_on_levels_without_a_circle(folder: str) -> None:
 
 
 @pytest.mark.parametrize("folder", BOUNDS)
-def test_files_of_a_room_import_each_other_in_no_circle(folder: str) -> None:
-    for room in sorted(path.parent for path in (ROOT / folder).rglob("__init__.py")):
-        prefix = f"fedmunkey.{'.'.join(room.relative_to(ROOT).parts)}."
-        files = {path.stem: path for path in room.glob("*.py") if path.stem != "__init__"}
-        arrows = {name: (imported_rooms(path, prefix) & set(files)) - {name} for name, path in files.items()}
+def test_files_of_a_room_and_rooms_within_it_import_each_other_in_no_circle(folder: str) -> None:
+    for room in sorted(path.parent for path in (ROOT / folder).rglob("*/__init__.py")):
+        arrows = arrows_between_rooms(room, ".".join(("fedmunkey", *room.relative_to(ROOT).parts[:-1])))
 
         assert set(arrows) - set().union(*levels_of(arrows)) == set(), f"a circle in {room.relative_to(ROOT)}"
 

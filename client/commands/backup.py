@@ -22,8 +22,8 @@ def backup(
 ) -> None:
     """Copy a site's key store while it is in use.
 
-    The copy holds no key: it can be read only beside the site's present key file, in which deletions destroy keys. Do
-    not copy the key file; if its disk may fail, mirror that disk.
+    The copy holds no key and is sealed as a whole: it can be read only beside the site's present key file, in which its
+    own key is and deletions destroy records' keys. Do not copy the key file; if its disk may fail, mirror that disk.
 
     Example: munkey-client backup --site-dir hospital-1 --output monday.backup
     """

@@ -13,9 +13,10 @@ from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.proofs import certificate_words
-from fedmunkey.common.proofs.certificate import Certificate, verify_certificate
+from fedmunkey.common.proofs.certificate import Certificate
 from fedmunkey.common.proofs.certificate_page import certificate_page
 from fedmunkey.common.proofs.trusted_keys import TrustedKeys
+from fedmunkey.common.proofs.verification import verify_certificate
 from fedmunkey.common.service.channel import DeletionChannel
 
 

@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
+from fedmunkey.client.commands.named_ids import read_ids
 from fedmunkey.client.commands.options import (
     EncoderOption,
     JsonOption,
     SettingOption,
     SiteDirOption,
     WeightsOption,
-    read_ids,
 )
 from fedmunkey.client.importing.site_enrolment import SiteEnrolment, check_site_name, read_site_secret
 from fedmunkey.client.records.dataset import Consent

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,13 +16,20 @@ from rich.progress import Progress
 
 from fedmunkey.client.commands.countersign import save_request
 from fedmunkey.client.commands.display import progress_bars
+from fedmunkey.client.commands.named_ids import (
+    RecordOption,
+    RecordsFileOption,
+    SubjectFileOption,
+    SubjectOption,
+    read_records,
+    read_subject,
+)
 from fedmunkey.client.commands.options import (
     DEFAULT_SERVICE,
     IdentityOption,
     JsonOption,
     ServiceOption,
     ValidDaysOption,
-    read_ids,
 )
 from fedmunkey.client.commands.requester import DEFAULT_DAYS, Requester, split, together
 from fedmunkey.client.key_store.disk_errors import faults_explained
@@ -49,15 +57,18 @@ from fedmunkey.common.service.deletion_service import DeletionService
 from fedmunkey.common.service.waiting import Wait
 from fedmunkey.common.settings.addresses import split_address
 
+_Sign = Callable[[DeletionRequest], DeletionRequest]
+
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 
 
 @faults_explained()
 def forget(
-    record: Annotated[list[str] | None, typer.Option(help="A record's id. Repeatable.")] = None,
-    records_file: Annotated[Path | None, typer.Option(help="A file with record ids, one a line.")] = None,
-    subject: Annotated[str | None, typer.Option(help="A patient's id: every record about that patient.")] = None,
+    record: RecordOption = None,
+    records_file: RecordsFileOption = None,
+    subject: SubjectOption = None,
+    subject_file: SubjectFileOption = None,
     everything: Annotated[bool, typer.Option("--everything", "--all", help="Everything that one site holds.")] = False,
     service: ServiceOption = DEFAULT_SERVICE,
     site_dir: Annotated[
@@ -106,20 +117,11 @@ def forget(
     A request that not every site has answered in time stays in the ledger until every one has.
     More records than one request may name are asked for in several, which are shown together.
 
-    Example: munkey-client forget --subject patient-17 --site-dir hospital-1 --service 127.0.0.1:9440
+    Example: munkey-client forget --subject - --site-dir hospital-1 --service 127.0.0.1:9440
     """
     split_address(service)
-    wanted = _read_wanted(record, records_file, subject, everything)
-    if site_dir is not None:
-        if any(given is not None for given in (asking, key, secret, site, identity)):
-            raise InvalidDeletion(
-                "--site-dir asks as that site; leave --as, --signing-key, --secret, --site and --identity out"
-            )
-        shown = SiteFolder(site_dir).find_identity()
-        asker, target = _ask_as_site(SiteFolder(site_dir), wanted)
-    else:
-        shown = None if identity is None else Identity.read(identity)
-        asker, target = _ask_from_anywhere(asking, key, secret, site, wanted)
+    wanted = _read_wanted(record, records_file, subject, subject_file, everything)
+    asker, target, shown = _find_asker(wanted, site_dir, asking, key, secret, site, identity)
     if isinstance(target, WholeSite) and not yes:
         _confirm(target.site)
     request = DeletionRequest(str(uuid.uuid4()) if request_id is None else request_id, asker.name, target)
@@ -127,7 +129,8 @@ def forget(
         save_request(save, asker.sign(request, utc_now(), valid_days))
         return
     with DeletionChannel(service, identity=shown) as channel:
-        statuses = _ask_and_wait(channel, asker, request, valid_days, wait, quiet=as_json)
+        sign = partial(_sign, channel, asker, days=valid_days, again=request_id is not None)
+        statuses = _ask_and_wait(channel, request, sign, wait, quiet=as_json)
     _show(request, statuses, service, as_json, secured=shown is not None)
     raise typer.Exit(together(request, statuses).outcome)
 
@@ -149,12 +152,12 @@ def await_answers(
     end = clock() + seconds
     between = _FIRST_PAUSE
     on_statuses(seen)
-    while not all(status.state.final for status in seen) and (left := end - clock()) > 0:
+    while not all(status.state.answered for status in seen) and (left := end - clock()) > 0:
         pause(min(between, left))
         between = min(2 * between, _LONGEST_PAUSE)
         try:
             for place, status in enumerate(seen):
-                if not status.state.final:
+                if not status.state.answered:
                     seen[place] = service.get(status.request.request_id)
         except ServiceUnavailable:
             continue
@@ -170,15 +173,24 @@ class _Wanted:
     subject: str = ""
 
 
-def _read_wanted(record: list[str] | None, records_file: Path | None, subject: str | None, everything: bool) -> _Wanted:
+def _read_wanted(
+    record: list[str] | None,
+    records_file: Path | None,
+    subject: str | None,
+    subject_file: Path | None,
+    everything: bool,
+) -> _Wanted:
     """Return what the options of a command name; raises `InvalidDeletion` unless exactly one of them is given."""
-    given = [bool(record), records_file is not None, subject is not None, everything]
+    given = [bool(record), records_file is not None, subject is not None, subject_file is not None, everything]
     if sum(given) != 1:
-        raise InvalidDeletion("say what to forget by one of --record, --records-file, --subject and --everything")
-    records = tuple(read_ids(records_file)) if records_file is not None else tuple(record or ())
-    if subject == "" or "" in records:
+        raise InvalidDeletion(
+            "say what to forget by one of --record, --records-file, --subject, --subject-file and --everything"
+        )
+    records = read_records(record, records_file) or []
+    named = read_subject(subject, subject_file)
+    if named == "" or "" in records:
         raise InvalidDeletion("an id is empty; give the id that the record was enrolled with")
-    return _Wanted(records, subject or "")
+    return _Wanted(tuple(records), named or "")
 
 
 def _target_of(wanted: _Wanted, secret: FederationSecret, site: str) -> Records | Subject:
@@ -186,6 +198,27 @@ def _target_of(wanted: _Wanted, secret: FederationSecret, site: str) -> Records 
     if wanted.records:
         return Records(frozenset(map(secret.reference, wanted.records)), site)
     return Subject(secret.reference(wanted.subject))
+
+
+def _find_asker(
+    wanted: _Wanted,
+    site_dir: Path | None,
+    asking: str | None,
+    key: Path | None,
+    secret: Path | None,
+    site: str | None,
+    identity: Path | None,
+) -> tuple[Requester, Target, Identity | None]:
+    """Return who asks, for what, and the identity that is shown to the service."""
+    if site_dir is None:
+        shown = None if identity is None else Identity.read(identity)
+        return *_ask_from_anywhere(asking, key, secret, site, wanted), shown
+    if any(given is not None for given in (asking, key, secret, site, identity)):
+        raise InvalidDeletion(
+            "--site-dir asks as that site; leave --as, --signing-key, --secret, --site and --identity out"
+        )
+    shown = SiteFolder(site_dir).find_identity()
+    return *_ask_as_site(SiteFolder(site_dir), wanted), shown
 
 
 def _ask_as_site(folder: SiteFolder, wanted: _Wanted) -> tuple[Requester, Target]:
@@ -255,13 +288,13 @@ def _confirm(site: str) -> None:
 
 
 def _ask_and_wait(
-    service: DeletionService, asker: Requester, request: DeletionRequest, days: float, wait: float, *, quiet: bool
+    service: DeletionService, request: DeletionRequest, sign: _Sign, wait: float, *, quiet: bool
 ) -> list[RequestStatus]:
     """Submit a request and wait for answers; its id is said first, for whoever does not wait until the end."""
-    now, statuses = utc_now(), list[RequestStatus]()
+    statuses = list[RequestStatus]()
     try:
         for part in split(request):
-            statuses.append(_submit(service, asker.sign(part, now, days), request))
+            statuses.append(_submit(service, part, sign, request))
         with progress_bars(quiet=quiet) as bars:
             said = f"request {request.request_id} stands in the ledger"
             waiting = "; waiting for the sites, Ctrl-C ends the waiting and not the request"
@@ -277,9 +310,17 @@ def _ask_and_wait(
         raise
 
 
-def _submit(service: DeletionService, part: DeletionRequest, request: DeletionRequest) -> RequestStatus:
+def _sign(
+    service: DeletionService, asker: Requester, part: DeletionRequest, days: float, *, again: bool
+) -> DeletionRequest:
+    """Sign a request, or sign it as it was, where the ledger has lost it and sites have carried it out."""
+    lost = service.recalled(part.request_id, "" if asker.name == OFFICER else asker.name) if again else ()
+    return asker.sign_again(part, lost, utc_now()) or asker.sign(part, utc_now(), days)
+
+
+def _submit(service: DeletionService, part: DeletionRequest, sign: _Sign, request: DeletionRequest) -> RequestStatus:
     try:
-        return service.submit(part)
+        return service.submit(sign(part))
     except ServiceUnavailable as error:
         # The request may have arrived and only the answer been lost; with its id, asking again is asking once.
         raise ServiceUnavailable(f"{error}; then ask again with --request-id {request.request_id}") from None
@@ -308,7 +349,7 @@ def _show(
     names = [part.request.request_id for part in statuses]
     guarantee = status_words.weakest_guarantee(status)
     if as_json:
-        remains = guarantee.remains if guarantee else None
+        remains = (status_words.renewal_words(status) or guarantee.remains) if guarantee else None
         parts = {"parts": names} if len(names) > 1 else {}
         command_line.print_json({**status_words.status_document(status), "remains": remains, **parts})
         return
@@ -317,23 +358,9 @@ def _show(
     typer.echo(f"request {request.request_id}: {status.state}, {erased}")
     if len(names) > 1:
         typer.echo(f"asked for in {len(names)} requests, {names[0]} to {names[-1]}")
-    table = command_line.plain_table(
-        "site", "state", "guarantee", "epsilon", "reason", numbers=("order", "records", "entries", "seconds")
-    )
-    for progress in status.sites:
-        answer = progress.acknowledgement
-        table.add_row(
-            progress.site,
-            progress.state.value,
-            answer.guarantee.value if answer else "",
-            status_words.epsilon_words(answer) if answer else "",
-            progress.reason,
-            str(progress.number),
-            *((str(answer.records), str(answer.entries), f"{answer.seconds:.3f}") if answer else ()),
-        )
-    command_line.print_table(table)
+    command_line.print_table(command_line.filled_table(*status_words.progress_rows(status)))
     if guarantee:
-        typer.echo(f"guarantee {guarantee}: {guarantee.remains}")
+        typer.echo(f"guarantee {guarantee}: {status_words.renewal_words(status) or guarantee.remains}")
     if loss := status_words.combined_loss(status):
         typer.echo(f"epsilon {status_words.loss_words(loss)} of one subject, delta {loss.delta:g}")
     if words := status_words.outcome_words(status):
@@ -342,5 +369,5 @@ def _show(
         if secured:
             typer.echo(f"ask for the same again, with --request-id {request.request_id}, to see what has become of it")
         else:
-            waiting = next(part.request.request_id for part in statuses if not part.state.final)
+            waiting = next(part.request.request_id for part in statuses if not part.state.answered)
             typer.echo(f"look it up with: munkey-server request {waiting} --service {service}")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionRequest, Records, RequestState, RequestStatus, Target
-from fedmunkey.common.errors import InvalidDeletion
-from fedmunkey.common.proofs.signed_requests import sign_request
+from fedmunkey.common.errors import DeletionExists, InvalidDeletion
+from fedmunkey.common.proofs.receipts import Receipt
+from fedmunkey.common.proofs.signed_requests import MAXIMUM_DAYS, OpenedRequest, sign_request
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
+from fedmunkey.common.proofs.signing.statements import read_envelope
 from fedmunkey.common.service.wire import MAXIMUM_REFERENCES
 
 DEFAULT_DAYS = 90.0
+_LONGEST = timedelta(days=MAXIMUM_DAYS)
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,29 @@ class Requester:
         expires = now + timedelta(days=days)
         return sign_request(request, self.key, self.secret.federation_id, issued=now, expires=expires)
 
+    def sign_again(self, request: DeletionRequest, lost: Sequence[bytes], now: datetime) -> DeletionRequest | None:
+        """Return the request signed as it was before a ledger lost it, by the receipts that sites have given back.
+
+        Sites know it by its digest, and answer as they did. Returns None if there is nothing to go by. Raises
+        `DeletionExists` if sites have carried out something else under its id.
+        """
+        if self.key is None or self.secret is None:
+            return None
+        dates = set()
+        for receipt in (Receipt.of(read_envelope(data)) for data in lost):
+            # Whoever serves the receipts is not believed: nobody signs for longer, or for later, than was asked.
+            if receipt.asked and receipt.asked[0] <= now and receipt.asked[1] - receipt.asked[0] <= _LONGEST:
+                dates.add((receipt.request, *receipt.asked))
+        for digest, issued, expires in dates:
+            signed = sign_request(request, self.key, self.secret.federation_id, issued=issued, expires=expires)
+            if OpenedRequest.of(signed).digest == digest:
+                return signed
+        if dates:
+            raise DeletionExists(
+                f"sites have answered another request under the id {request.request_id!r}; choose another id"
+            )
+        return None
+
 
 def split(request: DeletionRequest) -> list[DeletionRequest]:
     """Return requests for the same, none of them for more than `MAXIMUM_REFERENCES` records.
@@ -64,12 +91,15 @@ def together(request: DeletionRequest, statuses: list[RequestStatus]) -> Request
     """Return the status of a request by those of what it was split into: every site's part in each of them."""
     if len(statuses) == 1:
         return statuses[0]
-    open_states = {status.state for status in statuses if not status.state.final}
+    open_states = {status.state for status in statuses if not status.state.answered}
     late = RequestState.OVERDUE in open_states
+    renewals = [status.renew_by for status in statuses if status.renewal_owed and status.renew_by is not None]
+    answered = RequestState.ERASED if renewals else None
     return RequestStatus(
         request,
         min(status.submitted_at for status in statuses),
         tuple(progress for status in statuses for progress in status.sites),
-        (RequestState.OVERDUE if late else RequestState.DISPATCHED) if open_states else None,
+        (RequestState.OVERDUE if late else RequestState.DISPATCHED) if open_states else answered,
         min((status.due_at for status in statuses if status.due_at is not None), default=None),
+        renew_by=max(renewals, default=None),
     )

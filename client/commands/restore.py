@@ -10,7 +10,7 @@ import typer
 
 from fedmunkey.client.commands.options import JsonOption, SiteDirOption
 from fedmunkey.client.key_store.disk_errors import faults_explained
-from fedmunkey.client.key_store.restoration import restore as restore_store
+from fedmunkey.client.key_store.on_disk.restoration import restore as restore_store
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.programs import command_line
 

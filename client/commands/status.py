@@ -85,7 +85,7 @@ class _Holdings:
                 "cipher": "AES-256-GCM",
                 "master_key": str(store.master_key),
                 "record_keys": len(store.ciphers.held()),
-                "destroyed": store.ciphers.slots - len(store.ciphers.held()),
+                "destroyed": store.ciphers.destroyed,
             },
             "generation": store.generation,
             "encoder": held.encoder,

@@ -2,13 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
-from fedmunkey.common.deletions.words import OFFICER, DeletionOrder, Subject, WholeSite
+from fedmunkey.common.deletions.words import OFFICER, DeletionOrder, Records, Subject, WholeSite
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.proofs.certificate import verify_requester
 from fedmunkey.common.proofs.signed_requests import OpenedRequest, RequestTerms
-from fedmunkey.common.proofs.trusted_keys import TrustedKeys
+from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys
+from fedmunkey.common.proofs.verification import verify_requester
+
+WHOLE_SITE_SHARE = 0.5
+"""Of a site's records, how many orders that name records may take before they need what a whole site needs."""
+
+WHOLE_SITE_DAYS = 30
+"""For so long orders are counted together: many small ones take as much as a large one."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """How many of a site's records an order for records takes, of those `held`, and how many were `erased` lately."""
+
+    named: int
+    held: int
+    erased: int
+
+    @property
+    def is_nearly_all(self) -> bool:
+        """Whether what is left is too little for this to be about some records."""
+        return self.named > 0 and self.named + self.erased > WHOLE_SITE_SHARE * (self.held + self.erased)
+
+
+def check_share(opened: OpenedRequest, taken: Taken, trust: TrustedKeys) -> None:
+    """Check that an order for records takes no site for which several officers must ask; raises `InvalidProof`."""
+    _, terms = opened.signed()
+    if not isinstance(opened.request.target, Records) or not taken.is_nearly_all:
+        return
+    names = _officers(opened, terms, trust)
+    if len(names) < trust.officers:
+        raise InvalidProof(
+            f"too much for too few: with what was erased within {WHOLE_SITE_DAYS} days it takes "
+            f"{taken.named + taken.erased} of {taken.held + taken.erased} records, and for more than "
+            f"{WHOLE_SITE_SHARE:.0%} of a site {trust.officers} officers must sign, as for the whole of it (forget "
+            f"--save, countersign); {len(names)} did"
+        )
 
 
 def check_signer(opened: OpenedRequest, trust: TrustedKeys, *, heard: datetime | None = None) -> RequestTerms:
@@ -18,9 +54,9 @@ def check_signer(opened: OpenedRequest, trust: TrustedKeys, *, heard: datetime |
     signed as its file of trusted keys asks for.
     """
     envelope, terms = opened.signed()
-    signers = verify_requester(envelope, terms, trust, heard=heard)
+    verify_requester(envelope, terms, trust, heard=heard)
     if heard is not None and trust.officers > 1 and isinstance(opened.request.target, WholeSite):
-        names = {signer.name for signer in signers} if terms.requester == OFFICER else set()
+        names = _officers(opened, terms, trust)
         if len(names) < trust.officers:
             raise InvalidProof(
                 f"signed by too few: {trust.officers} officers must ask for everything that this site holds, and "
@@ -58,3 +94,11 @@ def check_order(
         raise InvalidProof("out of scope: a site may ask only for what it holds itself")
     if not isinstance(target, Subject) and target.site != order.site:
         raise InvalidProof("out of scope: a site must name itself as the place of the records")
+
+
+def _officers(opened: OpenedRequest, terms: RequestTerms, trust: TrustedKeys) -> set[str]:
+    """Return the names of the officers who signed a request whose signatures were checked."""
+    if terms.requester != OFFICER or opened.envelope is None:
+        return set()
+    signed = {signature.key_id for signature in opened.envelope.signatures}
+    return {key.name for key in trust.of(Role.OFFICER) if key.key.key_id in signed}

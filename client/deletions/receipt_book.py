@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.key_store.journal import Journal
+from fedmunkey.client.key_store.on_disk.journal import Journal
 from fedmunkey.common.deletions.words import Records, Subject, Target
 from fedmunkey.common.errors import KeyStoreError
-from fedmunkey.common.proofs.receipts import WitnessedHead
-from fedmunkey.common.proofs.signing.statements import write_time
+from fedmunkey.common.proofs.log_heads import LogHead
+from fedmunkey.common.proofs.receipts import Receipt, WitnessedHead
+from fedmunkey.common.proofs.signing.canonical import canonical_json
+from fedmunkey.common.proofs.signing.dsse import Envelope
+from fedmunkey.common.proofs.signing.statements import read_envelope, read_time, write_time
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,23 @@ class ReceiptBook:
         )
         return dict(self._journal.query(query, (json.dumps(list(without)), limit)))
 
+    def read_lost(self, limit: int) -> dict[int, bytes]:
+        """Return receipts for orders that the ledger has lost, and that are not known to be in its log, by number."""
+        query = "SELECT number, receipt FROM receipts WHERE included = 0 AND number < 0 ORDER BY number DESC LIMIT ?"
+        return dict(self._journal.query(query, (limit,)))
+
+    def last_before(self, time: datetime) -> int:
+        """Return the number of the last order whose receipt was signed before a time; 0 if there is none."""
+        numbers = [
+            number for (number,) in self._journal.query("SELECT number FROM receipts WHERE number > 0 ORDER BY 1")
+        ]
+
+        def signed(number: int) -> datetime:
+            return Receipt.of(read_envelope(self.read_all([number])[number])).time
+
+        place = bisect_left(numbers, time, key=signed)
+        return int(numbers[place - 1]) if place else 0
+
     def count(self) -> tuple[int, int]:
         """Return how many receipts there are, and how many of them are known to be in the log."""
         ((signed, included),) = self._journal.query(
@@ -68,7 +89,48 @@ class ReceiptBook:
         rows = self._journal.query("SELECT size, root FROM head WHERE size > 0")
         return WitnessedHead(*rows[0]) if rows else None
 
-    def advance(self, head: WitnessedHead, envelope: bytes, proven: list[int]) -> None:
+    def head_time(self) -> datetime | None:
+        """Return when the last head was seen, by the site's own clock where that was kept; None without a head."""
+        rows = self._journal.query(
+            "SELECT heads.at, envelope FROM head LEFT JOIN heads ON heads.size = head.size WHERE head.size > 0"
+        )
+        if not rows:
+            return None
+        at, envelope = rows[0]
+        return LogHead.of(read_envelope(envelope)).time if at is None else read_time(at)
+
+    def head_up_to(self, size: int) -> WitnessedHead | None:
+        """Return the largest head of at most so many leaves that was checked; None if none was, or none was kept."""
+        rows = self._journal.query(
+            "SELECT size, root FROM (SELECT size, root FROM heads UNION SELECT size, root FROM head) "
+            "WHERE size BETWEEN 1 AND ? ORDER BY size DESC LIMIT 1",
+            (size,),
+        )
+        return WitnessedHead(*rows[0]) if rows else None
+
+    def follow_restored(
+        self, note: str, at: datetime, restored: Envelope, kept: int, head: WitnessedHead, envelope: bytes
+    ) -> None:
+        """Go on from a head of a log that was restored from a copy of `kept` leaves, all receipts to be shown again.
+
+        The head that was seen last is kept beside the statement, for good, as an alarm is.
+        """
+        with self._journal.writing() as connection:
+            last = connection.execute("SELECT envelope FROM head").fetchone()
+            evidence = {
+                "restored": restored.to_document(),
+                "lost": None if last is None or not last[0] else read_envelope(last[0]).to_document(),
+            }
+            connection.execute(
+                "INSERT OR IGNORE INTO alarms (fault, first_seen, last_seen, envelope) VALUES (?, ?, ?, ?)",
+                (note, write_time(at), write_time(at), canonical_json(evidence)),
+            )
+            connection.execute("DELETE FROM heads WHERE size > ?", (kept,))
+            connection.execute("INSERT OR REPLACE INTO heads VALUES (?, ?, ?)", (head.size, head.root, write_time(at)))
+            connection.execute("UPDATE head SET size = ?, root = ?, envelope = ?", (head.size, head.root, envelope))
+            connection.execute("UPDATE receipts SET included = 0")
+
+    def advance(self, head: WitnessedHead, envelope: bytes, proven: list[int], at: datetime) -> None:
         """Keep a head that was checked, and which receipts it was shown to hold; a larger head is never replaced."""
         # A head that a power failure loses leaves the one before it, which the log extends as well.
         with self._journal.writing(waiting=False) as connection:
@@ -77,6 +139,7 @@ class ReceiptBook:
                 "root = excluded.root, envelope = excluded.envelope WHERE excluded.size > size",
                 (head.size, head.root, envelope),
             )
+            connection.execute("INSERT OR IGNORE INTO heads VALUES (?, ?, ?)", (head.size, head.root, write_time(at)))
             included = [(number,) for number in proven]
             connection.executemany("UPDATE receipts SET included = 1 WHERE number = ?", included)
 

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from fedmunkey.client.deletions.order_check import check_order, check_signer
+from fedmunkey.client.deletions.order_check import WHOLE_SITE_DAYS, Taken, check_order, check_share, check_signer
 from fedmunkey.client.deletions.receipt_book import ReceiptBook, tombstone_commitment
 from fedmunkey.client.deletions.witness import witness
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.deletion import Hearing
 from fedmunkey.client.site import SiteFolder, check_witness_state
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState
+from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, Records, SiteState
 from fedmunkey.common.errors import InvalidProof, KeyStoreError
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signed_requests import OpenedRequest
@@ -154,9 +154,18 @@ class SiteProofs:
         federation = self._folder.read_secret().federation_id
         try:
             check_order(order, opened, trust=trust, federation=federation, now=self._clock())
+            if trust.officers > 1 and isinstance(order.request.target, Records):
+                check_share(opened, self._taken(order.request.target), trust)
         except InvalidProof as error:
             return str(error)
         return ""
+
+    def _taken(self, target: Records) -> Taken:
+        """Return what an order takes of the site; those of the same transaction count as erased."""
+        records = self._store.records
+        named = sum(map(records.holds, target.references))
+        since = self._book.last_before(self._clock() - timedelta(days=WHOLE_SITE_DAYS))
+        return Taken(named, sum(records.count_influences().values()), self._store.orders.erased_after(since))
 
     def _checks(self) -> bool:
         """Return whether there are trusted keys; raises `InvalidProof` if they, or what a witness needs, were lost."""
@@ -203,6 +212,7 @@ class SiteProofs:
             self._clock(),
             None if refused else tombstone_commitment(self._store, order.request.target),
             self._book.head(),
+            None if opened.terms is None else (opened.terms.issued, opened.terms.expires),
         )
         return receipt.sign(self._key).to_bytes()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from os import link
 from pathlib import Path
@@ -14,9 +15,10 @@ from fedmunkey.client.importing.conventions import FILE
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import Enrolled, KeyStore, StoreDescription
 from fedmunkey.client.key_store.aside import folder_aside
-from fedmunkey.client.key_store.journal import Journal
-from fedmunkey.client.key_store.record_ciphers import cipher_file_of, clear_unused_keys, master_key_of
-from fedmunkey.client.key_store.remembering import begin_lost_journal
+from fedmunkey.client.key_store.on_disk.journal import Journal
+from fedmunkey.client.key_store.on_disk.record_ciphers import cipher_file_of, clear_unused_keys, master_key_of
+from fedmunkey.client.key_store.on_disk.remembering import begin_lost_journal
+from fedmunkey.client.key_store.on_disk.taking_over import take_over_journal
 from fedmunkey.client.learning.exact_state import read_shared_model, refresh_tokens
 from fedmunkey.client.learning.neighbour_index import list_arrivals
 from fedmunkey.client.records.dataset import Dataset, Split
@@ -27,6 +29,7 @@ from fedmunkey.common.errors import InvalidInput, InvalidSetting, KeyStoreError
 from fedmunkey.common.model.encoders import Encoder
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.private_files import locked_folder
 from fedmunkey.common.settings.settings import FEWEST_CLASSES, Settings
 from fedmunkey.common.settings.settings_text import ConfigValue
 
@@ -105,20 +108,29 @@ class SiteEnrolment:
         """
         self.folder.path.mkdir(parents=True, exist_ok=True)
         self.folder.path.chmod(0o700)
-        if not self.folder.key_store.exists():
-            self._make_store()
+        if not self.folder.key_store.exists() and not self._make_store():
+            self.check()
         # After the store: at a member, a secret says that there was one.
         if not self.folder.secret.exists():
-            self.secret.write(self.folder.secret)
+            with suppress(FileExistsError):
+                self.secret.write(self.folder.secret)
+        _check_secret(self.folder, self.secret, "what was given")
 
-    def _make_store(self) -> None:
-        with folder_aside(self.folder.path, "enrolling") as aside:
-            making = SiteFolder(aside)
-            made, kept = making.key_store, self.folder.key_store
+    def _make_store(self) -> bool:
+        """Make the key store; returns whether it was made here, and not by another process that was as quick."""
+        kept = self.folder.key_store
+        with locked_folder(self.folder.path):
+            if kept.exists():
+                return False
             clear_unused_keys(kept)
-            journal = Journal(kept)
-            if journal.is_damaged() or (_was_used(self.folder) and not journal.path.exists()):
-                begin_lost_journal(journal, describe_store(self.site, self.settings, self.encoder, self.shape))
+        self._prepare_journal(Journal(kept))
+        # What is made aside is sealed with the master key that is there, and what a journal says is taken over once.
+        with folder_aside(self.folder.path, "enrolling") as aside, locked_folder(self.folder.path):
+            if kept.exists():
+                return False
+            clear_unused_keys(kept)
+            making = SiteFolder(aside)
+            made = making.key_store
             if self.master_key is None and master_key_of(kept).exists():
                 link(master_key_of(kept), master_key_of(made))
             making.create(
@@ -128,6 +140,16 @@ class SiteEnrolment:
             for its_file in (master_key_of, cipher_file_of, lambda store: Journal(store).path, lambda store: store):
                 if its_file(made).exists() and not its_file(kept).exists():
                     link(its_file(made), its_file(kept))
+        return True
+
+    def _prepare_journal(self, journal: Journal) -> None:
+        """Bring what an earlier store has left up to date, or begin with the worst where that is lost."""
+        description = describe_store(self.site, self.settings, self.encoder, self.shape)
+        if journal.is_damaged() or (_was_used(self.folder) and not journal.path.exists()):
+            # Another process may be as quick.
+            with suppress(FileExistsError):
+                begin_lost_journal(journal, description)
+        take_over_journal(journal, description)
 
 
 def _was_used(folder: SiteFolder) -> bool:
@@ -201,6 +223,11 @@ def check_site_name(site: str) -> None:
         raise InvalidInput(f"--site {site!r} cannot be a site's name: its holder may ask for everything")
 
 
+def _check_secret(folder: SiteFolder, given: FederationSecret, what: str) -> None:
+    if folder.secret.exists() and folder.read_secret().reference("") != given.reference(""):
+        raise InvalidInput(f"{what} is another secret than the one in {folder.path}; leave --secret out")
+
+
 def read_site_secret(folder: SiteFolder, path: Path | None) -> FederationSecret:
     """Return the federation secret from the file that a person gave, or the one that the site's folder keeps.
 
@@ -213,8 +240,7 @@ def read_site_secret(folder: SiteFolder, path: Path | None) -> FederationSecret:
             )
         return folder.read_secret()
     given = FederationSecret.read(path)
-    if folder.secret.exists() and folder.read_secret().reference("") != given.reference(""):
-        raise InvalidInput(f"{path} is another secret than the one in {folder.path}; leave --secret out")
+    _check_secret(folder, given, str(path))
     return given
 
 

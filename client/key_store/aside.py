@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_PREFIXES = (".verifying-", ".enrolling-")
+_PREFIXES = (".verifying-", ".enrolling-", ".backing-up-")
 
 
 @contextmanager

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fedmunkey.client.key_store.contents import StoreDescription
-from fedmunkey.client.key_store.journal import Journal
-from fedmunkey.client.key_store.record_ciphers import RecordCiphers, cipher_file_of
-from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
-from fedmunkey.client.key_store.schema import writing
-from fedmunkey.client.key_store.store_secrets import StoreSecrets, read_secrets
+from fedmunkey.client.key_store.on_disk.contents import StoreDescription
+from fedmunkey.client.key_store.on_disk.journal import Journal
+from fedmunkey.client.key_store.on_disk.record_ciphers import RecordCiphers, cipher_file_of
+from fedmunkey.client.key_store.on_disk.reference_hashes import ReferenceHashes
+from fedmunkey.client.key_store.on_disk.schema import writing
+from fedmunkey.client.key_store.on_disk.store_secrets import StoreSecrets, read_secrets
 from fedmunkey.common.errors import BankChanged, KeyStoreError
 
 

@@ -12,11 +12,16 @@ from typing import NamedTuple
 
 from fedmunkey.client.key_store.answers import is_answered, read_answers, repeat_answer, write_refusal
 from fedmunkey.client.key_store.database import StoreDatabase
-from fedmunkey.client.key_store.journal import Kept, Row
+from fedmunkey.client.key_store.on_disk.journal import Kept, Row
+from fedmunkey.client.key_store.on_disk.remembering import known_tombstones
+from fedmunkey.client.key_store.on_disk.schema import (
+    explaining_locks,
+    not_following_references,
+    not_waiting_for_disk,
+    writing,
+)
 from fedmunkey.client.key_store.privacy import PrivacyAccount
-from fedmunkey.client.key_store.remembering import known_tombstones
-from fedmunkey.client.key_store.removal import remove
-from fedmunkey.client.key_store.schema import explaining_locks, not_following_references, not_waiting_for_disk, writing
+from fedmunkey.client.key_store.removal import holds_any, remove
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, WholeSite
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.failpoints import Failpoint, hit
@@ -95,8 +100,10 @@ def _apply_together(
     refused: set[int] = set()
     tombstones: list[Row] = []
     everything = isinstance(orders[0].request.target, WholeSite)
+    # What brings a deletion to the disk is that the log is emptied, before keys are destroyed and an answer is given.
+    held = any(holds_any(connection, order.request.target, database.reference_hashes) for order in orders)
     with explaining_locks(), not_following_references(connection) if everything else nullcontext():
-        with writing(connection):
+        with not_waiting_for_disk(connection) if held else nullcontext(), writing(connection):
             for order in orders:
                 if is_answered(connection, order.number):
                     continue
@@ -113,7 +120,9 @@ def _apply_together(
         applied = [order.number for order in orders if order.number not in refused]
         _hit_each(Failpoint.APPLY_AFTER_COMMIT, applied)
         if applied:
-            _finish(database, privacy, applied, start, tombstones)
+            _finish(database, privacy, applied, start, tombstones, on_disk=not held)
+        elif held:
+            _checkpoint(connection)
         _hit_each(Failpoint.APPLY_FINISHED, applied)
     numbers = json.dumps([order.number for order in orders])
     return read_answers(connection, "number IN (SELECT value FROM json_each(?))", numbers)
@@ -126,9 +135,18 @@ def _hit_each(point: Failpoint, numbers: Sequence[int]) -> None:
 
 
 def _finish(
-    database: StoreDatabase, privacy: PrivacyAccount, numbers: Sequence[int], start: float, tombstones: Sequence[Row]
+    database: StoreDatabase,
+    privacy: PrivacyAccount,
+    numbers: Sequence[int],
+    start: float,
+    tombstones: Sequence[Row],
+    *,
+    on_disk: bool = True,
 ) -> None:
-    """Destroy keys, empty the log and fix the answers; whoever comes first fixes them, and the others find them so."""
+    """Empty the log, destroy keys and fix the answers; whoever comes first fixes them, and the others find them so.
+
+    `on_disk` says whether the transaction that is to be finished has waited for the disk.
+    """
     connection = database.connection
     chosen = "(SELECT value FROM json_each(:numbers))"
     named = {"numbers": json.dumps(list(numbers))}
@@ -138,9 +156,9 @@ def _finish(
     ).fetchall()
     answers = [Acknowledgement.from_json(document) for document, *_ in rows]
     doomed = connection.execute(f"SELECT entry FROM doomed_record_keys WHERE number IN {chosen}", named).fetchall()  # noqa: S608
-    epochs = [database.ciphers.destroy(entry for (entry,) in doomed)] if doomed else []
-    if doomed or any(answer.records for answer in answers):
-        _checkpoint(connection)
+    epochs: list[Row] = []
+    if doomed or not on_disk or any(answer.records for answer in answers):
+        epochs = _erase(database, [entry for (entry,) in doomed])
     _hit_each(Failpoint.APPLY_AFTER_ERASURE, numbers)
     seconds = time.perf_counter() - start
     final = [
@@ -160,6 +178,22 @@ def _finish(
         )
         if doomed:
             connection.execute(f"DELETE FROM doomed_record_keys WHERE number IN {chosen}", named)  # noqa: S608 (constants)
+
+
+def _erase(database: StoreDatabase, doomed: Sequence[int]) -> list[Row]:
+    """Empty the log, which brings the deletion to the disk, then destroy keys: what comes back has its own.
+
+    Returns the epoch that the key file has, if keys were destroyed. Raises `KeyStoreError` as `_checkpoint`.
+    """
+    try:
+        _checkpoint(database.connection)
+    except KeyStoreError:
+        # Keys do not wait for whoever is reading, but for the commit.
+        with database.writing() as connection:
+            connection.execute("UPDATE description SET generation = generation")
+        database.ciphers.destroy(doomed)
+        raise
+    return [database.ciphers.destroy(doomed)] if doomed else []
 
 
 def _final(

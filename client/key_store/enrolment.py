@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.key_store.contents import Enrolled, StoreDescription, Tokens
 from fedmunkey.client.key_store.database import StoreDatabase
-from fedmunkey.client.key_store.encryption import OVERHEAD, seal
-from fedmunkey.client.key_store.facts import Facts, seal_facts
-from fedmunkey.client.key_store.influence import EVERY_PERMANENT, EVERY_RECORD, lift, recall, recall_kept
-from fedmunkey.client.key_store.record_ciphers import KEY_BYTES
-from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
+from fedmunkey.client.key_store.on_disk.contents import Enrolled, StoreDescription, Tokens
+from fedmunkey.client.key_store.on_disk.encryption import OVERHEAD, seal
+from fedmunkey.client.key_store.on_disk.facts import Facts, seal_facts
+from fedmunkey.client.key_store.on_disk.influence import EVERY_PERMANENT, EVERY_RECORD, lift, recall, recall_kept
+from fedmunkey.client.key_store.on_disk.record_ciphers import KEY_BYTES
+from fedmunkey.client.key_store.on_disk.reference_hashes import ReferenceHashes
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.privacy.guarantees import Influence

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedmunkey.client.key_store.database import StoreDatabase
-from fedmunkey.client.key_store.encryption import unseal
+from fedmunkey.client.key_store.on_disk.encryption import unseal
+from fedmunkey.client.key_store.on_disk.schema import CONTENTS
 from fedmunkey.client.key_store.readable_copies import readable_copies
 from fedmunkey.client.key_store.residue import MOST_FINGERPRINTED, Found, search_file
-from fedmunkey.client.key_store.schema import CONTENTS
 from fedmunkey.common.deletions.words import Acknowledgement
 from fedmunkey.common.errors import KeyStoreError
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmunkey.client.key_store.on_disk.similarity_masks import mask, unmask
 from fedmunkey.common.errors import BankChanged
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def read_lists(
-    connection: sqlite3.Connection, length: int, entries: NDArray[np.int64], bank: NDArray[np.int64]
+    connection: sqlite3.Connection, mask_key: bytes, length: int, entries: NDArray[np.int64], bank: NDArray[np.int64]
 ) -> NeighbourLists:
     """Return the neighbour lists of some entries as positions in `bank`; both are sorted entry numbers."""
     from fedmunkey.common.model.neighbours import NeighbourLists
@@ -24,21 +25,27 @@ def read_lists(
     if not len(entries):
         return lists
     rows = connection.execute(
-        "SELECT entry, neighbour, similarity FROM neighbours WHERE entry BETWEEN ? AND ?",
+        "SELECT entry, neighbour, masked FROM neighbours WHERE entry BETWEEN ? AND ?",
         (int(entries[0]), int(entries[-1])),
     )
-    found = np.fromiter(rows, dtype=[("entry", np.int64), ("neighbour", np.int64), ("similarity", np.float32)])
+    found = np.fromiter(rows, dtype=[("entry", np.int64), ("neighbour", np.int64), ("masked", np.int32)])
     found = found[np.isin(found["entry"], entries) & np.isin(found["neighbour"], bank)]
-    found = found[np.lexsort((found["neighbour"], -found["similarity"], found["entry"]))]
+    similarities = unmask(mask_key, found["entry"], found["neighbour"], found["masked"])
+    order = np.lexsort((found["neighbour"], -similarities, found["entry"]))
+    found, similarities = found[order], similarities[order]
     row = np.searchsorted(entries, found["entry"])
     place = np.arange(len(row)) - np.searchsorted(row, row)
     lists.indices.numpy()[row, place] = np.searchsorted(bank, found["neighbour"])
-    lists.similarities.numpy()[row, place] = found["similarity"]
+    lists.similarities.numpy()[row, place] = similarities
     return lists
 
 
 def write_lists(
-    connection: sqlite3.Connection, entries: NDArray[np.int64], lists: NeighbourLists, bank: NDArray[np.int64]
+    connection: sqlite3.Connection,
+    mask_key: bytes,
+    entries: NDArray[np.int64],
+    lists: NeighbourLists,
+    bank: NDArray[np.int64],
 ) -> None:
     """Replace the neighbour lists of some entries, given as positions in `bank`, within the caller's transaction.
 
@@ -47,14 +54,14 @@ def write_lists(
     from fedmunkey.common.model.neighbours import NONE
 
     places = (lists.indices != NONE).numpy()
-    sources = np.repeat(entries, places.sum(1)).tolist()
-    targets = bank[lists.indices.numpy()[places]].tolist()
+    sources, targets = np.repeat(entries, places.sum(1)), bank[lists.indices.numpy()[places]]
+    masked = mask(mask_key, sources, targets, lists.similarities.numpy()[places])
     numbers = [(entry,) for entry in entries.tolist()]
     connection.executemany("DELETE FROM neighbours WHERE entry = ?", numbers)
     try:
         connection.executemany(
-            "INSERT INTO neighbours (entry, neighbour, similarity) VALUES (?, ?, ?)",
-            zip(sources, targets, lists.similarities.numpy()[places].tolist(), strict=True),
+            "INSERT INTO neighbours (entry, neighbour, masked) VALUES (?, ?, ?)",
+            zip(sources.tolist(), targets.tolist(), masked.tolist(), strict=True),
         )
     except sqlite3.IntegrityError:
         # A held-out record's deletion leaves the generation as it was.

@@ -9,8 +9,8 @@ from fedmunkey.client.key_store.answers import read_answers
 from fedmunkey.client.key_store.database import StoreDatabase
 from fedmunkey.client.key_store.deletion import Hear, Hearing, apply_orders, finish_interrupted
 from fedmunkey.client.key_store.erasure_check import ErasureCheck, check_erasure
+from fedmunkey.client.key_store.on_disk.schema import not_waiting_for_disk, set_aside
 from fedmunkey.client.key_store.privacy import PrivacyAccount
-from fedmunkey.client.key_store.schema import not_waiting_for_disk, set_aside
 from fedmunkey.common.deletions.order_chain import extend_chain
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder
 from fedmunkey.common.errors import KeyStoreError
@@ -79,6 +79,11 @@ class AppliedOrders:
         """Return the digest of the request that an order brought; None if it was not applied, or that was not kept."""
         row = self._connection.execute("SELECT request FROM applied_orders WHERE number = ?", (number,)).fetchone()
         return None if row is None else row[0]
+
+    def erased_after(self, number: int) -> int:
+        """Return how many records the orders above a number have erased, those of an open transaction as well."""
+        query = "SELECT coalesce(sum(json_extract(document, '$.records')), 0) FROM applied_orders WHERE number > ?"
+        return int(self._connection.execute(query, (number,)).fetchone()[0])
 
     def read_answers(self) -> list[Acknowledgement]:
         """Return the answers to every order that this site has applied, oldest first.

@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import astuple
 
 from fedmunkey.client.key_store.database import StoreDatabase
-from fedmunkey.client.key_store.journal import Kept
-from fedmunkey.client.key_store.schema import not_waiting_for_disk, writing
+from fedmunkey.client.key_store.on_disk.journal import Kept
+from fedmunkey.client.key_store.on_disk.schema import not_waiting_for_disk, writing
 from fedmunkey.common.errors import BankChanged, KeyStoreError, PrivacyBudgetSpent
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.privacy.noisy_steps import NoisySteps

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from fedmunkey.client.key_store.record_ciphers import KEY_BYTES, RecordCiphers, holds_keys_of
+from fedmunkey.client.key_store.on_disk.record_ciphers import KEY_BYTES, RecordCiphers, holds_keys_of
 
 _LONGEST_MASTER = 256
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.key_store.contents import Enrolled, Tokens, steps_of
 from fedmunkey.client.key_store.database import StoreDatabase
-from fedmunkey.client.key_store.encryption import OVERHEAD, seal, unseal
 from fedmunkey.client.key_store.enrolment import Arrivals, add_records, has_tombstone, is_known, is_tombstoned
-from fedmunkey.client.key_store.facts import Facts, read_facts, unseal_ids
-from fedmunkey.client.key_store.influence import count_influences, raise_influence, select_weaker
-from fedmunkey.client.key_store.journal import Kept
 from fedmunkey.client.key_store.neighbour_rows import read_lists, write_lists
+from fedmunkey.client.key_store.on_disk.contents import Enrolled, Tokens, steps_of
+from fedmunkey.client.key_store.on_disk.encryption import OVERHEAD, seal, unseal
+from fedmunkey.client.key_store.on_disk.facts import Facts, read_facts, unseal_ids
+from fedmunkey.client.key_store.on_disk.influence import count_influences, raise_influence, select_weaker
+from fedmunkey.client.key_store.on_disk.journal import Kept
 from fedmunkey.client.key_store.privacy import PrivacyAccount
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
@@ -190,7 +190,8 @@ class HeldRecords:
 
     def read_neighbours(self, entries: NDArray[np.int64], bank: NDArray[np.int64]) -> NeighbourLists:
         """Return the neighbour lists of some entries as positions in `bank`; both are sorted entry numbers."""
-        return read_lists(self._connection, self._database.description.list_length, entries, bank)
+        length = self._database.description.list_length
+        return read_lists(self._connection, self._database.secrets.mask_key, length, entries, bank)
 
     # What is computed from them.
 
@@ -202,7 +203,7 @@ class HeldRecords:
         Raises `BankChanged`, having written nothing, if entries were deleted since `generation`.
         """
         with self._database.writing(generation) as connection:
-            write_lists(connection, entries, lists, bank)
+            write_lists(connection, self._database.secrets.mask_key, entries, lists, bank)
 
     def write_tokens(
         self,

@@ -11,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from fedmunkey.client.key_store.answers import write_answer
-from fedmunkey.client.key_store.contents import StoreDescription
 from fedmunkey.client.key_store.database import StoreDatabase
-from fedmunkey.client.key_store.encryption import seal, unseal
-from fedmunkey.client.key_store.influence import bury, count_largest_subject, recall_all
+from fedmunkey.client.key_store.on_disk.contents import StoreDescription
+from fedmunkey.client.key_store.on_disk.encryption import seal, unseal
+from fedmunkey.client.key_store.on_disk.influence import bury, count_largest_subject, recall_all
+from fedmunkey.client.key_store.on_disk.reference_hashes import ReferenceHashes
+from fedmunkey.client.key_store.on_disk.schema import CONTENTS
 from fedmunkey.client.key_store.privacy import PrivacyAccount
-from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
 from fedmunkey.client.key_store.residue import MOST_FINGERPRINTED, Residue, fingerprint, spread
-from fedmunkey.client.key_store.schema import CONTENTS
 from fedmunkey.common.deletions.words import (
     Acknowledgement,
     DeletionOrder,
@@ -101,6 +101,15 @@ def remove(
     if _entries(found):
         connection.execute("UPDATE description SET generation = generation + 1")
     return buried
+
+
+def holds_any(connection: sqlite3.Connection, target: Target, hashes: ReferenceHashes) -> bool:
+    """Return whether there is a record that a target names."""
+    if isinstance(target, WholeSite):
+        return connection.execute("SELECT 1 FROM records LIMIT 1").fetchone() is not None
+    column = "record_hash" if isinstance(target, Records) else "subject_hash"
+    query = f"SELECT 1 FROM records WHERE {column} = ? LIMIT 1"  # noqa: S608 (names of columns)
+    return any(connection.execute(query, (hash_,)).fetchone() for hash_ in _named(target, hashes))
 
 
 def _remembered(connection: sqlite3.Connection, order: DeletionOrder) -> Acknowledgement | None:

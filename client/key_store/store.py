@@ -14,20 +14,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from fedmunkey.client.key_store.aside import sweep
-from fedmunkey.client.key_store.contents import StoreDescription
-from fedmunkey.client.key_store.creation import create_files
+from fedmunkey.client.key_store.aside import folder_aside, sweep
 from fedmunkey.client.key_store.database import StoreDatabase
-from fedmunkey.client.key_store.journal import Journal, Kept
-from fedmunkey.client.key_store.lost_journal import known_epoch, write_again
+from fedmunkey.client.key_store.on_disk.contents import StoreDescription
+from fedmunkey.client.key_store.on_disk.creation import create_files
+from fedmunkey.client.key_store.on_disk.journal import Journal, Kept
+from fedmunkey.client.key_store.on_disk.lost_journal import known_epoch, write_again
+from fedmunkey.client.key_store.on_disk.record_ciphers import master_key_of
+from fedmunkey.client.key_store.on_disk.remembering import tell_hashes
+from fedmunkey.client.key_store.on_disk.restoration import back_up, finish_restoring
+from fedmunkey.client.key_store.on_disk.schema import cannot_be_used, connect
+from fedmunkey.client.key_store.on_disk.taking_over import open_store, take_over_journal, take_over_receipts
 from fedmunkey.client.key_store.orders import AppliedOrders
 from fedmunkey.client.key_store.privacy import PrivacyAccount
-from fedmunkey.client.key_store.record_ciphers import master_key_of
 from fedmunkey.client.key_store.records import HeldRecords
-from fedmunkey.client.key_store.remembering import tell_hashes
-from fedmunkey.client.key_store.restoration import back_up, finish_restoring
-from fedmunkey.client.key_store.schema import cannot_be_used, connect
-from fedmunkey.client.key_store.taking_over import open_store, take_over_journal, take_over_receipts
 from fedmunkey.common.errors import BankChanged, KeyStoreError
 
 T = TypeVar("T")
@@ -184,13 +184,14 @@ class KeyStore:
         return self.database.secrets.draw_noise_key()
 
     def back_up(self, output: Path, now: datetime) -> int:
-        """Copy the store, while it is in use, into a new file; return its size in bytes.
+        """Copy the store, while it is in use, into a new sealed file; return its size in bytes.
 
         Raises `KeyStoreError` if the file is there already or cannot be written, or the store itself is restored and
         has not caught up.
         """
         self.database.check_caught_up()
-        size = back_up(self.database.connection, output)
+        with folder_aside(self.path.parent, "backing-up") as aside:
+            size = back_up(self.database.connection, self.ciphers, output, aside)
         try:
             self.journal.add(Kept.BACKUPS, (now.isoformat(), self.orders.last))
         except KeyStoreError:

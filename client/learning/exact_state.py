@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.aside import folder_aside
-from fedmunkey.client.key_store.contents import SLACK
-from fedmunkey.client.key_store.record_ciphers import KEY_BYTES
+from fedmunkey.client.key_store.on_disk.contents import SLACK
+from fedmunkey.client.key_store.on_disk.record_ciphers import KEY_BYTES
 from fedmunkey.client.learning.contribution import sum_records
 from fedmunkey.client.learning.exemplar_tokens import own_tokens
 from fedmunkey.client.learning.own_memory import read_memory

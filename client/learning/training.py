@@ -68,10 +68,12 @@ def train(
         Called after each step with steps done and steps in all; may raise to stop training.
     """
     route = recipe.route
-    if route.solved or (route.noisy and secret is None):
-        raise ValueError(f"{route.name} is not trained like this")
+    if route.solved:
+        raise ValueError(f"{route.name} is solved for, not trained")
     if not len(bank):
         return Trained(math.nan, 0)
+    if route.noisy and secret is None:
+        raise ValueError(f"{route.name} training needs secret noise")
     if route.reads_memory and not route.joint_tokens:
         # Nothing but these entries is read in training, so their tokens may be computed side by side.
         bank.tokens.copy_(own_tokens(model, bank.inputs, together=_TOGETHER))

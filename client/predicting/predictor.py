@@ -7,11 +7,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from fedmunkey.client.deletions.promised_renewal import check_renewed
 from fedmunkey.client.importing.conventions import read_conventions
 from fedmunkey.client.importing.pictures import Choices
 from fedmunkey.client.importing.site_enrolment import check_encoder
 from fedmunkey.client.key_store import KeyStore, StoreDescription
 from fedmunkey.client.site import SiteFolder, model_shape
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.closed_form.feature_map import FeatureMap
 from fedmunkey.common.closed_form.release import Release, is_release, read_release
 from fedmunkey.common.errors import InvalidInput, InvalidSetting, InvalidWeights, KeyStoreError
@@ -114,6 +116,7 @@ def _solved(store: KeyStore, settings: Settings, path: Path | None, classes: int
         read = FeatureMap.of(Recipe.of(settings), model_shape(settings, store.description))
         return Release.nothing(read, settings.num_classes, settings.encoder), settings
     release = read_release(path, encoder=settings.encoder)
+    check_renewed(release.about, store, utc_now())
     if release.classes < (least := max(classes, 1 + (store.records.largest_label() or 0))):
         raise InvalidWeights(
             f"{path} knows {release.classes} classes, the site has {least}; take the weights of its federation"

@@ -6,6 +6,7 @@ is about), `{split}_consents` (values of `Consent`), `{split}_ids` (record ids) 
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -31,6 +32,9 @@ _UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+
+_MOST_UNPACKED = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+"""Bytes of an array; all images are copied together once they are read."""
 
 
 def read_npz(path: Path, *, consent: Consent = Consent.REVOCABLE) -> Dataset:
@@ -206,6 +210,11 @@ class _File:
     def _read(self, name: str) -> NDArray[Any]:
         if not self._has(name):
             raise self._fault(f"lacks the array {name}; see the MedMNIST layout for the arrays that a data set needs")
+        size = self.archive.getinfo(f"{name}.npy").file_size
+        if size > _MOST_UNPACKED:
+            raise self._fault(
+                f"{name} become {size} bytes when unpacked, more than fit into this machine's memory; divide them"
+            )
         try:
             with self.archive.open(f"{name}.npy") as member:
                 values: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-import time
-from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message
 from numpy.typing import NDArray
 
+from fedmunkey.client.deletions.promised_renewal import CONTRIBUTED, RENEW_WITHIN
 from fedmunkey.client.learning.contribution import sum_records, tally_records
+from fedmunkey.client.learning.last_round import LastRound
 from fedmunkey.client.learning.own_memory import evaluate_held_out
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.rounds.turn import Turn
 from fedmunkey.client.site import model_shape
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.closed_form.feature_map import FeatureMap
 from fedmunkey.common.closed_form.folds import FOLDS
 from fedmunkey.common.closed_form.linear_answers import check_weights
@@ -29,7 +30,6 @@ from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.identities.identity import certificate_pem, read_certificate
 from fedmunkey.common.identities.member_keys import read_key
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.private_files import replace_file
 from fedmunkey.common.programs.round_messages import (
     ARRAYS,
     DIGEST,
@@ -40,15 +40,11 @@ from fedmunkey.common.programs.round_messages import (
     RELEASE,
     ROUND_ID,
 )
+from fedmunkey.common.proofs.contributions import Contribution
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
 
 # Flower shows what the children of its own logger say.
 logger = logging.getLogger(f"flwr.{__name__}")
-
-_USED_ROUND = "last-round"
-"""File in the site's folder with the time of the last masked round: masks are never made twice for one id."""
-
-_CLOCKS_APART = 600.0
-"""Seconds by which a round's time may differ from the site's clock."""
 
 SUMS, TALLIES = "sums", "tallies"
 """What masks are made for."""
@@ -64,16 +60,24 @@ def contribute(turn: Turn) -> Message:
     """Send the sums over the site's active records, masked; nothing of them is kept."""
     read = _feature_map(turn)
     participants = _participants(turn)
-    if participants is not None:
-        _use_round(turn.folder.path / _USED_ROUND, participants.round_id)
     last_order = turn.store.orders.last
+    note = LastRound.read(turn.folder)
+    if participants is not None:
+        note.check_next(participants.round_id)
+    LastRound(str(turn.config.get(ROUND_ID, "")), last_order).write(turn.folder)
     permanent_only = turn.recipe.route.permanent_only
     made = sum_records(turn.store, read, turn.settings.num_classes, permanent_only=permanent_only)
     hit(Failpoint.CONTRIBUTE_SUMMED)
     numbers = _masked(turn, participants, SUMS, made.sums.to_numbers())
     hit(Failpoint.CONTRIBUTE_MASKED)
     logger.info("%s: round %d, sums over %d records", turn.site, turn.round_number, made.sums.records)
-    return turn.reply(arrays=numbers, generation=made.generation, last_entry=made.last_entry, last_order=last_order)
+    return turn.reply(
+        arrays=numbers,
+        generation=made.generation,
+        last_entry=made.last_entry,
+        last_order=last_order,
+        statement=_signed(turn, numbers, last_order),
+    )
 
 
 def tally_answers(turn: Turn) -> Message:
@@ -100,7 +104,14 @@ def take_release(turn: Turn) -> Message:
     """Take released weights over; the reply holds accuracies of held-out records where they are asked for."""
     read = _feature_map(turn)
     arrays = {name: array.numpy() for name, array in turn.message.content.array_records[ARRAYS].items()}
-    about = {"guarantee": Guarantee.EXACT.value}
+    # What the site has erased since it contributed is in the weights; one that did not contribute has nothing in them.
+    note, round_id = LastRound.read(turn.folder), str(turn.config.get(ROUND_ID, ""))
+    contributed = note.last_order if note.round_id == round_id else turn.store.orders.last
+    about = {
+        "guarantee": Guarantee.EXACT.value,
+        CONTRIBUTED: contributed,
+        RENEW_WITHIN: turn.settings.renew_within,
+    }
     choice = json.loads(str(turn.config[RELEASE]))
     release = Release.of_arrays(arrays, choice, read, turn.settings.encoder, about)
     if release.classes != turn.settings.num_classes or release.folds != FOLDS:
@@ -157,26 +168,11 @@ def _masked(turn: Turn, who: Participants | None, purpose: str, numbers: NDArray
     return ArrayRecord({NUMBERS: Array(numbers)})
 
 
-def _use_round(path: Path, round_id: str) -> None:
-    """Note that a round's masks are used; raises `InvalidProof` if they may have been used before.
-
-    An id begins with the time at which the round began, in nanoseconds, and those of later rounds are larger. A site
-    whose note is lost still refuses what is older than its clock may be apart.
-    """
-    started = round_id.partition("-")[0]
-    if not started.isdigit() or len(started) > 20:
-        raise InvalidProof("the round has no id that masks could be made for; ask its coordinator")
-    last = path.read_text(encoding="utf-8").strip() if path.exists() else "0"
-    if int(started) <= int(last if last.isdigit() else 0):
-        raise InvalidProof("the round repeats an earlier one, whose masks must not be used again; begin another")
-    if abs(int(started) / 1e9 - time.time()) > _CLOCKS_APART:
-        raise InvalidProof(
-            f"the round began more than {_CLOCKS_APART:.0f} s before or after this machine's time; check the clocks of "
-            "both machines"
-        )
-    replace_file(path, f"{started}\n".encode(), 0o600)
-
-
-def announced_certificates(certificates: Mapping[str, str]) -> str:
-    """Write participants down as a round announces them."""
-    return json.dumps(dict(sorted(certificates.items())))
+def _signed(turn: Turn, numbers: ArrayRecord, last_order: int) -> str:
+    """Return what the site signs about its contribution, canonical JSON; nothing without a key."""
+    if not turn.folder.signing_key.exists():
+        return ""
+    digest = hashlib.sha256(numbers[NUMBERS].numpy().tobytes()).digest()
+    round_id = str(turn.config.get(ROUND_ID, ""))
+    said = Contribution(turn.site, round_id, last_order, digest, utc_now())
+    return said.sign(SigningKey.read(turn.folder.signing_key)).to_bytes().decode()

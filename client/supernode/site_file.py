@@ -19,6 +19,8 @@ class SiteFile(SettingsFile):
     ----------
     superlink, deletion_service : str
         Where the coordinator's are reached.
+    insecure_sums : bool
+        Whether the site takes part in `exact` rounds of fewer than three sites, in which others could learn its sums.
     runtime : str
         Where the SuperNode's own subprocesses find it.
     """
@@ -26,6 +28,7 @@ class SiteFile(SettingsFile):
     site_dir: Path
     superlink: Address
     deletion_service: Address
+    insecure_sums: bool = False
     runtime: Annotated[Address, on_this_machine("read what is trained")] = "127.0.0.1:9101"
 
     @property

@@ -18,7 +18,6 @@ from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.model.reproducible_sums import sum_rows
-from fedmunkey.common.settings.settings import ImagePath
 
 Numbers = NDArray[np.float64]
 
@@ -51,9 +50,7 @@ class FeatureMap:
     @classmethod
     def of(cls, recipe: Recipe, shape: ModelShape) -> FeatureMap:
         """Return what a federation reads; on the `patches` path a record has no frozen features."""
-        frozen = shape.image_path is ImagePath.FROZEN
-        features = (shape.input_shape[0], shape.input_shape[1]) if frozen else (0, 0)
-        return cls(features, recipe.random_features)
+        return cls(shape.features, recipe.random_features)
 
     @property
     def size(self) -> int:

@@ -7,6 +7,8 @@ and `dispatched` once every addressed site has an order. Then its sites decide:
                                  |  ^           ^         |
                                  v  |           |         |  a site that had left comes back
                                overdue ---------+         +--> dispatched
+
+Under `exact` it is `erased` before it is `completed`, until the shared weights are renewed without what was erased.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ class RequestState(StrEnum):
     RECEIVED = "received"
     VERIFIED = "verified"
     DISPATCHED = "dispatched"
+    ERASED = "erased"
     COMPLETED = "completed"
     PARTIAL = "partial"
     REFUSED = "refused"
@@ -67,14 +70,26 @@ class RequestState(StrEnum):
         """Whether nothing more will come of the request by itself."""
         return self in (RequestState.COMPLETED, RequestState.PARTIAL, RequestState.REFUSED)
 
+    @property
+    def answered(self) -> bool:
+        """Whether every site has said what it did, or has left."""
+        return self.final or self is RequestState.ERASED
+
 
 REQUEST_MOVES: Mapping[RequestState, frozenset[RequestState]] = MappingProxyType(
     {
         RequestState.RECEIVED: frozenset({RequestState.VERIFIED, RequestState.OVERDUE}),
         RequestState.VERIFIED: frozenset({RequestState.DISPATCHED, RequestState.OVERDUE}),
         RequestState.DISPATCHED: frozenset(
-            {RequestState.COMPLETED, RequestState.PARTIAL, RequestState.REFUSED, RequestState.OVERDUE}
+            {
+                RequestState.ERASED,
+                RequestState.COMPLETED,
+                RequestState.PARTIAL,
+                RequestState.REFUSED,
+                RequestState.OVERDUE,
+            }
         ),
+        RequestState.ERASED: frozenset({RequestState.COMPLETED, RequestState.DISPATCHED, RequestState.OVERDUE}),
         # A request that was late may still be made whole, get more time, or come to an end.
         RequestState.OVERDUE: frozenset(
             {

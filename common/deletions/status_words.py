@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from decimal import ROUND_CEILING, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedmunkey.common.deletions.words import (
     Acknowledgement,
@@ -16,6 +16,15 @@ from fedmunkey.common.deletions.words import (
     Subject,
 )
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
+
+
+class TableRows(NamedTuple):
+    """A table for people: columns of words, then columns of numbers, and the rows."""
+
+    words: tuple[str, ...]
+    numbers: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
 
 _PRINTED = {"requestId": "request_id", "recordLoss": "record_loss", "subjectLoss": "subject_loss"}
 
@@ -57,6 +66,32 @@ def outcome_words(status: RequestStatus) -> str:
     if status.outcome is Outcome.ERASED and isinstance(target, Records) and status.erased < len(target.references):
         return f"NOT ALL: of the {len(target.references)} records that were named, no site holds the others"
     return said.get(status.outcome, "")
+
+
+def renewal_words(status: RequestStatus) -> str:
+    """Return, for people, that the shared weights still hold what was erased, and until when; empty if they do not."""
+    if not status.renewal_owed or status.renew_by is None:
+        return ""
+    return (
+        f"its entries are gone; the shared weights still hold what they contributed, and are renewed by "
+        f"{status.renew_by:%Y-%m-%d %H:%M} UTC"
+    )
+
+
+def progress_rows(status: RequestStatus, *, times: bool = False) -> TableRows:
+    """Return what became of a request at each site, for a table; with `times` also when each site answered."""
+    rows = []
+    for progress in status.sites:
+        answer, at = progress.acknowledgement, progress.acknowledged_at
+        row = [progress.site, progress.state.value, answer.guarantee.value if answer else ""]
+        row.append(epsilon_words(answer) if answer else "")
+        if times:
+            row.append(f"{at:%Y-%m-%d %H:%M:%S}Z" if at else "")
+        row += [progress.reason, str(progress.number)]
+        row += (str(answer.records), str(answer.entries), f"{answer.seconds:.3f}") if answer else ()
+        rows.append(tuple(row))
+    words = ("site", "state", "guarantee", "epsilon", *(("answered",) if times else ()), "reason")
+    return TableRows(words, ("order", "records", "entries", "seconds"), rows)
 
 
 def combined_loss(status: RequestStatus) -> PrivacyLoss | None:
@@ -112,6 +147,7 @@ def status_document(status: RequestStatus) -> dict[str, Any]:
         "submitted_at": status.submitted_at.isoformat(),
         "due_at": status.due_at.isoformat() if status.due_at else None,
         "extension": status.extension,
+        "renew_by": status.renew_by.isoformat() if status.renew_by else None,
         "records": status.erased,
         "seconds": status.seconds,
         "guarantee": guarantee.value if guarantee else None,

@@ -155,6 +155,8 @@ class RequestStatus:
         When it should have come to an end.
     extension : str
         Why it was given more time, once; empty if it was not.
+    renew_by : datetime, optional
+        By when the shared weights are renewed without what was erased; None where nothing had to be.
     """
 
     request: DeletionRequest
@@ -163,6 +165,7 @@ class RequestStatus:
     recorded: RequestState | None = None
     due_at: datetime | None = None
     extension: str = ""
+    renew_by: datetime | None = None
 
     @property
     def state(self) -> RequestState:
@@ -173,6 +176,11 @@ class RequestStatus:
     def erased(self) -> int:
         """Records erased so far, over all sites."""
         return sum(progress.acknowledgement.records for progress in self.sites if progress.acknowledgement)
+
+    @property
+    def renewal_owed(self) -> bool:
+        """Whether everything was erased and the shared weights do not know of it yet."""
+        return self.renew_by is not None and self.state in (RequestState.ERASED, RequestState.OVERDUE)
 
     @property
     def outcome(self) -> Outcome:

@@ -88,7 +88,7 @@ def read_checkpoint(path: Path, *, expected: ModelShape | None = None, encoder: 
 def write_weights_file(path: Path, about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write named arrays to a .safetensors file, and what they are to the JSON beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}), _MODE)
+    replace_file(path, save({name: np.asarray(array, order="C") for name, array in arrays.items()}), _MODE)
     replace_file(_beside(path), (json.dumps(about, indent=2, sort_keys=True) + "\n").encode(), _MODE)
 
 

@@ -69,6 +69,11 @@ class ModelShape:
             exemplar_size=settings.exemplar_size,
         )
 
+    @property
+    def features(self) -> tuple[int, int]:
+        """The frozen features that are read, tokens and numbers in each; none on the `patches` path."""
+        return (self.input_shape[0], self.input_shape[1]) if self.image_path is ImagePath.FROZEN else (0, 0)
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""
         return {**asdict(self), "image_path": self.image_path.value, "input_shape": list(self.input_shape)}

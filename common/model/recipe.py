@@ -23,7 +23,7 @@ from fedmunkey.common.settings.settings import (
 )
 
 FEW_STEPS = 3
-"""Noisy steps of a site in one round."""
+"""Steps of a site in one round, where few are better than whole epochs."""
 
 _BLENDED, _VOTING = 16, 4
 """K where entries are blended by their similarity, and where each is a member of an ensemble or named as support."""
@@ -110,7 +110,7 @@ class Recipe:
             random_features=random_features,
             reading=_reading(settings, blended=frozen and route.noisy),
             route=route,
-            steps=settings.local_steps or (FEW_STEPS if route.noisy else 0),
+            steps=settings.local_steps or (FEW_STEPS if frozen or route.noisy else 0),
             learning_rate=settings.clipped_learning_rate if route.noisy else settings.learning_rate,
         )
 

@@ -7,6 +7,7 @@ import math
 import os
 import shlex
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from typer.core import TyperGroup
 
 from fedmunkey.common.errors import EXIT_CODE, FedmunkeyError
 from fedmunkey.common.failpoints import arm_from_environment
+from fedmunkey.common.service.foreign_text import printable
 
 INTERRUPTED = 130
 
@@ -26,7 +28,13 @@ INTERRUPTED = 130
 def application(summary: str, group: type[TyperGroup] | None = None) -> typer.Typer:
     """Make an empty command line; `summary` is the first line of its help, `group` has commands of its own."""
     return typer.Typer(
-        cls=group, help=summary, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+        cls=group,
+        help=summary,
+        # Without one, typer takes a group for the one command that it knows of.
+        callback=None if group is None else _begin,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
     )
 
 
@@ -82,6 +90,14 @@ def plain_table(*words: str, numbers: tuple[str, ...] = ()) -> Table:
     return table
 
 
+def filled_table(words: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table as `plain_table`, with rows."""
+    table = plain_table(*words, numbers=tuple(numbers))
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
 def show(document: Any, as_json: bool, *otherwise: Table | str) -> None:
     """Print a document as JSON, or else what says the same to people: tables, and lines of text."""
     if as_json:
@@ -108,7 +124,11 @@ def finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _begin() -> None:
+    """Do nothing before a command."""
+
+
 def _fail(message: str) -> None:
-    line = " ".join(message.split())
+    line = printable(" ".join(message.split()))
     sys.stderr.write(f"error: {line}\n")
     sys.exit(EXIT_CODE)

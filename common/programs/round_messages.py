@@ -27,6 +27,9 @@ LAST_ENTRY = "last-entry"
 LAST_ORDER = "last-order"
 """Up to which deletion order a contribution was made, in its reply's `CONFIG`."""
 
+STATEMENT = "statement"
+"""What the site signs about its contribution, likewise: an envelope in canonical JSON; empty without a key."""
+
 ROUND_ID = "round-id"
 """In `CONFIG` of a solved round: what its masks are made for, used once."""
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fedmunkey.common.proofs import certificate_words
-from fedmunkey.common.proofs.certificate import verify_certificate
 from fedmunkey.common.proofs.trusted_keys import TrustedKeys
+from fedmunkey.common.proofs.verification import verify_certificate
 
 
 def certificate_page(data: bytes, keys: TrustedKeys) -> str:

@@ -1,6 +1,7 @@
 """Signed heads of the transparency log: how many leaves it has, and their root (RFC 6962, section 3.5).
 
-The leaves are requests and receipts as they were signed, with the sites that a request addresses.
+The leaves are requests and receipts as they were signed, with the sites that a request addresses, and statements that
+the log was restored from a copy.
 """
 
 from __future__ import annotations
@@ -54,12 +55,14 @@ class LogUpdate:
     """What a coordinator shows of its log to somebody who has seen an earlier state.
 
     `consistency` proves that the log extends the earlier state, and is empty where there was none or it has not grown.
-    Of `inclusions` there is one for each leaf that was asked for, None for one that is not in the log.
+    Of `inclusions` there is one for each leaf that was asked for, None for one that is not in the log. `restored` has
+    what the log says of itself having been restored from a copy (`common.proofs.restored_log`), oldest first.
     """
 
     head: Envelope
     consistency: tuple[bytes, ...]
     inclusions: tuple[LogProof | None, ...]
+    restored: tuple[Envelope, ...] = ()
 
 
 def request_leaf(envelope: bytes, sites: Sequence[str]) -> bytes:
@@ -71,3 +74,8 @@ def request_leaf(envelope: bytes, sites: Sequence[str]) -> bytes:
 def receipt_leaf(envelope: bytes) -> bytes:
     """Return the leaf of a receipt, whose envelope is given as canonical JSON."""
     return b'{"envelope":' + envelope + b',"kind":"receipt"}'
+
+
+def restored_leaf(envelope: bytes) -> bytes:
+    """Return the leaf of a statement that the log was restored, whose envelope is given as canonical JSON."""
+    return b'{"envelope":' + envelope + b',"kind":"restored"}'

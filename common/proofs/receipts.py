@@ -39,6 +39,9 @@ class Receipt:
         None where it refused.
     witnessed : WitnessedHead or None
         Ties the receipt to one history of the log: whoever holds receipts of two sites sees if they were shown two.
+    asked : tuple of datetime or None
+        From when to when the request may be carried out, so that a ledger that lost it can be asked for the same again;
+        None where it bore no signature, and in receipts of earlier versions.
     """
 
     answer: Acknowledgement
@@ -46,6 +49,7 @@ class Receipt:
     time: datetime
     tombstones: bytes | None
     witnessed: WitnessedHead | None
+    asked: tuple[datetime, datetime] | None = None
 
     def sign(self, key: SigningKey) -> Envelope:
         """Return the receipt in an envelope that the site's key signs."""
@@ -56,6 +60,8 @@ class Receipt:
             "tombstones": None if self.tombstones is None else self.tombstones.hex(),
             "witnessed": None if seen is None else {"size": seen.size, "root": seen.root.hex()},
         }
+        if self.asked is not None:
+            predicate["asked"] = dict(zip(("issued", "expires"), map(write_time, self.asked), strict=True))
         return Statement("request", self.request, PREDICATE_TYPE, predicate).sign(key)
 
     @classmethod
@@ -63,6 +69,7 @@ class Receipt:
         """Read an envelope without checking who signed it; raises `InvalidProof`."""
         statement = Statement.of(envelope, PREDICATE_TYPE)
         claims = dict(statement.predicate)
+        asked = _read_asked(claims.pop("asked")) if "asked" in claims else None
         time, tombstones, seen = take(
             {name: claims.pop(name) for name in ("time", "tombstones", "witnessed") if name in claims},
             "a receipt",
@@ -82,6 +89,7 @@ class Receipt:
             read_time(time),
             None if tombstones is None else read_hex(tombstones, "a commitment to tombstones"),
             None if seen is None else _read_witnessed(seen),
+            asked,
         )
 
     def check_describes(self, answer: Acknowledgement) -> None:
@@ -90,6 +98,11 @@ class Receipt:
         for what in mine:
             if mine[what] != theirs[what]:
                 raise InvalidProof(f"the receipt and the answer of {answer.site!r} differ in {what}")
+
+
+def _read_asked(document: Any) -> tuple[datetime, datetime]:
+    issued, expires = take(document, "when a request was asked", issued=str, expires=str)
+    return read_time(issued), read_time(expires)
 
 
 def _read_witnessed(document: Any) -> WitnessedHead:

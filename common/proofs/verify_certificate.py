@@ -2,8 +2,9 @@
 
     python -m fedmunkey.common.proofs.verify_certificate certificate.json --keys keys.json
 
-The exit code is 0 if everything in the certificate holds and 2 if not; with `--require-erased` 0 only if something was
-erased, every addressed site has answered and none refused, otherwise the outcome's (`common.deletions.outcomes`).
+The exit code is 0 if everything in the certificate holds, 4 if the receipt of an addressed site is missing, and 2 if
+anything does not hold; with `--require-erased` 0 only if something was erased, every addressed site has answered and
+none refused, otherwise the outcome's (`common.deletions.outcomes`).
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from pathlib import Path
 
 from fedmunkey.common.errors import EXIT_CODE, InvalidProof
 from fedmunkey.common.proofs import certificate_words
-from fedmunkey.common.proofs.certificate import CERTIFICATE_BYTES, Verified, verify_certificate
+from fedmunkey.common.proofs.certificate import CERTIFICATE_BYTES
 from fedmunkey.common.proofs.trusted_keys import TrustedKeys
+from fedmunkey.common.proofs.verification import Verified, verify_certificate
 
 
 def read_and_verify(path: Path, keys: Path) -> tuple[Verified, TrustedKeys]:
@@ -64,7 +66,7 @@ def main(words: Sequence[str] | None = None) -> int:
     else:
         text = "\n".join(lines(verified, keys))
     sys.stdout.write(text + "\n")
-    return int(verified.outcome) if given.require_erased else 0
+    return int(verified.outcome) if given.require_erased or verified.silent else 0
 
 
 if __name__ == "__main__":

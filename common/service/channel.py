@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -10,6 +11,7 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
+from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, ServiceUnavailable
 from fedmunkey.common.identities import Identity
@@ -20,12 +22,15 @@ from fedmunkey.common.service.order_reader import OrderReader
 from fedmunkey.common.service.secure_connection import Connection
 from fedmunkey.common.service.wire import (
     MESSAGE_BYTES,
+    RETRY_AFTER,
     acknowledgement_to_wire,
     check_page_size,
     check_size,
     log_update_from_wire,
     move_from_wire,
+    need_from_wire,
     order_from_wire,
+    release_to_wire,
     request_to_wire,
     status_from_wire,
     writing,
@@ -69,6 +74,18 @@ _ORDERS_AT_ONCE = 1000
 _BYTES_AT_ONCE = 16 * 2**20
 
 _Answer = TypeVar("_Answer")
+
+
+_PATIENCE_SECONDS = 300.0
+"""How long a call is made again to a service that has had too much of this caller."""
+
+
+class _TooMuch(ServiceUnavailable):
+    """The service has had too much of this caller; after some seconds, it may call again."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class DeletionChannel(DeletionService):
@@ -188,6 +205,14 @@ class DeletionChannel(DeletionService):
             message = deletion_pb2.OpenRoundRequest(round=number)
         return int(self._call(self._stub.OpenRound, message).pending_orders)
 
+    def note_release(self, released: ReleasedWeights) -> None:
+        """Say what was solved for; see `DeletionService.note_release`."""
+        self._call(self._stub.NoteRelease, release_to_wire(released))
+
+    def renewal_need(self) -> RenewalNeed:
+        """Return what is owed; see `DeletionService.renewal_need`."""
+        return need_from_wire(self._call(self._stub.GetRenewal, deletion_pb2.GetRenewalRequest()))
+
     def log_update(self, seen_size: int, leaves: Sequence[bytes] = ()) -> LogUpdate | None:
         """Return the log's head with proofs; see `DeletionService.log_update`."""
         with writing("a question about the log"):
@@ -199,6 +224,16 @@ class DeletionChannel(DeletionService):
         with writing("a request id"):
             message = deletion_pb2.GetCertificateRequest(request_id=request_id)
         return bytes(self._call(self._stub.GetCertificate, message).certificate)
+
+    def recall(self, site: str, receipts: Sequence[bytes]) -> None:
+        """Give back receipts for orders that the ledger has lost; see `DeletionService.recall`."""
+        self._call(self._stub.Recall, deletion_pb2.RecallRequest(site=site, receipts=receipts))
+
+    def recalled(self, request_id: str, site: str = "") -> Sequence[bytes]:
+        """Return the receipts that sites have given back for a request; see `DeletionService.recalled`."""
+        with writing("a request id"):
+            message = deletion_pb2.GetRecalledRequest(request_id=request_id, site=site)
+        return tuple(self._call(self._stub.GetRecalled, message).receipts)
 
     def _backlog(self, message: deletion_pb2.WatchRequest) -> Iterator[DeletionOrder]:
         def read(message: deletion_pb2.WatchRequest, timeout: float) -> tuple[list[DeletionOrder], bool]:
@@ -256,6 +291,16 @@ class DeletionChannel(DeletionService):
         raise ServiceUnavailable(f"the deletion service at {self._address} ended the stream of orders; watch it again")
 
     def _call(self, method: Callable[..., _Answer], message: Any) -> _Answer:
+        """Make a call; one that the service has had too many of is made again when it says, for a while."""
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return self._call_once(method, message)
+            except _TooMuch as error:
+                if time.monotonic() + error.seconds > until or self._closed.wait(error.seconds):
+                    raise ServiceUnavailable(str(error)) from None
+
+    def _call_once(self, method: Callable[..., _Answer], message: Any) -> _Answer:
         try:
             return method(message, timeout=self._timeout)
         except grpc.RpcError as error:
@@ -269,7 +314,9 @@ class DeletionChannel(DeletionService):
 
     def _explain(self, error: Any) -> FedmunkeyError:
         """Turn gRPC's status into the next step of the person at the keyboard."""
-        status, _ = status_of(error)
+        status, details = status_of(error)
+        if (seconds := retry_after(error)) is not None:
+            return _TooMuch(f"the deletion service at {self._address} takes no more calls for now: {details}", seconds)
         if status in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.CANCELLED) and self._connection.is_replaced():
             return ServiceUnavailable("this member's certificate was replaced meanwhile; try again")
         return explain(
@@ -280,6 +327,14 @@ class DeletionChannel(DeletionService):
             seconds=self._timeout,
             find_fault=self._connection.fault,
         )
+
+
+def retry_after(error: Any) -> float | None:
+    """Return after how many seconds a call that was turned away may be made again; None if nobody says."""
+    if status_of(error)[0] is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return None
+    said = dict(error.trailing_metadata() or ()).get(RETRY_AFTER, "")
+    return int(said) / 1000 if isinstance(said, str) and said.isascii() and said.isdigit() else None
 
 
 def _sized(stream: Iterable[deletion_pb2.WatchResponse]) -> Iterator[tuple[DeletionOrder, int]]:

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Records, RequestStatus
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.proofs.log_heads import LogUpdate
@@ -112,6 +113,17 @@ class DeletionService(ABC):
     def open_round(self, number: int) -> int:
         """Announce that a round of training begins; return how many orders no site has acknowledged yet."""
 
+    def note_release(self, released: ReleasedWeights) -> None:  # noqa: ARG002
+        """Write down which weights were solved for, before any site has them.
+
+        Raises `InvalidDeletion` if a contribution is not signed as it should be.
+        """
+        raise InvalidDeletion("this deletion service keeps no ledger, so nothing can be released")
+
+    def renewal_need(self) -> RenewalNeed:
+        """Return which erased entries the last released weights were still solved with."""
+        return RenewalNeed(0, None, None)
+
     def log_update(self, seen_size: int, leaves: Sequence[bytes] = ()) -> LogUpdate | None:  # noqa: ARG002
         """Return the head of the coordinator's log, with proofs for somebody who has seen an earlier one.
 
@@ -128,6 +140,17 @@ class DeletionService(ABC):
         receipt.
         """
         raise InvalidDeletion("this deletion service keeps no log, so it cannot certify anything")
+
+    def recall(self, site: str, receipts: Sequence[bytes]) -> None:  # noqa: ARG002
+        """Give back a site's receipts for orders that the ledger, restored from a copy, has lost; at most 100.
+
+        Raises `InvalidDeletion` if one is not the site's own.
+        """
+        raise InvalidDeletion("this deletion service keeps no log, so it takes no receipts back")
+
+    def recalled(self, request_id: str, site: str = "") -> Sequence[bytes]:  # noqa: ARG002
+        """Return the receipts that sites, or one of them, have given back for a request, unchecked."""
+        return ()
 
     def requests(self, *, late: bool = False) -> Iterator[RequestStatus]:
         """Yield every request, or those that are overdue, in the order of their submission, page after page."""

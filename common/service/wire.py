@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fedmunkey.common.deletions.limits import LINE_CHARACTERS, is_line
+from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, SiteContribution
 from fedmunkey.common.deletions.words import (
     Acknowledgement,
     DeletionOrder,
@@ -33,8 +34,14 @@ from fedmunkey.protos import deletion_pb2
 MESSAGE_BYTES = 64 * 2**20
 """Size of the largest message that either side accepts."""
 
+RETRY_AFTER = "fedmunkey-retry-after-ms"
+"""What a service that has had too much of a caller says, at the end of a call: when it may be made again."""
+
 MAXIMUM_REFERENCES = 10_000
 """Records that one request may name; whoever wants more forgotten makes several requests."""
+
+_MOST_CARRIED = MESSAGE_BYTES // 34
+"""As many whole references as a message holds."""
 
 MAXIMUM_PAGE = 1000
 """Requests that one page may have."""
@@ -58,6 +65,7 @@ _REQUEST_STATES: dict[RequestState | None, deletion_pb2.RequestState] = {
     RequestState.PARTIAL: deletion_pb2.REQUEST_STATE_PARTIAL,
     RequestState.REFUSED: deletion_pb2.REQUEST_STATE_REFUSED,
     RequestState.OVERDUE: deletion_pb2.REQUEST_STATE_OVERDUE,
+    RequestState.ERASED: deletion_pb2.REQUEST_STATE_ERASED,
 }
 _REQUEST_STATES_FROM_WIRE = {int(number): state for state, number in _REQUEST_STATES.items()}
 
@@ -99,6 +107,9 @@ def request_from_wire(message: deletion_pb2.DeletionRequest) -> DeletionRequest:
     kind = message.WhichOneof("target")
     target: Records | Subject | WholeSite
     if kind == "records":
+        # Counted as they were sent, before anything is made of them; older ledgers hold requests with many.
+        if (sent := len(message.records.references)) > _MOST_CARRIED:
+            raise InvalidDeletion(f"a request names {sent} records; at most {_MOST_CARRIED} are read")
         target = Records(frozenset(message.records.references), message.records.site)
     elif kind == "subject_reference":
         target = Subject(message.subject_reference)
@@ -185,6 +196,8 @@ def status_to_wire(status: RequestStatus) -> deletion_pb2.RequestStatus:
         message.submitted_at.FromDatetime(status.submitted_at)
         if status.due_at is not None:
             message.due_at.FromDatetime(status.due_at)
+        if status.renew_by is not None:
+            message.renew_by.FromDatetime(status.renew_by)
         return message
 
 
@@ -199,6 +212,7 @@ def status_from_wire(message: deletion_pb2.RequestStatus) -> RequestStatus:
         recorded=_REQUEST_STATES_FROM_WIRE[message.state],
         due_at=_time_from_wire(message.due_at) if message.HasField("due_at") else None,
         extension=message.extension,
+        renew_by=_time_from_wire(message.renew_by) if message.HasField("renew_by") else None,
     )
     shown = [text for progress in status.sites for text in (progress.site, progress.reason)]
     _check_lines(status.request.request_id, status.extension, *shown)
@@ -237,7 +251,10 @@ def log_update_to_wire(update: LogUpdate | None) -> deletion_pb2.GetLogHeadRespo
         for proof in update.inclusions
     ]
     return deletion_pb2.GetLogHeadResponse(
-        head=update.head.to_bytes(), consistency=update.consistency, inclusions=inclusions
+        head=update.head.to_bytes(),
+        consistency=update.consistency,
+        inclusions=inclusions,
+        restored=[envelope.to_bytes() for envelope in update.restored],
     )
 
 
@@ -249,7 +266,40 @@ def log_update_from_wire(message: deletion_pb2.GetLogHeadResponse) -> LogUpdate 
         read_envelope(message.head),
         tuple(message.consistency),
         tuple(LogProof(proof.number, tuple(proof.path)) if proof.included else None for proof in message.inclusions),
+        tuple(map(read_envelope, message.restored)),
     )
+
+
+def release_to_wire(released: ReleasedWeights) -> deletion_pb2.NoteReleaseRequest:
+    """Write what was released."""
+    with writing("a release"):
+        parts = [
+            deletion_pb2.SiteContribution(site=one.site, last_order=one.last_order, statement=one.statement)
+            for one in released.contributions
+        ]
+        return deletion_pb2.NoteReleaseRequest(
+            digest=released.digest, records=released.records, changed=released.changed, contributions=parts
+        )
+
+
+def release_from_wire(message: deletion_pb2.NoteReleaseRequest) -> ReleasedWeights:
+    """Read what was released."""
+    parts = (SiteContribution(one.site, one.last_order, one.statement) for one in message.contributions)
+    return ReleasedWeights(message.digest, message.records, message.changed, tuple(parts))
+
+
+def need_to_wire(need: RenewalNeed) -> deletion_pb2.GetRenewalResponse:
+    """Write what is owed."""
+    message = deletion_pb2.GetRenewalResponse(entries=need.entries, records=need.records)
+    if need.renew_by is not None:
+        message.renew_by.FromDatetime(need.renew_by)
+    return message
+
+
+def need_from_wire(message: deletion_pb2.GetRenewalResponse) -> RenewalNeed:
+    """Read what is owed; raises `InvalidDeletion` if its time is out of range."""
+    renew_by = _time_from_wire(message.renew_by) if message.HasField("renew_by") else None
+    return RenewalNeed(message.entries, renew_by, message.records if message.HasField("records") else None)
 
 
 def _state_from_wire(number: int) -> SiteState:

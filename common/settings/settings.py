@@ -21,6 +21,9 @@ AUTO_DEPTH = -1
 
 MOST_ROUNDS = 100_000
 
+RENEW_DAYS = 7
+"""Days within which weights are renewed after a deletion, where nobody says otherwise."""
+
 USUAL_ROUNDS = 20
 """Rounds of descending to shared weights."""
 
@@ -215,7 +218,8 @@ class Settings(BaseModel):
         0,
         ge=0,
         le=100_000,
-        description="Training steps of a site in one round; 0 chooses: 3 under `certified`, `local-epochs` otherwise.",
+        description="Training steps of a site in one round; 0 chooses: 3 on the `frozen` path and under `certified`, "
+        "`local-epochs` otherwise.",
     )
     local_epochs: int = Field(
         3, ge=1, le=1000, description="Epochs over a site's records in one round, where `local-steps` has no say."
@@ -241,6 +245,22 @@ class Settings(BaseModel):
         LearnsFrom.ALL,
         description="`exact`: records that the shared weights are solved from: `all`, or those of `permanent` consent, "
         "so that no deletion of others changes any weight.",
+    )
+    fewest_changed: int = Field(
+        10,
+        ge=0,
+        description="`exact`: records that must have changed since the last release for another to be made: with two "
+        "that differ by few, those can be told. Fewer wait until their renewal is due.",
+    )
+    renew_within: float = Field(
+        RENEW_DAYS,
+        gt=0,
+        le=365,
+        description="`exact`: days within which the shared weights are renewed after a deletion. Sites do not answer "
+        "from older ones.",
+    )
+    release_now: bool = Field(
+        False, description="`exact`: release although fewer than `fewest-changed` records have changed."
     )
     random_features: int = Field(
         -1,

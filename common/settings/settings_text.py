@@ -27,11 +27,22 @@ OptionalAddress = Annotated[str, AfterValidator(lambda value: value and known_ad
 """An address, or nothing."""
 
 
+_GONE = {
+    "trained-weights": "what is trained follows from guarantee and depth; leave it out",
+    "fewest-permanent": "under exact records of any consent teach; learns-from = permanent keeps to those of permanent",
+    "linear-learning-rate": "exact weights are solved for in one round; leave it out",
+    "empirical-sampling-rate": "empirical training takes every record in each epoch; leave it out",
+}
+"""Settings of earlier versions, and what to do without them."""
+
+
 def explain(error: ErrorDetails, known: list[str]) -> str:
     """Turn a pydantic error into one line: the key, the value and what is allowed."""
     key = str(error["loc"][0]) if error["loc"] else ""
     if error["type"] == "extra_forbidden":
         close = difflib.get_close_matches(key, known, n=1)
+        if key in _GONE:
+            return f"{key} is no setting any more: {_GONE[key]}"
         hint = f"did you mean {close[0]}?" if close else "see docs/settings.md for all settings"
         words = f"unknown setting {key}: {hint}"
     else:

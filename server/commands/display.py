@@ -64,38 +64,14 @@ def request_table(statuses: list[RequestStatus]) -> Table:
             _target(status),
             show_time(status.submitted_at),
             f"{status.due_at:%Y-%m-%d}" if status.due_at else "",
-            status.state.value,
+            f"{status.state}, renewed by {status.renew_by:%Y-%m-%d}"
+            if status.renewal_owed and status.renew_by
+            else status.state.value,
             guarantee.value if guarantee else "",
             status_words.loss_words(status_words.combined_loss(status)),
             f"{answered}/{len(status.sites)}",
             str(status.erased),
             "" if status.seconds is None else f"{status.seconds:.3f}",
-        )
-    return table
-
-
-def progress_table(status: RequestStatus) -> Table:
-    """Return one row for each site that a request addresses."""
-    table = command_line.plain_table(
-        "site",
-        "state",
-        "guarantee",
-        "epsilon",
-        "answered",
-        "reason",
-        numbers=("order", "records", "entries", "seconds"),
-    )
-    for progress in status.sites:
-        answer = progress.acknowledgement
-        table.add_row(
-            progress.site,
-            progress.state.value,
-            answer.guarantee.value if answer else "",
-            status_words.epsilon_words(answer) if answer else "",
-            show_time(progress.acknowledged_at) if progress.acknowledged_at else "",
-            progress.reason,
-            str(progress.number),
-            *((str(answer.records), str(answer.entries), f"{answer.seconds:.3f}") if answer else ()),
         )
     return table
 
@@ -163,6 +139,12 @@ def summary_lines(summary: Summary) -> list[str]:
         f"requests: {counts}",
         f"pending orders: {summary.pending_orders}{oldest}",
         f"late: {late}" + (" (munkey-server requests --late lists them)" if late else ""),
+        *(f"LOG RESTORED: {said.words}" for said in summary.restored),
+        *(
+            f"LOST: request {lost.request_id}, which {', '.join(lost.sites)} answered, is not in this ledger; have it "
+            f"asked again with --request-id {lost.request_id}"
+            for lost in summary.lost
+        ),
     ]
 
 
@@ -175,6 +157,14 @@ def summary_document(summary: Summary, sites: tuple[RegisteredSite, ...]) -> dic
         "oldest_pending": summary.oldest_pending.isoformat() if summary.oldest_pending else None,
         "oldest_pending_seconds": summary.oldest_seconds,
         "late": summary.requests[RequestState.OVERDUE],
+        "log_restored": [
+            {"kept": said.kept.size, "reason": said.reason, "said_at": said.time.isoformat()}
+            for said in summary.restored
+        ],
+        "lost_requests": [
+            {"request_id": lost.request_id, "digest": lost.digest.hex(), "sites": list(lost.sites)}
+            for lost in summary.lost
+        ],
         "sites": [site_document(site) for site in sites],
     }
 

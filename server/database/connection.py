@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.errors import InvalidSetting, ServiceUnavailable
 
 SQLITE = "sqlite"
 POSTGRESQL = "postgresql"
@@ -64,6 +64,14 @@ def ledger_url(database: str | Path) -> URL:
     if url.get_backend_name() == SQLITE and url.database in (None, "", ":memory:"):
         raise InvalidSetting(f"a ledger must outlive its process, and {database} does not; name a file with --database")
     return url
+
+
+def shown(url: URL) -> str:
+    """Return what may be printed and logged of a URL: a file's name, or everything but passwords."""
+    if url.get_backend_name() == SQLITE:
+        return str(url.database)
+    kept = {name: "***" if "pass" in name else value for name, value in url.query.items()}
+    return url.set(query=kept).render_as_string(hide_password=True)
 
 
 def open_engine(url: URL) -> Engine:
@@ -150,11 +158,20 @@ def _open_postgresql(url: URL) -> Engine:
     return create_engine(url, pool_pre_ping=True, pool_size=8, connect_args=arguments)
 
 
+def _place_of(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _open_sqlite(url: URL) -> Engine:
     file = Path(url.database or "")
     file.parent.mkdir(parents=True, exist_ok=True)
     # SQLite gives its log and index files the permissions of this one.
     file.touch(mode=0o600)
+    opened = _place_of(file)
     engine = create_engine(url, pool_size=8)
 
     @event.listens_for(engine, "connect")
@@ -166,6 +183,9 @@ def _open_sqlite(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
+        if _place_of(file) != opened:
+            # What is written to a file that has no name any more is gone with the process.
+            raise ServiceUnavailable(f"the ledger {file} was replaced while it was open; start the service again")
         # A writer begins by itself, since a transaction that reads before it writes would fail if another process
         # wrote in between.
         if not connection.get_execution_options().get("write", False):

@@ -16,9 +16,9 @@ from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.server.database import log_tables, member_tables  # noqa: F401 (tables of the same database)
 from fedmunkey.server.database.connection import SQLITE, have_to_itself
-from fedmunkey.server.database.tables import AcknowledgementRow, Base
+from fedmunkey.server.database.tables import AcknowledgementRow, Base, ContributionRow, ReleaseRow
 
-SCHEMA_REVISION = "0006"
+SCHEMA_REVISION = "0007"
 """What the tables are that `tables.py`, `log_tables.py` and `member_tables.py` describe."""
 
 _REVISION_TABLE = sa.Table("ledger_revision", Base.metadata, sa.Column("version_num", sa.String(32), primary_key=True))
@@ -77,6 +77,13 @@ def _make_documents(connection: Connection) -> None:
     connection.execute(text("DROP TABLE former_acknowledgements"))
 
 
+def _make_releases(connection: Connection) -> None:
+    """Add what renewals are told by."""
+    connection.execute(text("ALTER TABLE requests ADD COLUMN renew_by TIMESTAMP"))
+    tables = [Base.metadata.tables[row.__tablename__] for row in (ReleaseRow, ContributionRow)]
+    Base.metadata.create_all(connection, tables)
+
+
 def _row_of(former: sa.Row[tuple[object, ...]]) -> dict[str, object]:
     answer = Acknowledgement(
         number=former.number,
@@ -104,5 +111,8 @@ def _loss(epsilon: float | None, delta: float | None, records: int | None) -> Pr
     return None if epsilon is None or delta is None or records is None else PrivacyLoss(epsilon, delta, records)
 
 
-_STEPS: Mapping[str, tuple[str, Callable[[Connection], None]]] = {"0005": ("0006", _make_documents)}
+_STEPS: Mapping[str, tuple[str, Callable[[Connection], None]]] = {
+    "0005": ("0006", _make_documents),
+    "0006": ("0007", _make_releases),
+}
 """From each older revision, the next one and how it is reached."""

@@ -1,7 +1,7 @@
 """The ledger's tables; `server.database.schema` makes them, and brings older ones to this form.
 
     sites ──< orders >── requests ──< request_references        events
-                └── acknowledgements                            rounds
+                └── acknowledgements      releases ──< contributions      rounds
 
 Those of the transparency log are in `server.database.log_tables`. Records and subjects appear as references only.
 """
@@ -102,6 +102,8 @@ class RequestRow(Base):
     state: Mapped[str] = mapped_column(String(STATE_CHARACTERS), server_default="received")
     due_at: Mapped[datetime | None]
     extension: Mapped[str] = mapped_column(Text, server_default="")
+    # By when the shared weights are to be renewed without what was erased.
+    renew_by: Mapped[datetime | None]
 
 
 class ReferencesRow(Base):
@@ -178,6 +180,27 @@ def _protect_events(_table: Any, connection: Connection, **_: Any) -> None:
         "CREATE TRIGGER events_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON events "
         "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_events()"
     )
+
+
+class ReleaseRow(Base):
+    """Shared weights that were solved for and given to the sites."""
+
+    __tablename__ = "releases"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    records: Mapped[int] = mapped_column(BigInteger)
+    released_at: Mapped[datetime]
+
+
+class ContributionRow(Base):
+    """A site's part in a release: up to which of its orders, and what it signed about that."""
+
+    __tablename__ = "contributions"
+    release: Mapped[int] = mapped_column(ForeignKey(ReleaseRow.number), primary_key=True)
+    site: Mapped[str] = mapped_column(String(NAME_CHARACTERS), primary_key=True)
+    last_order: Mapped[int]
+    statement: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class RoundRow(Base):

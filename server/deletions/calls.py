@@ -24,7 +24,9 @@ from fedmunkey.common.service.wire import (
     acknowledgement_to_wire,
     log_update_to_wire,
     move_to_wire,
+    need_to_wire,
     order_to_wire,
+    release_from_wire,
     request_from_wire,
     status_to_wire,
     writing,
@@ -132,6 +134,16 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
         pending = await self._in_thread(context, self._rounds, lambda: self._service.open_round(message.round))
         return deletion_pb2.OpenRoundResponse(pending_orders=pending)
 
+    async def NoteRelease(self, message: deletion_pb2.NoteReleaseRequest, context: Any) -> Any:  # noqa: N802
+        """Write down what was solved for."""
+        released = release_from_wire(message)
+        await self._in_thread(context, self._rounds, lambda: self._service.note_release(released))
+        return deletion_pb2.NoteReleaseResponse()
+
+    async def GetRenewal(self, message: deletion_pb2.GetRenewalRequest, context: Any) -> Any:  # noqa: ARG002, N802
+        """Tell what is owed."""
+        return await self._in_thread(context, self._readers, lambda: need_to_wire(self._service.renewal_need()))
+
     async def GetLogHead(self, message: deletion_pb2.GetLogHeadRequest, context: Any) -> Any:  # noqa: N802
         """Show the head of the transparency log."""
         return await self._in_thread(
@@ -144,6 +156,18 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
         """Give a request's certificate."""
         made = await self._in_thread(context, self._readers, lambda: self._service.certificate(message.request_id))
         return deletion_pb2.GetCertificateResponse(certificate=made)
+
+    async def Recall(self, message: deletion_pb2.RecallRequest, context: Any) -> Any:  # noqa: N802
+        """Take back a site's receipts."""
+        await self._in_thread(context, self._readers, lambda: self._service.recall(message.site, message.receipts))
+        return deletion_pb2.RecallResponse()
+
+    async def GetRecalled(self, message: deletion_pb2.GetRecalledRequest, context: Any) -> Any:  # noqa: N802
+        """Tell what sites have given back for a request."""
+        receipts = await self._in_thread(
+            context, self._readers, lambda: self._service.recalled(message.request_id, message.site)
+        )
+        return deletion_pb2.GetRecalledResponse(receipts=receipts)
 
     async def Watch(  # noqa: N802
         self, message: deletion_pb2.WatchRequest, context: Any
@@ -189,10 +213,16 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
                 return
             if self._stopping or self._service.closed:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "the deletion service is stopping")
-            await stream.wait()
-            if stream.left:
-                stream.left = False
-                await self._in_thread(context, self._readers, lambda: self._service.check_position(site, 0))
+            await self._wait(stream, site, context)
+
+    async def _wait(self, stream: OrderStream, site: str, context: Any) -> None:
+        """Wait for an order, or end the stream if the site has left or the ledger is another one."""
+        await stream.wait()
+        if stream.replaced:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the ledger was replaced by a copy; connect again")
+        if stream.left:
+            stream.left = False
+            await self._in_thread(context, self._readers, lambda: self._service.check_position(site, 0))
 
     async def _unanswered(self, message: deletion_pb2.WatchRequest, context: Any) -> Sequence[int]:
         """Return the orders that the site has applied and the ledger has no answer to: it may have lost it."""

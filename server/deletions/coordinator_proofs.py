@@ -6,23 +6,28 @@ requests again by itself, and the log lets everybody see what the coordinator ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from fedmunkey.common.clock import utc_now
+from fedmunkey.common.deletions.renewals import ReleasedWeights
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, RequestStatus, SiteState
 from fedmunkey.common.errors import DeletionConflict, InvalidDeletion, InvalidProof, NotAllowed
-from fedmunkey.common.proofs.certificate import Certificate, LoggedReceipt, verify_requester
+from fedmunkey.common.proofs.certificate import Certificate, FirstHead, LoggedReceipt, LoggedRenewal, LoggedStatement
+from fedmunkey.common.proofs.contributions import Contribution, ReleaseNote
 from fedmunkey.common.proofs.log_heads import LogHead, LogUpdate
-from fedmunkey.common.proofs.receipts import Receipt
-from fedmunkey.common.proofs.signed_requests import OpenedRequest
+from fedmunkey.common.proofs.receipts import Receipt, WitnessedHead
+from fedmunkey.common.proofs.restored_log import RestoredLog
+from fedmunkey.common.proofs.signed_requests import OpenedRequest, RequestTerms
 from fedmunkey.common.proofs.signing.canonical import parse_canonical, take
 from fedmunkey.common.proofs.signing.dsse import Envelope
 from fedmunkey.common.proofs.signing.statements import envelope_of, read_envelope
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys
-from fedmunkey.server.transparency_log.leaves import LeafKind, receipt_name
-from fedmunkey.server.transparency_log.log import TransparencyLog
+from fedmunkey.common.proofs.verification import verify_requester
+from fedmunkey.server.transparency_log.leaves import LeafKind, leaf_of_recalled, leaf_of_restored, receipt_name
+from fedmunkey.server.transparency_log.log import MAXIMUM_INCLUSIONS, TransparencyLog
 
 
 class CoordinatorProofs:
@@ -48,13 +53,22 @@ class CoordinatorProofs:
             return False
         try:
             envelope, terms = OpenedRequest.of(request).signed()
-            now = self._clock()
-            terms.check_time(now)
-            if self._keys is not None:
-                verify_requester(envelope, terms, TrustedKeys.read(self._keys), heard=now)
+            try:
+                self._check_first(envelope, terms, heard=self._clock())
+            except InvalidProof:
+                if not self._was_lost(request.request_id, hashlib.sha256(envelope.payload).digest()):
+                    raise
+                # It was heard before the ledger was restored; who has carried it out gives the same answer again.
+                self._check_first(envelope, terms, heard=None)
         except InvalidProof as error:
             raise NotAllowed(f"the request is refused: {error}") from None
         return True
+
+    def _check_first(self, envelope: Envelope, terms: RequestTerms, *, heard: datetime | None) -> None:
+        if heard is not None:
+            terms.check_time(heard)
+        if self._keys is not None:
+            verify_requester(envelope, terms, TrustedKeys.read(self._keys), heard=heard)
 
     def concerns(self, said: DeletionRequest | Acknowledgement) -> bool:
         """Return whether something has to be checked: without trusted keys, what is not signed is taken as it is."""
@@ -88,15 +102,66 @@ class CoordinatorProofs:
             ) from None
         return True
 
+    def recall(self, site: str, receipts: Sequence[bytes]) -> None:
+        """Put a site's receipts for orders that the ledger has lost back into the log.
+
+        Raises `InvalidDeletion` if there are too many, or one is not that site's.
+        """
+        if len(receipts) > MAXIMUM_INCLUSIONS:
+            raise InvalidDeletion(f"{len(receipts)} receipts at once are too many; give at most {MAXIMUM_INCLUSIONS}")
+        try:
+            for data in receipts:
+                envelope = read_envelope(data)
+                receipt = Receipt.of(envelope)
+                if receipt.answer.site != site:
+                    raise InvalidProof("it is another site's")
+                if self._keys is not None:
+                    TrustedKeys.read(self._keys).verify(envelope, Role.SITE, receipt.time, site)
+        except InvalidProof as error:
+            raise InvalidDeletion(f"a receipt that site {site!r} gives back is refused: {error}") from None
+        self.log.extend([leaf_of_recalled(data) for data in receipts])
+
+    def recalled(self, request_id: str, site: str = "") -> tuple[bytes, ...]:
+        """Return the receipts that sites, or one, have given back for a request."""
+        found = [(envelope, Receipt.of(envelope).answer) for envelope in self.log.recalled()]
+        return tuple(
+            envelope.to_bytes()
+            for envelope, answer in found
+            if answer.request_id == request_id and site in ("", answer.site)
+        )
+
+    def _was_lost(self, request_id: str, digest: bytes) -> bool:
+        """Return whether a site has given back a receipt for a request, by its digest: it is no first hearing."""
+        given_back = (Receipt.of(read_envelope(data)) for data in self.recalled(request_id))
+        return any(receipt.request == digest for receipt in given_back)
+
     def update(self, seen_size: int, leaves: Sequence[bytes]) -> LogUpdate:
         """Return the log's head with proofs; see `TransparencyLog.update`."""
         return self.log.update(seen_size, leaves)
 
-    def certificate(self, status: RequestStatus) -> bytes:
+    def check_contributions(self, released: ReleasedWeights) -> None:
+        """Check that each site has signed its part in a release, where keys are trusted; raises `InvalidDeletion`."""
+        for part in released.contributions:
+            if not part.statement and self._keys is None:
+                continue
+            try:
+                if not part.statement:
+                    raise InvalidProof("it is not signed; give the site a key (munkey-client signing-keys new)")
+                envelope = read_envelope(part.statement)
+                said = Contribution.of(envelope)
+                if (said.site, said.last_order) != (part.site, part.last_order):
+                    raise InvalidProof("it was signed for something else")
+                if self._keys is not None:
+                    TrustedKeys.read(self._keys).verify(envelope, Role.SITE, said.time, part.site)
+            except InvalidProof as error:
+                raise InvalidDeletion(f"the contribution of site {part.site!r} is refused: {error}") from None
+
+    def certificate(self, status: RequestStatus, renewal: tuple[int, dict[str, bytes]] | None = None) -> bytes:
         """Return the certificate of a request that every site has answered, or left the federation without an answer.
 
-        Raises `InvalidDeletion` if the request is not signed, a site has not answered, or one answered without a
-        receipt.
+        `renewal` is the release, by number, that was solved without what it erased, with the signed contributions of
+        the sites that erased something (`LedgerView.renewal_of`). Raises `InvalidDeletion` if the request is not
+        signed, a site has not answered, or one answered without a receipt.
         """
         name = status.request.request_id
         content = self.log.content(LeafKind.REQUEST, name)
@@ -115,7 +180,44 @@ class CoordinatorProofs:
         number = self.log.number(LeafKind.REQUEST, name)
         if number is None:
             raise AssertionError("a leaf that has a content has a number")
-        return Certificate(envelope, sites, self.log.prove(number, size), receipts, head, silent).to_bytes()
+        lost = min(
+            (seen.size for receipt in receipts if (seen := self._lost_head(receipt.envelope, size)) is not None),
+            default=None,
+        )
+        restored = () if lost is None else self._restored(lost, size)
+        renewed = None if renewal is None else self._logged_renewal(*renewal, size)
+        proof = self.log.prove(number, size)
+        return Certificate(envelope, sites, proof, receipts, head, silent, restored, renewed).to_bytes()
+
+    def _logged_renewal(self, release: int, statements: Mapping[str, bytes], size: int) -> LoggedRenewal | None:
+        """Return the log's leaf of a release with sites' contributions; None where a site has signed none."""
+        content = self.log.content(LeafKind.RELEASE, str(release))
+        number = self.log.number(LeafKind.RELEASE, str(release))
+        if content is None or number is None or number >= size:
+            return None
+        note = ReleaseNote.from_document(parse_canonical(content, "a leaf of the log"))
+        contributions = tuple(read_envelope(statements[site]) for site in sorted(statements))
+        return LoggedRenewal(note, self.log.prove(number, size), contributions, self._first_head(number, size))
+
+    def _lost_head(self, receipt: Envelope, size: int) -> WitnessedHead | None:
+        """Return the head that a receipt names, if the log of so many leaves does not extend it."""
+        seen = Receipt.of(receipt).witnessed
+        fits = seen is None or (seen.size <= size and self.log.root(seen.size) == seen.root)
+        return None if fits else seen
+
+    def _restored(self, lost: int, size: int) -> tuple[LoggedStatement, ...]:
+        """Return what the log says of having been restored from copies of fewer leaves than a head that it has lost."""
+        found = []
+        for envelope in self.log.restored():
+            number = self.log.number(LeafKind.RESTORED, leaf_of_restored(envelope).name)
+            if RestoredLog.of(envelope).kept.size < lost and number is not None and number < size:
+                found.append(LoggedStatement(envelope, self.log.prove(number, size)))
+        if not found:
+            raise DeletionConflict(
+                "a receipt names a head that this log has lost, so nothing is certified yet: the ledger was restored "
+                "from a copy; munkey-server restored says so"
+            )
+        return tuple(found)
 
     def _logged_receipt(self, name: str, size: int) -> LoggedReceipt:
         content = self.log.content(LeafKind.RECEIPT, name)
@@ -125,9 +227,13 @@ class CoordinatorProofs:
             raise DeletionConflict(f"site {site!r} answered without a receipt; give it a key and ask again")
         _, document = take(parse_canonical(content, "a leaf of the log"), "a leaf", kind=str, envelope=dict)
         envelope = envelope_of(document)
-        seen = Receipt.of(envelope).witnessed
+        seen = None if self._lost_head(envelope, size) else Receipt.of(envelope).witnessed
         consistency = () if seen is None else self.log.prove_extension(seen.size, size)
-        return LoggedReceipt(envelope, self.log.prove(number, size), consistency)
+        return LoggedReceipt(envelope, self.log.prove(number, size), consistency, self._first_head(number, size))
+
+    def _first_head(self, number: int, size: int) -> FirstHead:
+        first = self.log.first_head(number)
+        return FirstHead(first, self.log.prove_extension(LogHead.of(first).size, size))
 
 
 def _read_request_leaf(content: bytes) -> tuple[Envelope, tuple[str, ...]]:

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from fedmunkey.common.deletions.order_chain import extend_chain
+from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
-from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.proofs.log_heads import LogUpdate
 from fedmunkey.common.proofs.signed_requests import OpenedRequest, signature_digest
@@ -38,12 +39,14 @@ class News:
     """What the followers of some sites should know.
 
     `numbers` has each site's newest order. `request` is what these orders are for, where all are for the same;
-    otherwise they are in the ledger. Sites in `left` are no longer in the federation.
+    otherwise they are in the ledger. Sites in `left` are no longer in the federation. With `replaced`, the ledger is
+    another one than before, and everybody begins again.
     """
 
     numbers: Mapping[str, int]
     request: DeletionRequest | None = None
     left: Collection[str] = field(default=())
+    replaced: bool = False
 
 
 class LedgerService(DeletionService):
@@ -67,6 +70,7 @@ class LedgerService(DeletionService):
         self._on_round = on_round
         self._round_lock = threading.Lock()
         self._chains: dict[str, list[bytes]] = {}
+        self._chains_mark = ledger.mark()
         self._chains_lock = threading.Lock()
         self._listeners: set[Callable[[News], None]] = set()
         self._listeners_lock = threading.Lock()
@@ -146,7 +150,20 @@ class LedgerService(DeletionService):
     def certificate(self, request_id: str) -> bytes:
         """Return a request's certificate; see `DeletionService.certificate`."""
         status = self.ledger.status(request_id)
-        return super().certificate(request_id) if self._proofs is None else self._proofs.certificate(status)
+        if self._proofs is None:
+            return super().certificate(request_id)
+        return self._proofs.certificate(status, self.ledger.renewal_of(status))
+
+    def recall(self, site: str, receipts: Sequence[bytes]) -> None:
+        """Take back receipts for orders that the ledger has lost; see `DeletionService.recall`."""
+        if self._proofs is None:
+            super().recall(site, receipts)
+        else:
+            self._proofs.recall(site, receipts)
+
+    def recalled(self, request_id: str, site: str = "") -> Sequence[bytes]:
+        """Return the receipts that sites have given back; see `DeletionService.recalled`."""
+        return () if self._proofs is None else self._proofs.recalled(request_id, site)
 
     def open_round(self, number: int) -> int:
         """Write down that a round begins, let `on_round` act, and return how many orders are not answered yet."""
@@ -159,6 +176,16 @@ class LedgerService(DeletionService):
             if self._on_round is not None:
                 self._on_round(number)
             return self.ledger.pending()
+
+    def note_release(self, released: ReleasedWeights) -> None:
+        """Write down which weights were solved for; see `DeletionService.note_release`."""
+        if self._proofs is not None:
+            self._proofs.check_contributions(released)
+        self.ledger.note_release(released)
+
+    def renewal_need(self) -> RenewalNeed:
+        """Return what is owed; see `DeletionService.renewal_need`."""
+        return self.ledger.renewal_need()
 
     def check_position(self, site: str, after: int, chain: bytes = b"") -> None:
         """Check that a site which has applied orders up to `after` can go on from there.
@@ -194,6 +221,10 @@ class LedgerService(DeletionService):
         finally:
             with self._listeners_lock:
                 self._listeners.discard(listener)
+
+    def replaced(self) -> None:
+        """Have every follower begin again: the ledger went back to a copy, and streams go on in the old one."""
+        self.spread(News({}, replaced=True))
 
     def spread(self, news: News) -> None:
         """Tell everyone who listens."""
@@ -252,10 +283,15 @@ class LedgerService(DeletionService):
     def _chain(self, site: str, after: int, last: int) -> bytes:
         """Return the chain of a site's orders up to a number, of which the ledger has more or as many."""
         with self._chains_lock:
+            # Taken before orders are read: those that come meanwhile are only more.
+            mark = self.ledger.mark()
+            if not self.ledger.continues(self._chains_mark):
+                # It went back to a copy while this service ran, and has other orders under the same numbers.
+                self._chains.clear()
+            self._chains_mark = mark
             chains = self._chains.setdefault(site, [b""])
             if len(chains) > last + 1:
-                # The ledger became an older one meanwhile.
-                del chains[1:]
+                raise DeletionConflict("the ledger was replaced just now; ask again")
             while len(chains) <= after:
                 numbers = range(len(chains), min(after + 1, len(chains) + MOST_ORDERS))
                 digests = self._digests([(site, number) for number in numbers])
@@ -276,10 +312,12 @@ class LedgerService(DeletionService):
                 after = order.number
 
     def _follow(self, site: str, after: int) -> Iterator[DeletionOrder]:
-        woken = threading.Event()
+        woken, replaced = threading.Event(), threading.Event()
 
         def wake(news: News) -> None:
-            if site in news.numbers or site in news.left or self.closed:
+            if news.replaced:
+                replaced.set()
+            if site in news.numbers or site in news.left or news.replaced or self.closed:
                 woken.set()
 
         with self.listening(wake):
@@ -294,6 +332,8 @@ class LedgerService(DeletionService):
                 self.ledger.last_number(site)
                 if not self.closed:
                     woken.wait()
+                if replaced.is_set():
+                    raise ServiceUnavailable("the ledger was replaced by a copy; watch again")
 
 
 def _after(written: Future[_Result], then: Callable[[_Result], None]) -> Future[_Result]:

@@ -27,17 +27,19 @@ from fedmunkey.server.deletions.upkeep import Upkeep
 from fedmunkey.server.listening import cannot_listen, check_free
 from fedmunkey.server.members.admission import Admission
 from fedmunkey.server.members.authority import CertificateAuthority
+from fedmunkey.server.members.rations import LARGEST_MESSAGE, Rations
 from fedmunkey.server.members.register import MemberRegister
 from fedmunkey.server.members.rotation import MembershipServicer
 from fedmunkey.server.members.turned_away import Refusals
-from fedmunkey.server.server_credentials import server_credentials
+from fedmunkey.server.server_credentials import server_credentials, stranger_options
 
 SERVICE_NAME = deletion_pb2.DESCRIPTOR.services_by_name["Deletion"].full_name
 
 _MEMBERS_SERVICES = (SERVICE_NAME, membership_pb2.DESCRIPTOR.services_by_name["Membership"].full_name)
 
 _SERVER_OPTIONS = [
-    *MESSAGE_OPTIONS,
+    *{**dict(MESSAGE_OPTIONS), "grpc.max_receive_message_length": LARGEST_MESSAGE}.items(),
+    *stranger_options(4096),
     # Linux would let a second server share the port and take half of the connections.
     ("grpc.so_reuseport", 0),
     # A site that pings as often as it should must not be taken for an attacker.
@@ -150,7 +152,8 @@ class DeletionServer:
     async def _serve(self, started: Future[int]) -> None:
         try:
             admission = self._make_admission()
-            server = grpc.aio.server(options=_SERVER_OPTIONS, interceptors=[admission] if admission else None)
+            before = [Rations(), *([admission] if admission else [])]
+            server = grpc.aio.server(options=_SERVER_OPTIONS, interceptors=before)
             servicer = DeletionServicer(self._service, self._presence)
             deletion_pb2_grpc.add_DeletionServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
             checks = health.aio.HealthServicer()

@@ -44,6 +44,14 @@ class LedgerCollector(Collector):
             "Sites that follow their orders, at any process of the service.",
             value=summary.connected_sites,
         )
+        yield GaugeMetricFamily(
+            "fedmunkey_log_restored", "How often the log was restored from a copy.", value=len(summary.restored)
+        )
+        yield GaugeMetricFamily(
+            "fedmunkey_lost_requests",
+            "Requests that sites have answered and this ledger, restored from a copy, does not have.",
+            value=len(summary.lost),
+        )
         yield GaugeMetricFamily("fedmunkey_sites", "Sites in the federation.", value=summary.sites)
 
 

@@ -22,11 +22,12 @@ MOST_WAITING = 16
 class OrderStream:
     """What one reader waits for.
 
-    `left` says whether the site is no longer in the federation.
+    `left` says whether the site is no longer in the federation, `replaced` whether the ledger is another one now.
     """
 
     def __init__(self) -> None:
         self.left = False
+        self.replaced = False
         self._newest = 0
         self._orders: deque[tuple[int, DeletionRequest]] = deque(maxlen=MOST_WAITING)
         self._woken = asyncio.Event()
@@ -86,6 +87,11 @@ class OrderStreams:
         for site, number in news.numbers.items():
             for stream in self._streams.get(site, ()):
                 stream.offer(number, news.request)
+        if news.replaced:
+            for streams in self._streams.values():
+                for stream in streams:
+                    stream.replaced = True
+                    stream.wake()
         for site in news.left:
             for stream in self._streams.get(site, ()):
                 stream.left = True

@@ -34,6 +34,7 @@ class Upkeep:
         self._presence = presence
         self._clock = clock
         self._positions = service.ledger.positions()
+        self._mark = service.ledger.mark()
         self._renewed = self._swept = -float("inf")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="deletion-upkeep", daemon=True)
@@ -49,6 +50,11 @@ class Upkeep:
 
     def look(self) -> None:
         """Do once what is to be done by now."""
+        mark = self._service.ledger.mark()
+        if not self._service.ledger.continues(self._mark):
+            _log.error("the ledger went back to a copy while the service ran; stop it before a copy is put back")
+            self._service.replaced()
+        self._mark = mark
         positions = self._service.ledger.positions()
         changed = {site for site, last in positions.items() if self._positions.get(site, 0) != last}
         self._positions = positions

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import CursorResult, Row, insert, select
+from sqlalchemy import CursorResult, Row, insert, select, update
 
+from fedmunkey.common.deletions.renewals import ReleasedWeights
 from fedmunkey.common.deletions.states import RequestState, SiteState
 from fedmunkey.common.deletions.words import Acknowledgement
 from fedmunkey.common.errors import DeletionConflict, FedmunkeyError, UnknownDeletion
 from fedmunkey.common.failpoints import Failpoint, hit
+from fedmunkey.common.settings.settings import RENEW_DAYS
 from fedmunkey.server.database.connection import among
 from fedmunkey.server.database.tables import ORDER_IS_OPEN, AcknowledgementRow, OrderRow, RequestRow
+from fedmunkey.server.ledger.renewals import read_owed, waiting_requests, write_release
 from fedmunkey.server.ledger.writer import Transaction
 from fedmunkey.server.transparency_log.leaves import Leaf, append_leaves, leaf_of_receipt
 
@@ -27,10 +31,14 @@ class Delivered:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a site answers; with `logged`, it bears a receipt that was checked and goes into the transparency log."""
+    """What a site answers; with `logged`, it bears a receipt that was checked and goes into the transparency log.
+
+    `renew` is how long shared weights may still hold what was erased.
+    """
 
     acknowledgement: Acknowledgement
     logged: bool = False
+    renew: timedelta = timedelta(days=RENEW_DAYS)
 
 
 def acknowledge(transaction: Transaction, answers: Sequence[Answer]) -> list[FedmunkeyError | None]:
@@ -67,7 +75,7 @@ def acknowledge(transaction: Transaction, answers: Sequence[Answer]) -> list[Fed
     if rows:
         transaction.connection.execute(insert(AcknowledgementRow), rows)
         append_leaves(transaction.connection, leaves)
-        settle(transaction, {orders[row["site"], row["number"]].request for row in rows})
+        settle(transaction, {orders[row["site"], row["number"]].request for row in rows}, renew=answers[0].renew)
         hit(Failpoint.ACKNOWLEDGE_BEFORE_COMMIT)
     return results
 
@@ -84,15 +92,37 @@ def note_delivered(transaction: Transaction, notes: Sequence[Delivered]) -> list
     return [None] * len(notes)
 
 
-def settle(transaction: Transaction, requests: Collection[int], reason: str = "") -> None:
-    """Move requests to where their sites have brought them, after changes that may still have to be written."""
+def note_releases(transaction: Transaction, releases: Sequence[ReleasedWeights]) -> list[None]:
+    """Write releases down, each with its leaf of the log, and complete the requests that waited for them."""
+    for released in releases:
+        append_leaves(transaction.connection, [write_release(transaction.connection, released, transaction.at)])
+    last = releases[-1].digest[:16]
+    settle(transaction, waiting_requests(transaction.connection), f"the shared weights were renewed: {last}")
+    return [None] * len(releases)
+
+
+def settle(
+    transaction: Transaction,
+    requests: Collection[int],
+    reason: str = "",
+    *,
+    renew: timedelta = timedelta(days=RENEW_DAYS),
+) -> None:
+    """Move requests to where their sites have brought them, after changes that may still have to be written.
+
+    One whose sites have all erased waits, for so long, until the shared weights are renewed without what was erased.
+    """
     transaction.flush()
     # Of a thousand sites' orders, all are read once, when the last of them is answered, and not at each answer.
     is_open = select(OrderRow.number).where(OrderRow.request == RequestRow.number, ORDER_IS_OPEN).exists()
     rows = transaction.connection.execute(
-        select(RequestRow.number, RequestRow.state, RequestRow.submitted_at, is_open.label("is_open")).where(
-            RequestRow.number.in_(requests)
-        )
+        select(
+            RequestRow.number,
+            RequestRow.state,
+            RequestRow.submitted_at,
+            RequestRow.renew_by,
+            is_open.label("is_open"),
+        ).where(RequestRow.number.in_(requests))
     ).all()
     counted = transaction.connection.execute(
         select(OrderRow.request, OrderRow.state)
@@ -102,8 +132,16 @@ def settle(transaction: Transaction, requests: Collection[int], reason: str = ""
     states: dict[int, set[SiteState]] = {row.number: {SiteState.PENDING} for row in rows if row.is_open}
     for found in counted.all():
         states.setdefault(found.request, set()).add(SiteState(found.state))
+    done = [row.number for row in rows if RequestState.of(states[row.number]) is RequestState.COMPLETED]
+    owing = {owed.request for owed in read_owed(transaction.connection, done)} if done else set()
     for row in rows:
         before, after = RequestState(row.state), RequestState.of(states[row.number])
+        if row.number in owing:
+            after = RequestState.ERASED
+            if row.renew_by is None:
+                values = {"renew_by": transaction.at + renew}
+                chosen = update(RequestRow).where(RequestRow.number == row.number)
+                transaction.connection.execute(chosen.values(values))
         # What is late stays late until it ends.
         if before is after or (before is RequestState.OVERDUE and not after.final):
             continue

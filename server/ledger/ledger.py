@@ -19,6 +19,7 @@ from sqlalchemy import insert
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from fedmunkey.common.clock import utc_now
+from fedmunkey.common.deletions.renewals import ReleasedWeights
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, RequestStatus
 from fedmunkey.common.errors import (
     DeletionConflict,
@@ -28,7 +29,8 @@ from fedmunkey.common.errors import (
     UnknownDeletion,
 )
 from fedmunkey.common.failpoints import Failpoint, hit
-from fedmunkey.server.database.connection import SQLITE, Announcements, ledger_url, open_engine
+from fedmunkey.common.settings.settings import RENEW_DAYS
+from fedmunkey.server.database.connection import Announcements, ledger_url, open_engine, shown
 from fedmunkey.server.database.schema import SCHEMA_REVISION, bring_up_to_date
 from fedmunkey.server.database.tables import NAME_CHARACTERS, REQUEST_ID_CHARACTERS, RoundRow
 from fedmunkey.server.ledger import (
@@ -44,6 +46,7 @@ from fedmunkey.server.ledger import (
     sites as ledger_sites,
 )
 from fedmunkey.server.ledger.due import DUE_DAYS, Extension
+from fedmunkey.server.ledger.lost import LedgerMark
 from fedmunkey.server.ledger.requests import Entry
 from fedmunkey.server.ledger.sites import Contact, Departure
 from fedmunkey.server.ledger.view import LedgerView, RegisteredSite
@@ -66,8 +69,8 @@ class Ledger(LedgerView):
 
     The database is a file for SQLite, made (readable by its owner only) if there is none, or a URL such as
     `postgresql://user@host/database`; tables of an older version are brought up to date. A request is late from `due`
-    after its submission. Raises `InvalidSetting` if the database cannot be opened, is no ledger, or has a later
-    version's schema.
+    after its submission, and weights are renewed within `renew` after a deletion. Raises `InvalidSetting` if the
+    database cannot be opened, is no ledger, or has a later version's schema.
     """
 
     def __init__(
@@ -76,11 +79,13 @@ class Ledger(LedgerView):
         *,
         clock: Callable[[], datetime] = utc_now,
         due: timedelta = timedelta(days=DUE_DAYS),
+        renew: timedelta = timedelta(days=RENEW_DAYS),
     ) -> None:
         self._due = due
+        self._renew = renew
         self._listeners: list[Callable[[Sequence[Event]], None]] = []
         url = ledger_url(database)
-        name = str(url.database) if url.get_backend_name() == SQLITE else url.render_as_string(hide_password=True)
+        name = shown(url)
         try:
             engine = open_engine(url)
             try:
@@ -176,7 +181,14 @@ class Ledger(LedgerView):
 
     def acknowledge_soon(self, answer: Acknowledgement, *, logged: bool = False) -> Future[None]:
         """Acknowledge without waiting until the answer is on disk; the future is `acknowledge`'s outcome."""
-        return self._writer.submit(ledger_answers.acknowledge, ledger_answers.Answer(answer, logged))
+        return self._writer.submit(ledger_answers.acknowledge, ledger_answers.Answer(answer, logged, self._renew))
+
+    def note_release(self, released: ReleasedWeights) -> None:
+        """Write down that weights were solved for, with the leaf of the log that says so, before any site has them.
+
+        Requests that waited for weights without what they erased are completed.
+        """
+        self._writer.submit(ledger_answers.note_releases, released).result()
 
     def mark_overdue(self) -> int:
         """Move requests whose time has run out to `overdue`; return how many."""
@@ -192,6 +204,16 @@ class Ledger(LedgerView):
         reason, or the days are not from 1 to `LONGEST_EXTENSION_DAYS`.
         """
         return self._writer.submit(ledger_due.extend, Extension(request_id, days, reason)).result()
+
+    def mark(self) -> LedgerMark:
+        """Return what tells later whether this is still the ledger that it is now."""
+        with self._reading() as connection:
+            return LedgerMark.of(connection)
+
+    def continues(self, mark: LedgerMark) -> bool:
+        """Return whether the ledger goes on from an earlier mark; it does not if a copy took its place."""
+        with self._reading() as connection:
+            return mark.is_in(connection)
 
     def open_round(self, number: int) -> None:
         """Write down that a round of training begins."""

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Row, func, select
 from sqlalchemy.exc import DBAPIError
 
 from fedmunkey.common.deletions.references import REFERENCE_BYTES
+from fedmunkey.common.deletions.renewals import RenewalNeed
 from fedmunkey.common.deletions.states import OPEN_REQUESTS
 from fedmunkey.common.deletions.words import (
     Acknowledgement,
@@ -28,6 +29,7 @@ from fedmunkey.common.deletions.words import (
     WholeSite,
 )
 from fedmunkey.common.errors import DeletionConflict, InvalidDeletion, ServiceUnavailable, UnknownDeletion
+from fedmunkey.common.proofs.restored_log import RestoredLog
 from fedmunkey.common.service.deletion_service import StatusPage
 from fedmunkey.common.service.wire import MAXIMUM_REFERENCES, check_page_size
 from fedmunkey.server.database.connection import among
@@ -44,6 +46,9 @@ from fedmunkey.server.database.tables import (
     RoundRow,
     SiteRow,
 )
+from fedmunkey.server.ledger.lost import LostRequest, find_lost
+from fedmunkey.server.ledger.renewals import find_renewal, read_need
+from fedmunkey.server.transparency_log.leaves import read_restored
 
 PAGE_REFERENCES = 100 * MAXIMUM_REFERENCES
 """Records that the requests of one page name in all, so that the page fits into one message."""
@@ -102,6 +107,10 @@ class Summary:
         Since then; 0 if there is none.
     connected_sites, sites : int
         Sites that follow their orders at the moment, at any process of the service, of those in the federation.
+    restored : tuple of RestoredLog
+        What the log says of itself having been restored from a copy, oldest first.
+    lost : tuple of LostRequest
+        Requests that sites have answered and this ledger does not have.
     """
 
     requests: Mapping[RequestState, int]
@@ -110,6 +119,8 @@ class Summary:
     oldest_seconds: float
     connected_sites: int
     sites: int
+    restored: tuple[RestoredLog, ...] = ()
+    lost: tuple[LostRequest, ...] = ()
 
 
 class LedgerView:
@@ -268,6 +279,26 @@ class LedgerView:
         with self._reading() as connection:
             return connection.scalar(select(func.count(OrderRow.request)).where(ORDER_IS_OPEN)) or 0
 
+    def renewal_need(self) -> RenewalNeed:
+        """Return which erased entries the last released weights were still solved with."""
+        with self._reading() as connection:
+            return read_need(connection)
+
+    def renewal_of(self, status: RequestStatus) -> tuple[int, dict[str, bytes]] | None:
+        """Return the release, by number, that was solved without what a request erased, and its sites' contributions.
+
+        None where nothing had to be renewed, or nothing has been.
+        """
+        erased = [
+            (progress.site, progress.number)
+            for progress in status.sites
+            if progress.acknowledgement and progress.acknowledgement.entries
+        ]
+        if not erased or status.renew_by is None:
+            return None
+        with self._reading() as connection:
+            return find_renewal(connection, erased)
+
     def summary(self) -> Summary:
         """Return the counts that tell whether deletions get through."""
         now = self._clock()
@@ -293,8 +324,10 @@ class LedgerView:
                     func.count(SiteRow.name),
                 ).where(members)
             ).one()
+            restored = tuple(map(RestoredLog.of, read_restored(connection)))
+            lost = find_lost(connection)
         seconds = 0.0 if since is None else max(0.0, (now - since).total_seconds())
-        return Summary(requests, pending, since, seconds, connected, sites)
+        return Summary(requests, pending, since, seconds, connected, sites, restored, lost)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -329,6 +362,7 @@ def read_statuses(connection: Connection, rows: Sequence[Row[Any]], now: datetim
             _state(row, now),
             row.due_at,
             row.extension,
+            row.renew_by,
         )
         for row, request in zip(rows, _read_requests(connection, rows), strict=True)
     ]

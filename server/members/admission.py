@@ -188,6 +188,14 @@ def _certified(pem: bytes) -> _Certified:
     return _Certified(serial_of(certificate), Caller(role, name))
 
 
+def caller_of(context: Any) -> Caller:
+    """Return whom the certificate at the other end names, whether it is good or not.
+
+    Raises `InvalidIdentity` if there is none.
+    """
+    return _certified(context.auth_context().get("x509_pem_cert", [b""])[0]).caller
+
+
 def serial_of_caller(context: Any) -> str:
     """Return the serial of the certificate at the other end; raises `InvalidIdentity` if there is none."""
     return _certified(context.auth_context().get("x509_pem_cert", [b""])[0]).serial

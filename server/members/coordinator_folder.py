@@ -24,6 +24,9 @@ from fedmunkey.common.programs.trust_commands import FILE_NAME
 from fedmunkey.server.members.authority import AUTHORITY_YEARS, CertificateAuthority
 from fedmunkey.server.transparency_log.log_key import open_log_key
 
+DATABASE_VARIABLE = "MUNKEY_DATABASE"
+"""The environment variable that names the ledger where no option does; unlike a command line, it is the user's own."""
+
 
 @dataclass(frozen=True)
 class CoordinatorFolder:

@@ -29,9 +29,11 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
     | --- | --- | --- | --- |
     | Submit | no | as itself | as the officer |
     | Watch, Acknowledge, AcknowledgeAll | no | for itself | no |
-    | Get, History | yes | its own, and those that address it | the officer's |
-    | List, OpenRound | yes | no | no |
-    | GetLogHead, GetCertificate | yes | yes | yes |
+    | Get, History, GetCertificate | yes | of its own, and of those that address it | of the officer's |
+    | List, OpenRound, NoteRelease, GetRenewal | yes | no | no |
+    | Recall | no | for itself | no |
+    | GetRecalled | yes | its own | yes |
+    | GetLogHead | yes | yes | yes |
     | Rotate | no | yes | yes |
 
     A method that is not in the table is refused.
@@ -47,7 +49,11 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
             return _check_site([message.acknowledgement.site], caller, "answer for")
         case "AcknowledgeAll":
             return _check_site([answer.site for answer in message.acknowledgements], caller, "answer for")
-        case "Get" | "History":
+        case "Recall":
+            return _check_site([message.site], caller, "give back receipts of")
+        case "GetRecalled" if caller.role is MemberRole.SITE:
+            return _check_site([message.site], caller, "read the receipts of")
+        case "Get" | "History" | "GetCertificate":
             return _check_reader(message.request_id, caller, addressed)
     return None
 
@@ -59,8 +65,12 @@ _ROLES: dict[str, tuple[MemberRole, ...]] = {
     "AcknowledgeAll": (MemberRole.SITE,),
     "Get": tuple(MemberRole),
     "History": tuple(MemberRole),
+    "Recall": (MemberRole.SITE,),
+    "GetRecalled": tuple(MemberRole),
     "List": (MemberRole.COORDINATOR,),
     "OpenRound": (MemberRole.COORDINATOR,),
+    "NoteRelease": (MemberRole.COORDINATOR,),
+    "GetRenewal": (MemberRole.COORDINATOR,),
     "GetLogHead": tuple(MemberRole),
     "GetCertificate": tuple(MemberRole),
     "Rotate": (MemberRole.SITE, MemberRole.OFFICER),

@@ -22,7 +22,7 @@ from fedmunkey.common.deletions.limits import LINE_CHARACTERS, is_line
 from fedmunkey.common.deletions.words import OFFICER_NAMES
 from fedmunkey.common.errors import InvalidIdentity, ServiceUnavailable
 from fedmunkey.common.identities.identity import certificate_pem, parse_certificate
-from fedmunkey.common.identities.invitation import new_token, token_hash
+from fedmunkey.common.identities.invitation import TOKEN_BYTES, new_token, token_hash
 from fedmunkey.common.identities.member_keys import public_bytes
 from fedmunkey.common.identities.member_names import COORDINATOR, MemberRole, check_member_name, member_of
 from fedmunkey.server.database.connection import have_to_itself
@@ -33,6 +33,7 @@ from fedmunkey.server.members.turned_away import Cause, Refusal
 INVITATION_DAYS = 7.0
 # Made once: making the statement would take as long as reading the row, at each call and for each order.
 _OF_SERIAL = select(MemberRow.__table__).where(MemberRow.serial == bindparam("of_serial"))
+_UNKNOWN_INVITATION = "the invitation is unknown, or a later one has taken its place; ask for another"
 _UNUSED_KEY = "the invitation was used already, for another key; ask for another, and say that somebody has used it"
 
 
@@ -101,6 +102,13 @@ class MemberRegister:
             )
         return token
 
+    def check_invitation(self, token: bytes, name: str, role: MemberRole) -> None:
+        """Check that somebody may join, without anything being written; raises `InvalidIdentity` if not."""
+        if len(token) != TOKEN_BYTES:
+            raise InvalidIdentity(_UNKNOWN_INVITATION)
+        with self._reading() as connection:
+            _invited(connection, token, name, role, self._clock())
+
     def join(
         self, token: bytes, name: str, role: MemberRole, key: ec.EllipticCurvePublicKey, authority: CertificateAuthority
     ) -> x509.Certificate:
@@ -111,15 +119,7 @@ class MemberRegister:
         """
         with self._writing() as connection:
             now = self._clock()
-            invited = connection.execute(
-                select(InvitationRow.__table__).where(InvitationRow.token_hash == token_hash(token))
-            ).first()
-            if invited is None:
-                raise InvalidIdentity("the invitation is unknown, or a later one has taken its place; ask for another")
-            if (invited.name, MemberRole(invited.role)) != (name, role):
-                raise InvalidIdentity("the invitation was altered: it is for another name or role; ask for another")
-            if now >= invited.expires_at:
-                raise InvalidIdentity(f"the invitation expired on {_when(invited.expires_at)}; ask for another")
+            invited = _invited(connection, token, name, role, now)
             if invited.used_for is not None:
                 return self._again(connection, invited.used_for, key)
             self._check_free(connection, name, now)
@@ -304,6 +304,19 @@ def _explained() -> Iterator[None]:
 def serial_of(certificate: x509.Certificate) -> str:
     """Return a certificate's serial number as the register has it."""
     return f"{certificate.serial_number:x}"
+
+
+def _invited(connection: Connection, token: bytes, name: str, role: MemberRole, now: datetime) -> Row[Any]:
+    """Return an invitation that is for a name and a role, used or not; raises `InvalidIdentity`."""
+    statement = select(InvitationRow.__table__).where(InvitationRow.token_hash == token_hash(token))
+    invited = connection.execute(statement).first()
+    if invited is None:
+        raise InvalidIdentity(_UNKNOWN_INVITATION)
+    if (invited.name, MemberRole(invited.role)) != (name, role):
+        raise InvalidIdentity("the invitation was altered: it is for another name or role; ask for another")
+    if now >= invited.expires_at:
+        raise InvalidIdentity(f"the invitation expired on {_when(invited.expires_at)}; ask for another")
+    return invited
 
 
 def _find(connection: Connection, serial: str) -> Row[Any] | None:

@@ -28,6 +28,7 @@ from fedmunkey.common.closed_form.masks import FEWEST_PARTICIPANTS, Participants
 from fedmunkey.common.closed_form.release import Release, write_release
 from fedmunkey.common.closed_form.solving import RIDGES, choose, left_out_weights, shared_weights
 from fedmunkey.common.closed_form.sums import Sums, SumsShape
+from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, SiteContribution
 from fedmunkey.common.errors import FederationStopped, InvalidWeights
 from fedmunkey.common.programs.round_messages import (
     ANNOUNCE,
@@ -46,6 +47,7 @@ from fedmunkey.common.programs.round_messages import (
     ROUND,
     ROUND_ID,
     SITE,
+    STATEMENT,
     TAKE_OVER,
     TAKE_RELEASE,
     TALLY,
@@ -106,7 +108,9 @@ class SolvingRounds:
     open_round : callable
         Called with the round's number before it begins; raises to stop the federation.
     released : callable
-        Called with a release and, by site, the last order before each contribution, once it is solved.
+        Called with what was solved for, before any site has it.
+    need : callable
+        Returns what the last release still holds of deleted records.
     clock : callable
         Returns seconds.
     """
@@ -117,10 +121,12 @@ class SolvingRounds:
     record: RunRecord
     open_round: Callable[[int], object]
     authority: x509.Certificate | None = None
-    released: Callable[[Release, Mapping[str, int]], None] = lambda *_: None
+    released: Callable[[ReleasedWeights], None] = lambda _: None
+    need: Callable[[], RenewalNeed] = lambda: RenewalNeed(0, None, None)
     clock: Callable[[], float] = time.perf_counter
     _round: RoundRecord = field(default_factory=lambda: RoundRecord(0))
     _names: dict[int, str] = field(default_factory=dict)
+    _round_id: str = ""
 
     def run(self) -> None:
         """Run all rounds; raises `FederationStopped` where one cannot come to its end."""
@@ -152,9 +158,12 @@ class SolvingRounds:
         raise FederationStopped(f"round {number}: a site failed in each of {_ATTEMPTS} attempts; see the lines above")
 
     def _attempt(self, number: int, nodes: set[int]) -> Release:
-        about: dict[str, Any] = {ROUND: number}
+        self._round_id = f"{time.time_ns()}-{secrets.token_hex(16)}"
+        about: dict[str, Any] = {ROUND: number, ROUND_ID: self._round_id}
         if self.authority is not None:
             announced = self._ask(ANNOUNCE, dict.fromkeys(nodes, about), None)
+            if not announced:
+                raise FederationStopped(f"round {number}: no site could take part: {self._reasons()}")
             nodes = {reply.node for reply in announced}
             about |= self._announce_participants(announced)
         replies = self._ask(CONTRIBUTE, dict.fromkeys(nodes, about), None)
@@ -163,6 +172,7 @@ class SolvingRounds:
         sums = Sums.from_numbers(self._add_up(replies, shape.length), shape)
         if not sums.records:
             raise FederationStopped(f"round {number}: no site has a record left to solve from")
+        changed = self._check_changed(sums.records)
         left_out = left_out_weights(sums)
         asked = {
             reply.node: {**about, **{name: int(str(reply.config.get(name, -1))) for name in (GENERATION, LAST_ENTRY)}}
@@ -172,27 +182,43 @@ class SolvingRounds:
         self._check_all(nodes, counted)
         tallies = self._add_up(counted, len(RIDGES) * (1 + len(TEMPERATURES))).view(np.int64)
         place, choice = choose(tallies.reshape(len(RIDGES), -1), sums.records)
-        orders = {reply.site: int(str(reply.config.get(LAST_ORDER, 0))) for reply in replies}
-        facts = {"sites": sorted(orders), "records": sums.records}
+        facts = {"sites": sorted(reply.site for reply in replies), "records": sums.records}
         weights = shared_weights(sums, choice.ridge)
         release = Release(weights, left_out[place], choice, self.feature_map, self.settings.encoder, facts)
         logger.info(
             "round %d: %d records of %d sites, ridge %g, left-out accuracy %.1f%%",
             *(number, sums.records, len(replies), choice.ridge, 100 * choice.accuracy),
         )
-        self.released(release, orders)
+        self.released(ReleasedWeights(release.digest(), sums.records, changed, tuple(map(_contributed, replies))))
         return release
+
+    def _check_changed(self, records: int) -> int:
+        """Return how many records have changed since the last release, as far as totals tell.
+
+        Raises `FederationStopped` if these are so few that whoever has both weights could tell them.
+        """
+        need = self.need()
+        if need.records is None:
+            return records
+        changed = need.entries + abs(records - (need.records - need.entries))
+        if 0 < changed < self.settings.fewest_changed and not self.settings.release_now:
+            until = f", or until {need.renew_by:%Y-%m-%d %H:%M} UTC, when it is due" if need.renew_by else ""
+            raise FederationStopped(
+                f"{changed} records have changed since the last release, fewer than fewest-changed = "
+                f"{self.settings.fewest_changed}, and with both weights somebody could tell them; wait for "
+                f"more{until}, or run with --now (release-now = true)"
+            )
+        return changed
 
     def _announce_participants(self, announced: list[SiteReply]) -> dict[str, Any]:
         """Return what tells the sites of a masked round who takes part."""
         certificates = {reply.site: str(reply.config.get(CERTIFICATE, "")) for reply in announced}
         if len(certificates) < len(announced):
             raise FederationStopped("two nodes say that they are the same site; revoke the one that is not")
-        round_id = f"{time.time_ns()}-{secrets.token_hex(16)}"
         if self.authority is not None:
             fewest = min(FEWEST_PARTICIPANTS, max(self.settings.min_sites, 1))
-            Participants.check(round_id, certificates, self.authority, fewest=fewest)
-        return {ROUND_ID: round_id, PARTICIPANTS: json.dumps(dict(sorted(certificates.items())))}
+            Participants.check(self._round_id, certificates, self.authority, fewest=fewest)
+        return {PARTICIPANTS: json.dumps(dict(sorted(certificates.items())))}
 
     def _add_up(self, replies: list[SiteReply], length: int) -> NDArray[np.uint64]:
         """Add all sites' numbers modulo 2^64, in which the masks cancel."""
@@ -224,7 +250,7 @@ class SolvingRounds:
         few = self.settings.fraction_evaluate
         asked = set(nodes[: round(few * len(nodes))])
         choice = json.dumps(asdict(release.choice))
-        about = {ROUND: number, RELEASE: choice, DIGEST: release.digest()}
+        about = {ROUND: number, ROUND_ID: self._round_id, RELEASE: choice, DIGEST: release.digest()}
         arrays = ArrayRecord({name: Array(array) for name, array in release.arrays().items()})
         content = {node: {**about, TAKE_OVER: node not in asked} for node in nodes}
         answers = [reply for reply in self._ask(TAKE_RELEASE, content, arrays) if reply.content.metric_records[METRICS]]
@@ -259,6 +285,11 @@ class SolvingRounds:
     def _note_failure(self, site: str, reason: str) -> None:
         self._round.failures[site] = reason
         logger.error("%s could not take part: %s", site, reason)
+
+
+def _contributed(reply: SiteReply) -> SiteContribution:
+    last_order, statement = int(str(reply.config.get(LAST_ORDER, 0))), str(reply.config.get(STATEMENT, ""))
+    return SiteContribution(reply.site, last_order, statement.encode())
 
 
 def _content(config: Mapping[str, Any], arrays: ArrayRecord | None) -> RecordDict:

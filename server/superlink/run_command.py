@@ -21,9 +21,11 @@ from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.flower import MANIFEST, app_manifest, flower_environment, flower_program
 from fedmunkey.common.programs.options import SettingOption
+from fedmunkey.common.service.foreign_text import printable
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import given_settings
 from fedmunkey.common.stop_signals import stopped_by_signals
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.rounds.run_record import EVENTS, FINISHED, ROUND, STOPPED, WAITING
 from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
 
@@ -37,18 +39,31 @@ def run(
     file: Annotated[Path, typer.Argument(help="The coordinator's settings, in TOML.", show_default=False)],
     setting: SettingOption = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Short for --set num-rounds=N.")] = None,
+    renew: Annotated[
+        bool,
+        typer.Option("--renew", help="Only if deletions are still to leave the shared weights; one round (exact)."),
+    ] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="Release although few records have changed; short for --set release-now=true.")
+    ] = False,
     hours: Annotated[float, typer.Option(min=0.01, help="Give up after so long.")] = 24.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rounds as JSON when the run has ended.")] = False,
 ) -> None:
     """Train, on the SuperLink that `munkey-server up` runs, and show each round; weights lie in output-dir.
 
     The settings are those of the section [run] of the file. Exit code 0 means that all rounds were run.
+    Under exact there is one round, which solves for the weights from what the sites hold then.
 
     Example: munkey-server run coordinator.toml --rounds 10 --set guarantee=exact
     """
     coordinator = CoordinatorFile.read(file)
     identity = Identity.read(coordinator.identity)
-    settings = coordinator.run_settings(given_settings(setting, num_rounds=rounds))
+    settings = coordinator.run_settings(given_settings(setting, num_rounds=rounds, release_now=now or None))
+    if renew and not _owes_renewal(coordinator):
+        typer.echo("nothing to renew: the shared weights hold nothing of what was deleted", err=as_json)
+        if as_json:
+            command_line.print_json([])
+        return
     settings = settings.replace(output_dir=str(Path(settings.output_dir).absolute()))
     events = Path(settings.output_dir) / EVENTS
     # Events of an earlier run must not be taken for this one's.
@@ -71,6 +86,11 @@ def run(
     else:
         sys.stdout.writelines(f"{line}\n" for line in summary(said))
     check_finished(said, settings)
+
+
+def _owes_renewal(coordinator: CoordinatorFile) -> bool:
+    with Ledger(coordinator.ledger) as ledger:
+        return ledger.renewal_need().entries > 0
 
 
 def prepare(home: Path, address: str, authority: Path, settings: Settings) -> list[str]:
@@ -115,7 +135,7 @@ def follow(command: list[str], environment: dict[str, str], seconds: float, log:
             for line in process.stdout or ():
                 last = line.strip() or last
                 started += _STARTED.findall(line)
-                log.write(line)
+                log.write(f"{printable(line.rstrip())}\n")
                 log.flush()
             code = process.wait()
     finally:
@@ -143,7 +163,9 @@ def summary(events: list[dict[str, Any]]) -> list[str]:
         if event["event"] == ROUND:
             accuracy = event["mean"].get("test-accuracy")
             shown = "" if accuracy is None else f", test accuracy {100 * accuracy:.1f}%"
-            failed = "".join(f"; {site} did not take part: {reason}" for site, reason in event["failures"].items())
+            failed = "".join(
+                printable(f"; {site} did not take part: {reason}") for site, reason in event["failures"].items()
+            )
             lines.append(f"round {event['number']}: {len(event['evaluation'])} sites{shown}{failed}")
         elif event["event"] in (WAITING, STOPPED):
             lines.append(f"{event['event']}: {event['reason']}")

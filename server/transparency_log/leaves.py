@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,8 +10,11 @@ from enum import StrEnum
 from sqlalchemy import Connection, insert, select, update
 
 from fedmunkey.common.errors import ServiceUnavailable
-from fedmunkey.common.proofs.log_heads import receipt_leaf, request_leaf
+from fedmunkey.common.proofs.log_heads import receipt_leaf, request_leaf, restored_leaf
 from fedmunkey.common.proofs.merkle import Node, leaf_hash, node_hash
+from fedmunkey.common.proofs.signing.canonical import parse_canonical, take
+from fedmunkey.common.proofs.signing.dsse import Envelope
+from fedmunkey.common.proofs.signing.statements import envelope_of
 from fedmunkey.server.database.log_tables import LogLeafRow, LogNodeRow, LogSizeRow
 
 LOST_NODE = "the log lacks a node; restore the ledger's database from a backup"
@@ -23,6 +27,9 @@ class LeafKind(StrEnum):
 
     REQUEST = "request"
     RECEIPT = "receipt"
+    RESTORED = "restored"
+    RECALLED = "recalled"
+    RELEASE = "release"
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,39 @@ def leaf_of_request(request_id: str, signature: bytes, sites: Sequence[str]) -> 
 def leaf_of_receipt(site: str, number: int, receipt: bytes) -> Leaf:
     """Return the leaf of a site's checked receipt for an order."""
     return Leaf(LeafKind.RECEIPT, receipt_name(site, number), receipt_leaf(receipt))
+
+
+def leaf_of_restored(envelope: Envelope) -> Leaf:
+    """Return the leaf of a statement that the log was restored from a copy."""
+    return Leaf(LeafKind.RESTORED, hashlib.sha256(envelope.payload).hexdigest(), restored_leaf(envelope.to_bytes()))
+
+
+def leaf_of_release(number: int, content: bytes) -> Leaf:
+    """Return the leaf of released weights, by their number; the content is a `ReleaseNote`'s."""
+    return Leaf(LeafKind.RELEASE, str(number), content)
+
+
+def leaf_of_recalled(receipt: bytes) -> Leaf:
+    """Return the leaf of a receipt for an order that the ledger has lost: the one that it had before."""
+    return Leaf(LeafKind.RECALLED, hashlib.sha256(receipt).hexdigest(), receipt_leaf(receipt))
+
+
+def read_recalled(connection: Connection) -> tuple[Envelope, ...]:
+    """Return the receipts that sites have given back, oldest first."""
+    return _read_envelopes(connection, LeafKind.RECALLED)
+
+
+def read_restored(connection: Connection, size: int | None = None) -> tuple[Envelope, ...]:
+    """Return the statements that the log was restored, oldest first; of the first `size` leaves if that is given."""
+    return _read_envelopes(connection, LeafKind.RESTORED, size)
+
+
+def _read_envelopes(connection: Connection, kind: LeafKind, size: int | None = None) -> tuple[Envelope, ...]:
+    query = select(LogLeafRow.content).where(LogLeafRow.kind == kind.value).order_by(LogLeafRow.number)
+    if size is not None:
+        query = query.where(LogLeafRow.number < size)
+    documents = [parse_canonical(content, "a leaf of the log") for content in connection.scalars(query)]
+    return tuple(envelope_of(take(document, "a leaf", kind=str, envelope=dict)[1]) for document in documents)
 
 
 def receipt_name(site: str, number: int) -> str:

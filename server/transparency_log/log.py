@@ -26,7 +26,14 @@ from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.signing.statements import read_envelope
 from fedmunkey.server.database.connection import among, have_to_itself
 from fedmunkey.server.database.log_tables import LogHeadRow, LogLeafRow, LogNodeRow, LogSizeRow
-from fedmunkey.server.transparency_log.leaves import LOST_NODE, Leaf, LeafKind, append_leaves
+from fedmunkey.server.transparency_log.leaves import (
+    LOST_NODE,
+    Leaf,
+    LeafKind,
+    append_leaves,
+    read_recalled,
+    read_restored,
+)
 
 MAXIMUM_INCLUSIONS = 100
 """Proofs that one question may ask for."""
@@ -70,6 +77,7 @@ class TransparencyLog:
                 select(LogLeafRow.hash, LogLeafRow.number).where(LogLeafRow.hash.in_(leaves), LogLeafRow.number < size)
             )
             numbers = {row.hash: row.number for row in found}
+            restored = read_restored(connection, size)
         found_leaves = [leaf for leaf in leaves if leaf in numbers]
         # All their nodes are read at once, which costs little more than those of one.
         paths = [inclusion_ranges(numbers[leaf], size) for leaf in found_leaves]
@@ -78,7 +86,18 @@ class TransparencyLog:
             leaf: LogProof(numbers[leaf], tuple(islice(hashes, len(path))))
             for leaf, path in zip(found_leaves, paths, strict=True)
         }
-        return LogUpdate(head, self.prove_extension(seen_size, size), tuple(proofs.get(leaf) for leaf in leaves))
+        inclusions = tuple(proofs.get(leaf) for leaf in leaves)
+        return LogUpdate(head, self.prove_extension(seen_size, size), inclusions, restored)
+
+    def restored(self) -> tuple[Envelope, ...]:
+        """Return the statements that the log was restored from a copy, oldest first."""
+        with self._reading() as connection:
+            return read_restored(connection)
+
+    def recalled(self) -> tuple[Envelope, ...]:
+        """Return the receipts that sites have given back for orders that the ledger lost, oldest first."""
+        with self._reading() as connection:
+            return read_recalled(connection)
 
     def number(self, kind: LeafKind, name: str) -> int | None:
         """Return a leaf's number, None if there is none of that name."""
@@ -107,6 +126,13 @@ class TransparencyLog:
             if signed is None:
                 connection.execute(insert(LogHeadRow).values(size=size, envelope=envelope.to_bytes()))
         return envelope if signed is None else read_envelope(signed)
+
+    def first_head(self, number: int) -> Envelope:
+        """Return the earliest signed head that holds a leaf; the log's present one if none did before."""
+        earliest = select(LogHeadRow.envelope).where(LogHeadRow.size > number).order_by(LogHeadRow.size).limit(1)
+        with self._reading() as connection:
+            signed = connection.scalar(earliest)
+        return self.head() if signed is None else read_envelope(signed)
 
     def prove(self, number: int, size: int) -> LogProof:
         """Return the proof that a leaf is among the first `size`."""
@@ -143,6 +169,13 @@ class TransparencyLog:
         with _explaining(), engine.connect() as connection, connection.begin():
             have_to_itself(connection)
             yield connection
+
+
+def head_signer(engine: Engine) -> str | None:
+    """Return the id of the key that has signed the last head of the log in a database; None if there is no head."""
+    with _explaining(), engine.connect() as connection:
+        signed = connection.scalar(select(LogHeadRow.envelope).order_by(LogHeadRow.size.desc()).limit(1))
+    return None if signed is None else read_envelope(signed).signatures[0].key_id
 
 
 @contextmanager

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.key_store.encryption import OVERHEAD
-from fedmunkey.client.key_store.record_ciphers import RecordCiphers
+from fedmunkey.client.key_store.on_disk.encryption import OVERHEAD
+from fedmunkey.client.key_store.on_disk.record_ciphers import RecordCiphers
 from fedmunkey.client.learning.bank import Bank, read_bank
 from fedmunkey.client.learning.training import train
 from fedmunkey.client.site import model_shape
@@ -117,8 +117,8 @@ def _in_the_clear() -> Iterator[None]:
 
     with (
         patch("fedmunkey.client.key_store.enrolment.seal", seal),
-        patch("fedmunkey.client.key_store.facts.seal", seal),
-        patch("fedmunkey.client.key_store.facts.unseal", unseal),
+        patch("fedmunkey.client.key_store.on_disk.facts.seal", seal),
+        patch("fedmunkey.client.key_store.on_disk.facts.unseal", unseal),
         patch("fedmunkey.client.key_store.records.seal", seal),
         patch("fedmunkey.client.key_store.records.unseal", unseal),
         patch.object(RecordCiphers, "read", read),

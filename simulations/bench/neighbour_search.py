@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from fedmunkey.client.key_store.contents import SLACK
+from fedmunkey.client.key_store.on_disk.contents import SLACK
 from fedmunkey.common.model.neighbours import nearest
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.settings.settings import Settings

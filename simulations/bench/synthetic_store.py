@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from fedmunkey.client.key_store import KeyStore, StoreDescription, Tokens
-from fedmunkey.client.key_store.contents import SLACK
-from fedmunkey.client.key_store.schema import connect
+from fedmunkey.client.key_store.on_disk.contents import SLACK
+from fedmunkey.client.key_store.on_disk.schema import connect
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import OFFICER, DeletionOrder, DeletionRequest, Subject

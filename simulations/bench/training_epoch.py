@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fedmunkey.client.key_store import Tokens
-from fedmunkey.client.key_store.contents import SLACK
+from fedmunkey.client.key_store.on_disk.contents import SLACK
 from fedmunkey.client.learning.bank import Bank
 from fedmunkey.client.learning.training import train
 from fedmunkey.common.model.model import ModelShape, Munkey

@@ -23,7 +23,6 @@ from fedmunkey.simulations.federation.sources import load_dataset
 
 def deploy_local(
     data: Annotated[str, typer.Option(help="digits, or a MedMNIST-layout .npz by path: real images.")] = "digits",
-    rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds of training.")] = 2,
     keep: Annotated[
         Path | None, typer.Option(help="A folder, made for this, that stays; a temporary one by default.")
     ] = None,
@@ -31,9 +30,9 @@ def deploy_local(
 ) -> None:
     """Run a coordinator and three hospitals as separate processes on loopback, with everything switched on.
 
-    Every command is shown as a person would type it: TLS, invitations, signed requests, training, a patient who is
-    forgotten, the certificate and its check, and who is turned away. It stops all that it started. Exit code 0 means
-    that every step held.
+    Every command is shown as a person would type it: TLS, invitations, signed requests, weights solved for under masks,
+    a patient who is forgotten, renewed weights, the certificate and its check, and who is turned away. It stops all
+    that it started. Exit code 0 means that every step held.
 
     Example: munkey-sim deploy-local --data digits --keep deployment
     """
@@ -44,7 +43,7 @@ def deploy_local(
         stopped_by_signals(_interrupt),
         Terminal(folder, _quiet if as_json else _show) as terminal,
     ):
-        found = Walkthrough(terminal, images, rounds).run()
+        found = Walkthrough(terminal, images).run()
     seconds = time.monotonic() - start
     if as_json:
         steps = [asdict(step) for step in terminal.steps]

@@ -45,11 +45,10 @@ class Addresses:
 
 
 class Walkthrough:
-    """One deployment, with real images and some rounds of training."""
+    """One deployment, with real images."""
 
-    def __init__(self, terminal: Terminal, data: Dataset, rounds: int) -> None:
+    def __init__(self, terminal: Terminal, data: Dataset) -> None:
         self._terminal = terminal
-        self._rounds = rounds
         self._at = Addresses.free()
         self._files = write_hospital_files(data, terminal.folder)
         self._request = str(uuid.uuid4())
@@ -76,7 +75,7 @@ class Walkthrough:
         terminal.type("munkey-client", "signing-keys", "new", "officer.pem")
         trust = ["--role", "officer", "--in", "coordinator"]
         terminal.type("munkey-server", "trust", "add", OFFICER, "officer.pub", *trust)
-        self._write("coordinator.toml", coordinator_file(at, self._files, self._rounds))
+        self._write("coordinator.toml", coordinator_file(at, self._files))
         terminal.type("munkey-server", "up", "coordinator.toml", "--check")
 
     def _join(self) -> None:
@@ -121,16 +120,19 @@ class Walkthrough:
 
     def _train(self) -> float:
         terminal = self._terminal
-        terminal.say(f"coordinator: train for {self._rounds} rounds on what was given for good, over TLS")
+        terminal.say("coordinator: solve for shared weights in one round, over TLS; hospitals' sums are masked")
         rounds = json.loads(terminal.type("munkey-server", "run", "coordinator.toml", "--json"))
-        terminal.check(
-            f"{self._rounds} rounds were run, by all {len(HOSPITALS)} hospitals",
-            lambda: [len(each["evaluation"]) for each in rounds] == [len(HOSPITALS)] * self._rounds,
-        )
+        self._check_round(rounds)
         accuracy = float(rounds[-1]["mean"]["test-accuracy"])
         terminal.say("a hospital asks its own memory bank, with the weights that it took over from the run")
         terminal.type("munkey-client", "predict", self._files.picture, "--site-dir", HOSPITALS[0])
         return accuracy
+
+    def _check_round(self, rounds: list[dict[str, Any]]) -> None:
+        self._terminal.check(
+            f"one round was run, by all {len(HOSPITALS)} hospitals",
+            lambda: [len(each["evaluation"]) for each in rounds] == [len(HOSPITALS)],
+        )
 
     def _restart_an_agent(self, site: Background) -> None:
         started = re.search(r"agent: started as process (\d+)", site.expect("agent: started as process"))
@@ -153,21 +155,28 @@ class Walkthrough:
             "--secret",
             "federation.secret",
         ]
-        what = ["--subject", PATIENT, "--request-id", self._request, "--service", at.deletions]
+        (terminal.folder / "patient.txt").write_text(f"{PATIENT}\n", encoding="utf-8")
+        what = ["--subject-file", "patient.txt", "--request-id", self._request, "--service", at.deletions]
         terminal.type("munkey-client", "forget", *asked, *what, "--wait", 120)
         shown = ["--service", at.deletions, "--coordinator-dir", "coordinator", "--json"]
         status = json.loads(terminal.type("munkey-server", "request", self._request, *shown))
         terminal.check(
-            f"completed: all {self._files.records} records of the patient are erased, with the guarantee exact",
+            f"erased: all {self._files.records} records of the patient, weights to be renewed, guarantee exact",
             lambda: (
-                (status["state"], status["records"], status["guarantee"]) == ("completed", self._files.records, "exact")
+                (status["state"], status["records"], status["guarantee"]) == ("erased", self._files.records, "exact")
             ),
         )
+        terminal.say("the coordinator renews the shared weights, although one patient is few; then all is completed")
+        self._check_round(
+            json.loads(terminal.type("munkey-server", "run", "coordinator.toml", "--renew", "--now", "--json"))
+        )
+        status = json.loads(terminal.type("munkey-server", "request", self._request, *shown))
+        terminal.check("completed: no weights hold anything of the patient", lambda: status["state"] == "completed")
         terminal.say("the certificate, checked with the public keys alone")
         self._collect_keys()
         about = ["--keys", "keys.json", "--identity", OFFICER, "--service", at.deletions]
         terminal.type("munkey-client", "certificate", self._request, "--output", "certificate.json", *about)
-        whom = ["--secret", "federation.secret", "--subject", PATIENT]
+        whom = ["--secret", "federation.secret", "--subject-file", "patient.txt"]
         terminal.type("munkey-client", "verify", "certificate.json", "--keys", "keys.json", *whom)
         terminal.type(
             "python", "-m", "fedmunkey.common.proofs.verify_certificate", "certificate.json", "--keys", "keys.json"
@@ -215,7 +224,7 @@ class Walkthrough:
         self._terminal.say(f"{name}:\n{text.rstrip()}")
 
 
-def coordinator_file(at: Addresses, files: HospitalFiles, rounds: int) -> str:
+def coordinator_file(at: Addresses, files: HospitalFiles) -> str:
     """Return what `coordinator.toml` says."""
     return f"""coordinator-dir = "coordinator"
 superlink = "{at.superlink}"
@@ -225,7 +234,6 @@ joining = "{at.joining}"
 metrics = "{at.metrics}"
 
 [run]
-num-rounds = {rounds}
 min-sites = {len(HOSPITALS)}
 guarantee = "exact"
 image-shape = "{files.shape}"

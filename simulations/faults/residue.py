@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.key_store.record_ciphers import SLOT_BYTES, cipher_file_of
-from fedmunkey.client.key_store.schema import CONTENTS
+from fedmunkey.client.key_store.on_disk.record_ciphers import SLOT_BYTES, cipher_file_of, is_of_backup
+from fedmunkey.client.key_store.on_disk.schema import CONTENTS
 
 PIECE = 16
 """Contents are searched for in pieces of so many bytes, at any offset."""
@@ -71,12 +71,9 @@ def not_overwritten(store: Path) -> int:
             )
         ]
         held = {entry for (entry,) in connection.execute("SELECT entry FROM records")}
-    slots = cipher_file_of(store).read_bytes()
-    contents += [
-        slots[entry * SLOT_BYTES : (entry + 1) * SLOT_BYTES]
-        for entry in range(1, len(slots) // SLOT_BYTES)
-        if entry not in held
-    ]
+    keys = cipher_file_of(store).read_bytes()
+    slots = [keys[start : start + SLOT_BYTES] for start in range(0, len(keys), SLOT_BYTES)]
+    contents += [slot for entry, slot in enumerate(slots) if entry > 0 and entry not in held and not is_of_backup(slot)]
     return sum(len(content) - content.count(0) for content in contents)
 
 

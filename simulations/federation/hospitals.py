@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import Tokens
-from fedmunkey.client.key_store.contents import SLACK
+from fedmunkey.client.key_store.on_disk.contents import SLACK
 from fedmunkey.client.learning.bank import Bank, HeldOut
 from fedmunkey.client.learning.neighbour_index import list_arrivals
 from fedmunkey.client.records.dataset import Consent, Dataset, Split

@@ -263,8 +263,8 @@ def _carry_out(service: DeletionService, request: DeletionRequest) -> RequestSta
     while True:
         time.sleep(_POLL_SECONDS)
         status = service.get(request_id)
-        if status.state.final:
-            if status.state is not RequestState.COMPLETED:
+        if status.state.answered:
+            if status.state not in (RequestState.ERASED, RequestState.COMPLETED):
                 raise FederationStopped(f"deletion request {request_id} is {status.state}; see the ledger")
             return status
         if time.monotonic() > deadline:

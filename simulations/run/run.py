@@ -131,6 +131,9 @@ def _prepare(experiment: Experiment, progress: Progress) -> _Prepared:
     if solved:
         # Each round solves anew, so there are as many as the plan has moments.
         settings = settings.replace(num_rounds=max([1, *(planned.round for planned in plan)]))
+    if "fewest-changed" not in experiment.overrides:
+        # Everybody here may know who is asked for; the plan says how many go at a time.
+        settings = settings.replace(fewest_changed=0)
     if plan and experiment.deletion_service:
         raise InvalidDeletion("a plan of deletions needs the simulation's own deletion service; leave one of them out")
     dataset = load_dataset(experiment.data, data_dir=experiment.data_dir, seed=settings.seed)

@@ -13,12 +13,12 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from sklearn.datasets import load_digits
 
-from fedmunkey.client import app as client_app
 from fedmunkey.client.app import app
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.learning.bank import read_bank
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
+from fedmunkey.client.rounds import descended
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionRequest, Records
@@ -117,9 +117,6 @@ def deletion_service(parent: Path) -> Iterator[Make]:
         device="cpu",
         deletion_patience=0.0,
     )
-    shape = ModelShape.of(Recipe.of(settings), ENCODER.feature_shape)
-    torch.manual_seed(0)
-    model = Munkey(shape)
     with Ledger(parent / "ledger.sqlite") as ledger:
         ledger.register(NAME)
         service = LedgerService(ledger)
@@ -139,6 +136,9 @@ def deletion_service(parent: Path) -> Iterator[Make]:
                 It holds some digits of each split, unless records are given; its noise key is random by default.
                 """
                 chosen, site = settings.replace(**changes), SiteFolder(parent / folder)
+                shape = ModelShape.of(Recipe.of(chosen), ENCODER.feature_shape)
+                torch.manual_seed(0)
+                model = Munkey(shape)
                 promise = chosen if promised is None else chosen.replace(guarantee=promised)
                 with site.create(NAME, promise, ENCODER, shape, noise_key=noise_key) as store:
                     enrol(store, encode(ENCODER, digits() if records is None else records), SECRET)
@@ -174,7 +174,7 @@ def delete_during_training(
 ) -> list[int]:
     """Let an agent delete a record after the step of the first training that `at` names; return all steps."""
     steps: list[int] = []
-    watch = client_app._watch
+    watch = descended._watch
 
     def watched(store: KeyStore, *rest: object) -> Callable[[int, int], None]:
         look = watch(store, *rest)  # type: ignore[arg-type]
@@ -187,5 +187,5 @@ def delete_during_training(
 
         return step
 
-    monkeypatch.setattr(client_app, "_watch", watched)
+    monkeypatch.setattr(descended, "_watch", watched)
     return steps

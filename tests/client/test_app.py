@@ -12,10 +12,10 @@ import pytest
 import torch
 from flwr.app import MessageType
 
-from fedmunkey.client import app as client_app
 from fedmunkey.client.key_store import HeldRecords, KeyStore
 from fedmunkey.client.learning.bank import read_bank, read_held_out
 from fedmunkey.client.learning.training import train
+from fedmunkey.client.rounds import descended, turn
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.randomness import generator
@@ -160,7 +160,7 @@ def test_training_that_a_deletion_interrupts_is_that_without_the_record(
     before = make_federation("before")
     undisturbed = before.ask(MessageType.TRAIN)
     with_record = make_federation("never", digits())
-    monkeypatch.setattr(client_app, "catch_up_patiently", lambda *_, **__: [])
+    monkeypatch.setattr(turn, "catch_up_patiently", lambda *_, **__: [])
     ignorant = with_record.ask(MessageType.TRAIN)
 
     assert interrupted.content.metric_records[METRICS]["num-examples"] == TRAIN - 1
@@ -193,7 +193,7 @@ def test_deletion_amid_an_evaluation_starts_it_again(federation: Federation, mon
         return read_held_out(store, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(client_app, "read_held_out", delete_and_read)
+        patched.setattr(descended, "read_held_out", delete_and_read)
         reply = federation.ask(MessageType.EVALUATE)
 
     assert reply.content.metric_records[METRICS]["entries"] == TRAIN - 1

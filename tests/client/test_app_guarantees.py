@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import MessageType
-from numpy.typing import NDArray
 
-from fedmunkey.client import app as client_app
 from fedmunkey.client.learning.bank import Bank, read_bank
 from fedmunkey.client.learning.evaluation import Evaluation, evaluate
 from fedmunkey.client.learning.exemplar_tokens import own_tokens
@@ -20,11 +18,12 @@ from fedmunkey.client.learning.neighbour_index import list_arrivals
 from fedmunkey.client.learning.noisy_step import noisy_steps_of_round
 from fedmunkey.client.learning.state_digest import state_digest
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
+from fedmunkey.client.rounds import descended
 from fedmunkey.common.failpoints import Act, Action, Armed, Failpoint, FailpointPlan, arm
 from fedmunkey.common.model.checkpoints import read_checkpoint
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.recipe import Recipe
-from fedmunkey.common.privacy.guarantees import Guarantee, Influence
+from fedmunkey.common.privacy.guarantees import Influence
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
 from fedmunkey.common.programs.round_messages import METRICS, SITE
 from tests.client.conftest import Opinionated
@@ -43,10 +42,12 @@ from tests.client.one_site import (
     weights_of,
 )
 
+DESCENDED = ["certified", "empirical"]
+
 # Shared weights and tokens that follow from them.
 
 
-@pytest.mark.parametrize("guarantee", Guarantee)
+@pytest.mark.parametrize("guarantee", DESCENDED)
 def test_evaluated_weights_are_kept(make_federation: Make, opinionated: Opinionated, guarantee: str) -> None:
     federation = make_federation(guarantee=guarantee)
     model = opinionated(Munkey(federation.model.shape))
@@ -61,18 +62,18 @@ def test_evaluated_weights_are_kept(make_federation: Make, opinionated: Opiniona
     assert kept.about == {"guarantee": guarantee}
 
 
-@pytest.mark.parametrize("guarantee", ["exact", "certified"])
+@pytest.mark.parametrize("changes", [{"guarantee": "certified"}, {"exemplar_tokens": "own"}])
 def test_tokens_follow_from_the_weights_that_came_last_and_are_those_that_are_evaluated(
-    make_federation: Make, opinionated: Opinionated, monkeypatch: pytest.MonkeyPatch, guarantee: str
+    make_federation: Make, opinionated: Opinionated, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]
 ) -> None:
-    federation = make_federation(records=donated(), guarantee=guarantee)
+    federation = make_federation(records=donated(), **changes)
     model, read = opinionated(Munkey(federation.model.shape)), []
 
     def note_and_evaluate(model: Munkey, bank: Bank, *rest: Any) -> Evaluation:
         read.append((len(bank), bank.tokens.offsets.clone()))
         return evaluate(model, bank, *rest)
 
-    monkeypatch.setattr(client_app, "evaluate", note_and_evaluate)
+    monkeypatch.setattr(descended, "evaluate", note_and_evaluate)
     for round_number, weights in enumerate((federation.model, model), start=1):
         before = tokens_of(federation)
         federation.ask(MessageType.TRAIN, model=weights, server_round=round_number)
@@ -88,7 +89,7 @@ def test_tokens_follow_from_the_weights_that_came_last_and_are_those_that_are_ev
         read.clear()
 
 
-@pytest.mark.parametrize("guarantee", Guarantee)
+@pytest.mark.parametrize("guarantee", DESCENDED)
 def test_state_is_the_same_without_an_accuracy(make_federation: Make, opinionated: Opinionated, guarantee: str) -> None:
     asked, other = (make_federation(name, donated(), guarantee=guarantee) for name in ("asked", "other"))
     model = opinionated(Munkey(asked.model.shape))
@@ -139,34 +140,8 @@ def test_empirical_selection_accuracy_is_that_of_validation_or_else_of_the_test(
         assert metrics["selection-accuracy"] == metrics[f"{split}-accuracy"]
 
 
-@pytest.mark.parametrize(("guarantee", "permanent"), [("certified", True), ("exact", False)])
-def test_where_nothing_may_choose_there_is_no_accuracy(make_federation: Make, guarantee: str, permanent: bool) -> None:
-    federation = make_federation(records=donated() if permanent else digits(), guarantee=guarantee)
-
-    assert math.isnan(selection_accuracy(federation))
-
-
-def test_exact_selection_accuracy_depends_on_permanent_records_only(make_federation: Make) -> None:
-    records = donated()
-    records = replace(records, splits=np.where(records.splits == Split.TRAIN.value, Split.TRAIN.value, Split.VAL.value))
-    permanent = records.consents == Consent.PERMANENT.value
-
-    def accuracy(name: str, spoiled: NDArray[np.bool_]) -> float:
-        labels = np.where(spoiled, (records.labels + 1) % 10, records.labels)
-        return selection_accuracy(make_federation(name, replace(records, labels=labels), guarantee="exact"))
-
-    accuracies = {
-        "clean": accuracy("clean", np.zeros(len(records), dtype=np.bool_)),
-        "revocable": accuracy("revocable", ~permanent),
-        "permanent": accuracy("permanent", permanent & (records.splits == Split.VAL.value)),
-        "bank": accuracy("bank", permanent & (records.splits == Split.TRAIN.value)),
-    }
-
-    assert 0 < accuracies["clean"] == accuracies["revocable"]
-    assert accuracies["permanent"] != accuracies["clean"] != accuracies["bank"]
-
-
-# Exact.
+def test_certified_has_no_accuracy_to_choose_by(make_federation: Make) -> None:
+    assert math.isnan(selection_accuracy(make_federation(guarantee="certified")))
 
 
 def donated() -> Dataset:
@@ -174,40 +149,6 @@ def donated() -> Dataset:
     records = digits()
     even = np.arange(len(records)) % 2 == 0
     return replace(records, consents=np.where(even, Consent.PERMANENT.value, Consent.REVOCABLE.value))
-
-
-def only_permanent(records: Dataset) -> Dataset:
-    return records.select(records.consents == Consent.PERMANENT.value)
-
-
-def test_exact_weights_are_those_of_a_site_that_never_had_the_revocable_records(make_federation: Make) -> None:
-    everything = make_federation("everything", donated(), guarantee="exact")
-    fewer = make_federation("fewer", only_permanent(donated()), guarantee="exact")
-    model = everything.model
-
-    for number in (1, 2):
-        replies = [site.ask(MessageType.TRAIN, model=model, server_round=number) for site in (everything, fewer)]
-        left, right = map(weights_of, replies)
-        assert same(left, right)
-        losses = [reply.content.metric_records[METRICS]["train-loss"] for reply in replies]
-        assert losses[0] == losses[1]
-        metrics = replies[0].content.metric_records[METRICS]
-        assert set(metrics) == {"num-examples", "train-loss"}
-        assert metrics["num-examples"] == TRAIN // 2
-        assert not same(left, dict(model.state_dict()))
-        model = Munkey(everything.model.shape)
-        model.load_state_dict(left)
-        for site in (everything, fewer):
-            site.ask(MessageType.EVALUATE, model=model, server_round=number)
-
-
-def test_exact_site_without_permanent_records_trains_nothing(make_federation: Make) -> None:
-    federation = make_federation(guarantee="exact")
-
-    reply = federation.ask(MessageType.TRAIN)
-
-    assert reply.content.metric_records[METRICS]["num-examples"] == 0
-    assert same(weights_of(reply), dict(federation.model.state_dict()))
 
 
 # Certified.
@@ -317,22 +258,12 @@ def test_site_that_has_promised_no_bound_names_the_same_metrics_without_a_number
         assert math.isnan(float(str(silent["epsilon"])))
 
 
-def test_site_that_has_promised_more_than_the_federation_names_the_same_metrics(make_federation: Make) -> None:
-    promises = ("exact", "certified", "empirical")
-    sites = [make_federation(name, donated(), guarantee="exact", promised=name) for name in promises]
-
-    for what in (MessageType.TRAIN, MessageType.EVALUATE):
-        names = [set(site.ask(what).content.metric_records[METRICS]) for site in sites]
-        assert names[0] == names[1] == names[2]
-
-
 # What the weights that were sent may hold of each record.
 
 
 @pytest.mark.parametrize(
     ("guarantee", "expected"),
     [
-        ("exact", {Influence.UNBOUNDED: TRAIN // 2, Influence.NONE: TRAIN // 2 + VAL + TEST}),
         ("certified", {Influence.BOUNDED: TRAIN, Influence.NONE: VAL + TEST}),
         ("empirical", {Influence.UNBOUNDED: TRAIN, Influence.NONE: VAL + TEST}),
     ],
@@ -347,16 +278,3 @@ def test_training_marks_its_records(make_federation: Make, guarantee: str, expec
     federation.ask(MessageType.TRAIN)
     with federation.folder.open() as store:
         assert store.records.count_influences() == expected
-
-
-def test_exact_deletion_of_a_record_is_exact_only_where_it_has_not_trained(make_federation: Make) -> None:
-    federation = make_federation(records=donated(), guarantee="exact")
-    federation.ask(MessageType.TRAIN)
-    # The even digits are permanent.
-    federation.order_deletion(3)
-    federation.order_deletion(4)
-
-    federation.ask(MessageType.EVALUATE)
-
-    answers = [federation.service.get(f"request-{row}").sites[0].acknowledgement for row in (3, 4)]
-    assert [answer.guarantee for answer in answers if answer] == [Guarantee.EXACT, Guarantee.EMPIRICAL]

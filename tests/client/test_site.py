@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.client.key_store import StoreDescription
-from fedmunkey.client.key_store.contents import SLACK
+from fedmunkey.client.key_store.on_disk.contents import SLACK
 from fedmunkey.client.site import SiteFolder, check_promise, describe_store, hospital_name, model_shape
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import InvalidInput, InvalidSetting, KeyStoreError

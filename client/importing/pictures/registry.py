@@ -43,6 +43,7 @@ def read_picture(path: Path, choices: Choices) -> Pixels:
         raise UnusablePicture("it is no PNG, JPEG, DICOM or NIfTI file")
     try:
         with _silenced():
+            _check_unpacked(name, path, head)
             pixels: Pixels = import_module(f"{__package__}.{name}").read(path, choices)
             return pixels
     except UnusablePicture:
@@ -50,6 +51,12 @@ def read_picture(path: Path, choices: Choices) -> Pixels:
     except Exception:
         # Decoders raise whatever a damaged file leads them to, with the file's own words in the message.
         raise UnusablePicture("the file is damaged or was cut short") from None
+
+
+def _check_unpacked(name: str, path: Path, head: bytes) -> None:
+    if name != "raster":
+        # Of PNG and JPEG, Pillow reads the size first.
+        import_module(f"{__package__}.unpacking").check_unpacked(path, head)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,39 @@ def test_only_everything_is_saved(run: Run, federation: Federation) -> None:
 
     assert "--save is for --everything" in error
     assert not file.exists()
+
+
+def test_second_officer_signs_for_nearly_all_records(run: Run, federation: Federation, saved: Path) -> None:
+    assert saved.exists()
+    named = [word for number in range(60) for word in ("--record", f"scan-{number}")]
+    site = ["catch-up", "--site-dir", federation.path / SITE, "--service", federation.service, "--json"]
+    file = federation.path / "records.json"
+    run(*federation.officer, *named, "--site", SITE, "--wait", 0)
+    (refused,) = run(*site).json
+
+    assert "too much for too few" in refused["reason"]
+    assert run(*federation.officer, *named, "--site", SITE, "--save", file, "--request-id", "r-3").code == 0
+    words = ["countersign", file, "--signing-key", federation.path / "second.pem", "--service", federation.service]
+    assert "'hospital-1' is to forget 60 records" in run(*words, "--yes").out
+    (erased,) = run(*site).json
+    assert (erased["state"], erased["records"]) == ("erased", 60)
+
+
+def test_file_with_another_record_than_was_signed_is_refused(run: Run, federation: Federation, saved: Path) -> None:
+    file = federation.path / "records.json"
+    run(*federation.officer, "--record", "scan-1", "--site", SITE, "--save", file)
+    document = json.loads(file.read_bytes())
+    document["references"] = ["00" * 32]
+    file.write_bytes(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
+
+    assert "altered" in run("countersign", file, "--signing-key", federation.path / "second.pem", "--yes").error
+    assert saved.exists()
+
+
+def test_file_that_is_no_request_is_not_read_to_its_end(run: Run, federation: Federation) -> None:
+    with (federation.path / "large.json").open("wb") as file:
+        # Of so many zeros nothing lies on the disk.
+        file.truncate(2**40)
+    words = ["--signing-key", federation.path / "officer.pem", "--yes"]
+
+    assert "at most 1048576 are read" in run("countersign", federation.path / "large.json", *words).error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.client.key_store import schema
+from fedmunkey.client.key_store.on_disk import schema
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret

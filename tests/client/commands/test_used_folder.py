@@ -12,7 +12,7 @@ from PIL import Image
 
 from fedmunkey.client.importing import site_enrolment
 from fedmunkey.client.key_store import Tokens
-from fedmunkey.client.key_store.journal import Journal
+from fedmunkey.client.key_store.on_disk.journal import Journal
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret

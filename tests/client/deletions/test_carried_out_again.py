@@ -14,7 +14,7 @@ from fedmunkey.client.deletions.agent import catch_up
 from fedmunkey.client.deletions.receipt_book import ReceiptBook
 from fedmunkey.client.deletions.site_proofs import SiteProofs
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.key_store.restoration import restore
+from fedmunkey.client.key_store.on_disk.restoration import restore
 from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret

@@ -8,16 +8,17 @@ from datetime import timedelta
 
 import pytest
 
+from fedmunkey.client.deletions.order_check import WHOLE_SITE_DAYS
 from fedmunkey.client.deletions.site_proofs import SiteProofs
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, SiteState, Subject, WholeSite
+from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records, SiteState, Subject, WholeSite
 from fedmunkey.common.proofs.signed_requests import MAXIMUM_DAYS
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.signing.statements import read_envelope
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey
-from tests.client.conftest import subject_id
+from tests.client.conftest import record_id, subject_id
 from tests.proof_case import OFFICER_KEY, SECRET, SITE_KEYS, SITES, START, STRANGER, TRUST, signed_request
 
 SITE = SITES[0]
@@ -126,3 +127,50 @@ def test_one_officer_is_enough_for_a_patient(store: KeyStore, site: SiteFolder) 
     TWO.write(site.trust)
 
     assert hear(store, signed_request(target=subject(1), key=OFFICER_KEY)) == [(SiteState.ERASED, "")]
+
+
+def records(*numbers: int) -> Records:
+    return Records(frozenset(SECRET.reference(record_id(number)) for number in numbers), SITE)
+
+
+def test_records_that_are_nearly_all_need_as_many_officers_as_the_whole_site(store: KeyStore, site: SiteFolder) -> None:
+    TWO.write(site.trust)
+    nearly_all = signed_request("request-1", records(*range(6)))
+
+    ((state, reason),) = hear(store, nearly_all)
+    assert state is SiteState.REFUSED
+    assert reason.startswith("too much for too few")
+    assert "6 of 10 records" in reason
+
+    both = signed_request("request-2", records(*range(6)))
+    assert hear(store, nearly_all, countersigned(both, SECOND))[1] == (SiteState.ERASED, "")
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_many_small_orders_take_no_more_than_one_large_one(store: KeyStore, site: SiteFolder, together: bool) -> None:
+    TWO.write(site.trust)
+    asked = [signed_request(f"request-{number}", records(2 * number, 2 * number + 1)) for number in range(3)]
+
+    if not together:
+        hear(store, *asked[:2])
+    states = [state for state, _ in hear(store, *asked)]
+
+    assert states == [SiteState.ERASED, SiteState.ERASED, SiteState.REFUSED]
+
+
+def test_what_was_erased_long_ago_does_not_count(store: KeyStore, site: SiteFolder) -> None:
+    TWO.write(site.trust)
+    first = signed_request("request-1", records(*range(4)), days=300)
+    hear(store, first)
+    later = NOW + timedelta(days=WHOLE_SITE_DAYS + 1)
+
+    second = DeletionOrder(2, SITE, signed_request("request-2", records(4, 5, 6), days=300))
+    answer = SiteProofs(store, clock=lambda: later).carry_out(second)
+
+    assert answer.state is SiteState.ERASED
+
+
+def test_records_need_one_officer_where_the_site_asks_for_one(store: KeyStore, site: SiteFolder) -> None:
+    assert site.trust.exists()
+
+    assert hear(store, signed_request(target=records(*range(10)))) == [(SiteState.ERASED, "")]

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from fedmunkey.client.deletions.agent import DeletionAgent, catch_up
+from fedmunkey.client.deletions.receipt_book import ReceiptBook
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.key_store.restoration import restore
+from fedmunkey.client.key_store.on_disk.restoration import restore
 from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.deletions.words import DeletionRequest, SiteState, Subject
-from fedmunkey.common.errors import DeletionConflict
+from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, SiteState, Subject
+from fedmunkey.common.errors import DeletionConflict, ServiceUnavailable
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
+from fedmunkey.server.transparency_log.log import TransparencyLog
+from fedmunkey.server.transparency_log.restating import enter_restored, state_restored
 from tests.client.conftest import subject_id
-from tests.proof_case import SECRET, SITE_KEYS, SITES, START, TRUST, open_coordinator, signed_request
+from tests.followers import Follower
+from tests.proof_case import LOG, OFFICER_KEY, SECRET, SITE_KEYS, SITES, START, TRUST, open_coordinator, signed_request
 
 SITE = SITES[0]
 NOW = START + timedelta(days=1)
@@ -45,7 +50,8 @@ class Coordinator:
         folder.mkdir()
         self._folder = folder
         self._open = ExitStack()
-        self.service = open_coordinator(self._open, folder)
+        self._ticks = itertools.count()
+        self.service = open_coordinator(self._open, folder, self._clock)
 
     def copy(self, name: str) -> None:
         with (
@@ -59,7 +65,18 @@ class Coordinator:
         for file in self._folder.glob("ledger.sqlite*"):
             file.unlink()
         (self._folder / "ledger.sqlite").write_bytes((self._folder / name).read_bytes())
-        self.service = open_coordinator(self._open, self._folder)
+        self.service = open_coordinator(self._open, self._folder, self._clock)
+
+    def put_back_in_place(self, name: str) -> None:
+        """Put a copy into the database that the service has open, as into one of PostgreSQL."""
+        with (
+            closing(sqlite3.connect(self._folder / "ledger.sqlite")) as ledger,
+            closing(sqlite3.connect(self._folder / name)) as copy,
+        ):
+            copy.backup(ledger)
+
+    def _clock(self) -> datetime:
+        return START + timedelta(microseconds=next(self._ticks))
 
     def ask(self, *requests: DeletionRequest) -> None:
         for request in requests:
@@ -159,6 +176,56 @@ def test_ledger_says_that_it_has_other_orders(site: KeyStore, coordinator: Coord
         coordinator.service.watch(SITE, 1, chain=chain)
 
 
+def test_ledger_that_goes_back_under_a_running_service_skips_no_order(site: KeyStore, coordinator: Coordinator) -> None:
+    coordinator.copy("copy")
+    coordinator.ask(request(1), request(2))
+    hear(site, coordinator.service)
+    # The service has followed the site up to here, and remembers the digests of its orders.
+    assert hear(site, coordinator.service) == []
+
+    coordinator.put_back_in_place("copy")
+    coordinator.ask(request(3), request(2), request(1))
+
+    hear(site, coordinator.service)
+    assert site.records.count(Split.TRAIN) == RECORDS - 3
+    assert coordinator.states() == {f"request-{number}": (ERASED, 1) for number in (1, 2, 3)}
+    # It goes by the new orders' digests, or an agent would never find its place again.
+    chain = site.orders.chain() or b""
+    assert list(coordinator.service.watch(SITE, site.orders.last, chain=chain)) == []
+
+
+def test_stream_ends_when_the_ledger_goes_back(site: KeyStore, coordinator: Coordinator) -> None:
+    coordinator.copy("copy")
+    coordinator.ask(request(1), request(2))
+    hear(site, coordinator.service)
+
+    with DeletionServer(coordinator.service) as server, DeletionChannel(server.address) as channel:
+        follower = Follower(channel.watch(SITE, 2, follow=True, chain=site.orders.chain() or b""))
+        coordinator.ask(request(3))
+        assert isinstance(follower.next(), DeletionOrder)
+        coordinator.put_back_in_place("copy")
+        coordinator.ask(*map(request, range(4, 8)))
+
+        # Order 4 may come first; the three before it come once the site connects again, so that has to be soon.
+        said = [follower.next()]
+        if isinstance(said[-1], DeletionOrder):
+            said.append(follower.next())
+        assert isinstance(said[-1], ServiceUnavailable)
+        follower.join()
+
+
+def test_nothing_is_written_to_a_file_that_was_replaced(coordinator: Coordinator, tmp_path: Path) -> None:
+    coordinator.copy("copy")
+    ledger = tmp_path / "coordinator" / "ledger.sqlite"
+    ledger.unlink()
+    ledger.write_bytes((tmp_path / "coordinator" / "copy").read_bytes())
+
+    with pytest.raises(ServiceUnavailable, match="was replaced while it was open"):
+        coordinator.ask(request(1))
+    with pytest.raises(ServiceUnavailable, match="was replaced"):
+        coordinator.states()
+
+
 def test_agent_finds_its_place_again_over_the_network(site: KeyStore, coordinator: Coordinator) -> None:
     coordinator.copy("copy")
     coordinator.ask(request(1), request(2))
@@ -185,6 +252,42 @@ def test_agent_finds_its_place_again_over_the_network(site: KeyStore, coordinato
             thread.join()
 
     assert coordinator.states() == {f"request-{number}": (ERASED, 1) for number in (1, 2)}
+
+
+def test_agent_follows_a_restored_log_without_a_false_alarm(site: KeyStore, coordinator: Coordinator) -> None:
+    """It looks at the log before it hears that the ledger has other orders."""
+    coordinator.ask(request(1))
+    hear(site, coordinator.service)
+    coordinator.copy("copy")
+    coordinator.ask(request(2), request(3))
+    hear(site, coordinator.service)
+    coordinator.put_back("copy")
+    log = TransparencyLog(coordinator.service.ledger.engine, LOG)
+    said = state_restored(log, LOG, "the disk failed", None, NOW + timedelta(hours=1)).countersign(OFFICER_KEY)
+    enter_restored(log, LOG, said, TRUST)
+    coordinator.ask(request(3))
+    heard, stop = threading.Semaphore(0), threading.Event()
+
+    with (
+        DeletionServer(coordinator.service) as server,
+        DeletionChannel(server.address) as channel,
+        KeyStore.open(site.path) as same,
+    ):
+        agent = DeletionAgent(same, channel, on_order=lambda _: heard.release())
+        thread = threading.Thread(target=agent.run, args=(stop,))
+        thread.start()
+        try:
+            assert heard.acquire(timeout=20)
+        finally:
+            stop.set()
+            channel.close()
+            thread.join()
+    hear(site, coordinator.service)
+
+    (note,) = [alarm.fault for alarm in ReceiptBook(site.journal).alarms()]
+    assert "restored from a copy of 2 leaves" in note
+    assert site.journal.query("SELECT count(*) FROM receipts WHERE included = 0") == [(0,)]
+    assert [found.request_id for found in coordinator.service.ledger.summary().lost] == ["request-2"]
 
 
 class Model:

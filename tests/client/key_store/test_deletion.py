@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ import torch
 
 from fedmunkey.client.key_store import KeyStore, Tokens, deletion
 from fedmunkey.client.key_store.deletion import Hearing
-from fedmunkey.client.key_store.schema import CONTENTS
+from fedmunkey.client.key_store.on_disk.record_ciphers import Epoch, RecordCiphers
+from fedmunkey.client.key_store.on_disk.schema import CONTENTS
 from fedmunkey.client.learning.neighbour_index import list_arrivals
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.references import FederationSecret
@@ -486,10 +489,32 @@ def test_erasure_that_a_crash_interrupted_is_finished_before_it_is_acknowledged(
     assert after.orders.apply(order(1, 7)) == answer
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_deletion_is_on_the_disk_before_a_key_is_destroyed(
+    store: KeyStore, fill: Fill, order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    fill(store, range(5))
+    left: list[int] = []
+
+    def look(ciphers: RecordCiphers, entries: Iterable[int]) -> Epoch:
+        # A power failure may take all that only the log holds.
+        lost = Path(shutil.copy(store.path, tmp_path / "after-a-power-failure"))
+        with closing(sqlite3.connect(lost)) as connection:
+            left.append(connection.execute("SELECT count(*) FROM records").fetchone()[0])
+        return destroy(ciphers, entries)
+
+    destroy = RecordCiphers.destroy
+    monkeypatch.setattr(RecordCiphers, "destroy", look)
+
+    store.orders.apply(order(1) if whole else order(1, 2, 3))
+
+    assert left == [0 if whole else 3]
+
+
 def test_reader_that_stays_keeps_an_order_from_being_answered_but_not_for_good(
     make_store: Make, make_traces: MakeTraces, order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedmunkey.client.key_store.schema._BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("fedmunkey.client.key_store.on_disk.schema._BUSY_SECONDS", 0.01)
     store = make_store()
     traces = make_traces(store)
     traces.enrol(range(20))
@@ -503,6 +528,7 @@ def test_reader_that_stays_keeps_an_order_from_being_answered_but_not_for_good(
     with pytest.raises(KeyStoreError, match="keeps reading"):
         store.orders.read_unacknowledged()
     assert store.records.count(Split.TRAIN) == 19
+    assert 8 not in store.ciphers.held()
 
     reader.execute("ROLLBACK")
     reader.close()
@@ -516,7 +542,7 @@ def test_reader_that_stays_keeps_an_order_from_being_answered_but_not_for_good(
 def test_writer_that_stays_keeps_an_order_from_being_applied_but_not_for_good(
     make_store: Make, fill: Fill, order: Order, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedmunkey.client.key_store.schema._BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("fedmunkey.client.key_store.on_disk.schema._BUSY_SECONDS", 0.01)
     store = make_store()
     fill(store, range(3))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.key_store.restoration import restore
+from fedmunkey.client.key_store.on_disk.restoration import restore
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import ImagePath

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.key_store.journal import Journal
-from fedmunkey.client.key_store.record_ciphers import cipher_file_of
+from fedmunkey.client.key_store.on_disk.journal import Journal
+from fedmunkey.client.key_store.on_disk.record_ciphers import cipher_file_of
 from fedmunkey.client.records.dataset import Dataset
 from fedmunkey.common.deletions.words import DeletionOrder
 from fedmunkey.common.errors import KeyStoreError

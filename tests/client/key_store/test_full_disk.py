@@ -16,8 +16,8 @@ import pytest
 
 from fedmunkey.client.deletions.agent import DeletionAgent
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.key_store.journal import Journal, Kept
-from fedmunkey.client.key_store.record_ciphers import SLOT_BYTES, make_master_key, read_master_key
+from fedmunkey.client.key_store.on_disk.journal import Journal, Kept
+from fedmunkey.client.key_store.on_disk.record_ciphers import SLOT_BYTES, make_master_key, read_master_key
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.words import RequestState, SiteState
 from fedmunkey.common.errors import KeyStoreError
@@ -240,7 +240,7 @@ def test_full_disk_within_sqlite_is_not_taken_for_damage(filled: KeyStore, monke
     def fail(_path: Path) -> sqlite3.Connection:
         raise full
 
-    monkeypatch.setattr("fedmunkey.client.key_store.taking_over.connect", fail)
+    monkeypatch.setattr("fedmunkey.client.key_store.on_disk.taking_over.connect", fail)
 
     with pytest.raises(KeyStoreError, match=r"cannot be used \(database or disk is full\)"):
         KeyStore.open(filled.path)

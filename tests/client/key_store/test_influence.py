@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fedmunkey.client.key_store import KeyStore, Tokens, deletion
-from fedmunkey.client.key_store.influence import count_largest_subject
+from fedmunkey.client.key_store.on_disk.influence import count_largest_subject
 from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import Acknowledgement, SiteState

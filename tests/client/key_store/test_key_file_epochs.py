@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.key_store.record_ciphers import Epoch, cipher_file_of
-from fedmunkey.client.key_store.restoration import restore
+from fedmunkey.client.key_store.on_disk.record_ciphers import Epoch, cipher_file_of
+from fedmunkey.client.key_store.on_disk.restoration import restore
 from fedmunkey.client.records.dataset import Dataset
 from fedmunkey.common.deletions.words import DeletionOrder
 from fedmunkey.common.errors import KeyStoreError
@@ -60,10 +60,9 @@ def test_older_key_file_is_known_by_the_store_where_the_journal_is_lost(
             KeyStore.open(filled.path)
 
 
-def test_older_key_file_with_an_old_backup_brings_nothing_back(
-    filled: KeyStore, copy: Path, order: Order, tmp_path: Path
-) -> None:
+def test_older_key_file_with_an_old_backup_brings_nothing_back(filled: KeyStore, order: Order, tmp_path: Path) -> None:
     filled.back_up(tmp_path / "monday.backup", datetime(2026, 1, 5, 8, tzinfo=UTC))
+    copy = Path(shutil.copy(cipher_file_of(filled.path), tmp_path / "offline"))
     filled.orders.apply(order(1, 1, 2))
     put_back(filled, copy)
 
@@ -105,7 +104,7 @@ def test_deletion_that_is_interrupted_before_its_epoch_is_remembered_is_finished
         raise PowerCutError
 
     with monkeypatch.context() as patched:
-        patched.setattr("fedmunkey.client.key_store.journal.Journal.add_all", fail)
+        patched.setattr("fedmunkey.client.key_store.on_disk.journal.Journal.add_all", fail)
         with pytest.raises(PowerCutError):
             filled.orders.apply(order(1, 1))
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.key_store.journal import Kept
-from fedmunkey.client.key_store.restoration import restore
+from fedmunkey.client.key_store.on_disk.journal import Kept
+from fedmunkey.client.key_store.on_disk.restoration import restore
 from fedmunkey.common.errors import KeyStoreError, PrivacyBudgetSpent
 from fedmunkey.common.privacy.guarantees import Guarantee
 from tests.client.conftest import TRAINING, Fill, Make, Order, Reopen, train

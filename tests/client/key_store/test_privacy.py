@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from fedmunkey.client.key_store import KeyStore, Tokens
-from fedmunkey.client.key_store.restoration import restore
+from fedmunkey.client.key_store.on_disk.restoration import restore
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.errors import BankChanged, KeyStoreError, PrivacyBudgetSpent
 from fedmunkey.common.privacy.accounting import epsilon_of
@@ -114,7 +114,7 @@ def test_epsilon_of_a_training_that_was_not_released_is_not_kept_for_the_next(ce
 
 def test_epsilon_is_told_amid_writing(certified: KeyStore, reopen: Reopen, monkeypatch: pytest.MonkeyPatch) -> None:
     train(certified)
-    monkeypatch.setattr("fedmunkey.client.key_store.schema._BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("fedmunkey.client.key_store.on_disk.schema._BUSY_SECONDS", 0.01)
 
     with certified.database.writing():
         loss = reopen(certified).privacy.loss(2)
@@ -272,7 +272,7 @@ number = store.privacy.begin(NoisySteps(1, 1.0, 4.0), 7)
 if sys.argv[2] == "release":
     release(store, number)
 if sys.argv[2] == "take back":
-    from fedmunkey.client.key_store.journal import Journal
+    from fedmunkey.client.key_store.on_disk.journal import Journal
 
     def stay(*_):
         print(number, flush=True)

@@ -14,7 +14,7 @@ import pytest
 
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.aside import folder_aside, sweep
-from fedmunkey.client.key_store.record_ciphers import KEY_BYTES, cipher_file_of
+from fedmunkey.client.key_store.on_disk.record_ciphers import KEY_BYTES, cipher_file_of
 from fedmunkey.client.records.dataset import Dataset
 from fedmunkey.common.deletions.words import DeletionOrder
 from fedmunkey.common.errors import KeyStoreError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.client.key_store.schema import CONTENTS, connect, create_tables, not_waiting_for_disk
+from fedmunkey.client.key_store.on_disk.schema import CONTENTS, connect, create_tables, not_waiting_for_disk
 
 
 @pytest.fixture

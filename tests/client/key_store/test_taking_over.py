@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.client.deletions.receipt_book import ReceiptBook
-from fedmunkey.client.key_store import KeyStore, StoreDescription, remembering, taking_over
-from fedmunkey.client.key_store.journal import Journal, Kept
-from fedmunkey.client.key_store.restoration import restore
-from fedmunkey.client.key_store.schema import SCHEMA_VERSION, TAKEN_OVER, connect, read_version
+from fedmunkey.client.key_store import KeyStore, StoreDescription
+from fedmunkey.client.key_store.on_disk import remembering, taking_over
+from fedmunkey.client.key_store.on_disk.journal import Journal, Kept
+from fedmunkey.client.key_store.on_disk.restoration import restore
+from fedmunkey.client.key_store.on_disk.schema import SCHEMA_VERSION, TAKEN_OVER, connect, read_version
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records, SiteState, Subject
 from fedmunkey.common.errors import KeyStoreError

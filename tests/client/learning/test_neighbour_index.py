@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.key_store.contents import SLACK
+from fedmunkey.client.key_store.on_disk.contents import SLACK
 from fedmunkey.client.learning import neighbour_index
 from fedmunkey.client.learning.bank import read_bank
 from fedmunkey.client.learning.neighbour_index import list_arrivals, read_lists

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import KeyStore, StoreDescription, Tokens
-from fedmunkey.client.key_store.facts import Facts, seal_facts
+from fedmunkey.client.key_store.on_disk.facts import Facts, seal_facts
+from fedmunkey.client.key_store.on_disk.similarity_masks import mask, unmask
 from fedmunkey.client.learning import state_digest
 from fedmunkey.client.learning.bank import read_bank, read_held_out
 from fedmunkey.client.learning.neighbour_index import list_arrivals
@@ -34,6 +35,7 @@ from fedmunkey.common.model.encoders.torchvision_models import TorchvisionEncode
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.model.torchvision_import import import_torchvision
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import ImagePath, ImageShape, Settings
 from tests.client.conftest import Fill, Make, MakeRecords, Order, Reopen
 
@@ -76,8 +78,11 @@ def to_dataset(numbered: Iterable[tuple[int, Record]]) -> Dataset:
     )
 
 
-def describe(encoder: Encoder, image_path: ImagePath = ImagePath.PATCHES) -> StoreDescription:
-    chosen = Settings(neighbours=K, image_path=image_path, image_shape=ImageShape((1, SIDE, SIDE)))
+def describe(
+    encoder: Encoder, image_path: ImagePath = ImagePath.PATCHES, guarantee: Guarantee = Guarantee.EXACT
+) -> StoreDescription:
+    image_shape = ImageShape((1, SIDE, SIDE))
+    chosen = Settings(neighbours=K, image_path=image_path, image_shape=image_shape, guarantee=guarantee)
     shape = ModelShape.of(Recipe.of(chosen), encoder.feature_shape)
     # Lists with one place to spare are often searched again.
     return dataclasses.replace(describe_store(SITE, chosen, encoder, shape), list_length=K + 1)
@@ -86,8 +91,15 @@ def describe(encoder: Encoder, image_path: ImagePath = ImagePath.PATCHES) -> Sto
 class Site:
     """A key store, and the records that should be in it, in order."""
 
-    def __init__(self, stack: ExitStack, encoder: Encoder, image_path: ImagePath = ImagePath.PATCHES) -> None:
-        self.stack, self.encoder, self.image_path = stack, encoder, image_path
+    def __init__(
+        self,
+        stack: ExitStack,
+        encoder: Encoder,
+        image_path: ImagePath = ImagePath.PATCHES,
+        guarantee: Guarantee = Guarantee.EXACT,
+    ) -> None:
+        self.stack, self.description = stack, describe(encoder, image_path, guarantee)
+        self.encoder = encoder
         self.store = self._empty()
         self.held: dict[int, Record] = {}
         self.deleted: dict[int, Record] = {}
@@ -99,7 +111,7 @@ class Site:
 
     def _empty(self) -> KeyStore:
         path = Path(self.stack.enter_context(tempfile.TemporaryDirectory())) / "keystore.sqlite"
-        return self.stack.enter_context(KeyStore.create(path, describe(self.encoder, self.image_path)))
+        return self.stack.enter_context(KeyStore.create(path, self.description))
 
     def arrive(self, records: Sequence[Record]) -> None:
         numbered = dict(enumerate(records, self._count))
@@ -207,12 +219,15 @@ def take(site: Site, what: str, value: Any) -> None:
         getattr(site, what)(value)
 
 
-@settings(max_examples=30)
+@pytest.mark.parametrize("guarantee", [Guarantee.EXACT, Guarantee.CERTIFIED])
+@settings(max_examples=20)
 @given(first=st.lists(records, min_size=6, max_size=12), steps=st.lists(steps, max_size=12))
-def test_deletions_leave_the_state_of_a_store_without_the_records(first: list[Record], steps: list[Any]) -> None:
+def test_deletions_leave_the_state_of_a_store_without_the_records(
+    guarantee: Guarantee, first: list[Record], steps: list[Any]
+) -> None:
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         patch.setattr(dataset, "BATCH", 4)
-        site = Site(stack, DescriptorEncoder(1))
+        site = Site(stack, DescriptorEncoder(1), guarantee=guarantee)
         site.arrive(first)
         for what, value in steps:
             take(site, what, value)
@@ -281,14 +296,22 @@ def test_every_bit_of_key_input_token_and_ids_counts(filled: KeyStore, table: st
 def change(store: KeyStore, statement: str) -> None:
     """Update the file by itself, and add a tombstone, which is no part of the state."""
     connection = sqlite3.connect(store.path)
+    key = store.database.secrets.mask_key
+    connection.create_function("hidden", 3, lambda *row: int(mask(key, *(np.array([value]) for value in row))[0]))
+    connection.create_function("seen", 3, lambda *row: float(unmask(key, *(np.array([value]) for value in row))[0]))
     with connection:
         assert connection.execute(f"UPDATE {statement}").rowcount
         connection.execute("INSERT OR IGNORE INTO tombstones (hash) VALUES (x'00')")
     connection.close()
 
 
-def end_of(which: str, entry: int) -> str:
-    return f"(SELECT {which}(similarity) FROM neighbours WHERE entry = {entry})"  # noqa: S608
+SEEN = "seen(entry, neighbour, masked)"
+
+
+def lists_set(similarity: str, which: str, entry: int) -> str:
+    """Return what changes the similarity of the nearest (max) or farthest (min) neighbour of an entry."""
+    end = f"(SELECT {which}({SEEN}) FROM neighbours WHERE entry = {entry})"  # noqa: S608
+    return f"neighbours SET masked = hidden(entry, neighbour, {similarity}) WHERE entry = {entry} AND {SEEN} = {end}"
 
 
 @pytest.mark.parametrize(
@@ -299,10 +322,10 @@ def end_of(which: str, entry: int) -> str:
         ("description SET encoder = 'encoder-2'", True),
         ("description SET guarantee = 'exact'", True),
         # The nearest of one entry, and of a held-out record.
-        (f"neighbours SET similarity = similarity + 0.0001 WHERE entry = 3 AND similarity = {end_of('max', 3)}", True),
-        (f"neighbours SET similarity = 1 WHERE entry = 9 AND similarity = {end_of('min', 9)}", True),
+        (lists_set(f"{SEEN} + 0.0001", "max", 3), True),
+        (lists_set("1.0", "min", 9), True),
         # What no prediction depends on does not count.
-        (f"neighbours SET similarity = similarity - 0.0001 WHERE entry = 3 AND similarity = {end_of('min', 3)}", False),
+        (lists_set(f"{SEEN} - 0.0001", "min", 3), False),
         ("description SET generation = generation + 1", False),
         ("records SET influence = 'unbounded'", False),
     ],
@@ -346,6 +369,16 @@ def test_records_and_their_order_count(
 
 def test_neighbours_that_count_are_k(filled: KeyStore) -> None:
     assert digest_of(filled, K) != digest_of(filled, K + 1)
+
+
+def test_what_is_found_where_it_is_needed_does_not_count_under_exact(make_store: Make, fill: Fill) -> None:
+    store, other = make_store(guarantee=Guarantee.EXACT), make_store(guarantee=Guarantee.EXACT)
+    for each in (store, other):
+        fill(each, range(8))
+    own_tokens(store)
+    list_arrivals(store)
+
+    assert digest_of(store, K) == digest_of(other, K) == digest_of(store, K + 1)
 
 
 def test_empty_stores_have_one_digest(make_store: Make) -> None:

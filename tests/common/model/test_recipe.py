@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from pathlib import Path
@@ -18,16 +17,17 @@ from fedmunkey.common.privacy.guarantees import Guarantee, Influence
 from fedmunkey.common.settings.settings import (
     AUTO_DEPTH,
     AggregationName,
-    ExemplarTokens,
     ImagePath,
     ImageShape,
     Settings,
-    TrainedWeights,
 )
 
 ROOT = Path(__file__).resolve().parents[3]
 BLOCKS: dict[str, Any] = {"image_path": "patches", "depth": 2}
-LINEAR: dict[str, Any] = {"image_path": "frozen", "depth": 0}
+LINEAR: dict[str, Any] = {"image_path": "frozen", "guarantee": "certified"}
+
+
+VOTING = Reading(4, AggregationName.ENSEMBLE, 0.02, image_vote=True)
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -54,14 +54,25 @@ def test_auto_takes_the_frozen_path_of_a_pretrained_encoder(path: str, encoder: 
 
 @pytest.mark.parametrize(
     ("asked", "path", "expected"),
-    [(AUTO_DEPTH, "frozen", 0), (AUTO_DEPTH, "patches", 2), (3, "frozen", 3), (0, "patches", 0)],
+    [(AUTO_DEPTH, "frozen", 2), (AUTO_DEPTH, "patches", 2), (3, "frozen", 3), (0, "patches", 0)],
 )
-def test_depth_is_the_asked_or_none_on_frozen_features(asked: int, path: str, expected: int) -> None:
-    assert recipe(image_path=path, depth=asked).depth == expected
+def test_depth_is_the_asked_or_two_without_a_promise(asked: int, path: str, expected: int) -> None:
+    assert recipe(guarantee="empirical", image_path=path, depth=asked).depth == expected
+    assert [recipe(guarantee=name, image_path=path, depth=asked).depth for name in ("exact", "certified")] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "path", "expected"),
+    [(-1, "frozen", 0), (-1, "patches", 1000), (0, "patches", 0), (7, "frozen", 7)],
+)
+def test_random_features_are_the_asked_or_those_of_records_without_others(asked: int, path: str, expected: int) -> None:
+    assert recipe(image_path=path, random_features=asked).random_features == expected
 
 
 def test_shape_takes_its_sizes_from_the_settings() -> None:
-    shape = ModelShape.of(recipe(num_classes=7, width=24, depth=5, heads=3, exemplar_size=9), (16, 12))
+    shape = ModelShape.of(
+        recipe(guarantee="empirical", num_classes=7, width=24, depth=5, heads=3, exemplar_size=9), (16, 12)
+    )
 
     assert (shape.num_classes, shape.width, shape.depth, shape.heads, shape.exemplar_size) == (7, 24, 5, 3, 9)
     assert len(Munkey(shape).blocks) == 5
@@ -69,7 +80,7 @@ def test_shape_takes_its_sizes_from_the_settings() -> None:
 
 @pytest.mark.parametrize(("asked", "side", "expected"), [(0, 8, 2), (0, 28, 4), (0, 32, 4), (0, 224, 16), (7, 28, 7)])
 def test_patch_size_is_the_asked_or_a_fitting_one(asked: int, side: int, expected: int) -> None:
-    found = recipe(patch_size=asked, image_shape=ImageShape((1, side, side)))
+    found = recipe(guarantee="empirical", patch_size=asked, image_shape=ImageShape((1, side, side)))
 
     assert found.patch_size == expected
     assert 16 <= Munkey(ModelShape.of(found, (16, 12))).image_tokens <= 200
@@ -84,12 +95,18 @@ def test_patch_size_that_does_not_divide_the_image_is_refused(asked: int, image:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, Reading(4, AggregationName.ENSEMBLE, 0.02, image_vote=True)),
+        ({}, VOTING),
         ({"image_vote": False}, Reading(4, AggregationName.ENSEMBLE, 0.02, image_vote=False)),
-        ({"image_path": "patches", "depth": 0}, Reading(4, AggregationName.ENSEMBLE, 0.02, image_vote=True)),
-        ({"image_path": "frozen", "depth": 2}, Reading(4, AggregationName.ENSEMBLE, 0.02, image_vote=True)),
-        ({"image_path": "frozen"}, Reading(16, AggregationName.SOFTMAX, 0.02, image_vote=False)),
-        ({"encoder": "vit_b_16", "depth": 0}, Reading(16, AggregationName.SOFTMAX, 0.02, image_vote=False)),
+        (
+            {"image_path": "patches", "guarantee": "certified"},
+            VOTING,
+        ),
+        ({"image_path": "frozen"}, VOTING),
+        (
+            {"image_path": "frozen", "guarantee": "empirical"},
+            VOTING,
+        ),
+        (LINEAR, Reading(16, AggregationName.SOFTMAX, 0.02, image_vote=False)),
         ({**LINEAR, "neighbours": 3, "temperature": 1.0}, Reading(3, AggregationName.SOFTMAX, 1.0, image_vote=False)),
         ({**LINEAR, "aggregation": "rank"}, Reading(16, AggregationName.RANK, 0.02, image_vote=True)),
         ({**LINEAR, "aggregation": "softmax"}, Reading(16, AggregationName.SOFTMAX, 0.02, image_vote=True)),
@@ -102,13 +119,11 @@ def test_a_linear_function_of_frozen_features_blends_many_entries(changes: dict[
 @pytest.mark.parametrize(
     ("changes", "steps", "rate"),
     [
-        ({**BLOCKS, "guarantee": "exact"}, 2 * 7, 2e-3),
+        ({**BLOCKS, "guarantee": "empirical"}, 2 * 7, 2e-3),
         ({**BLOCKS, "guarantee": "empirical", "local_steps": 9}, 9, 2e-3),
-        ({**LINEAR, "guarantee": "exact"}, FEW_STEPS, 0.03),
-        ({"image_path": "patches", "depth": 0, "guarantee": "exact"}, 2 * 7, 0.03),
         ({**BLOCKS, "guarantee": "certified"}, FEW_STEPS, 16.0),
-        ({**BLOCKS, "guarantee": "certified", "local_steps": 9}, 9, 16.0),
-        ({**LINEAR, "guarantee": "empirical"}, FEW_STEPS, 16.0),
+        ({**LINEAR, "guarantee": "certified", "local_steps": 9}, 9, 16.0),
+        ({**LINEAR, "guarantee": "empirical"}, 2 * 7, 2e-3),
     ],
 )
 def test_steps_and_learning_rate_go_with_what_is_trained(changes: dict[str, Any], steps: int, rate: float) -> None:
@@ -125,47 +140,31 @@ def test_rates_fall_along_a_half_cosine_over_all_rounds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("guarantee", "model", "expected"),
+    ("changes", "expected"),
     [
-        ("exact", BLOCKS, "exact all"),
-        ("exact", LINEAR, "exact linear"),
-        ("certified", BLOCKS, "certified linear"),
-        ("certified", LINEAR, "certified linear"),
-        ("empirical", BLOCKS, "empirical all, joint tokens"),
-        ("empirical", LINEAR, "empirical linear"),
+        ({"guarantee": "exact"}, "exact"),
+        ({"guarantee": "exact", "learns_from": "permanent"}, "exact, permanent"),
+        ({"guarantee": "certified"}, "certified"),
+        ({"guarantee": "empirical"}, "empirical, joint tokens"),
+        ({"guarantee": "empirical", "exemplar_tokens": "own"}, "empirical"),
+        ({"guarantee": "empirical", "learns_from": "permanent"}, "empirical, joint tokens"),
     ],
 )
-def test_guarantee_and_depth_choose_the_route(guarantee: str, model: dict[str, Any], expected: str) -> None:
-    assert recipe(guarantee=guarantee, **model).route is ROUTES[expected]
-
-
-@pytest.mark.parametrize(("guarantee", "model"), list(itertools.product(Guarantee, [BLOCKS, LINEAR])))
-def test_trained_weights_can_be_chosen(guarantee: Guarantee, model: dict[str, Any]) -> None:
-    for chosen in (TrainedWeights.ALL, TrainedWeights.LINEAR):
-        found = recipe(guarantee=guarantee, trained_weights=chosen, **model).route
-        assert found.linear_only is (chosen is TrainedWeights.LINEAR)
-
-
-@pytest.mark.parametrize("model", [BLOCKS, LINEAR])
-def test_tokens_can_be_chosen_without_a_promise(model: dict[str, Any]) -> None:
-    for chosen in (ExemplarTokens.OWN, ExemplarTokens.JOINT):
-        found = recipe(guarantee="empirical", exemplar_tokens=chosen, **model).route
-        assert found.joint_tokens is (chosen is ExemplarTokens.JOINT)
+def test_guarantee_chooses_the_route(changes: dict[str, Any], expected: str) -> None:
+    for model in (BLOCKS, {"image_path": "frozen"}):
+        assert recipe(**changes, **model).route is ROUTES[expected]
 
 
 @pytest.mark.parametrize("route", list(ROUTES.values()), ids=lambda route: route.name)
 def test_no_route_lets_a_record_move_more_than_its_guarantee_says(route: GradientRoute) -> None:
-    guarantee = Guarantee(route.name.split()[0])
+    guarantee = Guarantee(route.name.partition(",")[0])
 
-    if guarantee is Guarantee.EXACT:
-        assert route.takes_part is Entries.PERMANENT
-        assert route.is_read in (Entries.PERMANENT, Entries.NONE)
-    if guarantee is Guarantee.CERTIFIED:
-        assert route.clipped
-        assert route.noisy
-        assert not route.reads_memory
-    assert (route.influence is Influence.BOUNDED) is (guarantee is Guarantee.CERTIFIED)
-    assert guarantee is Guarantee.EMPIRICAL or not route.joint_tokens
+    assert route.solved is (guarantee is Guarantee.EXACT)
+    assert route.noisy is (guarantee is Guarantee.CERTIFIED)
+    assert route.permanent_only is (route.name == "exact, permanent")
+    assert route.influence.guarantee is guarantee
+    assert guarantee is Guarantee.EMPIRICAL or not (route.joint_tokens or route.reads_memory)
+    assert route.is_read in (Entries.ALL, Entries.NONE)
 
 
 def test_certified_training_without_noise_bounds_nothing() -> None:
@@ -173,7 +172,7 @@ def test_certified_training_without_noise_bounds_nothing() -> None:
 
 
 def test_nobody_else_decides_what_the_settings_leave_open() -> None:
-    asks = re.compile(r"\b(ImagePath|AggregationName|TrainedWeights|ExemplarTokens)\.AUTO\b|\bAUTO_DEPTH\b")
+    asks = re.compile(r"\b(ImagePath|AggregationName|ExemplarTokens)\.AUTO\b|\bAUTO_DEPTH\b")
     files = [path for top in ("common", "client", "server", "simulations") for path in (ROOT / top).rglob("*.py")]
 
     found = {path.name for path in files if asks.search(path.read_text())}

@@ -14,7 +14,6 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from fedmunkey.client.deletions.order_check import check_order
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.proofs.certificate import verify_certificate
 from fedmunkey.common.proofs.log_heads import LogHead
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signed_requests import OpenedRequest
@@ -22,6 +21,7 @@ from fedmunkey.common.proofs.signing.canonical import canonical_json
 from fedmunkey.common.proofs.signing.dsse import Envelope
 from fedmunkey.common.proofs.signing.statements import PAYLOAD_TYPE, read_envelope
 from fedmunkey.common.proofs.trusted_keys import Role
+from fedmunkey.common.proofs.verification import verify_certificate
 from fedmunkey.common.service.wire import order_from_wire, order_to_wire
 from fedmunkey.protos import deletion_pb2
 from tests.common.proofs.identity_mutations import Changeable, changeable_identities

@@ -13,10 +13,11 @@ from fedmunkey.common.deletions.words import OFFICER, SiteState
 from fedmunkey.common.errors import FedmunkeyError, InvalidProof
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.proofs import certificate_words
-from fedmunkey.common.proofs.certificate import Certificate, verify_certificate
+from fedmunkey.common.proofs.certificate import Certificate
 from fedmunkey.common.proofs.certificate_page import certificate_page
 from fedmunkey.common.proofs.log_heads import LogHead, LogProof, receipt_leaf, request_leaf
 from fedmunkey.common.proofs.trusted_keys import TrustedKeys
+from fedmunkey.common.proofs.verification import verify_certificate
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.transparency_log.leaves import Leaf, LeafKind
 from fedmunkey.server.transparency_log.log import TransparencyLog

@@ -12,7 +12,7 @@ from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, O
 from fedmunkey.common.errors import InvalidDeletion, InvalidProof
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.proofs import certificate_words
-from fedmunkey.common.proofs.certificate import Certificate, Verified, verify_certificate
+from fedmunkey.common.proofs.certificate import Certificate
 from fedmunkey.common.proofs.certificate_page import certificate_page
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signed_requests import PREDICATE_TYPE, read_terms, target_digest
@@ -20,6 +20,7 @@ from fedmunkey.common.proofs.signing.canonical import canonical_json
 from fedmunkey.common.proofs.signing.dsse import Envelope
 from fedmunkey.common.proofs.signing.statements import PAYLOAD_TYPE, Statement, write_time
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common.proofs.verification import Verified, verify_certificate
 from tests.common.proofs.mutations import mutate
 from tests.proof_case import (
     LOG,
@@ -84,7 +85,11 @@ def test_receipt_that_was_taken_out_is_never_read_as_a_deletion_there(certificat
 
     assert Certificate.from_bytes(less.to_bytes()) == less
     assert (verified.outcome, verified.erased, verified.silent) == (Outcome.PARTIAL, 3, SITES[:1])
-    assert f"NOT EVERYWHERE: of {SITES[0]} there is no receipt" in certificate_words.headline(verified)
+    headline = (
+        f"The certificate holds. INCOMPLETE: the receipt of {SITES[0]} is missing. 3 records erased, NOT EVERYWHERE."
+    )
+    assert certificate_words.headline(verified) == headline
+    assert certificate_words.document(verified, TRUST)["addressed"] == list(SITES)
     assert certificate_words.guarantee(verified) is None
     assert f"The request was also sent to {SITES[0]}" in "\n".join(certificate_words.proved(verified))
     left_open = "\n".join(certificate_words.not_proved(verified, TRUST))
@@ -92,7 +97,7 @@ def test_receipt_that_was_taken_out_is_never_read_as_a_deletion_there(certificat
     assert "was not sent there" not in left_open
     page = certificate_page(less.to_bytes(), TRUST)
     assert "Certificate of deletion" not in page
-    assert f'<th scope="row">{SITES[0]}</th><td colspan="5">no receipt</td>' in page
+    assert f'<th scope="row">{SITES[0]}</th><td colspan="5">the receipt is missing</td>' in page
 
 
 @pytest.mark.parametrize("silent", [("hospital-9",), ("hospital-2", "hospital-1"), ("hospital-1", "hospital-1"), SITES])
@@ -107,7 +112,9 @@ def test_certificate_without_any_receipt_proves_that_the_request_was_logged(cert
     verified = verify_certificate(replace(certificate, receipts=(), silent=SITES).to_bytes(), TRUST)
 
     assert verified.outcome is Outcome.PARTIAL
-    assert certificate_words.headline(verified).startswith("The certificate holds. NOTHING ERASED: of hospital-1")
+    assert certificate_words.headline(verified) == (
+        "The certificate holds. INCOMPLETE: the receipts of hospital-1, hospital-2 are missing. NOTHING ERASED."
+    )
 
 
 def test_refusals_alone_are_no_certificate_of_deletion(case: ProofCase) -> None:

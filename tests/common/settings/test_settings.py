@@ -62,6 +62,12 @@ def test_values_of_a_command_line_are_read_as_their_types() -> None:
     assert settings.strategy is StrategyName.FEDPROX
 
 
+@pytest.mark.parametrize(("guarantee", "usual"), [("exact", 1), ("certified", 20), ("empirical", 20)])
+def test_no_number_of_rounds_chooses_one_where_weights_are_solved_for(guarantee: str, usual: int) -> None:
+    assert Settings.parse({"guarantee": guarantee}).rounds == usual
+    assert Settings.parse({"guarantee": guarantee, "num-rounds": 3}).rounds == 3
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         Settings().seed = 3  # type: ignore[misc]
@@ -73,8 +79,8 @@ def test_replace_changes_some_fields_and_checks_them() -> None:
 
     assert (changed.seed, changed.num_rounds, changed.image_shape) == (5, 2, (3, 28, 28))
     assert settings.num_rounds == Settings().num_rounds
-    with pytest.raises(InvalidSetting, match=r"^num-rounds = 0: "):
-        settings.replace(num_rounds=0)
+    with pytest.raises(InvalidSetting, match=r"^num-rounds = -1: "):
+        settings.replace(num_rounds=-1)
     with pytest.raises(InvalidSetting, match=r"^unknown setting num-round: did you mean num-rounds\?$"):
         settings.replace(num_round=3)
 
@@ -89,7 +95,7 @@ OWN_TOKENS = "tokens of their own record only; set own or auto"
         ({"num-round": 3}, "unknown setting num-round: did you mean num-rounds?"),
         ({"learning_rates": 3}, "unknown setting learning_rates: did you mean learning-rate?"),
         ({"qqq": 3}, "unknown setting qqq: see docs/settings.md for all settings"),
-        ({"num-rounds": 0}, "num-rounds = 0: should be greater than or equal to 1"),
+        ({"num-rounds": -1}, "num-rounds = -1: should be greater than or equal to 0"),
         ({"num-rounds": "many"}, "num-rounds = many: should be a valid integer"),
         ({"num-rounds": 2.5}, "num-rounds = 2.5: should be a valid integer"),
         ({"encoder": 3}, "encoder = 3: should be a valid string"),
@@ -103,6 +109,14 @@ OWN_TOKENS = "tokens of their own record only; set own or auto"
         ({"epsilon": 0}, "epsilon = 0: should be greater than 0"),
         ({"delta": 1}, "delta = 1: should be less than 1"),
         ({"sampling-rate": 0}, "sampling-rate = 0: should be greater than 0"),
+        ({"random-features": -2}, "random-features = -2: should be greater than or equal to -1"),
+        ({"random-features": 10_001}, "random-features = 10001: should be less than or equal to 10000"),
+        ({"learns-from": "revocable"}, "learns-from = revocable: should be 'all' or 'permanent'"),
+        ({"absent-sites": "wait"}, "absent-sites = wait: should be 'leave-out' or 'stop'"),
+        ({"trained-weights": "all"}, "trained-weights is no setting any more: what is trained follows from guarantee"),
+        ({"fewest-permanent": 50}, "fewest-permanent is no setting any more: under exact records of any consent teach"),
+        ({"linear-learning-rate": 1}, "linear-learning-rate is no setting any more: exact weights are solved for"),
+        ({"empirical-sampling-rate": 1}, "empirical-sampling-rate is no setting any more: empirical training takes"),
         ({"guarantee": "none"}, "guarantee = none: should be 'exact', 'certified' or 'empirical'"),
     ],
 )
@@ -167,6 +181,9 @@ def test_value_out_of_range_is_refused(key: str, value: float) -> None:
         ("image-dropout", 0.0),
         ("neighbours", 0),
         ("neighbours", 64),
+        ("num-rounds", 0),
+        ("random-features", -1),
+        ("random-features", 10_000),
     ],
 )
 def test_ends_of_a_range_are_allowed(key: str, value: float) -> None:

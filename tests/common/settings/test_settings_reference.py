@@ -32,7 +32,9 @@ def test_every_setting_has_one_row_under_a_section() -> None:
 @pytest.mark.parametrize(
     ("key", "default", "allowed"),
     [
-        ("num-rounds", "`20`", "whole number >= 1 and <= 100000"),
+        ("num-rounds", "`0`", "whole number >= 0 and <= 100000"),
+        ("learns-from", '`"all"`', "`all`, `permanent`"),
+        ("random-features", "`-1`", "whole number >= -1 and <= 10000"),
         ("label-smoothing", "`0.1`", "number >= 0 and < 1"),
         ("learning-rate", "`0.002`", "number > 0 and <= 10"),
         ("device", '`"auto"`', "`auto`, `cpu`, `cuda`"),

@@ -22,10 +22,10 @@ from fedmunkey.common.deletions.words import (
 )
 from fedmunkey.common.errors import InvalidDeletion, NotAllowed
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.proofs.certificate import verify_certificate
 from fedmunkey.common.proofs.log_heads import LogHead
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signed_requests import OpenedRequest
+from fedmunkey.common.proofs.verification import verify_certificate
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.server.deletions.coordinator_proofs import CoordinatorProofs
 from fedmunkey.server.deletions.ledger_service import LedgerService

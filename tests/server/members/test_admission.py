@@ -79,11 +79,19 @@ def test_site_asks_answers_and_reads_for_itself_only(federation: Federation) -> 
         ("follow the orders of another site", lambda channel: list(channel.watch(OTHER, 0))),
         ("answer for another site", lambda channel: channel.acknowledge(ANSWER)),
         ("answer for another site", lambda channel: channel.acknowledge_all([ANSWER])),
+        ("give back receipts of another site", lambda channel: channel.recall(OTHER, [b""])),
+        ("read the receipts of another site", lambda channel: channel.recalled("request-1", OTHER)),
+        ("read the receipts of another site", lambda channel: channel.recalled("request-1")),
     ]
     for what, call in calls:
         with federation.refused(federation.site, f"may not {what}", Cause.NAME) as channel:
             call(channel)
-    for read in (DeletionChannel.get, DeletionChannel.history):
+    reads: list[Callable[[DeletionChannel, str], object]] = [
+        DeletionChannel.get,
+        DeletionChannel.history,
+        DeletionChannel.certificate,
+    ]
+    for read in reads:
         with federation.refused(federation.site, "neither asked for this request nor", Cause.NAME) as channel:
             read(channel, "request-1")
     with federation.coordinator.channel(federation.other) as channel:

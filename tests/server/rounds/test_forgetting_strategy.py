@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fedmunkey.common.errors import FederationStopped, ServiceUnavailable
-from fedmunkey.common.model.checkpoints import read_checkpoint
+from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
 from fedmunkey.common.settings.settings import ImagePath, Settings, StrategyName
@@ -36,9 +35,7 @@ NODES = {11: "hospital-1", 12: "hospital-2", 13: "hospital-3"}
 class Federation:
     """A strategy around one of Flower's, on a grid of three nodes that the test plays."""
 
-    def __init__(
-        self, folder: Path, open_round: Callable[[int], object], name: StrategyName, fewest: int, **changes: Any
-    ) -> None:
+    def __init__(self, folder: Path, open_round: Callable[[int], object], name: StrategyName, **changes: Any) -> None:
         self.folder = folder
         self.grid: Any = create_autospec(Grid, instance=True)
         self.grid.get_node_ids.return_value = list(NODES)
@@ -46,8 +43,8 @@ class Federation:
         self.strategy = ForgettingStrategy(
             make_strategy(Settings(strategy=name, min_sites=3, **changes)),
             open_round=open_round,
-            record=RunRecord(folder, SHAPE, "descriptor", {}),
-            fewest_examples=fewest,
+            record=RunRecord(folder, {}),
+            write=lambda path, weights, about: write_checkpoint(path, Checkpoint(weights, SHAPE, "descriptor", about)),
             clock=lambda: float(next(ticks)),
         )
 
@@ -72,10 +69,9 @@ def federate(tmp_path: Path) -> Federate:
     def make(
         open_round: Callable[[int], object] = lambda _: None,
         name: StrategyName = StrategyName.FEDAVG,
-        fewest: int = 0,
         **changes: Any,
     ) -> Federation:
-        return Federation(tmp_path / "run", open_round, name, fewest, **changes)
+        return Federation(tmp_path / "run", open_round, name, **changes)
 
     return make
 
@@ -164,18 +160,15 @@ def test_site_without_examples_does_not_count(federate: Federate) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fewest", "answers", "reason"),
+    ("answers", "reason"),
     [
-        (0, ["no key store", "no key store", "another model"], "no site could train: another model; no key store"),
-        (30, ["no key store"] * 3, "no site could train: no key store"),
-        (0, [], "no site could train: no site answered"),
-        (0, [0, 0, 0], "no site has a record left to train on"),
+        (["no key store", "no key store", "another model"], "no site could train: another model; no key store"),
+        ([], "no site could train: no site answered"),
+        ([0, 0, 0], "no site has a record left to train on"),
     ],
 )
-def test_federation_stops_when_no_site_could_train(
-    federate: Federate, fewest: int, answers: list[str | int], reason: str
-) -> None:
-    federation = federate(fewest=fewest)
+def test_federation_stops_when_no_site_could_train(federate: Federate, answers: list[str | int], reason: str) -> None:
+    federation = federate()
     replies = [
         failed(message, answer) if isinstance(answer, str) else trained(message, 1.0, answer)
         for message, answer in zip(federation.ask(4).values(), answers, strict=False)
@@ -185,39 +178,6 @@ def test_federation_stops_when_no_site_could_train(
         federation.strategy.aggregate_train(4, replies)
 
     assert str(stopped.value) == f"round 4: {reason}"
-
-
-@pytest.mark.parametrize("examples", [[0, 0, 0], [0, 12, 17]])
-def test_round_with_too_few_examples_leaves_the_weights_as_they_are_and_training_goes_on(
-    federate: Federate, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, examples: list[int]
-) -> None:
-    monkeypatch.setattr(logging.getLogger("flwr"), "propagate", True)
-    federation = federate(name=StrategyName.FEDADAM, fewest=30)
-    arrays = weights(0.1)
-    before = {name: array.data for name, array in arrays.items()}
-    for number in (1, 2):
-        messages = federation.ask(number, arrays)
-        replies = [trained(m, 5.0, examples=count) for m, count in zip(messages.values(), examples, strict=True)]
-
-        kept, metrics = federation.strategy.aggregate_train(number, replies)
-
-        assert kept is not None
-        assert metrics is None
-        assert {name: array.data for name, array in kept.items()} == before
-        assert f"round {number}: {sum(examples)} records may train the shared weights, fewer than 30" in caplog.text
-        federation.strategy.aggregate_evaluate(number, [evaluated(messages["hospital-1"], 0.5)])
-    assert [event["number"] for event in federation.events()] == [1, 2]
-    written = read_checkpoint(federation.folder / LAST, expected=SHAPE).weights
-    assert {float(weight) for weights in written.values() for weight in weights.flatten()} == {float(np.float32(0.1))}
-
-
-def test_as_many_examples_as_are_needed_train_the_weights(federate: Federate) -> None:
-    federation = federate(fewest=30)
-    replies = [trained(message, 5.0) for message in federation.ask().values()]
-
-    arrays, _ = federation.strategy.aggregate_train(1, replies)
-
-    assert value_of(arrays) == 5.0
 
 
 def test_site_that_fails_is_named_with_its_reason_and_the_others_go_on(federate: Federate) -> None:

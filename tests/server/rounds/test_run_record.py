@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmunkey.common.model.checkpoints import read_checkpoint
+from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.settings.settings import ImagePath
 from fedmunkey.server.rounds.run_record import BEST, EVENTS, LAST, RoundRecord, RunRecord
@@ -23,11 +23,20 @@ SHAPE = ModelShape(ImagePath.FROZEN, (1, 4), 0, num_classes=2, width=8, depth=1,
 
 @pytest.fixture
 def record(tmp_path: Path) -> RunRecord:
-    return RunRecord(tmp_path / "run", SHAPE, "descriptor", {"guarantee": "empirical"})
+    return RunRecord(tmp_path / "run", {"guarantee": "empirical"})
 
 
 def weights(value: float) -> Mapping[str, Tensor]:
     return {name: torch.full_like(weight, value) for name, weight in Munkey(SHAPE).state_dict().items()}
+
+
+def note(record: RunRecord, done: RoundRecord, weight: float) -> None:
+    about = record.about(done)
+
+    def write(path: Path) -> None:
+        write_checkpoint(path, Checkpoint(weights(weight), SHAPE, "descriptor", about))
+
+    record.note_round(done, write, score=done.mean.get("selection-accuracy"))
 
 
 def value(path: Path) -> float:
@@ -58,7 +67,7 @@ def test_every_event_is_one_line_of_json(record: RunRecord, tmp_path: Path) -> N
         bytes_up=10,
         seconds=1.5,
     )
-    record.note_round(done, weights(1))
+    note(record, done, 1)
     record.note_waiting("the deletion service cannot be reached")
     record.note_stopped("it stayed away")
     record.note_finished()
@@ -77,7 +86,7 @@ def test_metric_that_is_not_a_number_is_written_as_null(record: RunRecord, tmp_p
     training = {"hospital-1": {"train-loss": math.nan, "num-examples": 0.0}}
     done = RoundRecord(1, training=training, mean={"train-loss": math.inf})
 
-    record.note_round(done, weights(1))
+    note(record, done, 1)
 
     (event,) = events(tmp_path / "run")
     assert event["training"] == {"hospital-1": {"train-loss": None, "num-examples": 0.0}}
@@ -90,7 +99,7 @@ def test_last_weights_are_those_of_the_last_round_and_best_those_of_the_highest_
 ) -> None:
     for number, accuracy in enumerate((0.5, 0.75, 0.75, 0.25), start=1):
         others = {"val_accuracy": 1 - accuracy, "test_accuracy": 1 - accuracy}
-        record.note_round(round_with(number, selection_accuracy=accuracy, **others), weights(number))
+        note(record, round_with(number, selection_accuracy=accuracy, **others), number)
 
     assert value(tmp_path / "run" / LAST) == 4
     assert value(tmp_path / "run" / BEST) == 2
@@ -98,21 +107,21 @@ def test_last_weights_are_those_of_the_last_round_and_best_those_of_the_highest_
 
 def test_last_weights_are_the_best_where_nothing_may_be_chosen_by(record: RunRecord, tmp_path: Path) -> None:
     for number, accuracy in enumerate((0.5, 0.75, 0.25), start=1):
-        record.note_round(round_with(number, val_accuracy=accuracy, test_accuracy=accuracy), weights(number))
+        note(record, round_with(number, val_accuracy=accuracy, test_accuracy=accuracy), number)
 
         assert value(tmp_path / "run" / LAST) == value(tmp_path / "run" / BEST) == number
 
 
 def test_round_without_selection_accuracy_does_not_outlast_one_that_has_it(record: RunRecord, tmp_path: Path) -> None:
-    record.note_round(RoundRecord(1), weights(1))
-    record.note_round(round_with(2, selection_accuracy=0.0), weights(2))
-    record.note_round(round_with(3, selection_accuracy=0.0), weights(3))
+    note(record, RoundRecord(1), 1)
+    note(record, round_with(2, selection_accuracy=0.0), 2)
+    note(record, round_with(3, selection_accuracy=0.0), 3)
 
     assert value(tmp_path / "run" / BEST) == 2
 
 
 def test_weights_say_which_round_they_are_from(record: RunRecord, tmp_path: Path) -> None:
-    record.note_round(round_with(3, val_accuracy=0.5), weights(1))
+    note(record, round_with(3, val_accuracy=0.5), 1)
 
     checkpoint = read_checkpoint(tmp_path / "run" / LAST, expected=SHAPE, encoder="descriptor")
     assert checkpoint.about == {"guarantee": "empirical", "round": 3, "mean": {"val-accuracy": 0.5}}
@@ -121,6 +130,6 @@ def test_weights_say_which_round_they_are_from(record: RunRecord, tmp_path: Path
 def test_events_of_an_earlier_run_in_the_folder_are_replaced(record: RunRecord, tmp_path: Path) -> None:
     record.note_finished()
 
-    RunRecord(tmp_path / "run", SHAPE, "descriptor", {})
+    RunRecord(tmp_path / "run", {})
 
     assert events(tmp_path / "run") == []

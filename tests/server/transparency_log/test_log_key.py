@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.proofs.signing.signing_key import PublicKey
+from fedmunkey.common.proofs.signing.signing_key import PublicKey, SigningKey
+from fedmunkey.server.ledger.ledger import Ledger
+from fedmunkey.server.transparency_log.log import TransparencyLog, head_signer
 from fedmunkey.server.transparency_log.log_key import open_log_key
 
 SERVICES = 4
@@ -41,3 +43,23 @@ def test_key_that_is_there_stays(tmp_path: Path) -> None:
 def test_ledger_that_is_no_file_needs_a_place_for_its_key() -> None:
     with pytest.raises(InvalidSetting, match="name one with --log-key"):
         open_log_key(None, "postgresql://root@localhost/test")
+
+
+def test_log_that_has_heads_gets_no_other_key(tmp_path: Path) -> None:
+    database = tmp_path / "ledger.sqlite"
+    with Ledger(database) as ledger:
+        assert head_signer(ledger.engine) is None
+        place, key = open_log_key(None, str(database), head_signer(ledger.engine))
+        TransparencyLog(ledger.engine, key).head()
+        signer = head_signer(ledger.engine)
+
+    assert signer == key.public.key_id
+    assert open_log_key(None, str(database), signer)[1].public == key.public
+    place.unlink()
+    with pytest.raises(InvalidSetting, match=r"is missing; put it back"):
+        open_log_key(None, str(database), signer)
+    assert not place.exists()
+    place.with_suffix(".pub").unlink()
+    SigningKey.generate().write_pair(place)
+    with pytest.raises(InvalidSetting, match=r"is another"):
+        open_log_key(None, str(database), signer)

@@ -16,7 +16,7 @@ import torch
 
 from fedmunkey.client.deletions.agent import catch_up
 from fedmunkey.client.key_store import Tokens
-from fedmunkey.client.key_store.record_ciphers import SLOT_BYTES, cipher_file_of
+from fedmunkey.client.key_store.on_disk.record_ciphers import SLOT_BYTES, cipher_file_of
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.words import (

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.key_store.encryption import seal, unseal
-from fedmunkey.client.key_store.record_ciphers import RecordCiphers
+from fedmunkey.client.key_store.on_disk.encryption import seal, unseal
+from fedmunkey.client.key_store.on_disk.record_ciphers import RecordCiphers
 
 _BLOCK = 1024
 

@@ -6,11 +6,11 @@ import logging
 import sqlite3
 from contextlib import suppress
 
-from fedmunkey.client.key_store.contents import StoreDescription
-from fedmunkey.client.key_store.encryption import seal, unseal
-from fedmunkey.client.key_store.influence import EVERY_RECORD, ONCE_HELD
-from fedmunkey.client.key_store.journal import Journal, Kept, Row
-from fedmunkey.client.key_store.store_secrets import cipher_of
+from fedmunkey.client.key_store.on_disk.contents import StoreDescription
+from fedmunkey.client.key_store.on_disk.encryption import seal, unseal
+from fedmunkey.client.key_store.on_disk.influence import EVERY_RECORD, ONCE_HELD
+from fedmunkey.client.key_store.on_disk.journal import Journal, Kept, Row
+from fedmunkey.client.key_store.on_disk.store_secrets import cipher_of
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence
 

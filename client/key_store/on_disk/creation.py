@@ -8,11 +8,11 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from fedmunkey.client.key_store.contents import StoreDescription
-from fedmunkey.client.key_store.influence import EVERY_PERMANENT, EVERY_RECORD, ONCE_HELD, bury
-from fedmunkey.client.key_store.journal import Journal, Kept
-from fedmunkey.client.key_store.lost_journal import known_epoch
-from fedmunkey.client.key_store.record_ciphers import (
+from fedmunkey.client.key_store.on_disk.contents import StoreDescription
+from fedmunkey.client.key_store.on_disk.influence import EVERY_PERMANENT, EVERY_RECORD, ONCE_HELD, bury
+from fedmunkey.client.key_store.on_disk.journal import Journal, Kept
+from fedmunkey.client.key_store.on_disk.lost_journal import known_epoch
+from fedmunkey.client.key_store.on_disk.record_ciphers import (
     KEY_BYTES,
     Epoch,
     RecordCiphers,
@@ -20,11 +20,11 @@ from fedmunkey.client.key_store.record_ciphers import (
     make_master_key,
     master_key_of,
 )
-from fedmunkey.client.key_store.remembering import find_hash_key, sealed_key
-from fedmunkey.client.key_store.restoration import remember
-from fedmunkey.client.key_store.schema import connect, create_tables, explaining_locks, writing
-from fedmunkey.client.key_store.store_secrets import check_noise_key, seal_secrets, write_description
-from fedmunkey.client.key_store.taking_over import take_over_journal
+from fedmunkey.client.key_store.on_disk.remembering import find_hash_key, sealed_key
+from fedmunkey.client.key_store.on_disk.restoration import remember
+from fedmunkey.client.key_store.on_disk.schema import connect, create_tables, explaining_locks, writing
+from fedmunkey.client.key_store.on_disk.store_secrets import check_noise_key, seal_secrets, write_description
+from fedmunkey.client.key_store.on_disk.taking_over import take_over_journal
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Influence
 

@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from fedmunkey.client.key_store.schema import (
+from fedmunkey.client.key_store.on_disk.schema import (
     cannot_be_used,
     connect,
     not_waiting_for_disk,
@@ -104,6 +104,10 @@ CREATE TABLE IF NOT EXISTS key_file_epochs (number INTEGER PRIMARY KEY, mark BLO
 
 -- Keys of the store's hashes, the last in use, sealed with the master key: without it nobody is found by a guessed id.
 CREATE TABLE IF NOT EXISTS hash_keys (id INTEGER PRIMARY KEY, sealed BLOB NOT NULL) STRICT;
+
+-- Every head of the log that was checked, with the site's own time: a log that was restored from a copy still holds
+-- what the copy held.
+CREATE TABLE IF NOT EXISTS heads (size INTEGER PRIMARY KEY, root BLOB NOT NULL, at TEXT NOT NULL) STRICT;
 
 -- By their hashes: records, images and subjects of which shared weights that left may hold something, and tombstones.
 CREATE TABLE IF NOT EXISTS remembered (

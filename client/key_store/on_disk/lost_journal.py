@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fedmunkey.client.key_store.facts import read_facts
-from fedmunkey.client.key_store.journal import LOST_HEAD, Journal, Kept, Row
-from fedmunkey.client.key_store.record_ciphers import Epoch, RecordCiphers, cipher_file_of
-from fedmunkey.client.key_store.remembering import known_hashes, put_aside, worst_of
-from fedmunkey.client.key_store.store_secrets import StoreSecrets, read_secrets
-from fedmunkey.client.key_store.taking_over import open_store, take_over_journal
+from fedmunkey.client.key_store.on_disk.facts import read_facts
+from fedmunkey.client.key_store.on_disk.journal import LOST_HEAD, Journal, Kept, Row
+from fedmunkey.client.key_store.on_disk.record_ciphers import Epoch, RecordCiphers, cipher_file_of
+from fedmunkey.client.key_store.on_disk.remembering import known_hashes, put_aside, worst_of
+from fedmunkey.client.key_store.on_disk.store_secrets import StoreSecrets, read_secrets
+from fedmunkey.client.key_store.on_disk.taking_over import open_store, take_over_journal
 from fedmunkey.common.deletions.words import SiteState
 from fedmunkey.common.errors import KeyStoreError
 

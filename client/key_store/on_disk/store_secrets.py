@@ -8,10 +8,11 @@ import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedmunkey.client.key_store.contents import StoreDescription
-from fedmunkey.client.key_store.encryption import seal, unseal
-from fedmunkey.client.key_store.record_ciphers import master_key_of, read_master_key
-from fedmunkey.client.key_store.reference_hashes import ReferenceHashes
+from fedmunkey.client.key_store.on_disk.contents import StoreDescription
+from fedmunkey.client.key_store.on_disk.encryption import seal, unseal
+from fedmunkey.client.key_store.on_disk.record_ciphers import master_key_of, read_master_key
+from fedmunkey.client.key_store.on_disk.reference_hashes import ReferenceHashes
+from fedmunkey.client.key_store.on_disk.similarity_masks import mask_key_of
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import ImagePath
@@ -24,6 +25,7 @@ class StoreSecrets:
     """A key store's description and its own secrets, which never leave the site.
 
     `master` is the master key, which is in no backup, and `cipher` a key made from it for the store's own secrets.
+    `mask_key` hides how alike neighbours are.
     `fixed_noise_key` has 32 bytes, the seed of a simulated site's privacy noise, so that it can be repeated; a real
     site has none. `master_key` says where the master key is kept; None is beside the store.
     """
@@ -31,6 +33,7 @@ class StoreSecrets:
     description: StoreDescription
     master: bytes = field(repr=False)
     reference_hashes: ReferenceHashes = field(repr=False)
+    mask_key: bytes = field(repr=False)
     fixed_noise_key: bytes | None = field(repr=False)
     master_key: Path | None = None
 
@@ -129,4 +132,6 @@ def read_secrets(connection: sqlite3.Connection, path: Path, master: bytes | Non
         raise KeyStoreError(
             f"{path} belongs to another key store or another master key; put the files of one store together"
         ) from None
-    return StoreSecrets(description, master, hashes, noise_key, Path(place) if place else None)
+    return StoreSecrets(
+        description, master, hashes, mask_key_of(cipher, hash_key), noise_key, Path(place) if place else None
+    )

@@ -3,6 +3,7 @@
 Every record has a key of its own, 32 random bytes, wrapped by the site's master key (AES-256-GCM). The wrapped keys are
 slots of one length in a file beside the store, by entry number. A deletion overwrites the slots of its entries with
 zeros where they lie; from then on no copy of their contents, in a backup or in a spare page, can be read by anybody.
+Keys of backups lie in slots as well, with numbers that no record has.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
-from fedmunkey.client.key_store.journal import Journal
+from fedmunkey.client.key_store.on_disk.journal import Journal
 from fedmunkey.common.errors import BankChanged, KeyStoreError
 from fedmunkey.common.private_files import write_private
 
@@ -36,6 +37,8 @@ _NONCE_BYTES = 12
 _WRAPPED_BYTES = _NONCE_BYTES + KEY_BYTES + 16
 _BLOCK = 8192
 _EPOCH_BYTES = 16
+_OF_BACKUP = b"\1"
+"""The last byte of a slot with a backup's key; a record's has zeros after the wrapped key."""
 
 
 def cipher_file_of(store: Path) -> Path:
@@ -136,17 +139,33 @@ class RecordCiphers:
         """The largest entry number that has a slot; 0 without any."""
         return max(os.fstat(self._file).st_size // SLOT_BYTES - 1, 0)
 
+    @property
+    def destroyed(self) -> int:
+        """How many slots have no key any more, or never had one."""
+        return self.slots - len(self._find()[0])
+
     def add(self, keys: Mapping[int, bytes]) -> None:
         """Wrap the keys of some entries and bring them to the disk.
 
         Raises `KeyStoreError` if the disk is full; the file is then as long as it was.
         """
+        self._write({entry: self._wrapped(key, _place(entry)) for entry, key in keys.items()})
+
+    def add_backup(self, slot: int) -> bytes:
+        """Make the key of a backup, bring it to the disk and return it; raises `KeyStoreError` as `add`."""
+        key = secrets.token_bytes(KEY_BYTES)
+        self._write({slot: self._wrapped(key, _place_of_backup(slot))[:-1] + _OF_BACKUP})
+        return key
+
+    def _wrapped(self, key: bytes, place: bytes) -> bytes:
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return (nonce + self._master.encrypt(nonce, key, place)).ljust(SLOT_BYTES, b"\0")
+
+    def _write(self, slots: Mapping[int, bytes]) -> None:
         before = os.fstat(self._file).st_size
         try:
-            for entry, key in keys.items():
-                nonce = secrets.token_bytes(_NONCE_BYTES)
-                wrapped = nonce + self._master.encrypt(nonce, key, _place(entry))
-                _write_all(self._file, wrapped.ljust(SLOT_BYTES, b"\0"), entry * SLOT_BYTES)
+            for entry, slot in slots.items():
+                _write_all(self._file, slot, entry * SLOT_BYTES)
             os.fsync(self._file)
         except OSError as error:
             with suppress(OSError):
@@ -220,12 +239,19 @@ class RecordCiphers:
 
     def held(self) -> NDArray[np.int64]:
         """Return the entries that have a key, ascending."""
-        found = [np.empty(0, dtype=np.int64)]
+        entries, of_backups = self._find()
+        return entries[~of_backups]
+
+    def _find(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return the numbers of the slots that have a key, ascending, and whether it is a backup's."""
+        found, of_backups = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.bool_)]
         for first in range(1, self.slots + 1, _BLOCK):
             block = os.pread(self._file, _BLOCK * SLOT_BYTES, first * SLOT_BYTES)
             rows = np.frombuffer(block[: len(block) // SLOT_BYTES * SLOT_BYTES], np.uint8).reshape(-1, SLOT_BYTES)
-            found.append(np.flatnonzero(rows.any(axis=1)) + first)
-        return np.concatenate(found)
+            present = np.flatnonzero(rows.any(axis=1))
+            found.append(present + first)
+            of_backups.append(rows[present, -1] == _OF_BACKUP[0])
+        return np.concatenate(found), np.concatenate(of_backups)
 
     def destroy(self, entries: Iterable[int]) -> Epoch:
         """Overwrite the keys of some entries where they lie, on the disk before this returns; a second time is fine.
@@ -270,6 +296,23 @@ def holds_keys_of(path: Path, master: bytes) -> bool:
                 cipher.decrypt(slot[:_NONCE_BYTES], slot[_NONCE_BYTES:_WRAPPED_BYTES], _place(entry))
                 return True
     return False
+
+
+def is_of_backup(slot: bytes) -> bool:
+    """Return whether the key in a slot is that of a backup and not a record's."""
+    return slot.endswith(_OF_BACKUP)
+
+
+def read_backup_key(path: Path, master: bytes, slot: int) -> bytes | None:
+    """Return the key of a backup from a key file; None if that does not have it. Raises `OSError` if it is not read."""
+    with path.open("rb") as file:
+        file.seek(slot * SLOT_BYTES)
+        wrapped = file.read(SLOT_BYTES)
+    try:
+        cipher = AESGCM(master)
+        return cipher.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:_WRAPPED_BYTES], _place_of_backup(slot))
+    except (InvalidTag, ValueError):
+        return None
 
 
 def make_master_key(path: Path) -> bytes:
@@ -318,6 +361,10 @@ def _header(master: bytes, store: bytes, epoch: bytes = bytes(_EPOCH_BYTES)) -> 
 
 def _place(entry: int) -> bytes:
     return b"key" + entry.to_bytes(8, "little")
+
+
+def _place_of_backup(slot: int) -> bytes:
+    return b"backup" + slot.to_bytes(8, "little")
 
 
 def _write_all(file: int, content: bytes, offset: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.key_store.journal import Journal
+from fedmunkey.client.key_store.on_disk.journal import Journal
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Influence
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fedmunkey.common.errors import KeyStoreError
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """Written to `PRAGMA user_version`; raised with every change of the tables."""
 
 TAKEN_OVER = 5
@@ -62,6 +62,17 @@ CREATE INDEX records_by_split ON records (split, entry);
 CREATE INDEX records_without_list ON records (entry) WHERE listed = 0;
 """
 
+NEIGHBOURS = """
+-- `masked`: how alike they are, see `similarity_masks.py`.
+CREATE TABLE neighbours (
+    entry INTEGER NOT NULL REFERENCES records ON DELETE CASCADE,
+    neighbour INTEGER NOT NULL REFERENCES records ON DELETE CASCADE,
+    masked INTEGER NOT NULL,
+    PRIMARY KEY (entry, neighbour)
+) STRICT, WITHOUT ROWID;
+"""
+NEIGHBOURS_INDEX = "CREATE INDEX neighbours_of ON neighbours (neighbour);"
+
 _TABLES = f"""
 -- `hash_key` and `noise_key` are encrypted under the master key, so that a backup cannot be asked whom it holds.
 -- `master_key`: where it is kept; empty, beside the store. `restored`: from a backup, and not caught up with deletions.
@@ -96,13 +107,8 @@ CREATE TABLE inputs (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 CREATE TABLE tokens (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 CREATE TABLE ids (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 
-CREATE TABLE neighbours (
-    entry INTEGER NOT NULL REFERENCES records ON DELETE CASCADE,
-    neighbour INTEGER NOT NULL REFERENCES records ON DELETE CASCADE,
-    similarity REAL NOT NULL,
-    PRIMARY KEY (entry, neighbour)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX neighbours_of ON neighbours (neighbour);
+{NEIGHBOURS}
+{NEIGHBOURS_INDEX}
 
 -- The hashes of what was deleted; they name nobody, and refuse the same record if it is enrolled again.
 -- `influence`: that of the deleted record, which the same record begins with if new consent lets it in.

@@ -1,4 +1,4 @@
-"""Bringing up to date what versions before have left: stores of schema 5 and 6, a journal of lines, a file of receipts.
+"""Bringing up to date what versions before have left: stores of schema 5 to 7, a journal of lines, a file of receipts.
 
 Each step is done whole or not at all, and what is done already is left as it is, so that a crash loses nothing.
 """
@@ -15,13 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from fedmunkey.client.key_store.contents import StoreDescription
-from fedmunkey.client.key_store.encryption import seal, unseal
-from fedmunkey.client.key_store.facts import Facts, seal_facts
-from fedmunkey.client.key_store.journal import Journal, Kept, Row
-from fedmunkey.client.key_store.record_ciphers import RecordCiphers, cipher_file_of, read_master_key
-from fedmunkey.client.key_store.schema import (
+from fedmunkey.client.key_store.on_disk.contents import StoreDescription
+from fedmunkey.client.key_store.on_disk.encryption import seal, unseal
+from fedmunkey.client.key_store.on_disk.facts import Facts, seal_facts
+from fedmunkey.client.key_store.on_disk.journal import Journal, Kept, Row
+from fedmunkey.client.key_store.on_disk.record_ciphers import RecordCiphers, cipher_file_of, read_master_key
+from fedmunkey.client.key_store.on_disk.schema import (
     APPLIED_ORDERS,
+    NEIGHBOURS,
+    NEIGHBOURS_INDEX,
     RECORD_INDEXES,
     RECORDS,
     REMEMBERED_ANSWERS,
@@ -33,7 +35,8 @@ from fedmunkey.client.key_store.schema import (
     read_version,
     writing,
 )
-from fedmunkey.client.key_store.store_secrets import cipher_of, find_master_key, seal_secrets
+from fedmunkey.client.key_store.on_disk.similarity_masks import mask, mask_key_of
+from fedmunkey.client.key_store.on_disk.store_secrets import cipher_of, find_master_key, seal_secrets
 from fedmunkey.client.records.dataset import Consent
 from fedmunkey.common.deletions.words import Acknowledgement, SiteState
 from fedmunkey.common.errors import InvalidProof, KeyStoreError
@@ -42,8 +45,11 @@ from fedmunkey.common.private_files import locked_folder
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signing.statements import read_envelope
 
-_WITH_COLUMNS, _WITH_LABELS = 5, 6
-"""Schemas that had answers in columns, and labels that anybody could read."""
+_WITH_COLUMNS, _WITH_LABELS, _WITH_SIMILARITIES = 5, 6, 7
+"""Schemas that had answers in columns, and labels and similarities that anybody could read."""
+
+_ROWS = 65_536
+"""Of neighbours, masked at once."""
 
 _RECORD = "entry, record_hash, subject_hash, image_hash, split, influence, listed"
 _ANSWER = (
@@ -89,6 +95,8 @@ def bring_up_to_date(connection: sqlite3.Connection, store: Path) -> None:
             _write_documents(connection)
         if read_version(connection) == _WITH_LABELS:
             _seal(connection, store)
+        if read_version(connection) == _WITH_SIMILARITIES:
+            _mask(connection, store)
     # What was readable is in the log still.
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -141,12 +149,31 @@ def _seal(connection: sqlite3.Connection, store: Path) -> None:
             *RECORD_INDEXES.strip().splitlines(),
             "DELETE FROM sqlite_sequence WHERE name = 'records'",
             "UPDATE fingerprints SET content = sealed_print(number, content)",
-            f"PRAGMA user_version = {SCHEMA_VERSION}",
+            f"PRAGMA user_version = {_WITH_SIMILARITIES}",
         ):
             connection.execute(change)
     if sequence:
         connection.execute("INSERT INTO sqlite_sequence VALUES ('records', ?)", sequence)
     connection.execute("UPDATE description SET hash_key = ?, noise_key = ?", seal_secrets(master, hash_key, noise_key))
+
+
+def _mask(connection: sqlite3.Connection, store: Path) -> None:
+    """Hide how alike neighbours are."""
+    cipher = cipher_of(read_master_key(find_master_key(connection, store)))
+    key = mask_key_of(cipher, *connection.execute("SELECT hash_key FROM description").fetchone())
+    connection.execute("ALTER TABLE neighbours RENAME TO neighbours_before")
+    connection.execute("DROP INDEX neighbours_of")
+    connection.execute(NEIGHBOURS)
+    rows = connection.execute("SELECT entry, neighbour, similarity FROM neighbours_before ORDER BY entry, neighbour")
+    while part := rows.fetchmany(_ROWS):
+        entries, neighbours, similarities = (np.array(column) for column in zip(*part, strict=True))
+        masked = mask(key, entries, neighbours, similarities.astype(np.float32))
+        kept = zip(entries.tolist(), neighbours.tolist(), masked.tolist(), strict=True)
+        connection.executemany("INSERT INTO neighbours VALUES (?, ?, ?)", kept)
+    # Overwritten whole.
+    connection.execute("DROP TABLE neighbours_before")
+    connection.execute(NEIGHBOURS_INDEX)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _with_facts(ciphers: RecordCiphers, entry: int, content: bytes, label: int | None, consent: str | None) -> bytes:

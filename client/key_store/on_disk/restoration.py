@@ -7,6 +7,7 @@ still hold, and nothing that it has deleted since.
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
 from contextlib import ExitStack, closing
@@ -15,21 +16,35 @@ from pathlib import Path
 
 import numpy as np
 
-from fedmunkey.client.key_store.facts import read_facts, unseal_ids
-from fedmunkey.client.key_store.influence import bury, raise_influence_everywhere
-from fedmunkey.client.key_store.journal import Journal, Kept
-from fedmunkey.client.key_store.lost_journal import assume_the_worst, find_journal, known_epoch
-from fedmunkey.client.key_store.record_ciphers import RecordCiphers, cipher_file_of, read_master_key
-from fedmunkey.client.key_store.schema import (
+from fedmunkey.client.key_store.on_disk.facts import read_facts, unseal_ids
+from fedmunkey.client.key_store.on_disk.influence import bury, raise_influence_everywhere
+from fedmunkey.client.key_store.on_disk.journal import Journal, Kept
+from fedmunkey.client.key_store.on_disk.lost_journal import assume_the_worst, find_journal, known_epoch
+from fedmunkey.client.key_store.on_disk.record_ciphers import (
+    RecordCiphers,
+    cipher_file_of,
+    master_key_of,
+    read_backup_key,
+    read_master_key,
+)
+from fedmunkey.client.key_store.on_disk.schema import (
     CONTENTS,
     check_version,
     connect,
     create_indexes,
     explaining_locks,
+    read_version,
     writing,
 )
-from fedmunkey.client.key_store.store_secrets import find_master_key, read_secrets
-from fedmunkey.client.key_store.taking_over import bring_up_to_date
+from fedmunkey.client.key_store.on_disk.sealed_backup import (
+    BackupHeader,
+    is_sealed,
+    read_header,
+    seal_backup,
+    unseal_backup,
+)
+from fedmunkey.client.key_store.on_disk.store_secrets import find_master_key, read_secrets
+from fedmunkey.client.key_store.on_disk.taking_over import bring_up_to_date
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Influence
 
@@ -43,24 +58,47 @@ class Restored:
     last_order: int
 
 
-def back_up(connection: sqlite3.Connection, output: Path) -> int:
-    """Copy a store that is in use into a file that only its owner can read, and return its size in bytes.
+def back_up(connection: sqlite3.Connection, ciphers: RecordCiphers, output: Path, aside: Path) -> int:
+    """Copy a store that is in use into a sealed file that only its owner can read, and return its size in bytes.
 
-    Raises `KeyStoreError` if the file is there already, or the disk is full; no file is left then.
+    `aside` is a folder of the site, where the copy lies until it is sealed. Raises `KeyStoreError` if the output is
+    there already, or a disk is full; no file is left then.
     """
+    copied = aside / "copy"
     try:
-        output.touch(mode=0o600, exist_ok=False)
+        opened = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         raise KeyStoreError(f"{output} is there already; name another file") from None
     try:
-        with explaining_locks(), closing(sqlite3.connect(output)) as copy:
-            connection.backup(copy)
-            # One file, without a log beside it.
-            copy.execute("PRAGMA journal_mode = DELETE")
+        with os.fdopen(opened, "wb") as file, explaining_locks():
+            (master_key,) = connection.execute("SELECT master_key FROM description").fetchone()
+            with writing(connection):
+                slot = _reserve_entry(connection, ciphers.slots + 1)
+                key = ciphers.add_backup(slot)
+            copied.touch(0o600)
+            with closing(sqlite3.connect(copied)) as copy:
+                connection.backup(copy)
+                # One file, without a log beside it.
+                copy.execute("PRAGMA journal_mode = DELETE")
+            seal_backup(copied, file, key, BackupHeader(slot, master_key))
     except BaseException:
         output.unlink(missing_ok=True)
         raise
     return output.stat().st_size
+
+
+def _reserve_entry(connection: sqlite3.Connection, least: int) -> int:
+    """Return an entry number that no record gets, within the caller's transaction."""
+    _use_up_entries(connection, least - 1)
+    connection.execute("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'records'")
+    return int(connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'records'").fetchone()[0])
+
+
+def _use_up_entries(connection: sqlite3.Connection, last: int) -> None:
+    """Let no record get an entry number up to one, within the caller's transaction."""
+    connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'records'", (last,))
+    if not connection.execute("SELECT 1 FROM sqlite_sequence WHERE name = 'records'").fetchone():
+        connection.execute("INSERT INTO sqlite_sequence VALUES ('records', ?)", (last,))
 
 
 def restore(backup: Path, store: Path, *, without_journal: bool = False) -> Restored:
@@ -77,12 +115,10 @@ def restore(backup: Path, store: Path, *, without_journal: bool = False) -> Rest
     prepared.touch(mode=0o600)
     try:
         try:
-            with closing(sqlite3.connect(f"file:{backup}?mode=ro", uri=True)) as saved:
-                check_version(saved, backup)
-                with closing(sqlite3.connect(prepared)) as copy:
-                    saved.backup(copy)
+            _take_out(backup, prepared, store)
             with closing(connect(prepared)) as connection:
                 connection.execute("PRAGMA journal_mode = DELETE")
+                check_version(connection, backup)
                 _check_whole(connection, backup)
                 bring_up_to_date(connection, store)
                 create_indexes(connection)
@@ -117,6 +153,34 @@ def finish_restoring(connection: sqlite3.Connection, ciphers: RecordCiphers, jou
     return len(dropped)
 
 
+def _take_out(backup: Path, prepared: Path, store: Path) -> None:
+    """Write the key store that a backup is, sealed or as versions before have made it, into a file that is there."""
+    if not is_sealed(backup):
+        with (
+            closing(sqlite3.connect(f"file:{backup}?mode=ro", uri=True)) as saved,
+            closing(sqlite3.connect(prepared)) as copy,
+        ):
+            if read_version(saved) == 0:
+                raise KeyStoreError(f"{backup} is not a readable backup (it is no key store); take another one")
+            check_version(saved, backup)
+            saved.backup(copy)
+        return
+    header, keys = read_header(backup), cipher_file_of(store)
+    master = read_master_key(Path(header.master_key) if header.master_key else master_key_of(store))
+    try:
+        key = read_backup_key(keys, master, header.slot)
+    except OSError as error:
+        raise KeyStoreError(
+            f"the key file {keys} cannot be read ({error.strerror}), and without it no backup can; put it back"
+        ) from None
+    if key is None:
+        raise KeyStoreError(
+            f"{keys} does not have the key of {backup}: it is a copy from before the backup, or of another key store "
+            "or master key; put the site's own key file and master key in their places, and destroy the copy"
+        )
+    unseal_backup(backup, prepared, key)
+
+
 def _check_whole(connection: sqlite3.Connection, backup: Path) -> None:
     (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if state != "ok":
@@ -143,9 +207,7 @@ def _prepare(connection: sqlite3.Connection, backup: Path, store: Path, without_
         jump = 1 + secrets.randbits(40)
         connection.execute("UPDATE description SET restored = 1, generation = generation + ?", (jump,))
         # A number that the site gave to a record after the backup is never given to another one.
-        connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'records'", (slots,))
-        if not connection.execute("SELECT 1 FROM sqlite_sequence WHERE name = 'records'").fetchone():
-            connection.execute("INSERT INTO sqlite_sequence VALUES ('records', ?)", (slots,))
+        _use_up_entries(connection, slots)
         remember(connection, journal, last_order)
         # Of a record whose key is gone nobody knows the consent: the worst is claimed.
         facts = read_facts(connection, ciphers, np.array(sorted(entries), dtype=np.int64))

@@ -1,0 +1,114 @@
+"""What was released, and which deletions the released weights do not know of yet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select
+
+from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
+from fedmunkey.common.deletions.states import RequestState, SiteState
+from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.proofs.contributions import ReleaseNote, contribution_digest
+from fedmunkey.server.database.tables import (
+    ANSWERS_ORDER,
+    AcknowledgementRow,
+    ContributionRow,
+    OrderRow,
+    ReleaseRow,
+    RequestRow,
+)
+from fedmunkey.server.transparency_log.leaves import leaf_of_release
+
+
+@dataclass(frozen=True)
+class Owed:
+    """An order that erased entries which the last release was solved with."""
+
+    request: int
+    entries: int
+
+
+def write_release(connection: Connection, released: ReleasedWeights, at: Any) -> Any:
+    """Write a release down, and return its leaf for the log."""
+    number = connection.scalar(
+        insert(ReleaseRow).returning(ReleaseRow.number),
+        {"digest": released.digest, "records": released.records, "released_at": at},
+    )
+    if released.contributions:
+        connection.execute(
+            insert(ContributionRow),
+            [
+                {
+                    "release": number,
+                    "site": one.site,
+                    "last_order": one.last_order,
+                    "statement": one.statement or None,
+                }
+                for one in released.contributions
+            ],
+        )
+    said = {one.site: contribution_digest(one.statement) if one.statement else None for one in released.contributions}
+    return leaf_of_release(int(number or 0), ReleaseNote(released.digest, released.changed, said).leaf())
+
+
+def read_owed(connection: Connection, requests: Collection[int] | None = None) -> Iterator[Owed]:
+    """Yield the orders, of some requests or of all, whose entries are in the last released weights.
+
+    A site that did not take part in the last release has nothing in it.
+    """
+    last = select(func.max(ReleaseRow.number)).scalar_subquery()
+    query = (
+        select(OrderRow.request, AcknowledgementRow.document)
+        .join(AcknowledgementRow, ANSWERS_ORDER)
+        .join(ContributionRow, (ContributionRow.site == OrderRow.site) & (ContributionRow.release == last))
+        .where(OrderRow.state == SiteState.ERASED.value, OrderRow.number > ContributionRow.last_order)
+    )
+    if requests is not None:
+        query = query.where(OrderRow.request.in_(requests))
+    for row in connection.execute(query):
+        answer = json.loads(row.document)
+        if answer["entries"] and answer["guarantee"] == Guarantee.EXACT.value:
+            yield Owed(row.request, int(answer["entries"]))
+
+
+def read_need(connection: Connection) -> RenewalNeed:
+    """Return what is owed."""
+    waiting = (RequestRow.state == RequestState.ERASED.value) & RequestRow.renew_by.is_not(None)
+    return RenewalNeed(
+        sum(owed.entries for owed in read_owed(connection)),
+        connection.scalar(select(func.min(RequestRow.renew_by)).where(waiting)),
+        connection.scalar(select(ReleaseRow.records).order_by(ReleaseRow.number.desc()).limit(1)),
+    )
+
+
+def waiting_requests(connection: Connection) -> Sequence[int]:
+    """Return the requests that wait for nothing but renewed weights."""
+    states = (RequestState.ERASED.value, RequestState.OVERDUE.value)
+    return connection.scalars(
+        select(RequestRow.number).where(RequestRow.state.in_(states), RequestRow.renew_by.is_not(None))
+    ).all()
+
+
+def find_renewal(connection: Connection, orders: Collection[tuple[str, int]]) -> tuple[int, dict[str, bytes]] | None:
+    """Return the first release that was solved without what some orders, by site and number, have erased.
+
+    With it come the sites' signed contributions. None if there is none, or a site has not signed.
+    """
+    sites = dict(orders)
+    rows = connection.execute(
+        select(ContributionRow.release, ContributionRow.site, ContributionRow.last_order, ContributionRow.statement)
+        .where(ContributionRow.site.in_(sites))
+        .order_by(ContributionRow.release)
+    ).all()
+    releases: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        releases.setdefault(row.release, {})[row.site] = row
+    for number, parts in releases.items():
+        covers = parts.keys() == sites.keys() and all(parts[site].last_order >= last for site, last in sites.items())
+        if covers and all(part.statement for part in parts.values()):
+            return number, {site: part.statement for site, part in parts.items()}
+    return None
