@@ -49,14 +49,14 @@ _Flow = Callable[[Any, Any], AsyncIterator[Any]]
 
 
 class Rations(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Stands before every other interceptor; made and used within one event loop.
+    """Stands before the services with some full names, before every other interceptor; used within one event loop.
 
     Callers without a certificate, where none is asked for, are bounded by the size of their messages alone.
     """
 
-    def __init__(self, *, calls: Budgets | None = None, records: Budgets | None = None) -> None:
-        self._calls = calls or Budgets(CALLS)
-        self._records = records or Budgets(RECORDS)
+    def __init__(self, services: tuple[str, ...]) -> None:
+        self._prefixes = tuple(f"/{name}/" for name in services)
+        self._calls, self._records = Budgets(CALLS), Budgets(RECORDS)
         self._under_way: Counter[str] = Counter()
         self._streams: Counter[str] = Counter()
 
@@ -65,7 +65,7 @@ class Rations(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     ) -> _Handler:
         """Put the counting before a method's handler, which is given what it has read."""
         handler = await continuation(handler_call_details)
-        if handler is None or handler.request_streaming:
+        if handler is None or not handler_call_details.method.startswith(self._prefixes):
             return handler
         method = handler_call_details.method.rpartition("/")[2]
         read = handler.request_deserializer

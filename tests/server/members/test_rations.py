@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from fedmunkey.common.deletions.words import OFFICER, DeletionRequest, Records, Subject
 from fedmunkey.common.identities import Identity, MemberRole
@@ -133,3 +134,13 @@ def first_order_in_time(stub: Any, message: deletion_pb2.WatchRequest) -> str:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+
+
+def test_health_is_watched_whatever_a_member_has_spent(coordinator: Coordinator) -> None:
+    channel, stub = stub_of(coordinator, coordinator.member(SITE))
+    with channel:
+        with pytest.raises(grpc.RpcError):
+            flood(stub)
+        watching = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=30)
+        assert next(watching).status == health_pb2.HealthCheckResponse.SERVING
+        watching.cancel()
