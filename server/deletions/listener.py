@@ -152,7 +152,7 @@ class DeletionServer:
     async def _serve(self, started: Future[int]) -> None:
         try:
             admission = self._make_admission()
-            before = [Rations(), *([admission] if admission else [])]
+            before = [Rations(_MEMBERS_SERVICES), *([admission] if admission else [])]
             server = grpc.aio.server(options=_SERVER_OPTIONS, interceptors=before)
             servicer = DeletionServicer(self._service, self._presence)
             deletion_pb2_grpc.add_DeletionServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
