@@ -63,7 +63,13 @@ def read_changes(connection: Connection, marks: Mapping[Entry, tuple[Any, ...]],
 def read_states(connection: Connection, only: Collection[Entry] | None = None) -> States:
     """Return the fields that can change of all rows, or of some."""
     states: States = {}
-    columns = [MemberRow.serial, MemberRow.used_at, MemberRow.replaced_at, MemberRow.revoked_at, MemberRow.reason]
+    columns: list[Any] = [
+        MemberRow.serial,
+        MemberRow.used_at,
+        MemberRow.replaced_at,
+        MemberRow.revoked_at,
+        MemberRow.reason,
+    ]
     for row in _rows(connection, select(*columns), MemberRow.serial, _keys(only, CERTIFICATE)):
         fields = {name: getattr(row, name).isoformat() for name in _TIMES if getattr(row, name) is not None}
         states[Entry(CERTIFICATE, row.serial)] = fields | ({"reason": row.reason} if row.reason else {})
