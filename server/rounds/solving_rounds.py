@@ -11,7 +11,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -35,6 +35,7 @@ from fedmunkey.common.programs.round_messages import (
     ANNOUNCE,
     ARRAYS,
     CERTIFICATE,
+    CHANGED,
     CONFIG,
     CONTRIBUTE,
     DIGEST,
@@ -135,6 +136,7 @@ class SolvingRounds:
     _round: RoundRecord = field(default_factory=lambda: RoundRecord(0))
     _names: dict[int, str] = field(default_factory=dict)
     _round_id: str = ""
+    _changed: bool = False
 
     def run(self) -> None:
         """Run all rounds; raises `FederationStopped` where one cannot come to its end."""
@@ -162,10 +164,11 @@ class SolvingRounds:
                 return self._attempt(number, nodes)
             except _Again as again:
                 nodes -= again.without
-                logger.warning("round %d begins again without %d sites", number, len(again.without))
+                logger.warning("round %d begins again%s", number, _without(again.without))
         raise FederationStopped(f"round {number}: a site failed in each of {_ATTEMPTS} attempts; see the lines above")
 
     def _attempt(self, number: int, nodes: set[int]) -> Release:
+        self._changed = False
         self._round_id = f"{time.time_ns()}-{secrets.token_hex(16)}"
         about: dict[str, Any] = {ROUND: number, ROUND_ID: self._round_id}
         if self.authority is not None:
@@ -258,6 +261,9 @@ class SolvingRounds:
                 self._note_failure(reply.site, str(error))
                 continue
             added.add(reply.node)
+        if self._changed:
+            # Sums and tallies would be of different records.
+            raise _Again(())
         missing = asked - added
         self._note_silence(asked - {reply.node for reply in replies})
         if missing and self.settings.absent_sites is AbsentSites.STOP:
@@ -308,6 +314,9 @@ class SolvingRounds:
         found = []
         for reply in self.grid.send_and_receive(messages, timeout=_REPLY_SECONDS):
             node = reply.metadata.src_node_id
+            if reply.has_error() and reply.error.code == CHANGED:
+                self._changed = True
+                continue
             if reply.has_error():
                 self._note_failure(self._names.get(node, f"node {node}"), reply.error.reason or "unknown reason")
                 continue
@@ -336,6 +345,10 @@ def _metrics(reply: SiteReply) -> dict[str, float]:
     """Return the numbers that a site tells about itself; nothing else counts."""
     told = reply.content.metric_records.get(METRICS, MetricRecord())
     return {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
+
+
+def _without(nodes: Collection[int]) -> str:
+    return f" without {len(nodes)} sites" if nodes else ": records were deleted meanwhile"
 
 
 def _content(config: Mapping[str, Any], arrays: ArrayRecord | None) -> RecordDict:
