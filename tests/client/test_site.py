@@ -105,6 +105,7 @@ def test_store_fits_the_settings_that_it_was_made_for(path: ImagePath) -> None:
 
 
 CERTIFIED = {"guarantee": "certified"}
+TOO_MANY = 4 + SLACK + 1
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def test_store_that_was_made_for_other_settings_is_refused(changes: dict[str, ob
 
 
 def test_lists_may_be_of_any_length_where_weights_are_solved_for() -> None:
-    assert model_shape(Settings(neighbours=4 + SLACK + 1), described()).num_classes == 10
+    assert model_shape(Settings(neighbours=TOO_MANY), described()).num_classes == 10
 
 
 def test_lists_are_long_enough_for_a_larger_k() -> None:
