@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, func, select
@@ -126,10 +126,11 @@ class Summary:
 class LedgerView:
     """What can be asked of a ledger, `name` in messages; safe for threads."""
 
-    def __init__(self, engine: Engine, name: str, clock: Callable[[], datetime]) -> None:
+    def __init__(self, engine: Engine, name: str, clock: Callable[[], datetime], renew: timedelta) -> None:
         self.name = name
         self._engine = engine
         self._clock = clock
+        self._renew = renew
 
     @property
     def engine(self) -> Engine:
@@ -282,7 +283,7 @@ class LedgerView:
     def renewal_need(self) -> RenewalNeed:
         """Return which erased entries the last released weights were still solved with."""
         with self._reading() as connection:
-            return read_need(connection)
+            return read_need(connection, self._renew)
 
     def renewal_of(self, status: RequestStatus) -> tuple[int, dict[str, bytes]] | None:
         """Return the release, by number, that was solved without what a request erased, and its sites' contributions.

@@ -99,7 +99,8 @@ def serve(file: CoordinatorFile) -> None:
     """Renew when that is due until SIGINT or SIGTERM."""
     stop = threading.Event()
     path = Path(sys.argv[1])
-    with Ledger(file.ledger) as ledger, stopped_by_signals(stop.set):
+    promised = timedelta(days=file.run_settings().renew_within)
+    with Ledger(file.ledger, renew=promised) as ledger, stopped_by_signals(stop.set):
         sys.stdout.write(f"{RENEWING_READY}{file.ledger}\n")
         sys.stdout.flush()
         renew_when_due(ledger, file, lambda few: _renew(path, stop, now=few), stop)

@@ -200,11 +200,11 @@ def test_guarantees_are_compared_with_each_other(run: MunkeySim, cells: list[Job
 
 def test_recipes_differ_in_their_settings(run: MunkeySim, cells: list[Job], tmp_path: Path) -> None:
     names = ["transformer, own entry never", "transformer, 8 wide"]
-    words = ["--preset", "recipes", "--seeds", "1", "--method", names[1], "--method", names[0]]
+    words = ["--preset", "recipes", "--seeds", "1", "--method", names[0], "--method", names[1]]
     code, out, err = run(*words)
 
     assert code == 0, err
-    assert [methods for _, methods, _ in described(cells)] == [(name,) for name in names]
+    assert [methods for _, methods, _ in described(cells)] == [(name,) for name in sorted(names)]
     assert "few: the most accurate is transformer, " in out
     document = json.loads((tmp_path / "comparison" / "report.json").read_text())
     assert [column["name"] for column in document["columns"]] == ["TA", "Average Gap", "by chance"]
