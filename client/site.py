@@ -243,8 +243,9 @@ def model_shape(settings: Settings, description: StoreDescription) -> ModelShape
             f"the key store has exemplar tokens of {description.exemplar_size} numbers, the federation has "
             f"exemplar-size = {settings.exemplar_size}; enrol the records into a new store"
         )
-    neighbours = Recipe.of(settings).neighbours
-    if neighbours > description.list_length:
+    recipe = Recipe.of(settings)
+    # Where weights are solved for, nothing reads the lists.
+    if not recipe.route.solved and (neighbours := recipe.neighbours) > description.list_length:
         raise KeyStoreError(
             f"the key store keeps {description.list_length} neighbours of a record, the federation has "
             f"neighbours = {neighbours}; enrol the records into a new store"
