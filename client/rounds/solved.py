@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message
@@ -64,9 +64,11 @@ def contribute(turn: Turn) -> Message:
     note = LastRound.read(turn.folder)
     if participants is not None:
         note.check_next(participants.round_id)
-    LastRound(str(turn.config.get(ROUND_ID, "")), last_order).write(turn.folder)
+    note = LastRound(str(turn.config.get(ROUND_ID, "")), last_order)
+    note.write(turn.folder)
     permanent_only = turn.recipe.route.permanent_only
     made = sum_records(turn.store, read, turn.settings.num_classes, permanent_only=permanent_only)
+    replace(note, generation=made.generation, last_entry=made.last_entry).write(turn.folder)
     hit(Failpoint.CONTRIBUTE_SUMMED)
     numbers = _masked(turn, participants, SUMS, made.sums.to_numbers())
     hit(Failpoint.CONTRIBUTE_MASKED)
@@ -81,19 +83,27 @@ def contribute(turn: Turn) -> Message:
 
 
 def tally_answers(turn: Turn) -> Message:
-    """Send, masked, how many of the site's records each ridge's left-out weights answer rightly."""
+    """Send, masked, how many of the site's records each ridge's left-out weights answer rightly.
+
+    Once in a round, and over the records whose sums the site has sent in it.
+    """
     read = _feature_map(turn)
     left_out = turn.message.content.array_records[ARRAYS][NUMBERS].numpy()
     expected = (len(RIDGES), FOLDS, read.size, turn.settings.num_classes)
     if left_out.shape != expected or left_out.dtype != np.int32:
         raise InvalidWeights(f"the coordinator sent weights of shape {left_out.shape}, not {expected}, to be counted")
     check_weights(left_out)
+    generation, last_entry = (int(str(turn.config[name])) for name in (GENERATION, LAST_ENTRY))
+    asked = hashlib.sha256(str(turn.config.get(PARTICIPANTS, "")).encode() + left_out.tobytes()).hexdigest()
+    note = LastRound.read(turn.folder)
+    note.check_tally(str(turn.config.get(ROUND_ID, "")), (generation, last_entry), asked)
+    replace(note, tallied=asked).write(turn.folder)
     tallies = tally_records(
         turn.store,
         read,
         left_out,
-        generation=int(str(turn.config[GENERATION])),
-        last_entry=int(str(turn.config[LAST_ENTRY])),
+        generation=generation,
+        last_entry=last_entry,
         permanent_only=turn.recipe.route.permanent_only,
     )
     hit(Failpoint.TALLY_COUNTED)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from cryptography import x509
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
@@ -29,7 +29,7 @@ from fedmunkey.common.closed_form.release import Release, write_release
 from fedmunkey.common.closed_form.solving import RIDGES, choose, left_out_weights, shared_weights
 from fedmunkey.common.closed_form.sums import Sums, SumsShape
 from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, SiteContribution
-from fedmunkey.common.errors import FederationStopped, InvalidWeights
+from fedmunkey.common.errors import FederationStopped, InvalidIdentity, InvalidProof, InvalidWeights
 from fedmunkey.common.programs.round_messages import (
     ANNOUNCE,
     ARRAYS,
@@ -46,7 +46,6 @@ from fedmunkey.common.programs.round_messages import (
     RELEASE,
     ROUND,
     ROUND_ID,
-    SITE,
     STATEMENT,
     TAKE_OVER,
     TAKE_RELEASE,
@@ -54,6 +53,7 @@ from fedmunkey.common.programs.round_messages import (
 )
 from fedmunkey.common.settings.settings import AbsentSites, Settings
 from fedmunkey.server.rounds.run_record import RoundRecord, RunRecord
+from fedmunkey.server.rounds.site_replies import check_metrics, registered_names, site_of, usual_names
 from fedmunkey.server.rounds.strategies import average_over_sites
 
 # Flower shows what the children of its own logger say.
@@ -67,22 +67,30 @@ _REPLY_SECONDS = 900.0
 
 @dataclass(frozen=True)
 class SiteReply:
-    """What one site answered: its name, and the records of its message."""
+    """What one site answered: its name, the records of its message, and its metrics, which were checked."""
 
     node: int
     site: str
     content: RecordDict
+    metrics: MetricRecord
 
     @property
     def config(self) -> ConfigRecord:
         """What it says beside arrays."""
         return self.content.config_records.get(CONFIG, ConfigRecord())
 
+    def whole(self, name: str) -> int:
+        """Return a whole number that the reply says, from 0 on; raises `InvalidWeights` if it does not say one."""
+        said = self.config.get(name)
+        if not isinstance(said, int) or isinstance(said, bool) or said < 0:
+            raise InvalidWeights(f"{name} = {said!r} is not a whole number")
+        return said
+
     def numbers(self, length: int) -> NDArray[np.uint64]:
         """Return the reply's numbers modulo 2^64; raises `InvalidWeights` if they are of another kind."""
         try:
             numbers = self.content.array_records[ARRAYS][NUMBERS].numpy()
-        except (KeyError, ValueError, TypeError):
+        except Exception:  # what NumPy makes of any bytes
             numbers = np.empty(0)
         if numbers.shape != (length,) or numbers.dtype != np.uint64:
             raise InvalidWeights(f"{self.site} did not send {length} whole numbers")
@@ -165,9 +173,10 @@ class SolvingRounds:
             if not announced:
                 raise FederationStopped(f"round {number}: no site could take part: {self._reasons()}")
             nodes = {reply.node for reply in announced}
-            about |= self._announce_participants(announced)
+            about |= self._announce_participants(announced, self.authority)
         replies = self._ask(CONTRIBUTE, dict.fromkeys(nodes, about), None)
         self._check_all(nodes, replies)
+        self._check_each(replies, _contributed)
         shape = SumsShape(FOLDS, self.feature_map.size, self.settings.num_classes)
         sums = Sums.from_numbers(self._add_up(replies, shape.length), shape)
         if not sums.records:
@@ -175,8 +184,7 @@ class SolvingRounds:
         changed = self._check_changed(sums.records)
         left_out = left_out_weights(sums)
         asked = {
-            reply.node: {**about, **{name: int(str(reply.config.get(name, -1))) for name in (GENERATION, LAST_ENTRY)}}
-            for reply in replies
+            reply.node: {**about, **{name: reply.whole(name) for name in (GENERATION, LAST_ENTRY)}} for reply in replies
         }
         counted = self._ask(TALLY, asked, ArrayRecord({NUMBERS: Array(left_out)}))
         self._check_all(nodes, counted)
@@ -210,14 +218,20 @@ class SolvingRounds:
             )
         return changed
 
-    def _announce_participants(self, announced: list[SiteReply]) -> dict[str, Any]:
+    def _announce_participants(self, announced: list[SiteReply], authority: x509.Certificate) -> dict[str, Any]:
         """Return what tells the sites of a masked round who takes part."""
+
+        def check(reply: SiteReply) -> None:
+            Participants.check(
+                self._round_id, {reply.site: str(reply.config.get(CERTIFICATE, ""))}, authority, fewest=1
+            )
+
+        self._check_each(announced, check)
         certificates = {reply.site: str(reply.config.get(CERTIFICATE, "")) for reply in announced}
         if len(certificates) < len(announced):
             raise FederationStopped("two nodes say that they are the same site; revoke the one that is not")
-        if self.authority is not None:
-            fewest = min(FEWEST_PARTICIPANTS, max(self.settings.min_sites, 1))
-            Participants.check(self._round_id, certificates, self.authority, fewest=fewest)
+        fewest = min(FEWEST_PARTICIPANTS, max(self.settings.min_sites, 1))
+        Participants.check(self._round_id, certificates, authority, fewest=fewest)
         return {PARTICIPANTS: json.dumps(dict(sorted(certificates.items())))}
 
     def _add_up(self, replies: list[SiteReply], length: int) -> NDArray[np.uint64]:
@@ -230,6 +244,20 @@ class SolvingRounds:
                 self._note_failure(reply.site, str(error))
                 raise _Again([reply.node]) from None
         return total
+
+    def _check_each(self, replies: list[SiteReply], check: Callable[[SiteReply], object]) -> None:
+        """Begin again without the sites of which a check says that they did not answer as they should."""
+        bad = []
+        for reply in replies:
+            try:
+                check(reply)
+            except (InvalidWeights, InvalidProof, InvalidIdentity) as error:
+                self._note_failure(reply.site, str(error))
+                bad.append(reply.node)
+        if bad and self.settings.absent_sites is AbsentSites.STOP:
+            raise FederationStopped(f"round {self._round.number}: {self._reasons()}; absent-sites = stop")
+        if bad:
+            raise _Again(bad)
 
     def _check_all(self, asked: set[int], replies: list[SiteReply]) -> None:
         """Begin again without those that failed; raises `FederationStopped` where the settings want all of them."""
@@ -253,14 +281,19 @@ class SolvingRounds:
         about = {ROUND: number, ROUND_ID: self._round_id, RELEASE: choice, DIGEST: release.digest()}
         arrays = ArrayRecord({name: Array(array) for name, array in release.arrays().items()})
         content = {node: {**about, TAKE_OVER: node not in asked} for node in nodes}
-        answers = [reply for reply in self._ask(TAKE_RELEASE, content, arrays) if reply.content.metric_records[METRICS]]
+        answers = [reply for reply in self._ask(TAKE_RELEASE, content, arrays) if len(reply.metrics)]
+        usual = usual_names([reply.metrics for reply in answers])
+        for reply in answers:
+            if set(reply.metrics) != usual:
+                self._note_failure(reply.site, "its metrics are not those of the other sites")
+        answers = [reply for reply in answers if set(reply.metrics) == usual]
         self._round.evaluation = {
-            reply.site: {name: float(value) for name, value in reply.content.metric_records[METRICS].items()}  # type: ignore[arg-type]
+            reply.site: {name: float(value) for name, value in reply.metrics.items()}  # type: ignore[arg-type]
             for reply in answers
         }
         if not answers:
             return {}
-        contents = [RecordDict({METRICS: reply.content.metric_records[METRICS]}) for reply in answers]
+        contents = [RecordDict({METRICS: reply.metrics}) for reply in answers]
         return {name: float(value) for name, value in average_over_sites(contents, "").items()}  # type: ignore[arg-type]
 
     def _ask(self, kind: str, configs: Mapping[int, Mapping[str, Any]], arrays: ArrayRecord | None) -> list[SiteReply]:
@@ -270,16 +303,21 @@ class SolvingRounds:
             for node, config in configs.items()
         ]
         self._round.bytes_down += len(messages) * _size(arrays)
-        found = []
+        found, registered = [], registered_names(self.grid)
         for reply in self.grid.send_and_receive(messages, timeout=_REPLY_SECONDS):
             node = reply.metadata.src_node_id
-            if reply.has_error():
-                self._note_failure(self._names.get(node, f"node {node}"), reply.error.reason or "unknown reason")
+            try:
+                if reply.has_error():
+                    raise InvalidWeights(reply.error.reason or "unknown reason")
+                site = site_of(reply, registered)
+                metrics = check_metrics(reply)
+            except InvalidWeights as fault:
+                name = registered.get(node) or self._names.get(node, f"node {node}")
+                self._note_failure(name, str(fault))
                 continue
-            site = str(reply.content.config_records[SITE][SITE])
             self._names[node] = site
             self._round.bytes_up += sum(_size(record) for record in reply.content.array_records.values())
-            found.append(SiteReply(node, site, reply.content))
+            found.append(SiteReply(node, site, reply.content, metrics))
         return sorted(found, key=lambda reply: reply.site)
 
     def _note_failure(self, site: str, reason: str) -> None:
@@ -288,8 +326,9 @@ class SolvingRounds:
 
 
 def _contributed(reply: SiteReply) -> SiteContribution:
-    last_order, statement = int(str(reply.config.get(LAST_ORDER, 0))), str(reply.config.get(STATEMENT, ""))
-    return SiteContribution(reply.site, last_order, statement.encode())
+    for name in (GENERATION, LAST_ENTRY):
+        reply.whole(name)
+    return SiteContribution(reply.site, reply.whole(LAST_ORDER), str(reply.config.get(STATEMENT, "")).encode())
 
 
 def _content(config: Mapping[str, Any], arrays: ArrayRecord | None) -> RecordDict:
