@@ -9,7 +9,9 @@ COMPARED := $(foreach set,breastmnist pneumoniamnist bccd_cells_28,--data $(SHAR
 	--encoder squeezenet1_0 --weights $(SHARED)/weights/squeezenet1_0_imagenet.pth --seeds 5 --without sisa
 PROTOS := dev/fedmunkey/protos/*.proto
 
-.PHONY: demo demo-transformer deploy-local test check format bench results protos docs browser clean
+AUDIT := .venv-audit
+
+.PHONY: demo demo-transformer deploy-local test check format bench results protos docs browser audit-dependencies hashes clean
 
 demo: $(VENV)/.installed  ## Five hospitals learn digits together and forget on the way.
 	$(BIN)/munkey-sim run --hospitals 5 --delete records:5%@2 --delete subjects:10@3 --delete site:2@4
@@ -47,20 +49,37 @@ browser:  ## Chromium for the tests of report pages, where apt-get can install i
 		|| { apt-get update && apt-get install --yes --no-install-recommends chromium; } >/dev/null 2>&1 \
 		|| echo "no Chromium: tests in a browser are skipped"
 
+audit-dependencies: $(AUDIT)/.installed  ## Known vulnerabilities of exactly what constraints.txt installs, and sbom.json.
+	$(AUDIT)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-file sbom.json $(AUDIT)/site
+	$(AUDIT)/bin/pip-audit --path "$$($(AUDIT)/site/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
+hashes: $(VENV)/.installed  ## requirements.txt: what a site or a coordinator installs, each file with its hash, from your package index.
+	$(BIN)/uv pip compile pyproject.toml --constraint constraints.txt --generate-hashes --no-header --quiet \
+		$(UV_OPTIONS) --output-file requirements.txt
+
 docs: $(VENV)/.installed  ## The references of settings and commands.
 	$(BIN)/python -m fedmunkey.common.settings.settings_reference > docs/settings.md
 	$(BIN)/munkey-sim command-reference > docs/commands.md
 
 clean:
-	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(AUDIT) sbom.json requirements.txt build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable .
+	$(PIP) --editable '.[simulation]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) --editable '.[dev]'
+	touch $@
+
+# What a site or a coordinator installs, and beside it the tools that look at it.
+$(AUDIT)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.7,<3' 'cyclonedx-bom>=7,<8'
+	$(PYTHON) -m venv --without-pip $(AUDIT)/site
+	$(AUDIT)/bin/python -m pip --python $(AUDIT)/site/bin/python install --quiet --disable-pip-version-check \
+		--constraint constraints.txt .
 	touch $@

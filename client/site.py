@@ -66,6 +66,15 @@ class SiteFolder:
         return self.path / "trust.json"
 
     @property
+    def contact_sheet(self) -> Path:
+        """A page with pictures of patients that a dry run of an import has left."""
+        return self.path / "contact-sheet.html"
+
+    def remove_contact_sheet(self) -> None:
+        """Remove what a dry run has left, if it has: no copy of a picture outlives a deletion."""
+        self.contact_sheet.unlink(missing_ok=True)
+
+    @property
     def identity(self) -> Path:
         """The folder of the site's identity, which it shows to the deletion service."""
         return self.path / IDENTITY_FOLDER

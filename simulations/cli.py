@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 
+from fedmunkey.common.errors import EXIT_CODE
 from fedmunkey.common.programs import command_line
-from fedmunkey.simulations.audit.command import audit
-from fedmunkey.simulations.bench.command import bench
-from fedmunkey.simulations.comparison.command import compare
-from fedmunkey.simulations.comparison.hospitals_command import hospitals
-from fedmunkey.simulations.deploy_local.command import deploy_local
-from fedmunkey.simulations.faults.command import faults
-from fedmunkey.simulations.reporting.command import report
-from fedmunkey.simulations.run.command import run
+from fedmunkey.common.programs.lazy_commands import lazy_group
 
-app = command_line.application("Simulate hospitals that learn together and forget on request.")
-for command in (run, audit, compare, hospitals, report, bench, faults, deploy_local):
-    app.command()(command)
+# Each brings much of its own, torch at least.
+_COMMANDS = {
+    "run": "fedmunkey.simulations.run.command:run",
+    "audit": "fedmunkey.simulations.audit.command:audit",
+    "compare": "fedmunkey.simulations.comparison.command:compare",
+    "hospitals": "fedmunkey.simulations.comparison.hospitals_command:hospitals",
+    "report": "fedmunkey.simulations.reporting.command:report",
+    "bench": "fedmunkey.simulations.bench.command:bench",
+    "faults": "fedmunkey.simulations.faults.command:faults",
+    "deploy-local": "fedmunkey.simulations.deploy_local.command:deploy_local",
+}
+_NEEDED = ("ray", "matplotlib", "jsonschema", "threadpoolctl")
+"""What an installation of a site or a coordinator leaves out."""
+
+app = command_line.application("Simulate hospitals that learn together and forget on request.", lazy_group(_COMMANDS))
 
 
 @app.command(hidden=True)
@@ -31,5 +38,11 @@ def command_reference() -> None:
 
 
 def main() -> None:
-    """Run `munkey-sim`."""
+    """Run `munkey-sim`; it ends with one line where the installation lacks what simulations need."""
+    if lacking := [name for name in _NEEDED if find_spec(name) is None]:
+        sys.stderr.write(
+            f"error: munkey-sim needs {lacking[0]}, which this installation leaves out; "
+            "pip install 'fedmunkey[simulation]' adds it\n"
+        )
+        sys.exit(EXIT_CODE)
     command_line.run(app)

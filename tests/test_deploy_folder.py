@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedmunkey.client.supernode.site_file import SiteFile
+from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
@@ -31,6 +32,39 @@ def test_units_write_only_where_the_files_of_settings_say() -> None:
     coordinator, site = CoordinatorFile.read(DEPLOY / "coordinator.toml"), SiteFile.read(DEPLOY / "site.toml")
     assert str(coordinator.coordinator_dir).startswith(state["fedmunkey-coordinator.service"])
     assert str(site.site_dir).startswith(state["fedmunkey-site.service"])
+
+
+def test_superlink_reads_neither_the_authoritys_key_nor_the_logs() -> None:
+    folder = CoordinatorFolder(CoordinatorFile.read(DEPLOY / "coordinator.toml").coordinator_dir)
+    hidden = re.search(r"^InaccessiblePaths=(.*)$", (DEPLOY / "fedmunkey-superlink.service").read_text(), re.M)
+
+    assert hidden is not None
+    assert hidden[1].split() == [f"-{folder.authority}", f"-{folder.log_key}"]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_units_bound_memory_and_write_it_nowhere(unit: Path) -> None:
+    lines = unit.read_text().splitlines()
+
+    assert {"LimitCORE=0", "MemorySwapMax=0", "ProtectSystem=strict", "NoNewPrivileges=yes"} <= set(lines)
+    assert any(line.startswith("MemoryMax=") for line in lines)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_systemd_finds_the_unit_little_exposed(unit: Path) -> None:
+    analysed = subprocess.run(  # noqa: S603
+        [str(shutil.which("systemd-analyze")), "security", "--offline=true", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "--offline" in analysed.stderr:
+        pytest.skip("this systemd looks at loaded units only")
+
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", analysed.stdout)
+    assert found is not None, analysed.stderr
+    assert float(found[1]) <= 1.5
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")

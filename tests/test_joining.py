@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -19,7 +20,7 @@ from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import DeletionRequest, WholeSite
 from fedmunkey.common.errors import InvalidIdentity, InvalidProof, ServiceUnavailable
 from fedmunkey.common.identities import Identity, MemberRole
-from fedmunkey.common.identities.identity import CERTIFICATE_FILE, KEY_FILE
+from fedmunkey.common.identities.identity import CERTIFICATE_FILE, KEY_FILE, certificate_pem
 from fedmunkey.common.identities.invitation import Invitation
 from fedmunkey.common.identities.member_keys import make_signing_request
 from fedmunkey.common.programs.supervision import own_program
@@ -27,9 +28,10 @@ from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.protos import membership_pb2
+from fedmunkey.protos.membership_pb2_grpc import JoiningStub
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.members.authority import CertificateAuthority
-from fedmunkey.server.members.joining import read_join_request
+from fedmunkey.server.members.joining import ATTEMPTS, read_join_request
 from tests.coordinator import FIRST_OFFICER, OTHER, SITE, Coordinator, killed_at, make_identity, running_coordinator
 
 
@@ -100,6 +102,56 @@ def test_site_trusts_itself_and_the_log_and_no_requester(coordinator: Coordinato
     assert trusted.keys[0].key == SigningKey.read(site.signing_key).public
     assert trusted.keys[1].key == SigningKey.read(coordinator.folder.log_key).public
     assert joined.officers == 0
+
+
+def test_key_that_is_revoked_while_a_site_joins_stays_revoked(coordinator: Coordinator, site: SiteFolder) -> None:
+    stolen = TrustedKey("anna", Role.OFFICER, SigningKey.generate().public)
+    TrustedKeys().add(stolen).write(coordinator.folder.trust)
+    invitation = coordinator.invite(SITE)
+
+    with ThreadPoolExecutor() as threads:
+        with TrustedKeys.held(coordinator.folder.trust):
+            joining = threads.submit(join_as_site, invitation, site)
+            # Long enough for it to read the file, if it did not wait.
+            with pytest.raises(TimeoutError):
+                joining.result(0.5)
+            revoked = TrustedKeys.read(coordinator.folder.trust).revoke("anna", utc_now())
+            revoked.write(coordinator.folder.trust)
+        joining.result(30)
+
+    [officer] = TrustedKeys.read(coordinator.folder.trust).of(Role.OFFICER)
+    assert officer.revoked is not None
+    assert len(TrustedKeys.read(coordinator.folder.trust).of(Role.SITE, SITE)) == 1
+
+
+def test_nothing_is_locked_or_computed_for_a_wrong_token(coordinator: Coordinator, site: SiteFolder) -> None:
+    invitation = replace(Invitation.read(coordinator.invite(SITE)), token=bytes(32))
+    TrustedKeys().write(coordinator.folder.trust)
+
+    # Whoever locked the file first would wait for us.
+    with (
+        TrustedKeys.held(coordinator.folder.trust),
+        pytest.raises(InvalidIdentity, match="the invitation is unknown"),
+    ):
+        join(invitation, site.identity, site)
+
+
+def test_attempts_to_join_from_one_address_are_bounded(coordinator: Coordinator, site: SiteFolder) -> None:
+    invitation = Invitation.read(coordinator.invite(SITE))
+    guess = membership_pb2.JoinRequest(token=bytes(32), name=SITE, role="site")
+    credentials = grpc.ssl_channel_credentials(certificate_pem(invitation.authority))
+    statuses = []
+    with grpc.secure_channel(invitation.address, credentials) as channel:
+        stub = JoiningStub(channel)  # type: ignore[no-untyped-call]
+        for _ in range(int(ATTEMPTS.at_once) + 5):
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.Join(guess, timeout=30)
+            statuses.append(refused.value.code())
+
+    assert statuses[0] is grpc.StatusCode.PERMISSION_DENIED
+    assert statuses[-1] is grpc.StatusCode.RESOURCE_EXHAUSTED
+    with pytest.raises(ServiceUnavailable, match="too many attempts to join from one address; try again in"):
+        join(invitation, site.identity, site)
 
 
 def test_sites_that_join_at_the_same_moment_are_all_known(coordinator: Coordinator, tmp_path: Path) -> None:

@@ -50,6 +50,9 @@ def test_superlink_takes_members_only(tmp_path: Path, start: Start) -> None:
     with Ledger(folder.ledger) as ledger:
         register = MemberRegister(ledger.engine)
         register.adopt(member.certificate)
+        # As its unit has it: it reads neither the authority's key nor the log's.
+        folder.authority.rename(tmp_path / "elsewhere")
+        folder.log_key.rename(tmp_path / "elsewhere.pem")
         superlink = start(
             "superlink",
             "fedmunkey.server.superlink.superlink_program",

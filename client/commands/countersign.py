@@ -105,7 +105,9 @@ def _sign_restored(envelope: Envelope, key: SigningKey, save: Path | None, *, ye
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            # Whatever is longer is no such file, and said to be none.
+            return file.read(_FILE_BYTES + 1)
     except OSError as error:
         raise InvalidDeletion(f"{path} cannot be read ({error.strerror}); forget --save writes such a file") from None
 

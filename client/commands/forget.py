@@ -16,13 +16,20 @@ from rich.progress import Progress
 
 from fedmunkey.client.commands.countersign import save_request
 from fedmunkey.client.commands.display import progress_bars
+from fedmunkey.client.commands.named_ids import (
+    RecordOption,
+    RecordsFileOption,
+    SubjectFileOption,
+    SubjectOption,
+    read_records,
+    read_subject,
+)
 from fedmunkey.client.commands.options import (
     DEFAULT_SERVICE,
     IdentityOption,
     JsonOption,
     ServiceOption,
     ValidDaysOption,
-    read_ids,
 )
 from fedmunkey.client.commands.requester import DEFAULT_DAYS, Requester, split, together
 from fedmunkey.client.key_store.disk_errors import faults_explained
@@ -58,9 +65,10 @@ _LONGEST_PAUSE = 2.0
 
 @faults_explained()
 def forget(
-    record: Annotated[list[str] | None, typer.Option(help="A record's id. Repeatable.")] = None,
-    records_file: Annotated[Path | None, typer.Option(help="A file with record ids, one a line.")] = None,
-    subject: Annotated[str | None, typer.Option(help="A patient's id: every record about that patient.")] = None,
+    record: RecordOption = None,
+    records_file: RecordsFileOption = None,
+    subject: SubjectOption = None,
+    subject_file: SubjectFileOption = None,
     everything: Annotated[bool, typer.Option("--everything", "--all", help="Everything that one site holds.")] = False,
     service: ServiceOption = DEFAULT_SERVICE,
     site_dir: Annotated[
@@ -109,10 +117,10 @@ def forget(
     A request that not every site has answered in time stays in the ledger until every one has.
     More records than one request may name are asked for in several, which are shown together.
 
-    Example: munkey-client forget --subject patient-17 --site-dir hospital-1 --service 127.0.0.1:9440
+    Example: munkey-client forget --subject - --site-dir hospital-1 --service 127.0.0.1:9440
     """
     split_address(service)
-    wanted = _read_wanted(record, records_file, subject, everything)
+    wanted = _read_wanted(record, records_file, subject, subject_file, everything)
     asker, target, shown = _find_asker(wanted, site_dir, asking, key, secret, site, identity)
     if isinstance(target, WholeSite) and not yes:
         _confirm(target.site)
@@ -165,15 +173,24 @@ class _Wanted:
     subject: str = ""
 
 
-def _read_wanted(record: list[str] | None, records_file: Path | None, subject: str | None, everything: bool) -> _Wanted:
+def _read_wanted(
+    record: list[str] | None,
+    records_file: Path | None,
+    subject: str | None,
+    subject_file: Path | None,
+    everything: bool,
+) -> _Wanted:
     """Return what the options of a command name; raises `InvalidDeletion` unless exactly one of them is given."""
-    given = [bool(record), records_file is not None, subject is not None, everything]
+    given = [bool(record), records_file is not None, subject is not None, subject_file is not None, everything]
     if sum(given) != 1:
-        raise InvalidDeletion("say what to forget by one of --record, --records-file, --subject and --everything")
-    records = tuple(read_ids(records_file)) if records_file is not None else tuple(record or ())
-    if subject == "" or "" in records:
+        raise InvalidDeletion(
+            "say what to forget by one of --record, --records-file, --subject, --subject-file and --everything"
+        )
+    records = read_records(record, records_file) or []
+    named = read_subject(subject, subject_file)
+    if named == "" or "" in records:
         raise InvalidDeletion("an id is empty; give the id that the record was enrolled with")
-    return _Wanted(records, subject or "")
+    return _Wanted(tuple(records), named or "")
 
 
 def _target_of(wanted: _Wanted, secret: FederationSecret, site: str) -> Records | Subject:

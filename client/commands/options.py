@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from fedmunkey.common.errors import InvalidInput
 from fedmunkey.common.programs.options import EncoderOption, JsonOption, ServiceOption, SettingOption, WeightsOption
 from fedmunkey.common.proofs.signed_requests import MAXIMUM_DAYS
 from fedmunkey.common.settings.settings import Settings
@@ -23,7 +22,6 @@ __all__ = [
     "SiteDirOption",
     "ValidDaysOption",
     "WeightsOption",
-    "read_ids",
 ]
 
 SiteDirOption = Annotated[
@@ -41,20 +39,3 @@ ValidDaysOption = Annotated[
 
 DEFAULT_SERVICE: str = Settings.model_fields["deletion_service"].default
 DEFAULT_PATIENCE: float = Settings.model_fields["deletion_patience"].default
-
-
-def read_ids(path: Path) -> list[str]:
-    """Read ids from a text file, one a line; empty lines and spaces around an id do not count.
-
-    Raises `InvalidInput` if the file cannot be read as text, or holds no id.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read ({error.strerror}); name a text file with one id a line") from None
-    except UnicodeDecodeError:
-        raise InvalidInput(f"{path} is not a UTF-8 text file; write one id a line") from None
-    ids = [line.strip() for line in lines if line.strip()]
-    if not ids:
-        raise InvalidInput(f"{path} holds no id; write one a line")
-    return ids

@@ -7,6 +7,14 @@ from typing import Annotated
 
 import typer
 
+from fedmunkey.client.commands.named_ids import (
+    RecordOption,
+    RecordsFileOption,
+    SubjectFileOption,
+    SubjectOption,
+    read_records,
+    read_subject,
+)
 from fedmunkey.client.commands.options import JsonOption
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.common.deletions.references import FederationSecret
@@ -26,10 +34,10 @@ def verify(
     secret: Annotated[
         Path | None, typer.Option(help="The federation secret, to check whom the certificate is about.")
     ] = None,
-    subject: Annotated[str | None, typer.Option(help="The patient whom it should be about; with --secret.")] = None,
-    record: Annotated[
-        list[str] | None, typer.Option(help="A record that it should be about, with --secret. Name all of them.")
-    ] = None,
+    subject: SubjectOption = None,
+    subject_file: SubjectFileOption = None,
+    record: RecordOption = None,
+    records_file: RecordsFileOption = None,
     require_erased: Annotated[
         bool,
         typer.Option("--require-erased", help="Exit with 0 only if something was erased and nothing was refused."),
@@ -38,6 +46,7 @@ def verify(
 ) -> None:
     """Check a certificate with the public keys only, and say what it proves and what it does not.
 
+    With --secret and a patient's id, or the ids of all records that were named, it also says whether it is about them.
     Without --require-erased, exit code 0 says that the certificate holds, whatever became of the request; one that is
     incomplete, for the receipt of a site is missing, ends with 4. With it, the exit code is that of munkey-client
     forget (docs/operations.md, "Exit codes").
@@ -46,19 +55,23 @@ def verify(
 
     Example: munkey-client verify certificate.json --keys trust.json
     """
-    if (secret is not None) != (subject is not None or bool(record)) or (subject is not None and record):
-        raise InvalidProof("whom it is about is checked with --secret and either --subject or --record")
+    given = [subject is not None, subject_file is not None, bool(record), records_file is not None]
+    if sum(given) != (secret is not None):
+        raise InvalidProof(
+            "whom it is about is checked with --secret and one of --subject, --subject-file, --record, --records-file"
+        )
+    named_subject, named_records = read_subject(subject, subject_file), read_records(record, records_file)
     verified, trusted = read_and_verify(file, keys)
     named = secret is not None
     if secret is not None:
-        _check_named(verified, FederationSecret.read(secret), subject, record or [])
+        _check_named(verified, FederationSecret.read(secret), named_subject, named_records or [])
     if as_json:
         about = certificate_words.document(verified, trusted)
         command_line.print_json({**about, "checked_identity": named})
     else:
         typer.echo("\n".join(lines(verified, trusted)))
         if named:
-            typer.echo(f"\nIt is about the {'patient' if subject is not None else 'records'} that you named.")
+            typer.echo(f"\nIt is about the {'patient' if named_subject is not None else 'records'} that you named.")
     if require_erased or verified.silent:
         raise typer.Exit(verified.outcome)
 

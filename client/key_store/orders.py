@@ -7,10 +7,11 @@ from pathlib import Path
 
 from fedmunkey.client.key_store.answers import read_answers
 from fedmunkey.client.key_store.database import StoreDatabase
-from fedmunkey.client.key_store.deletion import Hear, Hearing, apply_orders, finish_interrupted
+from fedmunkey.client.key_store.deletion import Hear, apply_orders, finish_interrupted
 from fedmunkey.client.key_store.erasure_check import ErasureCheck, check_erasure
 from fedmunkey.client.key_store.on_disk.schema import not_waiting_for_disk, set_aside
 from fedmunkey.client.key_store.privacy import PrivacyAccount
+from fedmunkey.client.key_store.removal import Hearing
 from fedmunkey.common.deletions.order_chain import extend_chain
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder
 from fedmunkey.common.errors import KeyStoreError

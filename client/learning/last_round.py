@@ -19,24 +19,26 @@ _CLOCKS_APART = 600.0
 class LastRound:
     """Which round that was, and the last order that was carried out before.
 
-    A round's id begins with the time at which it began, in nanoseconds.
+    A round's id begins with the time at which it began, in nanoseconds. `counted` says whether the site has sent its
+    tallies as well.
     """
 
     round_id: str = ""
     last_order: int = 0
+    counted: bool = False
 
     @classmethod
     def read(cls, folder: SiteFolder) -> LastRound:
         """Return what the site's folder says; no round if it says nothing."""
         try:
             said = json.loads((folder.path / _FILE).read_text(encoding="utf-8"))
-            return cls(str(said["round"]), int(said["last-order"]))
+            return cls(str(said["round"]), int(said["last-order"]), bool(said.get("counted", True)))
         except (OSError, ValueError, KeyError, TypeError):
             return cls()
 
     def write(self, folder: SiteFolder) -> None:
         """Bring it to the disk."""
-        content = json.dumps({"round": self.round_id, "last-order": self.last_order})
+        content = json.dumps({"round": self.round_id, "last-order": self.last_order, "counted": self.counted})
         replace_file(folder.path / _FILE, f"{content}\n".encode(), 0o600)
 
     def check_next(self, round_id: str) -> None:
@@ -54,6 +56,16 @@ class LastRound:
                 f"the round began more than {_CLOCKS_APART:.0f} s before or after this machine's time; check both "
                 "machines' clocks"
             )
+
+    def check_counting(self, round_id: str) -> None:
+        """Check that masks of a round's tallies were never made; raises `InvalidProof` if they may have been.
+
+        Of two tallies under one mask the difference would be this site's own.
+        """
+        if round_id != self.round_id:
+            raise InvalidProof("this site has sent no sums in this round, so it counts nothing in it; begin another")
+        if self.counted:
+            raise InvalidProof("this round has been counted, and its masks must not be used again; begin another")
 
 
 def _started(round_id: str) -> int | None:

@@ -132,18 +132,19 @@ def _trust(site: SiteFolder, name: str, own: PublicKey, log: PublicKey) -> int:
 
     Requesters are none of the coordinator's business: it could otherwise make one up and have anything deleted.
     """
-    keys = TrustedKeys.read(site.trust) if site.trust.exists() else TrustedKeys()
-    before = keys
-    others = [known for known in keys.of(Role.LOG) if known.key != log and known.revoked is None]
-    if others:
-        raise InvalidIdentity(
-            f"{site.trust} trusts another log, key {others[0].key.key_id[:16]}; the coordinator that you join has "
-            f"{log.key_id[:16]}: ask why, then munkey-client trust revoke the one that is wrong"
-        )
-    known = {trusted.key for trusted in keys.keys}
-    for holder, role, key in ((name, Role.SITE, own), (COORDINATOR, Role.LOG, log)):
-        if key not in known:
-            keys = keys.add(TrustedKey(holder, role, key))
-    if keys != before:
-        keys.write(site.trust)
+
+    def with_both(keys: TrustedKeys) -> TrustedKeys:
+        others = [known for known in keys.of(Role.LOG) if known.key != log and known.revoked is None]
+        if others:
+            raise InvalidIdentity(
+                f"{site.trust} trusts another log, key {others[0].key.key_id[:16]}; the coordinator that you join has "
+                f"{log.key_id[:16]}: ask why, then munkey-client trust revoke the one that is wrong"
+            )
+        known = {trusted.key for trusted in keys.keys}
+        for holder, role, key in ((name, Role.SITE, own), (COORDINATOR, Role.LOG, log)):
+            if key not in known:
+                keys = keys.add(TrustedKey(holder, role, key))
+        return keys
+
+    keys = TrustedKeys.change(site.trust, with_both)
     return sum(officer.revoked is None for officer in keys.of(Role.OFFICER))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import grpc
@@ -16,6 +18,7 @@ from fedmunkey.common.identities.identity import parse_certificate, read_certifi
 from fedmunkey.common.identities.member_keys import make_signing_request, read_key
 from fedmunkey.common.identities.member_names import member_of
 from fedmunkey.common.identities.rotation import stage_key, take_over
+from fedmunkey.common.private_files import locked_folder
 from fedmunkey.common.service.call_errors import explain
 from fedmunkey.common.service.secure_connection import Connection
 from fedmunkey.common.settings.addresses import split_address
@@ -34,6 +37,11 @@ def rotate(folder: Path, address: str) -> Identity:
     Raises `InvalidIdentity` if the identity cannot be used, is the coordinator's, or the service refuses it. Raises
     `ServiceUnavailable` if the service cannot be reached.
     """
+    with _held(folder):
+        return _rotate(folder, address)
+
+
+def _rotate(folder: Path, address: str) -> Identity:
     old = Identity.read(folder)
     if old.role is MemberRole.COORDINATOR:
         raise InvalidIdentity(f"{folder} is the coordinator's identity; renew it with munkey-server renew")
@@ -47,6 +55,13 @@ def rotate(folder: Path, address: str) -> Identity:
     hit(Failpoint.ROTATE_IN_PLACE)
     _ask(fresh, address, read_key(fresh.key_file)[0])
     return fresh
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Let one rotation at a time have a folder, if it is one at all."""
+    with locked_folder(folder) if folder.is_dir() else nullcontext():
+        yield
 
 
 def _check(certificate: x509.Certificate, old: Identity) -> None:

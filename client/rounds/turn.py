@@ -55,7 +55,7 @@ class Turn:
     @property
     def round_number(self) -> int:
         """From 1."""
-        return int(str(self.config[ROUND]))
+        return self.number(ROUND)
 
     @property
     def takes_over_only(self) -> bool:
@@ -65,7 +65,14 @@ class Turn:
     @property
     def config(self) -> ConfigRecord:
         """What the coordinator says beside arrays."""
-        return self.message.content.config_records[CONFIG]
+        return self.message.content.config_records.get(CONFIG, ConfigRecord())
+
+    def number(self, name: str) -> int:
+        """Return a whole number that the coordinator says; raises `InvalidSetting` where it says none."""
+        try:
+            return int(str(self.config[name]))
+        except (KeyError, ValueError):
+            raise InvalidSetting(f"the coordinator's message says no {name}; is it of another version?") from None
 
     def reply(
         self,

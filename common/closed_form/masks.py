@@ -51,8 +51,8 @@ class Participants:
     ) -> Participants:
         """Take sites' certificates, in PEM by the site's name, for those of a round.
 
-        Raises `InvalidProof` if one is not that of the site, not signed by the federation's authority or not valid now,
-        if two have one key, or if there are fewer than `fewest`.
+        Raises `InvalidIdentity` if one cannot be read, and `InvalidProof` if one is not that of the site, not signed by
+        the federation's authority or not valid now, if two have one key, or if there are fewer than `fewest`.
         """
         if len(certificates) < fewest:
             raise InvalidProof(

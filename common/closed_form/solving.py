@@ -33,7 +33,7 @@ RIDGES = tuple(10.0 ** (step / 4) for step in range(-12, 7))
 """The strengths that are tried: 0.001 to about 32."""
 
 _TOLERANCE = 0.5
-"""Standard errors by which a stronger ridge may answer fewer left-out records rightly and still be taken."""
+"""Standard errors by which a ridge may answer fewer left-out records rightly than the best and still be as good."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ def left_out_scores(by_fold: WholeWeights, numbers: Numbers, folds: NDArray[np.i
 def choose(tallies: NDArray[np.int64], records: int) -> tuple[int, Choice]:
     """Return the place of the ridge to take, and what is known of it.
 
-    It is the strongest that answers as many left-out records rightly as the best, up to half a standard error: the rule
-    of Breiman et al. 1984, section 3.4.3, with the smaller error that differences of answers to the same records have.
+    It is the middle one, the stronger of two, of those that answer as many left-out records rightly as the best, up to
+    half a standard error: the best alone depends on chance, and the strongest holds back more than it must.
     Raises `InvalidWeights` if the tallies are not those of so many records.
     """
     right = tallies[:, 0]
@@ -98,7 +98,8 @@ def choose(tallies: NDArray[np.int64], records: int) -> tuple[int, Choice]:
         raise InvalidWeights(f"the tallies are not those of {records} records")
     best = int(right.max()) / records
     least = best - _TOLERANCE * math.sqrt(best * (1 - best) / records)
-    place = int(np.flatnonzero(right / records >= least)[-1])
+    as_good = np.flatnonzero(right / records >= least)
+    place = int(as_good[len(as_good) // 2])
     lost = tallies[place, 1:]
     return place, Choice(
         ridge=RIDGES[place],

@@ -126,7 +126,8 @@ def certificate_pem(certificate: x509.Certificate) -> bytes:
 def read_certificate(path: Path) -> x509.Certificate:
     """Read a certificate of an ECDSA P-256 key; raises `InvalidIdentity` if the file holds none."""
     try:
-        data = path.read_bytes()[:_CERTIFICATE_BYTES]
+        with path.open("rb") as file:
+            data = file.read(_CERTIFICATE_BYTES)
     except OSError as error:
         raise InvalidIdentity(f"the certificate {path} cannot be read ({error.strerror}); join again") from None
     return parse_certificate(data, str(path))

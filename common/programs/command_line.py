@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 
 from fedmunkey.common.errors import EXIT_CODE, FedmunkeyError
 from fedmunkey.common.failpoints import arm_from_environment
+from fedmunkey.common.service.foreign_text import printable
 
 INTERRUPTED = 130
 
@@ -27,7 +28,13 @@ INTERRUPTED = 130
 def application(summary: str, group: type[TyperGroup] | None = None) -> typer.Typer:
     """Make an empty command line; `summary` is the first line of its help, `group` has commands of its own."""
     return typer.Typer(
-        cls=group, help=summary, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+        cls=group,
+        help=summary,
+        # Without one, typer takes a group for the one command that it knows of.
+        callback=None if group is None else _begin,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
     )
 
 
@@ -70,7 +77,10 @@ def typed() -> str:
 
 def print_json(value: Any) -> None:
     """Print one JSON document on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    # Piece by piece: as one text, a list of all rows of a large file takes far more memory than the list.
+    for piece in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(value):
+        sys.stdout.write(piece)
+    sys.stdout.write("\n")
 
 
 def plain_table(*words: str, numbers: tuple[str, ...] = ()) -> Table:
@@ -117,7 +127,11 @@ def finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _begin() -> None:
+    """Do nothing before a command."""
+
+
 def _fail(message: str) -> None:
-    line = " ".join(message.split())
+    line = printable(" ".join(message.split()))
     sys.stderr.write(f"error: {line}\n")
     sys.exit(EXIT_CODE)

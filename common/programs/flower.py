@@ -18,6 +18,7 @@ from typing import TypeVar
 from fedmunkey.common.errors import EXIT_CODE, FedmunkeyError
 from fedmunkey.common.programs.log_format import log_lines
 from fedmunkey.common.programs.settings_file import SettingsFile
+from fedmunkey.common.service.foreign_text import printable
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import ConfigValue
 
@@ -81,7 +82,7 @@ def serve_from_file(kind: type[_File], serve: Callable[[_File], None], spoken: l
         with log_lines(logging.StreamHandler(), file.log_format, spoken):
             serve(file)
     except FedmunkeyError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {printable(str(error))}\n")
         sys.exit(EXIT_CODE)
 
 

@@ -1,9 +1,15 @@
-"""Commands whose modules are imported when they are typed, so that none waits for what only another one needs."""
+"""Commands whose modules are imported when they are typed, so that none waits for what only another one needs.
+
+A list of commands is made of their docstrings, which are read and not imported.
+"""
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Mapping, MutableMapping
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import click
@@ -30,6 +36,12 @@ class LazyCommands(MutableMapping[str, click.Command]):
             self._made[name] = typer.main.get_command(single)
         return self._made[name]
 
+    def listed(self, name: str) -> click.Command | None:
+        """Return what a list shows of a command; None if there is none."""
+        if name in self._made or name not in self._places:
+            return self._made.get(name)
+        return click.Command(name, help=_docstring(self._places[name]))
+
     def __setitem__(self, name: str, command: click.Command) -> None:
         self._made[name] = command
 
@@ -44,6 +56,18 @@ class LazyCommands(MutableMapping[str, click.Command]):
         return len({*self._places, *self._made})
 
 
+def _docstring(place: str) -> str:
+    """Return the docstring of a function, `package.module:function`, without importing the module."""
+    module, _, function = place.partition(":")
+    found = find_spec(module)
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError(f"no module named {module!r}")
+    for node in ast.parse(Path(found.origin).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            return ast.get_docstring(node) or ""
+    raise AttributeError(f"module {module!r} has no function {function!r}")
+
+
 def lazy_group(places: Mapping[str, str], aliases: Mapping[str, str] | None = None) -> type[TyperGroup]:
     """Return the class of a group that has the commands at some places, for `typer.Typer(cls=...)`.
 
@@ -54,9 +78,22 @@ def lazy_group(places: Mapping[str, str], aliases: Mapping[str, str] | None = No
     class LazyGroup(TyperGroup):
         def __init__(self, **attributes: Any) -> None:
             super().__init__(**attributes)
-            self.commands = LazyCommands(places, self.commands)
+            self.commands = self._lazy = LazyCommands(places, self.commands)
+            self._listing = False
+
+        def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+            self._listing = True
+            try:
+                super().format_help(ctx, formatter)
+            finally:
+                self._listing = False
+
+        def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (the signature is click's)
+            return list(self._lazy)
 
         def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+            if self._listing:
+                return self._lazy.listed(cmd_name)
             return super().get_command(ctx, other_names.get(cmd_name, cmd_name))
 
     return LazyGroup

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from fedmunkey.common.service.foreign_text import printable
+
 FIELDS = "fields"
 """The attribute of a log record that holds what a JSON line says beside the message."""
 
@@ -21,6 +23,25 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+class TextFormatter(logging.Formatter):
+    """One line for each message, whatever it holds; what is said of an error follows, set in from the left."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record's lines."""
+        # Whoever has written the record before has left its own form of the traceback there.
+        record.exc_text = None
+        return super().format(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the name is logging's)
+        """Return a record's line, of which no part can begin another."""
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Return a traceback, none of whose lines can be taken for a record's."""
+        return "\n".join(f"    {printable(line)}" for line in super().formatException(ei).split("\n"))
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, logger, message, and a record's fields beside them."""
 
@@ -30,12 +51,13 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": printable(record.getMessage()),
             **getattr(record, FIELDS, {}),
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        written = json.dumps(line, ensure_ascii=False)
+        return "".join(part if part.isprintable() else json.dumps(part)[1:-1] for part in written)
 
 
 @contextmanager
@@ -44,7 +66,7 @@ def log_lines(handler: logging.Handler, form: LogFormat, spoken: logging.Logger)
     if form is LogFormat.JSON:
         handler.setFormatter(JsonFormatter())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(TextFormatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger()
     before = root.level
     root.addHandler(handler)

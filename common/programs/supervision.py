@@ -22,6 +22,7 @@ from queue import Empty, SimpleQueue
 from typing import IO, cast
 
 from fedmunkey.common.errors import ProcessNotStarted
+from fedmunkey.common.service.foreign_text import printable
 from fedmunkey.common.service.waiting import jitter, pauses
 from fedmunkey.common.stop_signals import LOOK_SECONDS
 
@@ -234,7 +235,8 @@ def own_program(module: str, *words: str) -> list[str]:
 
 def print_line(name: str, line: str) -> None:
     """Print a child's line on stderr: after its name, or as it is where it is a JSON object."""
-    sys.stderr.write(f"{line}\n" if line.startswith("{") else f"{name} | {line}\n")
+    text = printable(line)
+    sys.stderr.write(f"{text}\n" if line.startswith("{") else f"{name} | {text}\n")
     sys.stderr.flush()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -59,12 +60,12 @@ def add(
     Example: PROGRAM trust add officer officer.pub --role officer --in trust.json
     """
     path = _path(where)
-    keys = TrustedKeys.read(path) if path.exists() else TrustedKeys()
     is_digits = len(public_key) == 64 and not Path(public_key).exists()
     key = PublicKey.parse(public_key) if is_digits else PublicKey.read(Path(public_key))
     if start is not None and end is not None and end <= start:
         raise InvalidProof("--until is not after --from; a key must be valid for some time")
-    keys.add(TrustedKey(name, role, key, _utc(start), _utc(end))).write(path)
+    added = TrustedKey(name, role, key, _utc(start), _utc(end))
+    TrustedKeys.change(path, lambda keys: keys.add(added))
     typer.echo(f"{path}: trusts key {key.key_id[:16]} of {name} as {role}")
 
 
@@ -100,7 +101,7 @@ def end(
     """
     path = _path(where)
     time = _utc(at) or utc_now().replace(microsecond=0)
-    TrustedKeys.read(path).end(named, time).write(path)
+    _change(path, lambda keys: keys.end(named, time))
     typer.echo(
         f"{path}: key {named} ends on {write_time(time)}; certificates, receipts and requests that were heard before "
         "stay good"
@@ -119,7 +120,7 @@ def revoke(
     Example: PROGRAM trust revoke 21fe31dfa154a261 --in trust.json
     """
     path = _path(where)
-    TrustedKeys.read(path).revoke(named, utc_now()).write(path)
+    _change(path, lambda keys: keys.revoke(named, utc_now()))
     typer.echo(
         f"{path}: key {named} is revoked; certificates and receipts that it has signed do not hold any more, from "
         "before either"
@@ -137,8 +138,14 @@ def require(
     Example: PROGRAM trust require 2 --in trust.json
     """
     path = _path(where)
-    TrustedKeys.read(path).require(officers).write(path)
+    _change(path, lambda keys: keys.require(officers))
     typer.echo(f"{path}: {_required(officers)}")
+
+
+def _change(path: Path, change: Callable[[TrustedKeys], TrustedKeys]) -> None:
+    """Change a file that is there; raises `InvalidProof` if it is not."""
+    TrustedKeys.read(path)
+    TrustedKeys.change(path, change)
 
 
 def _required(officers: int) -> str:

@@ -87,7 +87,7 @@ def not_proved(verified: Verified, keys: TrustedKeys) -> list[str]:
         "Whether a site told the truth: a receipt is its signed word, which nobody outside can check.",
         "Copies outside of the sites' key stores, such as the original images and backups.",
         "Which patient or records were meant: the certificate holds a digest only. With the federation secret, "
-        "munkey-client verify --secret FILE --subject ID (or --record ID) compares it with an id.",
+        "munkey-client verify --secret FILE --subject - (or --record -) compares it with an id.",
         "Whether the coordinator shows the same log to everybody: compare the head with the one that a site has seen "
         "(munkey-client status).",
         "The times: each is its signer's own clock, but a receipt of a key that has ended was in the log before that.",

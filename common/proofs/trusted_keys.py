@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -16,7 +18,7 @@ from typing import Any
 
 from fedmunkey.common.deletions.limits import is_line
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.private_files import replace_file
+from fedmunkey.common.private_files import locked_folder, replace_file
 from fedmunkey.common.proofs.signing.canonical import parse_json, take
 from fedmunkey.common.proofs.signing.dsse import Envelope
 from fedmunkey.common.proofs.signing.signing_key import PublicKey
@@ -184,10 +186,39 @@ class TrustedKeys:
             found = found.add(_read_key(item, what))
         return found
 
+    @classmethod
+    def change(cls, path: Path, change: Callable[[TrustedKeys], TrustedKeys]) -> TrustedKeys:
+        """Change a file, or begin one, while nobody else does; return what it holds from then on.
+
+        Raises `InvalidProof` if it cannot be read or written, and whatever `change` raises; the file then stays.
+        """
+        with cls.held(path):
+            before = cls.read(path) if path.exists() else cls()
+            after = change(before)
+            if after != before:
+                after.write(path)
+            return after
+
+    @staticmethod
+    @contextmanager
+    def held(path: Path) -> Iterator[None]:
+        """Keep everybody else who would change a file waiting until the context ends.
+
+        The folder of a site that has not joined yet, or of a coordinator that is not set up, is made. Whoever reads a
+        file and writes what it makes of it does both in here: a key that was revoked meanwhile would otherwise be back.
+        """
+        with ExitStack() as stack:
+            try:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                stack.enter_context(locked_folder(path.parent))
+            except OSError as error:
+                raise _unwritable(path, error) from None
+            yield
+
     def write(self, path: Path) -> None:
         """Write the keys, in place of a file that is there, all or nothing; raises `InvalidProof` if it cannot be.
 
-        The folder of a site that has not joined yet, or of a coordinator that is not set up, is made.
+        For a file that nobody else changes: others are changed with `change`.
         """
         # A program that does not know the number must not take the file for one without it.
         head = {} if self.officers == 1 else {"version": _VERSION, "officers": self.officers}
@@ -196,9 +227,11 @@ class TrustedKeys:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             replace_file(path, f"{lines}\n".encode())
         except OSError as error:
-            raise InvalidProof(
-                f"the file of trusted keys {path} cannot be written ({error.strerror}); name another place"
-            ) from None
+            raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> InvalidProof:
+    return InvalidProof(f"the file of trusted keys {path} cannot be written ({error.strerror}); name another place")
 
 
 def _read_key(item: Any, what: str) -> TrustedKey:

@@ -22,6 +22,7 @@ from fedmunkey.common.errors import (
     ServiceUnavailable,
     UnknownDeletion,
 )
+from fedmunkey.common.service.foreign_text import printable
 
 _STATUSES: tuple[tuple[type[FedmunkeyError], grpc.StatusCode], ...] = (
     (NotAllowed, grpc.StatusCode.PERMISSION_DENIED),
@@ -51,7 +52,7 @@ def ending(error: Exception, service: str) -> tuple[grpc.StatusCode, str]:
 
 def status_of(error: Any) -> tuple[grpc.StatusCode, str]:
     """Return the status of a call that gRPC says has failed, and its message in one line."""
-    return error.code(), " ".join((error.details() or "").split())
+    return error.code(), printable(" ".join((error.details() or "").split()))
 
 
 def explain(
@@ -81,6 +82,8 @@ def explain(
         fault = "cannot be reached"
     elif status is grpc.StatusCode.DEADLINE_EXCEEDED:
         fault = f"did not answer within {seconds:g} seconds"
+    elif status is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return ServiceUnavailable(f"{service} refused the call: {details}")
     else:
         fault = f"failed ({status.name}: {details})"
     return ServiceUnavailable(f"{service} {fault}: {way_out}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -21,6 +22,7 @@ from fedmunkey.common.service.order_reader import OrderReader
 from fedmunkey.common.service.secure_connection import Connection
 from fedmunkey.common.service.wire import (
     MESSAGE_BYTES,
+    RETRY_AFTER,
     acknowledgement_to_wire,
     check_page_size,
     check_size,
@@ -72,6 +74,18 @@ _ORDERS_AT_ONCE = 1000
 _BYTES_AT_ONCE = 16 * 2**20
 
 _Answer = TypeVar("_Answer")
+
+
+_PATIENCE_SECONDS = 300.0
+"""How long a call is made again to a service that has had too much of this caller."""
+
+
+class _TooMuch(ServiceUnavailable):
+    """The service has had too much of this caller; after some seconds, it may call again."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class DeletionChannel(DeletionService):
@@ -277,6 +291,16 @@ class DeletionChannel(DeletionService):
         raise ServiceUnavailable(f"the deletion service at {self._address} ended the stream of orders; watch it again")
 
     def _call(self, method: Callable[..., _Answer], message: Any) -> _Answer:
+        """Make a call; one that the service has had too many of is made again when it says, for a while."""
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return self._call_once(method, message)
+            except _TooMuch as error:
+                if time.monotonic() + error.seconds > until or self._closed.wait(error.seconds):
+                    raise ServiceUnavailable(str(error)) from None
+
+    def _call_once(self, method: Callable[..., _Answer], message: Any) -> _Answer:
         try:
             return method(message, timeout=self._timeout)
         except grpc.RpcError as error:
@@ -290,7 +314,9 @@ class DeletionChannel(DeletionService):
 
     def _explain(self, error: Any) -> FedmunkeyError:
         """Turn gRPC's status into the next step of the person at the keyboard."""
-        status, _ = status_of(error)
+        status, details = status_of(error)
+        if (seconds := retry_after(error)) is not None:
+            return _TooMuch(f"the deletion service at {self._address} takes no more calls for now: {details}", seconds)
         if status in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.CANCELLED) and self._connection.is_replaced():
             return ServiceUnavailable("this member's certificate was replaced meanwhile; try again")
         return explain(
@@ -301,6 +327,14 @@ class DeletionChannel(DeletionService):
             seconds=self._timeout,
             find_fault=self._connection.fault,
         )
+
+
+def retry_after(error: Any) -> float | None:
+    """Return after how many seconds a call that was turned away may be made again; None if nobody says."""
+    if status_of(error)[0] is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return None
+    said = dict(error.trailing_metadata() or ()).get(RETRY_AFTER, "")
+    return int(said) / 1000 if isinstance(said, str) and said.isascii() and said.isdigit() else None
 
 
 def _sized(stream: Iterable[deletion_pb2.WatchResponse]) -> Iterator[tuple[DeletionOrder, int]]:

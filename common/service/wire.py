@@ -34,8 +34,14 @@ from fedmunkey.protos import deletion_pb2
 MESSAGE_BYTES = 64 * 2**20
 """Size of the largest message that either side accepts."""
 
+RETRY_AFTER = "fedmunkey-retry-after-ms"
+"""What a service that has had too much of a caller says, at the end of a call: when it may be made again."""
+
 MAXIMUM_REFERENCES = 10_000
 """Records that one request may name; whoever wants more forgotten makes several requests."""
+
+_MOST_CARRIED = MESSAGE_BYTES // 34
+"""As many whole references as a message holds."""
 
 MAXIMUM_PAGE = 1000
 """Requests that one page may have."""
@@ -101,6 +107,9 @@ def request_from_wire(message: deletion_pb2.DeletionRequest) -> DeletionRequest:
     kind = message.WhichOneof("target")
     target: Records | Subject | WholeSite
     if kind == "records":
+        # Counted as they were sent, before anything is made of them; older ledgers hold requests with many.
+        if (sent := len(message.records.references)) > _MOST_CARRIED:
+            raise InvalidDeletion(f"a request names {sent} records; at most {_MOST_CARRIED} are read")
         target = Records(frozenset(message.records.references), message.records.site)
     elif kind == "subject_reference":
         target = Subject(message.subject_reference)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
+from urllib.parse import unquote
+
 from fedmunkey.common.errors import InvalidSetting
 
 _OWN = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104
@@ -35,3 +38,20 @@ def known_address(value: str) -> str:
     if not port:
         raise ValueError("must be host:port, such as 127.0.0.1:9440")
     return value
+
+
+def network_of(host: str) -> str:
+    """Return what counts as one address: an IPv4 address, or an IPv6 network of 64 bits, which one subscriber has."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        mapped = address.ipv4_mapped
+        return str(mapped or ipaddress.ip_network((int(address) >> 64 << 64, 64)))
+    return host
+
+
+def host_of_peer(peer: str) -> str:
+    """Return the host of what gRPC calls a caller: `ipv4:192.0.2.1:4711`, `ipv6:%5B::1%5D:4711`."""
+    return unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")

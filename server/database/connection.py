@@ -66,6 +66,14 @@ def ledger_url(database: str | Path) -> URL:
     return url
 
 
+def shown(url: URL) -> str:
+    """Return what may be printed and logged of a URL: a file's name, or everything but passwords."""
+    if url.get_backend_name() == SQLITE:
+        return str(url.database)
+    kept = {name: "***" if "pass" in name else value for name, value in url.query.items()}
+    return url.set(query=kept).render_as_string(hide_password=True)
+
+
 def open_engine(url: URL) -> Engine:
     """Return an engine, making SQLite's file (readable by its owner only) if there is none."""
     return _open_sqlite(url) if url.get_backend_name() == SQLITE else _open_postgresql(url)

@@ -30,7 +30,7 @@ from fedmunkey.common.errors import (
 )
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.settings.settings import RENEW_DAYS
-from fedmunkey.server.database.connection import SQLITE, Announcements, ledger_url, open_engine
+from fedmunkey.server.database.connection import Announcements, ledger_url, open_engine, shown
 from fedmunkey.server.database.schema import SCHEMA_REVISION, bring_up_to_date
 from fedmunkey.server.database.tables import NAME_CHARACTERS, REQUEST_ID_CHARACTERS, RoundRow
 from fedmunkey.server.ledger import (
@@ -84,7 +84,7 @@ class Ledger(LedgerView):
         self._due = due
         self._listeners: list[Callable[[Sequence[Event]], None]] = []
         url = ledger_url(database)
-        name = str(url.database) if url.get_backend_name() == SQLITE else url.render_as_string(hide_password=True)
+        name = shown(url)
         try:
             engine = open_engine(url)
             try:

@@ -29,11 +29,11 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
     | --- | --- | --- | --- |
     | Submit | no | as itself | as the officer |
     | Watch, Acknowledge, AcknowledgeAll | no | for itself | no |
-    | Get, History | yes | its own, and those that address it | the officer's |
+    | Get, History, GetCertificate | yes | of its own, and of those that address it | of the officer's |
     | List, OpenRound, NoteRelease, GetRenewal | yes | no | no |
     | Recall | no | for itself | no |
     | GetRecalled | yes | its own | yes |
-    | GetLogHead, GetCertificate | yes | yes | yes |
+    | GetLogHead | yes | yes | yes |
     | Rotate | no | yes | yes |
 
     A method that is not in the table is refused.
@@ -53,7 +53,7 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
             return _check_site([message.site], caller, "give back receipts of")
         case "GetRecalled" if caller.role is MemberRole.SITE:
             return _check_site([message.site], caller, "read the receipts of")
-        case "Get" | "History":
+        case "Get" | "History" | "GetCertificate":
             return _check_reader(message.request_id, caller, addressed)
     return None
 

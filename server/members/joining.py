@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,20 +19,33 @@ from fedmunkey.common.identities.identity import Identity, certificate_pem
 from fedmunkey.common.identities.invitation import SIGNING_CONTEXT
 from fedmunkey.common.identities.member_keys import read_signing_request
 from fedmunkey.common.identities.member_names import MemberRole
-from fedmunkey.common.private_files import locked_folder
 from fedmunkey.common.proofs.signing.signing_key import PublicKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.common.service.call_errors import ending
-from fedmunkey.common.settings.addresses import split_address
+from fedmunkey.common.settings.addresses import host_of_peer, network_of, split_address
 from fedmunkey.protos import membership_pb2, membership_pb2_grpc
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.listening import cannot_listen, check_free
 from fedmunkey.server.members.authority import CertificateAuthority
+from fedmunkey.server.members.budgets import Allowance, Budgets
 from fedmunkey.server.members.register import MemberRegister
-from fedmunkey.server.server_credentials import server_credentials
+from fedmunkey.server.server_credentials import server_credentials, stranger_options
+
+ATTEMPTS = Allowance(at_once=30, a_second=0.5)
+"""Attempts to join from one address, good or not."""
 
 _LARGEST_MESSAGE = 64 * 2**10
 _AT_ONCE = 4
+_WAITING = 64
+_SERVER_OPTIONS = [
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
+    *stranger_options(128),
+    # Whoever joins asks once.
+    ("grpc.max_connection_idle_ms", 5_000),
+    ("grpc.max_connection_age_ms", 30_000),
+    ("grpc.max_connection_age_grace_ms", 5_000),
+]
 
 _log = logging.getLogger(__name__)
 
@@ -56,10 +70,12 @@ class Joining:
         Raises `InvalidIdentity` if the invitation or the request for a certificate is not good. Raises `InvalidProof`
         if a site's signing key is missing, not its own or another's already.
         """
+        # Before anything is computed, locked or written for somebody whom nobody has invited.
+        self.register.check_invitation(message.token, message.name, _role_of(message))
         role, key, signing = read_join_request(message)
         site = signing is not None
         # Another that joins at the same moment would otherwise write the file without this one's key.
-        with locked_folder(self.trust.parent):
+        with TrustedKeys.held(self.trust):
             keys = self._keys_with(message.name, signing) if signing is not None else None
             certificate = self.register.join(message.token, message.name, role, key, self.authority)
             if keys is not None:
@@ -90,10 +106,7 @@ def read_join_request(
     Raises `InvalidIdentity` if there is no such role, or the request for a certificate is none or was not signed with
     its key, and `InvalidProof` if a site's signing key is missing or the site does not hold it.
     """
-    try:
-        role = MemberRole(message.role)
-    except ValueError:
-        raise InvalidIdentity("the invitation was altered: it is for another name or role; ask for another") from None
+    role = _role_of(message)
     key = read_signing_request(message.signing_request)
     if role is not MemberRole.SITE:
         return role, key, None
@@ -103,32 +116,44 @@ def read_join_request(
     return role, key, signing
 
 
+def _role_of(message: membership_pb2.JoinRequest) -> MemberRole:
+    try:
+        return MemberRole(message.role)
+    except ValueError:
+        raise InvalidIdentity("the invitation was altered: it is for another name or role; ask for another") from None
+
+
 class JoiningServicer(membership_pb2_grpc.JoiningServicer):
     """Answers calls with what `Joining` does."""
 
-    def __init__(self, joining: Joining) -> None:
+    def __init__(self, joining: Joining, attempts: Budgets) -> None:
         self._joining = joining
+        self._attempts = attempts
 
     def Join(self, message: membership_pb2.JoinRequest, context: Any) -> Any:  # noqa: N802
         """Have a member join."""
+        wait = self._attempts.spend(network_of(host_of_peer(context.peer())))
+        if wait:
+            reason = f"too many attempts to join from one address; try again in {math.ceil(wait)} seconds"
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
         return _answer(context, lambda: self._joining.join(message))
 
 
 class JoiningServer:
     """Lets members join at an address until it is stopped.
 
-    Port 0 takes one that is free; by the coordinator's identity members know it. Raises `InvalidSetting` if the address
+    Port 0 takes one that is free; by the coordinator's identity members know it. So many `attempts` may come from one
+    address. Raises `InvalidSetting` if the address
     is not of the form `host:port`, is in use or not this machine's.
     """
 
-    def __init__(self, joining: Joining, address: str, identity: Identity) -> None:
+    def __init__(self, joining: Joining, address: str, identity: Identity, *, attempts: Allowance = ATTEMPTS) -> None:
         host, port = split_address(address)
         check_free(host, port)
         self._threads = ThreadPoolExecutor(_AT_ONCE, "joining")
-        options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _LARGEST_MESSAGE)]
-        self._server = grpc.server(self._threads, options=options)
+        self._server = grpc.server(self._threads, options=_SERVER_OPTIONS, maximum_concurrent_rpcs=_WAITING)
         membership_pb2_grpc.add_JoiningServicer_to_server(  # type: ignore[no-untyped-call]
-            JoiningServicer(joining), self._server
+            JoiningServicer(joining, Budgets(attempts)), self._server
         )
         try:
             chosen = self._server.add_secure_port(address, server_credentials(identity, ask_members=False))

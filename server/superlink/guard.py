@@ -3,14 +3,25 @@
 Flower's SuperLink answers on one port to sites (`/v1/fleet`, authenticated by their keys) and to whoever starts, stops
 and reads runs or runs their code (`/v1/control`, `/v1/runtime`, authenticated by nothing). The guard lets the latter
 through only where a request came in at the control address, which is on loopback, from this machine.
+
+Flower reads a request's body before it asks who sent it. So the guard looks at the signed headers first: where no site
+of the register has signed them, nothing more is read.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import json
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+from flwr.supercore.error import ApiErrorCode, FlowerError
+from flwr.supercore.error.catalog import API_ERROR_MAP
+
+from fedmunkey.common.service.foreign_text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -19,34 +30,97 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+FindSite = Callable[[MutableMapping[str, str]], str | None]
+"""Takes a request's headers, names in small letters, and returns the site that has signed them just now."""
+
 FOR_SITES = "/v1/fleet/"
 HEALTH = "/health"
 
+LARGEST_BODY = 16 * 2**20
+"""Bytes of one request of a site; Flower sends what is larger in parts of 5 MiB."""
+
+AT_ONCE = 8
+"""Requests of one site that are read and answered at the same time; others wait."""
+
+_ACTIVATION = f"{FOR_SITES}activate-node"
+_FAILED = ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED
+_NOT_ACTIVATED = (
+    API_ERROR_MAP[_FAILED].http_status_code,
+    json.dumps(FlowerError(_FAILED, "").to_json(API_ERROR_MAP[_FAILED].public_message)).encode(),
+)
+"""What a SuperNode that begins understands as the end; at 401 it would try again for ever."""
+
+_READ_ANYWAY = 16 * 2**10
+_SIZE_DIGITS = 12
+
+BODY_SECONDS = 120.0
+"""How long a site may take to send a body."""
+
 
 class Guard:
-    """An ASGI application in front of the SuperLink's, which is reached by the port of the control address alone."""
+    """An ASGI application in front of the SuperLink's, which is reached by the port of the control address alone.
 
-    def __init__(self, application: Application, control_port: int) -> None:
+    `find_site` says who a request is from, and `introduce` is told of each connection whose it is.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        control_port: int,
+        find_site: FindSite,
+        introduce: Callable[[tuple[str, int], str], None],
+    ) -> None:
         self._application = application
         self._control_port = control_port
+        self._find_site = find_site
+        self._introduce = introduce
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it with 404 as if there were nothing."""
-        if scope["type"] == "lifespan" or self._may_pass(scope):
+        """Pass a request on, or answer it with 404 as if there were nothing, or with why it is not read."""
+        if scope["type"] == "lifespan" or self._came_by_control(scope):
             await self._application(scope, receive, send)
-            return
-        peer = (scope.get("client") or ("unknown",))[0]
-        logger.warning("refused %s from %s", scope.get("path"), peer)
-        if scope["type"] == "websocket":
+        elif scope["type"] != "http":
+            self._say_refused(scope, "it is no HTTP request")
             await send({"type": "websocket.close", "code": 1008})
-            return
-        await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body", "body": b""})
+        elif scope["path"] == HEALTH:
+            await self._application(scope, _nothing, send)
+        elif str(scope["path"]).startswith(FOR_SITES):
+            await self._answer_site(scope, receive, send)
+        else:
+            self._say_refused(scope, "there is nothing")
+            await _refuse(send, 404)
 
-    def _may_pass(self, scope: Scope) -> bool:
-        path = str(scope["path"])
-        for_sites = scope["type"] == "http" and (path == HEALTH or path.startswith(FOR_SITES))
-        return for_sites or self._came_by_control(scope)
+    async def _answer_site(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        site = self._find_site(headers)
+        size = _size(headers)
+        if site is None:
+            self._say_refused(scope, "no site of the register has signed it")
+            if size is not None and size <= _READ_ANYWAY:
+                # Whoever is cut off while it speaks does not hear the answer.
+                await _body(receive)
+            await _refuse(send, *(_NOT_ACTIVATED if scope["path"] == _ACTIVATION else (401, b"")))
+            return
+        if size is None or size > LARGEST_BODY:
+            self._say_refused(scope, f"{site} does not say that it sends at most {LARGEST_BODY} bytes")
+            await _refuse(send, 411 if size is None else 413)
+            return
+        if scope.get("client"):
+            self._introduce(scope["client"], site)
+        async with self._turns[site]:
+            try:
+                body = await asyncio.wait_for(_body(receive), BODY_SECONDS)
+            except TimeoutError:
+                self._say_refused(scope, f"{site} has not sent all of it within {BODY_SECONDS:g} seconds")
+                await _refuse(send, 408)
+                return
+            if body is not None:
+                await self._application(scope, _once(body, receive), send)
+
+    def _say_refused(self, scope: Scope, reason: str) -> None:
+        peer = (scope.get("client") or ("unknown",))[0]
+        logger.warning("refused %s from %s: %s", printable(str(scope.get("path"))), peer, reason)
 
     def _came_by_control(self, scope: Scope) -> bool:
         at, peer = scope.get("server"), scope.get("client")
@@ -58,3 +132,42 @@ def _is_local(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _size(headers: MutableMapping[str, str]) -> int | None:
+    """Return how long a body is, None if its sender does not say."""
+    said = headers.get("content-length", "")
+    return int(said) if said.isascii() and said.isdigit() and len(said) <= _SIZE_DIGITS else None
+
+
+async def _refuse(send: Send, status: int, body: bytes = b"") -> None:
+    # Whatever else was sent is read no more.
+    headers = [(b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _nothing() -> MutableMapping[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """Return a body that is known not to be too large, or None if its sender has gone."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _once(body: bytes, receive: Receive) -> Receive:
+    """Return what gives a body, and then whatever comes."""
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def give() -> MutableMapping[str, Any]:
+        return waiting.pop() if waiting else await receive()
+
+    return give

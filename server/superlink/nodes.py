@@ -39,6 +39,8 @@ class NodeRegistration:
         self._nodes = nodes
         self._site_keys = site_keys
         self._refused: set[bytes] = set()
+        self.sites: Mapping[bytes, str] = {}
+        """The sites by their keys, as the register had them when it was last looked at."""
 
     @contextmanager
     def kept_in_step(self) -> Iterator[None]:
@@ -68,7 +70,7 @@ class NodeRegistration:
 
     def follow(self) -> None:
         """Bring the list of nodes to what the register says."""
-        wanted = self._site_keys()
+        self.sites = wanted = self._site_keys()
         known = {
             node.public_key: node
             for node in self._nodes.get_node_info(owner_aids=[NOOP_FLWR_AID])

@@ -21,6 +21,7 @@ from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.flower import MANIFEST, app_manifest, flower_environment, flower_program
 from fedmunkey.common.programs.options import SettingOption
+from fedmunkey.common.service.foreign_text import printable
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import given_settings
 from fedmunkey.common.stop_signals import stopped_by_signals
@@ -134,7 +135,7 @@ def follow(command: list[str], environment: dict[str, str], seconds: float, log:
             for line in process.stdout or ():
                 last = line.strip() or last
                 started += _STARTED.findall(line)
-                log.write(line)
+                log.write(f"{printable(line.rstrip())}\n")
                 log.flush()
             code = process.wait()
     finally:
@@ -162,7 +163,9 @@ def summary(events: list[dict[str, Any]]) -> list[str]:
         if event["event"] == ROUND:
             accuracy = event["mean"].get("test-accuracy")
             shown = "" if accuracy is None else f", test accuracy {100 * accuracy:.1f}%"
-            failed = "".join(f"; {site} did not take part: {reason}" for site, reason in event["failures"].items())
+            failed = "".join(
+                printable(f"; {site} did not take part: {reason}") for site, reason in event["failures"].items()
+            )
             lines.append(f"round {event['number']}: {len(event['evaluation'])} sites{shown}{failed}")
         elif event["event"] in (WAITING, STOPPED):
             lines.append(f"{event['event']}: {event['reason']}")

@@ -14,7 +14,9 @@ from fedmunkey.common.programs.flower import flower_environment
 from fedmunkey.common.programs.keep_running import keep_running
 from fedmunkey.common.programs.supervision import Child, own_program
 from fedmunkey.common.settings.addresses import loopback_address, split_address
+from fedmunkey.server.database.connection import ledger_url, shown
 from fedmunkey.server.members.authority import hosts_of
+from fedmunkey.server.members.coordinator_folder import DATABASE_VARIABLE
 from fedmunkey.server.superlink.coordinator_file import SUPERLINK_READY, CoordinatorFile
 from fedmunkey.server.superlink.renewing import RENEWING_READY
 
@@ -22,6 +24,10 @@ from fedmunkey.server.superlink.renewing import RENEWING_READY
 def up(
     file: Annotated[Path, typer.Argument(help="The coordinator's settings, in TOML.", show_default=False)],
     check: Annotated[bool, typer.Option("--check", help="Only check the file and the identity.")] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(help="Run this process alone, in a unit of its own: deletion-service or superlink."),
+    ] = None,
 ) -> None:
     """Run everything that the coordinator runs, until SIGINT or SIGTERM: Flower's SuperLink and the deletion service.
 
@@ -32,16 +38,26 @@ def up(
     Example: munkey-server up coordinator.toml
     """
     settings = CoordinatorFile.read(file)
+    started = chosen(children(settings, file), only)
     identity = Identity.read(settings.identity)
     check_hosts(settings, hosts_of(identity.certificate))
     if check:
-        typer.echo(f"{file} can be used: {identity.role} {identity.name}, ledger {settings.ledger}")
+        typer.echo(f"{file} can be used: {identity.role} {identity.name}, ledger {shown(ledger_url(settings.ledger))}")
         return
     ready = (
         f"coordinator is up: sites at {settings.superlink}, deletions at {settings.deletion_service}, "
         f"joining at {settings.joining}"
     )
-    keep_running(children(settings, file), settings, ready)
+    keep_running(started, settings, f"{only} of the {ready}" if only else ready)
+
+
+def chosen(processes: Sequence[Child], only: str | None) -> list[Child]:
+    """Return the process of a name, or all if none is named; raises `InvalidSetting` if there is none of that name."""
+    found = [child for child in processes if only in (None, child.name)]
+    if not found:
+        names = " or ".join(child.name for child in processes)
+        raise InvalidSetting(f"--only {only}: there is no such process; name {names}, or leave it out for all")
+    return found
 
 
 def check_hosts(settings: CoordinatorFile, hosts: Sequence[str]) -> None:
@@ -65,15 +81,21 @@ def children(settings: CoordinatorFile, file: Path) -> list[Child]:
     superlink = own_program("fedmunkey.server.superlink.superlink_program", str(file.absolute()))
     renewing = own_program("fedmunkey.server.superlink.renewing", str(file.absolute()))
     return [
-        Child("deletion-service", serve_command(settings), "deletion service at ", environment),
+        # Its address may hold a password, and a command line can be read by everybody.
+        Child(
+            "deletion-service",
+            serve_command(settings),
+            "deletion service at ",
+            {**environment, DATABASE_VARIABLE: settings.ledger},
+        ),
         Child("superlink", superlink, SUPERLINK_READY, environment),
         Child("renewals", renewing, RENEWING_READY, environment),
     ]
 
 
 def serve_command(settings: CoordinatorFile) -> list[str]:
-    """Return how the deletion service is started."""
-    words = ["serve", "--coordinator-dir", str(settings.coordinator_dir), "--database", settings.ledger]
+    """Return how the deletion service is started; its database is told by `DATABASE_VARIABLE`."""
+    words = ["serve", "--coordinator-dir", str(settings.coordinator_dir)]
     words += ["--address", settings.deletion_service, "--joining-address", settings.joining]
     words += ["--due-days", str(settings.due_days), "--renew-days", str(settings.run_settings().renew_within)]
     words += ["--log-format", settings.log_format.value]

@@ -19,6 +19,7 @@ from fedmunkey.simulations.bench import (
     service_load,
     serving,
     site_memory,
+    strangers,
     training_epoch,
 )
 from fedmunkey.simulations.bench.figure import Group
@@ -37,6 +38,7 @@ GROUPS: tuple[Group, ...] = (
     million_entries.GROUP,
     service_load.GROUP,
     proof_cost.GROUP,
+    strangers.GROUP,
 )
 """In the order in which they are measured."""
 

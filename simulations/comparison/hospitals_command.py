@@ -96,9 +96,9 @@ def hospitals(
             for one in sets
         ]
         numbers = [sets[0].settings.seed + number for number in range(seeds)]
-        for one, asked in zip(sets, questions, strict=True):
-            found += _run(one, asked, numbers, cores or usable_cores(), progress)
-            digests[one.name] = divisions_digests(one.settings, asked[0], one.images)
+        for encoded, asked in zip(sets, questions, strict=True):
+            found += _run(encoded, asked, numbers, cores or usable_cores(), progress)
+            digests[encoded.name] = divisions_digests(encoded.settings, asked[0], encoded.images)
     document = finite_only(
         {
             **preamble("hospitals", command_line.typed(), sets[0].settings),
@@ -119,8 +119,8 @@ def hospitals(
     for one in found:
         command_line.print_table(_table(one))
     for name, others in digests.items():
-        every = {division.digest for one in found if one.data == name for division in one.divisions} | set(others)
-        sys.stdout.write(f"{name}: {_bytes_sentence(len(every), [one for one in found if one.data == name])}\n")
+        mine = [division for one in found if one.data == name for division in one.divisions]
+        sys.stdout.write(f"{name}: {_bytes_sentence({*others, *(one.digest for one in mine)}, mine)}\n")
 
 
 def _run(
@@ -171,11 +171,10 @@ def _against(gains: Gains, mix: str, model: str) -> list[str]:
     return [str(gains.gain(mix, model)), f"{min(every):.1f}", f"{share_that_loses(every):.0f}"]
 
 
-def _bytes_sentence(digests: int, found: list[Gains]) -> str:
-    same = "the same bytes" if digests == 1 else f"{digests} different weights"
-    divisions = [division for one in found for division in one.divisions]
+def _bytes_sentence(digests: set[str], divisions: list[Division]) -> str:
+    same = "the same bytes" if len(digests) == 1 and all(digests) else "other bytes"
     erased = sum(division.identical == 1 for division in divisions)
     return (
-        f"shared weights have {same} however the records are divided and ordered; after {erased} of "
+        f"shared weights have {same} where the records are divided and ordered otherwise; after {erased} of "
         f"{len(divisions)} deletions weights and tokens are those of a federation that never had the records"
     )

@@ -155,7 +155,8 @@ class Walkthrough:
             "--secret",
             "federation.secret",
         ]
-        what = ["--subject", PATIENT, "--request-id", self._request, "--service", at.deletions]
+        (terminal.folder / "patient.txt").write_text(f"{PATIENT}\n", encoding="utf-8")
+        what = ["--subject-file", "patient.txt", "--request-id", self._request, "--service", at.deletions]
         terminal.type("munkey-client", "forget", *asked, *what, "--wait", 120)
         shown = ["--service", at.deletions, "--coordinator-dir", "coordinator", "--json"]
         status = json.loads(terminal.type("munkey-server", "request", self._request, *shown))
@@ -175,7 +176,7 @@ class Walkthrough:
         self._collect_keys()
         about = ["--keys", "keys.json", "--identity", OFFICER, "--service", at.deletions]
         terminal.type("munkey-client", "certificate", self._request, "--output", "certificate.json", *about)
-        whom = ["--secret", "federation.secret", "--subject", PATIENT]
+        whom = ["--secret", "federation.secret", "--subject-file", "patient.txt"]
         terminal.type("munkey-client", "verify", "certificate.json", "--keys", "keys.json", *whom)
         terminal.type(
             "python", "-m", "fedmunkey.common.proofs.verify_certificate", "certificate.json", "--keys", "keys.json"

@@ -43,7 +43,9 @@ class SiteModel:
     """What one site should hold, by number: every record that there is, and the label of each that is held.
 
     Refused records and subjects may not be enrolled again without new consent. `generation` counts the deletions that
-    have changed the bank; `order` is the last one applied.
+    have changed the bank; `order` is the last one applied. `answers` has what was answered to requests, by id; it
+    outlives the ledger's numbers, of which `number` is the last one that was followed. `generations_before` is what the
+    key store's own count of deletions is ahead by since it was restored.
     """
 
     records: Mapping[int, ModelRecord]
@@ -52,6 +54,9 @@ class SiteModel:
     refused_subjects: set[int] = field(default_factory=set)
     generation: int = 0
     order: int = 0
+    answers: dict[str, Expected] = field(default_factory=dict)
+    number: int = 0
+    generations_before: int = 0
 
     def apply(self, named: Named) -> Expected:
         """Apply the next order, and return the answer to it."""
@@ -91,5 +96,8 @@ class FederationModel:
         self.asked.setdefault(asked.request_id, asked)
 
     def apply(self, site: str, request_id: str) -> Expected:
-        """Apply a request at a site as its next order, and return the answer to it."""
-        return self.sites[site].apply(self.asked[request_id].named)
+        """Apply a request at a site, as its next order if it is the first time, and return the answer, which stays."""
+        model = self.sites[site]
+        if request_id not in model.answers:
+            model.answers[request_id] = model.apply(self.asked[request_id].named)
+        return model.answers[request_id]

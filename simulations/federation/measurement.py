@@ -17,7 +17,7 @@ from torch import Tensor
 from fedmunkey.client.learning.own_memory import mix_weights
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.metrics import accuracy, confidence, macro_f1, membership_auroc, true_positives
-from fedmunkey.simulations.federation.answers import Answers, common_answers
+from fedmunkey.simulations.federation.answers import Answers, MixedAnswers
 from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 
 _RETAINED = 2000
@@ -93,7 +93,7 @@ def measure(
         test = given.split(Split.TEST)
         about_test = answers.answer(hospital.name, test)
         if hospital.name in answers.sites:
-            common = common_answers(answers, hospital.name, test)
+            common = answers.common(hospital.name, test) if isinstance(answers, MixedAnswers) else about_test
             tests.append(accuracy(common, _labels(test)))
             f1s.append(macro_f1(common, _labels(test)))
             own.append(own_mix_accuracy(about_test, test, given.split(Split.TRAIN)))

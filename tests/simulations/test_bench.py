@@ -38,7 +38,8 @@ SECRET = FederationSecret(bytes(range(32)))
 FIGURES = {group.name: [figure.name for figure in group.figures] for group in GROUPS}
 CHILD_PROCESSES = ["site-memory"]
 SERVICE = ["deletion-service"]
-HERE = [name for name in FIGURES if name not in CHILD_PROCESSES + SERVICE]
+STRANGERS = ["strangers"]
+HERE = [name for name in FIGURES if name not in CHILD_PROCESSES + SERVICE + STRANGERS]
 
 
 def run(*arguments: str) -> str:
@@ -215,6 +216,17 @@ def test_memory_is_that_of_a_child_process_and_a_service_is_measured_from_outsid
     # How good they are is for the benchmark to say: this machine may be busy.
     assert all(math.isfinite(value) for value in figures.values())
     assert figures["service-errors"] >= 0
+
+
+@pytest.mark.processes
+def test_strangers_make_no_process_grow_and_hold_nothing(tmp_path: Path) -> None:
+    figures = measured(STRANGERS, tmp_path)
+
+    assert set(figures) == set(FIGURES["strangers"])
+    assert figures["strangers-memory"] < 20
+    assert figures["strangers-held"] <= 0
+    # How much slower it is depends on the machine.
+    assert math.isfinite(figures["strangers-p99"])
 
 
 def test_list_names_every_figure_and_nothing_is_measured_for_an_output_that_cannot_be(

@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 import torch
 
+from fedmunkey.client.learning.own_memory import read_memory
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.closed_form.release import read_release
 from fedmunkey.common.deletions.words import SiteState
 from fedmunkey.common.model.checkpoints import read_checkpoint
 from fedmunkey.common.model.model_choice import choose_encoder, choose_shape, initial_model
 from fedmunkey.common.model.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.privacy.accounting import epsilon_of
-from fedmunkey.common.privacy.guarantees import Guarantee, Influence
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.rounds.run_record import EVENTS, LAST, ROUND
@@ -28,6 +30,7 @@ from fedmunkey.simulations.federation.consent import donate
 from fedmunkey.simulations.federation.federated_loop import average_rounds, munkey_site
 from fedmunkey.simulations.federation.hospitals import Hospital, bank_of, encode_all, give, open_hospital
 from fedmunkey.simulations.federation.partition import partition
+from fedmunkey.simulations.federation.solved_federation import SolvedPlace, solve_federation
 from fedmunkey.simulations.federation.sources import load_dataset
 from fedmunkey.simulations.programs.progress import Progress
 from fedmunkey.simulations.reporting.document import validate
@@ -98,7 +101,7 @@ def experiment(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
                 "seed": SEED,
                 "image-path": "frozen",
                 "exemplar-size": 16,
-                "fewest-permanent": 20,
+                "random-features": 50,
             },
             baselines=[],
             output=tmp_path_factory.mktemp("run") / guarantee.value,
@@ -129,26 +132,32 @@ def resolved(dataset: Dataset, plan: list[str], *, hospitals: int) -> ResolvedDe
 # Exact.
 
 
-def test_exact_deletions_answer_exact_and_a_site_with_permanent_records_says_that_it_is_not(exact: Ran) -> None:
+def test_exact_deletions_answer_exact_whatever_the_consent(exact: Ran) -> None:
     deletions, sentence = exact.report["deletions"], exact.report["headline"]["sentence"]
 
-    assert [one["guarantee"] for one in deletions] == ["exact", "empirical"]
+    assert [one["guarantee"] for one in deletions] == ["exact", "exact"]
     assert deletions[0]["entries"] == round(0.1 * RECORDS[Split.TRAIN])
     assert exact.report["guarantee"]["permanent"] == pytest.approx(0.3, abs=0.02)
-    assert sentence.startswith("A deletion here is exact: ")
-    assert "But site:3@3 is empirical: " in sentence
+    assert sentence == f"A deletion here is exact: {Guarantee.EXACT.remains}."
     validate(exact.report)
 
 
-def test_only_permanent_records_have_moved_the_weights_of_an_exact_run(exact: Ran) -> None:
-    for number in (1, 2):
+def test_weights_of_an_exact_run_are_solved_from_what_its_sites_still_hold(exact: Ran) -> None:
+    release = read_release(exact.weights)
+    places = {}
+    for number in (1, 2, 3):
         with exact.site(number).open() as store:
-            entries, _ = store.records.read_entries(Split.TRAIN)
-            permanent = int(store.records.read_permanent(entries).sum())
-            assert store.records.count_influences()[Influence.UNBOUNDED] == permanent > 0
-            assert store.records.read_tokens(entries).offsets.any(1).all()
-    first = initial_model(read_checkpoint(exact.weights).shape, SEED)
-    assert (read_checkpoint(exact.weights).weights["linear.weight"] - first.linear.weight).abs().max() > 1e-2
+            places[f"hospital-{number}"] = SolvedPlace.of_store(store, release.feature_map)
+
+    again = solve_federation(places, Settings.parse(exact.report["settings"]), release.feature_map)
+
+    assert again.sites == {"hospital-1", "hospital-2"}
+    assert again.release.digest() == release.digest()
+    assert release.weights.any()
+    # What a deletion is measured with are the weights that the next round gives to the sites.
+    at_the_end, last = exact.report["final"]["measurement"], exact.report["deletions"][-1]["after"]
+    assert at_the_end["test_accuracy"] == last["test_accuracy"]
+    assert at_the_end["own_accuracy"] == last["own_accuracy"]
 
 
 def test_exact_run_leaves_the_bytes_of_one_in_which_the_records_were_never_enrolled(
@@ -172,10 +181,12 @@ def test_exact_run_leaves_the_bytes_of_one_in_which_the_records_were_never_enrol
 
     assert sum(map(len, gone.rows)) > 0
     assert without.weights.read_bytes() == exact.weights.read_bytes()
+    release = read_release(exact.weights)
     for number in (1, 2):
         with exact.site(number).open() as one, without.site(number).open() as other:
-            tokens = [store.records.read_tokens(store.records.read_entries(Split.TRAIN)[0]) for store in (one, other)]
-        assert torch.equal(tokens[0].offsets, tokens[1].offsets)
+            (mine, _), (its, _) = (read_memory(store, release) for store in (one, other))
+        assert np.array_equal(mine.tokens, its.tokens)
+        assert np.array_equal(mine.weights, its.weights)
 
 
 def in_this_process(make_grid: Callable[[Settings, int], Grid]) -> Callable[..., list[dict[str, Any]]]:

@@ -26,7 +26,7 @@ def test_officer_deletes_a_patient_and_anybody_can_check_it(run: Run, federation
     )  # fmt: skip
     verified = run("verify", output, "--keys", keys, "--json").json
     named = run("verify", output, "--keys", keys, "--secret", federation.path / "federation.secret",
-                "--subject", "scan-patient-2").out  # fmt: skip
+                "--subject", "-", stdin="scan-patient-2\n").out  # fmt: skip
 
     assert (shown["state"], shown["records"]) == ("completed", 4)
     assert "2 receipts, checked" in made.out

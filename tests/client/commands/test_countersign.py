@@ -109,3 +109,12 @@ def test_file_with_another_record_than_was_signed_is_refused(run: Run, federatio
 
     assert "altered" in run("countersign", file, "--signing-key", federation.path / "second.pem", "--yes").error
     assert saved.exists()
+
+
+def test_file_that_is_no_request_is_not_read_to_its_end(run: Run, federation: Federation) -> None:
+    with (federation.path / "large.json").open("wb") as file:
+        # Of so many zeros nothing lies on the disk.
+        file.truncate(2**40)
+    words = ["--signing-key", federation.path / "officer.pem", "--yes"]
+
+    assert "at most 1048576 are read" in run("countersign", federation.path / "large.json", *words).error

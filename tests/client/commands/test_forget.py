@@ -69,6 +69,42 @@ def test_sites_records_are_addressed_to_itself(
     assert second == Records(frozenset(map(reference, ["scan-3", "scan-test-1"])), SITE)
 
 
+def test_ids_need_not_stand_on_the_command_line(
+    run: Run, folder: SiteFolder, ledger: LedgerService, service: str, secret: Path, tmp_path: Path
+) -> None:
+    reference = FederationSecret.read(secret).reference
+    (tmp_path / "patient.txt").write_text("\n scan-patient-3 \n")
+    asking = ["forget", "--site-dir", folder.path, "--service", service, "--wait", 0]
+
+    run(*asking, "--subject", "-", "--request-id", "request-1", stdin="scan-patient-2\n")
+    run(*asking, "--subject-file", tmp_path / "patient.txt", "--request-id", "request-2")
+    run(*asking, "--record", "-", "--request-id", "request-3", stdin="scan-1\nscan-2\n")
+
+    targets = [ledger.get(f"request-{number}").request.target for number in (1, 2, 3)]
+    assert targets == [
+        Subject(reference("scan-patient-2")),
+        Subject(reference("scan-patient-3")),
+        Records(frozenset(map(reference, ["scan-1", "scan-2"])), SITE),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin", "error"),
+    [
+        (["--subject", "-"], "", "standard input holds no id"),
+        (["--subject", "-"], "patient-1\npatient-2\n", "standard input holds 2 ids"),
+        (["--subject-file", "none.txt"], "", "none.txt cannot be read"),
+        (["--subject", "a", "--subject-file", "none.txt"], "", "by one of"),
+        (["--record", "-", "--record", "a"], "b\n", "leave the others out"),
+    ],
+)
+def test_what_is_read_is_what_is_meant_or_nothing_is_asked_for(
+    run: Run, officer: list[object], ledger: LedgerService, words: list[str], stdin: str, error: str
+) -> None:
+    assert error in run(*officer, *words, stdin=stdin).error
+    assert list(ledger.requests()) == []
+
+
 def test_deleted_record_may_be_named_again(run: Run, folder: SiteFolder, service: str) -> None:
     words = ["forget", "--record", "scan-1", "--site-dir", folder.path, "--service", service, "--json"]
 
@@ -198,7 +234,7 @@ def test_request_that_is_not_answered_in_time_can_be_looked_up(run: Run, service
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "--record, --records-file, --subject and --everything"),
+        ([], "--record, --records-file, --subject, --subject-file and --everything"),
         (["--record", "a", "--subject", "b"], "by one of"),
         (["--subject", ""], "an id is empty"),
         (["--record", "a", "--record", ""], "an id is empty"),

@@ -166,21 +166,43 @@ def test_number_of_neighbours_is_a_setting(answer: Callable[..., Answer]) -> Non
     assert {each["retrieved"] for each in answer("--set", "neighbours=60")["predictions"]} == {TRAIN}
 
 
-def test_table_names_class_and_support_and_nobody(run: Run, imported: Path) -> None:
+def test_table_names_files_classes_and_support_and_nobody_of_the_bank(run: Run, imported: Path) -> None:
     ended = run("predict", imported / f"{TRAIN}.png", imported / f"{TRAIN + 1}.png", "--site-dir", imported / SITE)
 
     lines = [line.split() for line in ended.out.splitlines()]
-    assert [line[:2] for line in lines[1:3]] == [["1", "lying"], ["2", "upright"]]
+    files = [str(imported / f"{row}.png") for row in (TRAIN, TRAIN + 1)]
+    assert [line[:2] for line in lines[1:3]] == [[files[0], "lying"], [files[1], "upright"]]
     assert lines[1][2:5] in (["3", "of", "4"], ["4", "of", "4"])
     assert lines[1][5].endswith("%")
     assert "PATIENT" not in ended.out
-    assert ".png" not in ended.out
+
+
+def test_file_that_cannot_be_used_costs_no_other_its_answer(run: Run, imported: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.dcm").write_text("no picture")
+    good = [imported / f"{row}.png" for row in (TRAIN, TRAIN + 1)]
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "black.png")
+    asked = [good[0], tmp_path / "bad.dcm", good[1], tmp_path / "black.png"]
+
+    ended = run("predict", *asked, "--site-dir", imported / SITE, "--json")
+    table = run("predict", *asked, "--site-dir", imported / SITE)
+
+    found = json.loads(ended.out)
+    assert (ended.code, table.code) == (1, 1)
+    assert [(each["image"], each["file"], each["class"]) for each in found["predictions"][:2]] == [
+        (1, str(good[0]), "lying"),
+        (3, str(good[1]), "upright"),
+    ]
+    assert [(each["image"], each["file"]) for each in found["refused"]] == [(2, str(tmp_path / "bad.dcm"))]
+    assert found["refused"][0]["reason"].startswith("it is no PNG, JPEG, DICOM or NIfTI file")
+    assert found["predictions"][2]["remarks"] == ["the picture has a single grey level"]
+    assert f"{tmp_path / 'bad.dcm'} cannot be used: it is no PNG" in table.out
+    assert f"{tmp_path / 'black.png'}: the picture has a single grey level" in table.out
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{images}/0.png", "{tmp}/PATIENT-17.png"], "image 2 of 2 cannot be used: there is no such file"),
+        (["{tmp}/PATIENT-17.png"], "image 1 of 1 cannot be used: there is no such file"),
         (["{tmp}/text.png"], "image 1 of 1 cannot be used: it is no PNG"),
         (["{images}/0.png", "--slice", "top"], "neither middle nor a whole number"),
         (["{images}/0.png", "--model", "{tmp}/absent.safetensors"], "weights cannot be read"),

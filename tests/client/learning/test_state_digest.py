@@ -35,6 +35,7 @@ from fedmunkey.common.model.encoders.torchvision_models import TorchvisionEncode
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.model.torchvision_import import import_torchvision
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import ImagePath, ImageShape, Settings
 from tests.client.conftest import Fill, Make, MakeRecords, Order, Reopen
 
@@ -77,8 +78,11 @@ def to_dataset(numbered: Iterable[tuple[int, Record]]) -> Dataset:
     )
 
 
-def describe(encoder: Encoder, image_path: ImagePath = ImagePath.PATCHES) -> StoreDescription:
-    chosen = Settings(neighbours=K, image_path=image_path, image_shape=ImageShape((1, SIDE, SIDE)))
+def describe(
+    encoder: Encoder, image_path: ImagePath = ImagePath.PATCHES, guarantee: Guarantee = Guarantee.EXACT
+) -> StoreDescription:
+    image_shape = ImageShape((1, SIDE, SIDE))
+    chosen = Settings(neighbours=K, image_path=image_path, image_shape=image_shape, guarantee=guarantee)
     shape = ModelShape.of(Recipe.of(chosen), encoder.feature_shape)
     # Lists with one place to spare are often searched again.
     return dataclasses.replace(describe_store(SITE, chosen, encoder, shape), list_length=K + 1)
@@ -87,8 +91,15 @@ def describe(encoder: Encoder, image_path: ImagePath = ImagePath.PATCHES) -> Sto
 class Site:
     """A key store, and the records that should be in it, in order."""
 
-    def __init__(self, stack: ExitStack, encoder: Encoder, image_path: ImagePath = ImagePath.PATCHES) -> None:
-        self.stack, self.encoder, self.image_path = stack, encoder, image_path
+    def __init__(
+        self,
+        stack: ExitStack,
+        encoder: Encoder,
+        image_path: ImagePath = ImagePath.PATCHES,
+        guarantee: Guarantee = Guarantee.EXACT,
+    ) -> None:
+        self.stack, self.description = stack, describe(encoder, image_path, guarantee)
+        self.encoder = encoder
         self.store = self._empty()
         self.held: dict[int, Record] = {}
         self.deleted: dict[int, Record] = {}
@@ -100,7 +111,7 @@ class Site:
 
     def _empty(self) -> KeyStore:
         path = Path(self.stack.enter_context(tempfile.TemporaryDirectory())) / "keystore.sqlite"
-        return self.stack.enter_context(KeyStore.create(path, describe(self.encoder, self.image_path)))
+        return self.stack.enter_context(KeyStore.create(path, self.description))
 
     def arrive(self, records: Sequence[Record]) -> None:
         numbered = dict(enumerate(records, self._count))
@@ -208,12 +219,15 @@ def take(site: Site, what: str, value: Any) -> None:
         getattr(site, what)(value)
 
 
-@settings(max_examples=30)
+@pytest.mark.parametrize("guarantee", [Guarantee.EXACT, Guarantee.CERTIFIED])
+@settings(max_examples=20)
 @given(first=st.lists(records, min_size=6, max_size=12), steps=st.lists(steps, max_size=12))
-def test_deletions_leave_the_state_of_a_store_without_the_records(first: list[Record], steps: list[Any]) -> None:
+def test_deletions_leave_the_state_of_a_store_without_the_records(
+    guarantee: Guarantee, first: list[Record], steps: list[Any]
+) -> None:
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         patch.setattr(dataset, "BATCH", 4)
-        site = Site(stack, DescriptorEncoder(1))
+        site = Site(stack, DescriptorEncoder(1), guarantee=guarantee)
         site.arrive(first)
         for what, value in steps:
             take(site, what, value)
@@ -355,6 +369,16 @@ def test_records_and_their_order_count(
 
 def test_neighbours_that_count_are_k(filled: KeyStore) -> None:
     assert digest_of(filled, K) != digest_of(filled, K + 1)
+
+
+def test_what_is_found_where_it_is_needed_does_not_count_under_exact(make_store: Make, fill: Fill) -> None:
+    store, other = make_store(guarantee=Guarantee.EXACT), make_store(guarantee=Guarantee.EXACT)
+    for each in (store, other):
+        fill(each, range(8))
+    own_tokens(store)
+    list_arrivals(store)
+
+    assert digest_of(store, K) == digest_of(other, K) == digest_of(store, K + 1)
 
 
 def test_empty_stores_have_one_digest(make_store: Make) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedmunkey.client.records import medmnist_files
 from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.client.records.medmnist_files import read_npz
 from fedmunkey.common.errors import InvalidDataset
@@ -234,6 +235,14 @@ def test_array_that_ends_early_or_late_inside_an_intact_archive_is_refused(tmp_p
 
 
 @pytest.mark.skipif(not BREASTMNIST.is_file(), reason="needs the shared copy of BreastMNIST")
+def test_array_that_would_not_fit_into_memory_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, **arrays(64, 64))
+    monkeypatch.setattr(medmnist_files, "_MOST_UNPACKED", 10_000)
+
+    assert "train_images become" in fault(path)
+    assert "more than fit into this machine's memory" in fault(path)
+
+
 def test_reads_a_copy_of_breastmnist() -> None:
     dataset = read_npz(BREASTMNIST)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -47,6 +48,43 @@ def test_app_with_anything_but_settings_is_refused(name: str) -> None:
     with pytest.raises(InvalidSetting, match="runs its installed code only") as refused:
         check_app(content.getvalue())
     assert repr(name) in str(refused.value)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, "README.md", ".info/CONTENT"])
+def test_app_that_is_small_until_it_is_unpacked_is_refused(name: str) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as packed:
+        if name != MANIFEST:
+            packed.writestr(MANIFEST, app_manifest(Settings.parse({})))
+        packed.writestr(name, b"#" * (64 * 2**20))
+    assert len(content.getvalue()) < 2**20
+    tracemalloc.start()
+
+    with pytest.raises(InvalidSetting, match=rf"app holds 67108864 bytes of {name}"):
+        check_app(content.getvalue())
+
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_app_of_many_bytes_is_not_opened() -> None:
+    with pytest.raises(InvalidSetting, match="has 2097152 bytes"):
+        check_app(bytes(2 * 2**20))
+
+
+def test_app_that_lies_about_a_size_is_not_unpacked_further() -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr(MANIFEST, b"#" * (64 * 2**20))
+    lying = content.getvalue().replace((64 * 2**20).to_bytes(4, "little"), (100).to_bytes(4, "little"))
+    assert lying != content.getvalue()
+    tracemalloc.start()
+
+    with pytest.raises(InvalidSetting, match="cannot be read"):
+        check_app(lying)
+
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
 
 
 def test_app_that_names_another_client_app_is_refused() -> None:

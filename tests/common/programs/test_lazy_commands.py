@@ -25,6 +25,19 @@ def test_command_is_made_when_it_is_asked_for_and_once() -> None:
         commands["other"]
 
 
+def test_list_of_commands_is_made_without_importing_them() -> None:
+    commands = LazyCommands(PLACES, {"old": click.Command("old", help="An old one.")})
+
+    shown, old = commands.listed("secret"), commands.listed("old")
+    assert shown is not None
+    assert old is not None
+    assert shown.get_short_help_str(100) == commands["secret"].get_short_help_str(100)
+    assert old.help == "An old one."
+    assert commands.listed("other") is None
+    with pytest.raises(ModuleNotFoundError):
+        commands.listed("lost")
+
+
 def test_command_can_be_put_in_and_taken_out() -> None:
     commands = LazyCommands(PLACES, {})
     commands["new"] = click.Command("new")

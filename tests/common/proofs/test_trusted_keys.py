@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -95,3 +96,23 @@ def test_file_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
 
     with pytest.raises(InvalidProof):
         TrustedKeys.read(path)
+
+
+def test_changes_at_the_same_moment_are_all_kept(tmp_path: Path) -> None:
+    path = tmp_path / "site" / "trust.json"
+    added = [TrustedKey(f"officer-{at}", Role.OFFICER, SigningKey.generate().public) for at in range(16)]
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda key: TrustedKeys.change(path, lambda keys: keys.add(key)), added))
+
+    assert set(TrustedKeys.read(path).keys) == set(added)
+
+
+def test_change_that_is_refused_leaves_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "trust.json"
+    TrustedKeys((TRUSTED,)).write(path)
+
+    with pytest.raises(InvalidProof, match="trusted already"):
+        TrustedKeys.change(path, lambda keys: keys.add(TRUSTED))
+
+    assert TrustedKeys.read(path) == TrustedKeys((TRUSTED,))

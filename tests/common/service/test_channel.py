@@ -96,7 +96,7 @@ def channel(address: str) -> Iterator[DeletionChannel]:
 
 
 REFUSALS = ["INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "PERMISSION_DENIED", "ALREADY_EXISTS"]
-FAILURES = ["UNAVAILABLE", "INTERNAL", "UNIMPLEMENTED", "RESOURCE_EXHAUSTED", "CANCELLED"]
+FAILURES = ["UNAVAILABLE", "INTERNAL", "UNIMPLEMENTED", "CANCELLED"]
 
 
 @pytest.mark.parametrize("status", [grpc.StatusCode[name] for name in REFUSALS])
@@ -119,6 +119,13 @@ def test_failure_names_the_address_and_the_way_out(
         channel.get("request-1")
 
     assert "\n" not in str(caught.value)
+
+
+def test_service_that_has_had_too_much_says_so_itself(channel: DeletionChannel, faulty: FaultyService) -> None:
+    faulty.status, faulty.details = grpc.StatusCode.RESOURCE_EXHAUSTED, "eight\x1b[2Jstreams"
+
+    with pytest.raises(ServiceUnavailable, match=r"refused the call: eight\\x1b\[2Jstreams$"):
+        channel.get("request-1")
 
 
 def test_unreachable_service_is_noticed_quickly() -> None:

@@ -182,3 +182,11 @@ def test_text_that_would_forge_a_line_is_not_shown(text: str) -> None:
             wire.status_from_wire(wire.status_to_wire(status))
     with pytest.raises(InvalidDeletion, match="not one printable line"):
         wire.move_from_wire(wire.move_to_wire(Move(at, "hospital-1", "", "left", text)))
+
+
+def test_references_without_contents_are_counted_before_anything_is_made_of_them() -> None:
+    message = deletion_pb2.DeletionRequest(request_id="request-1", requester="hospital-1")
+    message.records.references.extend([b""] * 3_600_000)
+
+    with pytest.raises(InvalidDeletion, match="names 3600000 records; at most"):
+        wire.request_from_wire(message)

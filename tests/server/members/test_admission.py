@@ -87,7 +87,12 @@ def test_site_asks_answers_and_reads_for_itself_only(federation: Federation) -> 
     for what, call in calls:
         with federation.refused(federation.site, f"may not {what}", Cause.NAME) as channel:
             call(channel)
-    for read in (DeletionChannel.get, DeletionChannel.history):
+    reads: list[Callable[[DeletionChannel, str], object]] = [
+        DeletionChannel.get,
+        DeletionChannel.history,
+        DeletionChannel.certificate,
+    ]
+    for read in reads:
         with federation.refused(federation.site, "neither asked for this request nor", Cause.NAME) as channel:
             read(channel, "request-1")
     with federation.coordinator.channel(federation.other) as channel:

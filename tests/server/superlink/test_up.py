@@ -6,7 +6,7 @@ import pytest
 
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
-from fedmunkey.server.superlink.up import serve_command
+from fedmunkey.server.superlink.up import children, chosen, serve_command
 from tests.server.superlink.test_coordinator_file import written
 from tests.typed import Run
 
@@ -39,6 +39,27 @@ def test_certificate_must_name_where_the_coordinator_reaches_itself(run: Run, tm
     assert "munkey-server renew --host coordinator.example.org --host 127.0.0.1" in error
 
 
+@pytest.mark.parametrize("address", ["clerk:top-secret@db/ledger", "clerk@db/ledger?password=top-secret"])
+def test_databases_password_is_neither_shown_nor_on_a_command_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    CoordinatorFolder(tmp_path / "coordinator").create("test federation", ["127.0.0.1"])
+    file = written(tmp_path, f'database = "postgresql://{address}"')
+
+    code, out, err = run("up", file, "--check")
+    started = children(CoordinatorFile.read(file), file)
+
+    assert code == 0
+    assert "clerk" in out
+    assert "top-secret" not in out + err + str([child.command for child in started])
+    assert started[0].environment["MUNKEY_DATABASE"] == f"postgresql://{address}"
+    # What is started reads it there; nobody answers at port 1, which only this address names.
+    monkeypatch.setenv("MUNKEY_DATABASE", f"postgresql://{address.replace('db/', '127.0.0.1:1/')}")
+    said = run("status").error
+    assert "127.0.0.1:1/ledger" in said
+    assert "top-secret" not in said
+
+
 def test_deletion_service_gets_what_the_file_says(tmp_path: Path) -> None:
     read = CoordinatorFile.read(written(tmp_path, 'metrics = "127.0.0.1:9442"\ndue-days = 20\nlog-format = "json"'))
 
@@ -46,7 +67,18 @@ def test_deletion_service_gets_what_the_file_says(tmp_path: Path) -> None:
 
     assert words[words.index("serve") :] == [
         *["serve", "--coordinator-dir", str(tmp_path / "coordinator")],
-        *["--database", str(tmp_path / "coordinator" / "ledger.sqlite")],
         *["--address", "0.0.0.0:9440", "--joining-address", "0.0.0.0:9441"],
         *["--due-days", "20", "--log-format", "json", "--metrics", "127.0.0.1:9442"],
     ]
+
+
+def test_one_process_may_have_a_unit_of_its_own(run: Run, tmp_path: Path) -> None:
+    CoordinatorFolder(tmp_path / "coordinator").create("test federation", ["127.0.0.1"])
+    file = written(tmp_path)
+
+    for name in ("deletion-service", "superlink"):
+        assert run("up", file, "--only", name, "--check").code == 0
+        assert [child.name for child in chosen(children(CoordinatorFile.read(file), file), name)] == [name]
+    assert "--only supernode: there is no such process; name deletion-service or superlink" in (
+        run("up", file, "--only", "supernode", "--check").error
+    )

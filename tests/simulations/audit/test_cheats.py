@@ -9,21 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmunkey.client.records.dataset import Consent, Dataset
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.audit import trial as trial_module
-from fedmunkey.simulations.audit.key_stores import delete_in_key_stores
+from fedmunkey.simulations.audit.key_stores import delete_in_key_stores, delete_in_solved_stores
 from fedmunkey.simulations.audit.trial import Trial, audit_case
 from fedmunkey.simulations.audit.verdicts import Verdict, judge
 from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
+from fedmunkey.simulations.federation.solved_federation import SolvedFederation
 from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
-from fedmunkey.simulations.unlearning.munkey import KeyDeletion, MunkeyFederation
+from fedmunkey.simulations.unlearning.munkey import KeyDeletion, MunkeyFederation, SolvedDeletion
 from fedmunkey.simulations.unlearning.nothing import Nothing
 from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation
 from fedmunkey.simulations.unlearning.retraining import Retraining
@@ -168,13 +167,9 @@ def test_bank_that_kept_an_entry_is_flagged(case: Case, monkeypatch: pytest.Monk
 
 
 def test_exact_deletion_passes_and_has_the_oracles_bytes(case: Case) -> None:
-    permanent = [
-        replace(h, given=Encoded(_donated(h.given.records, case.forgotten[h.name]), h.given.encoding))
-        for h in case.hospitals
-    ]
-    settings = case.settings.replace(fewest_permanent=1)
+    settings = case.settings.replace(guarantee="exact", random_features=50)
 
-    found = audit_case(replace(case, hospitals=permanent, settings=settings), KeyDeletion(Guarantee.EXACT), 0, BUDGET)
+    found = audit_case(replace(case, settings=settings), SolvedDeletion(), 0, BUDGET)
 
     assert found.identical is True
     assert found.kept == 0
@@ -190,9 +185,16 @@ def test_exact_claim_of_another_state_is_flagged(case: Case) -> None:
     assert "bytes" in flagged([found], Guarantee.EXACT)
 
 
-def _donated(records: Dataset, forgotten: NDArray[np.int64]) -> Dataset:
-    """Make every second record permanent that is not to be forgotten."""
-    consents = records.consents.copy()
-    stays = np.setdiff1d(np.arange(len(records)), forgotten)[::2]
-    consents[stays] = Consent.PERMANENT.value
-    return replace(records, consents=consents)
+def test_solved_weights_that_were_not_renewed_are_flagged(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = delete_in_solved_stores
+
+    def careless(trained: SolvedFederation, *others: Any) -> tuple[SolvedFederation, float]:
+        left, seconds = honest(trained, *others)
+        return replace(left, release=trained.release), seconds
+
+    monkeypatch.setattr(trial_module, "delete_in_solved_stores", careless)
+    settings = case.settings.replace(guarantee="exact", random_features=50)
+
+    found = audit_case(replace(case, settings=settings), SolvedDeletion(), 0, BUDGET)
+
+    assert "bytes" in flagged([found], Guarantee.EXACT)

@@ -21,7 +21,7 @@ from fedmunkey.simulations.reporting.document import validate
 from tests.simulations.conftest import MunkeySim
 
 QUICK = ["--hospitals", "2", "--seeds", "2", "--permanent", "50%", "--forget", "20%", "--budget", "1"]
-SETTINGS = ["image-path=frozen", "num-rounds=2", "local-epochs=1", "fewest-permanent=10", "exemplar-size=8", "seed=7"]
+SETTINGS = ["image-path=frozen", "num-rounds=2", "local-epochs=1", "random-features=50", "exemplar-size=8", "seed=7"]
 METHODS = ["--method", "munkey-exact", "--method", "nothing", "--method", "fine-tuning"]
 
 
@@ -131,7 +131,10 @@ def test_quick_takes_two_seeds_of_the_first_data_set_and_a_method_can_be_left_ou
         (["--method", "ssd", "--without", "ssd"], "--without ssd: leaves no method; leave out fewer"),
         (["--preset", "magic"], "--preset magic: is unknown; choose from methods, guarantees, recipes"),
         (["--preset", "guarantees", "--method", "ssd"], "--method ssd: is unknown; choose from munkey-exact, munkey-"),
-        (["--preset", "recipes", "--method", "sourdough"], "is unknown; choose from linear, as by default; linear, 1"),
+        (
+            ["--preset", "recipes", "--method", "sourdough"],
+            "is unknown; choose from transformer, as by default; linear",
+        ),
         (["--set", "guarantee=exact"], "guarantee = exact: all are compared; choose with --method"),
         (["--epsilon", "1", "--epsilon", "2"], "--epsilon is given 2 times for 1 data sets; give it once for each"),
         (["--forget", "some"], "'some' is not a share"),
@@ -196,22 +199,22 @@ def test_guarantees_are_compared_with_each_other(run: MunkeySim, cells: list[Job
 
 
 def test_recipes_differ_in_their_settings(run: MunkeySim, cells: list[Job], tmp_path: Path) -> None:
-    names = ["linear, all records in a step", "linear, rate 8"]
-    words = ["--preset", "recipes", "--seeds", "1", "--method", names[1], "--method", names[0]]
+    names = ["transformer, own entry never", "transformer, 8 wide"]
+    words = ["--preset", "recipes", "--seeds", "1", "--method", names[0], "--method", names[1]]
     code, out, err = run(*words)
 
     assert code == 0, err
-    assert [methods for _, methods, _ in described(cells)] == [(name,) for name in names]
-    assert "few: the most accurate is linear, " in out
+    assert [methods for _, methods, _ in described(cells)] == [(name,) for name in sorted(names)]
+    assert "few: the most accurate is transformer, " in out
     document = json.loads((tmp_path / "comparison" / "report.json").read_text())
     assert [column["name"] for column in document["columns"]] == ["TA", "Average Gap", "by chance"]
     kept = [json.loads(path.read_text()) for path in sorted((tmp_path / "comparison" / "cells").iterdir())]
-    all_records, rate = (cell["cell"]["settings"] for cell in kept)
-    assert (all_records["empirical-sampling-rate"], rate["clipped-learning-rate"]) == (1, 8)
+    found = {cell["cell"]["methods"][0]: cell["cell"]["settings"] for cell in kept}
+    assert (found[names[0]]["self-retrieval"], found[names[1]]["width"]) == (0, 8)
     run(*words)
     assert cells == []
 
 
 @pytest.mark.parametrize("name", PRESETS["recipes"].methods)
 def test_recipe_is_made_of_settings(name: str) -> None:
-    assert Settings.parse(PRESETS["recipes"].changes[name]) != Settings() or name == "linear, as by default"
+    assert Settings.parse(PRESETS["recipes"].changes[name]) != Settings() or name == "transformer, as by default"

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.simulations.federation.consent import USUAL_SHARE, donate, parse_share, usual_share
+from fedmunkey.simulations.federation.consent import donate, parse_share
 from tests.simulations.tiny_hospitals import records_of
 
 LARGEST = 4
@@ -105,18 +104,6 @@ def test_same_seed_asks_the_same_subjects_and_another_seed_others() -> None:
 def test_share_out_of_range_is_refused(share: float) -> None:
     with pytest.raises(InvalidSetting, match="give from 0% to 100%"):
         donate(patients(), share, seed=0)
-
-
-@pytest.mark.parametrize(
-    ("guarantee", "share"), [(Guarantee.EXACT, USUAL_SHARE), (Guarantee.CERTIFIED, 0.0), (Guarantee.EMPIRICAL, 0.0)]
-)
-def test_where_nobody_says_some_give_their_records_only_if_exact_would_have_none_to_train_on(
-    guarantee: Guarantee, share: float
-) -> None:
-    dataset = patients()
-
-    assert usual_share(dataset, guarantee) == share
-    assert usual_share(donate(dataset, 0.05, seed=0), guarantee) == 0
 
 
 @pytest.mark.parametrize(

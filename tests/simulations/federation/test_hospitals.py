@@ -31,7 +31,6 @@ from fedmunkey.simulations.federation.hospitals import (
     held_out_of,
     noise_key,
     open_hospital,
-    permanent_of,
 )
 from fedmunkey.simulations.federation.partition import partition
 
@@ -105,9 +104,7 @@ def test_key_store_gets_the_consents_and_a_noise_key_that_can_be_drawn_again(
 
     for hospital in hospitals:
         given = hospital.given.split(Split.TRAIN)
-        permanent = permanent_of(given)
-        assert 0 < len(permanent.records) < len(given.records)
-        assert set(permanent.records.consents) == {"permanent"}
+        assert set(given.records.consents) == {"permanent", "revocable"}
         with hospital.folder.open() as store:
             bank = read_bank(store, Recipe.of(settings).neighbours)
             assert store.draw_noise_key() == noise_key(settings, hospital.name)

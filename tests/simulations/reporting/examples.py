@@ -99,13 +99,18 @@ def run() -> dict[str, Any]:
             "test_accuracy": 95.25,
             "test_macro_f1": 95.0,
             "per_hospital": {"hospital-1": 95.5, "hospital-2": None, "hospital-3": 95.0},
+            "own_per_hospital": {"hospital-1": 96.5, "hospital-2": None, "hospital-3": 97.0},
             "measurement": _figures(95.25, 97.0, 94.0, 51.0),
             "average_gap": 0.75,
         },
         "confidence": _confidence(rng),
         "baselines": {
             "oracle": {**_baseline(30.0, 96.0), "measurement": _figures(96.0, 97.5, 94.5, 50.0)},
-            "neighbours": _baseline(0.5, 93.0),
+            "neighbours": {
+                **_baseline(0.5, 93.0),
+                "per_hospital": {"hospital-1": 92.5, "hospital-2": 94.5, "hospital-3": 92.0},
+                "own_per_hospital": {"hospital-1": 97.5, "hospital-2": 98.5, "hospital-3": 98.0},
+            },
         },
     }
 
@@ -149,12 +154,13 @@ def _deletion(plan: str, number: int, entries: int, loss: dict[str, Any]) -> dic
 def _figures(*four: float) -> dict[str, Any]:
     names = ("test_accuracy", "retain_accuracy", "forget_accuracy", "membership")
     others = {"test_macro_f1": 95.0, "membership_tpr": 2.5, "weights_membership": 50.5, "canary_recall": None}
+    others["own_accuracy"] = 96.5
     return {**dict(zip(names, four, strict=True)), **others}
 
 
 def _baseline(seconds: float, accuracy: float) -> dict[str, Any]:
-    known = dict.fromkeys(("test_accuracy", "test_macro_f1"), accuracy)
-    return {"seconds": seconds, **known, "per_hospital": {}, "measurement": None}
+    known = dict.fromkeys(("test_accuracy", "own_accuracy", "test_macro_f1"), accuracy)
+    return {"seconds": seconds, **known, "per_hospital": {}, "own_per_hospital": {}, "measurement": None}
 
 
 def data(name: str, records: int) -> dict[str, Any]:

@@ -60,7 +60,16 @@ def test_audit_has_measures_attacks_and_verdicts(audit: dict[str, Any]) -> None:
 def test_run_has_accuracies_deletions_and_hospitals(run: dict[str, Any]) -> None:
     text = render_markdown(run)
 
-    assert table(text, "Test accuracy, mean over hospitals")[1] == ["MUNKEY, federated", "95.2", "95.0"]
+    assert table(text, "Test accuracy, mean over hospitals")[1] == ["MUNKEY, federated", "95.2", "96.5", "95.0"]
+    each = table(text, "Test accuracy at each hospital")
+    assert each[0] == [
+        "hospital",
+        "federated, TA %",
+        "federated, own mix %",
+        "neighbours, TA %",
+        "neighbours, own mix %",
+    ]
+    assert each[1:3] == [["hospital-1", "95.5", "96.5", "92.5", "97.5"], ["hospital-2", "–", "–", "94.5", "98.5"]]
     deletions = table(text, "Deletions")
     assert deletions[1] == ["records:5%@3", "certified", "67", "before", "95.0", "97.0", "99.0", "68.0"]
     assert deletions[-1][3:] == ["oracle", "96.0", "97.5", "94.5", "50.0"]

@@ -125,6 +125,9 @@ def test_nearest_neighbours_vote_with_each_hospitals_own_records(comparison: Com
         expected[hospital.name] = 100 * float(np.mean(train.records.labels[similar] == test.records.labels))
     assert result.per_hospital == pytest.approx(expected)
     assert result.test_accuracy == pytest.approx(np.mean(list(expected.values())))
+    # All test records count alike for the common mix, and not where a hospital sees some classes more often.
+    assert result.own_per_hospital != result.per_hospital
+    assert result.own_accuracy == pytest.approx(np.mean(list(result.own_per_hospital.values())))
 
 
 def test_hospital_that_trains_alone_sees_nobody_elses_records(

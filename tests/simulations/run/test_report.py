@@ -40,9 +40,9 @@ from fedmunkey.simulations.run.report import accuracy_table, deletion_table, run
 NOON = datetime(2030, 5, 17, 12, tzinfo=UTC)
 BEFORE = Measurement(90, 95, 100, 70, 88, (0.9, 0.8))
 AFTER = Measurement(90, 94, 50, 55, 88, (0.5, 0.4))
-FINAL = Measurement(91, 96, 50, 52, 89, (0.5, 0.4))
+FINAL = Measurement(91, 96, 50, 52, 89, (0.5, 0.4), own_accuracy=90.5)
 DELTA = 2e-5
-ORACLE = Measurement(93, 97, 60, 50, 92, (0.4, 0.3))
+ORACLE = Measurement(93, 97, 60, 50, 92, (0.4, 0.3), own_accuracy=94)
 
 
 def carried_out(*seconds: float) -> CarriedOut:
@@ -79,7 +79,10 @@ def status(*answers: Acknowledgement, seconds: float = 0.1) -> RequestStatus:
 
 
 def round_event(number: int, accuracy: float | None = 0.5, training: dict[str, Any] | None = None) -> dict[str, Any]:
-    evaluation = {"hospital-1": {"test-accuracy": accuracy}, "hospital-2": {"test-accuracy": None}}
+    evaluation = {
+        "hospital-1": {"test-accuracy": accuracy, "test-own-accuracy": 0.8},
+        "hospital-2": {"test-accuracy": None, "test-own-accuracy": None},
+    }
     mean = {} if accuracy is None else {"test-accuracy": accuracy, "test-macro-f1": accuracy / 2}
     return {
         "event": "round",
@@ -97,8 +100,8 @@ def round_event(number: int, accuracy: float | None = 0.5, training: dict[str, A
 def found(hospitals: list[Hospital], settings: Settings, tmp_path: Path) -> dict[str, Any]:
     """What the parts of a simulation found."""
     experiment = Experiment("digits", None, 3, math.inf, 0.3, ["site:2@2"], {}, [Baseline.ORACLE], tmp_path, 2)
-    oracle = BaselineResult(Baseline.ORACLE, 30.0, 93, 92, {}, ORACLE)
-    neighbours = BaselineResult(Baseline.NEIGHBOURS, 0.5, 80, 79, {"hospital-1": 80.0})
+    oracle = BaselineResult(Baseline.ORACLE, 30.0, 93, 94, 92, {}, {}, ORACLE)
+    neighbours = BaselineResult(Baseline.NEIGHBOURS, 0.5, 80, 85, 79, {"hospital-1": 80.0}, {"hospital-1": 85.0})
     return {
         "experiment": experiment,
         "settings": settings,
@@ -178,6 +181,7 @@ def test_deletion_is_compared_with_retraining_and_final_figures_are_those_of_the
     final = document["final"]
     assert (final["test_accuracy"], final["test_macro_f1"]) == (75, 37.5)
     assert final["per_hospital"] == {"hospital-1": 75, "hospital-2": None}
+    assert final["own_per_hospital"] == {"hospital-1": 80, "hospital-2": None}
     assert final["average_gap"] == pytest.approx((2 + 1 + 10 + 2) / 4)
     assert document["bytes"] == {"weights_down": 80, "weights_up": 40}
     assert document["seconds"] == {"preparation": 1.5, "training": 20.0}
@@ -196,17 +200,17 @@ def test_last_round_that_no_site_evaluated_leaves_a_gap(found: dict[str, Any]) -
     report = run_document(**{**found, "rounds": [round_event(1), round_event(2, None)]})
 
     assert report["final"]["test_accuracy"] is None
-    assert row(text(accuracy_table(report)), "MUNKEY, federated") == ["MUNKEY, federated", "–", "–", "20.0"]
+    assert row(text(accuracy_table(report)), "MUNKEY, federated") == ["MUNKEY, federated", "–", "90.5", "–", "20.0"]
 
 
 def test_accuracy_table_has_the_federation_and_every_baseline(found: dict[str, Any]) -> None:
     lines = text(accuracy_table(run_document(**found)))
-    results = {name: BaselineResult(name, 1.0, 50, 50, {}, None) for name in Baseline}
+    results = {name: BaselineResult(name, 1.0, 50, 50, 50, {}, {}, None) for name in Baseline}
     every = text(accuracy_table(run_document(**{**found, "baselines": results, "deletions": []})))
 
-    assert row(lines, "MUNKEY, federated")[1:] == ["75.0", "37.5", "20.0"]
-    assert row(lines, "(oracle)")[1:] == ["93.0", "92.0", "30.0"]
-    assert row(lines, "nearest neighbours")[1:] == ["80.0", "79.0", "0.5"]
+    assert row(lines, "MUNKEY, federated")[1:] == ["75.0", "90.5", "37.5", "20.0"]
+    assert row(lines, "(oracle)")[1:] == ["93.0", "94.0", "92.0", "30.0"]
+    assert row(lines, "nearest neighbours")[1:] == ["80.0", "85.0", "79.0", "0.5"]
     assert len([line for line in every if "50.0" in line]) == len(Baseline)
 
 
