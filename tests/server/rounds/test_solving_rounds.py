@@ -360,7 +360,7 @@ def test_reply_that_names_no_site_does_not_count(plain: Hospitals) -> None:
     for change in (lacking(SITE), nameless):
         run = Run(plain, of_node(2, CONTRIBUTE, change))
         assert run.solve().digest() == expected.digest()
-        assert run.events[0]["failures"] == {"node 2": "its reply names no site"}
+        assert run.events[0]["failures"] == {"node 2": "it does not say which site it is"}
 
 
 def test_two_nodes_of_one_name_stop_the_run(plain: Hospitals) -> None:
@@ -420,12 +420,17 @@ def test_site_that_lies_about_its_sums_stops_the_run(plain: Hospitals) -> None:
     [
         (refuse, "the disk is full"),
         (silent, "it did not answer in time"),
-        (lacking(METRICS), None),
+        (lacking(METRICS), "its reply has no metrics"),
         (
             lambda _, reply: reply.content.__setitem__(METRICS, MetricRecord({"test-accuracy": [1.0, 2.0]})) or reply,
+            "num-examples = None is not a whole number from 0 to 10000000",
+        ),
+        (
+            lambda _, reply: (
+                reply.content.__setitem__(METRICS, MetricRecord({"num-examples": 1, "other": 1.0})) or reply
+            ),
             None,
         ),
-        (lambda _, reply: reply.content.__setitem__(METRICS, MetricRecord({"other": 1.0})) or reply, None),
     ],
 )
 def test_site_that_fails_to_take_the_release_over_spoils_nothing(
