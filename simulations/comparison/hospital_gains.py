@@ -143,10 +143,10 @@ class Gains:
     divisions: Sequence[Division]
 
     def mean(self, mix: str, model: str, figure: str) -> Interval:
-        """Return a model's figure, mean over hospitals."""
+        """Return a model's figure, mean over the hospitals that have it: with one class only there is no AUROC."""
         return Interval.of(
             [
-                float(np.mean([getattr(one.judged[mix][model], figure) for one in division.hospitals]))
+                float(np.nanmean([getattr(one.judged[mix][model], figure) for one in division.hospitals]))
                 for division in self.divisions
             ]
         )
