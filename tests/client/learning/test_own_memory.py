@@ -23,6 +23,7 @@ from fedmunkey.client.learning.own_memory import (
 )
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.closed_form.feature_map import FeatureMap
+from fedmunkey.common.closed_form.folds import folds_of
 from fedmunkey.common.closed_form.linear_answers import TEMPERATURES
 from fedmunkey.common.closed_form.memory import Kernel
 from fedmunkey.common.closed_form.release import Release
@@ -143,13 +144,13 @@ def test_bank_of_other_classes_than_were_held_out_has_no_accuracy_of_its_own() -
 
 
 def delete_amid(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    read, calls = contribution.folds_of, []
+    calls = []
 
     def deleting(*given: Any) -> Any:
         calls.append(1)
         if len(calls) == 1:
             act()
-        return read(*given)
+        return folds_of(*given)
 
     monkeypatch.setattr(contribution, "folds_of", deleting)
 
