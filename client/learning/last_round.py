@@ -1,4 +1,7 @@
-"""What a site remembers of the last round that it contributed to: its masks are never made twice."""
+"""What a site remembers of the last round that it contributed to: its masks are never made twice.
+
+Two answers under the same masks would tell their difference, which is the site's own.
+"""
 
 from __future__ import annotations
 
@@ -17,28 +20,39 @@ _CLOCKS_APART = 600.0
 
 @dataclass(frozen=True)
 class LastRound:
-    """Which round that was, and the last order that was carried out before.
+    """Which round that was, the last order that was carried out before, and which records the sums were over.
 
-    A round's id begins with the time at which it began, in nanoseconds. `counted` says whether the site has sent its
-    tallies as well.
+    A round's id begins with the time at which it began, in nanoseconds. `tallied` is the digest of what the site has
+    counted answers for.
     """
 
     round_id: str = ""
     last_order: int = 0
-    counted: bool = False
+    generation: int = -1
+    last_entry: int = -1
+    tallied: str = ""
 
     @classmethod
     def read(cls, folder: SiteFolder) -> LastRound:
         """Return what the site's folder says; no round if it says nothing."""
         try:
             said = json.loads((folder.path / _FILE).read_text(encoding="utf-8"))
-            return cls(str(said["round"]), int(said["last-order"]), bool(said.get("counted", True)))
+            generation, last_entry = (int(said.get(name, -1)) for name in ("generation", "last-entry"))
+            tallied = str(said.get("tallied", ""))
+            return cls(str(said["round"]), int(said["last-order"]), generation, last_entry, tallied)
         except (OSError, ValueError, KeyError, TypeError):
             return cls()
 
     def write(self, folder: SiteFolder) -> None:
         """Bring it to the disk."""
-        content = json.dumps({"round": self.round_id, "last-order": self.last_order, "counted": self.counted})
+        said = {
+            "round": self.round_id,
+            "last-order": self.last_order,
+            "generation": self.generation,
+            "last-entry": self.last_entry,
+            "tallied": self.tallied,
+        }
+        content = json.dumps(said)
         replace_file(folder.path / _FILE, f"{content}\n".encode(), 0o600)
 
     def check_next(self, round_id: str) -> None:
@@ -57,15 +71,20 @@ class LastRound:
                 "machines' clocks"
             )
 
-    def check_counting(self, round_id: str) -> None:
-        """Check that masks of a round's tallies were never made; raises `InvalidProof` if they may have been.
+    def check_tally(self, round_id: str, records: tuple[int, int], asked: str) -> None:
+        """Check that answers may be counted: for the round's own sums, and for one set of weights, by its digest.
 
-        Of two tallies under one mask the difference would be this site's own.
+        `records` are the generation and the last entry. Raises `InvalidProof` if they may not.
         """
-        if round_id != self.round_id:
-            raise InvalidProof("this site has sent no sums in this round, so it counts nothing in it; begin another")
-        if self.counted:
-            raise InvalidProof("this round has been counted, and its masks must not be used again; begin another")
+        if round_id != self.round_id or records != (self.generation, self.last_entry):
+            raise InvalidProof(
+                "the coordinator asks for counts over other records than this round's sums were over; begin another"
+            )
+        if self.tallied not in ("", asked):
+            raise InvalidProof(
+                "the coordinator asks for counts of other weights than before in this round, and from both it could "
+                "tell this site's own; begin another"
+            )
 
 
 def _started(round_id: str) -> int | None:

@@ -65,9 +65,11 @@ def contribute(turn: Turn) -> Message:
     note = LastRound.read(turn.folder)
     if participants is not None:
         note.check_next(participants.round_id)
-    LastRound(str(turn.config.get(ROUND_ID, "")), last_order).write(turn.folder)
+    note = LastRound(str(turn.config.get(ROUND_ID, "")), last_order)
+    note.write(turn.folder)
     permanent_only = turn.recipe.route.permanent_only
     made = sum_records(turn.store, read, turn.settings.num_classes, permanent_only=permanent_only)
+    replace(note, generation=made.generation, last_entry=made.last_entry).write(turn.folder)
     hit(Failpoint.CONTRIBUTE_SUMMED)
     numbers = _masked(turn, participants, SUMS, made.sums.to_numbers())
     hit(Failpoint.CONTRIBUTE_MASKED)
@@ -82,7 +84,10 @@ def contribute(turn: Turn) -> Message:
 
 
 def tally_answers(turn: Turn) -> Message:
-    """Send, masked, how many of the site's records each ridge's left-out weights answer rightly."""
+    """Send, masked, how many of the site's records each ridge's left-out weights answer rightly.
+
+    Once in a round, and over the records whose sums the site has sent in it.
+    """
     read = _feature_map(turn)
     left_out = _arrays(turn).get(NUMBERS, np.empty(0))
     expected = (len(RIDGES), FOLDS, read.size, turn.settings.num_classes)
@@ -92,21 +97,21 @@ def tally_answers(turn: Turn) -> Message:
             f"{expected}"
         )
     check_weights(left_out)
-    participants = _participants(turn)
-    if participants is not None:
-        note = LastRound.read(turn.folder)
-        note.check_counting(participants.round_id)
-        replace(note, counted=True).write(turn.folder)
+    generation, last_entry = turn.number(GENERATION), turn.number(LAST_ENTRY)
+    asked = hashlib.sha256(str(turn.config.get(PARTICIPANTS, "")).encode() + left_out.tobytes()).hexdigest()
+    note = LastRound.read(turn.folder)
+    note.check_tally(str(turn.config.get(ROUND_ID, "")), (generation, last_entry), asked)
+    replace(note, tallied=asked).write(turn.folder)
     tallies = tally_records(
         turn.store,
         read,
         left_out,
-        generation=turn.number(GENERATION),
-        last_entry=turn.number(LAST_ENTRY),
+        generation=generation,
+        last_entry=last_entry,
         permanent_only=turn.recipe.route.permanent_only,
     )
     hit(Failpoint.TALLY_COUNTED)
-    return turn.reply(arrays=_masked(turn, participants, TALLIES, tallies.reshape(-1).view(np.uint64)))
+    return turn.reply(arrays=_masked(turn, _participants(turn), TALLIES, tallies.reshape(-1).view(np.uint64)))
 
 
 def take_release(turn: Turn) -> Message:

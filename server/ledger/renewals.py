@@ -27,11 +27,19 @@ from fedmunkey.server.transparency_log.leaves import leaf_of_release
 
 @dataclass(frozen=True)
 class Owed:
-    """An order that erased entries which the last release was solved with, and when its site said so."""
+    """An order that erased entries which the last release was solved with, and when its site said so.
+
+    `promised` is by when its request was to be renewed, as the ledger has it.
+    """
 
     request: int
     entries: int
     at: datetime
+    promised: datetime | None
+
+    def due(self, renew: timedelta) -> datetime:
+        """Return by when it must be out of the weights, where nothing was promised so long after it was erased."""
+        return self.promised if self.promised and self.promised >= self.at else self.at + renew
 
 
 def write_release(connection: Connection, released: ReleasedWeights, at: Any) -> Any:
@@ -64,8 +72,14 @@ def read_owed(connection: Connection, requests: Collection[int] | None = None) -
     """
     last = select(func.max(ReleaseRow.number)).scalar_subquery()
     query = (
-        select(OrderRow.request, AcknowledgementRow.document, AcknowledgementRow.acknowledged_at)
+        select(
+            OrderRow.request,
+            AcknowledgementRow.document,
+            AcknowledgementRow.acknowledged_at,
+            RequestRow.renew_by,
+        )
         .join(AcknowledgementRow, ANSWERS_ORDER)
+        .join(RequestRow, RequestRow.number == OrderRow.request)
         .join(ContributionRow, (ContributionRow.site == OrderRow.site) & (ContributionRow.release == last))
         .where(OrderRow.state == SiteState.ERASED.value, OrderRow.number > ContributionRow.last_order)
     )
@@ -74,7 +88,7 @@ def read_owed(connection: Connection, requests: Collection[int] | None = None) -
     for row in connection.execute(query):
         answer = json.loads(row.document)
         if answer["entries"] and answer["guarantee"] == Guarantee.EXACT.value:
-            yield Owed(row.request, int(answer["entries"]), row.acknowledged_at)
+            yield Owed(row.request, int(answer["entries"]), row.acknowledged_at, row.renew_by)
 
 
 def read_need(connection: Connection, renew: timedelta) -> RenewalNeed:
@@ -86,7 +100,7 @@ def read_need(connection: Connection, renew: timedelta) -> RenewalNeed:
     owed = list(read_owed(connection))
     return RenewalNeed(
         sum(one.entries for one in owed),
-        min((one.at + renew for one in owed), default=None),
+        min((one.due(renew) for one in owed), default=None),
         connection.scalar(select(ReleaseRow.records).order_by(ReleaseRow.number.desc()).limit(1)),
     )
 

@@ -63,18 +63,12 @@ def read_changes(connection: Connection, marks: Mapping[Entry, tuple[Any, ...]],
 def read_states(connection: Connection, only: Collection[Entry] | None = None) -> States:
     """Return the fields that can change of all rows, or of some."""
     states: States = {}
-    columns: list[Any] = [
-        MemberRow.serial,
-        MemberRow.used_at,
-        MemberRow.replaced_at,
-        MemberRow.revoked_at,
-        MemberRow.reason,
-    ]
-    for row in _rows(connection, select(*columns), MemberRow.serial, _keys(only, CERTIFICATE)):
+    changing: list[Any] = [MemberRow.serial, *(getattr(MemberRow, name) for name in (*_TIMES, "reason"))]
+    for row in _rows(connection, select(*changing), MemberRow.serial, _keys(only, CERTIFICATE)):
         fields = {name: getattr(row, name).isoformat() for name in _TIMES if getattr(row, name) is not None}
         states[Entry(CERTIFICATE, row.serial)] = fields | ({"reason": row.reason} if row.reason else {})
-    columns = [InvitationRow.token_hash, InvitationRow.used_for]
-    for row in _rows(connection, select(*columns), InvitationRow.token_hash, _hashes(_keys(only, INVITATION))):
+    changing = [InvitationRow.token_hash, InvitationRow.used_for]
+    for row in _rows(connection, select(*changing), InvitationRow.token_hash, _hashes(_keys(only, INVITATION))):
         states[Entry(INVITATION, row.token_hash.hex())] = {} if row.used_for is None else {"used_for": row.used_for}
     return states
 

@@ -11,7 +11,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -35,6 +35,7 @@ from fedmunkey.common.programs.round_messages import (
     ANNOUNCE,
     ARRAYS,
     CERTIFICATE,
+    CHANGED,
     CONFIG,
     CONTRIBUTE,
     DIGEST,
@@ -47,7 +48,6 @@ from fedmunkey.common.programs.round_messages import (
     RELEASE,
     ROUND,
     ROUND_ID,
-    SITE,
     STATEMENT,
     TAKE_OVER,
     TAKE_RELEASE,
@@ -55,6 +55,7 @@ from fedmunkey.common.programs.round_messages import (
 )
 from fedmunkey.common.settings.settings import AbsentSites, Settings
 from fedmunkey.server.rounds.run_record import RoundRecord, RunRecord
+from fedmunkey.server.rounds.site_replies import check_metrics, registered_names, site_of
 from fedmunkey.server.rounds.strategies import average_over_sites
 
 # Flower shows what the children of its own logger say.
@@ -68,33 +69,34 @@ _REPLY_SECONDS = 900.0
 
 @dataclass(frozen=True)
 class SiteReply:
-    """What one site answered: its name, and the records of its message."""
+    """What one site answered: its name, the records of its message, and its metrics, which were checked."""
 
     node: int
     site: str
     content: RecordDict
+    metrics: MetricRecord
 
     @property
     def config(self) -> ConfigRecord:
         """What it says beside arrays."""
         return self.content.config_records.get(CONFIG, ConfigRecord())
 
+    def whole(self, name: str) -> int:
+        """Return a whole number that the reply says, from 0 on; raises `InvalidWeights` if it does not say one."""
+        said = self.config.get(name)
+        if not isinstance(said, int) or isinstance(said, bool) or said < 0:
+            raise InvalidWeights(f"{self.site} did not say its {name}")
+        return said
+
     def numbers(self, length: int) -> NDArray[np.uint64]:
         """Return the reply's numbers modulo 2^64; raises `InvalidWeights` if they are of another kind."""
         try:
             numbers = self.content.array_records[ARRAYS][NUMBERS].numpy()
-        except (KeyError, ValueError, TypeError, EOFError):
+        except Exception:  # what NumPy makes of any bytes
             numbers = np.empty(0)
         if numbers.shape != (length,) or numbers.dtype != np.uint64:
             raise InvalidWeights(f"{self.site} did not send {length} whole numbers")
         return numbers
-
-    def whole(self, name: str) -> int:
-        """Return a whole number that it says; raises `InvalidWeights` if it says none."""
-        try:
-            return int(str(self.config[name]))
-        except (KeyError, ValueError):
-            raise InvalidWeights(f"{self.site} did not say its {name}") from None
 
 
 class _Again(Exception):  # noqa: N818
@@ -135,6 +137,7 @@ class SolvingRounds:
     _round: RoundRecord = field(default_factory=lambda: RoundRecord(0))
     _names: dict[int, str] = field(default_factory=dict)
     _round_id: str = ""
+    _changed: bool = False
 
     def run(self) -> None:
         """Run all rounds; raises `FederationStopped` where one cannot come to its end."""
@@ -162,10 +165,11 @@ class SolvingRounds:
                 return self._attempt(number, nodes)
             except _Again as again:
                 nodes -= again.without
-                logger.warning("round %d begins again without %d sites", number, len(again.without))
+                logger.warning("round %d begins again%s", number, _without(again.without))
         raise FederationStopped(f"round {number}: a site failed in each of {_ATTEMPTS} attempts; see the lines above")
 
     def _attempt(self, number: int, nodes: set[int]) -> Release:
+        self._changed = False
         self._round_id = f"{time.time_ns()}-{secrets.token_hex(16)}"
         about: dict[str, Any] = {ROUND: number, ROUND_ID: self._round_id}
         if self.authority is not None:
@@ -258,6 +262,9 @@ class SolvingRounds:
                 self._note_failure(reply.site, str(error))
                 continue
             added.add(reply.node)
+        if self._changed:
+            # Sums and tallies would be of different records.
+            raise _Again(())
         missing = asked - added
         self._note_silence(asked - {reply.node for reply in replies})
         if missing and self.settings.absent_sites is AbsentSites.STOP:
@@ -288,7 +295,10 @@ class SolvingRounds:
         content = {node: {**about, TAKE_OVER: node not in asked} for node in nodes}
         replies = self._ask(TAKE_RELEASE, content, arrays)
         self._note_silence(set(nodes) - {reply.node for reply in replies})
-        told = {reply.site: _metrics(reply) for reply in replies}
+        told = {
+            reply.site: {name: float(value) for name, value in reply.metrics.items()}  # type: ignore[arg-type]
+            for reply in replies
+        }
         self._round.evaluation = {site: metrics for site, metrics in told.items() if metrics}
         names = set.intersection(*map(set, self._round.evaluation.values())) if self._round.evaluation else set()
         contents = [
@@ -305,19 +315,24 @@ class SolvingRounds:
             for node, config in configs.items()
         ]
         self._round.bytes_down += len(messages) * _size(arrays)
-        found = []
+        found, registered = [], registered_names(self.grid)
         for reply in self.grid.send_and_receive(messages, timeout=_REPLY_SECONDS):
             node = reply.metadata.src_node_id
-            if reply.has_error():
-                self._note_failure(self._names.get(node, f"node {node}"), reply.error.reason or "unknown reason")
+            if reply.has_error() and reply.error.code == CHANGED:
+                self._changed = True
                 continue
-            site = str(reply.content.config_records.get(SITE, ConfigRecord()).get(SITE, ""))
-            if not site:
-                self._note_failure(self._names.get(node, f"node {node}"), "its reply names no site")
+            try:
+                if reply.has_error():
+                    raise InvalidWeights(reply.error.reason or "unknown reason")
+                site = site_of(reply, registered)
+                metrics = check_metrics(reply)
+            except InvalidWeights as fault:
+                name = registered.get(node) or self._names.get(node, f"node {node}")
+                self._note_failure(name, str(fault))
                 continue
             self._names[node] = site
             self._round.bytes_up += sum(_size(record) for record in reply.content.array_records.values())
-            found.append(SiteReply(node, site, reply.content))
+            found.append(SiteReply(node, site, reply.content, metrics))
         names = Counter(reply.site for reply in found)
         if twice := sorted(name for name, count in names.items() if count > 1):
             raise FederationStopped(f"two nodes say that they are {twice[0]}; revoke the one that is not")
@@ -332,10 +347,8 @@ def _contributed(reply: SiteReply) -> SiteContribution:
     return SiteContribution(reply.site, reply.whole(LAST_ORDER), str(reply.config.get(STATEMENT, "")).encode())
 
 
-def _metrics(reply: SiteReply) -> dict[str, float]:
-    """Return the numbers that a site tells about itself; nothing else counts."""
-    told = reply.content.metric_records.get(METRICS, MetricRecord())
-    return {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
+def _without(nodes: Collection[int]) -> str:
+    return f" without {len(nodes)} sites" if nodes else ": records were deleted meanwhile"
 
 
 def _content(config: Mapping[str, Any], arrays: ArrayRecord | None) -> RecordDict:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.recipe import Recipe
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.timing import alternate, keep_freed_memory, ratio
@@ -35,9 +36,10 @@ def _measure(bench: Bench) -> Iterator[Measured]:
     """Time passes of the default transformer on 28x28 images in 4x4 patches, with one thread."""
     batches = _BATCHES[:1] if bench.quick else _BATCHES
     repetitions = 3 if bench.quick else 40
-    shape = ModelShape.of(
-        Recipe.of(Settings(image_shape="1x28x28", patch_size=4, image_path=ImagePath.PATCHES)), (0, 0)
+    settings = Settings(
+        guarantee=Guarantee.EMPIRICAL, image_shape="1x28x28", patch_size=4, image_path=ImagePath.PATCHES
     )
+    shape = ModelShape.of(Recipe.of(settings), (0, 0))
     keep_freed_memory()
     torch.manual_seed(0)
     model, plain = Munkey(shape).eval(), PlainViT(shape).eval()

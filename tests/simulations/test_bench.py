@@ -21,7 +21,7 @@ from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.recipe import FEW_STEPS, Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.programs.command_line import application
-from fedmunkey.common.settings.settings import ImagePath
+from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.bench import noisy_training
 from fedmunkey.simulations.bench.command import bench
 from fedmunkey.simulations.bench.document import closing_lines, result_table
@@ -184,26 +184,37 @@ def test_quick_figures_have_the_structure_of_the_document(tmp_path: Path) -> Non
 def test_noisy_training_is_compared_with_as_many_steps_on_all_records_and_the_same_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    steps: dict[Guarantee, list[int]] = {}
-    moved: dict[Guarantee, set[str]] = {}
+    steps: dict[str, list[int]] = {"noisy": [], "plain": []}
+    moved: dict[str, set[str]] = {}
+
+    def changed(model: Munkey, before: dict[str, torch.Tensor]) -> set[str]:
+        return {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
 
     def watched(model: Munkey, bank: Bank, recipe: Recipe, **options: Any) -> Trained:
         before = {name: weight.clone() for name, weight in model.state_dict().items()}
-        seen = steps.setdefault(recipe.settings.guarantee, [])
-        found = train(model, bank, recipe, after_step=lambda _, total: seen.append(total), **options)
-        assert recipe.settings.batch_size == len(bank) or recipe.settings.guarantee is Guarantee.CERTIFIED
-        moved[recipe.settings.guarantee] = {
-            n for n, weight in model.state_dict().items() if not torch.equal(weight, before[n])
-        }
+        found = train(model, bank, recipe, after_step=lambda _, total: steps["noisy"].append(total), **options)
+        assert recipe.settings.guarantee is Guarantee.CERTIFIED
+        moved["noisy"] = changed(model, before)
         return found
 
+    def plainly(model: Munkey, bank: Bank, settings: Settings) -> None:
+        before = {name: weight.clone() for name, weight in model.state_dict().items()}
+        forward = model.linear.register_forward_hook(lambda _, given, __: steps["plain"].append(len(given[0])))
+        train_plainly(model, bank, settings)
+        forward.remove()
+        moved["plain"] = changed(model, before)
+
+    train_plainly = noisy_training._train_plainly
     monkeypatch.setattr(noisy_training, "train", watched)
+    monkeypatch.setattr(noisy_training, "_train_plainly", plainly)
 
     results = noisy_training.GROUP.run(Bench(Progress.quiet(), quick=True))
 
-    assert steps[Guarantee.CERTIFIED] == steps[Guarantee.EXACT]
-    assert set(steps[Guarantee.CERTIFIED]) == {FEW_STEPS}
-    assert moved[Guarantee.CERTIFIED] == moved[Guarantee.EXACT] == {"linear.weight", "linear.bias"}
+    assert set(steps["noisy"]) == {FEW_STEPS}
+    # All of the 100 records in each step.
+    assert set(steps["plain"]) == {100}
+    assert len(steps["noisy"]) == len(steps["plain"])
+    assert moved["noisy"] == moved["plain"] == {"linear.weight", "linear.bias"}
     assert all(result.value > 0 for result in results)
 
 

@@ -144,13 +144,13 @@ def test_bank_of_other_classes_than_were_held_out_has_no_accuracy_of_its_own() -
 
 
 def delete_amid(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    calls = []
+    read, calls = folds_of, []
 
     def deleting(*given: Any) -> Any:
         calls.append(1)
         if len(calls) == 1:
             act()
-        return folds_of(*given)
+        return read(*given)
 
     monkeypatch.setattr(contribution, "folds_of", deleting)
 

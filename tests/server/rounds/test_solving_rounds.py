@@ -205,6 +205,29 @@ def test_release_after_a_deletion_is_that_of_sites_that_never_had_the_record(
     assert after.about["records"] == RECORDS - 2
 
 
+def test_record_that_is_deleted_between_sums_and_tallies_costs_its_site_nothing(
+    plain: Hospitals, tmp_path: Path, address: str
+) -> None:
+    settings = solved_settings(tmp_path / "never", address, min_sites=3)
+    never = [
+        make_hospital(tmp_path / "never", number, settings, [digits([row for row in rows if row != 25])])
+        for number, rows in enumerate(EVEN, 1)
+    ]
+    deleted: list[int] = []
+
+    def delete(node: int, message: Message, reply: Message) -> Message:
+        if node == 1 and message.metadata.message_type == TALLY and not deleted:
+            deleted.append(25)
+            plain[1].delete(25)
+        return reply
+
+    run = Run(plain, delete)
+
+    assert run.solve().digest() == Run(never).solve().digest()
+    assert run.events[0]["failures"] == {}
+    assert run.count(CONTRIBUTE, 2) == 2
+
+
 def test_further_rounds_are_opened_one_after_another(plain: Hospitals) -> None:
     run = Run(plain, num_rounds=2)
 
@@ -337,7 +360,7 @@ def test_reply_that_names_no_site_does_not_count(plain: Hospitals) -> None:
     for change in (lacking(SITE), nameless):
         run = Run(plain, of_node(2, CONTRIBUTE, change))
         assert run.solve().digest() == expected.digest()
-        assert run.events[0]["failures"] == {"node 2": "its reply names no site"}
+        assert run.events[0]["failures"] == {"node 2": "it does not say which site it is"}
 
 
 def test_two_nodes_of_one_name_stop_the_run(plain: Hospitals) -> None:
