@@ -16,14 +16,19 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.closed_form.feature_map import FeatureMap
 from fedmunkey.common.closed_form.folds import FOLDS
 from fedmunkey.common.closed_form.solving import tally
 from fedmunkey.common.closed_form.sums import Sums, SumsShape
 from fedmunkey.common.deletions.renewals import ReleasedWeights
 from fedmunkey.common.errors import FederationStopped
+from fedmunkey.common.identities import MemberRole
+from fedmunkey.common.identities.identity import certificate_pem
 from fedmunkey.common.programs.round_messages import (
+    ANNOUNCE,
     ARRAYS,
+    CERTIFICATE,
     CONFIG,
     CONTRIBUTE,
     GENERATION,
@@ -36,8 +41,10 @@ from fedmunkey.common.programs.round_messages import (
     TALLY,
 )
 from fedmunkey.common.settings.settings import AbsentSites, Settings
+from fedmunkey.server.members.authority import CertificateAuthority
 from fedmunkey.server.rounds.run_record import EVENTS, RunRecord
 from fedmunkey.server.rounds.solving_rounds import SolvingRounds
+from tests.coordinator import fresh_key
 
 pytestmark = pytest.mark.usefixtures("within_a_run")
 
@@ -56,6 +63,8 @@ class Hospitals:
         self.folder = folder
         self.spoiled, self.spoil = spoiled, spoil
         self.released: list[ReleasedWeights] = []
+        self.authority = CertificateAuthority.make("test", utc_now())
+        self.certificates = {name: self.certify(name) for name in NODES.values()}
         grid = create_autospec(Grid, instance=True)
         grid.get_node_ids.return_value = list(NODES)
         grid.get_nodes.return_value = [NodeInfo(node_id=node, name=name) for node, name in NODES.items()]
@@ -64,6 +73,9 @@ class Hospitals:
         self.rounds = SolvingRounds(
             *(grid, chosen, READ, RunRecord(folder, {}), lambda _: None), released=self.released.append
         )
+
+    def certify(self, name: str, role: MemberRole = MemberRole.SITE) -> str:
+        return certificate_pem(self.authority.issue(fresh_key(), role, name, utc_now())).decode()
 
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.folder / EVENTS).read_text().splitlines()]
@@ -81,6 +93,8 @@ class Hospitals:
             sums.add(numbers, labels, folds)
             content[ARRAYS] = ArrayRecord({NUMBERS: Array(sums.to_numbers())})
             content[CONFIG] = ConfigRecord({GENERATION: 1, LAST_ENTRY: RECORDS, LAST_ORDER: 0})
+        elif kind == ANNOUNCE:
+            content[CONFIG] = ConfigRecord({CERTIFICATE: self.certificates[NODES[node]]})
         elif kind == TALLY:
             weights = message.content.array_records[ARRAYS][NUMBERS].numpy()
             found = tally(weights, numbers, labels, folds)
@@ -143,6 +157,27 @@ def test_round_is_solved_without_a_site_that_does_not_answer_as_it_should(tmp_pa
     (released,) = hospitals.released
     assert [each.site for each in released.contributions] == ["hospital-1", "hospital-3"]
     assert released.records == 2 * RECORDS
+
+
+@pytest.mark.parametrize("case", ["none", "that of another site", "that of an officer", "of another authority"])
+def test_masked_round_begins_without_a_site_that_shows_a_certificate_that_is_not_its_own(
+    tmp_path: Path, case: str
+) -> None:
+    hospitals = Hospitals(tmp_path / "run")
+    hospitals.rounds.authority = hospitals.authority.certificate
+    shown = {
+        "none": "",
+        "that of another site": hospitals.certificates["hospital-1"],
+        "that of an officer": hospitals.certify("hospital-2", MemberRole.OFFICER),
+        "of another authority": Hospitals(tmp_path / "other").certify("hospital-2"),
+    }
+    hospitals.certificates["hospital-2"] = shown[case]
+
+    hospitals.rounds.run()
+
+    (event,) = hospitals.events()
+    assert list(event["failures"]) == ["hospital-2"]
+    assert [each.site for each in hospitals.released[0].contributions] == ["hospital-1", "hospital-3"]
 
 
 def test_run_stops_and_names_the_site_where_all_are_needed(tmp_path: Path) -> None:
