@@ -73,7 +73,7 @@ def check_arrays(reply: Message, sent: ArrayRecord) -> None:
     Raises `InvalidWeights` if not.
     """
     arrays = reply.content.array_records.get(ARRAYS)
-    if arrays is None or list(arrays) != list(sent):
+    if arrays is None or set(arrays) != set(sent):
         raise InvalidWeights("its reply does not have the weights that were sent to it")
     for name, array in arrays.items():
         expected = sent[name]
