@@ -33,7 +33,7 @@ class LastRound:
         try:
             said = json.loads((folder.path / _FILE).read_text(encoding="utf-8"))
             return cls(str(said["round"]), int(said["last-order"]), bool(said.get("counted", True)))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, OverflowError, KeyError, TypeError):
             return cls()
 
     def write(self, folder: SiteFolder) -> None:
