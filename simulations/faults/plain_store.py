@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fedmunkey.client.key_store import KeyStore, Tokens
-from fedmunkey.client.key_store.record_ciphers import KEY_BYTES
+from fedmunkey.client.key_store.on_disk.record_ciphers import KEY_BYTES
 from fedmunkey.client.learning.exact_state import read_shared_model, refresh_tokens
 from fedmunkey.client.learning.neighbour_index import list_arrivals
 from fedmunkey.client.learning.state_digest import state_digest
