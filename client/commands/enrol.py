@@ -82,7 +82,7 @@ def enrol(
         )
     if enrolled.refused:
         typer.echo(
-            f"{enrolled.refused} refused: they or their subjects were deleted; "
+            f"{enrolled.refused} refused: they or their subjects were deleted, or may have been, with the whole site; "
             "list those with new consent in a file for --new-consent"
         )
 

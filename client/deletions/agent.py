@@ -140,15 +140,15 @@ def catch_up(
 ) -> list[Acknowledgement]:
     """Apply every order that this site has not applied, and give every answer that the service does not have.
 
-    Where the ledger is not the one that the site has followed, as one that was restored from a copy, all of its orders
-    are asked for. Returns the answers to the orders that were applied. Requests expire by the clock. Raises
-    `ServiceUnavailable` if the service cannot be reached; what was applied stays applied.
+    All orders are asked for where the ledger is not the one that the site has followed, as one that was restored from a
+    copy, or the site's journal was lost. Returns the answers to the orders that were applied. Requests expire by the
+    clock. Raises `ServiceUnavailable` if the service cannot be reached; what was applied stays applied.
     """
     proofs = SiteProofs(store, clock=clock)
     answering = Answering(store, service, proofs)
     site, chain = store.description.site, store.orders.chain()
     lists: Iterator[list[DeletionOrder]] | None = None
-    if chain is not None:
+    if chain is not None and not store.orders.lacks_targets():
         lists = service.watch_together(site, store.orders.last, chain=chain)
         try:
             lists = itertools.chain([next(lists, [])], lists)
@@ -223,7 +223,8 @@ class DeletionAgent:
                 stop.wait(seconds)
 
     def _follow(self) -> None:
-        if self._store.is_restored or self._store.orders.chain() is None:
+        orders = self._store.orders
+        if self._store.is_restored or orders.chain() is None or orders.lacks_targets():
             self._tell(catch_up(self._store, self._service))
         try:
             self._follow_on()

@@ -69,7 +69,7 @@ class SiteProofs:
             return answers
         kept = self._kept({order.number: opened[order.number].digest for order in orders})
         missing = {
-            order.number: self._sign(opened[order.number], order, answer, again=order.number <= last)
+            order.number: self._find_receipt(opened[order.number], order, answer, again=order.number <= last)
             for order, answer in zip(orders, answers, strict=True)
             if order.number not in kept
         }
@@ -137,7 +137,7 @@ class SiteProofs:
 
     def _hear(self, order: DeletionOrder, opened: OpenedRequest) -> Hearing:
         """Return what the site makes of an order; raises `_UnheardError` if it would refuse what it has carried out."""
-        genuine = _is_genuine(opened)
+        genuine = opened.genuine
         if genuine:
             own = order.answer if self._has_carried_out(order.answer, opened) else None
             if earlier := own or self._store.journal.find_answer(opened.digest):
@@ -213,7 +213,7 @@ class SiteProofs:
         refused = answer.state is SiteState.REFUSED
         known = self._store.orders.request_of(order.number)
         if known is not None:
-            if known != opened.digest or not (refused or _is_genuine(opened)):
+            if known != opened.digest or not (refused or opened.genuine):
                 raise _other_order(answer)
         elif not refused and self._checks():
             try:
@@ -221,11 +221,20 @@ class SiteProofs:
             except InvalidProof:
                 raise _other_order(answer) from None
 
+    def _find_receipt(
+        self, opened: OpenedRequest, order: DeletionOrder, answer: Acknowledgement, *, again: bool
+    ) -> bytes:
+        """Return the receipt of an answer that the journal has none of; what a lost one had is in the ledger."""
+        if again and order.answer and self._is_own(order.answer, opened):
+            # Whatever it says, the log has it, and the site can give it back to a ledger that loses it.
+            return order.answer.receipt
+        return self._sign(opened, order, answer, again=again)
+
     def _sign(self, opened: OpenedRequest, order: DeletionOrder, answer: Acknowledgement, *, again: bool) -> bytes:
         """Return the receipt of an answer that has none."""
         if self._key is None:
             raise AssertionError("a site without a key signs nothing")
-        if order.answer and order.answer.claims() == answer.claims() and self._has_carried_out(order.answer, opened):
+        if order.answer and order.answer.claims() == answer.claims() and self._is_own(order.answer, opened):
             # The log has it: another one would not be found there.
             return order.answer.receipt
         if again:
@@ -240,11 +249,6 @@ class SiteProofs:
             None if opened.terms is None else (opened.terms.issued, opened.terms.expires),
         )
         return receipt.sign(self._key).to_bytes()
-
-
-def _is_genuine(opened: OpenedRequest) -> bool:
-    """Return whether a request is the one that its digest stands for, and not an altered copy with its signature."""
-    return opened.terms is not None or not opened.request.signature
 
 
 class _UnheardError(KeyStoreError):

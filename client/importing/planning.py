@@ -23,7 +23,7 @@ from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import InvalidInput
 
-DELETED = "the record or its subject was deleted; --new-consent lets it in again"
+DELETED = "the record or its subject was deleted, or may have been; --new-consent lets it in again"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,14 @@ from fedmunkey.client.key_store.answers import write_answer
 from fedmunkey.client.key_store.database import StoreDatabase
 from fedmunkey.client.key_store.on_disk.contents import StoreDescription
 from fedmunkey.client.key_store.on_disk.encryption import seal, unseal
-from fedmunkey.client.key_store.on_disk.influence import bury, count_largest_subject, recall_all
+from fedmunkey.client.key_store.on_disk.influence import (
+    ONCE_HELD,
+    WHOEVER_WAS_HERE,
+    bury,
+    count_largest_subject,
+    recall_all,
+)
+from fedmunkey.client.key_store.on_disk.journal import Journal
 from fedmunkey.client.key_store.on_disk.reference_hashes import ReferenceHashes
 from fedmunkey.client.key_store.on_disk.schema import CONTENTS
 from fedmunkey.client.key_store.privacy import PrivacyAccount
@@ -40,6 +47,8 @@ _ALL_CONTENTS = " UNION ALL ".join(
     f"SELECT '{table}', content FROM {table} WHERE entry = :entry"  # noqa: S608 (names of tables)
     for table in CONTENTS
 )
+
+_CANNOT_TELL = "its key store is a restored or a new one, and cannot tell what the one before it held"
 
 
 class Hearing(NamedTuple):
@@ -94,6 +103,9 @@ def remove(
     named = hashes.of_target(target)
     remembered = recall_all(connection, database.journal, named)
     answer = _answer(connection, order, found, remembered, database.description)
+    lacking = _may_lack_records(database)
+    if lacking and not found:
+        answer = replace(answer, reason=_CANNOT_TELL)
     # A subject's tombstone remembers the most that was held of any of its records.
     influences = [Influence(held.influence) for held in found]
     strongest = max(influences, key=list(Influence).index, default=Influence.NONE)
@@ -103,6 +115,9 @@ def remove(
         # Of records with one image the strongest counts.
         both = (Influence(held.influence), buried.get(held.image_hash, Influence.NONE))
         buried[held.image_hash] = max(both, key=list(Influence).index)
+    if isinstance(target, WholeSite) and lacking and not _has_tombstones_of(database.journal, heard.request):
+        # Of what an earlier store had to forget, this one cannot bury each record.
+        buried[WHOEVER_WAS_HERE] = Influence.NONE
     bury(connection, buried)
     packed, windows = fingerprint(hashes.key, _contents(database, found))
     sealed = seal(database.secrets.cipher, "fingerprints", order.number, packed)
@@ -126,6 +141,21 @@ def remove(
     if _entries(found):
         connection.execute("UPDATE description SET generation = generation + 1")
     return buried
+
+
+def _may_lack_records(database: StoreDatabase) -> bool:
+    """Return whether the site may have held what this store does not, yet: it is restored, or made anew and empty."""
+    query = (
+        "SELECT EXISTS (SELECT 1 FROM tombstones WHERE hash = ?) "
+        "AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'records')"
+    )
+    return database.is_restored or bool(database.connection.execute(query, (ONCE_HELD,)).fetchone()[0])
+
+
+def _has_tombstones_of(journal: Journal, request: bytes) -> bool:
+    """Return whether a journal has what a request was carried out on, by the hashes that the store uses."""
+    ((keys,),) = journal.query("SELECT count(*) FROM hash_keys")
+    return keys == 1 and journal.find_answer(request) is not None
 
 
 def holds_any(connection: sqlite3.Connection, target: Target, hashes: ReferenceHashes) -> bool:

@@ -82,7 +82,6 @@ class Restorations:
         self._wait(self._requesters.ask_again(known))
         self.settle()
         self.copy()
-        self._copy_folder_again()
 
     def _say_restored(self, *size: str) -> None:
         """Have the coordinator say that the log was restored, and the officer sign it.
@@ -134,19 +133,18 @@ class Restorations:
 
     def enrol_again_without_journal(self) -> None:
         """Make a site's key store anew where its journal is lost as well."""
-        asked = self._federation.model.asked.values()
-        # Without it nobody knows whom a whole site that was to be forgotten had.
-        forgotten = {name for request in asked if request.named.everything for name in request.sites}
-        sites = [site for site in self._federation.sites if site.name not in forgotten]
-        self._enrol_again(self._running.chance.choice(sites), with_journal=False)
+        # What it has not answered yet is lost with it.
+        self.settle()
+        self._enrol_again(self._draw(), with_journal=False)
 
     def _enrol_again(self, site: Site, *, with_journal: bool) -> None:
-        # A new store holds nothing of what it has not been told to forget before.
-        self.settle()
         aside = self._federation.folder / "aside"
         settings = [word for each in changed(SETTINGS) for word in ("--set", each)]
         enrolment = ("enrol", "--data", str(site.data), *_at(site), "--site", site.name, *settings)
         with self._books_closed(site):
+            with site.folder.open() as store:
+                # What a kill has interrupted is finished before, so that the journal has the answer.
+                store.orders.read_unacknowledged()
             aside.mkdir()
             for file in (*site.folder.path.glob("keystore.sqlite*"), site.folder.path / "keystore.keys"):
                 shutil.move(file, aside)
@@ -160,6 +158,8 @@ class Restorations:
                 self._expect_no_prediction(site)
             lost = () if with_journal else ("--accept-log",)
             self._type(site, "catch-up", *self._at_service(site), *lost)
+            # What is asked for meanwhile is heard by a store that has nothing to erase, and keeps it out.
+            self._follow(site, empty=True)
             self._type(site, *enrolment)
             shutil.rmtree(aside)
         self._catch_up(site)
@@ -170,13 +170,6 @@ class Restorations:
         site = self._copied = self._draw()
         with self._running.stopped(self._running.at(site)):
             shutil.copytree(site.folder.path, self._folder_copy)
-
-    def _copy_folder_again(self) -> None:
-        """Copy the folder anew, if it was: a site cannot follow what was said of the log with a key that has ended."""
-        if self._folder_copy.exists():
-            shutil.rmtree(self._folder_copy)
-            with self._running.stopped(self._running.at(self._copied)):
-                shutil.copytree(self._copied.folder.path, self._folder_copy)
 
     def damage_store(self, meanwhile: Callable[[Site], None]) -> None:
         """Damage a key store, see that its agent refuses it, and put the copy of its whole folder in its place.
@@ -215,7 +208,6 @@ class Restorations:
         self._type(site, "signing-keys", "new", str(new))
         self._run(*(self._trust(folder, new.stem, new, "officer") for folder in signers.trusting))
         self._run(*(self._end(folder, old) for folder in signers.trusting))
-        self._copy_folder_again()
 
     def rotate_site_key(self) -> None:
         """Give a site another key that signs its receipts, and end the one before."""
@@ -282,8 +274,8 @@ class Restorations:
             self._check(site)
             self._back_up(site)
 
-    def _follow(self, site: Site) -> None:
-        """Apply what a site whose processes are stopped has applied to its model."""
+    def _follow(self, site: Site, *, empty: bool = False) -> None:
+        """Apply what a site whose processes are stopped has applied to its model, perhaps with an empty store."""
         model = self._federation.model
         with site.folder.open() as store, Ledger(self._federation.run_ledger.url) as ledger:
             last, site_model = store.orders.last, model.sites[site.name]
@@ -293,7 +285,7 @@ class Restorations:
                     self._wonder(site, f"order {last} was applied, and the ledger ends at {site_model.number}")
                     return
                 for order in orders:
-                    model.apply(site.name, order.request.request_id)
+                    model.apply(site.name, order.request.request_id, empty=empty)
                     site_model.number = order.number
 
     def _check(self, site: Site) -> None:
