@@ -29,7 +29,7 @@ def note_of(folder: SiteFolder) -> Path:
 
 
 def test_round_that_was_noted_is_read_back_and_its_owners_only(folder: SiteFolder) -> None:
-    note = LastRound(begun(), 7, counted=True)
+    note = LastRound(begun(), 7, 3, 41, "ab")
 
     note.write(folder)
 
@@ -109,12 +109,15 @@ def test_note_that_is_lost_lets_the_next_round_begin_and_nothing_old(
         LastRound.read(folder).check_next(begun(-3600))
 
 
-def test_tallies_are_masked_once_and_in_the_round_of_the_sums_only(folder: SiteFolder) -> None:
+def test_answers_are_counted_for_the_rounds_own_records_and_one_set_of_weights(folder: SiteFolder) -> None:
     round_id = begun()
-    LastRound(round_id, 0).check_counting(round_id)
-    with pytest.raises(InvalidProof, match="sent no sums in this round"):
-        LastRound(round_id, 0).check_counting(begun(1))
-    with pytest.raises(InvalidProof, match="has been counted"):
-        LastRound(round_id, 0, counted=True).check_counting(round_id)
-    with pytest.raises(InvalidProof, match="sent no sums"):
-        LastRound.read(folder).check_counting(round_id)
+    note = LastRound(round_id, 0, 3, 41)
+    note.check_tally(round_id, (3, 41), "ab")
+    LastRound(round_id, 0, 3, 41, "ab").check_tally(round_id, (3, 41), "ab")
+    for other, records in ((begun(1), (3, 41)), (round_id, (4, 41)), (round_id, (3, 40))):
+        with pytest.raises(InvalidProof, match="other records than this round's sums"):
+            note.check_tally(other, records, "ab")
+    with pytest.raises(InvalidProof, match="counts of other weights than before"):
+        LastRound(round_id, 0, 3, 41, "ab").check_tally(round_id, (3, 41), "cd")
+    with pytest.raises(InvalidProof, match="other records"):
+        LastRound.read(folder).check_tally(round_id, (3, 41), "ab")
