@@ -13,7 +13,7 @@ from fedmunkey.common.deletions.states import OPEN_REQUESTS, RequestState
 from fedmunkey.common.deletions.words import RequestStatus
 from fedmunkey.common.errors import DeletionConflict, FedmunkeyError, InvalidDeletion
 from fedmunkey.server.database.tables import ORDER_IS_OPEN, OrderRow, RequestRow
-from fedmunkey.server.ledger.view import find_request, read_statuses
+from fedmunkey.server.ledger.request_rows import find_request, read_statuses
 from fedmunkey.server.ledger.writer import Event, Transaction
 
 DUE_DAYS = 30

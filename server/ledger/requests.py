@@ -24,7 +24,7 @@ from fedmunkey.common.errors import DeletionExists, FedmunkeyError, InvalidDelet
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.server.database.tables import BLOCK, RECORDS, SITE, SUBJECT, OrderRow, ReferencesRow, RequestRow, SiteRow
 from fedmunkey.server.ledger.policy import addressed_sites, addresses_everyone
-from fedmunkey.server.ledger.view import read_statuses
+from fedmunkey.server.ledger.request_rows import read_statuses
 from fedmunkey.server.ledger.writer import Event, Transaction
 from fedmunkey.server.transparency_log.leaves import append_leaves, leaf_of_request
 

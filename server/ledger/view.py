@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, func, select
+from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import DBAPIError
 
-from fedmunkey.common.deletions.references import REFERENCE_BYTES
 from fedmunkey.common.deletions.renewals import RenewalNeed
 from fedmunkey.common.deletions.states import OPEN_REQUESTS
 from fedmunkey.common.deletions.words import (
-    Acknowledgement,
     DeletionOrder,
-    DeletionRequest,
     Move,
-    Records,
     RequestState,
     RequestStatus,
-    SiteProgress,
-    SiteState,
-    Subject,
-    Target,
-    WholeSite,
 )
 from fedmunkey.common.errors import DeletionConflict, InvalidDeletion, ServiceUnavailable, UnknownDeletion
 from fedmunkey.common.proofs.restored_log import RestoredLog
@@ -36,34 +26,20 @@ from fedmunkey.server.database.connection import among
 from fedmunkey.server.database.tables import (
     ANSWERS_ORDER,
     ORDER_IS_OPEN,
-    RECORDS,
-    SUBJECT,
     AcknowledgementRow,
     EventRow,
     OrderRow,
-    ReferencesRow,
     RequestRow,
     RoundRow,
     SiteRow,
 )
 from fedmunkey.server.ledger.lost import LostRequest, find_lost
 from fedmunkey.server.ledger.renewals import find_renewal, read_need, read_owed
+from fedmunkey.server.ledger.request_rows import REQUESTS, answer_of, find_request, read_requests, read_statuses, within
 from fedmunkey.server.transparency_log.leaves import read_restored
 
 PAGE_REFERENCES = 100 * MAXIMUM_REFERENCES
 """Records that the requests of one page name in all, so that the page fits into one message."""
-
-_REQUESTS = select(*RequestRow.__table__.columns)
-_PROGRESS = select(
-    OrderRow.request,
-    OrderRow.site,
-    OrderRow.number,
-    OrderRow.state,
-    OrderRow.reason,
-    AcknowledgementRow.document,
-    AcknowledgementRow.receipt,
-    AcknowledgementRow.acknowledged_at,
-).outerjoin(AcknowledgementRow, ANSWERS_ORDER)
 
 
 @dataclass(frozen=True)
@@ -219,14 +195,14 @@ class LedgerView:
         if page and not (page.isdecimal() and page.isascii() and len(page) < 19):
             raise InvalidDeletion(f"{page!r} is not a page; begin with an empty one")
         now = self._clock()
-        statement = _REQUESTS.where(RequestRow.number > int(page or 0))
+        statement = REQUESTS.where(RequestRow.number > int(page or 0))
         if late:
             statement = statement.where(
                 RequestRow.state.in_([state.value for state in OPEN_REQUESTS]), RequestRow.due_at < now
             )
         with self._reading() as connection:
             rows = connection.execute(statement.order_by(RequestRow.number).limit(size + 1)).all()
-            taken = _within(rows[:size], PAGE_REFERENCES)
+            taken = within(rows[:size], PAGE_REFERENCES)
             next_page = str(taken[-1].number) if len(taken) < len(rows) else ""
             return StatusPage(tuple(read_statuses(connection, taken, now)), next_page)
 
@@ -249,10 +225,10 @@ class LedgerView:
             .limit(most)
         )
         with self._reading() as connection:
-            rows = _within(connection.execute(statement).all(), MAXIMUM_REFERENCES)
-            requests = _read_requests(connection, rows)
+            rows = within(connection.execute(statement).all(), MAXIMUM_REFERENCES)
+            requests = read_requests(connection, rows)
         return tuple(
-            DeletionOrder(row.order_number, site, request, _answer(row))
+            DeletionOrder(row.order_number, site, request, answer_of(row))
             for row, request in zip(rows, requests, strict=True)
         )
 
@@ -350,83 +326,3 @@ class LedgerView:
                 yield connection
         except DBAPIError as error:
             raise ServiceUnavailable(f"the ledger {self.name} cannot be used: {error.orig}; try again") from None
-
-
-def find_request(connection: Connection, request_id: str) -> Row[Any]:
-    """Return a request's row; raises `UnknownDeletion` if there is none."""
-    row = connection.execute(_REQUESTS.where(RequestRow.request_id == request_id)).one_or_none()
-    if row is None:
-        raise UnknownDeletion(f"there is no request {request_id!r}; munkey-server requests lists them")
-    return row
-
-
-def read_statuses(connection: Connection, rows: Sequence[Row[Any]], now: datetime) -> list[RequestStatus]:
-    """Return the statuses of rows of `requests`, in their order.
-
-    A request whose time has run out is `overdue` from that moment, even if nobody has moved it there yet.
-    """
-    progress: dict[int, list[SiteProgress]] = {row.number: [] for row in rows}
-    for found in connection.execute(_PROGRESS.where(OrderRow.request.in_(progress))):
-        progress[found.request].append(_progress(found))
-    return [
-        RequestStatus(
-            request,
-            row.submitted_at,
-            tuple(sorted(progress[row.number], key=lambda part: part.site)),
-            _state(row, now),
-            row.due_at,
-            row.extension,
-            row.renew_by,
-        )
-        for row, request in zip(rows, _read_requests(connection, rows), strict=True)
-    ]
-
-
-def _read_requests(connection: Connection, rows: Sequence[Row[Any]]) -> list[DeletionRequest]:
-    """Return the requests of rows of `requests`, in their order."""
-    references: dict[int, list[bytes]] = {row.number: [] for row in rows if row.target_kind == RECORDS}
-    if references:
-        blocks = select(ReferencesRow.request, ReferencesRow.block).where(ReferencesRow.request.in_(references))
-        for number, block in connection.execute(blocks):
-            places = range(0, len(block), REFERENCE_BYTES)
-            references[number] += [block[first : first + REFERENCE_BYTES] for first in places]
-    return [
-        DeletionRequest(row.request_id, row.requester, _target(row, references), row.signature or b"") for row in rows
-    ]
-
-
-def _within(rows: Sequence[Row[Any]], most_references: int) -> Sequence[Row[Any]]:
-    """Return as many rows from the first as name few enough references, at least one."""
-    held = 0
-    for place, row in enumerate(rows):
-        held += row.reference_count
-        if held > most_references and place:
-            return rows[:place]
-    return rows
-
-
-def _target(row: Row[Any], references: dict[int, list[bytes]]) -> Target:
-    if row.target_kind == RECORDS:
-        return Records(frozenset(references[row.number]), row.target_site)
-    if row.target_kind == SUBJECT:
-        return Subject(row.subject_reference or b"")
-    return WholeSite(row.target_site)
-
-
-def _state(row: Row[Any], now: datetime) -> RequestState:
-    state = RequestState(row.state)
-    return RequestState.OVERDUE if not state.final and row.due_at is not None and row.due_at < now else state
-
-
-def _progress(row: Any) -> SiteProgress:
-    state = SiteState(row.state)
-    if not state.answered:
-        return SiteProgress(row.site, row.number, state, reason=row.reason)
-    answer = _answer(row)
-    if answer is None:
-        raise AssertionError("an order that was answered has an answer")
-    return SiteProgress(row.site, row.number, state, answer, row.acknowledged_at, answer.reason)
-
-
-def _answer(row: Any) -> Acknowledgement | None:
-    return None if row.document is None else Acknowledgement.from_json(row.document, row.receipt or b"")
