@@ -18,6 +18,7 @@ _COMMANDS = {
     "forget": "fedmunkey.client.commands.forget:forget",
     "countersign": "fedmunkey.client.commands.countersign:countersign",
     "predict": "fedmunkey.client.commands.predict:predict",
+    "ids": "fedmunkey.client.commands.ids:ids",
     "status": "fedmunkey.client.commands.status:status",
     "certificate": "fedmunkey.client.commands.certificate:certificate",
     "verify": "fedmunkey.client.commands.verify:verify",

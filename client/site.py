@@ -66,6 +66,15 @@ class SiteFolder:
         return self.path / "trust.json"
 
     @property
+    def contact_sheet(self) -> Path:
+        """A page with pictures of patients that a dry run of an import has left."""
+        return self.path / "contact-sheet.html"
+
+    def remove_contact_sheet(self) -> None:
+        """Remove what a dry run has left, if it has: no copy of a picture outlives a deletion."""
+        self.contact_sheet.unlink(missing_ok=True)
+
+    @property
     def identity(self) -> Path:
         """The folder of the site's identity, which it shows to the deletion service."""
         return self.path / IDENTITY_FOLDER
@@ -234,8 +243,9 @@ def model_shape(settings: Settings, description: StoreDescription) -> ModelShape
             f"the key store has exemplar tokens of {description.exemplar_size} numbers, the federation has "
             f"exemplar-size = {settings.exemplar_size}; enrol the records into a new store"
         )
-    neighbours = Recipe.of(settings).neighbours
-    if neighbours > description.list_length:
+    recipe = Recipe.of(settings)
+    # Where weights are solved for, nothing reads the lists.
+    if not recipe.route.solved and (neighbours := recipe.neighbours) > description.list_length:
         raise KeyStoreError(
             f"the key store keeps {description.list_length} neighbours of a record, the federation has "
             f"neighbours = {neighbours}; enrol the records into a new store"

@@ -17,8 +17,12 @@ _LARGEST = 64 * 2**10
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
-def read_private(path: Path, what: str, *, error: type[FedmunkeyError] = InvalidInput) -> bytes:
+def read_private(
+    path: Path, what: str, *, error: type[FedmunkeyError] = InvalidInput, most: int | None = _LARGEST
+) -> bytes:
     """Read a file that holds a secret; `what` names its content in an error, such as "a private key".
+
+    At most so many bytes are read, all of them with None.
 
     Raises `error` if it cannot be read, or others than its owner can use it.
     """
@@ -31,7 +35,7 @@ def read_private(path: Path, what: str, *, error: type[FedmunkeyError] = Invalid
                     f"{path} is {what} that others than its owner can use (mode {mode:04o}); run chmod 600 {path}, "
                     "and replace it if somebody may have read it"
                 )
-            return file.read(_LARGEST)
+            return file.read(-1 if most is None else most)
     except OSError as fault:
         raise error(f"{path} cannot be read ({fault.strerror}); it should be {what}") from None
 

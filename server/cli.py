@@ -38,7 +38,7 @@ from fedmunkey.server.ledger.due import DUE_DAYS, LONGEST_EXTENSION_DAYS
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members.coordinator_folder import DATABASE_VARIABLE, CoordinatorFolder
 from fedmunkey.server.members.joining import Joining, JoiningServer
-from fedmunkey.server.members.register import MemberRegister
+from fedmunkey.server.members.recovery import open_register, serving_register
 from fedmunkey.server.transparency_log.log import TransparencyLog, head_signer
 from fedmunkey.server.transparency_log.log_key import open_log_key
 from fedmunkey.server.transparency_log.restating import enter_restored, read_statement, state_restored, write_statement
@@ -150,9 +150,7 @@ def serve(
         if keys is not None:
             # A file that cannot be used is found before anything is served.
             TrustedKeys.read(keys)
-        register = None if identity is None else MemberRegister(opened.engine)
-        if register is not None and identity is not None:
-            register.adopt(identity.certificate)
+        register = None if folder is None else serving_register(folder, opened)
         service = LedgerService(opened, proofs=CoordinatorProofs(TransparencyLog(opened.engine, signing), keys))
         with DeletionServer(service, address, identity=identity, register=register, authority=authority) as server:
             measured = ""
@@ -191,6 +189,7 @@ def restored(
     First with --reason and --save, at once after the copy was put back; an officer signs the file (munkey-client
     countersign --save), and --signed enters it. Sites that have seen more of the log than the copy held raise an alarm
     until then, keep what they had seen, and say from then on that it is lost. The service may be running meanwhile.
+    What the ledger lost of its members comes back from the coordinator's folder, and is named.
 
     Example: munkey-server restored --reason "the disk failed" --save restored.json --coordinator-dir coordinator
     """
@@ -205,13 +204,14 @@ def restored(
         _, key = _log_key_of(log_key, database, folder, opened)
         log = TransparencyLog(opened.engine, key)
         if signed is not None:
-            leaves = enter_restored(
-                log, key, read_statement(signed), None if trust is None else TrustedKeys.read(trust)
-            )
+            trusted = None if trust is None else TrustedKeys.read(trust)
+            leaves = enter_restored(log, key, read_statement(signed), trusted)
             typer.echo(
                 f"the log has {leaves} leaves, and says that it was restored; sites follow it at their next look"
             )
         elif reason is not None and save is not None:
+            for line in () if folder is None else open_register(folder, opened, lost=True)[1]:
+                typer.echo(line)
             statement = state_restored(log, key, reason, size, utc_now())
             write_statement(save, statement)
             typer.echo(

@@ -26,6 +26,7 @@ from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members.authority import CertificateAuthority
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.members.joining import Joining, JoiningServer
+from fedmunkey.server.members.member_journal import MemberJournal
 from fedmunkey.server.members.register import MemberRegister
 from fedmunkey.server.transparency_log.log import TransparencyLog
 from fedmunkey.server.transparency_log.log_key import open_log_key
@@ -109,7 +110,7 @@ def running_coordinator(
     authority = folder.create("test federation", ["127.0.0.1", "localhost"])
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger(folder.ledger))
-        register = MemberRegister(ledger.engine, clock=clock)
+        register = MemberRegister(ledger.engine, clock=clock, journal=MemberJournal(folder.members))
         identity = folder.read_identity()
         register.adopt(identity.certificate)
         _, log_key = open_log_key(folder.log_key, str(folder.ledger))

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.renewals import SiteContribution
 from fedmunkey.common.deletions.words import (
     OFFICER,
     Acknowledgement,
@@ -19,6 +20,7 @@ from fedmunkey.common.deletions.words import (
     Target,
 )
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.common.proofs.contributions import Contribution
 from fedmunkey.common.proofs.log_heads import LogHead
 from fedmunkey.common.proofs.receipts import Receipt, WitnessedHead
 from fedmunkey.common.proofs.signed_requests import OpenedRequest, sign_request
@@ -69,8 +71,11 @@ def signed_request(
     return sign_request(request, key, secret.federation_id, issued=issued, expires=expires)
 
 
-def answered(order: DeletionOrder, seen: WitnessedHead | None, time: datetime) -> Acknowledgement:
-    """Return what a site answers that has erased three records under a certified guarantee, with its receipt."""
+def answered(
+    order: DeletionOrder, seen: WitnessedHead | None, time: datetime, guarantee: Guarantee = Guarantee.CERTIFIED
+) -> Acknowledgement:
+    """Return what a site answers that has erased three records, two of them entries of its bank, with its receipt."""
+    certified = guarantee is Guarantee.CERTIFIED
     answer = Acknowledgement(
         order.number,
         order.site,
@@ -78,13 +83,21 @@ def answered(order: DeletionOrder, seen: WitnessedHead | None, time: datetime) -
         SiteState.ERASED,
         3,
         2,
-        Guarantee.CERTIFIED,
+        guarantee,
         0.25,
-        record_loss=PrivacyLoss(1.25, 1e-5),
-        subject_loss=PrivacyLoss(3.0, 1e-5, 2),
+        record_loss=PrivacyLoss(1.25, 1e-5) if certified else None,
+        subject_loss=PrivacyLoss(3.0, 1e-5, 2) if certified else None,
     )
     receipt = Receipt(answer, OpenedRequest.of(order.request).digest, time, bytes(32), seen)
     return replace(answer, receipt=receipt.sign(SITE_KEYS[order.site]).to_bytes())
+
+
+def contributed(
+    site: str, last_order: int, time: datetime = START, *, key: SigningKey | None = None, named: str = ""
+) -> SiteContribution:
+    """Return a site's part in a release with what it signed about that, or what somebody else did in its name."""
+    said = Contribution(named or site, "1-round", last_order, bytes(32), time)
+    return SiteContribution(site, last_order, said.sign(key or SITE_KEYS[site]).to_bytes())
 
 
 def open_coordinator(

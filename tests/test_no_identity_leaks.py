@@ -147,7 +147,8 @@ def write_files(folder: Path) -> None:
 class Run:
     """What a run has left behind: in a folder, on the way between site and coordinator, and in what was printed.
 
-    The coordinator's service is still running; the programs whose output is kept by side have ended.
+    The coordinator's service is still running; the programs whose output is kept by side have ended. What was
+    predicted is by itself.
     """
 
     folder: Path
@@ -155,6 +156,7 @@ class Run:
     service: Running
     coordinator: list[bytes]
     site: list[bytes]
+    answers: list[bytes]
 
     def kept(self) -> list[bytes]:
         """Return every file of the coordinator, and all that it has printed."""
@@ -168,6 +170,10 @@ class Run:
     def client(self, *commands: tuple[int, list[object]]) -> None:
         """Run commands of the site, each with the exit code that it must have."""
         self.site.append(self._ran("munkey-client", commands))
+
+    def ask(self, *commands: tuple[int, list[object]]) -> None:
+        """Run predictions, which call a file as it was typed."""
+        self.answers.append(self._ran("munkey-client", commands))
 
     def server(self, *commands: tuple[int, list[object]]) -> None:
         """Run commands of the coordinator, each with the exit code that it must have."""
@@ -198,7 +204,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         relay = stack.enter_context(Relay(address))
         # A missing file and an unknown label: both rows are refused, and named by their numbers.
         assert end(importing) == [0, 1], importing.output
-        run = Run(folder, relay, service, [], [importing.output])
+        run = Run(folder, relay, service, [], [importing.output], [])
         at = ["--service", relay.address]
         agent = stack.enter_context(
             start(folder, "munkey-client", ["agent", "--site-dir", site, *at, "--insecure-orders"])
@@ -218,8 +224,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             (1, files),
             (0, ["status", "--site-dir", site]),
             (0, ["verify-exact", "--site-dir", site]),
+        )
+        run.ask(
             (0, ["predict", image, "--site-dir", site, "--json"]),
-            (2, ["predict", image, scans / f"{STRANGER}.png", "--site-dir", site]),
+            (1, ["predict", image, scans / f"{STRANGER}.png", "--site-dir", site]),
+            (2, ["predict", scans / f"{STRANGER}.png", "--site-dir", site]),
         )
         run.server((0, ["requests", *at]), (0, ["request", "a-patient", "--json", *at]))
         run.site.append(agent.output)
@@ -251,6 +260,13 @@ def test_no_id_is_in_what_the_sites_programs_print_or_readable_in_its_files(run:
         assert words in printed
     assert len(files) >= 3
     assert leaks(run.site) == leaks(files) == set()
+
+
+def test_prediction_names_the_files_that_were_typed_and_nobody_else(run: Run) -> None:
+    answered, error = b"".join(run.answers).split(b"error: ")
+
+    assert {identifier for identifier, _ in leaks([answered])} == {PATIENTS[1], STRANGER}
+    assert leaks([error]) == set()
 
 
 def test_federations_secret_is_not_at_the_coordinator_and_not_on_the_wire(run: Run) -> None:

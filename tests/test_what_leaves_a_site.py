@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,14 +17,18 @@ from flwr.common.serde import message_to_proto
 from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from fedmunkey.client import app as client_app
 from fedmunkey.client.app import app
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import HeldRecords, Tokens
+from fedmunkey.client.learning import contribution
 from fedmunkey.client.learning.evaluation import Evaluation
+from fedmunkey.client.learning.own_memory import SolvedEvaluation
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
+from fedmunkey.client.rounds import solved
+from fedmunkey.client.rounds.turn import Turn
 from fedmunkey.client.site import SiteFolder, hospital_name
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.status_words import weakest_guarantee
@@ -39,7 +44,8 @@ from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.programs.round_messages import ARRAYS, METRICS, SITE
+from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, NUMBERS, SITE
+from fedmunkey.common.proofs.trusted_keys import TrustedKeys
 from fedmunkey.common.service import channel as deletion_channel
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.settings import Settings
@@ -49,6 +55,7 @@ from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.simulations.federation.hospitals import noise_key
+from tests.coordinator import running_coordinator
 
 pytestmark = pytest.mark.usefixtures("within_a_run")
 
@@ -56,6 +63,8 @@ HOSPITALS = 3
 TRAIN, TEST = 16, 4
 SECRET = FederationSecret(b"a secret that sites share")
 ENCODER = DescriptorEncoder(1)
+TOKENS = {"offset", "moment"}
+SOLVED = {"sums", "tallies"}
 KINDS = {"record id", "subject id", "key", "image", "image as floats", "labels", "offset", "moment", "noise key"}
 
 
@@ -93,6 +102,12 @@ class Private:
         self.add("offset", *(row.tobytes() for row in tokens.offsets.numpy()))
         for moments in (tokens.first_moments, tokens.second_moments):
             self.add("moment", *(row.tobytes() for row in moments.numpy()))
+
+    def add_numbers(self, kind: str, numbers: NDArray[Any]) -> None:
+        """Add every few numbers of a row, as whole numbers and as floats: single ones may come about by chance."""
+        flat = numbers.reshape(-1)[: len(numbers.reshape(-1)) // 4 * 4].reshape(-1, 4)
+        flat = flat[(flat != 0).all(1)]
+        self.add(kind, *(row.tobytes() for row in flat), *(row.astype(np.float64).tobytes() for row in flat))
 
     def found_in(self, heard: Iterable[bytes]) -> set[str]:
         """Name what can be found in some bytes."""
@@ -198,7 +213,7 @@ class Listened:
     private: Private
     coordinator: Path
     shape: ModelShape
-    status: RequestStatus
+    status: RequestStatus | None
 
     def files(self) -> Iterator[bytes]:
         """Yield the content of every file that the coordinator has."""
@@ -211,13 +226,21 @@ def guarantee() -> Guarantee:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guarantee: Guarantee) -> Callable[[], Listened]:
-    """Return a function that runs a federation of two rounds with a deletion in between."""
+def members() -> bool:
+    return False
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guarantee: Guarantee, members: bool) -> Callable[[], Listened]:
+    """Return a function that runs a federation of two rounds with a deletion in between.
+
+    Of members, whose sums have masks, nothing is deleted, as they carry out only what is signed.
+    """
     heard, private, coordinator = Heard(), Private(), tmp_path / "coordinator"
-    coordinator.mkdir()
     settings = Settings().replace(
         guarantee=guarantee.value,
-        fewest_permanent=10,
+        release_now=True,
+        random_features=30,
         num_rounds=2,
         min_sites=HOSPITALS,
         width=8,
@@ -252,28 +275,78 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guarantee: Guarantee) -
         write(self, generation, entries, tokens, **used)
 
     monkeypatch.setattr(HeldRecords, "write_tokens", note_and_write)
+    note_what_is_solved(private, monkeypatch)
 
     def run() -> Listened:
-        with Ledger(coordinator / "ledger.sqlite") as ledger:
-            for hospital in range(HOSPITALS):
-                ledger.register(hospital_name(hospital + 1))
-            with DeletionServer(LedgerService(ledger, on_round=ask)) as server:
-                addresses.append(server.address)
-                chosen = settings.replace(deletion_service=server.address)
-                run_federation(ListenedGrid(chosen, heard), chosen)
-                with DeletionChannel(server.address) as requester:
-                    status = requester.get("request-1")
+        with ExitStack() as stack:
+            served = stack.enter_context(serving(tmp_path, members, ask))
+            services.append(served.service)
+            identity = str(served.identity) if served.identity else ""
+            chosen = settings.replace(deletion_service=served.address, deletion_identity=identity)
+            run_federation(ListenedGrid(chosen, heard), chosen)
+            status = None if members else served.service.get("request-1")
         return Listened(heard, private, coordinator, shape, status)
 
-    addresses: list[str] = []
+    services: list[LedgerService] = []
 
     def ask(number: int) -> None:
-        if number == 2:
+        if number == 2 and not members:
             target = Subject(SECRET.reference("subject-of-all-the-hospitals"))
-            with DeletionChannel(addresses[0]) as requester:
-                requester.submit(DeletionRequest("request-1", OFFICER, target))
+            services[0].submit(DeletionRequest("request-1", OFFICER, target))
 
     return run
+
+
+@dataclass
+class Served:
+    """A deletion service that is served, and the coordinator's identity where it has one."""
+
+    service: LedgerService
+    address: str
+    identity: Path | None = None
+
+
+@contextmanager
+def serving(folder: Path, members: bool, on_round: Callable[[int], None]) -> Iterator[Served]:
+    """Serve a ledger of all hospitals, which may be members of a federation."""
+    names = [hospital_name(hospital + 1) for hospital in range(HOSPITALS)]
+    if members:
+        with running_coordinator(folder) as running:
+            for name in names:
+                site = SiteFolder(folder / "sites" / name)
+                running.member(name).folder.rename(site.identity)
+                TrustedKeys().write(site.trust)
+            service = LedgerService(running.ledger, on_round=on_round)
+            shown = {"identity": running.identity, "register": running.register, "authority": running.authority}
+            with DeletionServer(service, **shown) as server:  # type: ignore[arg-type]
+                yield Served(service, server.address, running.folder.identity)
+            service.close()
+        return
+    (folder / "coordinator").mkdir()
+    with Ledger(folder / "coordinator" / "ledger.sqlite") as ledger:
+        for name in names:
+            ledger.register(name)
+        service = LedgerService(ledger, on_round=on_round)
+        with DeletionServer(service) as server:
+            yield Served(service, server.address)
+
+
+def note_what_is_solved(private: Private, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Note every site's sums and tallies."""
+    summed, tallied = contribution.sum_records, contribution.tally_records
+
+    def note_sums(*given: Any, **options: Any) -> contribution.Contribution:
+        made = summed(*given, **options)
+        private.add_numbers("sums", made.sums.to_numbers().view(np.int64))
+        return made
+
+    def note_tallies(*given: Any, **options: Any) -> NDArray[np.int64]:
+        made = tallied(*given, **options)
+        private.add_numbers("tallies", made)
+        return made
+
+    monkeypatch.setattr(solved, "sum_records", note_sums)
+    monkeypatch.setattr(solved, "tally_records", note_tallies)
 
 
 @pytest.mark.parametrize("guarantee", Guarantee)
@@ -281,18 +354,35 @@ def test_no_byte_of_a_record_or_its_memory_leaves_a_hospital(run: Callable[[], L
     listened = run()
 
     # Without these, silence would say nothing.
+    assert listened.status is not None
     assert (listened.status.state, listened.status.erased) == (RequestState.COMPLETED, HOSPITALS)
     assert weakest_guarantee(listened.status) is guarantee
-    # Tokens that are computed from their own record have no optimiser.
-    assert set(listened.private.rows) == KINDS
-    expected = KINDS if guarantee is Guarantee.EMPIRICAL else KINDS - {"moment"}
+    # Tokens that are computed from their own record have no optimiser, and solved ones are stored nowhere.
+    absent = {Guarantee.EXACT: TOKENS, Guarantee.CERTIFIED: {"moment"} | SOLVED, Guarantee.EMPIRICAL: SOLVED}
+    expected = (KINDS | SOLVED) - absent[guarantee]
     assert {kind for kind, rows in listened.private.rows.items() if len(rows) >= HOSPITALS} == expected
-    assert sum(map(len, listened.heard.messages)) > 2 * 2 * HOSPITALS * 10_000
+    assert sum(map(len, listened.heard.messages)) > 2 * 2 * HOSPITALS * 5_000
     assert SECRET.reference("subject-of-all-the-hospitals") in b"".join(listened.heard.deletions)
+    # Only members mask what their weights are solved from.
+    unmasked = {"sums", "tallies"} if guarantee is Guarantee.EXACT else set()
+    assert listened.private.found_in(listened.heard.messages) == unmasked
+    assert listened.private.found_in(listened.heard.deletions) == set()
+    assert listened.private.found_in(listened.files()) == set()
+    if guarantee is not Guarantee.EXACT:
+        check_replies(listened, guarantee)
+
+
+@pytest.mark.parametrize(("guarantee", "members"), [(Guarantee.EXACT, True)])
+def test_nothing_of_a_members_sums_can_be_told(run: Callable[[], Listened]) -> None:
+    listened = run()
+
+    rows = {kind: len(rows) for kind, rows in listened.private.rows.items()}
+    assert rows["sums"] > 1000
+    assert rows["tallies"] > 50
     assert listened.private.found_in(listened.heard.messages) == set()
     assert listened.private.found_in(listened.heard.deletions) == set()
     assert listened.private.found_in(listened.files()) == set()
-    check_replies(listened, guarantee)
+    check_solved_replies(listened)
 
 
 def check_replies(listened: Listened, guarantee: Guarantee) -> None:
@@ -315,11 +405,35 @@ def check_replies(listened: Listened, guarantee: Guarantee) -> None:
             assert {name: tuple(weight.shape) for name, weight in sent.items()} == weights
 
 
-def test_listening_hears_a_leak_of_every_kind(run: Callable[[], Listened], monkeypatch: pytest.MonkeyPatch) -> None:
-    reply = client_app._Turn.reply
+def check_solved_replies(listened: Listened) -> None:
+    """Hospitals reply with a certificate, masked numbers, or numbers about all records, and their name."""
+    said = {"certificate", "generation", "last-entry", "last-order", "statement"}
+    numbers = {"num-examples", "entries"}
+    numbers |= {
+        f"{split}-{one.name.replace('_', '-')}" for split in ("val", "test") for one in fields(SolvedEvaluation)
+    }
+    assert len(listened.heard.replies) == 2 * 4 * HOSPITALS
+    masked = 0
+    for reply in listened.heard.replies:
+        assert reply.keys() <= {METRICS, SITE, CONFIG, ARRAYS}
+        assert set(reply[SITE]) == {SITE}
+        assert set(reply.config_records.get(CONFIG, ())) <= said
+        assert set(reply[METRICS]) <= numbers
+        if ARRAYS in reply:
+            assert set(reply[ARRAYS]) == {NUMBERS}
+            row = reply.array_records[ARRAYS][NUMBERS].numpy()
+            masked += 1
+            # Of uniform numbers half are larger than half; sums and tallies are small.
+            assert row.dtype == np.uint64
+            assert 0.3 < float((row > 2**63).mean()) < 0.7
+    assert masked == 2 * 2 * HOSPITALS
 
-    def leak(self: Any, *content: Any) -> Message:
-        message = reply(self, *content)
+
+def test_listening_hears_a_leak_of_every_kind(run: Callable[[], Listened], monkeypatch: pytest.MonkeyPatch) -> None:
+    reply = Turn.reply
+
+    def leak(self: Any, *content: Any, **about: Any) -> Message:
+        message = reply(self, *content, **about)
         entries, labels = self.store.records.read_entries(Split.TRAIN)
         tokens, image = self.store.records.read_tokens(entries), self.store.records.read_inputs(entries)[0].numpy()
         known = records_of(int(self.store.description.site.rpartition("-")[2]) - 1)
@@ -344,7 +458,7 @@ def test_listening_hears_a_leak_of_every_kind(run: Callable[[], Listened], monke
     def gossip(self: DeletionChannel, answer: Acknowledgement) -> None:
         acknowledge(self, replace(answer, reason="erased record-0-0000-kept-by-its-hospital"))
 
-    monkeypatch.setattr(client_app._Turn, "reply", leak)
+    monkeypatch.setattr(Turn, "reply", leak)
     monkeypatch.setattr(DeletionChannel, "acknowledge", gossip)
 
     listened = run()

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from fedmunkey.client.commands.display import counts_table, progress_bars, shown_in
 from fedmunkey.client.commands.enrolment_options import EnrolmentOptions
+from fedmunkey.client.importing.array_records import ArrayRecords
+from fedmunkey.client.importing.conventions import Conventions, read_conventions, write_conventions
+from fedmunkey.client.importing.notices import WORDS, rows_of_notices
+from fedmunkey.client.importing.settling import settle_array_file
 from fedmunkey.client.importing.site_enrolment import OpenEnrolment, fit_classes
 from fedmunkey.client.key_store import Enrolled
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.records.dataset import Dataset
-from fedmunkey.client.records.medmnist_files import read_npz
+from fedmunkey.client.records.medmnist_files import read_array_file
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.options import takes_options
@@ -38,37 +41,55 @@ def enrol(
 
     Give the settings that the federation trains with; image shape and number of classes come from the data.
     Guarantee, epsilon and delta are promised to the patients the first time, and cannot be changed later.
-    If it is interrupted, run it again: it goes on where it was.
+    A record without an id is named by its picture, a subject with a number by site and number: munkey-client ids shows
+    the names. If it is interrupted, run it again: it goes on where it was.
 
     Example: munkey-client enrol --site-dir hospital-1 --site hospital-1 --data scans.npz --secret federation.secret
     """
-    dataset = read_npz(data, consent=options.consent)
-    new_consent = options.read_new_consent(dataset.record_ids.tolist(), data)
+    found = read_array_file(data, consent=options.consent)
     given = options.settings()
-    enrolment = options.enrolment(_fit_to_data(given, dataset), given, new_consent, master_key)
-    with closing(OpenEnrolment(enrolment)) as site, progress_bars(quiet=options.as_json) as bars:
-        store = site.make()
-        held = [store.records.holds(enrolment.secret.reference(record)) for record in dataset.record_ids]
-        enrolled = Enrolled(known=sum(held))
+    before = read_conventions(options.folder)
+    conventions = settle_array_file(data, found, before, given)
+    enrolment = options.enrolment(_fit_to_data(given, found.dataset, conventions), given, frozenset(), master_key)
+    keep = (lambda: write_conventions(options.folder, conventions)) if conventions and conventions != before else None
+    with closing(OpenEnrolment(enrolment, keep or (lambda: None))) as site:
+        records = ArrayRecords.of(data, found, site.store, enrolment.secret)
+        dataset = records.named(options.site)
+        held = records.check(dataset)
+        new_consent = options.read_new_consent(dataset.record_ids.tolist(), data)
+    enrolment = replace(enrolment, new_consent=new_consent)
+    with (
+        closing(OpenEnrolment(enrolment, keep or (lambda: None))) as site,
+        progress_bars(quiet=options.as_json) as bars,
+    ):
+        site.make()
+        enrolled = Enrolled(known=int(held.sum()))
         task = bars.add_task("encoding images", total=len(dataset), completed=enrolled.known)
-        for batch in dataset.select(~np.array(held, dtype=np.bool_)).batches():
+        for batch in dataset.select(~held).batches():
             enrolled += site.take(batch)[0]
             bars.update(task, advance=len(batch))
         totals = site.complete(shown_in(bars))
     counts = asdict(enrolled)
+    notices = rows_of_notices(records.repeated(dataset))
     if options.as_json:
-        command_line.print_json({"site": options.site, **counts, "records": totals})
+        noted = [{"notice": notice.value, "rows": found.rows[rows].tolist()} for notice, rows in notices.items()]
+        command_line.print_json({"site": options.site, **counts, "records": totals, "notices": noted})
         return
     command_line.print_table(counts_table(options.site, {**counts, **totals}))
+    for notice, rows in notices.items():
+        typer.echo(
+            f"{len(rows)} records ({', '.join(found.rows[rows[:3]])}{', ...' * (len(rows) > 3)}): {WORDS[notice]}"
+        )
     if enrolled.refused:
         typer.echo(
-            f"{enrolled.refused} refused: they or their subjects were deleted; "
+            f"{enrolled.refused} refused: they or their subjects were deleted, or may have been, with the whole site; "
             "list those with new consent in a file for --new-consent"
         )
 
 
-def _fit_to_data(given: dict[str, ConfigValue], dataset: Dataset) -> Settings:
-    settings = fit_classes({"image-shape": str(dataset.image_shape), **given}, dataset.num_classes)
+def _fit_to_data(given: dict[str, ConfigValue], dataset: Dataset, conventions: Conventions | None) -> Settings:
+    classes = max(dataset.num_classes, len(conventions.classes) if conventions else 0)
+    settings = fit_classes({"image-shape": str(dataset.image_shape), **given}, classes)
     if settings.image_shape != dataset.image_shape:
         raise InvalidSetting(
             f"image-shape = {settings.image_shape}: the images are {dataset.image_shape}; leave the setting out"

@@ -17,6 +17,7 @@ from fedmunkey.client.commands.options import (
     SiteDirOption,
     WeightsOption,
 )
+from fedmunkey.client.importing.identifiers import plain_id
 from fedmunkey.client.importing.site_enrolment import SiteEnrolment, check_site_name, read_site_secret
 from fedmunkey.client.records.dataset import Consent
 from fedmunkey.client.site import SiteFolder
@@ -83,7 +84,7 @@ class EnrolmentOptions:
         """Return the ids with new consent; raises `InvalidDataset` where one is not among the records of a file."""
         if self.new_consent is None:
             return frozenset()
-        ids = frozenset(read_ids(self.new_consent))
+        ids = frozenset(map(plain_id, read_ids(self.new_consent)))
         unknown = len(ids.difference(records))
         if unknown:
             raise InvalidDataset(

@@ -152,12 +152,12 @@ def await_answers(
     end = clock() + seconds
     between = _FIRST_PAUSE
     on_statuses(seen)
-    while not all(status.state.answered for status in seen) and (left := end - clock()) > 0:
+    while any(status.outcome is Outcome.PENDING for status in seen) and (left := end - clock()) > 0:
         pause(min(between, left))
         between = min(2 * between, _LONGEST_PAUSE)
         try:
             for place, status in enumerate(seen):
-                if not status.state.answered:
+                if status.outcome is Outcome.PENDING:
                     seen[place] = service.get(status.request.request_id)
         except ServiceUnavailable:
             continue
@@ -369,5 +369,5 @@ def _show(
         if secured:
             typer.echo(f"ask for the same again, with --request-id {request.request_id}, to see what has become of it")
         else:
-            waiting = next(part.request.request_id for part in statuses if not part.state.answered)
+            waiting = next(part.request.request_id for part in statuses if part.outcome is Outcome.PENDING)
             typer.echo(f"look it up with: munkey-server request {waiting} --service {service}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from fedmunkey.client.commands.display import progress_bars
 from fedmunkey.client.commands.options import EncoderOption, JsonOption, SettingOption, SiteDirOption, WeightsOption
 from fedmunkey.client.importing.fitting import fit
-from fedmunkey.client.importing.pictures import Choices, UnusablePicture, read_picture
+from fedmunkey.client.importing.pictures import Choices, Remark, UnusablePicture, open_picture
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.records.dataset import batches
 from fedmunkey.client.site import SiteFolder
@@ -27,6 +28,9 @@ from fedmunkey.common.settings.settings_text import given_settings
 if TYPE_CHECKING:
     from fedmunkey.client.predicting.prediction import Prediction
     from fedmunkey.client.predicting.predictor import Predictor
+
+_SOME_REFUSED = 1
+"""Exit code where a file could not be used and others were answered."""
 
 
 @faults_explained()
@@ -52,6 +56,12 @@ def predict(
             "the federation's (the shared weights alone).",
         ),
     ] = "own",
+    frame: Annotated[
+        str | None, typer.Option(help="Which frame of a DICOM file, if not the one that the site imports.")
+    ] = None,
+    bits: Annotated[
+        int | None, typer.Option(help="How many of a PNG's 16 bits hold values, if not as many as the site imports.")
+    ] = None,
     setting: SettingOption = None,
     encoder: EncoderOption = None,
     weights: WeightsOption = None,
@@ -62,9 +72,10 @@ def predict(
 ) -> None:
     """Classify new images, and say how many of the site's entries support the answer.
 
-    Images are called by their number in the order typed: neither their names nor whose entries were read is shown.
-    Supporting entries are those of the predicted class among the nearest that the model read. How images are brought to
-    the federation's shape, and the names of the classes, are those of the site's imports.
+    Images are called as they were typed; whose entries were read is not shown. Supporting entries are those of the
+    predicted class among the nearest that the model read. How images are brought to the federation's shape, and the
+    names of the classes, are those of the site's imports. A file that cannot be used is named with the reason, and the
+    others are answered; exit code 1 means that there was one.
 
     Example: munkey-client predict scan.png --site-dir hospital-1 --model output/best.safetensors
     """
@@ -81,44 +92,80 @@ def predict(
                 catch_up(store, channel)
         store.database.check_caught_up()
         predictor = choose_predictor(folder, store, given, model)
-        choices = predictor.choices if volume_slice is None else Choices.parse(volume_slice)
+        choices = _choose(predictor.choices, volume_slice, frame, bits)
+        shape = predictor.recipe.settings.image_shape
         with progress_bars(quiet=as_json) as bars:
             task = bars.add_task("reading images", total=len(images))
+            read: list[_Read] = []
             keys, inputs = [], []
-            for some in batches(list(enumerate(images, 1))):
-                pictures = [
-                    _read(path, f"image {number} of {len(images)}", choices, predictor.recipe.settings.image_shape)
-                    for number, path in some
-                ]
-                batch = predictor.encode(torch.from_numpy(np.stack(pictures)))
-                keys.append(batch[0])
-                inputs.append(batch[1])
+            for some in batches(images):
+                opened = [_read(path, choices, shape) for path in some]
+                read += [each for each, _ in opened]
+                if pictures := [picture for _, picture in opened if picture is not None]:
+                    batch = predictor.encode(torch.from_numpy(np.stack(pictures)))
+                    keys.append(batch[0])
+                    inputs.append(batch[1])
                 bars.update(task, advance=len(some))
+        unusable = [(number, each.refused) for number, each in enumerate(read, 1) if each.refused]
+        if not keys:
+            # A file is often called by its patient, and an error goes into logs.
+            raise InvalidInput(f"image {unusable[0][0]} of {len(images)} cannot be used: {unusable[0][1]}")
         mix = CaseMix(case_mix)
         found = classify(predictor.model, store, torch.cat(keys), torch.cat(inputs), predictor.recipe, mix)
-    _show(found, predictor, as_json=as_json)
+    _show(read, found, predictor, as_json=as_json)
+    if unusable:
+        raise typer.Exit(_SOME_REFUSED)
 
 
-def _read(path: Path, name: str, choices: Choices, shape: ImageShape) -> NDArray[np.uint8]:
+@dataclass(frozen=True)
+class _Read:
+    """A file as it was typed, why it cannot be used, empty if it can, and what should be known of it."""
+
+    path: Path
+    refused: str = ""
+    remarks: tuple[Remark, ...] = ()
+
+
+def _choose(choices: Choices, volume_slice: str | None, frame: str | None, bits: int | None) -> Choices:
+    """Return the site's choices, with those that a person gave in their place."""
+    asked = Choices.parse(volume_slice or "", frame or "", bits)
+    if volume_slice is not None:
+        choices = replace(choices, volume_slice=asked.volume_slice, middle_slice=asked.middle_slice)
+    if frame is not None:
+        choices = replace(choices, frame=asked.frame, middle_frame=asked.middle_frame)
+    return choices if bits is None else replace(choices, bits=bits)
+
+
+def _read(path: Path, choices: Choices, shape: ImageShape) -> tuple[_Read, NDArray[np.uint8] | None]:
     try:
-        return fit(read_picture(path, choices), shape)
+        picture = open_picture(path, choices)
     except UnusablePicture as reason:
-        # A file is often called by its patient.
-        raise InvalidInput(f"{name} cannot be used: {reason}") from None
+        return _Read(path, str(reason)), None
+    return _Read(path, remarks=picture.remarks), fit(picture.pixels, shape)
 
 
-def _show(found: list[Prediction], predictor: Predictor, *, as_json: bool) -> None:
+def _show(read: list[_Read], found: list[Prediction], predictor: Predictor, *, as_json: bool) -> None:
+    numbered = list(enumerate(read, 1))
+    answered = list(zip([each for each in numbered if not each[1].refused], found, strict=True))
+    refused = [(number, each) for number, each in numbered if each.refused]
     if as_json:
-        documents = [_document(number, each, predictor) for number, each in enumerate(found, 1)]
-        command_line.print_json({"weights": predictor.weights, "predictions": documents})
+        command_line.print_json(
+            {
+                "weights": predictor.weights,
+                "predictions": [_document(number, each, answer, predictor) for (number, each), answer in answered],
+                "refused": [
+                    {"image": number, "file": str(each.path), "reason": each.refused} for number, each in refused
+                ],
+            }
+        )
         return
     table = command_line.plain_table(
         "image", "class", "supporting entries", numbers=("probability", "nearest", "mean similarity")
     )
-    for number, each in enumerate(found, 1):
+    for (_, read_file), each in answered:
         similarities = [neighbour.similarity for neighbour in each.supporting]
         table.add_row(
-            str(number),
+            str(read_file.path),
             predictor.class_name(each.label),
             f"{len(each.supporting)} of {len(each.neighbours)}",
             f"{100 * each.probabilities[each.label]:.1f}%",
@@ -126,12 +173,19 @@ def _show(found: list[Prediction], predictor: Predictor, *, as_json: bool) -> No
             f"{sum(similarities) / len(similarities):.3f}" if similarities else "",
         )
     command_line.print_table(table)
+    for _, each_read in numbered:
+        for remark in each_read.remarks:
+            typer.echo(f"{each_read.path}: {remark}")
+        if each_read.refused:
+            typer.echo(f"{each_read.path} cannot be used: {each_read.refused}")
     typer.echo(f"weights: {predictor.weights}")
 
 
-def _document(number: int, found: Prediction, predictor: Predictor) -> dict[str, Any]:
+def _document(number: int, read: _Read, found: Prediction, predictor: Predictor) -> dict[str, Any]:
     return {
         "image": number,
+        "file": str(read.path),
+        "remarks": [remark.value for remark in read.remarks],
         "class": predictor.class_name(found.label),
         "label": found.label,
         "probability": found.probabilities[found.label],

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.deletions.words import DeletionRequest, Records, RequestState, RequestStatus, Target
+from fedmunkey.common.deletions.words import DeletionRequest, Outcome, Records, RequestState, RequestStatus, Target
 from fedmunkey.common.errors import DeletionExists, InvalidDeletion
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signed_requests import MAXIMUM_DAYS, OpenedRequest, sign_request
@@ -91,14 +91,16 @@ def together(request: DeletionRequest, statuses: list[RequestStatus]) -> Request
     """Return the status of a request by those of what it was split into: every site's part in each of them."""
     if len(statuses) == 1:
         return statuses[0]
-    open_states = {status.state for status in statuses if not status.state.answered}
+    open_states = {status.state for status in statuses if status.outcome is Outcome.PENDING}
+    sites = tuple(progress for status in statuses for progress in status.sites)
+    whole = RequestState.of([progress.state for progress in sites])
     late = RequestState.OVERDUE in open_states
     renewals = [status.renew_by for status in statuses if status.renewal_owed and status.renew_by is not None]
-    answered = RequestState.ERASED if renewals else None
+    answered = RequestState.ERASED if renewals and whole is RequestState.COMPLETED else None
     return RequestStatus(
         request,
         min(status.submitted_at for status in statuses),
-        tuple(progress for status in statuses for progress in status.sites),
+        sites,
         (RequestState.OVERDUE if late else RequestState.DISPATCHED) if open_states else answered,
         min((status.due_at for status in statuses if status.due_at is not None), default=None),
         renew_by=max(renewals, default=None),

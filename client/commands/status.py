@@ -10,6 +10,7 @@ import typer
 from fedmunkey.client.commands.display import order_document, orders_table
 from fedmunkey.client.commands.options import JsonOption, SiteDirOption
 from fedmunkey.client.deletions.proof_status import describe_proofs
+from fedmunkey.client.importing.array_records import picture_pattern, subject_name
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.records.dataset import Split
@@ -28,6 +29,7 @@ def status(site_dir: SiteDirOption, as_json: JsonOption = False) -> None:
     """
     with SiteFolder(site_dir).open() as store:
         holdings = _Holdings.of(store)
+        site = store.description.site
     if as_json:
         orders = [order_document(answer) for answer in holdings.orders]
         command_line.print_json({**holdings.facts, "orders": orders})
@@ -39,6 +41,11 @@ def status(site_dir: SiteDirOption, as_json: JsonOption = False) -> None:
             continue
         table.add_row(name.replace("_", " "), _words(value))
     command_line.print_table(table)
+    typer.echo(
+        f"to delete, type ids as they were enrolled; where an array file gave none, munkey-client ids --data FILE "
+        f"--site-dir {site_dir} shows them: {picture_pattern(site)}, and for subject number 7 "
+        f"{subject_name(site, 'subject-7')}"
+    )
     for fault in holdings.facts["alarms"]:
         typer.echo(f"ALARM: {fault}")
     if holdings.orders:

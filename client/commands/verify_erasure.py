@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from fedmunkey.client.commands.options import JsonOption, SiteDirOption
+from fedmunkey.client.importing.contact_sheet import deleted_pictures
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.key_store.erasure_check import ErasureCheck
 from fedmunkey.client.site import SiteFolder
@@ -29,7 +31,7 @@ def verify_erasure(
 
     Keys, inputs, tokens and ids are looked for as they were and as they were encrypted, and so are their record keys.
     The site keeps keyed hashes for that, not the bytes; of an order for more than 4,096 records it keeps those of as
-    many, and says so.
+    many, and says so. Contact sheets of imports are searched for pictures of deleted records.
 
     Example: munkey-client verify-erasure 3 --site-dir hospital-1
     """
@@ -39,6 +41,11 @@ def verify_erasure(
             raise InvalidInput(f"{folder} is not a folder; name one that can be searched")
     with SiteFolder(site_dir).open() as store:
         checked = store.orders.check_erasure(order, folders)
+        sheets = [
+            f"{path} shows {count} pictures of deleted records; remove the file"
+            for path, count in deleted_pictures(store, folders)
+        ]
+    checked = replace(checked, faults=(*checked.faults, *sheets))
     if as_json:
         command_line.print_json(_document(checked))
     else:

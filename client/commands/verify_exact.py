@@ -12,12 +12,13 @@ import typer
 
 from fedmunkey.client.commands.display import progress_bars
 from fedmunkey.client.commands.options import EncoderOption, JsonOption, SettingOption, SiteDirOption, WeightsOption
+from fedmunkey.client.importing.array_records import ArrayRecords
 from fedmunkey.client.importing.encoding import encode
 from fedmunkey.client.importing.site_enrolment import check_encoder
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.learning.exact_state import compare_with_rebuilt
 from fedmunkey.client.records.dataset import Consent, Dataset
-from fedmunkey.client.records.medmnist_files import read_npz
+from fedmunkey.client.records.medmnist_files import read_array_file
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.model.model_choice import choose_encoder
@@ -55,8 +56,10 @@ def verify_exact(
     Example: munkey-client verify-exact --site-dir hospital-1 --data scans.npz
     """
     folder = SiteFolder(site_dir)
-    datasets = [read_npz(path, consent=consent) for path in data or []]
+    files = [(path, read_array_file(path, consent=consent)) for path in data or []]
     with folder.open() as store:
+        secret, site = folder.read_secret(), store.description.site
+        datasets = [ArrayRecords.of(path, found, store, secret).named(site) for path, found in files]
         total = sum(map(len, datasets)) or sum(store.records.count_consents().values())
         held = store.description
     batches: Iterator[tuple[Dataset, Encoding]] | None = None

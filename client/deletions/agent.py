@@ -12,6 +12,7 @@ from datetime import datetime
 
 from fedmunkey.client.deletions.site_proofs import SiteProofs
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, KeyStoreError, ServiceUnavailable
@@ -67,6 +68,9 @@ class Answering:
         """
         for _ in orders:
             hit(Failpoint.APPLY_RECEIVED)
+        if orders:
+            # Before, so that no answer is given while it is there.
+            SiteFolder(self._store.path.parent).remove_contact_sheet()
         try:
             return self._proofs.carry_out_all(orders)
         except (FedmunkeyError, sqlite3.Error, OSError):
@@ -82,8 +86,9 @@ class Answering:
     def give(self) -> None:
         """Give every answer that the service does not have, some hundred in one call.
 
-        An answer that the service refuses is logged and stays pending, and is not given again by this object: the
-        deletion was carried out, and the orders behind it must be as well. Raises `ServiceUnavailable` if the service
+        An answer that the service refuses is logged and stays pending, unless the service has another one of this site
+        to the same order, and is not given again by this object: the deletion was carried out, and the orders behind it
+        must be as well. Raises `ServiceUnavailable` if the service
         cannot be reached. Raises `KeyStoreError` if a receipt is missing, and the service does not send its order again
         as it was.
         """
@@ -117,6 +122,11 @@ class Answering:
         try:
             self._service.acknowledge(answer)
         except InvalidDeletion as error:
+            if self._proofs.leave_answer(self._service, answer):
+                logger.warning(
+                    "order %d was answered by this site before, and the service keeps that: %s", answer.number, error
+                )
+                return [answer.number]
             self._refused.add((answer.number, answer.request_id))
             logger.error(
                 "order %d was answered, but the service refuses the answer: %s; it stays pending", answer.number, error
@@ -130,15 +140,15 @@ def catch_up(
 ) -> list[Acknowledgement]:
     """Apply every order that this site has not applied, and give every answer that the service does not have.
 
-    Where the ledger is not the one that the site has followed, as one that was restored from a copy, all of its orders
-    are asked for. Returns the answers to the orders that were applied. Requests expire by the clock. Raises
-    `ServiceUnavailable` if the service cannot be reached; what was applied stays applied.
+    All orders are asked for where the ledger is not the one that the site has followed, as one that was restored from a
+    copy, or the site's journal was lost. Returns the answers to the orders that were applied. Requests expire by the
+    clock. Raises `ServiceUnavailable` if the service cannot be reached; what was applied stays applied.
     """
     proofs = SiteProofs(store, clock=clock)
     answering = Answering(store, service, proofs)
     site, chain = store.description.site, store.orders.chain()
     lists: Iterator[list[DeletionOrder]] | None = None
-    if chain is not None:
+    if chain is not None and not store.orders.lacks_targets():
         lists = service.watch_together(site, store.orders.last, chain=chain)
         try:
             lists = itertools.chain([next(lists, [])], lists)
@@ -213,7 +223,8 @@ class DeletionAgent:
                 stop.wait(seconds)
 
     def _follow(self) -> None:
-        if self._store.is_restored or self._store.orders.chain() is None:
+        orders = self._store.orders
+        if self._store.is_restored or orders.chain() is None or orders.lacks_targets():
             self._tell(catch_up(self._store, self._service))
         try:
             self._follow_on()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.on_disk.journal import Journal
-from fedmunkey.common.deletions.words import Records, Subject, Target
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.proofs.log_heads import LogHead
 from fedmunkey.common.proofs.receipts import Receipt, WitnessedHead
@@ -46,6 +43,12 @@ class ReceiptBook:
         if kept.keys() != receipts.keys():
             raise KeyStoreError(f"{self._journal.path} does not keep what is written to it; check its disk")
         return kept
+
+    def withdraw(self, number: int) -> None:
+        """Look for an order's receipt in the log no more: the coordinator keeps another answer of this site."""
+        with self._journal.writing() as connection:
+            lowest = "(SELECT min(0, min(number)) - 1 FROM receipts)"
+            connection.execute(f"UPDATE receipts SET number = {lowest} WHERE number = ?", (number,))  # noqa: S608
 
     def read_all(self, numbers: Sequence[int]) -> dict[int, bytes]:
         """Return the receipts of some orders by number; those that have none are left out."""
@@ -156,17 +159,3 @@ class ReceiptBook:
         """Return every alarm, oldest first."""
         query = "SELECT fault, first_seen, last_seen FROM alarms ORDER BY id"
         return [Alarm(*row) for row in self._journal.query(query)]
-
-
-def tombstone_commitment(store: KeyStore, target: Target) -> bytes:
-    """Return the 32-byte commitment to the tombstones that an order for a target leaves at a site.
-
-    Tombstones are hashes under a key that only the store has: the site can show later what it committed to, and nobody
-    else can tell whom they stand for.
-    """
-    hashes = store.reference_hashes
-    if isinstance(target, Records):
-        named = sorted(map(hashes.record, target.references))
-    else:
-        named = [hashes.subject(target.reference)] if isinstance(target, Subject) else []
-    return hashlib.sha256(b"fedmunkey tombstones v1\x00" + b"".join(named)).digest()

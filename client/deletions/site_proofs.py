@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from fedmunkey.client.deletions.order_check import WHOLE_SITE_DAYS, Taken, check_order, check_share, check_signer
-from fedmunkey.client.deletions.receipt_book import ReceiptBook, tombstone_commitment
+from fedmunkey.client.deletions.receipt_book import ReceiptBook
 from fedmunkey.client.deletions.witness import witness
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.key_store.deletion import Hearing
+from fedmunkey.client.key_store.removal import Hearing
 from fedmunkey.client.site import SiteFolder, check_witness_state
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, Records, SiteState
@@ -69,7 +69,7 @@ class SiteProofs:
             return answers
         kept = self._kept({order.number: opened[order.number].digest for order in orders})
         missing = {
-            order.number: self._sign(opened[order.number], order, answer, again=order.number <= last)
+            order.number: self._find_receipt(opened[order.number], order, answer, again=order.number <= last)
             for order, answer in zip(orders, answers, strict=True)
             if order.number not in kept
         }
@@ -91,6 +91,25 @@ class SiteProofs:
             raise _other_order(answer)
         signed = {answer.number: self._sign(OpenedRequest.of(order.request), order, answer, again=True)}
         return replace(answer, receipt=self._book.keep_all(signed)[answer.number])
+
+    def leave_answer(self, service: DeletionService, answer: Acknowledgement) -> bool:
+        """Leave the service what this site has answered it before, where it refuses another answer to the same order.
+
+        Both are true: the first was what the site said when it had carried the order out or refused it, the other is
+        what it can say since its journal or its store is another one. Returns whether there is such an answer; where
+        this site signs, it must bear the site's own receipt.
+        """
+        order = next(iter(service.watch(answer.site, answer.number - 1)), None)
+        if order is None or order.answer is None or order.number != answer.number:
+            return False
+        opened = OpenedRequest.of(order.request)
+        if opened.digest != self._store.orders.request_of(answer.number):
+            return False
+        if self._key is not None:
+            if not self._is_own(order.answer, opened):
+                return False
+            self._book.withdraw(answer.number)
+        return True
 
     def _kept(self, requests: Mapping[int, bytes | None]) -> dict[int, bytes]:
         """Return the receipts of orders, by the digests of their requests.
@@ -118,9 +137,9 @@ class SiteProofs:
 
     def _hear(self, order: DeletionOrder, opened: OpenedRequest) -> Hearing:
         """Return what the site makes of an order; raises `_UnheardError` if it would refuse what it has carried out."""
-        genuine = _is_genuine(opened)
+        genuine = opened.genuine
         if genuine:
-            own = order.answer if self._is_own(order.answer, opened) else None
+            own = order.answer if self._has_carried_out(order.answer, opened) else None
             if earlier := own or self._store.journal.find_answer(opened.digest):
                 return Hearing(opened.digest, earlier=earlier)
         objection = self._objection(order, opened)
@@ -131,11 +150,17 @@ class SiteProofs:
                 f"made it back as {self._folder.signing_key}, or have {self._folder.trust} trust its public key, and "
                 "run munkey-client catch-up; until then the site does not train or predict"
             )
-        return Hearing(opened.digest, objection, genuine=genuine)
+        commitment = self._store.reference_hashes.commitment(order.request.target)
+        again = self._store.journal.find_answer_to(order.request.request_id, commitment)
+        return Hearing(opened.digest, objection, again=again, genuine=genuine)
 
-    def _is_own(self, answer: Acknowledgement | None, opened: OpenedRequest) -> bool:
+    def _has_carried_out(self, answer: Acknowledgement | None, opened: OpenedRequest) -> bool:
         """Return whether an answer from the ledger is one by which this site has carried the request out."""
-        if answer is None or answer.state is SiteState.REFUSED or answer.site != self._store.description.site:
+        return answer is not None and answer.state is not SiteState.REFUSED and self._is_own(answer, opened)
+
+    def _is_own(self, answer: Acknowledgement, opened: OpenedRequest) -> bool:
+        """Return whether an answer from the ledger bears this site's receipt for the request."""
+        if answer.site != self._store.description.site:
             return False
         try:
             envelope = read_envelope(answer.receipt)
@@ -188,13 +213,22 @@ class SiteProofs:
         refused = answer.state is SiteState.REFUSED
         known = self._store.orders.request_of(order.number)
         if known is not None:
-            if known != opened.digest or not (refused or _is_genuine(opened)):
+            if known != opened.digest or not (refused or opened.genuine):
                 raise _other_order(answer)
         elif not refused and self._checks():
             try:
                 check_signer(opened, self._trusted())
             except InvalidProof:
                 raise _other_order(answer) from None
+
+    def _find_receipt(
+        self, opened: OpenedRequest, order: DeletionOrder, answer: Acknowledgement, *, again: bool
+    ) -> bytes:
+        """Return the receipt of an answer that the journal has none of; what a lost one had is in the ledger."""
+        if again and order.answer and self._is_own(order.answer, opened):
+            # Whatever it says, the log has it, and the site can give it back to a ledger that loses it.
+            return order.answer.receipt
+        return self._sign(opened, order, answer, again=again)
 
     def _sign(self, opened: OpenedRequest, order: DeletionOrder, answer: Acknowledgement, *, again: bool) -> bytes:
         """Return the receipt of an answer that has none."""
@@ -210,16 +244,11 @@ class SiteProofs:
             answer,
             opened.digest,
             self._clock(),
-            None if refused else tombstone_commitment(self._store, order.request.target),
+            None if refused else self._store.reference_hashes.commitment(order.request.target),
             self._book.head(),
             None if opened.terms is None else (opened.terms.issued, opened.terms.expires),
         )
         return receipt.sign(self._key).to_bytes()
-
-
-def _is_genuine(opened: OpenedRequest) -> bool:
-    """Return whether a request is the one that its digest stands for, and not an altered copy with its signature."""
-    return opened.terms is not None or not opened.request.signature
 
 
 class _UnheardError(KeyStoreError):

@@ -33,6 +33,10 @@ class Conventions:
         How subjects are divided into splits.
     settings : dict
         The federation's settings that were given, under their kebab-case names.
+    frame : str
+        What was chosen of files with several frames, as it was typed; empty if nothing was.
+    bits : int, optional
+        How many of a PNG's 16 bits hold grey values.
     """
 
     image_shape: ImageShape
@@ -40,11 +44,13 @@ class Conventions:
     volume_slice: str
     rule: SplitRule
     settings: dict[str, ConfigValue]
+    frame: str = ""
+    bits: int | None = None
 
     @property
     def choices(self) -> Choices:
-        """What is taken of files that hold more than one picture."""
-        return Choices.parse(self.volume_slice)
+        """What is taken of files that hold more than one picture, or do not say how deep it is."""
+        return Choices.parse(self.volume_slice, self.frame, self.bits)
 
 
 def read_conventions(folder: SiteFolder) -> Conventions | None:
@@ -60,8 +66,11 @@ def read_conventions(folder: SiteFolder) -> Conventions | None:
             volume_slice=str(content["slice"]),
             rule=SplitRule(**content["splits"]),
             settings=dict(content["settings"]),
+            frame=str(content.get("frame", "")),
+            bits=content.get("bits"),
         )
-        Choices.parse(found.volume_slice)
+        # Read once here, so that a damaged file is told from what a person types.
+        _ = found.choices
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (KeyError, TypeError, ValueError, InvalidInput):
@@ -79,5 +88,7 @@ def write_conventions(folder: SiteFolder, conventions: Conventions) -> None:
         "slice": conventions.volume_slice,
         "splits": {"seed": conventions.rule.seed, "val": conventions.rule.val, "test": conventions.rule.test},
         "settings": conventions.settings,
+        "frame": conventions.frame,
+        "bits": conventions.bits,
     }
     replace_file(path, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode(), 0o600)

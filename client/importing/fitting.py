@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fedmunkey.client.importing.pictures.picture import Pixels
+from fedmunkey.client.importing.pictures.picture import Pixels, row_blocks
 from fedmunkey.common.settings.settings import ImageShape
 
 
@@ -18,8 +18,24 @@ def fit(pixels: Pixels, shape: ImageShape) -> NDArray[np.uint8]:
     shape already keeps every value.
     """
     channels, height, width = shape
-    image = Image.fromarray(np.ascontiguousarray(pixels)).convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    values = np.asarray(image)
-    return values[None].copy() if channels == 1 else np.ascontiguousarray(values.transpose(2, 0, 1))
+    planes = (
+        [_luma(pixels)] if channels == 1 else [pixels] * 3 if pixels.ndim == 2 else [pixels[..., c] for c in range(3)]
+    )
+    return np.stack([_resized(plane, height, width) for plane in planes])
+
+
+def _luma(pixels: Pixels) -> Pixels:
+    """Return grey of a picture, some rows at a time: the library needs four bytes for each pixel in colour."""
+    if pixels.ndim == 2:
+        return pixels
+    grey = np.empty(pixels.shape[:2], dtype=np.uint8)
+    for rows in row_blocks(len(pixels), pixels.shape[1]):
+        grey[rows] = np.asarray(Image.fromarray(np.ascontiguousarray(pixels[rows])).convert("L"))
+    return grey
+
+
+def _resized(plane: Pixels, height: int, width: int) -> NDArray[np.uint8]:
+    if plane.shape == (height, width):
+        return plane.copy()
+    image = Image.fromarray(np.ascontiguousarray(plane))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))

@@ -32,7 +32,7 @@ class Reason(StrEnum):
     FILE = "file"
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class RefusedRow:
     """A row that is not imported, by its place in the manifest (the header's is 1), and why; `detail` is for people."""
 

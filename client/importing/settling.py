@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fedmunkey.client.importing.class_names import choose_classes
+from fedmunkey.client.importing.class_names import choose_classes, count_labels
 from fedmunkey.client.importing.conventions import Conventions
 from fedmunkey.client.importing.manifest import Manifest
-from fedmunkey.client.importing.pictures import Choices
 from fedmunkey.client.importing.site_enrolment import fit_classes
 from fedmunkey.client.importing.splits import SplitRule
+from fedmunkey.client.records.medmnist_files import ArrayFile
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.errors import InvalidInput
+from fedmunkey.common.errors import InvalidDataset, InvalidInput
 from fedmunkey.common.settings.settings import ImagePath, ImageShape, Settings
 from fedmunkey.common.settings.settings_text import ConfigValue
 
@@ -31,6 +31,8 @@ class Asked:
     val: float | None = None
     test: float | None = None
     settings: dict[str, ConfigValue] = field(default_factory=dict)
+    frame: str | None = None
+    bits: int | None = None
 
 
 def settle(
@@ -40,17 +42,67 @@ def settle(
 
     Raises `InvalidInput` if something is asked for that differs from what the site has settled, or cannot be.
     """
-    merged = {**(held.settings if held else {}), **asked.settings}
+    merged = _merged(held, asked.settings)
+    labels = count_labels((row.number, row.label, row.subject_id) for row in manifest.rows)
+    classes = choose_classes(asked.classes, held.classes if held else (), labels, str(manifest.path))
+    settings = fit_classes({**merged, _SHAPE: _image_shape(folder, held, asked)}, len(classes))
+    conventions = Conventions(
+        image_shape=settings.image_shape,
+        classes=classes,
+        volume_slice=_kept("slice", held.volume_slice if held else "", asked.volume_slice),
+        rule=_rule(held, asked),
+        settings=_without_promises(merged),
+        frame=_kept("frame", held.frame if held else "", asked.frame),
+        bits=int(_kept("bits", str((held and held.bits) or ""), None if asked.bits is None else str(asked.bits)) or 0)
+        or None,
+    )
+    _ = conventions.choices
+    return conventions, settings
+
+
+def settle_array_file(
+    path: Path, found: ArrayFile, held: Conventions | None, given: dict[str, ConfigValue]
+) -> Conventions | None:
+    """Return the conventions of a site that takes in an array file: as they were, or with the names of its classes.
+
+    A file without names is of the classes that the site has. Raises `InvalidInput` if its names would give a number
+    that the site has another meaning, and `InvalidDataset` if it has labels that the site has no class for.
+    """
+    if found.class_names is None:
+        if held is None and int(found.dataset.labels.min()) > 0:
+            raise InvalidDataset(
+                f"{path}: the labels are numbers from {found.dataset.labels.min()}, but classes are numbered from 0; "
+                "number them so, or add the array class_names"
+            )
+        if held is not None and found.dataset.num_classes > len(held.classes):
+            raise InvalidDataset(
+                f"{path}: there are {found.dataset.num_classes} classes, and the site has {', '.join(held.classes)}; "
+                "add the array class_names, these first and in this order"
+            )
+        return held
+    if held is not None:
+        if found.class_names[: len(held.classes)] != held.classes and held.classes[: len(found.class_names)] != (
+            found.class_names
+        ):
+            raise InvalidInput(
+                f"{path}: its class_names are {', '.join(found.class_names)}, the site's classes are "
+                f"{', '.join(held.classes)}; number its labels in that order"
+            )
+        return replace(held, classes=max(held.classes, found.class_names, key=len))
+    settings = _without_promises(_merged(None, given))
+    return Conventions(found.dataset.image_shape, found.class_names, "", SplitRule(), settings)
+
+
+def _merged(held: Conventions | None, given: dict[str, ConfigValue]) -> dict[str, ConfigValue]:
+    merged = {**(held.settings if held else {}), **given}
     if merged.get(_WEIGHTS):
         # The file must be found again from wherever a later command is typed.
         merged[_WEIGHTS] = str(Path(str(merged[_WEIGHTS])).resolve())
-    classes = choose_classes(
-        asked.classes, held.classes if held else (), [row.label for row in manifest.rows], str(manifest.path)
-    )
-    settings = fit_classes({**merged, _SHAPE: _image_shape(folder, held, asked)}, len(classes))
-    kept = {name: value for name, value in merged.items() if name not in _NOT_KEPT}
-    conventions = Conventions(settings.image_shape, classes, _volume_slice(held, asked), _rule(held, asked), kept)
-    return conventions, settings
+    return merged
+
+
+def _without_promises(settings: dict[str, ConfigValue]) -> dict[str, ConfigValue]:
+    return {name: value for name, value in settings.items() if name not in _NOT_KEPT}
 
 
 def _image_shape(folder: SiteFolder, held: Conventions | None, asked: Asked) -> str:
@@ -72,14 +124,13 @@ def _image_shape(folder: SiteFolder, held: Conventions | None, asked: Asked) -> 
     raise InvalidInput("say what the federation's images are with --image-shape, such as --image-shape 1x28x28")
 
 
-def _volume_slice(held: Conventions | None, asked: Asked) -> str:
-    before = held.volume_slice if held else ""
-    if asked.volume_slice is None:
+def _kept(option: str, before: str, asked: str | None) -> str:
+    """Return what holds of an option that decides how files are read; raises `InvalidInput` if it would change."""
+    if asked is None:
         return before
-    Choices.parse(asked.volume_slice)
-    if before and asked.volume_slice != before:
-        raise InvalidInput(f"the site takes --slice {before} of its volumes; leave --slice out")
-    return asked.volume_slice
+    if before and asked != before:
+        raise InvalidInput(f"the site takes --{option} {before} for its pictures; leave --{option} out")
+    return asked
 
 
 def _rule(held: Conventions | None, asked: Asked) -> SplitRule:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import NamedTuple
 
 from fedmunkey.client.key_store.answers import is_answered, read_answers, repeat_answer, write_refusal
 from fedmunkey.client.key_store.database import StoreDatabase
@@ -21,32 +20,10 @@ from fedmunkey.client.key_store.on_disk.schema import (
     writing,
 )
 from fedmunkey.client.key_store.privacy import PrivacyAccount
-from fedmunkey.client.key_store.removal import holds_any, remove
+from fedmunkey.client.key_store.removal import Hearing, holds_any, remove
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, WholeSite
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.failpoints import Failpoint, hit
-
-
-class Hearing(NamedTuple):
-    """What a site makes of an order before it is carried out.
-
-    Attributes
-    ----------
-    request : bytes
-        The digest by which the order's request is known under any number.
-    objection : str
-        Why the order is not to be carried out; empty if it is.
-    earlier : Acknowledgement, optional
-        How the site has answered the request before, if a store that is no more has carried it out.
-    genuine : bool
-        Whether the request is the one that the digest stands for, and not an altered copy of it.
-    """
-
-    request: bytes
-    objection: str = ""
-    earlier: Acknowledgement | None = None
-    genuine: bool = True
-
 
 Hear = Callable[[DeletionOrder], Hearing]
 
@@ -73,8 +50,8 @@ def finish_interrupted(database: StoreDatabase, privacy: PrivacyAccount) -> None
     unfinished = database.connection.execute("SELECT number FROM applied_orders WHERE finished = 0").fetchall()
     if unfinished:
         with explaining_locks():
-            tombstones = known_tombstones(database.connection)
-            _finish(database, privacy, [number for (number,) in unfinished], time.perf_counter(), tombstones)
+            told: dict[Kept, list[Row]] = {Kept.REMEMBERED: known_tombstones(database.connection)}
+            _finish(database, privacy, [number for (number,) in unfinished], time.perf_counter(), told)
 
 
 def _transactions(orders: Sequence[DeletionOrder]) -> Iterator[list[DeletionOrder]]:
@@ -98,7 +75,7 @@ def _apply_together(
 ) -> list[Acknowledgement]:
     connection, start = database.connection, time.perf_counter()
     refused: set[int] = set()
-    tombstones: list[Row] = []
+    told: dict[Kept, list[Row]] = {Kept.REMEMBERED: [], Kept.TARGETS: []}
     everything = isinstance(orders[0].request.target, WholeSite)
     # What brings a deletion to the disk is that the log is emptied, before keys are destroyed and an answer is given.
     held = any(holds_any(connection, order.request.target, database.reference_hashes) for order in orders)
@@ -114,13 +91,15 @@ def _apply_together(
                     write_refusal(connection, order, heard.request, heard.objection)
                     refused.add(order.number)
                     continue
-                buried = remove(database, privacy, order, heard.request, heard.earlier)
-                tombstones += [(hash_, influence.value, 1) for hash_, influence in buried.items()]
+                buried = remove(database, privacy, order, heard)
+                told[Kept.REMEMBERED] += [(hash_, influence.value, 1) for hash_, influence in buried.items()]
+                commitment = database.reference_hashes.commitment(order.request.target)
+                told[Kept.TARGETS].append((order.request.request_id, commitment, heard.request))
                 hit(Failpoint.APPLY_BEFORE_COMMIT)
         applied = [order.number for order in orders if order.number not in refused]
         _hit_each(Failpoint.APPLY_AFTER_COMMIT, applied)
         if applied:
-            _finish(database, privacy, applied, start, tombstones, on_disk=not held)
+            _finish(database, privacy, applied, start, told, on_disk=not held)
         elif held:
             _checkpoint(connection)
         _hit_each(Failpoint.APPLY_FINISHED, applied)
@@ -139,13 +118,14 @@ def _finish(
     privacy: PrivacyAccount,
     numbers: Sequence[int],
     start: float,
-    tombstones: Sequence[Row],
+    told: Mapping[Kept, Sequence[Row]],
     *,
     on_disk: bool = True,
 ) -> None:
     """Empty the log, destroy keys and fix the answers; whoever comes first fixes them, and the others find them so.
 
-    `on_disk` says whether the transaction that is to be finished has waited for the disk.
+    `told` is what the journal has to know besides the answers before these are given, `on_disk` whether the transaction
+    that is to be finished has waited for the disk.
     """
     connection = database.connection
     chosen = "(SELECT value FROM json_each(:numbers))"
@@ -169,7 +149,7 @@ def _finish(
     if not final:
         return
     # Before the answers can be given: if this fails, on a full disk, they are not, and the orders stay pending.
-    database.journal.add_all({Kept.ANSWERS: final, Kept.REMEMBERED: tombstones, Kept.EPOCHS: epochs})
+    database.journal.add_all({Kept.ANSWERS: final, Kept.EPOCHS: epochs, **told})
     with not_waiting_for_disk(connection), writing(connection):
         connection.executemany("INSERT OR REPLACE INTO key_file_epoch VALUES (1, ?, ?)", epochs)
         connection.executemany(

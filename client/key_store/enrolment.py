@@ -14,7 +14,14 @@ from fedmunkey.client.key_store.database import StoreDatabase
 from fedmunkey.client.key_store.on_disk.contents import Enrolled, StoreDescription, Tokens
 from fedmunkey.client.key_store.on_disk.encryption import OVERHEAD, seal
 from fedmunkey.client.key_store.on_disk.facts import Facts, seal_facts
-from fedmunkey.client.key_store.on_disk.influence import EVERY_PERMANENT, EVERY_RECORD, lift, recall, recall_kept
+from fedmunkey.client.key_store.on_disk.influence import (
+    EVERY_PERMANENT,
+    EVERY_RECORD,
+    WHOEVER_WAS_HERE,
+    lift,
+    recall,
+    recall_kept,
+)
 from fedmunkey.client.key_store.on_disk.record_ciphers import KEY_BYTES
 from fedmunkey.client.key_store.on_disk.reference_hashes import ReferenceHashes
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
@@ -96,9 +103,10 @@ def is_known(connection: sqlite3.Connection, hashes: ReferenceHashes, record: by
 
 
 def is_tombstoned(connection: sqlite3.Connection, hashes: ReferenceHashes, record: bytes, subject: bytes) -> bool:
-    """Return whether a record or its subject was named by a deletion order."""
-    query = "SELECT 1 FROM tombstones WHERE hash IN (?, ?)"
-    return connection.execute(query, (hashes.record(record), hashes.subject(subject))).fetchone() is not None
+    """Return whether a record or its subject was named by a deletion order, or may have been, as everything was."""
+    query = "SELECT 1 FROM tombstones WHERE hash IN (?, ?, ?)"
+    named = (hashes.record(record), hashes.subject(subject), WHOEVER_WAS_HERE)
+    return connection.execute(query, named).fetchone() is not None
 
 
 def has_tombstone(connection: sqlite3.Connection, hash_: bytes) -> bool:

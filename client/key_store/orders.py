@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedmunkey.client.key_store.answers import read_answers
 from fedmunkey.client.key_store.database import StoreDatabase
-from fedmunkey.client.key_store.deletion import Hear, Hearing, apply_orders, finish_interrupted
+from fedmunkey.client.key_store.deletion import Hear, apply_orders, finish_interrupted
 from fedmunkey.client.key_store.erasure_check import ErasureCheck, check_erasure
+from fedmunkey.client.key_store.on_disk.journal import Kept
 from fedmunkey.client.key_store.on_disk.schema import not_waiting_for_disk, set_aside
 from fedmunkey.client.key_store.privacy import PrivacyAccount
+from fedmunkey.client.key_store.removal import Hearing
 from fedmunkey.common.deletions.order_chain import extend_chain
-from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder
+from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, SiteState
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.proofs.signed_requests import OpenedRequest
+
+_CARRIED_OUT = (
+    "SELECT number, request FROM applied_orders WHERE finished = 1 AND request IS NOT NULL "  # noqa: S608 (a state)
+    f"AND json_extract(document, '$.state') <> '{SiteState.REFUSED}'"
+)
 
 
 def _hear(order: DeletionOrder) -> Hearing:
@@ -73,7 +81,16 @@ class AppliedOrders:
         """
         self._check_turns(orders)
         self._make_place(orders)
+        self._tell_targets(orders)
         return apply_orders(self._database, self._privacy, orders, hear)
+
+    def lacks_targets(self) -> bool:
+        """Return whether the journal has lost, or never had, what an order named that this site has carried out.
+
+        It comes to know it when the orders are heard again from the first one.
+        """
+        kept = {request for (request,) in self._database.journal.query("SELECT request FROM targets")}
+        return any(request not in kept for _, request in self._connection.execute(f"{_CARRIED_OUT} AND number > 0"))
 
     def request_of(self, number: int) -> bytes | None:
         """Return the digest of the request that an order brought; None if it was not applied, or that was not kept."""
@@ -152,6 +169,29 @@ class AppliedOrders:
             elif request != digest:
                 self.set_aside(order.number - 1)
                 return
+
+    def _tell_targets(self, orders: Sequence[DeletionOrder]) -> None:
+        """Tell the journal what orders named that were carried out before, where it was lost or has not been told."""
+        last, hashes = self.last, self._database.reference_hashes
+        heard = {order.number: OpenedRequest.of(order.request) for order in orders if order.number <= last}
+        if not heard:
+            return
+        named = "request_id IN (SELECT value FROM json_each(?))"
+        known = self._database.journal.query(
+            f"SELECT request FROM targets WHERE {named}",  # noqa: S608 (a constant)
+            (json.dumps([opened.request.request_id for opened in heard.values()]),),
+        )
+        carried_out = self._connection.execute(
+            f"{_CARRIED_OUT} AND number IN (SELECT value FROM json_each(?))",  # noqa: S608 (a constant)
+            (json.dumps(list(heard)),),
+        )
+        rows = [
+            (opened.request.request_id, hashes.commitment(opened.request.target), request)
+            for number, request in carried_out.fetchall()
+            if (opened := heard[number]).genuine and opened.digest == request and (request,) not in known
+        ]
+        if rows:
+            self._database.journal.add(Kept.TARGETS, *rows)
 
     def _check_turns(self, orders: Sequence[DeletionOrder]) -> None:
         site = self._database.description.site

@@ -14,7 +14,14 @@ from fedmunkey.client.key_store.answers import write_answer
 from fedmunkey.client.key_store.database import StoreDatabase
 from fedmunkey.client.key_store.on_disk.contents import StoreDescription
 from fedmunkey.client.key_store.on_disk.encryption import seal, unseal
-from fedmunkey.client.key_store.on_disk.influence import bury, count_largest_subject, recall_all
+from fedmunkey.client.key_store.on_disk.influence import (
+    ONCE_HELD,
+    WHOEVER_WAS_HERE,
+    bury,
+    count_largest_subject,
+    recall_all,
+)
+from fedmunkey.client.key_store.on_disk.journal import Journal
 from fedmunkey.client.key_store.on_disk.reference_hashes import ReferenceHashes
 from fedmunkey.client.key_store.on_disk.schema import CONTENTS
 from fedmunkey.client.key_store.privacy import PrivacyAccount
@@ -41,6 +48,33 @@ _ALL_CONTENTS = " UNION ALL ".join(
     for table in CONTENTS
 )
 
+_CANNOT_TELL = "its key store is a restored or a new one, and cannot tell what the one before it held"
+
+
+class Hearing(NamedTuple):
+    """What a site makes of an order before it is carried out.
+
+    Attributes
+    ----------
+    request : bytes
+        The digest by which the order's request is known under any number.
+    objection : str
+        Why the order is not to be carried out; empty if it is.
+    earlier : Acknowledgement, optional
+        How the site has answered the request before, if a store that is no more has carried it out.
+    again : Acknowledgement, optional
+        How the site has answered when the same was asked for under the same id, and signed another time: that is its
+        answer again, unless there is something to delete.
+    genuine : bool
+        Whether the request is the one that the digest stands for, and not an altered copy of it.
+    """
+
+    request: bytes
+    objection: str = ""
+    earlier: Acknowledgement | None = None
+    again: Acknowledgement | None = None
+    genuine: bool = True
+
 
 class _Held(NamedTuple):
     """A record that an order names."""
@@ -57,20 +91,21 @@ def remove(
     database: StoreDatabase,
     privacy: PrivacyAccount,
     order: DeletionOrder,
-    request: bytes,
-    earlier: Acknowledgement | None = None,
+    heard: Hearing,
 ) -> dict[bytes, Influence]:
     """Delete what an order names, leave tombstones and write its answer down, within the caller's transaction.
 
-    `request` is the digest of the order's request, `earlier` how the site has answered that before: it does so again.
     Returns the tombstones, which the journal has to know as well before the answer is given.
     """
     connection = database.connection
     target, hashes = order.request.target, database.reference_hashes
     found = _select(connection, target, hashes)
-    named = _named(target, hashes)
+    named = hashes.of_target(target)
     remembered = recall_all(connection, database.journal, named)
     answer = _answer(connection, order, found, remembered, database.description)
+    lacking = _may_lack_records(database)
+    if lacking and not found:
+        answer = replace(answer, reason=_CANNOT_TELL)
     # A subject's tombstone remembers the most that was held of any of its records.
     influences = [Influence(held.influence) for held in found]
     strongest = max(influences, key=list(Influence).index, default=Influence.NONE)
@@ -80,6 +115,9 @@ def remove(
         # Of records with one image the strongest counts.
         both = (Influence(held.influence), buried.get(held.image_hash, Influence.NONE))
         buried[held.image_hash] = max(both, key=list(Influence).index)
+    if isinstance(target, WholeSite) and lacking and not _has_tombstones_of(database.journal, heard.request):
+        # Of what an earlier store had to forget, this one cannot bury each record.
+        buried[WHOEVER_WAS_HERE] = Influence.NONE
     bury(connection, buried)
     packed, windows = fingerprint(hashes.key, _contents(database, found))
     sealed = seal(database.secrets.cipher, "fingerprints", order.number, packed)
@@ -96,11 +134,28 @@ def remove(
             overwrite = f"UPDATE {table} SET content = zeroblob(length(content)) WHERE entry = ?"  # noqa: S608
             connection.executemany(overwrite, numbers)
         connection.executemany("DELETE FROM records WHERE entry = ?", numbers)
-    repeated = replace(earlier, number=order.number) if earlier else _remembered(connection, order)
-    write_answer(connection, repeated or answer, request, None if repeated else privacy.last_training)
+    earlier = heard.earlier or _remembered(connection, order) or _again(heard.again, answer)
+    if earlier is not None:
+        answer = replace(earlier, number=order.number)
+    write_answer(connection, answer, heard.request, None if earlier else privacy.last_training)
     if _entries(found):
         connection.execute("UPDATE description SET generation = generation + 1")
     return buried
+
+
+def _may_lack_records(database: StoreDatabase) -> bool:
+    """Return whether the site may have held what this store does not, yet: it is restored, or made anew and empty."""
+    query = (
+        "SELECT EXISTS (SELECT 1 FROM tombstones WHERE hash = ?) "
+        "AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'records')"
+    )
+    return database.is_restored or bool(database.connection.execute(query, (ONCE_HELD,)).fetchone()[0])
+
+
+def _has_tombstones_of(journal: Journal, request: bytes) -> bool:
+    """Return whether a journal has what a request was carried out on, by the hashes that the store uses."""
+    ((keys,),) = journal.query("SELECT count(*) FROM hash_keys")
+    return keys == 1 and journal.find_answer(request) is not None
 
 
 def holds_any(connection: sqlite3.Connection, target: Target, hashes: ReferenceHashes) -> bool:
@@ -109,7 +164,14 @@ def holds_any(connection: sqlite3.Connection, target: Target, hashes: ReferenceH
         return connection.execute("SELECT 1 FROM records LIMIT 1").fetchone() is not None
     column = "record_hash" if isinstance(target, Records) else "subject_hash"
     query = f"SELECT 1 FROM records WHERE {column} = ? LIMIT 1"  # noqa: S608 (names of columns)
-    return any(connection.execute(query, (hash_,)).fetchone() for hash_ in _named(target, hashes))
+    return any(connection.execute(query, (hash_,)).fetchone() for hash_ in hashes.of_target(target))
+
+
+def _again(before: Acknowledgement | None, answer: Acknowledgement) -> Acknowledgement | None:
+    """Return what a site that holds nothing has answered before to the same, if it claims no more than the answer."""
+    if before is None or answer.state is not SiteState.NOTHING_HELD or before.state is not SiteState.ERASED:
+        return None
+    return before if Guarantee.weakest([before.guarantee, answer.guarantee]) is before.guarantee else None
 
 
 def _remembered(connection: sqlite3.Connection, order: DeletionOrder) -> Acknowledgement | None:
@@ -172,13 +234,6 @@ def _answer(
 
 def _entries(found: Sequence[_Held]) -> int:
     return sum(held.split == "train" for held in found)
-
-
-def _named(target: Target, hashes: ReferenceHashes) -> list[bytes]:
-    """Return the hashes of what a target names, whether it is here or not."""
-    if isinstance(target, Records):
-        return [hashes.record(reference) for reference in target.references]
-    return [hashes.subject(target.reference)] if isinstance(target, Subject) else []
 
 
 def _select(connection: sqlite3.Connection, target: Target, hashes: ReferenceHashes) -> list[_Held]:

@@ -1,4 +1,7 @@
-"""What a site remembers of the last round that it contributed to: its masks are never made twice."""
+"""What a site remembers of the last round that it contributed to: its masks are never made twice.
+
+Two answers under the same masks would tell their difference, which is the site's own.
+"""
 
 from __future__ import annotations
 
@@ -17,26 +20,39 @@ _CLOCKS_APART = 600.0
 
 @dataclass(frozen=True)
 class LastRound:
-    """Which round that was, and the last order that was carried out before.
+    """Which round that was, the last order that was carried out before, and which records the sums were over.
 
-    A round's id begins with the time at which it began, in nanoseconds.
+    A round's id begins with the time at which it began, in nanoseconds. `tallied` is the digest of what the site has
+    counted answers for.
     """
 
     round_id: str = ""
     last_order: int = 0
+    generation: int = -1
+    last_entry: int = -1
+    tallied: str = ""
 
     @classmethod
     def read(cls, folder: SiteFolder) -> LastRound:
         """Return what the site's folder says; no round if it says nothing."""
         try:
             said = json.loads((folder.path / _FILE).read_text(encoding="utf-8"))
-            return cls(str(said["round"]), int(said["last-order"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            generation, last_entry = (int(said.get(name, -1)) for name in ("generation", "last-entry"))
+            tallied = str(said.get("tallied", ""))
+            return cls(str(said["round"]), int(said["last-order"]), generation, last_entry, tallied)
+        except (OSError, ValueError, OverflowError, KeyError, TypeError):
             return cls()
 
     def write(self, folder: SiteFolder) -> None:
         """Bring it to the disk."""
-        content = json.dumps({"round": self.round_id, "last-order": self.last_order})
+        said = {
+            "round": self.round_id,
+            "last-order": self.last_order,
+            "generation": self.generation,
+            "last-entry": self.last_entry,
+            "tallied": self.tallied,
+        }
+        content = json.dumps(said)
         replace_file(folder.path / _FILE, f"{content}\n".encode(), 0o600)
 
     def check_next(self, round_id: str) -> None:
@@ -53,6 +69,21 @@ class LastRound:
             raise InvalidProof(
                 f"the round began more than {_CLOCKS_APART:.0f} s before or after this machine's time; check both "
                 "machines' clocks"
+            )
+
+    def check_tally(self, round_id: str, records: tuple[int, int], asked: str) -> None:
+        """Check that answers may be counted: for the round's own sums, and for one set of weights, by its digest.
+
+        `records` are the generation and the last entry. Raises `InvalidProof` if they may not.
+        """
+        if round_id != self.round_id or records != (self.generation, self.last_entry):
+            raise InvalidProof(
+                "the coordinator asks for counts over other records than this round's sums were over; begin another"
+            )
+        if self.tallied not in ("", asked):
+            raise InvalidProof(
+                "the coordinator asks for counts of other weights than before in this round, and from both it could "
+                "tell this site's own; begin another"
             )
 
 

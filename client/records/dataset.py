@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -118,7 +119,8 @@ class Dataset:
         return self.images, self.labels, self.record_ids, self.subject_ids, self.splits, self.consents
 
 
-def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+def batches(items: Iterable[T]) -> Iterator[list[T]]:
     """Yield items in their order, as many at a time as may be in memory."""
-    for start in range(0, len(items), BATCH):
-        yield items[start : start + BATCH]
+    left = iter(items)
+    while some := list(islice(left, BATCH)):
+        yield some

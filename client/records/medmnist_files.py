@@ -37,7 +37,36 @@ _MOST_UNPACKED = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 """Bytes of an array; all images are copied together once they are read."""
 
 
+@dataclass(frozen=True, eq=False)
+class ArrayFile:
+    """What an array file holds, and what of it the file leaves to whoever reads it.
+
+    Attributes
+    ----------
+    dataset : Dataset
+        The records. One without an id is called `{split}-{row}`, a subject with the number 7 `subject-7`.
+    rows : ndarray
+        (N,) str, where each record stands: its split and its row in that, from 0.
+    unnamed, numbered, alone : ndarray
+        (N,) bool: records without an id; subjects with a number for a name; records without a subject.
+    class_names : tuple of str, optional
+        The names of the classes where the file has them.
+    """
+
+    dataset: Dataset
+    rows: NDArray[np.str_]
+    unnamed: NDArray[np.bool_]
+    numbered: NDArray[np.bool_]
+    alone: NDArray[np.bool_]
+    class_names: tuple[str, ...] | None
+
+
 def read_npz(path: Path, *, consent: Consent = Consent.REVOCABLE) -> Dataset:
+    """Return the records of a file in the MedMNIST layout, as `read_array_file`."""
+    return read_array_file(path, consent=consent).dataset
+
+
+def read_array_file(path: Path, *, consent: Consent = Consent.REVOCABLE) -> ArrayFile:
     """Read a data set from a file in the MedMNIST layout.
 
     It has `train_images`, `train_labels`, `test_images` and `test_labels`; the `val` arrays may be missing. Images are
@@ -51,7 +80,7 @@ def read_npz(path: Path, *, consent: Consent = Consent.REVOCABLE) -> Dataset:
     are in memory together.
 
     Raises `InvalidDataset` if the file is absent or damaged, an array is missing or has the wrong type or shape, arrays
-    differ in number, records have more than one label, there is no training record, or ids come twice.
+    differ in number, records have more than one label, there is no training record, or ids or class names come twice.
     """
     if not path.is_file():
         raise InvalidDataset(f"{path}: there is no such file; check the path of the data set")
@@ -62,7 +91,7 @@ def read_npz(path: Path, *, consent: Consent = Consent.REVOCABLE) -> Dataset:
     except _UNREADABLE:
         raise InvalidDataset(f"{path}: not an .npz file, or one that was cut short; fetch or write it again") from None
     with archive:
-        return _File(path, archive, consent).dataset()
+        return _File(path, archive, consent).read()
 
 
 @dataclass(frozen=True)
@@ -73,7 +102,7 @@ class _File:
     archive: zipfile.ZipFile
     consent: Consent
 
-    def dataset(self) -> Dataset:
+    def read(self) -> ArrayFile:
         """Read all splits."""
         wanted = [split for split in Split if split is not Split.VAL or self._has_split(split)]
         parts = [self._columns(split) for split in wanted]
@@ -81,12 +110,29 @@ class _File:
         if not counts[Split.TRAIN]:
             raise self._fault("holds no training record; a data set needs at least one")
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        class_names = self._class_names(columns["labels"])
+        given = self._given_class_names()
+        class_names = given or self._numbers(columns["labels"])
         images = self._images(counts)
         try:
-            return Dataset(images=images, class_names=class_names, **columns)
+            dataset = Dataset(images=images, class_names=class_names, **columns)
         except InvalidDataset as error:
             raise self._fault(str(error)) from None
+        places = [f"{split}-{row}" for split, count in counts.items() for row in range(count)]
+        return ArrayFile(
+            dataset,
+            rows=np.array(places, dtype=np.str_),
+            unnamed=self._lacking("ids", counts),
+            numbered=np.concatenate([np.full(n, self._is_numbered(split)) for split, n in counts.items()]),
+            alone=self._lacking("subjects", counts),
+            class_names=given,
+        )
+
+    def _lacking(self, column: str, counts: Mapping[Split, int]) -> NDArray[np.bool_]:
+        return np.concatenate([np.full(n, not self._has(f"{split}_{column}")) for split, n in counts.items()])
+
+    def _is_numbered(self, split: Split) -> bool:
+        name = f"{split}_subjects"
+        return self._has(name) and self._read(name).dtype.kind in "iu"
 
     def _has_split(self, split: Split) -> bool:
         return self._has(f"{split}_images") or self._has(f"{split}_labels")
@@ -138,10 +184,15 @@ class _File:
             raise self._fault(f"{name} hold {str(unknown[0])!r}; a consent is one of {', '.join(known)}")
         return consents
 
-    def _class_names(self, labels: NDArray[np.int64]) -> tuple[str, ...]:
+    def _given_class_names(self) -> tuple[str, ...] | None:
         names = self._strings("class_names")
-        if names is not None:
-            return tuple(names.tolist())
+        if names is None:
+            return None
+        if len({"".join(name.split()).casefold() for name in names.tolist()}) != len(names):
+            raise self._fault("class_names hold a name twice; every class needs its own")
+        return tuple(names.tolist())
+
+    def _numbers(self, labels: NDArray[np.int64]) -> tuple[str, ...]:
         largest = int(labels.max())
         if largest >= len(labels):
             raise self._fault(

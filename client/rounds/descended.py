@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 
+import torch
 from flwr.app import ArrayRecord, Message
 
 from fedmunkey.client.key_store import KeyStore
@@ -167,6 +168,8 @@ def _load_model(turn: Turn) -> Munkey:
         model.load_state_dict(state)
     except RuntimeError:
         raise InvalidWeights("the coordinator sent weights of another model; check the site's settings") from None
+    if not all(torch.isfinite(weights).all() for weights in state.values()):
+        raise InvalidWeights("the coordinator sent weights that are not finite; the site keeps those that it has")
     return model.to(choose_device(turn.settings.device))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message
@@ -64,9 +65,11 @@ def contribute(turn: Turn) -> Message:
     note = LastRound.read(turn.folder)
     if participants is not None:
         note.check_next(participants.round_id)
-    LastRound(str(turn.config.get(ROUND_ID, "")), last_order).write(turn.folder)
+    note = LastRound(str(turn.config.get(ROUND_ID, "")), last_order)
+    note.write(turn.folder)
     permanent_only = turn.recipe.route.permanent_only
     made = sum_records(turn.store, read, turn.settings.num_classes, permanent_only=permanent_only)
+    replace(note, generation=made.generation, last_entry=made.last_entry).write(turn.folder)
     hit(Failpoint.CONTRIBUTE_SUMMED)
     numbers = _masked(turn, participants, SUMS, made.sums.to_numbers())
     hit(Failpoint.CONTRIBUTE_MASKED)
@@ -81,19 +84,30 @@ def contribute(turn: Turn) -> Message:
 
 
 def tally_answers(turn: Turn) -> Message:
-    """Send, masked, how many of the site's records each ridge's left-out weights answer rightly."""
+    """Send, masked, how many of the site's records each ridge's left-out weights answer rightly.
+
+    Once in a round, and over the records whose sums the site has sent in it.
+    """
     read = _feature_map(turn)
-    left_out = turn.message.content.array_records[ARRAYS][NUMBERS].numpy()
+    left_out = _arrays(turn).get(NUMBERS, np.empty(0))
     expected = (len(RIDGES), FOLDS, read.size, turn.settings.num_classes)
     if left_out.shape != expected or left_out.dtype != np.int32:
-        raise InvalidWeights(f"the coordinator sent weights of shape {left_out.shape}, not {expected}, to be counted")
+        raise InvalidWeights(
+            f"the coordinator sent {left_out.dtype} weights of shape {left_out.shape} to be counted, not int32 of "
+            f"{expected}"
+        )
     check_weights(left_out)
+    generation, last_entry = turn.number(GENERATION), turn.number(LAST_ENTRY)
+    asked = hashlib.sha256(str(turn.config.get(PARTICIPANTS, "")).encode() + left_out.tobytes()).hexdigest()
+    note = LastRound.read(turn.folder)
+    note.check_tally(str(turn.config.get(ROUND_ID, "")), (generation, last_entry), asked)
+    replace(note, tallied=asked).write(turn.folder)
     tallies = tally_records(
         turn.store,
         read,
         left_out,
-        generation=int(str(turn.config[GENERATION])),
-        last_entry=int(str(turn.config[LAST_ENTRY])),
+        generation=generation,
+        last_entry=last_entry,
         permanent_only=turn.recipe.route.permanent_only,
     )
     hit(Failpoint.TALLY_COUNTED)
@@ -103,7 +117,7 @@ def tally_answers(turn: Turn) -> Message:
 def take_release(turn: Turn) -> Message:
     """Take released weights over; the reply holds accuracies of held-out records where they are asked for."""
     read = _feature_map(turn)
-    arrays = {name: array.numpy() for name, array in turn.message.content.array_records[ARRAYS].items()}
+    arrays = _arrays(turn)
     # What the site has erased since it contributed is in the weights; one that did not contribute has nothing in them.
     note, round_id = LastRound.read(turn.folder), str(turn.config.get(ROUND_ID, ""))
     contributed = note.last_order if note.round_id == round_id else turn.store.orders.last
@@ -112,11 +126,14 @@ def take_release(turn: Turn) -> Message:
         CONTRIBUTED: contributed,
         RENEW_WITHIN: turn.settings.renew_within,
     }
-    choice = json.loads(str(turn.config[RELEASE]))
+    try:
+        choice = json.loads(str(turn.config.get(RELEASE)))
+    except ValueError:
+        choice = None
     release = Release.of_arrays(arrays, choice, read, turn.settings.encoder, about)
     if release.classes != turn.settings.num_classes or release.folds != FOLDS:
         raise InvalidWeights(f"the released weights are of {release.classes} classes in {release.folds} folds")
-    if release.digest() != turn.config[DIGEST]:
+    if release.digest() != turn.config.get(DIGEST):
         raise InvalidWeights("the released weights are not those of the digest that was announced; run another round")
     hit(Failpoint.RELEASE_RECEIVED)
     write_release(turn.folder.shared_weights, release)
@@ -131,6 +148,14 @@ def take_release(turn: Turn) -> Message:
     for split, results in found.items():
         metrics |= {f"{split}-{name.replace('_', '-')}": value for name, value in asdict(results).items()}
     return turn.reply(metrics)
+
+
+def _arrays(turn: Turn) -> dict[str, NDArray[Any]]:
+    """Return the message's arrays by name; raises `InvalidWeights` where there are none that can be read."""
+    try:
+        return {name: array.numpy() for name, array in turn.message.content.array_records[ARRAYS].items()}
+    except (KeyError, ValueError, TypeError, EOFError):
+        raise InvalidWeights("the coordinator's message holds no weights that can be read; run another round") from None
 
 
 def _feature_map(turn: Turn) -> FeatureMap:
@@ -158,7 +183,7 @@ def _participants(turn: Turn) -> Participants | None:
         ) from None
     fewest = 1 if turn.insecure_sums else FEWEST_PARTICIPANTS
     authority = read_certificate(turn.identity.ca_file)
-    return Participants.check(str(turn.config[ROUND_ID]), certificates, authority, fewest=fewest)
+    return Participants.check(str(turn.config.get(ROUND_ID, "")), certificates, authority, fewest=fewest)
 
 
 def _masked(turn: Turn, who: Participants | None, purpose: str, numbers: NDArray[np.uint64]) -> ArrayRecord:

@@ -13,19 +13,16 @@ from fedmunkey.client.deletions.agent import catch_up_patiently
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.site import SiteFolder, check_promise
-from fedmunkey.common.errors import FedmunkeyError, InvalidSetting
+from fedmunkey.common.errors import BankChanged, FedmunkeyError, InvalidSetting
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.model.recipe import Recipe
-from fedmunkey.common.programs.round_messages import CONFIG, METRICS, ROUND, SITE, TAKE_OVER
+from fedmunkey.common.programs.round_messages import CHANGED, CONFIG, FAILED, METRICS, ROUND, SITE, TAKE_OVER
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.settings import Settings
 
 # Flower shows what the children of its own logger say.
 logger = logging.getLogger(f"flwr.{__name__}")
-
-_ERROR_CODE = 1000
-"""Flower leaves error codes from 1000 on to apps."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Turn:
     @property
     def round_number(self) -> int:
         """From 1."""
-        return int(str(self.config[ROUND]))
+        return self.number(ROUND)
 
     @property
     def takes_over_only(self) -> bool:
@@ -65,7 +62,14 @@ class Turn:
     @property
     def config(self) -> ConfigRecord:
         """What the coordinator says beside arrays."""
-        return self.message.content.config_records[CONFIG]
+        return self.message.content.config_records.get(CONFIG, ConfigRecord())
+
+    def number(self, name: str) -> int:
+        """Return a whole number that the coordinator says; raises `InvalidSetting` where it says none."""
+        try:
+            return int(str(self.config[name]))
+        except (KeyError, ValueError):
+            raise InvalidSetting(f"the coordinator's message says no {name}; is it of another version?") from None
 
     def reply(
         self,
@@ -101,7 +105,8 @@ def answer_message(message: Message, context: Context, act: Callable[[Turn], Mes
             return act(Turn(message, Recipe.of(settings), folder, store, identity, insecure_sums))
     except FedmunkeyError as error:
         logger.error("%s", error)
-        return Message(Error(code=_ERROR_CODE, reason=str(error)), reply_to=message)
+        code = CHANGED if isinstance(error, BankChanged) else FAILED
+        return Message(Error(code=code, reason=str(error)), reply_to=message)
 
 
 def _check_labels(store: KeyStore, settings: Settings) -> None:

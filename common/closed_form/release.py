@@ -55,7 +55,7 @@ class Release:
     def __post_init__(self) -> None:
         """Check the weights."""
         folds = self.left_out.shape[0] if self.left_out.ndim == 3 else 0
-        expected = (folds, self.feature_map.size, self.classes)
+        expected = (folds, self.feature_map.size, self.classes if self.weights.ndim else 0)
         if self.weights.ndim != 2 or self.left_out.shape != expected or self.weights.shape != expected[1:] or not folds:
             raise InvalidWeights(
                 f"weights of {self.weights.shape} and {self.left_out.shape} are not those of records with "

@@ -52,7 +52,7 @@ class Acknowledgement:
     seconds : float
         From the beginning of the site's transaction to the moment when no file holds the erased bytes.
     reason : str
-        Why an order was refused; empty otherwise.
+        Why an order was refused, or why a site that holds nothing cannot tell whether it did; empty otherwise.
     record_loss, subject_loss : PrivacyLoss, optional
         What the shared weights that left the site before the deletion may still tell of one erased record, and of all
         training records together that one subject of the erased records had at the site. Both are there where the

@@ -95,6 +95,7 @@ REQUEST_MOVES: Mapping[RequestState, frozenset[RequestState]] = MappingProxyType
             {
                 RequestState.VERIFIED,
                 RequestState.DISPATCHED,
+                RequestState.ERASED,
                 RequestState.COMPLETED,
                 RequestState.PARTIAL,
                 RequestState.REFUSED,

@@ -54,10 +54,13 @@ def outcome_words(status: RequestStatus) -> str:
     target, sites = status.request.target, status.sites
     awaited = dict.fromkeys(part.site for part in sites if not part.state.final)
     closed = {SiteState.REFUSED, SiteState.LEFT}
+    unsure = dict.fromkeys(part.site for part in sites if part.state is SiteState.NOTHING_HELD and part.reason)
     without = dict.fromkeys(f"{part.site} ({part.state})" for part in sites if part.state in closed)
     said = {
         Outcome.NOTHING_HELD: "no site that was asked holds what was named; compare each id, letter by letter, with "
-        "the one it was enrolled under. What was erased before is not held either",
+        "the one it was enrolled under. What was erased before is not held either"
+        + f". Whether an earlier key store held it, {', '.join(unsure)} cannot tell"
+        * bool(unsure),
         Outcome.REFUSED: "every site that was asked refused, and holds what it held; put right what stands beside it, "
         "and ask again as another request",
         Outcome.PARTIAL: f"erased nothing: {', '.join(without)}",

@@ -180,7 +180,9 @@ class RequestStatus:
     @property
     def renewal_owed(self) -> bool:
         """Whether everything was erased and the shared weights do not know of it yet."""
-        return self.renew_by is not None and self.state in (RequestState.ERASED, RequestState.OVERDUE)
+        if self.renew_by is None or self.state not in (RequestState.ERASED, RequestState.OVERDUE):
+            return False
+        return RequestState.of([progress.state for progress in self.sites]) is RequestState.COMPLETED
 
     @property
     def outcome(self) -> Outcome:

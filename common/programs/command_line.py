@@ -77,7 +77,10 @@ def typed() -> str:
 
 def print_json(value: Any) -> None:
     """Print one JSON document on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    # Piece by piece: as one text, a list of all rows of a large file takes far more memory than the list.
+    for piece in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(value):
+        sys.stdout.write(piece)
+    sys.stdout.write("\n")
 
 
 def plain_table(*words: str, numbers: tuple[str, ...] = ()) -> Table:

@@ -44,6 +44,12 @@ RELEASE = "release"
 
 DIGEST = "digest"
 
+FAILED, CHANGED = 1000, 1001
+"""Codes of error replies: the site cannot take part; its bank has changed in a round, which has to begin again.
+
+Flower leaves codes from 1000 on to apps.
+"""
+
 NUMBERS = "numbers"
 """The one array of a masked reply."""
 

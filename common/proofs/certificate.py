@@ -2,7 +2,7 @@
 
 The file is canonical JSON and everything in it is signed or leads to a signed head, so no byte of it can be changed.
 Where a site left the federation without an answer, the certificate is of another type and names it: it holds no receipt
-of that site, and proves the less for it.
+of that site, and proves the less for it. So does one whose renewal was taken out: then none is proved.
 Where the log was restored from a copy, a receipt may name a head that the log has lost: then what the log, its key and
 officers say of that is in the certificate as well.
 Checking needs `cryptography` and `rfc8785` and nothing else of this project than what is imported here.

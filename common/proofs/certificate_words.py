@@ -29,7 +29,8 @@ def headline(verified: Verified) -> str:
     if verified.outcome is Outcome.ERASED:
         return f"{said}; every site that was asked has answered, and none refused."
     if verified.outcome is Outcome.NOTHING_HELD:
-        return f"{said}: no site that was asked holds anything of what was named."
+        unsure = "; whether they did before is left open" * bool(_unsure(verified))
+        return f"{said}: no site that was asked holds anything of what was named{unsure}."
     if verified.outcome is Outcome.REFUSED:
         return f"{said}: every site that was asked refused."
     why = [f"{site} refused" for site in _refusing(verified)]
@@ -96,6 +97,8 @@ def not_proved(verified: Verified, keys: TrustedKeys) -> list[str]:
     refused = _refusing(verified)
     if refused:
         lines.append(f"Any deletion at {', '.join(refused)}: what was refused is still there.")
+    if unsure := _unsure(verified):
+        lines.append(f"Whether {', '.join(unsure)} held what was named in an earlier key store, which is gone.")
     if verified.silent:
         lines.append(
             f"Any deletion at {', '.join(verified.silent)}: a site that left gives no receipt, and whoever handed this "
@@ -222,7 +225,8 @@ def _answered(receipt: Receipt) -> str:
     if answer.state is SiteState.REFUSED:
         return f"{begin} that it refused and deleted nothing: {answer.reason}."
     if not answer.records:
-        return f"{begin} that it holds nothing of what was named."
+        why = f": {answer.reason}" if answer.reason else ""
+        return f"{begin} that it holds nothing of what was named{why}."
     erased = f"{_count(answer.records, 'record')}, {_count(answer.entries, 'entry', 'entries')} of its memory bank"
     words = f"{begin} that it erased {erased}, with the guarantee {answer.guarantee}: {answer.guarantee.remains}"
     if answer.record_loss and answer.subject_loss:
@@ -232,6 +236,12 @@ def _answered(receipt: Receipt) -> str:
             f"{_count(all_.records, 'record')} of one subject, delta {one.delta:g}"
         )
     return f"{words}."
+
+
+def _unsure(verified: Verified) -> list[str]:
+    """Return the sites that hold nothing and cannot tell whether they did."""
+    answers = [receipt.answer for receipt in verified.counted]
+    return [answer.site for answer in answers if answer.state is SiteState.NOTHING_HELD and answer.reason]
 
 
 def _refusing(verified: Verified) -> list[str]:

@@ -175,6 +175,11 @@ class OpenedRequest:
         return self.envelope, self.terms
 
     @property
+    def genuine(self) -> bool:
+        """Whether the request is the one that its digest stands for, and not an altered copy with its signature."""
+        return self.terms is not None or not self.request.signature
+
+    @property
     def digest(self) -> bytes:
         """The 32 bytes by which receipts name the request: SHA-256 of what was signed.
 

@@ -134,11 +134,14 @@ def summary_lines(summary: Summary) -> list[str]:
     counts = ", ".join(f"{count} {state}" for state, count in summary.requests.items() if count) or "none"
     late = summary.requests[RequestState.OVERDUE]
     oldest = f", the oldest since {show_time(summary.oldest_pending)}" if summary.oldest_pending else ""
+    owed = f"{summary.renewals_owed} by {show_time(summary.renew_by)}" if summary.renew_by else ""
+    overdue = ", WHICH HAS PASSED: munkey-server run --renew --now" if summary.renewal_late_seconds else ""
     return [
         f"sites: {summary.connected_sites} of {summary.sites} connected",
         f"requests: {counts}",
         f"pending orders: {summary.pending_orders}{oldest}",
         f"late: {late}" + (" (munkey-server requests --late lists them)" if late else ""),
+        *([f"waiting for renewed weights: {owed}{overdue}"] if owed else []),
         *(f"LOG RESTORED: {said.words}" for said in summary.restored),
         *(
             f"LOST: request {lost.request_id}, which {', '.join(lost.sites)} answered, is not in this ledger; have it "
@@ -157,6 +160,9 @@ def summary_document(summary: Summary, sites: tuple[RegisteredSite, ...]) -> dic
         "oldest_pending": summary.oldest_pending.isoformat() if summary.oldest_pending else None,
         "oldest_pending_seconds": summary.oldest_seconds,
         "late": summary.requests[RequestState.OVERDUE],
+        "renewals_owed": summary.renewals_owed,
+        "renew_by": summary.renew_by.isoformat() if summary.renew_by else None,
+        "renewal_late_seconds": summary.renewal_late_seconds,
         "log_restored": [
             {"kept": said.kept.size, "reason": said.reason, "said_at": said.time.isoformat()}
             for said in summary.restored

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +23,7 @@ from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members import renewal
 from fedmunkey.server.members.authority import AUTHORITY_YEARS, hosts_of
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
+from fedmunkey.server.members.recovery import open_register
 from fedmunkey.server.members.register import INVITATION_DAYS, MemberRegister
 
 DEFAULT_FOLDER = Path("coordinator")
@@ -97,8 +100,8 @@ def invite(
     authority = folder.read_authority()
     if output.exists():
         raise InvalidSetting(f"{output} is there already; name another file with --output")
-    with _ledger(folder, database) as ledger:
-        token = MemberRegister(ledger.engine).invite(name, role, days)
+    with _register(folder, database) as register:
+        token = register.invite(name, role, days)
         invitation = Invitation(authority.federation, name, role, joining_address, authority.certificate, token)
         invitation.write(output)
     until = utc_now() + timedelta(days=days)
@@ -126,8 +129,8 @@ def members(
     Example: munkey-server members --coordinator-dir coordinator
     """
     folder = CoordinatorFolder(coordinator_dir)
-    with _ledger(folder, database) as ledger:
-        known = MemberRegister(ledger.engine).list()
+    with _register(folder, database) as register:
+        known = register.list()
     now = utc_now()
     documents = [display.member_document(member, now) for member in known]
     command_line.show(documents, as_json, display.member_table(known, now))
@@ -148,8 +151,8 @@ def revoke(
     Example: munkey-server revoke hospital-3 --reason "its server was stolen" --coordinator-dir coordinator
     """
     folder = CoordinatorFolder(coordinator_dir)
-    with _ledger(folder, database) as ledger:
-        count = MemberRegister(ledger.engine).revoke(name, reason)
+    with _register(folder, database) as register:
+        count = register.revoke(name, reason)
     shown = {"name": name, "reason": reason, "certificates": count}
     command_line.show(shown, as_json, f"{name} is shut out: {count} certificates revoked")
 
@@ -169,8 +172,8 @@ def renew(
     Example: munkey-server renew --coordinator-dir coordinator
     """
     folder = CoordinatorFolder(coordinator_dir)
-    with _ledger(folder, database) as ledger:
-        identity = renewal.renew(folder, MemberRegister(ledger.engine), host or ())
+    with _register(folder, database) as register:
+        identity = renewal.renew(folder, register, host or ())
     hosts = hosts_of(identity.certificate)
     command_line.show(
         {"hosts": hosts, "not_after": identity.not_after.isoformat()},
@@ -179,8 +182,13 @@ def renew(
     )
 
 
-def _ledger(folder: CoordinatorFolder, database: str | None) -> Ledger:
+@contextmanager
+def _register(folder: CoordinatorFolder, database: str | None) -> Iterator[MemberRegister]:
     if database is None:
         # A mistyped folder must not become a federation without members.
         read_certificate(folder.identity / "ca.pem")
-    return Ledger(database or folder.ledger)
+    with Ledger(database or folder.ledger) as ledger:
+        register, lost = open_register(folder, ledger)
+        for line in lost:
+            typer.echo(line, err=True)
+        yield register

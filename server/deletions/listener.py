@@ -6,6 +6,7 @@ One event loop in one thread serves every connection, so a thousand sites may fo
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from concurrent.futures import Future
 from types import TracebackType
@@ -15,6 +16,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from fedmunkey.common.errors import FedmunkeyError
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.service.channel import KEEPALIVE_SECONDS, MESSAGE_OPTIONS
 from fedmunkey.common.settings.addresses import split_address
@@ -28,6 +30,7 @@ from fedmunkey.server.listening import cannot_listen, check_free
 from fedmunkey.server.members.admission import Admission
 from fedmunkey.server.members.authority import CertificateAuthority
 from fedmunkey.server.members.rations import LARGEST_MESSAGE, Rations
+from fedmunkey.server.members.recovery import recover
 from fedmunkey.server.members.register import MemberRegister
 from fedmunkey.server.members.rotation import MembershipServicer
 from fedmunkey.server.members.turned_away import Refusals
@@ -45,6 +48,8 @@ _SERVER_OPTIONS = [
     # A site that pings as often as it should must not be taken for an attacker.
     ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_SECONDS * 500),
 ]
+
+_log = logging.getLogger(__name__)
 
 
 class DeletionServer:
@@ -105,7 +110,7 @@ class DeletionServer:
             raise RuntimeError("the server was started already")
         check_free(self._host, self._port)
         # Looked at before anyone is served, so that whatever comes later is noticed.
-        upkeep = Upkeep(self._service, self._presence)
+        upkeep = Upkeep(self._service, self._presence, replaced=self._recover_members)
         started: Future[int] = Future()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._serve(started)), name="deletion-server", daemon=True
@@ -137,6 +142,15 @@ class DeletionServer:
         self._thread = None
         self._presence.write()
 
+    def _recover_members(self) -> None:
+        if self._register is None:
+            return
+        try:
+            for line in recover(self._register, self._service.ledger):
+                _log.warning("%s", line)
+        except FedmunkeyError as error:
+            _log.error("what the ledger has lost of its members cannot be brought back: %s", error)
+
     def _make_admission(self) -> Admission | None:
         if self._register is None:
             return None
@@ -152,7 +166,7 @@ class DeletionServer:
     async def _serve(self, started: Future[int]) -> None:
         try:
             admission = self._make_admission()
-            before = [Rations(), *([admission] if admission else [])]
+            before = [Rations(_MEMBERS_SERVICES), *([admission] if admission else [])]
             server = grpc.aio.server(options=_SERVER_OPTIONS, interceptors=before)
             servicer = DeletionServicer(self._service, self._presence)
             deletion_pb2_grpc.add_DeletionServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]

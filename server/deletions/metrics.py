@@ -52,6 +52,16 @@ class LedgerCollector(Collector):
             "Requests that sites have answered and this ledger, restored from a copy, does not have.",
             value=len(summary.lost),
         )
+        yield GaugeMetricFamily(
+            "fedmunkey_renewals_owed",
+            "Requests whose records are erased and still in the shared weights (exact).",
+            value=summary.renewals_owed,
+        )
+        yield GaugeMetricFamily(
+            "fedmunkey_renewal_late_seconds",
+            "Since when the shared weights should have been renewed; 0 while there is time.",
+            value=summary.renewal_late_seconds,
+        )
         yield GaugeMetricFamily("fedmunkey_sites", "Sites in the federation.", value=summary.sites)
 
 

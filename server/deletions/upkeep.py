@@ -24,15 +24,21 @@ class Upkeep:
     """Runs in a thread of its own until it is stopped.
 
     Followers of the service are woken; `presence` has the sites that are connected here. The clock gives seconds that
-    never go back.
+    never go back. `replaced` is called where the ledger went back to a copy.
     """
 
     def __init__(
-        self, service: LedgerService, presence: Presence, *, clock: Callable[[], float] = time.monotonic
+        self,
+        service: LedgerService,
+        presence: Presence,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        replaced: Callable[[], None] = lambda: None,
     ) -> None:
         self._service = service
         self._presence = presence
         self._clock = clock
+        self._replaced = replaced
         self._positions = service.ledger.positions()
         self._mark = service.ledger.mark()
         self._renewed = self._swept = -float("inf")
@@ -53,6 +59,7 @@ class Upkeep:
         mark = self._service.ledger.mark()
         if not self._service.ledger.continues(self._mark):
             _log.error("the ledger went back to a copy while the service ran; stop it before a copy is put back")
+            self._replaced()
             self._service.replaced()
         self._mark = mark
         positions = self._service.ledger.positions()

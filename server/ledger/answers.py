@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import CursorResult, Row, insert, select, update
@@ -12,12 +12,12 @@ from sqlalchemy import CursorResult, Row, insert, select, update
 from fedmunkey.common.deletions.renewals import ReleasedWeights
 from fedmunkey.common.deletions.states import RequestState, SiteState
 from fedmunkey.common.deletions.words import Acknowledgement
-from fedmunkey.common.errors import DeletionConflict, FedmunkeyError, UnknownDeletion
+from fedmunkey.common.errors import DeletionConflict, FedmunkeyError, InvalidDeletion, UnknownDeletion
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.settings.settings import RENEW_DAYS
 from fedmunkey.server.database.connection import among
-from fedmunkey.server.database.tables import ORDER_IS_OPEN, AcknowledgementRow, OrderRow, RequestRow
-from fedmunkey.server.ledger.renewals import read_owed, waiting_requests, write_release
+from fedmunkey.server.database.tables import ORDER_IS_OPEN, AcknowledgementRow, OrderRow, RequestRow, SiteRow
+from fedmunkey.server.ledger.renewals import contribution_fault, read_owed, waiting_requests, write_release
 from fedmunkey.server.ledger.writer import Transaction
 from fedmunkey.server.transparency_log.leaves import Leaf, append_leaves, leaf_of_receipt
 
@@ -92,13 +92,19 @@ def note_delivered(transaction: Transaction, notes: Sequence[Delivered]) -> list
     return [None] * len(notes)
 
 
-def note_releases(transaction: Transaction, releases: Sequence[ReleasedWeights]) -> list[None]:
+def note_releases(transaction: Transaction, releases: Sequence[ReleasedWeights]) -> list[FedmunkeyError | None]:
     """Write releases down, each with its leaf of the log, and complete the requests that waited for them."""
+    connection = transaction.connection
+    orders = {row.name: row.last_number for row in connection.execute(select(SiteRow.name, SiteRow.last_number))}
+    results: list[FedmunkeyError | None] = []
     for released in releases:
-        append_leaves(transaction.connection, [write_release(transaction.connection, released, transaction.at)])
-    last = releases[-1].digest[:16]
-    settle(transaction, waiting_requests(transaction.connection), f"the shared weights were renewed: {last}")
-    return [None] * len(releases)
+        fault = contribution_fault(released, orders)
+        results.append(InvalidDeletion(f"the release is not written down: {fault}") if fault else None)
+        if fault:
+            continue
+        append_leaves(connection, [write_release(connection, released, transaction.at)])
+        settle(transaction, waiting_requests(connection), f"the shared weights were renewed: {released.digest[:16]}")
+    return results
 
 
 def settle(
@@ -110,7 +116,8 @@ def settle(
 ) -> None:
     """Move requests to where their sites have brought them, after changes that may still have to be written.
 
-    One whose sites have all erased waits, for so long, until the shared weights are renewed without what was erased.
+    One whose sites have all erased waits, for so long, until the shared weights are renewed without what was erased;
+    where one refused or left, the others' part is due as soon.
     """
     transaction.flush()
     # Of a thousand sites' orders, all are read once, when the last of them is answered, and not at each answer.
@@ -132,14 +139,18 @@ def settle(
     states: dict[int, set[SiteState]] = {row.number: {SiteState.PENDING} for row in rows if row.is_open}
     for found in counted.all():
         states.setdefault(found.request, set()).add(SiteState(found.state))
-    done = [row.number for row in rows if RequestState.of(states[row.number]) is RequestState.COMPLETED]
-    owing = {owed.request for owed in read_owed(transaction.connection, done)} if done else set()
+    some = (RequestState.COMPLETED, RequestState.PARTIAL)
+    done = [row.number for row in rows if RequestState.of(states[row.number]) in some]
+    owing: dict[int, datetime] = {}
+    for owed in read_owed(transaction.connection, done) if done else ():
+        owing[owed.request] = min(owed.at, owing.get(owed.request, owed.at))
     for row in rows:
         before, after = RequestState(row.state), RequestState.of(states[row.number])
         if row.number in owing:
-            after = RequestState.ERASED
-            if row.renew_by is None:
-                values = {"renew_by": transaction.at + renew}
+            after = RequestState.ERASED if after is RequestState.COMPLETED else after
+            # A site that comes back may owe anew what was renewed before.
+            if row.renew_by is None or before is RequestState.DISPATCHED:
+                values = {"renew_by": owing[row.number] + renew}
                 chosen = update(RequestRow).where(RequestRow.number == row.number)
                 transaction.connection.execute(chosen.values(values))
         # What is late stays late until it ends.

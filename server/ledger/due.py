@@ -12,7 +12,7 @@ from fedmunkey.common.deletions.limits import LINE_CHARACTERS, is_line
 from fedmunkey.common.deletions.states import OPEN_REQUESTS, RequestState
 from fedmunkey.common.deletions.words import RequestStatus
 from fedmunkey.common.errors import DeletionConflict, FedmunkeyError, InvalidDeletion
-from fedmunkey.server.database.tables import OrderRow, RequestRow
+from fedmunkey.server.database.tables import ORDER_IS_OPEN, OrderRow, RequestRow
 from fedmunkey.server.ledger.view import find_request, read_statuses
 from fedmunkey.server.ledger.writer import Event, Transaction
 
@@ -69,6 +69,7 @@ def _extend(transaction: Transaction, extension: Extension) -> RequestStatus:
     if state.final:
         raise DeletionConflict(f"request {name!r} is {state}; there is nothing to give it time for")
     orders = select(func.count()).select_from(OrderRow).where(OrderRow.request == row.number)
+    waits = transaction.connection.scalar(orders.where(ORDER_IS_OPEN))
     if not transaction.connection.scalar(orders):
         raise DeletionConflict(f"request {name!r} did not arrive as a whole; submit it again with another id")
     if row.extension:
@@ -83,7 +84,8 @@ def _extend(transaction: Transaction, extension: Extension) -> RequestStatus:
     dates = (f"due {row.due_at:%Y-%m-%d}", f"due {due:%Y-%m-%d}")
     transaction.record(Event(transaction.at, row.number, "", *dates, extension.reason))
     if state is RequestState.OVERDUE and due >= transaction.at:
-        transaction.move_request(row.number, state, RequestState.DISPATCHED, "it was given more time")
+        after = RequestState.DISPATCHED if waits or row.renew_by is None else RequestState.ERASED
+        transaction.move_request(row.number, state, after, "it was given more time")
     transaction.flush()
     changed = find_request(transaction.connection, name)
     return read_statuses(transaction.connection, [changed], transaction.at)[0]

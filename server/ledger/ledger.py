@@ -82,7 +82,6 @@ class Ledger(LedgerView):
         renew: timedelta = timedelta(days=RENEW_DAYS),
     ) -> None:
         self._due = due
-        self._renew = renew
         self._listeners: list[Callable[[Sequence[Event]], None]] = []
         url = ledger_url(database)
         name = shown(url)
@@ -100,7 +99,7 @@ class Ledger(LedgerView):
             raise InvalidSetting(
                 f"the ledger {name} cannot be opened ({fault}); name another with --database"
             ) from None
-        super().__init__(engine, name, clock)
+        super().__init__(engine, name, clock, renew)
         self._writer = GroupWriter(engine, name, clock=clock, on_commit=self._tell)
 
     def __enter__(self) -> Self:
@@ -186,7 +185,8 @@ class Ledger(LedgerView):
     def note_release(self, released: ReleasedWeights) -> None:
         """Write down that weights were solved for, with the leaf of the log that says so, before any site has them.
 
-        Requests that waited for weights without what they erased are completed.
+        Requests that waited for weights without what they erased are completed. Raises `InvalidDeletion` if a site says
+        that it contributed after more orders than it was given.
         """
         self._writer.submit(ledger_answers.note_releases, released).result()
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
@@ -26,10 +27,19 @@ from fedmunkey.server.transparency_log.leaves import leaf_of_release
 
 @dataclass(frozen=True)
 class Owed:
-    """An order that erased entries which the last release was solved with."""
+    """An order that erased entries which the last release was solved with, and when its site said so.
+
+    `promised` is by when its request was to be renewed, as the ledger has it.
+    """
 
     request: int
     entries: int
+    at: datetime
+    promised: datetime | None
+
+    def due(self, renew: timedelta) -> datetime:
+        """Return by when it must be out of the weights, where nothing was promised so long after it was erased."""
+        return self.promised if self.promised and self.promised >= self.at else self.at + renew
 
 
 def write_release(connection: Connection, released: ReleasedWeights, at: Any) -> Any:
@@ -62,8 +72,14 @@ def read_owed(connection: Connection, requests: Collection[int] | None = None) -
     """
     last = select(func.max(ReleaseRow.number)).scalar_subquery()
     query = (
-        select(OrderRow.request, AcknowledgementRow.document)
+        select(
+            OrderRow.request,
+            AcknowledgementRow.document,
+            AcknowledgementRow.acknowledged_at,
+            RequestRow.renew_by,
+        )
         .join(AcknowledgementRow, ANSWERS_ORDER)
+        .join(RequestRow, RequestRow.number == OrderRow.request)
         .join(ContributionRow, (ContributionRow.site == OrderRow.site) & (ContributionRow.release == last))
         .where(OrderRow.state == SiteState.ERASED.value, OrderRow.number > ContributionRow.last_order)
     )
@@ -72,15 +88,19 @@ def read_owed(connection: Connection, requests: Collection[int] | None = None) -
     for row in connection.execute(query):
         answer = json.loads(row.document)
         if answer["entries"] and answer["guarantee"] == Guarantee.EXACT.value:
-            yield Owed(row.request, int(answer["entries"]))
+            yield Owed(row.request, int(answer["entries"]), row.acknowledged_at, row.renew_by)
 
 
-def read_need(connection: Connection) -> RenewalNeed:
-    """Return what is owed."""
-    waiting = (RequestRow.state == RequestState.ERASED.value) & RequestRow.renew_by.is_not(None)
+def read_need(connection: Connection, renew: timedelta) -> RenewalNeed:
+    """Return what is owed.
+
+    Sites keep their promise from their own deletion on, so a request that waits for another site, or is late, or was
+    refused elsewhere, makes a renewal due as well: so long after its first site had erased.
+    """
+    owed = list(read_owed(connection))
     return RenewalNeed(
-        sum(owed.entries for owed in read_owed(connection)),
-        connection.scalar(select(func.min(RequestRow.renew_by)).where(waiting)),
+        sum(one.entries for one in owed),
+        min((one.due(renew) for one in owed), default=None),
         connection.scalar(select(ReleaseRow.records).order_by(ReleaseRow.number.desc()).limit(1)),
     )
 
@@ -91,6 +111,24 @@ def waiting_requests(connection: Connection) -> Sequence[int]:
     return connection.scalars(
         select(RequestRow.number).where(RequestRow.state.in_(states), RequestRow.renew_by.is_not(None))
     ).all()
+
+
+def contribution_fault(released: ReleasedWeights, orders: Mapping[str, int]) -> str:
+    """Return what is wrong with the contributions to a release, given each site's last order; empty if nothing is.
+
+    A site that says more than it was ordered would have its later orders taken for renewed.
+    """
+    sites = [one.site for one in released.contributions]
+    if len(set(sites)) < len(sites):
+        return "a site contributed to the release twice"
+    for one in released.contributions:
+        if not 0 <= one.last_order <= orders.get(one.site, 0):
+            return (
+                f"site {one.site!r} says that it contributed after order {one.last_order}, and this ledger ends at "
+                f"its order {orders.get(one.site, 0)}: the site follows another ledger, or this is an older copy; "
+                "start its agent, and run another round"
+            )
+    return ""
 
 
 def find_renewal(connection: Connection, orders: Collection[tuple[str, int]]) -> tuple[int, dict[str, bytes]] | None:

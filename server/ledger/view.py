@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, func, select
@@ -47,7 +47,7 @@ from fedmunkey.server.database.tables import (
     SiteRow,
 )
 from fedmunkey.server.ledger.lost import LostRequest, find_lost
-from fedmunkey.server.ledger.renewals import find_renewal, read_need
+from fedmunkey.server.ledger.renewals import find_renewal, read_need, read_owed
 from fedmunkey.server.transparency_log.leaves import read_restored
 
 PAGE_REFERENCES = 100 * MAXIMUM_REFERENCES
@@ -107,6 +107,12 @@ class Summary:
         Since then; 0 if there is none.
     connected_sites, sites : int
         Sites that follow their orders at the moment, at any process of the service, of those in the federation.
+    renewals_owed : int
+        Requests of which a site has erased something that the shared weights still hold.
+    renew_by : datetime, optional
+        By when the weights must be renewed for the first of them; None if there is none.
+    renewal_late_seconds : float
+        Since then; 0 while there is time.
     restored : tuple of RestoredLog
         What the log says of itself having been restored from a copy, oldest first.
     lost : tuple of LostRequest
@@ -119,6 +125,9 @@ class Summary:
     oldest_seconds: float
     connected_sites: int
     sites: int
+    renewals_owed: int = 0
+    renew_by: datetime | None = None
+    renewal_late_seconds: float = 0.0
     restored: tuple[RestoredLog, ...] = ()
     lost: tuple[LostRequest, ...] = ()
 
@@ -126,10 +135,11 @@ class Summary:
 class LedgerView:
     """What can be asked of a ledger, `name` in messages; safe for threads."""
 
-    def __init__(self, engine: Engine, name: str, clock: Callable[[], datetime]) -> None:
+    def __init__(self, engine: Engine, name: str, clock: Callable[[], datetime], renew: timedelta) -> None:
         self.name = name
         self._engine = engine
         self._clock = clock
+        self._renew = renew
 
     @property
     def engine(self) -> Engine:
@@ -282,7 +292,7 @@ class LedgerView:
     def renewal_need(self) -> RenewalNeed:
         """Return which erased entries the last released weights were still solved with."""
         with self._reading() as connection:
-            return read_need(connection)
+            return read_need(connection, self._renew)
 
     def renewal_of(self, status: RequestStatus) -> tuple[int, dict[str, bytes]] | None:
         """Return the release, by number, that was solved without what a request erased, and its sites' contributions.
@@ -326,8 +336,12 @@ class LedgerView:
             ).one()
             restored = tuple(map(RestoredLog.of, read_restored(connection)))
             lost = find_lost(connection)
+            owed = list(read_owed(connection))
+        renew_by = min((one.due(self._renew) for one in owed), default=None)
+        late = max(0.0, (now - renew_by).total_seconds()) if renew_by else 0.0
+        renewals = (len({one.request for one in owed}), renew_by, late)
         seconds = 0.0 if since is None else max(0.0, (now - since).total_seconds())
-        return Summary(requests, pending, since, seconds, connected, sites, restored, lost)
+        return Summary(requests, pending, since, seconds, connected, sites, *renewals, restored, lost)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

@@ -18,7 +18,7 @@ from typing import Any
 import grpc
 from cryptography import x509
 
-from fedmunkey.common.errors import InvalidIdentity, ServiceUnavailable
+from fedmunkey.common.errors import FedmunkeyError, InvalidIdentity, ServiceUnavailable
 from fedmunkey.common.identities.member_keys import UNREADABLE
 from fedmunkey.common.identities.member_names import member_of
 from fedmunkey.common.service.call_errors import ending
@@ -169,6 +169,9 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             except ServiceUnavailable as error:
                 _log.warning("%s", error)
             else:
+                if seen is not None and ended < seen:
+                    # The ledger went back to a copy.
+                    await self._recover()
                 if seen is not None and ended != seen:
                     self._changed.set()
                     # Whoever waited for it asks the register by itself.
@@ -176,6 +179,14 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 seen = ended
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), POLL_SECONDS)
+
+    async def _recover(self) -> None:
+        try:
+            lost = await asyncio.get_running_loop().run_in_executor(self._threads, self._register.recover)
+        except FedmunkeyError as error:
+            _log.error("what the ledger has lost of its members cannot be brought back: %s", error)
+        else:
+            _log.warning("the ledger went back to a copy, and had lost what became of %s", ", ".join(lost) or "nobody")
 
 
 @lru_cache(maxsize=4096)

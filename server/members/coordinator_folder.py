@@ -22,6 +22,7 @@ from fedmunkey.common.identities.member_names import COORDINATOR, MemberRole
 from fedmunkey.common.private_files import make_private_folder, replace_file
 from fedmunkey.common.programs.trust_commands import FILE_NAME
 from fedmunkey.server.members.authority import AUTHORITY_YEARS, CertificateAuthority
+from fedmunkey.server.members.member_journal import FILE_NAME as JOURNAL_NAME
 from fedmunkey.server.transparency_log.log_key import open_log_key
 
 DATABASE_VARIABLE = "MUNKEY_DATABASE"
@@ -53,6 +54,11 @@ class CoordinatorFolder:
     def log_key(self) -> Path:
         """The key that signs the heads of the log."""
         return self.path / "log-key.pem"
+
+    @property
+    def members(self) -> Path:
+        """The journal of the register of members."""
+        return self.path / JOURNAL_NAME
 
     @property
     def trust(self) -> Path:

@@ -19,13 +19,19 @@ from fedmunkey.common.service.wire import MAXIMUM_REFERENCES, RETRY_AFTER
 from fedmunkey.server.members.admission import caller_of
 from fedmunkey.server.members.budgets import Allowance, Budgets
 
-CALLS = Allowance(at_once=2_000, a_second=200)
+CALLS = Allowance(at_once=500, a_second=50)
 """Calls of one member."""
 
-RECORDS = Allowance(at_once=30 * MAXIMUM_REFERENCES, a_second=2 * MAXIMUM_REFERENCES)
-"""Records that requests of one member name: thirty of the largest at once, and two in each second."""
+RECORDS = Allowance(at_once=10 * MAXIMUM_REFERENCES, a_second=MAXIMUM_REFERENCES)
+"""Records that requests of one member name: ten of the largest at once, and one in each second."""
 
-CALLS_AT_ONCE = 32
+CALLS_AT_ONCE = 4
+"""Calls of one member that are answered at the same time; half of the service's readers are left to others."""
+
+LARGE_AT_ONCE = 1
+"""Calls of one member with a large message: reading one keeps others from what they do."""
+
+_LARGE = 256 * 2**10
 STREAMS = 8
 """Streams of orders that one member may follow at the same time; its agent needs one."""
 
@@ -49,14 +55,14 @@ _Flow = Callable[[Any, Any], AsyncIterator[Any]]
 
 
 class Rations(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Stands before every other interceptor; made and used within one event loop.
+    """Stands before the services with some full names, before every other interceptor; used within one event loop.
 
     Callers without a certificate, where none is asked for, are bounded by the size of their messages alone.
     """
 
-    def __init__(self, *, calls: Budgets | None = None, records: Budgets | None = None) -> None:
-        self._calls = calls or Budgets(CALLS)
-        self._records = records or Budgets(RECORDS)
+    def __init__(self, services: tuple[str, ...]) -> None:
+        self._prefixes = tuple(f"/{name}/" for name in services)
+        self._calls, self._records = Budgets(CALLS), Budgets(RECORDS)
         self._under_way: Counter[str] = Counter()
         self._streams: Counter[str] = Counter()
 
@@ -65,7 +71,7 @@ class Rations(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     ) -> _Handler:
         """Put the counting before a method's handler, which is given what it has read."""
         handler = await continuation(handler_call_details)
-        if handler is None or handler.request_streaming:
+        if handler is None or not handler_call_details.method.startswith(self._prefixes):
             return handler
         method = handler_call_details.method.rpartition("/")[2]
         read = handler.request_deserializer
@@ -80,22 +86,23 @@ class Rations(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     def _call(self, method: str, read: Callable[[bytes], Any], act: _Act) -> _Act:
         async def counted(data: bytes, context: Any) -> Any:
             who = _member(context)
-            message = await self._take(method, read, data, who, context)
             if who and self._under_way[who] >= CALLS_AT_ONCE:
                 await _send_away(context, f"at most {CALLS_AT_ONCE} calls of one member are answered at once", 1.0)
-            with _counted(self._under_way, who):
-                return await act(message, context)
+            large = f"{who}, large" if who and len(data) > _LARGE else ""
+            if large and self._under_way[large] >= LARGE_AT_ONCE:
+                await _send_away(context, "large requests of one member are answered one after the other", 1.0)
+            with _counted(self._under_way, who), _counted(self._under_way, large):
+                return await act(await self._take(method, read, data, who, context), context)
 
         return counted
 
     def _flow(self, method: str, read: Callable[[bytes], Any], flow: _Flow) -> _Flow:
         async def counted(data: bytes, context: Any) -> AsyncIterator[Any]:
             who = _member(context)
-            message = await self._take(method, read, data, who, context)
             if who and self._streams[who] >= STREAMS:
                 await _send_away(context, f"one member follows at most {STREAMS} streams of orders; end some", None)
             with _counted(self._streams, who):
-                responses = flow(message, context)
+                responses = flow(await self._take(method, read, data, who, context), context)
                 try:
                     async for response in responses:
                         yield response

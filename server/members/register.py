@@ -1,6 +1,7 @@
 """The register of members: whose certificate is good, who was invited, and who was shut out and why.
 
-It lies in the ledger's database, so every process of the service sees the same, and is asked at each call.
+It lies in the ledger's database, so every process of the service sees the same, and is asked at each call. What it
+writes is in the coordinator's journal first, so that it does not go back with the ledger.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError
@@ -21,13 +21,22 @@ from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.limits import LINE_CHARACTERS, is_line
 from fedmunkey.common.deletions.words import OFFICER_NAMES
 from fedmunkey.common.errors import InvalidIdentity, ServiceUnavailable
-from fedmunkey.common.identities.identity import certificate_pem, parse_certificate
+from fedmunkey.common.identities.identity import parse_certificate
 from fedmunkey.common.identities.invitation import TOKEN_BYTES, new_token, token_hash
 from fedmunkey.common.identities.member_keys import public_bytes
 from fedmunkey.common.identities.member_names import COORDINATOR, MemberRole, check_member_name, member_of
 from fedmunkey.server.database.connection import have_to_itself
 from fedmunkey.server.database.member_tables import InvitationRow, MemberRow
 from fedmunkey.server.members.authority import CertificateAuthority
+from fedmunkey.server.members.member_journal import MemberJournal, changes_between
+from fedmunkey.server.members.member_rows import (
+    give_back,
+    read_changes,
+    read_marks,
+    read_states,
+    row_values,
+    with_whole_rows,
+)
 from fedmunkey.server.members.turned_away import Cause, Refusal
 
 INVITATION_DAYS = 7.0
@@ -70,8 +79,11 @@ class Member:
 class MemberRegister:
     """Who may be at the other end of a connection; safe for threads and for several processes."""
 
-    def __init__(self, engine: Engine, *, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, engine: Engine, *, clock: Callable[[], datetime] = utc_now, journal: MemberJournal | None = None
+    ) -> None:
         self._engine = engine
+        self._journal = journal
         self._clock = clock
 
     def invite(self, name: str, role: MemberRole, days: float = INVITATION_DAYS) -> bytes:
@@ -202,6 +214,26 @@ class MemberRegister:
             row = self._put_in_use(serial)
         return Refusal(Cause.UNKNOWN, _unknown()) if row is None else _fault(row, self._clock())
 
+    def recover(self) -> dict[str, list[str]]:
+        """Bring back what the journal has and the ledger has lost, and the other way; return, by member, what it was.
+
+        Raises `InvalidIdentity` if the journal cannot be read.
+        """
+        if self._journal is None:
+            return {}
+        with self._alone() as connection:
+            kept = self._journal.read()
+            lost = give_back(connection, kept)
+            changed = changes_between(kept, read_states(connection), self._clock().isoformat())
+            self._journal.append(with_whole_rows(connection, changed, kept))
+        return lost
+
+    def good_names(self, role: MemberRole) -> tuple[str, ...]:
+        """Return the names of the members with a role whose certificate is good, in order."""
+        now = self._clock()
+        good = ("in use", "waiting")
+        return tuple(sorted({found.name for found in self.list() if found.role is role and found.state(now) in good}))
+
     def count_ended(self) -> int:
         """Return how many certificates were revoked or replaced so far; it never gets smaller."""
         with self._reading() as connection:
@@ -262,23 +294,8 @@ class MemberRegister:
     def _insert(
         self, connection: Connection, certificate: x509.Certificate, now: datetime, *, used: datetime | None
     ) -> None:
-        role, name = member_of(certificate)
-        key = certificate.public_key()
-        if not isinstance(key, ec.EllipticCurvePublicKey):
-            raise AssertionError("an authority signs certificates of ECDSA keys only")
-        connection.execute(
-            insert(MemberRow).values(
-                serial=serial_of(certificate),
-                name=name,
-                role=role.value,
-                fingerprint=certificate.fingerprint(hashes.SHA256()),
-                public_key=public_bytes(key),
-                certificate=certificate_pem(certificate),
-                joined_at=now,
-                not_after=certificate.not_valid_after_utc,
-                used_at=used,
-            )
-        )
+        row = row_values(serial_of(certificate), certificate, now)
+        connection.execute(insert(MemberRow).values(row | {"used_at": used}))
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -287,6 +304,15 @@ class MemberRegister:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
+        with self._alone() as connection:
+            marks = {} if self._journal is None else read_marks(connection)
+            yield connection
+            if self._journal is not None:
+                # The last step before the commit, so that nothing counts that is not there.
+                self._journal.append(read_changes(connection, marks, self._clock().isoformat()))
+
+    @contextmanager
+    def _alone(self) -> Iterator[Connection]:
         writing = self._engine.execution_options(write=True)
         with _explained(), writing.connect() as connection, connection.begin():
             have_to_itself(connection)

@@ -1,7 +1,8 @@
 """Any Flower strategy, with what a federation that forgets adds to it.
 
 Before a round the deletion service must answer, or nobody trains. Replies are taken in the order of the sites' names,
-so that a run is the same whichever site answers first. After a round its metrics and weights are written down.
+so that a run is the same whichever site answers first; one that is not as it should be does not count, and its site is
+named. After a round its metrics and weights are written down.
 """
 
 from __future__ import annotations
@@ -18,9 +19,17 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
-from fedmunkey.common.errors import FederationStopped
+from fedmunkey.common.errors import FederationStopped, InvalidWeights
 from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
 from fedmunkey.server.rounds.run_record import RoundRecord, RunRecord
+from fedmunkey.server.rounds.site_replies import (
+    EXAMPLES,
+    check_arrays,
+    check_metrics,
+    registered_names,
+    site_of,
+    usual_names,
+)
 
 # Flower shows what the children of its own logger say.
 logger = logging.getLogger(f"flwr.{__name__}")
@@ -50,6 +59,7 @@ class ForgettingStrategy(Strategy):
         self._round = RoundRecord(0)
         self._arrays = ArrayRecord()
         self._names: dict[int, str] = {}
+        self._registered: dict[int, str] = {}
         self._start = 0.0
 
     def summary(self) -> None:
@@ -63,6 +73,7 @@ class ForgettingStrategy(Strategy):
         self._start = self._clock()
         self._open_round(server_round)
         self._arrays = arrays
+        self._registered = registered_names(grid)
         messages = list(self._strategy.configure_train(server_round, arrays, config, grid))
         self._round = RoundRecord(server_round, bytes_down=len(messages) * _size(arrays))
         return messages
@@ -70,13 +81,13 @@ class ForgettingStrategy(Strategy):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Average the sites' weights; raises `FederationStopped` if no site could train."""
-        answers = self._sort(replies)
+        """Average the sites' weights, of those that answer as they should; raises `FederationStopped` if none does."""
+        answers = self._sort(replies, lambda reply: check_arrays(reply, self._arrays), every=True)
         self._round = replace(self._round, training=_metrics_of(answers), bytes_up=sum(_sent(a) for a in answers))
         if not answers:
             reasons = "; ".join(sorted(set(self._round.failures.values()))) or "no site answered"
             raise FederationStopped(f"round {server_round}: no site could train: {reasons}")
-        trained = [answer for answer in answers if answer.content[METRICS]["num-examples"]]
+        trained = [answer for answer in answers if answer.content[METRICS][EXAMPLES]]
         if not trained:
             raise FederationStopped(f"round {server_round}: no site has a record left to train on")
         arrays, metrics = self._strategy.aggregate_train(server_round, trained)
@@ -108,7 +119,7 @@ class ForgettingStrategy(Strategy):
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Average the sites' metrics, and write the round down."""
-        answers = [answer for answer in self._sort(replies) if len(answer.content[METRICS])]
+        answers = self._sort(replies)
         metrics = self._strategy.aggregate_evaluate(server_round, answers) if answers else None
         self._round = replace(
             self._round,
@@ -121,21 +132,42 @@ class ForgettingStrategy(Strategy):
         self._record.note_round(self._round, lambda path: self._write(path, weights, about), score=score)
         return metrics
 
-    def _sort(self, replies: Iterable[Message]) -> list[Message]:
-        """Return the replies with content by site, noting and logging the reasons of the others."""
-        everyone = list(replies)
-        answers = sorted((reply for reply in everyone if not reply.has_error()), key=_site)
-        # An error has no room for the site's name, but the node that sends it may have answered before.
-        self._names |= {answer.metadata.src_node_id: _site(answer) for answer in answers}
-        failures = dict(self._round.failures)
-        for reply in everyone:
-            if reply.has_error():
-                node = reply.metadata.src_node_id
-                name, reason = self._names.get(node, f"node {node}"), reply.error.reason or "unknown reason"
-                failures[name] = reason
-                logger.error("%s could not take part: %s", name, reason)
-        self._round = replace(self._round, failures=failures)
-        return answers
+    def _sort(
+        self, replies: Iterable[Message], check: Callable[[Message], None] = lambda _: None, *, every: bool = False
+    ) -> list[Message]:
+        """Return the replies with metrics that are as they should be, by site; note and log the reasons of the others.
+
+        Without `every`, one without metrics is as it should be, but is not returned.
+        """
+        good: dict[str, Message] = {}
+        for reply in sorted(replies, key=lambda reply: reply.metadata.src_node_id):
+            node = reply.metadata.src_node_id
+            try:
+                if reply.has_error():
+                    raise InvalidWeights(reply.error.reason or "unknown reason")
+                site = site_of(reply, self._registered)
+                found = check_metrics(reply)
+                check(reply)
+                if site in good:
+                    raise InvalidWeights(f"it answers as {site}, and another node does")
+                if every and not len(found):
+                    raise InvalidWeights("its reply has no metrics")
+            except InvalidWeights as fault:
+                self._note_failure(node, str(fault))
+                continue
+            # An error has no room for the site's name, but the node that sends it may have answered before.
+            self._names[node] = site
+            if len(found):
+                good[site] = reply
+        usual = usual_names([reply.content.metric_records[METRICS] for reply in good.values()])
+        for site in [site for site, reply in good.items() if usual != set(reply.content.metric_records[METRICS])]:
+            self._note_failure(good.pop(site).metadata.src_node_id, "its metrics are not those of the other sites")
+        return [reply for _, reply in sorted(good.items())]
+
+    def _note_failure(self, node: int, reason: str) -> None:
+        name = self._registered.get(node) or self._names.get(node, f"node {node}")
+        self._round = replace(self._round, failures={**self._round.failures, name: reason})
+        logger.error("%s could not take part: %s", name, reason)
 
 
 def _site(reply: Message) -> str:

@@ -10,14 +10,15 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from cryptography import x509
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
@@ -29,11 +30,12 @@ from fedmunkey.common.closed_form.release import Release, write_release
 from fedmunkey.common.closed_form.solving import RIDGES, choose, left_out_weights, shared_weights
 from fedmunkey.common.closed_form.sums import Sums, SumsShape
 from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, SiteContribution
-from fedmunkey.common.errors import FederationStopped, InvalidWeights
+from fedmunkey.common.errors import FederationStopped, InvalidInput, InvalidWeights
 from fedmunkey.common.programs.round_messages import (
     ANNOUNCE,
     ARRAYS,
     CERTIFICATE,
+    CHANGED,
     CONFIG,
     CONTRIBUTE,
     DIGEST,
@@ -46,7 +48,6 @@ from fedmunkey.common.programs.round_messages import (
     RELEASE,
     ROUND,
     ROUND_ID,
-    SITE,
     STATEMENT,
     TAKE_OVER,
     TAKE_RELEASE,
@@ -54,6 +55,7 @@ from fedmunkey.common.programs.round_messages import (
 )
 from fedmunkey.common.settings.settings import AbsentSites, Settings
 from fedmunkey.server.rounds.run_record import RoundRecord, RunRecord
+from fedmunkey.server.rounds.site_replies import check_metrics, registered_names, site_of
 from fedmunkey.server.rounds.strategies import average_over_sites
 
 # Flower shows what the children of its own logger say.
@@ -67,22 +69,30 @@ _REPLY_SECONDS = 900.0
 
 @dataclass(frozen=True)
 class SiteReply:
-    """What one site answered: its name, and the records of its message."""
+    """What one site answered: its name, the records of its message, and its metrics, which were checked."""
 
     node: int
     site: str
     content: RecordDict
+    metrics: MetricRecord
 
     @property
     def config(self) -> ConfigRecord:
         """What it says beside arrays."""
         return self.content.config_records.get(CONFIG, ConfigRecord())
 
+    def whole(self, name: str) -> int:
+        """Return a whole number that the reply says, from 0 on; raises `InvalidWeights` if it does not say one."""
+        said = self.config.get(name)
+        if not isinstance(said, int) or isinstance(said, bool) or said < 0:
+            raise InvalidWeights(f"{self.site} did not say its {name}")
+        return said
+
     def numbers(self, length: int) -> NDArray[np.uint64]:
         """Return the reply's numbers modulo 2^64; raises `InvalidWeights` if they are of another kind."""
         try:
             numbers = self.content.array_records[ARRAYS][NUMBERS].numpy()
-        except (KeyError, ValueError, TypeError):
+        except Exception:  # what NumPy makes of any bytes
             numbers = np.empty(0)
         if numbers.shape != (length,) or numbers.dtype != np.uint64:
             raise InvalidWeights(f"{self.site} did not send {length} whole numbers")
@@ -127,6 +137,7 @@ class SolvingRounds:
     _round: RoundRecord = field(default_factory=lambda: RoundRecord(0))
     _names: dict[int, str] = field(default_factory=dict)
     _round_id: str = ""
+    _changed: bool = False
 
     def run(self) -> None:
         """Run all rounds; raises `FederationStopped` where one cannot come to its end."""
@@ -154,33 +165,30 @@ class SolvingRounds:
                 return self._attempt(number, nodes)
             except _Again as again:
                 nodes -= again.without
-                logger.warning("round %d begins again without %d sites", number, len(again.without))
+                logger.warning("round %d begins again%s", number, _without(again.without))
         raise FederationStopped(f"round {number}: a site failed in each of {_ATTEMPTS} attempts; see the lines above")
 
     def _attempt(self, number: int, nodes: set[int]) -> Release:
+        self._changed = False
         self._round_id = f"{time.time_ns()}-{secrets.token_hex(16)}"
         about: dict[str, Any] = {ROUND: number, ROUND_ID: self._round_id}
         if self.authority is not None:
-            announced = self._ask(ANNOUNCE, dict.fromkeys(nodes, about), None)
-            if not announced:
-                raise FederationStopped(f"round {number}: no site could take part: {self._reasons()}")
-            nodes = {reply.node for reply in announced}
-            about |= self._announce_participants(announced)
+            certificates = self._certificates(nodes, self._ask(ANNOUNCE, dict.fromkeys(nodes, about), None))
+            nodes = set(certificates)
+            about[PARTICIPANTS] = json.dumps(dict(sorted(certificates.values())))
         replies = self._ask(CONTRIBUTE, dict.fromkeys(nodes, about), None)
-        self._check_all(nodes, replies)
         shape = SumsShape(FOLDS, self.feature_map.size, self.settings.num_classes)
-        sums = Sums.from_numbers(self._add_up(replies, shape.length), shape)
+        said = (GENERATION, LAST_ENTRY, LAST_ORDER)
+        sums = Sums.from_numbers(self._add_up(nodes, replies, shape.length, said), shape)
         if not sums.records:
             raise FederationStopped(f"round {number}: no site has a record left to solve from")
         changed = self._check_changed(sums.records)
         left_out = left_out_weights(sums)
         asked = {
-            reply.node: {**about, **{name: int(str(reply.config.get(name, -1))) for name in (GENERATION, LAST_ENTRY)}}
-            for reply in replies
+            reply.node: {**about, **{name: reply.whole(name) for name in (GENERATION, LAST_ENTRY)}} for reply in replies
         }
         counted = self._ask(TALLY, asked, ArrayRecord({NUMBERS: Array(left_out)}))
-        self._check_all(nodes, counted)
-        tallies = self._add_up(counted, len(RIDGES) * (1 + len(TEMPERATURES))).view(np.int64)
+        tallies = self._add_up(nodes, counted, len(RIDGES) * (1 + len(TEMPERATURES))).view(np.int64)
         place, choice = choose(tallies.reshape(len(RIDGES), -1), sums.records)
         facts = {"sites": sorted(reply.site for reply in replies), "records": sums.records}
         weights = shared_weights(sums, choice.ridge)
@@ -210,36 +218,68 @@ class SolvingRounds:
             )
         return changed
 
-    def _announce_participants(self, announced: list[SiteReply]) -> dict[str, Any]:
-        """Return what tells the sites of a masked round who takes part."""
-        certificates = {reply.site: str(reply.config.get(CERTIFICATE, "")) for reply in announced}
-        if len(certificates) < len(announced):
-            raise FederationStopped("two nodes say that they are the same site; revoke the one that is not")
-        if self.authority is not None:
-            fewest = min(FEWEST_PARTICIPANTS, max(self.settings.min_sites, 1))
-            Participants.check(self._round_id, certificates, self.authority, fewest=fewest)
-        return {PARTICIPANTS: json.dumps(dict(sorted(certificates.items())))}
+    def _certificates(self, asked: set[int], announced: list[SiteReply]) -> dict[int, tuple[str, str]]:
+        """Return, by node, name and certificate of those that can take part in a masked round.
 
-    def _add_up(self, replies: list[SiteReply], length: int) -> NDArray[np.uint64]:
-        """Add all sites' numbers modulo 2^64, in which the masks cancel."""
-        total = np.zeros(length, dtype=np.uint64)
+        Raises `FederationStopped` if there are too few of them, or the settings want all.
+        """
+        found = {}
+        for reply in announced:
+            certificate = str(reply.config.get(CERTIFICATE, ""))
+            try:
+                self._participants({reply.site: certificate}, fewest=1)
+            except InvalidInput as error:
+                self._note_failure(reply.site, str(error))
+                continue
+            found[reply.node] = (reply.site, certificate)
+        self._note_silence(asked - {reply.node for reply in announced})
+        if len(found) < len(asked) and self.settings.absent_sites is AbsentSites.STOP:
+            raise FederationStopped(f"round {self._round.number}: {self._reasons()}; absent-sites = stop")
+        if not found:
+            raise FederationStopped(f"round {self._round.number}: no site could take part: {self._reasons()}")
+        self._participants(dict(found.values()), fewest=min(FEWEST_PARTICIPANTS, self.settings.min_sites))
+        return found
+
+    def _participants(self, certificates: Mapping[str, str], *, fewest: int) -> None:
+        if self.authority is not None:
+            Participants.check(self._round_id, certificates, self.authority, fewest=fewest)
+
+    def _add_up(
+        self, asked: set[int], replies: list[SiteReply], length: int, said: Iterable[str] = ()
+    ) -> NDArray[np.uint64]:
+        """Add all sites' numbers modulo 2^64, in which the masks cancel.
+
+        Each must say some whole numbers beside them. Begins again without those that failed; raises `FederationStopped`
+        where the settings want all of them.
+        """
+        total, added = np.zeros(length, dtype=np.uint64), set()
         for reply in replies:
             try:
+                for name in said:
+                    reply.whole(name)
                 total += reply.numbers(length)
             except InvalidWeights as error:
                 self._note_failure(reply.site, str(error))
-                raise _Again([reply.node]) from None
-        return total
-
-    def _check_all(self, asked: set[int], replies: list[SiteReply]) -> None:
-        """Begin again without those that failed; raises `FederationStopped` where the settings want all of them."""
-        missing = asked - {reply.node for reply in replies}
+                continue
+            added.add(reply.node)
+        if self._changed:
+            # Sums and tallies would be of different records.
+            raise _Again(())
+        missing = asked - added
+        self._note_silence(asked - {reply.node for reply in replies})
         if missing and self.settings.absent_sites is AbsentSites.STOP:
             raise FederationStopped(f"round {self._round.number}: {self._reasons()}; absent-sites = stop")
-        if len(replies) < self.settings.min_sites and missing == asked:
+        if missing == asked:
             raise FederationStopped(f"round {self._round.number}: no site could take part: {self._reasons()}")
         if missing:
             raise _Again(missing)
+        return total
+
+    def _note_silence(self, nodes: Iterable[int]) -> None:
+        """Note which sites did not even answer with an error."""
+        for name in (self._names.get(node, f"node {node}") for node in sorted(nodes)):
+            if name not in self._round.failures:
+                self._note_failure(name, "it did not answer in time")
 
     def _reasons(self) -> str:
         return "; ".join(f"{site}: {why}" for site, why in sorted(self._round.failures.items())) or "no site answered"
@@ -253,15 +293,20 @@ class SolvingRounds:
         about = {ROUND: number, ROUND_ID: self._round_id, RELEASE: choice, DIGEST: release.digest()}
         arrays = ArrayRecord({name: Array(array) for name, array in release.arrays().items()})
         content = {node: {**about, TAKE_OVER: node not in asked} for node in nodes}
-        answers = [reply for reply in self._ask(TAKE_RELEASE, content, arrays) if reply.content.metric_records[METRICS]]
-        self._round.evaluation = {
-            reply.site: {name: float(value) for name, value in reply.content.metric_records[METRICS].items()}  # type: ignore[arg-type]
-            for reply in answers
+        replies = self._ask(TAKE_RELEASE, content, arrays)
+        self._note_silence(set(nodes) - {reply.node for reply in replies})
+        told = {
+            reply.site: {name: float(value) for name, value in reply.metrics.items()}  # type: ignore[arg-type]
+            for reply in replies
         }
-        if not answers:
-            return {}
-        contents = [RecordDict({METRICS: reply.content.metric_records[METRICS]}) for reply in answers]
-        return {name: float(value) for name, value in average_over_sites(contents, "").items()}  # type: ignore[arg-type]
+        self._round.evaluation = {site: metrics for site, metrics in told.items() if metrics}
+        names = set.intersection(*map(set, self._round.evaluation.values())) if self._round.evaluation else set()
+        contents = [
+            RecordDict({METRICS: MetricRecord({name: metrics[name] for name in sorted(names)})})
+            for metrics in self._round.evaluation.values()
+        ]
+        averaged = average_over_sites(contents, "") if contents else MetricRecord()
+        return {name: float(value) for name, value in averaged.items()}  # type: ignore[arg-type]
 
     def _ask(self, kind: str, configs: Mapping[int, Mapping[str, Any]], arrays: ArrayRecord | None) -> list[SiteReply]:
         """Ask nodes, each with what it is told; return the answers in the order of the sites' names."""
@@ -270,16 +315,27 @@ class SolvingRounds:
             for node, config in configs.items()
         ]
         self._round.bytes_down += len(messages) * _size(arrays)
-        found = []
+        found, registered = [], registered_names(self.grid)
         for reply in self.grid.send_and_receive(messages, timeout=_REPLY_SECONDS):
             node = reply.metadata.src_node_id
-            if reply.has_error():
-                self._note_failure(self._names.get(node, f"node {node}"), reply.error.reason or "unknown reason")
+            if reply.has_error() and reply.error.code == CHANGED:
+                self._changed = True
                 continue
-            site = str(reply.content.config_records[SITE][SITE])
+            try:
+                if reply.has_error():
+                    raise InvalidWeights(reply.error.reason or "unknown reason")
+                site = site_of(reply, registered)
+                metrics = check_metrics(reply)
+            except InvalidWeights as fault:
+                name = registered.get(node) or self._names.get(node, f"node {node}")
+                self._note_failure(name, str(fault))
+                continue
             self._names[node] = site
             self._round.bytes_up += sum(_size(record) for record in reply.content.array_records.values())
-            found.append(SiteReply(node, site, reply.content))
+            found.append(SiteReply(node, site, reply.content, metrics))
+        names = Counter(reply.site for reply in found)
+        if twice := sorted(name for name, count in names.items() if count > 1):
+            raise FederationStopped(f"two nodes say that they are {twice[0]}; revoke the one that is not")
         return sorted(found, key=lambda reply: reply.site)
 
     def _note_failure(self, site: str, reason: str) -> None:
@@ -288,8 +344,11 @@ class SolvingRounds:
 
 
 def _contributed(reply: SiteReply) -> SiteContribution:
-    last_order, statement = int(str(reply.config.get(LAST_ORDER, 0))), str(reply.config.get(STATEMENT, ""))
-    return SiteContribution(reply.site, last_order, statement.encode())
+    return SiteContribution(reply.site, reply.whole(LAST_ORDER), str(reply.config.get(STATEMENT, "")).encode())
+
+
+def _without(nodes: Collection[int]) -> str:
+    return f" without {len(nodes)} sites" if nodes else ": records were deleted meanwhile"
 
 
 def _content(config: Mapping[str, Any], arrays: ArrayRecord | None) -> RecordDict:

@@ -18,6 +18,7 @@ from pathlib import Path
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.renewals import RenewalNeed
 from fedmunkey.common.errors import ServiceUnavailable
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.programs.flower import serve_from_file
 from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.common.stop_signals import stopped_by_signals
@@ -58,9 +59,13 @@ def renew_when_due(
 ) -> None:
     """Look at the ledger until `stop` is set, and call `renew` where that is due.
 
-    It is told whether few records are enough, and returns whether the weights were renewed.
+    It is told whether few records are enough, and returns whether the weights were renewed. Where runs are not of
+    `exact`, none renews weights.
     """
     run = file.run_settings()
+    if run.guarantee is not Guarantee.EXACT:
+        stop.wait()
+        return
     fewest, promised = run.fewest_changed, timedelta(days=run.renew_within)
     pause = _LOOK_SECONDS
     while not stop.wait(pause):
@@ -99,7 +104,8 @@ def serve(file: CoordinatorFile) -> None:
     """Renew when that is due until SIGINT or SIGTERM."""
     stop = threading.Event()
     path = Path(sys.argv[1])
-    with Ledger(file.ledger) as ledger, stopped_by_signals(stop.set):
+    promised = timedelta(days=file.run_settings().renew_within)
+    with Ledger(file.ledger, renew=promised) as ledger, stopped_by_signals(stop.set):
         sys.stdout.write(f"{RENEWING_READY}{file.ledger}\n")
         sys.stdout.flush()
         renew_when_due(ledger, file, lambda few: _renew(path, stop, now=few), stop)

@@ -16,8 +16,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fedmunkey.common.errors import FederationStopped
+from fedmunkey.common.errors import FederationStopped, InvalidSetting
 from fedmunkey.common.identities import Identity
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.flower import MANIFEST, app_manifest, flower_environment, flower_program
 from fedmunkey.common.programs.options import SettingOption
@@ -31,6 +32,9 @@ from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
 
 _CONNECTION = "coordinator"
 _STARTED = re.compile(r"Successfully started run (\d+)")
+_FRAME = " \n\t╭╮╰╯│─"
+"""What Flower draws around its errors."""
+
 _STOP_SECONDS = 10.0
 _STOPPING_SECONDS = 120.0
 
@@ -59,6 +63,8 @@ def run(
     coordinator = CoordinatorFile.read(file)
     identity = Identity.read(coordinator.identity)
     settings = coordinator.run_settings(given_settings(setting, num_rounds=rounds, release_now=now or None))
+    if renew and settings.guarantee is not Guarantee.EXACT:
+        raise InvalidSetting(f"guarantee = {settings.guarantee}: only weights of exact are renewed; leave --renew out")
     if renew and not _owes_renewal(coordinator):
         typer.echo("nothing to renew: the shared weights hold nothing of what was deleted", err=as_json)
         if as_json:
@@ -133,7 +139,7 @@ def follow(command: list[str], environment: dict[str, str], seconds: float, log:
     try:
         with stopped_by_signals(_interrupt):
             for line in process.stdout or ():
-                last = line.strip() or last
+                last = line.strip(_FRAME) or last
                 started += _STARTED.findall(line)
                 log.write(f"{printable(line.rstrip())}\n")
                 log.flush()

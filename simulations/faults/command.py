@@ -1,4 +1,4 @@
-"""`munkey-sim faults`: deletions while processes are killed, connections cut, disks full and databases damaged."""
+"""`munkey-sim faults`: deletions while processes are killed, disks are full and files are put back from copies."""
 
 from __future__ import annotations
 
@@ -41,8 +41,9 @@ def faults(
 
     A deletion service, agents and training run as processes of their own. They are killed at random times and at
     failpoints, connections are cut, slowed down and swallowed, requests come twice and out of order, clocks jump, disks
-    are full, databases locked and damaged. Then ledger and key stores are compared with a plain model. The exit code is
-    1 if a promise was not kept; what the processes have left is then kept in the output folder.
+    are full, databases locked and damaged. Ledger and key stores are restored from copies, stores are made anew, keys
+    are replaced, and requests expire before they are heard again. Then ledger and key stores are compared with a plain
+    model. The exit code is 1 if a promise was not kept; what the processes have left is then kept in the output folder.
 
     Example: munkey-sim faults --deletions 2000 --kills 200 --output runs/faults
     """

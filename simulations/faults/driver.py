@@ -5,20 +5,21 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from fedmunkey.common.deletions.words import OFFICER, DeletionRequest, RequestStatus, SiteState, Subject
-from fedmunkey.common.errors import ServiceUnavailable
-from fedmunkey.simulations.faults.federation import make_federation
-from fedmunkey.simulations.faults.injections import INJECTIONS, Backup
+from fedmunkey.simulations.faults.federation import Site, make_federation
+from fedmunkey.simulations.faults.injections import INJECTIONS
 from fedmunkey.simulations.faults.invariants import BrokenPromises, check
 from fedmunkey.simulations.faults.model import ModelRequest, Named
 from fedmunkey.simulations.faults.processes import Launcher
 from fedmunkey.simulations.faults.proxy import CLEAR
 from fedmunkey.simulations.faults.requests import DrawnRequest, draw_requests
+from fedmunkey.simulations.faults.restorations import RESTORATIONS, Restorations
 from fedmunkey.simulations.faults.run_ledger import RunLedger
 from fedmunkey.simulations.faults.running_federation import PRELOAD, RunningFederation, Slot
 from fedmunkey.simulations.faults.submissions import Requesters
@@ -28,6 +29,12 @@ WINDOW = 8
 
 _REQUESTERS = 3
 _DELETIONS_PER_INJECTION = 20
+_DELETIONS_PER_RESTORATION = 80
+_TIME_PASSES = 0.5
+"""How often the validity of all requests runs out before something is restored."""
+_FIRST_COPY_AT = 0.1
+_COPIES = 0.5
+"""How often ledger and key stores are copied after something was restored."""
 _BACKUP_AT, _DAMAGE_AT = 0.3, 0.6
 """Shares of the requests after which a site is copied, and after which it is damaged and replaced by the copy."""
 
@@ -38,8 +45,8 @@ _LONGEST_MOMENT = 0.03
 _REST_SECONDS = 180.0
 """How long the federation has to come to rest once nothing is done to it any more."""
 
-_WRONG_SECONDS = 3600.0
-"""A submission that far from now was stamped by a clock that had jumped; no run takes as long."""
+
+_Kind = TypeVar("_Kind")
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class FaultRun:
     sites: int
     seed: int
     folder: Path
-    agent_entry: str = "fedmunkey.client.cli:main"
+    agent_entry: str = ""
     database: str = ""
 
 
@@ -118,8 +125,7 @@ def _run(wanted: FaultRun, ledger: RunLedger, progress: Callable[[int, str], Non
         statuses = course.come_to_rest()
         running.stop()
         progress(0, "checking")
-        findings = check(federation, statuses, requesters.contents)
-        findings.broken += running.surprises
+        findings = check(federation, statuses, requesters.contents, running.findings)
     return FaultOutcome(
         wanted,
         findings,
@@ -128,7 +134,7 @@ def _run(wanted: FaultRun, ledger: RunLedger, progress: Callable[[int, str], Non
         requesters.made,
         running.count_rounds(),
         time.monotonic() - began,
-        course.skipped(statuses),
+        course.skipped(),
     )
 
 
@@ -145,14 +151,14 @@ class _Course:
     ) -> None:
         self._wanted, self._running, self._requesters = wanted, running, requesters
         self._chance, self._progress = chance, progress
-        self._backup = Backup(running, chance.choice(running.federation.sites))
-        self._due = 0.0
-        self._copied = self._damaged = False
+        self._restorations = Restorations(running, requesters, self._await, wanted.kills)
+        self._copied = self._damaged = self._begun = False
         self.injections: Counter[str] = Counter()
 
     def run(self, drawn: list[DrawnRequest]) -> None:
         """Make every request; faults are spread evenly over them."""
-        todo = self._draw_injections()
+        todo = self._spread(INJECTIONS, _DELETIONS_PER_INJECTION, after=0.0)
+        restorations = self._spread(RESTORATIONS, _DELETIONS_PER_RESTORATION, after=_FIRST_COPY_AT)
         for first in range(0, len(drawn), WINDOW):
             window = drawn[first : first + WINDOW]
             under_way = self._requesters.submit(window)
@@ -160,8 +166,13 @@ class _Course:
             self._disturb(share)
             while todo and todo[-1][0] <= share:
                 self._inject(todo.pop()[1])
-            self._copy_or_damage(share)
             self._await(under_way)
+            self._copy_or_damage(share)
+            if not self._begun and share >= _FIRST_COPY_AT:
+                self._restorations.copy()
+                self._begun = True
+            while restorations and restorations[-1][0] <= share:
+                self._restore(restorations.pop()[1])
             self._progress(len(window), f"{self._running.killed} kills")
 
     def come_to_rest(self) -> list[RequestStatus]:
@@ -182,18 +193,20 @@ class _Course:
         while True:
             running.tend()
             statuses = running.statuses()
-            if all(status.state.final for status in statuses) or time.monotonic() > deadline:
+            if all(status.state.final for status in statuses):
+                self._restorations.witness()
+                return statuses
+            if time.monotonic() > deadline:
                 return statuses
             time.sleep(0.2)
 
-    def skipped(self, statuses: list[RequestStatus]) -> dict[str, str]:
+    def skipped(self) -> dict[str, str]:
         """Return what was to be injected and was not, or without effect, with the reason."""
         found = {}
-        jumped = sum(abs(status.submitted_at.timestamp() - time.time()) > _WRONG_SECONDS for status in statuses)
-        if self.injections["jump_clock"] and not jumped:
+        if self.injections["jump_clock"] and not self._requesters.stamped_wrongly:
             found["jump_clock"] = "no request was submitted while the clock was wrong"
         if not self._damaged:
-            found["damaged key store"] = "the run was too short"
+            found["damage_store"] = "the run was too short"
         return found
 
     def _disturb(self, share: float) -> None:
@@ -212,47 +225,48 @@ class _Course:
         time.sleep(self._chance.uniform(0, _LONGEST_MOMENT))
         self._running.kill(slot)
 
-    def _draw_injections(self) -> list[tuple[float, Callable[[RunningFederation], None]]]:
-        """Return injections and when they are due as shares of the requests, last first; every kind comes up."""
-        count = max(len(INJECTIONS), self._wanted.deletions // _DELETIONS_PER_INJECTION)
-        kinds = [INJECTIONS[index % len(INJECTIONS)] for index in range(count)]
-        self._chance.shuffle(kinds)
-        return [((index + 1) / count, kind) for index, kind in enumerate(kinds)][::-1]
+    def _spread(self, kinds: Sequence[_Kind], deletions: int, after: float) -> list[tuple[float, _Kind]]:
+        """Return kinds, each at least once, and when they are due as shares of the requests, last first."""
+        count = max(len(kinds), self._wanted.deletions // deletions)
+        drawn = [kinds[index % len(kinds)] for index in range(count)]
+        self._chance.shuffle(drawn)
+        return [(after + (1 - after) * (index + 1) / count, kind) for index, kind in enumerate(drawn)][::-1]
 
     def _inject(self, injection: Callable[[RunningFederation], None]) -> None:
         self._running.tend()
         injection(self._running)
         self.injections[injection.__name__] += 1
 
+    def _restore(self, restoration: Callable[[Restorations], None]) -> None:
+        # A copy of the ledger is a day old at most.
+        if restoration is not Restorations.restore_ledger and self._chance.random() < _TIME_PASSES:
+            self._restorations.let_time_pass()
+            self.injections["let_time_pass"] += 1
+        restoration(self._restorations)
+        self.injections[restoration.__name__] += 1
+        if self._chance.random() < _COPIES:
+            self._restorations.copy()
+
     def _copy_or_damage(self, share: float) -> None:
         if not self._copied and share >= _BACKUP_AT:
-            self._backup.make()
+            self._restorations.copy_folder()
             self._copied = True
         elif not self._damaged and share >= _DAMAGE_AT:
-            self._backup.damage_and_restore(self._ask_meanwhile)
+            self._restorations.damage_store(self._ask_meanwhile)
             self._damaged = True
-            self.injections["damaged key store"] += 1
+            self.injections["damage_store"] += 1
 
-    def _ask_meanwhile(self) -> None:
+    def _ask_meanwhile(self, damaged: Site) -> None:
         """Make a request that a damaged site cannot carry out; it must stay pending."""
         running, request_id = self._running, "request-while-damaged"
         reference = running.federation.subject_reference(0)
         request = DeletionRequest(request_id, OFFICER, Subject(reference))
         asked = ModelRequest(request_id, Named(subject=0), tuple(site.name for site in running.federation.sites))
         self._await(self._requesters.submit([DrawnRequest(request, asked)]))
-        status = self._persist(lambda: running.channel.get(request_id))
-        (state,) = [progress.state for progress in status.sites if progress.site == self._backup.site.name]
+        status = running.persist(lambda: running.channel.get(request_id))
+        (state,) = [progress.state for progress in status.sites if progress.site == damaged.name]
         if state is not SiteState.PENDING:
-            running.surprises.append(f"a site whose key store is damaged has answered: {state}")
-
-    def _persist(self, ask: Callable[[], RequestStatus]) -> RequestStatus:
-        for _ in range(100):
-            self._running.tend()
-            try:
-                return ask()
-            except ServiceUnavailable:
-                time.sleep(0.1)
-        return ask()
+            running.findings.broken.append(f"a site whose key store is damaged has answered: {state}")
 
     def _await(self, under_way: list[Future[None]]) -> None:
         """Wait for requesters, filling the places of processes that end meanwhile."""

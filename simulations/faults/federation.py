@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,14 +13,16 @@ import torch
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.client.site import SiteFolder, hospital_name
 from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import DeletionRequest
 from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.model.model_choice import choose_shape
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.simulations.faults.jumping_clock import JumpingClock
+from fedmunkey.simulations.faults.jumping_clock import TIME, WRONG, JumpingClock
 from fedmunkey.simulations.faults.model import FederationModel, ModelRecord, SiteModel
 from fedmunkey.simulations.faults.processes import Program
 from fedmunkey.simulations.faults.run_ledger import RunLedger
+from fedmunkey.simulations.faults.signers import LOG_KEY, TRUST, Signers
 from fedmunkey.simulations.federation.hospitals import Encoded, Hospital, open_hospital
 
 CLASSES = 2
@@ -29,6 +33,7 @@ _RECORDS_PER_DELETION = 2.2
 _FEWEST_RECORDS = 60
 _HELD_OUT = 8
 """One record in so many is held out."""
+_PROGRAMS = "fedmunkey.simulations.faults.timed_programs"
 _RECORDS_PER_SUBJECT = 2
 """At each site."""
 
@@ -51,11 +56,16 @@ SETTINGS = Settings().replace(
 
 @dataclass(frozen=True)
 class Site:
-    """One site: its folder and its records by number."""
+    """One site: its folder, and its records by number in the order in which they were enrolled."""
 
     name: str
     folder: SiteFolder
     numbers: tuple[int, ...]
+
+    @property
+    def data(self) -> Path:
+        """The file of its records, outside of its folder."""
+        return self.folder.path.with_suffix(".npz")
 
 
 @dataclass(frozen=True)
@@ -71,12 +81,26 @@ class Federation:
     records: Encoded
     model: FederationModel
     secret: FederationSecret
+    signers: Signers
     run_ledger: RunLedger
 
     @property
     def clock(self) -> JumpingClock:
-        """The service's clock."""
-        return JumpingClock(self.folder / "clock")
+        """The ledger's clock, which can be wrong."""
+        return JumpingClock(self.folder / WRONG)
+
+    @property
+    def time(self) -> JumpingClock:
+        """The time, which passes for everybody."""
+        return JumpingClock(self.folder / TIME)
+
+    def sign(self, request: DeletionRequest) -> DeletionRequest:
+        """Return a request as its requester signs it now."""
+        return self.signers.sign(request, self.now())
+
+    def now(self) -> datetime:
+        """Return the run's time."""
+        return self.time()
 
     def record_reference(self, number: int) -> bytes:
         """Return a record's reference."""
@@ -88,25 +112,39 @@ class Federation:
 
     def server(self, address: str) -> Program:
         """Return the deletion service."""
-        key = str(self.folder / "log-key.pem")
-        words = ["serve", "--database", self.run_ledger.url, "--log-key", key, "--address", address]
-        for site in self.sites:
-            words += ["--site", site.name]
-        return Program("fedmunkey.simulations.faults.jumping_clock:main", tuple(words), self.folder / "server.log")
+        words = [word for site in self.sites for word in ("--site", site.name)]
+        return replace(self.coordinator("serve", "--address", address, *words), log=self.folder / "server.log")
 
-    def agent(self, site: Site, address: str, entry: str = "fedmunkey.client.cli:main") -> Program:
+    def coordinator(self, *words: str) -> Program:
+        """Return `munkey-server` with the words that a person types at the coordinator, and where its files are."""
+        files = ("--database", self.run_ledger.url, "--log-key", str(self.folder / LOG_KEY))
+        typed = (*words, *files, "--keys", str(self.folder / TRUST))
+        return Program(f"{_PROGRAMS}:act_as_coordinator", typed, self.folder / "coordinator-commands.log")
+
+    def agent(self, site: Site, address: str, entry: str = "") -> Program:
         """Return a site's deletion agent."""
-        words = ("agent", "--site-dir", str(site.folder.path), "--service", address, "--insecure-orders")
-        return Program(entry, words, self.folder / f"{site.name}-agent.log")
+        words = ("agent", "--site-dir", str(site.folder.path), "--service", address)
+        return Program(entry or f"{_PROGRAMS}:act_as_site", words, self.folder / f"{site.name}-agent.log")
+
+    def command(self, site: Site, *words: str) -> Program:
+        """Return `munkey-client` with the words that a person types at a site."""
+        return Program(f"{_PROGRAMS}:act_as_site", words, self.folder / f"{site.name}-commands.log")
+
+    def trusting(self, folder: Path, *words: str) -> Program:
+        """Return what says in a folder, of a site or the coordinator's, whose keys are believed."""
+        typed = (*words, "--in", str(folder))
+        return Program(f"{_PROGRAMS}:act_as_site", typed, self.folder / f"{folder.name}-trust.log")
 
     def trainer(self, site: Site, address: str, seed: int) -> Program:
         """Return a site's training."""
-        settings = SETTINGS.replace(deletion_service=address, seed=seed)
-        changed = {name: value for name, value in settings.to_config().items() if value != Settings().to_config()[name]}
-        words = (str(site.folder.path), *(f"{name}={value}" for name, value in changed.items()))
-        return Program(
-            "fedmunkey.simulations.faults.site_training:main", words, self.folder / f"{site.name}-training.log", nice=5
-        )
+        words = (str(site.folder.path), *changed(SETTINGS.replace(deletion_service=address, seed=seed)))
+        return Program(f"{_PROGRAMS}:train", words, self.folder / f"{site.name}-training.log", nice=5)
+
+
+def changed(settings: Settings) -> list[str]:
+    """Return what differs from the defaults in some settings, as key=value."""
+    usual = Settings().to_config()
+    return [f"{name}={value}" for name, value in settings.to_config().items() if value != usual[name]]
 
 
 def record_id(number: int) -> str:
@@ -139,19 +177,38 @@ def make_federation(folder: Path, deletions: int, sites: int, seed: int, ledger:
     for index in range(sites):
         name = hospital_name(index + 1)
         numbers = np.arange(index, len(drawn), sites)
+        # As in a file, which has one split after the other.
+        numbers = numbers[np.argsort(drawn.splits[numbers] != Split.TRAIN.value, kind="stable")]
         site = Site(name, SiteFolder(folder / "sites" / name), tuple(numbers.tolist()))
         hospital = Hospital(name, site.folder, everything.select(numbers))
+        _write(hospital.given.records, site.data)
         open_hospital(hospital, SETTINGS, encoder, choose_shape(SETTINGS), secret)
         models[name] = SiteModel(known, {number: int(drawn.labels[number]) for number in site.numbers})
         made.append(site)
+    signers = Signers.make(folder, {site.name: site.folder for site in made}, secret)
     run_ledger = ledger or RunLedger.make("", folder)
-    return Federation(folder, tuple(made), everything, FederationModel(models), secret, run_ledger)
+    return Federation(folder, tuple(made), everything, FederationModel(models), secret, signers, run_ledger)
 
 
 def batch(federation: Federation, numbers: list[int]) -> tuple[Dataset, Encoding]:
     """Return some records by number, as they are enrolled."""
     part = federation.records.select(np.array(numbers, dtype=np.int64))
     return part.records, part.encoding
+
+
+def _write(records: Dataset, path: Path) -> None:
+    """Write records to a file as hospitals keep them."""
+    arrays: dict[str, Any] = {}
+    for split in (Split.TRAIN, Split.TEST):
+        part = records.select(records.splits == split.value)
+        arrays |= {
+            f"{split}_images": part.images[:, 0],
+            f"{split}_labels": part.labels,
+            f"{split}_ids": part.record_ids,
+            f"{split}_subjects": part.subject_ids,
+        }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, class_names=np.array(records.class_names), **arrays)
 
 
 def _draw(count: int, sites: int, seed: int) -> Dataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from pathlib import Path
 from fedmunkey.common.failpoints import Act, Action, Failpoint, FailpointPlan
 from fedmunkey.simulations.faults.federation import Site, batch
 from fedmunkey.simulations.faults.proxy import CLEAR, Conditions
-from fedmunkey.simulations.faults.running_federation import PATIENCE, ProcessRole, RunningFederation
+from fedmunkey.simulations.faults.running_federation import ProcessRole, RunningFederation
 
 _LOCK_SECONDS = 0.4
 _HOLE_SECONDS = 0.6
@@ -93,50 +92,7 @@ def import_again(running: RunningFederation) -> None:
             records, encoding = batch(running.federation, tried)
             came = store.records.enrol(records, encoding, running.federation.secret)
             if came.refused != len(tried):
-                running.surprises.append(f"{came.added} of {len(tried)} deleted records could be enrolled again")
-
-
-class Backup:
-    """A copy of a site's folder, made at some time, from which a damaged key store is replaced.
-
-    The site's processes are stopped while it is copied or replaced.
-    """
-
-    def __init__(self, running: RunningFederation, site: Site) -> None:
-        self._running, self.site = running, site
-        self._copy = running.federation.folder / "backup"
-
-    def make(self) -> None:
-        """Copy the folder."""
-        slots = self._running.at(self.site)
-        for slot in slots:
-            self._running.hold(slot)
-        shutil.copytree(self.site.folder.path, self._copy)
-        for slot in slots:
-            self._running.start(slot)
-
-    def damage_and_restore(self, meanwhile: Callable[[], None]) -> None:
-        """Damage the key store, see that its agent refuses it with one line, and put the copy in its place.
-
-        `meanwhile` is called while the site cannot use its key store.
-        """
-        slots = self._running.at(self.site)
-        for slot in slots:
-            self._running.hold(slot)
-        for file in self.site.folder.path.glob(f"{self.site.folder.key_store.name}*"):
-            with file.open("r+b") as opened:
-                opened.write(b"not what was written here" * 40)
-        agent = next(slot for slot in slots if slot.role is ProcessRole.AGENT)
-        self._running.start(agent)
-        code, said = agent.process.wait(PATIENCE), _last_line(agent.program.log)
-        if code != 2 or not said.startswith("error: ") or "key store" not in said:
-            self._running.surprises.append(f"with a damaged key store an agent ended with code {code}: {said}")
-        agent.held = True
-        meanwhile()
-        shutil.rmtree(self.site.folder.path)
-        shutil.move(self._copy, self.site.folder.path)
-        for slot in slots:
-            self._running.start(slot)
+                running.findings.broken.append(f"{came.added} of {len(tried)} deleted records could be enrolled again")
 
 
 INJECTIONS: tuple[Callable[[RunningFederation], None], ...] = (
@@ -162,8 +118,3 @@ def _hold_lock(database: Path) -> None:
         connection.execute("BEGIN IMMEDIATE")
         time.sleep(_LOCK_SECONDS)
         connection.execute("ROLLBACK")
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
-    return lines[-1] if lines else ""

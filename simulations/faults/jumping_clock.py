@@ -1,44 +1,37 @@
-"""`munkey-server` with a clock that jumps, as a flat battery, a wrong hand or a time server makes it."""
+"""Clocks that jump: all of a run's when time passes, and the ledger's when it is set wrong."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 
-import fedmunkey.server.cli
 from fedmunkey.common.clock import utc_now
 
-VARIABLE = "MUNKEY_SIM_CLOCK"
-"""Names a file that holds by how many seconds the clock is wrong; it is read at every look at the clock."""
-
-
-def main() -> None:
-    """Run `munkey-server`, every ledger of which tells the time by that file."""
-    clock = JumpingClock(Path(os.environ[VARIABLE]))
-    names = vars(fedmunkey.server.cli)
-    names["Ledger"] = partial(names["Ledger"], clock=clock)
-    fedmunkey.server.cli.main()
+TIME, WRONG = "time", "wrong"
+"""Files of a folder: by how much every clock of a run is ahead, and by how much more the ledger's is."""
 
 
 class JumpingClock:
-    """A clock that is wrong by the seconds that a file holds; one that is missing or empty makes the clock right."""
+    """A clock that is ahead by the seconds that a file holds; one that is missing or empty makes the clock right."""
 
     def __init__(self, file: Path, true: Callable[[], datetime] = utc_now) -> None:
         self._file, self._true = file, true
 
     def __call__(self) -> datetime:
         """Return the time, or what this clock takes for it."""
+        return self._true() + timedelta(seconds=self.ahead)
+
+    @property
+    def ahead(self) -> float:
+        """By how many seconds the clock is ahead."""
         try:
-            seconds = float(self._file.read_text() or 0)
+            return float(self._file.read_text() or 0)
         except FileNotFoundError:
-            seconds = 0.0
-        return self._true() + timedelta(seconds=seconds)
+            return 0.0
 
     def jump(self, seconds: float) -> None:
-        """Make the clock wrong by some seconds, in every process that reads the file."""
+        """Put the clock ahead by some seconds, in every process that reads the file."""
         aside = self._file.with_suffix(".next")
         aside.write_text(str(seconds))
         aside.replace(self._file)

@@ -43,7 +43,9 @@ class SiteModel:
     """What one site should hold, by number: every record that there is, and the label of each that is held.
 
     Refused records and subjects may not be enrolled again without new consent. `generation` counts the deletions that
-    have changed the bank; `order` is the last one applied.
+    have changed the bank; `order` is the last one applied. `answers` has what was answered to requests, by id; it
+    outlives the ledger's numbers, of which `number` is the last one that was followed. `generations_before` is what the
+    key store's own count of deletions is ahead by since it was restored.
     """
 
     records: Mapping[int, ModelRecord]
@@ -52,19 +54,26 @@ class SiteModel:
     refused_subjects: set[int] = field(default_factory=set)
     generation: int = 0
     order: int = 0
+    answers: dict[str, Expected] = field(default_factory=dict)
+    number: int = 0
+    generations_before: int = 0
 
-    def apply(self, named: Named) -> Expected:
-        """Apply the next order, and return the answer to it."""
+    def apply(self, named: Named, *, empty: bool = False) -> Expected:
+        """Apply the next order, and return the answer to it.
+
+        Where the store is made anew and `empty`, nothing comes in later of what the order names, and nothing is erased.
+        """
         self.order += 1
         gone = [number for number in self.labels if self._is_named(number, named)]
-        entries = sum(self.records[number].entry for number in gone)
+        entries = 0 if empty else sum(self.records[number].entry for number in gone)
         for number in gone:
             del self.labels[number]
         self.refused_records |= {*gone, *named.records}
         if named.subject is not None:
             self.refused_subjects.add(named.subject)
         self.generation += entries > 0
-        return Expected(SiteState.ERASED if gone else SiteState.NOTHING_HELD, len(gone), entries)
+        erased = 0 if empty else len(gone)
+        return Expected(SiteState.ERASED if erased else SiteState.NOTHING_HELD, erased, entries)
 
     def _is_named(self, number: int, named: Named) -> bool:
         return named.everything or number in named.records or self.records[number].subject == named.subject
@@ -90,6 +99,12 @@ class FederationModel:
         """Note a request, whenever its orders may come; the same one again changes nothing."""
         self.asked.setdefault(asked.request_id, asked)
 
-    def apply(self, site: str, request_id: str) -> Expected:
-        """Apply a request at a site as its next order, and return the answer to it."""
-        return self.sites[site].apply(self.asked[request_id].named)
+    def apply(self, site: str, request_id: str, *, empty: bool = False) -> Expected:
+        """Apply a request at a site, as its next order if it is the first time, and return the answer, which stays.
+
+        The site's store may be made anew and `empty`.
+        """
+        model = self.sites[site]
+        if request_id not in model.answers:
+            model.answers[request_id] = model.apply(self.asked[request_id].named, empty=empty)
+        return model.answers[request_id]

@@ -13,6 +13,10 @@ _NOWHERE = 10**6
 """Records and subjects with larger numbers are at no site."""
 
 
+_WHOLE_SITE_AT = 0.8
+"""The share of requests after which one site is to forget all that it holds."""
+
+
 @dataclass(frozen=True)
 class DrawnRequest:
     """A request as it is submitted, and as the model knows it."""
@@ -22,14 +26,14 @@ class DrawnRequest:
 
 
 def draw_requests(federation: Federation, count: int, chance: random.Random) -> list[DrawnRequest]:
-    """Draw requests: single records, whole subjects, several records, what nobody holds, and at last a whole site.
+    """Draw requests: single records, whole subjects, several records, what nobody holds, and a whole site.
 
     Records and subjects are drawn without looking at what was drawn before, so some are asked for twice.
     """
     drawn = [_draw(federation, f"request-{number}", chance) for number in range(count)]
     if len(federation.sites) > 1 and count > 1:
-        last = federation.sites[-1].name
-        drawn[-1] = _make(federation, f"request-{count - 1}", last, WholeSite(last), Named(everything=True))
+        place, last = int(_WHOLE_SITE_AT * count), federation.sites[-1].name
+        drawn[place] = _make(federation, f"request-{place}", last, WholeSite(last), Named(everything=True))
     return drawn
 
 

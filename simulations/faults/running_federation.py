@@ -7,12 +7,12 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from fedmunkey.common.deletions.words import RequestStatus
 from fedmunkey.common.errors import ServiceUnavailable
@@ -20,9 +20,12 @@ from fedmunkey.common.failpoints import VARIABLE as FAILPOINTS
 from fedmunkey.common.failpoints import Act, Action, Failpoint, FailpointPlan
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.simulations.faults.federation import TRAINED, Federation, Site
-from fedmunkey.simulations.faults.jumping_clock import VARIABLE as CLOCK
+from fedmunkey.simulations.faults.invariants import BrokenPromises
 from fedmunkey.simulations.faults.processes import Launcher, Process, ProcessFault, Program, wait_until
 from fedmunkey.simulations.faults.proxy import Proxy
+from fedmunkey.simulations.faults.timed_programs import VARIABLE as CLOCK
+
+_Answer = TypeVar("_Answer")
 
 PATIENCE = 120.0
 """Seconds that anything may take which must happen, on a machine that has much else to do."""
@@ -33,15 +36,19 @@ _CALL_SECONDS = 3.0
 RANDOM_TIME = "at a random time"
 """How a kill is counted that no failpoint carried out."""
 
+REFUSED = 2
+"""The exit code of a program that cannot use what it was given."""
+
 _PASSES = 3
 """A failpoint kills at one of so many times of coming by."""
 
 # PyTorch imports the last one at an optimiser's first step, which would take each training process two seconds.
 PRELOAD = (
-    "fedmunkey.client.cli",
+    "fedmunkey.client.commands.enrol",
     "fedmunkey.client.commands.orders",
-    "fedmunkey.simulations.faults.jumping_clock",
-    "fedmunkey.simulations.faults.site_training",
+    "fedmunkey.client.commands.predict",
+    "fedmunkey.client.commands.restore",
+    "fedmunkey.simulations.faults.timed_programs",
     "torch._dynamo",
 )
 """What a process may import, imported once before any is forked."""
@@ -94,7 +101,7 @@ class RunningFederation:
         federation: Federation,
         launcher: Launcher,
         chance: random.Random,
-        agent_entry: str = "fedmunkey.client.cli:main",
+        agent_entry: str = "",
     ) -> None:
         self.federation, self.chance = federation, chance
         self._launcher, self._agent_entry = launcher, agent_entry
@@ -104,7 +111,7 @@ class RunningFederation:
         self.proxies: dict[str, Proxy] = {}
         # By failpoint.
         self.kills: Counter[str] = Counter()
-        self.surprises: list[str] = []
+        self.findings = BrokenPromises()
 
     def __enter__(self) -> Self:
         try:
@@ -145,7 +152,7 @@ class RunningFederation:
         self.slots.append(Slot(role, site, program, self._start(program, None)))
 
     def _start(self, program: Program, plan: FailpointPlan | None) -> Process:
-        environment = {CLOCK: str(self.federation.folder / "clock"), FAILPOINTS: str(plan) if plan else ""}
+        environment = {CLOCK: str(self.federation.folder), FAILPOINTS: str(plan) if plan else ""}
         return self._launcher.start(program, environment)
 
     def tend(self) -> None:
@@ -185,14 +192,58 @@ class RunningFederation:
         self.hold(slot)
         self.start(slot, plan)
 
-    def hold(self, slot: Slot) -> None:
+    def hold(self, slot: Slot, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop a process, and leave its place empty until it is started again."""
         if slot.held:
             return
-        slot.process.signal(signal.SIGTERM)
+        slot.process.signal(how)
         slot.process.wait(PATIENCE)
         self._count(slot, 0, -signal.SIGTERM)
         slot.held = True
+
+    @contextmanager
+    def stopped(self, slots: Sequence[Slot], how: signal.Signals = signal.SIGTERM) -> Iterator[None]:
+        """Keep some places empty meanwhile."""
+        for slot in slots:
+            self.hold(slot, how)
+        yield
+        for slot in slots:
+            self.start(slot)
+
+    def operate(self, program: Program) -> tuple[int, str]:
+        """Run what a person types to its end, and return its exit code and what it has said."""
+        ((code, said),) = self.operate_together([program])
+        return code, said
+
+    def operate_together(self, programs: Sequence[Program]) -> list[tuple[int, str]]:
+        """Run what several people type at the same time, each with a log of its own."""
+        sizes = [program.log.stat().st_size if program.log.exists() else 0 for program in programs]
+        processes = [self._start(program, None) for program in programs]
+        self.await_so(lambda: all(process.ended.is_set() for process in processes), f"the end of {programs[0].words}")
+        outcomes = []
+        for program, process, size in zip(programs, processes, sizes, strict=True):
+            with program.log.open(errors="replace") as log:
+                log.seek(size)
+                outcomes.append((process.wait(PATIENCE), log.read()))
+        return outcomes
+
+    def expect_refusal(self, slot: Slot, words: str, when: str) -> None:
+        """See that the program of an empty place ends with one line that has some words; the place stays empty."""
+        self.start(slot)
+        wait_until(slot.process.ended.is_set, PATIENCE, f"the end of an agent {when}")
+        slot.held = True
+        said = slot.program.log.read_text(errors="replace").splitlines()[-1]
+        if slot.process.code != REFUSED or not said.startswith("error: ") or words not in said:
+            self.findings.broken.append(f"{when} an agent ended with code {slot.process.code}: {said}")
+
+    def await_so(self, so: Callable[[], object], what: str) -> None:
+        """Wait until something is so, filling the places of processes that end meanwhile."""
+
+        def look() -> object:
+            self.tend()
+            return so()
+
+        wait_until(look, PATIENCE, what)
 
     @property
     def killed(self) -> int:
@@ -225,15 +276,19 @@ class RunningFederation:
     # What the service says.
 
     def statuses(self) -> list[RequestStatus]:
-        """Return every request; the service may be killed meanwhile and is waited for."""
+        """Return every request."""
+        return self.persist(lambda: list(self.channel.requests()))
+
+    def persist(self, ask: Callable[[], _Answer]) -> _Answer:
+        """Return what the service answers, which may be killed meanwhile and is waited for."""
         deadline = time.monotonic() + PATIENCE
         while True:
+            self.tend()
             try:
-                return list(self.channel.requests())
+                return ask()
             except ServiceUnavailable:
                 if time.monotonic() > deadline:
                     raise
-                self.tend()
                 time.sleep(0.1)
 
     def stop(self) -> None:
@@ -246,12 +301,12 @@ class RunningFederation:
         if slot.process.killed:
             self.kills[next(iter(slot.plan.actions)) if slot.armed and slot.plan else RANDOM_TIME] += 1
         elif slot.process.code not in codes or not slot.process.asked:
-            self.surprises.append(f"a process ({slot.role}) ended by itself with code {slot.process.code}")
+            self.findings.broken.append(f"a process ({slot.role}) ended by itself with code {slot.process.code}")
 
     def _answers(self) -> bool:
         self.tend()
-        if self.surprises:
-            raise ProcessFault(f"{self.surprises[0]}; see the logs in {self.federation.folder}")
+        if self.findings.broken:
+            raise ProcessFault(f"{self.findings.broken[0]}; see the logs in {self.federation.folder}")
         try:
             self.channel.page("", 1)
         except ServiceUnavailable:

@@ -43,7 +43,7 @@ def main() -> None:
     settings = Settings.parse(parse_assignments(assignments))
     with SiteFolder(Path(folder)).open() as store:
         weights = ArrayRecord(Munkey(model_shape(settings, store.description)).state_dict())
-    context = Context(0, 1, {"site-dir": folder, "insecure-orders": True}, RecordDict(), dict(settings.to_config()))
+    context = Context(0, 1, {"site-dir": folder}, RecordDict(), dict(settings.to_config()))
     with DeletionChannel(settings.deletion_service) as service:
         for number in itertools.count(1):
             announce = partial(service.open_round, number)

@@ -246,6 +246,21 @@ def test_weights_of_another_model_are_refused(federation: Federation, what: str)
     assert reason == "the coordinator sent weights of another model; check the site's settings"
 
 
+@pytest.mark.parametrize("what", [MessageType.TRAIN, MessageType.EVALUATE])
+def test_weights_that_are_not_finite_are_refused_and_those_that_are_there_stay(
+    federation: Federation, what: str
+) -> None:
+    federation.ask(MessageType.EVALUATE)
+    kept = federation.folder.shared_weights.read_bytes()
+    spoiled = Munkey(federation.model.shape)
+    next(spoiled.parameters()).data.flatten()[0] = math.nan
+
+    reason = reason_of(federation.ask(what, model=spoiled))
+
+    assert reason == "the coordinator sent weights that are not finite; the site keeps those that it has"
+    assert federation.folder.shared_weights.read_bytes() == kept
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [({"num_classes": 5}, "num-classes = 5: this site has records of class 9"), ({"exemplar_size": 4}, "of 8 numbers")],

@@ -104,12 +104,19 @@ def test_store_fits_the_settings_that_it_was_made_for(path: ImagePath) -> None:
     assert model_shape(Settings(), description).image_path is path
 
 
+CERTIFIED = {"guarantee": "certified"}
+TOO_MANY = 4 + SLACK + 1
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"image_shape": ImageShape((1, 16, 16))}, "images of 1x8x8, the federation has image-shape = 1x16x16"),
         ({"exemplar_size": 64}, "exemplar tokens of 128 numbers, the federation has exemplar-size = 64; enrol"),
-        ({"neighbours": 4 + SLACK + 1}, f"keeps {4 + SLACK} neighbours .* neighbours = {4 + SLACK + 1}; enrol"),
+        (
+            {**CERTIFIED, "neighbours": 4 + SLACK + 1},
+            f"keeps {4 + SLACK} neighbours .* neighbours = {4 + SLACK + 1}; enrol",
+        ),
     ],
 )
 def test_store_that_was_made_for_other_settings_is_refused(changes: dict[str, object], message: str) -> None:
@@ -117,8 +124,12 @@ def test_store_that_was_made_for_other_settings_is_refused(changes: dict[str, ob
         model_shape(Settings().replace(**changes), described())
 
 
+def test_lists_may_be_of_any_length_where_weights_are_solved_for() -> None:
+    assert model_shape(Settings(neighbours=TOO_MANY), described()).num_classes == 10
+
+
 def test_lists_are_long_enough_for_a_larger_k() -> None:
-    assert model_shape(Settings(neighbours=4 + SLACK), described()).exemplar_size == 128
+    assert model_shape(Settings(guarantee=Guarantee.CERTIFIED, neighbours=4 + SLACK), described()).exemplar_size == 128
 
 
 def test_frozen_features_do_not_depend_on_the_size_of_images() -> None:

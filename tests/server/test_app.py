@@ -16,11 +16,28 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
-from fedmunkey.common.errors import InvalidDeletion, InvalidIdentity, InvalidSetting, InvalidWeights, ServiceUnavailable
+from fedmunkey.common.closed_form.release import read_release
+from fedmunkey.common.errors import (
+    FederationStopped,
+    InvalidDeletion,
+    InvalidIdentity,
+    InvalidSetting,
+    InvalidWeights,
+    ServiceUnavailable,
+)
 from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.model_choice import choose_shape, initial_model
-from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND, SITE
+from fedmunkey.common.programs.round_messages import (
+    ARRAYS,
+    CONFIG,
+    CONTRIBUTE,
+    METRICS,
+    ROUND,
+    SITE,
+    TAKE_RELEASE,
+    TALLY,
+)
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.app import app, run_federation
 from fedmunkey.server.deletions.ledger_service import LedgerService
@@ -28,6 +45,7 @@ from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.rounds.run_record import BEST, EVENTS, LAST
 from tests.coordinator import running_coordinator
+from tests.solved_sites import SitesGrid, digits, make_hospital, solved_settings, unchanged
 
 pytestmark = pytest.mark.usefixtures("within_a_run")
 
@@ -124,27 +142,38 @@ def test_federation_trains_for_all_rounds_and_leaves_weights_and_events(
     assert [number for number, _ in ledger.rounds()] == [1, 2]
 
 
-@pytest.mark.parametrize(
-    ("guarantee", "fewest", "trains"),
-    [("exact", 21, False), ("exact", 20, True), ("certified", 21, True), ("empirical", 21, True)],
-)
-def test_weights_stay_as_they_are_only_where_too_few_records_are_permanent(
-    settings: Settings, guarantee: str, fewest: int, trains: bool
-) -> None:
-    sites = SitesInProcess(examples=10)
-    asked = settings.replace(guarantee=guarantee, fewest_permanent=fewest)
+def test_exact_run_solves_leaves_a_release_and_trains_nobody(tmp_path: Path, ledger: Ledger) -> None:
+    for number in (1, 2):
+        ledger.register(f"hospital-{number}")
+    with DeletionServer(LedgerService(ledger)) as server:
+        settings = solved_settings(tmp_path, server.address)
+        hospitals = [
+            make_hospital(tmp_path, number, settings, [digits(range(20 * number, 20 * number + 20))])
+            for number in (1, 2)
+        ]
+        sites = SitesGrid(hospitals, unchanged)
 
-    run_federation(sites.grid, asked)
+        run_federation(sites.grid, settings)
 
-    first, last = first_weights(asked), read_checkpoint(Path(settings.output_dir) / LAST).weights
-    assert [(kind, number) for kind, number, _ in sites.received[::2]] == [
-        (kind, number) for number in (1, 2) for kind in ("train", "evaluate")
-    ]
-    if trains:
-        assert same(dict(last), plus(first, 2))
-    else:
-        assert all(torch.equal(weight, first[name]) for name, weight in last.items())
-    assert events(settings)[-1] == {"event": "finished"}
+    assert [kind for kind, node in sites.asked if node == 1] == [CONTRIBUTE, TALLY, TAKE_RELEASE]
+    last, best = (read_release(Path(settings.output_dir) / name) for name in (LAST, BEST))
+    assert last.digest() == best.digest()
+    assert (last.about["guarantee"], last.about["round"], last.about["records"]) == ("exact", 1, 40)
+    assert Settings.parse(last.about["settings"]) == settings
+    assert [event["event"] for event in events(settings)] == ["round", "finished"]
+    assert [number for number, _ in ledger.rounds()] == [1]
+
+
+def test_exact_run_that_cannot_go_on_says_why(tmp_path: Path, ledger: Ledger) -> None:
+    ledger.register("hospital-1")
+    with DeletionServer(LedgerService(ledger)) as server:
+        settings = solved_settings(tmp_path, server.address, min_sites=1)
+        sites = SitesGrid([make_hospital(tmp_path, 1, settings)], unchanged)
+
+        with pytest.raises(FederationStopped, match="round 1: no site has a record left to solve from"):
+            run_federation(sites.grid, settings)
+
+    assert events(settings) == [{"event": "stopped", "reason": "round 1: no site has a record left to solve from"}]
 
 
 def test_training_goes_on_from_the_weights_that_are_named(settings: Settings, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 import typer
 
 from fedmunkey.common.clock import utc_now
+from fedmunkey.common.deletions.renewals import ReleasedWeights, SiteContribution
 from fedmunkey.common.deletions.words import (
     OFFICER,
     Acknowledgement,
@@ -169,6 +171,42 @@ def test_status_says_who_is_connected_and_what_is_pending(run: Run, tmp_path: Pa
     assert (shown["connected_sites"], shown["pending_orders"], shown["late"]) == (1, 2, 0)
     assert [site["state"] for site in shown["sites"]] == ["connected", "away"]
     assert shown["oldest_pending_seconds"] >= 0
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_renewal_that_is_owed_is_shown_with_its_date(run: Run, tmp_path: Path, late: bool) -> None:
+    database = str(tmp_path / "owed.sqlite")
+    with Ledger(
+        database, clock=lambda: utc_now() - timedelta(days=5), renew=timedelta(days=3 if late else 6)
+    ) as ledger:
+        ledger.register("hospital-1")
+        released = ReleasedWeights("ab" * 32, 10, 10, (SiteContribution("hospital-1", 0, b""),))
+        ledger.note_release(released)
+        ledger.enter(DeletionRequest("own", "hospital-1", WholeSite("hospital-1")))
+        ledger.acknowledge(Acknowledgement(1, "hospital-1", "own", SiteState.ERASED, 3, 2, Guarantee.EXACT, 0.25))
+        by = ledger.status("own").renew_by
+        assert by is not None
+    # Who looks does not know what was promised; the ledger does.
+    status = run("status", "--database", database)
+    shown = run("status", "--database", database, "--json").json
+    with Ledger(database) as ledger, DeletionServer(LedgerService(ledger)) as server:
+        requests = run("requests", "--service", server.address).out
+        one = run("request", "own", "--service", server.address).out
+        listed = run("requests", "--service", server.address, "--json").json
+        ledger.note_release(replace(released, contributions=(SiteContribution("hospital-1", 1, b""),)))
+        renewed = run("requests", "--service", server.address).out
+    after = run("status", "--database", database)
+
+    passed = ", WHICH HAS PASSED: munkey-server run --renew --now" if late else ""
+    assert f"waiting for renewed weights: 1 by {by:%Y-%m-%d %H:%M:%S}Z{passed}\n" in status.out
+    assert (shown["renewals_owed"], shown["renew_by"]) == (1, by.isoformat())
+    assert bool(shown["renewal_late_seconds"]) is late
+    assert f"erased, renewed by {by:%Y-%m-%d}" in requests
+    assert "erased" in one
+    assert f"{by:%Y-%m-%d}" in one
+    assert (listed[0]["state"], listed[0]["renew_by"]) == ("erased", by.isoformat())
+    assert "renewed by" not in renewed
+    assert "waiting for renewed weights" not in after.out
 
 
 @pytest.mark.parametrize(

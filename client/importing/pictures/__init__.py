@@ -3,7 +3,7 @@
 Nothing but pixels, and what says how to show them, is read. A reason names neither the file nor anything in it.
 """
 
-from fedmunkey.client.importing.pictures.picture import Choices, UnusablePicture
-from fedmunkey.client.importing.pictures.registry import read_picture
+from fedmunkey.client.importing.pictures.picture import Choices, Picture, Remark, UnusablePicture
+from fedmunkey.client.importing.pictures.registry import open_picture, read_picture
 
-__all__ = ["Choices", "UnusablePicture", "read_picture"]
+__all__ = ["Choices", "Picture", "Remark", "UnusablePicture", "open_picture", "read_picture"]

@@ -1,36 +1,42 @@
 """DICOM files: one frame, shown with its own window. Who the patient is, is not read.
 
-References are to DICOM PS3.3 2024e, sections C.7.6.3 (pixels), C.11.1 (modality) and C.11.2 (window).
+References are to DICOM PS3.3 2024e, sections C.7.6.3 (pixels), C.7.6.16 (frames), C.11.1 (modality), C.11.2 (window).
 """
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
-from pydicom.multival import MultiValue
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import apply_modality_lut, apply_voi
-from pydicom.uid import UID
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID, JPEGExtended12Bit
 
-from fedmunkey.client.importing.pictures.picture import Choices, Pixels, UnusablePicture, check_size, stretch
+from fedmunkey.client.importing.pictures.grey_values import show
+from fedmunkey.client.importing.pictures.picture import Choices, Picture, Remark, UnusablePicture, check_size
+from fedmunkey.client.importing.pictures.signatures import HEAD, has_preamble
 
-_NEEDED = (
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_REQUIRED = (
     "SamplesPerPixel",
     "PhotometricInterpretation",
-    "PlanarConfiguration",
-    "NumberOfFrames",
     "Rows",
     "Columns",
     "BitsAllocated",
     "BitsStored",
-    "HighBit",
     "PixelRepresentation",
+)
+_NEEDED = (
+    *_REQUIRED,
+    *_PIXELS,
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "HighBit",
     "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "BurnedInAnnotation",
     "ModalityLUTSequence",
     "RescaleSlope",
     "RescaleIntercept",
@@ -38,109 +44,136 @@ _NEEDED = (
     "VOILUTFunction",
     "WindowCenter",
     "WindowWidth",
-    "PixelData",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
 )
 """All that is read of a data set: how pixels are stored and shown. Names, ids and dates are skipped in the file."""
+
+_TRANSFORMED, _FRAME_VOI = "PixelValueTransformationSequence", "FrameVOILUTSequence"
+_OF_GROUPS = {
+    _TRANSFORMED: ("RescaleSlope", "RescaleIntercept"),
+    _FRAME_VOI: ("WindowCenter", "WindowWidth", "VOILUTFunction"),
+}
+"""What is taken of the functional groups of enhanced files, in whose place the data set itself says nothing."""
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 _BYTE = 8
+_LONG = 1 << 20
+"""Bytes of an element that is not read before it is needed."""
+
+_LARGE = 1 << 26
+"""Bytes of a file of which not more is read than a frame."""
+
+_INSTALL = "pip install 'fedmunkey[dicom]'"
 
 
-def read(path: Path, choices: Choices) -> Pixels:
-    """Decode one grey or colour frame.
+def read(path: Path, choices: Choices) -> Picture:
+    """Decode one grey or colour frame, the one that was chosen where there are several.
 
     Stored values become the modality's (rescale or table), and those become grey through the file's first window or
-    table. Without either, 8-bit values stay as they are, and others reach from the picture's smallest to its largest.
-    MONOCHROME1 is turned into bright on dark.
+    table, as the frame's functional groups have them or else the data set. Without either, 8-bit values stay as they
+    are, and others reach from the picture's smallest to its largest, padding left out. MONOCHROME1 is turned into
+    bright on dark, and padding that was left out is black.
     """
-    del choices
-    header = dcmread(path, specific_tags=[name for name in _NEEDED if name != "PixelData"], stop_before_pixels=True)
-    _check(header)
-    found = dcmread(path, specific_tags=list(_NEEDED))
-    if "PixelData" not in found:
-        raise UnusablePicture("the DICOM file holds no picture")
-    values = found.pixel_array
-    if found.SamplesPerPixel != 1:
+    header = dcmread(path, force=True, specific_tags=list(_NEEDED), defer_size=_LONG)
+    frames = _check(header)
+    frame = _choose_frame(frames, choices)
+    values = _decode(path, header, frame, frames)
+    remarks = (Remark.BURNED_IN,) if str(header.get("BurnedInAnnotation") or "").upper() == "YES" else ()
+    if header.SamplesPerPixel != 1:
         if values.dtype != np.uint8:
             raise UnusablePicture("the colours have more than 8 bits; export them with 8")
-        return values
-    grey = _shown(found, values)
-    return 255 - grey if found.PhotometricInterpretation == "MONOCHROME1" else grey
+        return Picture(values.astype(np.uint8, copy=False), remarks)
+    _take_from_groups(header, frame)
+    return Picture(show(header, values), remarks)
 
 
-def _check(header: Dataset) -> None:
-    """Refuse what cannot be shown, before a pixel is decoded."""
+def _check(header: Dataset) -> int:
+    """Refuse what cannot be shown, before a pixel is decoded; return the number of frames."""
     syntax = header.file_meta.get("TransferSyntaxUID")
     if syntax is None:
         raise UnusablePicture("the DICOM file does not say how it is encoded")
-    if "Rows" not in header or "Columns" not in header:
+    if not any(name in header for name in _PIXELS):
         raise UnusablePicture("the DICOM file holds no picture")
-    frames = int(header.get("NumberOfFrames") or 1)
-    if frames != 1:
-        raise UnusablePicture(f"the DICOM file holds {frames} frames; export the one that is meant")
+    missing = [name for name in _REQUIRED if header.get(name) in (None, "")]
+    if missing:
+        raise UnusablePicture(f"the DICOM file does not say its {missing[0]}; export it again")
+    if any(name in header for name in ("FloatPixelData", "DoubleFloatPixelData")):
+        raise UnusablePicture("the DICOM file's pixels are floating-point numbers; export them as whole ones")
+    if header.get("HighBit") is not None and int(header.HighBit) != int(header.BitsStored) - 1:
+        raise UnusablePicture(
+            "the DICOM file's HighBit is not its BitsStored - 1, which the standard asks for; correct it"
+        )
     check_size(int(header.Rows), int(header.Columns))
-    model = str(header.get("PhotometricInterpretation", ""))
-    if model not in (_GREY if int(header.get("SamplesPerPixel", 1)) == 1 else _COLOUR):
+    model = str(header.PhotometricInterpretation)
+    if model not in (_GREY if int(header.SamplesPerPixel) == 1 else _COLOUR):
         raise UnusablePicture("the DICOM file's colour model is none that is shown; export it as monochrome or RGB")
-    _check_decoder(syntax)
+    _check_decoder(syntax, int(header.BitsStored))
+    return int(header.get("NumberOfFrames") or 1)
 
 
-def _check_decoder(syntax: UID) -> None:
+def _check_decoder(syntax: UID, bits: int) -> None:
     if not syntax.is_compressed or syntax.is_deflated:
         return
     try:
-        available = get_decoder(syntax).is_available
+        decoder = get_decoder(syntax)
     except NotImplementedError:
         raise UnusablePicture("the DICOM file's transfer syntax is none for pictures; export it uncompressed") from None
-    if not available:
+    plugins = set(decoder.available_plugins)
+    way_out = f"{_INSTALL}, or export it uncompressed"
+    if syntax == JPEGExtended12Bit and bits > _BYTE:
+        # These are named for this syntax and know its 8-bit form only.
+        plugins -= {"pillow", "gdcm"}
+        way_out = "export it uncompressed, or install pylibjpeg-libjpeg (GPL)"
+    if not plugins:
+        depth = " of more than 8 bits" if syntax == JPEGExtended12Bit else ""
+        raise UnusablePicture(f"no decoder for the transfer syntax {syntax.name}{depth} is installed; {way_out}")
+
+
+def _choose_frame(frames: int, choices: Choices) -> int:
+    """Return which frame, counted from 0."""
+    if frames < 1:
+        raise UnusablePicture("the picture has no pixel")
+    if frames == 1:
+        return 0
+    if choices.middle_frame:
+        return frames // 2
+    if choices.frame is None:
+        raise UnusablePicture(f"the DICOM file holds {frames} frames; choose one with --frame, or export it alone")
+    if choices.frame > frames:
+        raise UnusablePicture(f"the DICOM file holds {frames} frames, fewer than --frame asks for")
+    return choices.frame - 1
+
+
+def _decode(path: Path, header: Dataset, frame: int, frames: int) -> NDArray[np.generic]:
+    """Read one frame; of a large file no other, where that can be."""
+    index = frame if frames > 1 else None
+    with path.open("rb") as file:
+        plain = has_preamble(file.read(HEAD)) and not header.file_meta.TransferSyntaxUID.is_deflated
+    try:
+        if plain and path.stat().st_size > _LARGE:
+            return np.asarray(pixel_array(path, index=index, view_only=True))
+        whole = dcmread(path, force=True, specific_tags=list(_NEEDED))
+        return np.asarray(pixel_array(whole, index=index, view_only=True))
+    except RuntimeError:
+        # What pydicom raises when every decoder has failed.
         raise UnusablePicture(
-            f"no decoder for the transfer syntax {syntax.name} is installed; install pylibjpeg with its plugins, or "
-            "export it uncompressed"
-        )
+            "its compressed pixels are damaged, or written in a way that no decoder here knows; export it uncompressed"
+        ) from None
 
 
-def _shown(found: Dataset, stored: NDArray[np.generic]) -> Pixels:
-    """Turn stored values into grey as a viewer does at first."""
-    values = np.asarray(apply_modality_lut(stored, found))
-    centre, width = _first(found, "WindowCenter"), _first(found, "WindowWidth")
-    if centre is not None and width is not None:
-        return window(values, float(centre), float(width), str(_first(found, "VOILUTFunction") or "LINEAR"))
-    if found.get("VOILUTSequence"):
-        bits = int(found.VOILUTSequence[0].LUTDescriptor[2])
-        return stretch(np.asarray(apply_voi(values, found), dtype=np.float64), 0.0, float(2**bits - 1))
-    if found.BitsStored == _BYTE and not found.PixelRepresentation and np.array_equal(values, stored):
-        return stored.astype(np.uint8)
-    floats = values.astype(np.float64)
-    padding = found.get("PixelPaddingValue")
-    inside = floats if padding is None else floats[stored != padding]
-    chosen = inside if inside.size else floats
-    return stretch(floats, float(chosen.min()), float(chosen.max()))
-
-
-def window(values: NDArray[np.generic], centre: float, width: float, function: str) -> Pixels:
-    """Apply a window (PS3.3 C.11.2.1.2 and C.11.2.1.3), its output reaching from 0 to 255.
-
-    Centre and width are in the unit of the values, what the modality measured; the function is `LINEAR`, `LINEAR_EXACT`
-    or `SIGMOID`. Raises `UnusablePicture` if there is no such function, or the width is too small for it.
-    """
-    floats = values.astype(np.float64)
-    narrowest = 1.0 if function == "LINEAR" else float(np.finfo(np.float64).tiny)
-    if not math.isfinite(centre) or not math.isfinite(width) or width < narrowest:
-        raise UnusablePicture("the DICOM file's window is not wide enough to show anything; correct it")
-    if function == "LINEAR":
-        if width == 1:
-            return np.where(floats <= centre - 0.5, 0, 255).astype(np.uint8)
-        return stretch(floats, centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2)
-    if function == "LINEAR_EXACT":
-        return stretch(floats, centre - width / 2, centre + width / 2)
-    if function == "SIGMOID":
-        with np.errstate(over="ignore"):
-            return stretch(1 / (1 + np.exp(-4 * (floats - centre) / width)), 0.0, 1.0)
-    raise UnusablePicture("the DICOM file's window has a function that is not known; export it with LINEAR")
-
-
-def _first(found: Dataset, name: str) -> Any:
-    """Return the first of an element's values, None if there is none; a second window is an alternative view."""
-    value = found.get(name)
-    return next(iter(value), None) if isinstance(value, MultiValue) else value
+def _take_from_groups(header: Dataset, frame: int) -> None:
+    """Put what the functional groups say of a frame where a file of one picture says it."""
+    shared = (header.get("SharedFunctionalGroupsSequence") or [None])[0]
+    of_frames = header.get("PerFrameFunctionalGroupsSequence") or []
+    own = of_frames[frame] if frame < len(of_frames) else None
+    for group, names in _OF_GROUPS.items():
+        found = next((item[group].value for item in (own, shared) if item is not None and item.get(group)), None)
+        if not found:
+            continue
+        for name in names:
+            if name in found[0]:
+                header[name] = found[0][name]
+            elif name in header:
+                del header[name]

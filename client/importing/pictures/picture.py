@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,10 @@ from fedmunkey.common.errors import InvalidInput
 MOST_PIXELS = 50_000_000
 """Pixels of the largest picture that is decoded; the compressed file of a larger one may be a few bytes long."""
 
+DEEPEST = 16
+_BLOCK = 1 << 20
+"""Pixels that are brought to grey at a time: as floating-point numbers they take eight times their memory."""
+
 Pixels = NDArray[np.uint8]
 """(H, W) grey or (H, W, 3) red, green and blue, from 0 to 255."""
 
@@ -20,26 +26,61 @@ class UnusablePicture(Exception):  # noqa: N818
     """A file cannot be used as a picture; the message says why, and holds nothing that the file or its name holds."""
 
 
+class Remark(StrEnum):
+    """What a person should know of a picture that can be used."""
+
+    FLAT = "the picture has a single grey level"
+    BURNED_IN = "the file says that writing is burned into the picture, which may show who the patient is"
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A file's pixels, and what should be known of them."""
+
+    pixels: Pixels
+    remarks: tuple[Remark, ...] = ()
+
+
 @dataclass(frozen=True)
 class Choices:
-    """What a person chooses about files that hold more than one picture.
+    """What a person chooses about files that do not say it, or hold more than one picture.
 
-    The slice of a NIfTI volume is counted from 0 at the feet, negative numbers from the head; the middle one is the
-    upper of both where their number is even.
+    Attributes
+    ----------
+    volume_slice, middle_slice
+        The axial slice of a NIfTI volume, from 0 at the feet, negative numbers from the head; the middle one is the
+        upper of both where their number is even.
+    frame, middle_frame
+        The frame of a DICOM file, from 1, or the later one of those in the middle.
+    bits
+        How many of the 16 bits of a PNG picture hold grey values.
     """
 
     volume_slice: int | None = None
     middle_slice: bool = False
+    frame: int | None = None
+    middle_frame: bool = False
+    bits: int | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Choices:
-        """Read what a person gives as --slice: `middle` or a whole number, or nothing; raises `InvalidInput`."""
-        if not text:
-            return cls()
-        try:
-            return cls(middle_slice=True) if text == "middle" else cls(volume_slice=int(text))
-        except ValueError:
-            raise InvalidInput(f"--slice {text!r} is neither middle nor a whole number") from None
+    def parse(cls, volume_slice: str, frame: str = "", bits: int | None = None) -> Choices:
+        """Read what a person gives as --slice, --frame and --bits, or nothing; raises `InvalidInput`."""
+        middle_slice, number = _middle_or_number("--slice", volume_slice)
+        middle_frame, frame_number = _middle_or_number("--frame", frame)
+        if frame_number is not None and frame_number < 1:
+            raise InvalidInput(f"--frame {frame_number} is no frame; the first one is 1")
+        if bits is not None and not 1 <= bits <= DEEPEST:
+            raise InvalidInput(f"--bits {bits} is no depth of a picture; give 1 to {DEEPEST}, such as 12")
+        return cls(number, middle_slice, frame_number, middle_frame, bits)
+
+
+def _middle_or_number(option: str, text: str) -> tuple[bool, int | None]:
+    if not text:
+        return False, None
+    try:
+        return (True, None) if text == "middle" else (False, int(text))
+    except ValueError:
+        raise InvalidInput(f"{option} {text!r} is neither middle nor a whole number") from None
 
 
 def check_size(*sides: int) -> None:
@@ -47,12 +88,32 @@ def check_size(*sides: int) -> None:
     if min(sides) < 1:
         raise UnusablePicture("the picture has no pixel")
     if int(np.prod([int(side) for side in sides])) > MOST_PIXELS:
-        raise UnusablePicture(f"the picture has more than {MOST_PIXELS // 1_000_000} million pixels; make it smaller")
+        raise too_large()
 
 
-def stretch(values: NDArray[np.floating], low: float, high: float) -> Pixels:
+def too_large() -> UnusablePicture:
+    """Return the refusal of a picture with more pixels than are decoded."""
+    return UnusablePicture(f"the picture has more than {MOST_PIXELS // 1_000_000} million pixels; make it smaller")
+
+
+def row_blocks(height: int, width: int) -> Iterator[slice]:
+    """Yield a picture's rows, as many at a time as may be in memory as floating-point numbers."""
+    rows = max(1, _BLOCK // max(width, 1))
+    for start in range(0, height, rows):
+        yield slice(start, min(start + rows, height))
+
+
+def stretch(values: NDArray[np.generic], low: float, high: float) -> Pixels:
     """Return values as 0 to 255, `low` and what is below becoming 0, `high` and what is above 255."""
-    if high <= low:
-        return np.zeros(values.shape, dtype=np.uint8)
-    shown = (values.astype(np.float64) - low) / (high - low) * 255.0
-    return np.rint(np.clip(shown, 0.0, 255.0)).astype(np.uint8)
+    shown = np.zeros(values.shape, dtype=np.uint8)
+    if high <= low or not values.size:
+        return shown
+    for rows in row_blocks(len(values), values.size // len(values)):
+        scaled = (values[rows].astype(np.float64) - low) / (high - low) * 255.0
+        shown[rows] = np.rint(np.clip(scaled, 0.0, 255.0))
+    return shown
+
+
+def is_flat(values: NDArray[np.generic]) -> bool:
+    """Return whether all values are the same."""
+    return not values.size or bool(values.min() == values.max())

@@ -108,6 +108,7 @@ def _take_over(connection: sqlite3.Connection, journal: Journal, *, hash_key_los
         bury(connection, {ONCE_HELD: Influence(influence)})
     lost = journal.query("SELECT 1 FROM remembered WHERE hash = ?", (EVERY_RECORD,))
     if lost or journal.query("SELECT 1 FROM answers LIMIT 1"):
+        bury(connection, {ONCE_HELD: Influence.NONE})
         connection.execute("UPDATE description SET restored = 1")
 
 

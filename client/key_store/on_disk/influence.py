@@ -13,10 +13,11 @@ from fedmunkey.client.key_store.on_disk.journal import Journal
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Influence
 
-EVERY_RECORD, EVERY_PERMANENT, ONCE_HELD = (bytes([number]) * 32 for number in range(3))
+EVERY_RECORD, EVERY_PERMANENT, ONCE_HELD, WHOEVER_WAS_HERE = (bytes([number]) * 32 for number in range(4))
 """Instead of hashes, where it cannot be told of which records weights hold something: all, or those given for good.
 
-The third stands for what an earlier store of the site has held and this one may not hold.
+The third stands for what an earlier store of the site has held and this one may not hold, the fourth, a tombstone, for
+what the whole site has had to forget and cannot name.
 """
 
 

@@ -46,6 +46,7 @@ class Kept(StrEnum):
     HEAD = "head"
     HASH_KEYS = "hash_keys"
     REMEMBERED = "remembered"
+    TARGETS = "targets"
 
 
 _TABLES = """
@@ -108,6 +109,14 @@ CREATE TABLE IF NOT EXISTS hash_keys (id INTEGER PRIMARY KEY, sealed BLOB NOT NU
 -- Every head of the log that was checked, with the site's own time: a log that was restored from a copy still holds
 -- what the copy held.
 CREATE TABLE IF NOT EXISTS heads (size INTEGER PRIMARY KEY, root BLOB NOT NULL, at TEXT NOT NULL) STRICT;
+
+-- What requests named that were carried out, as `ReferenceHashes.commitment` says it, and their digests.
+CREATE TABLE IF NOT EXISTS targets (
+    request_id TEXT NOT NULL,
+    commitment BLOB NOT NULL,
+    request BLOB NOT NULL,
+    PRIMARY KEY (request_id, commitment, request)
+) STRICT, WITHOUT ROWID;
 
 -- By their hashes: records, images and subjects of which shared weights that left may hold something, and tombstones.
 CREATE TABLE IF NOT EXISTS remembered (
@@ -192,6 +201,15 @@ class Journal:
     def find_answer(self, request: bytes) -> Acknowledgement | None:
         """Return how a request was answered, by its digest; None if it was not carried out; raises as `query`."""
         rows = self.query("SELECT document FROM answers WHERE request = ?", (request,))
+        return Acknowledgement.from_json(rows[0][0]) if rows else None
+
+    def find_answer_to(self, request_id: str, commitment: bytes) -> Acknowledgement | None:
+        """Return how a request of an id was answered last that named the same as another; raises as `query`."""
+        rows = self.query(
+            "SELECT document FROM targets JOIN answers USING (request) WHERE request_id = ? AND commitment = ? "
+            "ORDER BY answers.rowid DESC LIMIT 1",
+            (request_id, commitment),
+        )
         return Acknowledgement.from_json(rows[0][0]) if rows else None
 
     def set_aside(self, after: int) -> None:

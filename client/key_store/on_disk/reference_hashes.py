@@ -6,11 +6,14 @@ whose rows never move, encrypted under the record's key, and are found by keyed 
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fedmunkey.common.deletions.words import Records, Subject, Target
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,20 @@ class ReferenceHashes:
     def subject(self, reference: bytes) -> bytes:
         """Return the 32-byte hash of a subject's reference."""
         return hmac.digest(self.key, b"subject" + reference, "sha256")
+
+    def of_target(self, target: Target) -> list[bytes]:
+        """Return the sorted hashes of what a target names, whether it is here or not; none for a whole site."""
+        if isinstance(target, Records):
+            return sorted(map(self.record, target.references))
+        return [self.subject(target.reference)] if isinstance(target, Subject) else []
+
+    def commitment(self, target: Target) -> bytes:
+        """Return the 32-byte commitment to the tombstones that an order for a target leaves at a site.
+
+        Tombstones are hashes under a key that only the store has: the site can show later what it committed to, and
+        nobody else can tell whom they stand for.
+        """
+        return hashlib.sha256(b"fedmunkey tombstones v1\x00" + b"".join(self.of_target(target))).digest()
 
     def image(self, image: NDArray[np.uint8]) -> bytes:
         """Return the 32-byte hash of an image, which is the same whatever record it comes as."""

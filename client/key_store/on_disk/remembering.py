@@ -9,7 +9,7 @@ from contextlib import suppress
 from fedmunkey.client.key_store.on_disk.contents import StoreDescription
 from fedmunkey.client.key_store.on_disk.encryption import seal, unseal
 from fedmunkey.client.key_store.on_disk.influence import EVERY_RECORD, ONCE_HELD
-from fedmunkey.client.key_store.on_disk.journal import Journal, Kept, Row
+from fedmunkey.client.key_store.on_disk.journal import LOST_HEAD, Journal, Kept, Row
 from fedmunkey.client.key_store.on_disk.store_secrets import cipher_of
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence
@@ -73,11 +73,12 @@ def begin_lost_journal(journal: Journal, description: StoreDescription) -> None:
     """Make the journal of a site that was used and has none that can be read: it claims the worst, aloud."""
     if journal.is_damaged():
         put_aside(journal)
-    journal.create(worst_of(description))
+    journal.create({**worst_of(description), Kept.HEAD: [LOST_HEAD]})
     logger.warning(
-        "the site was used before, and its journal %s is lost: the privacy budget counts as spent, and every record as "
-        "one that weights may hold; if it is elsewhere, move keystore.* away, put it back with its master key, "
-        "and begin again; if there never was one, begin in another folder",
+        "the site was used before, and its journal %s is lost: the privacy budget counts as spent, every record as one "
+        "that weights may hold, and what was seen of the coordinator's log is not known (catch-up --accept-log); if it "
+        "is elsewhere, move keystore.* away, put it back with its master key, and begin again; if there never was one, "
+        "begin in another folder",
         journal.path,
     )
 

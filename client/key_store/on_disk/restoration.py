@@ -18,7 +18,7 @@ import numpy as np
 
 from fedmunkey.client.key_store.on_disk.facts import read_facts, unseal_ids
 from fedmunkey.client.key_store.on_disk.influence import bury, raise_influence_everywhere
-from fedmunkey.client.key_store.on_disk.journal import Journal, Kept
+from fedmunkey.client.key_store.on_disk.journal import Journal, Kept, Row
 from fedmunkey.client.key_store.on_disk.lost_journal import assume_the_worst, find_journal, known_epoch
 from fedmunkey.client.key_store.on_disk.record_ciphers import (
     RecordCiphers,
@@ -138,6 +138,7 @@ def finish_restoring(connection: sqlite3.Connection, ciphers: RecordCiphers, jou
         rows = connection.execute("SELECT entry, record_hash, image_hash, influence FROM records").fetchall()
         held = set(ciphers.held().tolist())
         dropped = [row for row in rows if row[0] not in held]
+        buried: list[Row] = []
         for entry, record_hash, image_hash, influence in dropped:
             for table in CONTENTS:
                 overwrite = f"UPDATE {table} SET content = zeroblob(length(content)) WHERE entry = ?"  # noqa: S608
@@ -145,8 +146,13 @@ def finish_restoring(connection: sqlite3.Connection, ciphers: RecordCiphers, jou
             connection.execute("DELETE FROM records WHERE entry = ?", (entry,))
             bury(connection, {record_hash: Influence(influence)})
             bury(connection, {image_hash: Influence(influence)})
+            buried += [(hash_, influence, 1) for hash_ in (record_hash, image_hash)]
+        if buried:
+            journal.add(Kept.REMEMBERED, *buried)
         if unknown := held - {row[0] for row in rows}:
-            journal.add(Kept.EPOCHS, ciphers.destroy(unknown))
+            epoch = ciphers.destroy(unknown)
+            journal.add(Kept.EPOCHS, epoch)
+            connection.execute("INSERT OR REPLACE INTO key_file_epoch VALUES (1, ?, ?)", epoch)
         connection.execute("DELETE FROM remembered_answers")
         connection.execute("UPDATE description SET restored = 0, generation = generation + 1")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -32,7 +32,8 @@ def test_first_enrolment_makes_the_sites_folder(run: Run, tmp_path: Path, enrolm
     assert {path.name for path in folder.path.iterdir()} == STORE_FILES
     with folder.open() as store:
         assert store.description.site == SITE
-        assert len(store.records.read_unlisted()) == 0
+        # Under exact nobody reads neighbour lists of records.
+        assert len(store.records.read_unlisted()) == TRAIN + TEST
 
 
 def test_later_enrolment_adds_what_is_not_known(run: Run, folder: SiteFolder, tmp_path: Path) -> None:
@@ -44,7 +45,16 @@ def test_later_enrolment_adds_what_is_not_known(run: Run, folder: SiteFolder, tm
     assert ended.code == 0
     assert ended.out.splitlines()[-1].split() == [SITE, "10", "0", "0", "74", "0", "12"]
     assert (again.json["added"], again.json["known"]) == (0, 10)
-    with folder.open() as store:
+
+
+def test_arrivals_are_listed_where_neighbours_are_read(run: Run, enrolment: list[object], tmp_path: Path) -> None:
+    more = write_records(tmp_path / "more.npz", name="later", train=4)
+
+    assert run(*enrolment, "--guarantee", "certified").code == 0
+    assert run("enrol", "--site-dir", tmp_path / SITE, "--site", SITE, "--data", more).code == 0
+
+    with SiteFolder(tmp_path / SITE).open() as store:
+        assert store.records.count(Split.TRAIN) == TRAIN + 4
         assert len(store.records.read_unlisted()) == 0
 
 
@@ -95,7 +105,8 @@ def test_lists_are_made_amid_deletions(run: Run, enrolment: list[object], monkey
 
     monkeypatch.setattr(site_enrolment, "list_arrivals", changed_once)
 
-    assert run(*enrolment).code == 0
+    assert run(*enrolment, "--guarantee", "certified").code == 0
+    assert next(calls, None) is None
 
 
 def test_federation_may_have_more_classes_than_the_site(run: Run, enrolment: list[object], tmp_path: Path) -> None:
@@ -197,7 +208,6 @@ def test_enrolment_into_a_file_is_one_line(run: Run, enrolment: list[object], tm
         (["--data", "{tmp}/large.npz"], "images of 1x8x8"),
         (["--set", "image-path=frozen"], "--set image-path=patches"),
         (["--set", "exemplar-size=16"], "exemplar-size = 16"),
-        (["--set", "neighbours=40"], "neighbours = 40"),
         (["--guarantee", "empirical"], "promised its patients guarantee = exact, not empirical; leave --guarantee out"),
         (["--set", "guarantee=certified"], "promised its patients guarantee = exact, not certified"),
         (["--epsilon", "2.5"], "promised its patients epsilon = 3.0, not 2.5; leave --epsilon out"),

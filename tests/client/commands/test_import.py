@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from fedmunkey.client.importing import importer
-from fedmunkey.client.importing.pictures import read_picture
+from fedmunkey.client.importing.pictures import open_picture
 from fedmunkey.client.importing.splits import SplitRule
 from fedmunkey.client.records import dataset
 from fedmunkey.client.records.dataset import Consent, Split
@@ -169,7 +169,7 @@ import sys
 from fedmunkey.client.cli import main
 from fedmunkey.client.importing import importer
 
-read = importer.read_picture
+read = importer.open_picture
 
 def stopping(path, choices):
     if path.stem == "scan-70":
@@ -177,7 +177,7 @@ def stopping(path, choices):
         sys.stdin.read()
     return read(path, choices)
 
-importer.read_picture = stopping
+importer.open_picture = stopping
 main()
 """
 
@@ -337,10 +337,10 @@ def test_deletion_while_the_import_runs_is_obeyed(
     def deleting(path: Path, choices: Any) -> Any:
         if path.stem == "scan-6":
             delete(folder, Subject(FederationSecret.read(secret).reference("patient-3")))
-        return read_picture(path, choices)
+        return open_picture(path, choices)
 
     monkeypatch.setattr(dataset, "BATCH", 4)
-    monkeypatch.setattr(importer, "read_picture", deleting)
+    monkeypatch.setattr(importer, "open_picture", deleting)
     shown = import_scans("--json").json
 
     assert [(refusal["row"], refusal["reason"]) for refusal in shown["refusals"]] == [(8, "deleted"), (9, "deleted")]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.learning.exact_state import read_shared_model, refresh_tokens
-from fedmunkey.client.records.dataset import Split
-from fedmunkey.client.site import SiteFolder, model_shape
-from fedmunkey.common.model.model import Munkey
-from fedmunkey.common.settings.settings import Settings
+from fedmunkey.client.learning.contribution import sum_records
+from fedmunkey.client.learning.exact_state import read_shared_release
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.closed_form.feature_map import FeatureMap
+from fedmunkey.common.closed_form.linear_answers import TEMPERATURES
+from fedmunkey.common.closed_form.release import Release, write_release
+from fedmunkey.common.closed_form.solving import RIDGES, Choice, left_out_weights, shared_weights
 
 from .conftest import SITE, TEST, TRAIN, Run, write_records
 
@@ -28,14 +30,13 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def trained(folder: SiteFolder) -> SiteFolder:
-    """A site that has taken over shared weights, as an evaluation does."""
-    settings = Settings(num_classes=2, width=8, depth=1, heads=1)
+    """A site that has taken over released weights, solved from its own records."""
+    read = FeatureMap((0, 0), 30)
     with folder.open() as store:
-        torch.manual_seed(0)
-        model = Munkey(model_shape(settings, store.description))
-        torch.nn.init.normal_(model.linear.weight)
-        folder.write_shared_weights(model, settings)
-        refresh_tokens(store, model)
+        sums = sum_records(store, read, 2, permanent_only=False).sums
+    choice = Choice(RIDGES[4], TEMPERATURES[3], 0.9, 0.3)
+    weights, left_out = shared_weights(sums, choice.ridge), left_out_weights(sums)[4]
+    write_release(folder.shared_weights, Release(weights, left_out, choice, read, "descriptor", {}))
     return folder
 
 
@@ -90,14 +91,23 @@ def test_arrival_has_the_token_of_the_sites_weights(run: Run, trained: SiteFolde
     assert (shown["identical"], shown["records"]) == (True, ALL + 5 + TEST)
 
 
-def test_trace_of_something_else_is_found(run: Run, trained: SiteFolder) -> None:
-    with KeyStore.open(trained.key_store) as store:
-        entries, _ = store.records.read_entries(Split.TRAIN)
-        tokens = store.records.read_tokens(entries)
-        tokens.offsets[4, 0] += 1e-3
-        store.records.write_tokens(store.generation, entries, tokens)
+def test_weights_count_for_what_follows_from_them(run: Run, trained: SiteFolder) -> None:
+    with_weights = run("verify-exact", "--site-dir", trained.path, "--json").json
+    for path in (trained.shared_weights, trained.shared_weights.with_suffix(".json")):
+        path.unlink()
+    without = run("verify-exact", "--site-dir", trained.path, "--json").json
 
-    ended = run("verify-exact", "--site-dir", trained.path)
+    assert with_weights["identical"]
+    assert without["identical"]
+    assert with_weights["state"] != without["state"]
+
+
+def test_trace_of_something_else_is_found(run: Run, trained: SiteFolder, tmp_path: Path) -> None:
+    labels = np.arange(TRAIN) % 2
+    labels[4] = 1 - labels[4]
+    other = write_records(tmp_path / "scans.npz", changes={"train_labels": labels})
+
+    ended = run("verify-exact", "--site-dir", trained.path, "--data", other)
 
     assert ended.code == 1
     assert "DIFFERENT" in ended.out
@@ -125,7 +135,7 @@ def test_verification_changes_nothing_and_leaves_nothing_behind(run: Run, traine
     assert {path.name for path in trained.path.iterdir()} <= {*before, "keystore.sqlite-wal", "keystore.sqlite-shm"}
     with KeyStore.open(trained.key_store) as store:
         assert store.generation == generation
-    assert read_shared_model(trained) is not None
+    assert read_shared_release(trained) is not None
 
 
 @pytest.mark.parametrize("promise", ["certified", "empirical"])

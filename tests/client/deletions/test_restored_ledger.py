@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import sqlite3
 import threading
@@ -110,8 +111,10 @@ def site(store: KeyStore, fill: Callable[..., Dataset]) -> KeyStore:
     return store
 
 
-def request(number: int) -> DeletionRequest:
-    return signed_request(f"request-{number}", Subject(SECRET.reference(subject_id(number))))
+def request(number: int, time: int = 0) -> DeletionRequest:
+    """Return the request for a subject; it is signed another time for each time."""
+    issued = START - timedelta(seconds=time)
+    return signed_request(f"request-{number}", Subject(SECRET.reference(subject_id(number))), issued=issued)
 
 
 def hear(site: KeyStore, service: LedgerService | DeletionChannel) -> list[int]:
@@ -306,7 +309,10 @@ class Model:
         self._heard: set[int] = set()
 
     def ask(self, *numbers: int) -> None:
+        """Ask for subjects; what the ledger has lost is sometimes signed anew."""
         for number in numbers:
+            if self.draw.random() < 0.3:
+                self._requests[number] = request(number, self.draw.randrange(3600))
             self._coordinator.ask(self._requests.setdefault(number, request(number)))
             self._in_ledger.append(number)
 
@@ -359,7 +365,7 @@ class Model:
         self._site.close()
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("MUNKEY_MODELS", "10"))))
 def test_restored_ledgers_against_a_plain_model(
     site: KeyStore, coordinator: Coordinator, tmp_path: Path, seed: int
 ) -> None:

@@ -138,6 +138,22 @@ def test_log_is_not_followed_for_too_few_officers_or_ended_keys(
     assert all("cannot be trusted" in alarm for alarm in restored.alarms())
 
 
+def test_log_is_followed_after_the_officers_key_has_ended(restored: Restored) -> None:
+    """Whoever was off meanwhile hears of it later; a site that has looked since the key's end follows no such word."""
+    restored.state(START + 3 * HOUR, OFFICER_KEY)
+    ended = TRUST.end("officer-1", START + 4 * HOUR)
+
+    assert restored.look(START + 5 * HOUR, ended)
+
+    assert "restored from a copy of 3 leaves" in restored.alarms()[-1]
+    restored.ask(7, 8)
+    assert restored.look(START + 6 * HOUR, ended)
+    restored.put_back()
+    restored.ask(6)
+    restored.state(START + 4 * HOUR - HOUR / 2, OFFICER_KEY)
+    assert not restored.look(START + 7 * HOUR, ended)
+
+
 def test_statement_from_before_explains_nothing_that_was_seen_since(restored: Restored) -> None:
     """Whoever takes the coordinator over later has the statement, and the key of the log."""
     said = restored.state(START + 3 * HOUR, OFFICER_KEY)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ def test_rows_are_numbered_as_in_a_spreadsheet(tmp_path: Path) -> None:
     manifest = read_manifest(path, {})
 
     first = Row(2, "a.png", "1", "record-1", "subject-1", "", "")
-    assert manifest.rows == (first, Row(4, "b.png", "0", "record-2", "subject-1", "", ""))
+    assert tuple(manifest.rows) == (first, Row(4, "b.png", "0", "record-2", "subject-1", "", ""))
     assert len(manifest) == 2
 
 
@@ -41,7 +43,7 @@ def test_columns_may_be_named(tmp_path: Path) -> None:
     path = written(tmp_path, "Datei;Befund;Aufnahme;Fall;label\na.png;gut;record-1;subject-1;9\n")
     columns = parse_columns(["path=Datei", "label=Befund", "record_id=Aufnahme", "subject_id=Fall"])
 
-    assert read_manifest(path, columns).rows[0].label == "gut"
+    assert next(read_manifest(path, columns).rows).label == "gut"
 
 
 def test_row_with_another_number_of_fields_is_kept_apart(tmp_path: Path) -> None:
@@ -62,7 +64,10 @@ def test_row_with_another_number_of_fields_is_kept_apart(tmp_path: Path) -> None
         ("path,label,record_id\na,b,c\n", "called subject_id"),
         ("a.png,1,record-1,subject-1\n", "called path"),
         (f"{HEADER},patient\na,b,c,d,e\n", "'subject_id' and 'patient' may both be the column subject_id"),
-        (f'{HEADER}\n"a.png,1,record-1,subject-1\n', "quote in it is not closed"),
+        (
+            f'{HEADER}\n"a.png,1,record-1,subject-1\n',
+            "a quote that is not closed, or closed too early in the row of line 2",
+        ),
     ],
 )
 def test_manifest_that_cannot_be_used_is_one_fault(tmp_path: Path, content: str, message: str) -> None:
@@ -90,3 +95,49 @@ def test_manifest_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
 def test_column_that_is_none_is_refused(word: str) -> None:
     with pytest.raises(InvalidInput, match="COLUMN=HEADER"):
         parse_columns([word])
+
+
+def test_separator_at_the_end_of_every_row_does_not_matter(tmp_path: Path) -> None:
+    manifest = read_manifest(written(tmp_path, f"{HEADER}\na.png,1,r-1,s-1,\nb.png,0,r-2,s-2,\n"), {})
+
+    assert [row.subject_id for row in manifest.rows] == ["s-1", "s-2"]
+    assert manifest.broken == ()
+
+
+def test_separator_at_the_end_of_some_rows_breaks_these(tmp_path: Path) -> None:
+    manifest = read_manifest(written(tmp_path, f"{HEADER}\na.png,1,r-1,s-1,\nb.png,0,r-2,s-2\n"), {})
+
+    assert (manifest.broken, manifest.count) == ((2,), 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (f"{HEADER}\na.png,1,r,s,x\nb.png,1,r,s,y\n".encode(), "header has 4 fields and no row has as many .but 5."),
+        (HEADER.encode("utf-16"), "is UTF-16 text"),
+        (HEADER.encode("utf-16-le"), "is UTF-16 text"),
+        (b"PK\x03\x04" + bytes(10), "UTF-16 text, or none at all"),
+        (b"PK\x03\x04" + b"x" * 2000, "is a spreadsheet"),
+        (f"{HEADER}\na.png,1,r-1,s-1\nMü.png,1,a,b\n".encode("latin-1"), "no UTF-8 text in line 3"),
+        (f'{HEADER}\na.png,1,r-1,s-1\ni.png,1,r-2,"s-2" x\n'.encode(), "closed too early in the row of line 3"),
+        (f'{HEADER}\na.png,1,"r\n-1",s-1\ni.png,1,"r-2,s-2\nb,1,r,s\n'.encode(), "in the row of line 4"),
+    ],
+)
+def test_fault_of_a_manifest_is_named_by_its_cause(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "scans.csv"
+    path.write_bytes(content)
+
+    with pytest.raises(InvalidDataset, match=message) as fault:
+        read_manifest(path, {})
+    assert "s-2" not in str(fault.value)
+
+
+def test_manifest_may_come_through_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(f"{HEADER}\na.png,1,r-1,s-1\n",))
+    writer.start()
+    manifest = read_manifest(pipe, {})
+    writer.join()
+
+    assert [row.record_id for row in manifest.rows] == [row.record_id for row in manifest.rows] == ["r-1"]

@@ -61,7 +61,8 @@ def test_files_of_every_format_have_the_keys_of_the_data_set(tmp_path: Path) -> 
     with np.load(BREASTMNIST) as arrays:
         images, labels = arrays["train_images"][:COUNT], arrays["train_labels"][:COUNT]
     nothing = {"test_images": images[:0], "test_labels": labels[:0]}
-    np.savez(tmp_path / "breastmnist.npz", train_images=images, train_labels=labels, **nothing)
+    ids = np.array([f"train-{row}" for row in range(COUNT)])
+    np.savez(tmp_path / "breastmnist.npz", train_images=images, train_labels=labels, train_ids=ids, **nothing)
     with (tmp_path / "scans.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["path", "label", "record_id", "subject_id", "split"])

@@ -24,6 +24,7 @@ from fedmunkey.common.errors import BankChanged, KeyStoreError
 from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
+from tests.client.conftest import record_id
 
 Fill = Callable[..., Dataset]
 Make = Callable[..., KeyStore]
@@ -230,6 +231,24 @@ def test_record_whose_order_the_coordinator_has_forgotten_does_not_come_back(
     assert filled.finish_restoring() == 1
     fill(filled, [1])
     assert filled.records.count(Split.TRAIN) == 5
+
+
+def test_record_whose_order_is_forgotten_does_not_come_into_a_later_store_either(
+    filled: KeyStore, backup: Path, order: Order, secret: FederationSecret
+) -> None:
+    filled.orders.apply(order(1, 1))
+    filled.close()
+    for file in (*filled.journal.files, filled.path):
+        file.unlink(missing_ok=True)
+    restore(backup, filled.path, without_journal=True)
+    with KeyStore.open(filled.path) as restored:
+        assert restored.finish_restoring() == 1
+    for file in (filled.path, filled.ciphers.path):
+        file.unlink()
+
+    with KeyStore.create(filled.path, filled.description) as later:
+        assert later.records.has_deleted(secret.reference(record_id(1)))
+        assert not later.records.has_deleted(secret.reference(record_id(2)))
 
 
 def test_training_under_way_cannot_write_into_a_restored_store(filled: KeyStore, backup: Path) -> None:

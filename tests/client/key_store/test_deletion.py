@@ -19,9 +19,9 @@ import pytest
 import torch
 
 from fedmunkey.client.key_store import KeyStore, Tokens, deletion
-from fedmunkey.client.key_store.deletion import Hearing
 from fedmunkey.client.key_store.on_disk.record_ciphers import Epoch, RecordCiphers
 from fedmunkey.client.key_store.on_disk.schema import CONTENTS
+from fedmunkey.client.key_store.removal import Hearing
 from fedmunkey.client.learning.neighbour_index import list_arrivals
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.references import FederationSecret

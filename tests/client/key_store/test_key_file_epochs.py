@@ -70,6 +70,21 @@ def test_older_key_file_with_an_old_backup_brings_nothing_back(filled: KeyStore,
         restore(tmp_path / "monday.backup", filled.path)
 
 
+def test_store_knows_that_keys_were_destroyed_when_it_was_restored(
+    filled: KeyStore, fill: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    filled.back_up(tmp_path / "monday.backup", datetime(2026, 1, 5, 8, tzinfo=UTC))
+    fill(filled, [5])
+    copy = Path(shutil.copy(cipher_file_of(filled.path), tmp_path / "offline"))
+    restore(tmp_path / "monday.backup", filled.path)
+    filled.finish_restoring()
+    put_back(filled, copy)
+    filled.path.with_suffix(".journal").unlink()
+
+    with pytest.raises(KeyStoreError, match=OLDER):
+        KeyStore.open(filled.path)
+
+
 def test_copy_that_went_another_way_is_refused(
     filled: KeyStore, copy: Path, order: Order, reopen: Callable[[KeyStore], KeyStore]
 ) -> None:

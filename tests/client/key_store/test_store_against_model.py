@@ -82,9 +82,9 @@ class StoreModel(SiteModel):
             if self.records[number].entry:
                 self.tokens[number] = (value, self.tokens.get(number, (0.0, 0))[1] + 1)
 
-    def apply(self, named: Named) -> Expected:
+    def apply(self, named: Named, *, empty: bool = False) -> Expected:
         """Apply the next order, and return the answer to it."""
-        answer = super().apply(named)
+        answer = super().apply(named, empty=empty)
         self.tokens = {number: token for number, token in self.tokens.items() if number in self.labels}
         return answer
 

@@ -40,8 +40,7 @@ def regression(numbers: Numbers, labels: Whole, ridge: float) -> Numbers:
     """Return ridge regression of one-hot labels as a textbook has it: least squares with more rows."""
     rows = np.vstack([numbers / SCALE, math.sqrt(ridge) * np.eye(numbers.shape[1])])
     targets = np.vstack([np.eye(CLASSES)[labels], np.zeros((numbers.shape[1], CLASSES))])
-    found: Numbers = np.linalg.lstsq(rows, targets, rcond=None)[0]
-    return found
+    return np.asarray(np.linalg.lstsq(rows, targets, rcond=None)[0], dtype=np.float64)
 
 
 @pytest.mark.parametrize("count", [1, 4, 60])
@@ -94,7 +93,7 @@ def test_scores_and_tallies_are_the_same_whatever_is_asked_together(
     left_out = left_out_weights(summed(*numbered(50)))
     whole = tally(left_out, numbers, labels, folds)
 
-    parts = [tally(left_out, *(array[site::sites] for array in (numbers, labels, folds))) for site in range(sites)]
+    parts = [tally(left_out, numbers[s::sites], labels[s::sites], folds[s::sites]) for s in range(sites)]
 
     assert np.array_equal(sum(parts), whole)
     row = start % count
@@ -181,25 +180,25 @@ def tallies(*right: int) -> NDArray[np.int64]:
 @pytest.mark.parametrize(
     ("right", "place"),
     [
-        # Half a standard error of 80 of 100 is 2.
-        ([70, 75, 80, 79, 78, 77], 3),
-        ([70, 75, 80, 79, 78, 78, 77], 4),
-        ([70, 75, 80, 77, 78, 77], 4),
-        ([80, 70, 70, 70], 0),
-        ([80, 70, 70, 78, 70], 3),
-        ([80], len(RIDGES) // 2),
+        # Half a standard error of 8,000 of 10,000 is 20.
+        ([7000, 7500, 8000, 7981, 7980, 7979], 3),
+        ([7000, 7500, 8000, 7981, 7980, 7980, 7979], 4),
+        ([7000, 7500, 8000, 7700, 7980, 7979], 4),
+        ([8000, 7979], 0),
+        ([8000, 7000, 7000, 7980, 7979], 3),
+        ([8000], len(RIDGES) // 2),
         # All or none right leave nothing to chance.
-        ([100, 100, 99], 1),
+        ([10_000, 10_000, 9999], 1),
         ([0], len(RIDGES) // 2),
     ],
 )
 def test_middle_ridge_within_half_a_standard_error_is_taken(right: list[int], place: int) -> None:
-    found, choice = choose(tallies(*right), 100)
+    found, choice = choose(tallies(*right), 10_000)
 
     assert found == place
     assert choice.ridge == RIDGES[place]
-    assert choice.accuracy == tallies(*right)[place, 0] / 100
-    assert (choice.temperature, choice.likelihood) == (TEMPERATURES[3], 0.05)
+    assert choice.accuracy == tallies(*right)[place, 0] / 10_000
+    assert (choice.temperature, choice.likelihood) == (TEMPERATURES[3], 0.0005)
 
 
 @pytest.mark.parametrize(

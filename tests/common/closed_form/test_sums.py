@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fedmunkey.common.closed_form.feature_map import CONSTANT, SCALE
 from fedmunkey.common.closed_form.folds import FOLDS, folds_of

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, SiteContribution
 from fedmunkey.common.deletions.words import (
     DeletionOrder,
     DeletionRequest,
@@ -53,7 +54,12 @@ statuses = st.builds(
     st.none() | st.sampled_from(RequestState),
     st.none() | times,
     text,
+    st.none() | times,
 )
+counts = st.integers(0, 2**62)
+contributions = st.builds(SiteContribution, names, counts, st.binary(max_size=40))
+releases = st.builds(ReleasedWeights, text, counts, counts, st.lists(contributions, max_size=3).map(tuple))
+needs = st.builds(RenewalNeed, counts, st.none() | times, st.none() | counts)
 
 REQUEST = DeletionRequest("request-1", "hospital-1", WholeSite("hospital-1"))
 
@@ -67,8 +73,10 @@ REQUEST = DeletionRequest("request-1", "hospital-1", WholeSite("hospital-1"))
         (statuses, wire.status_to_wire, wire.status_from_wire),
         (st.builds(Move, times, text, text, text, text), wire.move_to_wire, wire.move_from_wire),
         (progress, wire.progress_to_wire, wire.progress_from_wire),
+        (releases, wire.release_to_wire, wire.release_from_wire),
+        (needs, wire.need_to_wire, wire.need_from_wire),
     ],
-    ids=["request", "order", "acknowledgement", "status", "move", "progress"],
+    ids=["request", "order", "acknowledgement", "status", "move", "progress", "release", "need"],
 )
 @given(data=st.data())
 def test_what_is_sent_arrives(
@@ -127,9 +135,19 @@ def test_time_that_no_calendar_has_is_refused() -> None:
         wire.status_from_wire(message)
 
 
+def test_renewal_by_a_time_that_no_calendar_has_is_refused() -> None:
+    message = wire.need_to_wire(RenewalNeed(1, datetime(2030, 1, 1, tzinfo=UTC), 2))
+    message.renew_by.seconds = 2**62
+
+    with pytest.raises(InvalidDeletion, match="out of range"):
+        wire.need_from_wire(message)
+
+
 def test_what_no_message_can_carry_is_refused_before_it_is_sent() -> None:
     with pytest.raises(InvalidDeletion, match="cannot be sent"):
         wire.order_to_wire(DeletionOrder(-1, "hospital-1", REQUEST))
+    with pytest.raises(InvalidDeletion, match="cannot be sent"):
+        wire.release_to_wire(ReleasedWeights("", 1, 1, (SiteContribution("hospital-1", -1, b""),)))
     with pytest.raises(InvalidDeletion, match="cannot be sent"):
         wire.request_to_wire(DeletionRequest("\udcff", "hospital-1", WholeSite("hospital-1")))
 

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, SiteContribution
 from fedmunkey.common.deletions.words import (
     OFFICER,
     Acknowledgement,
@@ -28,6 +30,7 @@ from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.service.deletion_service import DeletionService
+from fedmunkey.common.settings.settings import RENEW_DAYS
 from fedmunkey.server.deletions.coordinator_proofs import CoordinatorProofs
 from fedmunkey.server.deletions.ledger_service import LedgerService, News
 from fedmunkey.server.deletions.listener import DeletionServer
@@ -83,6 +86,31 @@ class DeletionServiceContract(ABC):
             ("hospital-2", 1, SiteState.PENDING),
         ]
         assert service.get("subject-1") == status
+
+    def test_request_waits_for_renewed_weights_and_says_until_when(self, service: DeletionService) -> None:
+        before = ReleasedWeights("ab" * 32, 40, 40, (SiteContribution("hospital-1", 0, b""),))
+        service.note_release(before)
+        service.submit(own_site("own"))
+        for order in service.watch("hospital-1", 0):
+            service.acknowledge(replace(erased(order), guarantee=Guarantee.EXACT))
+
+        waits, need = service.get("own"), service.renewal_need()
+        service.note_release(replace(before, digest="cd" * 32, contributions=(SiteContribution("hospital-1", 1, b""),)))
+
+        answered_at = waits.sites[0].acknowledged_at
+        assert answered_at is not None
+        assert (waits.state, waits.renew_by) == (RequestState.ERASED, answered_at + timedelta(days=RENEW_DAYS))
+        assert need == RenewalNeed(2, waits.renew_by, 40)
+        assert service.get("own").state is RequestState.COMPLETED
+        assert service.renewal_need() == RenewalNeed(0, None, 40)
+
+    def test_release_by_a_site_that_says_more_than_it_was_ordered_is_refused(self, service: DeletionService) -> None:
+        released = ReleasedWeights("ab" * 32, 40, 40, (SiteContribution("hospital-1", 3, b""),))
+
+        with pytest.raises(InvalidDeletion, match="'hospital-1' says that it contributed after order 3"):
+            service.note_release(released)
+
+        assert service.renewal_need().records is None
 
     @pytest.mark.parametrize(
         ("target", "sites"),

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from datetime import timedelta
 
 import httpx
 import pytest
 
+from fedmunkey.common.deletions.renewals import ReleasedWeights, SiteContribution
 from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.settings.settings import RENEW_DAYS
 from fedmunkey.server.deletions.metrics import served_metrics
 from fedmunkey.server.ledger.ledger import Ledger
 from tests.server.ledger.ledger_contract import ANSWER, REQUEST, Clock
@@ -50,6 +54,26 @@ def test_time_to_erase_is_measured_when_the_last_site_has_answered(ledger: Ledge
     assert after['fedmunkey_erase_seconds_sum{state="completed"}'] == pytest.approx(9, abs=1)
     assert after['fedmunkey_erase_seconds_bucket{le="5.0",state="completed"}'] == 0
     assert after['fedmunkey_erase_seconds_bucket{le="10.0",state="completed"}'] == 1
+
+
+def test_renewals_that_are_owed_are_counted_and_alarm_when_they_are_late(ledger: Ledger, clock: Clock) -> None:
+    before = ReleasedWeights("ab" * 32, 10, 10, (SiteContribution("hospital-1", 0, b""),))
+    ledger.note_release(before)
+    with served_metrics(ledger, "127.0.0.1:0") as address:
+        ledger.enter(REQUEST, ["hospital-1"])
+        nothing = read(address)
+        ledger.acknowledge(replace(ANSWER, guarantee=Guarantee.EXACT))
+        owed = read(address)
+        clock.time += timedelta(days=RENEW_DAYS, hours=1)
+        late = read(address)
+        ledger.note_release(replace(before, contributions=(SiteContribution("hospital-1", 1, b""),)))
+        renewed = read(address)
+
+    names = ("fedmunkey_renewals_owed", "fedmunkey_renewal_late_seconds")
+    shown = [tuple(values[name] for name in names) for values in (nothing, owed, renewed)]
+    assert shown == [(0, 0), (1, 0), (0, 0)]
+    assert owed['fedmunkey_requests{state="erased"}'] == 1
+    assert 3600 <= late["fedmunkey_renewal_late_seconds"] < 3610
 
 
 def test_no_metric_names_a_site_or_a_request(ledger: Ledger) -> None:

@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from fedmunkey.common.clock import utc_now
+from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
 from fedmunkey.common.deletions.words import (
     OFFICER,
     Acknowledgement,
@@ -138,8 +139,16 @@ def test_members_neither_list_all_requests_nor_open_rounds(federation: Federatio
         channel.page()
     with federation.refused(identity, "may not call OpenRound; only coordinators may", Cause.ROLE) as channel:
         channel.open_round(1)
+    with federation.refused(identity, "may not call NoteRelease; only coordinators may", Cause.ROLE) as channel:
+        channel.note_release(ReleasedWeights("ab" * 32, 10, 10, ()))
+    with federation.refused(identity, "may not call GetRenewal; only coordinators may", Cause.ROLE) as channel:
+        channel.renewal_need()
     with federation.coordinator.channel(identity) as channel:
         assert channel.log_update(0) is not None
+    with federation.coordinator.channel(federation.coordinator.identity) as channel:
+        assert channel.renewal_need().records is None
+        channel.note_release(ReleasedWeights("ab" * 32, 10, 10, ()))
+        assert channel.renewal_need() == RenewalNeed(0, None, 10)
 
 
 def test_certificate_that_is_in_no_register_is_refused(federation: Federation, tmp_path: Path) -> None:

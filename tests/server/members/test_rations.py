@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from fedmunkey.common.deletions.words import OFFICER, DeletionRequest, Records, Subject
+from fedmunkey.common.deletions.words import OFFICER, DeletionRequest, Records, Subject, WholeSite
+from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.service.wire import MAXIMUM_REFERENCES, request_to_wire
 from fedmunkey.protos import deletion_pb2
@@ -68,6 +72,30 @@ def test_records_that_are_named_count(coordinator: Coordinator) -> None:
             submit(stub, 2, MAXIMUM_REFERENCES)
 
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_calls_at_the_same_time_are_few_and_others_do_not_wait_for_them(coordinator: Coordinator) -> None:
+    flooding, other = coordinator.member(SITE), coordinator.member(OTHER)
+    channel, stub = stub_of(coordinator, flooding)
+    with channel, closing(sqlite3.connect(coordinator.folder.ledger, isolation_level=None)) as writer:
+        # Whoever writes to the ledger waits for this one.
+        writer.execute("BEGIN IMMEDIATE")
+        calls = [
+            stub.Submit.future(deletion_pb2.SubmitRequest(request=request_to_wire(whole_site(number))), timeout=30)
+            for number in range(rations.CALLS_AT_ONCE + 1)
+        ]
+        while not any(call.done() for call in calls):
+            time.sleep(0.01)
+        with coordinator.channel(other) as calm, pytest.raises(InvalidDeletion, match="none"):
+            calm.get("none")
+        writer.execute("ROLLBACK")
+        codes = [call.code() for call in calls]
+    assert codes.count(grpc.StatusCode.OK) == rations.CALLS_AT_ONCE
+    assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 1
+
+
+def whole_site(number: int) -> DeletionRequest:
+    return DeletionRequest(f"request-{number}", SITE, WholeSite(SITE))
 
 
 def test_our_client_comes_back_by_itself(coordinator: Coordinator) -> None:
@@ -133,3 +161,13 @@ def first_order_in_time(stub: Any, message: deletion_pb2.WatchRequest) -> str:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+
+
+def test_health_is_watched_whatever_a_member_has_spent(coordinator: Coordinator) -> None:
+    channel, stub = stub_of(coordinator, coordinator.member(SITE))
+    with channel:
+        with pytest.raises(grpc.RpcError):
+            flood(stub)
+        watching = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=30)
+        assert next(watching).status == health_pb2.HealthCheckResponse.SERVING
+        watching.cancel()

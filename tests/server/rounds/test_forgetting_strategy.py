@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from unittest.mock import create_autospec
 import numpy as np
 import pytest
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
@@ -275,3 +277,106 @@ def test_every_site_takes_over_the_weights_whether_it_is_asked_for_accuracies_or
     federation.strategy.aggregate_evaluate(1, replies)
     (event,) = [event for event in federation.events() if "evaluation" in event]
     assert sorted(event["evaluation"]) == sorted(set(questions) - set(others))
+
+
+# Sites that do not answer as they should.
+
+
+def without(record: Any, name: str) -> Any:
+    del record[name]
+    return record
+
+
+def with_weight(change: Callable[[NDArray[np.float32]], NDArray[Any]]) -> Callable[[RecordDict], object]:
+    def spoil(content: RecordDict) -> None:
+        arrays = content.array_records[ARRAYS]
+        name = next(iter(arrays))
+        arrays[name] = Array(change(arrays[name].numpy().copy()))
+
+    return spoil
+
+
+def with_bytes(content: RecordDict) -> None:
+    arrays = content.array_records[ARRAYS]
+    name = next(iter(arrays))
+    arrays[name] = Array(arrays[name].dtype, arrays[name].shape, arrays[name].stype, b"no array")
+
+
+BAD_TRAINING: dict[str, Callable[[RecordDict], object]] = {
+    **{
+        f"num-examples = {value}": lambda content, value=value: content.metric_records[METRICS].update(  # type: ignore[misc]
+            {"num-examples": value}
+        )
+        for value in (-99, 10**12, 2.5, math.nan, [1, 2])
+    },
+    "no num-examples": lambda content: without(content.metric_records[METRICS], "num-examples"),
+    "no metrics": lambda content: without(content, METRICS),
+    "empty metrics": lambda content: content.metric_records[METRICS].clear(),
+    "another metric": lambda content: content.metric_records[METRICS].update({"more": 1.0}),
+    "one metric less": lambda content: without(content.metric_records[METRICS], "train-loss"),
+    "an infinite loss": lambda content: content.metric_records[METRICS].update({"train-loss": math.inf}),
+    "no weights": lambda content: without(content, ARRAYS),
+    "one weight less": lambda content: without(
+        content.array_records[ARRAYS], next(iter(content.array_records[ARRAYS]))
+    ),
+    "NaN": with_weight(lambda array: array * np.float32("nan")),
+    "infinity": with_weight(lambda array: array + np.float32("inf")),
+    "a shape that broadcasts": with_weight(lambda array: array[None]),
+    "another kind": with_weight(lambda array: array.astype(np.float64)),
+    "no array": with_bytes,
+    "no name": lambda content: without(content, SITE),
+    "a number for a name": lambda content: content.config_records[SITE].update({SITE: 3}),
+    "a name of two lines": lambda content: content.config_records[SITE].update({SITE: "a\nb"}),
+    "the name of another": lambda content: content.config_records[SITE].update({SITE: "hospital-1"}),
+    "a name that nobody has": lambda content: content.config_records[SITE].update({SITE: "hospital-9"}),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_TRAINING)
+def test_reply_that_is_not_as_it_should_be_is_left_out_and_its_site_is_named(federate: Federate, fault: str) -> None:
+    federation = federate()
+    federation.grid.get_nodes.return_value = [NodeInfo(node_id=node, name=name) for node, name in NODES.items()]
+    messages = federation.ask(1)
+    good = [trained(messages[site], 3.0) for site in ("hospital-1", "hospital-3")]
+    bad = trained(messages["hospital-2"], 99.0)
+    BAD_TRAINING[fault](bad.content)
+
+    arrays, metrics = federation.strategy.aggregate_train(1, [bad, *good])
+    federation.strategy.aggregate_evaluate(1, [])
+
+    assert value_of(arrays) == 3.0
+    assert metrics is not None
+    assert metrics["train-loss"] == 3.0
+    (event,) = federation.events()
+    assert list(event["failures"]) == ["hospital-2"]
+    assert sorted(event["training"]) == ["hospital-1", "hospital-3"]
+
+
+@pytest.mark.parametrize("accuracy", [1e9, -0.5, math.inf])
+def test_accuracy_that_cannot_be_chooses_no_round(federate: Federate, accuracy: float) -> None:
+    federation = federate()
+    messages = federation.ask(1)
+    federation.strategy.aggregate_train(1, [trained(message, 1.0) for message in messages.values()])
+    questions = federation.evaluate(1)
+    found = {"hospital-1": 0.5, "hospital-2": accuracy, "hospital-3": math.nan}
+
+    metrics = federation.strategy.aggregate_evaluate(1, [evaluated(questions[name], found[name]) for name in found])
+
+    assert metrics is not None
+    assert metrics["test-accuracy"] == 0.5
+    (event,) = federation.events()
+    assert event["failures"] == {"hospital-2": f"test-accuracy = {accuracy} cannot be"}
+
+
+def test_two_nodes_that_say_that_they_are_one_site_count_once(federate: Federate) -> None:
+    federation = federate()
+    messages = federation.ask(1)
+    replies = {site: trained(messages[site], 3.0) for site in messages}
+    replies["hospital-2"].content.config_records[SITE][SITE] = "hospital-1"
+
+    federation.strategy.aggregate_train(1, replies.values())
+    federation.strategy.aggregate_evaluate(1, [])
+
+    (event,) = federation.events()
+    assert event["failures"] == {"node 12": "it answers as hospital-1, and another node does"}
+    assert sorted(event["training"]) == ["hospital-1", "hospital-3"]
