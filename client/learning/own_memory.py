@@ -107,7 +107,8 @@ def evaluate_mixes(answers: CaseMixes, labels: NDArray[np.int64], bank: NDArray[
         accuracy=float((answers.federation.argmax(1) == labels).mean()),
         macro_f1=score_macro_f1(labels, answers.federation.argmax(1)),
         own_loss=float(weights @ _lost(answers.own, labels)) / whole if whole else math.nan,
-        own_accuracy=float(weights @ hits) / whole if whole else math.nan,
+        # Sums of fractions may come to a little more than their whole.
+        own_accuracy=min(float(weights @ hits) / whole, 1.0) if whole else math.nan,
     )
 
 

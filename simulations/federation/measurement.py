@@ -146,7 +146,7 @@ def own_mix_accuracy(about_test: Tensor, test: Encoded, train: Encoded) -> float
     labels = test.records.labels
     weights = mix_weights(labels, train.records.labels, about_test.shape[1])
     hits = about_test.argmax(1).numpy() == labels
-    return float(weights @ hits / weights.sum()) if weights.sum() else math.nan
+    return min(float(weights @ hits / weights.sum()), 1.0) if weights.sum() else math.nan
 
 
 def _hits(answers: Answers, hospital: Hospital, rows: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedmunkey.client.learning.own_memory import CaseMixes, evaluate_mixes
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
@@ -91,3 +92,15 @@ def test_hospital_that_has_left_teaches_nobody(
     assert left.release.digest() == solve_records(stays, settings, shape).release.digest()
     assert left.sites == {"hospital-1", "hospital-3"}
     assert left.sent_bytes == 2 / 3 * replace(left, places=solved.places).sent_bytes
+
+
+def test_all_right_is_no_more_than_all() -> None:
+    random = np.random.default_rng(0)
+    for count in range(1, 60):
+        labels, bank = random.integers(10, size=count), random.integers(10, size=97)
+        right = np.eye(10)[labels]
+
+        found = evaluate_mixes(CaseMixes(right, right), labels, bank)
+
+        assert found.own_accuracy == pytest.approx(1) or np.isnan(found.own_accuracy)
+        assert found.own_accuracy <= 1 or np.isnan(found.own_accuracy)
