@@ -75,7 +75,7 @@ def answered(
     order: DeletionOrder, seen: WitnessedHead | None, time: datetime, guarantee: Guarantee = Guarantee.CERTIFIED
 ) -> Acknowledgement:
     """Return what a site answers that has erased three records, two of them entries of its bank, with its receipt."""
-    losses = {"record_loss": PrivacyLoss(1.25, 1e-5), "subject_loss": PrivacyLoss(3.0, 1e-5, 2)}
+    certified = guarantee is Guarantee.CERTIFIED
     answer = Acknowledgement(
         order.number,
         order.site,
@@ -85,7 +85,8 @@ def answered(
         2,
         guarantee,
         0.25,
-        **(losses if guarantee is Guarantee.CERTIFIED else {}),
+        record_loss=PrivacyLoss(1.25, 1e-5) if certified else None,
+        subject_loss=PrivacyLoss(3.0, 1e-5, 2) if certified else None,
     )
     receipt = Receipt(answer, OpenedRequest.of(order.request).digest, time, bytes(32), seen)
     return replace(answer, receipt=receipt.sign(SITE_KEYS[order.site]).to_bytes())
