@@ -79,7 +79,8 @@ def _make_documents(connection: Connection) -> None:
 
 def _make_releases(connection: Connection) -> None:
     """Add what renewals are told by."""
-    connection.execute(text("ALTER TABLE requests ADD COLUMN renew_by TIMESTAMP"))
+    kind = sa.DateTime().compile(connection.dialect)
+    connection.execute(text(f"ALTER TABLE requests ADD COLUMN renew_by {kind}"))
     tables = [Base.metadata.tables[row.__tablename__] for row in (ReleaseRow, ContributionRow)]
     Base.metadata.create_all(connection, tables)
 

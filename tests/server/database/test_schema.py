@@ -12,9 +12,10 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
+from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, SiteContribution
 from fedmunkey.common.deletions.words import (
     OFFICER,
     Acknowledgement,
@@ -26,6 +27,8 @@ from fedmunkey.common.deletions.words import (
 )
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.server.database import schema
+from fedmunkey.server.database.connection import ledger_url, open_engine
 from fedmunkey.server.database.tables import Base
 from fedmunkey.server.ledger.ledger import SCHEMA_REVISION, DeletionExists, Ledger
 from tests.server.ledger.ledger_contract import references
@@ -67,6 +70,26 @@ def old(database: str) -> str:
     return database
 
 
+@pytest.fixture(params=["0005", "0006"])
+def older(request: pytest.FixtureRequest, database: str) -> str:
+    """A ledger of each earlier revision; that of 0006 is what its program made of one of 0005."""
+    fill(database)
+    if request.param == "0006":
+        bring_to_0006(database)
+    return database
+
+
+def bring_to_0006(database: str) -> None:
+    engine = open_engine(ledger_url(database))
+    with engine.execution_options(write=True).connect() as connection:
+        revision, change = schema._STEPS["0005"]
+        change(connection)
+        connection.execute(text("UPDATE ledger_revision SET version_num = :it"), {"it": revision})
+        connection.commit()
+        assert not {"releases", "contributions"} & set(inspect(connection).get_table_names())
+    engine.dispose()
+
+
 def fill(database: str) -> None:
     if "://" in database:
         tables = OLD_TABLES
@@ -79,8 +102,8 @@ def fill(database: str) -> None:
             connection.executescript(OLD_TABLES + (LEDGERS / "0005.sqlite.sql").read_text())
 
 
-def test_old_ledger_keeps_all_that_it_had(old: str) -> None:
-    with Ledger(old, clock=lambda: NOON + timedelta(days=1)) as ledger:
+def test_old_ledger_keeps_all_that_it_had(older: str) -> None:
+    with Ledger(older, clock=lambda: NOON + timedelta(days=1)) as ledger:
         statuses = {status.request.request_id: status for status in ledger.page().statuses}
         given = [
             (part.acknowledgement, part.reason, part.state, part.acknowledged_at)
@@ -112,8 +135,8 @@ def test_old_ledger_keeps_all_that_it_had(old: str) -> None:
         assert moves == ["received", "verified", "dispatched", "erased", "completed"]
 
 
-def test_taken_over_ledger_goes_on_as_before(old: str) -> None:
-    with Ledger(old, clock=lambda: NOON + timedelta(days=1)) as ledger:
+def test_taken_over_ledger_goes_on_as_before(older: str) -> None:
+    with Ledger(older, clock=lambda: NOON + timedelta(days=1)) as ledger:
         waits = ledger.status("waits")
 
         # The same request is recognised by what it asks for, another one under its id is not taken for it.
@@ -130,6 +153,21 @@ def test_taken_over_ledger_goes_on_as_before(old: str) -> None:
         assert ledger.status("waits").state is RequestState.COMPLETED
         with pytest.raises(DBAPIError, match="never changed"), ledger.engine.begin() as connection:
             connection.exec_driver_sql("DELETE FROM events")
+
+
+def test_taken_over_ledger_owes_no_renewal_and_takes_releases(older: str) -> None:
+    with Ledger(older, clock=lambda: NOON + timedelta(days=1)) as ledger:
+        assert {status.renew_by for status in ledger.page().statuses} == {None}
+        assert ledger.renewal_need() == RenewalNeed(0, None, None)
+
+        # Order 2 of hospital-1 has erased an entry under exact, and the site took part before it had.
+        ledger.note_release(ReleasedWeights("ab" * 32, 10, 10, (SiteContribution("hospital-1", 1, b"signed"),)))
+        need = ledger.renewal_need()
+        ledger.note_release(ReleasedWeights("cd" * 32, 9, 1, (SiteContribution("hospital-1", 2, b"signed"),)))
+
+        assert (need.entries, need.records) == (1, 10)
+        assert ledger.renewal_need() == RenewalNeed(0, None, 9)
+        assert ledger.status("records").state is RequestState.COMPLETED
 
 
 def test_takeover_that_is_interrupted_loses_nothing(old: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,13 +200,15 @@ def test_ledger_of_a_revision_that_is_not_known_is_left_alone(old: str, revision
     engine.dispose()
 
 
-@pytest.mark.parametrize("is_old", [True, False])
-def test_tables_are_those_that_the_program_describes(database: str, is_old: bool) -> None:
-    if is_old:
+@pytest.mark.parametrize("revision", ["", "0005", "0006"])
+def test_tables_are_those_that_the_program_describes(database: str, revision: str) -> None:
+    if revision:
         fill(database)
+    if revision == "0006":
+        bring_to_0006(database)
     with Ledger(database) as ledger, ledger.engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), Base.metadata)
-        revision = connection.scalar(text("SELECT version_num FROM ledger_revision"))
+        found = connection.scalar(text("SELECT version_num FROM ledger_revision"))
 
     assert differences == []
-    assert revision == SCHEMA_REVISION
+    assert found == SCHEMA_REVISION
