@@ -32,7 +32,7 @@ TRAINED = "trained and evaluated"
 _RECORDS_PER_DELETION = 2.2
 _FEWEST_RECORDS = 60
 _HELD_OUT = 8
-"""One record in so many is held out."""
+"""One subject in so many is held out."""
 _PROGRAMS = "fedmunkey.simulations.faults.timed_programs"
 _RECORDS_PER_SUBJECT = 2
 """At each site."""
@@ -215,7 +215,7 @@ def _draw(count: int, sites: int, seed: int) -> Dataset:
     random = np.random.default_rng(seed)
     # Records next to each other in number lie at different sites, so a subject has some at each.
     subjects = np.arange(count) // (sites * _RECORDS_PER_SUBJECT)
-    held_out = np.arange(count) // sites % _HELD_OUT == _HELD_OUT - 1
+    held_out = subjects % _HELD_OUT == _HELD_OUT - 1
     return Dataset(
         images=random.integers(0, 256, (count, 1, 8, 8), dtype=np.uint8),
         labels=random.integers(0, CLASSES, count),
