@@ -239,7 +239,7 @@ def test_what_could_not_be_written_is_not_in_the_log(service: LedgerService, mon
     assert kept.receipt == answer.receipt
 
 
-def fail(*_: object) -> None:
+def fail(*_: object, **__: object) -> None:
     raise RuntimeError("the power failed")
 
 

@@ -61,14 +61,15 @@ def test_databases_password_is_neither_shown_nor_on_a_command_line(
 
 
 def test_deletion_service_gets_what_the_file_says(tmp_path: Path) -> None:
-    read = CoordinatorFile.read(written(tmp_path, 'metrics = "127.0.0.1:9442"\ndue-days = 20\nlog-format = "json"'))
+    more = 'due-days = 20\nlog-format = "json"\n[run]\nrenew-within = 3.5'
+    read = CoordinatorFile.read(written(tmp_path, f'metrics = "127.0.0.1:9442"\n{more}'))
 
     words = serve_command(read)
 
     assert words[words.index("serve") :] == [
         *["serve", "--coordinator-dir", str(tmp_path / "coordinator")],
         *["--address", "0.0.0.0:9440", "--joining-address", "0.0.0.0:9441"],
-        *["--due-days", "20", "--log-format", "json", "--metrics", "127.0.0.1:9442"],
+        *["--due-days", "20", "--renew-days", "3.5", "--log-format", "json", "--metrics", "127.0.0.1:9442"],
     ]
 
 
