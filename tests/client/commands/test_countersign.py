@@ -117,4 +117,4 @@ def test_file_that_is_no_request_is_not_read_to_its_end(run: Run, federation: Fe
         file.truncate(2**40)
     words = ["--signing-key", federation.path / "officer.pem", "--yes"]
 
-    assert "at most 1048576 are read" in run("countersign", federation.path / "large.json", *words).error
+    assert "at most 4194304 are read" in run("countersign", federation.path / "large.json", *words).error
