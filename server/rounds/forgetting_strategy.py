@@ -108,10 +108,12 @@ class ForgettingStrategy(Strategy):
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Average the sites' metrics, and write the round down."""
-        answers = [answer for answer in self._sort(replies) if len(answer.content[METRICS])]
+        everyone = self._sort(replies)
+        answers = [answer for answer in everyone if len(answer.content[METRICS])]
         metrics = self._strategy.aggregate_evaluate(server_round, answers) if answers else None
         self._round = replace(
             self._round,
+            sites=[_site(answer) for answer in everyone],
             evaluation=_metrics_of(answers),
             mean={name: float(value) for name, value in (metrics or {}).items()},  # type: ignore[arg-type]
             seconds=self._clock() - self._start,

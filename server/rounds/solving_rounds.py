@@ -295,12 +295,9 @@ class SolvingRounds:
         replies = self._ask(TAKE_RELEASE, content, arrays)
         self._note_silence(set(nodes) - {reply.node for reply in replies})
         told = {reply.site: _metrics(reply) for reply in replies}
+        self._round.sites = sorted(told)
         self._round.evaluation = {site: metrics for site, metrics in told.items() if metrics}
-        names = set.intersection(*map(set, self._round.evaluation.values())) if self._round.evaluation else set()
-        contents = [
-            RecordDict({METRICS: MetricRecord({name: metrics[name] for name in sorted(names)})})
-            for metrics in self._round.evaluation.values()
-        ]
+        contents = [RecordDict({METRICS: MetricRecord(dict(metrics))}) for metrics in self._round.evaluation.values()]
         averaged = average_over_sites(contents, "") if contents else MetricRecord()
         return {name: float(value) for name, value in averaged.items()}  # type: ignore[arg-type]
 
