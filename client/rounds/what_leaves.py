@@ -65,8 +65,8 @@ LEAVING = (
         _of_fields(Evaluation, SolvedEvaluation) | {"entries", "selection-accuracy"},
         "every other loss, accuracy and count of an evaluation",
         "how held-out and training records are answered, to the last digit",
-        "never told by a deployed site; only by a simulated one, a node without `site-dir`, whose data is the "
-        "simulation's own",
+        "told by a simulated site only, a node without `site-dir`, whose data is the simulation's own, or one that was "
+        'started by hand with `evaluation = "full"`; `site.toml` cannot say that',
     ),
     Leaving(
         frozenset({"generation", "last-entry", "last-order"}),

@@ -279,6 +279,17 @@ def test_security_shows_each_number_that_leaves() -> None:
     assert table() in (Path(__file__).parents[3] / "SECURITY.md").read_text(encoding="utf-8")
 
 
+def test_text_of_an_error_is_a_short_printable_line(hospital: Hospital) -> None:
+    hospital.node_config["site-dir"] = "away\n/" * 300
+
+    reply = hospital.send(CONTRIBUTE)
+
+    reason = reply.error.reason or ""
+    assert "away\\n/" in reason
+    assert reason.isprintable()
+    assert len(reason) == 500
+
+
 def test_number_without_a_line_does_not_leave() -> None:
     check_listed(["num-examples", "test-accuracy", "train-loss"])
 
