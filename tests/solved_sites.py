@@ -103,7 +103,10 @@ def make_hospital(
     promised: str | None = None,
     **node_config: bool | str,
 ) -> Hospital:
-    """Make a site with some records; with a coordinator it is a member, and has an identity."""
+    """Make a site with some records; with a coordinator it is a member, and has an identity.
+
+    It tells all that a simulated one does, unless the node's settings say something else.
+    """
     name = hospital_name(number)
     promise = settings if promised is None else settings.replace(guarantee=promised)
     shape = ModelShape.of(Recipe.of(promise), ENCODER.feature_shape)
@@ -115,7 +118,9 @@ def make_hospital(
         coordinator.member(name).folder.rename(site.identity)
         TrustedKeys().write(site.trust)
         SECRET.write(site.secret)
-    return Hospital(site, settings, {"site-dir": str(site.path), "insecure-orders": True, **node_config})
+    return Hospital(
+        site, settings, {"site-dir": str(site.path), "insecure-orders": True, "evaluation": "full", **node_config}
+    )
 
 
 def feature_map(settings: Settings) -> FeatureMap:

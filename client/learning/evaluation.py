@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.learning.bank import Bank, HeldOut, retrieve
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.aggregation import vote_weights
 from fedmunkey.common.model.metrics import accuracy, macro_f1
 from fedmunkey.common.model.model import Munkey
@@ -56,6 +58,17 @@ def evaluate(model: Munkey, bank: Bank, held_out: HeldOut, reading: Reading) -> 
         sensitivity=pathway_sensitivity(image_accuracy, memory_accuracy),
         neighbour_accuracy=accuracy(votes, labels),
     )
+
+
+def count_right(store: KeyStore, model: Munkey, split: Split) -> int:
+    """Return how many of a site's held-out records the image pathway alone answers rightly, without the site's bank."""
+
+    def count(_generation: int) -> int:
+        entries, labels = store.records.read_entries(split)
+        answered = predict_image_only(model, store.records.read_inputs(entries)).argmax(1)
+        return int((answered == labels).sum())
+
+    return store.until_unchanged(count)
 
 
 @torch.inference_mode()

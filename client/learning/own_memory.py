@@ -94,6 +94,16 @@ def evaluate_held_out(store: KeyStore, release: Release, split: Split) -> Solved
     return evaluate_mixes(answer(release, memory, held_out.numbers), held_out.labels, bank_labels)
 
 
+def count_right_held_out(store: KeyStore, release: Release, split: Split) -> int:
+    """Return how many of a site's held-out records released weights answer rightly by themselves, without its bank."""
+
+    def count(_generation: int) -> int:
+        parts = read_numbered(store, release.feature_map, split)
+        return sum(int((scores(part.numbers, release.weights).argmax(1) == part.labels).sum()) for part in parts)
+
+    return store.until_unchanged(count)
+
+
 def evaluate_mixes(answers: CaseMixes, labels: NDArray[np.int64], bank: NDArray[np.int64]) -> SolvedEvaluation:
     """Evaluate answers about n labelled records, at a site whose bank has some labels; not a number without records."""
     if not len(labels):

@@ -12,7 +12,7 @@ from flwr.app import ArrayRecord, Message
 
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.learning.bank import Bank, read_bank, read_held_out
-from fedmunkey.client.learning.evaluation import Evaluation, evaluate
+from fedmunkey.client.learning.evaluation import Evaluation, count_right, evaluate
 from fedmunkey.client.learning.exact_state import refresh_tokens
 from fedmunkey.client.learning.exemplar_tokens import own_tokens
 from fedmunkey.client.learning.noisy_step import noisy_steps_of_round
@@ -72,8 +72,9 @@ def train_bank(turn: Turn) -> Message:
             logger.warning("%s: entries were deleted during training; this round's training starts again", site)
             continue
         logger.info("%s: round %d, loss %.4f on %d entries", site, turn.round_number, trained.loss, trained.examples)
-        # A loss is a number about the records that the noise does not cover.
-        metrics = {"num-examples": trained.examples, "train-loss": math.nan if route.noisy else trained.loss}
+        # A loss is a number about the records that the noise does not cover, and that the coordinator's weights choose.
+        told = trained.loss if turn.tells_everything and not route.noisy else math.nan
+        metrics = {"num-examples": trained.examples, "train-loss": told}
         reply = turn.reply({**metrics, **_privacy(turn)}, ArrayRecord(model.cpu().state_dict()))
         if store.generation == bank.generation:
             return reply
@@ -103,10 +104,15 @@ def _privacy(turn: Turn) -> dict[str, float]:
 
 
 def evaluate_bank(turn: Turn) -> Message:
-    """Take over the shared weights of the message, and evaluate them with the bank on the held-out records."""
+    """Take over the shared weights of the message, and say of held-out records what the site lets be said.
+
+    A simulated site evaluates them with its bank as well.
+    """
     _check_descends(turn)
-    if turn.takes_over_only:
-        return _take_over(turn)
+    if turn.takes_over_only or not turn.tells_everything:
+        model = _take_over(turn)
+        counts = turn.tell_counts(lambda: count_right(turn.store, model, Split.TEST))
+        return turn.reply({**counts, **_privacy(turn)} if counts else {})
     store, recipe = turn.store, turn.recipe
     model = _load_model(turn)
 
@@ -127,13 +133,13 @@ def evaluate_bank(turn: Turn) -> Message:
     return turn.reply({**metrics, **_privacy(turn)})
 
 
-def _take_over(turn: Turn) -> Message:
-    """Take over the shared weights of the message; the reply holds no number."""
+def _take_over(turn: Turn) -> Munkey:
+    """Take over the shared weights of the message, and return the model."""
     model = _load_model(turn)
     if not turn.recipe.route.joint_tokens:
         refresh_tokens(turn.store, model)
     turn.folder.write_shared_weights(model, turn.settings)
-    return turn.reply()
+    return model
 
 
 def _selection_accuracy(turn: Turn, found: dict[Split, Evaluation]) -> float:

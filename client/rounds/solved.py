@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fedmunkey.client.deletions.promised_renewal import CONTRIBUTED, RENEW_WITHIN
 from fedmunkey.client.learning.contribution import sum_records, tally_records
 from fedmunkey.client.learning.last_round import LastRound
-from fedmunkey.client.learning.own_memory import evaluate_held_out
+from fedmunkey.client.learning.own_memory import count_right_held_out, evaluate_held_out
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.rounds.turn import Turn
 from fedmunkey.client.site import model_shape
@@ -138,6 +138,11 @@ def take_release(turn: Turn) -> Message:
     hit(Failpoint.RELEASE_RECEIVED)
     write_release(turn.folder.shared_weights, release)
     hit(Failpoint.RELEASE_WRITTEN)
+    if not turn.tells_everything:
+        # Weights of a round that the site has no sums in tell the coordinator of its own choice of weights.
+        if not round_id or note.round_id != round_id:
+            return turn.reply()
+        return turn.reply(turn.tell_counts(lambda: count_right_held_out(turn.store, release, Split.TEST), round_id))
     if turn.takes_over_only:
         return turn.reply()
     found = {split: evaluate_held_out(turn.store, release, split) for split in (Split.VAL, Split.TEST)}

@@ -12,6 +12,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricR
 from fedmunkey.client.deletions.agent import catch_up_patiently
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.disk_errors import faults_explained
+from fedmunkey.client.records.dataset import Split
+from fedmunkey.client.rounds.evaluation_leave import EvaluationLeave, EvaluationRule, coarse_counts, spend_evaluation
+from fedmunkey.client.rounds.what_leaves import REASON_CHARACTERS, check_listed
 from fedmunkey.client.site import SiteFolder, check_promise
 from fedmunkey.common.errors import BankChanged, FedmunkeyError, InvalidSetting
 from fedmunkey.common.failpoints import Failpoint, hit
@@ -19,6 +22,7 @@ from fedmunkey.common.identities import Identity
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.programs.round_messages import CHANGED, CONFIG, FAILED, METRICS, ROUND, SITE, TAKE_OVER
 from fedmunkey.common.service.channel import DeletionChannel
+from fedmunkey.common.service.foreign_text import printable
 from fedmunkey.common.settings.settings import Settings
 
 # Flower shows what the children of its own logger say.
@@ -29,7 +33,8 @@ logger = logging.getLogger(f"flwr.{__name__}")
 class Turn:
     """What a site needs to answer one message.
 
-    `insecure_sums` is the site's own leave to take part where fewer than three sites do.
+    `insecure_sums` is the site's own leave to take part where fewer than three sites do, `rule` what it lets its
+    evaluations say.
     """
 
     message: Message
@@ -38,6 +43,7 @@ class Turn:
     store: KeyStore
     identity: Identity | None
     insecure_sums: bool
+    rule: EvaluationRule
 
     @property
     def settings(self) -> Settings:
@@ -60,6 +66,27 @@ class Turn:
         return bool(self.config.get(TAKE_OVER, False))
 
     @property
+    def tells_everything(self) -> bool:
+        """Whether the site is a simulated one, whose replies hold every loss and accuracy."""
+        return self.rule.leave is EvaluationLeave.FULL
+
+    def tell_counts(self, count_right: Callable[[], int], round_id: str = "") -> dict[str, float | int]:
+        """Return what the reply to an evaluation may hold of how many held-out test records are answered rightly.
+
+        Nothing where the coordinator asks for nothing, or the site says no more; then nothing is counted either.
+        """
+        if self.takes_over_only or self.rule.leave is EvaluationLeave.OFF:
+            return {}
+        examples = self.store.records.count(Split.TEST)
+        if examples < max(self.rule.fewest, 1):
+            logger.info("%s: %d held-out records, fewer than %d: none counted", self.site, examples, self.rule.fewest)
+            return {}
+        if not spend_evaluation(self.folder, round_id):
+            logger.info("%s: no more is said about held-out records for now", self.site)
+            return {}
+        return coarse_counts(count_right(), examples)
+
+    @property
     def config(self) -> ConfigRecord:
         """What the coordinator says beside arrays."""
         return self.message.content.config_records.get(CONFIG, ConfigRecord())
@@ -78,6 +105,7 @@ class Turn:
         **about: str | int,
     ) -> Message:
         """Return the reply: the site's name, and what else is given."""
+        check_listed([*(metrics or {}), *(name.replace("_", "-") for name in about)])
         content = RecordDict({METRICS: MetricRecord(dict(metrics or {})), SITE: ConfigRecord({SITE: self.site})})
         if about:
             content[CONFIG] = ConfigRecord({name.replace("_", "-"): value for name, value in about.items()})
@@ -102,11 +130,12 @@ def answer_message(message: Message, context: Context, act: Callable[[Turn], Mes
             check_promise(settings, store.description)
             _check_labels(store, settings)
             insecure_sums = bool(context.node_config.get("insecure-sums"))
-            return act(Turn(message, Recipe.of(settings), folder, store, identity, insecure_sums))
+            rule = EvaluationRule.of(context.node_config, store.description.guarantee)
+            return act(Turn(message, Recipe.of(settings), folder, store, identity, insecure_sums, rule))
     except FedmunkeyError as error:
         logger.error("%s", error)
         code = CHANGED if isinstance(error, BankChanged) else FAILED
-        return Message(Error(code=code, reason=str(error)), reply_to=message)
+        return Message(Error(code=code, reason=printable(str(error))[:REASON_CHARACTERS]), reply_to=message)
 
 
 def _check_labels(store: KeyStore, settings: Settings) -> None:

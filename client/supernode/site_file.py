@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from fedmunkey.common.programs.settings_file import SettingsFile, on_this_machine
 from fedmunkey.common.settings.settings_text import Address
@@ -21,6 +23,11 @@ class SiteFile(SettingsFile):
         Where the coordinator's are reached.
     insecure_sums : bool
         Whether the site takes part in `exact` rounds of fewer than three sites, in which others could learn its sums.
+    evaluation : str, optional
+        What evaluations tell the coordinator: nothing (`off`), or rounded counts of right answers (`counts`); by
+        default nothing where the site has promised `certified`, and counts elsewhere.
+    fewest_evaluated : int
+        Held-out test records below which nothing is told.
     runtime : str
         Where the SuperNode's own subprocesses find it.
     """
@@ -29,7 +36,20 @@ class SiteFile(SettingsFile):
     superlink: Address
     deletion_service: Address
     insecure_sums: bool = False
+    evaluation: Literal["off", "counts"] | None = None
+    fewest_evaluated: int = Field(100, ge=20)
     runtime: Annotated[Address, on_this_machine("read what is trained")] = "127.0.0.1:9101"
+
+    @property
+    def node_config(self) -> dict[str, bool | float | int | str]:
+        """What the site's app hears of this file."""
+        chosen = {} if self.evaluation is None else {"evaluation": self.evaluation}
+        return {
+            "site-dir": str(self.site_dir),
+            "insecure-sums": self.insecure_sums,
+            "fewest-evaluated": self.fewest_evaluated,
+            **chosen,
+        }
 
     @property
     def folder(self) -> Path:

@@ -42,7 +42,7 @@ def serve(file: SiteFile) -> None:
     start_client_internal(
         state_factory=states,
         server_address=file.superlink,
-        node_config={"site-dir": str(file.site_dir), "insecure-sums": file.insecure_sums},
+        node_config=file.node_config,
         root_certificates=str(identity.ca_file),
         insecure=False,
         authentication_keys=(key, key.public_key()),

@@ -24,12 +24,13 @@ from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, RO
 from fedmunkey.server.rounds.run_record import RoundRecord, RunRecord
 from fedmunkey.server.rounds.site_replies import (
     EXAMPLES,
-    check_arrays,
     check_metrics,
+    check_training,
     registered_names,
     site_of,
     usual_names,
 )
+from fedmunkey.server.rounds.strategies import average_over_sites
 
 # Flower shows what the children of its own logger say.
 logger = logging.getLogger(f"flwr.{__name__}")
@@ -82,7 +83,7 @@ class ForgettingStrategy(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Average the sites' weights, of those that answer as they should; raises `FederationStopped` if none does."""
-        answers = self._sort(replies, lambda reply: check_arrays(reply, self._arrays), every=True)
+        answers = self._of_usual_names(self._sort(replies, lambda reply: check_training(reply, self._arrays)))
         self._round = replace(self._round, training=_metrics_of(answers), bytes_up=sum(_sent(a) for a in answers))
         if not answers:
             reasons = "; ".join(sorted(set(self._round.failures.values()))) or "no site answered"
@@ -119,10 +120,14 @@ class ForgettingStrategy(Strategy):
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Average the sites' metrics, and write the round down."""
-        answers = self._sort(replies)
-        metrics = self._strategy.aggregate_evaluate(server_round, answers) if answers else None
+        del server_round
+        everyone = self._sort(replies)
+        answers = [answer for answer in everyone if len(answer.content[METRICS])]
+        # Flower's own averages refuse replies of different names; a site decides what it tells.
+        metrics = average_over_sites([answer.content for answer in answers], "") if answers else None
         self._round = replace(
             self._round,
+            sites=[_site(answer) for answer in everyone],
             evaluation=_metrics_of(answers),
             mean={name: float(value) for name, value in (metrics or {}).items()},  # type: ignore[arg-type]
             seconds=self._clock() - self._start,
@@ -132,13 +137,8 @@ class ForgettingStrategy(Strategy):
         self._record.note_round(self._round, lambda path: self._write(path, weights, about), score=score)
         return metrics
 
-    def _sort(
-        self, replies: Iterable[Message], check: Callable[[Message], None] = lambda _: None, *, every: bool = False
-    ) -> list[Message]:
-        """Return the replies with metrics that are as they should be, by site; note and log the reasons of the others.
-
-        Without `every`, one without metrics is as it should be, but is not returned.
-        """
+    def _sort(self, replies: Iterable[Message], check: Callable[[Message], None] = lambda _: None) -> list[Message]:
+        """Return the replies that are as they should be, by site; note and log the reasons of the others."""
         good: dict[str, Message] = {}
         for reply in sorted(replies, key=lambda reply: reply.metadata.src_node_id):
             node = reply.metadata.src_node_id
@@ -146,23 +146,25 @@ class ForgettingStrategy(Strategy):
                 if reply.has_error():
                     raise InvalidWeights(reply.error.reason or "unknown reason")
                 site = site_of(reply, self._registered)
-                found = check_metrics(reply)
+                check_metrics(reply)
                 check(reply)
                 if site in good:
                     raise InvalidWeights(f"it answers as {site}, and another node does")
-                if every and not len(found):
-                    raise InvalidWeights("its reply has no metrics")
             except InvalidWeights as fault:
                 self._note_failure(node, str(fault))
                 continue
             # An error has no room for the site's name, but the node that sends it may have answered before.
             self._names[node] = site
-            if len(found):
-                good[site] = reply
-        usual = usual_names([reply.content.metric_records[METRICS] for reply in good.values()])
-        for site in [site for site, reply in good.items() if usual != set(reply.content.metric_records[METRICS])]:
-            self._note_failure(good.pop(site).metadata.src_node_id, "its metrics are not those of the other sites")
+            good[site] = reply
         return [reply for _, reply in sorted(good.items())]
+
+    def _of_usual_names(self, answers: list[Message]) -> list[Message]:
+        """Leave out those whose metrics are not those that most sites have: Flower averages equal names only."""
+        usual = usual_names([answer.content.metric_records[METRICS] for answer in answers])
+        for answer in answers:
+            if usual != set(answer.content.metric_records[METRICS]):
+                self._note_failure(answer.metadata.src_node_id, "its metrics are not those of the other sites")
+        return [answer for answer in answers if usual == set(answer.content.metric_records[METRICS])]
 
     def _note_failure(self, node: int, reason: str) -> None:
         name = self._registered.get(node) or self._names.get(node, f"node {node}")

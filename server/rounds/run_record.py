@@ -23,6 +23,7 @@ BEST = "best.safetensors"
 class RoundRecord:
     """One finished round, numbered from 1.
 
+    `sites` are those that took its weights over; each decides what it tells of them.
     `training` and `evaluation` hold each site's metrics, of which what is not a number, such as the loss of a site
     without records, becomes null; `mean` those of evaluation averaged over sites. `failures` gives the reason of each
     site that answered with an error; one that never answered otherwise has its node's number. Bytes are those of shared
@@ -30,6 +31,7 @@ class RoundRecord:
     """
 
     number: int
+    sites: list[str] = field(default_factory=list)
     training: dict[str, dict[str, float]] = field(default_factory=dict)
     evaluation: dict[str, dict[str, float]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)

@@ -45,17 +45,15 @@ def site_of(reply: Message, registered: Mapping[int, str]) -> str:
 
 
 def check_metrics(reply: Message) -> MetricRecord:
-    """Return a reply's metrics, none if it has none.
+    """Return a reply's metrics: those that the site tells, which may be none.
 
-    Raises `InvalidWeights` if there is no record of them, the number of examples is missing or cannot be, or a value is
-    no number or an accuracy outside of 0 to 1. Not a number stands for what a site without records cannot measure.
+    Raises `InvalidWeights` if there is no record of them, the number of examples cannot be, or a value is no number or
+    an accuracy outside of 0 to 1. Not a number stands for what a site without records cannot measure.
     """
     metrics = reply.content.metric_records.get(METRICS)
     if metrics is None:
         raise InvalidWeights("its reply has no metrics")
-    if not len(metrics):
-        return metrics
-    examples = metrics.get(EXAMPLES)
+    examples = metrics.get(EXAMPLES, 0)
     if not isinstance(examples, int) or isinstance(examples, bool) or not 0 <= examples <= MOST_EXAMPLES:
         raise InvalidWeights(f"{EXAMPLES} = {examples!r} is not a whole number from 0 to {MOST_EXAMPLES}")
     for name, value in metrics.items():
@@ -67,11 +65,13 @@ def check_metrics(reply: Message) -> MetricRecord:
     return metrics
 
 
-def check_arrays(reply: Message, sent: ArrayRecord) -> None:
-    """Check that a reply has the weights that were sent, in name, shape and kind, and all finite.
+def check_training(reply: Message, sent: ArrayRecord) -> None:
+    """Check that a reply says on how many examples it trained, and has weights like those that were sent, all finite.
 
     Raises `InvalidWeights` if not.
     """
+    if EXAMPLES not in check_metrics(reply):
+        raise InvalidWeights(f"its reply does not say {EXAMPLES}")
     arrays = reply.content.array_records.get(ARRAYS)
     if arrays is None or set(arrays) != set(sent):
         raise InvalidWeights("its reply does not have the weights that were sent to it")

@@ -85,7 +85,7 @@ class SiteReply:
         """Return a whole number that the reply says, from 0 on; raises `InvalidWeights` if it does not say one."""
         said = self.config.get(name)
         if not isinstance(said, int) or isinstance(said, bool) or said < 0:
-            raise InvalidWeights(f"{self.site} did not say its {name}")
+            raise InvalidWeights(f"{name} = {said!r} is not a whole number from 0 on")
         return said
 
     def numbers(self, length: int) -> NDArray[np.uint64]:
@@ -95,7 +95,7 @@ class SiteReply:
         except Exception:  # what NumPy makes of any bytes
             numbers = np.empty(0)
         if numbers.shape != (length,) or numbers.dtype != np.uint64:
-            raise InvalidWeights(f"{self.site} did not send {length} whole numbers")
+            raise InvalidWeights(f"its reply does not have {length} whole numbers")
         return numbers
 
 
@@ -136,6 +136,7 @@ class SolvingRounds:
     clock: Callable[[], float] = time.perf_counter
     _round: RoundRecord = field(default_factory=lambda: RoundRecord(0))
     _names: dict[int, str] = field(default_factory=dict)
+    _registered: dict[int, str] = field(default_factory=dict)
     _round_id: str = ""
     _changed: bool = False
 
@@ -277,7 +278,7 @@ class SolvingRounds:
 
     def _note_silence(self, nodes: Iterable[int]) -> None:
         """Note which sites did not even answer with an error."""
-        for name in (self._names.get(node, f"node {node}") for node in sorted(nodes)):
+        for name in map(self._name, sorted(nodes)):
             if name not in self._round.failures:
                 self._note_failure(name, "it did not answer in time")
 
@@ -299,12 +300,9 @@ class SolvingRounds:
             reply.site: {name: float(value) for name, value in reply.metrics.items()}  # type: ignore[arg-type]
             for reply in replies
         }
+        self._round.sites = sorted(told)
         self._round.evaluation = {site: metrics for site, metrics in told.items() if metrics}
-        names = set.intersection(*map(set, self._round.evaluation.values())) if self._round.evaluation else set()
-        contents = [
-            RecordDict({METRICS: MetricRecord({name: metrics[name] for name in sorted(names)})})
-            for metrics in self._round.evaluation.values()
-        ]
+        contents = [RecordDict({METRICS: MetricRecord(dict(metrics))}) for metrics in self._round.evaluation.values()]
         averaged = average_over_sites(contents, "") if contents else MetricRecord()
         return {name: float(value) for name, value in averaged.items()}  # type: ignore[arg-type]
 
@@ -315,7 +313,7 @@ class SolvingRounds:
             for node, config in configs.items()
         ]
         self._round.bytes_down += len(messages) * _size(arrays)
-        found, registered = [], registered_names(self.grid)
+        found, self._registered = [], registered_names(self.grid)
         for reply in self.grid.send_and_receive(messages, timeout=_REPLY_SECONDS):
             node = reply.metadata.src_node_id
             if reply.has_error() and reply.error.code == CHANGED:
@@ -324,11 +322,10 @@ class SolvingRounds:
             try:
                 if reply.has_error():
                     raise InvalidWeights(reply.error.reason or "unknown reason")
-                site = site_of(reply, registered)
+                site = site_of(reply, self._registered)
                 metrics = check_metrics(reply)
             except InvalidWeights as fault:
-                name = registered.get(node) or self._names.get(node, f"node {node}")
-                self._note_failure(name, str(fault))
+                self._note_failure(self._name(node), str(fault))
                 continue
             self._names[node] = site
             self._round.bytes_up += sum(_size(record) for record in reply.content.array_records.values())
@@ -337,6 +334,9 @@ class SolvingRounds:
         if twice := sorted(name for name, count in names.items() if count > 1):
             raise FederationStopped(f"two nodes say that they are {twice[0]}; revoke the one that is not")
         return sorted(found, key=lambda reply: reply.site)
+
+    def _name(self, node: int) -> str:
+        return self._registered.get(node) or self._names.get(node, f"node {node}")
 
     def _note_failure(self, site: str, reason: str) -> None:
         self._round.failures[site] = reason

@@ -66,8 +66,10 @@ _WORST = ("epsilon", "delta")
 def _average(replies: list[RecordDict], weight: Callable[[Any], float]) -> MetricRecord:
     records = [next(iter(reply.metric_records.values())) for reply in replies]
     average = MetricRecord()
-    for name in records[0]:
-        pairs = [(float(record[name]), weight(record)) for record in records]  # type: ignore[arg-type]
+    # Each over the sites that say it: a site decides what it tells.
+    for name in sorted({name for record in records for name in record}):
+        saying = [record for record in records if name in record]
+        pairs = [(float(record[name]), weight(record)) for record in saying]  # type: ignore[arg-type]
         known = [(value, share) for value, share in pairs if not math.isnan(value) and share > 0]
         if known and name in _WORST:
             average[name] = max(value for value, _ in known)

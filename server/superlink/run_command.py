@@ -168,11 +168,13 @@ def summary(events: list[dict[str, Any]]) -> list[str]:
     for event in events:
         if event["event"] == ROUND:
             accuracy = event["mean"].get("test-accuracy")
-            shown = "" if accuracy is None else f", test accuracy {100 * accuracy:.1f}%"
+            sites, saying = len(event["sites"]), len(event["evaluation"])
+            some = f" at the {saying} that told theirs" if saying < sites else ""
+            shown = "" if accuracy is None else f", test accuracy {100 * accuracy:.1f}%{some}"
             failed = "".join(
                 printable(f"; {site} did not take part: {reason}") for site, reason in event["failures"].items()
             )
-            lines.append(f"round {event['number']}: {len(event['evaluation'])} sites{shown}{failed}")
+            lines.append(f"round {event['number']}: {sites} sites{shown}{failed}")
         elif event["event"] in (WAITING, STOPPED):
             lines.append(f"{event['event']}: {event['reason']}")
     return lines

@@ -131,7 +131,7 @@ class Walkthrough:
     def _check_round(self, rounds: list[dict[str, Any]]) -> None:
         self._terminal.check(
             f"one round was run, by all {len(HOSPITALS)} hospitals",
-            lambda: [len(each["evaluation"]) for each in rounds] == [len(HOSPITALS)],
+            lambda: [len(each["sites"]) for each in rounds] == [len(HOSPITALS)],
         )
 
     def _restart_an_agent(self, site: Background) -> None:
@@ -247,6 +247,8 @@ def site_file(hospital: str, at: Addresses, runtime: str) -> str:
 superlink = "{at.superlink}"
 deletion-service = "{at.deletions}"
 runtime = "{runtime}"
+evaluation = "counts"
+fewest-evaluated = 40
 """
 
 

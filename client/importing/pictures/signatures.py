@@ -56,7 +56,7 @@ def is_nifti(head: bytes) -> bool:
 
 def nifti_version(head: bytes) -> int | None:
     """Return 1 or 2 for a single NIfTI file, gzipped or not, and None for anything else."""
-    head = _unpacked(head)
+    head = unpacked_head(head)
     for length in _header_lengths(head):
         version, where, magic = _NIFTI.get(length, (None, 0, b""))
         if version is not None and head[where : where + len(magic)] == magic:
@@ -66,7 +66,7 @@ def nifti_version(head: bytes) -> int | None:
 
 def reason_of_another(head: bytes, name: str) -> str:
     """Return what a file is that none of the readers takes, by how it begins or ends its name, and the way out."""
-    inside = _unpacked(head)
+    inside = unpacked_head(head)
     if name.lower().endswith(".img") or any(_is_pair(inside, length) for length in _header_lengths(inside)):
         return _PAIR
     if head.startswith(GZIP) and (is_dicom(inside) or is_png_or_jpeg(inside)):
@@ -100,7 +100,8 @@ def _header_lengths(head: bytes) -> tuple[int, ...]:
     return tuple(struct.unpack(f"{order}i", head[:4])[0] for order in "<>") if len(head) >= 4 else ()
 
 
-def _unpacked(head: bytes) -> bytes:
+def unpacked_head(head: bytes) -> bytes:
+    """Return how a file begins once it is unpacked, at most `HEAD` bytes; nothing where it cannot be unpacked."""
     if not head.startswith(GZIP):
         return head
     try:

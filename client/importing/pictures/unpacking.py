@@ -10,7 +10,7 @@ from pathlib import Path
 from pydicom.filereader import _read_file_meta_info, read_preamble
 
 from fedmunkey.client.importing.pictures.picture import UnusablePicture
-from fedmunkey.client.importing.pictures.signatures import GZIP, is_dicom, nifti_version
+from fedmunkey.client.importing.pictures.signatures import GZIP, is_dicom, nifti_version, unpacked_head
 
 MOST_UNPACKED = 256 * 2**20
 """Bytes of a deflated DICOM data set; pydicom inflates all of it at once."""
@@ -53,7 +53,7 @@ def _check_deflated(path: Path) -> None:
 
 def _check_volume(head: bytes, version: int) -> None:
     packed = head.startswith(GZIP)
-    known = zlib.decompressobj(wbits=31).decompress(head, len(head)) if packed else head
+    known = unpacked_head(head)
     first = 348 if version != _SECOND else 540
     order = "<" if struct.unpack("<i", known[:4])[0] == first else ">"
     if version == _SECOND:

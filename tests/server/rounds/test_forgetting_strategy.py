@@ -279,6 +279,27 @@ def test_every_site_takes_over_the_weights_whether_it_is_asked_for_accuracies_or
     assert sorted(event["evaluation"]) == sorted(set(questions) - set(others))
 
 
+def test_sites_that_tell_nothing_or_other_things_take_part(federate: Federate) -> None:
+    federation = federate()
+    messages = federation.ask(1)
+    federation.strategy.aggregate_train(1, [trained(message, 2.0) for message in messages.values()])
+    questions = federation.evaluate(1)
+    told: dict[str, dict[str, float]] = {
+        "hospital-1": {},
+        "hospital-2": {"test-accuracy": 0.5},
+        "hospital-3": {"test-accuracy": 1.0, "epsilon": 2.0},
+    }
+
+    federation.strategy.aggregate_evaluate(
+        1, [reply(questions[site], RecordDict({METRICS: MetricRecord(dict(said))})) for site, said in told.items()]
+    )
+
+    (event,) = federation.events()
+    assert event["sites"] == sorted(told)
+    assert sorted(event["evaluation"]) == ["hospital-2", "hospital-3"]
+    assert event["mean"] == {"epsilon": 2.0, "test-accuracy": 0.75}
+
+
 # Sites that do not answer as they should.
 
 

@@ -183,7 +183,7 @@ def test_masked_round_begins_without_a_site_that_shows_a_certificate_that_is_not
 def test_run_stops_and_names_the_site_where_all_are_needed(tmp_path: Path) -> None:
     hospitals = Hospitals(tmp_path / "run", *CASES["a fractional generation"], absent_sites=AbsentSites.STOP)
 
-    with pytest.raises(FederationStopped, match=r"hospital-2: generation = 1.5 is not a whole number"):
+    with pytest.raises(FederationStopped, match=r"hospital-2: generation = 1\.5 is not a whole number"):
         hospitals.rounds.run()
     assert hospitals.released == []
 

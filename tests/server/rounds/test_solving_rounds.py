@@ -303,7 +303,7 @@ def nameless(_message: Message, reply: Message) -> Message:
     return reply
 
 
-NO_NUMBERS = "hospital-2 did not send {} whole numbers"
+NO_NUMBERS = "its reply does not have {} whole numbers"
 SUMS, TALLIES = NO_NUMBERS.format(3 * (41 * 42 // 2 + 41 * 10 + 10)), NO_NUMBERS.format(19 * 12)
 FAULTS = [
     *(pytest.param(kind, refuse, "the disk is full", id=f"{kind}-error") for kind in (CONTRIBUTE, TALLY)),
@@ -319,9 +319,11 @@ FAULTS = [
             ("two rows", numbers(np.zeros((2, 228), np.uint64))),
         )
     ),
-    pytest.param(CONTRIBUTE, lacking(CONFIG), "hospital-2 did not say its generation", id="says nothing"),
-    pytest.param(CONTRIBUTE, saying(last_entry="many"), "hospital-2 did not say its last-entry", id="no number"),
-    pytest.param(CONTRIBUTE, saying(last_order=""), "hospital-2 did not say its last-order", id="no order"),
+    pytest.param(CONTRIBUTE, lacking(CONFIG), "generation = None is not a whole number from 0 on", id="says nothing"),
+    pytest.param(
+        CONTRIBUTE, saying(last_entry="many"), "last-entry = 'many' is not a whole number from 0 on", id="no number"
+    ),
+    pytest.param(CONTRIBUTE, saying(last_order=""), "last-order = '' is not a whole number from 0 on", id="no order"),
 ]
 
 
@@ -423,7 +425,7 @@ def test_site_that_lies_about_its_sums_stops_the_run(plain: Hospitals) -> None:
         (lacking(METRICS), "its reply has no metrics"),
         (
             lambda _, reply: reply.content.__setitem__(METRICS, MetricRecord({"test-accuracy": [1.0, 2.0]})) or reply,
-            "num-examples = None is not a whole number from 0 to 10000000",
+            "test-accuracy is not a number",
         ),
         (
             lambda _, reply: (

@@ -125,3 +125,9 @@ def test_what_is_not_a_number_is_left_out(average: Any) -> None:
 
     assert averaged["loss"] == 1.0
     assert "f1" not in averaged
+
+
+def test_metric_is_averaged_over_the_sites_that_tell_it() -> None:
+    replies = contents({"num-examples": 10}, {"num-examples": 30, "test-accuracy": 0.5}, {"test-accuracy": 1.0})
+
+    assert dict(average_over_sites(replies, "")) == {"num-examples": 20.0, "test-accuracy": 0.75}

@@ -16,6 +16,7 @@ SETTINGS = Settings.parse({"num-rounds": 2})
 ROUND = {
     "event": "round",
     "number": 1,
+    "sites": ["hospital-1", "hospital-2"],
     "evaluation": {"hospital-1": {}, "hospital-2": {}},
     "mean": {"test-accuracy": 0.891},
     "failures": {"hospital-3": "its epsilon is spent"},
@@ -39,6 +40,13 @@ def test_a_line_for_each_round_names_sites_that_did_not_take_part() -> None:
         "round 1: 2 sites, test accuracy 89.1%; hospital-3 did not take part: its epsilon is spent",
         "stopped: no site",
     ]
+
+
+def test_line_of_a_round_says_at_how_many_sites_an_accuracy_is_known() -> None:
+    some = {**ROUND, "evaluation": {"hospital-1": {}}, "failures": {}}
+
+    assert summary([some]) == ["round 1: 2 sites, test accuracy 89.1% at the 1 that told theirs"]
+    assert summary([{**some, "evaluation": {}, "mean": {}}]) == ["round 1: 2 sites"]
 
 
 def test_run_that_came_to_its_end_is_finished() -> None:
