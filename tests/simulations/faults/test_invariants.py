@@ -233,7 +233,7 @@ def test_order_that_was_refused_though_it_was_good_is_counted(run: Run) -> None:
     assert run.check([refusing, *run.statuses[1:]]).refused_wrongly == 1
 
 
-@pytest.mark.parametrize("change", ["UPDATE neighbours SET similarity = 0.5", "UPDATE records SET split = 'val'"])
+@pytest.mark.parametrize("change", ["UPDATE neighbours SET masked = masked + 1", "UPDATE records SET split = 'val'"])
 def test_state_that_is_not_that_of_never_having_held_what_is_gone_is_noticed(run: Run, change: str) -> None:
     run.change(change)
 
