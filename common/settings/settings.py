@@ -141,7 +141,8 @@ class Settings(BaseModel):
         "stops (`stop`).",
     )
     initial_weights: str = Field(
-        "", description="Shared weights (.safetensors) from which training starts; empty starts from new ones."
+        "",
+        description="Shared weights (.safetensors) from which training starts, but not under `exact`; empty starts from new ones.",
     )
     fraction_train: float = Field(
         1.0, gt=0, le=1, description="Share of the sites that train in a round; below 1, each run draws others."
@@ -313,6 +314,11 @@ class Settings(BaseModel):
             raise ValueError(
                 f"exemplar-tokens = joint: guarantee = {self.guarantee} needs tokens of their own record only; "
                 "set own or auto"
+            )
+        if self.guarantee is Guarantee.EXACT and self.initial_weights:
+            raise ValueError(
+                f"initial-weights = {self.initial_weights}: weights of guarantee = exact are solved for and start from "
+                "none; leave it out"
             )
         return self
 

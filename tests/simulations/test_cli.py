@@ -17,6 +17,7 @@ from fedmunkey.common.errors import EXIT_CODE
 from fedmunkey.common.model.checkpoints import Checkpoint, write_checkpoint
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.model_choice import choose_shape
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.common.settings.settings import Settings
 from tests.simulations.conftest import MunkeySim
@@ -87,7 +88,8 @@ def npz(path: Path, **changes: Any) -> Path:
         (["--alpha", "0"], "alpha = 0.0"),
         (["--baseline", "centralised"], "'centralised'"),
         (["--weights", "absent.pth"], "encoder-weights = "),
-        (["--set", "initial-weights=absent.safetensors"], "absent."),
+        (["--set", "initial-weights=absent.safetensors"], "guarantee = exact are solved for"),
+        (["--guarantee", "empirical", "--set", "initial-weights=absent.safetensors"], "absent."),
         (["--delete", "records:5%"], "'records:5%'"),
         (["--delete", "patients:5@2"], "'patients:5@2'"),
         (["--delete", "site:6@2"], "names hospital 6, but there are 5"),
@@ -146,11 +148,11 @@ def test_encoder_weights_of_another_model_are_named(refused: Callable[..., str],
 def test_first_weights_of_another_model_are_named(
     refused: Callable[..., str], tmp_path: Path, change: dict[str, Any], named: str
 ) -> None:
-    settings = Settings().replace(**change)
+    settings = Settings(guarantee=Guarantee.EMPIRICAL).replace(**change)
     path, shape = tmp_path / "start.safetensors", choose_shape(settings)
     write_checkpoint(path, Checkpoint(Munkey(shape).state_dict(), shape, settings.encoder, {}))
 
-    line = refused("-s", f"initial-weights={path}")
+    line = refused("-s", "guarantee=empirical", "-s", f"initial-weights={path}")
 
     assert str(path) in line
     assert named in line
