@@ -93,19 +93,7 @@ def predict(
         store.database.check_caught_up()
         predictor = choose_predictor(folder, store, given, model)
         choices = _choose(predictor.choices, volume_slice, frame, bits)
-        shape = predictor.recipe.settings.image_shape
-        with progress_bars(quiet=as_json) as bars:
-            task = bars.add_task("reading images", total=len(images))
-            read: list[_Read] = []
-            keys, inputs = [], []
-            for some in batches(images):
-                opened = [_read(path, choices, shape) for path in some]
-                read += [each for each, _ in opened]
-                if pictures := [picture for _, picture in opened if picture is not None]:
-                    batch = predictor.encode(torch.from_numpy(np.stack(pictures)))
-                    keys.append(batch[0])
-                    inputs.append(batch[1])
-                bars.update(task, advance=len(some))
+        read, keys, inputs = _read_all(images, choices, predictor, quiet=as_json)
         unusable = [(number, each.refused) for number, each in enumerate(read, 1) if each.refused]
         if not keys:
             # A file is often called by its patient, and an error goes into logs.
@@ -134,6 +122,26 @@ def _choose(choices: Choices, volume_slice: str | None, frame: str | None, bits:
     if frame is not None:
         choices = replace(choices, frame=asked.frame, middle_frame=asked.middle_frame)
     return choices if bits is None else replace(choices, bits=bits)
+
+
+def _read_all(
+    images: list[Path], choices: Choices, predictor: Predictor, *, quiet: bool
+) -> tuple[list[_Read], list[torch.Tensor], list[torch.Tensor]]:
+    """Return what is known of each file, and of those that can be used keys and inputs, in batches."""
+    shape = predictor.recipe.settings.image_shape
+    read: list[_Read] = []
+    keys, inputs = [], []
+    with progress_bars(quiet=quiet) as bars:
+        task = bars.add_task("reading images", total=len(images))
+        for some in batches(images):
+            opened = [_read(path, choices, shape) for path in some]
+            read += [each for each, _ in opened]
+            if pictures := [picture for _, picture in opened if picture is not None]:
+                batch = predictor.encode(torch.from_numpy(np.stack(pictures)))
+                keys.append(batch[0])
+                inputs.append(batch[1])
+            bars.update(task, advance=len(some))
+    return read, keys, inputs
 
 
 def _read(path: Path, choices: Choices, shape: ImageShape) -> tuple[_Read, NDArray[np.uint8] | None]:

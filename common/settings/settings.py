@@ -142,7 +142,8 @@ class Settings(BaseModel):
     )
     initial_weights: str = Field(
         "",
-        description="Shared weights (.safetensors) from which training starts, but not under `exact`; empty starts from new ones.",
+        description="Shared weights (.safetensors) from which training starts, not under `exact`; empty starts from "
+        "new ones.",
     )
     fraction_train: float = Field(
         1.0, gt=0, le=1, description="Share of the sites that train in a round; below 1, each run draws others."
