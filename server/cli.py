@@ -36,7 +36,12 @@ from fedmunkey.server.deletions.metrics import served_metrics
 from fedmunkey.server.deletions.move_log import logging_to
 from fedmunkey.server.ledger.due import DUE_DAYS, LONGEST_EXTENSION_DAYS
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.members.coordinator_folder import DATABASE_VARIABLE, CoordinatorFolder
+from fedmunkey.server.members.coordinator_folder import (
+    DATABASE_VARIABLE,
+    CoordinatorFolder,
+    ledger_of,
+    ledger_that_is_there,
+)
 from fedmunkey.server.members.joining import Joining, JoiningServer
 from fedmunkey.server.members.recovery import open_register, serving_register
 from fedmunkey.server.transparency_log.log import TransparencyLog, head_signer
@@ -67,7 +72,7 @@ _DatabaseOption = Annotated[
         "--ledger",
         envvar=DATABASE_VARIABLE,
         help="The ledger: an SQLite file, made if there is none, or postgresql://user@host/database; "
-        "ledger.sqlite by default, in the coordinator's folder if it is given. "
+        "by default where the coordinator's folder has it, or ledger.sqlite. "
         f"A password in it belongs into {DATABASE_VARIABLE} or ~/.pgpass, which no other user reads.",
         show_default=False,
     ),
@@ -92,7 +97,6 @@ _LogKeyOption = Annotated[
         "made if missing."
     ),
 ]
-_DEFAULT_DATABASE = "ledger.sqlite"
 
 
 @app.command()
@@ -132,11 +136,13 @@ def serve(
 
     Example: munkey-server serve --coordinator-dir coordinator --address 0.0.0.0:9440 --joining-address 0.0.0.0:9441
     """
-    folder = None if coordinator_dir is None else CoordinatorFolder(coordinator_dir)
+    folder = _folder_of(coordinator_dir)
     _check_exposure(address, folder, joining_address, insecure=insecure)
     identity = None if folder is None else folder.read_identity()
     authority = None if folder is None else folder.read_authority()
-    database = database or str(_ledger_of(coordinator_dir))
+    if database is not None and folder is not None and (before := folder.note_ledger(database)) != folder.ledger:
+        sys.stderr.write(f"warning: the ledger is {folder.ledger} from now on; it was {before}\n")
+    database = ledger_of(database, folder)
     keys = _trust_of(keys, folder)
     _allow_many_connections()
     _take_short_turns()
@@ -195,10 +201,8 @@ def restored(
     """
     if (reason is None) != (save is None) or (reason is None) == (signed is None):
         raise InvalidSetting("give --reason and --save to write a statement, or --signed to enter one")
-    folder = None if coordinator_dir is None else CoordinatorFolder(coordinator_dir)
-    database = database or str(_ledger_of(coordinator_dir))
-    if "://" not in database and not Path(database).exists():
-        raise InvalidSetting(f"there is no ledger {database}; put the copy back first, or name it with --database")
+    folder = _folder_of(coordinator_dir)
+    database = ledger_that_is_there(database, folder)
     trust = _trust_of(keys, folder)
     with Ledger(database) as opened:
         _, key = _log_key_of(log_key, database, folder, opened)
@@ -240,7 +244,8 @@ def sites(
     """
     if both := set(add or []) & set(remove or []):
         raise InvalidSetting(f"--add and --remove both name {min(both)!r}; say which of the two is meant")
-    with Ledger(database or _ledger_of(coordinator_dir)) as opened:
+    place = ledger_of if add else ledger_that_is_there
+    with Ledger(place(database, _folder_of(coordinator_dir))) as opened:
         for name in add or []:
             opened.register(name)
         for name in remove or []:
@@ -307,7 +312,7 @@ def extend(
 
     Example: munkey-server extend 6f1c0a52 --days 30 --reason "hospital-2 restores its server" --database ledger.sqlite
     """
-    with Ledger(database or _ledger_of(coordinator_dir)) as opened:
+    with Ledger(ledger_that_is_there(database, _folder_of(coordinator_dir))) as opened:
         status = opened.extend(request_id, days, reason)
     due = f"request {request_id} is due on {status.due_at:%Y-%m-%d}; it is {status.state}"
     command_line.show(display.request_document(status), as_json, due)
@@ -323,7 +328,7 @@ def status(
 
     Example: munkey-server status --database ledger.sqlite
     """
-    with Ledger(database or _ledger_of(coordinator_dir)) as opened:
+    with Ledger(ledger_that_is_there(database, _folder_of(coordinator_dir))) as opened:
         summary, known = opened.summary(), opened.sites()
     document = display.summary_document(summary, known)
     command_line.show(document, as_json, *display.summary_lines(summary), display.site_table(known))
@@ -347,8 +352,8 @@ def _announce(server: DeletionServer, ledger: Ledger, place: Path, key: SigningK
     sys.stdout.flush()
 
 
-def _ledger_of(coordinator_dir: Path | None) -> Path:
-    return Path(_DEFAULT_DATABASE) if coordinator_dir is None else CoordinatorFolder(coordinator_dir).ledger
+def _folder_of(coordinator_dir: Path | None) -> CoordinatorFolder | None:
+    return None if coordinator_dir is None else CoordinatorFolder(coordinator_dir)
 
 
 def _identity_of(coordinator_dir: Path | None) -> Identity | None:

@@ -22,7 +22,7 @@ from fedmunkey.server.commands import display
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members import renewal
 from fedmunkey.server.members.authority import AUTHORITY_YEARS, hosts_of
-from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
+from fedmunkey.server.members.coordinator_folder import DATABASE_VARIABLE, CoordinatorFolder, ledger_that_is_there
 from fedmunkey.server.members.recovery import open_register
 from fedmunkey.server.members.register import INVITATION_DAYS, MemberRegister
 
@@ -36,7 +36,8 @@ _DatabaseOption = Annotated[
     typer.Option(
         "--database",
         "--ledger",
-        help="The ledger, if it is not in the coordinator's folder: a file or a postgresql:// URL.",
+        envvar=DATABASE_VARIABLE,
+        help="The ledger, if it is not where the coordinator's folder has it: a file or a postgresql:// URL.",
     ),
 ]
 
@@ -48,9 +49,19 @@ def init(
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
     federation: Annotated[str, typer.Option(help="What the federation is called in invitations.")] = "fedmunkey",
     years: Annotated[int, typer.Option(min=1, max=50, help="How long its authority is good.")] = AUTHORITY_YEARS,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            "--database",
+            "--ledger",
+            envvar=DATABASE_VARIABLE,
+            help="Where the ledger is to be kept, if not in the folder: a file or a postgresql:// URL. Noted, and used "
+            "by every command from then on.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the federation's certificate authority, the coordinator's identity and the key of its log.
+    """Make the federation's certificate authority, the coordinator's identity, the key of its log, and its ledger.
 
     The authority decides who is a member. Its private key, ca/private-key.pem, is needed to invite, rotate and renew.
     What is there already is never overwritten.
@@ -58,7 +69,13 @@ def init(
     Example: munkey-server init --host coordinator.example.org --host 127.0.0.1 --coordinator-dir coordinator
     """
     folder = CoordinatorFolder(coordinator_dir)
+    if database is not None and "://" in database:
+        # What cannot be reached is said before anything is made.
+        Ledger(database).close()
     authority = folder.create(federation, host, years)
+    if database is not None:
+        folder.note_ledger(database)
+    Ledger(database or folder.ledger).close()
     identity = folder.read_identity()
     about = {
         "federation": authority.federation,
@@ -185,9 +202,8 @@ def renew(
 @contextmanager
 def _register(folder: CoordinatorFolder, database: str | None) -> Iterator[MemberRegister]:
     if database is None:
-        # A mistyped folder must not become a federation without members.
         read_certificate(folder.identity / "ca.pem")
-    with Ledger(database or folder.ledger) as ledger:
+    with Ledger(ledger_that_is_there(database, folder)) as ledger:
         register, lost = open_register(folder, ledger)
         for line in lost:
             typer.echo(line, err=True)

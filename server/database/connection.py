@@ -74,6 +74,13 @@ def shown(url: URL) -> str:
     return url.set(query=kept).render_as_string(hide_password=True)
 
 
+def without_password(url: URL) -> str:
+    """Return a URL that can be opened by whoever has the password from elsewhere, as from ~/.pgpass."""
+    kept = {name: value for name, value in url.query.items() if "pass" not in name}
+    bare = URL.create(url.get_backend_name(), url.username, None, url.host, url.port, url.database, kept)
+    return bare.render_as_string(hide_password=False)
+
+
 def open_engine(url: URL) -> Engine:
     """Return an engine, making SQLite's file (readable by its owner only) if there is none."""
     return _open_sqlite(url) if url.get_backend_name() == SQLITE else _open_postgresql(url)

@@ -21,12 +21,16 @@ from fedmunkey.common.identities.member_keys import make_key
 from fedmunkey.common.identities.member_names import COORDINATOR, MemberRole
 from fedmunkey.common.private_files import make_private_folder, replace_file
 from fedmunkey.common.programs.trust_commands import FILE_NAME
+from fedmunkey.server.database.connection import ledger_url, without_password
 from fedmunkey.server.members.authority import AUTHORITY_YEARS, CertificateAuthority
 from fedmunkey.server.members.member_journal import FILE_NAME as JOURNAL_NAME
 from fedmunkey.server.transparency_log.log_key import open_log_key
 
 DATABASE_VARIABLE = "MUNKEY_DATABASE"
 """The environment variable that names the ledger where no option does; unlike a command line, it is the user's own."""
+
+_LEDGER_NOTE = "ledger.url"
+_DEFAULT_LEDGER = "ledger.sqlite"
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,21 @@ class CoordinatorFolder:
         return self.path / IDENTITY_FOLDER
 
     @property
-    def ledger(self) -> Path:
-        """The ledger, unless it is kept elsewhere."""
-        return self.path / "ledger.sqlite"
+    def ledger(self) -> str:
+        """Where the ledger is: a file in this folder, unless it was noted that it is kept elsewhere."""
+        note = self.path / _LEDGER_NOTE
+        return note.read_text(encoding="utf-8").strip() if note.exists() else str(self.path / _DEFAULT_LEDGER)
+
+    def note_ledger(self, database: str) -> str:
+        """Note where the ledger is kept, so that no command has to be told; return where it was until now.
+
+        A password is not noted. Raises `InvalidSetting` if it is no place for a ledger.
+        """
+        before, url = self.ledger, ledger_url(database)
+        place = without_password(url) if "://" in database else str(Path(database).resolve())
+        if place != (before if "://" in before else str(Path(before).resolve())):
+            replace_file(self.path / _LEDGER_NOTE, f"{place}\n".encode())
+        return before
 
     @property
     def log_key(self) -> Path:
@@ -90,7 +106,7 @@ class CoordinatorFolder:
         certificate = authority.issue(key.public_key(), MemberRole.COORDINATOR, COORDINATOR, at, hosts)
         replace_file(self.identity / CA_FILE, certificate_pem(authority.certificate))
         replace_file(self.identity / CERTIFICATE_FILE, certificate_pem(certificate))
-        open_log_key(self.log_key, str(self.ledger))
+        open_log_key(self.log_key, self.ledger)
         authority.write(self.authority)
         return authority
 
@@ -101,3 +117,19 @@ class CoordinatorFolder:
     def read_identity(self) -> Identity:
         """Return the coordinator's identity; raises `InvalidIdentity` if there is none or it cannot be used."""
         return Identity.read(self.identity)
+
+
+def ledger_of(database: str | None, folder: CoordinatorFolder | None) -> str:
+    """Return which ledger is meant: the one that is named, else the folder's, else `ledger.sqlite`."""
+    return database or (_DEFAULT_LEDGER if folder is None else folder.ledger)
+
+
+def ledger_that_is_there(database: str | None, folder: CoordinatorFolder | None) -> str:
+    """Return which ledger is meant, as `ledger_of`; raises `InvalidSetting` if it is a file that is not there."""
+    place = ledger_of(database, folder)
+    if "://" not in place and not Path(place).exists():
+        raise InvalidSetting(
+            f"there is no ledger {place}; name the coordinator's folder with --coordinator-dir, or the ledger with "
+            "--database"
+        )
+    return place

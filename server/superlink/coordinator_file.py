@@ -13,6 +13,7 @@ from fedmunkey.common.settings.addresses import loopback_address
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import Address, ConfigValue, OptionalAddress
 from fedmunkey.server.ledger.due import DUE_DAYS
+from fedmunkey.server.members.coordinator_folder import CoordinatorFolder, ledger_of
 
 SUPERLINK_READY = "SuperLink for sites at "
 """What the SuperLink's first line begins with, once it serves."""
@@ -32,7 +33,7 @@ class CoordinatorFile(SettingsFile):
     metrics : str
         Where Prometheus metrics are served; nowhere if empty.
     database, keys, due_days
-        As for `munkey-server serve`; without a database, the ledger is in the coordinator's folder.
+        As for `munkey-server serve`; without a database, the ledger is where the coordinator's folder has it.
     run : dict
         Settings of training runs (docs/settings.md).
     """
@@ -68,7 +69,7 @@ class CoordinatorFile(SettingsFile):
     @property
     def ledger(self) -> str:
         """The ledger, an SQLite file or a PostgreSQL address."""
-        return self.database or str(self.coordinator_dir / "ledger.sqlite")
+        return ledger_of(self.database, CoordinatorFolder(self.coordinator_dir))
 
     @property
     def flower_database(self) -> Path:

@@ -106,7 +106,7 @@ def serve(file: CoordinatorFile) -> None:
     path = Path(sys.argv[1])
     promised = timedelta(days=file.run_settings().renew_within)
     with Ledger(file.ledger, renew=promised) as ledger, stopped_by_signals(stop.set):
-        sys.stdout.write(f"{RENEWING_READY}{file.ledger}\n")
+        sys.stdout.write(f"{RENEWING_READY}{ledger.name}\n")
         sys.stdout.flush()
         renew_when_due(ledger, file, lambda few: _renew(path, stop, now=few), stop)
 

@@ -10,8 +10,11 @@ import pytest
 from fedmunkey.common.errors import EXIT_CODE
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.invitation import Invitation, fingerprint
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
+from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
 from tests.coordinator import OTHER, SITE, Coordinator, running_coordinator
+from tests.server.databases import postgresql_database
 from tests.typed import Run
 
 JOIN = ["--joining-address", "127.0.0.1:9441"]
@@ -41,6 +44,52 @@ def test_init_overwrites_nothing(run: Run, made: list[object], tmp_path: Path) -
 
     assert "never overwritten" in run("init", "--host", "127.0.0.1", *made).error
     assert {file: file.read_bytes() for file in (tmp_path / "coordinator").rglob("*") if file.is_file()} == before
+
+
+@pytest.fixture(params=["file", "postgresql"])
+def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A place for a ledger that is not in the coordinator's folder."""
+    if request.param == "file":
+        yield str(tmp_path / "disk" / "federation.sqlite")
+        return
+    with postgresql_database() as url:
+        yield url
+
+
+def test_every_command_acts_on_the_ledger_that_init_was_told_of(run: Run, tmp_path: Path, elsewhere: str) -> None:
+    (tmp_path / "disk").mkdir()
+    where = ["--coordinator-dir", tmp_path / "coordinator"]
+    assert run("init", "--host", "127.0.0.1", *where, "--database", elsewhere).code == 0
+
+    assert run("sites", "--add", SITE, *where).code == 0
+    assert run("invite", SITE, *JOIN, "--output", tmp_path / "a.json", *where).code == 0
+
+    with Ledger(elsewhere) as ledger:
+        assert ledger.site_names() == (SITE,)
+    assert [site["site"] for site in run("status", *where, "--json").json["sites"]] == [SITE]
+    assert run("members", *where, "--json").json == []
+    assert CoordinatorFile.parse({"coordinator-dir": str(where[1])}, tmp_path / "coordinator.toml").ledger == (
+        CoordinatorFolder(tmp_path / "coordinator").ledger
+    )
+    assert not (tmp_path / "coordinator" / "ledger.sqlite").exists()
+
+
+def test_where_the_ledger_is_is_noted_without_a_password(made: list[object]) -> None:
+    folder = CoordinatorFolder(Path(str(made[1])))
+
+    folder.note_ledger("postgresql://someone:secret@db.example.org/ledger?sslmode=require&password=secret")
+
+    assert folder.ledger == "postgresql://someone@db.example.org/ledger?sslmode=require"
+
+
+@pytest.mark.parametrize("words", [["members"], ["status"], ["sites"], ["revoke", SITE, "--reason", "x"]])
+def test_ledger_that_is_not_there_is_not_made(run: Run, made: list[object], tmp_path: Path, words: list[str]) -> None:
+    ledger = tmp_path / "coordinator" / "ledger.sqlite"
+    for file in ledger.parent.glob("ledger.sqlite*"):
+        file.unlink()
+
+    assert f"there is no ledger {ledger}; name" in run(*words, *made).error
+    assert not ledger.exists()
 
 
 @pytest.mark.parametrize("host", ["a b", "https://x", "127.0.0.1:9440", ""])
