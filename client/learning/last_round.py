@@ -40,7 +40,7 @@ class LastRound:
             generation, last_entry = (int(said.get(name, -1)) for name in ("generation", "last-entry"))
             tallied = str(said.get("tallied", ""))
             return cls(str(said["round"]), int(said["last-order"]), generation, last_entry, tallied)
-        except (OSError, ValueError, OverflowError, KeyError, TypeError):
+        except (OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError):
             return cls()
 
     def write(self, folder: SiteFolder) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from fedmunkey.common.model.model_choice import choose_shape
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.comparison.cell import Outcome, run_cell
 from fedmunkey.simulations.comparison.findings import SetFindings
@@ -39,8 +39,10 @@ class Job:
     @property
     def weight(self) -> float:
         """How long it takes, in any unit: heavy ones are begun first."""
-        few_weights = isinstance(self.methods[0].family, SolvedFamily | MunkeyFamily | NeighbourFamily)
-        light = few_weights and choose_shape(self.question.settings).depth == 0
+        family = self.methods[0].family
+        light = isinstance(family, SolvedFamily | NeighbourFamily) or (
+            isinstance(family, MunkeyFamily) and family.guarantee is not Guarantee.EMPIRICAL
+        )
         return len(self.encoded.images.records) * (_FEATURES_ONLY if light else len(self.methods))
 
     def key(self) -> dict[str, Any]:

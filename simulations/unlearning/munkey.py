@@ -67,6 +67,8 @@ class MunkeyFamily(Family[MunkeyFederation]):
     ) -> MunkeyFederation:
         """Train as `munkey-sim run` does; a test holds the averaging loop to the Flower apps."""
         asked = settings.replace(guarantee=self.guarantee.value)
+        # Which blocks there are is the guarantee's, which is not always that of the settings.
+        shape = replace(shape, depth=Recipe.of(asked).depth)
         ids = {name: some.records.record_ids for name, some in records.items()}
 
         def federation(learned: Learned) -> MunkeyFederation:
@@ -82,6 +84,8 @@ class MunkeyFamily(Family[MunkeyFederation]):
 
 class SolvedFamily(Family[SolvedFederation]):
     """MUNKEY under `exact`; with settings that are not the federation's it goes by another name."""
+
+    guarantee = Guarantee.EXACT
 
     def __init__(self, name: str = "") -> None:
         self.name = name or f"munkey-{Guarantee.EXACT}"

@@ -80,7 +80,7 @@ def npz(path: Path, **changes: Any) -> Path:
         (["--permanent", "101%"], "101% is out of range; give from 0% to 100%"),
         (["--set", "patch-size=3"], "patch-size = 3"),
         (["--set", "encoder-size=many"], "encoder-size = many"),
-        (["--rounds", "0"], "num-rounds = 0"),
+        (["--rounds", "-1"], "num-rounds = -1"),
         (["--rounds", "two"], "'two'"),
         (["--seed", "-1"], "seed = -1"),
         (["--hospitals", "0"], "0"),
