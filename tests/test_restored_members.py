@@ -202,7 +202,7 @@ def test_ledger_that_is_lost_altogether_has_its_members_again_but_is_not_made_by
         file.unlink()
 
     refused = federation.server("revoke", ROTATED, "--reason", "x", "--coordinator-dir", federation.folder).error
-    assert "knows no member" in refused
+    assert "there is no ledger" in refused
     assert "--database" in refused
 
     with Served(federation.folder) as served:
