@@ -69,6 +69,7 @@ def init(
     Example: munkey-server init --host coordinator.example.org --host 127.0.0.1 --coordinator-dir coordinator
     """
     folder = CoordinatorFolder(coordinator_dir)
+    folder.check_new()
     if database is not None and "://" in database:
         # What cannot be reached is said before anything is made.
         Ledger(database).close()

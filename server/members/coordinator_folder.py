@@ -89,11 +89,7 @@ class CoordinatorFolder:
         An attempt that was interrupted before the authority was complete is made up for. Raises `InvalidSetting` if
         there is an authority already, no host is named, or one is no host.
         """
-        if (self.authority / CA_FILE).exists():
-            raise InvalidSetting(
-                f"{self.authority} holds a certificate authority already, by which its members know the coordinator; "
-                "it is never overwritten, choose another --coordinator-dir"
-            )
+        self.check_new()
         if not hosts:
             raise InvalidSetting("name each host at which the coordinator is reached with --host")
         at = now or utc_now()
@@ -109,6 +105,14 @@ class CoordinatorFolder:
         open_log_key(self.log_key, self.ledger)
         authority.write(self.authority)
         return authority
+
+    def check_new(self) -> None:
+        """Check that there is no authority yet; raises `InvalidSetting`."""
+        if (self.authority / CA_FILE).exists():
+            raise InvalidSetting(
+                f"{self.authority} holds a certificate authority already, by which its members know the coordinator; "
+                "it is never overwritten, choose another --coordinator-dir"
+            )
 
     def read_authority(self) -> CertificateAuthority:
         """Return the authority; raises `InvalidIdentity` if there is none or it cannot be used."""

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import inspect
 
 from fedmunkey.common.errors import EXIT_CODE
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.invitation import Invitation, fingerprint
+from fedmunkey.server.database.connection import ledger_url, open_engine
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
@@ -72,6 +74,16 @@ def test_every_command_acts_on_the_ledger_that_init_was_told_of(run: Run, tmp_pa
         CoordinatorFolder(tmp_path / "coordinator").ledger
     )
     assert not (tmp_path / "coordinator" / "ledger.sqlite").exists()
+
+
+def test_init_that_is_refused_writes_nothing_into_the_database_it_names(run: Run, made: list[object]) -> None:
+    with postgresql_database() as url:
+        assert "never overwritten" in run("init", "--host", "127.0.0.1", *made, "--database", url).error
+
+        engine = open_engine(ledger_url(url))
+        assert inspect(engine).get_table_names() == []
+        engine.dispose()
+    assert CoordinatorFolder(Path(str(made[1]))).ledger.endswith("ledger.sqlite")
 
 
 def test_where_the_ledger_is_is_noted_without_a_password(made: list[object]) -> None:
