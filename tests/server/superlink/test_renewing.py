@@ -244,14 +244,19 @@ def test_renewal_program_stops_with_all_that_it_has_started(
         path = written(tmp_path, f'superlink-control = "{address}"\n{RUN}')
         command = own_program("fedmunkey.server.superlink.renewing", str(path))
         with Running(command, tmp_path) as program:
-            connection, _ = silent.accept()
-            begun = descendants(program._process.pid)
+            silent.settimeout(120)
+            # Whatever else on this machine still tries an address that was this port before may connect as well.
+            begun: list[tuple[int, str]] = []
+            connections = []
+            while not any("flwr" in words for _, words in begun):
+                connections.append(silent.accept()[0])
+                begun = descendants(program._process.pid)
             start = time.monotonic()
             program.stop_well()
-            connection.close()
+            for connection in connections:
+                connection.close()
 
     assert any("run" in words for _, words in begun)
-    assert any("flwr" in words for _, words in begun)
     assert all(gone(process) for process, _ in begun)
     assert time.monotonic() - start < 60
     assert ledger.renewal_need().entries == 12
