@@ -108,7 +108,7 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self, method: str, act: Callable[[Any, Any], AsyncIterator[Any]]
     ) -> Callable[[Any, Any], AsyncIterator[Any]]:
         async def guarded(message: Any, context: Any) -> AsyncIterator[Any]:
-            """Stream answers while the caller may have them: that is looked up for each, and when the register changes."""
+            """Stream answers while the caller may have them, which is looked up for each and when members change."""
             await self._admit(method, message, context)
             responses = act(message, context)
             coming = asyncio.ensure_future(anext(responses))
