@@ -60,9 +60,7 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def end_marked(
-    mark: str, *, grace: float = _GRACE_SECONDS, clock: Callable[[], float] = time.monotonic
-) -> None:
+def end_marked(mark: str, *, grace: float = _GRACE_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
     """End every process with a mark: with SIGTERM, and after some seconds of grace with SIGKILL."""
     _signal(marked(mark), signal.SIGTERM)
     begun = clock()
