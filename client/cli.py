@@ -29,6 +29,7 @@ _COMMANDS = {
     "backup": "fedmunkey.client.commands.backup:backup",
     "restore": "fedmunkey.client.commands.restore:restore",
     "import": "fedmunkey.client.commands.import_:import_",
+    "doctor": "fedmunkey.client.supernode.doctor:doctor",
     "up": "fedmunkey.client.supernode.up:up",
 }
 

@@ -10,6 +10,7 @@ from fedmunkey.server.commands.configuration import COORDINATOR
 # Training brings torch, and what serves brings gRPC: no command waits for what only another one needs.
 _COMMANDS = {
     "up": "fedmunkey.server.superlink.up:up",
+    "doctor": "fedmunkey.server.superlink.doctor:doctor",
     "run": "fedmunkey.server.superlink.run_command:run",
     "init": "fedmunkey.server.commands.members:init",
     "renew": "fedmunkey.server.commands.members:renew",
