@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmunkey.client.commands.configuration import SITE
+from fedmunkey.client.supernode.configuration import SITE
 from fedmunkey.client.commands.signing_keys import signing_keys
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.lazy_commands import lazy_group

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.lazy_commands import lazy_group
 from fedmunkey.common.programs.trust_commands import trust_application
-from fedmunkey.server.commands.configuration import COORDINATOR
+from fedmunkey.server.superlink.configuration import COORDINATOR
 
 # Training brings torch, and what serves brings gRPC: no command waits for what only another one needs.
 _COMMANDS = {

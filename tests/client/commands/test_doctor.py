@@ -134,7 +134,10 @@ def _ends_soon(site: Site) -> Path:
         (_lose("site-key.pem"), "the key that signs receipts"),
         (_lose("federation.secret"), "the federation's secret"),
         (_lose("trust.json"), "trust.json is missing"),
-        (_of_another, "is the key store of 'hospital-1', and the identity is that of 'hospital-9': name the site's own"),
+        (
+            _of_another,
+            "the key store of 'hospital-1', and the identity is that of 'hospital-9': name the site's",
+        ),
         (_of_an_officer, "is the identity of officer hospital-1, of no site: ask the coordinator for an invitation"),
         (_ends_soon, "expires in 4 days"),
         (lambda site: site.write(superlink=NOBODY), f"superlink = {NOBODY}: nobody answers (connection refused)"),
