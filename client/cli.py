@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fedmunkey.client.supernode.configuration import SITE
 from fedmunkey.client.commands.signing_keys import signing_keys
+from fedmunkey.client.supernode.configuration import SITE
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.lazy_commands import lazy_group
 from fedmunkey.common.programs.trust_commands import trust_application

@@ -44,6 +44,7 @@ def children(settings: SiteFile, file: Path) -> list[Child]:
     """Return the site's processes in the order in which they start: it can forget before it can learn."""
     environment = flower_environment(settings.flower_home)
     agent = ["agent", "--site-dir", str(settings.site_dir), "--service", settings.deletion_service]
+    agent += ["--log-format", settings.log_format.value]
     supernode = own_program("fedmunkey.client.supernode.supernode_program", str(file.absolute()))
     return [
         Child("agent", own_program("fedmunkey.client.cli", *agent), "deletion agent of "),

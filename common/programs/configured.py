@@ -6,8 +6,10 @@ The file is the one that `--config` names, or an environment variable, or it lie
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +19,16 @@ import click
 from click.core import ParameterSource
 from typer.core import TyperCommand, TyperOption
 
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.programs.log_format import LogFormat, said_in_json
 
 SYSTEM_FOLDER = Path("/etc/fedmunkey")
 
 _CONFIG = "config"
 _FILE = "file"
+_UP = "up"
+"""The command whose lines are a log's."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ class _ConfiguredCommand(TyperCommand):
         left = super().parse_args(ctx, args)
         taken = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP]
         if found is not None and taken:
-            sys.stderr.write(f"settings: {found}\n")
+            _say(found, in_json=ctx.info_name == _UP)
         return left
 
     def _fill(self, ctx: click.Context, typed: Mapping[str, Any]) -> Path | None:
@@ -135,3 +141,13 @@ class _ConfiguredCommand(TyperCommand):
         said = any(other in typed for other in known.instead.get(name, ())) or known.lesser.get(name) in own
         has_value = parameter.required or parameter.default is not None
         return not said and (has_value or name not in known.replacing)
+
+
+def _say(found: Path, *, in_json: bool) -> None:
+    """Say which file was found; in JSON, if it may be, where the file has all log lines so."""
+    line = f"settings: {found}"
+    if in_json:
+        with contextlib.suppress(OSError, ValueError):
+            if tomllib.loads(found.read_text(encoding="utf-8")).get("log-format") == LogFormat.JSON:
+                line = said_in_json(__name__, line, utc_now())
+    sys.stderr.write(f"{line}\n")
