@@ -148,6 +148,7 @@ def catch_up(
     answering = Answering(store, service, proofs)
     site, chain = store.description.site, store.orders.chain()
     lists: Iterator[list[DeletionOrder]] | None = None
+    mismatch = ""
     if chain is not None and not store.orders.lacks_targets():
         lists = service.watch_together(site, store.orders.last, chain=chain)
         try:
@@ -155,10 +156,12 @@ def catch_up(
         except NotAllowed:
             raise
         except InvalidDeletion as error:
-            logger.warning("%s", error)
-            lists = None
+            mismatch, lists = str(error), None
     if lists is None:
         applied = answering.apply_from_the_first(service.watch_together(site, 0))
+        if mismatch:
+            # A site that is not served at all hears that as an error, and once.
+            logger.warning("%s", mismatch)
     else:
         answering.give()
         applied = [answer for together in lists if together for answer in answering.apply(together)]
