@@ -13,11 +13,12 @@ import grpc
 
 from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
-from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, ServiceUnavailable
+from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, RefusedContributions, ServiceUnavailable
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.proofs.log_heads import LogUpdate
 from fedmunkey.common.service.call_errors import explain, status_of
 from fedmunkey.common.service.deletion_service import DeletionService, StatusPage
+from fedmunkey.common.service.foreign_text import printable
 from fedmunkey.common.service.order_reader import OrderReader
 from fedmunkey.common.service.secure_connection import Connection
 from fedmunkey.common.service.wire import (
@@ -207,7 +208,8 @@ class DeletionChannel(DeletionService):
 
     def note_release(self, released: ReleasedWeights) -> None:
         """Say what was solved for; see `DeletionService.note_release`."""
-        self._call(self._stub.NoteRelease, release_to_wire(released))
+        if faults := self._call(self._stub.NoteRelease, release_to_wire(released)).refused:
+            raise RefusedContributions({name: printable(why) for name, why in faults.items()})
 
     def renewal_need(self) -> RenewalNeed:
         """Return what is owed; see `DeletionService.renewal_need`."""
