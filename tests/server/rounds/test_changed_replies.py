@@ -85,7 +85,12 @@ class Played:
     """Rounds that are played again and again; in each, the second hospital's reply to one message is changed."""
 
     def __init__(self, folder: Path, kind: str, spoil: Callable[[RecordDict], object]) -> None:
-        self.hospitals = Hospitals(folder, kind, spoil)
+        def told(content: RecordDict) -> None:
+            spoil(content)
+            self.told = repr(content)[:2000]
+
+        self.told = ""
+        self.hospitals = Hospitals(folder, kind, told)
         if kind == ANNOUNCE:
             self.hospitals.rounds.authority = self.hospitals.authority.certificate
 

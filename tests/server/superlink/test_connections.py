@@ -8,7 +8,8 @@ from pathlib import Path
 
 from fedmunkey.common.identities import Identity
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
-from fedmunkey.server.superlink.connections import Doorway, Places
+from fedmunkey.server.places import Places
+from fedmunkey.server.superlink.connections import Doorway
 
 
 class Ended:
