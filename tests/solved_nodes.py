@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import create_autospec
@@ -53,26 +55,35 @@ from tests.coordinator import fresh_key
 
 READ = FeatureMap((1, 4), 0)
 CLASSES, RECORDS = 2, 40
-NODES = {11: "hospital-1", 12: "hospital-2", 13: "hospital-3"}
-BAD = 12
-KEYS = {name: SigningKey.from_seed(bytes([node]) * 32) for node, name in NODES.items()}
+MANY = {node: f"hospital-{node - 10}" for node in range(11, 35)}
+NODES = {node: MANY[node] for node in (11, 12, 13)}
+GOOD = ("hospital-1", "hospital-3")
+KEYS = {name: SigningKey.from_seed(bytes([node]) * 32) for node, name in MANY.items()}
 TRUST = TrustedKeys(tuple(TrustedKey(name, Role.SITE, key.public) for name, key in KEYS.items()))
 
 Spoil = Callable[[RecordDict], object]
 
 
 class Hospitals:
-    """Three sites that answer a coordinator without masks, one of them as a test has it."""
+    """Sites that answer a coordinator without masks, all but two of them as a test has it."""
 
-    def __init__(self, folder: Path, spoiled: str = "", spoil: Spoil = lambda _: None, **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        spoiled: str = "",
+        spoil: Spoil = lambda _: None,
+        nodes: Mapping[int, str] = NODES,
+        **settings: Any,
+    ) -> None:
         self.folder = folder
         self.spoiled, self.spoil = spoiled, spoil
+        self.nodes = nodes
         self.released: list[ReleasedWeights] = []
         self.authority = CertificateAuthority.make("test", utc_now())
-        self.certificates = {name: self.certify(name) for name in NODES.values()}
+        self.certificates = {name: self.certify(name) for name in nodes.values()}
         grid = create_autospec(Grid, instance=True)
-        grid.get_node_ids.return_value = list(NODES)
-        grid.get_nodes.return_value = [NodeInfo(node_id=node, name=name) for node, name in NODES.items()]
+        grid.get_node_ids.return_value = list(nodes)
+        grid.get_nodes.return_value = [NodeInfo(node_id=node, name=name) for node, name in nodes.items()]
         grid.send_and_receive.side_effect = self.answer
         chosen = Settings(num_rounds=1, min_sites=2, num_classes=CLASSES, **settings)
         self.rounds = SolvingRounds(*(grid, chosen, READ, RunRecord(folder, {}), lambda _: None), released=self._note)
@@ -96,24 +107,20 @@ class Hospitals:
 
     def _reply(self, message: Message) -> Message:
         node, kind = message.metadata.dst_node_id, message.metadata.message_type
-        content = RecordDict({SITE: ConfigRecord({SITE: NODES[node]}), METRICS: MetricRecord()})
-        numbers, labels, folds = _records(node)
+        content = RecordDict({SITE: ConfigRecord({SITE: self.nodes[node]}), METRICS: MetricRecord()})
         if kind == CONTRIBUTE:
-            sums = Sums.zeros(SumsShape(FOLDS, READ.size, CLASSES))
-            sums.add(numbers, labels, folds)
-            content[ARRAYS] = ArrayRecord({NUMBERS: Array(sums.to_numbers())})
+            content[ARRAYS] = ArrayRecord({NUMBERS: Array(_sums(node))})
             said = str(message.content.config_records[CONFIG][ROUND_ID])
-            statement = signed_statement(NODES[node], said, sums.to_numbers())
+            statement = signed_statement(self.nodes[node], said, _sums(node))
             content[CONFIG] = ConfigRecord({GENERATION: 1, LAST_ENTRY: RECORDS, LAST_ORDER: 0, STATEMENT: statement})
         elif kind == ANNOUNCE:
-            content[CONFIG] = ConfigRecord({CERTIFICATE: self.certificates[NODES[node]]})
+            content[CONFIG] = ConfigRecord({CERTIFICATE: self.certificates[self.nodes[node]]})
         elif kind == TALLY:
-            weights = message.content.array_records[ARRAYS][NUMBERS].numpy()
-            found = tally(weights, numbers, labels, folds)
-            content[ARRAYS] = ArrayRecord({NUMBERS: Array(found.reshape(-1).view(np.uint64))})
+            found = _tallies(node, message.content.array_records[ARRAYS][NUMBERS].data)
+            content[ARRAYS] = ArrayRecord({NUMBERS: Array(found)})
         elif kind == TAKE_RELEASE:
             content[METRICS] = MetricRecord({"entries": RECORDS, "num-examples": 5, "test-accuracy": 0.5})
-        if node == BAD and kind == self.spoiled:
+        if self.nodes[node] not in GOOD and kind == self.spoiled:
             self.spoil(content)
         return Message(content=content, reply_to=message)
 
@@ -126,9 +133,23 @@ def signed_statement(
     return said.sign(key or KEYS[site]).to_bytes().decode()
 
 
+@cache
 def _records(node: int) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
     drawn = np.random.default_rng(node)
     labels = np.arange(RECORDS, dtype=np.int64) % CLASSES
     features = drawn.normal(size=(RECORDS, 1, 4)).astype(np.float32)
     features[:, 0, 0] += 3 * labels
     return READ.read(np.empty((RECORDS, 0), np.float32), features), labels, np.arange(RECORDS, dtype=np.int64) % FOLDS
+
+
+@cache
+def _sums(node: int) -> NDArray[np.uint64]:
+    sums = Sums.zeros(SumsShape(FOLDS, READ.size, CLASSES))
+    sums.add(*_records(node))
+    return sums.to_numbers()
+
+
+@lru_cache(maxsize=256)
+def _tallies(node: int, weights: bytes) -> NDArray[np.uint64]:
+    found = tally(np.load(io.BytesIO(weights)), *_records(node))
+    return found.reshape(-1).view(np.uint64)

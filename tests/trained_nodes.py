@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from unittest.mock import create_autospec
@@ -22,16 +22,24 @@ from fedmunkey.server.rounds.run_record import EVENTS, RunRecord
 from fedmunkey.server.rounds.strategies import make_strategy
 
 SHAPE = ModelShape(ImagePath.FROZEN, (1, 4), 0, num_classes=2, width=8, depth=1, heads=1, exemplar_size=2)
-NODES = {11: "hospital-1", 12: "hospital-2", 13: "hospital-3"}
+MANY = {node: f"hospital-{node - 10}" for node in range(11, 35)}
+NODES = {node: MANY[node] for node in (11, 12, 13)}
 
 
 class Federation:
-    """A strategy around one of Flower's, on a grid of three nodes that the test plays."""
+    """A strategy around one of Flower's, on a grid of nodes that the test plays."""
 
-    def __init__(self, folder: Path, open_round: Callable[[int], object], name: StrategyName, **changes: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        open_round: Callable[[int], object],
+        name: StrategyName,
+        nodes: Iterable[int] = NODES,
+        **changes: Any,
+    ) -> None:
         self.folder = folder
         self.grid: Any = create_autospec(Grid, instance=True)
-        self.grid.get_node_ids.return_value = list(NODES)
+        self.grid.get_node_ids.return_value = list(nodes)
         ticks = itertools.count()
         self.strategy = ForgettingStrategy(
             make_strategy(Settings(strategy=name, min_sites=3, **changes)),
@@ -44,11 +52,11 @@ class Federation:
     def ask(self, number: int = 1, arrays: ArrayRecord | None = None) -> dict[str, Message]:
         """Begin a round; return the message to each site."""
         messages = self.strategy.configure_train(number, arrays or weights(0), ConfigRecord(), self.grid)
-        return {NODES[message.metadata.dst_node_id]: message for message in messages}
+        return {MANY[message.metadata.dst_node_id]: message for message in messages}
 
     def evaluate(self, number: int = 1) -> dict[str, Message]:
         messages = self.strategy.configure_evaluate(number, weights(0), ConfigRecord(), self.grid)
-        return {NODES[message.metadata.dst_node_id]: message for message in messages}
+        return {MANY[message.metadata.dst_node_id]: message for message in messages}
 
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.folder / EVENTS).read_text().splitlines()]
@@ -68,5 +76,5 @@ def evaluated(message: Message, accuracy: float) -> Message:
 
 
 def reply(message: Message, content: RecordDict) -> Message:
-    content[SITE] = ConfigRecord({SITE: NODES[message.metadata.dst_node_id]})
+    content[SITE] = ConfigRecord({SITE: MANY[message.metadata.dst_node_id]})
     return Message(content=content, reply_to=message)

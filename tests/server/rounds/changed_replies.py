@@ -48,7 +48,7 @@ _NO_NAMES = (
     "a\nb",
     "\x1b[2J",
     "x" * 10_000,
-    "hospital-9",
+    "hospital-0",
     "hospital-1",
     "HOSPITAL-2",
     3,
@@ -197,6 +197,7 @@ def no_statement(content: RecordDict, draws: random.Random) -> None:
     """Sign something else, or let somebody else sign, or change what was signed."""
     said = content.config_records[CONFIG]
     statement = str(said[STATEMENT])
+    site = str(content.config_records[SITE][SITE])
     numbers = content.array_records["arrays"][NUMBERS].numpy()
     round_id = Contribution.of(read_envelope(statement.encode())).round_id
     other = mutate(statement.encode(), draws).decode(errors="replace")
@@ -205,11 +206,11 @@ def no_statement(content: RecordDict, draws: random.Random) -> None:
         draws.choice(
             (
                 other if other != statement else "{}",
-                signed_statement("hospital-2", round_id, numbers, key=KEYS["hospital-1"]),
+                signed_statement(site, round_id, numbers, key=KEYS["hospital-1"]),
                 signed_statement("hospital-1", round_id, numbers, key=KEYS["hospital-1"]),
-                signed_statement("hospital-2", "1-before", numbers),
-                signed_statement("hospital-2", round_id, numbers + np.uint64(1)),
-                signed_statement("hospital-2", round_id, numbers, 7),
+                signed_statement(site, "1-before", numbers),
+                signed_statement(site, round_id, numbers + np.uint64(1)),
+                signed_statement(site, round_id, numbers, 7),
                 statement * 3,
                 "[" * 50_000,
                 7,
@@ -229,7 +230,7 @@ def other_numbers(content: RecordDict, draws: random.Random) -> None:
     said = content.config_records.get(CONFIG, ConfigRecord())
     if STATEMENT in said:
         round_id = Contribution.of(read_envelope(str(said[STATEMENT]).encode())).round_id
-        said[STATEMENT] = signed_statement("hospital-2", round_id, others)
+        said[STATEMENT] = signed_statement(str(content.config_records[SITE][SITE]), round_id, others)
 
 
 def damaged(reply: Message, draws: random.Random) -> Message:
