@@ -21,12 +21,15 @@ from fedmunkey.common.identities import Identity
 from fedmunkey.common.service.channel import KEEPALIVE_SECONDS, MESSAGE_OPTIONS
 from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.protos import deletion_pb2, deletion_pb2_grpc, membership_pb2, membership_pb2_grpc
+from fedmunkey.server.connections.listening import cannot_listen, check_free, listen
+from fedmunkey.server.connections.places import Places
+from fedmunkey.server.connections.relay import Relay
+from fedmunkey.server.connections.server_credentials import server_credentials, stranger_options
 from fedmunkey.server.deletions.addressees import addressee_reader
 from fedmunkey.server.deletions.calls import DeletionServicer
 from fedmunkey.server.deletions.ledger_service import LedgerService, News
 from fedmunkey.server.deletions.presence import Presence
 from fedmunkey.server.deletions.upkeep import Upkeep
-from fedmunkey.server.listening import cannot_listen, check_free, listen
 from fedmunkey.server.members.admission import Admission
 from fedmunkey.server.members.authority import CertificateAuthority
 from fedmunkey.server.members.rations import LARGEST_MESSAGE, Rations
@@ -34,9 +37,6 @@ from fedmunkey.server.members.recovery import recover
 from fedmunkey.server.members.register import MemberRegister
 from fedmunkey.server.members.rotation import MembershipServicer
 from fedmunkey.server.members.turned_away import Refusals
-from fedmunkey.server.places import Places
-from fedmunkey.server.relay import Relay
-from fedmunkey.server.server_credentials import server_credentials, stranger_options
 
 SERVICE_NAME = deletion_pb2.DESCRIPTOR.services_by_name["Deletion"].full_name
 

@@ -24,14 +24,14 @@ from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.common.service.call_errors import ending
 from fedmunkey.common.settings.addresses import network_of, split_address
 from fedmunkey.protos import membership_pb2, membership_pb2_grpc
+from fedmunkey.server.connections.listening import listen
+from fedmunkey.server.connections.places import Places
+from fedmunkey.server.connections.relay import Relay
+from fedmunkey.server.connections.server_credentials import server_credentials, stranger_options
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.listening import listen
 from fedmunkey.server.members.authority import CertificateAuthority
 from fedmunkey.server.members.budgets import Allowance, Budgets
 from fedmunkey.server.members.register import MemberRegister
-from fedmunkey.server.places import Places
-from fedmunkey.server.relay import Relay
-from fedmunkey.server.server_credentials import server_credentials, stranger_options
 
 ATTEMPTS = Allowance(at_once=30, a_second=0.5)
 """Attempts to join from one address, good or not."""

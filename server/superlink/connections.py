@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from fedmunkey.server.places import Peer, Places
+from fedmunkey.server.connections.places import Peer, Places
 
 logger = logging.getLogger(__name__)
 

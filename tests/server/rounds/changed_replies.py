@@ -125,7 +125,7 @@ _KINDS = ("f2", "c16", "i1", "u4", "?", "S3", "U2", "f4", "f8", "i8", "u8", ">f4
 _SHAPES = ((), (0,), (1,), (1, 1, 1, 1), (0, 3), (2048, 64))
 
 _ARRAYS: tuple[Callable[[Array, NDArray[Any], random.Random], Array], ...] = (
-    lambda _, numbers, draws: Array(numbers.astype(draws.choice(_others(_KINDS, numbers.dtype)))),
+    lambda _, numbers, draws: Array(np.zeros(numbers.shape, draws.choice(_others(_KINDS, numbers.dtype)))),
     lambda _, numbers, draws: Array(np.zeros(draws.choice(_others(_SHAPES, numbers.shape)), numbers.dtype)),
     lambda _, numbers, __: Array(numbers[None]),
     lambda _, numbers, __: Array(np.concatenate([numbers.reshape(-1)] * 2)),

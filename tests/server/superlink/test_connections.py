@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from fedmunkey.common.identities import Identity
+from fedmunkey.server.connections.places import Places
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
-from fedmunkey.server.places import Places
 from fedmunkey.server.superlink.connections import Doorway
 
 

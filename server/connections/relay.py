@@ -14,7 +14,7 @@ import threading
 from collections.abc import Sequence
 from typing import cast
 
-from fedmunkey.server.places import Peer, Places
+from fedmunkey.server.connections.places import Peer, Places
 
 _HOST = "127.0.0.1"
 _BACKLOG = 2048

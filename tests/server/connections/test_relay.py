@@ -14,9 +14,9 @@ import grpc
 import pytest
 
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.server.listening import listen
-from fedmunkey.server.places import Places
-from fedmunkey.server.relay import Relay
+from fedmunkey.server.connections.listening import listen
+from fedmunkey.server.connections.places import Places
+from fedmunkey.server.connections.relay import Relay
 
 PATIENCE = 20.0
 _METHOD = "/test.Echo/Say"
