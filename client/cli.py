@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fedmunkey.client.commands.card import card_commands
 from fedmunkey.client.commands.signing_keys import signing_keys
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.lazy_commands import lazy_group
@@ -38,6 +39,7 @@ app.add_typer(signing_keys, name="signing-keys")
 # Its name in scripts of before.
 app.add_typer(signing_keys, name="keys", hidden=True)
 app.add_typer(trust_application("munkey-client"), name="trust")
+app.add_typer(card_commands, name="card")
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions import status_words
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities import Identity
+from fedmunkey.common.identities.signed_card import CardChain
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.lazy_commands import lazy_group
 from fedmunkey.common.programs.log_format import LogFormat
@@ -29,6 +30,7 @@ from fedmunkey.common.settings.settings import RENEW_DAYS, Settings
 from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
 from fedmunkey.server.commands import display
 from fedmunkey.server.commands import members as member_commands
+from fedmunkey.server.commands.card import card_commands
 from fedmunkey.server.deletions.coordinator_proofs import CoordinatorProofs
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
@@ -55,6 +57,7 @@ _LATER = {"up": "fedmunkey.server.superlink.up:up", "run": "fedmunkey.server.sup
 
 app = command_line.application("The coordinator: its members, deletions and training runs.", lazy_group(_LATER))
 app.add_typer(trust_application("munkey-server"), name="trust")
+app.add_typer(card_commands, name="card")
 for _command in (
     member_commands.init,
     member_commands.renew,
@@ -158,10 +161,13 @@ def serve(
             TrustedKeys.read(keys)
         register = None if folder is None else serving_register(folder, opened)
         service = LedgerService(opened, proofs=CoordinatorProofs(TransparencyLog(opened.engine, signing), keys))
-        with DeletionServer(service, address, identity=identity, register=register, authority=authority) as server:
+        cards = CardChain if folder is None else folder.read_cards
+        with DeletionServer(
+            service, address, identity=identity, register=register, authority=authority, cards=cards
+        ) as server:
             measured = ""
             if joining_address is not None and folder and identity and authority and register:
-                joining = Joining(register, opened, authority, signing.public, keys or folder.trust)
+                joining = Joining(register, opened, authority, signing.public, keys or folder.trust, cards)
                 joined = stack.enter_context(JoiningServer(joining, joining_address, identity))
                 measured = f", joining at {joined.address}"
             if metrics is not None:

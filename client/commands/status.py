@@ -13,6 +13,7 @@ from fedmunkey.client.deletions.proof_status import describe_proofs
 from fedmunkey.client.importing.array_records import picture_pattern, subject_name
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.disk_errors import faults_explained
+from fedmunkey.client.membership.site_card import MemberCards
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions import status_words
@@ -27,8 +28,9 @@ def status(site_dir: SiteDirOption, as_json: JsonOption = False) -> None:
 
     Example: munkey-client status --site-dir hospital-1
     """
-    with SiteFolder(site_dir).open() as store:
-        holdings = _Holdings.of(store)
+    folder = SiteFolder(site_dir)
+    with folder.open() as store:
+        holdings = _Holdings.of(store, folder)
         site = store.description.site
     if as_json:
         orders = [order_document(answer) for answer in holdings.orders]
@@ -60,7 +62,7 @@ class _Holdings:
     orders: list[Acknowledgement]
 
     @classmethod
-    def of(cls, store: KeyStore) -> _Holdings:
+    def of(cls, store: KeyStore, folder: SiteFolder) -> _Holdings:
         """Count what a store holds."""
         held = store.description
         records = {split.value: store.records.count(split) for split in Split}
@@ -98,6 +100,7 @@ class _Holdings:
             "encoder": held.encoder,
             "image_path": held.image_path.value,
             "input_shape": "x".join(str(size) for size in held.input_shape),
+            "federation_card": None if (card := MemberCards.of(folder).read().current) is None else card.words,
             "bytes": store.path.stat().st_size,
             **describe_proofs(store),
         }

@@ -11,6 +11,9 @@ from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.client.supernode.site_file import SUPERNODE_READY, SiteFile
 from fedmunkey.common.identities import Identity
+from fedmunkey.common.identities.card_words import card_shown
+from fedmunkey.common.identities.identity import read_certificate
+from fedmunkey.common.identities.signed_card import CardChain
 from fedmunkey.common.programs.flower import flower_environment
 from fedmunkey.common.programs.keep_running import keep_running
 from fedmunkey.common.programs.supervision import Child, own_program
@@ -34,7 +37,8 @@ def up(
     with SiteFolder(settings.site_dir).open_to_hear() as store:
         site = store.description.site
     if check:
-        typer.echo(f"{file} can be used: {identity.role} {identity.name}, key store of {site}")
+        card = card_shown(CardChain.read(settings.site_dir, read_certificate(identity.ca_file)).current)
+        typer.echo(f"{file} can be used: {identity.role} {identity.name}, key store of {site}, {card}")
         return
     keep_running(children(settings, file), settings, f"site {site} is up")
 

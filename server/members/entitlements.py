@@ -33,7 +33,7 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
     | List, OpenRound, NoteRelease, GetRenewal | yes | no | no |
     | Recall | no | for itself | no |
     | GetRecalled | yes | its own | yes |
-    | GetLogHead | yes | yes | yes |
+    | GetLogHead, GetCards | yes | yes | yes |
     | Rotate | no | yes | yes |
 
     A method that is not in the table is refused.
@@ -72,6 +72,7 @@ _ROLES: dict[str, tuple[MemberRole, ...]] = {
     "NoteRelease": (MemberRole.COORDINATOR,),
     "GetRenewal": (MemberRole.COORDINATOR,),
     "GetLogHead": tuple(MemberRole),
+    "GetCards": tuple(MemberRole),
     "GetCertificate": tuple(MemberRole),
     "Rotate": (MemberRole.SITE, MemberRole.OFFICER),
 }

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.errors import InvalidInput, InvalidSetting
 from fedmunkey.common.identities import Identity
+from fedmunkey.common.identities.card_words import card_shown
 from fedmunkey.common.programs.flower import flower_environment
 from fedmunkey.common.programs.keep_running import keep_running
 from fedmunkey.common.programs.supervision import Child, own_program
@@ -42,8 +44,16 @@ def up(
     identity = Identity.read(settings.identity)
     check_hosts(settings, hosts_of(identity.certificate))
     if check:
-        typer.echo(f"{file} can be used: {identity.role} {identity.name}, ledger {shown(ledger_url(settings.ledger))}")
+        if settings.read_card() is not None:
+            settings.check_card(settings.run_settings())
+        about = f"{identity.role} {identity.name}, ledger {shown(ledger_url(settings.ledger))}"
+        typer.echo(f"{file} can be used: {about}, {card_shown(settings.read_card())}")
         return
+    try:
+        settings.check_card(settings.run_settings())
+    except InvalidInput as error:
+        # Deletions wait for no agreement; runs do.
+        sys.stderr.write(f"warning: no run can begin: {error}\n")
     ready = (
         f"coordinator is up: sites at {settings.superlink}, deletions at {settings.deletion_service}, "
         f"joining at {settings.joining}"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedmunkey.common.errors import InvalidSetting, InvalidWeights
+from fedmunkey.common.model.encoder_facts import EncoderFacts, torchvision_fingerprint
 from fedmunkey.common.model.encoders.encoder import Encoder, Encoding
 from fedmunkey.common.model.torchvision_import import import_torchvision
 
@@ -76,16 +77,26 @@ class TorchvisionEncoder(Encoder):
         model = _build(name, size)
         state = _read(Path(weights)) if weights else _download(name)
         _load(model, state, name, weights)
-        self._fingerprint = f"{name}:{size}:{'mirror:' * mirror}{_digest(state)}"
+        self._weights = _digest(state)
         self._model = model.eval().requires_grad_(False).to(device)
         self._mean = torch.tensor(_MEAN, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(_STD, device=device).view(1, 3, 1, 1)
         self.key_size = self.feature_shape[1] * (1 if name.startswith("vit_") else 2)
 
     @property
-    def fingerprint(self) -> str:
+    def facts(self) -> EncoderFacts:
         """Name, input size, whether images are mirrored as well, and a digest of the weights."""
-        return self._fingerprint
+        pooled = "class token and mean of the others" if self.name.startswith("vit_") else "mean and maximum over space"
+        return EncoderFacts(
+            name=self.name,
+            weights=self._weights,
+            preprocessing=f"bilinear with antialiasing, grey in all channels, mean {_numbers(_MEAN)}, deviation "
+            f"{_numbers(_STD)}; {pooled}{', averaged with the mirror image' * self.mirror}",
+            fingerprint=torchvision_fingerprint(self.name, self.size, self._weights, mirror=self.mirror),
+            size=self.size,
+            key_size=self.key_size,
+            feature_shape=self.feature_shape,
+        )
 
     def encode_batch(self, images: Tensor) -> Encoding:
         """Encode (N, 1 or 3, H, W) uint8 images; grey is repeated over the three channels."""
@@ -216,4 +227,8 @@ def _digest(state: dict[str, Tensor]) -> str:
     for name in sorted(state):
         digest.update(name.encode())
         digest.update(state[name].detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return " ".join(map(str, values))
