@@ -108,7 +108,7 @@ class Turn:
     ) -> Message:
         """Return the reply: the site's name, and what else is given."""
         check_listed([CARD, *(metrics or {}), *(name.replace("_", "-") for name in about)])
-        who = ConfigRecord({SITE: self.site, CARD: self.card})
+        who = ConfigRecord({SITE: self.site, **({CARD: self.card} if self.card else {})})
         content = RecordDict({METRICS: MetricRecord(dict(metrics or {})), SITE: who})
         if about:
             content[CONFIG] = ConfigRecord({name.replace("_", "-"): value for name, value in about.items()})

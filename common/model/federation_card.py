@@ -61,7 +61,12 @@ def agreed_settings(settings: Settings) -> dict[str, ConfigValue]:
 def encoder_fields(facts: EncoderFacts) -> dict[str, object]:
     """Return what must agree of an encoder that is there."""
     whole = {"encoder-weights-sha256": facts.weights} if facts.weights else {}
-    return {**fingerprint_fields(facts.fingerprint), **whole, "encoder-preprocessing": facts.preprocessing}
+    return {
+        **fingerprint_fields(facts.fingerprint),
+        _SIZE: facts.size,
+        **whole,
+        "encoder-preprocessing": facts.preprocessing,
+    }
 
 
 @dataclass(frozen=True)
