@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fedmunkey.client.commands.card import card_commands
 from fedmunkey.client.commands.signing_keys import signing_keys
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.lazy_commands import lazy_group
@@ -14,6 +13,7 @@ _COMMANDS = {
     "join": "fedmunkey.client.commands.join:join",
     "rotate": "fedmunkey.client.commands.rotate:rotate",
     "enrol": "fedmunkey.client.commands.enrol:enrol",
+    "encoder-card": "fedmunkey.client.commands.encoder_card:encoder_card",
     "agent": "fedmunkey.client.commands.orders:agent",
     "catch-up": "fedmunkey.client.commands.orders:catch_up",
     "forget": "fedmunkey.client.commands.forget:forget",
@@ -31,6 +31,16 @@ _COMMANDS = {
     "up": "fedmunkey.client.supernode.up:up",
 }
 
+_CARD = {
+    "show": "fedmunkey.client.commands.card:show",
+    "accept": "fedmunkey.client.commands.card:accept",
+    "propose": "fedmunkey.client.commands.card:propose",
+}
+_CARD_HELP = """The federation card: what all members must agree on before anything is computed.
+
+Example: munkey-client card show --site-dir hospital-1
+"""
+
 app = command_line.application(
     "A site of the federation: its records, its deletion agent, and requests to forget.",
     lazy_group(_COMMANDS, {"request": "forget"}),
@@ -39,7 +49,7 @@ app.add_typer(signing_keys, name="signing-keys")
 # Its name in scripts of before.
 app.add_typer(signing_keys, name="keys", hidden=True)
 app.add_typer(trust_application("munkey-client"), name="trust")
-app.add_typer(card_commands, name="card")
+app.add_typer(command_line.application(_CARD_HELP, lazy_group(_CARD)), name="card")
 
 
 def main() -> None:

@@ -21,16 +21,7 @@ from fedmunkey.common.settings.settings_text import given_settings
 _SiteOption = Annotated[Path | None, typer.Option("--site-dir", help="The site's folder.")]
 _OfficerOption = Annotated[Path | None, typer.Option("--identity", help="The folder of an officer's identity.")]
 
-card_commands = typer.Typer(
-    no_args_is_help=True,
-    help="""The federation card: what all members must agree on before anything is computed.
 
-    Example: munkey-client card show --site-dir hospital-1
-    """,
-)
-
-
-@card_commands.command()
 @faults_explained()
 def show(site_dir: _SiteOption = None, identity: _OfficerOption = None, as_json: JsonOption = False) -> None:
     """Show the federation card that this member has taken over, and what each version changed, when and why.
@@ -46,7 +37,6 @@ def show(site_dir: _SiteOption = None, identity: _OfficerOption = None, as_json:
         _show(chain)
 
 
-@card_commands.command()
 @faults_explained()
 def accept(
     service: ServiceOption,
@@ -77,7 +67,6 @@ def accept(
     typer.echo(f"in force here: {heard.current.words}{', as before' if heard == held else ''}")
 
 
-@card_commands.command()
 @faults_explained()
 def propose(
     output: Annotated[Path, typer.Argument(help="Where to write the proposal.")],

@@ -20,7 +20,7 @@ from fedmunkey.common.model.federation_card import (
     features_shown,
 )
 from fedmunkey.common.privacy.guarantees import Guarantee
-from fedmunkey.common.settings.settings import Settings
+from fedmunkey.common.settings.settings import ONNX, Settings
 from fedmunkey.common.settings.settings_text import ConfigValue
 
 _LEAVE_OUT = "leave out what differs, or have the coordinator make another version of the card"
@@ -35,7 +35,11 @@ def read_card(folder: SiteFolder) -> FederationCard | None:
 
 def own_settings(conventions: Conventions | None, card: FederationCard | None) -> dict[str, ConfigValue]:
     """Return the settings that a site has kept of its first import, but those that its card has."""
-    kept = conventions.settings if conventions else {}
+    kept = dict(conventions.settings) if conventions else {}
+    encoder, _, file = str(kept.get("encoder", "")).partition(":")
+    if encoder == ONNX and file:
+        # The card says which encoder, and not where its file lies here.
+        kept = {**kept, "encoder-weights": file}
     return {name: value for name, value in kept.items() if card is None or name not in card.settings}
 
 

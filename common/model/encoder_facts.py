@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from fedmunkey.common.settings.settings import ONNX
+
 _DIGITS = 16
-_OF_TORCHVISION = re.compile(rf"(\w+):(\d+):(mirror:)?([0-9a-f]{{{_DIGITS}}})")
+_OF_MODEL = re.compile(rf"(\w+):(\d+):(mirror:)?([0-9a-f]{{{_DIGITS}}})")
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class EncoderFacts:
     fingerprint : str
         Name, size, mirror and weights in one short text; equal exactly if keys are comparable. Key stores keep it.
     size : int
-        Side in pixels to which images are resized; 0 where they are not.
+        The setting `encoder-size` with the choice made; 0 where an encoder leaves none.
     key_size : int
         Numbers in a key.
     feature_shape : tuple of int
@@ -40,21 +42,22 @@ class EncoderFacts:
     feature_shape: tuple[int, int]
 
 
-def torchvision_fingerprint(name: str, size: int, weights: str, *, mirror: bool) -> str:
+def model_fingerprint(name: str, size: int, weights: str, *, mirror: bool) -> str:
     """Return the fingerprint of an encoder whose weights have some digest."""
     return f"{name}:{size}:{'mirror:' * mirror}{weights[:_DIGITS]}"
 
 
 def fingerprint_fields(fingerprint: str) -> dict[str, str]:
     """Return what a fingerprint says, by the names of settings where there are such."""
-    found = _OF_TORCHVISION.fullmatch(fingerprint)
+    found = _OF_MODEL.fullmatch(fingerprint)
     if found is None:
         name, _, version = fingerprint.partition("-")
         return {"encoder": name, "encoder-version": version}
     name, size, mirror, weights = found.groups()
     return {
         "encoder": name,
-        "encoder-size": size,
+        # The digest of a file in ONNX is that of its card as well, which says the size.
+        **({} if name == ONNX else {"encoder-size": size}),
         "encoder-mirror": "true" if mirror else "false",
         "encoder-weights": weights,
     }

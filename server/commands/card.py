@@ -16,16 +16,7 @@ from fedmunkey.server.commands.members import DEFAULT_FOLDER, DatabaseOption, Fo
 from fedmunkey.server.members.card_making import enter_version
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder, ledger_that_is_there
 
-card_commands = typer.Typer(
-    no_args_is_help=True,
-    help="""The federation card: what all members must agree on before anything is computed.
 
-    Example: munkey-server card make --class benign --class malignant --image-shape 1x28x28
-    """,
-)
-
-
-@card_commands.command()
 @takes_options(CardOptions)
 def make(
     options: CardOptions,
@@ -53,7 +44,6 @@ def make(
     _show(chain, "a run that contradicts the card is refused; members: munkey-client card show", as_json=as_json)
 
 
-@card_commands.command()
 def show(
     version: Annotated[int | None, typer.Option(min=1, help="Which version; the last by default.")] = None,
     coordinator_dir: FolderOption = DEFAULT_FOLDER,

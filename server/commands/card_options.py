@@ -97,6 +97,6 @@ def _encoder(settings: Settings, known: CardDraft | None) -> EncoderFacts:
         if all(str(value) == str(known.settings[name]) for name, value in found.items()):
             return known.encoder
     # What reads weights imports torch, which takes seconds.
-    from fedmunkey.common.model.model_choice import choose_encoder
+    from fedmunkey.common.model.model_choice import choose_facts
 
-    return choose_encoder(settings).facts
+    return choose_facts(settings)

@@ -120,7 +120,7 @@ class CoordinatorFile(SettingsFile):
         signed.card.check_settings(settings, "the run", way_out)
         if settings.encoder_weights:
             # No run reads them; whoever names a file means something by it.
-            from fedmunkey.common.model.model_choice import choose_encoder
+            from fedmunkey.common.model.model_choice import choose_facts
 
-            signed.card.check(encoder_fields(choose_encoder(settings).facts), "the run", way_out)
+            signed.card.check(encoder_fields(choose_facts(settings)), "the run", way_out)
         return signed
