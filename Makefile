@@ -23,7 +23,7 @@ deploy-local: $(VENV)/.installed  ## A coordinator and three hospitals as proces
 	$(BIN)/munkey-sim deploy-local
 
 test: $(VENV)/.installed-dev  ## All tests, with line coverage of common, client and server.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses auto --dist loadgroup --cov --cov-report term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses auto --cov --cov-report term
 
 check: $(VENV)/.installed-dev  ## ruff and mypy.
 	$(BIN)/ruff check
