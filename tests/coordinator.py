@@ -31,7 +31,7 @@ from fedmunkey.server.members.register import MemberRegister
 from fedmunkey.server.transparency_log.log import TransparencyLog
 from fedmunkey.server.transparency_log.log_key import open_log_key
 
-PATIENCE = 20.0
+PATIENCE = 120.0
 SITE, OTHER, FIRST_OFFICER = "hospital-1", "hospital-2", "officer-1"
 
 

@@ -8,7 +8,8 @@ from queue import SimpleQueue
 
 from fedmunkey.common.deletions.words import DeletionOrder
 
-PATIENCE = 20.0
+PATIENCE = 120.0
+"""Seconds for whatever is waited for, on a machine that has much else to do."""
 
 
 class Follower:
