@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from fedmunkey.common.model.model import Munkey
 from tests.distribution import ModuleScheduling, longest_first
 
-# How fast an example runs says something about the machine, not about the code.
-settings.register_profile("fedmunkey", deadline=None)
+# How fast an example is drawn and runs says something about the machine, not about the code.
+settings.register_profile("fedmunkey", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fedmunkey")
 
 # A shell ignores Ctrl-C for what it starts in the background, and so would every program that a test starts from there.

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from queue import SimpleQueue
 
 from fedmunkey.common.deletions.words import DeletionOrder
-
-PATIENCE = 120.0
-"""Seconds for whatever is waited for, on a machine that has much else to do."""
+from tests.patience import PATIENCE
 
 
 class Follower:

@@ -29,7 +29,8 @@ from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.transparency_log.log import TransparencyLog
 from fedmunkey.server.transparency_log.restating import enter_restored, state_restored
 from tests.client.conftest import subject_id
-from tests.followers import PATIENCE, Follower
+from tests.followers import Follower
+from tests.patience import PATIENCE
 from tests.proof_case import LOG, OFFICER_KEY, SECRET, SITE_KEYS, SITES, START, TRUST, open_coordinator, signed_request
 
 SITE = SITES[0]

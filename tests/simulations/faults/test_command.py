@@ -22,15 +22,13 @@ from fedmunkey.simulations.faults.invariants import BrokenPromises
 from fedmunkey.simulations.faults.processes import Launcher, wait_until
 from fedmunkey.simulations.faults.restorations import RESTORATIONS
 from fedmunkey.simulations.faults.running_federation import PRELOAD
+from tests.patience import PATIENCE
 from tests.server.databases import postgresql_database
 
 ROOT = Path(__file__).parents[3]
 Typed = Callable[..., tuple[int, str, str]]
 DELETIONS = int(os.environ.get("MUNKEY_DELETIONS", "80"))
 """Few, but every kind of fault happens."""
-
-SECONDS = 180.0
-"""The longest that anything here may take, on a machine that has much else to do."""
 
 
 @pytest.fixture(scope="module")
@@ -114,13 +112,13 @@ def test_interrupted_run_leaves_no_process(tmp_path: Path) -> None:
     interrupted = subprocess.Popen([sys.executable, "-c", ALONE, *words], cwd=ROOT, stderr=subprocess.PIPE)  # noqa: S603
     try:
         log = tmp_path / "run" / "federation" / "server.log"
-        wait_until(lambda: log.exists() or interrupted.poll() is not None, SECONDS, "the first process")
+        wait_until(lambda: log.exists() or interrupted.poll() is not None, PATIENCE, "the first process")
         started = running_on(tmp_path)
         interrupted.send_signal(signal.SIGINT)
-        _, said = interrupted.communicate(timeout=SECONDS)
+        _, said = interrupted.communicate(timeout=PATIENCE)
     finally:
         interrupted.kill()
-        interrupted.wait(SECONDS)
+        interrupted.wait(PATIENCE)
 
     assert interrupted.returncode == 130, said.decode()
     assert started
