@@ -46,6 +46,10 @@ def test_each_failpoint_is_in_the_code_once() -> None:
 
 
 def test_nothing_happens_without_a_plan() -> None:
+    failpoints.arm_from_environment({failpoints.VARIABLE: f"{POINT}=raise:ENOSPC"})
+    with pytest.raises(OSError, match="No space left"):
+        failpoints.hit(POINT)
+
     failpoints.arm_from_environment({})
 
     failpoints.hit(POINT)
