@@ -35,6 +35,7 @@ _HELD = Figure("strangers-held", "the same, 10 s after each: connections that ar
 _MIB = 2**20
 _PAUSE = 0.01
 _FREED_SECONDS = 10.0
+_PATIENCE_SECONDS = 120.0
 _THREADS = 8
 _HELLO = bytes.fromhex("16030100ff")
 """How a TLS handshake begins that does not go on."""
@@ -48,6 +49,7 @@ class _Sizes:
     connections: int = 500
     tokens: int = 10_000
     calm_seconds: float = 20.0
+    during_seconds: float = 1.0
     freed_seconds: float = _FREED_SECONDS
 
 
@@ -76,6 +78,11 @@ class _Watched:
         while not self._stop.wait(_PAUSE):
             for name, taken in self.coordinator.memory().items():
                 self.most[name] = max(taken, self.most.get(name, 0))
+
+    def count(self, at_least: int = 1) -> int:
+        """Return how many deletions there are by now, once there are some: the machine may have much else to do."""
+        _wait_until(lambda: len(self.seconds) >= at_least)
+        return len(self.seconds)
 
     def stop(self) -> None:
         """End both."""
@@ -150,7 +157,7 @@ def _guess(coordinator: RunningCoordinator, tokens: int) -> None:
 
 
 def _measure(bench: Bench) -> Iterator[Measured]:
-    sizes = _Sizes(16 * _MIB, 50, 200, calm_seconds=1.0, freed_seconds=1.0) if bench.quick else _Sizes()
+    sizes = _Sizes(16 * _MIB, 50, 200, 1.0, 0.1, 0.1) if bench.quick else _Sizes()
     with bench.folder() as folder, running_coordinator(folder) as coordinator:
         watched = _Watched(coordinator)
         threads = [threading.Thread(target=work, daemon=True) for work in (watched.ask, watched.look)]
@@ -160,7 +167,7 @@ def _measure(bench: Bench) -> Iterator[Measured]:
         for attack in attacks(coordinator, _Sizes(_MIB, 20, 40)).values():
             with ExitStack() as stack:
                 attack(stack)
-        time.sleep(_FREED_SECONDS)
+        time.sleep(sizes.freed_seconds)
         seen = _endure(bench, watched, sizes)
         watched.stop()
         for thread in threads:
@@ -187,7 +194,7 @@ def _endure(bench: Bench, watched: _Watched, sizes: _Sizes) -> _Seen:
     coordinator, planned = watched.coordinator, attacks(watched.coordinator, sizes)
     watched.seconds.clear()
     time.sleep(sizes.calm_seconds)
-    seen = _Seen(calm=watched.seconds.copy())
+    seen = _Seen(calm=watched.seconds[: watched.count()])
     before, open_before = coordinator.memory(), coordinator.connections()
     with bench.progress.counting("strangers", len(planned)) as count:
         for name, attack in planned.items():
@@ -195,18 +202,26 @@ def _endure(bench: Bench, watched: _Watched, sizes: _Sizes) -> _Seen:
             first = len(watched.seconds)
             with ExitStack() as stack:
                 attack(stack)
-                time.sleep(1.0)
-                seen.during += watched.seconds[first:]
-                time.sleep(sizes.freed_seconds - 1.0)
+                time.sleep(sizes.during_seconds)
+                seen.during += watched.seconds[first : watched.count(first + 1)]
+                time.sleep(sizes.freed_seconds - sizes.during_seconds)
+                _wait_until(lambda: bool(watched.most))
                 if not bench.quick:
                     # Strangers still hold their ends.
                     seen.held[name] = coordinator.connections() - open_before
             seen.grown[name] = max(most - before[process] for process, most in watched.most.items()) / _MIB
             count(1)
     if bench.quick:
-        time.sleep(_FREED_SECONDS)
+        _wait_until(lambda: coordinator.connections() <= open_before)
         seen.held["all of them"] = coordinator.connections() - open_before
     return seen
+
+
+def _wait_until(so: Callable[[], bool]) -> None:
+    """Wait until something is so, but not for good."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while not so() and time.monotonic() < end:
+        time.sleep(_PAUSE)
 
 
 GROUP = Group("strangers", (_GROWTH, _SLOWER, _HELD), _measure)
