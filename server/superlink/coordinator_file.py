@@ -6,21 +6,47 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.programs.settings_file import SettingsFile, on_this_machine
 from fedmunkey.common.settings.addresses import loopback_address
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.common.settings.settings_text import Address, ConfigValue, OptionalAddress, kebab
+from fedmunkey.common.settings.settings_text import Address, ConfigValue, OptionalAddress, explain, kebab
 from fedmunkey.server.ledger.due import DUE_DAYS
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder, ledger_of
 
-DELETION_SERVICE, SUPERLINK, RENEWALS = "deletion-service", "superlink", "renewals"
+DELETION_SERVICE, SUPERLINK, RENEWALS, NOTICES = "deletion-service", "superlink", "renewals", "notices"
 """The coordinator's programs."""
 
 SUPERLINK_READY = "SuperLink for sites at "
 """What the SuperLink's first line begins with, once it serves."""
+
+
+class Notices(BaseModel):
+    """Who is told of new, late, refused and completed requests and of alarms: section [notices]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=kebab, populate_by_name=True)
+
+    webhook: str = Field("", pattern=r"^(https?://\S+)?$", description="URL that each notice is posted to, as JSON.")
+    webhook_secret: Path | None = Field(
+        None, description="File with the secret by which the receiver checks each post; needed with webhook."
+    )
+    mail_to: tuple[str, ...] = Field((), description="E-mail addresses that each notice goes to.")
+    mail_from: str = Field("", description="The sender's address; needed with mail-to.")
+    smtp: OptionalAddress = Field(
+        "", description="Mail server; TLS from the start on port 465, by STARTTLS elsewhere; needed with mail-to."
+    )
+    smtp_user: str = Field("", description="Name at the mail server, if it asks for one.")
+    smtp_password: Path | None = Field(None, description="File with the password of smtp-user.")
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> Self:
+        if self.webhook and self.webhook_secret is None:
+            raise ValueError("webhook needs webhook-secret, a file with a secret that its receiver has as well")
+        if self.mail_to and not (self.mail_from and self.smtp):
+            raise ValueError("mail-to needs mail-from and smtp")
+        return self
 
 
 class CoordinatorFile(SettingsFile):
@@ -51,6 +77,7 @@ class CoordinatorFile(SettingsFile):
     database: str = ""
     keys: Path | None = None
     due_days: int = Field(DUE_DAYS, ge=1, le=365)
+    notices: Notices = Notices()
     run: dict[str, ConfigValue] = Field(default_factory=dict)
 
     @classmethod
@@ -58,7 +85,15 @@ class CoordinatorFile(SettingsFile):
         """Check what a file at some path says, the settings of runs as well; as `read`."""
         if "enrolment" in content:
             raise InvalidSetting(f"{path}: enrolment is called joining; rename it")
+        try:
+            Notices.model_validate(content.get("notices", {}))
+        except ValidationError as error:
+            known = [kebab(name) for name in Notices.model_fields]
+            raise InvalidSetting(f"{path}: notices: {explain(error.errors()[0], known)}") from None
         checked = super().parse(content, path)
+        folder = path.absolute().parent
+        files = {name: folder / value for name, value in checked.notices if isinstance(value, Path)}
+        checked = checked.model_copy(update={"notices": checked.notices.model_copy(update=files)})
         try:
             checked.run_settings()
         except InvalidSetting as error:
