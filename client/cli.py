@@ -19,6 +19,7 @@ _COMMANDS = {
     "catch-up": "fedmunkey.client.commands.orders:catch_up",
     "forget": "fedmunkey.client.commands.forget:forget",
     "countersign": "fedmunkey.client.commands.countersign:countersign",
+    "console": "fedmunkey.client.commands.console:console",
     "predict": "fedmunkey.client.commands.predict:predict",
     "ids": "fedmunkey.client.commands.ids:ids",
     "status": "fedmunkey.client.commands.status:status",
