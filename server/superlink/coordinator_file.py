@@ -124,7 +124,7 @@ class CoordinatorFile(SettingsFile):
     @property
     def runs(self) -> Path:
         """Where runs leave their weights and events."""
-        return self.coordinator_dir / "weights"
+        return CoordinatorFolder(self.coordinator_dir).runs
 
     def run_settings(self, overrides: dict[str, ConfigValue] | None = None) -> Settings:
         """Return the settings of a run; `overrides` take precedence over the file's. Raises `InvalidSetting`."""

@@ -246,5 +246,3 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, text: str, named: str) -> 
         CoordinatorFile.read(written(tmp_path, f"[notices]\n{text}"))
 
     assert named in str(refused.value)
-
-
