@@ -50,35 +50,33 @@ class Notices(BaseModel):
 
 
 class CoordinatorFile(SettingsFile):
-    """What `coordinator.toml` says.
+    """What `coordinator.toml` says; what each line means is in its description, of which docs/files.md is made."""
 
-    Attributes
-    ----------
-    superlink : str
-        Where sites reach Flower's SuperLink, and nothing of it but what sites need.
-    superlink_control : str
-        Where runs are started; on loopback, so that nobody else's machine can.
-    deletion_service, joining : str
-        Where sites and officers reach the deletion service, and where new members join.
-    metrics : str
-        Where Prometheus metrics are served; nowhere if empty.
-    database, keys, due_days
-        As for `munkey-server serve`; without a database, the ledger is where the coordinator's folder has it.
-    run : dict
-        Settings of training runs (docs/settings.md).
-    """
-
-    coordinator_dir: Path
-    superlink: Address = "0.0.0.0:8443"
-    superlink_control: Annotated[Address, on_this_machine("start runs")] = "127.0.0.1:8444"
-    deletion_service: Address = "0.0.0.0:9440"
-    joining: Address = "0.0.0.0:9441"
-    metrics: OptionalAddress = ""
-    database: str = ""
-    keys: Path | None = None
-    due_days: int = Field(DUE_DAYS, ge=1, le=365)
-    notices: Notices = Notices()
-    run: dict[str, ConfigValue] = Field(default_factory=dict)
+    coordinator_dir: Path = Field(description="The coordinator's folder, which `munkey-server init` makes.")
+    superlink: Address = Field(
+        "0.0.0.0:8443", description="Where sites reach Flower's SuperLink, and nothing of it but what sites need."
+    )
+    superlink_control: Annotated[Address, on_this_machine("start runs")] = Field(
+        "127.0.0.1:8444", description="Where runs are started: on this machine only."
+    )
+    deletion_service: Address = Field(
+        "0.0.0.0:9440", description="Where sites and officers reach the deletion service."
+    )
+    joining: Address = Field("0.0.0.0:9441", description="Where invited members join.")
+    metrics: OptionalAddress = Field("", description="Where Prometheus metrics are served; nowhere if empty.")
+    database: str = Field(
+        "",
+        description="The ledger: a file, or `postgresql://user@host/database`; where the coordinator's folder has it "
+        "if empty.",
+    )
+    keys: Path | None = Field(
+        None, description="File of the keys that are trusted; `trust.json` in the coordinator's folder if left out."
+    )
+    due_days: int = Field(DUE_DAYS, ge=1, le=365, description="Days from a request to when it is late.")
+    notices: Notices = Field(Notices(), description="Who is told of requests and alarms: section `[notices]`.")
+    run: dict[str, ConfigValue] = Field(
+        default_factory=dict, description="Settings of training runs (settings.md): section `[run]`."
+    )
 
     @classmethod
     def parse(cls, content: dict[str, Any], path: Path) -> Self:
