@@ -23,10 +23,10 @@ from fedmunkey.common.private_files import replace_file
 from fedmunkey.common.programs.flower import serve_from_file
 from fedmunkey.common.service.waiting import pauses
 from fedmunkey.common.stop_signals import stopped_by_signals
-from fedmunkey.server.deletions.notice_senders import Mail, Sender, Webhook, read_secret
-from fedmunkey.server.deletions.notices import Notice, alarms, last_event, read_notices
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
+from fedmunkey.server.superlink.notice_senders import Mail, Sender, Webhook, read_secret
+from fedmunkey.server.superlink.notices import Notice, alarms, last_event, read_notices
 
 NOTIFYING_READY = "notices of "
 """What the program's first line begins with."""

@@ -20,11 +20,11 @@ import pytest
 
 from fedmunkey.common.deletions.words import DeletionRequest, Subject
 from fedmunkey.common.errors import InvalidSetting, ServiceUnavailable
-from fedmunkey.server.deletions.notice_senders import KEY, SIGNATURE, Mail, Sender, Webhook
-from fedmunkey.server.deletions.notices import Notice
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
+from fedmunkey.server.superlink.notice_senders import KEY, SIGNATURE, Mail, Sender, Webhook
+from fedmunkey.server.superlink.notices import Notice
 from fedmunkey.server.superlink.notifying import Notifier, Outbox, senders_of
 from fedmunkey.server.superlink.up import children
 from tests.server.ledger.ledger_contract import Clock

@@ -20,7 +20,7 @@ import httpx
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidSetting, ServiceUnavailable
 from fedmunkey.common.settings.addresses import is_loopback, split_address
-from fedmunkey.server.deletions.notices import Notice
+from fedmunkey.server.superlink.notices import Notice
 
 SIGNATURE = "Munkey-Signature"
 """The header with the time, in seconds since 1970, and the HMAC-SHA256 of `time.body`: `t=1700000000,v1=HEX`."""
