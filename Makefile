@@ -66,6 +66,7 @@ hashes: $(VENV)/.installed  ## requirements.txt: what a site or a coordinator in
 docs: $(VENV)/.installed  ## The references of settings and commands.
 	$(BIN)/python -m fedmunkey.common.settings.settings_reference > docs/settings.md
 	$(BIN)/munkey-sim command-reference > docs/commands.md
+	$(BIN)/munkey-sim files-reference > docs/files.md
 
 clean:
 	rm -rf $(VENV) $(AUDIT) sbom.json requirements.txt build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -22,7 +22,8 @@ from fedmunkey.common.settings.settings import ONNX
 from fedmunkey.server.database.connection import SQLITE, ledger_url, open_engine, shown
 from fedmunkey.server.members.authority import hosts_of
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
-from fedmunkey.server.superlink.coordinator_file import DELETION_SERVICE, SUPERLINK, CoordinatorFile
+from fedmunkey.server.superlink.coordinator_file import DELETION_SERVICE, NOTICES, SUPERLINK, CoordinatorFile
+from fedmunkey.server.superlink.notifying import senders_of
 
 
 def doctor(
@@ -63,6 +64,8 @@ def find(settings: CoordinatorFile, only: str | None = None) -> list[Finding]:
     if only in (None, DELETION_SERVICE):
         # No other program may read the authority's key, or the log's.
         checks.append(partial(_keys, settings))
+    if only in (None, NOTICES):
+        checks.append(partial(_notices, settings))
     return examine([*checks, partial(_ports, settings, only)])
 
 
@@ -103,6 +106,11 @@ def _keys(settings: CoordinatorFile) -> Iterator[Finding]:
             f"munkey-server trust add officer officer.pub --role officer --in {trust}",
             stops=False,
         )
+
+
+def _notices(settings: CoordinatorFile) -> Iterator[Finding]:
+    senders_of(settings)
+    return iter(())
 
 
 def _database(settings: CoordinatorFile) -> Iterator[Finding]:
