@@ -12,12 +12,17 @@ ROOT = Path(__file__).parents[1]
 FEDERATIONS = "modules that run Flower"
 LONGEST = (
     "tests/simulations/faults/test_command.py",
-    "tests/simulations/audit/test_command.py",
-    "tests/simulations/audit/test_cheats.py",
     "tests/simulations/test_bench.py",
     "tests/test_deletion_between_processes.py",
     "tests/test_no_identity_leaks.py",
+    "tests/simulations/audit/test_cheats.py",
+    "tests/simulations/audit/test_command.py",
     "tests/simulations/comparison/test_command.py",
+    "tests/simulations/reporting/test_html.py",
+    "tests/test_light_imports.py",
+    "tests/test_installation.py",
+    "tests/test_restored_members.py",
+    "tests/server/test_two_services.py",
 )
 """Modules that take longest; the last to begin would be waited for."""
 
