@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from fedmunkey.common.console.face import Face
 
 DEFAULT_LISTEN = "127.0.0.1:9460"
+LINK_LINE = "open "
+"""What the line with a link begins with."""
 
 
 @faults_explained()
@@ -121,4 +123,4 @@ def _give_links(face: Face, address: str) -> None:
 
 
 def _say(link: str) -> None:
-    typer.echo(f"open {link}")
+    typer.echo(f"{LINK_LINE}{link}")
