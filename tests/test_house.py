@@ -26,7 +26,8 @@ BOUNDS = {
     "server": Bounds(rooms=12, levels=6, arrows=26),
     # What a round asks lies apart from what Flower calls: training and solving would not fit into one file of `app`.
     # The console is a second way to what commands do, beside them.
-    "client": Bounds(rooms=14, levels=8, arrows=40),
+    # The command line knows by which file of settings its commands go.
+    "client": Bounds(rooms=14, levels=8, arrows=41),
     # What is solved for reads settings and model, and masks read certificates and the clock.
     # What consoles share stands on the service, as programs do.
     "common": Bounds(rooms=15, levels=7, arrows=46),
