@@ -102,7 +102,7 @@ def _find_office(
     if site_dir is not None:
         if any(given is not None for given in (asking, key, secret, identity, keys)):
             raise InvalidSetting(
-                f"{site_dir} holds all that a site needs; leave --as, --signing-key, --secret, --identity and --keys out"
+                f"{site_dir} holds all that a site needs; leave --as, --signing-key, --secret, --identity, --keys out"
             )
         folder = SiteFolder(site_dir)
         return Office.of_site(folder, days), folder.find_identity()

@@ -78,8 +78,8 @@ class ConsoleDemo(Walkthrough):
     def _many_records(self) -> list[str]:
         """Return more than half of the first hospital's records, and one of the second."""
         held = json.loads(self._terminal.type("munkey-client", "status", "--site-dir", HOSPITALS[0], "--json"))
-        count = int(held["records"]["train"])
-        return [f"{HOSPITALS[0]}-train-{row}" for row in range(count // 2 + 10)] + [f"{HOSPITALS[1]}-train-9"]
+        half = sum(held["records"].values()) // 2
+        return [f"{HOSPITALS[0]}-train-{row}" for row in range(half + 10)] + [f"{HOSPITALS[1]}-train-9"]
 
     def _require_two_officers(self, hospital: str) -> None:
         terminal = self._terminal
