@@ -24,6 +24,7 @@ from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.service.waiting import wait_for_service
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.rounds.forgetting_strategy import ForgettingStrategy
+from fedmunkey.server.rounds.prompt_grid import PromptGrid
 from fedmunkey.server.rounds.run_record import RunRecord
 from fedmunkey.server.rounds.solving_rounds import SolvingRounds
 from fedmunkey.server.rounds.strategies import make_strategy
@@ -40,7 +41,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation that the run's configuration describes."""
-    run_federation(grid, Settings.parse(context.run_config))
+    run_federation(PromptGrid(grid), Settings.parse(context.run_config))
 
 
 def run_federation(grid: Grid, settings: Settings) -> None:

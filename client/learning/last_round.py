@@ -71,6 +71,17 @@ class LastRound:
                 "machines' clocks"
             )
 
+    def check_release(self, round_id: str) -> None:
+        """Check that weights are not those of a round before this one; raises `InvalidProof` if they are.
+
+        Two programs may run rounds at once. What the site has erased between the two is in the earlier one's weights.
+        """
+        if (_started(round_id) or 0) < (_started(self.round_id) or 0):
+            raise InvalidProof(
+                "these weights are of an earlier round than the one that the site has last contributed to; those of "
+                "the later one are on their way, or run another round"
+            )
+
     def check_tally(self, round_id: str, records: tuple[int, int], asked: str) -> None:
         """Check that answers may be counted: for the round's own sums, and for one set of weights, by its digest.
 

@@ -17,7 +17,13 @@ from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.settings.settings import RENEW_DAYS
 from fedmunkey.server.database.connection import among
 from fedmunkey.server.database.tables import ORDER_IS_OPEN, AcknowledgementRow, OrderRow, RequestRow, SiteRow
-from fedmunkey.server.ledger.renewals import contribution_fault, read_owed, waiting_requests, write_release
+from fedmunkey.server.ledger.renewals import (
+    contribution_fault,
+    last_contributions,
+    read_owed,
+    waiting_requests,
+    write_release,
+)
 from fedmunkey.server.ledger.writer import Transaction
 from fedmunkey.server.transparency_log.leaves import Leaf, append_leaves, leaf_of_receipt
 
@@ -98,7 +104,7 @@ def note_releases(transaction: Transaction, releases: Sequence[ReleasedWeights])
     orders = {row.name: row.last_number for row in connection.execute(select(SiteRow.name, SiteRow.last_number))}
     results: list[FedmunkeyError | None] = []
     for released in releases:
-        fault = contribution_fault(released, orders)
+        fault = contribution_fault(released, orders, last_contributions(connection))
         results.append(InvalidDeletion(f"the release is not written down: {fault}") if fault else None)
         if fault:
             continue

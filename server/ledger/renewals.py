@@ -113,10 +113,21 @@ def waiting_requests(connection: Connection) -> Sequence[int]:
     ).all()
 
 
-def contribution_fault(released: ReleasedWeights, orders: Mapping[str, int]) -> str:
-    """Return what is wrong with the contributions to a release, given each site's last order; empty if nothing is.
+def last_contributions(connection: Connection) -> dict[str, int]:
+    """Return after which order each site contributed to the last release."""
+    last = select(func.max(ReleaseRow.number)).scalar_subquery()
+    rows = connection.execute(
+        select(ContributionRow.site, ContributionRow.last_order).where(ContributionRow.release == last)
+    )
+    return {row.site: row.last_order for row in rows}
 
-    A site that says more than it was ordered would have its later orders taken for renewed.
+
+def contribution_fault(released: ReleasedWeights, orders: Mapping[str, int], last: Mapping[str, int]) -> str:
+    """Return what is wrong with the contributions to a release; empty if nothing is.
+
+    Given are each site's last order, and after which it contributed to the last release. A site that says more than it
+    was ordered would have its later orders taken for renewed; one that says less than to the last release has its sums
+    in a round that another one has overtaken, whose weights would bring back what is gone.
     """
     sites = [one.site for one in released.contributions]
     if len(set(sites)) < len(sites):
@@ -127,6 +138,11 @@ def contribution_fault(released: ReleasedWeights, orders: Mapping[str, int]) -> 
                 f"site {one.site!r} says that it contributed after order {one.last_order}, and this ledger ends at "
                 f"its order {orders.get(one.site, 0)}: the site follows another ledger, or this is an older copy; "
                 "start its agent, and run another round"
+            )
+        if one.last_order < last.get(one.site, 0):
+            return (
+                f"site {one.site!r} contributed to it after order {one.last_order}, and to the last release after "
+                f"order {last[one.site]}: a later round has ended before this one; run another"
             )
     return ""
 

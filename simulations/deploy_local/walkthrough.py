@@ -184,7 +184,9 @@ class Walkthrough:
         self._check_round(rounds)
         status = self._status()
         terminal.check("completed: no weights hold anything of the patient", lambda: status["state"] == "completed")
-        return (ended - max(datetime.fromisoformat(site["acknowledged_at"]) for site in status["sites"])).total_seconds()
+        return (
+            ended - max(datetime.fromisoformat(site["acknowledged_at"]) for site in status["sites"])
+        ).total_seconds()
 
     def _status(self) -> dict[str, Any]:
         shown = ["--service", self._at.deletions, "--coordinator-dir", "coordinator", "--json"]
