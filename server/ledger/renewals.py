@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, insert, select
 
 from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
 from fedmunkey.common.deletions.states import RequestState, SiteState
+from fedmunkey.common.errors import InvalidDeletion, RefusedContributions
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.proofs.contributions import ReleaseNote, contribution_digest
 from fedmunkey.server.database.tables import (
@@ -122,29 +123,32 @@ def last_contributions(connection: Connection) -> dict[str, int]:
     return {row.site: row.last_order for row in rows}
 
 
-def contribution_fault(released: ReleasedWeights, orders: Mapping[str, int], last: Mapping[str, int]) -> str:
-    """Return what is wrong with the contributions to a release; empty if nothing is.
+def check_contributions(released: ReleasedWeights, orders: Mapping[str, int], last: Mapping[str, int]) -> None:
+    """Check the contributions to a release, given each site's last order and its contribution to the last release.
 
-    Given are each site's last order, and after which it contributed to the last release. A site that says more than it
-    was ordered would have its later orders taken for renewed; one that says less than to the last release has its sums
-    in a round that another one has overtaken, whose weights would bring back what is gone.
+    A site that says more than it was ordered would have its later orders taken for renewed. Raises
+    `RefusedContributions` if one does, and `InvalidDeletion` if one contributed twice, or after fewer orders than to
+    the last release: another round has overtaken this one, and its weights would bring back what is gone.
     """
     sites = [one.site for one in released.contributions]
     if len(set(sites)) < len(sites):
-        return "a site contributed to the release twice"
+        raise InvalidDeletion("the release is not written down: a site contributed to it twice")
+    faults = {
+        one.site: f"it says that it contributed after order {one.last_order}, and this ledger ends at its order "
+        f"{orders.get(one.site, 0)}: the site follows another ledger, or this is an older copy; start its agent, and "
+        "run another round"
+        for one in released.contributions
+        if not 0 <= one.last_order <= orders.get(one.site, 0)
+    }
+    if faults:
+        raise RefusedContributions(faults)
     for one in released.contributions:
-        if not 0 <= one.last_order <= orders.get(one.site, 0):
-            return (
-                f"site {one.site!r} says that it contributed after order {one.last_order}, and this ledger ends at "
-                f"its order {orders.get(one.site, 0)}: the site follows another ledger, or this is an older copy; "
-                "start its agent, and run another round"
-            )
         if one.last_order < last.get(one.site, 0):
-            return (
-                f"site {one.site!r} contributed to it after order {one.last_order}, and to the last release after "
-                f"order {last[one.site]}: a later round has ended before this one; run another"
+            raise InvalidDeletion(
+                f"the release is not written down: site {one.site!r} contributed to it after order {one.last_order}, "
+                f"and to the last release after order {last[one.site]}, so a later round has ended first; run "
+                "another"
             )
-    return ""
 
 
 def find_renewal(connection: Connection, orders: Collection[tuple[str, int]]) -> tuple[int, dict[str, bytes]] | None:

@@ -61,16 +61,7 @@ class SitesInProcess:
         grid = create_autospec(Grid, instance=True)
         grid.get_node_ids.return_value = [1, 2]
         grid.send_and_receive.side_effect = lambda messages, **_: [self._answer(message) for message in messages]
-        # As the app asks for replies that Flower runs.
-        sent: dict[str, Message] = {}
-        grid.push_messages.side_effect = lambda messages: [self._send(message, sent) for message in messages]
-        grid.pull_messages.side_effect = lambda ids: [self._answer(sent.pop(name)) for name in sorted(ids)]
         self.grid = cast(Grid, grid)
-
-    def _send(self, message: Message, sent: dict[str, Message]) -> str:
-        message.metadata.__dict__["_message_id"] = name = f"message-{len(self.received) + len(sent)}"
-        sent[name] = message
-        return name
 
     def _answer(self, message: Message) -> Message:
         kind = message.metadata.message_type
