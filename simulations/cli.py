@@ -13,6 +13,7 @@ from fedmunkey.common.programs.lazy_commands import lazy_group
 _COMMANDS = {
     "run": "fedmunkey.simulations.run.command:run",
     "audit": "fedmunkey.simulations.audit.command:audit",
+    "differences": "fedmunkey.simulations.audit.differences_command:differences",
     "compare": "fedmunkey.simulations.comparison.command:compare",
     "hospitals": "fedmunkey.simulations.comparison.hospitals_command:hospitals",
     "report": "fedmunkey.simulations.reporting.command:report",
