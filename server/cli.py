@@ -5,10 +5,12 @@ from __future__ import annotations
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.lazy_commands import lazy_group
 from fedmunkey.common.programs.trust_commands import trust_application
+from fedmunkey.server.superlink.configuration import COORDINATOR
 
 # Training brings torch, and what serves brings gRPC: no command waits for what only another one needs.
 _COMMANDS = {
     "up": "fedmunkey.server.superlink.up:up",
+    "doctor": "fedmunkey.server.superlink.doctor:doctor",
     "run": "fedmunkey.server.superlink.run_command:run",
     "init": "fedmunkey.server.commands.members:init",
     "renew": "fedmunkey.server.commands.members:renew",
@@ -33,9 +35,16 @@ _CARD_HELP = """The federation card: what all members must agree on before anyth
 Example: munkey-server card make --class benign --class malignant --image-shape 1x28x28
 """
 
-app = command_line.application("The coordinator: its members, deletions and training runs.", lazy_group(_COMMANDS))
-app.add_typer(trust_application("munkey-server"), name="trust")
-app.add_typer(command_line.application(_CARD_HELP, lazy_group(_CARD)), name="card")
+_PLAIN = {"serve"}
+"""What is told everything by whoever starts it."""
+
+app = command_line.application(
+    "The coordinator: its members, deletions and training runs.",
+    lazy_group(_COMMANDS, kinds=dict.fromkeys(_COMMANDS.keys() - _PLAIN, COORDINATOR.command())),
+)
+app.add_typer(trust_application("munkey-server", COORDINATOR), name="trust")
+_card = lazy_group(_CARD, kinds=dict.fromkeys(_CARD, COORDINATOR.command()))
+app.add_typer(command_line.application(_CARD_HELP, _card), name="card")
 
 
 def main() -> None:
