@@ -23,7 +23,8 @@ from tests.typed import Run
 def write(run: Run, tmp_path: Path) -> Any:
     """Write `coordinator.toml` of a sound coordinator with more or other lines; return its path."""
     folder = tmp_path / "coordinator"
-    assert run("init", "--host", "127.0.0.1", "--coordinator-dir", folder).code == 0
+    agreed = ["--class", "benign", "--class", "malignant", "--image-shape", "1x28x28"]
+    assert run("init", "--host", "127.0.0.1", "--coordinator-dir", folder, *agreed).code == 0
     officer = TrustedKey("officer", Role.OFFICER, SigningKey.generate().public)
     TrustedKeys.change(folder / "trust.json", lambda keys: keys.add(officer))
     names = ("superlink", "superlink-control", "deletion-service", "joining", "metrics")
@@ -71,7 +72,8 @@ def test_sound_coordinator_has_no_findings(run: Run, write: Any) -> None:
 def test_what_is_wrong_in_the_file_is_found(
     run: Run, write: Any, lines: list[str], changed: dict[str, str], what: str, way_out: str
 ) -> None:
-    (finding,) = found(run, write(*lines, **changed))
+    # Another encoder is another than agreed on as well.
+    (finding,) = (each for each in found(run, write(*lines, **changed)) if "federation card" not in each["what"])
 
     assert what in finding["what"]
     assert way_out in finding["way_out"]
