@@ -55,8 +55,8 @@ def find(settings: SiteFile) -> list[Finding]:
     """Return what is wrong at the site that some settings are of."""
     folder = SiteFolder(settings.site_dir)
     runtime = [("runtime", settings.runtime, "supernode")]
-    findings = examine([partial(_identity, settings), partial(_keys, folder), partial(_store, folder, settings)])
-    findings += examine([partial(_card, folder, settings)])
+    of_site = [partial(check, folder, settings) for check in (_store, _card)]
+    findings = examine([partial(_identity, settings), partial(_keys, folder), *of_site])
     findings += examine([partial(taken_ports, folder.path, runtime)])
     try:
         identity = Identity.read(settings.identity)
