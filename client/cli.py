@@ -34,6 +34,9 @@ _COMMANDS = {
     "up": "fedmunkey.client.supernode.up:up",
 }
 
+_WITHOUT_FILE = {"secret", "verify"}
+"""What has nothing to do with a site's folder or its coordinator."""
+
 _CARD = {
     "show": "fedmunkey.client.commands.card:show",
     "accept": "fedmunkey.client.commands.card:accept",
@@ -44,9 +47,6 @@ _CARD_HELP = """The federation card: what all members must agree on before anyth
 Example: munkey-client card show --site-dir hospital-1
 """
 
-_WITHOUT_FILE = {"secret", "verify"}
-"""What has nothing to do with a site's folder or its coordinator."""
-
 app = command_line.application(
     "A site of the federation: its records, its deletion agent, and requests to forget.",
     lazy_group(_COMMANDS, {"request": "forget"}, dict.fromkeys(_COMMANDS.keys() - _WITHOUT_FILE, SITE.command())),
@@ -55,8 +55,9 @@ app.add_typer(signing_keys, name="signing-keys")
 # Its name in scripts of before.
 app.add_typer(signing_keys, name="keys", hidden=True)
 app.add_typer(trust_application("munkey-client", SITE), name="trust")
-_card = lazy_group(_CARD, kinds=dict.fromkeys(_CARD, SITE.command()))
-app.add_typer(command_line.application(_CARD_HELP, _card), name="card")
+app.add_typer(
+    command_line.application(_CARD_HELP, lazy_group(_CARD, kinds=dict.fromkeys(_CARD, SITE.command()))), name="card"
+)
 
 
 def main() -> None:

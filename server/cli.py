@@ -43,8 +43,10 @@ app = command_line.application(
     lazy_group(_COMMANDS, kinds=dict.fromkeys(_COMMANDS.keys() - _PLAIN, COORDINATOR.command())),
 )
 app.add_typer(trust_application("munkey-server", COORDINATOR), name="trust")
-_card = lazy_group(_CARD, kinds=dict.fromkeys(_CARD, COORDINATOR.command()))
-app.add_typer(command_line.application(_CARD_HELP, _card), name="card")
+app.add_typer(
+    command_line.application(_CARD_HELP, lazy_group(_CARD, kinds=dict.fromkeys(_CARD, COORDINATOR.command()))),
+    name="card",
+)
 
 
 def main() -> None:

@@ -37,6 +37,16 @@ def command_reference() -> None:
     sys.stdout.write(rendered({"munkey-sim": app, "munkey-server": server, "munkey-client": client}))
 
 
+@app.command(hidden=True)
+def files_reference() -> None:
+    """Print docs/files.md: every line of coordinator.toml and site.toml."""
+    from fedmunkey.client.supernode.site_file import SiteFile
+    from fedmunkey.common.programs.files_reference import files_reference as rendered
+    from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
+
+    sys.stdout.write(rendered({"coordinator.toml": CoordinatorFile, "site.toml": SiteFile}))
+
+
 def main() -> None:
     """Run `munkey-sim`; it ends with one line where the installation lacks what simulations need."""
     if lacking := [name for name in _NEEDED if find_spec(name) is None]:

@@ -30,8 +30,8 @@ from fedmunkey.server.members.member_journal import MemberJournal
 from fedmunkey.server.members.register import MemberRegister
 from fedmunkey.server.transparency_log.log import TransparencyLog
 from fedmunkey.server.transparency_log.log_key import open_log_key
+from tests.patience import PATIENCE
 
-PATIENCE = 20.0
 SITE, OTHER, FIRST_OFFICER = "hospital-1", "hospital-2", "officer-1"
 
 

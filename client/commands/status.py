@@ -24,17 +24,15 @@ def status(site_dir: SiteDirOption, as_json: JsonOption = False) -> None:
     """
     folder = SiteFolder(site_dir)
     with folder.open() as store:
-        holdings = Holdings.of(store)
+        holdings = Holdings.of(store, MemberCards.of(folder).words())
         site = store.description.site
-    card = MemberCards.of(folder).read().current
-    facts = {**holdings.facts, "federation_card": None if card is None else card.words}
     if as_json:
         orders = [order_document(answer) for answer in holdings.orders]
-        command_line.print_json({**facts, "orders": orders})
+        command_line.print_json({**holdings.facts, "orders": orders})
         return
     table = command_line.plain_table("", "")
     table.show_header = False
-    for name, value in facts.items():
+    for name, value in holdings.facts.items():
         if name == "alarms":
             continue
         table.add_row(name.replace("_", " "), _words(value))

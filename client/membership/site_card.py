@@ -61,6 +61,11 @@ class MemberCards:
             return CardChain()
         return CardChain.read(self.folder, read_certificate(self.identity / CA_FILE))
 
+    def words(self) -> str | None:
+        """Return which version is in force, in a few words; None where there is none."""
+        current = self.read().current
+        return None if current is None else current.words
+
     def keep(self, chain: CardChain, how: Taken, now: datetime) -> None:
         """Take versions over that were checked, and note when; those that are there stay."""
         if chain.current is None:

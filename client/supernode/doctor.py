@@ -17,6 +17,8 @@ from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import CardMismatch, FedmunkeyError
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.card_words import NO_CARD
+from fedmunkey.common.identities.identity import read_certificate
+from fedmunkey.common.identities.signed_card import CardChain
 from fedmunkey.common.programs.doctor import Finding, examine, expiring, missing, show_findings, taken_ports
 from fedmunkey.common.programs.options import JsonOption
 from fedmunkey.common.programs.reaching import clock_off, unreachable
@@ -95,23 +97,6 @@ def _keys(folder: SiteFolder) -> Iterator[Finding]:
         )
 
 
-def _card(folder: SiteFolder, settings: SiteFile) -> Iterator[Finding]:
-    # It brings torch, which nothing else here needs.
-    from fedmunkey.client.importing.agreement import check_holdings, read_card
-
-    card = read_card(folder)
-    if card is None:
-        way_out = f"munkey-client card accept --site-dir {folder.path} --service {settings.deletion_service}"
-        yield Finding(NO_CARD, way_out, stops=False)
-        return
-    try:
-        with folder.open_to_hear() as store:
-            check_holdings(card, folder, store)
-    except CardMismatch as error:
-        # Deletions are carried out all the same.
-        yield replace(Finding.of(error), stops=False)
-
-
 def _store(folder: SiteFolder, settings: SiteFile) -> Iterator[Finding]:
     with folder.open_to_hear() as store:
         held = store.description
@@ -121,3 +106,21 @@ def _store(folder: SiteFolder, settings: SiteFile) -> Iterator[Finding]:
             f"{folder.key_store} is the key store of {held.site!r}, and the identity is that of {name!r}",
             "name the site's own folder as site-dir",
         )
+
+
+def _card(folder: SiteFolder, settings: SiteFile) -> Iterator[Finding]:
+    authority = read_certificate(Identity.read(settings.identity).ca_file)
+    signed = CardChain.read(folder.path, authority).current
+    if signed is None:
+        way_out = f"munkey-client card accept --site-dir {folder.path} --service {settings.deletion_service}"
+        yield Finding(NO_CARD, f"once the coordinator has made one: {way_out}", stops=False)
+        return
+    # It brings torch, which nothing else here needs.
+    from fedmunkey.client.importing.agreement import check_holdings
+
+    try:
+        with folder.open_to_hear() as store:
+            check_holdings(signed.card, folder, store)
+    except CardMismatch as error:
+        # Deletions are carried out all the same.
+        yield replace(Finding.of(error), stops=False)

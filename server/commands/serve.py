@@ -30,6 +30,7 @@ from fedmunkey.server.commands.options import (
     trust_of,
 )
 from fedmunkey.server.deletions.coordinator_proofs import CoordinatorProofs
+from fedmunkey.server.deletions.federation_metrics import FederationCollector
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.deletions.metrics import served_metrics
@@ -112,7 +113,9 @@ def serve(
                 joined = stack.enter_context(JoiningServer(joining, joining_address, identity))
                 measured = f", joining at {joined.address}"
             if metrics is not None:
-                measured += f", metrics at {stack.enter_context(served_metrics(opened, metrics, server.refusals))}"
+                known = [] if folder is None or register is None else [FederationCollector(register, folder.runs)]
+                address_of = stack.enter_context(served_metrics(opened, metrics, server.refusals, *known))
+                measured += f", metrics at {address_of}"
             secured = "" if identity is None else ", mutual TLS"
             _announce(server, opened, place, signing, f"{secured}{measured}")
             stop.wait()

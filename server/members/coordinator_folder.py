@@ -79,6 +79,11 @@ class CoordinatorFolder:
         return self.path / JOURNAL_NAME
 
     @property
+    def runs(self) -> Path:
+        """Where runs leave their weights and events."""
+        return self.path / "weights"
+
+    @property
     def trust(self) -> Path:
         """The keys that the coordinator trusts, where it checks signatures."""
         return self.path / FILE_NAME

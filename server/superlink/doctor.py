@@ -12,17 +12,18 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.errors import CardMismatch, FedmunkeyError, InvalidSetting
+from fedmunkey.common.errors import FedmunkeyError, InvalidInput, InvalidSetting
 from fedmunkey.common.identities import Identity
-from fedmunkey.common.identities.card_words import NO_CARD
 from fedmunkey.common.programs.doctor import Finding, examine, expiring, missing, show_findings, taken_ports
 from fedmunkey.common.programs.options import JsonOption
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys
 from fedmunkey.common.settings.addresses import loopback_address, split_address
+from fedmunkey.common.settings.settings import ONNX
 from fedmunkey.server.database.connection import SQLITE, ledger_url, open_engine, shown
 from fedmunkey.server.members.authority import hosts_of
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
-from fedmunkey.server.superlink.coordinator_file import DELETION_SERVICE, SUPERLINK, CoordinatorFile
+from fedmunkey.server.superlink.coordinator_file import DELETION_SERVICE, NOTICES, SUPERLINK, CoordinatorFile
+from fedmunkey.server.superlink.notifying import senders_of
 
 
 def doctor(
@@ -58,12 +59,13 @@ def find(settings: CoordinatorFile, only: str | None = None) -> list[Finding]:
     checks = [
         partial(_identity, settings),
         partial(_database, settings),
-        partial(_encoder, settings),
-        partial(_card, settings),
+        partial(_run, settings),
     ]
     if only in (None, DELETION_SERVICE):
         # No other program may read the authority's key, or the log's.
         checks.append(partial(_keys, settings))
+    if only in (None, NOTICES):
+        checks.append(partial(_notices, settings))
     return examine([*checks, partial(_ports, settings, only)])
 
 
@@ -106,6 +108,11 @@ def _keys(settings: CoordinatorFile) -> Iterator[Finding]:
         )
 
 
+def _notices(settings: CoordinatorFile) -> Iterator[Finding]:
+    senders_of(settings)
+    return iter(())
+
+
 def _database(settings: CoordinatorFile) -> Iterator[Finding]:
     url = ledger_url(settings.ledger)
     if url.get_backend_name() == SQLITE and not Path(str(url.database)).exists():
@@ -123,28 +130,24 @@ def _database(settings: CoordinatorFile) -> Iterator[Finding]:
         engine.dispose()
 
 
-def _encoder(settings: CoordinatorFile) -> Iterator[Finding]:
+def _run(settings: CoordinatorFile) -> Iterator[Finding]:
     run = settings.run_settings()
-    if run.encoder_weights:
+    if run.encoder_weights and run.encoder != ONNX:
         way_out = "correct encoder-weights in [run]; each site needs its own copy for import"
-        yield from missing(Path(run.encoder_weights), "encoder-weights in [run]:", way_out)
+        gone = list(missing(Path(run.encoder_weights), "encoder-weights in [run]:", way_out))
+        yield from gone
+        if gone:
+            return
     # It brings torch, which nothing else here needs.
     from fedmunkey.common.model.encoders import feature_shape
 
     feature_shape(run.encoder, run.image_shape, weights=run.encoder_weights, size=run.encoder_size)
-
-
-def _card(settings: CoordinatorFile) -> Iterator[Finding]:
-    if settings.read_card() is None:
-        where = f"--coordinator-dir {settings.coordinator_dir}"
-        way_out = f"munkey-server card make {where} --class NAME --image-shape CxHxW ..."
-        yield Finding(f"{NO_CARD}, and no run begins", way_out, stops=False)
-        return
     try:
-        settings.check_card(settings.run_settings())
-    except CardMismatch as error:
-        # Deletions are served all the same.
-        yield replace(Finding.of(error), stops=False)
+        settings.check_card(run)
+    except InvalidInput as error:
+        # Deletions wait for no agreement; runs do.
+        found = Finding.of(error)
+        yield replace(found, what=f"no run can begin: {found.what}", stops=False)
 
 
 def _ports(settings: CoordinatorFile, only: str | None) -> Iterator[Finding]:

@@ -17,12 +17,14 @@ from fedmunkey.common.programs.supervision import Child, own_program
 from fedmunkey.server.members.coordinator_folder import DATABASE_VARIABLE
 from fedmunkey.server.superlink.coordinator_file import (
     DELETION_SERVICE,
+    NOTICES,
     RENEWALS,
     SUPERLINK,
     SUPERLINK_READY,
     CoordinatorFile,
 )
 from fedmunkey.server.superlink.doctor import check_hosts, diagnose
+from fedmunkey.server.superlink.notifying import NOTIFYING_READY
 from fedmunkey.server.superlink.renewing import RENEWING_READY
 
 
@@ -75,6 +77,8 @@ def children(settings: CoordinatorFile, file: Path) -> list[Child]:
     environment = flower_environment(settings.flower_home)
     superlink = own_program("fedmunkey.server.superlink.superlink_program", str(file.absolute()))
     renewing = own_program("fedmunkey.server.superlink.renewing", str(file.absolute()))
+    notifying = own_program("fedmunkey.server.superlink.notifying", str(file.absolute()))
+    told = settings.notices.webhook or settings.notices.mail_to
     return [
         # Its address may hold a password, and a command line can be read by everybody.
         Child(
@@ -85,6 +89,7 @@ def children(settings: CoordinatorFile, file: Path) -> list[Child]:
         ),
         Child(SUPERLINK, superlink, SUPERLINK_READY, environment),
         Child(RENEWALS, renewing, RENEWING_READY, environment),
+        *([Child(NOTICES, notifying, NOTIFYING_READY, environment)] if told else []),
     ]
 
 

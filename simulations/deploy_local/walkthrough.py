@@ -20,7 +20,8 @@ from fedmunkey.simulations.deploy_local.hospital_files import (
     PATIENT,
     write_hospital_files,
 )
-from fedmunkey.simulations.deploy_local.terminal import Background, StepFailed, Terminal, free_ports
+from fedmunkey.simulations.deploy_local.terminal import Background, StepFailed, Terminal
+from fedmunkey.simulations.programs.free_ports import free_ports
 
 OFFICER = "officer"
 

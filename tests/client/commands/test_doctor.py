@@ -25,7 +25,7 @@ from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.common.settings.settings import ImageShape, Settings
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
-from fedmunkey.simulations.deploy_local.terminal import free_ports
+from fedmunkey.simulations.programs.free_ports import free_ports
 from tests.cards import make_card
 from tests.client.conftest import SITE
 from tests.coordinator import make_identity
@@ -159,7 +159,10 @@ def _ends_soon(site: Site) -> Path:
             "the key store of 'hospital-1', and the identity is that of 'hospital-9': name the site's",
         ),
         (_of_an_officer, "is the identity of officer hospital-1, of no site: ask the coordinator for an invitation"),
-        (_without_card, "no federation card: nothing says what members must agree on: munkey-client card accept"),
+        (
+            _without_card,
+            "no federation card: nothing says what members must agree on: once the coordinator has",
+        ),
         (_of_other_classes, "(version 1): classes is second, first, the card has first, second: enrol the records"),
         (_ends_soon, "expires in 4 days"),
         (lambda site: site.write(superlink=NOBODY), f"superlink = {NOBODY}: nobody answers (connection refused)"),

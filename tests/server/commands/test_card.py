@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedmunkey.common.errors import EXIT_CODE
 from fedmunkey.common.identities.card_draft import CardDraft
 from fedmunkey.common.identities.signed_card import CARDS_FOLDER
 from fedmunkey.common.model.torchvision_import import import_torchvision
@@ -199,14 +198,18 @@ def test_weights_that_a_run_names_are_those_of_the_card(
     assert "/nix.pth: there is no such file" in missing
 
 
+def findings(run: Run, file: Path) -> list[str]:
+    return [finding["what"] for finding in run("doctor", file, "--json").document["findings"]]
+
+
 def test_file_of_settings_that_contradicts_the_card_is_found_before_anything_starts(run: Run, file: Path) -> None:
-    assert "federation card" not in run("doctor", file).out
+    assert not [line for line in findings(run, file) if "card" in line]
 
     file.write_text(file.read_text() + "num-classes = 3\n")
 
-    found = run("doctor", file)
-    assert found.code == EXIT_CODE
-    assert "num-classes is 3, the card has 2" in found.out
+    (line,) = [line for line in findings(run, file) if "card" in line]
+    assert line.startswith("no run can begin: ")
+    assert "num-classes is 3, the card has 2" in line
 
 
 def test_no_run_begins_without_a_card_but_weights_are_renewed(
@@ -229,4 +232,4 @@ def test_no_run_begins_without_a_card_but_weights_are_renewed(
 
     assert (renewing.code, len(begun)) == (0, 1)
     assert renewing.err.startswith("warning: no federation card")
-    assert "no federation card: nothing says what members must agree on" in run("doctor", file).out
+    assert "no federation card: nothing says what members must agree on" in run("up", file, "--check").out
