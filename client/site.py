@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from fedmunkey.common.model.encoders import Encoder
     from fedmunkey.common.model.model import ModelShape, Munkey
 
+AGAIN = "again"
+"""In the facts about the shared weights: they are those of an earlier run."""
+
 _ASK = "train as promised, or ask the patients and enrol their records into a new store"
 
 
@@ -101,11 +104,14 @@ class SiteFolder:
         """The shared weights that the site has last taken over."""
         return self.path / "shared.safetensors"
 
-    def write_shared_weights(self, model: Munkey, settings: Settings) -> None:
-        """Keep the shared weights from which the site's own exemplar tokens were computed."""
+    def write_shared_weights(self, model: Munkey, settings: Settings, *, again: bool = False) -> None:
+        """Answer from some shared weights from now on; with `again` they are those of an earlier run.
+
+        No exemplar token in the key store was trained with these then, unless some were kept for them.
+        """
         from fedmunkey.common.model.checkpoints import Checkpoint, write_checkpoint
 
-        about = {"guarantee": settings.guarantee.value}
+        about = {"guarantee": settings.guarantee.value, AGAIN: again}
         write_checkpoint(self.shared_weights, Checkpoint(model.state_dict(), model.shape, settings.encoder, about))
 
     def create(

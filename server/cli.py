@@ -51,7 +51,11 @@ from fedmunkey.server.transparency_log.restating import enter_restored, read_sta
 DEFAULT_ADDRESS: str = Settings.model_fields["deletion_service"].default
 
 # Training brings torch, whose import would slow down every other command.
-_LATER = {"up": "fedmunkey.server.superlink.up:up", "run": "fedmunkey.server.superlink.run_command:run"}
+_LATER = {
+    "up": "fedmunkey.server.superlink.up:up",
+    "run": "fedmunkey.server.superlink.run_command:run",
+    "runs": "fedmunkey.server.superlink.runs_command:runs",
+}
 
 app = command_line.application("The coordinator: its members, deletions and training runs.", lazy_group(_LATER))
 app.add_typer(trust_application("munkey-server"), name="trust")

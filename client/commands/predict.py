@@ -99,7 +99,9 @@ def predict(
             # A file is often called by its patient, and an error goes into logs.
             raise InvalidInput(f"image {unusable[0][0]} of {len(images)} cannot be used: {unusable[0][1]}")
         mix = CaseMix(case_mix)
-        found = classify(predictor.model, store, torch.cat(keys), torch.cat(inputs), predictor.recipe, mix)
+        found = classify(
+            *(predictor.model, store, torch.cat(keys), torch.cat(inputs), predictor.recipe, mix, predictor.answering)
+        )
     _show(read, found, predictor, as_json=as_json)
     if unusable:
         raise typer.Exit(_SOME_REFUSED)

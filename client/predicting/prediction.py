@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.learning.answering_tokens import AnsweringWeights, read_answering_tokens
 from fedmunkey.client.learning.bank import Bank
 from fedmunkey.client.learning.evaluation import predict
 from fedmunkey.client.learning.exemplar_tokens import own_tokens
@@ -57,17 +58,26 @@ class Prediction:
 
 
 def classify(
-    model: Munkey | Release, store: KeyStore, keys: Tensor, inputs: Tensor, recipe: Recipe, mix: CaseMix = CaseMix.OWN
+    model: Munkey | Release,
+    store: KeyStore,
+    keys: Tensor,
+    inputs: Tensor,
+    recipe: Recipe,
+    mix: CaseMix = CaseMix.OWN,
+    answering: AnsweringWeights | None = None,
 ) -> list[Prediction]:
     """Classify n images with a site's bank; the key store is only read.
 
     The images' (n, key_size) keys are by the encoder of the store's, their (n, *input_shape) inputs what its image path
     reads. The recipe is that by which the model was made: its guarantee says where tokens come from. Released weights
-    answer for the federation's case mix; with the memory of the site's bank, for the site's own.
+    answer for the federation's case mix; with the memory of the site's bank, for the site's own. `answering` says which
+    tokens go with a model that tokens are trained along with, None that none do.
     """
     if isinstance(model, Release):
         return _classify_solved(model, store, keys, inputs, recipe.neighbours, mix)
-    bank, lists = store.until_unchanged(lambda generation: _read_nearest(model, store, generation, keys, recipe))
+    bank, lists = store.until_unchanged(
+        lambda generation: _read_nearest(model, store, generation, keys, recipe, answering)
+    )
     probabilities = predict(model, bank, inputs, lists, recipe.reading)
     return [
         Prediction(tuple(row.tolist()), _neighbours(bank.labels, indices, similarities))
@@ -94,7 +104,7 @@ def _classify_solved(
 
 
 def _read_nearest(
-    model: Munkey, store: KeyStore, generation: int, keys: Tensor, recipe: Recipe
+    model: Munkey, store: KeyStore, generation: int, keys: Tensor, recipe: Recipe, answering: AnsweringWeights | None
 ) -> tuple[Bank, NeighbourLists]:
     """Read those entries only that are among the K nearest of any image, and the images' lists among them."""
     entries, labels = store.records.read_entries(Split.TRAIN)
@@ -103,7 +113,8 @@ def _read_nearest(
     chosen = entries[places.numpy()]
     inputs = store.records.read_inputs(chosen)
     # Others than jointly trained ones follow from these weights, whichever the site has last taken over.
-    tokens = store.records.read_tokens(chosen) if recipe.route.joint_tokens else own_tokens(model, inputs)
+    joint = recipe.route.joint_tokens
+    tokens = read_answering_tokens(store, answering, chosen) if joint else own_tokens(model, inputs)
     bank = Bank(
         generation,
         chosen,

@@ -12,6 +12,7 @@ from fedmunkey.client.importing.conventions import read_conventions
 from fedmunkey.client.importing.pictures import Choices
 from fedmunkey.client.importing.site_enrolment import check_encoder
 from fedmunkey.client.key_store import KeyStore, StoreDescription
+from fedmunkey.client.learning.answering_tokens import AnsweringWeights
 from fedmunkey.client.site import SiteFolder, model_shape
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.closed_form.feature_map import FeatureMap
@@ -35,7 +36,8 @@ class Predictor:
     """A model and all that it needs, but the key store.
 
     The recipe is that by which it was trained, `weights` says in words which weights it has. A class without a name is
-    called by its number; `choices` are what the site takes of files with more than one picture.
+    called by its number; `choices` are what the site takes of files with more than one picture, `answering` says which
+    tokens go with the model.
     """
 
     model: Munkey | Release
@@ -44,6 +46,7 @@ class Predictor:
     classes: tuple[str, ...]
     choices: Choices
     weights: str
+    answering: AnsweringWeights | None = None
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys of (n, C, H, W) uint8 images, and what the model's image path reads of them."""
@@ -84,6 +87,7 @@ def choose_predictor(
     path = checkpoint or (folder.shared_weights if folder.shared_weights.exists() else None)
     solved = held.guarantee is Guarantee.EXACT if path is None else is_release(path)
     model: Munkey | Release
+    answering: AnsweringWeights | None = None
     if solved:
         model, settings = _solved(store, settings, path, len(classes))
         words = _weights_words(path, checkpoint, held.site, settings) if path else _NO_WEIGHTS
@@ -100,12 +104,12 @@ def choose_predictor(
         found = read_checkpoint(path, encoder=settings.encoder)
         _check_shape(path, found.shape, store, len(classes))
         settings = _trained_with(settings, found)
-        model = found.model()
+        model, answering = found.model(), AnsweringWeights.of(found)
         words = _weights_words(path, checkpoint, held.site, settings)
     if isinstance(model, Munkey):
         model = model.to(choose_device(settings.device))
     choices = conventions.choices if conventions else Choices()
-    return Predictor(model, encoder, Recipe.of(settings), classes, choices, words)
+    return Predictor(model, encoder, Recipe.of(settings), classes, choices, words, answering)
 
 
 def _solved(store: KeyStore, settings: Settings, path: Path | None, classes: int) -> tuple[Release, Settings]:

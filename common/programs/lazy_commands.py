@@ -21,7 +21,8 @@ class LazyCommands(MutableMapping[str, click.Command]):
     """Commands by name; each is made when it is first asked for.
 
     Places say where each command's function is, `package.module:function`, in the order in which they are listed;
-    others are there already and are listed last.
+    others are there already and are listed last. A function that is the callback of its module's `application` stands
+    for all commands of that.
     """
 
     def __init__(self, places: Mapping[str, str], others: Mapping[str, click.Command]) -> None:
@@ -31,9 +32,15 @@ class LazyCommands(MutableMapping[str, click.Command]):
     def __getitem__(self, name: str) -> click.Command:
         if name not in self._made:
             module, _, function = self._places[name].partition(":")
-            single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            single.command(name)(getattr(import_module(module), function))
-            self._made[name] = typer.main.get_command(single)
+            found = import_module(module)
+            group = getattr(found, "application", None)
+            if isinstance(group, typer.Typer):
+                self._made[name] = typer.main.get_command(group)
+                self._made[name].name = name
+            else:
+                single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+                single.command(name)(getattr(found, function))
+                self._made[name] = typer.main.get_command(single)
         return self._made[name]
 
     def listed(self, name: str) -> click.Command | None:

@@ -34,6 +34,8 @@ class CoordinatorFile(SettingsFile):
         Where Prometheus metrics are served; nowhere if empty.
     database, keys, due_days
         As for `munkey-server serve`; without a database, the ledger is where the coordinator's folder has it.
+    keep_runs : int
+        Of how many runs the weights are kept, beside those in use.
     run : dict
         Settings of training runs (docs/settings.md).
     """
@@ -47,6 +49,7 @@ class CoordinatorFile(SettingsFile):
     database: str = ""
     keys: Path | None = None
     due_days: int = Field(DUE_DAYS, ge=1, le=365)
+    keep_runs: int = Field(10, ge=1, le=10_000)
     run: dict[str, ConfigValue] = Field(default_factory=dict)
 
     @classmethod
@@ -78,7 +81,7 @@ class CoordinatorFile(SettingsFile):
 
     @property
     def runs(self) -> Path:
-        """Where runs leave their weights and events."""
+        """Where each run has a folder of its own, for its weights and events."""
         return self.coordinator_dir / "weights"
 
     def run_settings(self, overrides: dict[str, ConfigValue] | None = None) -> Settings:
