@@ -139,7 +139,7 @@ def take_release(turn: Turn) -> Message:
     if release.digest() != turn.config.get(DIGEST):
         raise InvalidWeights("the released weights are not those of the digest that was announced; run another round")
     hit(Failpoint.RELEASE_RECEIVED)
-    note_taken(turn.folder, release.digest(), contributed)
+    note_taken(turn.folder, turn.store, release.digest(), contributed)
     write_release(turn.folder.shared_weights, release)
     hit(Failpoint.RELEASE_WRITTEN)
     if not turn.tells_everything:

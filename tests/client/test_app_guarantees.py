@@ -48,18 +48,18 @@ DESCENDED = ["certified", "empirical"]
 
 
 @pytest.mark.parametrize("guarantee", DESCENDED)
-@pytest.mark.parametrize("told", [{}, {"take_over": 1}])
+@pytest.mark.parametrize("only", [0, 1])
 def test_site_answers_from_weights_when_a_run_ends_with_them_and_not_before(
-    make_federation: Make, opinionated: Opinionated, guarantee: str, told: dict[str, int]
+    make_federation: Make, opinionated: Opinionated, guarantee: str, only: int
 ) -> None:
     federation = make_federation(guarantee=guarantee)
     model = opinionated(Munkey(federation.model.shape))
     federation.ask(MessageType.TRAIN)
-    federation.ask(MessageType.EVALUATE, **told)
+    federation.ask(MessageType.EVALUATE, take_over=only)
     assert not federation.folder.shared_weights.exists()
 
-    federation.ask(MessageType.EVALUATE, model=model, ends_run=1, **told)
-    federation.ask(MessageType.EVALUATE, **told)
+    federation.ask(MessageType.EVALUATE, model=model, ends_run=1, take_over=only)
+    federation.ask(MessageType.EVALUATE, take_over=only)
 
     kept = read_checkpoint(federation.folder.shared_weights, expected=model.shape, encoder="descriptor")
     assert same(dict(kept.weights), dict(model.state_dict()))
