@@ -19,6 +19,7 @@ _COMMANDS = {
     "forget": "fedmunkey.client.commands.forget:forget",
     "countersign": "fedmunkey.client.commands.countersign:countersign",
     "predict": "fedmunkey.client.commands.predict:predict",
+    "serve-predictions": "fedmunkey.client.commands.serve_predictions:serve_predictions",
     "ids": "fedmunkey.client.commands.ids:ids",
     "status": "fedmunkey.client.commands.status:status",
     "certificate": "fedmunkey.client.commands.certificate:certificate",

@@ -77,6 +77,10 @@ class HeldRecords:
         found = self._connection.execute("SELECT count(*) FROM records WHERE split = ?", (split.value,)).fetchone()
         return int(found[0])
 
+    def last_entry(self) -> int:
+        """Return the largest number of an entry, of any split; 0 without records."""
+        return int(self._connection.execute("SELECT coalesce(max(entry), 0) FROM records").fetchone()[0])
+
     def count_labels(self) -> dict[int, int]:
         """Return how many entries of each class the bank has."""
         return dict(Counter(facts.label for facts in self._facts("split = 'train'").values()))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
-from fedmunkey.client.deletions.promised_renewal import check_renewed
+from fedmunkey.client.deletions.promised_renewal import OwedRenewal, owed_renewal
 from fedmunkey.client.importing.conventions import read_conventions
 from fedmunkey.client.importing.pictures import Choices
 from fedmunkey.client.importing.site_enrolment import check_encoder
 from fedmunkey.client.key_store import KeyStore, StoreDescription
 from fedmunkey.client.learning.answering_tokens import AnsweringWeights
 from fedmunkey.client.site import SiteFolder, model_shape
-from fedmunkey.common.clock import utc_now
 from fedmunkey.common.closed_form.feature_map import FeatureMap
 from fedmunkey.common.closed_form.release import Release, is_release, read_release
 from fedmunkey.common.errors import InvalidInput, InvalidSetting, InvalidWeights, KeyStoreError
@@ -37,7 +37,7 @@ class Predictor:
 
     The recipe is that by which it was trained, `weights` says in words which weights it has. A class without a name is
     called by its number; `choices` are what the site takes of files with more than one picture, `answering` says which
-    tokens go with the model.
+    tokens go with the model, `owed` by when weights that hold what was erased must be renewed.
     """
 
     model: Munkey | Release
@@ -47,6 +47,7 @@ class Predictor:
     choices: Choices
     weights: str
     answering: AnsweringWeights | None = None
+    owed: OwedRenewal | None = None
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys of (n, C, H, W) uint8 images, and what the model's image path reads of them."""
@@ -60,7 +61,11 @@ class Predictor:
 
 
 def choose_predictor(
-    folder: SiteFolder, store: KeyStore, given: dict[str, ConfigValue], checkpoint: Path | None
+    folder: SiteFolder,
+    store: KeyStore,
+    given: dict[str, ConfigValue],
+    checkpoint: Path | None,
+    make_encoder: Callable[[Settings], Encoder] = choose_encoder,
 ) -> Predictor:
     """Choose encoder, weights and settings as the site has them, and as a person asks on top.
 
@@ -82,7 +87,7 @@ def choose_predictor(
             "image-path": held.image_path.value,
         }
     )
-    encoder = choose_encoder(settings)
+    encoder = make_encoder(settings)
     check_encoder(held, encoder, "give the same --encoder, --weights and image shape as when its records came")
     path = checkpoint or (folder.shared_weights if folder.shared_weights.exists() else None)
     solved = held.guarantee is Guarantee.EXACT if path is None else is_release(path)
@@ -109,7 +114,8 @@ def choose_predictor(
     if isinstance(model, Munkey):
         model = model.to(choose_device(settings.device))
     choices = conventions.choices if conventions else Choices()
-    return Predictor(model, encoder, Recipe.of(settings), classes, choices, words, answering)
+    owed = owed_renewal(model.about, store) if isinstance(model, Release) else None
+    return Predictor(model, encoder, Recipe.of(settings), classes, choices, words, answering, owed)
 
 
 def _solved(store: KeyStore, settings: Settings, path: Path | None, classes: int) -> tuple[Release, Settings]:
@@ -120,7 +126,6 @@ def _solved(store: KeyStore, settings: Settings, path: Path | None, classes: int
         read = FeatureMap.of(Recipe.of(settings), model_shape(settings, store.description))
         return Release.nothing(read, settings.num_classes, settings.encoder), settings
     release = read_release(path, encoder=settings.encoder)
-    check_renewed(release.about, store, utc_now())
     if release.classes < (least := max(classes, 1 + (store.records.largest_label() or 0))):
         raise InvalidWeights(
             f"{path} knows {release.classes} classes, the site has {least}; take the weights of its federation"

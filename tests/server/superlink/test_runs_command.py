@@ -23,7 +23,7 @@ from tests.typed import Run
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    path = written(tmp_path, 'keep-runs = 3\n[run]\nnum-classes = 7\n')
+    path = written(tmp_path, "keep-runs = 3\n[run]\nnum-classes = 7\n")
     CoordinatorFolder(tmp_path / "coordinator").create("federation", ["127.0.0.1"])
     return path
 
