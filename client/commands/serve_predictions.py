@@ -6,7 +6,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +19,7 @@ from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.settings.addresses import is_loopback, split_address
 from fedmunkey.common.settings.settings_text import given_settings
+from fedmunkey.common.stop_signals import stopped_by_signals
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -107,7 +108,11 @@ def _serve(application: FastAPI, predictor: WarmPredictor, listening: socket.soc
     config = uvicorn.Config(
         application, access_log=False, log_config=None, ws="none", proxy_headers=False, timeout_graceful_shutdown=5
     )
-    uvicorn.Server(config).run([listening])
+    server = uvicorn.Server(config)
+    # Its own way raises the signal again when all is done, so that a stop that was asked for looks like a failure.
+    server.capture_signals = nullcontext  # type: ignore[assignment]
+    with stopped_by_signals(lambda: setattr(server, "should_exit", True)):
+        server.run([listening])
 
 
 def _listen(address: str) -> tuple[socket.socket, str]:

@@ -24,6 +24,7 @@ MOST_BYTES = 256 * 2**20
 """Of one picture's file."""
 
 _LONGEST_NAME = 255
+_OWN_NAMES = ["127.0.0.1", "localhost", "::1"]
 _REFUSED, _TOO_LARGE, _NO_ANSWER = 422, 413, 503
 
 
@@ -35,9 +36,7 @@ def prediction_application(predictor: WarmPredictor) -> FastAPI:
     """
     application = FastAPI(title="fedmunkey predictions", docs_url=None, redoc_url=None, openapi_url=None)
     # A page in a browser of this machine reaches loopback too, under a name of its own.
-    application.add_middleware(
-        TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", "::1", "predict"]
-    )
+    application.add_middleware(TrustedHostMiddleware, allowed_hosts=_OWN_NAMES)
 
     @application.exception_handler(FedmunkeyError)
     async def say_why(_request: Request, error: FedmunkeyError) -> JSONResponse:

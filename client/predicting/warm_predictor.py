@@ -66,7 +66,7 @@ class WarmPredictor:
     `clock` says when a promise to renew is over.
     """
 
-    def __init__(self, folder: SiteFolder, asked: Asked, *, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, folder: SiteFolder, asked: Asked, *, clock: Callable[[], datetime] = lambda: utc_now()) -> None:
         self._folder = folder
         self._asked = asked
         self._clock = clock
