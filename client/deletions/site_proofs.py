@@ -12,13 +12,13 @@ from pathlib import Path
 
 from fedmunkey.client.deletions.order_check import WHOLE_SITE_DAYS, Taken, check_order, check_share, check_signer
 from fedmunkey.client.deletions.receipt_book import ReceiptBook
-from fedmunkey.client.deletions.witness import witness
+from fedmunkey.client.deletions.witness import raise_alarm, witness
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.removal import Hearing
 from fedmunkey.client.site import SiteFolder, check_witness_state
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, Records, SiteState
-from fedmunkey.common.errors import InvalidProof, KeyStoreError
+from fedmunkey.common.errors import InvalidProof, KeyStoreError, NotAllowed
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signed_requests import OpenedRequest
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
@@ -128,12 +128,20 @@ class SiteProofs:
         return kept
 
     def witness(self, service: DeletionService) -> bool:
-        """Look at the coordinator's log and return whether all is well; see `client.deletions.witness.witness`."""
+        """Look at the coordinator's log and return whether all is well; see `client.deletions.witness.witness`.
+
+        Raises `NotAllowed` where the service refuses this site its orders as well.
+        """
         if not self._checks():
             return True
-        return witness(
-            service, self._book, self._trust.read(), self._clock(), pending=self._store.orders.unacknowledged()
-        )
+        orders = self._store.orders
+        try:
+            return witness(service, self._book, self._trust.read(), self._clock(), pending=orders.unacknowledged())
+        except NotAllowed as error:
+            # Whoever is refused everything is no member any more; whoever is refused the log alone is kept from it.
+            site = self._store.description.site
+            next(service.watch_together(site, orders.last, chain=orders.chain() or b""), None)
+            return raise_alarm(self._book, str(error), self._clock())
 
     def _hear(self, order: DeletionOrder, opened: OpenedRequest) -> Hearing:
         """Return what the site makes of an order; raises `_UnheardError` if it would refuse what it has carried out."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from fedmunkey.client.deletions.receipt_book import ReceiptBook
-from fedmunkey.common.errors import InvalidDeletion, InvalidProof, ServiceUnavailable
+from fedmunkey.common.errors import InvalidDeletion, InvalidProof, NotAllowed, ServiceUnavailable
 from fedmunkey.common.proofs.log_heads import LogHead, LogUpdate, receipt_leaf, restored_leaf
 from fedmunkey.common.proofs.merkle import check_consistency, check_inclusion, leaf_hash
 from fedmunkey.common.proofs.receipts import Receipt, WitnessedHead
@@ -35,7 +35,7 @@ def witness(
     A site that has raised the alarm goes on forgetting, for its requesters' signatures do not depend on the log.
     Without a trusted key of the log there is nothing to check. Orders that are `pending`, because the coordinator has
     not taken their answers yet or has refused them, cannot have their receipts in its log. Returns whether all is well;
-    raises `ServiceUnavailable` if the service cannot be reached.
+    raises `ServiceUnavailable` if the service cannot be reached, and `NotAllowed` if it refuses to show its log.
     """
     if not trust.of(Role.LOG):
         return True
@@ -51,19 +51,28 @@ def witness(
             evidence = update.head.to_bytes()
             named = {f"the receipt for order {number}": leaf for number, leaf in leaves.items()}
             head = _check(update, seen, named, trust)
+        except NotAllowed:
+            raise
         except (InvalidDeletion, InvalidProof) as error:
             if seen is not None and _follow_restored(service, book, trust, now):
                 # Answers that the coordinator has lost are given again first; the next look asks for all receipts.
                 _give_back(service, book, trust, now)
                 return True
-            fault = _fault(seen, str(error))
-            book.raise_alarm(fault, now, evidence)
-            logger.error("ALARM: %s", fault)
-            return False
+            return raise_alarm(book, str(error), now, evidence)
         if head.size:
             book.advance(WitnessedHead(head.size, head.root), evidence, list(leaves), now)
         if len(leaves) < _RECEIPTS_AT_ONCE:
             return _give_back(service, book, trust, now)
+
+
+def raise_alarm(book: ReceiptBook, error: str, now: datetime, evidence: bytes = b"") -> bool:
+    """Note, and say as loudly as a site can, what is wrong with the coordinator's log; return that all is not well."""
+    seen = book.head()
+    before = f"; the last good head had {seen.size} leaves and root {seen.root.hex()[:16]}" if seen else ""
+    fault = f"the coordinator's log cannot be trusted: {error}{before}"
+    book.raise_alarm(fault, now, evidence)
+    logger.error("ALARM: %s", fault)
+    return False
 
 
 def _give_back(service: DeletionService, book: ReceiptBook, trust: TrustedKeys, now: datetime) -> bool:
@@ -175,8 +184,3 @@ def _show_restored(
     if place is None or place.number < said.head.size:
         raise InvalidProof("the statement stands in the log before the head that it names")
     return update.head
-
-
-def _fault(seen: WitnessedHead | None, error: str) -> str:
-    before = f"; the last good head had {seen.size} leaves and root {seen.root.hex()[:16]}" if seen else ""
-    return f"the coordinator's log cannot be trusted: {error}{before}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.programs import command_line
+from fedmunkey.common.programs.configured import SYSTEM_FOLDER
 from fedmunkey.common.programs.options import JsonOption
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.ledger.ledger import Ledger
@@ -27,6 +29,7 @@ from fedmunkey.server.rounds.runs import (
     run_in_use,
     take_over_former,
 )
+from fedmunkey.server.superlink.configuration import COORDINATOR
 from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
 from fedmunkey.server.superlink.event_lines import event_lines
 
@@ -37,8 +40,14 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_DEFAULT_FILE = Path("coordinator.toml")
-_FileOption = Annotated[Path | None, typer.Option("--file", help="The coordinator's settings; coordinator.toml here.")]
+_FileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help=f"The coordinator's file of settings; {COORDINATOR.variable}, or {COORDINATOR.file_name} here or in "
+        f"{SYSTEM_FOLDER} by default.",
+    ),
+]
 _RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's name or a part of it, or latest.", show_default=False)
 ]
@@ -52,7 +61,7 @@ def runs(context: typer.Context, file: _FileOption = None, as_json: JsonOption =
 
     `runs show` says more of one, `runs use` goes back to one.
 
-    Example: munkey-server runs --file coordinator.toml
+    Example: munkey-server runs
     """
     if context.invoked_subcommand is not None:
         context.obj = file
@@ -75,7 +84,7 @@ def show(context: typer.Context, run: _RunArgument, file: _FileOption = None, as
 
     Learning curves of every site are in the picture that is named.
 
-    Example: munkey-server runs show latest --file coordinator.toml
+    Example: munkey-server runs show latest
     """
     coordinator, found = _read(file or context.obj)
     chosen = find_run(found, run)
@@ -106,7 +115,7 @@ def use(
     Under exact that is refused where records that the weights were solved with have been deleted since; the requests
     are named. Where exemplar tokens are trained along (empirical), sites begin with new ones.
 
-    Example: munkey-server runs use 2026-03-01-101500-4f2a91 --file coordinator.toml
+    Example: munkey-server runs use 2026-03-01-101500-4f2a91
     """
     # Starting a run brings Flower, which listing them does not need.
     from fedmunkey.server.superlink.run_command import check_finished, start_and_follow
@@ -135,7 +144,15 @@ def use(
 
 
 def _read(file: Path | None) -> tuple[CoordinatorFile, list[KeptRun]]:
-    coordinator = CoordinatorFile.read(file or _DEFAULT_FILE)
+    path = file or COORDINATOR.find()
+    if path is None:
+        raise InvalidSetting(
+            f"there is no {COORDINATOR.file_name} here or in {SYSTEM_FOLDER}; name the file with --config, or set "
+            f"{COORDINATOR.variable}"
+        )
+    if file is None:
+        sys.stderr.write(f"settings: {path}\n")
+    coordinator = CoordinatorFile.read(path)
     folder = _runs_of(coordinator)
     if folder.is_dir():
         take_over_former(folder)

@@ -75,14 +75,14 @@ def erase(ledger: Ledger, name: str) -> None:
 
 def test_before_the_first_run_that_is_said_and_nothing_is_made(run: Run, file: Path, ledger: Ledger) -> None:
     del ledger
-    shown = run("runs", "--file", file)
+    shown = run("runs", "--config", file)
 
     assert (shown.code, shown.out.startswith("there is no run yet in ")) == (0, True)
     assert not CoordinatorFile.read(file).runs.exists()
 
 
 def test_without_a_ledger_none_is_made(run: Run, file: Path) -> None:
-    assert "there is no ledger" in run("runs", "--file", file).error
+    assert "there is no ledger" in run("runs", "--config", file).error
     assert not Path(CoordinatorFile.read(file).ledger).exists()
 
 
@@ -95,12 +95,12 @@ def test_list_says_which_run_is_in_use_and_which_weights_hold_what_was_deleted(
         if name == "first":
             erase(ledger, "request-7")
 
-    shown = run("runs", "--file", file).out.splitlines()
+    shown = run("runs", "--config", file).out.splitlines()
 
     assert [line.split()[:2] for line in shown[1:]] == [["first", "exact"], ["*", "second"]]
     assert "hold what request-7 erased" in shown[1]
     assert shown[2].split()[-3:] == ["1", "2", "87.5%"]
-    first, second = run("runs", "--file", file, "--json").json
+    first, second = run("runs", "--config", file, "--json").json
     assert (first["solved_with_deleted"], second["solved_with_deleted"]) == (["request-7"], [])
     assert (first["in_use"], second["in_use"]) == (False, True)
 
@@ -109,7 +109,7 @@ def test_one_run_is_shown_with_figures_by_site_and_class(run: Run, file: Path, l
     del ledger
     folder = ran(file, "first", "1" * 64)
 
-    shown = run("runs", "show", "latest", "--file", file)
+    shown = run("runs", "show", "latest", "--config", file)
 
     words = shown.out.split()
     assert "num-classes = 7" in shown.out
@@ -117,7 +117,7 @@ def test_one_run_is_shown_with_figures_by_site_and_class(run: Run, file: Path, l
     assert words[words.index("site") + 2 :][:2] == ["hospital-1", "87.5%"]
     assert words[words.index("class") + 2 :][:4] == ["0", "30", "1", "70"]
     assert f"learning curves: {folder / 'curves.svg'}" in shown.out
-    document = run("runs", "show", "first", "--file", file, "--json").json
+    document = run("runs", "show", "first", "--config", file, "--json").json
     assert document["figures"] == {"hospital-1": {"test-accuracy": 0.875, "num-examples": 40.0}}
     assert document["settings"]["num-classes"] == 7
 
@@ -129,7 +129,7 @@ def test_weights_that_hold_what_was_deleted_are_not_brought_back(run: Run, file:
     ran(file, "second", "2" * 64)
     release(ledger, "2" * 64)
 
-    error = run("runs", "use", "first", "--file", file).error
+    error = run("runs", "use", "first", "--config", file).error
 
     assert error.startswith("first was solved with records that were deleted since, by request request-7; it is not")
     assert {path.name for path in CoordinatorFile.read(file).runs.iterdir()} == {"first", "second"}
@@ -141,9 +141,9 @@ def test_run_without_weights_or_of_another_name_cannot_be_used(run: Run, file: P
     (folder / LAST).unlink()
 
     assert "the weights of first were removed, for later runs are kept (keep-runs = 3)" in (
-        run("runs", "use", "first", "--file", file).error
+        run("runs", "use", "first", "--config", file).error
     )
-    assert "there is no run frist; did you mean first?" in run("runs", "use", "frist", "--file", file).error
+    assert "there is no run frist; did you mean first?" in run("runs", "use", "frist", "--config", file).error
 
 
 def test_only_the_last_run_is_gone_on_with_and_only_if_it_was_cut_off(file: Path, ledger: Ledger) -> None:
