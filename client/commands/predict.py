@@ -21,6 +21,7 @@ from fedmunkey.client.records.dataset import batches
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.errors import InvalidInput
 from fedmunkey.common.programs import command_line
+from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.settings_text import ConfigValue, given_settings
 from fedmunkey.common.stop_signals import stopped_by_signals
 
@@ -104,6 +105,7 @@ def predict(
     Example: munkey-client predict scan.png --site-dir hospital-1
     """
     # Evaluation brings scikit-learn, whose import would slow down every other command.
+    from fedmunkey.client.deletions.agent import catch_up
     from fedmunkey.client.predicting.warm_predictor import WarmPredictor
 
     if (follow is None) is (not images):
@@ -111,9 +113,11 @@ def predict(
     if output is not None and follow is None:
         raise InvalidInput(f"--output {output} is for --follow; redirect what --json prints")
     asked = chosen(given_settings(setting, encoder=encoder, encoder_weights=weights), model, case_mix)
-    predictor = WarmPredictor(SiteFolder(site_dir), asked(volume_slice, frame, bits))
+    folder = SiteFolder(site_dir)
+    predictor = WarmPredictor(folder, asked(volume_slice, frame, bits))
     if service is not None:
-        predictor.catch_up(service)
+        with folder.open() as store, DeletionChannel(service, identity=folder.find_identity()) as channel:
+            catch_up(store, channel)
     if follow is not None:
         _follow(predictor, follow, output)
         return

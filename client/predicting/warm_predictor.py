@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedmunkey.client.deletions.agent import catch_up
 from fedmunkey.client.importing.conventions import FILE as CONVENTIONS
 from fedmunkey.client.importing.pictures import Choices
 from fedmunkey.client.key_store import KeyStore
@@ -29,7 +28,6 @@ from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import BankChanged
 from fedmunkey.common.model.encoders import Encoder
 from fedmunkey.common.model.model_choice import choose_encoder
-from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import ConfigValue
 
@@ -73,11 +71,6 @@ class WarmPredictor:
         self._loaded: _Loaded | None = None
         self._encoder: tuple[State, Encoder] | None = None
         self._lock = threading.RLock()
-
-    def catch_up(self, service: str) -> None:
-        """Hear first what the deletion service at some address has to say."""
-        with self._folder.open() as store, DeletionChannel(service, identity=self._folder.find_identity()) as channel:
-            catch_up(store, channel)
 
     def weights(self) -> str:
         """Say in words which weights answers are from; raises as `answer`."""

@@ -48,23 +48,25 @@ class _Panel:
 
 
 def draw_learning_curves(rounds: Sequence[Mapping[str, Any]]) -> str:
-    """Return an SVG document of a run's rounds, as its events hold them; measures that no site told are left out."""
+    """Return an SVG document of a run's rounds, as its events hold them; nothing where no site told any measure."""
     panels: list[_Panel] = []
     for part, name, title in _MEASURES:
         curves = _curves(rounds, part, name)
         if any(curves.values()):
             panels.append(_panel(title, curves, len(panels) * (_HEIGHT + _TOP) + _TOP))
+    if not panels:
+        return ""
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True, undefined=StrictUndefined
     )
-    named = [line for line in panels[0].lines if line.name] if panels else []
+    named = [line for line in panels[0].lines if line.name]
     return templates.get_template("learning_curves.svg").render(
         panels=panels,
         named=named,
         left=_LEFT,
         width=_WIDTH,
         height=_HEIGHT,
-        total_height=max(len(panels), 1) * (_HEIGHT + _TOP) + _TOP,
+        total_height=len(panels) * (_HEIGHT + _TOP) + _TOP,
         total_width=_LEFT + _WIDTH + 180,
     )
 

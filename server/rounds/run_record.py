@@ -122,8 +122,9 @@ class RunRecord:
                 self._best = -math.inf if score is None else score
                 write(self._folder / BEST)
         self._append(ROUND, asdict(record))
-        rounds = [event for event in self._events if event["event"] == ROUND]
-        replace_file(self._folder / CURVES, draw_learning_curves(rounds).encode())
+        curves = draw_learning_curves([event for event in self._events if event["event"] == ROUND])
+        if curves:
+            replace_file(self._folder / CURVES, curves.encode())
 
     def note_waiting(self, reason: str) -> None:
         """Write that training waits, and for what; a later event says how the waiting ended."""

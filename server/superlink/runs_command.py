@@ -96,7 +96,7 @@ def show(context: typer.Context, run: _RunArgument, file: _FileOption = None, as
         document,
         as_json,
         *_lines(document, chosen),
-        _figures(document["figures"]),
+        *([_figures(document["figures"])] if document["figures"] else []),
         *([_classes(document["classes"])] if document["classes"] else []),
         *([f"learning curves: {curves}"] if curves.exists() else []),
     )
@@ -237,10 +237,11 @@ def _lines(document: Mapping[str, Any], run: KeptRun) -> list[str]:
     asked = {name: value for name, value in run.settings.items() if value != defaults.get(name)}
     gone = document["solved_with_deleted"]
     used = "sites answer from it" if document["in_use"] else "sites do not answer from it"
+    kept = f"those of {run.gives_out}, given out again" if run.gives_out else document["weights"] or "none are kept"
     return [
         f"{run.name}, begun {run.started}: {run.state}" + (f", {run.reason}" if run.reason else ""),
         f"guarantee {run.guarantee}; {used}",
-        f"weights: {document['weights'] or 'removed, or never there'}; digest {document['digest'] or 'unknown'}",
+        f"weights: {kept}; digest {document['digest'] or 'unknown'}",
         *([f"solved with records that request {', '.join(gone)} erased since: never given out again"] if gone else []),
         f"settings: {', '.join(f'{name} = {value}' for name, value in asked.items())}",
         *(line for event in run.events for line in event_lines(event, Settings.parse(run.settings).rounds)),
