@@ -337,8 +337,17 @@ class NoteReleaseRequest(_message.Message):
     def __init__(self, digest: _Optional[str] = ..., records: _Optional[int] = ..., contributions: _Optional[_Iterable[_Union[SiteContribution, _Mapping]]] = ..., changed: _Optional[int] = ...) -> None: ...
 
 class NoteReleaseResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("refused",)
+    class RefusedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    refused: _containers.ScalarMap[str, str]
+    def __init__(self, refused: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class GetRenewalRequest(_message.Message):
     __slots__ = ()

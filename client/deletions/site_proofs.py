@@ -12,13 +12,13 @@ from pathlib import Path
 
 from fedmunkey.client.deletions.order_check import WHOLE_SITE_DAYS, Taken, check_order, check_share, check_signer
 from fedmunkey.client.deletions.receipt_book import ReceiptBook
-from fedmunkey.client.deletions.witness import raise_alarm, witness
+from fedmunkey.client.deletions.witness import witness
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.removal import Hearing
 from fedmunkey.client.site import SiteFolder, check_witness_state
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, Records, SiteState
-from fedmunkey.common.errors import InvalidProof, KeyStoreError, NotAllowed
+from fedmunkey.common.errors import InvalidDeletion, InvalidProof, KeyStoreError, NotAllowed
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signed_requests import OpenedRequest
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
@@ -134,14 +134,24 @@ class SiteProofs:
         """
         if not self._checks():
             return True
-        orders = self._store.orders
-        try:
-            return witness(service, self._book, self._trust.read(), self._clock(), pending=orders.unacknowledged())
-        except NotAllowed as error:
-            # Whoever is refused everything is no member any more; whoever is refused the log alone is kept from it.
-            site = self._store.description.site
-            next(service.watch_together(site, orders.last, chain=orders.chain() or b""), None)
-            return raise_alarm(self._book, str(error), self._clock())
+        store = self._store
+
+        def still_served() -> None:
+            orders = service.watch_together(
+                store.description.site, store.orders.last, chain=store.orders.chain() or b""
+            )
+            try:
+                next(orders, None)
+            except NotAllowed:
+                raise
+            except InvalidDeletion:
+                # It has other orders than this site knows, which is seen to elsewhere.
+                return
+
+        pending = store.orders.unacknowledged()
+        return witness(
+            service, self._book, self._trust.read(), self._clock(), pending=pending, still_served=still_served
+        )
 
     def _hear(self, order: DeletionOrder, opened: OpenedRequest) -> Hearing:
         """Return what the site makes of an order; raises `_UnheardError` if it would refuse what it has carried out."""

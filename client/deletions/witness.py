@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -25,7 +25,13 @@ _LOOKS = 5
 
 
 def witness(
-    service: DeletionService, book: ReceiptBook, trust: TrustedKeys, now: datetime, *, pending: Collection[int] = ()
+    service: DeletionService,
+    book: ReceiptBook,
+    trust: TrustedKeys,
+    now: datetime,
+    *,
+    pending: Collection[int] = (),
+    still_served: Callable[[], object] = lambda: None,
 ) -> bool:
     """Look at the coordinator's log; keep its head if it extends the one that was seen last, else raise the alarm.
 
@@ -35,7 +41,8 @@ def witness(
     A site that has raised the alarm goes on forgetting, for its requesters' signatures do not depend on the log.
     Without a trusted key of the log there is nothing to check. Orders that are `pending`, because the coordinator has
     not taken their answers yet or has refused them, cannot have their receipts in its log. Returns whether all is well;
-    raises `ServiceUnavailable` if the service cannot be reached, and `NotAllowed` if it refuses to show its log.
+    raises `ServiceUnavailable` if the service cannot be reached. Where it refuses to show its log, `still_served` is
+    called, and may raise: whoever is refused everything is no member any more, which is no fault of the log.
     """
     if not trust.of(Role.LOG):
         return True
@@ -51,28 +58,21 @@ def witness(
             evidence = update.head.to_bytes()
             named = {f"the receipt for order {number}": leaf for number, leaf in leaves.items()}
             head = _check(update, seen, named, trust)
-        except NotAllowed:
-            raise
         except (InvalidDeletion, InvalidProof) as error:
+            if isinstance(error, NotAllowed):
+                still_served()
             if seen is not None and _follow_restored(service, book, trust, now):
                 # Answers that the coordinator has lost are given again first; the next look asks for all receipts.
                 _give_back(service, book, trust, now)
                 return True
-            return raise_alarm(book, str(error), now, evidence)
+            fault = _fault(seen, str(error))
+            book.raise_alarm(fault, now, evidence)
+            logger.error("ALARM: %s", fault)
+            return False
         if head.size:
             book.advance(WitnessedHead(head.size, head.root), evidence, list(leaves), now)
         if len(leaves) < _RECEIPTS_AT_ONCE:
             return _give_back(service, book, trust, now)
-
-
-def raise_alarm(book: ReceiptBook, error: str, now: datetime, evidence: bytes = b"") -> bool:
-    """Note, and say as loudly as a site can, what is wrong with the coordinator's log; return that all is not well."""
-    seen = book.head()
-    before = f"; the last good head had {seen.size} leaves and root {seen.root.hex()[:16]}" if seen else ""
-    fault = f"the coordinator's log cannot be trusted: {error}{before}"
-    book.raise_alarm(fault, now, evidence)
-    logger.error("ALARM: %s", fault)
-    return False
 
 
 def _give_back(service: DeletionService, book: ReceiptBook, trust: TrustedKeys, now: datetime) -> bool:
@@ -184,3 +184,8 @@ def _show_restored(
     if place is None or place.number < said.head.size:
         raise InvalidProof("the statement stands in the log before the head that it names")
     return update.head
+
+
+def _fault(seen: WitnessedHead | None, error: str) -> str:
+    before = f"; the last good head had {seen.size} leaves and root {seen.root.hex()[:16]}" if seen else ""
+    return f"the coordinator's log cannot be trusted: {error}{before}"

@@ -14,12 +14,13 @@ import grpc
 from fedmunkey.common.deletions.listing import Moved, Overview, RequestQuery, RequestsFound, SitesFound
 from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
-from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, ServiceUnavailable
+from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, RefusedContributions, ServiceUnavailable
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.proofs.log_heads import LogUpdate
 from fedmunkey.common.service.call_errors import explain, status_of
 from fedmunkey.common.service.console_service import ConsoleService
 from fedmunkey.common.service.deletion_service import StatusPage
+from fedmunkey.common.service.foreign_text import printable
 from fedmunkey.common.service.listing_wire import (
     found_from_wire,
     moved_from_wire,
@@ -216,7 +217,8 @@ class DeletionChannel(ConsoleService):
 
     def note_release(self, released: ReleasedWeights) -> None:
         """Say what was solved for; see `DeletionService.note_release`."""
-        self._call(self._stub.NoteRelease, release_to_wire(released))
+        if faults := self._call(self._stub.NoteRelease, release_to_wire(released)).refused:
+            raise RefusedContributions({name: printable(why) for name, why in faults.items()})
 
     def renewal_need(self) -> RenewalNeed:
         """Return what is owed; see `DeletionService.renewal_need`."""

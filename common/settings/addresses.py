@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from urllib.parse import unquote
 
 from fedmunkey.common.errors import InvalidSetting
 
@@ -51,11 +50,6 @@ def network_of(host: str) -> str:
         mapped = address.ipv4_mapped
         return str(mapped or ipaddress.ip_network((int(address) >> 64 << 64, 64)))
     return host
-
-
-def host_of_peer(peer: str) -> str:
-    """Return the host of what gRPC calls a caller: `ipv4:192.0.2.1:4711`, `ipv6:%5B::1%5D:4711`."""
-    return unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
 
 
 def can_listen(address: str) -> str:

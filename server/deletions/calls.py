@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ import grpc
 
 from fedmunkey.common.deletions.listing import Moved
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest
-from fedmunkey.common.errors import ServiceUnavailable
+from fedmunkey.common.errors import RefusedContributions, ServiceUnavailable
 from fedmunkey.common.failpoints import Failpoint, hit, is_armed
 from fedmunkey.common.service.call_errors import ending
 from fedmunkey.common.service.listing_wire import (
@@ -179,8 +179,15 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
     async def NoteRelease(self, message: deletion_pb2.NoteReleaseRequest, context: Any) -> Any:  # noqa: N802
         """Write down what was solved for."""
         released = release_from_wire(message)
-        await self._in_thread(context, self._rounds, lambda: self._service.note_release(released))
-        return deletion_pb2.NoteReleaseResponse()
+
+        def note() -> Mapping[str, str]:
+            try:
+                self._service.note_release(released)
+            except RefusedContributions as refused:
+                return refused.faults
+            return {}
+
+        return deletion_pb2.NoteReleaseResponse(refused=await self._in_thread(context, self._rounds, note))
 
     async def GetRenewal(self, message: deletion_pb2.GetRenewalRequest, context: Any) -> Any:  # noqa: ARG002, N802
         """Tell what is owed."""
