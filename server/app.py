@@ -99,6 +99,7 @@ def run_federation(grid: Grid, settings: Settings) -> None:
                     write=write,
                     rounds=settings.rounds,
                     before=beginning.rounds,
+                    card=settings.federation_card,
                 )
                 arrays, left = ArrayRecord(beginning.model.state_dict()), settings.rounds - beginning.rounds
                 strategy.give_again(grid, arrays) if settings.give_out else strategy.start(grid, arrays, left)

@@ -26,6 +26,7 @@ from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import BankChanged
+from fedmunkey.common.identities.signed_card import CARDS_FOLDER
 from fedmunkey.common.model.encoders import Encoder
 from fedmunkey.common.model.model_choice import choose_encoder
 from fedmunkey.common.settings.settings import Settings
@@ -158,14 +159,14 @@ class WarmPredictor:
 
     def _state(self, store: KeyStore) -> State:
         weights = self._asked.checkpoint or self._folder.shared_weights
-        files = (store.path, weights, weights.with_suffix(".json"), self._folder.path / CONVENTIONS)
+        beside = (self._folder.path / CONVENTIONS, self._folder.path / CARDS_FOLDER)
         return (
             store.generation,
             store.is_restored,
             store.orders.last,
             store.records.count(Split.TRAIN),
             store.records.last_entry(),
-            *map(_mark_of, files[1:]),
+            *map(_mark_of, (weights, weights.with_suffix(".json"), *beside)),
             store.path.stat().st_ino,
         )
 

@@ -45,7 +45,8 @@ class ForgettingStrategy(Strategy):
 
     `open_round` is called with the round's number before it begins, and raises to stop the federation. `write` writes a
     round's weights, with facts about them, to a path. The run has so many `rounds`, of which some were run `before` it
-    was cut off: what is started is the rest of them. `clock` returns seconds.
+    was cut off: what is started is the rest of them. `clock` returns seconds. Sites with another federation card than
+    the one of a digest do not count.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class ForgettingStrategy(Strategy):
         rounds: int,
         before: int = 0,
         clock: Callable[[], float] = time.perf_counter,
+        card: str = "",
     ) -> None:
         self._strategy = strategy
         self._open_round = open_round
@@ -66,6 +68,7 @@ class ForgettingStrategy(Strategy):
         self._rounds = rounds
         self._before = before
         self._clock = clock
+        self._card = card
         self._round = RoundRecord(0)
         self._arrays = ArrayRecord()
         self._names: dict[int, str] = {}
@@ -181,7 +184,7 @@ class ForgettingStrategy(Strategy):
             try:
                 if reply.has_error():
                     raise InvalidWeights(reply.error.reason or "unknown reason")
-                site = site_of(reply, self._registered)
+                site = site_of(reply, self._registered, self._card)
                 check_metrics(reply)
                 check(reply)
                 if site in good:

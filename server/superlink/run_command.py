@@ -21,6 +21,7 @@ import typer
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import FederationStopped, InvalidSetting
 from fedmunkey.common.identities import Identity
+from fedmunkey.common.identities.card_words import NO_CARD
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.flower import MANIFEST, app_manifest, flower_environment, flower_program
@@ -73,7 +74,8 @@ def run(
     """Train, on the SuperLink that `munkey-server up` runs, and show each round.
 
     Weights, figures and settings are in a folder of the run's own, in output-dir; munkey-server runs lists them.
-    The settings are those of the section [run] of the file. Exit code 0 means that all rounds were run.
+    The settings are those of the section [run] of the file, and of the federation card: a run that contradicts the
+    card, and a run without one, is refused before it begins. Exit code 0 means that all rounds were run.
     Under exact there is one round, which solves for the weights from what the sites hold then.
 
     Example: munkey-server run coordinator.toml --rounds 10 --set guarantee=exact
@@ -89,6 +91,11 @@ def run(
         settings = settings.replace(output_dir=str(new_run_folder(runs, utc_now())))
     if renew and settings.guarantee is not Guarantee.EXACT:
         raise InvalidSetting(f"guarantee = {settings.guarantee}: only weights of exact are renewed; leave --renew out")
+    if coordinator.read_card() is not None or not renew:
+        coordinator.check_card(settings)
+    else:
+        # What was promised to whoever asked for a deletion waits for no agreement.
+        sys.stderr.write(f"warning: {NO_CARD}\n")
     if renew and not _owes_renewal(coordinator):
         typer.echo("nothing to renew: the shared weights hold nothing of what was deleted", err=as_json)
         if as_json:

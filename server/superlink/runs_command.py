@@ -135,6 +135,7 @@ def use(
                 f"the weights of {chosen.name} were removed, for later runs are kept (keep-runs = "
                 f"{coordinator.keep_runs}); name another"
             )
+        coordinator.check_card(settings)
         if chosen.guarantee is Guarantee.EXACT:
             # Before any site has them, as every release: what is erased from now on is owed at once.
             ledger.release_again(chosen.digest)
@@ -175,6 +176,7 @@ def _giving_out(coordinator: CoordinatorFile, chosen: KeptRun) -> Settings:
         output_dir=str(new_run_folder(_runs_of(coordinator), utc_now())),
         deletion_service=here.deletion_service,
         deletion_identity=here.deletion_identity,
+        federation_card=here.federation_card,
         min_sites=here.min_sites,
     )
 
