@@ -13,6 +13,7 @@ from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import InvalidProof, InvalidSetting, KeyStoreError
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.identities.identity import IDENTITY_FOLDER
+from fedmunkey.common.identities.signed_card import CARDS_FOLDER
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys
 from fedmunkey.common.settings.settings import ImagePath, Settings
@@ -76,6 +77,11 @@ class SiteFolder:
     def remove_contact_sheet(self) -> None:
         """Remove what a dry run has left, if it has: no copy of a picture outlives a deletion."""
         self.contact_sheet.unlink(missing_ok=True)
+
+    @property
+    def cards(self) -> Path:
+        """The folder of the federation cards that the site has taken over."""
+        return self.path / CARDS_FOLDER
 
     @property
     def identity(self) -> Path:

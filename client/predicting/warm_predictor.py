@@ -26,7 +26,6 @@ from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import BankChanged
-from fedmunkey.common.identities.signed_card import CARDS_FOLDER
 from fedmunkey.common.model.encoders import Encoder
 from fedmunkey.common.model.model_choice import choose_encoder
 from fedmunkey.common.settings.settings import Settings
@@ -159,7 +158,7 @@ class WarmPredictor:
 
     def _state(self, store: KeyStore) -> State:
         weights = self._asked.checkpoint or self._folder.shared_weights
-        beside = (self._folder.path / CONVENTIONS, self._folder.path / CARDS_FOLDER)
+        beside = (self._folder.path / CONVENTIONS, self._folder.cards)
         return (
             store.generation,
             store.is_restored,
