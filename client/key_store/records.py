@@ -77,6 +77,10 @@ class HeldRecords:
         found = self._connection.execute("SELECT count(*) FROM records WHERE split = ?", (split.value,)).fetchone()
         return int(found[0])
 
+    def last_entry(self) -> int:
+        """Return the largest number of an entry, of any split; 0 without records."""
+        return int(self._connection.execute("SELECT coalesce(max(entry), 0) FROM records").fetchone()[0])
+
     def count_labels(self) -> dict[int, int]:
         """Return how many entries of each class the bank has."""
         return dict(Counter(facts.label for facts in self._facts("split = 'train'").values()))
@@ -188,6 +192,26 @@ class HeldRecords:
                     tokens.unpack(row, content)
         return tokens
 
+    def kept_for(self) -> str:
+        """Return the digest of the shared weights that tokens were kept for; empty if none were."""
+        row = self._connection.execute("SELECT digest FROM kept_for").fetchone()
+        return "" if row is None else str(row[0])
+
+    def read_kept_tokens(self, entries: NDArray[np.int64]) -> Tokens:
+        """Return the tokens of some entries as `keep_tokens` kept them; zeros for those of which there is none."""
+        self._database.check_caught_up()
+        tokens = Tokens.zeros(len(entries), self._database.description.exemplar_size)
+        query = "SELECT entry, content FROM kept_tokens WHERE entry IN (SELECT value FROM json_each(?))"
+        for start, part in _blocks(entries):
+            found = dict(self._connection.execute(query, (json.dumps(part.tolist()),)))
+            for row, (key, entry) in enumerate(
+                zip(self._database.ciphers.read(part), part.tolist(), strict=True), start
+            ):
+                content = found.get(entry, b"")
+                if any(content):
+                    tokens.unpack(row, unseal(key, "kept_tokens", entry, content))
+        return tokens
+
     def read_neighbours(self, entries: NDArray[np.int64], bank: NDArray[np.int64]) -> NeighbourLists:
         """Return the neighbour lists of some entries as positions in `bank`; both are sorted entry numbers."""
         length = self._database.description.list_length
@@ -256,6 +280,26 @@ class HeldRecords:
                 )
             hit(Failpoint.WRITE_BACK_BEFORE_COMMIT)
         hit(Failpoint.WRITE_BACK_AFTER_COMMIT)
+
+    def keep_tokens(self, generation: int, digest: str, *, trained: bool) -> None:
+        """Keep all tokens as they are, in one transaction, for the shared weights of a digest.
+
+        Where none were `trained` with those, zeros are kept. Raises `BankChanged`, having kept nothing, if entries were
+        deleted since `generation`.
+        """
+        entries, _ = self.read_entries(Split.TRAIN)
+        write = "INSERT INTO kept_tokens VALUES (?, ?) ON CONFLICT (entry) DO UPDATE SET content = excluded.content"
+        with self._database.writing(generation) as connection:
+            connection.execute("UPDATE kept_tokens SET content = zeroblob(length(content))")
+            for _, part in _blocks(entries) if trained else ():
+                rows = zip(self._database.ciphers.read(part), part.tolist(), self._read_packed(part), strict=True)
+                kept = [
+                    (entry, seal(key, "kept_tokens", entry, content))
+                    for key, entry, content in rows
+                    if content is not None
+                ]
+                connection.executemany(write, kept)
+            connection.execute("INSERT OR REPLACE INTO kept_for VALUES (1, ?)", (digest,))
 
     def _facts(self, condition: str = "1", *values: str) -> dict[int, Facts]:
         """Return the facts of records that meet a condition in SQL, by entry in order.

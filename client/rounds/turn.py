@@ -21,7 +21,18 @@ from fedmunkey.common.errors import BankChanged, FedmunkeyError, InvalidSetting
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.model.recipe import Recipe
-from fedmunkey.common.programs.round_messages import CARD, CHANGED, CONFIG, FAILED, METRICS, ROUND, SITE, TAKE_OVER
+from fedmunkey.common.programs.round_messages import (
+    AGAIN,
+    CARD,
+    CHANGED,
+    CONFIG,
+    ENDS_RUN,
+    FAILED,
+    METRICS,
+    ROUND,
+    SITE,
+    TAKE_OVER,
+)
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.service.foreign_text import printable
 from fedmunkey.common.settings.settings import Settings
@@ -66,6 +77,16 @@ class Turn:
     def takes_over_only(self) -> bool:
         """Whether the coordinator wants no accuracy of this site."""
         return bool(self.config.get(TAKE_OVER, False))
+
+    @property
+    def ends_run(self) -> bool:
+        """Whether the run ends well with the message's weights, so that the site answers from them from now on."""
+        return bool(self.config.get(ENDS_RUN, False))
+
+    @property
+    def again(self) -> bool:
+        """Whether the message's weights are those of an earlier run."""
+        return bool(self.config.get(AGAIN, False))
 
     @property
     def tells_everything(self) -> bool:

@@ -34,6 +34,7 @@ from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, Si
 from fedmunkey.common.errors import FederationStopped, InvalidInput, InvalidProof, InvalidWeights, RefusedContributions
 from fedmunkey.common.identities.identity import certificate_pem, parse_certificate
 from fedmunkey.common.programs.round_messages import (
+    AGAIN,
     ANNOUNCE,
     ARRAYS,
     CERTIFICATE,
@@ -126,6 +127,8 @@ class SolvingRounds:
         Called with what was solved for, before any site has it.
     need : callable
         Returns what the last release still holds of deleted records.
+    before : int
+        Rounds that were run before the run was cut off.
     clock : callable
         Returns seconds.
     """
@@ -138,6 +141,7 @@ class SolvingRounds:
     authority: x509.Certificate | None = None
     released: Callable[[ReleasedWeights], None] = lambda _: None
     need: Callable[[], RenewalNeed] = lambda: RenewalNeed(0, None, None)
+    before: int = 0
     clock: Callable[[], float] = time.perf_counter
     _round: RoundRecord = field(default_factory=lambda: RoundRecord(0))
     _names: dict[int, str] = field(default_factory=dict)
@@ -147,7 +151,7 @@ class SolvingRounds:
 
     def run(self) -> None:
         """Run all rounds; raises `FederationStopped` where one cannot come to its end."""
-        for number in range(1, self.settings.rounds + 1):
+        for number in range(self.before + 1, self.settings.rounds + 1):
             self._wait_for_sites()
             start = self.clock()
             self.open_round(number)
@@ -158,11 +162,25 @@ class SolvingRounds:
             ended = self.clock()
             self._round.seconds, self._round.release_seconds = ended - start, ended - opened
             self._round.mean = metrics
+            self._round.digest = release.digest()
             described = replace(release, about={**release.about, **self.record.about(self._round)})
             self.record.note_round(self._round, partial(write_release, release=described), score=None)
 
+    def give_again(self, release: Release) -> None:
+        """Give an earlier release to every site that is there; raises `FederationStopped` if none takes it over."""
+        self._wait_for_sites()
+        self._round = RoundRecord(1, digest=release.digest())
+        self._round.mean = self._give_out(1, release, again=True)
+        if not self._round.sites:
+            raise FederationStopped(f"no site takes these weights over: {self._reasons()}")
+        self.record.note_round(self._round, None, score=None)
+
     def _wait_for_sites(self) -> None:
-        while len(list(self.grid.get_node_ids())) < self.settings.min_sites:
+        waiting = False
+        while (there := len(list(self.grid.get_node_ids()))) < self.settings.min_sites:
+            if not waiting:
+                self.record.note_waiting(f"{there} sites are connected, and min-sites = {self.settings.min_sites}")
+            waiting = True
             time.sleep(_POLL_SECONDS)
 
     def _solve(self, number: int) -> Release:
@@ -199,6 +217,8 @@ class SolvingRounds:
         tallies = self._add_up(nodes, counted, len(RIDGES) * (1 + len(TEMPERATURES))).view(np.int64)
         place, choice = choose(tallies.reshape(len(RIDGES), -1), sums.records)
         facts = {"sites": sorted(reply.site for reply in replies), "records": sums.records}
+        counts = sums.counts.sum(0).astype(int).tolist()
+        self._round.classes = {str(label): count for label, count in enumerate(counts)}
         weights = shared_weights(sums, choice.ridge)
         release = Release(weights, left_out[place], choice, self.feature_map, self.settings.encoder, facts)
         logger.info(
@@ -230,7 +250,7 @@ class SolvingRounds:
         need = self.need()
         if need.records is None:
             return records
-        changed = need.entries + abs(records - (need.records - need.entries))
+        changed = need.changed(records)
         if 0 < changed < self.settings.fewest_changed and not self.settings.release_now:
             until = f", or until {need.renew_by:%Y-%m-%d %H:%M} UTC, when it is due" if need.renew_by else ""
             raise FederationStopped(
@@ -311,7 +331,7 @@ class SolvingRounds:
     def _reasons(self) -> str:
         return "; ".join(f"{site}: {why}" for site, why in sorted(self._round.failures.items())) or "no site answered"
 
-    def _give_out(self, number: int, release: Release) -> dict[str, float]:
+    def _give_out(self, number: int, release: Release, *, again: bool = False) -> dict[str, float]:
         """Give a release to every site that is there; return the mean of what those say that are asked to evaluate."""
         nodes = sorted(self.grid.get_node_ids(), key=lambda node: self._names.get(node, ""))
         few = self.settings.fraction_evaluate
@@ -319,7 +339,7 @@ class SolvingRounds:
         choice = json.dumps(asdict(release.choice))
         about = {ROUND: number, ROUND_ID: self._round_id, RELEASE: choice, DIGEST: release.digest()}
         arrays = ArrayRecord({name: Array(array) for name, array in release.arrays().items()})
-        content = {node: {**about, TAKE_OVER: node not in asked} for node in nodes}
+        content = {node: {**about, AGAIN: again, TAKE_OVER: node not in asked} for node in nodes}
         replies = self._ask(TAKE_RELEASE, content, arrays)
         self._note_silence(set(nodes) - {reply.node for reply in replies})
         told = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ class Run:
         **changes: Any,
     ) -> None:
         settings = hospitals[0].settings.replace(**changes)
-        self.folder = Path(settings.output_dir)
+        self.folder = Path(settings.output_dir) / secrets.token_hex(4)
         self.sites = SitesGrid(hospitals, change or unchanged)
         self.opened: list[int] = []
         self.rounds = SolvingRounds(
