@@ -11,7 +11,8 @@ PROTOS := dev/fedmunkey/protos/*.proto
 
 AUDIT := .venv-audit
 
-.PHONY: demo console-demo demo-transformer deploy-local test check format bench results protos docs browser audit-dependencies hashes clean
+.PHONY: demo console-demo demo-transformer deploy-local test test-again check format bench results protos docs browser \
+	audit-dependencies hashes clean
 
 demo: $(VENV)/.installed  ## Five hospitals learn digits together and forget on the way.
 	$(BIN)/munkey-sim run --hospitals 5 --delete records:5%@2 --delete subjects:10@3 --delete site:2@4
@@ -26,7 +27,13 @@ deploy-local: $(VENV)/.installed  ## A coordinator and three hospitals as proces
 	$(BIN)/munkey-sim deploy-local
 
 test: $(VENV)/.installed-dev  ## All tests, with line coverage of common, client and server.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses auto --dist loadgroup --cov --cov-report term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses auto --cov --cov-report term
+
+test-again: $(VENV)/.installed-dev  ## What failed in make test, one after the other and without coverage, up to the first that fails again.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --exitfirst --last-failed --last-failed-no-failures none
+
+# Else every process that a test starts would compile all that it imports.
+test test-again: export PYTHONDONTWRITEBYTECODE :=
 
 check: $(VENV)/.installed-dev  ## ruff and mypy.
 	$(BIN)/ruff check

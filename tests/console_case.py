@@ -24,9 +24,8 @@ from fedmunkey.common.proofs.signed_requests import OpenedRequest
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
+from tests.patience import PATIENCE
 from tests.proof_case import OFFICER_KEY, SECRET, SITE_KEYS, SITES, TRUST, answered, open_coordinator, signed_request
-
-PATIENCE = 20.0
 
 
 @dataclass

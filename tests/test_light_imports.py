@@ -39,7 +39,7 @@ sys.meta_path[:] = [WithoutSome if finder is PathFinder else finder for finder i
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-c", code]
-    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603
+    return subprocess.run(words, capture_output=True, text=True, timeout=900, check=False)  # noqa: S603
 
 
 def run(module: str, *words: str, before: str = "") -> subprocess.CompletedProcess[str]:

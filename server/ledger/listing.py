@@ -140,14 +140,14 @@ class LedgerLists(LedgerView):
             for state, count in connection.execute(counts.where(late, RequestRow.state != RequestState.OVERDUE.value)):
                 states[RequestState(state)] -= count
                 states[RequestState.OVERDUE] += count
-            weeks = tuple(_count_week(connection, begin, seen) for begin in begins)
+            weeks = tuple(_count_week(connection, begin, reader) for begin in begins)
         return Overview(states, weeks)
 
 
-def _seen_by(reader: str) -> tuple[_Condition, ...]:
+def _seen_by(reader: str, requester: Any = RequestRow.requester) -> tuple[_Condition, ...]:
     if not reader:
         return ()
-    own: _Condition = RequestRow.requester == reader
+    own: _Condition = requester == reader
     return (own,) if reader == OFFICER else (or_(own, RequestRow.number.in_(_addressing(reader))),)
 
 
@@ -167,7 +167,8 @@ def _conditions(connection: Connection, query: RequestQuery, now: datetime) -> l
         conditions.append(RequestRow.request_id.startswith(query.beginning, autoescape=True))
         if connection.dialect.name == SQLITE:
             # SQLite looks nothing up in an index for a pattern; its texts are in the order of their characters.
-            conditions.append(RequestRow.request_id.between(query.beginning, f"{query.beginning}{chr(0x10FFFF)}"))
+            near = RequestRow.request_id.between(query.beginning, f"{query.beginning}{chr(0x10FFFF)}")
+            conditions.append(RequestRow.number.in_(select(RequestRow.number).where(near)))
     if query.references:
         conditions.append(_naming(connection, query.references))
     return conditions
@@ -242,8 +243,10 @@ def _last_answers(connection: Connection) -> dict[str, tuple[datetime, float]]:
     }
 
 
-def _count_week(connection: Connection, begins: datetime, seen: tuple[_Condition, ...]) -> Week:
+def _count_week(connection: Connection, begins: datetime, reader: str) -> Week:
     """Count what was asked and what ended in a week; the database counts, for there may be many."""
+    # By its own column every request of the reader would be looked up, for one week of them.
+    seen = _seen_by(reader, RequestRow.requester.concat(""))
     ends = begins + timedelta(weeks=1)
     in_time = or_(RequestRow.due_at.is_(None), EventRow.at <= RequestRow.due_at)
     ended = (

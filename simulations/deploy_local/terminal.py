@@ -6,7 +6,6 @@ import contextlib
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -196,12 +195,3 @@ def program(*words: object) -> list[str]:
     if installed.exists():
         return [str(installed), *rest]
     return own_program(f"fedmunkey.{_PACKAGES[first]}.cli", *rest)
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback address that are free at this moment."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
