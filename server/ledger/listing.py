@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, and_, func, or_, select
 from sqlalchemy.sql.elements import SQLCoreOperations
 
 from fedmunkey.common.deletions.listing import (
@@ -43,6 +43,9 @@ _ENDED = [state.value for state in RequestState if state.final]
 _LAST_ANSWERS = 20
 _WEEKS = 12
 _MOVES_AT_ONCE = 1000
+_MOST_WEEKS = 12_000
+_SETTLED = timedelta(hours=1)
+"""Transactions that began in a week have ended so long after it."""
 _LIST_COLUMNS = (
     RequestRow.number,
     RequestRow.request_id,
@@ -61,6 +64,10 @@ _Condition = ColumnElement[bool] | SQLCoreOperations[bool]
 
 class LedgerLists(LedgerView):
     """What a console shows of a ledger."""
+
+    def __init__(self, engine: Engine, name: str, clock: Callable[[], datetime], renew: timedelta) -> None:
+        super().__init__(engine, name, clock, renew)
+        self._weeks: dict[tuple[str, datetime], Week] = {}
 
     def find(self, query: RequestQuery) -> RequestsFound:
         """Return a page of requests: open ones first, by when they are due, then the newest of those that ended."""
@@ -140,8 +147,19 @@ class LedgerLists(LedgerView):
             for state, count in connection.execute(counts.where(late, RequestRow.state != RequestState.OVERDUE.value)):
                 states[RequestState(state)] -= count
                 states[RequestState.OVERDUE] += count
-            weeks = tuple(_count_week(connection, begin, reader) for begin in begins)
+            weeks = tuple(self._week(connection, begin, reader, now) for begin in begins)
         return Overview(states, weeks)
+
+    def _week(self, connection: Connection, begins: datetime, reader: str, now: datetime) -> Week:
+        """Return a week, once it is over as it was counted first: what ended in it stays ended."""
+        kept = self._weeks.get((reader, begins))
+        if kept is None:
+            kept = _count_week(connection, begins, reader)
+            if begins + timedelta(weeks=1) < now - _SETTLED:
+                if len(self._weeks) >= _MOST_WEEKS:
+                    self._weeks.clear()
+                self._weeks[reader, begins] = kept
+        return kept
 
 
 def _seen_by(reader: str, requester: Any = RequestRow.requester) -> tuple[_Condition, ...]:
@@ -191,7 +209,8 @@ def _naming(connection: Connection, references: Sequence[bytes]) -> _Condition:
     else:
         within = [func.strpos(func.encode(blocks, "hex"), reference.hex()) > 0 for reference in references]
     named = select(ReferencesRow.request).where(or_(*within))
-    return or_(RequestRow.subject_reference.in_(references), RequestRow.number.in_(named))
+    about = select(RequestRow.number).where(RequestRow.subject_reference.in_(references))
+    return RequestRow.number.in_(about.union(named))
 
 
 def _count(connection: Connection, *conditions: _Condition) -> int:
