@@ -83,7 +83,10 @@ def _show(joined: Joined, invitation: Invitation, site: SiteFolder | None) -> No
         f"joined {invitation.federation} as {who.role} {who.name}: {who.folder}, good until {who.not_after:%Y-%m-%d}"
     )
     if site is None:
-        typer.echo(f"log key {joined.log_key.raw.hex()}: munkey-client trust add coordinator KEY --role log")
+        typer.echo(
+            "to check certificates, trust the log's key: munkey-client trust add coordinator "
+            f"{joined.log_key.raw.hex()} --role log --in keys.json"
+        )
         return
     typer.echo(f"{site.trust} trusts this site's own key and the coordinator's log")
     if not joined.signing_key_trusted:

@@ -11,8 +11,7 @@ from typing import Annotated
 import typer
 
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.identities.identity import read_certificate
+from fedmunkey.common.errors import InvalidIdentity, InvalidSetting
 from fedmunkey.common.identities.invitation import Invitation, fingerprint
 from fedmunkey.common.identities.member_names import MemberRole
 from fedmunkey.common.programs import command_line
@@ -31,7 +30,7 @@ DEFAULT_FOLDER = Path("coordinator")
 FolderOption = Annotated[
     Path, typer.Option("--coordinator-dir", help="The coordinator's folder, which munkey-server init makes.")
 ]
-_DatabaseOption = Annotated[
+DatabaseOption = Annotated[
     str | None,
     typer.Option(
         "--database",
@@ -103,7 +102,7 @@ def invite(
     role: Annotated[MemberRole, typer.Option(help="As what: site or officer.")] = MemberRole.SITE,
     days: Annotated[float, typer.Option(min=0.001, max=90, help="Days for which it is good.")] = INVITATION_DAYS,
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
-    database: _DatabaseOption = None,
+    database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write an invitation with which one member can join, once.
@@ -118,7 +117,7 @@ def invite(
     authority = folder.read_authority()
     if output.exists():
         raise InvalidSetting(f"{output} is there already; name another file with --output")
-    with _register(folder, database) as register:
+    with opened_register(folder, database) as register:
         token = register.invite(name, role, days)
         invitation = Invitation(authority.federation, name, role, joining_address, authority.certificate, token)
         invitation.write(output)
@@ -140,14 +139,14 @@ def invite(
 
 
 def members(
-    coordinator_dir: FolderOption = DEFAULT_FOLDER, database: _DatabaseOption = None, as_json: JsonOption = False
+    coordinator_dir: FolderOption = DEFAULT_FOLDER, database: DatabaseOption = None, as_json: JsonOption = False
 ) -> None:
     """List the members' certificates: whose they are, until when they are good, and which were revoked and why.
 
     Example: munkey-server members --coordinator-dir coordinator
     """
     folder = CoordinatorFolder(coordinator_dir)
-    with _register(folder, database) as register:
+    with opened_register(folder, database) as register:
         known = register.list()
     now = utc_now()
     documents = [display.member_document(member, now) for member in known]
@@ -158,7 +157,7 @@ def revoke(
     name: Annotated[str, typer.Argument(help="The member's name.", show_default=False)],
     reason: Annotated[str, typer.Option(help="Why; the member is told. No patient's name.")],
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
-    database: _DatabaseOption = None,
+    database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Shut a member out: its certificates are refused from its next call on, and no order is sent to it any more.
@@ -169,7 +168,7 @@ def revoke(
     Example: munkey-server revoke hospital-3 --reason "its server was stolen" --coordinator-dir coordinator
     """
     folder = CoordinatorFolder(coordinator_dir)
-    with _register(folder, database) as register:
+    with opened_register(folder, database) as register:
         count = register.revoke(name, reason)
     shown = {"name": name, "reason": reason, "certificates": count}
     command_line.show(shown, as_json, f"{name} is shut out: {count} certificates revoked")
@@ -180,7 +179,7 @@ def renew(
         list[str] | None, typer.Option(help="Name or IP address, instead of the present ones. Repeatable.")
     ] = None,
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
-    database: _DatabaseOption = None,
+    database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Replace the coordinator's own key and certificate, before it expires or for other hosts.
@@ -190,7 +189,7 @@ def renew(
     Example: munkey-server renew --coordinator-dir coordinator
     """
     folder = CoordinatorFolder(coordinator_dir)
-    with _register(folder, database) as register:
+    with opened_register(folder, database) as register:
         identity = renewal.renew(folder, register, host or ())
     hosts = hosts_of(identity.certificate)
     command_line.show(
@@ -201,9 +200,13 @@ def renew(
 
 
 @contextmanager
-def _register(folder: CoordinatorFolder, database: str | None) -> Iterator[MemberRegister]:
-    if database is None:
-        read_certificate(folder.identity / "ca.pem")
+def opened_register(folder: CoordinatorFolder, database: str | None) -> Iterator[MemberRegister]:
+    """Give the register of a coordinator's folder; what it had lost and has back is said on stderr."""
+    if database is None and not folder.identity.exists():
+        raise InvalidIdentity(
+            f"{folder.path} is no coordinator's folder; name it with --coordinator-dir, or make one with "
+            "munkey-server init"
+        )
     with Ledger(ledger_that_is_there(database, folder)) as ledger:
         register, lost = open_register(folder, ledger)
         for line in lost:

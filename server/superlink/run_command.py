@@ -55,7 +55,7 @@ def run(
 ) -> None:
     """Train, on the SuperLink that `munkey-server up` runs, and show each round; weights lie in output-dir.
 
-    The settings are those of the section [run] of the file. Exit code 0 means that all rounds were run.
+    The settings are those of the section run of the file. Exit code 0 means that all rounds were run.
     Under exact there is one round, which solves for the weights from what the sites hold then.
 
     Example: munkey-server run coordinator.toml --rounds 10 --set guarantee=exact
