@@ -18,6 +18,7 @@ _COMMANDS = {
     "report": "fedmunkey.simulations.reporting.command:report",
     "bench": "fedmunkey.simulations.bench.command:bench",
     "faults": "fedmunkey.simulations.faults.command:faults",
+    "console-demo": "fedmunkey.simulations.deploy_local.console_command:console_demo",
     "deploy-local": "fedmunkey.simulations.deploy_local.command:deploy_local",
 }
 _NEEDED = ("ray", "matplotlib", "jsonschema", "threadpoolctl")

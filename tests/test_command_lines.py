@@ -18,10 +18,11 @@ from fedmunkey.client.cli import app as client_app
 from fedmunkey.client.supernode.site_file import SiteFile
 from fedmunkey.common.programs.command_reference import command_reference, every_command, example_of
 from fedmunkey.common.programs.files_reference import files_reference
-from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.server.cli import app as server_app
 from fedmunkey.server.superlink.coordinator_file import CoordinatorFile, Notices
 from fedmunkey.simulations.cli import app as simulation_app
+from fedmunkey.simulations.cli import main as simulation_main
+from tests.conftest import Typed
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = {"munkey-sim": simulation_app, "munkey-server": server_app, "munkey-client": client_app}
@@ -95,13 +96,12 @@ def test_programs_say_their_version_and_complete_words_in_a_shell(program: str) 
     assert all(word.startswith("r") for word in completed)
 
 
-def test_reference_does_not_depend_on_terminal_or_language() -> None:
-    environment = {**os.environ, "COLUMNS": "40", "TERM": "dumb", "LANG": "de_DE.UTF-8", "LC_ALL": "C"}
-    command = own_program("fedmunkey.simulations.cli", "command-reference")
+def test_reference_does_not_depend_on_terminal_or_language(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = command_reference(PROGRAMS)
+    for name, value in {"COLUMNS": "40", "TERM": "dumb", "LANG": "de_DE.UTF-8", "LC_ALL": "C"}.items():
+        monkeypatch.setenv(name, value)
 
-    printed = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603
-
-    assert printed.stdout == command_reference(PROGRAMS)
+    assert typed(simulation_main, "munkey-sim", "command-reference") == (0, before, "")
 
 
 @pytest.mark.parametrize(

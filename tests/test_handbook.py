@@ -66,6 +66,8 @@ def test_what_a_command_needs_was_made_by_one_before(page: str) -> None:
             continue
         if line[1:3] == ["signing-keys", "new"]:
             made |= {line[3], line[3].replace(".pem", ".pub")}
+        if line[1:3] == ["card", "propose"]:
+            made.add(line[3])
         if line[1] == "secret":
             made.add(line[2])
         made |= {word for option, word in itertools.pairwise(line) if option in MAKES}

@@ -15,12 +15,14 @@ from fedmunkey.common.errors import InvalidIdentity, InvalidSetting
 from fedmunkey.common.identities.invitation import Invitation, fingerprint
 from fedmunkey.common.identities.member_names import MemberRole
 from fedmunkey.common.programs import command_line
-from fedmunkey.common.programs.options import JsonOption
+from fedmunkey.common.programs.options import JsonOption, takes_options
 from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.server.commands import display
+from fedmunkey.server.commands.card_options import CardOptions
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members import renewal
 from fedmunkey.server.members.authority import AUTHORITY_YEARS, hosts_of
+from fedmunkey.server.members.card_making import enter_version
 from fedmunkey.server.members.coordinator_folder import DATABASE_VARIABLE, CoordinatorFolder, ledger_that_is_there
 from fedmunkey.server.members.recovery import open_register
 from fedmunkey.server.members.register import INVITATION_DAYS, MemberRegister
@@ -41,7 +43,9 @@ DatabaseOption = Annotated[
 ]
 
 
+@takes_options(CardOptions)
 def init(
+    card: CardOptions,
     host: Annotated[
         list[str], typer.Option(help="Name or IP address at which sites reach the coordinator. Repeatable.")
     ],
@@ -63,12 +67,15 @@ def init(
     """Make the federation's certificate authority, the coordinator's identity, the key of its log, and its ledger.
 
     The authority decides who is a member. Its private key, ca/private-key.pem, is needed to invite, rotate and renew.
-    What is there already is never overwritten.
+    What is there already is never overwritten. With the names of the classes and the shape of the images the first
+    federation card is made as well (munkey-server card make), without which no run begins.
 
     Example: munkey-server init --host coordinator.example.org --host 127.0.0.1 --coordinator-dir coordinator
+    --class benign --class malignant --image-shape 1x28x28
     """
     folder = CoordinatorFolder(coordinator_dir)
     folder.check_new()
+    draft = card.draft(None) if card.any_given() else None
     if database is not None and "://" in database:
         # What cannot be reached is said before anything is made.
         Ledger(database).close()
@@ -76,22 +83,29 @@ def init(
     if database is not None:
         folder.note_ledger(database)
     Ledger(database or folder.ledger).close()
+    signed = None if draft is None else enter_version(folder, draft, "", database or folder.ledger, utc_now())
     identity = folder.read_identity()
+    ca_end = authority.certificate.not_valid_after_utc.isoformat()
     about = {
         "federation": authority.federation,
         "ca_fingerprint": fingerprint(authority.certificate),
-        "ca_not_after": authority.certificate.not_valid_after_utc.isoformat(),
+        "ca_not_after": ca_end,
         "hosts": host,
         "not_after": identity.not_after.isoformat(),
         "folder": str(coordinator_dir),
+        "card": None if signed is None else signed.digest,
     }
+    where = f"--coordinator-dir {coordinator_dir}"
     command_line.show(
         about,
         as_json,
-        f"federation {authority.federation}: authority {folder.authority}, good until {about['ca_not_after'][:10]}",
+        f"federation {authority.federation}: authority {folder.authority}, good until {ca_end[:10]}",
         f"its fingerprint is {about['ca_fingerprint']}",
         f"coordinator's certificate for {', '.join(host)}: good until {identity.not_after:%Y-%m-%d}",
-        f"next: munkey-server invite NAME --coordinator-dir {coordinator_dir} ...",
+        f"next: munkey-server card make {where} --class NAME ..., what all members must agree on"
+        if signed is None
+        else f"federation card {signed.words}: munkey-server card show {where}",
+        f"next: munkey-server invite NAME {where} ...",
     )
 
 

@@ -9,6 +9,9 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.identities.card_words import NO_CARD
+from fedmunkey.common.identities.signed_card import SignedCard
+from fedmunkey.common.model.federation_card import encoder_fields
 from fedmunkey.common.programs.settings_file import SettingsFile, on_this_machine
 from fedmunkey.common.settings.addresses import loopback_address
 from fedmunkey.common.settings.settings import Settings
@@ -124,11 +127,43 @@ class CoordinatorFile(SettingsFile):
         """Where runs leave their weights and events."""
         return CoordinatorFolder(self.coordinator_dir).runs
 
+    def read_card(self) -> SignedCard | None:
+        """Return the federation card in force, None where there is none; raises `InvalidProof` if it was changed."""
+        return CoordinatorFolder(self.coordinator_dir).read_cards().current
+
     def run_settings(self, overrides: dict[str, ConfigValue] | None = None) -> Settings:
-        """Return the settings of a run; `overrides` take precedence over the file's. Raises `InvalidSetting`."""
+        """Return the settings of a run; what the file does not say is as the federation card has it.
+
+        `overrides` take precedence over the file's. Raises `InvalidSetting`, and `InvalidProof` for a changed card.
+        """
         own: dict[str, ConfigValue] = {
             "deletion-service": loopback_address(self.deletion_service),
             "deletion-identity": str(self.identity),
             "output-dir": str(self.runs),
         }
-        return Settings.parse({**own, **self.run, **(overrides or {})})
+        given = {**own, **self.run, **(overrides or {})}
+        signed = self.read_card()
+        return Settings.parse(
+            given if signed is None else {**signed.card.over(given), "federation-card": signed.digest}
+        )
+
+    def check_card(self, settings: Settings) -> SignedCard:
+        """Return the federation card that settings of a run are under.
+
+        Raises `InvalidSetting` if there is none, and `CardMismatch` if the settings contradict it, or name weights of
+        another encoder.
+        """
+        signed = self.read_card()
+        if signed is None:
+            raise InvalidSetting(
+                f"{NO_CARD}; make it: munkey-server card make --coordinator-dir {self.coordinator_dir} "
+                "--class NAME --image-shape CxHxW ..."
+            )
+        way_out = "correct [run] or --set, or agree on another version: munkey-server card make --reason ..."
+        signed.card.check_settings(settings, "the run", way_out)
+        if settings.encoder_weights:
+            # No run reads them; whoever names a file means something by it.
+            from fedmunkey.common.model.model_choice import choose_facts
+
+            signed.card.check(encoder_fields(choose_facts(settings)), "the run", way_out)
+        return signed

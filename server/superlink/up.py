@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.errors import InvalidInput, InvalidSetting
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs.flower import flower_environment
 from fedmunkey.common.programs.keep_running import keep_running
@@ -50,6 +51,11 @@ def up(
     if check:
         raise typer.Exit(diagnose(file, only_stopping=True, as_json=False, only=only))
     check_hosts(settings, Identity.read(settings.identity))
+    try:
+        settings.check_card(settings.run_settings())
+    except InvalidInput as error:
+        # Deletions wait for no agreement; runs do.
+        sys.stderr.write(f"warning: no run can begin: {error}\n")
     ready = (
         f"coordinator is up: sites at {settings.superlink}, deletions at {settings.deletion_service}, "
         f"joining at {settings.joining}"
