@@ -74,7 +74,7 @@ def run(
     """Train, on the SuperLink that `munkey-server up` runs, and show each round.
 
     Weights, figures and settings are in a folder of the run's own, in output-dir; munkey-server runs lists them.
-    The settings are those of the section [run] of the file, and of the federation card: a run that contradicts the
+    The settings are those of the section run of the file, and of the federation card: a run that contradicts the
     card, and a run without one, is refused before it begins. Exit code 0 means that all rounds were run.
     Under exact there is one round, which solves for the weights from what the sites hold then.
 

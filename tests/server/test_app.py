@@ -234,7 +234,7 @@ def test_without_a_deletion_service_nobody_trains_and_the_federation_stops_with_
     reason = str(stopped.value)
     assert reason == (
         f"the deletion service at {address} cannot be reached: "
-        "start it with munkey-server serve, or name another with deletion-service"
+        "start it with munkey-server serve, or name another with --service (deletion-service in a file of settings)"
     )
     *waiting, last = events(settings)
     assert last == {"event": "stopped", "reason": reason}
