@@ -57,7 +57,8 @@ def run_federation(grid: Grid, settings: Settings) -> None:
     facts = {"guarantee": settings.guarantee.value, "settings": config}
     identity = Identity.read(Path(settings.deletion_identity)) if settings.deletion_identity else None
     model = None if recipe.route.solved else first_model(settings, shape)
-    record = RunRecord(Path(settings.output_dir), facts)
+    before = settings.first_round - 1
+    record = RunRecord(Path(settings.output_dir), facts, first_round=settings.first_round)
     with DeletionChannel(settings.deletion_service, timeout=_ROUND_SECONDS, identity=identity) as service:
 
         def open_round(number: int) -> None:
@@ -77,9 +78,9 @@ def run_federation(grid: Grid, settings: Settings) -> None:
             else:
                 write = _checkpoints_of(shape, settings.encoder)
                 strategy = ForgettingStrategy(
-                    make_strategy(settings), open_round=open_round, record=record, write=write
+                    make_strategy(settings), open_round=open_round, record=record, write=write, before=before
                 )
-                strategy.start(grid, ArrayRecord(model.state_dict()), num_rounds=settings.rounds)
+                strategy.start(grid, ArrayRecord(model.state_dict()), num_rounds=settings.rounds - before)
         except FedmunkeyError as error:
             logger.error("%s", error)
             record.note_stopped(str(error))

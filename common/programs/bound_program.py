@@ -50,7 +50,7 @@ def bound_command(
     folder
         Made before the command starts, for its owner alone, and removed once nothing is left of it.
     within
-        A folder of another program's, removed as well where this one does not end by itself.
+        A folder that another such program owns; whoever of them ends last removes it where this process has ended.
     """
     options = [f"--parent={os.getpid()}", f"--grace={grace_seconds}"]
     options += [] if folder is None else [f"--folder={folder}"]
@@ -112,7 +112,7 @@ def _run(bounds: _Bounds, command: list[str], mask: set[int | signal.Signals]) -
     """Return the status with which the program ended; None where there is none, or it was killed here."""
     if bounds.orphaned:
         return None
-    status, program, by_itself = None, 0, False
+    status, program = None, 0
     try:
         if bounds.folder is not None:
             bounds.folder.mkdir(mode=0o700, parents=True)
@@ -122,15 +122,14 @@ def _run(bounds: _Bounds, command: list[str], mask: set[int | signal.Signals]) -
             sys.stdout.write("kept\n")
             sys.stdout.flush()
         status = _wait(bounds, program)
-        by_itself = status is not None
-        if program and not by_itself and bounds.grace_seconds:
+        if program and status is None and bounds.grace_seconds:
             longest = _ORPHAN_SECONDS if bounds.orphaned else bounds.grace_seconds
             status = _end_gracefully(program, min(longest, bounds.grace_seconds))
     finally:
         _end_children(program)
         if bounds.folder is not None:
             shutil.rmtree(bounds.folder, ignore_errors=True)
-        if bounds.within is not None and not by_itself:
+        if bounds.within is not None and bounds.orphaned:
             shutil.rmtree(bounds.within, ignore_errors=True)
     return status
 

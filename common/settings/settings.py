@@ -133,6 +133,13 @@ class Settings(BaseModel):
         "weights, 20 otherwise.",
     )
 
+    first_round: int = Field(
+        1,
+        ge=1,
+        le=MOST_ROUNDS,
+        description="Number of the first round. A run that was cut off goes on with a later one, from "
+        "`initial-weights`; `output-dir` keeps what it holds of the rounds before.",
+    )
     strategy: StrategyName = Field(StrategyName.FEDAVG, description="Flower strategy that averages the shared weights.")
     min_sites: int = Field(2, ge=1, le=100_000, description="Sites that must be connected before a round begins.")
     absent_sites: AbsentSites = Field(
@@ -315,6 +322,10 @@ class Settings(BaseModel):
             raise ValueError(
                 f"exemplar-tokens = joint: guarantee = {self.guarantee} needs tokens of their own record only; "
                 "set own or auto"
+            )
+        if self.first_round > self.rounds:
+            raise ValueError(
+                f"first-round = {self.first_round}: there are {self.rounds} rounds (num-rounds); begin with one of them"
             )
         if self.guarantee is Guarantee.EXACT and self.initial_weights:
             raise ValueError(

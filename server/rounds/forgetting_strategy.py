@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fedmunkey.common.errors import FederationStopped, InvalidWeights
 from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
-from fedmunkey.server.rounds.run_record import RoundRecord, RunRecord
+from fedmunkey.server.rounds.run_record import SELECTION, RoundRecord, RunRecord
 from fedmunkey.server.rounds.site_replies import (
     EXAMPLES,
     check_metrics,
@@ -40,7 +40,8 @@ class ForgettingStrategy(Strategy):
     """Wraps a strategy, which samples sites and averages their weights.
 
     `open_round` is called with the round's number before it begins, and raises to stop the federation. `write` writes a
-    round's weights, with facts about them, to a path. `clock` returns seconds.
+    round's weights, with facts about them, to a path. Flower counts rounds from 1, and this adds to it the number of
+    rounds that were `before`. `clock` returns seconds.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class ForgettingStrategy(Strategy):
         open_round: Callable[[int], object],
         record: RunRecord,
         write: Callable[[Path, Mapping[str, Tensor], dict[str, Any]], None],
+        before: int = 0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._strategy = strategy
         self._open_round = open_round
         self._record = record
         self._write = write
+        self._before = before
         self._clock = clock
         self._round = RoundRecord(0)
         self._arrays = ArrayRecord()
@@ -71,6 +74,7 @@ class ForgettingStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Wait for the deletion service, then ask the sites to train."""
+        server_round += self._before
         self._start = self._clock()
         self._open_round(server_round)
         self._arrays = arrays
@@ -83,6 +87,7 @@ class ForgettingStrategy(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Average the sites' weights, of those that answer as they should; raises `FederationStopped` if none does."""
+        server_round += self._before
         answers = self._of_usual_names(self._sort(replies, lambda reply: check_training(reply, self._arrays)))
         self._round = replace(self._round, training=_metrics_of(answers), bytes_up=sum(_sent(a) for a in answers))
         if not answers:
@@ -91,7 +96,7 @@ class ForgettingStrategy(Strategy):
         trained = [answer for answer in answers if answer.content[METRICS][EXAMPLES]]
         if not trained:
             raise FederationStopped(f"round {server_round}: no site has a record left to train on")
-        arrays, metrics = self._strategy.aggregate_train(server_round, trained)
+        arrays, metrics = self._strategy.aggregate_train(server_round - self._before, trained)
         if arrays is not None:
             self._arrays = arrays = _as_sent(arrays, self._arrays)
         return arrays, metrics
@@ -103,6 +108,7 @@ class ForgettingStrategy(Strategy):
 
         A site that did not would keep exemplar tokens that were computed from older weights.
         """
+        server_round += self._before
         messages = list(self._strategy.configure_evaluate(server_round, arrays, config, grid))
         asked = {message.metadata.dst_node_id for message in messages}
         others = ConfigRecord({**config, ROUND: server_round, TAKE_OVER: True})
@@ -133,7 +139,7 @@ class ForgettingStrategy(Strategy):
             seconds=self._clock() - self._start,
         )
         weights, about = self._arrays.to_torch_state_dict(), self._record.about(self._round)
-        score = self._round.mean.get("selection-accuracy")
+        score = self._round.mean.get(SELECTION)
         self._record.note_round(self._round, lambda path: self._write(path, weights, about), score=score)
         return metrics
 

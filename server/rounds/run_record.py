@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedmunkey.common.private_files import replace_file
+
 EVENTS = "events.jsonl"
 ROUND = "round"
 WAITING = "waiting"
@@ -17,6 +19,8 @@ FINISHED = "finished"
 STOPPED = "stopped"
 LAST = "last.safetensors"
 BEST = "best.safetensors"
+SELECTION = "selection-accuracy"
+"""The metric by which the best weights are chosen."""
 
 
 @dataclass
@@ -44,16 +48,15 @@ class RoundRecord:
 class RunRecord:
     """Writes a run's events and weights into a folder.
 
-    The folder is made if it is not there, and an earlier run's events are replaced. JSON-ready facts go beside the
-    weights.
+    The folder is made if it is not there. Of an earlier run's events, those of rounds before the first one of this run
+    stay. JSON-ready facts go beside the weights.
     """
 
-    def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, facts: dict[str, Any], *, first_round: int = 1) -> None:
         self._folder = folder
         self._facts = facts
-        self._best = -math.inf
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / EVENTS).write_text("")
+        scores = [event["mean"].get(SELECTION) for event in keep_rounds(folder, before=first_round)]
+        self._best = max((score for score in scores if score is not None), default=-math.inf)
 
     def about(self, record: RoundRecord) -> dict[str, Any]:
         """Return the facts about a round's weights."""
@@ -88,6 +91,23 @@ class RunRecord:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def read_rounds(folder: Path) -> list[dict[str, Any]]:
+    """Return the events of the rounds that have ended, as far as a folder tells; a line that was cut off does not."""
+    path = folder / EVENTS
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    events = [json.loads(line) for line in lines if line.endswith("\n")]
+    return [event for event in events if event["event"] == ROUND]
+
+
+def keep_rounds(folder: Path, *, before: int) -> list[dict[str, Any]]:
+    """Drop all events but those of the rounds before some round, and return these; the folder is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    earlier = [event for event in read_rounds(folder) if event["number"] < before]
+    kept = "".join(f"{json.dumps(event, allow_nan=False)}\n" for event in earlier)
+    replace_file(folder / EVENTS, kept.encode())
+    return earlier
 
 
 def _finite(value: Any) -> Any:

@@ -142,7 +142,7 @@ class SolvingRounds:
 
     def run(self) -> None:
         """Run all rounds; raises `FederationStopped` where one cannot come to its end."""
-        for number in range(1, self.settings.rounds + 1):
+        for number in range(self.settings.first_round, self.settings.rounds + 1):
             self._wait_for_sites()
             start = self.clock()
             self.open_round(number)

@@ -43,12 +43,14 @@ from fedmunkey.simulations.federation.answers import Answers, HospitalBank, Munk
 from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.federation.measurement import Measurement, measure
 from fedmunkey.simulations.federation.solved_federation import SolvedAnswers, SolvedPlace, solve_federation
+from fedmunkey.simulations.run.kept_run import KeptRun
 from fedmunkey.simulations.run.plan import DeletionKind, ResolvedDeletion, forget_rows
 
 logger = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 120.0
 _POLL_SECONDS = 0.01
+_BEFORE, _AFTER = "before", "after"
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ class DeletionDriver:
     """Sends each planned deletion when its round opens, and measures what the model knew before and after.
 
     Requests go to the `deletion-service` of the settings; the secret makes the references in them. The first model has
-    the shared weights before any training. `on_deletion` is called with each deletion that was carried out.
+    the shared weights before any training. What is measured is kept, so that `take_up` finds what an earlier process
+    has done. `on_deletion` is called with each deletion that was carried out.
     """
 
     plan: Sequence[ResolvedDeletion]
@@ -140,6 +143,7 @@ class DeletionDriver:
     settings: Settings
     secret: FederationSecret
     first_model: Munkey | Release
+    kept: KeptRun | None = None
     on_deletion: Callable[[CarriedOut], None] | None = None
     done: list[CarriedOut] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -153,6 +157,16 @@ class DeletionDriver:
                 if self.on_deletion is not None:
                     self.on_deletion(carried_out)
 
+    def take_up(self) -> None:
+        """Take for done what an earlier process has carried out; what it had only begun is carried out to its end."""
+        with self._lock, DeletionChannel(self.settings.deletion_service) as service:
+            for position, deletion in enumerate(self.plan):
+                before, after = (self._measured(position, when) for when in (_BEFORE, _AFTER))
+                if before is None or after is None:
+                    break
+                statuses = tuple(service.get(each.request_id) for each in self._requests(deletion, position))
+                self.done.append(CarriedOut(deletion, statuses, before, after))
+
     def measure_now(self, model: Munkey | Release) -> Measurement:
         """Measure a model with the banks as they are, on everything that has been forgotten."""
         gone = self._rows(self.plan[: len(self.done)])
@@ -163,11 +177,21 @@ class DeletionDriver:
         position = len(self.done)
         forgotten = self._rows([deletion])
         gone = self._rows(self.plan[: position + 1])
-        before = self._measure(model, forgotten, gone)
+        before = self._measured(position, _BEFORE) or self._measure(model, forgotten, gone)
+        self._keep(position, _BEFORE, before)
         requests = list(self._requests(deletion, position))
         with DeletionChannel(self.settings.deletion_service) as service:
             statuses = tuple(_carry_out(service, request) for request in requests)
-        return CarriedOut(deletion, statuses, before, self._measure(model, forgotten, gone, renewed=True))
+        after = self._measure(model, forgotten, gone, renewed=True)
+        self._keep(position, _AFTER, after)
+        return CarriedOut(deletion, statuses, before, after)
+
+    def _measured(self, position: int, when: str) -> Measurement | None:
+        return None if self.kept is None else self.kept.measurement(position, when)
+
+    def _keep(self, position: int, when: str, found: Measurement) -> None:
+        if self.kept is not None and self.kept.measurement(position, when) is None:
+            self.kept.note_measurement(position, when, found)
 
     def _requests(self, deletion: ResolvedDeletion, position: int) -> Iterator[DeletionRequest]:
         """Yield one request for each hospital whose records go, each subject, or the site."""

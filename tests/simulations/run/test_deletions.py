@@ -74,7 +74,7 @@ def make_driver(
     def make(*plan: str, on_deletion: Callable[[CarriedOut], None] | None = None) -> DeletionDriver:
         first, given = initial_model(shape, served.seed), [h.given.records for h in open_hospitals]
         resolved = resolve(parse_plan(plan, hospitals=3, num_rounds=3), given, seed=0)
-        return DeletionDriver(resolved, open_hospitals, served, secret, first, on_deletion)
+        return DeletionDriver(resolved, open_hospitals, served, secret, first, on_deletion=on_deletion)
 
     return make
 

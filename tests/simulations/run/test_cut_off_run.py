@@ -1,0 +1,153 @@
+"""A simulation that is killed leaves nothing behind, and goes on from its last round."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.closed_form.feature_map import FeatureMap
+from fedmunkey.common.closed_form.release import read_release
+from fedmunkey.common.model.model_choice import choose_encoder, choose_shape
+from fedmunkey.common.model.recipe import Recipe
+from fedmunkey.common.programs.flower import IMPORT_ROOT
+from fedmunkey.common.settings.settings import Settings
+from fedmunkey.server.rounds.run_record import read_rounds
+from fedmunkey.simulations.federation.hospitals import encode_all, give
+from fedmunkey.simulations.federation.partition import partition
+from fedmunkey.simulations.federation.solved_federation import solve_records
+from fedmunkey.simulations.federation.sources import load_dataset
+from fedmunkey.simulations.run.experiment import Experiment
+from fedmunkey.simulations.run.kept_run import KeptRun
+from fedmunkey.simulations.run.plan import forget_rows, parse_plan, resolve
+from tests.processes import SECONDS
+
+PLAN = ["records:5%@2", "site:1@2", "subjects:3@3"]
+GONE_SECONDS = 10.0
+MunkeySim = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def temporary() -> Iterator[Path]:
+    """The runs' folder for temporary files; short, for the paths of Ray's sockets."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def started(*words: str, mark: str, temporary: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-P", "-c", "from fedmunkey.simulations.cli import main; main()", "run", *words]
+    environment = {**os.environ, "PYTHONPATH": str(IMPORT_ROOT), "TMPDIR": str(temporary), "MUNKEY_TEST_MARK": mark}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)  # noqa: S603
+
+
+def wait_for(so: Callable[[], object], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not so() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return bool(so())
+
+
+@pytest.fixture(scope="module")
+def killed(
+    tmp_path_factory: pytest.TempPathFactory, temporary: Path, marked_processes: Callable[[str], list[str]]
+) -> Path:
+    """A run that was killed in its second round, and of which nothing was left."""
+    folder, mark = tmp_path_factory.mktemp("cut-off") / "run", uuid.uuid4().hex
+    words = [word for deletion in PLAN for word in ("--delete", deletion)]
+    words += ["--hospitals", "4", "--no-baselines", "--output", str(folder)]
+    shared_memory = set(os.listdir("/dev/shm"))
+    with started(*words, mark=mark, temporary=temporary) as run:
+        reached = wait_for(lambda: read_rounds(folder / "coordinator"), SECONDS)
+        running = marked_processes(mark)
+        run.send_signal(signal.SIGKILL)
+    assert reached
+    assert any("raylet" in command for command in running)
+    assert wait_for(lambda: not marked_processes(mark) and not list(temporary.iterdir()), GONE_SECONDS)
+    assert set(os.listdir("/dev/shm")) <= shared_memory
+    return folder
+
+
+@pytest.mark.flower
+def test_a_killed_run_goes_on_to_the_weights_that_it_would_have_had(killed: Path, temporary: Path) -> None:
+    rounds = read_rounds(killed / "coordinator")
+    with started("--resume", str(killed), mark="", temporary=temporary) as run:
+        assert run.wait(SECONDS) == 0
+
+    report: dict[str, Any] = json.loads((killed / "report.json").read_text())
+    assert [event["number"] for event in report["rounds"]] == [1, 2, 3]
+    assert report["rounds"][: len(rounds)] == rounds
+    assert [deletion["plan"] for deletion in report["deletions"]] == PLAN
+    assert all(deletion["entries"] == sum(deletion["expected"]) for deletion in report["deletions"])
+    # What is solved for from the records that stay, in this process and without the cut.
+    settings = Settings.parse(report["settings"])
+    parts = partition(load_dataset("digits", data_dir=None, seed=0), 4, alpha=1.0, seed=0)
+    gone = forget_rows(resolve(parse_plan(PLAN, hospitals=4, num_rounds=3), parts, 0), 4)
+    everything = encode_all(choose_encoder(settings), load_dataset("digits", data_dir=None, seed=0))
+    left = {}
+    for hospital, rows in zip(give(everything, parts, Path()), gone, strict=True):
+        kept = hospital.given.records.splits == "train"
+        kept[rows] = False
+        left[hospital.name] = hospital.given.select(kept)
+    expected = solve_records(left, settings, choose_shape(settings))
+    assert read_release(killed / "coordinator" / "last.safetensors").digest() == expected.release.digest()
+    assert expected.release.feature_map == FeatureMap.of(Recipe.of(settings), choose_shape(settings))
+    with SiteFolder(killed / "sites" / "hospital-1").open() as store:
+        assert store.records.count() == 0
+
+
+@pytest.mark.flower
+def test_a_run_is_resumed_once_and_only_where_it_was_cut_off(munkey_sim: MunkeySim, killed: Path) -> None:
+    code, _, said = munkey_sim("run", "--resume", killed)
+
+    assert code == 2
+    assert said == f"error: {killed} has a report: the run in it has come to its end; begin another one\n"
+
+
+@pytest.mark.processes
+def test_a_signal_during_preparation_ends_the_run_with_its_exit_code(tmp_path: Path, temporary: Path) -> None:
+    folder = tmp_path / "run"
+    with started("--no-baselines", "--output", str(folder), mark="", temporary=temporary) as run:
+        assert wait_for((folder / "experiment.json").exists, SECONDS)
+        run.terminate()
+        code = run.wait(GONE_SECONDS)
+
+    assert code == 128 + signal.SIGTERM
+    assert not list(temporary.iterdir())
+    assert KeptRun(folder).prepared_seconds() is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--seed", "3"], "--resume goes on with what the run was asked for; leave --seed out"),
+        (["--output", "x"], "--resume goes on with what the run was asked for; leave --output out"),
+        ([], "{folder} holds no run that was cut off; name the --output folder of one, or begin it anew"),
+    ],
+)
+def test_what_cannot_be_resumed_is_refused(munkey_sim: MunkeySim, tmp_path: Path, words: list[str], said: str) -> None:
+    code, _, error = munkey_sim("run", "--resume", tmp_path, *words)
+
+    assert code == 2
+    assert error == f"error: {said.format(folder=tmp_path)}\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_changed_data_are_noticed(tmp_path: Path) -> None:
+    kept = KeptRun(tmp_path)
+    kept.begin(Experiment("digits", None, 2, 1.0, None, [], {"seed": 3}, [], tmp_path, cores=1), "one digest")
+
+    assert kept.read() == Experiment("digits", None, 2, 1.0, None, [], {"seed": 3}, [], tmp_path, cores=1)
+    kept.check_data("one digest")
+    with pytest.raises(Exception, match="begun with other images or labels"):
+        kept.check_data("another")
