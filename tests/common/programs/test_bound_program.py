@@ -37,8 +37,8 @@ with temporary_folder("kept-") as folder:
     print(folder, flush=True)
     shared = Path(sys.argv[2])
     subprocess.Popen(bound_command([sys.executable, "-c", sys.argv[1]], folder=shared))
-    writes = "import sys, time; [(open(sys.argv[1], 'a').close(), time.sleep(0.01)) for _ in iter(int, 1)]"
-    subprocess.Popen(bound_command([sys.executable, "-c", writes, str(shared / "file")], within=shared))
+    writes = ["sh", "-c", "while true; do : > $0; sleep 0.01; done 2>/dev/null", str(shared / "file")]
+    subprocess.Popen(bound_command(writes, within=shared))
     time.sleep(600)
 """
 
