@@ -29,7 +29,7 @@ from fedmunkey.simulations.programs.progress import Progress
 from fedmunkey.simulations.reporting.files import write_report
 from fedmunkey.simulations.reporting.html import run_charts
 from fedmunkey.simulations.run.baselines import Baseline
-from fedmunkey.simulations.run.experiment import Experiment
+from fedmunkey.simulations.run.experiment import MOST_WHOLE, Experiment, HeldOutUse
 from fedmunkey.simulations.run.kept_run import KeptRun
 from fedmunkey.simulations.run.report import accuracy_table, deletion_table
 from fedmunkey.simulations.run.run import simulate
@@ -62,6 +62,13 @@ def run(
     output: Annotated[Path | None, typer.Option(help="Folder of this run; runs/DATA-TIME by default.")] = None,
     data_dir: DataDirOption = None,
     cores: Annotated[int | None, typer.Option(min=1, help="Hospitals that train at the same time.")] = None,
+    held_out: Annotated[
+        HeldOutUse,
+        typer.Option(
+            help="Test records that a hospital is tested on: the whole, or a share, another one in each round; "
+            f"auto takes shares above {MOST_WHOLE} hospitals."
+        ),
+    ] = HeldOutUse.AUTO,
     deletion_service: Annotated[
         str, typer.Option(help="Address of a running deletion service that knows the hospitals; starts one if empty.")
     ] = "",
@@ -104,6 +111,7 @@ def run(
         baselines=[] if no_baselines else baseline or standard,
         output=output or default,
         cores=cores or usable_cores(),
+        held_out=held_out,
         deletion_service=deletion_service,
         command=command_line.typed(),
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.deletions.agent import DeletionAgent
 from fedmunkey.client.learning.bank import read_bank
 from fedmunkey.common.closed_form.release import Release, is_release, read_release
 from fedmunkey.common.deletions.references import FederationSecret
@@ -30,7 +27,7 @@ from fedmunkey.common.deletions.words import (
     Target,
     WholeSite,
 )
-from fedmunkey.common.errors import FederationStopped, FedmunkeyError
+from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.model.checkpoints import read_checkpoint
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.recipe import Recipe
@@ -43,10 +40,9 @@ from fedmunkey.simulations.federation.answers import Answers, HospitalBank, Munk
 from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.federation.measurement import Measurement, measure
 from fedmunkey.simulations.federation.solved_federation import SolvedAnswers, SolvedPlace, solve_federation
+from fedmunkey.simulations.run.agents import Hear
 from fedmunkey.simulations.run.kept_run import KeptRun
 from fedmunkey.simulations.run.plan import DeletionKind, ResolvedDeletion, forget_rows
-
-logger = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 120.0
 _POLL_SECONDS = 0.01
@@ -135,7 +131,8 @@ class DeletionDriver:
 
     Requests go to the `deletion-service` of the settings; the secret makes the references in them. The first model has
     the shared weights before any training. What is measured is kept, so that `take_up` finds what an earlier process
-    has done. `on_deletion` is called with each deletion that was carried out.
+    has done. `hear` is told which hospitals have got orders. `on_deletion` is called with each deletion that was
+    carried out.
     """
 
     plan: Sequence[ResolvedDeletion]
@@ -144,6 +141,7 @@ class DeletionDriver:
     secret: FederationSecret
     first_model: Munkey | Release
     kept: KeptRun | None = None
+    hear: Hear = lambda _: None
     on_deletion: Callable[[CarriedOut], None] | None = None
     done: list[CarriedOut] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -181,7 +179,7 @@ class DeletionDriver:
         self._keep(position, _BEFORE, before)
         requests = list(self._requests(deletion, position))
         with DeletionChannel(self.settings.deletion_service) as service:
-            statuses = tuple(_carry_out(service, request) for request in requests)
+            statuses = _carry_out(service, requests, self.hear)
         after = self._measure(model, forgotten, gone, renewed=True)
         self._keep(position, _AFTER, after)
         return CarriedOut(deletion, statuses, before, after)
@@ -243,31 +241,6 @@ def read_weights(path: Path) -> Munkey | Release:
     return read_release(path) if is_release(path) else read_checkpoint(path).model()
 
 
-@contextlib.contextmanager
-def running_agents(hospitals: Sequence[Hospital], settings: Settings) -> Iterator[None]:
-    """Run one deletion agent for each hospital, each with a key store connection and a channel of its own."""
-    stop = threading.Event()
-    with contextlib.ExitStack() as stack:
-        for hospital in hospitals:
-            store = stack.enter_context(hospital.folder.open())
-            service = DeletionChannel(settings.deletion_service)
-            agent = DeletionAgent(store, service)
-            thread = threading.Thread(target=_run, args=(agent, stop), name=f"agent-{hospital.name}", daemon=True)
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(service.close)
-        stack.callback(stop.set)
-        yield
-
-
-def _run(agent: DeletionAgent, stop: threading.Event) -> None:
-    """Run an agent until it is stopped or the service refuses the site; the site's next round says why, too."""
-    try:
-        agent.run(stop)
-    except FedmunkeyError as error:
-        logger.error("%s", error)
-
-
 def _read(hospital: Hospital, settings: Settings) -> HospitalBank:
     with hospital.folder.open() as store:
         bank = read_bank(store, Recipe.of(settings).neighbours)
@@ -279,13 +252,18 @@ def _read_place(hospital: Hospital, release: Release) -> SolvedPlace:
         return SolvedPlace.of_store(store, release.feature_map)
 
 
-def _carry_out(service: DeletionService, request: DeletionRequest) -> RequestStatus:
-    """Submit a request and ask until every addressed site has answered."""
+def _carry_out(service: DeletionService, requests: Sequence[DeletionRequest], hear: Hear) -> tuple[RequestStatus, ...]:
+    """Submit requests, have the addressed sites hear them, and ask until all of these have answered."""
+    for request in requests:
+        service.submit(request)
+    submitted = [service.get(request.request_id) for request in requests]
+    hear(sorted({progress.site for status in submitted for progress in status.sites}))
+    return tuple(_wait_for(service, request.request_id) for request in requests)
+
+
+def _wait_for(service: DeletionService, request_id: str) -> RequestStatus:
     deadline = time.monotonic() + _ANSWER_SECONDS
-    request_id = request.request_id
-    service.submit(request)
     while True:
-        time.sleep(_POLL_SECONDS)
         status = service.get(request_id)
         if status.state.answered:
             if status.state not in (RequestState.ERASED, RequestState.COMPLETED):
@@ -293,3 +271,4 @@ def _carry_out(service: DeletionService, request: DeletionRequest) -> RequestSta
             return status
         if time.monotonic() > deadline:
             raise FederationStopped(f"deletion request {request_id} had no answer in {_ANSWER_SECONDS:.0f} s")
+        time.sleep(_POLL_SECONDS)

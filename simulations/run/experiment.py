@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from fedmunkey.common.settings.settings_text import ConfigValue
 from fedmunkey.simulations.run.baselines import Baseline
+
+MOST_WHOLE = 20
+"""Hospitals above which each is tested on a share, if nothing else is asked for."""
+
+
+class HeldOutUse(StrEnum):
+    """On which test records hospitals are tested: all on the whole, or each on a share, another one in each round."""
+
+    AUTO = "auto"
+    WHOLE = "whole"
+    SHARES = "shares"
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,8 @@ class Experiment:
         Folder of the run; must be absent or empty.
     cores : int
         Hospitals that train at the same time.
+    held_out : HeldOutUse
+        On which test records each hospital is tested.
     deletion_service : str
         Address of a running service; empty starts one.
     command : str
@@ -48,5 +62,13 @@ class Experiment:
     baselines: Sequence[Baseline]
     output: Path
     cores: int
+    held_out: HeldOutUse = HeldOutUse.AUTO
     deletion_service: str = ""
     command: str = "munkey-sim run"
+
+    @property
+    def in_shares(self) -> bool:
+        """Whether each hospital is tested on a share of the test records."""
+        if self.held_out is HeldOutUse.AUTO:
+            return self.hospitals > MOST_WHOLE
+        return self.held_out is HeldOutUse.SHARES

@@ -15,7 +15,7 @@ from fedmunkey.server.rounds.run_record import read_rounds
 from fedmunkey.simulations.federation.measurement import Measurement
 from fedmunkey.simulations.reporting.files import JSON
 from fedmunkey.simulations.run.baselines import Baseline
-from fedmunkey.simulations.run.experiment import Experiment
+from fedmunkey.simulations.run.experiment import Experiment, HeldOutUse
 
 COORDINATOR = "coordinator"
 """Where the coordinator's events and weights are, within the folder."""
@@ -46,6 +46,7 @@ class KeptRun:
         try:
             asked = self._read(_EXPERIMENT)["experiment"]
             asked["data_dir"] = asked["data_dir"] and Path(asked["data_dir"])
+            asked["held_out"] = HeldOutUse(asked["held_out"])
             asked["baselines"] = [Baseline(name) for name in asked["baselines"]]
             return Experiment(**{**asked, "output": self._folder})
         except (OSError, ValueError, KeyError, TypeError):

@@ -30,12 +30,15 @@ from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.rounds.run_record import EVENTS, FINISHED, LAST, ROUND, STOPPED, WAITING, keep_rounds
 from fedmunkey.simulations.federation.consent import donate
 from fedmunkey.simulations.federation.encoded_set import dataset_digest
-from fedmunkey.simulations.federation.hospitals import Hospital, encode_all, give, open_hospital
-from fedmunkey.simulations.federation.partition import partition
+from fedmunkey.simulations.federation.enrolling import HELD_OUT, enrol_all, share_held_out
+from fedmunkey.simulations.federation.hospitals import Encoded, Hospital, encode_all, share_out
+from fedmunkey.simulations.federation.partition import homes_of
 from fedmunkey.simulations.federation.sources import load_dataset
+from fedmunkey.simulations.programs.machine import torch_threads
 from fedmunkey.simulations.programs.progress import Progress
+from fedmunkey.simulations.run.agents import running_agents
 from fedmunkey.simulations.run.baselines import Comparison, run_baselines
-from fedmunkey.simulations.run.deletions import DeletionDriver, read_weights, running_agents
+from fedmunkey.simulations.run.deletions import DeletionDriver, read_weights
 from fedmunkey.simulations.run.experiment import Experiment
 from fedmunkey.simulations.run.flower_runtime import running_federation
 from fedmunkey.simulations.run.kept_run import COORDINATOR, KeptRun
@@ -69,6 +72,7 @@ class _Prepared:
     first_model: Munkey | Release
     encoder: Encoder
     hospitals: list[Hospital]
+    held_out: Encoded
     plan: tuple[ResolvedDeletion, ...]
     data: str
 
@@ -93,7 +97,7 @@ def simulate(experiment: Experiment, progress: Progress, *, resume: bool = False
         kept.note_prepared(prepared_seconds)
     else:
         secret, prepared_seconds = prepared.hospitals[0].folder.read_secret(), earlier
-    rounds_before = kept.rounds()
+    initial_weights, rounds_before = prepared.settings.initial_weights, kept.rounds()
     settings = _going_on(prepared.settings, rounds_before)
     prepared = replace(prepared, settings=settings)
     names = [hospital.name for hospital in prepared.hospitals]
@@ -103,12 +107,14 @@ def simulate(experiment: Experiment, progress: Progress, *, resume: bool = False
             ledger.register(name)
         settings, driver = stack.enter_context(_served(experiment, prepared, ledger, secret, kept, progress))
         stack.enter_context(_logged(experiment.output / LOGS / "simulation.log"))
-        stack.enter_context(running_agents(prepared.hospitals, settings))
+        driver.hear = stack.enter_context(running_agents(prepared.hospitals, settings))
         training_start = time.perf_counter()
         driver.take_up()
         rounds = rounds_before
         if len(rounds) < settings.rounds:
             rounds = _train(experiment, settings, progress)
+        # What comes from here on is about the whole run.
+        settings = settings.replace(first_round=1, initial_weights=initial_weights)
         training_seconds = time.perf_counter() - training_start + sum(event["seconds"] for event in rounds_before)
         final = driver.measure_now(read_weights(Path(settings.output_dir) / LAST))
     forgotten = dict(zip(names, forget_rows(prepared.plan, len(names)), strict=True))
@@ -137,8 +143,10 @@ def _enrol(experiment: Experiment, prepared: _Prepared, kept: KeptRun, progress:
     shutil.rmtree(prepared.settings.sites_dir, ignore_errors=True)
     kept.begin(experiment, prepared.data)
     with progress.counting("enrolling records", sum(len(h.given.records) for h in prepared.hospitals)) as count:
-        for hospital in prepared.hospitals:
-            open_hospital(hospital, prepared.settings, prepared.encoder, prepared.shape, secret, count)
+        about = prepared.settings, prepared.encoder, prepared.shape, secret
+        enrol_all(prepared.hospitals, *about, cores=experiment.cores, progress=count)
+    folder = experiment.output.resolve() / HELD_OUT
+    share_held_out(prepared.held_out, prepared.hospitals, folder, secret, prepared.shape, shares=experiment.in_shares)
     return secret
 
 
@@ -195,12 +203,14 @@ def _prepare(experiment: Experiment, progress: Progress, resumed: KeptRun | None
     else:
         model = first_model(settings, shape)
     encoder = choose_encoder(settings)
-    parts = partition(dataset, experiment.hospitals, alpha=experiment.alpha, seed=settings.seed)
-    resolved = resolve(plan, parts, settings.seed)
-    with progress.counting("encoding images", len(dataset)) as count:
+    homes = homes_of(dataset, experiment.hospitals, alpha=experiment.alpha, seed=settings.seed)
+    with progress.counting("encoding images", len(dataset)) as count, torch_threads(experiment.cores):
         everything = encode_all(encoder, dataset, count)
-    hospitals = give(everything, parts, Path(settings.sites_dir))
-    return _Prepared(settings, shape, model, encoder, hospitals, resolved, data)
+    folder = Path(settings.sites_dir)
+    hospitals = share_out(everything, homes, experiment.hospitals, folder, shares=experiment.in_shares)
+    resolved = resolve(plan, [hospital.given.records for hospital in hospitals], settings.seed)
+    held_out = everything.select(homes < 0)
+    return _Prepared(settings, shape, model, encoder, hospitals, held_out, resolved, data)
 
 
 def _make_folder(path: Path) -> None:

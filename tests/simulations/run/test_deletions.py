@@ -36,7 +36,8 @@ from fedmunkey.simulations.federation.answers import MunkeyAnswers
 from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.federation.measurement import Measurement, measure
 from fedmunkey.simulations.run import deletions
-from fedmunkey.simulations.run.deletions import CarriedOut, DeletionDriver, running_agents
+from fedmunkey.simulations.run.agents import running_agents
+from fedmunkey.simulations.run.deletions import CarriedOut, DeletionDriver
 from fedmunkey.simulations.run.plan import parse_plan, resolve
 
 MakeDriver = Callable[..., DeletionDriver]
