@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from cryptography import x509
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
@@ -65,6 +66,10 @@ _ATTEMPTS = 4
 _POLL_SECONDS = 0.2
 _MOST_BYTES = 2**29
 _FEWEST_TOGETHER = 8
+_LOST_SECONDS = 60.0
+"""How long nodes that were lost are asked again without any of them answering."""
+
+_LOST_PAUSE_SECONDS = 0.5
 _REPLY_SECONDS = 900.0
 """How long a site may take for one answer; sums over a million records take minutes."""
 
@@ -353,32 +358,51 @@ class SolvingRounds:
         arrays: ArrayRecord | None,
         take: Callable[[SiteReply], None],
     ) -> list[SiteReply]:
-        messages = [
-            Message(content=_content(config, arrays), message_type=kind, dst_node_id=node)
-            for node, config in configs.items()
-        ]
-        found = []
-        for reply in self.grid.send_and_receive(messages, timeout=_REPLY_SECONDS):
-            node = reply.metadata.src_node_id
-            if reply.has_error() and reply.error.code == CHANGED:
-                self._changed = True
-                continue
-            try:
-                if reply.has_error():
-                    raise InvalidWeights(reply.error.reason or "unknown reason")
-                site = site_of(reply, self._registered)
-                metrics = check_metrics(reply)
-            except InvalidWeights as fault:
-                self._note_failure(self._name(node), str(fault))
-                continue
-            self._names[node] = site
-            self._round.bytes_up += sum(_size(record) for record in reply.content.array_records.values())
-            answer = SiteReply(node, site, reply.content, metrics)
-            take(answer)
-            for name in list(reply.content.array_records):
-                del reply.content[name]
-            found.append(answer)
-        return found
+        """Ask nodes at once; one that its machine has lost on the way is asked again, where another can take it up.
+
+        Only without masks, so in a simulation: sums under the same mask twice would tell their difference.
+        """
+        found: list[SiteReply] = []
+        deadline = time.monotonic() + _LOST_SECONDS
+        while True:
+            messages = [
+                Message(content=_content(config, arrays), message_type=kind, dst_node_id=node)
+                for node, config in configs.items()
+            ]
+            replies = list(self.grid.send_and_receive(messages, timeout=_REPLY_SECONDS))
+            lost = [reply for reply in replies if reply.has_error() and reply.error.code == ErrorCode.UNKNOWN]
+            again = bool(lost) and self.authority is None and time.monotonic() < deadline
+            answers = [self._take(reply, take) for reply in replies if not (again and reply in lost)]
+            found += [answer for answer in answers if answer is not None]
+            if not again:
+                return found
+            if answers:
+                deadline = time.monotonic() + _LOST_SECONDS
+            configs = {reply.metadata.src_node_id: configs[reply.metadata.src_node_id] for reply in lost}
+            logger.warning("%d sites were lost with the process that held them, and are asked again", len(lost))
+            time.sleep(_LOST_PAUSE_SECONDS)
+
+    def _take(self, reply: Message, take: Callable[[SiteReply], None]) -> SiteReply | None:
+        """Return what a site has answered, without arrays; None, having noted why, where that is nothing."""
+        node = reply.metadata.src_node_id
+        if reply.has_error() and reply.error.code == CHANGED:
+            self._changed = True
+            return None
+        try:
+            if reply.has_error():
+                raise InvalidWeights(reply.error.reason or "unknown reason")
+            site = site_of(reply, self._registered)
+            metrics = check_metrics(reply)
+        except InvalidWeights as fault:
+            self._note_failure(self._name(node), str(fault))
+            return None
+        self._names[node] = site
+        self._round.bytes_up += sum(_size(record) for record in reply.content.array_records.values())
+        answer = SiteReply(node, site, reply.content, metrics)
+        take(answer)
+        for name in list(reply.content.array_records):
+            del reply.content[name]
+        return answer
 
     def _name(self, node: int) -> str:
         return self._registered.get(node) or self._names.get(node, f"node {node}")

@@ -30,6 +30,7 @@ from fedmunkey.simulations.reporting.files import write_report
 from fedmunkey.simulations.reporting.html import run_charts
 from fedmunkey.simulations.run.baselines import Baseline
 from fedmunkey.simulations.run.experiment import MOST_WHOLE, Experiment, HeldOutUse
+from fedmunkey.simulations.run.flower_runtime import RAY_ADDRESS
 from fedmunkey.simulations.run.kept_run import KeptRun
 from fedmunkey.simulations.run.report import accuracy_table, deletion_table
 from fedmunkey.simulations.run.run import simulate
@@ -72,6 +73,13 @@ def run(
     deletion_service: Annotated[
         str, typer.Option(help="Address of a running deletion service that knows the hospitals; starts one if empty.")
     ] = "",
+    ray_address: Annotated[
+        str, typer.Option(envvar=RAY_ADDRESS, help="Address of a Ray cluster to run on; starts Ray here if empty.")
+    ] = "",
+    storage: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the hospitals' files, which all of a cluster's nodes have at this path."),
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(help="Folder of a run that was cut off: go on from its last round, with all that was asked for."),
@@ -112,6 +120,8 @@ def run(
         output=output or default,
         cores=cores or usable_cores(),
         held_out=held_out,
+        ray_address=ray_address,
+        storage=storage,
         deletion_service=deletion_service,
         command=command_line.typed(),
     )

@@ -48,6 +48,10 @@ class Experiment:
         On which test records each hospital is tested.
     deletion_service : str
         Address of a running service; empty starts one.
+    ray_address : str
+        Of a Ray cluster that is there; empty starts Ray on this machine.
+    storage : Path or None
+        Where the hospitals' folders lie, if not in the output folder; every node of a cluster has it at this path.
     command : str
         As it was typed.
     """
@@ -64,7 +68,14 @@ class Experiment:
     cores: int
     held_out: HeldOutUse = HeldOutUse.AUTO
     deletion_service: str = ""
+    ray_address: str = ""
+    storage: Path | None = None
     command: str = "munkey-sim run"
+
+    @property
+    def shared_folder(self) -> Path:
+        """Where the hospitals' folders lie, and the held-out records that they share."""
+        return self.storage or self.output
 
     @property
     def in_shares(self) -> bool:

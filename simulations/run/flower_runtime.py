@@ -27,11 +27,17 @@ from fedmunkey.common.settings.settings import Settings
 _START_SECONDS = 180.0
 _PAUSE_SECONDS = 0.1
 _APP = "app"
+RAY_ADDRESS = "RAY_ADDRESS"
+"""The variable by which Ray finds a cluster."""
 
 
 @contextlib.contextmanager
-def running_federation(settings: Settings, *, sites: int, cores: int, logs: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running_federation(
+    settings: Settings, *, sites: int, cores: int, logs: Path, ray_address: str = ""
+) -> Iterator[subprocess.Popen[bytes]]:
     """Start a federation of simulated sites, as many at a time as there are cores; Flower's output goes to `logs`.
+
+    With an address, sites are on the nodes of the Ray cluster that has it, as many at a time as that has cores.
 
     The process that is yielded ends when the run does. Whatever is started here ends with the context, and with this
     process. Raises `FederationStopped` if the SuperLink does not start.
@@ -39,7 +45,7 @@ def running_federation(settings: Settings, *, sites: int, cores: int, logs: Path
     # Ray's socket paths must fit into 107 characters, so its files cannot lie in the run's folder.
     home = Path(tempfile.gettempdir()) / f"munkey-{secrets.token_hex(4)}"
     port = _free_port()
-    environment = _environment(home)
+    environment = _environment(home, ray_address)
     logs.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         superlink_log = stack.enter_context((logs / "superlink.log").open("wb"))
@@ -47,7 +53,10 @@ def running_federation(settings: Settings, *, sites: int, cores: int, logs: Path
         stack.callback(_end, superlink)
         _wait_until_healthy(superlink, port, logs)
         _write_files(home, port, settings)
-        federation = f"num-supernodes={sites} client-resources-num-cpus=1 init-args-num-cpus={cores}"
+        federation = f"num-supernodes={sites} client-resources-num-cpus=1"
+        if not ray_address:
+            # A cluster has its own.
+            federation += f" init-args-num-cpus={cores}"
         run_log = stack.enter_context((logs / "run.log").open("wb"))
         command = [flower_program("flwr"), "run", str(home / _APP), "local", "--federation-config", federation]
         run = _start(bound_command([*command, "--stream"], within=home), environment, run_log)
@@ -70,9 +79,10 @@ def _write_files(home: Path, port: int, settings: Settings) -> None:
     (app / MANIFEST).write_text(app_manifest(settings), encoding="utf-8")
 
 
-def _environment(home: Path) -> dict[str, str]:
+def _environment(home: Path, ray_address: str) -> dict[str, str]:
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != RAY_ADDRESS},
+        **({RAY_ADDRESS: ray_address} if ray_address else {}),
         **flower_environment(home),
         "OMP_NUM_THREADS": "1",
         "RAY_USAGE_STATS_ENABLED": "0",

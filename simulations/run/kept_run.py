@@ -33,7 +33,7 @@ class KeptRun:
     def begin(self, experiment: Experiment, data: str) -> None:
         """Write what is asked for, with a digest of the data set's images and labels."""
         asked = asdict(_from_anywhere(experiment))
-        asked |= {name: None if asked[name] is None else str(asked[name]) for name in ("data_dir", "output")}
+        asked |= {name: None if asked[name] is None else str(asked[name]) for name in ("data_dir", "output", "storage")}
         self._write(_EXPERIMENT, {"experiment": asked, "data": data})
 
     def read(self) -> Experiment:
@@ -46,6 +46,7 @@ class KeptRun:
         try:
             asked = self._read(_EXPERIMENT)["experiment"]
             asked["data_dir"] = asked["data_dir"] and Path(asked["data_dir"])
+            asked["storage"] = asked["storage"] and Path(asked["storage"])
             asked["held_out"] = HeldOutUse(asked["held_out"])
             asked["baselines"] = [Baseline(name) for name in asked["baselines"]]
             return Experiment(**{**asked, "output": self._folder})
@@ -120,5 +121,6 @@ def _from_anywhere(experiment: Experiment) -> Experiment:
         experiment,
         data=str(data.resolve()) if data.is_file() else experiment.data,
         data_dir=experiment.data_dir and experiment.data_dir.resolve(),
+        storage=experiment.storage and experiment.storage.resolve(),
         overrides=overrides,
     )

@@ -145,7 +145,7 @@ def _enrol(experiment: Experiment, prepared: _Prepared, kept: KeptRun, progress:
     with progress.counting("enrolling records", sum(len(h.given.records) for h in prepared.hospitals)) as count:
         about = prepared.settings, prepared.encoder, prepared.shape, secret
         enrol_all(prepared.hospitals, *about, cores=experiment.cores, progress=count)
-    folder = experiment.output.resolve() / HELD_OUT
+    folder = experiment.shared_folder.resolve() / HELD_OUT
     share_held_out(prepared.held_out, prepared.hospitals, folder, secret, prepared.shape, shares=experiment.in_shares)
     return secret
 
@@ -162,8 +162,9 @@ def _going_on(settings: Settings, rounds: Sequence[dict[str, Any]]) -> Settings:
 def _prepare(experiment: Experiment, progress: Progress, resumed: KeptRun | None) -> _Prepared:
     """Read and check everything; nothing is written."""
     output = experiment.output
-    if resumed is None and output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InvalidSetting(f"{output} is there already and not empty; name another folder with --output")
+    for folder, option in ((output, "--output"), (experiment.shared_folder, "--storage")):
+        if resumed is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InvalidSetting(f"{folder} is there already and not empty; name another folder with {option}")
     own = next((name for name in experiment.overrides if name in _OWN), None)
     if own is not None:
         raise InvalidSetting(f"{own} = {experiment.overrides[own]}: a simulation sets this itself; {_OWN[own]}")
@@ -190,7 +191,7 @@ def _prepare(experiment: Experiment, progress: Progress, resumed: KeptRun | None
         num_classes=dataset.num_classes,
         image_shape=str(dataset.image_shape),
         min_sites=experiment.hospitals,
-        sites_dir=str((output / "sites").resolve()),
+        sites_dir=str((experiment.shared_folder / "sites").resolve()),
         output_dir=str((output / COORDINATOR).resolve()),
         encoder_weights=str(Path(settings.encoder_weights).resolve()) if settings.encoder_weights else "",
         initial_weights=str(Path(settings.initial_weights).resolve()) if settings.initial_weights else "",
@@ -248,7 +249,8 @@ def _served(
     def driver_for(settings: Settings) -> DeletionDriver:
         plan, hospitals, first_model = prepared.plan, prepared.hospitals, prepared.first_model
         return DeletionDriver(
-            *(plan, hospitals, settings, secret, first_model, kept), lambda done: progress.say(done.summary)
+            *(plan, hospitals, settings, secret, first_model, kept),
+            on_deletion=lambda done: progress.say(done.summary),
         )
 
     if experiment.deletion_service:
@@ -270,7 +272,9 @@ def _train(experiment: Experiment, settings: Settings, progress: Progress) -> li
     keep_rounds(Path(settings.output_dir), before=settings.first_round)
     with (
         progress.counting("training", settings.rounds) as count,
-        running_federation(settings, sites=experiment.hospitals, cores=cores, logs=logs) as run,
+        running_federation(
+            settings, sites=experiment.hospitals, cores=cores, logs=logs, ray_address=experiment.ray_address
+        ) as run,
     ):
         seen: list[dict[str, Any]] = []
         for event in _follow(events, run):

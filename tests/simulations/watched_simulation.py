@@ -52,9 +52,9 @@ def copy_what_flower_has(folder: Path) -> None:
     homes: list[Path] = []
     environment, end, open_round = flower_runtime._environment, flower_runtime._end, DeletionDriver.open_round
 
-    def note_home(home: Path) -> dict[str, str]:
+    def note_home(home: Path, ray_address: str) -> dict[str, str]:
         homes.append(home)
-        return environment(home)
+        return environment(home, ray_address)
 
     def forget_and_copy(self: DeletionDriver, number: int) -> None:
         open_round(self, number)

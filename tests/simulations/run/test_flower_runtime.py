@@ -91,7 +91,7 @@ def test_stopping_in_the_middle_leaves_no_process_and_no_files(
 def test_another_pythonpath_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
 
-    environment = flower_runtime._environment(tmp_path)
+    environment = flower_runtime._environment(tmp_path, "")
 
     ours, others = environment["PYTHONPATH"].split(os.pathsep)
     assert (Path(ours) / "fedmunkey" / "server" / "app.py").is_file()
