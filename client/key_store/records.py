@@ -133,10 +133,10 @@ class HeldRecords:
         return is_tombstoned(self._connection, self._database.reference_hashes, record, subject)
 
     def have_deleted_subjects(self, references: Sequence[bytes]) -> NDArray[np.bool_]:
-        """Return (n,) whether an order named each of some subjects itself, or everything."""
+        """Return (n,) whether an order named each of some subjects itself, or may have, as everything was."""
         named = {bytes(row[0]) for row in self._connection.execute("SELECT hash FROM tombstones")}
-        if not named or WHOEVER_WAS_HERE in named:
-            return np.full(len(references), bool(named))
+        if WHOEVER_WAS_HERE in named:
+            return np.ones(len(references), dtype=np.bool_)
         subject = self._database.reference_hashes.subject
         return np.array([subject(reference) in named for reference in references], dtype=np.bool_)
 

@@ -104,7 +104,12 @@ class SharedHeldOut:
         return HeldOut(inputs, labels, nearest(keys, store.records.read_keys(bank.entries), neighbours))
 
     def _rows(self, store: KeyStore, split: Split) -> NDArray[np.int64]:
-        """Return the share's records of a split whose subjects the site has not been told to forget."""
+        """Return the share's records of a split whose subjects the site has not been told to forget.
+
+        A site without any training record, as one that has forgotten everything, has nothing that could be tested.
+        """
+        if not store.records.count(Split.TRAIN):
+            return np.empty(0, dtype=np.int64)
         rows = np.flatnonzero(_array(self.folder, _SPLITS) == split.value)
         rows = rows[(self.part + self.round_number) % self.parts :: self.parts]
         subjects = [reference.tobytes() for reference in _array(self.folder, _SUBJECTS)[rows]]
