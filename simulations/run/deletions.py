@@ -144,6 +144,7 @@ class DeletionDriver:
     hear: Hear = lambda _: None
     on_deletion: Callable[[CarriedOut], None] | None = None
     done: list[CarriedOut] = field(default_factory=list)
+    _places: dict[str, tuple[int, SolvedPlace | None]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def open_round(self, number: int) -> None:
@@ -226,7 +227,7 @@ class DeletionDriver:
     ) -> Measurement:
         answers: Answers
         if isinstance(model, Release):
-            places = {hospital.name: _read_place(hospital, model) for hospital in self.hospitals}
+            places = {hospital.name: self._read_place(hospital, model) for hospital in self.hospitals}
             answers = SolvedAnswers(model, places, self.settings)
             if renewed:
                 answers = solve_federation(places, self.settings, model.feature_map)
@@ -234,6 +235,15 @@ class DeletionDriver:
             banks = {hospital.name: _read(hospital, self.settings) for hospital in self.hospitals}
             answers = MunkeyAnswers(model, banks, self.settings)
         return measure(answers, self.hospitals, forgotten, gone)
+
+    def _read_place(self, hospital: Hospital, release: Release) -> SolvedPlace:
+        """Return what a hospital's key store holds, which is read anew where deletions have changed it."""
+        with hospital.folder.open() as store:
+            generation, (known, place) = store.generation, self._places.get(hospital.name, (-1, None))
+            if place is None or known != generation:
+                place = SolvedPlace.of_store(store, release.feature_map)
+                self._places[hospital.name] = generation, place
+            return place
 
 
 def read_weights(path: Path) -> Munkey | Release:
@@ -245,11 +255,6 @@ def _read(hospital: Hospital, settings: Settings) -> HospitalBank:
     with hospital.folder.open() as store:
         bank = read_bank(store, Recipe.of(settings).neighbours)
         return HospitalBank(bank, store.records.read_keys(bank.entries))
-
-
-def _read_place(hospital: Hospital, release: Release) -> SolvedPlace:
-    with hospital.folder.open() as store:
-        return SolvedPlace.of_store(store, release.feature_map)
 
 
 def _carry_out(service: DeletionService, requests: Sequence[DeletionRequest], hear: Hear) -> tuple[RequestStatus, ...]:
