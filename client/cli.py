@@ -13,6 +13,7 @@ _COMMANDS = {
     "join": "fedmunkey.client.commands.join:join",
     "rotate": "fedmunkey.client.commands.rotate:rotate",
     "enrol": "fedmunkey.client.commands.enrol:enrol",
+    "encoder-card": "fedmunkey.client.commands.encoder_card:encoder_card",
     "agent": "fedmunkey.client.commands.orders:agent",
     "catch-up": "fedmunkey.client.commands.orders:catch_up",
     "forget": "fedmunkey.client.commands.forget:forget",

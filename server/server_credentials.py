@@ -31,6 +31,7 @@ def server_credentials(identity: Identity, *, ask_members: bool) -> grpc.ServerC
     shown = identity
 
     def follow() -> grpc.ServerCertificateConfiguration | None:
+        """Return what to show from now on if the files have changed; None to go on as before."""
         # gRPC asks at each handshake, in one thread at a time.
         nonlocal shown
         try:

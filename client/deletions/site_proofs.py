@@ -271,6 +271,7 @@ class _TrustFile:
         self._keys = TrustedKeys()
 
     def read(self) -> TrustedKeys:
+        """Return what the file holds now; raises `InvalidProof` if it is gone or cannot be used."""
         try:
             found = self._path.stat()
         except OSError as error:

@@ -84,6 +84,7 @@ def read_bank(store: KeyStore, neighbours: int, progress: Progress | None = None
     """
 
     def read(generation: int) -> Bank:
+        """Read all entries as they are in a generation of the store."""
         list_arrivals(store, progress)
         entries, labels = store.records.read_entries(Split.TRAIN)
         return Bank(
@@ -106,6 +107,7 @@ def read_permanent_bank(store: KeyStore, neighbours: int) -> Bank:
     """
 
     def read(generation: int) -> Bank:
+        """Read the permanent entries as they are in a generation of the store."""
         entries, labels = _permanent(store, Split.TRAIN)
         keys = store.records.read_keys(entries)
         lists = nearest(keys, keys, neighbours, own=torch.arange(len(entries)))

@@ -134,6 +134,7 @@ def _trust(site: SiteFolder, name: str, own: PublicKey, log: PublicKey) -> int:
     """
 
     def with_both(keys: TrustedKeys) -> TrustedKeys:
+        """Add the site's key and the log's where they are missing; raises if another log is trusted."""
         others = [known for known in keys.of(Role.LOG) if known.key != log and known.revoked is None]
         if others:
             raise InvalidIdentity(

@@ -81,10 +81,12 @@ class _GuardedState(InMemoryNodeState):
         self._unchecked: Run | None = None
 
     def store_run(self, run: Run) -> None:
+        """Hold a run back until its app has come."""
         # Flower asks for the app of a run that it does not know, and stores that after the run.
         self._unchecked = run
 
     def store_fab(self, fab: Fab) -> str:
+        """Keep the app of a run, and the run that was held back for it; raises if there is more in it than settings."""
         try:
             check_app(fab.content)
         except InvalidSetting as error:

@@ -21,7 +21,8 @@ def choose_shape(settings: Settings) -> ModelShape:
 
     Raises `InvalidSetting` if there is no such encoder, or a patch size does not divide the image.
     """
-    features = feature_shape(settings.encoder, settings.image_shape, size=settings.encoder_size)
+    weights, size = settings.encoder_weights, settings.encoder_size
+    features = feature_shape(settings.encoder, settings.image_shape, weights=weights, size=size)
     return ModelShape.of(Recipe.of(settings), features)
 
 

@@ -23,6 +23,7 @@ def takes_options(kind: type[Any]) -> Callable[[Callable[..., None]], Callable[.
     fields = inspect.signature(kind, eval_str=True).parameters
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        """Return the command as typer sees it: each field an option of its own."""
         typed: list[inspect.Parameter] = []
         group = ""
         for name, parameter in inspect.signature(command, eval_str=True).parameters.items():

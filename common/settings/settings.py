@@ -31,6 +31,8 @@ FEWEST_CLASSES = 2
 """A site may hold one class only, a federation has at least two."""
 
 DESCRIPTOR = "descriptor"
+ONNX = "onnx"
+"""The encoder whose model is a file in ONNX: `encoder-weights` says which."""
 """The encoder without learned weights."""
 
 
@@ -175,9 +177,15 @@ class Settings(BaseModel):
     )
 
     encoder: str = Field(
-        "descriptor", description="Frozen key encoder: `descriptor`, or the name of a torchvision model."
+        DESCRIPTOR,
+        description="Frozen key encoder: `descriptor`, `onnx:FILE`, `efficientnet_lite0`, `efficientnet_lite2`, or the "
+        "name of a torchvision model.",
     )
-    encoder_weights: str = Field("", description="File with the encoder's weights; empty takes torchvision's own.")
+    encoder_weights: str = Field(
+        "",
+        description="File with the encoder's weights; empty takes torchvision's own, or those of "
+        "`fedmunkey[encoder]`. An ONNX file has its card beside it; a coordinator needs only the card.",
+    )
     encoder_size: int = Field(
         0, ge=0, le=2048, description="Side in pixels to which images are resized for the encoder; 0 chooses."
     )
@@ -313,6 +321,20 @@ class Settings(BaseModel):
     deletion_patience: float = Field(
         60.0, ge=0, le=86_400, description="Seconds to wait for an unreachable deletion service before stopping."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _encoder_file(cls, given: Any) -> Any:
+        """Read `encoder = onnx:FILE` as the encoder and its file."""
+        encoder = given.get("encoder") if isinstance(given, dict) else None
+        if not isinstance(encoder, str) or not encoder.startswith(f"{ONNX}:"):
+            return given
+        file = encoder.removeprefix(f"{ONNX}:")
+        other = given.get("encoder-weights", given.get("encoder_weights", ""))
+        if other not in ("", file):
+            raise ValueError(f"encoder = {encoder}: encoder-weights = {other} is another file; leave it out")
+        kept = {name: value for name, value in given.items() if kebab(name) != "encoder-weights"}
+        return kept | {"encoder": ONNX, "encoder-weights": file}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -98,6 +98,7 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     def _guard(self, method: str, act: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
         async def guarded(message: Any, context: Any) -> Any:
+            """Answer a call of somebody who may make it."""
             await self._admit(method, message, context)
             return await act(message, context)
 
@@ -107,6 +108,7 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self, method: str, act: Callable[[Any, Any], AsyncIterator[Any]]
     ) -> Callable[[Any, Any], AsyncIterator[Any]]:
         async def guarded(message: Any, context: Any) -> AsyncIterator[Any]:
+            """Stream answers while the caller may have them, which is looked up for each and when members change."""
             await self._admit(method, message, context)
             responses = act(message, context)
             coming = asyncio.ensure_future(anext(responses))

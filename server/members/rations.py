@@ -85,6 +85,7 @@ class Rations(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     def _call(self, method: str, read: Callable[[bytes], Any], act: _Act) -> _Act:
         async def counted(data: bytes, context: Any) -> Any:
+            """Answer a call, or send it away while as many of its member's are under way as may be."""
             who = _member(context)
             if who and self._under_way[who] >= CALLS_AT_ONCE:
                 await _send_away(context, f"at most {CALLS_AT_ONCE} calls of one member are answered at once", 1.0)
@@ -98,6 +99,7 @@ class Rations(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     def _flow(self, method: str, read: Callable[[bytes], Any], flow: _Flow) -> _Flow:
         async def counted(data: bytes, context: Any) -> AsyncIterator[Any]:
+            """Follow a stream, or send it away while its member follows as many as it may."""
             who = _member(context)
             if who and self._streams[who] >= STREAMS:
                 await _send_away(context, f"one member follows at most {STREAMS} streams of orders; end some", None)

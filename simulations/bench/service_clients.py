@@ -44,6 +44,7 @@ async def submit_for(
     end = time.perf_counter() + seconds
 
     async def send(client: int) -> None:
+        """Send one client's requests until the time is up, and note how long each took or why it failed."""
         async with _stub(address) as stub:
             # Not all at the same moment.
             await asyncio.sleep(pause * client / clients)
@@ -70,6 +71,7 @@ async def submit_many(address: str, requests: Sequence[DeletionRequest], count: 
     async with _stub(address) as stub:
 
         async def send(request: DeletionRequest) -> None:
+            """Send one request, and wait for its answer."""
             async with limit:
                 message = deletion_pb2.SubmitRequest(request=request_to_wire(request))
                 await stub.Submit(message, timeout=PATIENCE_SECONDS)
@@ -106,6 +108,7 @@ async def connected_sites(address: str, names: Sequence[str], count: Callable[[i
     connected = [asyncio.Event() for _ in names]
 
     async def follow(name: str, ready: asyncio.Event) -> None:
+        """Answer a site's orders for good; the next site may connect once the first order is answered."""
         async with _stub(address) as stub:
             await connecting.acquire()
             stream = stub.Watch(deletion_pb2.WatchRequest(site=name, follow=True))

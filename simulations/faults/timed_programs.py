@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, tzinfo
-from functools import partial
+from functools import partialmethod
 from pathlib import Path
 
 import fedmunkey.client.cli
 import fedmunkey.common.clock
 import fedmunkey.server.cli
+from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.simulations.faults import site_training
 from fedmunkey.simulations.faults.jumping_clock import TIME, WRONG, JumpingClock
 
@@ -24,8 +25,8 @@ VARIABLE = "MUNKEY_SIM_CLOCK"
 def act_as_coordinator() -> None:
     """Run `munkey-server`, every ledger of which tells the time by the clock that can be wrong."""
     folder = _let_time_pass()
-    names = vars(fedmunkey.server.cli)
-    names["Ledger"] = partial(names["Ledger"], clock=JumpingClock(folder / WRONG))
+    # Commands are imported when they are typed, and hold the class by then.
+    setattr(Ledger, "__init__", partialmethod(Ledger.__init__, clock=JumpingClock(folder / WRONG)))  # noqa: B010
     fedmunkey.server.cli.main()
 
 

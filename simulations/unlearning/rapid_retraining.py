@@ -85,6 +85,7 @@ def rapid_site(name: str, records: Examples, settings: Settings) -> LocalTrainin
     """Return the local training of a site with second-order steps; epochs and batches are those of training."""
 
     def train_locally(model: PlainViT, number: int) -> int:
+        """Train in place for a round of a number; return how many records took part."""
         draws = generator(settings.seed, RapidRetraining.name, name, number)
         rate = RATE * settings.learning_rate * falling(number, settings.descending_rounds)
         weights: Weights = dict(model.state_dict())

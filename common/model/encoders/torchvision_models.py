@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from fedmunkey.common.errors import InvalidSetting, InvalidWeights
-from fedmunkey.common.model.encoders.encoder import Encoder, Encoding
+from fedmunkey.common.model.encoders.image_model import ImageModelEncoder, Preprocessing, mean_and_maximum
+from fedmunkey.common.model.encoders.state_files import load_state, read_state, state_digest
 from fedmunkey.common.model.torchvision_import import import_torchvision
 
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
 _SMALL_IMAGE = 64
 
 
@@ -53,33 +49,23 @@ def torchvision_feature_shape(name: str, size: int) -> tuple[int, int]:
     return int(pooled.shape[1]), int(pooled.shape[2])
 
 
-class TorchvisionEncoder(Encoder):
+class TorchvisionEncoder(ImageModelEncoder):
     """A torchvision classification model without its classifier.
 
     Features are two tokens: mean and maximum over space of the last feature map, or class token and mean of the patch
-    tokens of a vision transformer. The key is both features, or the class token, scaled to unit length. With `mirror`,
-    features are means over an image and its mirror image, left to right: keys then do not depend on which side is
-    which, and lie nearer to those of the same class. Images are resized (bilinear) to `size` pixels a side; `weights`
-    is a file with a state dict (`.pth`, `.pt` or `.safetensors`), or empty for torchvision's own download.
-
-    The order in which convolutions and matrix products add depends on the images in a batch and on the threads that
-    share it. So each image is a batch of its own, on any device, and has one thread; a CPU's other threads take other
-    images. Another processor, device or version of PyTorch may give other bits.
+    tokens of a vision transformer. The key is both features, or the class token, scaled to unit length. `weights` is a
+    file with a state dict (`.pth`, `.pt` or `.safetensors`), or empty for torchvision's own download.
     """
 
     def __init__(self, name: str, *, weights: str, size: int, mirror: bool = False, device: torch.device) -> None:
+        super().__init__(Preprocessing(size), mirror=mirror, device=device)
         self.name = name
-        self.size = size
-        self.mirror = mirror
-        self.device = device
         self.feature_shape = torchvision_feature_shape(name, size)
         model = _build(name, size)
-        state = _read(Path(weights)) if weights else _download(name)
-        _load(model, state, name, weights)
-        self._fingerprint = f"{name}:{size}:{'mirror:' * mirror}{_digest(state)}"
+        state = read_state(Path(weights)) if weights else _download(name)
+        load_state(model, state, name, weights)
+        self._fingerprint = f"{name}:{size}:{'mirror:' * mirror}{state_digest(state)}"
         self._model = model.eval().requires_grad_(False).to(device)
-        self._mean = torch.tensor(_MEAN, device=device).view(1, 3, 1, 1)
-        self._std = torch.tensor(_STD, device=device).view(1, 3, 1, 1)
         self.key_size = self.feature_shape[1] * (1 if name.startswith("vit_") else 2)
 
     @property
@@ -87,36 +73,11 @@ class TorchvisionEncoder(Encoder):
         """Name, input size, whether images are mirrored as well, and a digest of the weights."""
         return self._fingerprint
 
-    def encode_batch(self, images: Tensor) -> Encoding:
-        """Encode (N, 1 or 3, H, W) uint8 images; grey is repeated over the three channels."""
-        workers = torch.get_num_threads() if self.device.type == "cpu" else 1
-        encodings = _map_alone(self._encode_one, images, workers)
-        return Encoding(torch.cat([e.keys for e in encodings]), torch.cat([e.features for e in encodings]))
+    def _features(self, pixels: Tensor) -> Tensor:
+        return _pooled(self.name, self._model, pixels)
 
-    @torch.no_grad()
-    def _encode_one(self, image: Tensor) -> Encoding:
-        """Encode (1, 1 or 3, H, W)."""
-        # The strides that an image comes with would choose among algorithms too.
-        pixels = image.clone(memory_format=torch.contiguous_format).to(self.device).float() / 255
-        pixels = functional.interpolate(pixels, size=(self.size, self.size), mode="bilinear", antialias=True)
-        pixels = (pixels.expand(-1, 3, -1, -1) - self._mean) / self._std
-        features = _pooled(self.name, self._model, pixels)
-        if self.mirror:
-            # Not one batch of two, whose sums could be in another order than those of each alone.
-            features = (features + _pooled(self.name, self._model, pixels.flip(3))) / 2
-        key = features[:, 0] if self.name.startswith("vit_") else features.flatten(1)
-        return Encoding(functional.normalize(key, dim=1), features)
-
-
-def _map_alone(function: Callable[[Tensor], Encoding], images: Tensor, workers: int) -> list[Encoding]:
-    """Apply a function to each image alone, each in one of some threads that PyTorch does not share out further."""
-    threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(function, images.split(1)))
-    finally:
-        # A thread's number is also that with which later ones begin.
-        torch.set_num_threads(threads)
+    def _key(self, features: Tensor) -> Tensor:
+        return features[:, 0] if self.name.startswith("vit_") else features.flatten(1)
 
 
 def _build(name: str, size: int) -> nn.Module:
@@ -142,19 +103,15 @@ def _read_transformer(model: Any, pixels: Tensor) -> Tensor:
 
 def _read_resnet(model: Any, pixels: Tensor) -> Tensor:
     maps = model.maxpool(model.relu(model.bn1(model.conv1(pixels))))
-    return _mean_and_maximum(model.layer4(model.layer3(model.layer2(model.layer1(maps)))))
+    return mean_and_maximum(model.layer4(model.layer3(model.layer2(model.layer1(maps)))))
 
 
 def _read_features(model: Any, pixels: Tensor) -> Tensor:
-    return _mean_and_maximum(model.features(pixels))
+    return mean_and_maximum(model.features(pixels))
 
 
 def _read_densenet(model: Any, pixels: Tensor) -> Tensor:
-    return _mean_and_maximum(functional.relu(model.features(pixels)))
-
-
-def _mean_and_maximum(maps: Tensor) -> Tensor:
-    return torch.stack([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
+    return mean_and_maximum(functional.relu(model.features(pixels)))
 
 
 _READERS: dict[str, Callable[[Any, Tensor], Tensor]] = {
@@ -173,20 +130,6 @@ _READERS: dict[str, Callable[[Any, Tensor], Tensor]] = {
 _FAMILIES = tuple(_READERS)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InvalidSetting(f"encoder-weights = {path}: there is no such file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InvalidWeights(f"encoder-weights = {path}: not a readable state dict ({type(error).__name__})") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InvalidWeights(f"encoder-weights = {path}: not a state dict of tensors; save model.state_dict()")
-    return state
-
-
 def _download(name: str) -> dict[str, Tensor]:
     weights = import_torchvision().models.get_model_weights(name).DEFAULT
     try:
@@ -197,23 +140,3 @@ def _download(name: str) -> dict[str, Tensor]:
             "give a file with encoder-weights"
         ) from None
     return state
-
-
-def _load(model: nn.Module, state: dict[str, Tensor], name: str, source: str) -> None:
-    """Load a state dict of exactly this model, classifier included."""
-    own = model.state_dict()
-    wrong = sorted(own.keys() ^ state.keys()) or sorted(k for k in own if own[k].shape != state[k].shape)
-    if wrong:
-        raise InvalidWeights(
-            f"encoder-weights = {source or 'torchvision'}: not weights of {name} (first difference: {wrong[0]}); "
-            "name the encoder that they belong to"
-        )
-    model.load_state_dict(state)
-
-
-def _digest(state: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(name.encode())
-        digest.update(state[name].detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 import fedmunkey.common.clock
-import fedmunkey.server.cli
 from fedmunkey.common.clock import utc_now
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.simulations.faults import timed_programs
@@ -31,7 +30,7 @@ def test_clock_is_right_until_it_jumps(tmp_path: Path) -> None:
 def clocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder of the clocks' files; this process tells the machine's time again afterwards."""
     monkeypatch.setenv(timed_programs.VARIABLE, str(tmp_path))
-    monkeypatch.setattr(fedmunkey.server.cli, "Ledger", Ledger)
+    monkeypatch.setattr(Ledger, "__init__", Ledger.__init__)
     monkeypatch.setattr(fedmunkey.common.clock, "datetime", datetime)
     return tmp_path
 

@@ -42,7 +42,7 @@ def test_torchvision_encoder_takes_its_size_from_the_images(
     encoder = make_encoder("squeezenet1_0", image, weights=weights, size=size)
 
     assert isinstance(encoder, TorchvisionEncoder)
-    assert encoder.size == expected
+    assert encoder.preprocessing.size == expected
 
 
 @pytest.mark.parametrize("image", [SMALL, COLOUR])

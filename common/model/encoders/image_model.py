@@ -1,0 +1,102 @@
+"""What pretrained image models have in common as key encoders: how images are prepared, each read alone."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fedmunkey.common.model.encoders.encoder import Encoder, Encoding
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Interpolation(StrEnum):
+    """How an image is resized."""
+
+    BILINEAR = "bilinear"
+    BICUBIC = "bicubic"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What becomes of an image's grey levels, 0 to 255, before a model reads them.
+
+    They are divided by 255 and resized to `size` pixels a side, with antialiasing; then each channel's mean is taken
+    off, and the rest divided by its standard deviation. All of it is fixed: a statistic fitted on patients is a leak.
+    """
+
+    size: int
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    interpolation: Interpolation = Interpolation.BILINEAR
+
+
+class ImageModelEncoder(Encoder):
+    """A pretrained model of RGB images, without its classifier.
+
+    With `mirror`, features are means over an image and its mirror image, left to right: keys then do not depend on
+    which side is which, and lie nearer to those of the same class.
+
+    The order in which convolutions and matrix products add depends on the images in a batch and on the threads that
+    share it. So each image is a batch of its own, on any device, and has one thread; a CPU's other threads take other
+    images. Another processor, device or version of a library may give other bits.
+    """
+
+    def __init__(self, preprocessing: Preprocessing, *, mirror: bool, device: torch.device) -> None:
+        self.preprocessing = preprocessing
+        self.mirror = mirror
+        self.device = device
+        self._mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
+
+    @abstractmethod
+    def _features(self, pixels: Tensor) -> Tensor:
+        """Return (1, tokens, size) features of a prepared image of (1, 3, S, S)."""
+
+    @abstractmethod
+    def _key(self, features: Tensor) -> Tensor:
+        """Return (1, key_size) of (1, tokens, size) features, of any length."""
+
+    def encode_batch(self, images: Tensor) -> Encoding:
+        """Encode (N, 1 or 3, H, W) uint8 images; grey is repeated over the three channels."""
+        workers = torch.get_num_threads() if self.device.type == "cpu" else 1
+        encodings = _map_alone(self._encode_one, images, workers)
+        return Encoding(torch.cat([e.keys for e in encodings]), torch.cat([e.features for e in encodings]))
+
+    @torch.no_grad()
+    def _encode_one(self, image: Tensor) -> Encoding:
+        """Encode (1, 1 or 3, H, W)."""
+        size, mode = self.preprocessing.size, self.preprocessing.interpolation.value
+        # The strides that an image comes with would choose among algorithms too.
+        pixels = image.clone(memory_format=torch.contiguous_format).to(self.device).float() / 255
+        pixels = functional.interpolate(pixels, size=(size, size), mode=mode, antialias=True)
+        pixels = (pixels.expand(-1, 3, -1, -1) - self._mean) / self._std
+        features = self._features(pixels)
+        if self.mirror:
+            # Not one batch of two, whose sums could be in another order than those of each alone.
+            features = (features + self._features(pixels.flip(3))) / 2
+        return Encoding(functional.normalize(self._key(features), dim=1), features)
+
+
+def mean_and_maximum(maps: Tensor) -> Tensor:
+    """Return two tokens of (N, C, H, W) feature maps, (N, 2, C): mean and maximum over space."""
+    return torch.stack([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
+
+
+def _map_alone(function: Callable[[Tensor], Encoding], images: Tensor, workers: int) -> list[Encoding]:
+    """Apply a function to each image alone, each in one of some threads that PyTorch does not share out further."""
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(function, images.split(1)))
+    finally:
+        # A thread's number is also that with which later ones begin.
+        torch.set_num_threads(threads)
