@@ -401,8 +401,7 @@ class SolvingRounds:
         answer = SiteReply(node, site, reply.content, metrics)
         take(answer)
         # Arrays of a thousand sites are more than fit.
-        kept = {name: record for name, record in reply.content.items() if not isinstance(record, ArrayRecord)}
-        return replace(answer, content=RecordDict(kept))
+        return replace(answer, content=RecordDict({CONFIG: answer.config}))
 
     def _name(self, node: int) -> str:
         return self._registered.get(node) or self._names.get(node, f"node {node}")

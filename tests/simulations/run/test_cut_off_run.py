@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,21 +14,13 @@ import pytest
 
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.closed_form.feature_map import FeatureMap
 from fedmunkey.common.closed_form.release import read_release
-from fedmunkey.common.model.model_choice import choose_encoder, choose_shape
-from fedmunkey.common.model.recipe import Recipe
-from fedmunkey.common.programs.flower import IMPORT_ROOT
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.rounds.run_record import read_rounds
-from fedmunkey.simulations.federation.hospitals import encode_all, give
-from fedmunkey.simulations.federation.partition import partition
-from fedmunkey.simulations.federation.solved_federation import solve_records
-from fedmunkey.simulations.federation.sources import load_dataset
 from fedmunkey.simulations.run.experiment import Experiment
 from fedmunkey.simulations.run.kept_run import KeptRun
-from fedmunkey.simulations.run.plan import forget_rows, parse_plan, resolve
 from tests.processes import SECONDS
+from tests.simulations.whole_runs import expected_weights, started, wait_for
 
 PLAN = ["records:5%@2", "site:1@2", "subjects:3@3"]
 GONE_SECONDS = 10.0
@@ -45,19 +33,6 @@ def temporary() -> Iterator[Path]:
     """The runs' folder for temporary files; short, for the paths of Ray's sockets."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         yield Path(folder)
-
-
-def started(*words: str, mark: str, temporary: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-P", "-c", "from fedmunkey.simulations.cli import main; main()", "run", *words]
-    environment = {**os.environ, "PYTHONPATH": str(IMPORT_ROOT), "TMPDIR": str(temporary), "MUNKEY_TEST_MARK": mark}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)  # noqa: S603
-
-
-def wait_for(so: Callable[[], object], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not so() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return bool(so())
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +58,7 @@ def killed(
 @pytest.mark.flower
 def test_a_killed_run_goes_on_to_the_weights_that_it_would_have_had(killed: Path, temporary: Path) -> None:
     rounds = read_rounds(killed / "coordinator")
-    with started("--resume", str(killed), mark="", temporary=temporary) as run:
+    with started("--resume", str(killed), temporary=temporary) as run:
         assert run.wait(SECONDS) == 0
 
     report: dict[str, Any] = json.loads((killed / "report.json").read_text())
@@ -91,19 +66,8 @@ def test_a_killed_run_goes_on_to_the_weights_that_it_would_have_had(killed: Path
     assert report["rounds"][: len(rounds)] == rounds
     assert [deletion["plan"] for deletion in report["deletions"]] == PLAN
     assert all(deletion["entries"] == sum(deletion["expected"]) for deletion in report["deletions"])
-    # What is solved for from the records that stay, in this process and without the cut.
     settings = Settings.parse(report["settings"])
-    parts = partition(load_dataset("digits", data_dir=None, seed=0), 4, alpha=1.0, seed=0)
-    gone = forget_rows(resolve(parse_plan(PLAN, hospitals=4, num_rounds=3), parts, 0), 4)
-    everything = encode_all(choose_encoder(settings), load_dataset("digits", data_dir=None, seed=0))
-    left = {}
-    for hospital, rows in zip(give(everything, parts, Path()), gone, strict=True):
-        kept = hospital.given.records.splits == "train"
-        kept[rows] = False
-        left[hospital.name] = hospital.given.select(kept)
-    expected = solve_records(left, settings, choose_shape(settings))
-    assert read_release(killed / "coordinator" / "last.safetensors").digest() == expected.release.digest()
-    assert expected.release.feature_map == FeatureMap.of(Recipe.of(settings), choose_shape(settings))
+    assert read_release(killed / "coordinator" / "last.safetensors").digest() == expected_weights(settings, 4, PLAN)
     with SiteFolder(killed / "sites" / "hospital-1").open() as store:
         assert store.records.count(Split.TRAIN) == 0
 
@@ -119,7 +83,7 @@ def test_a_run_is_resumed_once_and_only_where_it_was_cut_off(munkey_sim: MunkeyS
 @pytest.mark.processes
 def test_a_signal_during_preparation_ends_the_run_with_its_exit_code(tmp_path: Path, temporary: Path) -> None:
     folder = tmp_path / "run"
-    with started("--no-baselines", "--output", str(folder), mark="", temporary=temporary) as run:
+    with started("--no-baselines", "--output", str(folder), temporary=temporary) as run:
         assert wait_for((folder / "experiment.json").exists, SECONDS)
         run.terminate()
         code = run.wait(GONE_SECONDS)
