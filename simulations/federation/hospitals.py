@@ -59,13 +59,14 @@ class Hospital:
     """A simulated site and, for measuring only, the records that it was given.
 
     `given` is every record that it began with: a measurement needs those that it has forgotten. What it is tested on is
-    among them, unless it is `tested` on records that hospitals share.
+    among them, unless it is `tested` on records that hospitals share, and `validated` on so many.
     """
 
     name: str
     folder: SiteFolder
     given: Encoded
     tested: Encoded | None = None
+    validated: int | None = None
 
     @property
     def test(self) -> Encoded:
@@ -103,14 +104,15 @@ def share_out(
     with `shares` each on as many of its own.
     """
     test = everything.split(Split.TEST)
-    count = len(test.records)
+    count, validation = len(test.records), int((everything.records.splits == Split.VAL.value).sum())
     order = np.argsort(homes, kind="stable")
     places = np.split(order, np.searchsorted(homes[order], np.arange(hospitals + 1)))[1:-1]
     found = []
     for number, rows in enumerate(places, start=1):
         name = hospital_name(number)
         tested = test.select(np.arange(number - 1, count, hospitals)) if shares else test
-        found.append(Hospital(name, SiteFolder(sites_dir / name), everything.select(rows), tested))
+        validated = len(range(number - 1, validation, hospitals)) if shares else validation
+        found.append(Hospital(name, SiteFolder(sites_dir / name), everything.select(rows), tested, validated))
     return found
 
 

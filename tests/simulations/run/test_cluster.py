@@ -37,7 +37,7 @@ def cluster(temporary: Path) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
-    head = {**node, "include_dashboard": False, "_temp_dir": str(temporary / "ray")}
+    head = {**node, "include_dashboard": False, "temp_dir": str(temporary / "ray")}
     made = Cluster(initialize_head=True, head_node_args=head)
     try:
         made.add_node(**node)
