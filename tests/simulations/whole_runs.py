@@ -18,6 +18,9 @@ from fedmunkey.simulations.federation.solved_federation import solve_records
 from fedmunkey.simulations.federation.sources import load_dataset
 from fedmunkey.simulations.run.plan import forget_rows, parse_plan, resolve
 
+RUN_SECONDS = 900.0
+"""The longest that a run may take, on a machine that has much else to do."""
+
 
 def started(*words: str, temporary: Path, mark: str = "") -> subprocess.Popen[bytes]:
     """Start `munkey-sim run`; the mark is in the environment of all processes that descend from it."""

@@ -12,7 +12,7 @@ from fedmunkey.simulations.reporting import run_tables
 from fedmunkey.simulations.reporting.html import render_html, run_charts
 from fedmunkey.simulations.reporting.many_hospitals import MOST_LISTED, at_the_ends, spread
 from fedmunkey.simulations.reporting.markdown import render_markdown
-from tests.simulations.reporting.examples import example
+from tests.simulations.reporting import examples
 
 COUNT = 1000
 
@@ -20,7 +20,7 @@ COUNT = 1000
 @pytest.fixture
 def many() -> dict[str, Any]:
     """A run with a thousand hospitals, the first of which is the worst and the smallest."""
-    run = copy.deepcopy(example("run"))
+    run = copy.deepcopy(examples.run())
     one, names = run["hospitals"][0], [f"hospital-{number}" for number in range(1, COUNT + 1)]
     records = {name: {**one["records"], "train": 10 + place} for place, name in enumerate(names)}
     run["hospitals"] = [{**one, "name": name, "records": records[name]} for name in names]
@@ -52,11 +52,11 @@ def test_tables_have_quantiles_and_a_few_names(many: dict[str, Any]) -> None:
 def test_page_and_markdown_stay_readable(many: dict[str, Any]) -> None:
     assert len(render_markdown(many).splitlines()) < 150
     assert render_html(many).count("hospital-") < 100
-    assert "tenth" in run_charts(many)["accuracy"].svg()
+    assert "tenth" in run_charts(many)["accuracy"].svg
 
 
 def test_few_hospitals_are_listed_one_by_one() -> None:
-    run = example("run")
+    run = examples.run()
 
     assert len(run["hospitals"]) <= MOST_LISTED
     assert [row[0] for row in run_tables.mix_rows(run)] == [one["name"] for one in run["hospitals"]]

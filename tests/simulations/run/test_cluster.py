@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.closed_form.release import read_release
+from fedmunkey.common.programs.bound_program import bound_command
 from fedmunkey.common.settings.settings import Settings
-from tests.processes import SECONDS
-from tests.simulations.whole_runs import expected_weights, started, wait_for
+from tests.simulations.whole_runs import RUN_SECONDS, expected_weights, started, wait_for
 
 pytestmark = pytest.mark.flower
 
 HOSPITALS = 12
+RAY_CLUSTER = Path(__file__).parents[1] / "ray_cluster.py"
 PLAN = ["records:5%@1", "site:3@1"]
 
 
@@ -31,34 +34,37 @@ def temporary() -> Iterator[Path]:
 
 
 @pytest.fixture
-def cluster(temporary: Path) -> Iterator[Any]:
+def cluster(temporary: Path) -> Iterator[subprocess.Popen[str]]:
     """A cluster of three nodes on this machine, each for one hospital at a time."""
-    # Ray takes seconds to import.
-    from ray.cluster_utils import Cluster
+    command = bound_command([sys.executable, str(RAY_CLUSTER), str(temporary / "ray")])
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    with subprocess.Popen(  # noqa: S603
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        yield process
+        process.terminate()
 
-    node = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
-    head = {**node, "include_dashboard": False, "temp_dir": str(temporary / "ray")}
-    made = Cluster(initialize_head=True, head_node_args=head)
-    try:
-        made.add_node(**node)
-        made.add_node(**node)
-        yield made
-    finally:
-        made.shutdown()
+
+def ask(cluster: subprocess.Popen[str], line: str = "") -> str:
+    """Give the cluster a line, if any, and return the next one that it says."""
+    assert cluster.stdin is not None
+    assert cluster.stdout is not None
+    cluster.stdin.write(line)
+    cluster.stdin.flush()
+    return cluster.stdout.readline().strip()
 
 
 def test_a_node_is_lost_in_mid_round_and_the_weights_are_those_of_one_machine(
-    cluster: Any, temporary: Path, tmp_path: Path
+    cluster: subprocess.Popen[str], temporary: Path, tmp_path: Path
 ) -> None:
     folder, storage = tmp_path / "run", tmp_path / "storage"
     words = [word for deletion in PLAN for word in ("--delete", deletion)]
     words += ["--hospitals", str(HOSPITALS), "--no-baselines", "--output", str(folder), "--storage", str(storage)]
     log = folder / "logs" / "run.log"
-    with started(*words, "--ray-address", cluster.address, temporary=temporary) as run:
-        assert wait_for(lambda: log.exists() and "sums over" in log.read_text(), SECONDS), log.read_text()
-        lost = sorted(cluster.worker_nodes, key=lambda node: node.node_ip_address)[0]
-        cluster.remove_node(lost, allow_graceful=False)
-        code = run.wait(SECONDS)
+    with started(*words, "--ray-address", ask(cluster), temporary=temporary) as run:
+        assert wait_for(lambda: log.exists() and "sums over" in log.read_text(), RUN_SECONDS), log.read_text()
+        assert ask(cluster, "lose a node\n") == "lost"
+        code = run.wait(RUN_SECONDS)
 
     assert code == 0, log.read_text()
     report = json.loads((folder / "report.json").read_text())

@@ -19,11 +19,10 @@ from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.rounds.run_record import read_rounds
 from fedmunkey.simulations.run.experiment import Experiment
 from fedmunkey.simulations.run.kept_run import KeptRun
-from tests.processes import SECONDS
-from tests.simulations.whole_runs import expected_weights, started, wait_for
+from tests.simulations.whole_runs import RUN_SECONDS, expected_weights, started, wait_for
 
 PLAN = ["records:5%@2", "site:1@2", "subjects:3@3"]
-GONE_SECONDS = 10.0
+GONE_SECONDS = 60.0
 SHARED_MEMORY = Path("/dev") / "shm"
 MunkeySim = Callable[..., tuple[int, str, str]]
 
@@ -45,7 +44,7 @@ def killed(
     words += ["--hospitals", "4", "--no-baselines", "--output", str(folder)]
     shared_memory = set(SHARED_MEMORY.iterdir())
     with started(*words, mark=mark, temporary=temporary) as run:
-        reached = wait_for(lambda: read_rounds(folder / "coordinator"), SECONDS)
+        reached = wait_for(lambda: read_rounds(folder / "coordinator"), RUN_SECONDS)
         running = marked_processes(mark)
         run.send_signal(signal.SIGKILL)
     assert reached
@@ -59,7 +58,7 @@ def killed(
 def test_a_killed_run_goes_on_to_the_weights_that_it_would_have_had(killed: Path, temporary: Path) -> None:
     rounds = read_rounds(killed / "coordinator")
     with started("--resume", str(killed), temporary=temporary) as run:
-        assert run.wait(SECONDS) == 0
+        assert run.wait(RUN_SECONDS) == 0
 
     report: dict[str, Any] = json.loads((killed / "report.json").read_text())
     assert [event["number"] for event in report["rounds"]] == [1, 2, 3]
@@ -84,7 +83,7 @@ def test_a_run_is_resumed_once_and_only_where_it_was_cut_off(munkey_sim: MunkeyS
 def test_a_signal_during_preparation_ends_the_run_with_its_exit_code(tmp_path: Path, temporary: Path) -> None:
     folder = tmp_path / "run"
     with started("--no-baselines", "--output", str(folder), temporary=temporary) as run:
-        assert wait_for((folder / "experiment.json").exists, SECONDS)
+        assert wait_for((folder / "experiment.json").exists, RUN_SECONDS)
         run.terminate()
         code = run.wait(GONE_SECONDS)
 
