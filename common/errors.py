@@ -8,6 +8,7 @@
     │   ├── InvalidDeletion
     │   │   ├── IllegalMove     a deletion's state cannot follow the one before
     │   │   ├── NotAllowed      the requester may not ask for this
+    │   │   ├── RefusedContributions   sites' parts in a release are not what they should be
     │   │   ├── UnknownDeletion there is no such request, order or site
     │   │   └── DeletionConflict   the ledger says otherwise already
     │   │       └── DeletionExists   the request id stands for another request
@@ -25,6 +26,8 @@ exit with `EXIT_CODE`. What foreign libraries raise becomes one of them in `comm
 `common.settings.settings_text.explain` (pydantic), `client.key_store.disk_errors` (SQLite and the disk),
 `common.service.wire.writing` (protobuf) and where the ledger's database is used (SQLAlchemy).
 """
+
+from collections.abc import Mapping
 
 EXIT_CODE = 2
 
@@ -59,6 +62,18 @@ class IllegalMove(InvalidDeletion):
 
 class NotAllowed(InvalidDeletion):
     """The requester may not ask for this."""
+
+
+class RefusedContributions(InvalidDeletion):
+    """Sites' parts in a release are not what they should be, so it is not written down.
+
+    `faults` has the reason by the site's name.
+    """
+
+    def __init__(self, faults: Mapping[str, str]) -> None:
+        said = "; ".join(f"the contribution of site {site!r} is refused: {why}" for site, why in sorted(faults.items()))
+        super().__init__(said)
+        self.faults = dict(faults)
 
 
 class UnknownDeletion(InvalidDeletion):

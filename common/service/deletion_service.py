@@ -116,7 +116,7 @@ class DeletionService(ABC):
     def note_release(self, released: ReleasedWeights) -> None:  # noqa: ARG002
         """Write down which weights were solved for, before any site has them.
 
-        Raises `InvalidDeletion` if a contribution is not signed as it should be.
+        Raises `RefusedContributions`, with the sites that are to be left out, if they have not signed as they should.
         """
         raise InvalidDeletion("this deletion service keeps no ledger, so nothing can be released")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import unquote
+import socket
 
 from fedmunkey.common.errors import InvalidSetting
 
@@ -52,6 +52,12 @@ def network_of(host: str) -> str:
     return host
 
 
-def host_of_peer(peer: str) -> str:
-    """Return the host of what gRPC calls a caller: `ipv4:192.0.2.1:4711`, `ipv6:%5B::1%5D:4711`."""
-    return unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
+def can_listen(address: str) -> str:
+    """Return why this machine cannot listen at an address; empty if it can."""
+    host, port = split_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host.strip("[]"), port), family=family).close()
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return ""

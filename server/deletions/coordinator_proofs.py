@@ -12,9 +12,9 @@ from datetime import datetime
 from pathlib import Path
 
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletions.renewals import ReleasedWeights
+from fedmunkey.common.deletions.renewals import ReleasedWeights, SiteContribution
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, RequestStatus, SiteState
-from fedmunkey.common.errors import DeletionConflict, InvalidDeletion, InvalidProof, NotAllowed
+from fedmunkey.common.errors import DeletionConflict, InvalidDeletion, InvalidProof, NotAllowed, RefusedContributions
 from fedmunkey.common.proofs.certificate import Certificate, FirstHead, LoggedReceipt, LoggedRenewal, LoggedStatement
 from fedmunkey.common.proofs.contributions import Contribution, ReleaseNote
 from fedmunkey.common.proofs.log_heads import LogHead, LogUpdate
@@ -140,21 +140,14 @@ class CoordinatorProofs:
         return self.log.update(seen_size, leaves)
 
     def check_contributions(self, released: ReleasedWeights) -> None:
-        """Check that each site has signed its part in a release, where keys are trusted; raises `InvalidDeletion`."""
-        for part in released.contributions:
-            if not part.statement and self._keys is None:
-                continue
-            try:
-                if not part.statement:
-                    raise InvalidProof("it is not signed; give the site a key (munkey-client signing-keys new)")
-                envelope = read_envelope(part.statement)
-                said = Contribution.of(envelope)
-                if (said.site, said.last_order) != (part.site, part.last_order):
-                    raise InvalidProof("it was signed for something else")
-                if self._keys is not None:
-                    TrustedKeys.read(self._keys).verify(envelope, Role.SITE, said.time, part.site)
-            except InvalidProof as error:
-                raise InvalidDeletion(f"the contribution of site {part.site!r} is refused: {error}") from None
+        """Check that each site has signed its part in a release, where keys are trusted.
+
+        Raises `RefusedContributions`, with all that are not.
+        """
+        trusted = None if self._keys is None else TrustedKeys.read(self._keys)
+        faults = {part.site: fault for part in released.contributions if (fault := contribution_fault(part, trusted))}
+        if faults:
+            raise RefusedContributions(faults)
 
     def certificate(self, status: RequestStatus, renewal: tuple[int, dict[str, bytes]] | None = None) -> bytes:
         """Return the certificate of a request that every site has answered, or left the federation without an answer.
@@ -241,3 +234,22 @@ def _read_request_leaf(content: bytes) -> tuple[Envelope, tuple[str, ...]]:
         parse_canonical(content, "a leaf of the log"), "a leaf", kind=str, envelope=dict, sites=list
     )
     return envelope_of(document), tuple(sites)
+
+
+def contribution_fault(part: SiteContribution, trusted: TrustedKeys | None) -> str:
+    """Return what is wrong with a site's signature of its part in a release, empty if nothing is.
+
+    Without trusted keys nobody need sign.
+    """
+    if not part.statement:
+        return "" if trusted is None else "it is not signed; give the site a key (munkey-client signing-keys new)"
+    try:
+        envelope = read_envelope(part.statement)
+        said = Contribution.of(envelope)
+        if (said.site, said.last_order) != (part.site, part.last_order):
+            raise InvalidProof("it was signed for something else")
+        if trusted is not None:
+            trusted.verify(envelope, Role.SITE, said.time, part.site)
+    except InvalidProof as error:
+        return str(error)
+    return ""

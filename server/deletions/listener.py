@@ -21,12 +21,15 @@ from fedmunkey.common.identities import Identity
 from fedmunkey.common.service.channel import KEEPALIVE_SECONDS, MESSAGE_OPTIONS
 from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.protos import deletion_pb2, deletion_pb2_grpc, membership_pb2, membership_pb2_grpc
+from fedmunkey.server.connections.listening import cannot_listen, check_free, listen
+from fedmunkey.server.connections.places import Places
+from fedmunkey.server.connections.relay import Relay
+from fedmunkey.server.connections.server_credentials import server_credentials, stranger_options
 from fedmunkey.server.deletions.addressees import addressee_reader
 from fedmunkey.server.deletions.calls import DeletionServicer
 from fedmunkey.server.deletions.ledger_service import LedgerService, News
 from fedmunkey.server.deletions.presence import Presence
 from fedmunkey.server.deletions.upkeep import Upkeep
-from fedmunkey.server.listening import cannot_listen, check_free
 from fedmunkey.server.members.admission import Admission
 from fedmunkey.server.members.authority import CertificateAuthority
 from fedmunkey.server.members.rations import LARGEST_MESSAGE, Rations
@@ -34,15 +37,17 @@ from fedmunkey.server.members.recovery import recover
 from fedmunkey.server.members.register import MemberRegister
 from fedmunkey.server.members.rotation import MembershipServicer
 from fedmunkey.server.members.turned_away import Refusals
-from fedmunkey.server.server_credentials import server_credentials, stranger_options
 
 SERVICE_NAME = deletion_pb2.DESCRIPTOR.services_by_name["Deletion"].full_name
+
+STRANGERS, OF_AN_ADDRESS = 64, 32
+"""Connections at once of those who have not shown yet who they are; a member's call shows it."""
 
 _MEMBERS_SERVICES = (SERVICE_NAME, membership_pb2.DESCRIPTOR.services_by_name["Membership"].full_name)
 
 _SERVER_OPTIONS = [
     *{**dict(MESSAGE_OPTIONS), "grpc.max_receive_message_length": LARGEST_MESSAGE}.items(),
-    *stranger_options(4096),
+    *stranger_options(),
     # Linux would let a second server share the port and take half of the connections.
     ("grpc.so_reuseport", 0),
     # A site that pings as often as it should must not be taken for an attacker.
@@ -82,6 +87,7 @@ class DeletionServer:
         self._authority = authority
         self.refusals = Refusals()
         self._presence = Presence(service.ledger)
+        self._relay: Relay | None = None
         self._upkeep: Upkeep | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -108,9 +114,13 @@ class DeletionServer:
         """
         if self._thread is not None:
             raise RuntimeError("the server was started already")
-        check_free(self._host, self._port)
         # Looked at before anyone is served, so that whatever comes later is noticed.
         upkeep = Upkeep(self._service, self._presence, replaced=self._recover_members)
+        if self._identity is None:
+            check_free(self._host, self._port)
+        else:
+            sockets = listen(self._host, self._port)
+            self._relay = Relay(sockets, Places(strangers=STRANGERS, each=OF_AN_ADDRESS))
         started: Future[int] = Future()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._serve(started)), name="deletion-server", daemon=True
@@ -121,7 +131,12 @@ class DeletionServer:
         except BaseException:
             self._thread.join()
             self._thread = None
+            if self._relay is not None:
+                self._relay.stop()
             raise
+        if self._relay is not None:
+            self._relay.start(self._port)
+            self._port = self._relay.port
         upkeep.start()
         self._upkeep = upkeep
         return self._port
@@ -140,6 +155,8 @@ class DeletionServer:
         self._loop.call_soon_threadsafe(self._stop.set_result, grace)
         self._thread.join()
         self._thread = None
+        if self._relay is not None:
+            self._relay.stop()
         self._presence.write()
 
     def _recover_members(self) -> None:
@@ -155,13 +172,18 @@ class DeletionServer:
         if self._register is None:
             return None
         return Admission(
-            self._register, addressee_reader(self._service.ledger.engine), _MEMBERS_SERVICES, self.refusals
+            self._register,
+            addressee_reader(self._service.ledger.engine),
+            _MEMBERS_SERVICES,
+            self.refusals,
+            self._relay.introduce if self._relay is not None else lambda *_: None,
         )
 
     def _add_port(self, server: grpc.aio.Server) -> int:
         if self._identity is None:
             return int(server.add_insecure_port(self.address))
-        return int(server.add_secure_port(self.address, server_credentials(self._identity, ask_members=True)))
+        # Others reach it by the relay.
+        return int(server.add_secure_port("127.0.0.1:0", server_credentials(self._identity, ask_members=True)))
 
     async def _serve(self, started: Future[int]) -> None:
         try:

@@ -17,7 +17,7 @@ from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.settings.settings import RENEW_DAYS
 from fedmunkey.server.database.connection import among
 from fedmunkey.server.database.tables import ORDER_IS_OPEN, AcknowledgementRow, OrderRow, RequestRow, SiteRow
-from fedmunkey.server.ledger.renewals import contribution_fault, read_owed, waiting_requests, write_release
+from fedmunkey.server.ledger.renewals import check_contributions, read_owed, waiting_requests, write_release
 from fedmunkey.server.ledger.writer import Transaction
 from fedmunkey.server.transparency_log.leaves import Leaf, append_leaves, leaf_of_receipt
 
@@ -98,10 +98,12 @@ def note_releases(transaction: Transaction, releases: Sequence[ReleasedWeights])
     orders = {row.name: row.last_number for row in connection.execute(select(SiteRow.name, SiteRow.last_number))}
     results: list[FedmunkeyError | None] = []
     for released in releases:
-        fault = contribution_fault(released, orders)
-        results.append(InvalidDeletion(f"the release is not written down: {fault}") if fault else None)
-        if fault:
+        try:
+            check_contributions(released, orders)
+        except InvalidDeletion as fault:
+            results.append(fault)
             continue
+        results.append(None)
         append_leaves(connection, [write_release(connection, released, transaction.at)])
         settle(transaction, waiting_requests(connection), f"the shared weights were renewed: {released.digest[:16]}")
     return results

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, insert, select
 
 from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
 from fedmunkey.common.deletions.states import RequestState, SiteState
+from fedmunkey.common.errors import InvalidDeletion, RefusedContributions
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.proofs.contributions import ReleaseNote, contribution_digest
 from fedmunkey.server.database.tables import (
@@ -113,22 +114,24 @@ def waiting_requests(connection: Connection) -> Sequence[int]:
     ).all()
 
 
-def contribution_fault(released: ReleasedWeights, orders: Mapping[str, int]) -> str:
-    """Return what is wrong with the contributions to a release, given each site's last order; empty if nothing is.
+def check_contributions(released: ReleasedWeights, orders: Mapping[str, int]) -> None:
+    """Check the contributions to a release, given each site's last order.
 
-    A site that says more than it was ordered would have its later orders taken for renewed.
+    A site that says more than it was ordered would have its later orders taken for renewed. Raises
+    `RefusedContributions` if one does, and `InvalidDeletion` if one contributed twice.
     """
     sites = [one.site for one in released.contributions]
     if len(set(sites)) < len(sites):
-        return "a site contributed to the release twice"
-    for one in released.contributions:
-        if not 0 <= one.last_order <= orders.get(one.site, 0):
-            return (
-                f"site {one.site!r} says that it contributed after order {one.last_order}, and this ledger ends at "
-                f"its order {orders.get(one.site, 0)}: the site follows another ledger, or this is an older copy; "
-                "start its agent, and run another round"
-            )
-    return ""
+        raise InvalidDeletion("the release is not written down: a site contributed to it twice")
+    faults = {
+        one.site: f"it says that it contributed after order {one.last_order}, and this ledger ends at its order "
+        f"{orders.get(one.site, 0)}: the site follows another ledger, or this is an older copy; start its agent, and "
+        "run another round"
+        for one in released.contributions
+        if not 0 <= one.last_order <= orders.get(one.site, 0)
+    }
+    if faults:
+        raise RefusedContributions(faults)
 
 
 def find_renewal(connection: Connection, orders: Collection[tuple[str, int]]) -> tuple[int, dict[str, bytes]] | None:

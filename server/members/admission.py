@@ -46,7 +46,8 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     `addressed` takes a request id and a site's name; it returns the request's requester and whether it is addressed to
     the site, or None if there is no such request. `services` are the full names of those that it stands before; others,
-    such as health checks, are open. `refusals` is told of everybody who was turned away.
+    such as health checks, are open. `refusals` is told of everybody who was turned away, and
+    `introduce` whose a connection is, by what gRPC calls its other end.
     """
 
     def __init__(
@@ -55,11 +56,13 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         addressed: Callable[[str, str], tuple[str, bool] | None],
         services: tuple[str, ...],
         refusals: Refusals,
+        introduce: Callable[[str, str], None] = lambda *_: None,
     ) -> None:
         self._register = register
         self._addressed = addressed
         self._prefixes = tuple(f"/{name}/" for name in services)
         self._refusals = refusals
+        self._introduce = introduce
         self._threads = ThreadPoolExecutor(_THREADS, "admission")
         self._changed = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -149,6 +152,8 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             return
         if refusal is not None:
             await self._refuse(context, method, certified.caller, refusal)
+        else:
+            self._introduce(context.peer(), f"{certified.caller.role} {certified.caller.name}")
 
     def _find_refusal(self, method: str, message: Any, certified: _Certified) -> Refusal | None:
         if (fault := self._register.find_fault(certified.serial)) is not None:

@@ -22,17 +22,22 @@ from fedmunkey.common.identities.member_names import MemberRole
 from fedmunkey.common.proofs.signing.signing_key import PublicKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.common.service.call_errors import ending
-from fedmunkey.common.settings.addresses import host_of_peer, network_of, split_address
+from fedmunkey.common.settings.addresses import network_of, split_address
 from fedmunkey.protos import membership_pb2, membership_pb2_grpc
+from fedmunkey.server.connections.listening import listen
+from fedmunkey.server.connections.places import Places
+from fedmunkey.server.connections.relay import Relay
+from fedmunkey.server.connections.server_credentials import server_credentials, stranger_options
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.listening import cannot_listen, check_free
 from fedmunkey.server.members.authority import CertificateAuthority
 from fedmunkey.server.members.budgets import Allowance, Budgets
 from fedmunkey.server.members.register import MemberRegister
-from fedmunkey.server.server_credentials import server_credentials, stranger_options
 
 ATTEMPTS = Allowance(at_once=30, a_second=0.5)
 """Attempts to join from one address, good or not."""
+
+STRANGERS, OF_AN_ADDRESS = 32, 16
+"""Connections at once; whoever joins asks once."""
 
 _LARGEST_MESSAGE = 64 * 2**10
 _AT_ONCE = 4
@@ -40,7 +45,7 @@ _WAITING = 64
 _SERVER_OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
-    *stranger_options(128),
+    *stranger_options(),
     # Whoever joins asks once.
     ("grpc.max_connection_idle_ms", 5_000),
     ("grpc.max_connection_age_ms", 30_000),
@@ -126,13 +131,14 @@ def _role_of(message: membership_pb2.JoinRequest) -> MemberRole:
 class JoiningServicer(membership_pb2_grpc.JoiningServicer):
     """Answers calls with what `Joining` does."""
 
-    def __init__(self, joining: Joining, attempts: Budgets) -> None:
+    def __init__(self, joining: Joining, attempts: Budgets, origin: Callable[[str], str]) -> None:
         self._joining = joining
         self._attempts = attempts
+        self._origin = origin
 
     def Join(self, message: membership_pb2.JoinRequest, context: Any) -> Any:  # noqa: N802
         """Have a member join."""
-        wait = self._attempts.spend(network_of(host_of_peer(context.peer())))
+        wait = self._attempts.spend(network_of(self._origin(context.peer())))
         if wait:
             reason = f"too many attempts to join from one address; try again in {math.ceil(wait)} seconds"
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
@@ -149,26 +155,26 @@ class JoiningServer:
 
     def __init__(self, joining: Joining, address: str, identity: Identity, *, attempts: Allowance = ATTEMPTS) -> None:
         host, port = split_address(address)
-        check_free(host, port)
+        self._relay = Relay(listen(host, port, "--joining-address"), Places(strangers=STRANGERS, each=OF_AN_ADDRESS))
+        self.address = f"{host}:{self._relay.port}"
         self._threads = ThreadPoolExecutor(_AT_ONCE, "joining")
         self._server = grpc.server(self._threads, options=_SERVER_OPTIONS, maximum_concurrent_rpcs=_WAITING)
         membership_pb2_grpc.add_JoiningServicer_to_server(  # type: ignore[no-untyped-call]
-            JoiningServicer(joining, Budgets(attempts)), self._server
+            JoiningServicer(joining, Budgets(attempts), self._relay.origin), self._server
         )
-        try:
-            chosen = self._server.add_secure_port(address, server_credentials(identity, ask_members=False))
-        except RuntimeError:
-            raise cannot_listen(address, "it is in use", "--joining-address") from None
-        self.address = f"{host}:{chosen}"
+        credentials = server_credentials(identity, ask_members=False)
+        self._port = self._server.add_secure_port("127.0.0.1:0", credentials)
 
     def __enter__(self) -> Self:
         self._server.start()
+        self._relay.start(self._port)
         return self
 
     def __exit__(
         self, exception: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._server.stop(grace=2.0).wait()
+        self._relay.stop()
         self._threads.shutdown()
 
 

@@ -6,6 +6,7 @@ tallies are in leaves the others' masks uncancelled, so the round begins again w
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import secrets
@@ -31,7 +32,8 @@ from fedmunkey.common.closed_form.release import Release, write_release
 from fedmunkey.common.closed_form.solving import RIDGES, choose, left_out_weights, shared_weights
 from fedmunkey.common.closed_form.sums import Sums, SumsShape
 from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, SiteContribution
-from fedmunkey.common.errors import FederationStopped, InvalidInput, InvalidWeights
+from fedmunkey.common.errors import FederationStopped, InvalidInput, InvalidProof, InvalidWeights, RefusedContributions
+from fedmunkey.common.identities.identity import certificate_pem, parse_certificate
 from fedmunkey.common.programs.round_messages import (
     ANNOUNCE,
     ARRAYS,
@@ -54,6 +56,8 @@ from fedmunkey.common.programs.round_messages import (
     TAKE_RELEASE,
     TALLY,
 )
+from fedmunkey.common.proofs.contributions import Contribution
+from fedmunkey.common.proofs.signing.statements import read_envelope
 from fedmunkey.common.settings.settings import AbsentSites, Settings
 from fedmunkey.server.rounds.run_record import RoundRecord, RunRecord
 from fedmunkey.server.rounds.site_replies import check_metrics, registered_names, site_of
@@ -98,10 +102,11 @@ class SiteReply:
     def numbers(self, length: int) -> NDArray[np.uint64]:
         """Return the reply's numbers modulo 2^64; raises `InvalidWeights` if they are of another kind."""
         try:
-            numbers = self.content.array_records[ARRAYS][NUMBERS].numpy()
+            array = self.content.array_records[ARRAYS][NUMBERS]
+            numbers, said = array.numpy(), (array.dtype, tuple(array.shape))
         except Exception:  # what NumPy makes of any bytes
-            numbers = np.empty(0)
-        if numbers.shape != (length,) or numbers.dtype != np.uint64:
+            numbers, said = np.empty(0), ("", ())
+        if not said == (str(numbers.dtype), numbers.shape) == ("uint64", (length,)):
             raise InvalidWeights(f"its reply does not have {length} whole numbers")
         return numbers
 
@@ -207,8 +212,22 @@ class SolvingRounds:
             "round %d: %d records of %d sites, ridge %g, left-out accuracy %.1f%%",
             *(number, sums.records, len(replies), choice.ridge, 100 * choice.accuracy),
         )
-        self.released(ReleasedWeights(release.digest(), sums.records, changed, tuple(map(_contributed, replies))))
+        self._release(
+            ReleasedWeights(release.digest(), sums.records, changed, tuple(map(_contributed, replies))), nodes
+        )
         return release
+
+    def _release(self, released: ReleasedWeights, nodes: Collection[int]) -> None:
+        """Have a release written down; begins again without sites whose contributions are refused."""
+        try:
+            self.released(released)
+        except RefusedContributions as refused:
+            for site, why in refused.faults.items():
+                self._note_failure(site, f"its contribution is refused: {why}")
+            bad = {node for node in nodes if self._name(node) in refused.faults}
+            if not bad or bad == set(nodes) or self.settings.absent_sites is AbsentSites.STOP:
+                raise
+            raise _Again(bad) from None
 
     def _check_changed(self, records: int) -> int:
         """Return how many records have changed since the last release, as far as totals tell.
@@ -238,6 +257,8 @@ class SolvingRounds:
             certificate = str(reply.config.get(CERTIFICATE, ""))
             try:
                 self._participants({reply.site: certificate}, fewest=1)
+                if self.authority is not None:
+                    _check_bare(certificate)
             except InvalidInput as error:
                 self._note_failure(reply.site, str(error))
                 continue
@@ -273,7 +294,10 @@ class SolvingRounds:
             try:
                 for name in said:
                     reply.whole(name)
-                total.__iadd__(reply.numbers(length))
+                numbers = reply.numbers(length)
+                if said:
+                    _check_statement(reply, self._round_id, numbers)
+                np.add(total, numbers, out=total)
             except InvalidWeights as error:
                 self._note_failure(reply.site, str(error))
                 return
@@ -409,6 +433,31 @@ class SolvingRounds:
     def _note_failure(self, site: str, reason: str) -> None:
         self._round.failures[site] = reason
         logger.error("%s could not take part: %s", site, reason)
+
+
+def _check_bare(certificate: str) -> None:
+    """Check that a site shows a certificate and nothing beside it, which every other site would be sent."""
+    if certificate_pem(parse_certificate(certificate.encode(), "a certificate in a round")).decode() != certificate:
+        raise InvalidProof("it shows more than its certificate; its program is of another version")
+
+
+def _check_statement(reply: SiteReply, round_id: str, numbers: NDArray[np.uint64]) -> None:
+    """Check that what a site has signed, if anything, is about the numbers that it sends for this round.
+
+    Whether its key has signed it, the deletion service knows. Raises `InvalidWeights` if it is about others.
+    """
+    statement = reply.config.get(STATEMENT, "")
+    if statement == "":
+        return
+    try:
+        if not isinstance(statement, str):
+            raise InvalidProof("it is no text")
+        said = Contribution.of(read_envelope(statement.encode()))
+    except InvalidProof as error:
+        raise InvalidWeights(f"its signed statement cannot be read: {error}") from None
+    digest = hashlib.sha256(numbers.tobytes()).digest()
+    if said != replace(said, site=reply.site, round_id=round_id, last_order=reply.whole(LAST_ORDER), numbers=digest):
+        raise InvalidWeights("its signed statement is not about the numbers that it sends for this round")
 
 
 def _contributed(reply: SiteReply) -> SiteContribution:

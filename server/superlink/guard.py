@@ -14,12 +14,14 @@ import asyncio
 import ipaddress
 import json
 import logging
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.error.catalog import API_ERROR_MAP
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from fedmunkey.common.service.foreign_text import printable
 
@@ -43,6 +45,7 @@ AT_ONCE = 8
 """Requests of one site that are read and answered at the same time; others wait."""
 
 _ACTIVATION = f"{FOR_SITES}activate-node"
+_REPLIES = f"{FOR_SITES}push-messages"
 _FAILED = ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED
 _NOT_ACTIVATED = (
     API_ERROR_MAP[_FAILED].http_status_code,
@@ -92,7 +95,7 @@ class Guard:
             await _refuse(send, 404)
 
     async def _answer_site(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _single(scope["headers"])
         site = self._find_site(headers)
         size = _size(headers)
         if site is None:
@@ -115,7 +118,12 @@ class Guard:
                 self._say_refused(scope, f"{site} has not sent all of it within {BODY_SECONDS:g} seconds")
                 await _refuse(send, 408)
                 return
-            if body is not None:
+            if body is None:
+                return
+            if scope["path"] == _REPLIES and not _speaks_for_itself(body):
+                self._say_refused(scope, f"{site} answers for another SuperNode")
+                await _refuse(send, 403)
+            else:
                 await self._application(scope, _once(body, receive), send)
 
     def _say_refused(self, scope: Scope, reason: str) -> None:
@@ -134,10 +142,26 @@ def _is_local(host: str) -> bool:
         return False
 
 
+def _single(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers by name, without those that are there twice: whoever reads on might take the other one."""
+    said = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
+    times = Counter(name for name, _ in said)
+    return {name: value for name, value in said if times[name] == 1}
+
+
 def _size(headers: MutableMapping[str, str]) -> int | None:
     """Return how long a body is, None if its sender does not say."""
     said = headers.get("content-length", "")
     return int(said) if said.isascii() and said.isdigit() and len(said) <= _SIZE_DIGITS else None
+
+
+def _speaks_for_itself(body: bytes) -> bool:
+    """Say whether replies are of the node that sends them; Flower holds that one against its key, and no more."""
+    try:
+        request = PushMessagesRequest.FromString(body)
+    except DecodeError:
+        return False
+    return all(reply.metadata.src_node_id == request.node.node_id for reply in request.messages_list)
 
 
 async def _refuse(send: Send, status: int, body: bytes = b"") -> None:

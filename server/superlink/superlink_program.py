@@ -25,8 +25,9 @@ from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs.flower import serve_from_file
 from fedmunkey.common.settings.addresses import split_address
+from fedmunkey.server.connections.places import Places
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.superlink.connections import Doorway, Places
+from fedmunkey.server.superlink.connections import Doorway
 from fedmunkey.server.superlink.coordinator_file import SUPERLINK_READY, CoordinatorFile
 from fedmunkey.server.superlink.guard import Guard
 from fedmunkey.server.superlink.nodes import NodeRegistration, read_site_keys

@@ -23,14 +23,49 @@ from fedmunkey.protos.membership_pb2_grpc import JoiningStub
 from fedmunkey.simulations.bench.coordinator_processes import SITE, RunningCoordinator, running_coordinator
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 
-_GROWTH = Figure(
-    "strangers-memory",
-    "1 GiB, 500 half-open connections and 10,000 wrong tokens of strangers: growth of the process that grows most",
-    "MiB",
-    at_most(20.0),
-)
-_SLOWER = Figure("strangers-p99", "the same: 99th percentile of a deletion's time, of that before", "x", at_most(2.0))
-_HELD = Figure("strangers-held", "the same, 10 s after each: connections that are still held", "", at_most(0.0))
+_PORTS = {"superlink": "SuperLink", "joining": "joining", "deletions": "deletion service"}
+_FLOOD = {
+    "superlink": "1 GiB, 500 half-open connections, 500 half headers",
+    "joining": "1 GiB, 500 half-open connections, 10,000 wrong tokens",
+    "deletions": "1 GiB, 500 half-open connections",
+}
+
+
+@dataclass(frozen=True)
+class _PortFigures:
+    """What is measured of one port while strangers flood it."""
+
+    growth: Figure
+    held: Figure
+    times: tuple[Figure, ...]
+    slower: Figure
+
+    @classmethod
+    def of(cls, port: str) -> _PortFigures:
+        """Return the figures of a port by its name."""
+        name, flood = _PORTS[port], _FLOOD[port]
+
+        def milliseconds(key: str, quantile: str, when: str) -> Figure:
+            return Figure(f"strangers-{port}-{key}", f"{name}: {quantile} of a deletion's time, {when}", "ms")
+
+        return cls(
+            Figure(f"strangers-{port}-memory", f"{name}: {flood}: growth of the process", "MiB", at_most(20.0)),
+            Figure(f"strangers-{port}-held", f"{name}: connections still held 10 s later", "", at_most(0.0)),
+            (
+                milliseconds("p50-alone", "median", "alone"),
+                milliseconds("p50", "median", "meanwhile"),
+                milliseconds("p99-alone", "99th percentile", "alone"),
+                milliseconds("p99", "99th percentile", "meanwhile"),
+            ),
+            Figure(f"strangers-{port}-slower", f"{name}: 99th percentile meanwhile, of that alone", "x", at_most(2.0)),
+        )
+
+    def all(self) -> tuple[Figure, ...]:
+        """Return them in the order of the table."""
+        return (self.growth, self.held, *self.times, self.slower)
+
+
+_FIGURES = {port: _PortFigures.of(port) for port in _PORTS}
 
 _MIB = 2**20
 _PAUSE = 0.01
@@ -47,7 +82,7 @@ class _Sizes:
     body: int = 2**30
     connections: int = 500
     tokens: int = 10_000
-    calm_seconds: float = 20.0
+    calm_seconds: float = 15.0
     freed_seconds: float = _FREED_SECONDS
 
 
@@ -82,23 +117,28 @@ class _Watched:
         self._stop.set()
 
 
-def attacks(coordinator: RunningCoordinator, sizes: _Sizes) -> dict[str, Callable[[ExitStack], None]]:
-    """Return what strangers do, by name; connections that they leave half-open are closed with the stack."""
-    ports = {
+Attack = Callable[[ExitStack], None]
+
+
+def attacks(coordinator: RunningCoordinator, sizes: _Sizes) -> dict[str, dict[str, Attack]]:
+    """Return what strangers do, by port and name; connections that they leave half-open are closed with the stack."""
+    addresses = {
         "superlink": coordinator.superlink,
         "joining": coordinator.joining,
         "deletions": coordinator.deletions,
     }
-    found: dict[str, Callable[[ExitStack], None]] = {}
-    for name, address in ports.items():
-        found[f"body to {name}"] = lambda _, at=address: _send(at, sizes.body)  # type: ignore[misc]
-        for how, words in (("silent", None), ("half a handshake", _HELLO)):
-            found[f"{how} at {name}"] = lambda stack, at=address, say=words: _hold(  # type: ignore[misc]
-                stack, at, sizes.connections, say
-            )
-    found["half a header at superlink"] = lambda stack: _hold_encrypted(stack, coordinator.superlink, sizes.connections)
-    found["tokens"] = lambda _: _guess(coordinator, sizes.tokens)
+    found = {port: _at(address, sizes) for port, address in addresses.items()}
+    found["superlink"]["half a header"] = lambda stack: _hold_encrypted(stack, coordinator.superlink, sizes.connections)
+    found["joining"]["tokens"] = lambda _: _guess(coordinator, sizes.tokens)
     return found
+
+
+def _at(address: str, sizes: _Sizes) -> dict[str, Attack]:
+    return {
+        "body": lambda _: _send(address, sizes.body),
+        "silent": lambda stack: _hold(stack, address, sizes.connections, None),
+        "half a handshake": lambda stack: _hold(stack, address, sizes.connections, _HELLO),
+    }
 
 
 def _send(address: str, size: int) -> None:
@@ -157,20 +197,19 @@ def _measure(bench: Bench) -> Iterator[Measured]:
         for thread in threads:
             thread.start()
         # Once each for nothing: what is loaded and allocated the first time is no growth.
-        for attack in attacks(coordinator, _Sizes(_MIB, 20, 40)).values():
-            with ExitStack() as stack:
-                attack(stack)
+        for at_port in attacks(coordinator, _Sizes(_MIB, 20, 40)).values():
+            for attack in at_port.values():
+                with ExitStack() as stack:
+                    attack(stack)
         time.sleep(_FREED_SECONDS)
-        seen = _endure(bench, watched, sizes)
+        planned = attacks(coordinator, sizes)
+        with bench.progress.counting("strangers", sum(map(len, planned.values()))) as count:
+            seen = {port: _endure(watched, of_port, sizes, count) for port, of_port in planned.items()}
         watched.stop()
         for thread in threads:
             thread.join()
-    worst = max(seen.grown, key=lambda name: seen.grown[name])
-    calm, tail = (float(np.quantile(seconds, 0.99)) for seconds in (seen.calm, seen.during))
-    note = f"{1000 * calm:.0f} to {1000 * tail:.0f} ms, {len(seen.during)} deletions"
-    yield bench.result(_GROWTH, seen.grown[worst], f"most by {worst}", growth_mib=seen.grown)
-    yield bench.result(_SLOWER, tail / calm, note)
-    yield bench.result(_HELD, max(seen.held.values()), held=seen.held)
+    for port, found in seen.items():
+        yield from _results(bench, _FIGURES[port], found)
 
 
 @dataclass
@@ -183,30 +222,39 @@ class _Seen:
     held: dict[str, int] = field(default_factory=dict)
 
 
-def _endure(bench: Bench, watched: _Watched, sizes: _Sizes) -> _Seen:
-    coordinator, planned = watched.coordinator, attacks(watched.coordinator, sizes)
+def _endure(watched: _Watched, planned: dict[str, Attack], sizes: _Sizes, count: Callable[[int], object]) -> _Seen:
+    coordinator = watched.coordinator
     watched.seconds.clear()
     time.sleep(sizes.calm_seconds)
     seen = _Seen(calm=watched.seconds.copy())
     before, open_before = coordinator.memory(), coordinator.connections()
-    with bench.progress.counting("strangers", len(planned)) as count:
-        for name, attack in planned.items():
-            watched.most.clear()
-            first = len(watched.seconds)
-            with ExitStack() as stack:
-                attack(stack)
-                time.sleep(1.0)
-                seen.during += watched.seconds[first:]
-                time.sleep(sizes.freed_seconds - 1.0)
-                if not bench.quick:
-                    # Strangers still hold their ends.
-                    seen.held[name] = coordinator.connections() - open_before
-            seen.grown[name] = max(most - before[process] for process, most in watched.most.items()) / _MIB
-            count(1)
-    if bench.quick:
-        time.sleep(_FREED_SECONDS)
-        seen.held["all of them"] = coordinator.connections() - open_before
+    for name, attack in planned.items():
+        watched.most.clear()
+        first = len(watched.seconds)
+        with ExitStack() as stack:
+            attack(stack)
+            # Strangers still hold their ends.
+            time.sleep(sizes.freed_seconds)
+            seen.during += watched.seconds[first:]
+            seen.held[name] = coordinator.connections() - open_before
+        seen.grown[name] = max(most - before[process] for process, most in watched.most.items()) / _MIB
+        count(1)
     return seen
 
 
-GROUP = Group("strangers", (_GROWTH, _SLOWER, _HELD), _measure)
+def _results(bench: Bench, figures: _PortFigures, seen: _Seen) -> Iterator[Measured]:
+    worst = max(seen.grown, key=lambda name: seen.grown[name])
+    yield bench.result(figures.growth, seen.grown[worst], f"most by {worst}", growth_mib=seen.grown)
+    if bench.quick:
+        yield Measured.missing(figures.held, "strangers have 8 s, and are not waited for here")
+    else:
+        yield bench.result(figures.held, max(seen.held.values()), held=seen.held)
+    times = [
+        1000 * float(np.quantile(seconds, quantile)) for quantile in (0.5, 0.99) for seconds in (seen.calm, seen.during)
+    ]
+    for figure, value, seconds in zip(figures.times, times, [seen.calm, seen.during] * 2, strict=True):
+        yield bench.result(figure, value, f"{len(seconds)} deletions")
+    yield bench.result(figures.slower, times[3] / times[2])
+
+
+GROUP = Group("strangers", tuple(figure for port in _PORTS for figure in _FIGURES[port].all()), _measure)

@@ -24,8 +24,9 @@ from fedmunkey.common.proofs.trusted_keys import Role
 from fedmunkey.common.proofs.verification import verify_certificate
 from fedmunkey.common.service.wire import order_from_wire, order_to_wire
 from fedmunkey.protos import deletion_pb2
+from fedmunkey.server.deletions.coordinator_proofs import contribution_fault
 from tests.common.proofs.identity_mutations import Changeable, changeable_identities
-from tests.proof_case import SECRET, SITES, START, STRANGER, TRUST, ProofCase
+from tests.proof_case import SECRET, SITES, START, STRANGER, TRUST, ProofCase, contributed
 
 
 def changeables(case: ProofCase) -> dict[str, Changeable]:
@@ -52,6 +53,11 @@ def changeables(case: ProofCase) -> dict[str, Changeable]:
         TRUST.verify(envelope, Role.LOG, LogHead.of(envelope).time)
         return True
 
+    part = contributed(SITES[0], 1)
+
+    def contribution(data: bytes) -> bool:
+        return not contribution_fault(replace(part, statement=data), TRUST)
+
     def message(data: bytes) -> bool:
         found = deletion_pb2.DeletionOrder()
         try:
@@ -71,6 +77,7 @@ def changeables(case: ProofCase) -> dict[str, Changeable]:
         "receipt": (case.receipt, receipt),
         "log head": (case.head, head),
         "certificate": (case.certificate, lambda data: bool(verify_certificate(data, TRUST))),
+        "contribution": (part.statement, contribution),
         "stream message": (order_to_wire(order).SerializeToString(deterministic=True), message),
         **changeable_identities(),
     }

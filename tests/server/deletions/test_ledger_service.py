@@ -25,7 +25,7 @@ from fedmunkey.common.deletions.words import (
     Target,
     WholeSite,
 )
-from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.errors import InvalidDeletion, RefusedContributions
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.service.channel import DeletionChannel
@@ -107,9 +107,10 @@ class DeletionServiceContract(ABC):
     def test_release_by_a_site_that_says_more_than_it_was_ordered_is_refused(self, service: DeletionService) -> None:
         released = ReleasedWeights("ab" * 32, 40, 40, (SiteContribution("hospital-1", 3, b""),))
 
-        with pytest.raises(InvalidDeletion, match="'hospital-1' says that it contributed after order 3"):
+        with pytest.raises(RefusedContributions, match=r"'hospital-1' is refused: it says .* after order 3") as refused:
             service.note_release(released)
 
+        assert list(refused.value.faults) == ["hospital-1"]
         assert service.renewal_need().records is None
 
     @pytest.mark.parametrize(

@@ -252,7 +252,10 @@ def test_site_that_left_after_it_erased_is_out_of_weights_without_it(ledger: Led
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
-        ((("hospital-1", 2), ("hospital-2", 1)), "'hospital-1' says that it contributed after order 2, .* order 1"),
+        (
+            (("hospital-1", 2), ("hospital-2", 1)),
+            "'hospital-1' is refused: it says that it contributed after order 2, .* order 1",
+        ),
         ((("hospital-1", -1),), "after order -1"),
         ((("hospital-1", 2**40),), "after order 1099511627776"),
         ((("hospital-9", 1),), "'hospital-9' .* order 0"),

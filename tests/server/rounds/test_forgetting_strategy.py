@@ -4,64 +4,26 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
-import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
-from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fedmunkey.common.errors import FederationStopped, ServiceUnavailable
-from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
-from fedmunkey.common.model.model import ModelShape, Munkey
+from fedmunkey.common.model.checkpoints import read_checkpoint
+from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
-from fedmunkey.common.settings.settings import ImagePath, Settings, StrategyName
-from fedmunkey.server.rounds.forgetting_strategy import ForgettingStrategy
-from fedmunkey.server.rounds.run_record import EVENTS, LAST, RunRecord
-from fedmunkey.server.rounds.strategies import make_strategy
+from fedmunkey.common.settings.settings import StrategyName
+from fedmunkey.server.rounds.run_record import LAST
+from tests.trained_nodes import NODES, SHAPE, Federation, evaluated, reply, trained, weights
 
 pytestmark = pytest.mark.usefixtures("within_a_run")
-
-SHAPE = ModelShape(ImagePath.FROZEN, (1, 4), 0, num_classes=2, width=8, depth=1, heads=1, exemplar_size=2)
-NODES = {11: "hospital-1", 12: "hospital-2", 13: "hospital-3"}
-
-
-class Federation:
-    """A strategy around one of Flower's, on a grid of three nodes that the test plays."""
-
-    def __init__(self, folder: Path, open_round: Callable[[int], object], name: StrategyName, **changes: Any) -> None:
-        self.folder = folder
-        self.grid: Any = create_autospec(Grid, instance=True)
-        self.grid.get_node_ids.return_value = list(NODES)
-        ticks = itertools.count()
-        self.strategy = ForgettingStrategy(
-            make_strategy(Settings(strategy=name, min_sites=3, **changes)),
-            open_round=open_round,
-            record=RunRecord(folder, {}),
-            write=lambda path, weights, about: write_checkpoint(path, Checkpoint(weights, SHAPE, "descriptor", about)),
-            clock=lambda: float(next(ticks)),
-        )
-
-    def ask(self, number: int = 1, arrays: ArrayRecord | None = None) -> dict[str, Message]:
-        """Begin a round; return the message to each site."""
-        messages = self.strategy.configure_train(number, arrays or weights(0), ConfigRecord(), self.grid)
-        return {NODES[message.metadata.dst_node_id]: message for message in messages}
-
-    def evaluate(self, number: int = 1) -> dict[str, Message]:
-        messages = self.strategy.configure_evaluate(number, weights(0), ConfigRecord(), self.grid)
-        return {NODES[message.metadata.dst_node_id]: message for message in messages}
-
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.folder / EVENTS).read_text().splitlines()]
-
 
 Federate = Callable[..., Federation]
 
@@ -76,24 +38,6 @@ def federate(tmp_path: Path) -> Federate:
         return Federation(tmp_path / "run", open_round, name, **changes)
 
     return make
-
-
-def weights(value: float) -> ArrayRecord:
-    return ArrayRecord({name: torch.full_like(weight, value) for name, weight in Munkey(SHAPE).state_dict().items()})
-
-
-def trained(message: Message, value: float, examples: int = 10) -> Message:
-    metrics = MetricRecord({"num-examples": examples, "train-loss": value})
-    return reply(message, RecordDict({METRICS: metrics, ARRAYS: weights(value)}))
-
-
-def evaluated(message: Message, accuracy: float) -> Message:
-    return reply(message, RecordDict({METRICS: MetricRecord({"num-examples": 5, "test-accuracy": accuracy})}))
-
-
-def reply(message: Message, content: RecordDict) -> Message:
-    content[SITE] = ConfigRecord({SITE: NODES[message.metadata.dst_node_id]})
-    return Message(content=content, reply_to=message)
 
 
 def failed(message: Message, reason: str | None) -> Message:

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.proto.node_pb2 import NodeInfo
-from flwr.serverapp import Grid
+from flwr.app import Array, RecordDict
 from numpy.typing import NDArray
 
-from fedmunkey.common.clock import utc_now
-from fedmunkey.common.closed_form.feature_map import FeatureMap
-from fedmunkey.common.closed_form.folds import FOLDS
-from fedmunkey.common.closed_form.solving import tally
-from fedmunkey.common.closed_form.sums import Sums, SumsShape
-from fedmunkey.common.deletions.renewals import ReleasedWeights
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.identities import MemberRole
-from fedmunkey.common.identities.identity import certificate_pem
 from fedmunkey.common.programs.round_messages import (
-    ANNOUNCE,
     ARRAYS,
-    CERTIFICATE,
     CONFIG,
     CONTRIBUTE,
     GENERATION,
@@ -40,78 +27,10 @@ from fedmunkey.common.programs.round_messages import (
     TAKE_RELEASE,
     TALLY,
 )
-from fedmunkey.common.settings.settings import AbsentSites, Settings
-from fedmunkey.server.members.authority import CertificateAuthority
-from fedmunkey.server.rounds.run_record import EVENTS, RunRecord
-from fedmunkey.server.rounds.solving_rounds import SolvingRounds
-from tests.coordinator import fresh_key
+from fedmunkey.common.settings.settings import AbsentSites
+from tests.solved_nodes import RECORDS, Hospitals, Spoil
 
 pytestmark = pytest.mark.usefixtures("within_a_run")
-
-READ = FeatureMap((1, 4), 0)
-CLASSES, RECORDS = 2, 40
-NODES = {11: "hospital-1", 12: "hospital-2", 13: "hospital-3"}
-BAD = 12
-
-Spoil = Callable[[RecordDict], object]
-
-
-class Hospitals:
-    """Three sites that answer a coordinator without masks, one of them as a test has it."""
-
-    def __init__(self, folder: Path, spoiled: str = "", spoil: Spoil = lambda _: None, **settings: Any) -> None:
-        self.folder = folder
-        self.spoiled, self.spoil = spoiled, spoil
-        self.released: list[ReleasedWeights] = []
-        self.authority = CertificateAuthority.make("test", utc_now())
-        self.certificates = {name: self.certify(name) for name in NODES.values()}
-        grid = create_autospec(Grid, instance=True)
-        grid.get_node_ids.return_value = list(NODES)
-        grid.get_nodes.return_value = [NodeInfo(node_id=node, name=name) for node, name in NODES.items()]
-        grid.send_and_receive.side_effect = self.answer
-        chosen = Settings(num_rounds=1, min_sites=2, num_classes=CLASSES, **settings)
-        self.rounds = SolvingRounds(
-            *(grid, chosen, READ, RunRecord(folder, {}), lambda _: None), released=self.released.append
-        )
-
-    def certify(self, name: str, role: MemberRole = MemberRole.SITE) -> str:
-        return certificate_pem(self.authority.issue(fresh_key(), role, name, utc_now())).decode()
-
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.folder / EVENTS).read_text().splitlines()]
-
-    def answer(self, messages: Iterable[Message], *, timeout: float) -> list[Message]:
-        del timeout
-        return [self._reply(message) for message in messages]
-
-    def _reply(self, message: Message) -> Message:
-        node, kind = message.metadata.dst_node_id, message.metadata.message_type
-        content = RecordDict({SITE: ConfigRecord({SITE: NODES[node]}), METRICS: MetricRecord()})
-        numbers, labels, folds = _records(node)
-        if kind == CONTRIBUTE:
-            sums = Sums.zeros(SumsShape(FOLDS, READ.size, CLASSES))
-            sums.add(numbers, labels, folds)
-            content[ARRAYS] = ArrayRecord({NUMBERS: Array(sums.to_numbers())})
-            content[CONFIG] = ConfigRecord({GENERATION: 1, LAST_ENTRY: RECORDS, LAST_ORDER: 0})
-        elif kind == ANNOUNCE:
-            content[CONFIG] = ConfigRecord({CERTIFICATE: self.certificates[NODES[node]]})
-        elif kind == TALLY:
-            weights = message.content.array_records[ARRAYS][NUMBERS].numpy()
-            found = tally(weights, numbers, labels, folds)
-            content[ARRAYS] = ArrayRecord({NUMBERS: Array(found.reshape(-1).view(np.uint64))})
-        elif kind == TAKE_RELEASE:
-            content[METRICS] = MetricRecord({"entries": RECORDS, "num-examples": 5, "test-accuracy": 0.5})
-        if node == BAD and kind == self.spoiled:
-            self.spoil(content)
-        return Message(content=content, reply_to=message)
-
-
-def _records(node: int) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    drawn = np.random.default_rng(node)
-    labels = np.arange(RECORDS, dtype=np.int64) % CLASSES
-    features = drawn.normal(size=(RECORDS, 1, 4)).astype(np.float32)
-    features[:, 0, 0] += 3 * labels
-    return READ.read(np.empty((RECORDS, 0), np.float32), features), labels, np.arange(RECORDS, dtype=np.int64) % FOLDS
 
 
 def without(record: Any, name: str) -> None:

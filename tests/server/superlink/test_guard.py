@@ -11,6 +11,10 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from flwr.proto.fleet_pb2 import PushMessagesRequest
+from flwr.proto.message_pb2 import Message as MessageProto
+from flwr.proto.message_pb2 import Metadata as MetadataProto
+from flwr.proto.node_pb2 import Node
 
 from fedmunkey.server.superlink.guard import AT_ONCE, LARGEST_BODY, Guard, Receive, Scope, Send
 from fedmunkey.server.superlink.signed_calls import find_signer
@@ -233,3 +237,20 @@ def test_path_with_escape_codes_writes_no_line_of_its_own(caplog: pytest.LogCapt
 
     [line] = [record.getMessage() for record in caplog.records]
     assert line == "refused /a\\n2026-11-27 INFO all is well\\x1b[2J\\u202e from 198.51.100.7: there is nothing"
+
+
+@pytest.mark.parametrize(("node", "expected"), [(7, 200), (8, 403), (0, 403)])
+def test_site_sends_replies_in_no_other_nodes_name(node: int, expected: int) -> None:
+    """Flower holds the node that sends against its key, and not the one that a reply says it is from."""
+    reply = MessageProto(metadata=MetadataProto(src_node_id=node))
+    body = PushMessagesRequest(node=Node(node_id=7), messages_list=[reply]).SerializeToString()
+    headers = signed(length=str(len(body)))
+
+    assert status("/v1/fleet/push-messages", at=SITES, peer=HOSPITAL, headers=headers, body=[body]) == expected
+
+
+def test_replies_that_are_no_message_are_refused() -> None:
+    assert (
+        status("/v1/fleet/push-messages", at=SITES, peer=HOSPITAL, headers=signed(length="3"), body=[b"\xff" * 3])
+        == 403
+    )

@@ -10,14 +10,10 @@ from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.identities.identity import Identity
 
 
-def stranger_options(connections: int) -> list[tuple[str, int]]:
-    """Return the options of a port that strangers reach, at which there are so many connections at most."""
-    return [
-        # gRPC waits two minutes for somebody who does not say who it is.
-        ("grpc.server_handshake_timeout_ms", 5_000),
-        # Each takes some 50 KiB before it is known whose it is.
-        ("grpc.max_allowed_incoming_connections", connections),
-    ]
+def stranger_options() -> list[tuple[str, int]]:
+    """Return the options of a port that strangers reach, who are few (`relay`)."""
+    # gRPC waits two minutes for somebody who does not say who it is.
+    return [("grpc.server_handshake_timeout_ms", 5_000)]
 
 
 _log = logging.getLogger(__name__)

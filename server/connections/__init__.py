@@ -1,0 +1,1 @@
+"""Ports that strangers reach: listening, counting connections, the coordinator's certificate."""
