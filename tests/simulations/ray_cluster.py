@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 # A machine that has much else to do starts a node within a minute or two.
 os.environ |= {"RAY_raylet_start_wait_time_s": "300", "RAY_gcs_server_request_timeout_seconds": "120"}
@@ -18,7 +19,7 @@ NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 def main() -> None:
     """Serve until there is no more input."""
-    cluster = Cluster(
+    cluster: Any = Cluster(
         initialize_head=True, head_node_args={**NODE, "include_dashboard": False, "temp_dir": sys.argv[1]}
     )
     nodes = [cluster.add_node(**NODE), cluster.add_node(**NODE)]
