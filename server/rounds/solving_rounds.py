@@ -74,6 +74,8 @@ _LOST_SECONDS = 60.0
 """How long nodes that were lost are asked again without any of them answering."""
 
 _LOST_PAUSE_SECONDS = 0.5
+_COPIES = 4
+"""How often at once: Flower's engine gives a message to a worker that has died before one that lives."""
 _REPLY_SECONDS = 900.0
 """How long a site may take for one answer; sums over a million records take minutes."""
 
@@ -387,22 +389,23 @@ class SolvingRounds:
         Only without masks, so in a simulation: sums under the same mask twice would tell their difference.
         """
         found: list[SiteReply] = []
-        deadline = time.monotonic() + _LOST_SECONDS
+        deadline, copies = time.monotonic() + _LOST_SECONDS, 1
         while True:
             messages = [
                 Message(content=_content(config, arrays), message_type=kind, dst_node_id=node)
                 for node, config in configs.items()
+                for _ in range(copies)
             ]
-            replies = list(self.grid.send_and_receive(messages, timeout=_REPLY_SECONDS))
-            lost = [reply for reply in replies if reply.has_error() and reply.error.code == ErrorCode.UNKNOWN]
+            replies = _one_of_each(self.grid.send_and_receive(messages, timeout=_REPLY_SECONDS))
+            lost = [node for node, reply in replies.items() if _is_lost(reply)]
             again = bool(lost) and self.authority is None and time.monotonic() < deadline
-            answers = [self._take(reply, take) for reply in replies if not (again and reply in lost)]
+            answers = [self._take(reply, take) for node, reply in replies.items() if not (again and node in lost)]
             found += [answer for answer in answers if answer is not None]
             if not again:
                 return found
             if answers:
                 deadline = time.monotonic() + _LOST_SECONDS
-            configs = {reply.metadata.src_node_id: configs[reply.metadata.src_node_id] for reply in lost}
+            configs, copies = {node: configs[node] for node in lost}, _COPIES
             logger.warning("%d sites were lost with the process that held them, and are asked again", len(lost))
             time.sleep(_LOST_PAUSE_SECONDS)
 
@@ -458,6 +461,20 @@ def _check_statement(reply: SiteReply, round_id: str, numbers: NDArray[np.uint64
     digest = hashlib.sha256(numbers.tobytes()).digest()
     if said != replace(said, site=reply.site, round_id=round_id, last_order=reply.whole(LAST_ORDER), numbers=digest):
         raise InvalidWeights("its signed statement is not about the numbers that it sends for this round")
+
+
+def _is_lost(reply: Message) -> bool:
+    return reply.has_error() and reply.error.code == ErrorCode.UNKNOWN
+
+
+def _one_of_each(replies: Iterable[Message]) -> dict[int, Message]:
+    """Return each node's reply, one that was not lost where there is one."""
+    found: dict[int, Message] = {}
+    for reply in replies:
+        node = reply.metadata.src_node_id
+        if node not in found or _is_lost(found[node]):
+            found[node] = reply
+    return found
 
 
 def _contributed(reply: SiteReply) -> SiteContribution:
