@@ -24,7 +24,7 @@ _COMMANDS = {
 _NEEDED = ("ray", "matplotlib", "jsonschema", "threadpoolctl")
 """What an installation of a site or a coordinator leaves out."""
 
-_END_SECONDS = 6.0
+_END_SECONDS = 3.0
 """How long a command may take to tidy up after a signal; what it has started ends with it."""
 
 app = command_line.application("Simulate hospitals that learn together and forget on request.", lazy_group(_COMMANDS))
