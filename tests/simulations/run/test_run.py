@@ -104,7 +104,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, temporary: str, marked_process
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     left_behind = tuple(marked_processes(mark))
     return Ran(folder, ended.stdout, ended.stderr, ended.returncode, left_behind, notes, Path(temporary))
