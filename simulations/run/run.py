@@ -205,11 +205,12 @@ def _prepare(experiment: Experiment, progress: Progress, resumed: KeptRun | None
         model = first_model(settings, shape)
     encoder = choose_encoder(settings)
     homes = homes_of(dataset, experiment.hospitals, alpha=experiment.alpha, seed=settings.seed)
+    # Before anything that takes long: what cannot be deleted is refused at once.
+    resolved = resolve(plan, [dataset.select(homes == place) for place in range(experiment.hospitals)], settings.seed)
     with progress.counting("encoding images", len(dataset)) as count, torch_threads(experiment.cores):
         everything = encode_all(encoder, dataset, count)
     folder = Path(settings.sites_dir)
     hospitals = share_out(everything, homes, experiment.hospitals, folder, shares=experiment.in_shares)
-    resolved = resolve(plan, [hospital.given.records for hospital in hospitals], settings.seed)
     held_out = everything.select(homes < 0)
     return _Prepared(settings, shape, model, encoder, hospitals, held_out, resolved, data)
 
