@@ -82,7 +82,12 @@ def run_federation(grid: Grid, settings: Settings) -> None:
             else:
                 write = _checkpoints_of(shape, settings.encoder)
                 strategy = ForgettingStrategy(
-                    make_strategy(settings), open_round=open_round, record=record, write=write, before=before
+                    make_strategy(settings),
+                    open_round=open_round,
+                    record=record,
+                    write=write,
+                    before=before,
+                    card=settings.federation_card,
                 )
                 strategy.start(grid, ArrayRecord(model.state_dict()), num_rounds=settings.rounds - before)
         except FedmunkeyError as error:

@@ -41,7 +41,8 @@ class ForgettingStrategy(Strategy):
 
     `open_round` is called with the round's number before it begins, and raises to stop the federation. `write` writes a
     round's weights, with facts about them, to a path. Flower counts rounds from 1, and this adds to it the number of
-    rounds that were `before`. `clock` returns seconds.
+    rounds that were `before`. `clock` returns seconds. Sites with another federation card than the one of a digest do
+    not count.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class ForgettingStrategy(Strategy):
         write: Callable[[Path, Mapping[str, Tensor], dict[str, Any]], None],
         before: int = 0,
         clock: Callable[[], float] = time.perf_counter,
+        card: str = "",
     ) -> None:
         self._strategy = strategy
         self._open_round = open_round
@@ -60,6 +62,7 @@ class ForgettingStrategy(Strategy):
         self._write = write
         self._before = before
         self._clock = clock
+        self._card = card
         self._round = RoundRecord(0)
         self._arrays = ArrayRecord()
         self._names: dict[int, str] = {}
@@ -151,7 +154,7 @@ class ForgettingStrategy(Strategy):
             try:
                 if reply.has_error():
                     raise InvalidWeights(reply.error.reason or "unknown reason")
-                site = site_of(reply, self._registered)
+                site = site_of(reply, self._registered, self._card)
                 check_metrics(reply)
                 check(reply)
                 if site in good:

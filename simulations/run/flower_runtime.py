@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,6 +22,7 @@ from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.programs.bound_program import bound_command
 from fedmunkey.common.programs.flower import MANIFEST, app_manifest, flower_environment, flower_program
 from fedmunkey.common.settings.settings import Settings
+from fedmunkey.simulations.programs.free_ports import free_ports
 
 _START_SECONDS = 180.0
 _PAUSE_SECONDS = 0.1
@@ -44,7 +44,7 @@ def running_federation(
     """
     # Ray's socket paths must fit into 107 characters, so its files cannot lie in the run's folder.
     home = Path(tempfile.gettempdir()) / f"munkey-{secrets.token_hex(4)}"
-    port = _free_port()
+    (port,) = free_ports(1)
     environment = _environment(home, ray_address)
     logs.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -115,9 +115,3 @@ def _wait_until_healthy(superlink: subprocess.Popen[bytes], port: int, logs: Pat
                 return
         time.sleep(_PAUSE_SECONDS)
     raise FederationStopped(f"Flower's SuperLink did not start; see {logs / 'superlink.log'}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

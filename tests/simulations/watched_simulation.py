@@ -61,7 +61,10 @@ def copy_what_flower_has(folder: Path) -> None:
         _copy_objects(homes[0], folder / OBJECTS / f"round-{number}")
 
     def copy_and_end(process: subprocess.Popen[bytes]) -> None:
-        shutil.copytree(homes[0], folder / HOME, ignore=_no_file, symlinks=True, dirs_exist_ok=True)
+        shutil.rmtree(folder / HOME, ignore_errors=True)
+        # What Ray removes meanwhile is not copied.
+        with suppress(shutil.Error):
+            shutil.copytree(homes[0], folder / HOME, ignore=_no_file, symlinks=True)
         end(process)
 
     flower_runtime._environment = note_home

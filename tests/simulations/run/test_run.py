@@ -179,7 +179,7 @@ def test_deletions_erase_what_was_planned(ran: Ran, resolved: tuple[ResolvedDele
     for deletion, planned in zip(deletions, resolved, strict=True):
         assert deletion["expected"] == list(planned.expected)
         assert deletion["entries"] == sum(planned.expected)
-        assert 0 < deletion["seconds"]["site"] <= deletion["seconds"]["slowest_request"] < 60
+        assert 0 < deletion["seconds"]["site"] <= deletion["seconds"]["slowest_request"]
         retraining = ran.report["baselines"]["oracle"]["seconds"]
         assert deletion["times_faster"]["request"] == pytest.approx(retraining / deletion["seconds"]["request"])
     assert [deletion["requests"] for deletion in deletions][1:] == [3, 1]
